@@ -1,4 +1,4 @@
-"""Entry points of `rhn-analyze` and `gersgorin-report`."""
+"""Entry point of `rhn-analyze`."""
 
 from rhn.cli.entry import enter
 
@@ -6,8 +6,3 @@ from rhn.cli.entry import enter
 def analyze() -> int:
     """`rhn-analyze`."""
     return enter("analysis.cli")
-
-
-def report() -> int:
-    """`gersgorin-report`."""
-    return enter("analysis.report.cli")

@@ -1,4 +1,4 @@
-"""`gersgorin report` and `gersgorin-report`: write one page about a network, its training or a study."""
+"""`gersgorin report`: write one page about a network, its training or a study."""
 
 import datetime
 from pathlib import Path

@@ -169,9 +169,12 @@ def motion(trial: Trial) -> str:
     if math.isnan(late.gain):
         return ""
     if late.moves:
-        words = f"the outputs explain {late.gain:.1g} of the loss in steps {late.first:,} to {late.last:,}"
-        before = f", {early.gain:.1g} in steps {early.first:,} to {early.last:,}"
-        words += before if late.gain > early.gain * math.exp(GROWS) else ", and hardly more than before"
+        before = f"{early.gain:.1g} of the loss in steps {early.first:,} to {early.last:,}, and "
+        grows = late.gain > early.gain * math.exp(GROWS)
+        words = (
+            f"the outputs explain {before * grows}{late.gain:.1g} of the loss in steps {late.first:,} to {late.last:,}"
+        )
+        words += ", and hardly more than before" * (not grows)
     else:
         errors = f" ({late.errors:.1f} standard errors)" * (late.errors >= 0)
         words = f"the outputs explain no more of the loss than chance would{errors}"
@@ -179,6 +182,6 @@ def motion(trial: Trial) -> str:
     if len(shares) > 1:
         (_, first), (step, last) = shares[0], shares[-1]
         moved = max(last / first, first / last) > FURTHER
-        change = f"went from {first:.0e} to {last:.0e} in {step:,} steps" if moved else f"stays at {last:.0e}"
+        change = f"went from {first:.1g} to {last:.1g} in {step:,} steps" if moved else f"stays at {last:.1g}"
         words += f"; the share of the gradient from the first half of the sequences {change}"
     return words[0].upper() + words[1:] + "."

@@ -41,7 +41,7 @@ from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
-from gersgorin.checking.causes.pairing import explained, mispaired
+from gersgorin.checking.causes.pairing import UNEXPLAINED, explained, mispaired
 from gersgorin.checking.reach import Reach, measure_reach
 from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
@@ -164,6 +164,8 @@ class Cure(Result):
     "none helped" (or only worse ones were tried before the time ran out) or "not searched" (`causes` that only the user can mend)."""
     causes: tuple[Cause, ...]
     """In the data, the wiring or the output, found before the search."""
+    explained: float | None
+    """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
@@ -199,7 +201,8 @@ class Cure(Result):
     def verdict(self) -> str:
         """A few sentences: the causes, what the gradient of the given start sees, if it is little, and what helps."""
         warning = self.reach.warning if self.reach and self.outcome != "healthy" else ""
-        return " ".join(filter(None, (*map(str, self.causes), warning, self._found())))
+        data = UNEXPLAINED if self.explained == 0 and self.outcome in ("none helped", "untested") else ""
+        return " ".join(filter(None, (*map(str, self.causes), warning, self._found(), data)))
 
     def _found(self) -> str:
         """The finding, in a sentence or two."""
@@ -325,7 +328,7 @@ class Cure(Result):
 def code_of(loop: Training, plan: Plan) -> str:
     """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
     code = plan.start.code
-    lines = [*(IMPORTS if code else IMPORTS[:1]), *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
+    lines = [IMPORTS, *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
         with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"
@@ -351,7 +354,8 @@ def _optimizer_lines(loop: Training, factor: float) -> list[str]:
     others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
     options = {"lr": times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return [filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})")]
+    made = filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})")
+    return ["# in place of your own optimizer:", made]
 
 
 @one_thread()
@@ -392,9 +396,10 @@ def cure(
     with random_numbers_kept(loop.model), with_gradients():
         case = Case(loop, steps)
         found = before(case)[0]
-        every = [cause for row, cause in found if not row.risk]
+        every, shares = [cause for row, cause in found if not row.risk], dict[int, float]()
         if isinstance(loop.data, Examples) and not any(cause.sure for cause in every):
-            every += mispaired(case, explained(case, []), [])
+            shares = explained(case, [])
+            every += mispaired(case, shares, [])
         mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start
         causes = tuple(sorted((cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure))
         search = None if any(cause.sure for cause in causes) else _Search(loop, steps, begun + seconds, seed, progress)
@@ -416,6 +421,7 @@ def cure(
         code=f"{UNTESTED}\n{code}" if outcome == "untested" and code else code,
         outcome=outcome,
         causes=causes,
+        explained=shares.get(0),
         attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
         given=given,
         chosen=chosen,

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.kept_out import Reading
+from gersgorin.checking.causes.pairing import UNEXPLAINED
 from gersgorin.checking.clocks import motion, signals
 from gersgorin.checking.forecast import LIKELY, UNLIKELY, Forecast, stays
 from gersgorin.checking.reach import Reach
@@ -30,10 +31,6 @@ VALUES = 15  # characters before the values of the summary
 CONSTANT = "that of the best constant output"
 SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
 EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
-UNEXPLAINED = (
-    "A kernel regression explains nothing of the targets of left-out examples: check that each input stands beside its own target "
-    "(order of files, sorting, windows across series) and still holds what decides it."
-)
 MOST_CAUSES = 3  # that are printed
 FINDINGS = {  # outcomes in the title of a figure
     "leaves": "learns more than a constant output",
@@ -169,7 +166,7 @@ class TrainingCheck(Result, Forecast):
         if last is None or any("kept_out" in cause.evidence for cause in self.causes):
             return ""
         error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
-        return f"After {counted(last.step, 'step')} its loss on held-out examples is {1 - last.kept:.3g} times {CONSTANT}{error}."
+        return f"After {counted(last.step, 'step')} its loss on held-out examples is {_digits(1 - last.kept)} times {CONSTANT}{error}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":
@@ -214,7 +211,7 @@ class TrainingCheck(Result, Forecast):
         falls = " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
         enough = ", when its trial ended," * clear
-        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {self.last_loss:.3g} times {CONSTANT}{falls}."
+        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {_digits(self.last_loss)} times {CONSTANT}{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
@@ -331,6 +328,14 @@ def _rounded(step: float) -> str:
     ('1,230', '1', '10^9')
     """
     return f"10^{round(math.log10(step))}" if step >= HUGE else f"{max(1, round(float(f'{step:.3g}'))):,}"
+
+
+def _digits(value: float) -> str:
+    """
+    >>> _digits(1.0), _digits(0.08014), _digits(332.0)
+    ('1.00', '0.0801', '332')
+    """
+    return f"{value:#.3g}".rstrip(".")
 
 
 def _probability(p: float) -> str:

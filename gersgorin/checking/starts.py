@@ -38,7 +38,9 @@ from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
 
-IMPORTS = ("import torch", "from torch import nn")
+IMPORTS = (
+    "# at the head of your file: import torch; from torch import nn"  # in a function they would hide its own names
+)
 HEAD = """\
 p = {{name: q.data for name, q in model.named_parameters()}}
 g = torch.Generator({device!r}).manual_seed(0)
@@ -89,7 +91,7 @@ class Start:
 
     @property
     def code(self) -> str:
-        """Lines after `IMPORTS` that change `model` in place; empty for the weights that were given."""
+        """Lines that change `model` in place; empty for the weights that were given."""
         return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{line}\n" for line in self.changes)])
 
     def applied(self, model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""`gersgorin check`, `gersgorin-check`: predict before the first step whether a network will train."""
+"""`gersgorin check` and `gersgorin cure`: why a network will not train, and what makes it train."""
 
 import os
 import sys
@@ -100,19 +100,19 @@ class CheckedData:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, CheckedNetwork):
-    """Predict whether a network will train: when its loss falls below that of the best constant output, and at which learning rates.
-    Copies take real steps of the optimiser.
+    """Say why a network will not train, or when its loss falls below that of the best constant output. Copies take real steps of the
+    optimiser.
 
     The best constant output is the same for every input. The loss counts as below it when its mean over 32 steps stays below 98 % of
     the constant's on the same minibatches. The interval of that step is from one or two orders of minibatches; others may differ more.
 
     examples:
-      gersgorin-check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
-      gersgorin-check jsb-depth-6 --cell dt-rnn
-      gersgorin-check --module my_package.models:make --checkpoint weights.pt --input x.csv
-      gersgorin-check --checkpoint runs/mine --json
-      gersgorin-check --cell rhn --depth 4 --optimizer adam --steps 1000
-      gersgorin-check --module my_package.models:make --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-3
+      gersgorin check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
+      gersgorin check jsb-depth-6 --cell dt-rnn
+      gersgorin check --module my_package.models:make --checkpoint weights.pt --input x.csv
+      gersgorin check --checkpoint runs/mine --json
+      gersgorin check --cell rhn --depth 4 --optimizer adam --steps 1000
+      gersgorin check --module my_package.models:make --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-3
     """
 
     group = "output"
@@ -120,7 +120,7 @@ class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, Checke
     all: bool = option(False, "Print all attempts of a cure (default: the first six).")
 
 
-def main(args: list[str] | None = None, prog: str = "gersgorin-check") -> int:
+def main(args: list[str] | None = None, prog: str = "gersgorin check") -> int:
     """Run the command; returns its exit code, 1 if there is no cure although --cure is given. prog: as it was typed."""
     return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 

@@ -11,8 +11,3 @@ def main() -> int:
 def main_of_plot() -> int:
     """`gersgorin-plot`."""
     return enter("gersgorin.cli.analysis")
-
-
-def main_of_check() -> int:
-    """`gersgorin-check`."""
-    return enter("gersgorin.cli.check")

@@ -1,4 +1,4 @@
-"""`gersgorin`: one subcommand for each question; `gersgorin-plot` and `gersgorin-check` are two of them."""
+"""`gersgorin`: one subcommand for each question; `gersgorin-plot` is one of them."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)
-    "check": ("gersgorin.cli.check", "Predict whether a network will train, before the first step"),
+    "check": ("gersgorin.cli.check", "Say why a network will not train, or when it will, before the first step"),
     "cure": ("gersgorin.cli.check", "Search for initial weights and a learning rate with which it trains"),
     "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),

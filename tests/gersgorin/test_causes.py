@@ -51,6 +51,18 @@ class Net(nn.Module):
         return self.end(self.out(self.rnn(x)[0][:, self.read]))
 
 
+class Attention(Net):
+    """The states are added with weights, a softmax along an axis."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.score, self.axis = nn.Linear(8, 1), axis
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        return self.out((self.score(states).softmax(self.axis) * states).sum(1))
+
+
 class States(nn.Module):
     """The states of an LSTM are the outputs."""
 
@@ -279,6 +291,8 @@ CASES = [
         (Turned(lambda z: z.transpose(0, 1)), X, SUM, lambda z, y: own_mse(z.mean(0), y)),
     ),
     ("unread steps", False, (Net(read=0), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unread steps", False, (Net(bidirectional=True), X, SUM, MSE), (Net(bidirectional=True, read=4), X, SUM, MSE)),
+    ("softmax over one number", False, (Attention(-1), X, SUM, MSE), (Attention(1), X, SUM, MSE)),
     ("unread steps", False, (Steps(torch.zeros_like), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("detached state", False, (Steps(cut=5), X, SUM, MSE), (Steps(), X, SUM, MSE)),
     ("unrepeatable output", False, (Steps(start=torch.randn), X, SUM, MSE), (Steps(), X, SUM, MSE)),

@@ -1,4 +1,4 @@
-"""`gersgorin-check`: what it prints, what it reads, what it refuses; its exit code says nothing of the verdict."""
+"""`gersgorin check`: what it prints, what it reads, what it refuses; its exit code says nothing of the verdict."""
 
 import json
 import subprocess
@@ -160,7 +160,7 @@ def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):
     assert found["outcome"] == "cured" and found["learning_rate"] > 1e-4
     fresh, written = (build_module("own_reader:Reader", input_size=2, hidden_size=5, seed=0) for _ in range(2))
     load_weights(written, Path("cured.safetensors"))
-    exec(found["code"], {"model": fresh})
+    exec(found["code"], {"model": fresh, "torch": torch, "nn": torch.nn})
     torch.testing.assert_close(written.state_dict(), fresh.state_dict(), rtol=0, atol=0)
     assert gersgorin(["cure", *slow[:-2], "--seconds", "1e-3"]) == 1
     assert "Untested" in capsys.readouterr().out
@@ -177,4 +177,4 @@ def test_the_outcome_is_drawn_and_written(capsys, targets):
 def test_help_has_examples_and_loads_nothing_heavy():
     code = "import sys, gersgorin.cli.check as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "gersgorin-check jsb-depth-6 --cell dt-rnn" in done.stdout and done.stdout.endswith("False\n")
+    assert "gersgorin check jsb-depth-6 --cell dt-rnn" in done.stdout and done.stdout.endswith("False\n")

@@ -22,6 +22,7 @@ from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
+NAMES = {"torch": torch, "nn": nn}  # at the head of a file into which code is pasted
 UNITS = 12
 
 
@@ -255,7 +256,7 @@ def test_a_stuck_network_trains_after_the_cure(case):
     assert found.outcome == "cured"
     assert found.given.steps == steps  # not overwritten by a shorter trial
     pasted = copy.deepcopy(before)
-    exec(found.code, {"model": pasted})
+    exec(found.code, NAMES | {"model": pasted})
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
     constant = float(np.log(2))
     assert trained(before, optimizer_of(before.parameters()), x, y, steps) > 0.9 * constant
@@ -317,7 +318,7 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
     assert re.search(r"Untested: .*; to decide, give seconds=\d+\.$", found.verdict)
     assert "not tested" in found.code.splitlines()[0]
     pasted = copy.deepcopy(model)
-    exec(found.code, {"model": pasted})
+    exec(found.code, NAMES | {"model": pasted})
     torch.testing.assert_close(pasted.state_dict(), found.model.state_dict(), rtol=0, atol=0)
 
 
@@ -425,7 +426,7 @@ def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
 
 def test_the_code_makes_the_optimizer_and_gives_the_norm_of_clipping(slow_rate):
     model, found = slow_rate
-    names = {"model": copy.deepcopy(model)}
+    names = NAMES | {"model": copy.deepcopy(model)}
     exec(found.code, names)
     (group,) = names["optimizer"].param_groups
     assert type(names["optimizer"]) is torch.optim.AdamW and group["weight_decay"] == 0.02
@@ -447,7 +448,7 @@ def test_the_rate_of_a_scheduler_is_called_its_initial_lr(slow_rate):
 def printed(found, code):
     """The lines of code in what `print` shows of a result."""
     lines = str(replace(found, code=code)).splitlines()
-    return lines[next(k for k, line in enumerate(lines) if line.startswith(("import", "# needs"))) :]
+    return lines[next(k for k, line in enumerate(lines) if line.startswith("# at the head of your file")) :]
 
 
 @pytest.mark.parametrize("outputs", [2, 88])
@@ -465,7 +466,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
 
 def test_the_code_for_a_compiled_model_can_be_pasted():
     model, (x, y) = made(Reader), recall()
-    names = {"model": torch.compile(copy.deepcopy(model))}
+    names = NAMES | {"model": torch.compile(copy.deepcopy(model))}
     loop = Training(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
     start = list(starts(loop))[-1]
     exec(cure_module.code_of(loop, cure_module.Plan(start)), names)
@@ -502,7 +503,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
         optimizer = torch.optim.SGD(parameters, lr=0.1)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
         loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
-        names = {"model": model, "optimizer": optimizer}
+        names = NAMES | {"model": model, "optimizer": optimizer}
         code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0))
         exec(code, names)
         assert "make the scheduler again" in code

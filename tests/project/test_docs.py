@@ -38,8 +38,6 @@ MAINS = {
     "rhn": "rhn.cli.main",
     "gersgorin": "gersgorin.cli.main",
     "gersgorin-plot": "gersgorin.cli.analysis",
-    "gersgorin-check": "gersgorin.cli.check",
-    "gersgorin-report": "analysis.report.cli",
     "rhn-analyze": "analysis.cli",
     "optim-study": "optim_study.cli",
 }

@@ -6,7 +6,7 @@ Legend: N examples of a minibatch, T frames, K output units.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -102,9 +102,23 @@ class Case:
         return next(same, None)
 
     @cached_property
+    def _called(self) -> tuple[Tensor, list[tuple[nn.Module, Any, Any]]]:
+        made: list[tuple[nn.Module, Any, Any]] = []
+        keep = lambda part, given, output: made.append((part, (*given, None)[0], output))  # noqa: E731
+        with ExitStack() as hooks:
+            for part in self.model.modules():
+                hooks.enter_context(part.register_forward_hook(keep))
+            return self.loop.output(self.model, self.x), made
+
+    @property
     def output(self) -> Tensor:
         """Of the untrained model in training mode, with its graph."""
-        return self.loop.output(self.model, self.x)
+        return self._called[0]
+
+    @property
+    def calls(self) -> list[tuple[nn.Module, Any, Any]]:
+        """(Part of the model, its first input, what it returned) of each call behind `output`, in the order in which they ended."""
+        return self._called[1]
 
     @cached_property
     def gradients(self) -> dict[str, Tensor | None]:

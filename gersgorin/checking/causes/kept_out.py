@@ -149,12 +149,13 @@ class Watch:
             )
             answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
         constants = np.array(self.constant.losses(self.kept))
-        gains = (constants - kept) / constants.mean()
+        ratio = kept.sum() / constants.sum()
+        errors = (kept - ratio * constants) / constants.mean()  # of a ratio of two means, which vary together
         return Reading(
             step=step,
             trained=1 - trained.sum() / sum(self.constant.losses(self.trained)),
-            kept=gains.mean(),
-            error=gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan,
+            kept=1 - ratio,
+            error=errors.std(ddof=1) / math.sqrt(len(errors)) if len(errors) > 1 else math.nan,
             ahead=math.nan if self.last is None else _in_errors(np.array(self.last[2]) - kept),
             commonest=bool(answers) and len(torch.cat(answers).unique()) == 1,
         )

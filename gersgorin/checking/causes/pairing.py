@@ -31,6 +31,10 @@ ALIKE = 0.3  # correlation of rows, above which they are one series
 COPY = 0.95  # correlation of an input with a target, from which on it is this target
 JUMPS = 2.0  # times the difference of other numbers side by side in memory: that where a new series begins
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
+UNEXPLAINED = (
+    "A kernel regression explains nothing of the targets of left-out examples: check that each input stands beside its own target "
+    "(order of files, sorting, windows across series), and still contains what the target depends on."
+)
 
 
 def explained(case: Case, lacking: list[str]) -> dict[int, float]:

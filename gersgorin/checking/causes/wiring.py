@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, listed
-from gersgorin.training.activation import graph
+from gersgorin.training.activation import graph, operation
 
 PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
 OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
@@ -162,6 +162,42 @@ def cut_partly(case: Case) -> Iterator[Cause]:
         )
 
 
+def half_read(case: Case) -> Iterator[Cause]:
+    """A bidirectional layer of which only the last step is read, where its backward half has seen one step."""
+    both = [(part, made[0]) for part, _, made in case.calls if isinstance(part, nn.RNNBase) and part.bidirectional]
+    if not both or not isinstance(both[-1][1], Tensor) or both[-1][1].dim() != 3:
+        return
+    layer, states = both[-1]
+    total = (case.output * torch.randn_like(case.output)).sum()
+    (slope,) = torch.autograd.grad(total, states, retain_graph=True, materialize_grads=True)
+    forward, backward = (half.flatten(1).any(1) for half in slope.movedim(int(layer.batch_first), 0).chunk(2, -1))
+    if len(backward) > 1 and all(half[-1] and not half[:-1].any() for half in (forward, backward)):
+        kind, H, first = f"nn.{type(layer).__name__}", layer.hidden_size, ":, " * layer.batch_first
+        yield Cause(
+            "unread steps",
+            f"Of {len(backward)} outputs of a bidirectional {kind} only the last is read, where its backward half has seen one step.",
+            f"Read the backward half at the first step: torch.cat([out[{first}-1, :{H}], out[{first}0, {H}:]], -1) for out[{first}-1].",
+            {"frames": len(backward)},
+        )
+
+
+def softmax_of_one(case: Case) -> Iterator[Cause]:
+    """Each softmax inside the network runs over an axis of one number, and is always 1."""
+    nodes = [node for node in graph(case.output) if operation(node) == "Softmax"]
+    shapes = [(tuple(node._saved_result.shape), node._saved_dim) for node in nodes]
+    shapes = [
+        (shape, axis if axis < len(shape) else axis - 2**64) for shape, axis in shapes
+    ]  # which autograd stores unsigned
+    if shapes and case.frames != 1 and all(shape[axis] == 1 for shape, axis in shapes):
+        shape, axis = shapes[0]
+        yield Cause(
+            "softmax over one number",
+            f"A softmax inside the network runs over axis {axis} of {shape}, which has one entry: its results are all 1.",
+            "Apply it along the axis of the steps, such as scores.softmax(1) for scores (examples, steps, 1).",
+            {"shape": list(shape), "axis": axis},
+        )
+
+
 def _has_time(case: Case) -> bool:
     """True if frames of numbers or of embedded ids can be followed to the outputs of their own examples."""
     if (case.frames or 0) < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
@@ -188,18 +224,17 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
     layers = [
         part for part in case.model.modules() if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis)
     ]
-    kind, shape, given = f"nn.{type(layers[0]).__name__}" if layers else "", tuple(case.first.shape), list[int]()
+    kind, shape = f"nn.{type(layers[0]).__name__}" if layers else "", tuple(case.first.shape)
     words = f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
     remedy = "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples that "
     remedy += "were sorted for packing."
     if layers:
-        with layers[0].register_forward_pre_hook(lambda _, inputs: given.extend(inputs[0].shape)):
-            case.loop.output(case.model, case.x)
-        if given[:2] == [*shape[:2]]:
+        given = next(tuple(x.shape) for part, x, _ in case.calls if part is layers[0])
+        if given[:2] == shape[:2]:
             words += f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time"
             remedy = f"Write {kind}(..., batch_first={not case.axis})."
         else:
-            words += f": {kind} reads an input of shape {tuple(given)} made of x {shape}"
+            words += f": {kind} reads an input of shape {given} made of x {shape}"
             remedy = f"Swap the axes by transpose or permute before {kind}, in place of view or reshape."
     yield Cause("mixed examples", f"{words}.", remedy, {"changed": case.mixed, "examples": case.count})
 
