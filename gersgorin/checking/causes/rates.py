@@ -113,12 +113,12 @@ def rate_cause(case: Case, trial: Trial) -> Cause:
     )
 
 
-def other_factor(case: Case, own: Trial) -> float:
-    """A factor on a learning rate that is far from the usual ones, or with which a third of the steps was needed to leave; else 1."""
+def far_factor(case: Case) -> float:
+    """A tenth or ten times the learning rate, as a factor, if this is far from the usual ones; else 1."""
     rate, (low, high) = case.loop.learning_rate, USUAL[case.kind]
-    if case.loop.scheduler is not None:
+    if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:
         return 1.0
-    return 0.1 if rate > high * FAR else 10.0 if rate < low / FAR or own.steps > case.steps / 3 else 1.0
+    return 0.1 if rate > high else 10.0
 
 
 def scheduled_end(case: Case) -> int:

@@ -27,7 +27,7 @@ from gersgorin.checking.causes.rates import (
     LONGER,
     STILL,
     decades,
-    other_factor,
+    far_factor,
     rate_cause,
     rate_is_usual,
     scheduled_end,
@@ -40,6 +40,7 @@ from gersgorin.training.training import Training
 
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
+FIRST = 0.1  # of the steps, in which ten times the learning rate comes lower than a training that leaves late: likewise
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
@@ -168,7 +169,10 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
     A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. own: the
     training itself, whose model `watch` holds.
     """
-    likely, factor, found = {cause.name: cause for cause in risks}, other_factor(case, own), False
+    likely, factor, found = {cause.name: cause for cause in risks}, far_factor(case), False
+    if factor == 1 and case.loop.scheduler is None and own.steps > case.steps / 3 and own.ratios[-1] > STRONG:
+        faster = trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False)
+        factor = 10.0 if any(t.diverged == math.inf and t.ratios[-1] < own.ratios[-1] for t in faster) else 1.0
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
     others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
     others += *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case), *_default_weights(case)
