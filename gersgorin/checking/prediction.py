@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 
-from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.cause import Cause, digits
 from gersgorin.checking.causes.kept_out import Reading
 from gersgorin.checking.causes.pairing import UNEXPLAINED
 from gersgorin.checking.clocks import motion, signals
@@ -166,7 +166,7 @@ class TrainingCheck(Result, Forecast):
         if last is None or any("kept_out" in cause.evidence for cause in self.causes):
             return ""
         error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
-        return f"After {counted(last.step, 'step')} its loss on held-out examples is {_digits(1 - last.kept)} times {CONSTANT}{error}."
+        return f"After {counted(last.step, 'step')} its loss on held-out examples is {digits(1 - last.kept)} times {CONSTANT}{error}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":
@@ -211,7 +211,7 @@ class TrainingCheck(Result, Forecast):
         falls = " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
         enough = ", when its trial ended," * clear
-        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {_digits(self.last_loss)} times {CONSTANT}{falls}."
+        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {digits(self.last_loss)} times {CONSTANT}{falls}."
         return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
 
     def _escape(self) -> str:
@@ -328,14 +328,6 @@ def _rounded(step: float) -> str:
     ('1,230', '1', '10^9')
     """
     return f"10^{round(math.log10(step))}" if step >= HUGE else f"{max(1, round(float(f'{step:.3g}'))):,}"
-
-
-def _digits(value: float) -> str:
-    """
-    >>> _digits(1.0), _digits(0.08014), _digits(332.0)
-    ('1.00', '0.0801', '332')
-    """
-    return f"{value:#.3g}".rstrip(".")
 
 
 def _probability(p: float) -> str:

@@ -34,6 +34,7 @@ MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < torc
 LEAST = X.amin(1, keepdim=True)
 KEYS = F.one_hot(torch.rand(N, T, generator=torch.Generator().manual_seed(6)).argsort(1), T)[..., :3].float()
 PATHS = X.cumsum(1)
+NOISE = torch.randn(N, 60, 3, generator=torch.Generator().manual_seed(4))
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
 ALL = slice(None)
 
@@ -481,6 +482,7 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
         ("schedule", {"gamma": 0.8}),
         ("clip_norm too small", {"clip_norm": 0.02, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 600}),
         ("weight decay", {"weight_decay": 1.0}),
+        ("unread steps", {"model": Net(bidirectional=True), "x": NOISE, "y": NOISE[:, 0, :1]}),
         ("missing values", {"x": torch.cat([X[..., :2], X[..., 2:].sign()], -1).masked_fill(MISSING, -9999) / 9999}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
@@ -547,8 +549,7 @@ def test_windows_that_hold_the_targets_of_earlier_rows_are_not_shifted():
 
 
 def test_what_a_network_does_not_see_comes_before_what_it_learns_by_heart_if_the_targets_match():
-    x = torch.randn(N, 60, 3, generator=torch.Generator().manual_seed(4))
-    found = checked(Net(units=32), x, x[:, 0, :1], steps=600)
+    found = checked(Net(units=32), NOISE, NOISE[:, 0, :1], steps=600)
     assert [cause.name for cause in found.causes] == ["short reach", "learned by heart"] and found.explained > 0.8
     assert "still match" not in found.causes[1].remedy and "the data can be learned from" in found.verdict
 

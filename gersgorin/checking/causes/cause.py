@@ -47,3 +47,11 @@ def listed(names: list[str], most: int = 3) -> str:
     """
     more = f" and {len(names) - most} more" * (len(names) > most)
     return ", ".join(names[:most]) + more
+
+
+def digits(value: float, number: int = 3) -> str:
+    """
+    >>> digits(1.0), digits(0.08014), digits(332.0)
+    ('1.00', '0.0801', '332')
+    """
+    return f"{value:#.{number}g}".rstrip(".")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case, noted
-from gersgorin.checking.causes.cause import BELOW, Cause
+from gersgorin.checking.causes.cause import BELOW, Cause, digits
 from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.pairing import frames_apart
@@ -175,7 +175,8 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
         factor = 10.0 if any(t.diverged == math.inf and t.ratios[-1] < own.ratios[-1] for t in faster) else 1.0
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
     others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
-    others += *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case), *_default_weights(case)
+    others += *_both_ends(case, likely), *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case)
+    others += (*_default_weights(case),)
     for repair in (*others, *[other_rate] * (factor != 1)):
         if found and repair is other_rate:  # which several causes have as their consequence
             return
@@ -187,8 +188,8 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
             cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
                 cause,
-                sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out examples is {before:.2g} times that of the best "
-                f"constant output, with that changed {after:.2g} times.",
+                sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out examples is {digits(before, 2)} times that of "
+                f"the best constant output, with that changed {digits(after, 2)} times.",
                 evidence=cause.evidence | {"loss": before, "better": after, "steps": taken},
             )
 
@@ -284,6 +285,7 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
     yield from _clipping(case)
     yield from _decay(case)
     yield from _dropout(case)
+    yield from _both_ends(case, likely)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
     if "explosion" in likely and loop.clip_norm is None:
@@ -384,6 +386,22 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
         moving["params"] += others
         yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer})
+
+
+def _both_ends(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
+    """The backward half of a bidirectional layer read at the first step, wherever its output is."""
+    cause = likely.get("unread steps")
+    if cause is None or "layer" not in cause.evidence:
+        return
+
+    def from_first(layer: nn.Module, given: Any, made: tuple) -> tuple:
+        forward, backward = made[0].chunk(2, -1)
+        first = backward.narrow(int(layer.batch_first), 0, 1).expand_as(backward)  # type: ignore[arg-type]
+        return torch.cat([forward, first], -1), *made[1:]
+
+    model = copy.deepcopy(case.loop.model)
+    model.get_submodule(cause.evidence["layer"]).register_forward_hook(from_first)
+    yield Repair("the backward half at the first step", cause, {"model": model})
 
 
 def _dropout(case: Case) -> Iterator[Repair]:

@@ -177,7 +177,10 @@ def half_read(case: Case) -> Iterator[Cause]:
             "unread steps",
             f"Of {len(backward)} outputs of a bidirectional {kind} only the last is read, where its backward half has seen one step.",
             f"Read the backward half at the first step: torch.cat([out[{first}-1, :{H}], out[{first}0, {H}:]], -1) for out[{first}-1].",
-            {"frames": len(backward)},
+            {
+                "frames": len(backward),
+                "layer": next(name for name, part in case.model.named_modules() if part is layer),
+            },
         )
 
 
