@@ -1,5 +1,6 @@
 """The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, a column for each network. No torch, no optuna."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -64,6 +65,8 @@ def plot_swarm(
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
     most = min(MOST_COLUMNS, max(1, int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])))
+    together = max(Counter(getattr(network, by) for network in columns).values())
+    most -= most % together * (most > together)  # of a depth, or an architecture, all in one row
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
     height = min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts)))
 

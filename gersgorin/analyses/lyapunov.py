@@ -135,7 +135,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
         if self.drift:
-            yield f"It has not settled: it changes by {self.drift:+.2g} from the first half of the run to the second. Run more steps."
+            yield (
+                f"It has not settled: it changes by {self.drift:+.2g} from the first half of the run to the second. Errors of all "
+                "exponents may be larger than stated: run more steps."
+            )
         if self.still:
             other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (

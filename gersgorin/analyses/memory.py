@@ -116,7 +116,9 @@ class Memory(Result, kind="memory"):
         else:
             half = f"is largest {_steps(top)} back, and from there " * (top > 0)
             half += (
-                f"halves within {_steps(life)}" if np.isfinite(life) else f"does not halve within {_steps(T - 1 - top)}"
+                f"falls below half for good within {_steps(life)}"
+                if np.isfinite(life)
+                else f"does not fall below half within {_steps(T - 1 - top)}"
             )
         far = f"more than {_steps(beyond)} back"
         share = f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from {far}"

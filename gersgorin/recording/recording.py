@@ -112,9 +112,10 @@ class Recording(Result, kind="recording"):
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has, of gradient norms that of all
-        weights together; NaN where it has nothing."""
-        values = np.ma.masked_invalid(vars(self)[name].reshape(len(self), -1))
+        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has, without biases, of gradient norms
+        that of all weights together; NaN where it has nothing."""
+        kept = ["bias" not in weight for weight in self.parameters] if name == "relative_rate" else slice(None)
+        values = np.ma.masked_invalid(vars(self)[name].reshape(len(self), -1)[:, kept])
         return (np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)).filled(np.nan)
 
     def table(self) -> list[dict]:
@@ -229,7 +230,8 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
             ax.set_yscale("log")
     title, _ = PANELS.get(tuple(names), ("", None))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name) + recording.of(names[0]))
+    scale = ", logarithmic" * (ax.get_yscale() == "log")
+    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name) + recording.of(names[0]) + scale)
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
     return ax
@@ -319,5 +321,7 @@ def _about(recording: Recording) -> str:
     exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
     every = f"{'' if exact else 'about '}every {recording.every} steps"
     how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
-    how += " (bands: least to largest; spectra: the middle one)"
+    how += (
+        f" (lines and numbers: means, bands: least to largest; spectra: position {recording.radius.shape[1] // 2 + 1})"
+    )
     return "; ".join(filter(None, (recording.about, how)))

@@ -174,16 +174,16 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
         faster = trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False)
         factor = 10.0 if any(t.diverged == math.inf and t.ratios[-1] < own.ratios[-1] for t in faster) else 1.0
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    others = *_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)
-    others += *_both_ends(case, likely), *_clipping(case, BINDS), *_decay(case, 1 / BINDS), *_dropout(case)
-    others += (*_default_weights(case),)
-    for repair in (*others, *[other_rate] * (factor != 1)):
+    suspected = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)]
+    suspected += [*_both_ends(case, likely), *_clipping(case, BINDS), *_decay(case, 1 / BINDS)]
+    for repair in (*suspected, *_dropout(case), *_default_weights(case), *[other_rate] * (factor != 1)):
         if found and repair is other_rate:  # which several causes have as their consequence
             return
         before = after = math.nan
+        far = repair in suspected
         with noted(trials.lacking, repair.name):
-            before, after, taken = _held_out(case, repair, trials, own.steps, watch)
-        if before > STRONG and after < BETTER * before:
+            before, after, taken = _held_out(case, repair, trials, own.steps, watch, far=far)
+        if (far or before > STRONG) and after < BETTER * before:
             found = True
             cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
@@ -194,11 +194,13 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
             )
 
 
-def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
+def _held_out(
+    case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch, *, far: bool
+) -> tuple[float, float, int]:
     """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode. If a first, shorter trial is ahead, or the training itself has learned
-    nothing of this loss, both go on to `LONG`.
+    Both losses are the repaired one, in evaluation mode. Both go on to `LONG` at once if they are to go far; else if a first,
+    shorter trial is ahead, or the training itself has learned nothing of this loss.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
@@ -212,8 +214,9 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
 
     if not (before := loss(copy.deepcopy(watch.model), mixed)) > STRONG:
         return before, math.nan, steps
-    after = loss(trials.end(loop, factor, steps, constant), changed)
-    if steps < LATE * long and (after < BEGINS * before or before > LEFT):
+    early = far and steps < LATE * long
+    after = math.nan if early else loss(trials.end(loop, factor, steps, constant), changed)
+    if early or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
         before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), mixed), long
         after = loss(trials.end(loop, factor, long, constant), changed)
     return before, after, steps
