@@ -278,6 +278,11 @@ def test_a_tuple_of_starts_is_one_of_states():
     np.testing.assert_allclose(points.states, [[2 / 3] * 4], atol=1e-9)
 
 
+def test_a_step_may_return_an_output_and_the_next_state():
+    points = fixed_points(lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), normal(20, 1))
+    assert sorted(points.kinds) == ["stable", "stable", "unstable"]
+
+
 @for_each("change", ["noise", "own state"])
 def test_a_step_that_gives_two_answers_is_refused(change):
     class Odd(torch.nn.Module):
