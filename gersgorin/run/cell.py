@@ -362,7 +362,7 @@ def temporal_jacobian(
         chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
-        A (..., n, n) in the dtype of s.
+        A (..., n, n) in the dtype of s, with gradients: for NumPy take A.detach().numpy().
 
     Raises:
         InvalidInputError: unknown method, no closed form, shapes that do not fit.
@@ -379,7 +379,7 @@ def input_jacobian(
 ) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
-    Arguments and errors as for `temporal_jacobian`; x must be floating point.
+    Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
