@@ -36,8 +36,8 @@ def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
 
 
 def test_files_of_libraries_of_another_environment_are_not_the_users():
-    scope = {"fail": fail}
-    exec(compile("def call(): fail()", "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py", "exec"), scope)
+    scope, file = {"fail": fail}, "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py"
+    exec(compile("def call(): fail()", file, "exec"), scope)
     with pytest.raises(ValueError, match="not today") as caught:
         scope["call"]()
     assert {frame.filename for frame in frames_of(caught.value)} == {__file__}
