@@ -20,9 +20,9 @@ from rhn.utils.io import finite_json
 
 INTERRUPTED = 130
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]  # packages beside this one
-PLACES = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
-LIBRARIES = ("<", *OURS, *PLACES)  # the files of frames that are not the user's begin so
-INSTALLED = {"site-packages", "dist-packages"}  # or lie in such folders, of another environment too
+PLACES = map(sysconfig.get_path, ("stdlib", "platstdlib"))
+LIBRARIES = ("<", *OURS, *PLACES)  # the files of frames that are not the user's begin so, or lie in
+INSTALLED = {"site-packages", "dist-packages"}  # of any environment
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
