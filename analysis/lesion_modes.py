@@ -52,7 +52,7 @@ def cells_of(model: nn.Module) -> dict[str, Cell]:
     cells = {name: module for name, module in model.named_modules() if isinstance(module, Cell)}
     if not cells:
         raise InvalidInputError(
-            f"{type(model).__name__} holds no recurrent cell of rhn.cells: there are no layers to lesion"
+            f"{type(model).__name__} holds no recurrent cell of rhn.cells: its gates and layers are not known"
         )
     return cells
 

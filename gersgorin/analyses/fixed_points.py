@@ -105,7 +105,7 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: no fixed point, but |F(s) - s| is less than 1e-7 of the box, or a minimum, at most a hundredth of its median there."""
+    """(P,) bool: not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum up to a hundredth of its median at the starts."""
     eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
@@ -117,7 +117,7 @@ class FixedPoints(Result, kind="fixed_points"):
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
-    """The search stays in the box of the starts, wider all around by this share of its largest side (at least of 1)."""
+    """The box of the search is wider all around by this share of the largest side of the starts' box (at least of 1)."""
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
@@ -142,15 +142,17 @@ class FixedPoints(Result, kind="fixed_points"):
         return Modes(values[order], right[:, order])
 
     @property
-    def wider(self) -> float:
-        """Distance from the box of the starts to that of the search."""
-        return self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
+    def box(self) -> str:
+        """The box of the search in words."""
+        later = f" and of the states {SETTLED} steps later" * bool(self.settled)
+        wider = self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
+        return f"the box of the starts{later}, wider all around by {wider:.3g}"
 
     @property
     def nothing(self) -> str:
         """A sentence about a search that found no point."""
-        box = f"No point was found in the box of the starts, wider all around by {self.wider:.3g}"
-        return f"{box}; the least |F(s) - s| that a start led to is {self.least_residual:.3g}, expected {self.tolerance:.3g}"
+        least = f"{self.least_residual:.3g}, expected {self.tolerance:.3g}, or a minimum of at most a hundredth of its median"
+        return f"No point was found; the least |F(s) - s| that a start led to is {least} at the starts"
 
     @property
     def lost(self) -> int:
@@ -199,13 +201,12 @@ class FixedPoints(Result, kind="fixed_points"):
             starts += f", {different} of them distinct"
         later, only = "", int((self.found_from == 0).sum())
         if self.settled:
-            later = f" and the {counted(self.settled, 'state')} to which they come in {SETTLED} steps"
+            later = f" and the {counted(self.settled, 'distinct state')} to which they come in {SETTLED} steps"
             later += f" ({counted(only, 'point')} only from these)" * bool(only)
         points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
         yield f"{points}, from {starts} ({self.lost} led to none){later}."
-        if self.drawn:
-            beyond = f"beyond them{' and these states' * bool(self.settled)}"
-            yield f"The starts are random, around the first state; the search went {self.wider:.3g} {beyond}."
+        random = "The starts are random, around the first state; the" if self.drawn else "The"
+        yield f"{random} search kept to {self.box}."
         if (number := self._stability().count("neutral")) >= CURVE:
             yield f"{counted(number, 'point')} are neutral: they may lie on one curve of fixed points."
         if number := self.kinds.count("kink"):
@@ -276,7 +277,7 @@ class FixedPoints(Result, kind="fixed_points"):
         ax.margins(0.08)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
-        """Draw each growing mode of the first eight points, and the slowest that decays: a stroke, of a complex pair an ellipse.
+        """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of a complex pair an ellipse.
 
         The ellipse is the real part of the eigenvector in all phases, through which a deviation turns.
         """
@@ -286,6 +287,8 @@ class FixedPoints(Result, kind="fixed_points"):
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
+                if self._beyond[k, j] == 0:
+                    kind, color = "neutral mode", BLUE
                 phases = np.pi * (np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2))
                 curve = self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
                 label = None if kind in shown else kind
@@ -380,6 +383,7 @@ def fixed_points(
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some starts finds them, and their spectra.
 
     Points outside the box of the starts and of the states after 200 steps (see `margin`) are not found, nor necessarily all within it.
+    Minima of |F(s) - s| above a hundredth of its median at the starts are not slow, and not in the result.
 
     Args:
         network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a map f(s) without x; or any network
@@ -389,7 +393,7 @@ def fixed_points(
             and Barak 2013), evenly spread, and beyond its length random points between two of them. If the state never moves, or the
             input is constant: random states around the first one. The search also begins where the starts come in 200 steps.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
-        margin: the search stays in the box of the starts, wider by this share of its largest side (at least of 1) all around.
+        margin: that box is wider all around by this share of the largest side of the starts' own (at least of 1).
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
         seed: of the random points, and of the weights of a cell by name.
         progress: called with (starts done, starts in all).
@@ -424,7 +428,7 @@ def fixed_points(
     )
     if at_least_one and not len(found.states):
         raise InvalidInputError(
-            f"{found.nothing}; give other starts, a larger margin ({margin:g}) or a larger tolerance"
+            f"{found.nothing}; the search kept to {found.box}: give other starts or a larger margin ({margin:g})"
         )
     return found
 

@@ -102,25 +102,25 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it needs more exponents."""
-        return kaplan_yorke_dimension(self.exponents, complete=self.complete)
+        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at rest: the point may be no attractor."""
+        return math.nan if self.still else kaplan_yorke_dimension(self.exponents, complete=self.complete)
 
     @property
     def dimension(self) -> str:
-        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if it needs more exponents."""
+        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if `kaplan_yorke` is NaN."""
         error = 2 * np.nan_to_num(self.standard_errors)
         low, high = self.exponents - error, self.exponents + error
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
         if self.complete and -math.inf < self.sum < 0:  # which is known better: volumes shrink
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
-        if math.isnan(high):
+        if math.isnan(high) or self.still:
             return ""
         return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
 
     @property
     def finding(self) -> str:
-        """The dimension in words; "" if it is 0 or needs more exponents."""
+        """The dimension in words; "" if it is 0 or unknown."""
         return f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
 
     def sentences(self) -> Iterator[str]:
@@ -147,7 +147,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
-        yield f"The sum of {those} is {self.sum:.4g}; the Kaplan-Yorke dimension {words}."
+        yield f"The sum of {those} is {self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.still)}."
         if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 

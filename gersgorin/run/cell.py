@@ -62,7 +62,7 @@ class StepCell:
 
     def __init__(self, module: nn.Module | Step):
         self.module, self.name = module, name_of(module)
-        self.step: Step = getattr(module, "step", module)
+        self._step: Step = getattr(module, "step", module)
         self.depth: int = getattr(module, "depth", 1)
         self.gate_name: str = getattr(module, "gate_name", "transform gate")
         self.input_size: int | None = getattr(module, "input_size", None)
@@ -70,9 +70,12 @@ class StepCell:
         self._state_size = getattr(module, "state_size", None)
         self._own = {name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))}
 
-    def __call__(self, x: Tensor, s: Tensor) -> Tensor:
-        """One step, so that functions that take a cell take this one too."""
-        return self.step(x, s)
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        """The next state, which the cell returns, or (output, next state)."""
+        after = self._step(x, s)
+        return after if isinstance(after, Tensor) else (state_in(after, [s]) or [after])[0]
+
+    __call__ = step  # functions that take a cell take this one too
 
     @property
     def state_size(self) -> int:
@@ -123,8 +126,8 @@ class StepCell:
         if not isinstance(after, Tensor) or after.shape != s.shape or not after.is_floating_point():
             got = f"{after.dtype} of shape {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
             raise InvalidInputError(
-                f"{self.name} must return one state of {s.shape[-1]} entries, floating-point as its argument, but returns {got}"
-                f"{_hint(self.module)}"
+                f"{self.name} must return one state of {s.shape[-1]} entries, floating-point as its argument, or (output, state), "
+                f"but returns {got}{_hint(self.module)}"
             )
 
     def first_state(self, x: Tensor) -> Tensor:
@@ -301,7 +304,7 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     # CUDA's own kernels for torch.nn's have no vmap rule
     found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
     try:
-        signature = inspect.signature(found.step.forward if isinstance(found.step, nn.Module) else found.step)
+        signature = inspect.signature(found._step.forward if isinstance(found._step, nn.Module) else found._step)
         signature.bind(None, None)
     except ValueError:  # a built-in function without a signature
         pass
@@ -351,7 +354,7 @@ def temporal_jacobian(
 
     Args:
         cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
-            layers is joined, the lowest first), or any callable f(x, s) -> s' of one input (m,), one state (n,).
+            layers is joined, the lowest first), or any callable f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
         x: inputs (..., m). s: states (..., n); leading dimensions broadcast.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
             The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
@@ -359,7 +362,7 @@ def temporal_jacobian(
         chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
-        A (..., n, n) in the dtype of s.
+        A (..., n, n) in the dtype of s, with gradients: for NumPy take A.detach().numpy().
 
     Raises:
         InvalidInputError: unknown method, no closed form, shapes that do not fit.
@@ -376,7 +379,7 @@ def input_jacobian(
 ) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
-    Arguments and errors as for `temporal_jacobian`; x must be floating point.
+    Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]

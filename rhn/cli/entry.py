@@ -20,8 +20,8 @@ from rhn.utils.io import finite_json
 
 INTERRUPTED = 130
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]  # packages beside this one
-PLACES = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
-LIBRARIES = ("<", *OURS, *PLACES)  # the files of frames that are not the user's begin so
+LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))  # files of theirs begin so,
+INSTALLED = {"site-packages", "dist-packages"}  # or lie in such a folder, of any environment
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -168,4 +168,4 @@ def users_frames(error: BaseException) -> list[str]:
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of a traceback outside our packages, Python and installed libraries."""
     found = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
-    return [frame for frame in found if not frame.filename.startswith(LIBRARIES)]
+    return [f for f in found if not f.filename.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(f.filename).parts)]

@@ -167,7 +167,7 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
     assert first.startswith("A small change of the state") and few.endswith("and 4 more rows with --all")
     shown = [f"{exponent:.4g}" in text for text in (few, whole[2]) for exponent in spectra[0].exponents]
     assert shown == [True] * 6 + [False] * 4 + [True] * 10
-    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.zeros(2))
+    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.ones(2))
     assert "needs more exponents" in growing.summary() and "of these 1 of 2" in growing.summary()
     many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))
     assert many.summary().count("neutral") == 22 and "inf" in many.summary()

@@ -98,6 +98,11 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
     with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"):
         fixed_points(lambda s: s + 0.5 + s * s, None, starts)
+    with pytest.raises(
+        InvalidInputError, match=r"least .* is 0.02, .* a hundredth of its median at the starts"
+    ) as none:
+        fixed_points(lambda s: s + 1 - 0.98 * torch.sin(s), starts=torch.linspace(-7, 7, 41, dtype=d)[:, None])
+    assert "tolerance" not in str(none.value)
 
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
@@ -136,6 +141,8 @@ def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_de
     assert counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
     turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)  # by a complex pair: an ellipse of half axes 2 to 1
     focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
+    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2)).plot()
+    assert {"neutral mode"} == {each.get_label() for each in line.lines if "mode" in each.get_label()}
     (ellipse,) = {tuple(map(tuple, line.get_xydata())) for line in focus.plot().lines if line.get_linestyle() == "-"}
     assert np.divide(*np.linalg.svd(ellipse - np.mean(ellipse, 0))[1]) == pytest.approx(2, rel=0.1)
     found.save(tmp_path / "points.npz")
@@ -164,7 +171,9 @@ def test_the_search_stays_in_the_box_of_the_starts():
     far = lambda s: 2 * s - 2.9  # noqa: E731 - stands still at 2.9, where no state settles
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
-    with pytest.raises(InvalidInputError, match=r"found in the box of the starts.*a larger margin \(0.9\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$"
+    ):
         fixed_points(far, None, starts, margin=0.9)
 
 
@@ -172,6 +181,11 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
     x = normal(50, 3)
     found = fixed_points(cell, x, 17)
+    wider = found.margin * max(1, np.ptp(found.starts, axis=0).max())
+    box = (
+        f"The search kept to the box of the starts and of the states 200 steps later, wider all around by {wider:.3g}."
+    )
+    assert box in [*found.sentences()]
     wanted = fixed_points(cell, x.mean(0), trajectory(cell, x)[torch.arange(17) * 51 // 17])
     np.testing.assert_array_equal(found.states, wanted.states)
     np.testing.assert_array_equal(found.input, x.mean(0))
@@ -189,7 +203,7 @@ def test_around_a_state_that_stays_the_starts_are_random():
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d))
     found = fixed_points(run, starts=20)
     assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958] and len(np.unique(found.starts)) >= 10
-    assert "The starts are random, around the first state" in "".join(found.sentences())
+    assert "The starts are random, around the first state; the search kept to the box" in "".join(found.sentences())
     assert "from 9 starts, 1 of them distinct" in "".join(
         fixed_points(lambda s: s / 2, None, S.new_zeros(9, 2)).sentences()
     )
@@ -278,6 +292,11 @@ def test_a_tuple_of_starts_is_one_of_states():
     np.testing.assert_allclose(points.states, [[2 / 3] * 4], atol=1e-9)
 
 
+def test_a_step_may_return_an_output_and_the_next_state():
+    points = fixed_points(lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), normal(20, 1))
+    assert sorted(points.kinds) == ["stable", "stable", "unstable"]
+
+
 @for_each("change", ["noise", "own state"])
 def test_a_step_that_gives_two_answers_is_refused(change):
     class Odd(torch.nn.Module):
@@ -312,7 +331,9 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
     v, starts = normal(200), 2 * normal(60, 200, seed=1)
     found = fixed_points(lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts)
     assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
-    assert re.search(r"from 60 starts \(0 led to none\) and the \d states to which they come", next(found.sentences()))
+    assert re.search(
+        r"from 60 starts \(0 led to none\) and the \d distinct states to which they come", next(found.sentences())
+    )
 
 
 @for_each(

@@ -168,6 +168,8 @@ def test_a_users_function_and_module():
     slope = torch.diag_embed(2 * (1 - torch.tanh(2 * s + x.sum(-1, keepdim=True)) ** 2))
     for method in (None, "jacrev", "jacfwd"):
         assert_close(temporal_jacobian(f, x, s, method=method), slope, 1e-13, str(method))
+        with_output = temporal_jacobian(lambda x, s: (f(x, s)[:2], f(x, s)), x, s, method=method)
+        assert_close(with_output, slope, 1e-13, f"of (output, state), {method}")
     module, x, s = Leaky(3, 4), torch.randn(6, 3), torch.randn(6, 4)
     wanted = 0.5 * torch.eye(4) + torch.tanh(nn.Linear.forward(module, x)).unsqueeze(-1).expand(6, 4, 4)
     assert_close(temporal_jacobian(module, x, s), wanted, 1e-6, "A")
@@ -197,6 +199,7 @@ class Silent(Cell):
         (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
         (lambda c, x, s: temporal_jacobian(c, x.double(), s), "takes no step from .*type"),
         (lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
+        (lambda c, x, s: temporal_jacobian(lambda x, s: (s, s[:2]), x, s), r"or \(output, state\), but returns tuple"),
         (lambda c, x, s: temporal_jacobian(lambda x, s: s if s[0] > 0 else -s, x, s), "branches on numbers"),
         (lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s), "x is torch.int64: expected floating point"),
         (lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s), r"Linear must take f\(x, s\)"),

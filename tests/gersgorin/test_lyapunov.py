@@ -144,6 +144,7 @@ def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
     words = lambda found: "".join(found.sentences())  # noqa: E731
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
     assert "that fixed point" in words(still := of_run(run, repeat=1)) and "which is no attractor" in words(still)
+    assert math.isnan(still.kaplan_yorke) and still.dimension == still.finding == "" and "imension" not in words(still)
     moved = of_run(run, count=1, start_noise=1.0)
     assert moved.exponents[0] < -1 and "that fixed point" in words(moved) and "no attractor" not in words(moved)
     s0, rates = torch.tensor([0.0, 1.0], dtype=d), torch.tensor([2.0, 0.5], dtype=d)
@@ -161,7 +162,7 @@ def test_kaplan_and_yorkes_dimension():
 
 def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
-    found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]))
+    found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]), still=False)
     assert (
         "dimension is between 0 and 1.042." in found.summary() and found.to_dict()["dimension"] == "between 0 and 1.042"
     )

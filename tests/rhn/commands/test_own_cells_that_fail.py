@@ -6,7 +6,7 @@ import pytest
 
 from rhn import cells
 from rhn.checkpoints import save_checkpoint
-from rhn.cli.entry import run_command
+from rhn.cli.entry import frames_of, run_command
 from rhn.cli.main import main
 from rhn.models import PolyphonicModel
 
@@ -33,6 +33,14 @@ def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
     assert f"{__name__}:{cell}" in sentence and "mine.safetensors" not in sentence
     assert ("ValueError: not today" if cell == "fail" else "SystemExit") in sentence
     assert frames[-1].startswith(f'  File "{__file__}", line ')
+
+
+def test_files_of_libraries_of_another_environment_are_not_the_users():
+    scope, file = {"fail": fail}, "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py"
+    exec(compile("def call(): fail()", file, "exec"), scope)
+    with pytest.raises(ValueError, match="not today") as caught:
+        scope["call"]()
+    assert {frame.filename for frame in frames_of(caught.value)} == {__file__}
 
 
 def test_no_exit_but_that_of_help_is_a_success(capsys):
