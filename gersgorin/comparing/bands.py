@@ -318,15 +318,17 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        result.plot(ax).set_title(drawable(": ".join(filter(None, (name, result.finding)))))
+        words = name.replace(f" on {along}", ""), result.finding  # the title of the figure has the sequence
+        result.plot(ax).set_title(drawable(": ".join(filter(None, words))))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
                 handle.set_label("")
 
     draws = [partial(one, *row) for row in zip(results, names, strict=True)]
     columns = min(len(draws), IN_A_ROW - 1)
+    words = results[0].kind.replace("_", " ").replace("lyapunov", "Lyapunov exponents")
     figure = compose(
-        title_of(common, f"{results[0].kind.replace('_', ' ')} on {along}"),
+        title_of(common, f"{words} on {along}"),
         same,
         Block(draws, 3.0, columns, legend=True),
     )
