@@ -235,9 +235,9 @@ class FixedPoints(Result, kind="fixed_points"):
         return kept[np.arange(len(kept)), self.unstable]
 
     def brief(self) -> dict[str, float]:
-        """The number of points of each kind, and the largest spectral radius."""
+        """The largest spectral radius, and the number of points of each kind."""
         counts = {kind: float(self.kinds.count(kind)) for kind in dict.fromkeys(self.kinds)}
-        return counts | {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)}
+        return {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)} | counts
 
     def to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""

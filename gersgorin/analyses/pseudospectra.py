@@ -66,7 +66,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
     def plot(self, ax: Axes | None = None) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
         if ax is not None:
-            return self.draw(ax, int(self.to_circle.argmin()), labelled=True)
+            self.draw(ax, int(self.to_circle.argmin())).set_title(self.finding)
+            return ax
         count = len(self.steps)
         block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
@@ -74,17 +75,16 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def finding(self) -> str:
-        """The step that `plot` draws, and the numbers on its curves."""
-        return f"step {self.steps[self.to_circle.argmin()]}, curves: {CHANGE}"
+        """The step that `plot` draws, and the numbers of its curves."""
+        last, inner = self.levels[:-3:-1]
+        return f"step {self.steps[self.to_circle.argmin()]}, curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
 
-    def draw(self, ax: Axes, k: int, *, labelled: bool = False) -> Axes:
+    def draw(self, ax: Axes, k: int) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
         levels, values = self.levels, self.eigenvalues[k]
         heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))  # an eigenvalue on the grid has none
         if (heights >= levels[0]).any():
-            curves = ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
-            if labelled:
-                ax.clabel(curves, fontsize="xx-small", fmt="%g")
+            ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
         complex_plane(ax, self.axis[-1]).set_title(f"step {self.steps[k]}")
         return ax

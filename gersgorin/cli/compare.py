@@ -1,7 +1,6 @@
 """`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or medians over many runs."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from gersgorin.analyses import ANALYSES, Analysis
@@ -60,7 +59,7 @@ def run(options: CompareOptions) -> None:
     row = _analysis(options)
 
     from gersgorin.comparing.side_by_side import of_results
-    from gersgorin.comparing.variants import BEFORE, FILES, panel_networks, parse_variants
+    from gersgorin.comparing.variants import FILES, panel_networks, parse_variants
     from gersgorin.loading.sources import sources_of_options
 
     option, values = variants = parse_variants(options.variants)
@@ -74,10 +73,8 @@ def run(options: CompareOptions) -> None:
     device, measure = resolve_device(options.device), _bands if options.many else _along
     with progress_bars() as report:
         results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
-    named = partial(of_results, analysis=row.name, along=f"{sources[0].kind} {sources[0].first_label}")
-    found = named(results)
-    drawn = named(results[::-1]) if option == BEFORE else found  # before training, then after
-    outputs.write(drawn.figure, found.save)
+    found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
+    outputs.write(found.figure, found.save)
     show(outputs, options, found)
 
 

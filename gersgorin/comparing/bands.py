@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     DASHED,
     GROWTH,
+    WIDTH,
     Block,
     Shown,
     compose,
@@ -258,13 +259,17 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
 
     def enlarged(record: Spectra, name: str, ax: Axes) -> None:
-        plot_crowd(record, step, ax, half)
-        ax.set_title(", ".join(filter(None, (drawable(name), f"{limit / half:.3g} times larger"))))
+        words = f"{limit / half:.3g} times larger", "" if pairs else drawable(name)
+        plot_crowd(record, step, ax, half).set_title(": ".join(filter(None, words)))
 
     zoomed = bool(0 < half < limit / 2) and len(records) <= IN_A_ROW
+    pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
-    draws = [partial(kind, *each) for kind in kinds for each in of_all]
-    spectra = Block(draws, min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
+    rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
+    if pairs:
+        spectra = Block([*chain(*zip(*rows, strict=True))], min(1.9, 5.5 / len(records)), 2, legend=True)
+    else:
+        spectra = Block([*chain(*rows)], min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
     runs = []
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
@@ -313,15 +318,17 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
     common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        result.plot(ax).set_title(drawable(": ".join(filter(None, (name, result.finding)))))
+        words = name.replace(f" on {along}", ""), result.finding  # the title of the figure has the sequence
+        result.plot(ax).set_title(drawable(": ".join(filter(None, words))))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
                 handle.set_label("")
 
     draws = [partial(one, *row) for row in zip(results, names, strict=True)]
     columns = min(len(draws), IN_A_ROW - 1)
+    words = results[0].kind.replace("_", " ").replace("lyapunov", "Lyapunov exponents")
     figure = compose(
-        title_of(common, f"{results[0].kind.replace('_', ' ')} on {along}"),
+        title_of(common, f"{words} on {along}"),
         same,
         Block(draws, 3.0, columns, legend=True),
     )

@@ -6,6 +6,7 @@ found["lstm"]                               the spectra of one network
 compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as count_from
@@ -72,7 +73,7 @@ class SideBySide(Several, kind="side by side"):
             rows[name] = {key: f"{value:.4g}" for key, value in (brief or {key: found[0][key] for key in told}).items()}
         columns, parts = (
             [*dict.fromkeys(key for row in rows.values() for key in row)],
-            [name.split(", ") for name in rows],
+            [re.split(r", (?![^(]*\))", name) for name in rows],
         )
         last = zip(*(each[:0:-1] for each in parts), strict=False)
         same = len([*takewhile(lambda each: len({*each}) == 1, last)])  # parts with which all names end
@@ -98,8 +99,13 @@ class SideBySide(Several, kind="side by side"):
         return first | {"compare": others}
 
     def plot(self, ax=None):
-        """The whole figure, or the plot of each network into the same axes; returns axes."""
-        return self.figure().axes[0] if ax is None else [result.plot(ax) for result in self.results.values()][-1]
+        """The whole figure, or a single network in given axes; returns axes. Raises InvalidInputError for several in given axes."""
+        if ax is not None and len(self) > 1:
+            one = f"found[{[*self][-1]!r}].plot(ax)"
+            raise InvalidInputError(
+                f"ax is given for {len(self)} networks: expected no axes, or one network, such as {one}"
+            )
+        return self.figure().axes[0] if ax is None else self[0].plot(ax)
 
     def figure(self) -> Shown:
         """Spectra at one scale and measures over time, bands, or a panel for each network, with the same limits."""

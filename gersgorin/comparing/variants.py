@@ -77,7 +77,7 @@ def _value(name: str, word: str):
 def panel_networks(
     options: NewOrTrained, variants: Variants, input_size: int | None, seeds: int = 1
 ) -> list[tuple[Subject, ...]]:
-    """The networks to compare, each with `seeds` seeds: that of the options first, unless it is a variant.
+    """The networks to compare, each with `seeds` seeds: that of the options first, unless it is a variant; before training, then after.
 
     Several cells without --cell are compared alone.
 
@@ -104,7 +104,7 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
     if option == BEFORE:
         after = network_of_options(options, input_size)
         after = replace(after, title=labelled("after training", after.title))
-        return [after, network_of_options(options, input_size, fresh=True)]
+        return [network_of_options(options, input_size, fresh=True), after]
     return (_of_files if option == FILES else _with_cells)(options, values, input_size)
 
 

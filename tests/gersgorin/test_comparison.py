@@ -1,6 +1,7 @@
 """`gersgorin compare`: the grammar of its variants, the networks they name, and medians that are those of runs measured one by one."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from readable import readable
 from tables import for_each
 
@@ -109,7 +111,9 @@ def test_init_is_the_checkpoint_before_its_training(results):
     cell = RHN(88, 4, generator=torch.Generator().manual_seed(5), init="gaussian:0.3")
     save_checkpoint("trained.safetensors", cell)
     small = ["--steps", "4"]
-    after, before = results("init", "--checkpoint", "trained.safetensors", "--seed", 7, small=small)
+    files = "--output", "both.png", "both.npz"
+    before, after = results("init", "--checkpoint", "trained.safetensors", "--seed", 7, *files, small=small)
+    assert [*load("both.npz")] == [before["title"], after["title"]]
     (alone,) = results("--checkpoint", "trained.safetensors", small=small, command=plot)
     assert exponents(after) == exponents(alone) != exponents(before)
     (fresh,) = results("--init", "gaussian:0.3", "--seed", 7, command=plot)
@@ -131,7 +135,7 @@ def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(r
     one, two = results("one.pt,two.pt", *module)
     assert exponents(one) == exponents(results(*module, "--checkpoint", "one.pt", command=plot)[0])
     assert exponents(two) == exponents(results(*module, "--checkpoint", "two.pt", command=plot)[0])
-    after, before = results("init", *module, "--checkpoint", "one.pt", "--seed", 3)
+    before, after = results("init", *module, "--checkpoint", "one.pt", "--seed", 3)
     assert exponents(after) == exponents(one)
     assert exponents(before) == exponents(results(*module, "--seed", 3, command=plot)[0])
     assert [found["cell"] for found in results("rnn,lstm", *module)][1:] == ["rnn", "lstm"]
@@ -183,6 +187,19 @@ def test_panels_of_any_result_share_their_limits():
 def test_the_title_names_three_networks_and_of_five_the_extremes():
     three, five = (draw_comparison([spectra(run) for run in runs(count)]).get_suptitle() for count in (3, 5))
     assert three.count("number") == 3 and five.count("number") == 2 and "highest: number" in five.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("width", "order"), [("column", "aabbcc"), ("page", "aabbcc"), ("slide", "abcabc")])
+def test_a_network_is_beside_or_above_its_enlargement(width, order):
+    cells = [RNN(5, 6, init=f"gaussian:{scale}", dtype=torch.float64) for scale in (0.1, 0.01, 0.001)]
+    found = compare(dict(zip("abc", cells, strict=True)), *sequences(6))
+    panels = [ax for ax in found.plot(figure=width).figure.axes if ax.get_aspect() == 1]
+    titles = [" ".join(ax.get_title("left").split()) for ax in panels]
+    large = " ".join(titles[-1].split()[:3])
+    assert re.fullmatch(r"[\d.]+ times larger:?", large)
+    paired = [title for name in "abc" for title in (name, large)]
+    assert titles == (paired if order == "aabbcc" else [*"abc", *(f"{large} {name}" for name in "abc")])
+    assert len({ax.get_subplotspec().colspan.start for ax in panels}) == 2 + (order == "abcabc")
 
 
 def test_lines_differ_in_colour_or_dashes():
@@ -320,7 +337,8 @@ def test_networks_are_shown_side_by_side(analysis, tmp_path):
     assert found[1] is found["c"] and {row["network"] for row in found.table()} == {"a.b", "c"}
     again = load(found.save(tmp_path / "both.npz"))
     assert repr(again.to_dict()) == repr(found.to_dict()) and again.along == found.along == "sequence of 6 x 5"
-    readable(found.figure())
+    readable(figure := found.figure())
+    assert figure.get_suptitle().lower().startswith("on" if analysis == "spectra" else "lyapunov exponents on")
     assert found.plot(figure="column").figure.get_figwidth() == 3.25
 
 
@@ -357,6 +375,9 @@ WRONG = {
         networks(1), *sequences(3), analysis="plateau"
     ),
     "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
+    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\].plot\(ax\)": lambda: compare(
+        dict(zip("ab", networks(2), strict=True)), *sequences(3)
+    ).plot(Figure().subplots()),
     "a network is a run": lambda: compare([open_run(networks(1)[0], *sequences(3))], *sequences(4)),
 }
 
@@ -374,6 +395,20 @@ def test_many_networks_print_as_one_table_that_fits_a_screen():
         lines = repr(found).split("\n")
         assert len(lines) <= 24 and max(map(len, lines)) <= 100 and lines[0].startswith("net 0")
         assert lines[-10].startswith(heading) and [line[:5] for line in lines[-9:]] == [f"net {k}" for k in range(9)]
+
+
+def test_a_table_of_networks_keeps_parentheses_whole_and_kinds_of_points_together():
+    names = ["a.pt: Memory (left, right), 4 units", "b.pt: Memory (left, right), 4 units"]
+    cells = [lambda x, s: s / 2, lambda x, s: torch.tanh(2 * s)]
+    starts = torch.tensor([0.5], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    given = dict(zip(names, zip(cells, starts, strict=True), strict=True))
+    found = compare(given, torch.zeros(9, 1), analysis="fixed_points")
+    heading, first, second = found.numbers().split("\n")
+    assert re.split("  +", heading) == ["network", "largest spectral radius", "stable", "unstable"]
+    assert [row.split("  ")[0] for row in (first, second)] == [
+        "a.pt: Memory (left, right)",
+        "b.pt: Memory (left, right)",
+    ]
 
 
 def test_bands_end_where_less_than_half_of_the_runs_go_on():
