@@ -128,6 +128,13 @@ class Case:
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
         return dict(zip(parameters, found, strict=True))
 
+    @cached_property
+    def forgotten(self) -> set[str]:
+        """Names of parameters that require a gradient, and that the optimiser does not move."""
+        names = {id(p): name for name, p in self.loop.model.named_parameters()}
+        groups = zip(self.loop.optimizer.param_groups, self.loop.rates, strict=True)
+        return self.gradients.keys() - {names[id(p)] for group, rate in groups if rate for p in group["params"]}
+
     @property
     def gradient_norm(self) -> float:
         """Norm of all gradients."""

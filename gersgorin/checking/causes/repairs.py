@@ -174,9 +174,11 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
         faster = trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False)
         factor = 10.0 if any(t.diverged == math.inf and t.ratios[-1] < own.ratios[-1] for t in faster) else 1.0
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    suspected = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_frozen(case, likely)]
-    suspected += [*_both_ends(case, likely), *_clipping(case, BINDS), *_decay(case, 1 / BINDS)]
-    for repair in (*suspected, *_dropout(case), *_default_weights(case), *[other_rate] * (factor != 1)):
+    suspected = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
+    suspected += [*_clipping(case, BINDS), *_decay(case, 1 / BINDS)]
+    others = [*_dropout(case), *_default_weights(case)]
+    (suspected if case.forgotten else others).extend(_frozen(case, likely))  # else frozen on purpose
+    for repair in (*suspected, *others, *[other_rate] * (factor != 1)):
         if found and repair is other_rate:  # which several causes have as their consequence
             return
         before = after = math.nan

@@ -94,10 +94,7 @@ def still_weights(case: Case) -> Iterator[Cause]:
     """Weights that no gradient reaches, that the optimiser does not have, or that are frozen."""
     if case.frames == 1:  # without a gradient in recurrent weights
         return
-    loop, sizes = case.loop, {name: p.numel() for name, p in case.model.named_parameters()}
-    names = {id(p): name for name, p in loop.model.named_parameters()}
-    groups = zip(loop.optimizer.param_groups, loop.rates, strict=True)
-    moved = {names[id(p)] for group, rate in groups if rate for p in group["params"]}
+    sizes = {name: p.numel() for name, p in case.model.named_parameters()}
     cut = {name for name, slope in case.gradients.items() if slope is None}
     zero = {name for name, slope in case.gradients.items() if slope is not None and not slope.any()}
     for which, words, remedy in (
@@ -112,7 +109,7 @@ def still_weights(case: Case) -> Iterator[Cause]:
             "What they compute is saturated (tanh, sigmoid), switched off (ReLU) or multiplied by 0: begin with smaller weights, and "
             "look for a factor 0.",
         ),
-        (case.gradients.keys() - cut - zero - moved, "The optimiser does not hold", "Make it from model.parameters()."),
+        (case.forgotten - cut - zero, "The optimiser does not hold", "Make it from model.parameters()."),
         (sizes.keys() - case.gradients.keys(), "Frozen are", "Set requires_grad_(True) for them."),
     ):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
