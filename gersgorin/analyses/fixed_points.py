@@ -117,7 +117,7 @@ class FixedPoints(Result, kind="fixed_points"):
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
-    """The box of the search is wider all around by this share of the largest side of the starts' box (at least of 1)."""
+    """Distance of the search's box from that of the starts and settled states, as a share of the largest side of the starts' box."""
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
@@ -151,8 +151,8 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def nothing(self) -> str:
         """A sentence about a search that found no point."""
-        least = f"{self.least_residual:.3g}, expected {self.tolerance:.3g}, or a minimum of at most a hundredth of its median"
-        return f"No point was found; the least |F(s) - s| that a start led to is {least} at the starts"
+        limits = f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a minimum of at most a hundredth of its median"
+        return f"No point was found; the least |F(s) - s| that a start led to is {self.least_residual:.3g}: {limits} at the starts"
 
     @property
     def lost(self) -> int:

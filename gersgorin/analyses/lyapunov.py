@@ -53,7 +53,7 @@ PIECES = 240  # of the run, whose growth is kept: points of the convergence curv
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
-DRIFT = 5.0  # standard errors, by which an exponent that has settled changes in one of a hundred runs
+DRIFT = 5.0  # standard errors: an exponent that has settled changes by more in one of a hundred runs
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
@@ -102,8 +102,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at rest: the point may be no attractor."""
-        return math.nan if self.still else kaplan_yorke_dimension(self.exponents, complete=self.complete)
+        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at a point that is no attractor."""
+        return math.nan if self.repels else kaplan_yorke_dimension(self.exponents, complete=self.complete)
+
+    @property
+    def repels(self) -> bool:
+        """True if the run rests at a point from which small changes grow."""
+        return self.still and float(self.exponents[0]) > 0
 
     @property
     def dimension(self) -> str:
@@ -114,7 +119,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.complete and -math.inf < self.sum < 0:  # which is known better: volumes shrink
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
-        if math.isnan(high) or self.still:
+        if math.isnan(high) or self.repels:
             return ""
         return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
 
@@ -147,7 +152,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
-        yield f"The sum of {those} is {self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.still)}."
+        yield f"The sum of {those} is {self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.repels)}."
         if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
             yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
 
@@ -335,8 +340,10 @@ def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
 
 def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
-    """Change of the mean growth (C, 1) of pieces between the halves of a run; 0 if it is below a hundredth of the mean, or below five
-    times what the scatter around a line explains, or if the run is short."""
+    """Change of the mean growth (C, 1) of pieces between the halves of a run.
+
+    0 if it is small beside the mean or beside the scatter around a line, and of short runs.
+    """
     if lengths.sum() < LONG or not np.isfinite(growth).all():
         return 0.0
     from scipy.signal import detrend  # loads in a fifth of a second

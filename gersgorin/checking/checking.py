@@ -1,4 +1,4 @@
-"""Say before the first step why a network will not train (`causes`), or when it will (`forecast.py`), by real steps of its optimiser.
+"""Say why a network will not train (`causes`), or when it will (`forecast.py`): copies take real steps of its optimiser.
 
 check(model, x, y, loss_fn, optimizer, steps=3000)               a training as its loop has it: any model, loss and optimiser
 check(model, x, learning_rate=0.1, loss_fn="squared")            SGD on the next frames of your own sequences

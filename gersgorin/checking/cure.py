@@ -43,7 +43,7 @@ from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.causes.pairing import UNEXPLAINED, explained, mispaired
 from gersgorin.checking.reach import Reach, measure_reach
-from gersgorin.checking.starts import CHRONO, GIVEN, IMPORTS, MEANINGS, MEMORY, OUTPUT_BIAS, Start, filled, starts
+from gersgorin.checking.starts import CHRONO, GIVEN, MEANINGS, MEMORY, NEEDED, OUTPUT_BIAS, Start, filled, starts
 from gersgorin.checking.trials import LEFT, WINDOW, Constant, Trial, run_trials
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.training.losses import Loss
@@ -328,7 +328,7 @@ class Cure(Result):
 def code_of(loop: Training, plan: Plan) -> str:
     """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
     code = plan.start.code
-    lines = [IMPORTS, *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
+    lines = [NEEDED, *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
     if loop.scheduler is not None:
         own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
         with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"

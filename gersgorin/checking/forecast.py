@@ -25,9 +25,7 @@ READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; 
 AGREE = 3  # readings in a row that decide: of many looks at a clock some are likely by chance
 LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
 UNLIKELY, LONG = 0.1, 5000  # up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
-ENOUGH = (
-    0.6  # of a training, from which on a trial ends if it stays; before, only if its probability is below `UNLIKELY`
-)
+ENOUGH = 0.6  # of the steps: before, a trial ends only if its probability of leaving is below `UNLIKELY`
 SAFE = 0.98  # probability of what was seen
 HALF = 0.6  # of a training that has just left when the time is up
 AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
@@ -47,7 +45,7 @@ class Forecast:
     constant_loss: float = math.nan
     """Mean loss of the best constant output."""
     trials: tuple[Trial, ...] = (Trial(1.0),)
-    """The first is the training itself; others change one thing."""
+    """The first is the training itself, the others at other learning rates."""
 
     @property
     def diverges_at(self) -> float:
@@ -92,8 +90,8 @@ def forecast(
         follows = wants_more is not None and rest < end - time.monotonic()
         probabilities.append(probability)
         last, late = probabilities[-AGREE:], trial.steps >= ENOUGH * steps
-        leaves = min(last) > LIKELY and not follows
-        return len(last) == AGREE and (leaves or stays(max(last), steps if late else math.inf))
+        known = (min(last) > LIKELY and not follows) or (stays(max(last), steps) if late else max(last) < UNLIKELY)
+        return known and len(last) == AGREE
 
     probabilities = list[float]()  # of leaving, at each reading
     first = measure_reach(loop, loop.model)
@@ -123,7 +121,7 @@ def forecast(
     )
 
 
-def stays(probability: float, steps: float) -> bool:
+def stays(probability: float, steps: int) -> bool:
     """True if a probability of leaving is low. Long trainings in which nothing moves may leave late: these are left open."""
     return probability < (UNLIKELY if steps > LONG else 1 - LIKELY)
 

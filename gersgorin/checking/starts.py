@@ -38,9 +38,8 @@ from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
 
-IMPORTS = (
-    "# at the head of your file: import torch; from torch import nn"  # in a function they would hide its own names
-)
+# in a function, imports would hide the names that it has used before
+NEEDED = "# at the head of your file: import torch; from torch import nn"
 HEAD = """\
 p = {{name: q.data for name, q in model.named_parameters()}}
 g = torch.Generator({device!r}).manual_seed(0)

@@ -1,6 +1,6 @@
 """Train copies of a network for a while: the real optimiser on real minibatches, at several learning rates.
 
-    trials = run_trials(loop, factors=[1.0, 10.0], steps=[300, 150], seconds=20)
+    trials = run_trials(loop, factors=[1.0, 10.0], steps=300, seconds=20)
     trials[0].left           step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
     trials[0].diverged       step at which the loss left all bounds; inf: not seen
 
@@ -98,7 +98,7 @@ def run_trials(
     loop: Training,
     factors: Sequence[float],
     *,
-    steps: int | Sequence[int],
+    steps: int,
     seconds: float,
     constant: "Constant | None" = None,
     after: float = 1.0,
@@ -112,7 +112,7 @@ def run_trials(
 
     Args:
         factors: (K,) factors on the learning rates of the optimiser.
-        steps: most steps of a trial, or of each.
+        steps: most steps of a trial.
         seconds: most time of all trials together.
         constant: the best constant output; None: computed.
         after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
@@ -124,14 +124,13 @@ def run_trials(
     """
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
-    most = [steps] * len(factors) if isinstance(steps, int) else steps
-    longest, step = max(most), 0
+    step = 0
     if loop.scheduler is not None:
-        loop.scheduled(min(longest, SCHEDULED) - 1)  # may fail: before the first step
+        loop.scheduled(min(steps, SCHEDULED) - 1)  # may fail: before the first step
     last = len(factors) * loop.step_seconds
     with flushed(), random_numbers_kept(loop.model), closing(loop.data.stream(seed)) as stream:
         torch.manual_seed(seed)
-        active = every = [_Training(loop, factor, after, min(WINDOW, longest)) for factor in factors]
+        active = every = [_Training(loop, factor, after, min(WINDOW, steps)) for factor in factors]
         while active and time.monotonic() + HEADROOM * last < end:
             scheduled = [] if loop.scheduler is None else loop.scheduled(step)
             x, y = next(stream)
@@ -147,11 +146,11 @@ def run_trials(
             if reads and every[0] in active and read(every[0].model, every[0].trial):
                 active = []
             ended = [
-                (t.ended or step == n)
+                (t.ended or step == steps)
                 and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
-                for t, n in zip(every, most, strict=True)
+                for t in every
             ]
-            active = [t for t, n, e in zip(every, most, ended, strict=True) if t in active and not e and step < n]
+            active = [t for t, e in zip(every, ended, strict=True) if t in active and not e and step < steps]
             active *= not until_any or not any(t.ended and t.trial.diverged == math.inf for t in every)
     for training in active:
         training.trial.cut = training.trial.left == math.inf

@@ -252,7 +252,7 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     limit = spectrum_limit(records, step := T // 2)
     middles, halves = np.abs([crowd(record.eigenvalues) for record in records]).T
     half, circle = halves.max(), 1.05 + middles.max()
-    half = circle if circle / 2 < half < circle else half  # the unit circle is whole, or large
+    half = circle if circle / 2 < half < circle else half  # no part of a unit circle that nearly fits
 
     def whole(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=limit, ax=ax)
@@ -291,7 +291,7 @@ def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
 
 
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
-    """The title: how the gradients of up to three networks change, of more the extremes; of one alone in how many runs they grow."""
+    """The title: how gradients change in up to three networks, or in the extremes of more; of one in how many runs they grow."""
     if len(comparisons) == 1:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"

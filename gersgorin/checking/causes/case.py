@@ -21,6 +21,8 @@ from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.utils.wording import first_line
 
+READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
+OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
 ROUNDING = 100.0  # units of least precision of the largest output
 
 
@@ -102,23 +104,29 @@ class Case:
         return next(same, None)
 
     @cached_property
-    def _called(self) -> tuple[Tensor, list[tuple[nn.Module, Any, Any]]]:
-        made: list[tuple[nn.Module, Any, Any]] = []
-        keep = lambda part, given, output: made.append((part, (*given, None)[0], output))  # noqa: E731
+    def _forward(self) -> tuple[Tensor, list[tuple[nn.Module, Any, Any]]]:
+        calls: list[tuple[nn.Module, Any, Any]] = []
+
+        def keep(part: nn.Module, args: tuple, named: dict, made: Any) -> None:
+            calls.append(
+                (part, next(iter((*args, *named.values())), None), made if isinstance(part, nn.RNNBase) else None)
+            )
+
         with ExitStack() as hooks:
             for part in self.model.modules():
-                hooks.enter_context(part.register_forward_hook(keep))
-            return self.loop.output(self.model, self.x), made
+                if isinstance(part, (*READERS, *OTHERS)):
+                    hooks.enter_context(part.register_forward_hook(keep, with_kwargs=True))
+            return self.loop.output(self.model, self.x), calls
 
     @property
     def output(self) -> Tensor:
         """Of the untrained model in training mode, with its graph."""
-        return self._called[0]
+        return self._forward[0]
 
     @property
     def calls(self) -> list[tuple[nn.Module, Any, Any]]:
-        """(Part of the model, its first input, what it returned) of each call behind `output`, in the order in which they ended."""
-        return self._called[1]
+        """(Layer, its first input, what it returned if it is recurrent) of each call behind `output`, in the order of their ends."""
+        return self._forward[1]
 
     @cached_property
     def gradients(self) -> dict[str, Tensor | None]:

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.case import READERS, Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.training.losses import least_constant
@@ -23,8 +23,6 @@ FAR = 4.0  # times the loss of a constant output, from which on the first loss s
 TRIED = 20  # steps of the optimiser by which its speed is measured
 PADDED = 1 / 3  # share of padding behind the sequences, from which on an output after it may be lost
 SAME = 3.0  # times the spread of x, at most, of numbers that are x
-READERS = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
-OTHERS = (nn.Embedding, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.modules.conv._ConvNd)
 USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
 FEWEST = 50  # steps of a training that may reach the constant
 NEARER = 2.0  # times the way to standardised targets, at least, which these would shorten
@@ -183,8 +181,8 @@ def _shared(rows: Tensor) -> list[str]:
 
 def _first_layer(case: Case) -> tuple[nn.Module | None, Tensor]:
     """(The layer that reads numbers first, its input); None if another kind of layer comes before it."""
-    reading = ((part, x) for part, x, _ in case.calls if isinstance(part, (*READERS, *OTHERS)))
-    layer, x = next(((part, x.detach()) for part, x in reading if isinstance(x, Tensor)), (None, case.first))
+    reading = ((part, x.detach()) for part, x, _ in case.calls if isinstance(x, Tensor))
+    layer, x = next(reading, (None, case.first))
     ratio = (x.float().std() / case.first.float().std()).item()  # 1 unless something else has read them before
     return (layer, x) if isinstance(layer, READERS) and x.dim() > 1 and 1 / SAME < ratio < SAME else (None, x)
 
@@ -302,7 +300,7 @@ def padding(case: Case) -> Iterator[Cause]:
     behind = is_padding(case.first, case.axis).movedim(case.axis, 0)
     lengths = behind.float().sum(1)
     varies = lengths.min() < lengths.max() or not case.first.select(1 - case.axis, -1).any()  # else a delay of the task
-    if behind[:, -1].float().mean() > MOSTLY and lengths.mean() >= PADDED * T and varies and case.reads(T - 1).any():
+    if behind[:, -1].float().mean() > 0.5 and lengths.mean() >= PADDED * T and varies and case.reads(T - 1).any():
         yield Cause(
             "padding",
             f"On average {lengths.mean():.0f} of {T} steps are padding, and the output is read after them.",

@@ -69,9 +69,8 @@ def labels_beyond(case: Case) -> Iterator[Cause]:
     if not any(name.startswith("BinaryCrossEntropy") for name in case.loss_operations):
         return
     low, high = case.y.min().item(), case.y.max().item()
-    right = (
-        (case.y > 0.5).to(case.output) if case.loop.activation else 100.0 * case.y
-    )  # outputs whose loss is negative then
+    # outputs with a loss below 0, if labels lie beyond 0 and 1
+    right = (case.y > 0.5).to(case.output) if case.loop.activation else 100.0 * case.y
     if (low < 0 or high > 1) and case.y.shape == case.output.shape and case.loop.loss_fn(right, case.y) < 0:
         yield Cause(
             "label range",

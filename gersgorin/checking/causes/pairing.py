@@ -33,7 +33,7 @@ JUMPS = 2.0  # times the difference of other numbers side by side in memory: tha
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 UNEXPLAINED = (
     "A kernel regression explains nothing of the targets of left-out examples: check that each input stands beside its own target "
-    "(order of files, sorting, windows across series), and still contains what the target depends on."
+    "(order of files, sorting, windows that cross series), and still contains what the target depends on."
 )
 
 
@@ -145,23 +145,20 @@ def reshaped_inputs(case: Case, own: float) -> Iterator[Cause]:
 def mixed_frames(case: Case) -> Iterator[Cause]:
     """Whole series of single features, one after the other in memory, that are read as frames: (N, m, T) was reshaped to (N, T, m).
 
-    Then successive numbers differ most where a new series begins, each T numbers, and not where a frame begins, each m numbers.
+    Then numbers side by side differ most where a new series begins, each T numbers, and nowhere else.
     """
     if case.axis or case.frames is None or not case.first.is_floating_point():
         return
     count, T, m = case.first.shape
-    if min(T, m) == 1 or m == T or count * (m - 1) < FEW:
+    if min(T, m) == 1 or m % T == 0 or count * (m - 1) < FEW:  # frames have to begin elsewhere than series
         return
-    at = torch.arange(1, m * T)
-    jumps = case.first.flatten(1).double().diff().square().mean(0)
-    series, frames = at % T == 0, at % m == 0
-    new = min(jumps[some].mean().item() for some in (series & ~frames, series & frames) if some.any()) ** 0.5
-    other = max(jumps[some].mean().item() for some in (frames & ~series, ~frames & ~series) if some.any()) ** 0.5
+    begins, jumps = torch.arange(1, m * T) % T == 0, case.first.flatten(1).double().diff().square().mean(0).sqrt()
+    new, other = jumps[begins].min().item(), jumps[~begins].max().item()
     if new > JUMPS * other:
         yield Cause(
             "reshaped inputs",
-            f"In memory, numbers side by side differ by {other:.2g} (root mean square), every {T} numbers by {new:.2g}: the {m} "
-            f"features lie one after the other, each with all its {T} steps. x is read as if each step with all its features did.",
+            f"In memory, numbers side by side differ by {new:.2g} or more (root mean square) after each {T} numbers, elsewhere by "
+            f"{other:.2g} at most: the {m} features lie one after the other with all their steps, but x is read step by step.",
             f"Where x is made, use .transpose(1, 2) in place of reshape or view; or x = x.reshape(-1, {m}, {T}).transpose(1, 2).",
             {"shape": [count, m, T], "new_series": new, "others": other},
         )

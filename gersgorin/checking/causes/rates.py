@@ -113,7 +113,7 @@ def rate_cause(case: Case, trial: Trial) -> Cause:
     )
 
 
-def far_factor(case: Case) -> float:
+def towards_usual(case: Case) -> float:
     """A tenth or ten times the learning rate, as a factor, if this is far from the usual ones; else 1."""
     rate, (low, high) = case.loop.learning_rate, USUAL[case.kind]
     if case.loop.scheduler is not None or low / FAR <= rate <= high * FAR:

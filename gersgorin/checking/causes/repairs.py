@@ -27,11 +27,11 @@ from gersgorin.checking.causes.rates import (
     LONGER,
     STILL,
     decades,
-    far_factor,
     rate_cause,
     rate_is_usual,
     scheduled_end,
     too_few,
+    towards_usual,
 )
 from gersgorin.checking.clocks import signal
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
@@ -40,13 +40,15 @@ from gersgorin.training.training import Training
 
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
-FIRST = 0.1  # of the steps, in which ten times the learning rate comes lower than a training that leaves late: likewise
 AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
+FIRST = 0.1  # of the steps: length of a trial at ten times the learning rate, of a training that leaves late
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
 CUT = "some repairs of the training, which may show its cause: the time ran out"
-BINDS = 10.0  # times a clipping norm: a first gradient that it cuts down; the inverse: a share of weight decay in the gradient
+BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes much
+DECAYS = 0.1  # of the first gradient: weight decay that may matter
+WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -169,23 +171,24 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
     A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. own: the
     training itself, whose model `watch` holds.
     """
-    likely, factor, found = {cause.name: cause for cause in risks}, far_factor(case), False
+    likely, factor, found = {cause.name: cause for cause in risks}, towards_usual(case), False
     if factor == 1 and case.loop.scheduler is None and own.steps > case.steps / 3 and own.ratios[-1] > STRONG:
-        faster = trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False)
-        factor = 10.0 if any(t.diverged == math.inf and t.ratios[-1] < own.ratios[-1] for t in faster) else 1.0
+        with noted(trials.lacking, "ten times the learning rate"):
+            faster = _lowest(trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False))
+            factor = 10.0 if faster and faster.ratios[-1] < own.ratios[-1] else 1.0
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
+    frozen, forgotten = [*_frozen(case, likely)], bool(case.forgotten)  # else frozen on purpose
     suspected = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
-    suspected += [*_clipping(case, BINDS), *_decay(case, 1 / BINDS)]
-    others = [*_dropout(case), *_default_weights(case)]
-    (suspected if case.forgotten else others).extend(_frozen(case, likely))  # else frozen on purpose
-    for repair in (*suspected, *others, *[other_rate] * (factor != 1)):
+    suspected += [*_clipping(case, BINDS), *_decay(case, DECAYS), *frozen * forgotten]
+    others = [*frozen * (not forgotten), *_dropout(case), *_default_weights(case), *[other_rate] * (factor != 1)]
+    for repair in (*suspected, *others):
         if found and repair is other_rate:  # which several causes have as their consequence
             return
         before = after = math.nan
-        far = repair in suspected
+        at_length = repair in suspected
         with noted(trials.lacking, repair.name):
-            before, after, taken = _held_out(case, repair, trials, own.steps, watch, far=far)
-        if (far or before > STRONG) and after < BETTER * before:
+            before, after, taken = _held_out(case, repair, trials, own.steps, watch, at_length=at_length)
+        if before > (WEAK if at_length else STRONG) and after < BETTER * before:
             found = True
             cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
@@ -197,12 +200,12 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
 
 
 def _held_out(
-    case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch, *, far: bool
+    case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch, *, at_length: bool
 ) -> tuple[float, float, int]:
     """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode. Both go on to `LONG` at once if they are to go far; else if a first,
-    shorter trial is ahead, or the training itself has learned nothing of this loss.
+    Both losses are the repaired one, in evaluation mode. With `at_length` both have `LONG` of the steps at once; else only if a first,
+    shorter trial is ahead, or if the training itself has learned nothing of this loss.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
@@ -216,9 +219,9 @@ def _held_out(
 
     if not (before := loss(copy.deepcopy(watch.model), mixed)) > STRONG:
         return before, math.nan, steps
-    early = far and steps < LATE * long
-    after = math.nan if early else loss(trials.end(loop, factor, steps, constant), changed)
-    if early or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
+    at_once = at_length and steps < LATE * long
+    after = math.nan if at_once else loss(trials.end(loop, factor, steps, constant), changed)
+    if at_once or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
         before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), mixed), long
         after = loss(trials.end(loop, factor, long, constant), changed)
     return before, after, steps
@@ -303,7 +306,12 @@ def _clipping(case: Case, least: float = 0.0) -> Iterator[Repair]:
     if clip_norm is None or norm < least * clip_norm:
         return
     words = f"The gradient has a norm of {norm:.2g} at first, and is clipped to {clip_norm:g}."
-    cause = Cause("clip_norm too small", words, f"Set it to {CLIP}.", {"norm": norm, "clip_norm": clip_norm})
+    cause = Cause(
+        "clip_norm too small",
+        words,
+        f"Set it to {norm:.1g} or more, or average the loss in place of a sum.",
+        {"norm": norm, "clip_norm": clip_norm},
+    )
     yield Repair("no clipping", cause, {"clip_norm": None})
 
 
@@ -311,10 +319,12 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
     """No weight decay, if its part of the first gradient is at least `least` of the rest."""
     loop = case.loop
     decay = max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups)
-    size = math.hypot(*(float(p.detach().norm()) for p in case.model.parameters()))
-    if not decay or decay * size < least * case.gradient_norm:
+    share = decay * math.hypot(*(float(p.detach().norm()) for p in case.model.parameters() if p.requires_grad))
+    share /= max(case.gradient_norm, 1e-30)
+    if not decay or share < least or (least and isinstance(loop.optimizer, torch.optim.AdamW)):  # which decouples it
         return
-    words, remedy = f"Weight decay of {decay:g} outweighs the gradient.", "Set weight_decay to 1e-4 or less."
+    words = f"Weight decay of {decay:g} pulls on the weights with {share:.2g} times the size of the first gradient."
+    remedy = "Set weight_decay to 1e-4 or less."
     optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
@@ -394,7 +404,7 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 
 def _both_ends(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
-    """The backward half of a bidirectional layer read at the first step, wherever its output is."""
+    """The backward half of a bidirectional layer as it is at the first step, at all steps."""
     cause = likely.get("unread steps")
     if cause is None or "layer" not in cause.evidence:
         return

@@ -161,15 +161,17 @@ def cut_partly(case: Case) -> Iterator[Cause]:
 
 def half_read(case: Case) -> Iterator[Cause]:
     """A bidirectional layer of which only the last step is read, where its backward half has seen one step."""
-    both = [(part, made[0]) for part, _, made in case.calls if isinstance(part, nn.RNNBase) and part.bidirectional]
-    if not both or not isinstance(both[-1][1], Tensor) or both[-1][1].dim() != 3:
+    both = [(part, made) for part, _, made in case.calls if isinstance(part, nn.RNNBase) and part.bidirectional]
+    if not both or not isinstance(states := both[-1][1][0], Tensor) or states.dim() != 3 or not states.requires_grad:
         return
-    layer, states = both[-1]
-    total = (case.output * torch.randn_like(case.output)).sum()
-    (slope,) = torch.autograd.grad(total, states, retain_graph=True, materialize_grads=True)
-    forward, backward = (half.flatten(1).any(1) for half in slope.movedim(int(layer.batch_first), 0).chunk(2, -1))
-    if len(backward) > 1 and all(half[-1] and not half[:-1].any() for half in (forward, backward)):
-        kind, H, first = f"nn.{type(layer).__name__}", layer.hidden_size, ":, " * layer.batch_first
+    layer, (_, final) = both[-1]
+    weights = torch.randn(case.output.shape, generator=torch.Generator().manual_seed(0)).to(case.output)
+    ends = [states, *(final if isinstance(final, tuple) else (final,))]
+    slopes = torch.autograd.grad((case.output * weights).sum(), ends, retain_graph=True, materialize_grads=True)
+    forward, backward = (half.flatten(1).any(1) for half in slopes[0].movedim(int(layer.batch_first), 0).chunk(2, -1))
+    read = any(slope.any() for slope in slopes[1:])
+    if len(backward) > 1 and not read and all(half[-1] and not half[:-1].any() for half in (forward, backward)):
+        kind, H, first = f"nn.{type(layer).__name__}", states.shape[-1] // 2, ":, " * layer.batch_first
         yield Cause(
             "unread steps",
             f"Of {len(backward)} outputs of a bidirectional {kind} only the last is read, where its backward half has seen one step.",
@@ -182,13 +184,12 @@ def half_read(case: Case) -> Iterator[Cause]:
 
 
 def softmax_of_one(case: Case) -> Iterator[Cause]:
-    """Each softmax inside the network runs over an axis of one number, and is always 1."""
+    """Each softmax over something that has an axis of the steps runs over an axis of one number, and is always 1."""
     nodes = [node for node in graph(case.output) if operation(node) == "Softmax"]
-    shapes = [(tuple(node._saved_result.shape), node._saved_dim) for node in nodes]
     shapes = [
-        (shape, axis if axis < len(shape) else axis - 2**64) for shape, axis in shapes
-    ]  # which autograd stores unsigned
-    if shapes and case.frames != 1 and all(shape[axis] == 1 for shape, axis in shapes):
+        (tuple(n._saved_result.shape), (n._saved_dim + 2**63) % 2**64 - 2**63) for n in nodes
+    ]  # autograd has no sign
+    if case.frames != 1 and shapes and all(shape[axis] == 1 and case.frames in shape for shape, axis in shapes):
         shape, axis = shapes[0]
         yield Cause(
             "softmax over one number",
@@ -222,14 +223,16 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
     if not case.mixed:
         return
     layers = [
-        part for part in case.model.modules() if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis)
+        (f"nn.{type(part).__name__}", tuple(x.shape))
+        for part, x, _ in case.calls
+        if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis) and isinstance(x, Tensor)
     ]
-    kind, shape = f"nn.{type(layers[0]).__name__}" if layers else "", tuple(case.first.shape)
+    shape = tuple(case.first.shape)
     words = f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
     remedy = "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples that "
     remedy += "were sorted for packing."
     if layers:
-        given = next(tuple(x.shape) for part, x, _ in case.calls if part is layers[0])
+        kind, given = layers[0]
         if given[:2] == shape[:2]:
             words += f": {kind} treats axis {case.axis} of x {shape}, that of the examples, as time"
             remedy = f"Write {kind}(..., batch_first={not case.axis})."
