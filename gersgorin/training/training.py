@@ -343,7 +343,7 @@ class Training:
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g} (of zeros: {zero:.3g}), expected a number well above 0: the "
-                "targets are all the same, or the loss can fall below 0, as a loss of log-probabilities does for other outputs"
+                "targets are all the same, or the loss can fall below 0; then give one that cannot, as nn.PoissonNLLLoss(full=True)"
             )
         shape, y = goals[0]
         output, _, own = self.least_constant(goals[:1])

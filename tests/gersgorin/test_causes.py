@@ -393,6 +393,19 @@ def test_the_line_that_unmixes_examples_depends_on_what_the_layer_reads(model, r
     assert found_in(model, X, SUM, MSE)[0][0].remedy == remedy
 
 
+def test_a_packed_network_reads_no_padding():
+    x = padded(40)
+    x[0, :] = 1  # of the greatest length
+
+    class Packed(Net):
+        def forward(self, x):
+            z = nn.utils.rnn.pack_padded_sequence(F.one_hot(x, 40).float(), (x > 0).sum(1), True, False)
+            return self.out(self.rnn(z)[1][-1])
+
+    read, packed = found_in(words(), x, SUM, MSE)[0], found_in(Packed(inputs=40), x, SUM, MSE)[0]
+    assert "padding" in [cause.name for cause in read] and "padding" not in [cause.name for cause in packed]
+
+
 def test_weights_of_zeros_are_named():
     model = Net()
     for p in model.parameters():

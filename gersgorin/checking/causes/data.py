@@ -300,7 +300,8 @@ def padding(case: Case) -> Iterator[Cause]:
     behind = is_padding(case.first, case.axis).movedim(case.axis, 0)
     lengths = behind.float().sum(1)
     varies = lengths.min() < lengths.max() or not case.first.select(1 - case.axis, -1).any()  # else a delay of the task
-    if behind[:, -1].float().mean() > 0.5 and lengths.mean() >= PADDED * T and varies and case.reads(T - 1).any():
+    padded = behind[:, -1]
+    if padded.float().mean() > 0.5 and lengths.mean() >= PADDED * T and varies and case.reads(T - 1)[padded].any():
         yield Cause(
             "padding",
             f"On average {lengths.mean():.0f} of {T} steps are padding, and the output is read after them.",

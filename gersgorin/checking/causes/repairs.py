@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case, noted
-from gersgorin.checking.causes.cause import BELOW, Cause, digits
+from gersgorin.checking.causes.cause import BELOW, Cause, digits, listed
 from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.pairing import frames_apart
@@ -466,8 +466,8 @@ def _default_weights(case: Case) -> Iterator[Repair]:
         name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
         cause = Cause(
             "initial weights",
-            f"The initial weights {name} have a size of {own:.2g} (root mean square), those that layers of torch.nn give themselves "
-            f"{usual:.2g}.",
+            f"The initial weights of {listed(sorted(sizes))} are far from those that layers of torch.nn give themselves: {name} has a "
+            f"size of {own:.2g} (root mean square), with those {usual:.2g}.",
             "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them; for "
             "your own parameters nn.init.uniform_(p, -a, a), a = 1 / sqrt(units).",
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
