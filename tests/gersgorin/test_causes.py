@@ -495,6 +495,8 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
         ("schedule", {"gamma": 0.8}),
         ("clip_norm too small", {"clip_norm": 0.02, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 600}),
         ("weight decay", {"weight_decay": 1.0}),
+        ("target scale", {"y": 20 + 8 * SUM, "steps": 400}),
+        ("dropout", {"model": nn.Sequential(nn.Dropout(0.5), Net()), "steps": 400}),
         ("unread steps", {"model": Net(bidirectional=True), "x": NOISE, "y": NOISE[:, 0, :1]}),
         ("missing values", {"x": torch.cat([X[..., :2], X[..., 2:].sign()], -1).masked_fill(MISSING, -9999) / 9999}),
         ("untrained weights", {"model": readout(2), "steps": 300}),
@@ -514,6 +516,13 @@ def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change
         name
     )
     assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
+
+
+def test_a_training_that_learns_only_from_the_last_frames_sees_too_few():
+    torch.manual_seed(2)
+    x = torch.randn(600, 60, 3)
+    found = checked(Net(units=2, kind=nn.RNN), x, x[:, 0, :1] + 0.25 * x[:, -1, :1], steps=300)
+    assert found.outcome == "leaves" and (found.causes[0].name, found.causes[0].sure) == ("short reach", False)
 
 
 @for_each(("rows", "loaded"), [(1, False), (-2, True)])

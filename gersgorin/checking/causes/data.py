@@ -18,6 +18,7 @@ from gersgorin.training.minibatches import Batches, Examples, Pair, same_for_all
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
 STANDARDISE = "Standardise each feature: x = (x - x.mean((0, 1))) / x.std((0, 1))."
+STANDARDISE_TARGETS = "Standardise the targets, y = (y - y.mean()) / y.std(), and undo it after predicting."
 IDS = 20  # least number of different whole numbers that are read as ids
 FAR = 4.0  # times the loss of a constant output, from which on the first loss shows targets far away
 TRIED = 20  # steps of the optimiser by which its speed is measured
@@ -228,7 +229,7 @@ def far_targets(case: Case) -> Iterator[Cause]:
             "target scale",
             f"The targets have mean {goal:.4g} and standard deviation {spread:.3g}, the outputs mean {start:.2g}. This optimiser moves "
             f"the outputs by {speed:.2g} per step: it needs {needed:,.0f} steps {words}, and has {case.steps:,}.",
-            "Standardise the targets, y = (y - y.mean()) / y.std(), and undo it after predicting.",
+            STANDARDISE_TARGETS,
             {"mean": goal, "std": spread, "output": start, "speed": speed, "needed_steps": needed},
             sure=needed * slower > ARRIVES * case.steps,
         )

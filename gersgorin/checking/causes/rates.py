@@ -18,7 +18,7 @@ CLIP = 1.0  # norm of gradients
 FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to see whether it does
 RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
 MOST_RATES = 3  # that are tried
-FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
+FAR = 2.0  # times the usual learning rates: one that is compared with a more usual one although it leaves
 BEGINS, FALLS = 0.99, 0.99  # of the constant's loss; of the loss a third of the training before: about to leave
 GROWN = 10.0  # times the first gradient, or the output of half the sequence, at least, to be said
 STILL = 1e-3  # of the highest learning rate of a schedule, below which it has ended
@@ -145,7 +145,7 @@ def still_falling(trial: Trial) -> Iterator[Cause]:
     if len(ratios) > 3 and ratios[-1] < min(BEGINS, FALLS * ratios[-(len(ratios) // 3)]):
         yield Cause(
             "too few steps",
-            f"After all {trial.steps:,} steps the loss is {ratios[-1]:.3f} times that of the best constant output, and still falls.",
+            f"After {trial.steps:,} steps the loss is {ratios[-1]:.3f} times that of the best constant output, and still falls.",
             f"Train for {4 * trial.steps:,} steps or more.",
             {"steps": trial.steps, "loss": float(ratios[-1])},
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import BELOW, Cause, digits, listed
-from gersgorin.checking.causes.data import SATURATED, STANDARDISE, codes, in_front, is_padding
+from gersgorin.checking.causes.data import SATURATED, STANDARDISE, STANDARDISE_TARGETS, codes, in_front, is_padding
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.pairing import frames_apart
 from gersgorin.checking.causes.rates import (
@@ -49,6 +49,9 @@ CUT = "some repairs of the training, which may show its cause: the time ran out"
 BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes much
 DECAYS = 0.1  # of the first gradient: weight decay that may matter
 WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
+MUCH = 0.5  # of dropout
+SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
+UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -69,6 +72,15 @@ class Repair:
     """True if what is repaired is a mistake by itself, so that it is sure."""
     lengths: Sequence[int] = ()
     """Steps of the trials; empty: a short one and a longer one."""
+    unit: bool = False
+    """True if targets get another one, so that losses can be compared only relative to those of constants."""
+    late: bool = False
+    """True if it may help only late: of a training that leaves, it is compared over `LONG` of the steps."""
+
+    @property
+    def doing_well(self) -> float:
+        """Loss on held-out examples, relative to the constant's, from which down a training that leaves needs no repair."""
+        return WEAK if self.late else STRONG
 
     def applied(self, loop: Training) -> Training:
         """The repaired training."""
@@ -172,23 +184,25 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
     training itself, whose model `watch` holds.
     """
     likely, factor, found = {cause.name: cause for cause in risks}, towards_usual(case), False
-    if factor == 1 and case.loop.scheduler is None and own.steps > case.steps / 3 and own.ratios[-1] > STRONG:
+    if factor == 1 and case.loop.scheduler is None and own.steps > SLOW * case.steps and own.ratios[-1] > STRONG:
         with noted(trials.lacking, "ten times the learning rate"):
             faster = _lowest(trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False))
             factor = 10.0 if faster and faster.ratios[-1] < own.ratios[-1] else 1.0
-    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    frozen, forgotten = [*_frozen(case, likely)], bool(case.forgotten)  # else frozen on purpose
-    suspected = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
-    suspected += [*_clipping(case, BINDS), *_decay(case, DECAYS), *frozen * forgotten]
-    others = [*frozen * (not forgotten), *_dropout(case), *_default_weights(case), *[other_rate] * (factor != 1)]
-    for repair in (*suspected, *others):
+    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor], late=True)
+    repairs = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
+    repairs += [*_clipping(case, BINDS), *_decay(case, DECAYS), *_frozen(case, likely), *_dropout(case)]
+    repairs += [
+        *_default_weights(case),
+        *(_unscaled(case) if own.steps > SLOW * case.steps else ()),
+        *[other_rate] * (factor != 1),
+    ]
+    for repair in repairs:
         if found and repair is other_rate:  # which several causes have as their consequence
             return
         before = after = math.nan
-        at_length = repair in suspected
         with noted(trials.lacking, repair.name):
-            before, after, taken = _held_out(case, repair, trials, own.steps, watch, at_length=at_length)
-        if before > (WEAK if at_length else STRONG) and after < BETTER * before:
+            before, after, taken = _held_out(case, repair, trials, own.steps, watch)
+        if before > repair.doing_well and after < BETTER * before:
             found = True
             cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
@@ -199,31 +213,31 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
             )
 
 
-def _held_out(
-    case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch, *, at_length: bool
-) -> tuple[float, float, int]:
+def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
     """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode. With `at_length` both have `LONG` of the steps at once; else only if a first,
-    shorter trial is ahead, or if the training itself has learned nothing of this loss.
+    Both losses are the repaired one, in evaluation mode, unless targets have another unit. If the repair is `late` both have `LONG` of
+    the steps at once; else only if a first, shorter trial is ahead, or if the training itself has learned nothing of this loss.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
     constant, changed = Constant(loop), [repair.change(pair) if repair.change else pair for pair in watch.kept]
-    mixed = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
-    best = sum(constant.losses(changed))
+    given = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
+    judged = (case.loop, trials.constant, watch.kept) if repair.unit else (loop, constant, given)
 
     @torch.no_grad()
-    def loss(model: nn.Module | None, pairs: list[Pair]) -> float:
-        return math.nan if model is None else sum(loop.loss(model.eval(), *pair).item() for pair in pairs) / best
+    def loss(model: nn.Module | None, loop: Training, constant: Constant, pairs: list[Pair]) -> float:
+        if model is None:
+            return math.nan
+        return sum(loop.loss(model.eval(), *pair).item() for pair in pairs) / sum(constant.losses(pairs))
 
-    if not (before := loss(copy.deepcopy(watch.model), mixed)) > STRONG:
+    if not (before := loss(copy.deepcopy(watch.model), *judged)) > repair.doing_well:
         return before, math.nan, steps
-    at_once = at_length and steps < LATE * long
-    after = math.nan if at_once else loss(trials.end(loop, factor, steps, constant), changed)
+    at_once = repair.late and steps < LATE * long
+    after = math.nan if at_once else loss(trials.end(loop, factor, steps, constant), loop, constant, changed)
     if at_once or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
-        before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), mixed), long
-        after = loss(trials.end(loop, factor, long, constant), changed)
+        before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), *judged), long
+        after = loss(trials.end(loop, factor, long, constant), loop, constant, changed)
     return before, after, steps
 
 
@@ -256,27 +270,16 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     yield from _mixed(case, likely)
     yield from _missing(case, likely)
     yield from _padding(case, likely)
-    size, own = case.y.float().std().item(), case.output.detach().std().item()
-    far = likely.get("target scale")
-    if regression and 0 < size < min(TINY, own):
-        far = Cause(
-            "target scale",
-            f"The targets have a standard deviation of {size:.2g}, the outputs one of {own:.2g}.",
-            "Standardise the targets, y = (y - y.mean()) / y.std().",
-            {"std": size, "output": own},
-        )
+    scales = _scales(case, 1 / TINY) | likely
+    far = scales.get("target scale") if regression else None
     if far:
         yield Repair("standardised targets", far, change=_standardised(case, targets=True))
-    inputs = [likely[name] for name in ("input scale", "ids as numbers") if name in likely]
-    if numbers and (spread := case.first.std().item()) < TINY:
-        inputs.append(
-            Cause("input scale", f"The inputs have a standard deviation of {spread:.2g}.", STANDARDISE, {"std": spread})
-        )
-    for cause in inputs * numbers:
+    for cause in [scales[name] for name in ("input scale", "ids as numbers") if name in scales] * numbers:
         yield Repair("standardised inputs", cause, change=_standardised(case, inputs=True))
         if far:
             both = _standardised(case, inputs=True, targets=True)
             yield Repair("standardised inputs and targets", cause, change=both)
+    own = case.output.detach().std().item()
     if not regression and 0 < own < TINY:
         cause = Cause(
             "output scale",
@@ -312,7 +315,7 @@ def _clipping(case: Case, least: float = 0.0) -> Iterator[Repair]:
         f"Set it to {norm:.1g} or more, or average the loss in place of a sum.",
         {"norm": norm, "clip_norm": clip_norm},
     )
-    yield Repair("no clipping", cause, {"clip_norm": None})
+    yield Repair("no clipping", cause, {"clip_norm": None}, late=True)
 
 
 def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
@@ -328,9 +331,8 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
     optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
-    yield Repair(
-        "no weight decay", Cause("weight decay", words, remedy, {"weight_decay": decay}), {"optimizer": optimizer}
-    )
+    cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
+    yield Repair("no weight decay", cause, {"optimizer": optimizer}, late=True)
 
 
 def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
@@ -345,7 +347,7 @@ def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
     cause = Cause(
         "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
     )
-    yield Repair("a constant learning rate", cause, {"scheduler": None})
+    yield Repair("a constant learning rate", cause, {"scheduler": None}, late=True)
 
 
 def _mixed(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -365,7 +367,7 @@ def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         values = ((x - found.mean) / found.std).masked_fill((x == found.value) & found.is_code, 0.0)
         return with_sequence(pair[0], values.to(x.dtype)), pair[1]
 
-    yield Repair("missing values filled", cause, change=filled)
+    yield Repair("missing values filled", cause, change=filled, late=True)
 
 
 def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -384,10 +386,10 @@ def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
             y, real = both[..., 0], both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool()
             return case.loop.loss_fn(*(part[real].unsqueeze(case.axis) for part in (z, y)))
 
-        yield Repair("padding out of the loss", cause, {"loss_fn": loss}, marked)
+        yield Repair("padding out of the loss", cause, {"loss_fn": loss}, marked, late=True)
     else:
         front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
-        yield Repair("padding in front", cause, change=front)
+        yield Repair("padding in front", cause, change=front, late=True)
 
 
 def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -400,7 +402,8 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         optimizer = case.loop.copied(case.loop.model, dict(model.named_parameters()))
         moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
         moving["params"] += others
-        yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer})
+        late = bool(case.forgotten)  # else frozen on purpose
+        yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer}, late=late)
 
 
 def _both_ends(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -416,7 +419,7 @@ def _both_ends(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
     model = copy.deepcopy(case.loop.model)
     model.get_submodule(cause.evidence["layer"]).register_forward_hook(from_first)
-    yield Repair("the backward half at the first step", cause, {"model": model})
+    yield Repair("the backward half at the first step", cause, {"model": model}, late=True)
 
 
 def _dropout(case: Case) -> Iterator[Repair]:
@@ -439,7 +442,7 @@ def _dropout(case: Case) -> Iterator[Repair]:
         "Set dropout to 0, at least before and inside the recurrence.",
         {"p": most},
     )
-    yield Repair("no dropout", cause, {"model": model})
+    yield Repair("no dropout", cause, {"model": model}, late=most >= MUCH)
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
@@ -472,7 +475,26 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             "your own parameters nn.init.uniform_(p, -a, a), a = 1 / sqrt(units).",
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
         )
-        yield Repair("default initial weights", cause, {"model": model})
+        yield Repair("default initial weights", cause, {"model": model}, late=True)
+
+
+def _unscaled(case: Case) -> Iterator[Repair]:
+    """Standardised targets, and inputs, if they are far from that."""
+    for name, cause in _scales(case, UNSCALED).items():
+        change = _standardised(case, targets=name == "target scale", inputs=name == "input scale")
+        yield Repair(f"another {name}", cause, change=change, unit=name == "target scale", late=True)
+
+
+def _scales(case: Case, ratio: float) -> dict[str, Cause]:
+    """The causes by name, if targets or inputs have a mean above this, or a standard deviation this many times above or below 1."""
+    found = {}
+    for name, data, remedy in (("target", case.y, STANDARDISE_TARGETS), ("input", case.first, STANDARDISE)):
+        if data.is_floating_point() and (case.regression or name == "input"):
+            mean, std = data.mean().item(), data.std(correction=0).item()
+            if abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio:
+                words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}."
+                found[f"{name} scale"] = Cause(f"{name} scale", words, remedy, {"mean": mean, "std": std})
+    return found
 
 
 def _standardised(
