@@ -346,6 +346,13 @@ CASES = [
     ("scaled one by one", False, (Net(), (X - X.mean(1, True)) / X.std(1, keepdim=True), SUM, MSE), (Net(), X, SUM, MSE)),
     ("scaled one by one", False, (Net(), (X - LEAST) / (X.amax(1, True) - LEAST), SUM, MSE), (Net(), KEYS, SUM, MSE)),
     ("reshaped inputs", False, (Net(), PATHS.mT.reshape(N, T, 3), SUM, MSE), (Net(), PATHS, SUM, MSE)),
+    ("bottleneck", False, (Net(1, nn.Linear(1, 4)), X, CLASS, CE), (Net(2, nn.Linear(2, 4)), X, CLASS, CE)),
+    (
+        "bottleneck",
+        False,
+        (Net(1, nn.Sequential(nn.Linear(1, 4), SOFTMAX)), X, F.one_hot(CLASS, 4).float(), BCE),
+        (Net(4), X[:2].repeat(N // 2, 1, 1), CLASS, CE),  # two points lie on a line
+    ),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 

@@ -61,6 +61,7 @@ BEFORE = (  # the most harmful first
     Row(data.one_step),
     Row(data.equal_inputs),
     Row(output.softmax_twice),
+    Row(output.bottleneck),
     Row(data.sorted_minibatches),
     Row(data.numbered_targets),
     Row(pairing.mixed_frames),
@@ -135,6 +136,7 @@ def after(
         risks = [cause for row, cause in found if row.risk]
         repairable = watch.model is not None and not shifted
         better = [*improved(case, risks, trials, check.trials[0], watch)] if repairable else []
+        better.sort(key=lambda cause: cause.evidence["better"])
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # which is a consequence

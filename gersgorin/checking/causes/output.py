@@ -16,6 +16,10 @@ NEVER = 0.9  # likewise, from which on nothing can be learned
 PAIRS = 3  # of examples whose difference is looked at
 ROUNDING = 1e-5  # of the gradient of an output: that of a difference of two, which is none
 ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
+LINE, FEWEST = (
+    1e-6,
+    3,
+)  # second singular value of outputs on a line, relative to the first; different outputs that may lie on one
 FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
 
 
@@ -128,6 +132,25 @@ def constant_output(case: Case) -> Iterator[Cause]:
             sure=True,
         )
     ]
+
+
+def bottleneck(case: Case) -> Iterator[Cause]:
+    """Outputs of three classes or more that all depend on one number."""
+    axes = [axis for axis, units in enumerate(case.loop.units.shape) if units > 2]
+    if case.regression or len(axes) != 1 or case.spread < ALIKE:
+        return
+    last, z = case.loop.activation, case.before.movedim(axes[0], -1).flatten(0, -2)
+    z = z.clamp_min(torch.finfo(z.dtype).tiny).log() if last is not None and last.kind == "Softmax" else z
+    z = z - z.mean(1, keepdim=True)  # which a softmax does not see
+    first, second, *_ = torch.linalg.svdvals(z - z.mean(0)).tolist()
+    if second < LINE * first and len((z / first / LINE).round().unique(dim=0)) > FEWEST:
+        classes = z.shape[1]
+        yield Cause(
+            "bottleneck",
+            f"The outputs for {classes} classes depend on one number: those of {case.count} examples lie on a line.",
+            f"Look for a layer of one unit before the last one, and give it {classes} units or more.",
+            {"classes": classes, "second": second / first},
+        )
 
 
 def faint_output(case: Case) -> Iterator[Cause]:
