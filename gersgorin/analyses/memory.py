@@ -171,7 +171,7 @@ class Memory(Result, kind="memory"):
         ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
         ax.figure.colorbar(image, ax=ax, label=INFLUENCE, extend="min", aspect=40)
 
-    plot = panels(8, 3.2)(draw, draw_pairs)
+    plot = panels(8, 3.2, least=2.4)(draw, draw_pairs)  # with a colour bar
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import gates, gradient_words, joined, measured
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
-from gersgorin.linalg.outlines import discs_outline, support_corners
+from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
 from gersgorin.linalg.products import half_life, running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.loading.open import Data, Network, open_run
@@ -147,15 +148,24 @@ class Spectra(Result, kind="spectra"):
         """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
         return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in AXES[self.discs]}
 
+    @cached_property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.discs == "both":
+            steps = zip(self.row_centers, self.row_radii, self.column_centers, self.column_radii, strict=True)
+            reach, right = np.array([overlap_ends(*step) for step in steps]).T
+            return reach, right
+        ((centers, radii),) = self.disc_sets.values()
+        return (np.abs(centers) + radii).max(1), (centers + radii).max(1)
+
     @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions the smaller edge."""
-        return np.min([(centers + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
+        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions that of their overlap."""
+        return self._ends[1]
 
     @property
     def reach(self) -> np.ndarray:
-        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions the smaller reach."""
-        return np.min([(np.abs(centers) + radii).max(1) for centers, radii in self.disc_sets.values()], axis=0)
+        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions that of their overlap."""
+        return self._ends[0]
 
     @property
     def looseness(self) -> np.ndarray:

@@ -189,11 +189,13 @@ class TrainingCheck(Result, Forecast):
             return f"{start} it is not known if the loss of {name} falls below {CONSTANT} in {n}: the time ran out before the first."
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         at = f"{'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole}"
+        falls, below = f"falls below {CONSTANT}", f"is below {CONSTANT} from the first step on"
         words = {
-            "leaves": f"falls below {CONSTANT} within {n} (probability {p})",
+            "leaves": f"{falls} within {n} (probability {p})" if self.escape_steps else below,
             "stays": f"{self.probably}stays {at} (probability of falling below it {p})",
             "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
-            "leaves, then explodes": f"falls below {CONSTANT}, then explodes within {n} (probability of no explosion {p})",
+            "leaves, then explodes": f"{falls if self.escape_steps else below}, then explodes within {n} (probability that it does not "
+            f"{p})",
             "may leave": f"may or may not fall below {CONSTANT} within {n} (probability {p})",
         }
         return f"{start} the loss of {name} {words[self.outcome]}."
@@ -201,7 +203,7 @@ class TrainingCheck(Result, Forecast):
     def _when(self) -> str:
         if not self.tried:
             return f"To decide, {self._enough}."
-        parts = [] if self.outcome == "explodes" else [self._escape()]
+        parts = [] if self.outcome == "explodes" or not self.escape_steps else [self._escape()]
         if self.diverges_at < math.inf:
             parts.append(f"it explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
@@ -211,8 +213,11 @@ class TrainingCheck(Result, Forecast):
         falls = " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
         enough = ", when its trial ended," * clear
-        seen = f" After {counted(self.tried, 'step')}{enough} its loss is {digits(self.last_loss)} times {CONSTANT}{falls}."
-        return f"{words[0].upper()}{words[1:]}{early}." + seen * math.isfinite(self.last_loss)
+        seen = (
+            f"After {counted(self.tried, 'step')}{enough} its loss is {digits(self.last_loss)} times {CONSTANT}{falls}."
+        )
+        when = f"{words[0].upper()}{words[1:]}{early}." if words else ""
+        return " ".join(filter(None, [when, seen * math.isfinite(self.last_loss)]))
 
     def _escape(self) -> str:
         """The time of the escape with its interval."""
@@ -263,7 +268,7 @@ class TrainingCheck(Result, Forecast):
             own = replace(tried[0], losses=list(self.losses[:n]), constants=tried[0].constants[:n])
             ax.plot(range(1, n + 1), own.ratios, label="your own run", **line_style(len(tried)))
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="best constant output")
-        if math.isfinite(self.escape_steps):
+        if 0 < self.escape_steps < math.inf:
             low, high = (min(max(step, 1), self.steps) for step in self.interval)
             ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="interval of the escape from it")
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
@@ -271,7 +276,7 @@ class TrainingCheck(Result, Forecast):
             dots = line_style(0) | {"linestyle": "", "marker": "s", "markersize": 4}
             steps, losses = zip(*((reading.step, 1 - reading.kept) for reading in self.held_out), strict=True)
             ax.plot(steps, losses, label="as given, on held-out examples", **dots)
-        ax.set_title("Loss of each trial")
+        ax.set_title(f"Loss of each trial, a mean of up to {WINDOW} steps")
         ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
 
     def draw_clocks(self, ax: Axes) -> None:
@@ -345,8 +350,9 @@ def _trial(row: dict) -> str:
     ends = [
         f"{verb} at step {row[key]:,.0f}"
         for key, verb in (("left", "falls below the plateau"), ("diverged", "explodes"))
-        if row[key] < math.inf
+        if 0 < row[key] < math.inf
     ]
+    ends = ["below the plateau from the first step on"] * (row["left"] == 0) + ends
     end = ", ".join(ends) or f"neither falls below the plateau nor explodes in {counted(row['steps'], 'step')}"
     end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"

@@ -65,7 +65,7 @@ class Trial:
     """(Step, reach of the gradient) at some steps of the training itself."""
     left: float = math.inf
     """Last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or to
-    the end of the trial; inf: not seen."""
+    the end of the trial; 0: as of a trained network, it is below from the first step on; inf: not seen."""
     diverged: float = math.inf
     """Step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
     cut: bool = False
@@ -260,6 +260,8 @@ class _Training:
             trial.diverged, self.below = math.inf, total < LEFT * constant
             if not self.sure:
                 trial.left = min(trial.left, trial.steps) if self.below else math.inf
+                if trial.left == self.window and (trial.ratios < LEFT).all():
+                    trial.left = 0.0
                 self.sure = total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
 
 

@@ -105,7 +105,8 @@ def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict
         return name, model, loss, {}
     if isinstance(model, LanguageModel):
         raise _no_frames(options.checkpoint)
-    stored = (read_metadata(options.checkpoint).get("metadata") or {}).get("train") or {}
+    about = read_metadata(options.checkpoint).get("metadata") or {}
+    stored = about.get("train") or (about.get("study") or {}) | (about.get("settings") or {})  # of a trial
     names = ("learning_rate", "momentum", "epochs")
     return name, model, None, {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 

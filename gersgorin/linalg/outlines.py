@@ -34,6 +34,30 @@ def support_corners(support: np.ndarray) -> np.ndarray:
     return (support + 1j * sideways) * np.exp(1j * step * np.arange(angles))
 
 
+def overlap_ends(
+    centers: np.ndarray, radii: np.ndarray, others: np.ndarray, their_radii: np.ndarray
+) -> tuple[float, float]:
+    """(Largest |z|, largest real part) of the overlap of two unions of n discs with real centers, all (n,); exact, in time n^2.
+
+    On a circle |z|^2 = r^2 - c^2 + 2 c x is linear in x, so in the overlap of two discs it is largest at an end or where they cross.
+
+    >>> overlap_ends(np.array([0.0]), np.array([5.0]), np.array([3.0, 9.0]), np.array([1.0, 1.0]))
+    (4.0, 4.0)
+    """
+    c, r, d, s = centers[:, None], radii[:, None], others, their_radii
+    low, high = np.maximum(c - r, d - s), np.minimum(c + r, d + s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cross = np.nan_to_num(((s - d) * (s + d) - (r - c) * (r + c)) / (2 * (c - d)))
+    meet = low <= high
+    squares = [
+        np.minimum((r - c) * (r + c) + 2 * c * x, (s - d) * (s + d) + 2 * d * x)
+        for x in (low, high, cross.clip(low, high))
+    ]
+    return math.sqrt(max(np.max(squares, axis=0, where=meet, initial=0.0).max(), 0.0)), float(
+        high[meet].max(initial=-np.inf)
+    )
+
+
 def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:
     """The outline of a union of discs with real centers, `points` on each exposed arc, in equal angles.
 

@@ -73,13 +73,15 @@ class Block:
     """Panels in a row, at most, in a figure of its own width."""
     shared: str = ""
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
+    least: float = LEAST
+    """Inches of a panel with its labels, for letters of 9 points."""
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
 
     def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
         `more` columns than usual if they fit."""
-        fitting = max(1, int(inches / (LEAST * rcParams["font.size"] / 9)))
+        fitting = max(1, int(inches / (self.least * rcParams["font.size"] / 9)))
         columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more * (self.columns > 1), fitting)
         count = -(-len(self.draws) // columns)
         length = -(-len(self.draws) // count)
@@ -190,13 +192,15 @@ def fix_number_of_ticks(ax: Axes) -> None:
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
 
 
-def panels(width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2) -> Callable:
+def panels(
+    width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2, least: float = LEAST
+) -> Callable:
     """Make the `plot` of a result from functions of (result, ax, **options), in our style; into given axes draws the first.
 
     Args:
         width, height: of the figure, and of a row, in inches.
         title: the quantity (else the finding), which follows the network's name; or a function that gives the whole title.
-        columns: panels in a row, at most.
+        columns, least: panels in a row, at most, and inches of each, see `Block`.
     """
 
     def decorate(*draws: Callable[..., object]) -> Callable[..., Axes]:
@@ -208,7 +212,7 @@ def panels(width: float, height: float, title: str | Callable[[Any], str] = "", 
                 return ax
             whole = title(result) if callable(title) else title_of(result.title, title or result.finding)
             each = [partial(draw, result, **options) for draw in draws]
-            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "")
+            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "", least)
             return compose(whole, result.about, block, width=width).axes[0]
 
         return plot

@@ -16,7 +16,7 @@ from gersgorin.linalg.inclusion import (
     NumericalRange,
     Ostrowski,
 )
-from gersgorin.linalg.outlines import discs_outline
+from gersgorin.linalg.outlines import discs_outline, overlap_ends
 from gersgorin.linalg.spectrum import eigenvalue_conditions, eigenvalues
 from rhn.errors import InvalidInputError
 
@@ -84,6 +84,21 @@ def test_the_outline_is_the_upper_envelope(pairs):
         x, y = curve.real, np.abs(curve.imag)
         height = np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None)).max(1)
         np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding, next to the axis
+
+
+@for_each("name", SMALL)
+def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
+    A = MATRICES[name]
+    pairs = [[part.numpy() for part in gersgorin_discs(A, axis)] for axis in ("row", "column")]
+    reach, right = overlap_ends(*pairs[0], *pairs[1])
+    side = max(float((np.abs(c) + r).max()) for c, r in pairs)
+    x = np.linspace(-side, side, 401)
+    z = x[:, None] + 1j * x
+    z = z[np.logical_and.reduce([(np.abs(z[..., None] - c) <= r).any(-1) for c, r in pairs])]
+    far, edge = np.abs(z).max(initial=0.0), z.real.max(initial=-side)
+    assert far <= reach * (1 + 1e-12) and edge <= right + 1e-12 * side
+    assert reach >= eigenvalues(A).abs().max() - 1e-6 * side
+    assert len(z) < 1000 or max(reach - far, right - edge) <= 0.03 * side  # else isolated points, which no grid meets
 
 
 def test_an_isolated_point_is_a_curve_while_an_inner_one_is_not():

@@ -190,7 +190,18 @@ class Case:
     @property
     def spread(self) -> float:
         """Largest difference of the output of an example from their mean, relative to the largest output."""
-        outputs = self.before.movedim(self.output_axis or 0, 0)
+        return self._spread(self.before)
+
+    @torch.no_grad()
+    def spread_without(self, name: str) -> float:
+        """`spread` with zeros in place of a parameter."""
+        model, fitting = self.twin
+        model = copy.deepcopy(model)
+        model.get_parameter(name).zero_()
+        return self._spread(self.loop.output(model, fitting(self.x)))
+
+    def _spread(self, outputs: Tensor) -> float:
+        outputs = outputs.movedim(self.output_axis or 0, 0)
         return ((outputs - outputs.mean(0)).abs().max() / outputs.abs().max().clamp_min(1e-30)).item()
 
     @cached_property

@@ -154,12 +154,12 @@ def bottleneck(case: Case) -> Iterator[Cause]:
 
 
 def faint_output(case: Case) -> Iterator[Cause]:
-    """The outputs of different examples differ by little."""
+    """The outputs of different examples differ by little; by more without the largest bias, if that shuts gates."""
     if case.output_axis is None or _equal_inputs(case) or not case.spread < FAINT:
         return
     biases = {name: p.detach().abs().max().item() for name, p in case.model.named_parameters() if p.dim() == 1}
     shut = max(biases, key=lambda name: biases[name], default="")
-    if shut and biases[shut] > SATURATED:
+    if shut and biases[shut] > SATURATED and case.spread_without(shut) > FAINT:
         yield Cause(
             "initial weights",
             f"The outputs of {case.count} examples differ by only {case.spread:.1g} of their size, and {shut} has values of up to "
