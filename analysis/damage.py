@@ -105,7 +105,7 @@ class LesionTable(Result, kind="lesions"):
         """A row for each network; the first one, of kind "unlesioned", is the baseline."""
         whole = {"loss": self.baseline, "delta": 0.0, "low": 0.0, "high": 0.0}
         numbers = {name: [value, *getattr(self, name).tolist()] for name, value in whole.items()}
-        rows = rows_of(kind=("unlesioned", *self.row_kind), label=("", *self.label), **numbers)
+        rows = rows_of(kind=("unlesioned", *self.row_kind), label=("none", *self.label), **numbers)
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
     def plot(self, ax=None) -> Axes:

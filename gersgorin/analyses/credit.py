@@ -354,5 +354,5 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
     every = [*records.values()]
     most = every[0].most if count == 1 else "at least half"
-    title = f"{most} of the gradient comes from {_states(*(record.half for record in every))}"
+    title = f"{most} of the recurrence's gradient comes from {_states(*(record.half for record in every))}"
     return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))

@@ -150,16 +150,16 @@ class Plateau(Result, kind="plateau"):
         """One sentence: the loss of the constant, the fastest matrix with its rate, and the order."""
         number = self.order if self.integer_order is None else self.integer_order
         power = (
-            "as an unknown power"
+            "changes as an unknown power of"
             if math.isnan(number)
-            else f"as the power {number:.3g}"
+            else f"changes as the power {number:.3g} of"
             if number
-            else "not with a power"
+            else "does not change with"
         )
         these = "this sequence" if self.sequences == 1 else f"these {self.sequences} sequences"
         constant = f"At the best constant output for {these} alone, {self.loss:.4g} {self.loss_unit}"
         rate = f"{self.fastest} learns fastest, at a relative rate of {self.rates[self.fastest]:.3g}"
-        yield f"{constant}, {rate}; rates change {power} of the weights' scale."
+        yield f"{constant}, {rate}; this rate {power} the scale of all weights."
 
     def table(self) -> list[dict]:
         """One row a matrix: its name, its relative rate, and the slope of log rate against log scale."""

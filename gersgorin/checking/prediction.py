@@ -191,7 +191,7 @@ class TrainingCheck(Result, Forecast):
         at = f"{'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole}"
         falls, below = f"falls below {CONSTANT}", f"is below {CONSTANT} from the first step on"
         words = {
-            "leaves": f"{falls} within {n} (probability {p})" if self.escape_steps else below,
+            "leaves": f"{falls} within {n} (probability {p})" if self.escape_steps else f"{below} (probability {p})",
             "stays": f"{self.probably}stays {at} (probability of falling below it {p})",
             "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
             "leaves, then explodes": f"{falls if self.escape_steps else below}, then explodes within {n} (probability that it does not "
@@ -203,7 +203,8 @@ class TrainingCheck(Result, Forecast):
     def _when(self) -> str:
         if not self.tried:
             return f"To decide, {self._enough}."
-        parts = [] if self.outcome == "explodes" or not self.escape_steps else [self._escape()]
+        below = self.outcome.startswith("leaves") and not self.escape_steps  # from the first step on
+        parts = [] if self.outcome == "explodes" or below else [self._escape()]
         if self.diverges_at < math.inf:
             parts.append(f"it explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)

@@ -532,6 +532,21 @@ def test_a_training_that_learns_only_from_the_last_frames_sees_too_few():
     assert found.outcome == "leaves" and (found.causes[0].name, found.causes[0].sure) == ("short reach", False)
 
 
+def test_a_trained_network_is_below_from_the_first_step():
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        MSE(model(X), SUM).backward()
+        optimizer.step()
+    found = checked(model)
+    assert found.outcome == "leaves" and found.escape_steps == 0
+    assert (
+        "is below that of the best constant output from the first step on" in found.verdict
+        and "does so" not in found.verdict
+    )
+
+
 @for_each(("rows", "loaded"), [(1, False), (-2, True)])
 def test_targets_of_other_rows_are_told_with_their_shift(rows, loaded):
     y = SUM.roll(rows, 0)
