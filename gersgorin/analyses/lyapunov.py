@@ -115,6 +115,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if `kaplan_yorke` is NaN."""
         error = 2 * np.nan_to_num(self.standard_errors)
         low, high = self.exponents - error, self.exponents + error
+        high = np.minimum(high, high[0])  # none is larger than the first
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
         if self.complete and -math.inf < self.sum < 0:  # which is known better: volumes shrink
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
@@ -147,7 +148,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.still:
             other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (
-                "The state comes to rest in this run: these are the exponents of that fixed point, logarithms of the moduli of its "
+                "The state comes to rest in this run: but for the steps before, which warmup= in Python and --repeat of the command "
+                "leave out, these are the exponents of that fixed point, logarithms of the moduli of its "
                 f"eigenvalues{other * (does == 'grows')}."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
@@ -316,7 +318,7 @@ def _opened(network, x, s0: State | None, steps: int | None, **options) -> Run:
         return open_run(network, x, s0, steps=steps, **options)
     if s0 is None:
         raise InvalidInputError("without x, expected a callable f(s) and s0, the state it begins with")
-    x = torch.zeros(1, 1).expand(_checked("steps", steps, 1, 1 << 40, "x is None"), 1)
+    x = torch.zeros(1, 1).expand(_checked("steps", steps, 1, 1 << 40, "a map without x takes as many"), 1)
     return open_run(lambda x, s: network(s), x, s0).named(Label())
 
 

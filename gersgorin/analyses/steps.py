@@ -158,19 +158,22 @@ def gradient_words(log_norm: np.ndarray) -> str:
     """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
-    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, most of that in the first step
-    >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is not most of it
+    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, 12.2 times in the first step
+    >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is no part of it
     the gradient's norm halves every 4.62 steps
-    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
+    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])), gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])), sep="\n")
     the gradient's norm becomes 1.11 times as large, after 7.39 times at step 2
+    the gradient's norm becomes 0.000123 times as large, after 2.72 times at step 1
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
         return "the gradient vanishes entirely"
-    k = int(np.abs(log_norm).argmax())
+    k, against = int(np.abs(log_norm).argmax()), int((-np.sign(whole) * log_norm).argmax())
+    if turns := -np.sign(whole) * log_norm[against] > LEVEL:  # it grows before it vanishes, or the opposite
+        k = against
     becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
     becomes = becomes if _factor(whole) != "1" else "the gradient's norm ends as it began"
-    if abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
+    if turns or abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
         return f"{becomes}, after {_factor(log_norm[k])} times at step {k + 1}"
     if abs(whole) < 1e-6 * T:
         return "the gradient keeps its norm"
@@ -179,7 +182,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
     count = min(half, T - half + 1)
     if EVEN * count <= T:
         steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"
-        return f"{becomes}, most of that in the {steps}"
+        part = log_norm[count - 1] if count == half else whole - log_norm[T - count - 1]
+        return f"{becomes}, {_factor(part)} times in the {steps}"
     every = f"{math.log(2) * T / abs(whole):.3g} steps"
     return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {'step' if every == '1 steps' else every}"
 

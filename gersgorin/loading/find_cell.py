@@ -12,6 +12,7 @@ import hashlib
 import inspect
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -267,7 +268,8 @@ class Watched:
     def _checked(self, probe: Tensor | np.ndarray) -> Tensor:
         """The probe on the device of the weights, its numbers in float64."""
         probe = finite_tensor("x", unpacked(probe))
-        like = next(self.module.parameters(), probe)
+        weights = chain(self.module.parameters(), self.module.buffers())
+        like = next((values for values in weights if values.is_floating_point()), probe)
         ids = probe.dim() == 1 or (probe.dim() == 2 and (1 in probe.shape or embeds(self.module)))
         if ids and probe.dtype == torch.int64 and self._cell is not self.module:
             return probe.to(like.device)

@@ -115,6 +115,10 @@ class StepCell:
         if [v._version for v in given] != before:
             raise InvalidInputError(f"{self.name}: step(x, s) changes an argument in place: expected a new tensor")
         self._check_next(after, s)
+        self._check_again(after, again)
+
+    def _check_again(self, after: Tensor, again: Tensor) -> None:
+        """Raise InvalidInputError unless the same step has returned the same state twice."""
         if not torch.allclose(after, again, equal_nan=True):
             raise InvalidInputError(
                 f"{self.name} returns two different states from the same input and state: it draws random numbers (.eval() ends "
@@ -149,6 +153,7 @@ class StepCell:
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
+            self._check_again(rows[1], step(x[0], rows[0]))  # what a module keeps has changed by now
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:

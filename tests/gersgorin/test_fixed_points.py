@@ -297,17 +297,17 @@ def test_a_step_may_return_an_output_and_the_next_state():
     assert sorted(points.kinds) == ["stable", "stable", "unstable"]
 
 
-@for_each("change", ["noise", "own state"])
+@for_each("change", ["noise", "own state", "own state, at first zero"])
 def test_a_step_that_gives_two_answers_is_refused(change):
     class Odd(torch.nn.Module):
         state_size, own = 2, torch.zeros(2)
 
         def forward(self, x, s):
-            self.own = self.own + s + 1
-            return s + (torch.randn(2) if change == "noise" else self.own)
+            self.own = self.own + s + (change == "own state")
+            return s + x + (torch.randn(2) if change == "noise" else self.own)
 
     with pytest.raises(InvalidInputError, match="two different states from the same input and state"):
-        gersgorin.spectra(Odd(), torch.zeros(5, 1))
+        gersgorin.spectra(Odd(), torch.ones(5, 1))
 
 
 @for_each("unit", [1.0, 25.0])

@@ -168,6 +168,7 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     )
     shrinks = replace(found, exponents=np.array([-0.01, -0.97]), standard_errors=np.array([0.02, 0.5]))
     assert shrinks.dimension == "between 0 and 1.03"  # not 2: volumes shrink
+    assert replace(shrinks, exponents=np.array([-0.02, -0.97]), standard_errors=np.array([0.005, 0.6])).dimension == "0"
     surely = replace(found, exponents=np.array([0.9, -1e-4]))
     assert surely.dimension == "2" and replace(surely, state_size=3).dimension == ""
 

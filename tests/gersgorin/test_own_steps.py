@@ -231,3 +231,18 @@ def test_a_learned_first_state_is_that_of_the_run():
         recorder, _ = Recorder(model, x), h0.zero_()
     recorder.measure(1)
     assert extract_cell(model, x)[0].state_size == 2 * N and np.isfinite(recorder.recording.radius).all()
+
+
+def test_a_module_whose_weights_are_buffers_reads_single_precision():
+    class Hopfield(torch.nn.Module):
+        state_size = 2
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("W", torch.tensor([[0.0, 0.5], [0.5, 0.0]]))
+
+        def forward(self, x, s):
+            return torch.tanh(s @ self.W.T + x)
+
+    spectrum = spectra(Hopfield(), torch.zeros(3, 2)).eigenvalues
+    assert np.allclose(np.sort(spectrum.real), [-0.5, 0.5])
