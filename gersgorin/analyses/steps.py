@@ -161,10 +161,13 @@ def gradient_words(log_norm: np.ndarray) -> str:
     the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, 12.2 times in the first step
     >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is no part of it
     the gradient's norm halves every 4.62 steps
-    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])), gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])), sep="\n")
+    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
     the gradient's norm becomes 1.11 times as large, after 7.39 times at step 2
+    >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))  # grows before it vanishes
     the gradient's norm becomes 0.000123 times as large, after 2.72 times at step 1
     """
+    if not len(log_norm) or np.isnan(log_norm).any():
+        return "the gradient's growth is not known"
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
         return "the gradient vanishes entirely"

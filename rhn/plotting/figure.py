@@ -73,10 +73,10 @@ class Block:
     """Panels in a row, at most, in a figure of its own width."""
     shared: str = ""
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
-    least: float = LEAST
-    """Inches of a panel with its labels, for letters of 9 points."""
     legend: bool = False
     """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
+    least: float = LEAST
+    """Inches of a panel with its labels, for letters of 9 points."""
 
     def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
@@ -212,7 +212,7 @@ def panels(
                 return ax
             whole = title(result) if callable(title) else title_of(result.title, title or result.finding)
             each = [partial(draw, result, **options) for draw in draws]
-            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "", least)
+            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least)
             return compose(whole, result.about, block, width=width).axes[0]
 
         return plot

@@ -60,7 +60,7 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     assert built in " ".join(found.plot().get_figure(root=True).get_supxlabel().split())
     figure = found.credit.plot().figure
     assert " ".join(figure.get_suptitle().split()).startswith(
-        "2 x rhn, depth 3, 6 units on chorale bwv269: 68 % of the gradient"
+        "2 x rhn, depth 3, 6 units on chorale bwv269: 68 % of the recurrence's gradient"
     )
     assert built in figure.get_supxlabel()
     assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""  # its weights are torch's

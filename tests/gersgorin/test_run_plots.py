@@ -118,8 +118,8 @@ def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
 def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     record = records["usual"]
     step = int(np.argmax(record.spectral_radius))
-    title = draw_run(record).axes[0].get_title("left")
-    assert title.startswith(f"Step {step}: the discs reach {record.reach[step]:.3g} and allow")
+    title = " ".join(draw_run(record).axes[0].get_title("left").split())
+    assert title.startswith(f"Step {step}: the overlap of the discs reaches {record.reach[step]:.3g} and allow")
 
 
 def test_the_unit_circle_is_above_the_dots(records):
