@@ -188,7 +188,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
         with noted(trials.lacking, "ten times the learning rate"):
             faster = _lowest(trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False))
             factor = 10.0 if faster and faster.ratios[-1] < own.ratios[-1] else 1.0
-    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor], late=True)
+    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
     repairs = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
     repairs += [*_clipping(case, BINDS), *_decay(case, DECAYS), *_frozen(case, likely), *_dropout(case)]
     repairs += [
