@@ -134,7 +134,8 @@ def _read(own: Trial, steps: int, scheduled: bool) -> tuple[float, Interval, flo
         return own.left, (own.left, own.left), 1 - SAFE
     if own.left < math.inf:
         sure = own.confirmed or (own.steps >= steps and own.ratios[-1] < LEFT)
-        return own.left, (own.left * math.exp(-SPREAD), own.left * math.exp(SPREAD)), SAFE if sure else HALF
+        left = 0.0 if own.began_below else own.left
+        return left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE if sure else HALF
     ended = own.steps >= steps
     if scheduled:  # the growth of the clocks follows the learning rate
         return math.inf, (math.inf if ended else float(own.steps), math.inf), 1 - SAFE if ended else OPEN

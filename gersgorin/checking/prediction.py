@@ -244,9 +244,10 @@ class TrainingCheck(Result, Forecast):
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
     def table(self) -> list[dict]:
-        """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen."""
+        """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen, 0: at first."""
         every = sorted(self.trials, key=lambda trial: trial.factor)
         columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
+        columns["left"] = [0.0 if trial.began_below else trial.left for trial in every]
         return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
 
     def draw(self, ax: Axes) -> None:
@@ -353,7 +354,8 @@ def _trial(row: dict) -> str:
         for key, verb in (("left", "falls below the plateau"), ("diverged", "explodes"))
         if 0 < row[key] < math.inf
     ]
-    ends = ["below the plateau from the first step on"] * (row["left"] == 0) + ends
+    if row["left"] == 0:
+        ends = [f"below the plateau from the first of {row['steps']:,} steps on", *ends]
     end = ", ".join(ends) or f"neither falls below the plateau nor explodes in {counted(row['steps'], 'step')}"
-    end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf)
+    end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf and row["left"] > 0)
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"

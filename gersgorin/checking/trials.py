@@ -65,7 +65,7 @@ class Trial:
     """(Step, reach of the gradient) at some steps of the training itself."""
     left: float = math.inf
     """Last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or to
-    the end of the trial; 0: as of a trained network, it is below from the first step on; inf: not seen."""
+    the end of the trial; inf: not seen."""
     diverged: float = math.inf
     """Step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
     cut: bool = False
@@ -86,6 +86,11 @@ class Trial:
     def ratios(self) -> np.ndarray:
         """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
         return _sums(self.losses) / _sums(self.constants)
+
+    @property
+    def began_below(self) -> bool:
+        """True if the loss is clearly below `LEFT` from the first step on, as that of a trained network."""
+        return self.left <= WINDOW and bool((self.ratios[:WINDOW] < LEFT - CLEARLY).all())
 
     @property
     def confirmed(self) -> bool:
@@ -260,8 +265,6 @@ class _Training:
             trial.diverged, self.below = math.inf, total < LEFT * constant
             if not self.sure:
                 trial.left = min(trial.left, trial.steps) if self.below else math.inf
-                if trial.left == self.window and (trial.ratios < LEFT).all():
-                    trial.left = 0.0
                 self.sure = total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
 
 

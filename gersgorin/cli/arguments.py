@@ -106,7 +106,9 @@ def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict
     if isinstance(model, LanguageModel):
         raise _no_frames(options.checkpoint)
     about = read_metadata(options.checkpoint).get("metadata") or {}
-    stored = about.get("train") or (about.get("study") or {}) | (about.get("settings") or {})  # of a trial
+    stored = about.get("train") or {}
+    for part in (about.get("study"), about.get("settings")):  # of a trial
+        stored |= part if isinstance(part, dict) else {}
     names = ("learning_rate", "momentum", "epochs")
     return name, model, None, {key: value for key in names if isinstance(value := stored.get(key), int | float)}
 

@@ -44,7 +44,8 @@ def overlap_ends(
     >>> overlap_ends(np.array([0.0]), np.array([5.0]), np.array([3.0, 9.0]), np.array([1.0, 1.0]))
     (4.0, 4.0)
     """
-    c, r, d, s = centers[:, None], radii[:, None], others, their_radii
+    size = binary_scale(float(max((np.abs(centers) + radii).max(), (np.abs(others) + their_radii).max())))
+    c, r, d, s = centers[:, None] / size, radii[:, None] / size, others / size, their_radii / size
     low, high = np.maximum(c - r, d - s), np.minimum(c + r, d + s)
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.nan_to_num(((s - d) * (s + d) - (r - c) * (r + c)) / (2 * (c - d)))
@@ -53,9 +54,8 @@ def overlap_ends(
         np.minimum((r - c) * (r + c) + 2 * c * x, (s - d) * (s + d) + 2 * d * x)
         for x in (low, high, cross.clip(low, high))
     ]
-    return math.sqrt(max(np.max(squares, axis=0, where=meet, initial=0.0).max(), 0.0)), float(
-        high[meet].max(initial=-np.inf)
-    )
+    far = math.sqrt(max(np.max(squares, axis=0, where=meet, initial=0.0).max(), 0.0))
+    return far * size, float(high[meet].max(initial=-np.inf)) * size
 
 
 def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[np.ndarray]:

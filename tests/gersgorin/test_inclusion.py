@@ -86,6 +86,15 @@ def test_the_outline_is_the_upper_envelope(pairs):
         np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding, next to the axis
 
 
+def test_the_overlap_may_end_before_both_unions_do():
+    c = np.array([0.0, 4.0])
+    rows, columns = np.array([3.0, 0.0]), np.array([0.0, 3.0])  # as of [[0, 3], [0, 4]]
+    for size in (1.0, 1e-190, 1e190):
+        assert overlap_ends(size * c, size * rows, size * c, size * columns) == (4.0 * size, 4.0 * size)
+    assert overlap_ends(c, np.array([5.0, 0.1]), c, np.array([0.1, 5.0])) == pytest.approx((5.0, 5.0))
+    assert overlap_ends(c, np.array([3.0, 0.1]), c, np.array([0.1, 2.0]))[0] == pytest.approx(4.1)
+
+
 @for_each("name", SMALL)
 def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
     A = MATRICES[name]

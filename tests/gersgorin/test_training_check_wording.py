@@ -27,7 +27,7 @@ def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | No
     for factor, n in zip(factors, taken, strict=True):
         trial = Trial(factor, [1.0] * n, [0.5] * n, cut=not n or draw.random() < 0.1)
         if n and window and window[0] <= factor * rate <= window[1]:
-            trial.left = draw.choice([n, math.inf, 0.0])
+            trial.left = draw.choice([n, math.inf])
         elif n and draw.random() < 0.5:
             trial.diverged = n
         trials.append(trial)

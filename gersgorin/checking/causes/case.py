@@ -190,19 +190,25 @@ class Case:
     @property
     def spread(self) -> float:
         """Largest difference of the output of an example from their mean, relative to the largest output."""
-        return self._spread(self.before)
+        return (self._differences(self.before) / self.before.abs().max().clamp_min(1e-30)).item()
 
     @torch.no_grad()
-    def spread_without(self, name: str) -> float:
-        """`spread` with zeros in place of a parameter."""
+    def changed_outputs(self, change: Callable[[str, Tensor], Tensor]) -> Tensor:
+        """The outputs of the twin with other parameters: change(name, values)."""
         model, fitting = self.twin
         model = copy.deepcopy(model)
-        model.get_parameter(name).zero_()
-        return self._spread(self.loop.output(model, fitting(self.x)))
+        for name, p in model.named_parameters():
+            p.copy_(change(name, p))
+        return self.loop.output(model, fitting(self.x))
 
-    def _spread(self, outputs: Tensor) -> float:
+    def opened(self, name: str) -> float:
+        """How many times as far the outputs of the examples lie apart with zeros in place of a parameter."""
+        without = self.changed_outputs(lambda other, p: p * (other != name))
+        return (self._differences(without) / self._differences(self.before).clamp_min(1e-300)).item()
+
+    def _differences(self, outputs: Tensor) -> Tensor:
         outputs = outputs.movedim(self.output_axis or 0, 0)
-        return ((outputs - outputs.mean(0)).abs().max() / outputs.abs().max().clamp_min(1e-30)).item()
+        return (outputs - outputs.mean(0)).abs().max()
 
     @cached_property
     def noise(self) -> float:

@@ -22,7 +22,6 @@ from gersgorin.checking.trials import Trial
 if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
-POOR = 0.9  # of the constant's loss: a training that ends there has left, but learned little
 CURE = "gersgorin.cure searches for initial weights from which it learns."
 Rows = Callable[[Case], Iterable[Cause]]
 
@@ -103,9 +102,7 @@ def after(
 
     found: by `before`. check: what the trials showed.
     """
-    own_trial = check.trials[0]
-    poor = own_trial.steps >= LATE * check.steps and own_trial.ratios[-1] > POOR
-    well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps and not poor
+    well = check.outcome == "leaves" and check.escape_steps <= LATE * check.steps
     shifted, kept, share = _of_other_examples(case, check, watch, trials.lacking, well=well)
     by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
@@ -143,7 +140,7 @@ def after(
     causes = [cause for cause in causes if cause.sure or cause in better or cause.name not in refuted]
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
-        late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" and not poor else []
+        late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
         causes += late or [*still_falling(check.trials[0])] or start(check)
     return sorted(causes, key=lambda cause: not cause.sure), tried, share
 

@@ -20,6 +20,8 @@ LINE, FEWEST = (
     1e-6,
     3,
 )  # second singular value of outputs on a line, relative to the first; different outputs that may lie on one
+MOVED = 0.1  # standard deviation of what is added to the weights: a start may be symmetric
+OPENS = 10.0  # times as far apart as before, without a bias that shuts gates
 FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows
 
 
@@ -135,21 +137,29 @@ def constant_output(case: Case) -> Iterator[Cause]:
 
 
 def bottleneck(case: Case) -> Iterator[Cause]:
-    """Outputs of three classes or more that all depend on one number."""
+    """Outputs of three classes or more that all depend on one number, also if the weights are moved a little."""
     axes = [axis for axis, units in enumerate(case.loop.units.shape) if units > 2]
-    if case.regression or len(axes) != 1 or case.spread < ALIKE:
+    if case.regression or len(axes) != 1 or case.spread < ALIKE or case.first[0].numel() == 1:
         return
-    last, z = case.loop.activation, case.before.movedim(axes[0], -1).flatten(0, -2)
-    z = z.clamp_min(torch.finfo(z.dtype).tiny).log() if last is not None and last.kind == "Softmax" else z
-    z = z - z.mean(1, keepdim=True)  # which a softmax does not see
-    first, second, *_ = torch.linalg.svdvals(z - z.mean(0)).tolist()
-    if second < LINE * first and len((z / first / LINE).round().unique(dim=0)) > FEWEST:
-        classes = z.shape[1]
+    last, generator = case.loop.activation, torch.Generator().manual_seed(0)
+
+    def on_a_line(outputs: Tensor) -> bool:
+        z = outputs.movedim(axes[0], -1).flatten(0, -2)
+        z = z.clamp_min(torch.finfo(z.dtype).tiny).log() if last is not None and last.kind == "Softmax" else z
+        z = z - z.mean(1, keepdim=True)  # which a softmax does not see
+        first, second, *_ = torch.linalg.svdvals(z - z.mean(0)).tolist()
+        return second < LINE * first and len((z / first / LINE).round().unique(dim=0)) > FEWEST
+
+    def moved(name: str, p: Tensor) -> Tensor:
+        return p + MOVED * torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p)
+
+    if on_a_line(case.before) and on_a_line(case.changed_outputs(moved)):
+        classes = case.before.shape[axes[0]]
         yield Cause(
             "bottleneck",
             f"The outputs for {classes} classes depend on one number: those of {case.count} examples lie on a line.",
             f"Look for a layer of one unit before the last one, and give it {classes} units or more.",
-            {"classes": classes, "second": second / first},
+            {"classes": classes},
         )
 
 
@@ -159,7 +169,7 @@ def faint_output(case: Case) -> Iterator[Cause]:
         return
     biases = {name: p.detach().abs().max().item() for name, p in case.model.named_parameters() if p.dim() == 1}
     shut = max(biases, key=lambda name: biases[name], default="")
-    if shut and biases[shut] > SATURATED and case.spread_without(shut) > FAINT:
+    if shut and biases[shut] > SATURATED and case.opened(shut) > OPENS:
         yield Cause(
             "initial weights",
             f"The outputs of {case.count} examples differ by only {case.spread:.1g} of their size, and {shut} has values of up to "

@@ -72,8 +72,8 @@ class Repair:
     """True if what is repaired is a mistake by itself, so that it is sure."""
     lengths: Sequence[int] = ()
     """Steps of the trials; empty: a short one and a longer one."""
-    unit: bool = False
-    """True if targets get another one, so that losses can be compared only relative to those of constants."""
+    undo: Callable[[Tensor], Tensor] | None = None
+    """Outputs in the unit of the given targets, if these are changed to another one: its loss is the given one of these."""
     late: bool = False
     """True if it may help only late: of a training that leaves, it is compared over `LONG` of the steps."""
 
@@ -193,7 +193,7 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
     repairs += [*_clipping(case, BINDS), *_decay(case, DECAYS), *_frozen(case, likely), *_dropout(case)]
     repairs += [
         *_default_weights(case),
-        *(_unscaled(case) if own.steps > SLOW * case.steps else ()),
+        *(_unscaled(case) if own.left > SLOW * case.steps else ()),
         *[other_rate] * (factor != 1),
     ]
     for repair in repairs:
@@ -216,28 +216,34 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
 def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
     """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode, unless targets have another unit. If the repair is `late` both have `LONG` of
+    Both losses are the repaired one, in evaluation mode, unless targets get another unit. If the repair is `late` both have `LONG` of
     the steps at once; else only if a first, shorter trial is ahead, or if the training itself has learned nothing of this loss.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
     constant, changed = Constant(loop), [repair.change(pair) if repair.change else pair for pair in watch.kept]
     given = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
-    judged = (case.loop, trials.constant, watch.kept) if repair.unit else (loop, constant, given)
+    if repair.undo:
+        given = changed = watch.kept
+    judge, best = (case.loop, trials.constant) if repair.undo else (loop, constant)
+    lowest = sum(best.losses(changed))
 
     @torch.no_grad()
-    def loss(model: nn.Module | None, loop: Training, constant: Constant, pairs: list[Pair]) -> float:
+    def loss(model: nn.Module | None, pairs: list[Pair], undo: Callable[[Tensor], Tensor] = lambda z: z) -> float:
         if model is None:
             return math.nan
-        return sum(loop.loss(model.eval(), *pair).item() for pair in pairs) / sum(constant.losses(pairs))
+        return sum(judge.loss_fn(undo(judge.output(model.eval(), x)), y).item() for x, y in pairs) / lowest
 
-    if not (before := loss(copy.deepcopy(watch.model), *judged)) > repair.doing_well:
+    def after_steps(steps: int) -> float:
+        return loss(trials.end(loop, factor, steps, constant), changed, repair.undo or (lambda z: z))
+
+    if not (before := loss(copy.deepcopy(watch.model), given)) > repair.doing_well:
         return before, math.nan, steps
     at_once = repair.late and steps < LATE * long
-    after = math.nan if at_once else loss(trials.end(loop, factor, steps, constant), loop, constant, changed)
+    after = math.nan if at_once else after_steps(steps)
     if at_once or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
-        before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), *judged), long
-        after = loss(trials.end(loop, factor, long, constant), loop, constant, changed)
+        before, steps = loss(trials.end(case.loop, 1.0, long, trials.constant), given), long
+        after = after_steps(long)
     return before, after, steps
 
 
@@ -480,9 +486,11 @@ def _default_weights(case: Case) -> Iterator[Repair]:
 
 def _unscaled(case: Case) -> Iterator[Repair]:
     """Standardised targets, and inputs, if they are far from that."""
+    middle, size = (case.y.mean(), case.y.std()) if case.y.is_floating_point() else (0.0, 1.0)
     for name, cause in _scales(case, UNSCALED).items():
         change = _standardised(case, targets=name == "target scale", inputs=name == "input scale")
-        yield Repair(f"another {name}", cause, change=change, unit=name == "target scale", late=True)
+        undo = (lambda z: middle + size * z) if name == "target scale" else None
+        yield Repair(f"another {name}", cause, change=change, undo=undo, late=True)
 
 
 def _scales(case: Case, ratio: float) -> dict[str, Cause]:
@@ -491,7 +499,8 @@ def _scales(case: Case, ratio: float) -> dict[str, Cause]:
     for name, data, remedy in (("target", case.y, STANDARDISE_TARGETS), ("input", case.first, STANDARDISE)):
         if data.is_floating_point() and (case.regression or name == "input"):
             mean, std = data.mean().item(), data.std(correction=0).item()
-            if abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio:
+            bits = bool(((data == 0) | (data == 1)).all())
+            if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio):
                 words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}."
                 found[f"{name} scale"] = Cause(f"{name} scale", words, remedy, {"mean": mean, "std": std})
     return found

@@ -22,20 +22,23 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
     if not y.dim() or y.shape[axis] != case.count or case.count < 3:
         return
     noise = torch.randn(case.output.shape, generator=g).to(case.output)
-    z = noise if last is None else last.of(noise)
-    if last is None and y.is_floating_point():
-        z = y.mean() + y.std() * noise
+    free = [noise]  # outputs, or with an exponential their logarithms
+    if y.is_floating_point():
+        free.append(y.mean() + y.std() * noise)
     orders = [torch.randperm(case.count, generator=g) for _ in range(SEVERAL)]
     others = [other for order in orders if not torch.equal(other := y.index_select(axis, order.to(y.device)), y)]
-    own = case.loop.loss_fn(z, y).item()
-    changes = [abs(case.loop.loss_fn(z, other).item() - own) for other in others]
-    if others and max(changes) <= PAIRED * abs(own) and z.std() > 0:
+    change, z = 0.0, noise
+    for z in free if last is None else [last.of(noise)]:
+        own = case.loop.loss_fn(z, y).item()
+        changes = [abs(case.loop.loss_fn(z, other).item() - own) for other in others]
+        change = max([change, *(each / max(abs(own), 1e-300) for each in changes)])
+    if others and change <= PAIRED and z.std() > 0:
         yield Cause(
             "unpaired loss",
             f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
             f"{tuple(y.shape)}): it does not compare each output with its own target.",
             "Give y the shape of the outputs, for example by y.reshape(output.shape), and average over losses of single examples.",
-            {"loss": own, "change": max(changes)},
+            {"change": change},
             sure=True,
         )
     elif others and case.output_axis is not None and (share := _own_share(case, z.detach(), others[0])) < OWN:
