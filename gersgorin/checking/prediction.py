@@ -244,7 +244,7 @@ class TrainingCheck(Result, Forecast):
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
     def table(self) -> list[dict]:
-        """One row for each trial, by learning rate: its steps, and those at which it left and diverged; infinity: not seen, 0: at first."""
+        """One row for each trial, by learning rate: its steps, and those at which it left (0: at first) and diverged; inf: not seen."""
         every = sorted(self.trials, key=lambda trial: trial.factor)
         columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
         columns["left"] = [0.0 if trial.began_below else trial.left for trial in every]
