@@ -289,7 +289,10 @@ class TrainingCheck(Result, Forecast):
         curves: dict[str, tuple[list, dict]] = {
             "of the loss, explained by the outputs": (explained, line_style(0)),
             "the same, more than by chance": ([row for row in explained if row[2]], dots),
-            "of the gradient, from the first half of a sequence": (early * (len(early) > 1), line_style(1) | {"marker": "."}),
+            "of the gradient, from the first half of a sequence": (
+                early * (len(early) > 1),
+                line_style(1) | {"marker": "."},
+            ),
         }
         for label, (rows, style) in curves.items():
             if rows:
