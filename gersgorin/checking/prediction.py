@@ -285,14 +285,12 @@ class TrainingCheck(Result, Forecast):
         """Shares that grow before the loss falls: of the loss that the outputs explain, of the gradient from early steps; no zeros."""
         explained = [((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0]
         early = [(max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0]
+        early *= len(early) > 1
         dots = line_style(0) | {"linestyle": "", "marker": "o", "markersize": 4}
         curves: dict[str, tuple[list, dict]] = {
             "of the loss, explained by the outputs": (explained, line_style(0)),
             "the same, more than by chance": ([row for row in explained if row[2]], dots),
-            "of the gradient, from the first half of a sequence": (
-                early * (len(early) > 1),
-                line_style(1) | {"marker": "."},
-            ),
+            "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),
         }
         for label, (rows, style) in curves.items():
             if rows:
