@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 from torch.utils.data import DataLoader, Subset
 
@@ -261,6 +262,11 @@ def inputs_of(given: Any, like: Tensor) -> Inputs:
     """The inputs of a model as tensors: of a tuple or a dictionary all, those after the first on the device on which they are."""
     if isinstance(given, Mapping):
         return dict(zip(given, _several([*given.values()], like), strict=True))
+    if isinstance(given, PackedSequence):
+        raise InvalidInputError(
+            "x is a PackedSequence: expected padded sequences with their lengths, (x, lengths), as the inputs of a model that packs "
+            "them in forward: pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)"
+        )
     if isinstance(given, tuple) or (isinstance(given, list) and given and isinstance(given[0], Tensor)):
         return _several(given, like)
     return numbers_like("x", given, like)

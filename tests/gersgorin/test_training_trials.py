@@ -138,6 +138,10 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
         ({"x": "abc"}, "x is .*real numbers"),
         ({"y": None}, "y is missing"),
         ({"x": [torch.rand(3, 5, 2)], "y": None}, "gives no pairs"),
+        (
+            {"x": [(nn.utils.rnn.pack_sequence([torch.rand(5, 2)]), torch.rand(1, 1))], "y": None},
+            "PackedSequence: expected padded",
+        ),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_axis": 2}, "batch_axis is 2"),
         ({"model": lambda x: x}, "the model is a function"),
