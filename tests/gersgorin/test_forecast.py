@@ -106,10 +106,11 @@ def test_a_late_explosion_is_found_and_one_that_ends_is_none(monkeypatch, gain):
 
 
 def test_a_loss_that_comes_back_has_not_left_for_sure():
-    fell = Trial(1.0, [0.5] * 40 + [1.0] * 40, [1.0] * 80, left=32)
-    assert fell.ratios[-1] == 1 and not fell.confirmed
-    found = module._read(fell, 80, False)
-    assert found[0] == 32 and found[2] == module.HALF
+    for first, escape in ((1.0, 32), (0.5, 0)):  # a trained network is below from the first step on
+        fell = Trial(1.0, [first] + [0.5] * 39 + [1.0] * 40, [1.0] * 80, left=32)
+        assert fell.ratios[-1] == 1 and not fell.confirmed
+        found = module._read(fell, 80, False)
+        assert found[0] == escape and found[2] == module.HALF
 
 
 @pytest.mark.parametrize("rate", [8.0, 8e4])
