@@ -27,7 +27,7 @@ from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 LEVEL, RETURNS = 0.1, 1.2  # least extreme of the logarithm to report, and how many times its last value
-TWICE = math.log(2)  # least growth of a gradient that vanishes in the end to report, or the opposite
+TWICE = math.log(2)  # least growth to report of a gradient that vanishes in the end, or the opposite
 EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 
 
@@ -172,11 +172,9 @@ def gradient_words(log_norm: np.ndarray) -> str:
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
         return "the gradient vanishes entirely"
-    k, against = int(np.abs(log_norm).argmax()), int((-np.sign(whole) * log_norm).argmax())
-    if (
-        turns := abs(whole) > LEVEL and -np.sign(whole) * log_norm[against] > TWICE
-    ):  # it grows before it vanishes, or the opposite
-        k = against
+    against = -np.sign(whole) * log_norm  # growth of a gradient that vanishes in the end, or the opposite
+    turns = abs(whole) > LEVEL and against.max() > TWICE
+    k = int((against if turns else np.abs(log_norm)).argmax())
     becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
     becomes = becomes if _factor(whole) != "1" else "the gradient's norm ends as it began"
     if turns or abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):

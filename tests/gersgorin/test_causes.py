@@ -279,7 +279,7 @@ PADDED = padded(80).flip(1)
 TAGS = (PADDED % 2 + 1) * (PADDED > 0)
 SOFTMAX, LOG = nn.Softmax(-1), nn.LogSoftmax(-1)
 CE, MSE, BCE, LOGITS = nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCELoss(), nn.BCEWithLogitsLoss()
-RELU = nn.ReLU()
+RELU, POISSON = nn.ReLU(), nn.PoissonNLLLoss(full=True)
 # name, whether it is sure before the first step; model, x, y, loss that have it; the same without it
 CASES = [
     ("output range", True, (Net(1, nn.Tanh()), X, 50 + SUM, MSE), (Net(1, nn.Tanh()), X, SUM.tanh(), MSE)),
@@ -292,6 +292,7 @@ CASES = [
     ("constant output", False, (Net(num_layers=9, units=2), X, SUM, MSE), (Net(num_layers=2), X, SUM, MSE)),
     ("initial weights", False, (closed(Net(kind=nn.LSTM)), X, SUM, MSE), (Net(kind=nn.LSTM), X, SUM, MSE)),
     ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, SUM, own_mse)),
+    ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, (14 + 5 * SUM.tanh()).round(), POISSON)),
     ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Reshaped(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Reshaped(), X, SUM, MSE), (Net(), X, SUM, MSE)),  # all outputs are of the last examples

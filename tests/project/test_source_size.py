@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (34_999, 277_358),
+    "rhn gersgorin optim_study analysis": (34_996, 277_356),
     "rhn": (13_133, 92_219),
-    "gersgorin": (17_254, 150_140),
+    "gersgorin": (17_251, 150_138),
     "optim_study": (2_823, 20_248),
     "analysis": (1_789, 14_751),
     "tests": None,  # printed only

@@ -16,10 +16,8 @@ NEVER = 0.9  # likewise, from which on nothing can be learned
 PAIRS = 3  # of examples whose difference is looked at
 ROUNDING = 1e-5  # of the gradient of an output: that of a difference of two, which is none
 ALIKE = 1e-12  # relative difference of outputs in double precision that are the same
-LINE, FEWEST = (
-    1e-6,
-    3,
-)  # second singular value of outputs on a line, relative to the first; different outputs that may lie on one
+LINE = 1e-6  # second singular value of outputs on a line, relative to the first
+FEWEST = 3  # different outputs that may lie on one
 MOVED = 0.1  # standard deviation of what is added to the weights: a start may be symmetric
 OPENS = 10.0  # times as far apart as before, without a bias that shuts gates
 FAINT = 1e-3  # of the size of the outputs: differences between examples, below which the input hardly shows

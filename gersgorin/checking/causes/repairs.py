@@ -229,13 +229,14 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
     lowest = sum(best.losses(changed))
 
     @torch.no_grad()
-    def loss(model: nn.Module | None, pairs: list[Pair], undo: Callable[[Tensor], Tensor] = lambda z: z) -> float:
+    def loss(model: nn.Module | None, pairs: list[Pair], undo: Callable[[Tensor], Tensor] | None = None) -> float:
         if model is None:
             return math.nan
-        return sum(judge.loss_fn(undo(judge.output(model.eval(), x)), y).item() for x, y in pairs) / lowest
+        outputs = ((judge.output(model.eval(), x), y) for x, y in pairs)
+        return sum(judge.loss_fn(undo(z) if undo else z, y).item() for z, y in outputs) / lowest
 
     def after_steps(steps: int) -> float:
-        return loss(trials.end(loop, factor, steps, constant), changed, repair.undo or (lambda z: z))
+        return loss(trials.end(loop, factor, steps, constant), changed, repair.undo)
 
     if not (before := loss(copy.deepcopy(watch.model), given)) > repair.doing_well:
         return before, math.nan, steps

@@ -22,16 +22,16 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
     if not y.dim() or y.shape[axis] != case.count or case.count < 3:
         return
     noise = torch.randn(case.output.shape, generator=g).to(case.output)
-    free = [noise]  # outputs, or with an exponential their logarithms
-    if y.is_floating_point():
-        free.append(y.mean() + y.std() * noise)
+    tried = [noise if last is None else last.of(noise)]  # also as logarithms
+    if last is None and y.is_floating_point():
+        tried.append(y.mean() + y.std() * noise)
     orders = [torch.randperm(case.count, generator=g) for _ in range(SEVERAL)]
     others = [other for order in orders if not torch.equal(other := y.index_select(axis, order.to(y.device)), y)]
-    change, z = 0.0, noise
-    for z in free if last is None else [last.of(noise)]:
-        own = case.loop.loss_fn(z, y).item()
-        changes = [abs(case.loop.loss_fn(z, other).item() - own) for other in others]
-        change = max([change, *(each / max(abs(own), 1e-300) for each in changes)])
+    losses = [[case.loop.loss_fn(z, each).item() for each in (y, *others)] for z in tried]
+    change, z = (
+        max(abs(each - own) / max(abs(own), 1e-300) for own, *rest in losses for each in (own, *rest)),
+        tried[-1],
+    )
     if others and change <= PAIRED and z.std() > 0:
         yield Cause(
             "unpaired loss",
