@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
-from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.diagnosis import after, before
 from gersgorin.checking.causes.kept_out import Watch
 from gersgorin.checking.causes.repairs import Trials
+from gersgorin.checking.causes.validation import Validation, validation_pairs
 from gersgorin.checking.forecast import forecast
 from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.trials import Constant
@@ -46,6 +47,7 @@ def check(
     steps: int = 3000,
     seconds: float = 20.0,
     losses: Sequence[float] = (),
+    validation: Any = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
@@ -74,6 +76,8 @@ def check(
         steps: length of the training.
         seconds: most time of the check.
         losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
+        validation: (x, y) or a DataLoader of your validation set, if its loss is what does not fall: it is compared, in evaluation
+            mode, with that of held-out examples of the training.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
@@ -129,12 +133,13 @@ def check(
         "slowed": loop.slowed,
         "losses": tuple(own),
     }
-    return _check_training(loop, begun, seconds, about, seed, progress)
+    return _check_training(loop, validation, begun, seconds, about, seed, progress)
 
 
 @with_gradients()
 def _check_training(
     loop: Training,
+    validation: Any,
     begun: float,
     seconds: float,
     about: dict[str, Any],
@@ -146,6 +151,7 @@ def _check_training(
     with random_numbers_kept(loop.model):
         progress("causes")
         case = Case(loop, steps)
+        others = [] if validation is None else validation_pairs(case, validation, seconds / 4)
         found, left_out = before(case, begun + seconds / 2)
         causes = tuple(sorted((cause for _, cause in found), key=lambda cause: not cause.sure))
         if causes and causes[0].sure:
@@ -160,7 +166,7 @@ def _check_training(
             if all(row.risk for row, _ in found):
                 raise
             return TrainingCheck(**about, causes=causes, left_out=(*left_out, str(error)))
-        watch = Watch(case, constant)
+        watch = Watch(case, constant, others)
         forecasted = forecast(
             loop,
             steps,
@@ -179,15 +185,21 @@ def _check_training(
         )
         trials = Trials(case, constant, lambda: end - time.monotonic(), seed, progress)
         every, tried, explained = after(case, found, check, watch, trials)
+        if others and watch.readings and others is not watch.kept:
+            with noted(trials.lacking, "validation"):
+                validated = Validation(case, watch, others)
+                every = sorted([*validated.causes(), *every], key=lambda cause: not cause.sure)
+                check = replace(check, validation=validated.loss)
     left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
     if not watch.kept:
         left_out.append(
-            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples"
+            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples, or 20 or more "
+            "batches"
         )
     if loop.data.cut:
         left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
-    own, *others = *check.trials, *tried
-    longest = {trial.factor: trial for trial in sorted(others, key=lambda trial: trial.steps)}
+    own, *further = *check.trials, *tried
+    longest = {trial.factor: trial for trial in sorted(further, key=lambda trial: trial.steps)}
     return replace(
         check,
         causes=tuple(every),

@@ -63,6 +63,8 @@ class TrainingCheck(Result, Forecast):
     """Of the user's own run."""
     held_out: tuple[Reading, ...] = ()
     """Gains of the training itself on held-out examples, at some steps after it has left."""
+    validation: float | None = None
+    """Loss of the trained network on validation examples, in evaluation mode, relative to that of their best constant output."""
     explained: float | None = None
     """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
     saved_seconds: float = 0.0
@@ -163,10 +165,12 @@ class TrainingCheck(Result, Forecast):
     def _kept_out(self) -> str:
         """The last loss on held-out examples, unless it is a cause."""
         last = self.held_out[-1] if self.held_out else None
-        if last is None or any("kept_out" in cause.evidence for cause in self.causes):
+        if last is None or any("kept_out" in cause.evidence or "validation" in cause.evidence for cause in self.causes):
             return ""
         error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
-        return f"After {counted(last.step, 'step')} its loss on held-out examples is {digits(1 - last.kept)} times {CONSTANT}{error}."
+        other = "" if self.validation is None else f"; on validation examples it is {digits(self.validation)} times"
+        held = f"its loss on held-out examples is {digits(1 - last.kept)} times {CONSTANT}{error}"
+        return f"After {counted(last.step, 'step')} {held}{other}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":

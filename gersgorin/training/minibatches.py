@@ -125,11 +125,13 @@ class Batches:
         self.change: Callable[[Pair], Pair] = lambda pair: pair
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError("y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)")
+        if isinstance(loader, list | tuple):
+            loader = DataLoader(loader, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
         self.loader: Any = tee(loader, 1)[0] if isinstance(loader, Iterator) else loader
         self.like = like
         self.epoch = math.inf
         with contextlib.suppress(TypeError):  # of data without a length
-            self.epoch = len(loader)  # type: ignore[arg-type]
+            self.epoch = len(loader)
         self.kept, self.cut = self._sample(time.monotonic() + seconds)
 
     def _sample(self, end: float) -> tuple[list[Pair], int | None]:
@@ -177,8 +179,8 @@ class Batches:
             for g, state in states:
                 g.set_state(state)
 
-    def rows(self, dataset: Any, rows: Sequence[int], size: int) -> list[Pair]:
-        """Some rows of a dataset in minibatches of a size, collated as the loader does it."""
+    def rows(self, dataset: Any, rows: Sequence[int], size: int | None) -> list[Pair]:
+        """Some rows of a dataset in minibatches of a size, collated as the loader does it. size: None if the rows are batches."""
         other = copy.copy(self)
         other.loader = DataLoader(Subset(dataset, rows), size, collate_fn=self.loader.collate_fn)
         with contextlib.closing(other.stream(0)) as stream:

@@ -641,6 +641,43 @@ def test_targets_apart_from_their_inputs_are_learned_by_heart():
     assert len(loader.dataset) == N
 
 
+@for_each(
+    ("change", "norm", "names"),
+    [
+        (lambda x, y: (x, y), None, []),
+        (lambda x, y: (5 * x + 20, y), None, ["validation scale"]),
+        (lambda x, y: (x, 5 * y + 20), None, ["validation scale"]),
+        (lambda x, y: (x, y.roll(1, 0)), None, ["validation data"]),
+        (lambda x, y: (x, y), 1e-5, ["evaluation mode"]),
+    ],
+)
+def test_a_validation_set_is_compared_with_held_out_examples(change, norm, names):
+    class Normed(Net):
+        def forward(self, x):
+            return super().forward(x if norm is None else self.norm(x.mT).mT)
+
+    model = Normed()
+    model.norm = nn.BatchNorm1d(3, momentum=norm or 0.1)
+    x = 2 + torch.randn(N, T, 3, generator=torch.Generator().manual_seed(8))
+    validation = change(x, x[:, -3:, 0].sum(1, keepdim=True) - 6)
+    for given in (validation, [validation], DataLoader(TensorDataset(*validation), 50)):
+        found = checked(model, X + 2, SUM, steps=200, validation=given)
+        assert [cause.name for cause in found.causes] == names and (found.validation < 0.2) == (not names)
+        assert all(cause.sure == (cause.name == "validation scale") for cause in found.causes)
+    with pytest.raises(InvalidInputError, match="validation: the model does not run on x of shape"):
+        checked(model, X + 2, SUM, validation=(x[..., :2], validation[1]))
+
+
+def test_batches_that_are_ready_are_held_out_too():
+    other = SUM.roll(1, 0)
+    for y, name in ((SUM, None), (other, "shifted targets")):
+        batches = [(X[k : k + 8], y[k : k + 8]) for k in range(0, N, 8)]
+        for loader in (batches, DataLoader(batches, batch_size=None, shuffle=True)):
+            found = checked(Net(), loader, None, steps=150)
+            assert found.why is None if name is None else found.causes[0].name == name
+            assert name or found.held_out[-1].kept > 0.5
+
+
 def test_a_run_that_ends_before_the_same_training_leaves_has_too_few_steps():
     found = checked(lr=1e-3, losses=[SUM.square().mean().item()] * 20)
     assert found.causes[0].name == "too few steps" and "has 20 steps" in found.why

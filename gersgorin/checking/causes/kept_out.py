@@ -1,6 +1,6 @@
 """Causes by examples kept out: learned by heart, always the commonest class, a forecast no better than the last value.
 
-    watch = Watch(case, constant)
+    watch = Watch(case, constant, others=[])
     run_trials(..., wants_more=watch.wants_more)       # the first trial continues to a decision, or to its end
     watch.causes()
 
@@ -30,6 +30,7 @@ from gersgorin.checking.trials import Constant
 from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_kept, sequence_of
 
 PARTS = 16
+FEW_BATCHES = 20  # of a DataLoader of batches, of which some are kept out
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
@@ -86,12 +87,14 @@ class Reading:
 
 
 class Watch:
-    """Readings of the first trial after its loss has left."""
+    """Readings of the first trial after its loss has left. others: of a validation set, if no examples can be kept out."""
 
-    def __init__(self, case: Case, constant: Constant):
+    def __init__(self, case: Case, constant: Constant, others: list[Pair]):
         self.loop, self.constant, self.next, self.steps = case.loop, constant, 0, case.steps
         self.readings: list[Reading] = []
         self.kept, self.trained = _kept_out(case.loop.data)
+        if others and not self.kept:
+            self.kept, self.trained = others, case.loop.data.minibatches(len(others))
         self.enough = sum(y.shape[case.target_axis] for _, y in self.kept) >= ENOUGH
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
         self.last = self._repeats(case) if self.kept else None
@@ -207,11 +210,14 @@ def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
         return data.kept_out(PARTS)
     loader: Any = data.loader
     usual = type(loader) is DataLoader and type(loader.sampler) in (RandomSampler, SequentialSampler)
-    if not usual or loader.batch_size is None or (count := len(loader.dataset)) < FEW or len(loader.sampler) != count:
+    ready = usual and loader.batch_size is None  # its rows are batches
+    if not usual or (ready and loader.batch_sampler) or len(loader.sampler) != (count := len(loader.dataset)):
+        return [], []
+    if count < (FEW_BATCHES if ready else FEW):
         return [], []
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
-    number = number_kept(count)
-    size = -(-number // PARTS)
+    number = min(number_kept(count), PARTS) if ready else number_kept(count)
+    size = None if ready else -(-number // PARTS)
     kept, others = (data.rows(loader.dataset, rows, size) for rows in (order[:number], order[number : 2 * number]))
     data.loader = DataLoader(
         Subset(loader.dataset, sorted(order[number:])),

@@ -177,8 +177,11 @@ def _in_order(case: Case, most: int = MOST) -> tuple[Tensor, Tensor]:
     else:
         whole: Any = data.loader.dataset
         whole = whole.dataset if isinstance(whole, Subset) else whole  # with the examples that are held out
-        count = min(len(whole), most)
-        ((x, y),) = data.rows(whole, range(count), count)
+        ready = data.loader.batch_size is None  # its rows are batches
+        count = min(len(whole), -(-most // case.count) if ready else most)
+        pairs = data.rows(whole, range(count), None if ready else count)
+        x = torch.cat([sequence_of(x) for x, _ in pairs], case.axis)
+        y = torch.cat([y for _, y in pairs], case.target_axis)
     return sequence_of(x).movedim(case.axis, 0), y.movedim(case.target_axis, 0)
 
 

@@ -1,0 +1,145 @@
+"""Causes that only a user's validation set shows: a scale that is not that of the training, layers that differ in evaluation mode.
+
+Legend: m numbers of a frame.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.cause import Cause, digits, listed
+from gersgorin.checking.causes.kept_out import PARTS, Watch
+from gersgorin.training.minibatches import (
+    BATCH_SIZE,
+    Batches,
+    Examples,
+    Pair,
+    inputs_of,
+    numbers_like,
+    sequence_of,
+    with_sequence,
+)
+from rhn.errors import InvalidInputError
+
+LOST = 0.5  # share of the gain on held-out examples: a validation set with less differs from them
+
+
+def validation_pairs(case: Case, given: Any, seconds: float) -> list[Pair]:
+    """Minibatches of a validation set: (x, y), a DataLoader or a list of batches. Raises InvalidInputError."""
+    like = next(case.model.parameters())
+    try:
+        if isinstance(given, tuple) and len(given) == 2:
+            x, y = inputs_of(given[0], like), numbers_like("y", given[1], like)
+            data: Examples | Batches = Examples(x, y, BATCH_SIZE, case.axis)
+        else:
+            data = Batches(given, like, seconds)
+        pairs = data.minibatches(PARTS)
+        case.loop.loss(copy.deepcopy(case.model), *pairs[0])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"validation: {error}") from error
+    return pairs
+
+
+class Validation:
+    """Losses of the network that a trial has trained, in evaluation mode, relative to those of the best constants of the same examples.
+
+    watch: with a reading, of held-out examples in training mode. pairs: of the validation set.
+    """
+
+    def __init__(self, case: Case, watch: Watch, pairs: list[Pair]):
+        self.case, self.watch, self.pairs, self.model = (
+            case,
+            watch,
+            pairs,
+            copy.deepcopy(watch.model or nn.Module()).eval(),
+        )
+        self.loss, self.held_out = self._loss(pairs), self._loss(watch.kept)
+
+    def _loss(self, pairs: list[Pair]) -> float:
+        loop = self.case.loop
+        with torch.no_grad():
+            losses = [loop.loss(self.model, *pair).item() for pair in pairs]
+        return sum(losses) / len(losses) / loop.least_constant(loop.goals(pairs))[2]
+
+    def causes(self) -> Iterator[Cause]:
+        """The cause of a gain on validation examples that is much less than that on held-out examples in training mode."""
+        reading = self.watch.readings[-1]
+        if reading.by_heart is not False or 1 - self.loss > LOST * reading.kept:
+            return
+        numbers = {
+            "validation": self.loss,
+            "held_out": self.held_out,
+            "training_mode": 1 - reading.kept,
+            "step": reading.step,
+        }
+        after = f"After {reading.step:,} steps the loss, relative to that of the best constant output, is"
+        held = f"{after} {digits(self.held_out, 2)} on held-out examples"
+        if 1 - self.held_out < LOST * reading.kept:
+            layers = [name for name, part in self.model.named_modules() if isinstance(part, _BatchNorm)]
+            running = f": the running statistics of {listed(layers)} are not those of a minibatch" * bool(layers)
+            yield Cause(
+                "evaluation mode",
+                f"{held} in evaluation mode, {digits(1 - reading.kept, 2)} in training mode{running}.",
+                "Use nn.LayerNorm in place of batch normalisation, or larger minibatches and a momentum of 0.1.",
+                numbers,
+            )
+            return
+        both = f"{held} and {digits(self.loss, 2)} on validation examples"
+        words, loss = min(self._rescaled().items(), key=lambda item: item[1], default=("", self.loss))
+        if 1 - loss > LOST * (1 - self.held_out):
+            yield Cause(
+                "validation scale",
+                f"{both}; with {words} it is {digits(loss, 2)} there.",
+                "Scale both sets with the mean and deviation of the training set: scaler.transform(x_val), not fit_transform. If a "
+                "series drifts, predict its changes.",
+                numbers | {"rescaled": loss},
+                sure=True,
+            )
+        else:
+            yield Cause(
+                "validation data",
+                f"{both}{', in the scale of the training too' * bool(words)}.",
+                "Make both sets by the same code: order of features, classes and words, pairing of inputs and targets. Held-out "
+                "windows that overlap with windows of the training are no new examples.",
+                numbers | {"rescaled": loss},
+            )
+
+    def _rescaled(self) -> dict[str, float]:
+        """Losses on validation examples with mean and deviation of each feature, and also of the targets, as in the training."""
+        if not self.case.first.is_floating_point():
+            return {}
+        sets = self.pairs, self.case.loop.data.minibatches(len(self.pairs))
+        x, x_to = (_scale([sequence_of(each) for each, _ in some]) for some in sets)
+        y, y_to = (_scale([each[..., None] for _, each in some]) for some in sets)
+
+        def loss(*, targets: bool) -> float:
+            moved = [
+                (
+                    with_sequence(each, _onto(sequence_of(each), x, x_to)),
+                    _onto(target[..., None], y, y_to)[..., 0] if targets else target,
+                )
+                for each, target in self.pairs
+            ]
+            return self._loss(moved)
+
+        found = {"the mean and deviation of each feature as in the training": loss(targets=False)}
+        if self.case.regression:
+            found["inputs and targets in the scale of the training"] = loss(targets=True)
+        return found
+
+
+def _scale(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(Mean, standard deviation) of each feature (m,); 1 if it has none."""
+    flat = torch.cat([part.flatten(0, -2) for part in parts]).double()
+    size = flat.std(0)
+    return flat.mean(0), size.where(size > 0, 1.0)
+
+
+def _onto(x: Tensor, own: tuple[Tensor, Tensor], to: tuple[Tensor, Tensor]) -> Tensor:
+    """Numbers with another mean and deviation."""
+    return ((x - own[0]) / own[1] * to[1] + to[0]).to(x.dtype)
