@@ -145,7 +145,7 @@ def _check_training(options: CheckOptions) -> int:
         if given_flags(options, (name,)) and (given := given_flags(options, others)):
             chosen = "a preset" if name == "preset" else flag(name)
             raise InvalidInputError(f"{', '.join(given)} cannot be given with {chosen}: leave one out")
-    outputs = Outputs.of(options, None, (".json",))
+    outputs = Outputs.of(options, None, (".json", ".csv"))
     if options.cure is not None:
         check_output(options.cure, (".safetensors",))
     from gersgorin.checking.checking import check
@@ -167,7 +167,8 @@ def _check_training(options: CheckOptions) -> int:
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     answer = found.to_json() | ({} if cured is None else {"cure": cured.to_json()})
-    outputs.write(found.figure, lambda path: write_json(path, {"made_with": made_with()} | found.to_dict() | answer))
+    numbers = {"made_with": made_with()} | found.to_dict() | answer
+    outputs.write(found.figure, lambda path: found.save(path) if path.suffix == ".csv" else write_json(path, numbers))
     if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:

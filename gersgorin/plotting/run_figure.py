@@ -56,7 +56,7 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
     middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
-    return middle, 1.25 * spread
+    return middle, 1.35 * spread
 
 
 @panels(8, 2.6, lambda record: record.heading)

@@ -167,11 +167,12 @@ def test_a_cure_writes_the_weights_that_its_lines_give(capsys, targets):
 
 
 def test_the_outcome_is_drawn_and_written(capsys, targets):
-    found = answer(capsys, *targets, "--output", "outcome.png", "outcome.json")
+    found = answer(capsys, *targets, "--output", "outcome.png", "outcome.json", "outcome.csv")
     assert Path("outcome.png").read_bytes().startswith(b"\x89PNG")
     written = json.loads(Path("outcome.json").read_text())
     assert [len(curve) for curve in written.pop("curves")] == [trial["steps"] for trial in found["trials"]]
     assert written == {"made_with": made_with()} | found
+    assert Path("outcome.csv").read_text().startswith("learning_rate,steps,left,diverged\n")
 
 
 def test_help_has_examples_and_loads_nothing_heavy():
