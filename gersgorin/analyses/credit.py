@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from gersgorin._validate import with_gradients
-from gersgorin.linalg.products import share_from, vanishes_at
+from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.run import Progress, silent
@@ -88,11 +88,6 @@ class Credit(Result, kind="credit"):
     def lost_beyond(self, steps: int) -> float:
         """The part of the gradient lost by truncation after this number of steps; 0 beyond the whole sequence."""
         return float(self.lost[min(steps, len(self.lost) - 1)])
-
-    @property
-    def reach(self) -> np.ndarray:
-        """Share of the norms of dL[t2]/dy[t1] from each lag t2 - t1 on, (T,): 1 first."""
-        return share_from(self._by_lag)
 
     @property
     def _by_lag(self) -> np.ndarray:

@@ -449,7 +449,7 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
         title = f"{label.title}, input held at the mean of {label.along}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
-            fields["drawn"] = run.still or bool((run.inputs == run.inputs[0]).all())
+            fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
             starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
         starts = real_tensor("starts", starts).to(run.states)
     else:

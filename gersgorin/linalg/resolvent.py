@@ -9,15 +9,6 @@ of points take their steps side by side: a row of the solve is one product of ma
 A value so found is that of a vector, so never below the true one but for rounding. If Lanczos' method does not converge, or overflows,
 a singular value decomposition gives the value.
 
-Lanczos' method needs the largest eigenvalue of symmetric tridiagonal matrices that grow by a row and a column a step, for all points
-at once. The pivots of x - T in Gaussian elimination are
-
-    d_1 = x - alpha_1,    d_i = x - alpha_i - beta_{i-1}^2 / d_{i-1},
-
-all positive exactly if x is above every eigenvalue, and their product is the characteristic polynomial. Newton's method on it falls
-from any such x to the largest eigenvalue. There 1 / d_k' is the square of the last entry of its eigenvector, which gives Lanczos'
-residual (B. Parlett, "The Symmetric Eigenvalue Problem", 1998, section 7.9).
-
 Shapes: T (n, n) complex upper triangular, z (p,) complex, vectors of all points (n, p), side by side.
 """
 
@@ -33,7 +24,7 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_room
 
-ITERATIONS = 16  # of Newton's method
+LOOKS = 3  # steps of Lanczos' method between two looks at the residual
 FAR = 2.0**60  # in norms of A; there |z| is sigma_min(z - A) to rounding
 TOLERANCE = 1e-6  # of 1 / sigma^2, by the residual; of sigma half of it
 STEPS = 64  # of Lanczos' method at the most; then a decomposition takes over
@@ -143,64 +134,35 @@ def _by_lanczos(T: Tensor, z: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(n)
     start = torch.randn(n, 1, dtype=torch.complex128, generator=generator, device="cpu")
     q = (start / torch.linalg.vector_norm(start)).repeat(1, len(z))
-    before, alphas = torch.zeros_like(q), []
-    betas: list[Tensor] = []
-    largest = beta = z.real.new_zeros(len(z))
-    for _ in range(STEPS):
+    before, beta, alphas, betas = torch.zeros_like(q), z.real.new_zeros(len(z)), list[Tensor](), list[Tensor]()
+    for k in range(STEPS):
         v = q.clone()
         _solve(adjoint, inverse.conj().resolve_conj(), v, upper=False)
         _solve(T, inverse, v, upper=True)
         _subtract(v, beta, before)
-        alpha = _inner_products(q, v)
-        _subtract(v, alpha, q)
+        alphas.append(_inner_products(q, v))
+        _subtract(v, alphas[-1], q)
         beta = _inner_products(v, v).sqrt()
         before, q = q, v
         torch.view_as_real(q).div_(torch.where(beta > 0, beta, 1)[:, None])
-        alphas.append(alpha)
-        largest, residual = _largest(alphas, betas, beta, largest)
+        if k % LOOKS == 0:
+            tridiagonal = torch.stack(alphas, -1).diag_embed()
+            tridiagonal.diagonal(-1, -2, -1).copy_(torch.stack([*betas, beta], -1)[:, :-1])
+            finite = tridiagonal.isfinite().all(-1).all(-1)  # what overflowed is left to the decomposition
+            largest, vectors = torch.linalg.eigh(tridiagonal.nan_to_num(0, 0, 0))
+            done = finite & (beta * vectors[:, -1, -1].abs() <= TOLERANCE * largest[:, -1])
+            values[waiting[done]] = largest[done, -1].rsqrt()
+            left = finite & ~done
+            if not left.any():
+                break
+            waiting, beta = waiting[left], beta[left]
+            alphas, betas = ([each[left] for each in several] for several in (alphas, betas))
+            before, q, inverse = before[:, left], q[:, left], inverse[:, left]
         betas.append(beta)
-        done = residual <= TOLERANCE * largest
-        values[waiting[done]] = largest[done].rsqrt()
-        left = torch.isnan(values[waiting]) & torch.isfinite(largest)  # what overflowed is left to the decomposition
-        if not left.any():
-            break
-        if 4 * left.count_nonzero() > 3 * len(left):
-            continue  # to shrink everything costs as much as to carry a few points on
-        waiting, beta, largest = waiting[left], beta[left], largest[left]
-        alphas, betas = ([each[left] for each in several] for several in (alphas, betas))
-        before, q, inverse = before[:, left], q[:, left], inverse[:, left]
     missing = torch.isnan(values)
     if missing.any():
         values[missing] = _by_decomposition(T, z[missing])
     return values
-
-
-def _largest(alphas: list[Tensor], betas: list[Tensor], beta: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Of `p` tridiagonal matrices the largest eigenvalue (p,), and `beta` times the last entry of its unit eigenvector: the residual.
-
-    That is inf if Newton's method has not come to its end: the eigenvalue is then one from above.
-
-    Args:
-        alphas, betas: the diagonal, and the entries beside it. beta: the one of the step to come.
-        before: the largest eigenvalue without the last row and column.
-    """
-    x = alphas[-1].clone()
-    if betas:  # at most that of [[before, beta], [beta, alpha]]
-        x = (before + x) / 2 + torch.hypot((before - x) / 2, betas[-1])
-    for _ in range(ITERATIONS):
-        pivot, slope, sum_of_ratios = x - alphas[0], torch.ones_like(x), torch.zeros_like(x)
-        for a, b in zip(alphas[1:], betas, strict=True):
-            sum_of_ratios += slope / pivot
-            square = b**2 / pivot
-            slope = 1 + square / pivot * slope
-            pivot = x - a - square
-        pivot = pivot.clamp(min=0)
-        slope += pivot * sum_of_ratios
-        step = pivot / slope
-        x = x - step
-        if not (step > 1e-9 * x).any():
-            break
-    return x, torch.where(step > 1e-9 * x, torch.inf, beta * slope.rsqrt())
 
 
 def _solve(T: Tensor, inverse: Tensor, x: Tensor, *, upper: bool) -> None:

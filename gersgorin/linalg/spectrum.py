@@ -45,7 +45,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     return largest_first(*_by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
 
 
-def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Tensor, Tensor]:
+def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, and how far each one moves for a small change of A: its condition number, 1 or more.
 
     A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up to ||E||_2 / |y* x|, to
@@ -70,11 +70,11 @@ def eigenvalue_conditions(A: Tensor, *, workers: int | None = None) -> tuple[Ten
         conditions = conditions.nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
-    values, conditions = largest_first(*_by_chunks(solve, A, workers))
+    values, conditions = largest_first(*_by_chunks(solve, A))
     return values.to(A.device), conditions.to(A.device)
 
 
-def spectral_radius(A: Tensor, *, workers: int | None = None) -> Tensor:
+def spectral_radius(A: Tensor) -> Tensor:
     """The largest modulus of an eigenvalue, (...,) real: the growth of A's powers, not of products of other matrices.
 
     Arguments and errors as for `eigenvalues`. The empty matrix (n = 0) has radius 0.
@@ -82,7 +82,7 @@ def spectral_radius(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> spectral_radius(torch.tensor([[0.0, 2.0], [0.0, 0.0]]))  # nilpotent, although its norm is 2
     tensor(0.)
     """
-    moduli = eigenvalues(A, workers=workers).abs()
+    moduli = eigenvalues(A).abs()
     return moduli[..., 0] if A.shape[-1] else moduli.sum(-1)
 
 
@@ -142,7 +142,9 @@ def _converged(name: str, stack: Tensor) -> Any:
     return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
 
-def _by_chunks(solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None) -> list[Tensor]:
+def _by_chunks(
+    solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
+) -> list[Tensor]:
     """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the CPU."""
     check_square(A, smallest=0)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):

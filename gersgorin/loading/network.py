@@ -27,7 +27,7 @@ from gersgorin._validate import users_code
 from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
 from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import NewOrTrained
-from gersgorin.run.cell import Step, as_cell
+from gersgorin.run.cell import Step
 from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
@@ -189,11 +189,6 @@ class Subject:
     """open(a sequence, device, dtype): the run of the cell, or of its module's scan."""
     made: str = ""
     """Origin of its weights, in words."""
-
-    @property
-    def state_size(self) -> int:
-        """N. Raises InvalidInputError for a cell that does not say it."""
-        return as_cell(self.cell).state_size
 
 
 def new_cell(options: NewOrTrained, input_size: int | None = None, *, compared: bool = False) -> Subject:

@@ -164,15 +164,15 @@ class StepCell:
         """d s' / d x, (..., N, m); how: see `_derivative`."""
         return self._derivative("input_jacobian", 0, x, s, **how)
 
-    def layer_jacobians(self, x: Tensor, s: Tensor, *, chunk_size: int | None = None, **how) -> Tensor | list[Tensor]:
+    def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
         if self.depth == 1:
-            return self.jacobian(x, s, chunk_size=chunk_size, **how).unsqueeze(0)
+            return self.jacobian(x, s, **how).unsqueeze(0)
         if not self.has_layers:
             raise InvalidInputError(
                 f"{self.name} has {self.depth} layers without a method for them: define layer_jacobians(x, s)"
             )
-        matrices = self._closed_form("layer_jacobians", x, s, chunk_size)
+        matrices = self._closed_form("layer_jacobians", x, s)
         return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
@@ -205,23 +205,14 @@ class StepCell:
         hint = "write its step with new tensors, without operations in place and branches on numbers"
         return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
 
-    def _derivative(
-        self,
-        name: str,
-        argument: int,
-        x: Tensor,
-        s: Tensor,
-        *,
-        method: str | None = None,
-        chunk_size: int | None = None,
-    ) -> Tensor:
-        """d s' / d the argument by the closed form `name`, or by autograd; chunk_size: positions at once."""
+    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+        """d s' / d the argument by the closed form `name`, or by autograd."""
         if method == "analytic" or (method is None and name in self._own):
-            (A,) = self._closed_form(name, x, s, chunk_size)
+            (A,) = self._closed_form(name, x, s)
         else:
             lead, rows = as_rows(x, s)
             with self.transformed():
-                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument), chunk_size=chunk_size)(*rows)
+                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(*rows)
             A = A.reshape(*lead, *A.shape[1:])
         shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
@@ -230,12 +221,11 @@ class StepCell:
             )
         return A
 
-    def _closed_form(self, name: str, x: Tensor, s: Tensor, chunk_size: int | None) -> list[Tensor]:
+    def _closed_form(self, name: str, x: Tensor, s: Tensor) -> list[Tensor]:
         """The matrices (..., rows, columns) of a method of the cell."""
         lead, rows = as_rows(x, s)
-        chunks = zip(*(v.split(chunk_size or max(1, len(v))) for v in rows), strict=True)
-        parts = [[J] if isinstance(J, Tensor) else J for J in (self._own[name](*chunk) for chunk in chunks)]
-        matrices = parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts, strict=True)]
+        made = self._own[name](*rows)
+        matrices = [made] if isinstance(made, Tensor) else made
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
@@ -327,7 +317,7 @@ def _hint(module) -> str:
     return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
 
 
-def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None, chunk_size: int | None) -> Any:
+def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
     """The Jacobians of this name, for the public functions below, which take anything."""
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
@@ -345,16 +335,12 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None, chunk_
     known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (not layered)
     if method is not None and method not in known:
         raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
-    if chunk_size is not None and (type(chunk_size) is not int or chunk_size < 1):
-        raise InvalidInputError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
-    return getattr(cell, name)(x, s, method=method, chunk_size=chunk_size)
+    return getattr(cell, name)(x, s, method=method)
 
 
-def temporal_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
-) -> Tensor:
+def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
@@ -364,7 +350,6 @@ def temporal_jacobian(
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
             The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
             their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
-        chunk_size: leading positions per batch, to bound memory; None: all at once.
 
     Returns:
         A (..., n, n) in the dtype of s, with gradients: for NumPy take A.detach().numpy().
@@ -376,12 +361,10 @@ def temporal_jacobian(
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    return _of_step("jacobian", cell, x, s, method, chunk_size)
+    return _of_step("jacobian", cell, x, s, method)
 
 
-def input_jacobian(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
-) -> Tensor:
+def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
     Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
@@ -389,11 +372,11 @@ def input_jacobian(
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
-    return _of_step("input_jacobian", cell, x, s, method, chunk_size)
+    return _of_step("input_jacobian", cell, x, s, method)
 
 
 def layer_jacobians(
-    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None, chunk_size: int | None = None
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor | list[Tensor]:
     """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
 
@@ -414,7 +397,7 @@ def layer_jacobians(
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
-    return _of_step("layer_jacobians", cell, x, s, method, chunk_size)
+    return _of_step("layer_jacobians", cell, x, s, method)
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:

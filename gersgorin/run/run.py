@@ -112,13 +112,8 @@ class Run:
         """Fields `title`, `about` and `unit` of a result of this run."""
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.unit}
 
-    @property
-    def still(self) -> bool:
-        """True if the state does not move: the run starts at a fixed point."""
-        return self.rests_from(0)
-
     def rests_from(self, step: int) -> bool:
-        """True if the state does not move from a step on."""
+        """True if the state does not move from a step on; from 0 on: the run starts at a fixed point."""
         moved = (self.states[step:] - self.states[step]).abs().max()
         return bool(moved <= ROUNDING * self.states.abs().max())
 
