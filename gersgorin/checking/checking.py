@@ -129,11 +129,13 @@ def check(
         "learning_rate": loop.learning_rate,
         "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
         "steps_per_epoch": epoch,
-        "first_loss": loop.first_loss,
         "slowed": loop.slowed,
         "losses": tuple(own),
     }
-    return _check_training(loop, validation, begun, seconds, about, seed, progress)
+    try:
+        return loop.above_zero(lambda loop: _check_training(loop, validation, begun, seconds, about, seed, progress))
+    except PreventedError as error:  # by some outputs
+        return TrainingCheck(**about, causes=(error.cause,))
 
 
 @with_gradients()
@@ -148,6 +150,8 @@ def _check_training(
 ) -> TrainingCheck:
     """Find the causes in a training and forecast it until some seconds after a moment of time."""
     end, steps = begun + seconds, about["steps"]
+    shifted = tuple(loss + loop.shift for loss in about["losses"])
+    about = about | {"first_loss": loop.first_loss, "shift": loop.shift, "losses": shifted}
     with random_numbers_kept(loop.model):
         progress("causes")
         case = Case(loop, steps)
@@ -160,22 +164,22 @@ def _check_training(
         progress("the best constant output")
         try:
             constant = Constant(loop)
-        except PreventedError as error:  # by some examples
+            watch = Watch(case, constant, others)
+            forecasted = forecast(
+                loop,
+                steps,
+                max(end - time.monotonic(), 0.0),
+                constant=constant,
+                wants_more=watch.wants_more if watch.kept else None,
+                progress=progress,
+                seed=seed,
+            )
+        except PreventedError as error:  # by some examples, or some outputs
             return TrainingCheck(**about, causes=(error.cause, *causes), left_out=tuple(left_out))
         except InvalidInputError as error:  # such as a loss that falls below 0
             if all(row.risk for row, _ in found):
                 raise
             return TrainingCheck(**about, causes=causes, left_out=(*left_out, str(error)))
-        watch = Watch(case, constant, others)
-        forecasted = forecast(
-            loop,
-            steps,
-            max(end - time.monotonic(), 0.0),
-            constant=constant,
-            wants_more=watch.wants_more if watch.kept else None,
-            progress=progress,
-            seed=seed,
-        )
         taken = forecasted.trials[0].steps
         check = TrainingCheck(
             **vars(forecasted),

@@ -393,6 +393,20 @@ def cure(
     if optimizer is None:
         raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
     loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
+    title = name or type(model).__name__
+    return loop.above_zero(lambda loop: _cure_training(loop, title, steps, begun, seconds, seed, progress))
+
+
+def _cure_training(
+    loop: Training,
+    title: str,
+    steps: int,
+    begun: float,
+    seconds: float,
+    seed: int,
+    progress: Callable[[str], None],
+) -> Cure:
+    """Find the causes that only the user can mend, or else search until some seconds after a moment of time."""
     with random_numbers_kept(loop.model), with_gradients():
         case = Case(loop, steps)
         found = before(case)[0]
@@ -414,7 +428,7 @@ def cure(
     decides = search and (search.ran_out or (outcome == "seen once" and not search.one_order))  # with more seconds
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
-        title=name or type(model).__name__,
+        title=title,
         model=changed,
         learning_rate=times(loop.learning_rate, chosen.plan.factor),
         clip_norm=loop.clip_norm,

@@ -57,6 +57,8 @@ class TrainingCheck(Result, Forecast):
     """inf for a DataLoader without an end."""
     first_loss: float = math.nan
     """Loss of a minibatch before training."""
+    shift: float = 0.0
+    """Added to all losses here, so that none is below 0."""
     causes: tuple[Cause, ...] = ()
     """Why it does not learn, or learns nothing of use; the surest and most harmful first."""
     losses: tuple[float, ...] = ()
@@ -241,7 +243,8 @@ class TrainingCheck(Result, Forecast):
         rows = {
             "plateau": None
             if math.isnan(self.constant_loss)
-            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; the first loss is {self.first_loss:.4g}",
+            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; the first loss is {self.first_loss:.4g}"
+            + f" (both with {self.shift:.3g} added, as all losses here: yours fall below 0)" * (self.shift > 0),
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
         }

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.reach import Reach
+from gersgorin.training.losses import NegativeLossError
 from gersgorin.training.minibatches import Examples, Inputs, Pair, sequence_of
 from gersgorin.training.training import Training
-from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 
@@ -86,6 +86,12 @@ class Trial:
     def ratios(self) -> np.ndarray:
         """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
         return _sums(self.losses) / _sums(self.constants)
+
+    @property
+    def jump(self) -> float:
+        """First step with a loss `DIVERGED` times the larger of the first one and the constant's; inf: none."""
+        high = np.array(self.losses) > DIVERGED * np.maximum(self.losses[:1], self.constants)
+        return float(high.argmax() + 1) if high.any() else math.inf
 
     @property
     def began_below(self) -> bool:
@@ -176,9 +182,11 @@ class Constant:
                 every = loop.goals([loop.data.take(torch.arange(loop.data.count))])
         self.output = loop.constant_output(every)[0]
         self.loss = float(np.mean([self.loss_of(*goal) for goal in goals]))
+        if self.loss < 0:
+            raise NegativeLossError(self.loss, self.loss)
 
     def loss_of(self, shape: torch.Size, y: Tensor) -> float:
-        """Of the constant output on a minibatch whose outputs have this shape. Raises InvalidInputError if it is below 0."""
+        """Of the constant output on a minibatch whose outputs have this shape."""
         return self._graph(shape, y)[0].item()
 
     def losses(self, pairs: list[Pair]) -> list[float]:
@@ -205,10 +213,6 @@ class Constant:
         output = self.output.expand(shape)
         output = (output if self.loop.before is None else self.loop.before.of(output)).detach().requires_grad_()
         loss = self.loop.loss_fn(output.clone(), y).reshape(())
-        if loss < 0:
-            raise InvalidInputError(
-                f"the loss of a constant output is {loss:.3g} on a minibatch, expected a loss of at least 0"
-            )
         return loss, output
 
 
@@ -250,14 +254,19 @@ class _Training:
         return self.below and trial.steps >= max(self.after * trial.left, trial.left + self.window)
 
     def look(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
-        """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs."""
+        """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs.
+
+        Raises NegativeLossError if their means are not above 0.
+        """
         trial = self.trial
         trial.add(loss, constant, slope, d)
+        losses, constants = trial.losses[-self.window :], trial.constants[-self.window :]
+        total, constant = sum(losses), sum(constants)
+        if total < 0 or constant <= 0:
+            raise NegativeLossError(total / len(losses), constant / len(losses))
         if not math.isfinite(loss):
             trial.diverged = trial.steps
         elif trial.steps >= self.window:
-            losses, constants = trial.losses[-self.window :], trial.constants[-self.window :]
-            total, constant = sum(losses), sum(constants)
             limit = DIVERGED * max(trial.losses[0], constant / self.window)
             if 2 * total > limit * self.window and statistics.median(losses) > limit:  # the first one is faster
                 trial.diverged = min(trial.diverged, trial.steps)

@@ -100,6 +100,14 @@ class FrameLoss:
         return costs
 
 
+class NegativeLossError(InvalidInputError):
+    """A mean loss below 0, of which no share can be taken; `loss` is its value, `constant` that of the best constant output."""
+
+    def __init__(self, loss: float, constant: float):
+        super().__init__(f"the loss is {loss:.3g}, expected one of at least 0")
+        self.loss, self.constant = loss, constant
+
+
 @with_gradients()
 def least_constant(
     mean_loss: Callable[[Tensor], Tensor], zeros: Tensor, enough: float = ENOUGH

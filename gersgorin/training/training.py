@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
-from gersgorin.checking.causes.cause import prevented
+from gersgorin.checking.causes.cause import Cause, PreventedError, prevented
 from gersgorin.loading.find_cell import model_label, step_hint
 from gersgorin.run.run import Label
 from gersgorin.training.activation import Activation, last_activation, states_of
@@ -38,6 +38,7 @@ from gersgorin.training.losses import (
     GAUSSIAN,
     FrameLoss,
     Loss,
+    NegativeLossError,
     least_constant,
     real_frames,
     short_of_frames,
@@ -69,6 +70,8 @@ FREE_ROUNDS = 4  # of the search for an output whose loss is lower
 STEPS = [10.0**k for k in range(-6, 4)]  # of a round, along the gradient divided by its largest entry
 SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be reported
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
+MOST_SHIFT = 1e4  # times the first loss
+FLOORS, SETTLED = 16, 1e-2  # minibatches; slope of a least loss, relative to losses
 UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
@@ -109,6 +112,8 @@ class Training:
     """
 
     label = Label()
+    shift: float = 0.0
+    """Added to the loss, so that it does not fall below 0; see `above_zero`."""
     inputs: Tensor
     """Of a training on next frames: (T, B, m) or ids (T, B)."""
     targets: Tensor
@@ -266,7 +271,8 @@ class Training:
         hint = GAUSSIAN if isinstance(self._loss, nn.GaussianNLLLoss) else hint
         said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
         with users_code(said, hint or "constant outputs of any value are tried too: use a loss of logits"):
-            return self._loss(output, y)
+            loss = self._loss(output, y)
+        return loss + self.shift if self.shift else loss
 
     def loss(self, model: Callable[..., Any], x: Inputs, y: Tensor) -> Tensor:
         """Loss of one minibatch, a scalar with its graph."""
@@ -299,6 +305,35 @@ class Training:
             other.optimizer = self.copied(self.model, dict(parts["model"].named_parameters()))
         vars(other).update(parts)
         return other
+
+    def above_zero(self, act: Callable[["Training"], Any]) -> Any:
+        """act(this training); again with a number added to its loss, as long as that raises NegativeLossError.
+
+        So shares of it can be taken; no gradient changes. Raises PreventedError for a loss that falls without end.
+        """
+        loop, size = self, max(abs(self.first_loss), 1e-30)
+        while True:
+            try:
+                return act(loop)
+            except NegativeLossError as error:
+                floor = self._floor() if loop is self else -math.inf
+                more = max(-2 * error.loss, 2 * error.constant)
+                shift = -floor if math.isfinite(floor) else loop.shift + more
+                if shift > MOST_SHIFT * size:
+                    raise without_end(self.first_loss, error.loss - loop.shift) from error
+                loop = self.changed(shift=shift, first_loss=self.first_loss + shift)
+
+    @with_gradients()
+    def _floor(self) -> float:
+        """The least mean loss, on some minibatches, of outputs that are free for each example; -inf if there is none."""
+        found = []
+        for shape, y in self.goals(self.data.minibatches(FLOORS)):
+            mean_loss = lambda z, shape=shape, y=y: self.constant_loss(z, shape, y)  # noqa: E731
+            free, _, least = least_constant(mean_loss, self.units.new_zeros(shape))
+            (slope,) = torch.autograd.grad(mean_loss(free.requires_grad_()), free)
+            settled = abs(float((slope * free).sum())) < SETTLED * (abs(self.first_loss) + abs(least))
+            found.append(least if settled else -math.inf)
+        return sum(found) / len(found)
 
     def scheduled(self, step: int) -> list[dict[str, Any]]:
         """The settings of the scheduler in each group before a step, from 0; learning rates are relative to those of the trials.
@@ -340,10 +375,14 @@ class Training:
             losses = (self.constant_loss(self.units.clone().requires_grad_(), *goal) for goal in goals)
             if short := next(filter(None, map(short_of_frames, losses)), None):
                 raise prevented("too few frames", *short)
+        if math.isfinite(zero) and not math.isfinite(loss):
+            raise without_end(zero, loss)
+        if loss < 0:
+            raise NegativeLossError(loss, loss)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
                 f"the loss of the best constant output is {loss:.3g} (of zeros: {zero:.3g}), expected a number well above 0: the "
-                "targets are all the same, or the loss can fall below 0; then give one that cannot, as nn.PoissonNLLLoss(full=True)"
+                "targets are all the same, or the loss has no least value"
             )
         shape, y = goals[0]
         output, _, own = self.least_constant(goals[:1])
@@ -352,7 +391,8 @@ class Training:
             output = output.detach().clone().requires_grad_()
             (slope,) = torch.autograd.grad(self.constant_loss(output, shape, y), output)
             others = [output.detach() - step * slope / slope.abs().max().clamp_min(1e-30) for step in STEPS]
-            least, output = min(((self.constant_loss(o, shape, y).item(), o) for o in others), key=lambda pair: pair[0])
+            heights = [self.constant_loss(o, shape, y).nan_to_num(math.inf).item() for o in others]
+            least, output = min(zip(heights, others, strict=True), key=lambda pair: pair[0])
             if least <= LEFT * own:
                 return constant, loss
         raise InvalidInputError(
@@ -363,7 +403,10 @@ class Training:
     def least_constant(self, goals: list[Goal]) -> tuple[Tensor, float, float]:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
         mean_loss = lambda output: torch.stack([self.constant_loss(output, *goal) for goal in goals]).mean()  # noqa: E731
-        return least_constant(mean_loss, self.units)
+        found = least_constant(mean_loss, self.units)
+        if math.isfinite(found[1]) or not hasattr(self, "middle"):
+            return found
+        return least_constant(mean_loss, self.middle)  # of a loss that takes some outputs only
 
     def constant_loss(self, constant: Tensor, shape: torch.Size, y: Tensor) -> Tensor:
         """Loss of a constant output on a minibatch whose outputs have this shape."""
@@ -510,6 +553,7 @@ class Training:
         if not reads or torch.autograd.grad(loss, output, allow_unused=True, retain_graph=True)[0] is None:
             raise prevented("no gradient", *_cut(model, output))
         self.first_loss, self.activation = loss.item(), last_activation(output, states)
+        self.middle = output.detach().mean([a for a, n in enumerate(self.units.shape) if n == 1], keepdim=True)
         if not math.isfinite(self.first_loss):
             bad = int((~torch.isfinite(output)).sum())
             if not bad and (short := short_of_frames(loss)):
@@ -576,6 +620,20 @@ def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | N
     tolerance = (1e-5, 1e-8) if outputs.dtype == torch.float64 else (1e-3, 1e-4)
     agrees = (g is not None and torch.allclose(g, total, *tolerance) for g in found)
     return next((name for name, same in zip(likely, agrees, strict=True) if same), None)
+
+
+def without_end(first: float, last: float) -> PreventedError:
+    """The error of a loss that falls without end."""
+    return PreventedError(
+        Cause(
+            "no least loss",
+            "The loss has no least value: large outputs take it "
+            + (f"from {first:.3g} to {last:.3g} and beyond." if math.isfinite(last) else "below any number."),
+            "Check the order of its arguments (output, target), that it gets log-probabilities or probabilities if it expects these, "
+            "and that no output can go to 0 that it divides by.",
+            {"first": first, "last": last},
+        )
+    )
 
 
 def _cut(model: nn.Module, output: Tensor) -> tuple[str, str]:

@@ -201,6 +201,28 @@ class Case:
             p.copy_(change(name, p))
         return self.loop.output(model, fitting(self.x))
 
+    def gradients_of_twin(self) -> dict[str, Tensor | None]:
+        """Of the loss by parameter, in evaluation mode."""
+        model, fitting = self.twin
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        loss = self.loop.loss(model, fitting(self.x), self._fitting_y)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return dict(zip(parameters, found, strict=True))
+
+    def change_along(self, directions: dict[str, Tensor], step: float) -> float:
+        """Change of the twin's loss for parameters that move along directions, by a central difference."""
+
+        def loss(size: float) -> Tensor:
+            moved = self.changed_outputs(lambda name, p: p + size * directions[name] if name in directions else p)
+            return self.loop.loss_fn(moved, self._fitting_y)
+
+        return float((loss(step) - loss(-step)) / (2 * step))
+
+    @property
+    def _fitting_y(self) -> Tensor:
+        """Targets in the precision of the twin's outputs."""
+        return self.y.to(self.before.dtype) if self.y.is_floating_point() else self.y
+
     def opened(self, name: str) -> float:
         """How many times as far the outputs of the examples lie apart with zeros in place of a parameter."""
         without = self.changed_outputs(lambda other, p: p * (other != name))
@@ -227,6 +249,8 @@ class Case:
         """(T,) True for each lag that the gradient of the last output reaches: NaN in its place pass on, whatever the weights are."""
         model, fitting = self.twin
         output, leaves = self.loop.output_of_leaves(model, fitting(self.first))  # several of repeated embeddings
+        if not leaves:
+            raise InvalidInputError("no embedding reads all of x")
         output = output.select(1 - self.axis, -1) if self.of_frames else output
         slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
         return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).isnan().any(1).flip(0)

@@ -311,6 +311,22 @@ def padding(case: Case) -> Iterator[Cause]:
         )
 
 
+def padded_outputs(case: Case) -> Iterator[Cause]:
+    """Outputs that are the same for all sequences that end in padding, as those of pad_packed_sequence at the last step."""
+    if case.of_frames or (case.frames or 0) < 3 or case.output_axis is None:
+        return
+    padded = is_padding(case.first, case.axis).select(1 - case.axis, -1)
+    outputs = case.before.movedim(case.output_axis, 0).flatten(1)
+    same = (outputs == outputs[padded][:1]).all(1)
+    if 1 < padded.sum() < case.count and torch.equal(same, padded):
+        yield Cause(
+            "padding",
+            f"The {padded.sum()} of {case.count} sequences that end in padding have exactly the same output.",
+            "Read the output at the last real step: h[-1] of the layer, or out[torch.arange(len(out)), lengths - 1], not out[:, -1].",
+            {"padded": int(padded.sum()), "examples": case.count},
+        )
+
+
 def padded_loss(case: Case) -> Iterator[Cause]:
     """A loss that reads mostly padding: equal frames at the ends or the beginnings of sequences, with equal targets."""
     if not case.of_frames or case.y.shape[:2] != case.first.shape[:2] or (case.frames or 0) < FEW:

@@ -69,9 +69,11 @@ BEFORE = (  # the most harmful first
     Row(data.missing_values, risk=True, refuted=True),
     Row(data.scaled_alone, risk=True, refuted=True),
     Row(data.padding, risk=True),
+    Row(data.padded_outputs, exact=True),
     Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
     Row(wiring.still_weights, risk=True, last=True),
+    Row(wiring.wrong_gradient, last=True),
     Row(output.faint_output, risk=True, last=True),
 )
 
@@ -116,6 +118,8 @@ def after(
     refuted = {cause.name for row, cause in found if row.refuted and (share or 0.0) > CLEAR}
     better = list[Cause]()
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
+    if not explosions and not well and (at := check.trials[0].jump) < math.inf:
+        explosions = [replace(explosion(case, at), sure=False)]
     if not explosions and not well and check.reach is not None and check.reach.explodes:
         explosions = [exploding_start(check.reach)]
     if stays or check.outcome == "leaves, then explodes":

@@ -27,11 +27,13 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
 from gersgorin.checking.trials import Constant
+from gersgorin.training.losses import NegativeLossError
 from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_kept, sequence_of
 
 PARTS = 16
 FEW_BATCHES = 20  # of a DataLoader of batches, of which some are kept out
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
+MANY, HALF = 20, 0.5  # epochs of a training that may overfit, and is watched for this share of its steps
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
 MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
@@ -131,7 +133,8 @@ class Watch:
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
         last = self.readings[-1]
-        return (last.by_heart is None and last.trained < MOST_GAIN) or self._behind or last.commonest
+        again = step < HALF * self.steps and self.steps > MANY * self.loop.data.epoch  # may overfit later
+        return ((last.by_heart is None or again) and last.trained < MOST_GAIN) or self._behind or last.commonest
 
     @property
     def _behind(self) -> bool:
@@ -145,6 +148,7 @@ class Watch:
 
     @torch.no_grad()
     def _read(self, model: nn.Module, step: int) -> Reading:
+        """Raises NegativeLossError for losses whose mean is below 0."""
         model = copy.deepcopy(model)  # in training mode, as its loss is; normalisations count their calls
         with random_numbers_kept(model):
             kept, trained = (
@@ -152,6 +156,8 @@ class Watch:
             )
             answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
         constants = np.array(self.constant.losses(self.kept))
+        if (least := min(kept.mean(), trained.mean())) < 0:
+            raise NegativeLossError(float(least), self.constant.loss)
         ratio = kept.sum() / constants.sum()
         errors = (kept - ratio * constants) / constants.mean()  # of a ratio of two means, which vary together
         return Reading(

@@ -15,7 +15,7 @@ from gersgorin.training.training import times
 from rhn.errors import USERS_FAULT
 
 CLIP = 1.0  # norm of gradients
-FEW, LONGER = 200, 4  # steps of a training that may need more; times these, to see whether it does
+FEW, LONGER = 200, 10  # steps of a training that may need more; times these, to see whether it does
 RATES = {"SGD": (1e-3, 10.0), "other": (1e-5, 0.1)}  # least and greatest learning rate that is tried
 MOST_RATES = 3  # that are tried
 FAR = 3.0  # times the usual learning rates: one that is compared with a more usual one although it leaves

@@ -50,6 +50,7 @@ BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes 
 DECAYS = 0.1  # of the first gradient: weight decay that may matter
 WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
 MUCH = 0.5  # of dropout
+DEEP = 3  # recurrent layers, from which on fewer are tried
 SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
 UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
@@ -191,8 +192,11 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
     other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
     repairs = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
     repairs += [*_clipping(case, BINDS), *_decay(case, DECAYS), *_frozen(case, likely), *_dropout(case)]
+    few = case.steps <= FEW and case.loop.scheduler is None
     repairs += [
+        *_longer(case) * few,
         *_default_weights(case),
+        *_normalised(case),
         *(_unscaled(case) if own.left > SLOW * case.steps else ()),
         *[other_rate] * (factor != 1),
     ]
@@ -240,6 +244,9 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
 
     if not (before := loss(copy.deepcopy(watch.model), given)) > repair.doing_well:
         return before, math.nan, steps
+    if repair.lengths:
+        before = loss(trials.end(loop, factor, case.steps, constant), given)
+        return before, after_steps(repair.lengths[0]) if before > repair.doing_well else math.nan, case.steps
     at_once = repair.late and steps < LATE * long
     after = math.nan if at_once else after_steps(steps)
     if at_once or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
@@ -306,6 +313,8 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
     yield from _both_ends(case, likely)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
+    yield from _one_layer(case)
+    yield from _normalised(case)
     if "explosion" in likely and loop.clip_norm is None:
         yield Repair("clipped gradients", likely["explosion"], {"clip_norm": CLIP})
 
@@ -483,6 +492,51 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
         )
         yield Repair("default initial weights", cause, {"model": model}, late=True)
+
+
+def _longer(case: Case) -> list[Repair]:
+    """More steps."""
+    words, more = f"The training has only {case.steps:,} steps.", 4 * case.steps
+    cause = Cause("too few steps", words, f"Train for {more:,} steps or more.", {"given": case.steps, "tried": more})
+    return [Repair(f"{more:,} steps", cause, lengths=[more])]
+
+
+def _one_layer(case: Case) -> Iterator[Repair]:
+    """The first layer of a deep stack, in place of all of them."""
+    model, found = copy.deepcopy(case.loop.model), dict[str, int]()
+    for name, part in case.loop.model.named_modules():
+        if isinstance(part, nn.LSTM | nn.GRU | nn.RNN) and part.num_layers >= DEEP and not part.proj_size:
+            how = {key: getattr(part, key) for key in ("bias", "batch_first", "bidirectional")}
+            how |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
+            layer = type(part)(part.input_size, part.hidden_size, **how).to(next(part.parameters()))
+            layer.load_state_dict({key: value for key, value in part.state_dict().items() if key in layer.state_dict()})
+            model.set_submodule(name, layer)
+            found[name] = part.num_layers
+    if found:
+        name, layers = next(iter(found.items()))
+        words = f"{name} has {layers} recurrent layers, one above the other."
+        remedy = "Use one or two layers, or shortcuts and normalisation between them."
+        cause = Cause("too many layers", words, remedy, {"name": name, "layers": layers})
+        yield Repair("one layer", cause, {"model": model}, mistake=False)
+
+
+def _normalised(case: Case) -> Iterator[Repair]:
+    """No layer normalisation of the inputs, which takes level and size from each frame."""
+    layers = [part for part, x, _ in case.calls if isinstance(part, nn.LayerNorm) and x.shape == case.first.shape]
+    names = [name for name, part in case.model.named_modules() if part in layers[:1]]
+    if names and torch.equal(next(x for part, x, _ in case.calls if part in layers), case.first):
+        model = copy.deepcopy(case.loop.model)
+        model.set_submodule(names[0], nn.Identity())
+        words = f"{names[0]} normalises each frame of the inputs by itself: what its level and size say of the targets is gone."
+        remedy = (
+            "Normalise all frames together, x = (x - x.mean((0, 1))) / x.std((0, 1)), or normalise later layers only."
+        )
+        yield Repair(
+            "no normalisation of inputs",
+            Cause("scaled one by one", words, remedy, {"name": names[0]}),
+            {"model": model},
+            late=True,
+        )
 
 
 def _unscaled(case: Case) -> Iterator[Repair]:

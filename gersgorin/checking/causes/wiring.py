@@ -1,5 +1,6 @@
 """Causes in the wiring: weights that do not move, a state that is cut, examples that mix, outputs that look ahead, unpaired targets."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,9 @@ PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on 
 OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
 FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
+NUDGES = (2e-2, 1e-2), (1e-4, 1e-5)  # of weights in single and in double precision, for differences of the loss
+WRONG = 0.05  # relative: a gradient that disagrees with both
+FAINT = 1e-2  # of the largest gradient of a weight: smaller ones are not looked at
 DETACH = "Detach the state only between minibatches: remove .detach(), .data or no_grad() from the loop over time."
 
 
@@ -187,12 +191,13 @@ def half_read(case: Case) -> Iterator[Cause]:
 
 
 def softmax_of_one(case: Case) -> Iterator[Cause]:
-    """Each softmax over something that has an axis of the steps runs over an axis of one number, and is always 1."""
+    """Each softmax over several numbers of an example runs over an axis of one number, and is always 1."""
     nodes = [node for node in graph(case.output) if operation(node) == "Softmax"]
     shapes = [
         (tuple(n._saved_result.shape), (n._saved_dim + 2**63) % 2**64 - 2**63) for n in nodes
     ]  # autograd has no sign
-    if case.frames != 1 and shapes and all(shape[axis] == 1 and case.frames in shape for shape, axis in shapes):
+    several = all(math.prod(shape) > case.count and shape[axis] == 1 for shape, axis in shapes)
+    if case.frames != 1 and shapes and several:
         shape, axis = shapes[0]
         yield Cause(
             "softmax over one number",
@@ -200,6 +205,35 @@ def softmax_of_one(case: Case) -> Iterator[Cause]:
             "Apply it along the axis of the steps, such as scores.softmax(1) for scores (examples, steps, 1).",
             {"shape": list(shape), "axis": axis},
         )
+
+
+def wrong_gradient(case: Case) -> Iterator[Cause]:
+    """A gradient that is not that of the loss, as of an own backward: along it the loss changes by another amount."""
+    slopes = {name: slope for name, slope in case.gradients_of_twin().items() if slope is not None}
+    sizes = {name: float(slope.norm()) for name, slope in slopes.items()}
+    sizes = {name: size for name, size in sizes.items() if size > FAINT * max(sizes.values())}
+
+    def change(*names: str) -> float:
+        """Of the loss along the gradients of these weights; NaN if it depends on the size of the step."""
+        along = {name: slopes[name] / sizes[name] for name in names}
+        steps = NUDGES[all(slope.dtype == torch.float64 for slope in along.values())]
+        far, near = (case.change_along(along, step) for step in steps)
+        return near if abs(far - near) < WRONG / 5 * max(abs(near), *(sizes[name] for name in names)) else math.nan
+
+    def wrong(found: float, size: float) -> bool:
+        return abs(found - size) > WRONG * max(abs(found), size)
+
+    if not sizes or not wrong(change(*sizes), sum(sizes.values())):
+        return
+    for name, size in sizes.items():
+        if wrong(found := change(name), size):
+            yield Cause(
+                "wrong gradient",
+                f"The gradient of {name} is wrong: along it the loss changes by {found:.3g} per unit, autograd says {size:.3g}.",
+                "Compare your autograd.Function with torch.autograd.gradcheck; look for a .detach() or an estimate on the way to it.",
+                {"name": name, "change": found, "gradient": size},
+            )
+            return
 
 
 def _has_time(case: Case) -> bool:
