@@ -60,7 +60,7 @@ class Audit(Result, kind="audit"):
     half_lives: dict[str, np.ndarray]
     """Of every mode of a layer, in steps, ascending; inf without decay. Modes that are gone in one step are left out."""
     influence: np.ndarray
-    """Steps in which the influence of the first input on the state halves, (L,); inf: not along x."""
+    """Steps in which the influence of the first input on the state halves, from its largest on, (L,); inf: not along x."""
     growth: np.ndarray
     """The largest modulus of an eigenvalue, (L,)."""
     input_rms: np.ndarray
@@ -97,8 +97,9 @@ class Audit(Result, kind="audit"):
     def plot(self, ax=None) -> Axes:
         """The distribution of mode half-lives of each layer."""
         for k, layer in enumerate(self.layers):
-            values = np.clip(self.half_lives[layer], 1e-2, LONGEST)
-            shares = np.arange(1, len(values) + 1) / max(1, len(values))
+            every = self.half_lives[layer]
+            values = np.maximum(every[every < LONGEST], 1e-2)  # a curve ends below 1 if the others do not decay
+            shares = np.arange(1, len(values) + 1) / max(1, len(every))
             style = {"marker": "." if len(values) < 40 else None} | line_style(k)
             ax.step(values, shares, where="post", label=layer, **style)
         ax.set(xscale="log", xlabel=f"mode half-life ({self.unit})", ylabel="share of modes", ylim=(0, 1.02))
@@ -141,11 +142,12 @@ def audit(
         name = (paths[part] or type(part).__name__) + (f", layer {layer}" if layer else "")
         run = _run(map_, part, paths[part], layer, calls[part])
         half_lives[name], row = _measured(run, torch.Generator().manual_seed(seed))
-        last = calls[part][-1] if calls[part] else Call(None, [])  # a layer may be called by other names than its own
-        given, output = first_tensor(last.x), first_tensor(last.output)
-        rows.append(row | {"input_rms": _rms(given), "output_rms": _rms(output)})
+        given, made = ([first_tensor(of(call)) for call in calls[part]] for of in (lambda c: c.x, lambda c: c.output))
+        rows.append(row | {"input_rms": _rms(*given), "output_rms": _rms(*made)})
         findings += [f"{name}: {said}." for said in _out_of_line(half_lives[name], **rows[-1])]
-        width = 0 if given is None else given.shape[-1]
+        width = (
+            0 if not given or given[-1] is None else given[-1].shape[-1]
+        )  # 0: it is called by other names than its own
         for own, p in part.named_parameters() if width else ():
             path = f"{paths[part]}.{own}".lstrip(".")
             if path in decayed and p.numel() <= run.state_size and _sets_decays(p, part, layer, width):
@@ -254,8 +256,9 @@ def _sets_decays(weight: Tensor, part: nn.Module, layer: int | None, width: int)
     return torch.equal(rest, moved) and bool((np.abs(shrunk - logarithms) > MOVED * np.abs(logarithms)).any())
 
 
-def _rms(t: Tensor | None) -> float:
-    return math.nan if t is None else float(t.detach().double().square().mean().sqrt())
+def _rms(*parts: Tensor | None) -> float:
+    numbers = [part.detach().double().flatten() for part in parts if part is not None]
+    return float(torch.cat(numbers).square().mean().sqrt()) if numbers else math.nan
 
 
 def _share(of: np.ndarray) -> float:
@@ -271,7 +274,7 @@ def _out_of_line(
     if growth and longest < SHORT:
         left = f"after {HALVINGS * longest:.0f} steps a thousandth of an input is left, too little for longer lags"
         yield f"its longest mode half-life is {longest:.2g} steps: {left}"
-    if len(finite) >= 8 and finite.max() < 1.01 * finite.min():
+    if len(half_lives) == len(finite) >= 8 and finite.max() < 1.01 * finite.min():
         yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:
         yield f"a state grows by {growth:.3g} in a step; expected at most {GROWTH}"

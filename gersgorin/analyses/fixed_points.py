@@ -62,6 +62,7 @@ NEAR, JUMP = 1e-6, 1e-6  # of the box, a step beside a point; of the Jacobian th
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
 ITERATIONS = 200
+LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
 KINDS = {
@@ -85,6 +86,8 @@ class Modes:
     @property
     def left(self) -> np.ndarray:
         """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError if they do not span all states."""
+        if not np.linalg.cond(self.right) < 1 / np.finfo(float).eps:
+            raise np.linalg.LinAlgError("the modes do not span all states")
         return np.linalg.inv(self.right)
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
@@ -275,6 +278,9 @@ class FixedPoints(Result, kind="fixed_points"):
         x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
         ax.set(xlabel=x, ylabel=y, title="Principal axes of the starts, and their shares of the variance")
         ax.margins(0.08)
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        if high - low < LEVEL * (right - left):  # only rounding is seen
+            ax.set_ylim((low + high - right + left) / 2, (low + high + right - left) / 2)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
         """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of a complex pair an ellipse.

@@ -148,9 +148,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.still:
             other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
             yield (
-                "The state comes to rest in this run: but for the steps before, which warmup= in Python and --repeat of the command "
-                "leave out, these are the exponents of that fixed point, logarithms of the moduli of its "
-                f"eigenvalues{other * (does == 'grows')}."
+                "The state comes to rest in this run: but for the first steps, which warmup= in Python and --repeat of the command "
+                "leave out, and a rest that falls as 1 / steps, these are the exponents of that fixed point, logarithms of the moduli "
+                f"of its eigenvalues{other * (does == 'grows')}."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
         words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"

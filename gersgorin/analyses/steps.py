@@ -163,9 +163,9 @@ def gradient_words(log_norm: np.ndarray) -> str:
     >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is no part of it
     the gradient's norm halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
-    the gradient's norm becomes 1.11 times as large, after 7.39 times at step 2
+    the gradient's norm becomes 1.11 times as large, after 7.39 times in 2 steps
     >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))  # grows before it vanishes
-    the gradient's norm becomes 0.000123 times as large, after 2.72 times at step 1
+    the gradient's norm becomes 0.000123 times as large, after 2.72 times in 1 step
     """
     if not len(log_norm) or np.isnan(log_norm).any():
         return "the gradient's growth is not known"
@@ -178,7 +178,7 @@ def gradient_words(log_norm: np.ndarray) -> str:
     becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
     becomes = becomes if _factor(whole) != "1" else "the gradient's norm ends as it began"
     if turns or abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
-        return f"{becomes}, after {_factor(log_norm[k])} times at step {k + 1}"
+        return f"{becomes}, after {_factor(log_norm[k])} times in {counted(k + 1, 'step')}"
     if abs(whole) < 1e-6 * T:
         return "the gradient keeps its norm"
     before = np.flatnonzero(log_norm / whole < 0.5)

@@ -74,7 +74,8 @@ class Block:
     shared: str = ""
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
     legend: bool = False
-    """One legend of all panels above them; else each panel names its curves at their ends, or in its own legend."""
+    """One legend of all panels above them, if a label has one style in all; else each panel names its curves at their ends, or in its
+    own legend."""
     least: float = LEAST
     """Inches of a panel with its labels, for letters of 9 points."""
 
@@ -111,11 +112,12 @@ class Block:
         if len({ax.get_xlabel() for ax in axes}) == 1:
             for ax in axes[: -len(rows[0])]:  # those below which another stands
                 ax.set_xlabel("")
-        if self.legend:
-            above = figure.add_subplot(grid[top, :])
-            above.set_axis_off()
-            legend_above(above, entries(axes), figure.get_figwidth() - 1)
-        return [] if self.legend else axes
+        if not self.legend or not consistent(axes):
+            return axes
+        above = figure.add_subplot(grid[top, :])
+        above.set_axis_off()
+        legend_above(above, entries(axes), figure.get_figwidth() - 1)
+        return []
 
 
 def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8) -> Shown:
@@ -381,6 +383,15 @@ def entries(axes: Iterable[Axes]) -> list:
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     first = {label: handle for handle, label in reversed(pairs)}
     return [first[label] for label in dict.fromkeys(label for _, label in pairs)]
+
+
+def consistent(axes: Iterable[Axes]) -> bool:
+    """True if lines of one label have one style in all axes, and lines of one style one label."""
+    pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    styled = {
+        (name, (str(h.get_color()), h.get_linestyle(), h.get_marker())) for h, name in pairs if isinstance(h, Line2D)
+    }
+    return len({name for name, _ in styled}) == len(styled) == len({style for _, style in styled})
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
