@@ -331,7 +331,7 @@ class Training:
             mean_loss = lambda z, shape=shape, y=y: self.constant_loss(z, shape, y)  # noqa: E731
             free, _, least = least_constant(mean_loss, self.units.new_zeros(shape))
             (slope,) = torch.autograd.grad(mean_loss(free.requires_grad_()), free)
-            settled = abs(float((slope * free).sum())) < SETTLED * (abs(self.first_loss) + abs(least))
+            settled = abs(float((slope * free.detach()).sum())) < SETTLED * (abs(self.first_loss) + abs(least))
             found.append(least if settled else -math.inf)
         return sum(found) / len(found)
 

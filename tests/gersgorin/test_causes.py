@@ -244,6 +244,53 @@ class Frozen(Net):
         return self.out(states)
 
 
+class Packed(nn.Module):
+    """A packed layer, whose last state or last padded output is read."""
+
+    def __init__(self, last):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.rnn, self.out, self.last = (
+            nn.Embedding(60, 8),
+            nn.GRU(8, 8, batch_first=True),
+            nn.Linear(8, 1),
+            last,
+        )
+
+    def forward(self, x):
+        lengths = (x > 0).sum(1).cpu()
+        states, h = self.rnn(nn.utils.rnn.pack_padded_sequence(self.embed(x), lengths, True, enforce_sorted=False))
+        return self.out(h[-1] if self.last else nn.utils.rnn.pad_packed_sequence(states, True)[0][:, -1])
+
+
+class Triple(torch.autograd.Function):
+    """Three times a number, with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        ctx.slope = slope
+        return 3 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.slope * grad, None
+
+
+class Tripled(Net):
+    """Its states are tripled, with this gradient."""
+
+    slope = 3.0
+
+    def forward(self, x):
+        return self.out(Triple.apply(self.rnn(x)[0][:, -1], self.slope))
+
+
+def with_slope(slope):
+    model = Tripled()
+    model.slope = slope
+    return model
+
+
 def words(outputs=1):
     return nn.Sequential(nn.Embedding(60, 8), Net(outputs, inputs=8))
 
@@ -366,6 +413,8 @@ CASES = [
         (Net(4), X[:2].repeat(N // 2, 1, 1), CLASS, CE),  # two points lie on a line
     ),
     ("bottleneck", False, (Net(4, units=1), X, CLASS, CE), (ReZero(), X, CLASS, CE)),
+    ("padding", False, (Packed(False), padded(12), SUM, MSE), (Packed(True), padded(12), SUM, MSE)),
+    ("wrong gradient", False, (with_slope(1.0), X, SUM, MSE), (with_slope(3.0), X, SUM, MSE)),
     ("class imbalance", False, (Net(2), X, (SUM[:, 0] > 4).long(), CE), (Net(2), X, CLASS, CE)),
 ]  # fmt: skip
 

@@ -312,18 +312,17 @@ def padding(case: Case) -> Iterator[Cause]:
 
 
 def padded_outputs(case: Case) -> Iterator[Cause]:
-    """Outputs that are the same for all sequences that end in padding, as those of pad_packed_sequence at the last step."""
-    if case.of_frames or (case.frames or 0) < 3 or case.output_axis is None:
+    """One output for all shorter sequences, as that of pad_packed_sequence at the last step."""
+    if case.of_frames or (T := case.frames or 0) < 3 or case.output_axis is None:
         return
-    padded = is_padding(case.first, case.axis).select(1 - case.axis, -1)
-    outputs = case.before.movedim(case.output_axis, 0).flatten(1)
-    same = (outputs == outputs[padded][:1]).all(1)
-    if 1 < padded.sum() < case.count and torch.equal(same, padded):
+    lengths = T - is_padding(case.first, case.axis).long().sum(1 - case.axis)
+    shorter, outputs = lengths < lengths.max(), case.before.movedim(case.output_axis, 0).flatten(1)
+    if (number := int(shorter.sum())) > 1 and torch.equal((outputs == outputs[shorter][0]).all(1), shorter):
         yield Cause(
             "padding",
-            f"The {padded.sum()} of {case.count} sequences that end in padding have exactly the same output.",
+            f"{number} of {case.count} sequences are shorter than the longest, and all of them have exactly the same output.",
             "Read the output at the last real step: h[-1] of the layer, or out[torch.arange(len(out)), lengths - 1], not out[:, -1].",
-            {"padded": int(padded.sum()), "examples": case.count},
+            {"shorter": number, "examples": case.count},
         )
 
 
