@@ -1,351 +1,452 @@
-"""Twenty trainings of public threads that fail, set aside: unseen by those who wrote the causes, and run once.
+"""Twenty-two trainings of public threads that fail, set aside: unseen by those who wrote the causes, and run once.
 
 tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
-Five of them (406, 407, 408, 414, 419) had been rebuilt for an earlier set by somebody else, and are not counted.
+507, 511 and 519 are missing: their symptom or cause could not be shown at this size.
 
 Legend: N examples, T frames, m inputs, K classes, V words.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.networks import Net, Own, cross, reader
-from benchmarks.tasks import digits
-from benchmarks.threads.trainings import Training, case, share, threads, wrong, zipf
+from benchmarks.networks import Loop, Net, Own, cross, reader
+from benchmarks.threads.trainings import case, threads, zipf
 
 
-class Recurrence(nn.Module):
-    """An LSTM written by hand, with dropout of what comes from the last frame."""
+class NTM(nn.Module):
+    """Neural Turing machine: LSTM controller, one read and one write head, content and location addressing."""
 
-    def __init__(self, inputs, units, act, drop):
+    def __init__(self, inputs, outputs, units=32, rows=16, width=8):
         super().__init__()
-        self.ih, self.hh, self.out = (
-            nn.Linear(inputs, 4 * units),
-            nn.Linear(units, 4 * units, False),
-            nn.Linear(units, 1),
-        )
-        nn.init.xavier_uniform_(self.ih.weight)
-        nn.init.orthogonal_(self.hh.weight)
-        self.act, self.drop = act, drop
+        self.cell, self.width = nn.LSTMCell(inputs + width, units), width
+        self.heads, self.out = nn.Linear(units, 2 * (width + 6) + 2 * width), nn.Linear(units + width, outputs)
+        self.start, self.read0 = nn.Parameter(torch.full((rows, width), 1e-6)), nn.Parameter(torch.randn(width) * 0.1)
+        self.weights0 = nn.Parameter(torch.randn(2, rows) * 0.1)
+
+    def address(self, p, memory, w):
+        key, (beta, gate), gamma = p[:, : self.width].tanh(), p[:, self.width : self.width + 2].T, p[:, -1:]
+        match = F.softmax(F.softplus(beta)[:, None] * F.cosine_similarity(memory, key[:, None], -1, 1e-8), 1)
+        w = gate.sigmoid()[:, None] * match + (1 - gate.sigmoid()[:, None]) * w
+        shift = p[:, self.width + 2 : self.width + 5].softmax(1)
+        w = sum(shift[:, k : k + 1] * w.roll(k - 1, 1) for k in range(3)) ** (F.softplus(gamma) + 1)
+        return w / w.sum(1, True)
 
     def forward(self, x):
-        h = c = x.new_zeros(len(x), self.hh.in_features)
-        mask = F.dropout(torch.ones_like(h), self.drop, self.training)
-        for frame in self.ih(x).unbind(1):
-            i, f, g, o = (frame + self.hh(h * mask)).chunk(4, 1)
-            c = f.sigmoid() * c + i.sigmoid() * self.act(g)
-            h = o.sigmoid() * self.act(c)
-        return self.out(h)
+        n, state, outputs, k = len(x), None, [], self.width + 6
+        memory, read = self.start.tanh().expand(n, -1, -1), self.read0.tanh().expand(n, -1)
+        ws = [w.softmax(0).expand(n, -1) for w in self.weights0]
+        for frame in x.unbind(1):
+            state = self.cell(torch.cat([frame, read], 1), state)
+            p = self.heads(state[0]).clamp(-20, 20)
+            ws = [self.address(p[:, i * k : (i + 1) * k], memory, ws[i]) for i in (0, 1)]
+            read = (ws[0][..., None] * memory).sum(1)
+            erase, add = p[:, 2 * k :].chunk(2, 1)
+            memory = memory * (1 - ws[1][..., None] * erase.sigmoid()[:, None]) + ws[1][..., None] * add.tanh()[:, None]
+            outputs.append(self.out(torch.cat([state[0], read], 1)))
+        return torch.stack(outputs, 1)
 
 
-class Memory(nn.Module):
-    """A GRU written by hand with one dropout mask for all frames; masked: mix the candidate with the masked state."""
-
-    def __init__(self, inputs, units, drop, masked):
-        super().__init__()
-        self.ih, self.zr = nn.Linear(inputs, 3 * units), nn.Linear(units, 2 * units, False)
-        self.hn, self.out, self.drop, self.masked = nn.Linear(units, units, False), nn.Linear(units, 1), drop, masked
-
-    def forward(self, x):
-        h = x.new_zeros(len(x), self.hn.in_features)
-        mask = F.dropout(torch.ones_like(h), self.drop, self.training)
-        for frame in self.ih(x).unbind(1):
-            d = h * mask
-            a, b, n = frame.chunk(3, 1)
-            z, r = (torch.cat([a, b], 1) + self.zr(d)).sigmoid().chunk(2, 1)
-            h = (1 - z) * torch.tanh(n + self.hn(r * d)) + z * (d if self.masked else h)
-        return self.out(h)
+def t501(repaired):
+    N, T, K = 1500, 40, 8
+    phones = torch.randint(K, (N, T // 4)).repeat_interleave(4, 1)
+    x = torch.randn(K, 20)[phones] + 1.5 * torch.randn(N, T, 20)
+    model = Net("LSTM", 20, 64, K, every=True, num_layers=1 if repaired else 5)
+    return case(model, (x, phones), cross, 1.0, "Adadelta", how={"rho": 0.95, "eps": 1e-8}, steps=400)
 
 
-def letters(N, K, T=8, skew=0.0):
-    """Names of T letters, one-hot, of K languages with letters of their own frequencies."""
-    k = torch.multinomial(torch.exp(-skew * torch.arange(K)), N, True)
-    x = torch.multinomial(torch.softmax(1.3 * torch.randn(K, 26), 1)[k], T, True)
-    return F.one_hot(x, 26).float(), k
+def t502(repaired):
+    n, enc, dec = 600, *((20, 10) if repaired else (120, 60))
+    turn, phase = torch.rand(n, 1) * 0.1, 6.28 * torch.rand(n, 1)
+    angle = phase + turn * torch.arange(enc + dec)
+    x = torch.stack([angle.cos(), angle.sin()], -1) + 0.05 * torch.randn(n, enc + dec, 2)
+
+    def step(net, name, frame, h, c):
+        i, f, g, o = (getattr(net, name)(frame) + getattr(net, name + "_h")(h)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.relu()
+        return o.sigmoid() * c.relu(), c
+
+    def forward(net, x):
+        h = c = x.new_zeros(len(x), 128)
+        for frame in x.unbind(1):
+            h, c = step(net, "enc", frame, h, c)
+        y, outputs = x[:, -1], []
+        for _ in range(dec):
+            h, c = step(net, "dec", y, h, c)
+            outputs.append(y := net.out(h))
+        return torch.stack(outputs, 1)
+
+    parts = {k: nn.Linear(128 if "_h" in k else 2, 512, "_h" not in k) for k in ("enc", "enc_h", "dec", "dec_h")}
+    [(nn.init.orthogonal_ if "_h" in k else nn.init.xavier_uniform_)(v.weight) for k, v in parts.items()]
+    rmse = lambda out, y: (out - y).square().mean(-1).sqrt().sum(1).mean()
+    return case(Own(forward, out=nn.Linear(128, 2), **parts), (x[:, :enc], x[:, enc:]), rmse, steps=120, fresh=100)
 
 
-def t401(repaired):
-    T, V, K = 8, 30, 2
-    text = torch.randint(3, V, (2400, T))
-    order = (100 * (text < 12) - torch.arange(T)).argsort(1, descending=True)[:, :K]  # the first words of the topic
-    y = text.gather(1, order)
-    x = torch.cat([text, torch.zeros(2400, 1, dtype=torch.long), y[:, :-1]], 1)
+def t503(repaired):
+    N, T = 2000, 20
+    x = torch.randn(N, T, 2).cumsum(1) * 0.2
+    y = 300 * torch.exp(x[:, -1:, 0]) * (-torch.rand(N, 1).log()) ** 0.3
+    start = 300.0 if repaired else 1.0
+
+    def forward(net, x):
+        a, b = net.net(x).chunk(2, -1)
+        return torch.cat([start * a.exp(), F.softplus(b)], -1)
+
+    def loss(out, y):
+        a, b = out.chunk(2, -1)
+        return ((y / a) ** b - b.log() - b * (y / a).log()).mean()
+
+    def error(model, x, y):
+        e = (model(x)[:, :1].log() - y.log()).square().mean() / y.log().var()
+        return torch.nan_to_num(e, math.inf)
+
+    return case(Own(forward, net=Net("GRU", 2, 20, 2)), (x, y), loss, 0.01, error=error, steps=300)
+
+
+def t504(repaired):
+    N, T, V = 2400, 6, 20
+    words = torch.randint(2, V, (N, T))
+    start = torch.ones(N, 1, dtype=torch.long)
+    x = torch.cat([words, start, words.flip(1)[:, :-1]], 1)
 
     def forward(net, x):
         state = net.encoder(net.embed(x[:, :T]))[1]
         return net.out(net.decoder(net.embed(x[:, T:]), state)[0])
 
-    gru = [nn.GRU(32, 64, batch_first=True) for _ in range(2)]
-    net = Own(forward, embed=nn.Embedding(V, 32), encoder=gru[0], decoder=gru[1], out=nn.Linear(64, V))
-    return case(net, (x, y), cross, 3e-3 if repaired else 0.5, steps=700)
-
-
-def t402(repaired):
-    x = torch.randn(1000, 100, 16)
-    y = torch.randint(2, (1000, 1)).float()
-    x[..., :4] += 0.12 * (2 * y[..., None] - 1) * torch.linspace(0, 1, 100)[:, None]
-    net = Recurrence(16, 64, torch.tanh if repaired else F.relu, 0.2)
-    return case(net, (x, y), nn.BCEWithLogitsLoss(), 1e-3, "NAdam", steps=180, error=wrong)
-
-
-def t403(repaired):
-    x = 0.5 * torch.randn(1200, 60, 6)
-    y = x[:, 30:, :2].mean(1).mul(6).tanh().sum(1, keepdim=True) + 0.05 * torch.randn(1200, 1)
-    return case(Memory(6, 32, 0.4, not repaired), (x, y), nn.MSELoss(), 3e-3, steps=300)
-
-
-def t404(repaired):
-    y = torch.randint(10, (1200,))
-    x = 0.12 * torch.randn(10, 25, 13).cumsum(1)[y] + torch.randn(1200, 25, 13)
+    gru = lambda: nn.GRU(64, 64, 2, batch_first=True)
+    model = Own(forward, embed=nn.Embedding(V, 64), encoder=gru(), decoder=gru(), out=nn.Linear(64, V))
+    [nn.init.uniform_(p, -0.1, 0.1) for p in model.parameters()]
+    loss = lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="sum") / len(y)
     return case(
-        Net("LSTM", 13, 64, 10, num_layers=2), (x, y), nn.CrossEntropyLoss(), 1e-3 if repaired else 0.3, steps=500
+        model, (x, words.flip(1)), loss, 0.5 if repaired else 5.0, "SGD", steps=1200, options={"clip_norm": 5.0}
     )
 
 
-def t405(repaired):
-    V, T = 30, 12
-    w = torch.randint(V, (1200, T))
-    kind = torch.randint(4, (V,))[w]
-    y = torch.randint(5, (4, 4))[kind, kind.roll(1, 1)]
-    x = torch.randn(V, 40)[w] + 0.3 * torch.randn(1200, T, 40)
-    fresh = 400
-    if not repaired:
-        x, y, fresh = x.view(-1, 1, 40), y.view(-1, 1), 400 * T
-    net = Own(lambda net, x: net.out(net.rnn(x)[0]), rnn=nn.LSTM(40, 64, batch_first=True), out=nn.Linear(64, 5))
-    return case(net, (x, y), cross, 2e-3, "RMSprop", steps=600, fresh=fresh)
-
-
-def t406(repaired):
-    T, m = 15, 20
-    y = torch.randint(3, (1400,))
-    x = torch.randn(1400, T, m) + 0.22 * torch.randn(3, m)[y][:, None] * torch.rand(1400, T, 1)
-    rnn = Net("LSTM", m, 32, 32)
-    rnn.out = nn.BatchNorm1d(32)
-    dense = nn.Sequential(
-        nn.Linear(32, 100), nn.Sigmoid(), nn.BatchNorm1d(100), nn.Linear(100, 200), nn.Dropout(0.2), nn.ReLU()
-    )
-    net = nn.Sequential(rnn, dense, nn.Linear(200, 3))
-    l2 = [0.0, 0.0] if repaired else [2 * 0.1, 2 * 0.25]
-    groups = [{"params": dense[i].parameters(), "weight_decay": d} for i, d in zip((0, 3), l2, strict=True)]
-    groups.append({"params": [*rnn.parameters(), *dense[2].parameters(), *net[2].parameters()]})
-    sgd = torch.optim.SGD(groups, 0.01, momentum=0.9, nesterov=True)
-    return case(net, (x, y), nn.CrossEntropyLoss(), kind=sgd, steps=1500, options={"clip_norm": 0.1})
-
-
-def t407(repaired):
-    K, V, T = 20, 200, 15
-    k = torch.randint(K, (1600,))
-    x = torch.where(torch.rand(1600, T) < 0.35, 8 * k[:, None] + torch.randint(12, (1600, T)), zipf(V, 1600, T))
-    y = F.one_hot(k, K).float()
-    units = 20 if repaired else 1
-    head = nn.Sequential(nn.Sigmoid(), nn.Linear(units, K), nn.Softmax(-1))
-    net = nn.Sequential(reader("LSTM", V, 64, units), head)
-
-    def error(model, x, y):
-        return share(model(x).argmax(-1), y.argmax(-1))
-
-    return case(net, (x, y), nn.BCELoss(), 5e-3, steps=900, error=error)
-
-
-def t408(repaired):
-    a, d = torch.rand(2, 1000, 1, 1).unbind(0)
-    x = 5 * a + (0.5 + 0.5 * d) * torch.arange(20.0)[:, None] + 0.1 * torch.randn(1000, 20, 1)
-    y = x**2
-    if repaired:
-        x, y = x / 24, y / 24**2
-    return case(Net("LSTM", 1, 32, 1, every=True), (x, y), nn.MSELoss(), 1e-2, steps=500)
-
-
-def t409(repaired):
-    N = 6400 if repaired else 630
-    x = torch.randn(N, 6, 10)
-    score = (x * torch.randn(6, 10)).sum((1, 2))
-    y = (score + 3 * torch.randn(N) > 0).float()[:, None]
-    net = Net("LSTM", 10, 128, 1)
-    net.out = nn.Sequential(nn.Dropout(0.5), nn.Linear(128, 1))
-    return case(net, (x, y), nn.BCEWithLogitsLoss(), 1e-3, "RMSprop", steps=1500, batch_size=30, error=wrong)
-
-
-def t410(repaired):
-    T, K, V = 6, 4, 15
-    text = torch.randint(1, V, (3000, T))
-    y = (torch.randperm(V - 1) + 1)[text[:, :K] - 1]
-    given = torch.cat([torch.zeros(3000, 1, dtype=torch.long), y[:, :-1]], 1) if repaired else y
-
-    def decode(net, word, state):
-        return net.decoder(net.embed(word), state)
+def t505(repaired):
+    N, T, V = 1500, 40, 32
+    pitch = torch.rand(N, 1) * 0.3 + 0.1
+    wave = torch.sin(pitch * torch.arange(T + 1) + 6.28 * torch.rand(N, 1)) + 0.03 * torch.randn(N, T + 1)
+    pcm = ((wave + 1.2) / 2.4 * V).long().clamp(0, V - 1)
+    x = torch.stack([pcm[:, :-1].float(), pitch.expand(N, T)], -1)
 
     def forward(net, x):
-        return net.out(decode(net, x[:, T:], net.encoder(net.embed(x[:, :T]))[1])[0])
+        h = torch.cat([net.embed(x[..., 0].long()), net.feature(x[..., 1:]).tanh()], -1)
+        return net.md(net.rnn2(net.rnn(h)[0])[0])
 
-    def error(net, x, y):
-        state, word, words = net.encoder(net.embed(x[:, :T]))[1], torch.zeros_like(x[:, :1]), []
-        for _ in range(K):
-            h, state = decode(net, word, state)
-            word = net.out(h).argmax(-1)
-            words.append(word)
-        return share(torch.cat(words, 1), y)
-
-    gru = [nn.GRU(32, 96, batch_first=True) for _ in range(2)]
-    net = Own(forward, embed=nn.Embedding(V, 32), encoder=gru[0], decoder=gru[1], out=nn.Linear(96, V))
-    return case(net, (torch.cat([text, given], 1), y), cross, 3e-3, steps=700, error=error)
+    gru = lambda i, o: nn.GRU(i, o, batch_first=True)
+    parts = {"embed": nn.Embedding(V, 32), "rnn": gru(48, 64), "rnn2": gru(64, 16), "md": nn.Linear(16, V)}
+    model = Own(forward, feature=nn.Linear(1, 16), **parts)
+    for part in parts.values():
+        part.requires_grad_(repaired)
+    return case(model, (x, pcm[:, 1:]), cross, 2e-3, steps=800)
 
 
-def t411(repaired):
-    K, L, T, m = 5, 3, 20, 20
-    y = torch.stack([torch.randperm(K)[:L] + 1 for _ in range(1000)])
-    ends = (torch.arange(1, L) * T / L + torch.randint(-2, 3, (1000, L - 1))).long()
-    at = (torch.arange(T) >= ends[..., None]).sum(1)
-    x = torch.randn(K + 1, m)[y.gather(1, at)] + 0.7 * torch.randn(1000, T, m)
-    norm = nn.BatchNorm1d if repaired else lambda n: nn.Identity()
-    layers = [
-        part for i in range(6) for part in (nn.Conv1d(m if i == 0 else 48, 48, 3, padding=1), norm(48), nn.ReLU())
-    ]
-    net = Own(
-        lambda net, x: net.rest(net.tdnn(x.transpose(1, 2)).transpose(1, 2)),
-        tdnn=nn.Sequential(*layers),
-        rest=Net("LSTM", 48, 48, K + 1, every=True, num_layers=2),
-    )
+def t506(repaired):
+    N, T, V = 3000, 24, 24
+    motif = torch.randint(V, (N, 6))
+    notes = motif.repeat(1, 5)[:, : T + 1]
+    model = reader("LSTM", V, 64, V, every=True, num_layers=2)
+    after = lambda model, x, y: (model(x)[:, 6:].argmax(-1) != y[:, 6:]).float().mean() / (1 - 1 / V)
+    return case(model, (notes[:, :-1], notes[:, 1:]), cross, 2e-3, steps=2000 if repaired else 200, error=after)
 
-    def ctc(out, y):
-        sizes = [torch.full((len(y),), size) for size in (T, L)]
+
+def t508(repaired):
+    N, T, K = 1500, 32, 6
+    y = torch.randint(K, (N,))
+    t = torch.arange(T)
+    speed, lean = torch.linspace(0.1, 1.5, 3)[y % 3], torch.tensor([-0.5, 0.5])[y // 3]
+    wave = torch.sin(speed[:, None] * t + 6.28 * torch.rand(N, 1)) + lean[:, None]
+    x = wave[..., None] * torch.randn(9) + 0.5 * torch.randn(N, T, 9)
+
+    def loss(out, y):
+        hot = F.one_hot(y, K).float()
+        return F.cross_entropy(out, y) if repaired else -(out * hot.log_softmax(-1)).sum(-1).mean()
+
+    forward = lambda net, x: net.rnn(net.first(x).relu())
+    model = Own(forward, first=nn.Linear(9, 32), rnn=Net("LSTM", 32, 32, K, num_layers=2))
+    return case(model, (x, y), loss, 0.0025, how={"weight_decay": 0.0015}, steps=500)
+
+
+def t509(repaired):
+    N, T, K, L = 2000, 16, 6, 3
+    y = torch.randint(1, K, (N, L))
+    frames = torch.zeros(N, T, dtype=torch.long)
+    for k in range(L):
+        at = 1 + 5 * k + torch.randint(0, 3, (N,))
+        frames[torch.arange(N), at] = frames[torch.arange(N), at + 1] = y[:, k]
+    x = torch.randn(K, 32)[frames] + 0.7 * torch.randn(N, T, 32)
+
+    def loss(out, y):
+        sizes = torch.full((len(y),), T), torch.full((len(y),), L)
         return F.ctc_loss(out.log_softmax(-1).transpose(0, 1), y, *sizes)
 
-    def error(model, x, y):
-        best = [[k for k in row.unique_consecutive().tolist() if k] for row in model(x).argmax(-1)]
-        return sum(
-            1 - sum(a == b for a, b in zip(p, q, strict=False)) / L for p, q in zip(best, y.tolist(), strict=True)
-        ) / len(y)
+    def wrong(model, x, y):
+        best = model(x).argmax(-1).tolist()
+        read = [[a for a, b in zip(row, [0] + row) if a and a != b] for row in best]
+        return sum(a != b for a, b in zip(read, y.tolist())) / len(y)
 
-    return case(net, (x, y), ctc, 3e-3, steps=500, error=error)
-
-
-def t412(repaired):
-    x, y = letters(1600, 8)
-    first, second = (nn.Sequential(Net("RNN", 26, 64, 8), nn.LogSoftmax(-1)) for _ in range(2))
-    optimizer = torch.optim.SGD(first.parameters(), 0.05)
-    return case(first if repaired else second, (x, y), nn.NLLLoss(), kind=optimizer, steps=1200, batch_size=16)
+    model = Net("LSTM", 32, 64, K, every=True, num_layers=2)
+    return case(model, (x, y), loss, 1e-3, steps=1500 if repaired else 150, error=wrong)
 
 
-def t413(repaired):
-    T, m = 24, 16
-    edge = torch.randint(T, (1000, 2)).sort(1)[0][..., None]
-    y = ((torch.arange(T) >= edge[:, 0]) & (torch.arange(T) <= edge[:, 1])).long()
-    x = 0.5 * torch.randn(2, m)[y] + torch.randn(1000, T, m)
-    rnn = nn.LSTM(m, 32, bidirectional=True, batch_first=True)
-    dense = nn.Linear(64, 32)
-    if not repaired:
-        for name, weight in [*rnn.named_parameters(), *dense.named_parameters()]:
-            nn.init.normal_(weight, 0, 0.0 if "reverse" in name or "bias" in name else 0.01)
-    net = Own(lambda net, x: net.out(F.relu(net.dense(net.rnn(x)[0]))), rnn=rnn, dense=dense, out=nn.Linear(32, 2))
-    return case(net, (x, y), cross, 0.003, "SGD", steps=500, how={"momentum": 0.9})
-
-
-def t414(repaired):
-    V, T = 300, 12
-    words = torch.randperm(V - 1) + 1
-    x = words[8:][torch.randint(V - 9, (1600, T))]
-    at = torch.randint(T, (1600,))
-    x[torch.arange(1600), at] = words[torch.randint(8, (1600,))]
-    y = F.one_hot(at, T).float()
-    first = nn.Embedding(V, 32) if repaired else nn.Unflatten(1, (T, 1))
-    rnn = Net("LSTM", 32 if repaired else 1, 64, 1, every=True)
-    net = nn.Sequential(first, rnn, nn.Flatten(), nn.Sigmoid())
-    return case(net, (x if repaired else x.float(), y), nn.MSELoss(), 3e-3, steps=700)
-
-
-def t415(repaired):
-    x, y = letters(1600, 8, skew=0.15)
-    net = Own(
-        lambda net, x: net.last(net.output_layer(net.rnn_layer(net.input_layer(x))[0][:, -1])),
-        input_layer=nn.Linear(26, 64),
-        rnn_layer=nn.LSTM(64, 64, 2, dropout=0.05, batch_first=True),
-        output_layer=nn.Linear(64, 8),
-        last=nn.LogSoftmax(-1) if repaired else nn.Identity(),
-    )
-    return case(net, (x, y), nn.NLLLoss(), 2e-3, steps=500)
-
-
-def t416(repaired):
-    V, T, N = 80, 12, 1200
-    y = torch.cat([torch.tensor([1, 0]).repeat(N // 2), torch.randint(2, (400,))])[:, None]
-    good = torch.rand(N + 400, T) < 0.3 + 0.4 * y
-    x = torch.where(
-        torch.rand(N + 400, T) < 0.6, 1 + torch.randint(20, (N + 400, T)) + 20 * good, 40 + zipf(V - 41, N + 400, T)
-    )
-    short = torch.randint(6, (N + 400, 1))
-    x[torch.arange(T) < short] = 0
-    net = Own(
-        lambda net, x: net.fc(net.lstm(net.embed(x))[0][:, -1]),
-        embed=nn.Embedding(V, 32),
-        lstm=nn.LSTM(32, 64, 2, batch_first=repaired),
-        fc=nn.Linear(64, 1),
-    )
-    loader = DataLoader(TensorDataset(x[:N], y[:N].float()), 50)
-    test = x[N:], y[N:].float()
-    adam = torch.optim.Adam(net.parameters(), 2e-3)
-    return Training(
-        net, loader, None, nn.BCEWithLogitsLoss(), adam, test, steps=400, error=lambda model: float(wrong(model, *test))
-    )
-
-
-def t417(repaired):
-    x, y = digits()
-    rows = torch.randperm(len(x))
-    rnn, out = nn.LSTM(8, 64, 2), nn.Linear(64, 10)
+def t510(repaired):
+    N, T, L, V = 1500, 6, 18, 20
+    words = torch.randint(V, (N, T))
+    mel = torch.randn(V, 16)[words].repeat_interleave(L // T, 1) + 0.1 * torch.randn(N, L, 16)
+    x = torch.cat([words[..., None].expand(N, T, 16), torch.zeros(N, 1, 16), mel[:, :-1]], 1)
 
     def forward(net, x):
-        images = x.transpose(0, 1) if repaired else x.reshape(8, -1, 8)
-        return net.fc(net.lstm(images)[0][-1])
+        memory = net.encoder(net.embed(x[:, :T, 0].long()))[0]
+        h = net.decoder(net.prenet(x[:, T:]).relu())[0]
+        score = torch.einsum("nlh,nth->nlt", net.query(h), memory)
+        return net.out(torch.cat([h, score.softmax(-1) @ memory], -1))
 
-    data = x[rows].view(-1, 8, 8), y[rows]
-    return case(Own(forward, lstm=rnn, fc=out), data, nn.CrossEntropyLoss(), 0.01, steps=400)
-
-
-def t418(repaired):
-    N, T, m = 500, 100, 20
-    pitch, gain = torch.rand(N, 1, 1) * 4 + 3, torch.rand(N, 3, 1, 1)
-    t, f = torch.arange(T)[:, None] / T, torch.arange(m)
-    clean = sum(
-        g * torch.exp(-((f - (k + 1) * pitch - 2 * torch.sin(6 * t + k)) ** 2) / 3)
-        for k, g in enumerate(gain.unbind(1))
-    )
-    x = (clean + 0.15 * torch.randn(N, T, m)).abs()
-    net = Net("LSTM", m, 96, m, every=True, bidirectional=True, num_layers=2)
-    if not repaired:
-        for weight in net.rnn.parameters():
-            nn.init.uniform_(weight, -1, 1)
-    return case(net, (x, clean), nn.MSELoss(), 1e-3, steps=80, batch_size=16, fresh=100)
+    gru = lambda i, o, **k: nn.GRU(i, o, batch_first=True, **k)
+    parts = {"embed": nn.Embedding(V, 32), "encoder": gru(32, 32, bidirectional=True), "query": nn.Linear(64, 64)}
+    model = Own(forward, **parts, prenet=nn.Linear(16, 32), decoder=gru(32, 64, num_layers=2), out=nn.Linear(128, 16))
+    return case(model, (x, mel), nn.L1Loss(), 2e-3 if repaired else 0.2, steps=400)
 
 
-def t419(repaired):
-    K, V, T = 6, 120, 14
-    k = torch.randint(K, (1400,))
-    x = torch.where(
-        torch.rand(1400, T) < 0.3, 20 * k[:, None] + torch.randint(20, (1400, T)), torch.randint(V, (1400, T))
-    )
-    net = nn.Sequential(reader("LSTM", V, 48, K if repaired else 1, bidirectional=True), nn.Softmax(-1))
-
-    def loss(output, y):
-        return F.binary_cross_entropy(output.expand_as(y), y)
-
-    def error(model, x, y):
-        return share(model(x).argmax(-1), y.argmax(-1))
-
-    return case(net, (x, F.one_hot(k, K).float()), loss, 3e-3, steps=400, error=error)
+def t512(repaired):
+    N, L, B = 4000, 5, 4
+    bits = (torch.rand(N, L, B) > 0.5).float()
+    x = torch.zeros(N, 2 * L + 1, B + 1)
+    x[:, :L, :B], x[:, L, B] = bits, 1
+    cut = lambda out: out[:, L + 1 :]
+    loss = lambda out, y: F.binary_cross_entropy_with_logits(cut(out), y)
+    wrong = lambda model, x, y: ((cut(model(x)) > 0) != (y > 0.5)).float().mean() / 0.5
+    rate, how = 0.01 if repaired else 1.0, {"alpha": 0.95}
+    return case(NTM(B + 1, B), (x, bits), loss, rate, "RMSprop", steps=800, error=wrong, how=how)
 
 
-def t420(repaired):
-    V, T = 40, 35
-    chain = torch.softmax(3.5 * torch.randn(V, V), 1)
-    words = [torch.randint(V, (1000,))]
-    for _ in range(T):
-        words.append(torch.multinomial(chain[words[-1]], 1)[:, 0])
-    text = torch.stack(words, 1)
-    net = reader("RNN", V, 64, V, every=True, num_layers=2, nonlinearity="tanh" if repaired else "relu", embedding=64)
-    return case(net, (text[:, :-1], text[:, 1:]), cross, 5, "SGD", steps=300, batch_size=20)
+def t513(repaired):
+    N, T, V = 2400, 6, 16
+    words = torch.randint(2, V, (N, T))
+    answer = words.flip(1)
+    x = torch.cat([words, torch.ones(N, 1, dtype=torch.long), answer[:, :-1]], 1)
+
+    def forward(net, x):
+        state = net.encoder(net.embed(x[:, :T]))[1]
+        return net.out(net.decoder(net.embed(x[:, T:]), state)[0])
+
+    lstm = lambda: nn.LSTM(64, 64, 2, batch_first=True)
+    model = Own(forward, embed=nn.Embedding(V, 64), encoder=lstm(), decoder=lstm(), out=nn.Linear(64, V))
+    return case(model, (x, answer), cross, 2e-3 if repaired else 0.3, steps=1500, batch_size=16)
+
+
+def t514(repaired):
+    K, T = 10, 8
+    N = 400 + K * (200 if repaired else 21)
+    y = torch.randint(K, (N,))
+    angle, t = 2 * math.pi * y / K, torch.arange(T)
+    cx = 8 + 0.7 * (t - 3.5) * angle.cos()[:, None] + 1.5 * torch.randn(N, 1)
+    cy = 8 + 0.7 * (t - 3.5) * angle.sin()[:, None] + 1.5 * torch.randn(N, 1)
+    g = torch.arange(16.0)
+    far = (g - cx[..., None]).square()[..., None, :] + (g - cy[..., None]).square()[..., None]
+    x = torch.exp(-far / 4)[:, :, None] + 0.8 * torch.randn(N, T, 1, 16, 16)
+
+    def forward(net, x):
+        return net.lstm(net.cnn(x.flatten(0, 1)).view(len(x), T, -1))
+
+    conv = lambda i, o: [nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    cnn = nn.Sequential(*conv(1, 8), *conv(8, 16), nn.Flatten())
+    return case(Own(forward, cnn=cnn, lstm=Net("LSTM", 256, 64, K)), (x, y), cross, 1e-3, steps=600)
+
+
+def t515(repaired):
+    N, T, V = 1200, 20, 400
+    kind = torch.cat([torch.zeros(340), torch.ones(30), torch.full((30,), 2)]).long()
+    words = torch.randint(340, (N, T))
+    at = torch.randint(1, T - 1, (N,))
+    words[torch.arange(N), at] = torch.randint(340, V, (N,))
+    tags = kind[words] * 2 - (kind[words] > 0).long()
+    after = tags.roll(1, 1) * (tags == 0)
+    tags = torch.where(after % 2 == 1, after + 1, tags)
+    model = nn.Sequential(nn.Embedding(V, 64), nn.Dropout(0.1), Net("LSTM", 64, 64, 5, every=True, bidirectional=True))
+    return case(model, (words, tags), cross, 1e-2 if repaired else 5e-5, "AdamW", steps=250)
+
+
+def t516(repaired):
+    N, T, L, V = 3000, 16, 4, 40
+    article = torch.randint(4, V, (N, T))
+    at = torch.randint(0, T - L - 1, (N,))[:, None] + torch.arange(1, L + 1)
+    article.scatter_(1, at[:, :1] - 1, 3)
+    summary = article.gather(1, at)
+    x = torch.cat([article, torch.ones(N, 1, dtype=torch.long), summary[:, :-1]], 1)
+
+    def forward(net, x):
+        memory, (h, c) = net.encoder(net.embed(x[:, :T]))
+        state = tuple(net.reduce(torch.cat([s[0], s[1]], -1)).relu()[None] for s in (h, c))
+        h = net.decoder(net.embed(x[:, T:]), state)[0]
+        score = net.v((net.wm(memory)[:, None] + net.wh(h)[:, :, None]).tanh())[..., 0].softmax(-1)
+        return net.out(torch.cat([h, score @ memory], -1))
+
+    lstm = lambda **k: nn.LSTM(32, 64, batch_first=True, **k)
+    parts = {
+        "embed": nn.Embedding(V, 32),
+        "encoder": lstm(bidirectional=True),
+        "decoder": lstm(),
+        "reduce": nn.Linear(128, 64),
+    }
+    parts |= {"wm": nn.Linear(128, 64), "wh": nn.Linear(64, 64), "v": nn.Linear(64, 1), "out": nn.Linear(192, V)}
+    how = {"how": {"initial_accumulator_value": 0.1}, "options": {"clip_norm": 2.0}}
+    return case(Own(forward, **parts), (x, summary), cross, 0.15, "Adagrad", steps=2500 if repaired else 60, **how)
+
+
+def t517(repaired):
+    N, T, K = 1500, 20, 6
+    phones = torch.randint(K, (N, T // 4)).repeat_interleave(4, 1)
+    power = torch.linspace(-1.5, 1.5, K)[phones][..., None]
+    x = power + 0.1 * torch.randn(K, 20)[phones] + torch.randn(N, T, 20) + 0.3 * torch.randn(N, T, 1)
+    net = Net("LSTM", 20, 48, K, every=True, num_layers=2, bidirectional=True)
+    model = nn.Sequential(nn.Identity() if repaired else nn.LayerNorm(20), net)
+    return case(model, (x, phones), cross, 1e-3, steps=400)
+
+
+def t518(repaired):
+    class Cell(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, h, c, W, U, b):
+            i, f, g, o = (x @ W + h @ U + b).chunk(4, 1)
+            i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+            d = f * c + i * g
+            ctx.save_for_backward(x, h, c, W, U, i, f, g, o, d, o * d.tanh())
+            return o * d.tanh(), d
+
+        @staticmethod
+        def backward(ctx, dh, dc):
+            x, h, c, W, U, i, f, g, o, d, new = ctx.saved_tensors
+            slope = lambda y: 1 - (y if repaired else y.tanh()) ** 2
+            dc = dc + dh * o * slope(d.tanh())
+            parts = dc * (g if repaired else i) * i * (1 - i), dc * c * f * (1 - f), dc * i * slope(g)
+            z = torch.cat([*parts, dh * d.tanh() * o * (1 - o)], 1)
+            return z @ W.T, z @ U.T, dc * f, x.T @ z, (h if repaired else new).T @ z, z.sum(0)
+
+    return own_cell(lambda p, x, s: Cell.apply(x, *s, *p), 4, 2)
+
+
+def own_cell(cell, gates, states, scale=0.15):
+    """Names of 8 letters, next letter, with an own cell: an alphabet in which a letter depends on the first two."""
+    N, T, V, n = 2500, 9, 12, 48
+    names = torch.randint(V, (N, T))
+    for t in range(2, T):
+        names[:, t] = (names[:, 0] * (t % 3 + 1) + names[:, t - 2]) % V
+    W, U, b = (nn.Parameter(torch.randn(*s) * scale) for s in ((32, gates * n), (n, gates * n), (gates * n,)))
+
+    def forward(net, x):
+        state, outputs = (torch.zeros(len(x), n),) * states, []
+        for frame in net.embed(x).unbind(1):
+            state = cell(net.p, frame, state)
+            outputs.append(state[0])
+        return net.out(torch.stack(outputs, 1))
+
+    model = Own(forward, embed=nn.Embedding(V, 32), p=nn.ParameterList([W, U, b]), out=nn.Linear(n, V))
+    return case(model, (names[:, :-1], names[:, 1:]), cross, 3e-3, steps=800)
+
+
+def t520(repaired):
+    N, T, V = 2000, 60, 300
+    words, length = zipf(V - 1, N, T) + 1, torch.randint(6, 20, (N, 1))
+    y = torch.randint(2, (N,))
+    for _ in range(2):
+        at = (torch.rand(N, 1) * length).long()
+        words.scatter_(1, at, torch.randint(50, 75, (N, 1)) + 25 * y[:, None])
+    t = torch.arange(T)
+    x = words * (t < length)
+    if repaired:
+        x = x.gather(1, (t + length) % T)
+    return case(reader("LSTM", V, 64, 2, embedding=64), (x, y), cross, 1e-3, steps=400)
+
+
+def t521(repaired):
+    N, T = 2000, 8
+    x = torch.randn(N, T, 2)
+    y = torch.sign(x[:, 0, :1]) * 0.5 + 0.3 * x[:, 2, 1:]
+    return case(Loop("RNNCell", 2, 8, 1, cut=0 if repaired else 1), (x, y), nn.MSELoss(), 3e-3, steps=1500)
+
+
+def t522(repaired):
+    N, T, V = 2500, 16, 60
+    context = torch.stack([torch.randperm(V)[:T] for _ in range(N)])
+    y = torch.randint(1, T, (N,))
+    x = torch.cat([context, context.gather(1, y[:, None] - 1).expand(N, 2)], 1)
+
+    def forward(net, x):
+        h, q = (net.encoder(net.embed(part))[0] for part in (x[:, :T], x[:, T:]))
+        score = net.w(
+            torch.cat(
+                [h[:, :, None].expand(-1, -1, 2, -1), q[:, None].expand(-1, T, -1, -1), h[:, :, None] * q[:, None]], -1
+            )
+        )[..., 0]
+        c2q, b = score.softmax(-1) @ q, score.max(-1)[0].softmax(-1)
+        q2c = (b[:, None] @ h).expand_as(h)
+        G = torch.cat([h, c2q, h * c2q, h * q2c], -1)
+        return net.p1(torch.cat([G, net.modelling(G)[0]], -1))[..., 0]
+
+    lstm = lambda i: nn.LSTM(i, 32, bidirectional=True, batch_first=repaired)
+    parts = {"embed": nn.Embedding(V, 32), "encoder": lstm(32), "w": nn.Linear(192, 1), "modelling": lstm(256)}
+    return case(Own(forward, **parts, p1=nn.Linear(320, 1)), (x, y), cross, 2e-3, steps=800)
+
+
+def t523(repaired):
+    N, T, V = 2000, 24, 200
+    y, length = torch.randint(3, (N,)), torch.randint(4, T + 1, (N,))
+    x = zipf(V - 61, N, T) + 1
+    for _ in range(2):
+        x.scatter_(1, (torch.rand(N, 1) * length[:, None]).long(), 140 + 20 * y[:, None] + torch.randint(20, (N, 1)))
+    x = x * (torch.arange(T) < length[:, None])
+
+    def forward(net, x):
+        packed = nn.utils.rnn.pack_padded_sequence(net.embed(x), (x > 0).sum(1), True, False)
+        states, (h, _) = net.rnn(packed)
+        last = nn.utils.rnn.pad_packed_sequence(states, True)[0][:, -1]
+        return net.out(h[-1] if repaired else last)
+
+    model = Own(forward, embed=nn.Embedding(V, 32), rnn=nn.LSTM(32, 64, batch_first=True), out=nn.Linear(64, 3))
+    return case(model, (x, y), cross, 1e-3, steps=500)
+
+
+def t524(repaired):
+    N, T, A, V = 3000, 32, 2, 120
+    x = torch.randint(60, V, (N, T + A))
+    aspects, y = torch.stack([torch.randperm(20)[:4] for _ in range(N)]), torch.randint(3, (N, 4))
+    for k in range(4):
+        at = 1 + 8 * k + torch.randint(0, 5, (N,))
+        x[torch.arange(N), at], x[torch.arange(N), at + 1] = aspects[:, k], 20 + 13 * y[:, k] + torch.randint(13, (N,))
+    pick = torch.randint(4, (N, 1))
+    x[:, T:], y = aspects.gather(1, pick), y.gather(1, pick)[:, 0]
+
+    def attend(states, w, b, mean):
+        score = (torch.einsum("ijk,kl,il->ij", states, w, mean) + b).tanh()[..., None]
+        return (score.softmax(1 if repaired else -1) * states).sum(1)
+
+    def forward(net, x):
+        x = F.dropout(net.embed(x), 0.5, net.training)
+        c, a = net.context(x[:, :T])[0], net.aspect(x[:, T:])[0]
+        pair = attend(a, net.wa, net.ba, c.mean(1)), attend(c, net.wc, net.bc, a.mean(1))
+        return net.out(torch.cat(pair, 1))
+
+    lstm, w = lambda: nn.LSTM(32, 32, batch_first=True), lambda: nn.Parameter(torch.randn(32, 32))
+    parts = {"wa": w(), "wc": w(), "ba": nn.Parameter(torch.zeros(1)), "bc": nn.Parameter(torch.zeros(1))}
+    model = Own(forward, embed=nn.Embedding(V, 32), context=lstm(), aspect=lstm(), out=nn.Linear(64, 3), **parts)
+    return case(model, (x, y), cross, 2e-3, steps=1500)
+
+
+def t525(repaired):
+    N, T = 900, 12
+    base = torch.randn(N + T, 3).cumsum(0) * 0.2
+    base = base - base.mean(0)
+    units = torch.tensor([400.0, 8.0, 8e5]), torch.tensor([4000.0, 80.0, 8e6])
+    series = base * units[0] + units[1]
+    x = series.unfold(0, T, 1).transpose(1, 2)[:N]
+    y = 4000 + 400 * (0.6 * base[T - 1 : T - 1 + N, :1] + 0.4 * base[T - 3 : T - 3 + N, 1:2]) + 20 * torch.randn(N, 1)
+    order = torch.randperm(N)
+    x, y = x[order], y[order]
+    if repaired:
+        x, y = (x - x.mean((0, 1))) / x.std((0, 1)), (y - y.mean()) / y.std()
+    return case(Net("LSTM", 3, 20, 1, num_layers=2), (x, y), nn.L1Loss(), 0.01, steps=400, fresh=200)
 
 
 SET_ASIDE = threads(globals())

@@ -316,7 +316,7 @@ def padded_outputs(case: Case) -> Iterator[Cause]:
     if case.of_frames or (T := case.frames or 0) < 3 or case.output_axis is None:
         return
     lengths = T - is_padding(case.first, case.axis).long().sum(1 - case.axis)
-    shorter, outputs = lengths < lengths.max(), case.before.movedim(case.output_axis, 0).flatten(1)
+    shorter, outputs = lengths < lengths.max(), case.before.movedim(case.output_axis, 0).reshape(case.count, -1)
     if (number := int(shorter.sum())) > 1 and torch.equal((outputs == outputs[shorter][0]).all(1), shorter):
         yield Cause(
             "padding",
