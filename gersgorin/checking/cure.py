@@ -394,7 +394,7 @@ def cure(
         raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
     loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     title = name or type(model).__name__
-    return loop.above_zero(lambda loop: _cure_training(loop, title, steps, begun, seconds, seed, progress))
+    return loop.with_positive_loss(lambda loop: _cure_training(loop, title, steps, begun, seconds, seed, progress))
 
 
 def _cure_training(

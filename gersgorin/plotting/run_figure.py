@@ -115,9 +115,9 @@ def step_block(record: Spectra) -> Block:
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
-        allowed = "allow growth" if reach > 1 + ROUNDING else "allow no growth"
-        discs = "overlap of the discs reaches" if record.discs == "both" else "discs reach"
-        ax.set_title(f"Step {step}: the {discs} {reach:.3g} and {allowed}")
+        allow = "growth" if reach > 1 + ROUNDING else "no growth"
+        words = "overlap of the discs reaches {} and allows" if record.discs == "both" else "discs reach {} and allow"
+        ax.set_title(f"Step {step}: the {words.format(f'{reach:.3g}')} {allow}")
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)

@@ -113,7 +113,7 @@ class Training:
 
     label = Label()
     shift: float = 0.0
-    """Added to the loss, so that it does not fall below 0; see `above_zero`."""
+    """Added to the loss, so that it does not fall below 0; see `with_positive_loss`."""
     inputs: Tensor
     """Of a training on next frames: (T, B, m) or ids (T, B)."""
     targets: Tensor
@@ -306,7 +306,7 @@ class Training:
         vars(other).update(parts)
         return other
 
-    def above_zero(self, act: Callable[["Training"], Any]) -> Any:
+    def with_positive_loss(self, act: Callable[["Training"], Any]) -> Any:
         """act(this training); again with a number added to its loss, as long as that raises NegativeLossError.
 
         So shares of it can be taken; no gradient changes. Raises PreventedError for a loss that falls without end.

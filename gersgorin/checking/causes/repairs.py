@@ -510,8 +510,11 @@ def _one_layer(case: Case) -> Iterator[Repair]:
             how |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
             layer = type(part)(part.input_size, part.hidden_size, **how).to(next(part.parameters()))
             layer.load_state_dict({key: value for key, value in part.state_dict().items() if key in layer.state_dict()})
-            model.set_submodule(name, layer)
-            found[name] = part.num_layers
+            if name:
+                model.set_submodule(name, layer)
+            else:
+                model = layer
+            found[name or type(part).__name__] = part.num_layers
     if found:
         name, layers = next(iter(found.items()))
         words = f"{name} has {layers} recurrent layers, one above the other."
