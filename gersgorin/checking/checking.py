@@ -133,7 +133,9 @@ def check(
         "losses": tuple(own),
     }
     try:
-        return loop.with_positive_loss(lambda loop: _check_training(loop, validation, begun, seconds, about, seed, progress))
+        return loop.with_positive_loss(
+            lambda loop: _check_training(loop, validation, begun, seconds, about, seed, progress)
+        )
     except PreventedError as error:  # by some outputs
         return TrainingCheck(**about, causes=(error.cause,))
 

@@ -75,6 +75,8 @@ class Repair:
     """Steps of the trials; empty: a short one and a longer one."""
     undo: Callable[[Tensor], Tensor] | None = None
     """Outputs in the unit of the given targets, if these are changed to another one: its loss is the given one of these."""
+    strong: bool = False
+    """True if its numbers speak for it: the second trial is as long as the training, and made although the first one is not ahead."""
     late: bool = False
     """True if it may help only late: of a training that leaves, it is compared over `LONG` of the steps."""
 
@@ -132,11 +134,12 @@ class Trials:
         """(The trial of a repaired training that leaves, or None, all of them). own: of the training itself."""
         self.progress(f"repaired: {repair.name}")
         loop, steps, factors, tried = repair.applied(self.case.loop), self.case.steps, repair.factors, list[Trial]()
-        for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), int(LONG * steps)):
+        last = steps if repair.strong else int(LONG * steps)
+        for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), last):
             tried += self.run(loop, factors, length)
             if (best := _lowest(tried)) is None or best.confirmed:
                 return best, tried
-            if best.steps >= LONG * steps or not _is_ahead(best, own):
+            if best.steps >= LONG * steps or not (repair.strong or _is_ahead(best, own)):
                 break
             factors = [best.factor]
         return None, tried
@@ -348,7 +351,7 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
     cause = Cause("weight decay", words, remedy, {"weight_decay": decay})
-    yield Repair("no weight decay", cause, {"optimizer": optimizer}, late=True)
+    yield Repair("no weight decay", cause, {"optimizer": optimizer}, strong=share > 1, late=True)
 
 
 def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
