@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,18 @@ def codes(case: Case) -> Codes | None:
             std = (others - mean).square().nanmean(0).sqrt()
             return Codes(value, is_code, share, mean, std.where(std > 0, 1.0))
     return None
+
+
+def scale_of(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(Mean, standard deviation) of each feature (m,) of numbers (..., m), 1 if it has none."""
+    flat = torch.cat([part.flatten(0, -2) for part in parts]).double()
+    size = flat.std(0)
+    return flat.mean(0), size.where(size > 0, 1.0)
+
+
+def onto(x: Tensor, own: tuple[Any, Any], to: tuple[Any, Any]) -> Tensor:
+    """Numbers (..., m) with another mean and standard deviation than their own."""
+    return ((x - own[0]) / own[1] * to[1] + to[0]).to(x.dtype)
 
 
 def _some(case: Case) -> Pair:

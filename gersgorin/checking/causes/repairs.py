@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import BELOW, Cause, digits, listed
-from gersgorin.checking.causes.data import SATURATED, STANDARDISE, STANDARDISE_TARGETS, codes, in_front, is_padding
+from gersgorin.checking.causes.data import (
+    SATURATED,
+    STANDARDISE,
+    STANDARDISE_TARGETS,
+    codes,
+    in_front,
+    is_padding,
+    onto,
+    scale_of,
+)
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.pairing import frames_apart
 from gersgorin.checking.causes.rates import (
@@ -53,6 +62,7 @@ MUCH = 0.5  # of dropout
 DEEP = 3  # recurrent layers, from which on fewer are tried
 SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
 UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
+STANDARD = 0.0, 1.0  # mean and standard deviation
 TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
@@ -282,7 +292,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         yield Repair("logits", cause, {"loss_fn": loss})
     if (cause := likely.get("output range")) and last is not None and regression:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
-        inside = _standardised(case, targets=True, onto=((low + high) / 2, (high - low) / 4))
+        inside = _standardised(case, targets=True, to=((low + high) / 2, (high - low) / 4))
         yield Repair("targets in the range", cause, change=inside)
     yield from _mixed(case, likely)
     yield from _missing(case, likely)
@@ -547,10 +557,10 @@ def _normalised(case: Case) -> Iterator[Repair]:
 
 def _unscaled(case: Case) -> Iterator[Repair]:
     """Standardised targets, and inputs, if they are far from that."""
-    middle, size = (case.y.mean(), case.y.std()) if case.y.is_floating_point() else (0.0, 1.0)
     for name, cause in _scales(case, UNSCALED).items():
         change = _standardised(case, targets=name == "target scale", inputs=name == "input scale")
-        undo = (lambda z: middle + size * z) if name == "target scale" else None
+        middle, size = scale_of([case.y.reshape(-1, 1)])
+        undo = (lambda z, a=middle, b=size: onto(z, STANDARD, (a, b))) if name == "target scale" else None
         yield Repair(f"another {name}", cause, change=change, undo=undo, late=True)
 
 
@@ -568,19 +578,14 @@ def _scales(case: Case, ratio: float) -> dict[str, Cause]:
 
 
 def _standardised(
-    case: Case, *, inputs: bool = False, targets: bool = False, onto: tuple[float, float] = (0.0, 1.0)
+    case: Case, *, inputs: bool = False, targets: bool = False, to: tuple[float, float] = STANDARD
 ) -> Callable[[Pair], Pair]:
-    """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these onto others."""
-    x, y = case.first, case.y
-    axes = tuple(range(x.dim() - 1))
-    centre, size = x.float().mean(axes), x.float().std(axes)
-    size = size.where(size > 0, 1.0)  # which is equal in this minibatch
-    middle, spread = (y.mean(), y.std().clamp_min(1e-12)) if targets else (0.0, 1.0)
+    """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these other ones."""
+    x, y = scale_of([case.first]), scale_of([case.y.reshape(-1, 1)])
 
     def mapped(pair: Pair) -> Pair:
-        whole, y = pair
-        first = sequence_of(whole)
-        first = ((first - centre) / size).to(first.dtype) if inputs else first
-        return with_sequence(whole, first), onto[0] + onto[1] * (y - middle) / spread if targets else y
+        first = sequence_of(pair[0])
+        moved = with_sequence(pair[0], onto(first, x, STANDARD) if inputs else first)
+        return moved, onto(pair[1], y, to) if targets else pair[1]
 
     return mapped

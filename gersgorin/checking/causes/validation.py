@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause, digits, listed
+from gersgorin.checking.causes.data import onto, scale_of
 from gersgorin.checking.causes.kept_out import PARTS, Watch
 from gersgorin.training.minibatches import (
     BATCH_SIZE,
@@ -52,12 +53,8 @@ class Validation:
     """
 
     def __init__(self, case: Case, watch: Watch, pairs: list[Pair]):
-        self.case, self.watch, self.pairs, self.model = (
-            case,
-            watch,
-            pairs,
-            copy.deepcopy(watch.model or nn.Module()).eval(),
-        )
+        self.case, self.watch, self.pairs = case, watch, pairs
+        self.model = copy.deepcopy(watch.model or nn.Module()).eval()
         self.loss, self.held_out = self._loss(pairs), self._loss(watch.kept)
 
     def _loss(self, pairs: list[Pair]) -> float:
@@ -114,14 +111,14 @@ class Validation:
         if not self.case.first.is_floating_point():
             return {}
         sets = self.pairs, self.case.loop.data.minibatches(len(self.pairs))
-        x, x_to = (_scale([sequence_of(each) for each, _ in some]) for some in sets)
-        y, y_to = (_scale([each[..., None] for _, each in some]) for some in sets)
+        x, x_to = (scale_of([sequence_of(each) for each, _ in some]) for some in sets)
+        y, y_to = (scale_of([each[..., None] for _, each in some]) for some in sets)
 
         def loss(*, targets: bool) -> float:
             moved = [
                 (
-                    with_sequence(each, _onto(sequence_of(each), x, x_to)),
-                    _onto(target[..., None], y, y_to)[..., 0] if targets else target,
+                    with_sequence(each, onto(sequence_of(each), x, x_to)),
+                    onto(target[..., None], y, y_to)[..., 0] if targets else target,
                 )
                 for each, target in self.pairs
             ]
@@ -131,15 +128,3 @@ class Validation:
         if self.case.regression:
             found["inputs and targets in the scale of the training"] = loss(targets=True)
         return found
-
-
-def _scale(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """(Mean, standard deviation) of each feature (m,); 1 if it has none."""
-    flat = torch.cat([part.flatten(0, -2) for part in parts]).double()
-    size = flat.std(0)
-    return flat.mean(0), size.where(size > 0, 1.0)
-
-
-def _onto(x: Tensor, own: tuple[Tensor, Tensor], to: tuple[Tensor, Tensor]) -> Tensor:
-    """Numbers with another mean and deviation."""
-    return ((x - own[0]) / own[1] * to[1] + to[0]).to(x.dtype)
