@@ -71,6 +71,7 @@ UNEVEN, LOOKS = 1.0, 3  # that some steps may add to the unevenness of a gradien
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 LEAVES = f"below {TRAINS}"
+REPAIRS = "gersgorin.check tries the training without weight decay, dropout or clipping, and with other scales and fewer layers."
 OTHERS = "Whether that holds for other examples, gersgorin.check measures."
 LEGEND = (
     f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
@@ -219,7 +220,8 @@ class Cure(Result):
             up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
             where = f"in the steps that there was time for ({up_to})" if short else f"in trials of {up_to}"
             decide = f" To decide, {self._enough}." * short
-            return f"None of {counted(len(tried), 'change')} helped, {where}; as it is: {self.given.loss:.3g} {of}.{decide}"
+            own = f"as it is: {self.given.loss:.3g} {of}. {REPAIRS}"
+            return f"None of {counted(len(tried), 'change')} helped, {where}; {own}{decide}"
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
             more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)

@@ -33,7 +33,7 @@ from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_
 PARTS = 16
 FEW_BATCHES = 20  # of a DataLoader of batches, of which some are kept out
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
-MANY, HALF = 20, 0.5  # epochs of a training that may overfit, and is watched for this share of its steps
+MANY, HALF = 25, 0.5  # epochs after which a network may overfit; share of a training that it is watched for at most
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
 MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
@@ -133,7 +133,7 @@ class Watch:
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
         last = self.readings[-1]
-        again = step < HALF * self.steps and self.steps > MANY * self.loop.data.epoch  # may overfit later
+        again = step < MANY * self.loop.data.epoch <= HALF * self.steps  # may overfit later
         return ((last.by_heart is None or again) and last.trained < MOST_GAIN) or self._behind or last.commonest
 
     @property
