@@ -197,6 +197,8 @@ def _check_training(
                 every = sorted([*validated.causes(), *every], key=lambda cause: not cause.sure)
                 check = replace(check, validation=validated.loss)
     left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
+    if others and check.validation is None and watch.kept is not others:
+        left_out.append("the validation set: the loss does not fall on the training examples yet")
     if not watch.kept:
         left_out.append(
             "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples, or 20 or more "

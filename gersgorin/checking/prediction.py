@@ -25,6 +25,7 @@ from rhn.utils.wording import counted, rounded_up
 
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 HIGHER = 1.1  # times the constant's loss: above it, in words
+CLEAR = 0.9  # times the constant's loss: at the end of a training it is only slightly below, in words
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
@@ -140,7 +141,9 @@ class TrainingCheck(Result, Forecast):
         own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
         data = "" if sure or self.explained is None else data
         causes = map(str, self.causes[:MOST_CAUSES])
-        return tuple(filter(None, (*causes, *trained, own, self._kept_out(), still, data, next_step, slow)))
+        return tuple(
+            filter(None, (*causes, *trained, own, self._kept_out(), self._validated(), still, data, next_step, slow))
+        )
 
     @property
     def verdict(self) -> str:
@@ -170,9 +173,14 @@ class TrainingCheck(Result, Forecast):
         if last is None or any("kept_out" in cause.evidence or "validation" in cause.evidence for cause in self.causes):
             return ""
         error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
-        other = "" if self.validation is None else f"; on validation examples it is {digits(self.validation)} times"
         held = f"its loss on held-out examples is {digits(1 - last.kept)} times {CONSTANT}{error}"
-        return f"After {counted(last.step, 'step')} {held}{other}."
+        return f"After {counted(last.step, 'step')} {held}."
+
+    def _validated(self) -> str:
+        """The loss on validation examples, unless it is a cause."""
+        if self.validation is None or any("validation" in cause.evidence for cause in self.causes):
+            return ""
+        return f"On validation examples, in evaluation mode, it is then {digits(self.validation)} times {CONSTANT}."
 
     def _untried(self) -> str:
         if self.outcome != "stays":
@@ -195,7 +203,8 @@ class TrainingCheck(Result, Forecast):
             return f"{start} it is not known if the loss of {name} falls below {CONSTANT} in {n}: the time ran out before the first."
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         at = f"{'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole}"
-        falls, below = f"falls below {CONSTANT}", f"is below {CONSTANT} from the first step on"
+        slightly = "slightly " * (self.outcome == "leaves" and self.tried >= self.steps and self.last_loss > CLEAR)
+        falls, below = f"falls {slightly}below {CONSTANT}", f"is below {CONSTANT} from the first step on"
         words = {
             "leaves": f"{falls} within {n} (probability {p})" if self.escape_steps else f"{below} (probability {p})",
             "stays": f"{self.probably}stays {at} (probability of falling below it {p})",

@@ -120,7 +120,12 @@ def test_one_outcome_is_said_and_it_is_that_of_the_numbers():
         once = {"leaves": "GRU is below that of the best constant output from the first step on ("}
         once["leaves, then explodes"] = once["leaves"].removesuffix(" (") + ", then explodes within"
         phrases = usual | (once if check.escape_steps == 0 else {})
-        assert [name for name, phrase in phrases.items() if phrase in check.verdict] == [check.outcome], check.verdict
+        verdict, whole = (
+            check.verdict.replace(" slightly ", " "),
+            check.outcome == "leaves" and check.tried >= check.steps,
+        )
+        assert [name for name, phrase in phrases.items() if phrase in verdict] == [check.outcome], verdict
+        assert (verdict != check.verdict) == (whole and check.last_loss > 0.9 and check.escape_steps > 0)
         assert check.to_json()["outcome"] == check.outcome
         leaves, explodes = check.escape_steps <= check.steps, check.diverges_at < math.inf
         assert not check.outcome.startswith("leaves") or leaves

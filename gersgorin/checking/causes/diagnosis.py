@@ -115,6 +115,7 @@ def after(
         if not (row.risk and well and (row.last or not by_heart)) and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
+    kept = [] if mistaken and by_heart else kept  # which is a consequence
     refuted = {cause.name for row, cause in found if row.refuted and (share or 0.0) > CLEAR}
     better = list[Cause]()
     explosions = [explosion(case, check.diverges_at)] if check.diverges_at < math.inf else []
@@ -140,7 +141,7 @@ def after(
         better.sort(key=lambda cause: cause.evidence["better"])
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
-        kept = [] if better else kept  # which is a consequence
+        kept = [] if better else kept  # likewise
     causes = [cause for cause in causes if cause.sure or cause in better or cause.name not in refuted]
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:

@@ -356,7 +356,8 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
     if not decay or share < least or (least and isinstance(loop.optimizer, torch.optim.AdamW)):  # which decouples it
         return
     words = f"Weight decay of {decay:g} pulls on the weights with {share:.2g} times the size of the first gradient."
-    remedy = "Set weight_decay to 1e-4 or less."
+    coupled = not isinstance(loop.optimizer, torch.optim.AdamW)
+    remedy = f"Set weight_decay=0{', or use AdamW, which decays weights apart from their gradients' * coupled}."
     optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
