@@ -42,6 +42,7 @@ SCHEDULED = 10_000  # steps whose settings are read from a scheduler at first
 CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
 CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
+ROUNDING = 1e-6  # of the constant's loss: a loss that is 0 but for rounding
 HEADROOM = 1.5  # times the last step's time that must be left for another
 
 
@@ -256,13 +257,13 @@ class _Training:
     def look(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
         """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs.
 
-        Raises NegativeLossError if their means are not above 0.
+        Raises NegativeLossError if their means are below 0.
         """
         trial = self.trial
         trial.add(loss, constant, slope, d)
         losses, constants = trial.losses[-self.window :], trial.constants[-self.window :]
         total, constant = sum(losses), sum(constants)
-        if total < 0 or constant <= 0:
+        if min(total, constant) < -ROUNDING * abs(constant):
             raise NegativeLossError(total / len(losses), constant / len(losses))
         if not math.isfinite(loss):
             trial.diverged = trial.steps

@@ -157,6 +157,7 @@ class Training:
             )
             self._shapes: dict[torch.Size | None, torch.Size] = {}
             self.before: Activation | None = None  # through which constant outputs go
+            self.middle: Tensor | None = None  # the mean output of a minibatch before training
             if optimizer is not None:
                 self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
                 self._try(model)
@@ -317,7 +318,7 @@ class Training:
                 return act(loop)
             except NegativeLossError as error:
                 floor = self._floor() if loop is self else -math.inf
-                more = max(-2 * error.loss, 2 * error.constant)
+                more = max(-2 * error.loss, 2 * error.constant, NOTHING * size)
                 shift = -floor if math.isfinite(floor) else loop.shift + more
                 if shift > MOST_SHIFT * size:
                     raise without_end(self.first_loss, error.loss - loop.shift) from error
@@ -377,7 +378,7 @@ class Training:
                 raise prevented("too few frames", *short)
         if math.isfinite(zero) and not math.isfinite(loss):
             raise without_end(zero, loss)
-        if loss < 0:
+        if loss < -NOTHING * abs(zero):
             raise NegativeLossError(loss, loss)
         if not loss > NOTHING * abs(zero):
             raise InvalidInputError(
@@ -404,7 +405,7 @@ class Training:
         """(The constant output of the least mean loss, the loss of zeros, the least loss)."""
         mean_loss = lambda output: torch.stack([self.constant_loss(output, *goal) for goal in goals]).mean()  # noqa: E731
         found = least_constant(mean_loss, self.units)
-        if math.isfinite(found[1]) or not hasattr(self, "middle"):
+        if math.isfinite(found[1]) or self.middle is None:
             return found
         return least_constant(mean_loss, self.middle)  # of a loss that takes some outputs only
 
@@ -540,6 +541,9 @@ class Training:
             warnings.simplefilter("always")
             output = self.output(model, x)
             loss = self.loss_fn(output, y)
+        hint = "it keeps what it has computed, as recurrent layers with weight_norm do: remove that for the check"
+        with users_code(f"{type(model).__name__} cannot be copied once it has run", hint):
+            copy.deepcopy(model)
         if any(BROADCAST in str(warning.message) for warning in heard):
             raise prevented(
                 "unpaired loss",

@@ -26,7 +26,7 @@ from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
-from gersgorin.checking.trials import Constant
+from gersgorin.checking.trials import ROUNDING, Constant
 from gersgorin.training.losses import NegativeLossError
 from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_kept, sequence_of
 
@@ -156,7 +156,7 @@ class Watch:
             )
             answers = [classes(self.loop.output(model, x), y) for x, y in self.kept if self.share >= COMMON]
         constants = np.array(self.constant.losses(self.kept))
-        if (least := min(kept.mean(), trained.mean())) < 0:
+        if (least := min(kept.mean(), trained.mean())) < -ROUNDING * self.constant.loss:
             raise NegativeLossError(float(least), self.constant.loss)
         ratio = kept.sum() / constants.sum()
         errors = (kept - ratio * constants) / constants.mean()  # of a ratio of two means, which vary together

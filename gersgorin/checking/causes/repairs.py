@@ -46,6 +46,7 @@ from gersgorin.checking.clocks import signal
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.minibatches import Pair, sequence_of, with_sequence
 from gersgorin.training.training import Training
+from rhn.errors import InvalidInputError
 
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
@@ -519,7 +520,7 @@ def _one_layer(case: Case) -> Iterator[Repair]:
     """The first layer of a deep stack, in place of all of them."""
     model, found = copy.deepcopy(case.loop.model), dict[str, int]()
     for name, part in case.loop.model.named_modules():
-        if isinstance(part, nn.LSTM | nn.GRU | nn.RNN) and part.num_layers >= DEEP and not part.proj_size:
+        if type(part) in (nn.LSTM, nn.GRU, nn.RNN) and part.num_layers >= DEEP and not part.proj_size:
             how = {key: getattr(part, key) for key in ("bias", "batch_first", "bidirectional")}
             how |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
             layer = type(part)(part.input_size, part.hidden_size, **how).to(next(part.parameters()))
@@ -529,12 +530,21 @@ def _one_layer(case: Case) -> Iterator[Repair]:
             else:
                 model = layer
             found[name or type(part).__name__] = part.num_layers
-    if found:
+    if found and _runs(case, model):
         name, layers = next(iter(found.items()))
         words = f"{name} has {layers} recurrent layers, one above the other."
         remedy = "Use one or two layers, or shortcuts and normalisation between them."
         cause = Cause("too many layers", words, remedy, {"name": name, "layers": layers})
         yield Repair("one layer", cause, {"model": model}, mistake=False)
+
+
+@torch.no_grad()
+def _runs(case: Case, model: nn.Module) -> bool:
+    """False for a changed model that its own code does not fit, such as a first state for more layers."""
+    try:
+        return case.loop.output(copy.deepcopy(model), case.x).shape == case.output.shape
+    except InvalidInputError:
+        return False
 
 
 def _normalised(case: Case) -> Iterator[Repair]:
