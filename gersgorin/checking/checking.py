@@ -7,8 +7,9 @@ check(model, learning_rate=0.1)                                  SGD on the next
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Unpack
 
 import torch
@@ -18,7 +19,7 @@ from gersgorin._validate import random_numbers_kept, uncompiled, users_code, wit
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause, PreventedError
 from gersgorin.checking.causes.diagnosis import after, before
-from gersgorin.checking.causes.kept_out import Watch
+from gersgorin.checking.causes.kept_out import PARTS, Watch
 from gersgorin.checking.causes.repairs import Trials
 from gersgorin.checking.causes.validation import Validation, validation_pairs
 from gersgorin.checking.forecast import forecast
@@ -27,6 +28,7 @@ from gersgorin.checking.trials import Constant
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find_cell import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
+from gersgorin.training.losses import NegativeLossError
 from gersgorin.training.minibatches import Examples
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
@@ -74,7 +76,7 @@ def check(
             step; `batch_axis=0` or 1, that of the examples in x; `learning_rate` of an optimiser given by name;
             `predict`, which takes the prediction from what the model returns.
         steps: length of the training.
-        seconds: most time of the check.
+        seconds: most time of the check; somewhat more for a loss that falls below 0.
         losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
         validation: (x, y) or a DataLoader of your validation set, if its loss is what does not fall: it is compared, in evaluation
             mode, with that of held-out examples of the training.
@@ -132,12 +134,17 @@ def check(
         "slowed": loop.slowed,
         "losses": tuple(own),
     }
+    if isinstance(validation, Iterator):
+        validation = [*islice(validation, PARTS)]
+
+    def checked(loop: Training) -> TrainingCheck:  # again, for a loss that falls below 0, with some more time
+        since = max(begun, time.monotonic() - seconds / 4)
+        return _check_training(loop, validation, since, seconds, about, seed, progress)
+
     try:
-        return loop.with_positive_loss(
-            lambda loop: _check_training(loop, validation, begun, seconds, about, seed, progress)
-        )
+        return loop.with_positive_loss(checked)
     except PreventedError as error:  # by some outputs
-        return TrainingCheck(**about, causes=(error.cause,))
+        return TrainingCheck(**about, causes=(*getattr(error.__cause__, "causes", ()), error.cause))
 
 
 @with_gradients()
@@ -178,7 +185,10 @@ def _check_training(
             )
         except PreventedError as error:  # by some examples, or some outputs
             return TrainingCheck(**about, causes=(error.cause, *causes), left_out=tuple(left_out))
-        except InvalidInputError as error:  # such as a loss that falls below 0
+        except NegativeLossError as error:
+            error.causes = causes
+            raise
+        except InvalidInputError as error:
             if all(row.risk for row, _ in found):
                 raise
             return TrainingCheck(**about, causes=causes, left_out=(*left_out, str(error)))
@@ -197,7 +207,7 @@ def _check_training(
                 every = sorted([*validated.causes(), *every], key=lambda cause: not cause.sure)
                 check = replace(check, validation=validated.loss)
     left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
-    if others and check.validation is None and watch.kept is not others:
+    if others and not watch.readings:
         left_out.append("the validation set: the loss does not fall on the training examples yet")
     if not watch.kept:
         left_out.append(

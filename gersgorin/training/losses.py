@@ -106,6 +106,7 @@ class NegativeLossError(InvalidInputError):
     def __init__(self, loss: float, constant: float):
         super().__init__(f"the loss is {loss:.3g}, expected one of at least 0")
         self.loss, self.constant = loss, constant
+        self.causes: tuple = ()  # that were found before
 
 
 @with_gradients()

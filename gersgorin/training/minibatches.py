@@ -76,7 +76,10 @@ class Examples:
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
         rest = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
-        kept, others = ([self.take(some) for some in rows.chunk(parts) if len(some)] for rows in (self.kept, rest))
+        parts = max(1, min(parts, len(self.kept) // 2))  # of two examples or more, which batch normalisation needs
+        kept, others = (
+            [self.take(some) for some in rows.tensor_split(parts) if len(some)] for rows in (self.kept, rest)
+        )
         return kept, others
 
     def _axis_of(self, value: Tensor) -> int | None:
@@ -120,6 +123,9 @@ class Examples:
 
 class Batches:
     """Pairs of batches from a DataLoader, in its own order; each run of trials reads it again."""
+
+    held: tuple[list[Pair], list[Pair]] | None = None
+    """Examples that are kept out of the loader, as many of it; None: not yet."""
 
     def __init__(self, loader: Any, like: Tensor, seconds: float):
         self.change: Callable[[Pair], Pair] = lambda pair: pair

@@ -307,6 +307,11 @@ class Training:
         vars(other).update(parts)
         return other
 
+    def in_double(self) -> "Training":
+        """The same training with the buffers of its loss in double precision, such as weights of classes."""
+        loss = self._loss
+        return self.changed(_loss=copy.deepcopy(loss).double()) if isinstance(loss, nn.Module) else self
+
     def with_positive_loss(self, act: Callable[["Training"], Any]) -> Any:
         """act(this training); again with a number added to its loss, as long as that raises NegativeLossError.
 
@@ -318,9 +323,10 @@ class Training:
                 return act(loop)
             except NegativeLossError as error:
                 floor = self._floor() if loop is self else -math.inf
-                more = max(-2 * error.loss, 2 * error.constant, NOTHING * size)
+                far = max(abs(error.loss), abs(error.constant), NOTHING * size)
+                size, more = max(size, far) if loop is self else size, (2 if loop is self else 4) * far
                 shift = -floor if math.isfinite(floor) else loop.shift + more
-                if shift > MOST_SHIFT * size:
+                if shift > MOST_SHIFT * size and not math.isfinite(floor):
                     raise without_end(self.first_loss, error.loss - loop.shift) from error
                 loop = self.changed(shift=shift, first_loss=self.first_loss + shift)
 
@@ -332,8 +338,9 @@ class Training:
             mean_loss = lambda z, shape=shape, y=y: self.constant_loss(z, shape, y)  # noqa: E731
             free, _, least = least_constant(mean_loss, self.units.new_zeros(shape))
             (slope,) = torch.autograd.grad(mean_loss(free.requires_grad_()), free)
-            settled = abs(float((slope * free.detach()).sum())) < SETTLED * (abs(self.first_loss) + abs(least))
-            found.append(least if settled else -math.inf)
+            if not abs(float((slope * free.detach()).sum())) < SETTLED * (abs(self.first_loss) + abs(least)):
+                return -math.inf
+            found.append(least)
         return sum(found) / len(found)
 
     def scheduled(self, step: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from gersgorin.training.activation import Activation, graph, operation
-from gersgorin.training.losses import least_constant
+from gersgorin.training.losses import NegativeLossError, least_constant
 from gersgorin.training.minibatches import Examples, Inputs, in_double, sequence_of, with_sequence
 from gersgorin.training.training import Training
 from rhn.errors import USERS_FAULT, InvalidInputError
@@ -31,6 +31,8 @@ def noted(lacking: list[str], what: str) -> Iterator[None]:
     """Context manager: an error of a module, a loss or a dataset for what it was never given becomes a sentence."""
     try:
         yield
+    except NegativeLossError:  # see `Training.with_positive_loss`
+        raise
     except USERS_FAULT as error:
         lacking.append(f"{what}: {first_line(error)}")
 
@@ -205,7 +207,7 @@ class Case:
         """Of the loss by parameter, in evaluation mode."""
         model, fitting = self.twin
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        loss = self.loop.loss(model, fitting(self.x), self._fitting_y)
+        loss = self._loss_of_twin(self.loop.output(model, fitting(self.x)))
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return dict(zip(parameters, found, strict=True))
 
@@ -214,14 +216,17 @@ class Case:
 
         def loss(size: float) -> Tensor:
             moved = self.changed_outputs(lambda name, p: p + size * directions[name] if name in directions else p)
-            return self.loop.loss_fn(moved, self._fitting_y)
+            return self._loss_of_twin(moved)
 
         return float((loss(step) - loss(-step)) / (2 * step))
 
-    @property
-    def _fitting_y(self) -> Tensor:
-        """Targets in the precision of the twin's outputs."""
-        return self.y.to(self.before.dtype) if self.y.is_floating_point() else self.y
+    def _loss_of_twin(self, output: Tensor) -> Tensor:
+        y = self.y.to(output.dtype) if self.y.is_floating_point() else self.y
+        loop = self.loop.in_double() if output.dtype == torch.float64 else self.loop
+        try:
+            return loop.loss_fn(output, y)
+        except InvalidInputError as error:
+            raise InvalidInputError("the loss takes no numbers of double precision") from error
 
     def opened(self, name: str) -> float:
         """How many times as far the outputs of the examples lie apart with zeros in place of a parameter."""

@@ -168,7 +168,7 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
         yield Cause(
             "scaled one by one",
             f"Each of {case.count} sequences has {' and '.join(shared)} by itself: what levels and sizes say of the targets is gone.",
-            f"Scale all of them together. {STANDARDISE}",
+            f"Do not scale single sequences, scale all of them together. {STANDARDISE}",
             {"sequences": case.count, "shared": shared},
         )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gersgorin.checking.prediction import TrainingCheck
 
 CURE = "gersgorin.cure searches for initial weights from which it learns."
+POOR = 0.5  # of the constant's loss on held-out examples: a training that learns little
 Rows = Callable[[Case], Iterable[Cause]]
 
 
@@ -37,6 +38,9 @@ class Row:
     """True if nothing but a mistake gives it: then it is sure if the training stays."""
     last: bool = False
     """True if another cause may have it as its consequence: then it is named only if no other is found."""
+    slows: bool = False
+    """True if a training with it may leave and learn little: then it is also named of one with `POOR` of the constant's loss or more on
+    held-out examples."""
     refuted: bool = False
     """True if inputs that tell their targets as they are refute it: then it is named only if its repair helps."""
 
@@ -73,7 +77,7 @@ BEFORE = (  # the most harmful first
     Row(data.padded_loss, risk=True),
     Row(data.imbalance, risk=True),
     Row(wiring.still_weights, risk=True, last=True),
-    Row(wiring.wrong_gradient, last=True),
+    Row(wiring.wrong_gradient, risk=True, last=True, slows=True),
     Row(output.faint_output, risk=True, last=True),
 )
 
@@ -108,11 +112,13 @@ def after(
     shifted, kept, share = _of_other_examples(case, check, watch, trials.lacking, well=well)
     by_heart = any(cause.name == "learned by heart" for cause in kept)
     own = [*own_losses(case, check.losses, check.trials[0])] if check.losses else []
+    poor = bool(watch.readings) and 1 - watch.readings[-1].kept > POOR
     stays = check.outcome in ("stays", "explodes", "may leave") and not check.trials[0].cut
     causes = [
         replace(cause, sure=cause.sure or (row.exact and stays))
         for row, cause in found
-        if not (row.risk and well and (row.last or not by_heart)) and not (row.last and len(found) > 1)
+        if not (row.risk and well and (row.last or not by_heart) and not (row.slows and poor))
+        and not (row.last and len(found) > 1)
     ]
     mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
     kept = [] if mistaken and by_heart else kept  # which is a consequence

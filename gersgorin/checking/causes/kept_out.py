@@ -34,6 +34,7 @@ PARTS = 16
 FEW_BATCHES = 20  # of a DataLoader of batches, of which some are kept out
 LATER = 1.25  # times the steps of a reading that does not decide, for the next one
 MANY, HALF = 25, 0.5  # epochs after which a network may overfit; share of a training that it is watched for at most
+MOST_STEPS = 1000  # of these epochs: of more examples it hardly overfits
 GAINS = 0.05  # of the constant's loss, on examples of the training, from which on a reading decides
 MOST_GAIN = 0.9  # on examples of the training, from which on more steps tell no more
 MOST = 0.75  # share of that gain, which examples kept out do not reach if the network overfits
@@ -133,7 +134,7 @@ class Watch:
             self.readings.append(self._read(model, step))
             self.next = math.ceil(LATER * step)
         last = self.readings[-1]
-        again = step < MANY * self.loop.data.epoch <= HALF * self.steps  # may overfit later
+        again = step < MANY * self.loop.data.epoch <= min(HALF * self.steps, MOST_STEPS)  # may overfit later
         return ((last.by_heart is None or again) and last.trained < MOST_GAIN) or self._behind or last.commonest
 
     @property
@@ -214,6 +215,12 @@ def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
     """(Examples kept out of the training, as many of it), each in parts; a DataLoader of a dataset is replaced by one of the others."""
     if isinstance(data, Examples):
         return data.kept_out(PARTS)
+    if data.held is None:
+        data.held = _kept_out_of_loader(data)
+    return data.held
+
+
+def _kept_out_of_loader(data: Batches) -> tuple[list[Pair], list[Pair]]:
     loader: Any = data.loader
     usual = type(loader) is DataLoader and type(loader.sampler) in (RandomSampler, SequentialSampler)
     ready = usual and loader.batch_size is None  # its rows are batches
@@ -224,6 +231,7 @@ def _kept_out(data: Examples | Batches) -> tuple[list[Pair], list[Pair]]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
     number = min(number_kept(count), PARTS) if ready else number_kept(count)
     size = None if ready else -(-number // PARTS)
+    number -= number % (size or 1)  # parts of equal sizes
     kept, others = (data.rows(loader.dataset, rows, size) for rows in (order[:number], order[number : 2 * number]))
     data.loader = DataLoader(
         Subset(loader.dataset, sorted(order[number:])),

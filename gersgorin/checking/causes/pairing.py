@@ -16,11 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.training.minibatches import Examples, sequence_of
+from rhn.errors import InvalidInputError
 
 MOST, FEW = 512, 50  # examples in their order
 SHIFTS = 3  # examples by which targets are moved at most, in both directions
@@ -43,7 +44,10 @@ def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     Of windows of one series, which hold the targets of earlier rows, and of other rows that go on with those before, only the share
     without a shift. lacking: takes a sentence if the data cannot be read in their order.
     """
-    if case.frames == 1:  # which is another cause
+    data: Any = case.loop.data
+    if case.frames == 1 or not (
+        isinstance(data, Examples) or type(data.loader) is DataLoader
+    ):  # the first is another cause
         return {}
     with noted(lacking, "pairing of inputs and targets"):
         x, y = _in_order(case)
@@ -180,6 +184,8 @@ def _in_order(case: Case, most: int = MOST) -> tuple[Tensor, Tensor]:
         ready = data.loader.batch_size is None  # its rows are batches
         count = min(len(whole), -(-most // case.count) if ready else most)
         pairs = data.rows(whole, range(count), None if ready else count)
+        if len({x.shape[1 - case.axis] for x in (sequence_of(x) for x, _ in pairs)}) > 1:
+            raise InvalidInputError("its batches have other numbers of steps")
         x = torch.cat([sequence_of(x) for x, _ in pairs], case.axis)
         y = torch.cat([y for _, y in pairs], case.target_axis)
     return sequence_of(x).movedim(case.axis, 0), y.movedim(case.target_axis, 0)

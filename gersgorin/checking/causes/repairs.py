@@ -558,12 +558,9 @@ def _normalised(case: Case) -> Iterator[Repair]:
         remedy = (
             "Normalise all frames together, x = (x - x.mean((0, 1))) / x.std((0, 1)), or normalise later layers only."
         )
-        yield Repair(
-            "no normalisation of inputs",
-            Cause("scaled one by one", words, remedy, {"name": names[0]}),
-            {"model": model},
-            late=True,
-        )
+        cause = Cause("scaled one by one", words, remedy, {"name": names[0]})
+        if _runs(case, model):
+            yield Repair("no normalisation of inputs", cause, {"model": model}, late=True)
 
 
 def _unscaled(case: Case) -> Iterator[Repair]:

@@ -11,7 +11,7 @@ from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.training.activation import graph, operation
 
 PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on it pairs them
-OWN = 0.5  # share of the change of the gradient at an example's own output, if its targets change
+OWN = 0.2  # share of the change of the gradient at an example's own output, if its targets change
 FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
 NUDGES = (2e-2, 1e-2), (1e-4, 1e-5)  # of weights in single and in double precision, for differences of the loss
