@@ -325,8 +325,9 @@ class Training:
                 floor = self._floor() if loop is self else -math.inf
                 far = max(abs(error.loss), abs(error.constant), NOTHING * size)
                 size, more = max(size, far) if loop is self else size, (2 if loop is self else 4) * far
-                shift = -floor if math.isfinite(floor) else loop.shift + more
-                if shift > MOST_SHIFT * size and not math.isfinite(floor):
+                known = math.isfinite(floor) and -floor > loop.shift
+                shift = -floor if known else loop.shift + more
+                if shift > MOST_SHIFT * size and not known:
                     raise without_end(self.first_loss, error.loss - loop.shift) from error
                 loop = self.changed(shift=shift, first_loss=self.first_loss + shift)
 
