@@ -585,8 +585,8 @@ class Training:
         originals = [p for p in (*given.parameters(), *self.model.parameters()) if p.requires_grad]
         if any(g is not None for g in torch.autograd.grad(loss, originals, allow_unused=True, retain_graph=True)):
             raise InvalidInputError(
-                "the loss reads the parameters of the model beside its output, which a copy of it does not have: use weight_decay of "
-                "the optimiser instead of a penalty"
+                "the loss reads the parameters of the model beside its output, which a copy of it does not have: of a penalty use "
+                "weight_decay of the optimiser; a loss with trained weights, such as a CRF, is not taken"
             )
         self._time_steps(model, x, y)
 

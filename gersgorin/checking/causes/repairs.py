@@ -489,7 +489,7 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             if reset and type(part).__module__.startswith("torch.nn."):
                 reset()
             for p in [] if reset else part.parameters(recurse=False):
-                if p.dim() == 2 and p.any():
+                if p.dim() == 2 and p.max() > p.min():  # no gains or shifts, which begin as ones or zeros
                     nn.init.uniform_(p, -(max(p.shape) ** -0.5), max(p.shape) ** -0.5)
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
