@@ -549,9 +549,6 @@ class Training:
             warnings.simplefilter("always")
             output = self.output(model, x)
             loss = self.loss_fn(output, y)
-        hint = "it keeps what it has computed, as recurrent layers with weight_norm do: remove that for the check"
-        with users_code(f"{type(model).__name__} cannot be copied once it has run", hint):
-            copy.deepcopy(model)
         if any(BROADCAST in str(warning.message) for warning in heard):
             raise prevented(
                 "unpaired loss",

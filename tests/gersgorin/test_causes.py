@@ -717,6 +717,44 @@ def test_a_validation_set_is_compared_with_held_out_examples(change, norm, names
         checked(model, X + 2, SUM, validation=(x[..., :2], validation[1]))
 
 
+@for_each(
+    ("given", "message"),
+    [
+        ((X[..., :2], SUM), "the model does not run on x of shape"),
+        ((X[:9], SUM[:9]), "the number of its examples is 9, expected 30 or more"),
+        ((X, SUM[:, 0]), r"y has shape .*, expected one as in the training"),
+    ],
+)
+def test_a_validation_set_that_does_not_fit_is_refused(given, message):
+    with pytest.raises(InvalidInputError, match=f"validation: {message}"):
+        checked(validation=given)
+
+
+def test_a_validation_set_of_many_classes_has_the_constant_of_the_training():
+    ids, others = (torch.randint(0, 100, (n, 5), generator=torch.Generator().manual_seed(n)) for n in (1000, 60))
+    model = nn.Sequential(nn.Embedding(100, 16), Net(100, inputs=16, units=32))
+    found = checked(model, ids, ids[:, -1], CE, lr=1e-2, steps=600, validation=(others, others[:, -1]))
+    assert found.causes == () and found.validation < 0.95
+
+
+class Own(nn.LSTM):
+    """With arguments of its own."""
+
+    def __init__(self, config):
+        super().__init__(3, 8, config, batch_first=True)
+
+
+def test_a_stack_with_arguments_of_its_own_is_no_exception():
+    model = Net()
+    model.rnn = Own(4)
+    assert checked(model, optimizer=torch.optim.SGD, lr=1e-4, steps=100).outcome == "stays"
+
+
+def test_a_repair_whose_loss_falls_below_zero_is_compared():
+    found = checked(loss=lambda z, y: F.mse_loss(z, y) - 2, lr=1e-6, steps=300)
+    assert found.causes[0].name == "learning rate too low" and found.causes[0].sure and found.shift > 1
+
+
 def test_batches_that_are_ready_are_held_out_too():
     other = SUM.roll(1, 0)
     for y, name in ((SUM, None), (other, "shifted targets")):
@@ -725,6 +763,8 @@ def test_batches_that_are_ready_are_held_out_too():
             found = checked(Net(), loader, None, steps=150)
             assert found.why is None if name is None else found.causes[0].name == name
             assert name or found.held_out[-1].kept > 0.5
+    below = checked(Net(), batches, None, loss=lambda z, y: F.mse_loss(z, y) - 2, steps=150)
+    assert below.shift > 0 and below.held_out
 
 
 def test_a_run_that_ends_before_the_same_training_leaves_has_too_few_steps():

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin._validate import random_numbers_kept, users_code
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
@@ -101,6 +101,9 @@ class Watch:
         self.enough = sum(y.shape[case.target_axis] for _, y in self.kept) >= ENOUGH
         self.share = common_class(getattr(case.loop.data, "y", case.y))[1]
         self.last = self._repeats(case) if self.kept else None
+        hint = "it keeps what it has computed, as recurrent layers with weight_norm do: remove that for the check"
+        with users_code(f"{type(case.model).__name__} cannot be copied once it has run", hint):
+            copy.deepcopy(case.model)
         self.model: nn.Module | None = None  # of the trial, as long as it asks for more
 
     def _repeats(self, case: Case) -> tuple[float, float, list[float]] | None:
