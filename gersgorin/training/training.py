@@ -307,7 +307,7 @@ class Training:
         vars(other).update(parts)
         return other
 
-    def in_double(self) -> "Training":
+    def with_loss_in_double(self) -> "Training":
         """The same training with the buffers of its loss in double precision, such as weights of classes."""
         loss = self._loss
         return self.changed(_loss=copy.deepcopy(loss).double()) if isinstance(loss, nn.Module) else self

@@ -43,6 +43,39 @@ def test_an_lstm_with_forget_bias_2_is_in_line():
     assert "Nothing is out of line" in found.summary()
 
 
+class Loop(nn.Module):
+    """A loop over a cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(M, 16)
+
+    def forward(self, x):
+        h, states = x.new_zeros(x.shape[1], 16), []
+        for frame in x:
+            h = self.cell(frame, h)
+            states.append(h)
+        return torch.stack(states)
+
+
+def test_sizes_of_a_cell_in_a_loop_are_of_all_its_calls():
+    x = torch.randn(T, 1, M)
+    x[T // 2 :] = 0  # of which the last call is one
+    model = Loop()
+    found = gersgorin.audit(model, x[:, 0])
+    assert found.input_rms[0] == pytest.approx(x.square().mean().sqrt().item(), rel=1e-6)
+    assert found.output_rms[0] == pytest.approx(model(x).square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_modes_that_grow_are_no_equal_half_lives():
+    module = nn.RNN(M, 16, nonlinearity="relu")
+    with torch.no_grad():
+        module.weight_hh_l0.copy_(torch.diag(torch.tensor([1.1] * 8 + [0.5] * 8)))
+        module.bias_hh_l0.fill_(9.0)
+    found = gersgorin.audit(module, torch.randn(5, M))
+    assert "grows" in said(found) and "same half-life" not in said(found)
+
+
 def test_half_lives_are_those_of_the_decays():
     module = SelectiveSSM(M, 4).double()
     x = torch.randn(2, M, dtype=torch.float64)

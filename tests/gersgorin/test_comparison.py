@@ -28,7 +28,7 @@ from rhn.data import chorales
 from rhn.data.jsb import music21_version
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import line_style
+from rhn.plotting.figure import consistent, line_style
 from tests.analysis.networks import language_checkpoint, language_network
 
 SMALL = ["--hidden-size", "4", "--steps", "4"]
@@ -416,3 +416,13 @@ def test_bands_end_where_less_than_half_of_the_runs_go_on():
     found = compare([RNN(3, 4, dtype=torch.float64)] * 3, [x, x[:10], x[:12]], over=("seeds", "sequences"))[0]
     ax = found.plot()
     assert max(line.get_xdata()[-1] for line in ax.lines if len(line.get_xdata()) > 2) == 12
+
+
+def test_a_legend_is_shared_only_if_a_label_has_one_style():
+    axes = Figure().subplots(1, 2)
+    axes[0].plot([1], color="C0", label="layer 1")
+    assert consistent(axes)
+    axes[1].plot([1], color="C0", linestyle="--", label="layer 1")
+    assert not consistent(axes)
+    axes[1].lines[0].set(linestyle="-", label="layer 2")
+    assert not consistent(axes)

@@ -118,6 +118,13 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
 
+def test_modes_that_do_not_span_all_states_have_no_shares():
+    block = torch.tensor([[0.5, 1.0], [0.0, 0.5]], dtype=torch.float64)
+    found = fixed_points(lambda s: s @ block.T, starts=torch.full((3, 2), 0.1).double())
+    with pytest.raises(np.linalg.LinAlgError, match="do not span"):
+        found.modes().driven(np.eye(2))
+
+
 def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
     rng = np.random.default_rng(0)
     A, d, B, C = rng.normal(size=(5, 5)) / 3, rng.normal(size=5), rng.normal(size=(5, 2)), rng.normal(size=(3, 5))

@@ -222,7 +222,7 @@ class Case:
 
     def _loss_of_twin(self, output: Tensor) -> Tensor:
         y = self.y.to(output.dtype) if self.y.is_floating_point() else self.y
-        loop = self.loop.in_double() if output.dtype == torch.float64 else self.loop
+        loop = self.loop.with_loss_in_double() if output.dtype == torch.float64 else self.loop
         try:
             return loop.loss_fn(output, y)
         except InvalidInputError as error:
