@@ -67,7 +67,7 @@ class TrainingCheck(Result, Forecast):
     held_out: tuple[Reading, ...] = ()
     """Gains of the training itself on held-out examples, at some steps after it has left."""
     validation: float | None = None
-    """Loss of the trained network on validation examples in evaluation mode, relative to that of a constant output, see `Validation`."""
+    """Loss of the trained network on validation examples, relative to that of a constant output, see `Validation`."""
     explained: float | None = None
     """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
     saved_seconds: float = 0.0
