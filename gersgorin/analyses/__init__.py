@@ -119,6 +119,7 @@ _ROWS = (
         "Fixed points under constant input, and their spectra",
         {
             "starts": "Number of states to search from, spread over the run.",
+            "hold": "Value of every input, such as 0 (default: the mean of the sequence).",
             "seed": "Seed of the initial weights, and of starts beyond the run's length.",
         },
     ),

@@ -364,10 +364,10 @@ class NormBounds(Result, kind="bounds"):
 
     @property
     def finding(self) -> str:
-        """The bound on the half-life, if one is known."""
+        """The shortest window that proves a decay, if one does."""
         if (w := self.sufficient) is None:
-            return "no window proves a decay"
-        return f"the gradient halves at least every {self.half_life[w]:.4g} steps"
+            return "no window proves that the gradient decays"
+        return f"windows of {self.lengths[w]} prove that the gradient decays"
 
     plot = panels(8, 3.4)(draw, draw_by_window)
 

@@ -379,6 +379,7 @@ def fixed_points(
     x: Data = None,
     starts: Tensor | int = STARTS,
     *,
+    hold: float | None = None,
     tolerance: float | None = None,
     margin: float = 0.5,
     at_least_one: bool = True,
@@ -398,6 +399,7 @@ def fixed_points(
         starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that many states of the run (Sussillo
             and Barak 2013), evenly spread, and beyond its length random points between two of them. If the state never moves, or the
             input is constant: random states around the first one. The search also begins where the starts come in 200 steps.
+        hold: every entry of the constant input, in place of the mean of a sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
         margin: that box is wider all around by this share of the largest side of the starts' own (at least of 1).
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
@@ -413,7 +415,7 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
-    cell, inputs, starts, names = _searched(network, x, starts, seed, options)
+    cell, inputs, starts, names = _searched(network, x, starts, hold, seed, options)
     if starts.dtype not in TOLERANCES or starts.dim() != 2 or not starts.numel():
         got = f"{starts.dtype} of shape {tuple(starts.shape)}"
         raise InvalidInputError(
@@ -439,7 +441,9 @@ def fixed_points(
     return found
 
 
-def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tuple[StepCell, Tensor, Tensor, dict]:
+def _searched(
+    network, x, starts: Tensor | int, hold: float | None, seed: int, options: dict
+) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
     is_map = x is None and not isinstance(starts, int) and (isinstance(starts, tuple) or _is_one_step(network, x))
     step = (lambda _, s: network(s)) if is_map else network  # a step that ignores its input
@@ -451,8 +455,10 @@ def _searched(network, x, starts: Tensor | int, seed: int, options: dict) -> tup
     one = is_map or _is_one_step(step, x)
     if isinstance(starts, int) or not one:
         run = _run_of(step, x, one, options | ({"seed": seed} if isinstance(step, str) else {}))
-        cell, x, label = run.any_step(), run.inputs.mean(0), run.label
-        title = f"{label.title}, input held at the mean of {label.along}"
+        cell, x, label, value = run.any_step(), run.inputs.mean(0), run.label, f"the mean of {run.label.along}"
+        if hold is not None:
+            x, value = torch.full_like(x, hold), f"{hold:g}"
+        title = f"{label.title}, input held at {value}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
             fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
@@ -565,14 +571,17 @@ def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, nea
     return (change(near / 100) > jump / 2) & (jump > JUMP * at.abs().amax((-2, -1)))
 
 
-def of_run(run: Run, *, starts: int = STARTS, seed: int = 0, progress: Progress = silent) -> FixedPoints:
-    """The fixed points of a run's cell under the mean input; there may be none.
+def of_run(
+    run: Run, *, starts: int = STARTS, hold: float | None = None, seed: int = 0, progress: Progress = silent
+) -> FixedPoints:
+    """The fixed points of a run's cell under a constant input; there may be none.
 
     Args:
         starts: number of states to search from, spread over the run.
+        hold: every entry of the input; None: the mean of the run's.
         seed: of the initial weights, and of starts beyond the run's length.
     """
-    return fixed_points(run, starts=starts, at_least_one=False, seed=seed, progress=progress)
+    return fixed_points(run, starts=starts, hold=hold, at_least_one=False, seed=seed, progress=progress)
 
 
 def _is_one_step(network, x) -> bool:

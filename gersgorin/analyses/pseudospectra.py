@@ -19,10 +19,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
-from gersgorin.linalg.inclusion import numerical_radius
+from gersgorin.linalg.inclusion import support_function
+from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.resolvent import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
@@ -34,6 +36,7 @@ SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
 LEVELS = 10  # curves at most
+SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
 CHANGE = "norm of a change (log₁₀)"
 
 
@@ -44,13 +47,15 @@ class Pseudospectra(Result, kind="pseudospectra"):
     steps: np.ndarray
     """Numbers of the steps, (S,)."""
     axis: np.ndarray
-    """Real parts, and imaginary parts, of the grid, (side,)."""
+    """Imaginary parts of the grid, (side,); with `middle` added its real parts."""
     sigma: np.ndarray
     """(S, side, side): a row an imaginary part, a column a real part."""
     eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
+    middle: float = 0.0
+    """Of the grid, a real number: 0, or the middle of small numerical ranges, as of steps close to the identity."""
 
     def sentences(self) -> Iterator[str]:
         """The step of which the least change moves an eigenvalue onto the unit circle."""
@@ -84,9 +89,11 @@ class Pseudospectra(Result, kind="pseudospectra"):
         levels, values = self.levels, self.eigenvalues[k]
         heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))  # an eigenvalue on the grid has none
         if (heights >= levels[0]).any():
-            ax.contour(self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1)
+            ax.contour(
+                self.middle + self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1
+            )
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
-        complex_plane(ax, self.axis[-1]).set_title(f"step {self.steps[k]}")
+        complex_plane(ax, self.axis[-1], self.middle).set_title(f"step {self.steps[k]}")
         return ax
 
     @property
@@ -136,10 +143,13 @@ def pseudospectra(
     A = run.jacobians(steps).detach()
     N = A.shape[-1]
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
-    radius = float(numerical_radius(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).max())
-    half = 1.15 * max(1, radius) * np.linspace(0, 1, side // 2 + 1)
+    corners = support_corners(support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).double().numpy())
+    middle, half = crowd(corners)
+    if half > SMALL_RANGE:
+        middle, half = 0.0, 1.15 * np.abs(corners).max()
+    half = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
     axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
-    points, sigma, to_circle = axis + 1j * axis[:, None], [], []
+    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     for k, one in enumerate(A):
         sigma.append(pseudospectrum(one, points).numpy())
         to_circle.append(distance_to_circle(one))
@@ -152,6 +162,7 @@ def pseudospectra(
         sigma=np.stack(sigma),
         eigenvalues=eigenvalues(A).cpu().numpy(),
         to_circle=np.array(to_circle),
+        middle=float(middle),
     )
 
 

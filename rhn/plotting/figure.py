@@ -22,7 +22,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from rhn.utils.figures import COLOURS, GREY, LETTER, drawn, folded, highest, our_style, sized, time_label, titled
+from rhn.utils.figures import COLOURS, GREY, drawn, folded, highest, our_style, sized, time_label, titled
 from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
@@ -195,7 +195,7 @@ def fix_number_of_ticks(ax: Axes) -> None:
 
 
 def panels(
-    width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2, least: float = LEAST
+    width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2, least: float = 1.1 * LEAST
 ) -> Callable:
     """Make the `plot` of a result from functions of (result, ax, **options), in our style; into given axes draws the first.
 
@@ -254,7 +254,7 @@ def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> No
     """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
     width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
     size = rcParams["legend.fontsize"]
-    labels = [folded(str(handle.get_label()), width - 5 * LETTER * size / 72, size) for handle in handles]
+    labels = [folded(str(handle.get_label()), width - 3 * size / 72, size) for handle in handles]
     place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
     for columns in range(len(handles), 0, -1):
         legend = ax.legend(handles, labels, ncols=columns, **place)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from html import escape
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -27,6 +27,7 @@ COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"), "osD^vPX*" 
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
+BOLD = 1.18  # times the width of letters: bold ones
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
     ".png": ("Title", "Description", "Software"),
@@ -199,7 +200,7 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
 
     points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
     inches = figure.get_figwidth() - 0.1
-    figure.suptitle(folded(drawable(title), inches, 1.03 * (points + 1)), **left)  # bold letters are wider
+    figure.suptitle(folded(drawable(title), inches, BOLD * (points + 1)), **left)
     words, small = "; ".join(filter(None, (about, made_with()))), max(6, points - 2)
     figure.supxlabel(folded(drawable(words), inches, small), fontsize=small, color=GREY, **left)
 
@@ -230,7 +231,7 @@ def time_label(unit: str, what: str = "time step") -> str:
     return what if unit == "steps" else f"{what} ({drawable(unit)})"
 
 
-LETTER = 0.6  # width of a letter, in sizes of its type
+LEAST_LETTERS, DPI = 12, 100  # of a folded line; at which its width is measured
 
 
 def folded(text: str, inches: float, size: float) -> str:
@@ -241,7 +242,21 @@ def folded(text: str, inches: float, size: float) -> str:
     >>> folded("the discs reach 0.777", 1.0, 9)
     'the discs\\nreach 0.777'
     """
-    letters = max(12, int(72 * inches / (LETTER * size)))
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    font.set_size(size, DPI)
+
+    def is_wide(line: str) -> bool:
+        font.set_text(line.replace("\0", "$"))
+        return font.get_width_height()[0] > 64 * DPI * inches  # it counts in 1/64 of a dot
+
+    def parts(line: str) -> list[str]:
+        letters = max(len(line), LEAST_LETTERS)
+        while any(map(is_wide, lines := wrap(line, letters))) and letters > LEAST_LETTERS:
+            letters -= 1
+        return lines
+
     joined = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text.replace(r"\$", "\0")).split("\n")
-    lines = [line if "$" in line else fill(line, letters) for line in joined]
+    lines = [line if "$" in line else "\n".join(parts(line)) for line in joined]
     return "\n".join(lines).replace("\0", r"\$").replace("\xa0", " ")

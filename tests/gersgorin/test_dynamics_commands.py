@@ -70,6 +70,20 @@ def test_a_network_without_a_fixed_point(capsys):
     assert found.kinds == found.table() == [] and found.summary() in out
 
 
+def test_the_grid_of_pseudospectra_of_small_steps_of_time_lies_around_their_spectra():
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(8, 8, generator=generator, dtype=torch.float64) / 8**0.5
+    A = 0.98 * torch.eye(8).double() + 0.02 * W
+    found = pseudospectra(lambda x, s: s @ A.T + x, torch.ones(9, 8).double(), torch.zeros(8).double())
+    half = found.axis[-1]
+    assert 0.9 < found.middle < 1 and half < 0.1 and found.middle + half > 1  # the circle is seen
+    assert (np.abs(found.eigenvalues - found.middle) < half).all()
+    z = found.middle + found.axis[70] + 1j * found.axis[20]
+    exact = np.linalg.svd(z * np.eye(8) - A.numpy(), compute_uv=False)[-1]
+    assert found.sigma[0, 20, 70] == pytest.approx(exact, rel=1e-6)
+    assert found.plot().get_xlim()[1] < 1.2
+
+
 @pytest.mark.parametrize("function", [lyapunov, fixed_points, pseudospectra])
 def test_networks_by_name_modules_and_runs_are_the_same(function):
     options = {"hidden_size": 6, "depth": 2, "steps": 25}

@@ -201,6 +201,9 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     assert len(np.unique(more, axis=0)) == 60 and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
     given = fixed_points(cell, x, found.starts)
     np.testing.assert_array_equal(given.states, found.states)
+    held, same = fixed_points(cell, x, 17, hold=0.5), fixed_points(cell, torch.full_like(x[0], 0.5), found.starts)
+    np.testing.assert_array_equal(held.states, same.states)
+    assert held.title.endswith("input held at 0.5")
     assert fixed_points(cell.float(), x.float(), 17).residuals[0] < 1e-10  # of a copy in float64
     with pytest.raises(InvalidInputError, match="starts is 0: expected at least 1"):
         fixed_points(cell, x, 0)
