@@ -32,7 +32,7 @@ from benchmarks import plateau_table as table
 from benchmarks.networks import minibatches
 from benchmarks.rows import append
 from benchmarks.tasks import mark
-from gersgorin.checking import cure as search
+from gersgorin.checking import search
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
 from gersgorin.training.training import Training

@@ -321,7 +321,7 @@ def plateau() -> dict:
 
 def objective() -> dict:
     """A loss of a model, its gradients and its best constant."""
-    found = g.Training.of_frames(model_of("lstm"), rolls())
+    found = g.FrameTraining(model_of("lstm"), rolls())
     loss, gradients = found.gradients()
     return {"loss": loss, "gradients": gradients, "frames": found.frame_losses(), "constant": found.best_constant()}
 

@@ -22,6 +22,7 @@ Analyses of a model with a loss:
     credit(model, x, targets)                 share of the gradient at each lag
     Recorder(model, x)                        all of it during a training
     Training(model, x, y, loss_fn)            model, data, loss and optimiser of these, to call by yourself
+    FrameTraining(model, x)                   the same on the next frames of sequences
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 
@@ -53,6 +54,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "run.cell": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
+        "training.frames": ("FrameTraining",),
         "training.training": ("Training",),
         "comparing.side_by_side": ("compare",),
         "loading.find_cell": ("extract_cell",),

@@ -1,6 +1,7 @@
 """`gersgorin report`: write one page about a network, its training or a study."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.report.options import Options
@@ -28,10 +29,10 @@ def report(options: Options) -> None:
 
     from gersgorin.analyses import ANALYSES
 
+    options = replace(options, also=tuple(name.replace("-", "_") for name in options.also))
     if unknown := [name for name in options.also if name not in ANALYSES]:
-        raise InvalidInputError(
-            f"--also {unknown[0]}: there is no such analysis, expected some of {', '.join(ANALYSES)}"
-        )
+        expected = ", ".join(ANALYSES).replace("_", "-")
+        raise InvalidInputError(f"--also {unknown[0]}: there is no such analysis, expected some of {expected}")
 
     from analysis.report.folders import sections_about
     from analysis.report.page import write_page

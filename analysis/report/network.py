@@ -24,7 +24,7 @@ from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.run.run import Label, Run
-from gersgorin.training.training import Training
+from gersgorin.training.frames import FrameTraining
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -144,7 +144,7 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
     if row.needs == "training":
         if not isinstance(read.model, PolyphonicModel | LanguageModel):
             raise InvalidInputError(f"{read.run.label.title} has no loss")
-        training = Training.of_frames(read.model, torch.as_tensor(np.asarray(read.sequence)))
+        training = FrameTraining(read.model, torch.as_tensor(np.asarray(read.sequence)))
         training.label = read.label
         return row(training, progress=progress)
     if row.needs == "map":

@@ -36,8 +36,8 @@ from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.run import Progress, silent
+from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
-from gersgorin.training.training import Training
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
@@ -151,7 +151,7 @@ class Unrolled:
         InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
     """
 
-    def __init__(self, training: Training):
+    def __init__(self, training: FrameTraining):
         for name, module in [*training.model.named_modules()]:
             if isinstance(module, TORCH_CELLS) and name:
                 training.model.set_submodule(name, _StandIn(module))
@@ -187,7 +187,7 @@ class Unrolled:
         )
         return torch.cat([g.flatten() for g in found])
 
-    def _check(self, training: Training, losses: Tensor) -> None:
+    def _check(self, training: FrameTraining, losses: Tensor) -> None:
         T, B = losses.shape
         if losses.stride() == (0, 0) and losses.numel() > 1:
             raise InvalidInputError(
@@ -281,15 +281,15 @@ def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = 
     Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB for T = 300, N = 262.
 
     Raises:
-        InvalidInputError: as `gersgorin.Training.of_frames`; no cell is found; or the loss is one number for all frames.
+        InvalidInputError: as `gersgorin.FrameTraining`; no cell is found; or the loss is one number for all frames.
     """
-    training = Training.of_frames(model, (x, targets), loss)
+    training = FrameTraining(model, (x, targets), loss)
     training.label = replace(training.label, unit=unit)
     return of_training(training)
 
 
 @with_gradients()
-def of_training(training: Training, *, progress: Progress = silent) -> Credit:
+def of_training(training: FrameTraining, *, progress: Progress = silent) -> Credit:
     """Measure the credit over time of a model on its sequences."""
     run = Unrolled(training)
     adjoints = run.adjoints()

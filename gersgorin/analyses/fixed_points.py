@@ -1,23 +1,15 @@
 """Fixed points of one step under constant input: the states that stay where they are, and the spectra and modes there.
 
-Zeros of r(s) = F(s) - s are searched from many starts at once, by Levenberg-Marquardt steps on the speed q = |r|^2 / 2.
-D. Sussillo and O. Barak (Neural Computation 25, 2013) minimise q by its gradient. Here the Jacobian J = dF/ds - 1 is known, and each
-start takes the step d of
-
-    (J' J + l |r| 1) d = -J' r
-
-which far from a zero is a short step down the slope of q, and near one is Newton's: the number of correct digits about doubles. A
-step that does not lower the speed is rejected, and l grows fourfold; an accepted step divides it by eight. The same steps find minima
-of q above zero, where J' r = 0 with r != 0: slow points. The search stays in a box. Far outside the states of a run, gates saturate and
-the speed falls below every tolerance although nothing stands still there.
+Zeros of F(s) - s, and minima of its norm, the slow points, are searched from many starts at once (`gersgorin.linalg.zeros`). The
+search stays in a box: far outside the states of a run gates saturate, and the speed falls below every tolerance although nothing
+stands still there.
 
 Legend: B starts; N entries of a state; P points, fixed before slow ones, those from most starts first; m inputs.
-Starts are independent of each other.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
@@ -31,6 +23,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search
 from gersgorin.loading.find_cell import is_step, recurrent_cells
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
@@ -47,21 +40,15 @@ STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
 NEUTRAL = 1e-6  # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
 LEAST = 1e-7  # or this far
-FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
-SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
-FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 CURVE = 3  # neutral points that may be of one curve
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
-SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
 NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
 SETTLED, AT_ONCE = 200, 20  # steps after which a search begins from each start once more, and steps in memory
 FAR = 100.0  # times as far as the starts lie: not where a network settles
-NEAR, JUMP = 1e-6, 1e-6  # of the box, a step beside a point; of the Jacobian there, a jump that is no rounding
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
-ITERATIONS = 200
 LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
@@ -320,58 +307,6 @@ class FixedPoints(Result, kind="fixed_points"):
     plot = panels(8, 4)(draw, draw_spectra)
 
 
-def search(
-    step: Callable[[Tensor], Tensor],
-    jacobian: Callable[[Tensor], Tensor],
-    s: Tensor,
-    *,
-    low: Tensor,
-    high: Tensor,
-    tolerance: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Follow every start to a minimum of q, or until |F(s) - s|_2 is within the tolerance and has lost half of its digits.
-
-    Where an eigenvalue is 1, steps become slow, and a search that ended there would find two points beside one: it goes on to rounding.
-
-    Args:
-        step: F, (b, N) -> (b, N). jacobian: dF/ds, (b, N) -> (b, N, N). s: the starts (B, N), finite.
-        low, high: (N,), corners of the box of the search.
-
-    Returns:
-        The states (B, N) at the ends, |F(s) - s|_2 there (B,), and whether the slope of q is zero (B,).
-    """
-    s, r = s.clone(), step(s) - s
-    speed, damping = _norm(r), s.new_full((len(s),), FIRST_DAMPING)
-    half = (torch.finfo(s.dtype).eps ** 0.5 * speed).clamp(max=tolerance)
-    enough = half.clone()
-    flat = torch.zeros(len(s), dtype=torch.bool, device=s.device)
-    identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
-    for _ in range(ITERATIONS):
-        rows = torch.nonzero((speed > enough) & ~flat & (damping < MOST_DAMPING)).squeeze(1)
-        if len(rows) == 0:
-            break
-        J, residual = jacobian(s[rows]) - identity, r[rows]
-        slope = (J.mT @ residual.unsqueeze(-1)).squeeze(-1)
-        flat[rows] = _norm(slope) <= FLAT * speed[rows]
-        H = J.mT @ J
-        H.diagonal(dim1=-2, dim2=-1).add_((damping[rows] * speed[rows]).unsqueeze(-1))
-        d, failed = torch.linalg.solve_ex(H, -slope)
-        trial = s[rows] + d
-        after = step(trial) - trial
-        inside = ((trial >= low) & (trial <= high)).all(-1)  # False for NaN
-        better = (_norm(after) < speed[rows]) & inside & (failed == 0)
-        flat[rows] |= (speed[rows] <= tolerance) & ~(better & (_norm(after) < speed[rows] / 2))  # only rounding is left
-        taken = rows[better]
-        enough[taken] = torch.where(_norm(after[better]) < SHARP * speed[taken], half[taken], 0.0)
-        s[taken], r[taken], speed[taken] = trial[better], after[better], _norm(after[better])
-        damping[rows] *= torch.where(better, 1 / 8, 4.0)
-    return s, speed, flat
-
-
-def _norm(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v, dim=-1)
-
-
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -500,7 +435,7 @@ def _points_of(
     jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
     sides = starts.amax(0) - starts.amin(0)
     unit = (sides / sides.max()).clamp(min=NARROW) if sides.max() > 0 else torch.ones_like(sides)
-    speed_at_starts = _norm(step(starts) - starts)
+    speed_at_starts = norm(step(starts) - starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
     side = sides.max()
@@ -513,13 +448,13 @@ def _points_of(
         progress(min(len(parts) * size, len(every)), len(every))
     ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
     ends = ends * unit
-    if (rows := (flat & (_norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
+    if (rows := (flat & (norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
         low, high = (corner * unit for corner in box.values())
         ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
-    if (still := (_norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
+    if (still := (norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
         for rows in still.split(size):
-            ends[rows] = _finished(step, jacobian, ends[rows], SLOW * side)
-    speeds = _norm(step(ends) - ends)
+            ends[rows] = finished(step, jacobian, ends[rows], SLOW * side)
+    speeds = norm(step(ends) - ends)
     fixed = speeds <= tolerance
     slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
     some, many = zip(*(_points(ends, speeds, group, APART * side, len(starts)) for group in (fixed, slow)), strict=True)
@@ -533,42 +468,13 @@ def _points_of(
         "residuals": speeds[points],
         "found_from": torch.cat(many),
         "jacobians": jacobians,
-        "kinks": _kinks(jacobian, ends[points], jacobians, NEAR * (side if side > 0 else 1.0)),
+        "kinks": kinks_at(jacobian, ends[points], jacobians, NEAR * (side if side > 0 else 1.0)),
     }
     arrays["eigenvalues"] = eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
     }
-
-
-def _finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
-    """States (b, N) after Newton's steps, of which the first is shorter than `near` and each shorter than the last, if the speed falls.
-
-    Beside an eigenvalue 1 the search ends early: a step along a curve of slow states is accepted only if it raises no speed.
-    """
-    identity, trial, length = torch.eye(s.shape[1], dtype=s.dtype, device=s.device), s, near.expand(len(s))
-    for _ in range(ITERATIONS):
-        d, _ = torch.linalg.solve_ex(identity - jacobian(trial), step(trial) - trial)
-        shorter = _norm(d) < SHORTER * length
-        if not shorter.any():
-            break
-        trial, length = torch.where(shorter[:, None], trial + d, trial), torch.where(shorter, _norm(d), 0)
-    return torch.where((_norm(step(trial) - trial) < _norm(step(s) - s))[:, None], trial, s)
-
-
-def _kinks(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:
-    """(P,) bool: whether the Jacobian jumps at a point; if it is smooth, a hundredth of a distance changes it less."""
-    if not len(points):
-        return torch.zeros(0, dtype=torch.bool)
-    noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(points)
-
-    def change(distance: Tensor | float) -> Tensor:
-        both = [(jacobian(points + sign * distance * noise) - at).abs().amax((-2, -1)) for sign in (1, -1)]
-        return torch.maximum(*both)
-
-    jump = change(near)
-    return (change(near / 100) > jump / 2) & (jump > JUMP * at.abs().amax((-2, -1)))
 
 
 def of_run(

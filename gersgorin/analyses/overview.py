@@ -94,12 +94,12 @@ def analyze(
             any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others
             the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
-        loss: see `gersgorin.Training.of_frames`.
+        loss: see `gersgorin.FrameTraining`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
 
     Raises:
         InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit, an unknown analysis, or, for a model
-            with a loss, an error of `gersgorin.Training.of_frames`.
+            with a loss, an error of `gersgorin.FrameTraining`.
 
     >>> import torch
     >>> from rhn.cells import RHN

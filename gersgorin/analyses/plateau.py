@@ -30,8 +30,8 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin.run.run import Progress, silent
+from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
-from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import panels
 from rhn.utils.figures import SKY, drawable
@@ -41,7 +41,7 @@ TENTH = 0.1
 NEAR = 0.05  # largest distance of a slope from the integer that is reported for it
 
 
-def measure_rates(training: Training) -> tuple[dict[str, float], dict[str, float]]:
+def measure_rates(training: FrameTraining) -> tuple[dict[str, float], dict[str, float]]:
     """(the rates, their slopes d log rate / d log scale) of the network of a training, by matrix; it is left as it was.
 
     A slope is NaN where a rate is 0. Frozen parameters count as those that do not move.
@@ -55,7 +55,7 @@ def measure_rates(training: Training) -> tuple[dict[str, float], dict[str, float
     return own, {name: _slope(rate, tenth[name]) for name, rate in own.items()}
 
 
-def rates_at_constant(training: Training) -> dict[str, float]:
+def rates_at_constant(training: FrameTraining) -> dict[str, float]:
     """||dL/dM|| / ||M|| of every matrix, after the output bias is moved so that the mean output is the best constant one.
 
     A matrix of zeros has the rate infinity where its gradient is not zero, and 0 where it is. A network without an output bias is taken
@@ -184,18 +184,18 @@ def plateau(model: nn.Module, sequences: Any, loss: str | Loss | None = None) ->
     """Measure the plateau that a network stands on, or would, with its output at the best constant.
 
     Args:
-        model, sequences, loss: as for `gersgorin.Training.of_frames`: a model with an output, its sequences and its loss.
+        model, sequences, loss: as for `gersgorin.FrameTraining`: a model with an output, its sequences and its loss.
 
     Returns:
         `loss`, `rates`, `slopes` and `order`. The model is left as it was.
 
     Raises:
-        InvalidInputError: as for `gersgorin.Training.of_frames`, and for a model without a trained matrix.
+        InvalidInputError: as for `gersgorin.FrameTraining`, and for a model without a trained matrix.
     """
-    return of_training(Training.of_frames(model, sequences, loss))
+    return of_training(FrameTraining(model, sequences, loss))
 
 
-def of_training(training: Training, *, progress: Progress = silent) -> Plateau:
+def of_training(training: FrameTraining, *, progress: Progress = silent) -> Plateau:
     """Measure the rates of learning of a model at the best constant output for its sequences."""
     if not matrices(training.parameters):
         raise InvalidInputError("the model has no trained matrix: leave one that requires gradients")

@@ -147,8 +147,8 @@ def pseudospectra(
     middle, half = crowd(corners)
     if half > SMALL_RANGE:
         middle, half = 0.0, 1.15 * np.abs(corners).max()
-    half = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
-    axis = np.concatenate([-half[:0:-1], half])  # mirrors to the last bit: half of the points are then computed
+    right = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
+    axis = np.concatenate([-right[:0:-1], right])  # mirrors to the last bit: half of the points are then computed
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     for k, one in enumerate(A):
         sigma.append(pseudospectrum(one, points).numpy())

@@ -32,8 +32,8 @@ from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
+from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
-from gersgorin.training.training import Training
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
@@ -124,10 +124,10 @@ def open_training(
     loss: str | Loss | None = None,
     *,
     label: Label,
-) -> Training:
+) -> FrameTraining:
     """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
     x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
-    training = Training.of_frames(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
+    training = FrameTraining(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
     training.label = replace(label, title=training.label.title)
     return training
 
@@ -191,7 +191,7 @@ def run_of_options(options, *, device: str) -> Run:
     return run_along(network_of_options(options, source.input_size, source.steps), source, device=device)
 
 
-def training_of_options(options, *, device: str) -> Training:
+def training_of_options(options, *, device: str) -> FrameTraining:
     """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
     check_network_options(options)
     if options.layer is not None:
@@ -201,7 +201,7 @@ def training_of_options(options, *, device: str) -> Training:
     source = source_of_options(options, options)
     frames, width = source.frames(), source.input_size or KEYS
     _, model, loss, made = model_of_options(options, width)
-    training = Training.of_frames(model.to(device), frames, loss)
+    training = FrameTraining(model.to(device), frames, loss)
     label = label_of_source(source, title=training.label.title, made=made or training.label.made)
     training.label = replace(label, sequence=source.label, data=source.about)
     return training

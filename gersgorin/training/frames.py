@@ -1,5 +1,9 @@
-"""Read sequences as inputs and targets: the next frames, or targets of their own; excerpts of the chorales.
+"""Trainings on next frames, or on targets of their own; sequences as inputs and targets; excerpts of the chorales.
 
+    training = FrameTraining(model, sequences, loss)
+    training.mean_loss()                                # in `frame_loss.unit`, with its graph
+    training.gradients()                                # (loss, {name: dL/dW})
+    training.best_constant()                            # (the constant output of the least loss, that loss)
     x, y, loss = next_frames(model, sequences, loss)
 
 Frames are numbers, (T, B, m), (T, m), (1, T, m) or a list of pieces (T_i, m); ids are whole numbers, (T, B), (T,), (1, T) or a list
@@ -7,24 +11,159 @@ of (T_i,). The targets of a sequence are its own next frames: T frames give T - 
 of unequal lengths are filled with zeros at the end, their targets with `PADDING`, which never enters a loss; no real frame comes
 after it.
 
-Legend: T predicted frames, B sequences.
+Legend: T predicted frames, B sequences, K output units.
 """
 
+import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import users_code
-from gersgorin.training.losses import PADDING, FrameLoss, Loss, frame_loss
+from gersgorin._validate import check_weights, copied, users_code, with_gradients
+from gersgorin.loading.find_cell import model_label
+from gersgorin.training.losses import EXACT, PADDING, FrameLoss, Loss, frame_loss, least_constant, real_frames
 from gersgorin.training.minibatches import numbers_of
+from gersgorin.training.training import Training, output_bias_of
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import counted
 
 OWN_LOSS = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
 EXCERPT = 25  # frames of a chorale, at most: four times as fast as whole ones
+UNBOUNDED = 1e6  # a constant output so far from zero is no best one
+
+
+class FrameTraining(Training):
+    """A training on next frames, or on a pair (x, targets), in float64 and evaluation mode, without an optimiser.
+
+    Args:
+        model: `PolyphonicModel` on frames, `LanguageModel` on ids, or any module with outputs (T, B, K), or (outputs, state), for
+            inputs (T, B, m) or ids (T, B). It must be a recurrence: its last output has to read its first input, and its first
+            output must not read its last one.
+        sequences, loss: see `next_frames`.
+
+    Raises:
+        InvalidInputError: the model is none or no recurrence, its weights or the sequences are not finite, shapes do not fit, the
+            targets never change, or the loss is not finite.
+    """
+
+    inputs: Tensor
+    """(T, B, m) or ids (T, B)."""
+    targets: Tensor
+    """Likewise, with `PADDING` after the ends of sequences."""
+
+    @with_gradients()
+    def __init__(self, model: nn.Module, sequences: Any, loss: str | Loss | None = None):
+        if not isinstance(model, nn.Module):
+            raise InvalidInputError(f"the model is a {type(model).__name__}: expected a torch module with an output")
+        if next(model.parameters(), None) is None:
+            raise InvalidInputError(f"{type(model).__name__} has no weights: expected a recurrence with an output")
+        check_weights(model)
+        own = copied(model).double().eval()
+        x, y, self.frame_loss = next_frames(own, sequences, loss)
+        super().__init__(own, x, y, self.frame_loss, batch_size=x.shape[1], batch_axis=1)
+        self._check_frames()
+        self.label = model_label(model)
+
+    @property
+    def mask(self) -> Tensor:
+        """(T, B) bool, False at padding."""
+        return real_frames(self.targets)
+
+    def outputs(self) -> Tensor:
+        """The outputs of the model for all examples, (T, B, K)."""
+        return self.output(self.model, self.inputs)
+
+    def frame_losses(self) -> Tensor:
+        """The loss of every frame (T, B), 0 at padding."""
+        return self.frame_loss.of_frames(self.outputs(), self.targets)
+
+    def mean_loss(self) -> Tensor:
+        """The mean over all real frames, a scalar."""
+        return self.loss(self.model, self.inputs, self.targets)
+
+    @with_gradients()
+    def gradients(self) -> tuple[float, dict[str, Tensor]]:
+        """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
+        parameters, loss = self.parameters, self.mean_loss()
+        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+        return loss.item(), dict(zip(parameters, slopes, strict=True))
+
+    @with_gradients()
+    def best_constant(self) -> tuple[Tensor, float]:
+        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state.
+
+        By a quasi-Newton method if there is no formula. Raises InvalidInputError if a user's loss has no gradient in the outputs, or no
+        least value.
+        """
+        loss, y = self.frame_loss, self.targets
+        shape = torch.Size((*self.mask.shape, self.units.numel()))
+        if loss.constant is not None:
+            output = loss.constant(y[self.mask], shape[-1])
+        else:
+            if not self.constant_loss(self.units.clone().requires_grad_(), shape, y).requires_grad:
+                raise InvalidInputError(f"the loss {loss.name} has no gradient in the outputs: do not detach them")
+            output, _, least = least_constant(lambda z: self.constant_loss(z, shape, y), self.units.flatten(), EXACT)
+            if not output.abs().max() < UNBOUNDED:
+                raise InvalidInputError(
+                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and "
+                    "further; expected a loss with a minimum"
+                )
+        return output, self.constant_loss(output, shape, y).item()
+
+    @cached_property
+    def output_bias(self) -> str | None:
+        """The parameter that is added to every output, see `output_bias_of`."""
+        with with_gradients():
+            return output_bias_of(self.parameters, self.outputs())
+
+    def _check_frames(self) -> None:
+        """Raise InvalidInputError where outputs and targets do not fit, the loss is not finite, or the model is no recurrence."""
+        data: Any = self.data
+        x, y = self.inputs, self.targets = data.x, data.y
+        name = self.frame_loss.name
+        with torch.no_grad():
+            outputs = self.outputs()
+        if outputs.dim() != 3 or outputs.shape[:2] != x.shape[:2]:
+            expected = f"({x.shape[0]}, {x.shape[1]}, K), or (outputs, state)"
+            raise InvalidInputError(
+                f"the model gives {tuple(outputs.shape)} for inputs {tuple(x.shape)}: expected outputs {expected}; a check with "
+                "targets takes any"
+            )
+        self.units = outputs.new_zeros(1, 1, outputs.shape[-1])
+        if name in ("bernoulli", "squared") and y.shape[-1] != outputs.shape[-1]:
+            raise InvalidInputError(
+                f"the targets have {y.shape[-1]} numbers a frame and the outputs {outputs.shape[-1]}: expected as many"
+            )
+        if name == "bernoulli" and (((real := y[self.mask]) < 0) | (real > 1)).any():
+            raise InvalidInputError(f"the targets reach from {real.min():g} to {real.max():g}: expected 0 to 1")
+        if not math.isfinite(loss := self.loss_fn(outputs, y).item()):
+            raise InvalidInputError(
+                f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
+            )
+        self._require_recurrence(x)
+
+    @torch.no_grad()
+    def _require_recurrence(self, inputs: Tensor) -> None:
+        """Raise InvalidInputError unless the last output depends on the first input and the first output not on the last.
+
+        Symbols that are not embedded are not looked at.
+        """
+        model, x = self.model, torch.cat([inputs, inputs])[:4]
+        embeds = any(isinstance(part, nn.Embedding) for part in model.modules())
+        if isinstance(model, PolyphonicModel | LanguageModel) or not (x.is_floating_point() or embeds):
+            return
+        if not self.reads(model, x, 0, 0)[-1].any():
+            batch_first = True in self._stated
+            hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
+            raise InvalidInputError(
+                f"{type(model).__name__} is not a recurrence: its last output does not change with its first input{hint}"
+            )
+        if self.reads(model, x, 3, 0)[0].any():
+            raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")
 
 
 def next_frames(model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> tuple[Tensor, Tensor, FrameLoss]:

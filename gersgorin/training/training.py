@@ -3,11 +3,6 @@
     training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), lr=1e-3))
     training.loss(model, *training.data.take(torch.arange(32)))    # the loss of 32 examples
 
-    training = Training.of_frames(model, sequences, loss)          # next frames, in float64, without an optimiser
-    training.mean_loss()                                           # in `frame_loss.unit`, with its graph
-    training.gradients()                                           # (loss, {name: dL/dW})
-    training.best_constant()                                       # (the constant output of the least loss, that loss)
-
 Nothing that was given is changed: model, optimiser and scheduler are copied, and random states are restored.
 
 Legend: N examples, T frames, B sequences, K output units.
@@ -20,27 +15,22 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, copied, random_numbers_kept, uncompiled, users_code, with_gradients
+from gersgorin._validate import check_weights, random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.cause import Cause, PreventedError, prevented
-from gersgorin.loading.find_cell import model_label, step_hint
-from gersgorin.run.run import Label
+from gersgorin.loading.find_cell import step_hint
 from gersgorin.training.activation import Activation, last_activation, states_of
-from gersgorin.training.frames import next_frames
 from gersgorin.training.losses import (
-    EXACT,
     GAUSSIAN,
-    FrameLoss,
     Loss,
     NegativeLossError,
     least_constant,
-    real_frames,
     short_of_frames,
     target_loss,
 )
@@ -58,7 +48,6 @@ from gersgorin.training.minibatches import (
 )
 from gersgorin.training.optimizer import above_zero, optimizer_of, rates_of, scheduler_of, times
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
@@ -72,7 +61,6 @@ SLOW = 2.0  # times that subnormal numbers lengthen a step, at least, to be repo
 BROADCAST = "Using a target size"  # beginning of torch's warning for shapes that differ
 MOST_SHIFT = 1e4  # times the first loss
 FLOORS, SETTLED = 16, 1e-2  # minibatches; slope of a least loss, relative to losses
-UNBOUNDED = 1e6  # a constant output so far from zero is no best one
 NOTHING = 1e-5  # of the loss of a zero output: a constant output with less is right already
 
 
@@ -111,13 +99,8 @@ class Training:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
 
-    label = Label()
     shift: float = 0.0
     """Added to the loss, so that it does not fall below 0; see `with_positive_loss`."""
-    inputs: Tensor
-    """Of a training on next frames: (T, B, m) or ids (T, B)."""
-    targets: Tensor
-    """Likewise, with `PADDING` after the ends of sequences."""
 
     def __init__(
         self,
@@ -161,33 +144,6 @@ class Training:
             if optimizer is not None:
                 self.units = unit_axes(partial(self.output, copy.deepcopy(self.model)), *self.data.minibatches(1)[0])
                 self._try(model)
-
-    @classmethod
-    @with_gradients()
-    def of_frames(cls, model: nn.Module, sequences: Any, loss: str | Loss | None = None) -> "Training":
-        """A training on next frames, or on a pair (x, targets), in float64 and evaluation mode, without an optimiser.
-
-        Args:
-            model: `PolyphonicModel` on frames, `LanguageModel` on ids, or any module with outputs (T, B, K), or (outputs, state), for
-                inputs (T, B, m) or ids (T, B). It must be a recurrence: its last output has to read its first input, and its first
-                output must not read its last one.
-            sequences, loss: see `gersgorin.training.frames`.
-
-        Raises:
-            InvalidInputError: the model is none or no recurrence, its weights or the sequences are not finite, shapes do not fit, the
-                targets never change, or the loss is not finite.
-        """
-        if not isinstance(model, nn.Module):
-            raise InvalidInputError(f"the model is a {type(model).__name__}: expected a torch module with an output")
-        if next(model.parameters(), None) is None:
-            raise InvalidInputError(f"{type(model).__name__} has no weights: expected a recurrence with an output")
-        check_weights(model)
-        own = copied(model).double().eval()
-        x, y, frame_loss = next_frames(own, sequences, loss)
-        training = cls(own, x, y, frame_loss, batch_size=x.shape[1], batch_axis=1)
-        training._check_frames()
-        training.label = model_label(model)
-        return training
 
     def _examples(self, x: Any, y: Any, like: Tensor, batch_size: int, axis: int | None) -> Examples:
         x, y = inputs_of(x, like), numbers_like("y", y, like)
@@ -433,110 +389,6 @@ class Training:
                     self._shapes[shape] = self.output(model, x).shape
                 found.append((self._shapes[shape], y))
         return found
-
-    # of next frames
-
-    @property
-    def frame_loss(self) -> FrameLoss:
-        """The loss of a frame."""
-        return self._loss
-
-    @property
-    def mask(self) -> Tensor:
-        """(T, B) bool, False at padding."""
-        return real_frames(self.targets)
-
-    def outputs(self) -> Tensor:
-        """The outputs of the model for all examples, (T, B, K)."""
-        return self.output(self.model, self.inputs)
-
-    def frame_losses(self) -> Tensor:
-        """The loss of every frame (T, B), 0 at padding."""
-        return self.frame_loss.of_frames(self.outputs(), self.targets)
-
-    def mean_loss(self) -> Tensor:
-        """The mean over all real frames, a scalar."""
-        return self.loss(self.model, self.inputs, self.targets)
-
-    @with_gradients()
-    def gradients(self) -> tuple[float, dict[str, Tensor]]:
-        """(Mean loss, its gradient in every trained parameter); zero in one that the loss does not depend on."""
-        parameters, loss = self.parameters, self.mean_loss()
-        slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        return loss.item(), dict(zip(parameters, slopes, strict=True))
-
-    @with_gradients()
-    def best_constant(self) -> tuple[Tensor, float]:
-        """(The constant output (K,) of the least mean loss, that loss): what a network can reach without its state.
-
-        By a quasi-Newton method if there is no formula. Raises InvalidInputError if a user's loss has no gradient in the outputs, or no
-        least value.
-        """
-        loss, y = self.frame_loss, self.targets
-        shape = torch.Size((*self.mask.shape, self.units.numel()))
-        if loss.constant is not None:
-            output = loss.constant(y[self.mask], shape[-1])
-        else:
-            if not self.constant_loss(self.units.clone().requires_grad_(), shape, y).requires_grad:
-                raise InvalidInputError(f"the loss {loss.name} has no gradient in the outputs: do not detach them")
-            output, _, least = least_constant(lambda z: self.constant_loss(z, shape, y), self.units.flatten(), EXACT)
-            if not output.abs().max() < UNBOUNDED:
-                raise InvalidInputError(
-                    f"the loss {loss.name} has no best constant output: from outputs of zero it falls to {least:.3g} and "
-                    "further; expected a loss with a minimum"
-                )
-        return output, self.constant_loss(output, shape, y).item()
-
-    @cached_property
-    def output_bias(self) -> str | None:
-        """The parameter that is added to every output, see `output_bias_of`."""
-        with with_gradients():
-            return output_bias_of(self.parameters, self.outputs())
-
-    def _check_frames(self) -> None:
-        """Raise InvalidInputError where outputs and targets do not fit, the loss is not finite, or the model is no recurrence."""
-        data: Any = self.data
-        x, y = self.inputs, self.targets = data.x, data.y
-        name = self.frame_loss.name
-        with torch.no_grad():
-            outputs = self.outputs()
-        if outputs.dim() != 3 or outputs.shape[:2] != x.shape[:2]:
-            expected = f"({x.shape[0]}, {x.shape[1]}, K), or (outputs, state)"
-            raise InvalidInputError(
-                f"the model gives {tuple(outputs.shape)} for inputs {tuple(x.shape)}: expected outputs {expected}; a check with "
-                "targets takes any"
-            )
-        self.units = outputs.new_zeros(1, 1, outputs.shape[-1])
-        if name in ("bernoulli", "squared") and y.shape[-1] != outputs.shape[-1]:
-            raise InvalidInputError(
-                f"the targets have {y.shape[-1]} numbers a frame and the outputs {outputs.shape[-1]}: expected as many"
-            )
-        if name == "bernoulli" and (((real := y[self.mask]) < 0) | (real > 1)).any():
-            raise InvalidInputError(f"the targets reach from {real.min():g} to {real.max():g}: expected 0 to 1")
-        if not math.isfinite(loss := self.loss_fn(outputs, y).item()):
-            raise InvalidInputError(
-                f"the loss is {loss} on these sequences, expected a finite number: draw smaller weights"
-            )
-        self._require_recurrence(x)
-
-    @torch.no_grad()
-    def _require_recurrence(self, inputs: Tensor) -> None:
-        """Raise InvalidInputError unless the last output depends on the first input and the first output not on the last.
-
-        Symbols that are not embedded are not looked at.
-        """
-        model, x = self.model, torch.cat([inputs, inputs])[:4]
-        embeds = any(isinstance(part, nn.Embedding) for part in model.modules())
-        if isinstance(model, PolyphonicModel | LanguageModel) or not (x.is_floating_point() or embeds):
-            return
-        if not self.reads(model, x, 0, 0)[-1].any():
-            batch_first = True in self._stated
-            hint = ": it is batch_first, expected a model of inputs (T, B, m)" if batch_first else ""
-            raise InvalidInputError(
-                f"{type(model).__name__} is not a recurrence: its last output does not change with its first input{hint}"
-            )
-        if self.reads(model, x, 3, 0)[0].any():
-            raise InvalidInputError(f"{type(model).__name__} looks ahead: its first output changes with its last input")
 
     def _try(self, given: nn.Module) -> None:
         """Take steps with a copy, with and without subnormal numbers. Raises InvalidInputError with what the parts of the loop raised.

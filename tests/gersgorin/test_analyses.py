@@ -20,7 +20,7 @@ from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
-from gersgorin.training.training import Training
+from gersgorin.training.frames import FrameTraining
 from rhn.cells import RHN
 from rhn.errors import OutputError
 from rhn.models import PolyphonicModel
@@ -82,7 +82,7 @@ def subjects():
     model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
     return {
         "run": Run.of(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
-        "training": Training.of_frames(model, (x > 0.5).float()),
+        "training": FrameTraining(model, (x > 0.5).float()),
         "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }
 

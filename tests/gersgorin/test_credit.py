@@ -11,7 +11,7 @@ from torch import nn
 
 from gersgorin import credit
 from gersgorin.analyses.credit import Unrolled
-from gersgorin.training.training import Training
+from gersgorin.training.frames import FrameTraining
 from rhn.cells import (
     RHN,
     RNN,
@@ -154,15 +154,15 @@ def test_norms_and_lags_equal_brute_force_gradients(name):
     np.testing.assert_allclose(record.lag_share, lags @ g / g.norm() ** 2, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(record.lost, (g - lags.cumsum(0)).norm(dim=1) / g.norm(), rtol=1e-9, atol=1e-14)
     assert record.lost_beyond(2) == record.lost[2] and record.lost_beyond(35) == record.lost[-1] == 0
-    assert record.loss == pytest.approx(Training.of_frames(model, (x, targets)).mean_loss().item(), rel=1e-12)
+    assert record.loss == pytest.approx(FrameTraining(model, (x, targets)).mean_loss().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_lags_add_up_to_the_gradient_of_the_models_own_forward(name):
     model = built(ALL[name])
     sequences, loss = probe(model, T, 2), None if name != "own" else "bernoulli"
-    wanted = Training.of_frames(model, sequences, loss).gradients()[1]
-    run = Unrolled(Training.of_frames(model, sequences, loss))
+    wanted = FrameTraining(model, sequences, loss).gradients()[1]
+    run = Unrolled(FrameTraining(model, sequences, loss))
     assert all(parameter.startswith(("cells.", "rnn.")) for parameter in run.parameters)
     g = run.gradient([each.sum(0) for each in run.adjoints()])
     assert_close(g, torch.cat([wanted[parameter].flatten() for parameter in run.parameters]), 1e-12, "gradient")
@@ -196,7 +196,7 @@ def test_the_gradient_is_in_the_trained_parameters_of_torchs_own_modules(kind, t
     loss = nn.functional.binary_cross_entropy_with_logits(model(x), targets, reduction="sum") / (2 * T)
     weights = [p for p in model.rnn.parameters() if p.requires_grad]
     g = torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
-    run = Unrolled(Training.of_frames(model, (x, targets), "bernoulli"))
+    run = Unrolled(FrameTraining(model, (x, targets), "bernoulli"))
     assert_close(run.gradient([each.sum(0) for each in run.adjoints()]), g, 1e-12, "gradient")
     assert credit(model, x, targets, loss="bernoulli").gradient_norm == pytest.approx(g.norm().item(), rel=1e-10)
 

@@ -14,8 +14,9 @@ from tables import for_each
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from gersgorin.checking import cure as cure_module
-from gersgorin.checking.cure import cure
+from gersgorin.checking import search as search_module
+from gersgorin.checking.cure import code_of, cure
+from gersgorin.checking.search import Attempt, Plan, Search
 from gersgorin.checking.starts import MEANINGS, Start, starts
 from gersgorin.checking.trials import Trial
 from gersgorin.training.training import Training
@@ -324,7 +325,7 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
 
 def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(monkeypatch):
     worse = lambda factor: Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)  # noqa: E731
-    monkeypatch.setattr(cure_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)])
+    monkeypatch.setattr(search_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)])
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, steps=200)
     assert found.outcome == "none helped" and not found.changed and found.code == ""
@@ -340,8 +341,8 @@ def another_order(monkeypatch, change):
         trials = real(loop, factors, seed=seed, **options)
         return trials if seed == 0 else change(trials)
 
-    real = cure_module.run_trials
-    monkeypatch.setattr(cure_module, "run_trials", run_trials)
+    real = search_module.run_trials
+    monkeypatch.setattr(search_module, "run_trials", run_trials)
 
 
 def staying(trials):
@@ -399,9 +400,9 @@ def test_an_order_that_the_loader_draws_from_numpy_or_python_is_another_one(perm
 def test_of_a_change_that_leaves_each_part_is_tried_and_a_tenth_of_its_rate(end, tried):
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     loop = Training(model, x, y, "cross-entropy", "adam", learning_rate=1e-3)
-    search = cure_module._Search(loop, 50, end=end, seed=0, progress=str)
-    both = cure_module.Plan(next(start for start in starts(loop) if start.code), 100.0)
-    leaving = cure_module.Attempt(both, Trial(100.0, [0.1] * 50, [1.0] * 50))
+    search = Search(loop, 50, end=end, seed=0, progress=str)
+    both = Plan(next(start for start in starts(loop) if start.code), 100.0)
+    leaving = Attempt(both, Trial(100.0, [0.1] * 50, [1.0] * 50))
     search._try_parts(leaving)
     assert {a.plan.factor for a in search.attempts.values() if a.steps} == set(tried)
 
@@ -458,7 +459,7 @@ def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
     loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
     for start in starts(loop):
-        code = cure_module.code_of(loop, cure_module.Plan(start, 0.1**0.5))
+        code = code_of(loop, Plan(start, 0.1**0.5))
         lines = printed(slow_rate[1], code)
         assert compile("\n".join(lines), "", "exec") == compile(code, "", "exec")
         assert max(map(len, lines)) < 80
@@ -469,7 +470,7 @@ def test_the_code_for_a_compiled_model_can_be_pasted():
     names = NAMES | {"model": torch.compile(copy.deepcopy(model))}
     loop = Training(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
     start = list(starts(loop))[-1]
-    exec(cure_module.code_of(loop, cure_module.Plan(start)), names)
+    exec(code_of(loop, Plan(start)), names)
     torch.testing.assert_close(names["model"].state_dict(), start.applied(model).state_dict(), rtol=0, atol=0)
 
 
@@ -477,7 +478,7 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     model, (x, y) = made(lambda: Reader(num_layers=2)), recall()
     optimizer = torch.optim.Adam([{"params": [p], "lr": 1.1e-5} for p in model.parameters()])
     loop = Training(model, x, y, "cross-entropy", optimizer)
-    lines = printed(slow_rate[1], cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0)))
+    lines = printed(slow_rate[1], code_of(loop, Plan(Start("given weights"), 10.0)))
     exec("\n".join(lines), {"optimizer": optimizer})
     assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
 
@@ -490,8 +491,8 @@ def test_the_names_of_starts_are_explained(slow_rate):
     ]
     words = {start.words for loop in loops for start in starts(loop)} - {"given weights"}
     assert all(any(name in word for name in MEANINGS) for word in words), words
-    plans = [cure_module.Plan(start) for start in starts(loops[0])]
-    shown = dataclasses.replace(slow_rate[1], attempts=tuple(map(cure_module.Attempt, plans))).summary()
+    plans = [Plan(start) for start in starts(loops[0])]
+    shown = dataclasses.replace(slow_rate[1], attempts=tuple(map(Attempt, plans))).summary()
     lines = [line.split(": ")[0] for line in shown.splitlines() if line.split(": ")[0] in MEANINGS]
     assert lines and all(shown.count(name) > 1 for name in lines)
 
@@ -504,7 +505,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
         loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
         names = NAMES | {"model": model, "optimizer": optimizer}
-        code = cure_module.code_of(loop, cure_module.Plan(Start("given weights"), 10.0))
+        code = code_of(loop, Plan(Start("given weights"), 10.0))
         exec(code, names)
         assert "make the scheduler again" in code
         torch.optim.lr_scheduler.StepLR(names["optimizer"], 10)

@@ -12,7 +12,7 @@ from torch import nn
 
 from gersgorin import credit, plateau
 from gersgorin.cli.main import main
-from gersgorin.training.training import Training
+from gersgorin.training.frames import FrameTraining
 from rhn.cells import CELLS
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
@@ -59,7 +59,7 @@ def test_rates_are_gradients_at_the_constant_output():
 
 def test_a_step_changes_the_loss_as_the_rates_say():
     """Central difference along the gradient, of a fresh computation of the loss: its slope is the squared norm of all gradients."""
-    training = Training.of_frames(network("rhn", 3, init="gaussian:0.2"), frames())
+    training = FrameTraining(network("rhn", 3, init="gaussian:0.2"), frames())
     _, slopes = training.gradients()
     values = []
     for step in (1e-6, -2e-6):

@@ -10,8 +10,8 @@ from torch import nn
 
 from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import CLIP
-from gersgorin.training.training import Training
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
@@ -42,7 +42,7 @@ def frames(*shape, seed=0):
 def test_the_loss_of_a_polyphonic_model_is_its_own_over_real_frames_alone():
     torch.manual_seed(0)
     model, pieces = polyphonic(), [frames(7, 3), frames(4, 3, seed=1)]
-    training = Training.of_frames(model, pieces)
+    training = FrameTraining(model, pieces)
     each = [model.double().nll(piece.unsqueeze(1))[:, 0] for piece in pieces]
     torch.testing.assert_close(training.mean_loss(), torch.cat(each).mean())
     torch.testing.assert_close(training.frame_losses()[:3, 1], each[1])
@@ -52,17 +52,17 @@ def test_the_loss_of_a_polyphonic_model_is_its_own_over_real_frames_alone():
 def test_the_loss_of_a_language_model_is_its_own():
     torch.manual_seed(0)
     ids, model = torch.randint(6, (8, 2)), LanguageModel("gru", vocabulary_size=6, hidden_size=6, tied=True)
-    training = Training.of_frames(model, ids)
+    training = FrameTraining(model, ids)
     torch.testing.assert_close(training.frame_losses(), model.double()(ids[:-1], targets=ids[1:]).nll)
     assert training.output_bias == "output_bias"
-    assert Training.of_frames(model, ids[:, 0]).inputs.shape == (7, 1)
+    assert FrameTraining(model, ids[:, 0]).inputs.shape == (7, 1)
 
 
 def test_gradients_are_those_of_the_model_which_stays_as_it_is():
     torch.manual_seed(0)
     model, x = polyphonic(), frames(6, 2, 3)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    loss, gradients = Training.of_frames(model, x).gradients()
+    loss, gradients = FrameTraining(model, x).gradients()
     assert all(p.dtype == torch.float32 and torch.equal(p, before[name]) for name, p in model.named_parameters())
     wanted = model.double().nll(x).mean()
     wanted.backward()
@@ -86,7 +86,7 @@ LOSSES = [
 @pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=("bernoulli", "squared", "own", "categorical"))
 def test_no_constant_output_is_better_than_the_best(loss, targets):
     targets = torch.arange(18).view(9, 2) * 7 % 5 % 3 if targets is None else targets
-    training = Training.of_frames(Own(), (frames(9, 2, 3, seed=4), targets), loss)
+    training = FrameTraining(Own(), (frames(9, 2, 3, seed=4), targets), loss)
     constant, least = training.best_constant()
 
     def value(z):
@@ -103,30 +103,30 @@ def test_no_constant_output_is_better_than_the_best(loss, targets):
 def test_a_key_that_never_sounds_has_finite_odds():
     x = frames(9, 2, 3)
     x[..., 1] = 0
-    constant, _ = Training.of_frames(polyphonic(), x).best_constant()
+    constant, _ = FrameTraining(polyphonic(), x).best_constant()
     assert constant[1].item() == pytest.approx(np.log(CLIP / (1 - CLIP)))
 
 
 def test_a_loss_of_one_number_is_taken_as_it_is():
     x, y = frames(9, 2, 3), frames(9, 2, 3, seed=1)
-    training = Training.of_frames(model := Own(), (x, y), F.mse_loss)
+    training = FrameTraining(model := Own(), (x, y), F.mse_loss)
     assert training.mean_loss().item() == pytest.approx(F.mse_loss(model.double()(x)[0], y).item())
     with pytest.raises(InvalidInputError, match="one number"):
-        Training.of_frames(Own(), ([x[:, 0], x[:4, 0]], [y[:, 0], y[:4, 0]]), F.mse_loss)
+        FrameTraining(Own(), ([x[:, 0], x[:4, 0]], [y[:, 0], y[:4, 0]]), F.mse_loss)
 
 
 def test_a_bias_is_the_output_bias_only_where_it_is_added_to_every_output():
-    assert Training.of_frames(Own(), frames(5, 2, 3), "bernoulli").output_bias == "out.bias"
+    assert FrameTraining(Own(), frames(5, 2, 3), "bernoulli").output_bias == "out.bias"
     model = Own(n=3)
     model.out = nn.Linear(3, 3, bias=False)
-    assert Training.of_frames(model, frames(5, 2, 3), "bernoulli").output_bias is None
+    assert FrameTraining(model, frames(5, 2, 3), "bernoulli").output_bias is None
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @pytest.mark.parametrize("x", [frames(9, 4, 88), torch.full((9, 4, 88), 0.5), 1e9 * frames(9, 4, 88)])
 def test_recurrences_of_torch_are_recurrences_whatever_they_read(kind, x):
     model = Own(88, 32, 88, between=kind(88, 32))
-    assert Training.of_frames(model, (x, frames(9, 4, 88)), "bernoulli").output_bias == "out.bias"
+    assert FrameTraining(model, (x, frames(9, 4, 88)), "bernoulli").output_bias == "out.bias"
 
 
 IDS = torch.arange(12) * 5 % 7 % 4
@@ -138,7 +138,7 @@ def test_ids_are_any_integers(ids):
         def forward(self, x):
             return super().forward(nn.functional.one_hot(x, 4).double())
 
-    training = Training.of_frames(Words(4, 5, 4), ids, "categorical")
+    training = FrameTraining(Words(4, 5, 4), ids, "categorical")
     torch.testing.assert_close(training.inputs[:, 0], IDS[:-1])
 
 
@@ -182,14 +182,14 @@ def broken(value):
 )
 def test_bad_input_is_one_sentence(model, sequences, loss, said):
     with pytest.raises(InvalidInputError, match=said):
-        Training.of_frames(model, sequences, loss)
+        FrameTraining(model, sequences, loss)
 
 
 def test_a_model_that_keeps_a_graph_is_refused_in_a_sentence():
     model, frames = PolyphonicModel(hidden_size=2), torch.ones(3, 1, 88)
     model.kept = model(frames)
     with pytest.raises(InvalidInputError, match="PolyphonicModel cannot be copied"):
-        Training.of_frames(model, frames)
+        FrameTraining(model, frames)
 
 
 class Named(Own):

@@ -5,7 +5,7 @@ import torch
 from tables import for_each
 
 import gersgorin
-from gersgorin.training.training import Training
+from gersgorin.training.frames import FrameTraining
 from rhn.cells import LSTM, RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
@@ -38,7 +38,7 @@ TAKERS = {
         FRAMES,
         ("nothing",),
     ),
-    "Training": (lambda x: Training.of_frames(MODEL, x).mean_loss(), FRAMES, ()),
+    "Training": (lambda x: FrameTraining(MODEL, x).mean_loss(), FRAMES, ()),
 }
 wherever = for_each("taker", TAKERS)
 
