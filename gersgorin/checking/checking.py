@@ -29,7 +29,7 @@ from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find_cell import cell_title
 from gersgorin.training.frames import chorale_frames, next_frames
 from gersgorin.training.losses import NegativeLossError
-from gersgorin.training.minibatches import Examples
+from gersgorin.training.minibatches import Examples, Pair
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError, NotFiniteError
@@ -89,22 +89,7 @@ def check(
     """
     if not isinstance(model, nn.Module):
         raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
-    if y is None and (optimizer is None or (x is None and loss_fn is None)):
-        if optimizer is None:
-            rate = parts.pop("learning_rate", None)
-            if rate is None:
-                raise InvalidInputError(
-                    "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
-                )
-            optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
-        x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
-        parts["batch_axis"] = 1
-    needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
-    if missing := [key for key, value in needed.items() if value is None]:
-        raise InvalidInputError(
-            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or of a DataLoader check(model, loader, "
-            "loss_fn=loss_fn, optimizer=optimizer)"
-        )
+    x, y, loss_fn, optimizer = _training_parts(model, x, y, loss_fn, optimizer, parts)
     check_limits(steps, seconds, seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
@@ -123,17 +108,7 @@ def check(
         return TrainingCheck(**about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
-    epoch = math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf
-    about |= {
-        "about": f"{type(loop.optimizer).__name__}, learning rate {loop.learning_rate:.4g}, {counted(steps, 'step')} of minibatches"
-        + f", {steps / epoch:.3g} epochs" * (epoch < math.inf),
-        "optimizer": type(loop.optimizer).__name__,
-        "learning_rate": loop.learning_rate,
-        "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
-        "steps_per_epoch": epoch,
-        "slowed": loop.slowed,
-        "losses": tuple(own),
-    }
+    about |= _described(loop, steps) | {"losses": tuple(own)}
     if isinstance(validation, Iterator):
         validation = [*islice(validation, PARTS)]
 
@@ -145,6 +120,43 @@ def check(
         return loop.with_positive_loss(checked)
     except PreventedError as error:  # by some outputs
         return TrainingCheck(**about, causes=(*getattr(error.__cause__, "causes", ()), error.cause))
+
+
+def _training_parts(
+    model: nn.Module, x: Any, y: Any, loss_fn: Any, optimizer: Any, parts: TrainingOptions
+) -> tuple[Any, Any, Any, Any]:
+    """(x, y, loss_fn, optimizer), those of next frames by SGD if they are left out; then `parts` changes, too."""
+    if y is None and (optimizer is None or (x is None and loss_fn is None)):
+        if optimizer is None:
+            rate = parts.pop("learning_rate", None)
+            if rate is None:
+                raise InvalidInputError(
+                    "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
+                )
+            optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
+        x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
+        parts["batch_axis"] = 1
+    needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
+    if missing := [key for key, value in needed.items() if value is None]:
+        raise InvalidInputError(
+            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or of a DataLoader check(model, loader, "
+            "loss_fn=loss_fn, optimizer=optimizer)"
+        )
+    return x, y, loss_fn, optimizer
+
+
+def _described(loop: Training, steps: int) -> dict[str, Any]:
+    """The fields of the result about the training itself."""
+    epoch = math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf
+    return {
+        "about": f"{type(loop.optimizer).__name__}, learning rate {loop.learning_rate:.4g}, {counted(steps, 'step')} of minibatches"
+        + f", {steps / epoch:.3g} epochs" * (epoch < math.inf),
+        "optimizer": type(loop.optimizer).__name__,
+        "learning_rate": loop.learning_rate,
+        "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
+        "steps_per_epoch": epoch,
+        "slowed": loop.slowed,
+    }
 
 
 @with_gradients()
@@ -206,16 +218,7 @@ def _check_training(
                 validated = Validation(case, watch, others)
                 every = sorted([*validated.causes(), *every], key=lambda cause: not cause.sure)
                 check = replace(check, validation=validated.loss)
-    left_out += [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
-    if others and not watch.readings:
-        left_out.append("the validation set: the loss does not fall on the training examples yet")
-    if not watch.kept:
-        left_out.append(
-            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples, or 20 or more "
-            "batches"
-        )
-    if loop.data.cut:
-        left_out.append(f"batches of the DataLoader after the first {loop.data.cut:,}, for the best constant output")
+    left_out += _not_measured(check, watch, trials, others)
     own, *further = *check.trials, *tried
     longest = {trial.factor: trial for trial in sorted(further, key=lambda trial: trial.steps)}
     return replace(
@@ -226,3 +229,20 @@ def _check_training(
         explained=explained,
         left_out=tuple(left_out),
     )
+
+
+def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]) -> list[str]:
+    """What the trials left open, in words. others: of the validation set."""
+    left_out = [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
+    if others and not watch.readings:
+        left_out.append("the validation set: the loss does not fall on the training examples yet")
+    if not watch.kept:
+        left_out.append(
+            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples, or 20 or more "
+            "batches"
+        )
+    if watch.loop.data.cut:
+        left_out.append(
+            f"batches of the DataLoader after the first {watch.loop.data.cut:,}, for the best constant output"
+        )
+    return left_out

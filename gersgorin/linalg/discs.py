@@ -16,7 +16,8 @@ Shapes: A (..., n, n), centers and radii (..., n).
 
 from typing import NamedTuple
 
-import torch  # noqa: F401 - in the examples
+import numpy as np
+import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square
@@ -35,6 +36,26 @@ class Discs(NamedTuple):
     def norm(self) -> Tensor:
         """max_i |a_ii| + r_i, (...,): the row-sum norm of A for row discs, the column-sum norm for column discs."""
         return (self.centers.abs() + self.radii).amax(-1)
+
+    def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
+        """True for points in the union of the discs, their radii enlarged by `tol`; arguments as of `InclusionSet.contains`.
+
+        >>> gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).contains(torch.tensor([1.0, 1j, 1.01]))
+        tensor([ True,  True, False])
+        """
+        z, tol = points_and_tolerance(z, tol, self.norm, self.centers.shape[-1])
+        distances = (z[..., None] - self.centers[..., None, :]).abs()
+        return (distances <= self.radii[..., None, :] + tol[..., None]).any(-1)
+
+
+def points_and_tolerance(z: Tensor, tol: float | Tensor | None, norm: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Points z (..., k) on the device of a norm (...,), and tol (..., 1), by default 10 n eps norm with eps of the coarser type."""
+    z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))  # Python's numbers in their own precision
+    z = torch.atleast_1d(z.to(norm.device))
+    z = z if z.is_complex() or z.is_floating_point() else z.to(norm.dtype)
+    if tol is None:
+        tol = 10 * n * max(torch.finfo(t.dtype).eps for t in (norm, z)) * norm
+    return z, torch.as_tensor(tol, dtype=norm.dtype, device=norm.device)[..., None]
 
 
 def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:

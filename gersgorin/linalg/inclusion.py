@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import check_square
-from gersgorin.linalg.discs import off_diagonal_sums
+from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
 from gersgorin.linalg.outlines import binary_scale, discs_outline, polygon_area, sampled_outline, support_corners
 from gersgorin.linalg.products import spectral_norm
 from gersgorin.linalg.spectrum import one_thread
@@ -59,13 +59,7 @@ class InclusionSet(ABC):
         Returns:
             (..., k) bool.
         """
-        z = z if isinstance(z, Tensor) else torch.as_tensor(np.asarray(z))  # Python's numbers in their own precision
-        z = torch.atleast_1d(z.to(self.norm.device))
-        z = z if z.is_complex() or z.is_floating_point() else z.to(self.norm.dtype)
-        if tol is None:
-            eps = max(torch.finfo(t.dtype).eps for t in (self.norm, z))  # of the coarser type
-            tol = 10 * self.A.shape[-1] * eps * self.norm
-        return self._contains(z, torch.as_tensor(tol, dtype=self.norm.dtype, device=self.norm.device)[..., None])
+        return self._contains(*points_and_tolerance(z, tol, self.norm, self.A.shape[-1]))
 
     @abstractmethod
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
