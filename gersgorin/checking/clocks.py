@@ -183,5 +183,5 @@ def motion(trial: Trial) -> str:
         (_, first), (step, last) = shares[0], shares[-1]
         moved = max(last / first, first / last) > FURTHER
         change = f"went from {first:.1g} to {last:.1g} in {step:,} steps" if moved else f"stays at {last:.1g}"
-        words += f"; the share of the gradient from the first half of the sequences {change}"
+        words += f"; the norm of the gradient in the first half of the sequences, as a share of the whole, {change}"
     return words[0].upper() + words[1:] + "."

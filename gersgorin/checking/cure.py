@@ -115,7 +115,7 @@ class Cure(Result):
     @property
     def verdict(self) -> str:
         """A few sentences: the causes, what the gradient of the given start sees, if it is little, and what helps."""
-        warning = self.reach.warning if self.reach and self.outcome != "healthy" else ""
+        warning = self.reach.warning if self.reach and self.given.outcome not in ("leaves", "falls slightly") else ""
         data = UNEXPLAINED if self.explained == 0 and self.outcome in ("none helped", "untested") else ""
         return " ".join(filter(None, (*map(str, self.causes), warning, self._found(), data)))
 
@@ -134,7 +134,10 @@ class Cure(Result):
             up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
             where = f"in the steps that there was time for ({up_to})" if short else f"in trials of {up_to}"
             decide = f" To decide, {self._enough}." * short
-            own = f"as it is: {self.given.loss:.3g} {of}. {REPAIRS}"
+            most = " It falls slightly below it, and there may be no more to learn." * (
+                self.given.outcome == "falls slightly"
+            )
+            own = f"as it is: {self.given.loss:.3g} {of}.{most} {REPAIRS}"
             return f"None of {counted(len(tried), 'change')} helped, {where}; {own}{decide}"
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"

@@ -79,12 +79,13 @@ class Reach:
     def warning(self) -> str:
         """A sentence if the gradient sees less than half of a sequence, or explodes; else empty."""
         if self.explodes:
-            return "With these initial weights the gradient explodes towards earlier steps: clip its norm, or draw smaller weights."
+            words = "draw smaller ones; clipping only bounds its size"
+            return f"With these initial weights the gradient explodes towards earlier steps: {words}."
         if not self.blind:
             return ""
         seen = f"comes only from the last {self.seen} of {self.frames} steps"
         words = "a task that depends on earlier inputs is hardly learned before they change"
-        return f"At the initial weights the gradient {seen}: {words}."
+        return f"At the initial weights the gradient of the last output {seen}: {words}."
 
 
 @with_gradients()

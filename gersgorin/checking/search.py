@@ -99,10 +99,12 @@ class Attempt:
 
     @property
     def outcome(self) -> str:
-        """ "leaves", "diverges", "stays" or "not tried"."""
+        """ "leaves", "diverges", "falls slightly" (below the constant's, as `gersgorin.check` sees it), "stays" or "not tried"."""
         if not self.steps:
             return "not tried"
-        return "leaves" if self.leaves else "diverges" if self.diverged < math.inf else "stays"
+        if self.leaves or self.diverged < math.inf:
+            return "leaves" if self.leaves else "diverges"
+        return "falls slightly" if self.trial.confirmed else "stays"
 
 
 class Search:

@@ -1,6 +1,7 @@
 """Build the training of `gersgorin check` from its options: a network, and its targets or next frames."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,20 +47,28 @@ def training_of(options: Any) -> dict[str, Any]:
     return parts | {
         "optimizer": optimizer,
         "batch_size": batch_size,
-        "steps": _steps(options, settings["epochs"], math.ceil(parts["x"].shape[1] / max(1, batch_size))),
+        "steps": _steps(options, settings["epochs"], lambda: math.ceil(_count(parts) / max(1, batch_size))),
         "clip_norm": options.clip_norm,
         "seed": options.seed,
         "seconds": options.seconds,
     }
 
 
-def _steps(options: Any, epochs: int, batches: int) -> int:
+def _count(parts: dict[str, Any]) -> int:
+    """Number of sequences."""
+    (x, y), axis = (parts[name].shape for name in ("x", "y")), parts["batch_axis"]
+    if axis is None and x[:2] == y[:2]:
+        raise InvalidInputError("--epochs needs --batch-axis 0 or 1, that of the sequences in --input; or give --steps")
+    return x[x[0] != y[0] if axis is None else axis]
+
+
+def _steps(options: Any, epochs: int, batches: Callable[[], int]) -> int:
     """Length of the training: --steps, or epochs of minibatches, or with --optimizer 3,000."""
     if options.steps is not None:
         return options.steps
     if options.optimizer and options.epochs is None:
         return STEPS
-    return (options.epochs or epochs) * (options.batches or batches)
+    return (options.epochs or epochs) * (options.batches or batches())
 
 
 def _with_targets(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,7 +23,7 @@ EXCLUSIVE = {  # an option, and those that cannot be given with it
     "checkpoint": ("preset",),
     "preset": ("input", "depth", "hidden_size", "init", "transform_bias"),
     "input": ("data",),
-    "target": ("epochs", "batches"),
+    "epochs": ("steps",),
 }
 
 

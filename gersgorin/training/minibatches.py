@@ -38,6 +38,7 @@ UNRELATED, RELATED = 0.1, 0.5  # correlations of neighbouring examples, and of f
 FEW_NEIGHBOURS = 8  # least number of both
 SAMPLE = 64  # batches of a DataLoader for the best constant output
 SEVERAL, MOST_BATCHES = 32, 4_000  # of which they are drawn: those of an epoch, but not fewer or more
+PAIRS, MOST = 8, 0.7  # of neighbouring examples, and the share that overlap if all are windows of a series
 
 
 class Examples:
@@ -61,7 +62,7 @@ class Examples:
                     f"{tuple(value.shape)}: expected as many; batch_axis=0 or 1 says where the examples are"
                 )
         self.per_step = min(batch_size, self.count)
-        self.kept = torch.zeros(0, dtype=torch.int64)
+        self.kept, self.gap = torch.zeros(0, dtype=torch.int64), 0
 
     @property
     def epoch(self) -> float:
@@ -69,17 +70,26 @@ class Examples:
         return self.count / self.per_step
 
     def keep_out(self) -> None:
-        """Keep a tenth of the examples out of the stream, up to a fifth of less than 320, none of less than 50."""
-        if self.count >= FEW:
-            self.kept = _drawn(self.count, 1)[: number_kept(self.count)]
+        """Keep a tenth of the examples out of the stream, up to a fifth of less than 320, none of less than 50.
+
+        Of overlapping windows the last ones, and those that overlap them.
+        """
+        if self.count < FEW:
+            return
+        number, first = number_kept(self.count), sequence_of(self.x).movedim(self.axis, 0)
+        some = torch.arange(PAIRS) * (self.count - 1) // PAIRS
+        if shift := window_shift(first[some], first[some + 1]):
+            self.gap = min(first.shape[1] // shift, number)
+            self.kept = torch.arange(self.count - number - self.gap, self.count)
+        else:
+            self.kept = _drawn(self.count, 1)[:number]
 
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
-        rest = _drawn(self.count, 1)[len(self.kept) :][: len(self.kept)]
-        parts = max(1, min(parts, len(self.kept) // 2))  # of two examples or more, which batch normalisation needs
-        kept, others = (
-            [self.take(some) for some in rows.tensor_split(parts) if len(some)] for rows in (self.kept, rest)
-        )
+        order, read = _drawn(self.count, 1), self.kept[self.gap :]
+        rest = order[~torch.isin(order, self.kept)][: len(read)]
+        parts = max(1, min(parts, len(read) // 2))  # of two examples or more, which batch normalisation needs
+        kept, others = ([self.take(some) for some in rows.tensor_split(parts) if len(some)] for rows in (read, rest))
         return kept, others
 
     def _axis_of(self, value: Tensor) -> int | None:
@@ -205,6 +215,18 @@ class Batches:
     def minibatches(self, most: int) -> list[Pair]:
         """Batches drawn at random, at most this number."""
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
+
+
+def window_shift(some: Tensor, following: Tensor) -> int:
+    """Steps from windows (P, T, ...) of a series to those that follow them, if most overlap by half or more; else 0."""
+    if some.dim() < 2:
+        return 0
+    moves = (some != some[:, :1]).flatten(1).any(1)
+    for shift in range(1, some.shape[1] // 2 + 1):
+        same = (some[:, shift:] == following[:, :-shift]).flatten(1).all(1)
+        if (same & moves).float().mean() > MOST:
+            return shift
+    return 0
 
 
 def number_kept(count: int) -> int:

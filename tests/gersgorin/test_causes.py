@@ -475,6 +475,22 @@ def test_a_packed_network_reads_no_padding():
     assert "padding" in [cause.name for cause in read] and "padding" not in [cause.name for cause in packed]
 
 
+def test_zeros_of_truncated_numbers_are_no_padding():
+    x = (X[..., :1] > 1.8).float() * (torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) < 0.3)
+    found = [cause.name for cause in found_in(Net(inputs=1), x, SIGN, LOGITS)[0]]
+    assert (x == 0).flatten(1).all(1).float().mean() > 0.5 and "ambiguous inputs" in found and "padding" not in found
+
+
+def test_a_chaotic_network_has_no_wrong_gradient():
+    class Chaotic(Net):
+        def __init__(self):
+            super().__init__(kind=nn.RNN, units=64)
+            nn.init.normal_(self.rnn.weight_hh_l0)
+
+    causes, lacking = found_in(Chaotic(), X.repeat(1, 4, 1), SUM, MSE)
+    assert "wrong gradient" not in [cause.name for cause in causes] and lacking == []
+
+
 def test_weights_of_zeros_are_named():
     model = Net()
     for p in model.parameters():

@@ -146,6 +146,8 @@ def test_a_training_with_targets_is_checked_under_its_optimizer(capsys, targets)
     names |= {"escape_steps", "diverges_at", "optimizer"}
     assert names <= set(found)
     assert (found["optimizer"], found["steps"], found["steps_per_epoch"]) == ("Adam", 40, 3)
+    epochs = [*targets[:-2], "--epochs", "2", "--batch-size", "30"]
+    assert answer(capsys, *epochs)["steps"] == 6
     others = [*targets, "--loss", "own_reader:absolute", "--optimizer", "sgd", "--momentum", "0.9"]
     code, out, _ = run(capsys, *others)
     assert code == 0 and out.startswith("The loss does not change when targets are permuted")

@@ -125,7 +125,7 @@ def test_motion_tells_the_reach_from_the_first_reading_to_the_last():
     for step, far in ((0, 1e-20), (300, 1e-3)):
         trial.reaches.append((step, Reach(np.array([1.0, 1.0, 0.0, far]))))
     assert motion(trial).endswith(
-        "the gradient from the first half of the sequences went from 7e-21 to 0.0007 in 300 steps."
+        "the gradient in the first half of the sequences, as a share of the whole, went from 7e-21 to 0.0007 in 300 steps."
     )
 
 

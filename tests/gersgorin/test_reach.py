@@ -79,7 +79,9 @@ def test_symbols_are_seen_through_their_embedding():
 
 def test_blindness_and_explosions_are_told():
     blind = Reach(np.array([1.0, 0.5, *[0.0] * 8]))
-    assert blind.warning.startswith("At the initial weights the gradient comes only from the last 2 of 10 steps: ")
+    assert blind.warning.startswith(
+        "At the initial weights the gradient of the last output comes only from the last 2 of 10 steps: "
+    )
     assert "explodes towards earlier steps" in Reach(10.0 ** np.arange(10)).warning
     assert not Reach(np.ones(10)).warning
     assert Reach(np.array([1.0, np.inf])).explodes and Reach(np.array([1.0, 0.0])).unevenness == np.inf

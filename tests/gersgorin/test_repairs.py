@@ -93,3 +93,27 @@ def test_padding_in_front_keeps_the_order_of_the_words():
     changed = repaired(words(), x := padded(40), SUM, MSE)[1]["padding in front"].data.x
     assert (changed[:, -1] > 0).all()
     assert all(torch.equal(new[new > 0], old[old > 0]) for new, old in zip(changed, x, strict=True))
+
+
+class OwnCell(nn.Module):
+    """A tanh network with matrices of its own, (3, 64) and (64, 64)."""
+
+    def __init__(self, size):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.w_in = nn.Parameter(0.56 * torch.randn(3, 64, generator=generator))
+        self.w_rec = nn.Parameter(size * torch.randn(64, 64, generator=generator))
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), 64)
+        for step in x.unbind(1):
+            h = torch.tanh(step @ self.w_in + h @ self.w_rec)
+        return self.out(h)
+
+
+def test_own_matrices_are_drawn_again_only_if_they_are_far_from_both_sizes():
+    model = OwnCell(1.0)
+    changed = repaired(model, X, SUM, MSE)[1]["default initial weights"].model
+    assert changed.w_rec.std() < 0.08 and 0.4 < changed.w_in.std() / model.w_in.std() < 1
+    assert "default initial weights" not in repaired(OwnCell(0.1), X, SUM, MSE)[1]

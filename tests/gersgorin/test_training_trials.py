@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gersgorin
 from gersgorin.checking import trials as trials_module
+from gersgorin.checking.causes.kept_out import _kept_out
 from gersgorin.checking.trials import _Training, run_trials
 from gersgorin.training.minibatches import Examples
 from gersgorin.training.training import Training
@@ -295,6 +297,26 @@ def drawn_labels(loader, steps=6):
     loop = Training(nn.Linear(1, 1), loader, None, "mse", "sgd", learning_rate=0.1)
     streams = (loop.data.stream(seed) for seed in (0, 1))
     return [[next(stream)[0].flatten().tolist() for _ in range(steps)] for stream in streams]
+
+
+def test_of_overlapping_windows_the_last_ones_are_held_out_and_none_that_overlaps_them_is_trained():
+    windows = torch.randn(409, generator=torch.Generator().manual_seed(0)).unfold(0, 10, 2)[..., None]  # (200, 10, 1)
+    data = Examples(windows, windows[:, 0], 20, 0)
+    data.keep_out()
+    kept, trained = (torch.cat([x for x, _ in part]) for part in data.kept_out(4))
+    stream = data.stream(0)
+    seen = torch.cat([trained, *(next(stream)[0] for _ in range(30))])
+    assert torch.equal(kept, windows[-len(kept) :]) and len(kept) == len(trained) == 32
+    assert not torch.isin(kept, seen).any()
+    loader = DataLoader(TensorDataset(windows, windows[:, 0]), 20, shuffle=True)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(10, 1))
+    loop = Training(model, loader, None, "mse", torch.optim.SGD(model.parameters(), 0.1))
+    kept = torch.cat([x for x, _ in _kept_out(loop.data)[0]])
+    seen = torch.cat([x for x, _ in islice(loop.data.stream(0), 30)])
+    assert len(kept) == 32 and not torch.isin(kept, seen).any()
+    others = Examples(windows[torch.randperm(200)], windows[:, 0], 20, 0)
+    others.keep_out()
+    assert others.gap == 0 and len(others.kept) == 32
 
 
 def test_batches_come_in_the_order_of_the_loader():

@@ -92,7 +92,7 @@ WRONG = {
     f"{TARGETS} --module own_reader.py:Reader": "No module named 'own_reader.py'",
     f"{TARGETS} --optimizer lion": "--optimizer: expected one of",
     f"{TARGETS} --momentum 0.9": "--momentum is for sgd and rmsprop",
-    f"{TARGETS} --epochs 3": "--epochs cannot be given with --target",
+    f"{TARGETS} --epochs 3": "--steps cannot be given with --epochs",
     f"{TARGETS} --steps 0": "--steps is 0",
     f"{TARGETS} --batch-size 0": "--batch-size is 0",
     f"{TARGETS} --seconds 0": "--seconds is 0",

@@ -23,6 +23,7 @@ STANDARDISE_TARGETS = "Standardise the targets, y = (y - y.mean()) / y.std(), an
 IDS = 20  # least number of different whole numbers that are read as ids
 FAR = 4.0  # times the loss of a constant output, from which on the first loss shows targets far away
 TRIED = 20  # steps of the optimiser by which its speed is measured
+EMPTY = 0.05  # share of examples without a step that is not padding, from which on it is a value like others
 PADDED = 1 / 3  # share of padding behind the sequences, from which on an output after it may be lost
 SAME = 3.0  # times the spread of x, at most, of numbers that are x
 USUAL = {"SGD": (3e-3, 0.5), "other": (3e-4, 1e-2)}  # learning rates that are rarely the cause
@@ -313,6 +314,8 @@ def padding(case: Case) -> Iterator[Cause]:
         return
     behind = is_padding(case.first, case.axis).movedim(case.axis, 0)
     lengths = behind.float().sum(1)
+    if (lengths == T).float().mean() > EMPTY:
+        return
     varies = lengths.min() < lengths.max() or not case.first.select(1 - case.axis, -1).any()  # else a delay of the task
     padded = behind[:, -1]
     if padded.float().mean() > 0.5 and lengths.mean() >= PADDED * T and varies and case.reads(T - 1)[padded].any():
@@ -330,7 +333,8 @@ def padded_outputs(case: Case) -> Iterator[Cause]:
         return
     lengths = T - is_padding(case.first, case.axis).long().sum(1 - case.axis)
     shorter, outputs = lengths < lengths.max(), case.before.movedim(case.output_axis, 0).reshape(case.count, -1)
-    if (number := int(shorter.sum())) > 1 and torch.equal((outputs == outputs[shorter][0]).all(1), shorter):
+    number, empty = int(shorter.sum()), (lengths == 0).float().mean() > EMPTY
+    if number > 1 and not empty and torch.equal((outputs == outputs[shorter][0]).all(1), shorter):
         yield Cause(
             "padding",
             f"{number} of {case.count} sequences are shorter than the longest, and all of them have exactly the same output.",

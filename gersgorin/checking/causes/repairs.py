@@ -479,7 +479,8 @@ def _dropout(case: Case) -> Iterator[Repair]:
 def _default_weights(case: Case) -> Iterator[Repair]:
     """The initial weights that layers of torch.nn give themselves, if those of the model are far larger or smaller.
 
-    Matrices of a user's own module are drawn as theirs: uniform, up to 1 / sqrt(their larger side).
+    Matrices of a user's own module, whose inputs may be rows or columns, are drawn as those of torch.nn would be, uniform up to
+    1 / sqrt(inputs), if they are larger or smaller with both.
     """
     model, sizes = copy.deepcopy(case.loop.model), {}
     with random_numbers_kept(model):
@@ -490,21 +491,25 @@ def _default_weights(case: Case) -> Iterator[Repair]:
                 reset()
             for p in [] if reset else part.parameters(recurse=False):
                 if p.dim() == 2 and p.max() > p.min():  # no gains or shifts, which begin as ones or zeros
-                    nn.init.uniform_(p, -(max(p.shape) ** -0.5), max(p.shape) ** -0.5)
+                    size = math.sqrt(3) * p.detach().double().square().mean().sqrt().item()
+                    a = min(max(size, max(p.shape) ** -0.5), min(p.shape) ** -0.5)
+                    nn.init.uniform_(p, -a, a)
     for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
         own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
         shut = given.dim() == 1 and given.abs().max() > SATURATED  # a gate, by its bias
         if usual and not 1 / ODD < own / usual < ODD and (given.dim() > 1 or shut):
             sizes[name] = own, usual
     if sizes:
-        name, (own, usual) = max(sizes.items(), key=lambda size: abs(math.log(max(size[1][0], 1e-30) / size[1][1])))
+        far = lambda name: -abs(math.log(max(sizes[name][0], 1e-30) / sizes[name][1]))  # noqa: E731
+        name, *_ = names = sorted(sizes, key=far)
+        own, usual = sizes[name]
         cause = Cause(
             "initial weights",
-            f"The initial weights of {listed(sorted(sizes))} are far from those that layers of torch.nn give themselves: {name} has a "
+            f"The initial weights of {listed(names)} are far from those that layers of torch.nn give themselves: {name} has a "
             f"size of {own:.2g} (root mean square), with those {usual:.2g}.",
             "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them; for "
             "your own parameters nn.init.uniform_(p, -a, a), a = 1 / sqrt(units).",
-            {"name": name, "size": own, "usual": usual, "all": sorted(sizes)},
+            {"name": name, "size": own, "usual": usual, "all": names},
         )
         yield Repair("default initial weights", cause, {"model": model}, late=True)
 

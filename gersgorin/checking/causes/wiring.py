@@ -218,7 +218,7 @@ def wrong_gradient(case: Case) -> Iterator[Cause]:
         along = {name: slopes[name] / sizes[name] for name in names}
         steps = NUDGES[all(slope.dtype == torch.float64 for slope in along.values())]
         far, near = (case.change_along(along, step) for step in steps)
-        return near if abs(far - near) < WRONG / 5 * max(abs(near), *(sizes[name] for name in names)) else math.nan
+        return near if abs(far - near) <= WRONG / 5 * abs(near) else math.nan
 
     def wrong(found: float, size: float) -> bool:
         return abs(found - size) > WRONG * max(abs(found), size)
