@@ -171,7 +171,8 @@ class GateActivity(Result, kind="gates_by_layer"):
 
         words = 0.5 * (self.step == "token")  # inches of tokens below
         panels = Block([partial(self.plot, k=k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
-        bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer; grey: ended")
+        ended = "; grey: ended" * (len(self.names) > 1)
+        bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer{ended}")
         about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
         return compose(title_of(self.title, title), about, panels, bar)
 

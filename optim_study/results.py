@@ -64,7 +64,7 @@ class Row:
 
     def to_dict(self) -> dict:
         """The columns; settings that the cell lacks are None."""
-        return asdict(self) | dict.fromkeys(lacking(self.arch))
+        return asdict(self) | dict.fromkeys(set(lacking(self.arch)) - {"depth"})
 
     @property
     def results(self) -> dict:

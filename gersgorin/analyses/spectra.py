@@ -201,9 +201,11 @@ class Spectra(Result, kind="spectra"):
             discs += f" (spectral radius up to {beside_one(radius)})"
         elif reach > 1 + ROUNDING:
             none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
-            discs = f"{which} reach {reach:.3g} from 0 and so would allow growth, but {none} leaves the unit circle"
+            discs = (
+                f"{which} reach {beside_one(reach)} from 0 and so would allow growth, but {none} leaves the unit circle"
+            )
         else:
-            discs = f"{which}, which reach {reach:.3g} from 0, keep every eigenvalue inside the unit circle"
+            discs = f"{which}, which reach {beside_one(reach)} from 0, keep every eigenvalue inside the unit circle"
         words = f"Over {counted(len(self.norm), 'step')} {gradient_words(self.log_norm_product)}; {discs}."
         if missing.any():
             words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {self.which_eigenvalues}"

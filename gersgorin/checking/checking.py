@@ -65,8 +65,8 @@ def check(
     A cause that by itself prevents learning and needs no trial ends the check at once.
 
     Copies of the model take real steps of the optimiser, on one thread of a CPU; what was given stays as it was, random states too.
-    Of 50 or more examples in tensors a tenth, at most 128, is held out of the trials: a network that memorises its examples leaves,
-    but does not generalise to them.
+    Of 50 or more examples in tensors a tenth, at most 128, is held out of the trials, of overlapping windows the last ones: a network
+    that memorises its examples leaves, but does not generalise to them.
 
     Args:
         model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without y and optimizer x are sequences as for

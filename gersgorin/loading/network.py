@@ -278,7 +278,12 @@ def trained_network(
     if not fresh:
         return load_model(path, options.cell), words_of_checkpoint(path), ""
     model, known = initial_model(path, seed, options.cell)
-    return model, words_of_checkpoint(path, fresh=True), "before training" if known else f"fresh weights (seed {seed})"
+    made = words_of_checkpoint(path, fresh=True)  # a training draws other weights from a seed than a new cell
+    return (
+        model,
+        made + " of the training" * (known and bool(made)),
+        "before training" if known else f"fresh weights (seed {seed})",
+    )
 
 
 def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:

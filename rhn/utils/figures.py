@@ -231,7 +231,11 @@ def time_label(unit: str, what: str = "time step") -> str:
     return what if unit == "steps" else f"{what} ({drawable(unit)})"
 
 
-LEAST_LETTERS, DPI = 12, 100  # of a folded line; at which its width is measured
+LEAST_LETTERS, DPI, HINTED = (
+    12,
+    100,
+    1.06,
+)  # of a folded line; at which its width is measured, and how much it varies with it
 
 
 def folded(text: str, inches: float, size: float) -> str:
@@ -249,11 +253,11 @@ def folded(text: str, inches: float, size: float) -> str:
 
     def is_wide(line: str) -> bool:
         font.set_text(line.replace("\0", "$"))
-        return font.get_width_height()[0] > 64 * DPI * inches  # it counts in 1/64 of a dot
+        return HINTED * font.get_width_height()[0] > 64 * DPI * inches  # it counts in 1/64 of a dot
 
     def parts(line: str) -> list[str]:
         letters = max(len(line), LEAST_LETTERS)
-        while any(map(is_wide, lines := wrap(line, letters))) and letters > LEAST_LETTERS:
+        while any(map(is_wide, lines := wrap(line, letters, break_on_hyphens=False))) and letters > LEAST_LETTERS:
             letters -= 1
         return lines
 

@@ -57,8 +57,8 @@ def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
     lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]
     found = [(line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines]
-    assert found == [("2", "-1.0"), ("2", ""), ("", ""), ("2", "-1.0")]
-    assert [r.to_dict()["depth"] for r in rows] == [2, 2, None, 2]
+    assert found == [("2", "-1.0"), ("2", ""), ("1", ""), ("2", "-1.0")]
+    assert [r.to_dict()["depth"] for r in rows] == [2, 2, 1, 2]
     assert [Network(r.arch, r.depth).title for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
     write_csv(rows, tmp_path / "trials.csv")
     assert read_csv(str(tmp_path / "trials.csv")) == rows

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from gersgorin.cli import analysis as gersgorin_plot
@@ -129,3 +131,17 @@ def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends,
     inside = ticks[(ticks >= low) & (ticks <= high)]
     assert 2 <= len(inside) <= 2 * most
     assert all(float(f"{10**tick:.3g}") == pytest.approx(10**tick) for tick in inside), "of at most three digits"
+
+
+@pytest.mark.parametrize("dots", [72, 100, 160, 300])
+def test_folded_lines_fit_whatever_the_resolution_is(dots):
+    text = (
+        "uniform:0.04, transform bias -2, seed 0; chorale bwv269 of the chorales of music21 10.5.1; rhn-toolkit 0.4.0; "
+        * 9
+    )
+    renderer, font = RendererAgg(9, 9, dots), FontProperties()
+    for size in (6, 7, 8, 9, 12):
+        font.set_size(size)
+        lines = figures.folded(text, 5.0, size).split("\n")
+        widths = [renderer.get_text_width_height_descent(line, font, False)[0] / dots for line in lines]
+        assert max(widths) <= 5 and np.median(widths) > 4 and "".join(lines).count("rhn-toolkit") == 9
