@@ -232,7 +232,7 @@ def _check_training(
 
 
 def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]) -> list[str]:
-    """What the trials left open, in words. others: of the validation set."""
+    """Sentences about parts that failed or had no time. others: of the validation set."""
     left_out = [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
     if others and not watch.readings:
         left_out.append("the validation set: the loss does not fall on the training examples yet")

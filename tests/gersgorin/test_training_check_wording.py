@@ -204,6 +204,6 @@ def test_a_figure_has_a_line_for_each_trial_and_the_outcome_in_its_title(outcome
     check = next(check for check in CHECKS if check.outcome == outcome)
     ax = check.plot()
     first = f"; first cause: {check.causes[0].name}" if check.causes else ""
-    assert ax.figure.get_suptitle() == f"GRU {check.probably}{FINDINGS[outcome]}{first}"
+    assert ax.figure.get_suptitle().replace("\n", " ") == f"GRU {check.probably}{FINDINGS[outcome]}{first}"
     lines = [line for line in ax.lines if str(line.get_label()).startswith("learning rate")]
     assert [len(line.get_xdata()) for line in lines] == [trial.steps for trial in check.trials if trial.steps]
