@@ -130,20 +130,20 @@ class Cure(Result):
             own = f"It learns its examples as it is: {self.given.loss:.3g} {of}; nothing is changed."
             return f"{own} {OTHERS} {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
+        most = " The loss falls slightly as it is: there may be no more to learn." * (
+            self.given.outcome == "falls slightly"
+        )
         if self.outcome == "none helped":
             up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
             where = f"in the steps that there was time for ({up_to})" if short else f"in trials of {up_to}"
             decide = f" To decide, {self._enough}." * short
-            most = " It falls slightly below it, and there may be no more to learn." * (
-                self.given.outcome == "falls slightly"
-            )
-            own = f"as it is: {self.given.loss:.3g} {of}.{most} {REPAIRS}"
+            own = f"as it is: {self.given.loss:.3g} {of}. {REPAIRS}{most}"
             return f"None of {counted(len(tried), 'change')} helped, {where}; {own}{decide}"
         if self.outcome == "untested":
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
             more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)
             change = self._change[:1].lower() + self._change[1:]
-            return f"The time ran out after {own}{more}. Untested: {change}; to decide, {self._enough}."
+            return f"The time ran out after {own}{more}.{most} Untested: {change}; to decide, {self._enough}."
         before = (
             f"diverged at step {self.given.diverged:.0f}"
             if self.given.diverged < math.inf

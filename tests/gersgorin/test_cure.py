@@ -334,6 +334,15 @@ def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(mon
     )
 
 
+def test_a_training_that_falls_slightly_gets_no_reason_for_a_failure(monkeypatch):
+    slightly = lambda factor: Trial(factor, [0.92] * 300, [1.0] * 300, left=32)  # noqa: E731
+    monkeypatch.setattr(search_module, "run_trials", lambda loop, factors, **options: [*map(slightly, factors)])
+    model, (x, y) = made(lambda: Reader(nn.RNN)), recall(frames=40)
+    found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, steps=300)
+    assert found.reach.blind and found.reach.warning not in found.verdict and found.given.outcome == "falls slightly"
+    assert "The loss falls slightly as it is: there may be no more to learn." in found.verdict
+
+
 def another_order(monkeypatch, change):
     """Change the trials in another order of minibatches."""
 

@@ -259,7 +259,7 @@ def _kept_out_of_loader(data: Batches) -> tuple[list[Pair], list[Pair]]:
 def _overlap(data: Batches, count: int) -> int:
     """Number of rows of a loader's dataset that overlap the row after them, if they are windows of a series in order; else 0."""
     first = (torch.arange(PAIRS) * (count - 1) // PAIRS).tolist()
-    (pair, *_) = data.rows(data.loader.dataset, [k + j for j in (0, 1) for k in first], 2 * PAIRS)
+    (pair, *_) = data.rows(data.loader.dataset, first + [k + 1 for k in first], 2 * PAIRS)
     x = sequence_of(pair[0])
     shift = window_shift(x[:PAIRS], x[PAIRS:]) if len(x) == 2 * PAIRS else 0
     return min(x.shape[1] // shift, number_kept(count)) if shift else 0
