@@ -76,13 +76,10 @@ class Examples:
         """
         if self.count < FEW:
             return
-        number, first = number_kept(self.count), sequence_of(self.x).movedim(self.axis, 0)
-        some = torch.arange(PAIRS) * (self.count - 1) // PAIRS
-        if shift := window_shift(first[some], first[some + 1]):
-            self.gap = min(first.shape[1] // shift, number)
-            self.kept = torch.arange(self.count - number - self.gap, self.count)
-        else:
-            self.kept = _drawn(self.count, 1)[:number]
+        first, number = sequence_of(self.x).movedim(self.axis, 0), number_kept(self.count)
+        self.gap = overlap(self.count, lambda rows: first[rows])
+        last = torch.arange(self.count - number - self.gap, self.count)
+        self.kept = last if self.gap else _drawn(self.count, 1)[:number]
 
     def kept_out(self, parts: int) -> tuple[list[Pair], list[Pair]]:
         """(The examples kept out of the stream, as many of the stream), each in parts."""
@@ -217,15 +214,21 @@ class Batches:
         return [self.kept[k] for k in _drawn(len(self.kept), 1)[:most].tolist()]
 
 
-def window_shift(some: Tensor, following: Tensor) -> int:
-    """Steps from windows (P, T, ...) of a series to those that follow them, if most overlap by half or more; else 0."""
-    if some.dim() < 2:
+def overlap(count: int, windows: Callable[[list[int]], Tensor]) -> int:
+    """Number of rows that overlap the last ones, if most are windows (T, ...) of a series in order and half of each is in the next.
+
+    At most `number_kept`, and 0 of other rows. windows: takes numbers of rows, and gives these rows.
+    """
+    first = (torch.arange(PAIRS) * (count - 1) // PAIRS).tolist()
+    rows = windows(first + [k + 1 for k in first])
+    if rows.dim() < 2 or len(rows) != 2 * PAIRS:
         return 0
+    some, following = rows.split(PAIRS)
     moves = (some != some[:, :1]).flatten(1).any(1)
     for shift in range(1, some.shape[1] // 2 + 1):
         same = (some[:, shift:] == following[:, :-shift]).flatten(1).all(1)
         if (same & moves).float().mean() > MOST:
-            return shift
+            return min(some.shape[1] // shift, number_kept(count))
     return 0
 
 

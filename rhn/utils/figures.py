@@ -231,11 +231,8 @@ def time_label(unit: str, what: str = "time step") -> str:
     return what if unit == "steps" else f"{what} ({drawable(unit)})"
 
 
-LEAST_LETTERS, DPI, HINTED = (
-    12,
-    100,
-    1.06,
-)  # of a folded line; at which its width is measured, and how much it varies with it
+LEAST = 7.0  # sizes of type in the least width of a line: about 12 letters
+DPI, HINTED = 100, 1.06  # at which a line is measured, and how much its width varies with that
 
 
 def folded(text: str, inches: float, size: float) -> str:
@@ -251,16 +248,20 @@ def folded(text: str, inches: float, size: float) -> str:
     font = get_font(findfont(FontProperties()))
     font.set_size(size, DPI)
 
-    def is_wide(line: str) -> bool:
+    def inches_of_line(line: str) -> float:
         font.set_text(line.replace("\0", "$"))
-        return HINTED * font.get_width_height()[0] > 64 * DPI * inches  # it counts in 1/64 of a dot
+        return HINTED * font.get_width_height()[0] / (64 * DPI)  # it counts in 1/64 of a dot
 
     def parts(line: str) -> list[str]:
-        letters = max(len(line), LEAST_LETTERS)
-        while any(map(is_wide, lines := wrap(line, letters, break_on_hyphens=False))) and letters > LEAST_LETTERS:
-            letters -= 1
-        return lines
+        lines = [""]
+        for word in line.split(" "):
+            fitting = int(len(word) * room / max(inches_of_line(word), room))  # letters, all but of very long words
+            for piece in wrap(word, max(1, fitting), break_on_hyphens=False):
+                longer = f"{lines[-1]} {piece}".strip(" ")
+                lines = [*lines[:-1], longer] if inches_of_line(longer) <= room else [*lines, piece]
+        return [each for each in lines if each]
 
+    room = max(inches, LEAST * size / 72)
     joined = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text.replace(r"\$", "\0")).split("\n")
     lines = [line if "$" in line else "\n".join(parts(line)) for line in joined]
     return "\n".join(lines).replace("\0", r"\$").replace("\xa0", " ")

@@ -28,16 +28,7 @@ from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import COMMON, common_class
 from gersgorin.checking.trials import ROUNDING, Constant
 from gersgorin.training.losses import NegativeLossError
-from gersgorin.training.minibatches import (
-    FEW,
-    PAIRS,
-    Batches,
-    Examples,
-    Pair,
-    number_kept,
-    sequence_of,
-    window_shift,
-)
+from gersgorin.training.minibatches import FEW, Batches, Examples, Pair, number_kept, overlap, sequence_of
 
 PARTS = 16
 FEW_BATCHES = 20  # of a DataLoader of batches, of which some are kept out
@@ -244,7 +235,8 @@ def _kept_out_of_loader(data: Batches) -> tuple[list[Pair], list[Pair]]:
     number = min(number_kept(count), PARTS) if ready else number_kept(count)
     size = None if ready else -(-number // PARTS)
     number -= number % (size or 1)  # parts of equal sizes
-    if size and (gap := _overlap(data, count)):
+    rows_of = lambda rows: sequence_of(data.rows(loader.dataset, rows, len(rows))[0][0])  # noqa: E731
+    if size and (gap := overlap(count, rows_of)):
         order = [*range(count - number, count), *(row for row in order if row < count - number - gap)]
     kept, others = (data.rows(loader.dataset, rows, size) for rows in (order[:number], order[number : 2 * number]))
     data.loader = DataLoader(
@@ -254,15 +246,6 @@ def _kept_out_of_loader(data: Batches) -> tuple[list[Pair], list[Pair]]:
         **{name: getattr(loader, name) for name in KEPT},
     )
     return kept, others
-
-
-def _overlap(data: Batches, count: int) -> int:
-    """Number of rows of a loader's dataset that overlap the row after them, if they are windows of a series in order; else 0."""
-    first = (torch.arange(PAIRS) * (count - 1) // PAIRS).tolist()
-    (pair, *_) = data.rows(data.loader.dataset, first + [k + 1 for k in first], 2 * PAIRS)
-    x = sequence_of(pair[0])
-    shift = window_shift(x[:PAIRS], x[PAIRS:]) if len(x) == 2 * PAIRS else 0
-    return min(x.shape[1] // shift, number_kept(count)) if shift else 0
 
 
 def _last_values(case: Case, pair: Pair) -> list[Tensor]:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Subset
 
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import Cause
-from gersgorin.training.minibatches import Examples, sequence_of, window_shift
+from gersgorin.training.minibatches import Examples, overlap, sequence_of
 from rhn.errors import InvalidInputError
 
 MOST, FEW = 512, 50  # examples in their order
@@ -52,7 +52,9 @@ def explained(case: Case, lacking: list[str]) -> dict[int, float]:
     with noted(lacking, "pairing of inputs and targets"):
         x, y = _in_order(case)
         found = _explained(_numbers(x), _numbers(y))
-        if found.get(0) and window_shift(x[:-1], x[1:]):  # neighbours of a window that is left out hold most of it
+        if found.get(0) and overlap(
+            len(x), lambda rows: x[rows]
+        ):  # neighbours of a window that is left out hold most of it
             return {}
         return {0: found[0]} if any(found[k] for k in found if k) and _overlap(x) else found
     return {}
