@@ -255,8 +255,8 @@ def folded(text: str, inches: float, size: float) -> str:
     def parts(line: str) -> list[str]:
         lines = [""]
         for word in line.split(" "):
-            fitting = int(len(word) * room / max(inches_of_line(word), room))  # letters, all but of very long words
-            for piece in wrap(word, max(1, fitting), break_on_hyphens=False):
+            share = room / max(inches_of_line(word), 1e-9)
+            for piece in [word] if share >= 1 else wrap(word, max(1, int(share * len(word)))):
                 longer = f"{lines[-1]} {piece}".strip(" ")
                 lines = [*lines[:-1], longer] if inches_of_line(longer) <= room else [*lines, piece]
         return [each for each in lines if each]

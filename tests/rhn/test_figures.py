@@ -145,3 +145,9 @@ def test_folded_lines_fit_whatever_the_resolution_is(dots):
         lines = figures.folded(text, 5.0, size).split("\n")
         widths = [renderer.get_text_width_height_descent(line, font, False)[0] / dots for line in lines]
         assert max(widths) <= 5 and np.median(widths) > 4 and "".join(lines).count("rhn-toolkit") == 9
+
+
+def test_a_word_is_broken_only_if_it_is_longer_than_a_line():
+    words = "how far the rhn-toolkit reaches without time step (days) " + "x" * 300
+    for inches in np.linspace(1.2, 3, 40):
+        assert figures.folded(words, inches, 9).split()[:8] == words.split()[:8]
