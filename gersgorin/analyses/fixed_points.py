@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search
-from gersgorin.loading.find_cell import is_step, recurrent_cells
+from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
+from gersgorin.loading.find_cell import held, is_map, is_step, recurrent_cells
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import StepCell, as_cell, flat_state, flat_step
@@ -380,20 +380,23 @@ def _searched(
     network, x, starts: Tensor | int, hold: float | None, seed: int, options: dict
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
-    is_map = x is None and not isinstance(starts, int) and (isinstance(starts, tuple) or _is_one_step(network, x))
-    step = (lambda _, s: network(s)) if is_map else network  # a step that ignores its input
+    without = x is None and is_map(network)
+    step, options = (held(network), {"steps": SETTLED} | options) if without else (network, options)
     if isinstance(starts, tuple):
         parts = tuple(real_tensor("starts", part) for part in starts)
         if len({len(part) for part in parts}) != 1:
             raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
         step, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
-    one = is_map or _is_one_step(step, x)
+    one = without or _is_one_step(step, x)
+    if one and hold is not None:
+        raise InvalidInputError(f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant input x (m,)")
     if isinstance(starts, int) or not one:
-        run = _run_of(step, x, one, options | ({"seed": seed} if isinstance(step, str) else {}))
-        cell, x, label, value = run.any_step(), run.inputs.mean(0), run.label, f"the mean of {run.label.along}"
+        run = _run_of(network if without else step, x, one, options | ({"seed": seed} if isinstance(step, str) else {}))
+        cell, x, label = run.any_step(), run.inputs.mean(0), run.label
+        held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
         if hold is not None:
-            x, value = torch.full_like(x, hold), f"{hold:g}"
-        title = f"{label.title}, input held at {value}"
+            x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
+        title = f"{label.title}, {label.along if without else held_at}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
             fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
@@ -448,9 +451,12 @@ def _points_of(
         progress(min(len(parts) * size, len(every)), len(every))
     ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
     ends = ends * unit
+    low, high = (corner * unit for corner in box.values())
     if (rows := (flat & (norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
-        low, high = (corner * unit for corner in box.values())
         ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
+        saddles, beside = slower_beside(step, jacobian, ends[rows], APART * side)
+        if (rows := rows[saddles]).numel():
+            ends[rows], _, flat[rows] = search(step, jacobian, beside, low=low, high=high, tolerance=tolerance)
     if (still := (norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
         for rows in still.split(size):
             ends[rows] = finished(step, jacobian, ends[rows], SLOW * side)

@@ -238,7 +238,7 @@ def lyapunov(
     (array([2. , 0.5]), 0.0)
     """
     new = {"seed": seed} if isinstance(network, str) else {}
-    run = _opened(network, x, s0, steps, **new, **options)
+    run = open_run(network, x, s0, steps=steps, **new, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
@@ -310,16 +310,6 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
     for step in maps:
         Q, R = torch.linalg.qr(step(Q))
         yield R.diagonal().abs().log()
-
-
-def _opened(network, x, s0: State | None, steps: int | None, **options) -> Run:
-    """The run of a network, or of a map f(s) without input."""
-    if x is not None or not callable(network) or (s0 is None and isinstance(network, nn.Module | Run)):
-        return open_run(network, x, s0, steps=steps, **options)
-    if s0 is None:
-        raise InvalidInputError("without x, expected a callable f(s) and s0, the state it begins with")
-    x = torch.zeros(1, 1).expand(_checked("steps", steps, 1, 1 << 40, "a map without x takes as many"), 1)
-    return open_run(lambda x, s: network(s), x, s0).named(Label())
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

@@ -32,8 +32,8 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
     variants: str | None = option(
         None,
-        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, "
-        "bias=, seed=), files (runs/a,runs/b), or init: before training.",
+        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=, or the "
+        "cell's own, leak=0.1,0.5), files (runs/a,runs/b), or init: before training.",
         metavar="VARIANTS",
         positional=True,
     )

@@ -1,7 +1,7 @@
 """Variants of a network for `gersgorin compare`: parse the words that name them, and resolve each to a network.
 
 rnn,irnn,package.module:factory      cells; beside a checkpoint also init, its network before its training
-depth=1,2,5,10                       an option of new cells, with all other options equal
+depth=1,2,5,10, leak=0.1,0.5         an option of new cells, or of the cell's own, with all other options equal
 init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
 a.safetensors,runs/depth6            trained weights: files, or folders of runs
 init                                 the network of a checkpoint before its training
@@ -16,7 +16,7 @@ from pathlib import Path
 from gersgorin.loading.network import Subject, labelled, names_weights, new_cell
 from gersgorin.loading.open import check_network_options, network_of_options
 from gersgorin.loading.options import NewOrTrained
-from rhn.cells import resolve_cell
+from rhn.cells import read_options, resolve_cell
 from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.errors import InvalidInputError
@@ -35,7 +35,11 @@ OPTIONS = {  # a word before "=": the option of new cells
     "forget_bias": BIAS,
     "seed": "seed",
 }
-EXPECTED = "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or one of depth=, hidden-size=, init=, bias=, seed="
+FIELDS = {f.name: f.type for f in fields(NewOrTrained)}
+EXPECTED = (
+    "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or values of depth=, hidden-size=, init=, bias=, seed= or an "
+    "option of the cell"
+)
 
 
 def parse_variants(text: str | None) -> Variants:
@@ -43,7 +47,8 @@ def parse_variants(text: str | None) -> Variants:
     if text is None or text.strip() == "init":
         return text and BEFORE, ()
     name, _, listed = text.partition("=")
-    option = OPTIONS.get(name.strip().lower().replace("-", "_"))
+    name = name.strip().replace("-", "_")
+    option = OPTIONS.get(name.lower()) or ("=" in text and name.isidentifier() and name)
     if option and "=" not in listed:
         values = [_value(option, word.strip()) for word in re.split(r",(?!\s*bias:)", listed)]
     else:
@@ -65,8 +70,10 @@ def _value(name: str, word: str):
     """A value of an option as the command line reads it; an initialisation as its cell writes it."""
     if not word or name == "init":
         return word and str(Initialization.parse(word))
+    if name not in FIELDS:  # an option of a cell's own, which reads it
+        return word
     try:
-        value = convert(word, next(f.type for f in fields(NewOrTrained) if f.name == name))
+        value = convert(word, FIELDS[name])
     except ValueError as error:
         raise InvalidInputError(f"{name}={word}: {error}") from None
     if value is None or not math.isfinite(value):
@@ -95,7 +102,7 @@ def panel_networks(
 def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterable[Subject]:
     """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
     (option, values), trained = variants, options.module or options.checkpoint
-    if option and option in OPTIONS.values():
+    if option not in (None, CELL, FILES, BEFORE):
         if trained:
             raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         return _varied(options, option, values, input_size)
@@ -112,14 +119,17 @@ def _varied(options: NewOrTrained, option: str, values: tuple, input_size: int |
     """New cells that differ in one option, whose value their titles have."""
     base = network_of_options(options, input_size)
     argument = _bias_of(base.name) if option == BIAS else option
+    of_cell = option == BIAS or option not in FIELDS
+    if of_cell:
+        values = tuple(read_options(base.name, {argument: value})[argument] for value in values)
     own = options.seed if option == "seed" else getattr(base.cell, argument, None)
     own = str(own) if option == "init" and own is not None else own
     for value in values if own in values else (own, *values):
         if value is None:  # the gates' biases as drawn
             yield base
             continue
-        of_cell = {"cell_options": options.cell_options | {argument: value}}
-        subject = network_of_options(replace(options, **of_cell if option == BIAS else {option: value}), input_size)
+        changed = {"cell_options": options.cell_options | {argument: value}} if of_cell else {option: value}
+        subject = network_of_options(replace(options, **changed), input_size)
         in_title = option in ("init", "seed") or (option, value) == ("depth", 1)  # the others are there
         yield replace(subject, title=subject.title + f", {option} {value}" * in_title)
 

@@ -88,6 +88,19 @@ def finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
     return torch.where((norm(step(trial) - trial) < norm(step(s) - s))[:, None], trial, s)
 
 
+def slower_beside(step, jacobian, s: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """(True for those of the states (b, N) that are saddles of the speed, no minima (b,); slower states beside these).
+
+    Beside means: at a distance along the direction in which F(s) - s changes least.
+    """
+    identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
+    along = distance * torch.linalg.svd(jacobian(s) - identity).Vh[:, -1]
+    sides = torch.stack((s + along, s - along))
+    speeds, best = torch.stack([norm(step(each) - each) for each in sides]).min(0)
+    saddles = speeds < norm(step(s) - s)
+    return saddles, sides[best, range(len(s))][saddles]
+
+
 def kinks_at(jacobian: Callable[[Tensor], Tensor], points: Tensor, at: Tensor, near: Tensor | float) -> Tensor:
     """(P,) bool: whether the Jacobian jumps at a point; if it is smooth, a hundredth of a distance changes it less."""
     if not len(points):

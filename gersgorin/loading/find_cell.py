@@ -25,7 +25,7 @@ from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.one_sequence import is_one, layouts, reads_batch_first, unpacked, without_batch
 from gersgorin.loading.scan import ScanCell, ScanRun
-from gersgorin.run.cell import State, Step, as_cell, flat_state, flat_step, name_of, size_to_set
+from gersgorin.run.cell import State, Step, as_cell, first_state, flat_state, flat_step, name_of, size_to_set
 from gersgorin.run.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -78,6 +78,20 @@ def is_step(network) -> TypeGuard[nn.Module | Step]:
     return _takes(network, 2) and not (inside and _takes(network, 1))
 
 
+def is_map(network) -> TypeGuard[Callable]:
+    """True for a function f(s), or a module with forward(state) and no recurrent layer inside, without input."""
+    if isinstance(network, nn.Module) and (recurrent_cells(network) or state_layers(network)):
+        return False
+    return callable(network) and not hasattr(network, "step") and not (_takes(network, 2) and not _takes(network, 1))
+
+
+def held(f: Callable) -> Step:
+    """A map f(s) as a step that ignores its input."""
+    step = lambda x, s: f(s)  # noqa: E731
+    step.__name__ = name_of(f)
+    return step
+
+
 def _takes(module: Callable, arguments: int) -> bool:
     """True for a function, or a module whose forward, takes this number of arguments."""
     try:
@@ -124,6 +138,7 @@ class Watched:
         part = part_of(self.module, submodule)
         hand_written = is_hand_written(part, s0, named=bool(submodule))
         cells = [part] if hand_written else recurrent_cells(part) or state_layers(part)
+        cells = cells or [each for each in part.modules() if is_hand_written(each, named=False)][:1]
         if not cells:
             raise no_cell(part)
         places: list[tuple[nn.Module, int | None]] = [(cell, k) for cell in cells for k in range(layers_of(cell))]
@@ -403,19 +418,6 @@ def no_cell(module: nn.Module) -> InvalidInputError:
         "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, one with forward(x, state) and its first "
         f"state s0, one with scan_elements(x), or a layer of transformers with a cache{hint}"
     )
-
-
-def first_state(module: nn.Module | Callable, named: bool) -> State | None:
-    """Zeros (1, n) for the state_size n of a module, a tuple for a tuple of sizes; None if it has none.
-
-    named: whether the user names it as the recurrent part, so that n may be its hidden_size.
-    """
-    size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
-    sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
-        return None
-    zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
-    return zeros if isinstance(size, tuple) else zeros[0]
 
 
 def check_state(s0: Any) -> State:

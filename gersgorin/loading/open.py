@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.loading.find_cell import Watched, check_state, ids_or_numbers, part_of, stepping
+from gersgorin.loading.find_cell import Watched, check_state, held, ids_or_numbers, is_map, part_of, stepping
 from gersgorin.loading.network import (
     KEYS,
     Subject,
@@ -30,7 +30,7 @@ from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
-from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
+from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, flat_step, name_of
 from gersgorin.run.run import Label, Run
 from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
@@ -49,6 +49,7 @@ KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
 
+@torch.no_grad()
 def open_run(
     network: Network = "rhn",
     x: Data = None,
@@ -73,14 +74,14 @@ def open_run(
         network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
             a torch module with a recurrent cell, which is copied, or a step: a function f(x, s) in its own dtype, or a module with
             forward(x, state). A step returns the next state or (output, next state), and takes each state in the shapes of s0. If
-            these are all (1, ...), x is (1, m), else (m,).
+            these are all (1, ...), x is (1, m), else (m,). With s0 and no x also a map f(s) -> s' without input, for a number of steps.
         x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
             input of the network: (T, m), ids of tokens (T,), or a batch of one sequence. None: the chorale bwv269.
         s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for most.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
-        steps: read only the first steps.
+        steps: read only the first steps; of a map: how many to take.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
 
@@ -88,6 +89,8 @@ def open_run(
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
     """
     s0 = None if s0 is None else check_state(s0)
+    if x is None and s0 is not None and is_map(network):
+        return _run_of_map(network, s0, steps)
     if isinstance(network, Run):
         if network.states.dim() != 2:
             raise InvalidInputError(f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]")
@@ -144,6 +147,15 @@ def _step_from(f: Step, s0: State | None) -> Subject:
         return Run.of(cell, x, start)
 
     return Subject(name_of(f), name_of(f).replace("<lambda>", "f(x, s)"), cell, opened)
+
+
+def _run_of_map(f: Callable, s0: State, steps: int | None) -> Run:
+    """The run of a map f(s), as a step whose input is 0."""
+    if type(steps) is not int or steps < 1:
+        raise InvalidInputError(f"steps is {steps!r:.40}: a map f(s) without x takes as many; expected a whole number")
+    cell = as_cell(flat_step(held(f), s0))
+    label = Label(name=cell.name, title=cell.name.replace("<lambda>", "f(s)"), reads="no", sequence="input")
+    return Run.of(cell, torch.zeros(1, 1).expand(steps, 1), flat_state(s0)[0], label)
 
 
 def _starting(run: Run, s0: State | None) -> Run:

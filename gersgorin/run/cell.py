@@ -270,6 +270,22 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
     return torch.cat(parts, -1).movedim(0, 1).flatten(1)
 
 
+def first_state(module: Any, named: bool = False) -> State | None:
+    """The first state (1, n) of a module with the state_size n, its `initial_state()` or zeros; a tuple for a tuple of sizes; else None.
+
+    named: whether the user names it as the recurrent part, so that n may be its hidden_size.
+    """
+    size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
+    sizes = size if isinstance(size, tuple) else (size,)
+    if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
+        return None
+    zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
+    own = module.initial_state() if hasattr(module, "initial_state") else None
+    if [*map(np.shape, tree_leaves(own))] == [*map(np.shape, zeros)]:
+        zeros = tuple(part.detach() for part in tree_leaves(own))
+    return zeros if isinstance(size, tuple) else zeros[0]
+
+
 def state_in(output: Any, like: list) -> list[Tensor] | None:
     """The tensors in what a step returns, all of it or the second of two, in the shapes of a state; None if they have others."""
     candidates = map(tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,))
@@ -296,6 +312,9 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
         return cell
     if not callable(cell):
         raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
+    if isinstance(getattr(cell, "state_size", None), tuple) and not hasattr(cell, "step"):
+        s0 = first_state(cell)
+        cell = cell if s0 is None else flat_step(cell, s0)
     # CUDA's own kernels for torch.nn's have no vmap rule
     found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
     try:
@@ -319,6 +338,8 @@ def _hint(module) -> str:
 
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
     """The Jacobians of this name, for the public functions below, which take anything."""
+    if isinstance(s, tuple):
+        cell, s = flat_step(cell, s), flat_state(s)[0]
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
@@ -346,7 +367,7 @@ def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: s
     Args:
         cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
             layers is joined, the lowest first), or any callable f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
-        x: inputs (..., m). s: states (..., n); leading dimensions broadcast.
+        x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side; leading dimensions broadcast.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
             The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
             their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.

@@ -136,6 +136,7 @@ def least_constant(
 
 def frame_loss(loss: str | Loss) -> FrameLoss:
     """The loss of a name, or a function (outputs, targets) -> a number, (T, B) or (T, B, K); raises InvalidInputError."""
+    loss = {"mse": "squared", "cross-entropy": "categorical"}.get(loss, loss) if isinstance(loss, str) else loss
     if isinstance(loss, str) and loss in FRAME_LOSSES:
         return FRAME_LOSSES[loss]
     if callable(loss):

@@ -100,7 +100,7 @@ class Block:
                 ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
                 self.draws[panel](ax)
                 plain_ticks(ax)
-                width = figure.get_figwidth() * span / grid.ncols - 0.8
+                width = figure.get_figwidth() * span / grid.ncols - rcParams["font.size"] / 12
                 ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
                 axes.append(ax)
                 if "x" in self.shared and panel + len(rows[0]) < len(self.draws):

@@ -181,7 +181,7 @@ X = torch.zeros(5, 3, dtype=d)
     [
         ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number, 1 to 2"),
         ({"warmup": 5}, "at least one is to be counted"),
-        ({"x": None, "network": lambda s: s}, r"expected a callable f\(s\) and s0"),
+        ({"x": None, "network": lambda s: s}, "no first state is given: give s0"),
         ({"network": lambda x, s: s}, "no first state is given"),
         ({"network": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "a state is NaN or infinite"),
     ],
