@@ -26,6 +26,7 @@ from rhn.utils.wording import counted, table
 BAR = 4  # quarter notes between the lines of a chorale
 
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
+COLOURS = ScalarMappable(Normalize(0, 1), GATES)
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
 MOST_TICKS = 11  # of layers; with two digits they are wide
 TICK_SIZE = 6  # points, of the tokens on a time axis
@@ -135,13 +136,18 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red an open one; without axes the whole figure.
+        """Layers x time of the k-th sequence, white a closed gate, red an open one, with a colour bar; without axes the whole figure.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
         if ax is None:
             return replace(self, shown=max(self.shown, k + 1)).figure().axes[k]
-        sequence, steps = self.sequences[k], int(self.lengths[: max(self.shown, k + 1)].max())
+        ax.figure.figure.colorbar(COLOURS, ax=ax, label=f"mean {self.gate_name} of a layer")
+        return self._panel(ax, k=k, steps=int(self.lengths[k]))
+
+    def _panel(self, ax, *, k: int, steps: int) -> Axes:
+        """The k-th sequence on an axis of time of some steps."""
+        sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         extent = (0, sequence.steps, 0.5, self.layers + 0.5)
         colours: dict = {"cmap": GATES, "vmin": 0, "vmax": 1, "interpolation": "none"}
@@ -170,9 +176,11 @@ class GateActivity(Result, kind="gates_by_layer"):
         title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
 
         words = 0.5 * (self.step == "token")  # inches of tokens below
-        panels = Block([partial(self.plot, k=k) for k in range(count)], 1.1 + 0.16 * self.layers + words)
+        steps = int(self.lengths[:count].max())
+        draws = [partial(self._panel, k=k, steps=steps) for k in range(count)]
+        panels = Block(draws, 1.1 + 0.16 * self.layers + words)
         ended = "; grey: ended" * (len(self.names) > 1)
-        bar = colour_bar(ScalarMappable(Normalize(0, 1), GATES), f"mean {self.gate_name} of a layer{ended}")
+        bar = colour_bar(COLOURS, f"mean {self.gate_name} of a layer{ended}")
         about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
         return compose(title_of(self.title, title), about, panels, bar)
 

@@ -64,9 +64,12 @@ def _measured(options: Options, path: Path, progress: Progress) -> list[Section]
 def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
-    again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), "--out", "runs/again"])
-    recordings = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
-    recorded = [section_of(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in recordings]
+    files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
+    recordings = [Recording.load(f) for f in files]
+    titles = [f"Recorded during the training: {f.parent.name}" for f in files]
+    recorded = [section_of(*each) for each in zip(recordings, titles, strict=True)]
+    record = ["--record", str(recordings[0].every)] if recordings else []
+    again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), *record, "--out", "runs/again"])
     try:
         seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]
         best = run / seed / BEST

@@ -10,7 +10,6 @@ Legend: B starts; N entries of a state; P points, fixed before slow ones, those 
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -389,14 +388,17 @@ def _searched(
         step, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
     one = without or _is_one_step(step, x)
     if one and hold is not None:
-        raise InvalidInputError(f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant input x (m,)")
+        raise InvalidInputError(
+            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant input x (m,)"
+        )
     if isinstance(starts, int) or not one:
-        run = _run_of(network if without else step, x, one, options | ({"seed": seed} if isinstance(step, str) else {}))
+        options |= {"seed": seed} if isinstance(step, str) else {}
+        run = open_run(network if without else step, x[None] if one and x is not None else x, **options)
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
         if hold is not None:
             x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
-        title = f"{label.title}, {label.along if without else held_at}"
+        title = label.title if without else f"{label.title}, {held_at}"
         fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
         if isinstance(starts, int):
             fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
@@ -409,14 +411,6 @@ def _searched(
         return cell, starts.new_zeros(1), starts, fields
     x = real_tensor("x", x)
     return cell, x, starts, fields | {"input": x.cpu().numpy()}
-
-
-def _run_of(network, x, one: bool, options: dict) -> Run:
-    """A run along x, or of one step with a constant input (m,)."""
-    if one and x is not None and len(x) > 1:
-        with suppress(InvalidInputError):  # of numbers (T,) that are frames of one unit
-            return open_run(network, x[None], **options)
-    return open_run(network, x, **options)
 
 
 def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:

@@ -35,12 +35,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
-from torch import Tensor, nn
+from torch import Tensor
 
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
-from gersgorin.run.run import Label, Progress, Run, Tangent, silent
+from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, Style, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
@@ -219,7 +219,7 @@ def lyapunov(
 
     Args:
         network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a step f(x, s) in its own dtype, or any
-            network of `gersgorin.open_run`; with s0 and no x also a map f(s) -> s' without input.
+            network of `gersgorin.open_run`.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a state_size.
@@ -237,8 +237,8 @@ def lyapunov(
     >>> np.exp(spectrum.exponents).round(2), round(abs(spectrum.sum), 9)
     (array([2. , 0.5]), 0.0)
     """
-    new = {"seed": seed} if isinstance(network, str) else {}
-    run = open_run(network, x, s0, steps=steps, **new, **options)
+    options |= {"seed": seed} if isinstance(network, str) else {}
+    run = open_run(network, x, s0, steps=steps, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")

@@ -262,9 +262,9 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         words = f"{limit / half:.3g} times larger", "" if pairs else drawable(name)
         plot_crowd(record, step, ax, half).set_title(": ".join(filter(None, words)))
 
-    narrow = sized(WIDTH) < WIDTH
-    zoomed = bool(0 < half < limit / 2) and len(records) <= (2 if narrow else IN_A_ROW)
-    pairs = zoomed and narrow  # a network beside its enlargement
+    most = IN_A_ROW if sized(WIDTH) > WIDTH / 2 else 2  # with enlargements a column has no room for more
+    zoomed = bool(0 < half < limit / 2) and len(records) <= most
+    pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
     rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
     if pairs:

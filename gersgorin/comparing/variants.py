@@ -37,8 +37,8 @@ OPTIONS = {  # a word before "=": the option of new cells
 }
 FIELDS = {f.name: f.type for f in fields(NewOrTrained)}
 EXPECTED = (
-    "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or values of depth=, hidden-size=, init=, bias=, seed= or an "
-    "option of the cell"
+    "expected cells (rnn,lstm), files (a.safetensors,b.safetensors), init, or values of depth=, hidden-size=, init=, bias=, seed= or "
+    "of an option of the cell"
 )
 
 

@@ -46,6 +46,12 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
     return found
 
 
+def _cells_of(module: nn.Module) -> list[nn.Module]:
+    """The same with modules whose forward(x, state) is a step, from their state_size; they may have cells inside."""
+    written = [part for part in module.modules() if is_hand_written(part, named=False)]
+    return written + [cell for cell in recurrent_cells(module) if not any(cell in part.modules() for part in written)]
+
+
 def is_scan(module: nn.Module) -> bool:
     """True for a module with `scan_elements(x)`, see `gersgorin.loading.scan`."""
     return callable(getattr(module, "scan_elements", None))
@@ -137,8 +143,7 @@ class Watched:
         self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
         part = part_of(self.module, submodule)
         hand_written = is_hand_written(part, s0, named=bool(submodule))
-        cells = [part] if hand_written else recurrent_cells(part) or state_layers(part)
-        cells = cells or [each for each in part.modules() if is_hand_written(each, named=False)][:1]
+        cells = [part] if hand_written else _cells_of(part) or state_layers(part)
         if not cells:
             raise no_cell(part)
         places: list[tuple[nn.Module, int | None]] = [(cell, k) for cell in cells for k in range(layers_of(cell))]
@@ -399,9 +404,9 @@ def ids_or_numbers(module: nn.Module, sequence: Tensor) -> Tensor:
 
 def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = True) -> bool:
     """True for a module with forward(x, state) that is one step, from a state that is given or known, see `first_state`."""
-    if isinstance(part, TORCH_CELLS) or hasattr(part, "step") or not is_step(part):
+    if isinstance(part, TORCH_CELLS) or hasattr(part, "step") or (s0 is None and first_state(part, named) is None):
         return False
-    return s0 is not None or first_state(part, named) is not None
+    return is_step(part)
 
 
 def no_cell(module: nn.Module) -> InvalidInputError:

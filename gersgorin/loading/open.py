@@ -30,7 +30,7 @@ from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
-from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, flat_step, name_of
+from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
 from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
@@ -89,14 +89,16 @@ def open_run(
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
     """
     s0 = None if s0 is None else check_state(s0)
-    if x is None and s0 is not None and is_map(network):
-        return _run_of_map(network, s0, steps)
     if isinstance(network, Run):
         if network.states.dim() != 2:
             raise InvalidInputError(f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]")
         return _starting(network, s0)
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
+    if x is None and s0 is not None and is_map(network):
+        if steps is None:
+            raise InvalidInputError("steps is missing: expected the number of steps of the map f(s), which reads no x")
+        network, x = held(network), torch.zeros(1, 1).expand(steps, 1)
     data = DataOptions(steps=steps)
     new = NetworkOptions(depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias)
     options = replace(new, cell_options=dict(cell_options or {}), seed=seed, layer=layer)
@@ -147,15 +149,6 @@ def _step_from(f: Step, s0: State | None) -> Subject:
         return Run.of(cell, x, start)
 
     return Subject(name_of(f), name_of(f).replace("<lambda>", "f(x, s)"), cell, opened)
-
-
-def _run_of_map(f: Callable, s0: State, steps: int | None) -> Run:
-    """The run of a map f(s), as a step whose input is 0."""
-    if type(steps) is not int or steps < 1:
-        raise InvalidInputError(f"steps is {steps!r:.40}: a map f(s) without x takes as many; expected a whole number")
-    cell = as_cell(flat_step(held(f), s0))
-    label = Label(name=cell.name, title=cell.name.replace("<lambda>", "f(s)"), reads="no", sequence="input")
-    return Run.of(cell, torch.zeros(1, 1).expand(steps, 1), flat_state(s0)[0], label)
 
 
 def _starting(run: Run, s0: State | None) -> Run:

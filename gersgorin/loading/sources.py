@@ -110,8 +110,8 @@ class Source:
         counted = COUNTED[self.kind]
         if steps > self.steps:
             raise InvalidInputError(
-                f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}; for a longer run give "
-                "data of your own, of a constant input c (m,) c.expand(steps, m)"
+                f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}; for a longer run "
+                "give data of your own, of a constant input c (m,) c.expand(steps, m)"
             )
         about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
         given = self.given

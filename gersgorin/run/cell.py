@@ -8,6 +8,7 @@ The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; th
 Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -271,7 +272,7 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
 
 def first_state(module: Any, named: bool = False) -> State | None:
-    """The first state (1, n) of a module with the state_size n, its `initial_state()` or zeros; a tuple for a tuple of sizes; else None.
+    """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple of a tuple of sizes; else None.
 
     named: whether the user names it as the recurrent part, so that n may be its hidden_size.
     """
@@ -280,9 +281,9 @@ def first_state(module: Any, named: bool = False) -> State | None:
     if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
         return None
     zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
-    own = module.initial_state() if hasattr(module, "initial_state") else None
-    if [*map(np.shape, tree_leaves(own))] == [*map(np.shape, zeros)]:
-        zeros = tuple(part.detach() for part in tree_leaves(own))
+    own: Any = getattr(module, "initial_state", tuple)
+    with contextlib.suppress(TypeError):  # of a method with arguments
+        zeros = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own())) or zeros
     return zeros if isinstance(size, tuple) else zeros[0]
 
 

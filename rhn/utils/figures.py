@@ -5,7 +5,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -74,19 +74,19 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 def drawn(draw: Callable) -> Callable:
     """Decorate a function that draws: in our style, and with an option figure="column", see `our_style`.
 
-    Given axes have their title where a user's own style sets one, who can replace it.
+    In given axes it draws in the caller's style, with a title where that sets one, folded to their width.
     """
     from matplotlib import rcParams
 
     @wraps(draw)
     def sized_draw(*args, figure: str | float | None = None, **options):
-        with our_style(figure):
+        given = [ax for ax in (*args, options.get("ax")) if hasattr(ax, "set_title")]
+        with nullcontext() if given and figure is None else our_style(figure):
             shown = draw(*args, **options)
-        theirs = rcParams["axes.titlelocation"] != "left"  # else it is drawn in our own figure
-        for ax in (*args, options.get("ax")):
-            if theirs and hasattr(ax, "set_title") and (title := ax.get_title("left")):
-                ax.set_title("", loc="left")
-                ax.set_title(title)
+        for ax in given if rcParams["axes.titlelocation"] != "left" else ():  # else it is drawn in our own figure
+            title, inches = ax.get_title("left") or ax.get_title(), ax.get_position().width * ax.figure.get_figwidth()
+            ax.set_title("", loc="left")
+            ax.set_title(folded(title, inches, ax.title.get_fontsize()))
         return shown
 
     return sized_draw

@@ -238,8 +238,6 @@ def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]
 
 
 def fitted(text: str) -> str:
-    """Wrap the sentences of a text to the width of a screen, not the rows of its table."""
-    return "\n".join(
-        fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS and "  " not in line else line
-        for line in text.split("\n")
-    )
+    """Wrap a text to the width of a screen."""
+    lines = text.split("\n")
+    return "\n".join(fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line for line in lines)

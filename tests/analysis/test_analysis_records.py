@@ -55,6 +55,12 @@ def activity_of(activity: np.ndarray) -> GateActivity:
     return GateActivity(labels=labels, names=("known",), lengths=lengths, activity=activity, **shares)
 
 
+def test_gates_in_own_axes_have_their_own_time_and_a_colour_bar(gates):
+    figure = Figure(figsize=(4, 2))
+    ax = gates.plot(figure.subplots(), k=0)
+    assert ax.get_xlim() == (0, 6) and len(figure.axes) == 2
+
+
 def test_known_cells_have_known_colours():
     figure = Figure(figsize=(4, 2), dpi=100)
     record = activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]]))

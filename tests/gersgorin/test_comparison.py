@@ -84,6 +84,7 @@ def test_kinds_and_their_synonyms():
         ({"cell": "irnn"}, "rnn,irnn", ["rnn, 4 units", "irnn, 4 units"]),
         ({}, "rnn", ["rhn, 4 units", "rnn, 4 units"]),
         ({}, "rnn,lstm", ["rnn, 4 units", "lstm, 4 units"]),
+        ({"cell": "leaky"}, "leak=0.5,0.3", [f"leaky, 4 units, leak {leak}" for leak in (0.5, 0.3)]),
         ({"cell": "lstm"}, "bias=0,2", ["lstm, 4 units", *(f"lstm, 4 units, forget bias {b}" for b in (0, 2))]),
     ],
 )
@@ -189,16 +190,17 @@ def test_the_title_names_three_networks_and_of_five_the_extremes():
     assert three.count("number") == 3 and five.count("number") == 2 and "highest: number" in five.replace("\n", " ")
 
 
-@pytest.mark.parametrize(("width", "order"), [("column", "aabbcc"), ("page", "aabbcc"), ("slide", "abcabc")])
+@pytest.mark.parametrize(("width", "order"), [("column", "aabb"), ("page", "aabbcc"), ("slide", "abcabc")])
 def test_a_network_is_beside_or_above_its_enlargement(width, order):
-    cells = [RNN(5, 6, init=f"gaussian:{scale}", dtype=torch.float64) for scale in (0.1, 0.01, 0.001)]
-    found = compare(dict(zip("abc", cells, strict=True)), *sequences(6))
+    names = sorted({*order})  # in a column two, or none is enlarged
+    cells = {name: RNN(5, 6, init=f"gaussian:{10.0**-k}", dtype=torch.float64) for k, name in enumerate(names, 1)}
+    found = compare(cells, *sequences(6))
     panels = [ax for ax in found.plot(figure=width).figure.axes if ax.get_aspect() == 1]
     titles = [" ".join(ax.get_title("left").split()) for ax in panels]
     large = " ".join(titles[-1].split()[:3])
     assert re.fullmatch(r"[\d.]+ times larger:?", large)
-    paired = [title for name in "abc" for title in (name, large)]
-    assert titles == (paired if order == "aabbcc" else [*"abc", *(f"{large} {name}" for name in "abc")])
+    paired = [title for name in names for title in (name, large)]
+    assert titles == (paired if order.startswith("aa") else [*names, *(f"{large} {name}" for name in names)])
     assert len({ax.get_subplotspec().colspan.start for ax in panels}) == 2 + (order == "abcabc")
 
 

@@ -241,6 +241,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
         ({"starts": S[:, :1]}, r"state of 2"),
         ({"starts": (S, S[:2])}, "the same number B of states"),
         ({"tolerance": 0}, "tolerance is 0"),
+        ({"hold": 2.0}, "hold is 2, in place of the mean of a sequence"),
         ({"network": lambda x, s: s / 0}, "NaN or infinity at a start"),
     ],
 )
@@ -282,6 +283,15 @@ def test_a_ring_of_slow_points_is_not_lost():
     assert len(points.states) > 50 and points.lost == 0
     phases = np.angle(points.states @ np.exp(1j * angles.numpy()))
     assert np.diff(np.sort(phases)).max() < 0.5
+
+
+@pytest.mark.parametrize(("offset", "kinds"), [(-1e-3, ["saddle", "stable"]), (1e-3, ["slow, neutral"])])
+def test_between_two_fixed_points_there_is_no_slow_one(offset, kinds):
+    def step(s):  # the speed between the points at x = +-0.03 is largest at 0
+        return s + 0.01 * torch.stack([offset + s[..., 0] ** 2, s[..., 0] - s[..., 1]], -1)
+
+    starts = torch.stack([torch.linspace(-1, 2, 60), torch.zeros(60)], 1).double()
+    assert sorted(fixed_points(step, starts=starts).kinds) == kinds
 
 
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():

@@ -21,12 +21,13 @@ def cases():
     yield chorales, frames, None, "nats a frame"
     yield LanguageModel("rnn", vocabulary_size=5, hidden_size=4, tied=True), ids, None, "nats a token"
     yield Tagger(nn.GRU(3, 4), 3), frames, "squared", "squared error a frame (halved)"
+    yield Tagger(nn.GRU(3, 4), 3), frames, "mse", "squared error a frame (halved)"
     yield Tagger(nn.GRU(3, 4), 3), frames, absolute, "by the loss absolute"
     yield Tagger(nn.GRU(3, 4), 3), frames, lambda z, y: absolute(z, y), "by your loss"
 
 
 @pytest.mark.parametrize(
-    ("model", "x", "loss", "unit"), [*cases()], ids=["keys", "words", "squared", "named", "nameless"]
+    ("model", "x", "loss", "unit"), [*cases()], ids=["keys", "words", "squared", "mse", "named", "nameless"]
 )
 def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
     constant = plateau(model, x, loss).loss

@@ -9,7 +9,21 @@ from tables import for_each
 from torch import nn
 from torch.func import jacrev
 
-from gersgorin import Recorder, analyze, audit, compare, extract_cell, fixed_points, lyapunov, open_run, spectra
+from gersgorin import (
+    Recorder,
+    analyze,
+    audit,
+    bounds,
+    compare,
+    extract_cell,
+    fixed_points,
+    input_jacobian,
+    lyapunov,
+    open_run,
+    products,
+    spectra,
+    temporal_jacobian,
+)
 from gersgorin.cli.main import main
 from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
@@ -246,3 +260,40 @@ def test_a_module_whose_weights_are_buffers_reads_single_precision():
 
     spectrum = spectra(Hopfield(), torch.zeros(3, 2)).eigenvalues
     assert np.allclose(np.sort(spectrum.real), [-0.5, 0.5])
+
+
+def test_a_state_of_several_tensors_is_taken_as_a_tuple_or_side_by_side():
+    pair, x = made(Pair).double(), torch.ones(M).double()
+    state = torch.linspace(-1, 1, 2 * N).double()
+    parts = tuple(state.reshape(2, 1, N))
+    exact = jacrev(lambda s: torch.cat(pair(x[None], tuple(s.reshape(2, 1, N))), 1)[0])(state)
+    for s in (state, parts):
+        torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
+    assert input_jacobian(pair, x, parts).shape == (2 * N, M)
+    starts = torch.randn(30, 2 * N, generator=torch.Generator().manual_seed(0)).double()
+    found, same = (fixed_points(pair, x, s) for s in (starts, tuple(starts.reshape(30, 2, N).movedim(1, 0))))
+    np.testing.assert_array_equal(found.states, same.states)
+    assert fixed_points(pair, x, torch.from_numpy(found.states)).lost == 0
+
+
+def test_a_step_begins_at_its_own_first_state():
+    first = torch.full((1, N), 0.5), torch.full((1, N), -0.5)
+    own = made(Pair, initial_state=lambda self: first)
+    states = open_run(own, torch.zeros(T, M)).states.numpy()  # has no graph
+    np.testing.assert_array_equal(states[0], np.repeat((0.5, -0.5), N))
+
+
+def test_the_cell_of_a_loop_is_found_by_its_state_size():
+    loop = made(Loop, made(Pair), start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
+    assert open_run(loop, torch.zeros(T, 1, M)).label.title == "Pair"
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_map_without_input_is_a_network_for_every_analysis(module):
+    turn = nn.Linear(2, 2, bias=False).double()
+    step = made(nn.Module, forward=lambda self, s: turn(s)) if module else lambda s: turn(s)
+    s0 = torch.ones(2).double()
+    assert len(bounds(step, s0=s0, steps=6).table()) and len(products(step, s0=s0, steps=6).table()) == 6
+    np.testing.assert_allclose(spectra(step, s0=s0, steps=6).norm, torch.linalg.matrix_norm(turn.weight, 2).item())
+    with pytest.raises(InvalidInputError, match=r"steps is missing: expected the number of steps of the map f\(s\)"):
+        spectra(step, s0=s0)
