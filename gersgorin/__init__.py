@@ -27,7 +27,7 @@ Analyses of a model with a loss:
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
 
     trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or callable f(x, s)
-    norm_bound(cell)                                                  over all inputs and states
+    norm_bound(cell)                                                  over all inputs, and states within +-1
     eigenvalues, gersgorin_discs, jacobian_product                    of matrices; more in `gersgorin.linalg`
     extract_cell(module, x)                                           recurrent cell of a module and its inputs
     from_cache(layer)                                                 a layer of transformers with a cache, as a cell

@@ -20,6 +20,7 @@ HOMES = {
     "analyses.plateau": ("Plateau",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
+    "checking.cure": ("Cure",),
     "checking.prediction": ("TrainingCheck",),
     "comparing.bands": ("Comparison",),
     "comparing.side_by_side": ("SideBySide",),

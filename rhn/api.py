@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
-from rhn.errors import InvalidInputError
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
@@ -16,8 +17,26 @@ from rhn.training.evaluation import Score, score
 from rhn.training.run import TrainingResult
 from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
+from rhn.training.trained import initial_model
 
-save, load = save_checkpoint, load_model
+save = save_checkpoint
+
+
+def load(path: str | Path, cell: str | None = None, *, before_training: bool = False) -> Any:
+    """The model in a checkpoint, or in the folder of a training; or that model before its training.
+
+    Args:
+        cell: its cell, if that is one of your own, as package.module:factory; it is imported.
+        before_training: with its first weights. A training draws other ones from a seed than a new cell does.
+
+    Raises CheckpointError, also for a file that does not describe its training; InvalidInputError for an unknown cell.
+    """
+    if not before_training:
+        return load_model(path, cell)
+    model, known = initial_model(path, cell=cell)
+    if not known:
+        raise CheckpointError(f"{path} does not say how its weights began: expected a file of rhn train or optim-study")
+    return model
 
 
 def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> Corpus | TextCorpus:

@@ -87,7 +87,7 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
-            "leading": "Only the K eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096).",
+            "leading": "Only the N eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096).",
         },
         (
             "--cell rhn --depth 5",

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from gersgorin._validate import real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
-from gersgorin.loading.find_cell import held, is_map, is_step, recurrent_cells
+from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
-from gersgorin.run.cell import StepCell, as_cell, flat_state, flat_step
+from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import complex_plane, panels
@@ -82,6 +82,10 @@ class Modes:
 
     def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
         """Strength with which each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
+        if torch.as_tensor(weights).shape[-1:] != (N := len(self.right),):
+            raise InvalidInputError(
+                f"weights are {tuple(weights.shape)}: expected (k, {N}), 0 for entries that are not read"
+            )
         return np.abs(torch.as_tensor(weights).numpy(force=True) @ self.right)
 
 
@@ -161,9 +165,14 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def _beyond(self) -> np.ndarray:
         """|eigenvalue| - 1, (P, N), 0 for neutral ones."""
-        beyond, least = np.abs(self.eigenvalues) - 1, max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
-        limit = np.maximum(least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True))
-        return np.where(np.abs(beyond) <= limit, 0, beyond)
+        beyond = np.abs(self.eigenvalues) - 1
+        return np.where(np.abs(beyond) <= self._limit, 0, beyond)
+
+    @property
+    def _limit(self) -> np.ndarray:
+        """Largest distance of a neutral eigenvalue from the unit circle, (P, 1)."""
+        least = max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
+        return np.maximum(least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True))
 
     @property
     def time_constants(self) -> np.ndarray:
@@ -196,8 +205,9 @@ class FixedPoints(Result, kind="fixed_points"):
         yield f"{points}, from {starts} ({self.lost} led to none){later}."
         random = "The starts are random, around the first state; the" if self.drawn else "The"
         yield f"{random} search kept to {self.box}."
-        if (number := self._stability().count("neutral")) >= CURVE:
-            yield f"{counted(number, 'point')} are neutral: they may lie on one curve of fixed points."
+        at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
+        if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
+            yield f"{counted(number, 'point')} have an eigenvalue 1: they may lie on one curve of fixed points."
         if number := self.kinds.count("kink"):
             yield f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are those of one of its sides."
         if not len(self.states):
@@ -379,19 +389,20 @@ def _searched(
     network, x, starts: Tensor | int, hold: float | None, seed: int, options: dict
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
-    without = x is None and is_map(network)
+    without, first = x is None and is_map(network), None
     step, options = (held(network), {"steps": SETTLED} | options) if without else (network, options)
     if isinstance(starts, tuple):
         parts = tuple(real_tensor("starts", part) for part in starts)
         if len({len(part) for part in parts}) != 1:
             raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
-        step, starts = flat_step(step, tuple(part[:1] for part in parts)), flat_state(parts, rows=len(parts[0]))
+        first, starts = tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
+        options = {"s0": first} | options
     one = without or _is_one_step(step, x)
     if one and hold is not None:
         raise InvalidInputError(
             f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant input x (m,)"
         )
-    if isinstance(starts, int) or not one:
+    if isinstance(starts, int) or not (one and is_step(step)):
         options |= {"seed": seed} if isinstance(step, str) else {}
         run = open_run(network if without else step, x[None] if one and x is not None else x, **options)
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
@@ -405,7 +416,8 @@ def _searched(
             starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
         starts = real_tensor("starts", starts).to(run.states)
     else:
-        cell, fields = as_cell(step), {}
+        cell = as_cell(step if first is None else stepping(step, first))
+        fields = {"title": name_of(network).replace("<lambda>", "f(s)" if without else "f(x, s)")}
     starts = real_tensor("starts", starts)
     if x is None:
         return cell, starts.new_zeros(1), starts, fields
@@ -495,8 +507,8 @@ def _is_one_step(network, x) -> bool:
     if isinstance(network, str | Path | Run):
         return False
     if x is None:
-        return not isinstance(network, nn.Module) or not recurrent_cells(network)
-    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or recurrent_cells(network) != [])
+        return not isinstance(network, nn.Module) or not cells_of(network)
+    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or cells_of(network) != [])
 
 
 def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:

@@ -117,7 +117,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         low, high = self.exponents - error, self.exponents + error
         high = np.minimum(high, high[0])  # none is larger than the first
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
-        if self.complete and -math.inf < self.sum < 0:  # which is known better: volumes shrink
+        if self.complete and len(high) > 1 and -math.inf < self.sum < 0:  # which is known better: volumes shrink
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
         if math.isnan(high) or self.repels:
@@ -137,7 +137,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             does = "keeps its size"
         else:
             does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
-        within = "(too short a run for standard errors)" if math.isnan(error) else f"+- {error:.2g} (95 %)"
+        unknown = "too short a run for standard errors"
+        if math.isinf(largest):
+            unknown = "a step has the derivative 0: warmup= leaves the first ones out"
+        within = f"({unknown})" if math.isnan(error) else f"+- {error:.2g} (95 %)"
         over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
         yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
         if self.drift:

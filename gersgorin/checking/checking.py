@@ -58,8 +58,8 @@ def check(
     """Name the causes why a training does not learn; predict if its loss falls below that of the best constant output, and when.
 
     It "leaves" that loss when the mean of 32 steps is below 0.98 of the constant's on the same minibatches and stays there for 32 more
-    (at once below 0.93). The training itself is run as far as there is time; a longer one is forecast from what moves in it. A training
-    that leaves need not end well: the verdict also gives the last loss that was measured.
+    (at once below 0.93). The training itself is run until its outcome is clear or the time is out; the rest is forecast from what moves
+    in it. A training that leaves need not end well: the verdict also gives the last loss that was measured.
 
     Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
     A cause that by itself prevents learning and needs no trial ends the check at once.
@@ -83,6 +83,9 @@ def check(
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
+
+    Returns:
+        A `gersgorin.results.TrainingCheck`.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.

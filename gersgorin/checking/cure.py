@@ -26,6 +26,7 @@ from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.causes.pairing import UNEXPLAINED, explained, mispaired
+from gersgorin.checking.causes.repairs import scales
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.search import TRAINS, Attempt, Plan, Search
 from gersgorin.checking.starts import GIVEN, MEANINGS, NEEDED, OUTPUT_BIAS, Start, filled
@@ -302,7 +303,8 @@ def cure(
         seconds: most time of the trials, which usually take about ten trainings, or less; a few passes of each start come in addition.
 
     Returns:
-        `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`, `code`, `table()`, `summary()`. What was given is not changed.
+        A `gersgorin.results.Cure`: `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`, `code`, `table()`, `summary()`. What
+        was given is not changed.
 
     Raises:
         InvalidInputError or DataError: as for `check`.
@@ -341,6 +343,7 @@ def _cure_training(
         changed = chosen.plan.start.applied(loop.model)
     if outcome in ("none helped", "untested"):
         causes += tuple(cause for row, cause in found if row.risk)
+        causes += tuple(cause for name, cause in scales(case).items() if name == "input scale")
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)

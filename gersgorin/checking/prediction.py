@@ -23,6 +23,7 @@ from rhn.utils.io import finite_json
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, rounded_up
 
+CERTAIN = 3.0  # standard errors
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 HIGHER = 1.1  # times the constant's loss: above it, in words
 CLEAR = 0.9  # times the constant's loss: at the end of a training it is only slightly below, in words
@@ -40,6 +41,7 @@ FINDINGS = {  # outcomes in the title of a figure
     "leaves, then explodes": "learns more than a constant output, then diverges",
     "may leave": "may learn more than a constant output, or not",
 }
+SEARCHED = ("initial weights", "learning rate", "explosion")  # causes that another start or rate may remove
 CURE = "To search for initial weights and a learning rate that work: gersgorin cure, in Python gersgorin.cure."
 
 
@@ -105,9 +107,12 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def still_falls(self) -> bool:
-        """True if the last mean loss is at least 1 % below that of one window before."""
-        before = self.tried - 1 - WINDOW
-        return before >= 0 and bool(self.last_loss < FALLING * self.trials[0].ratios[before])
+        """True if the last mean loss is at least 1 %, and three standard errors, below that of one window before."""
+        before, own = self.tried - 1 - WINDOW, self.trials[0]
+        if before < WINDOW - 1:
+            return False
+        fall, scatter = own.ratios[before] - self.last_loss, math.hypot(own.error(before), own.error(self.tried - 1))
+        return bool(fall > max((1 - FALLING) * own.ratios[before], CERTAIN * scatter))
 
     @property
     def outcome(self) -> str:
@@ -133,6 +138,7 @@ class TrainingCheck(Result, Forecast):
         """The causes; outcome and time; subnormals."""
         sure = any(cause.sure for cause in self.causes)
         advised = sure or self.explained == 0 or any("gersgorin.cure" in c.remedy for c in self.causes[:MOST_CAUSES])
+        advised |= any(cause.name not in SEARCHED for cause in self.causes[:1])
         next_step = CURE if self.outcome in ("stays", "explodes") and not advised else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
         trained = (self._what(), self._when()) if self.tried or not self.causes else (self._untried(),)
@@ -226,7 +232,9 @@ class TrainingCheck(Result, Forecast):
         early = ""
         if self.cut and (self.outcome == "may leave" or self.probably):
             early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
-        falls = " and still falls" * self.still_falls
+        error = self.trials[0].error(self.tried - 1)
+        falls = f" (standard error {error:.1g})" * (CLEAR < self.last_loss < 1 and math.isfinite(error))
+        falls += " and still falls" * self.still_falls
         clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
         enough = ", when its trial ended," * clear
         seen = (

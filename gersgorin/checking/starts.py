@@ -41,8 +41,8 @@ from rhn.cells.layers import GateBlocks, Layer, Part
 # in a function, imports would hide the names that it has used before
 NEEDED = "# at the head of your file: import torch; from torch import nn"
 HEAD = """\
-p = {{name: q.data for name, q in model.named_parameters()}}
-g = torch.Generator({device!r}).manual_seed(0)
+_p = {{name: q.data for name, q in model.named_parameters()}}
+_g = torch.Generator({device!r}).manual_seed(0)
 """
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 MOST_STD = 3.0  # of a matrix that reads the data
@@ -60,16 +60,16 @@ MEANINGS = {  # of the words of starts, in one line
 
 
 OPERATIONS = {  # by name: lines for a block of weights and, in some, a number, numbers or another block
-    "normal": "nn.init.normal_({}, 0.0, {:.4g}, generator=g)",
-    "orthogonal": "nn.init.orthogonal_({}, generator=g)",
+    "normal": "nn.init.normal_({}, 0.0, {:.4g}, generator=_g)",
+    "orthogonal": "nn.init.orthogonal_({}, generator=_g)",
     "eye": "nn.init.eye_({})",
-    "rotations": "a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
-    "c, s = a.cos().diag(), a.sin().diag()\n"
-    "{0}.copy_(torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]))",
+    "rotations": "_a = torch.pi / {1} ** torch.linspace(0, 1, len({0}) // 2, dtype=torch.double)\n"
+    "_c, _s = _a.cos().diag(), _a.sin().diag()\n"
+    "{0}.copy_(torch.vstack([torch.hstack([_c, -_s]), torch.hstack([_s, _c])]))",
     "zero": "{}.zero_()",
     "fill": "{}.fill_({})",
-    "log": "{}.uniform_(1.0, {}, generator=g).log_()",
-    "-log": "{}.uniform_(1.0, {}, generator=g).log_().neg_()",
+    "log": "{}.uniform_(1.0, {}, generator=_g).log_()",
+    "-log": "{}.uniform_(1.0, {}, generator=_g).log_().neg_()",
     "set": "{}.copy_(torch.tensor({}))",
     "opposite": "{}.copy_(-{})",
 }
@@ -119,8 +119,8 @@ class _Block:
 
     @property
     def code(self) -> str:
-        """ "p['rnn.weight_hh_l0'][0:24]"."""
-        return f"p[{self.name!r}]" + "".join(f"[{_text(k)}]" for k in self.index)
+        """ "_p['rnn.weight_hh_l0'][0:24]"."""
+        return f"_p[{self.name!r}]" + "".join(f"[{_text(k)}]" for k in self.index)
 
     def changed(self, operation: str, *values: Any) -> str:
         """The line, or lines, of Python that change it by an operation."""

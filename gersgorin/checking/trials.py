@@ -88,6 +88,13 @@ class Trial:
         """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
         return _sums(self.losses) / _sums(self.constants)
 
+    def error(self, step: int) -> float:
+        """Standard error of `ratios[step]`, of the scatter of its minibatches; NaN for fewer than a window."""
+        losses, constants = (np.array(each[step - WINDOW + 1 : step + 1]) for each in (self.losses, self.constants))
+        if step < WINDOW - 1:
+            return math.nan
+        return float((losses - losses.sum() / constants.sum() * constants).std() / constants.mean() / math.sqrt(WINDOW))
+
     @property
     def jump(self) -> float:
         """First step with a loss `DIVERGED` times the larger of the first one and the constant's; inf: none."""

@@ -41,7 +41,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
         "spectra", "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds."
     )
     sequences: int | None = option(None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS)
-    seeds: int | None = option(None, "Medians over K draws of the weights, from --seed.", least=1, most=MOST_RUNS)
+    seeds: int | None = option(None, "Medians over N draws of the weights, from --seed.", least=1, most=MOST_RUNS)
 
     @property
     def many(self) -> bool:
@@ -59,13 +59,15 @@ def run(options: CompareOptions) -> None:
     row = _analysis(options)
 
     from gersgorin.comparing.side_by_side import of_results
-    from gersgorin.comparing.variants import FILES, panel_networks, parse_variants
+    from gersgorin.comparing.variants import CELL, panel_networks, parse_variants
+    from gersgorin.loading.network import names_weights
     from gersgorin.loading.sources import sources_of_options
 
     option, values = variants = parse_variants(options.variants)
-    if option == FILES and not options.checkpoint:
-        first, *others = values
-        options = replace(options, checkpoint=Path(first), variants=",".join(others))
+    first = next((word for word in values if names_weights(str(word))), None) if option == CELL else None
+    if first and not options.checkpoint:
+        others = ",".join(word for word in values if word != first)
+        options = replace(options, checkpoint=Path(first), variants=others)
     _check(options)
     outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
     sources = sources_of_options(options, options, options.sequences)

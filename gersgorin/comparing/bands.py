@@ -262,8 +262,8 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
         words = f"{limit / half:.3g} times larger", "" if pairs else drawable(name)
         plot_crowd(record, step, ax, half).set_title(": ".join(filter(None, words)))
 
-    most = IN_A_ROW if sized(WIDTH) > WIDTH / 2 else 2  # with enlargements a column has no room for more
-    zoomed = bool(0 < half < limit / 2) and len(records) <= most
+    small, column = bool(0 < half < limit / 2), sized(WIDTH) < WIDTH / 2  # which has no room for four enlargements
+    zoomed = small and len(records) <= IN_A_ROW - column
     pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
     rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
@@ -275,7 +275,9 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     for record in records:
         fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
-    which = f"spectra of step {step} of 0 to {T - 1}" + ", grey: all steps" * zoomed
+    which = f"spectra of step {step} of 0 to {T - 1}" + (
+        ", grey: all steps" if zoomed else ", enlarged in a figure of a page" * small
+    )
     about = "; ".join(filter(None, (which, same)))
     least = 0.6 if len(records) <= IN_A_ROW else 0.8
     return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names), squeezed=least)

@@ -1,10 +1,11 @@
 """Variants of a network for `gersgorin compare`: parse the words that name them, and resolve each to a network.
 
-rnn,irnn,package.module:factory      cells; beside a checkpoint also init, its network before its training
+rnn,irnn,package.module:factory      cells
 depth=1,2,5,10, leak=0.1,0.5         an option of new cells, or of the cell's own, with all other options equal
 init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
 a.safetensors,runs/depth6            trained weights: files, or folders of runs
 init                                 the network of a checkpoint before its training
+init,lstm,runs/gru                   cells, files and init together
 """
 
 import math
@@ -23,9 +24,9 @@ from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_seed, convert
 
 MOST = 24  # variants that one figure can tell apart
-CELL, FILES, BEFORE, BIAS = "cell", "checkpoint", "before training", "transform_bias"
+CELL, BEFORE, BIAS = "cell", "before training", "transform_bias"
 Variants = tuple[str | None, tuple]
-"""The field of `NewOrTrained` that varies, or `BEFORE`, or None if nothing varies; and its values, each once, in the given order."""
+"""The option that varies, `CELL` for cells, files and init, `BEFORE`, or None if nothing varies; and its values, each once."""
 OPTIONS = {  # a word before "=": the option of new cells
     "depth": "depth",
     "hidden_size": "hidden_size",
@@ -53,12 +54,9 @@ def parse_variants(text: str | None) -> Variants:
         values = [_value(option, word.strip()) for word in re.split(r",(?!\s*bias:)", listed)]
     else:
         values = [word.strip() for word in text.split(",")]
-        files = [names_weights(word) for word in values]
-        if any(files) != all(files) or (not any(files) and "=" in text):
-            raise InvalidInputError(
-                f"{text}: {EXPECTED}; variants are of one kind (a file beside new cells: CELLS --checkpoint FILE)"
-            )
-        option = FILES if any(files) else CELL
+        if "=" in text and not any(map(names_weights, values)):
+            raise InvalidInputError(f"{text}: {EXPECTED}")
+        option = CELL
     if "" in values:
         raise InvalidInputError(f"{text!r}: a value is missing; {EXPECTED}")
     if len(found := tuple(dict.fromkeys(values))) > MOST:
@@ -102,7 +100,7 @@ def panel_networks(
 def _networks(options: NewOrTrained, variants: Variants, input_size: int | None) -> Iterable[Subject]:
     """The network of each panel. Raises InvalidInputError for variants that the network of the options cannot have."""
     (option, values), trained = variants, options.module or options.checkpoint
-    if option not in (None, CELL, FILES, BEFORE):
+    if option not in (None, CELL, BEFORE):
         if trained:
             raise InvalidInputError(f"{option}=... is for new cells: {trained} says what its cell is")
         return _varied(options, option, values, input_size)
@@ -112,7 +110,7 @@ def _networks(options: NewOrTrained, variants: Variants, input_size: int | None)
         after = network_of_options(options, input_size)
         after = replace(after, title=labelled("after training", after.title))
         return [network_of_options(options, input_size, fresh=True), after]
-    return (_of_files if option == FILES else _with_cells)(options, values, input_size)
+    return _listed(options, values, input_size)
 
 
 def _varied(options: NewOrTrained, option: str, values: tuple, input_size: int | None) -> Iterator[Subject]:
@@ -144,39 +142,36 @@ def _bias_of(name: str) -> str:
     )
 
 
-def _with_cells(options: NewOrTrained, cells: tuple, input_size: int | None) -> Iterator[Subject]:
-    """The network of the options, and new cells beside it; several cells without --cell alone."""
-    base, trained = options.cell or "rhn", options.module or options.checkpoint
-    if trained or (base not in cells and (options.cell or len(cells) < 2)):
-        subject, named = network_of_options(options, input_size), None if options.module else options.checkpoint
-        yield replace(subject, title=labelled(short_names([named])[0] if cells and named else "", subject.title))
-    if cells and input_size is None:
-        raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
+def _listed(options: NewOrTrained, words: tuple, input_size: int | None) -> Iterator[Subject]:
+    """The network of the options, and beside it new cells, trained weights, and its own before training; several cells without --cell
+    alone. A folder and the weights in it are one."""
+    base, trained, unique = options.cell or "rhn", options.module or options.checkpoint, dict[Path, Path]()
+    for path in filter(None, (options.checkpoint, *(Path(word) for word in words if names_weights(word)))):
+        unique.setdefault(weights_file(path).absolute(), path)
+    if not options.module and len({_vocabulary(path) for path in unique.values()}) > 1:
+        raise InvalidInputError(
+            f"{', '.join(map(str, unique.values()))} do not read the same: expected networks that read numbers, or language models of "
+            "one vocabulary"
+        )
+    names = dict(zip(unique.values(), short_names([*unique.values()]), strict=True))
+    if trained or (base not in words and (options.cell or len(words) < 2)):
+        subject = network_of_options(options, input_size)
+        named = words and (not options.module or len(names) > 1)
+        yield replace(subject, title=labelled(next(iter(names.values()), "") if named else "", subject.title))
     units = getattr(subject.cell, "hidden_size", None) if trained else None
     new = replace(options, hidden_size=units if options.hidden_size is None else options.hidden_size)
     fresh = (subject.name, "init") if options.checkpoint else ()  # one network
-    for name in dict.fromkeys("init" if name in fresh else name for name in cells):
+    for name in dict.fromkeys("init" if name in fresh else name for name in words):
         if name == "init":
             yield network_of_options(options, input_size, fresh=True)
-            continue
-        beside = new_cell(replace(new, cell=name), input_size, compared=bool(trained) or name != base)
-        yield replace(beside, title=labelled("untrained" if options.checkpoint else "", beside.title))
-
-
-def _of_files(options: NewOrTrained, others: tuple, input_size: int | None) -> Iterator[Subject]:
-    """The network of the options with the weights of each file; a folder and the weights in it are one."""
-    unique: dict[Path, Path] = {}
-    for path in filter(None, (options.checkpoint, *map(Path, others))):
-        unique.setdefault(weights_file(path).absolute(), path)
-    files = list(unique.values())
-    if not options.module and len({_vocabulary(path) for path in files}) > 1:
-        raise InvalidInputError(
-            f"{', '.join(map(str, files))} do not read the same: expected networks that read numbers, or language models of one "
-            "vocabulary"
-        )
-    for path, name in zip(files, short_names(files), strict=True):
-        subject = network_of_options(replace(options, checkpoint=path), input_size)
-        yield replace(subject, title=labelled(name, subject.title))
+        elif not names_weights(name):
+            if input_size is None:
+                raise InvalidInputError(f"new cells cannot read the text that {trained} reads: name files of weights")
+            beside = new_cell(replace(new, cell=name), input_size, compared=bool(trained) or name != base)
+            yield replace(beside, title=labelled("untrained" if options.checkpoint else "", beside.title))
+        elif (path := Path(name)) in names and path != options.checkpoint:
+            beside = network_of_options(replace(options, checkpoint=path), input_size)
+            yield replace(beside, title=labelled(names[path], beside.title))
 
 
 def _vocabulary(path: Path) -> str | None:

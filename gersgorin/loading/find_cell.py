@@ -46,7 +46,7 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _cells_of(module: nn.Module) -> list[nn.Module]:
+def cells_of(module: nn.Module) -> list[nn.Module]:
     """The same with modules whose forward(x, state) is a step, from their state_size; they may have cells inside."""
     written = [part for part in module.modules() if is_hand_written(part, named=False)]
     return written + [cell for cell in recurrent_cells(module) if not any(cell in part.modules() for part in written)]
@@ -94,7 +94,7 @@ def is_map(network) -> TypeGuard[Callable]:
 def held(f: Callable) -> Step:
     """A map f(s) as a step that ignores its input."""
     step = lambda x, s: f(s)  # noqa: E731
-    step.__name__ = name_of(f)
+    step.__name__ = name_of(f).replace("<lambda>", "f(s)")
     return step
 
 
@@ -143,7 +143,8 @@ class Watched:
         self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
         part = part_of(self.module, submodule)
         hand_written = is_hand_written(part, s0, named=bool(submodule))
-        cells = [part] if hand_written else _cells_of(part) or state_layers(part)
+        cells = [part] if hand_written else cells_of(part) or state_layers(part)
+        cells = cells or ([] if s0 is None else [*own_steps(part).values()])
         if not cells:
             raise no_cell(part)
         places: list[tuple[nn.Module, int | None]] = [(cell, k) for cell in cells for k in range(layers_of(cell))]
@@ -224,7 +225,8 @@ class Watched:
         if len(found) > 1 and not all(map(torch.equal, found[0][1::2], found[1][1::2])):
             mixing = [read for read in found if self._mixes(*read[:2])]
             given = [read for read in found if read[0].shape == probe.shape]
-            found = mixing if len(mixing) == 1 else given
+            several = [read for read in found if len(read[1]) not in read[0].shape]  # calls a frame, which are refused
+            found = several[:1] or (mixing if len(mixing) == 1 else given)
             if len(found) != 1:
                 raise InvalidInputError(
                     f"the {type(self._cell).__name__} of {type(self.module).__name__} reads other inputs if x is (T, 1, m) than "
@@ -409,6 +411,13 @@ def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = T
     return is_step(part)
 
 
+def own_steps(module: nn.Module) -> dict[str, nn.Module]:
+    """Modules of the user's own, by name, whose forward takes (x, state), without a recurrent layer inside."""
+    parts = dict(module.named_modules())
+    ours = {name for name, part in parts.items() if hasattr(part, "step") or type(part).__module__.startswith("torch.")}
+    return {name: part for name, part in parts.items() if name not in ours and _takes(part, 2) and is_step(part)}  # type: ignore[misc]
+
+
 def no_cell(module: nn.Module) -> InvalidInputError:
     """The error for a module without a recurrent cell."""
     lacking = next(
@@ -416,8 +425,9 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     )
     if lacking is not None:
         return InvalidInputError(f"{name_of(lacking)} has step, but no state_size: {size_to_set(lacking)}")
-    written = next((name for name, part in module.named_modules() if is_hand_written(part)), None)
-    hint = f"; {written} has forward(x, state): name it by submodule={written!r} if that is one step" if written else ""
+    hint = ""
+    for name in list(own_steps(module))[:1]:
+        hint = f"; {name or 'it'} has forward(x, state): if that is one step, give s0, or it a state_size, such as 5 or (5, 5)"
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "
         "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, one with forward(x, state) and its first "

@@ -6,7 +6,6 @@ returns a torch module. Weights come from .safetensors or from a state_dict that
 Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a language model.
 """
 
-import contextlib
 import inspect
 import os
 import pickle
@@ -33,11 +32,11 @@ from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
-from rhn.checkpoints import BEST, load_model, read_metadata, weights_file
+from rhn.checkpoints import BEST, load_model, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.training.ensemble import weights_generator
+from rhn.training.trained import initial_model
 from rhn.utils.io import atomic_path
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line
@@ -284,25 +283,6 @@ def trained_network(
         made + " of the training" * (known and bool(made)),
         "before training" if known else f"fresh weights (seed {seed})",
     )
-
-
-def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
-    """(The network before training, whether these are its own first weights.)
-
-    Checkpoints of trainings and studies name the seed of their first weights. For other files new weights are drawn with `seed`.
-    `cell` and errors as for `load_model`.
-    """
-    model, header = load_model(path, cell), read_metadata(path)
-    about, own = header["metadata"], None
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # metadata of something else
-        run, name, trial = (about["train"], "cell", 0) if "train" in about else (about["study"], "arch", about["trial"])
-        own = weights_generator(run["seed"], run[name], run["depth"], trial)
-    generator = own or torch.Generator().manual_seed(seed)
-    if hasattr(model, "reset_parameters"):
-        model.reset_parameters(generator)
-        return model, own is not None
-    dtype = next(model.parameters()).dtype
-    return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
 
 
 def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:

@@ -95,7 +95,7 @@ def open_run(
         return _starting(network, s0)
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
-    if x is None and s0 is not None and is_map(network):
+    if without := x is None and s0 is not None and is_map(network):
         if steps is None:
             raise InvalidInputError("steps is missing: expected the number of steps of the map f(s), which reads no x")
         network, x = held(network), torch.zeros(1, 1).expand(steps, 1)
@@ -118,7 +118,8 @@ def open_run(
         raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
     else:
         subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
-    source = replace(source, unit=unit or source.unit)
+    name, kind = ("", "no input") if without else (source.name, source.kind)
+    source = replace(source, unit=unit or source.unit, name=name, kind=kind)
     return _starting(run_along(subject, source, device=device, dtype=dtype), s0)
 
 

@@ -330,6 +330,14 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     return found
 
 
+def _side_by_side(cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]) -> tuple[Step, Tensor]:
+    """A step of several tensors as one of a vector, and states (*lead, ...) as vectors (*lead, N); other ones are one state."""
+    if any(part.shape[: len(lead)] != lead for part in state):
+        return flat_step(cell, state), flat_state(state)[0]
+    first = tuple(part.reshape(-1, *part.shape[len(lead) :])[:1] if lead else part for part in state)
+    return flat_step(cell, first), torch.cat([part.flatten(len(lead)) for part in state], -1)
+
+
 def _hint(module) -> str:
     """Hint at `extract_cell` for a whole network, as the end of a sentence; else ""."""
     if not isinstance(module, nn.Module) or hasattr(module, "step"):
@@ -340,7 +348,7 @@ def _hint(module) -> str:
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
     """The Jacobians of this name, for the public functions below, which take anything."""
     if isinstance(s, tuple):
-        cell, s = flat_step(cell, s), flat_state(s)[0]
+        cell, s = _side_by_side(cell, s, np.shape(x)[:-1])
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
@@ -425,10 +433,12 @@ def layer_jacobians(
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
     """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
 
-    s0 (B, state_size): None for the cell's `initial_state()`, zero if it has none; required for a bare callable, which has no
-    state_size.
+    s0 (B, state_size), or a tuple of tensors (B, ...): None for the cell's `initial_state()`, zero if it has none; required for a bare
+    callable, which has no state_size.
     Raises InvalidInputError if shapes do not fit.
     """
+    if isinstance(s0, tuple):
+        cell, s0 = _side_by_side(cell, s0, np.shape(x)[1:-1])
     cell, x = as_cell(cell), real_tensor("x", x)
     s0 = None if s0 is None else real_tensor("s0", s0)
     unbatched = x.dim() == 2

@@ -1,8 +1,12 @@
-"""Load a trained language model with vocabulary and text, or the chorales of a checkpoint."""
+"""Load a trained language model with vocabulary and text, the chorales of a checkpoint, or a network before its training."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.data import Corpus, chorales
@@ -10,6 +14,7 @@ from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, RhnError
 from rhn.models import LanguageModel
 from rhn.training.config import LanguageConfig, read_config, upgraded
+from rhn.training.ensemble import weights_generator
 
 
 def data_path(path: Path) -> Path | None:
@@ -30,6 +35,25 @@ def data_path(path: Path) -> Path | None:
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
     """The chorales in the file `data`; None: in the file that the run folder names, else those rebuilt from music21's scores."""
     return chorales(data_path(checkpoint) if data is None else data)
+
+
+def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
+    """(The network before training, whether these are its own first weights.)
+
+    Checkpoints of trainings and studies name the seed of their first weights. For other files new weights are drawn with `seed`.
+    `cell` and errors as for `load_model`.
+    """
+    model, header = load_model(path, cell), read_metadata(path)
+    about, own = header["metadata"], None
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # metadata of something else
+        run, name, trial = (about["train"], "cell", 0) if "train" in about else (about["study"], "arch", about["trial"])
+        own = weights_generator(run["seed"], run[name], run["depth"], trial)
+    generator = own or torch.Generator().manual_seed(seed)
+    if hasattr(model, "reset_parameters"):
+        model.reset_parameters(generator)
+        return model, own is not None
+    dtype = next(model.parameters()).dtype
+    return type(model)(**header["config"], generator=generator, dtype=dtype), own is not None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
+KNOWN = 0.01  # share of the work, from which on its time is known
 COLUMNS = 80  # of these lines, as there is no terminal
 
 
@@ -59,10 +60,12 @@ def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
 
     >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')
+    >>> line_of("spectra", 5.0, 1, 4000)
+    'spectra: 0 %'
     """
     if not (done and total):
         return f"{title}: {duration(seconds)} so far"
-    left = f", about {duration(seconds * (total / done - 1))} left" if done < total else ""
+    left = f", about {duration(seconds * (total / done - 1))} left" if KNOWN * total <= done < total else ""
     return f"{title}: {math.floor(100 * done / total)} %{left}"
 
 

@@ -71,9 +71,10 @@ def test_kinds_and_their_synonyms():
     )
     assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == ("hidden_size", (8,))
     assert parse_variants("irnn,a.b:make") == ("cell", ("irnn", "a.b:make"))
-    assert parse_variants("runs/lr=0.1,b.safetensors")[0] == "checkpoint"
+    assert parse_variants("runs/lr=0.1,b.safetensors")[0] == "cell"
     assert parse_variants("init=orthogonal,orthogonal:1")[1] == ("orthogonal:1",)
     assert parse_variants("init") == (BEFORE, ())
+    assert parse_variants("init,lstm,runs/a.safetensors") == ("cell", ("init", "lstm", "runs/a.safetensors"))
 
 
 @for_each(
@@ -232,7 +233,7 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
 def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
     Path("rnn").mkdir()
     save_checkpoint("rnn/best.safetensors", RHN(88, 6))
-    assert parse_variants("rnn,lstm")[0] == "cell" and parse_variants("rnn/")[0] == "checkpoint"
+    assert parse_variants("rnn,lstm")[0] == "cell" and parse_variants("rnn/")[0] == "cell"
     assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     for fresh in ("rhn", "init"):  # its network before its training

@@ -187,4 +187,7 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
     growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.ones(2))
     assert "needs more exponents" in growing.summary() and "of these 1 of 2" in growing.summary()
     many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))
-    assert many.summary().count("neutral") == 22 and "inf" in many.summary()
+    assert many.summary().count("neutral") == 21 and "inf" in many.summary()
+    assert "20 points have an eigenvalue 1: they may lie on one curve" in many.summary()
+    centres = replace(many, eigenvalues=np.array([[0.6 + 0.8j, 0.6 - 0.8j]] * 20))  # each alone
+    assert centres.kinds == ["neutral"] * 20 and "curve" not in centres.summary()

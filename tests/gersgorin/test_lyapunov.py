@@ -189,3 +189,15 @@ X = torch.zeros(5, 3, dtype=d)
 def test_bad_input_is_one_sentence(arguments, words):
     with pytest.raises(InvalidInputError, match=words):
         lyapunov(**{"network": RNN(3, 2, dtype=d), "x": X} | arguments)
+
+
+def test_an_exponent_of_minus_infinity_is_no_short_run():
+    found = lyapunov(
+        lambda s: 3.2 * s * (1 - s), s0=torch.tensor([0.5], dtype=d), steps=300
+    )  # the derivative there is 0
+    assert "is -inf (a step has the derivative 0" in found.summary()
+
+
+def test_one_exponent_that_may_be_zero_leaves_the_dimension_open():
+    found = lyapunov(lambda s: s + 0.3 + 0.2 * torch.sin(s), s0=torch.tensor([0.3], dtype=d), steps=3000)
+    assert found.exponents[0] < 0 and found.dimension == "between 0 and 1"  # a turn around a circle: 1

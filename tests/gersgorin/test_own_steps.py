@@ -23,6 +23,7 @@ from gersgorin import (
     products,
     spectra,
     temporal_jacobian,
+    trajectory,
 )
 from gersgorin.cli.main import main
 from rhn.cells import from_torch
@@ -274,6 +275,11 @@ def test_a_state_of_several_tensors_is_taken_as_a_tuple_or_side_by_side():
     found, same = (fixed_points(pair, x, s) for s in (starts, tuple(starts.reshape(30, 2, N).movedim(1, 0))))
     np.testing.assert_array_equal(found.states, same.states)
     assert fixed_points(pair, x, torch.from_numpy(found.states)).lost == 0
+    both, lead = x.expand(4, M), tuple(part.expand(4, N) for part in parts)  # each with its state
+    torch.testing.assert_close(temporal_jacobian(pair, both, lead), exact.expand(4, -1, -1))
+    assert torch.equal(trajectory(pair, both, parts), open_run(pair, both, parts).states)
+    along = fixed_points(pair, both, lead)  # the input is their mean
+    np.testing.assert_allclose(along.states, fixed_points(pair, x, lead).states, atol=1e-12)
 
 
 def test_a_step_begins_at_its_own_first_state():
@@ -286,6 +292,20 @@ def test_a_step_begins_at_its_own_first_state():
 def test_the_cell_of_a_loop_is_found_by_its_state_size():
     loop = made(Loop, made(Pair), start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
     assert open_run(loop, torch.zeros(T, 1, M)).label.title == "Pair"
+    plain = made(nn.Module, forward=lambda self, x, state: (x.sum(-1, True) + state[1], torch.tanh(state[0])))
+    nameless = made(Loop, plain, start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
+    with pytest.raises(InvalidInputError, match=r"cell has forward\(x, state\): if that is one step, give s0"):
+        open_run(nameless, torch.zeros(T, 1, M))
+    assert open_run(nameless, torch.zeros(T, 1, M), (torch.zeros(1, N),) * 2).state_size == 2 * N
+
+
+def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
+    class Twice(Loop):
+        def next(self, e, h):
+            return self.cell(e, self.cell(e, h))
+
+    with pytest.raises(InvalidInputError, match=r"is called for 18 frames of x \(9, 1, 3\), not once for each"):
+        open_run(made(Twice, nn.GRUCell(M, N)), torch.ones(T, M))
 
 
 @pytest.mark.parametrize("module", [False, True])

@@ -117,3 +117,23 @@ def test_own_matrices_are_drawn_again_only_if_they_are_far_from_both_sizes():
     changed = repaired(model, X, SUM, MSE)[1]["default initial weights"].model
     assert changed.w_rec.std() < 0.08 and 0.4 < changed.w_in.std() / model.w_in.std() < 1
     assert "default initial weights" not in repaired(OwnCell(0.1), X, SUM, MSE)[1]
+
+
+def test_plain_recurrent_weights_that_fade_become_orthogonal():
+    model = Net(kind=nn.RNN)
+    nn.init.normal_(model.rnn.weight_hh_l0, 0.0, 0.01)
+    repair = repaired(model, X, SUM, MSE)[1]["orthogonal recurrent weights"]
+    W = repair.model.rnn.weight_hh_l0
+    torch.testing.assert_close(W @ W.T, torch.eye(8))
+    assert repair.model.rnn.weight_ih_l0.equal(model.rnn.weight_ih_l0)
+    nn.init.eye_(model.rnn.weight_hh_l0)
+    for other in (model, Net(kind=nn.LSTM)):
+        assert "orthogonal recurrent weights" not in repaired(other, X, SUM, MSE)[1]
+
+
+def test_features_of_a_tiny_spread_are_standardised_and_not_said_to_be_scaled_one_by_one():
+    pressure = torch.tensor([0.0, 0.9, 0.0]) + X * torch.tensor([1e-6, 1e-2, 1e-6])  # one scale for all features
+    case = Case(Training(Net(), pressure, SUM, MSE, "adam", learning_rate=1e-3), 1000)
+    assert not [cause for _, cause in before(case)[0] if cause.name == "scaled one by one"]
+    assert "standardised inputs" in repaired(Net(), pressure, SUM, MSE)[1]
+    assert "standardised inputs" not in repaired(Net(), X, SUM, MSE)[1]

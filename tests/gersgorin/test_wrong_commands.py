@@ -53,7 +53,7 @@ WRONG = {
     "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name another variant",
     "compare depth=1,two": "depth=two: expected a whole number",
     "compare width=3": "the cell rhn has no option 'width'",
-    "compare rnn,a.safetensors": "variants are of one kind",
+    "compare rnn,a.safetensors": "there is no checkpoint at a.safetensors",
     f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: expected at most 24",
     "compare init,lstm": "init means the network of --checkpoint FILE before its training: add that",
     "compare init": "init means the network of --checkpoint FILE before its training: add that",

@@ -6,7 +6,7 @@ import pytest
 from texts import SMALL, small_corpus
 
 import rhn
-from rhn.errors import InvalidInputError
+from rhn.errors import CheckpointError, InvalidInputError
 
 
 def test_the_example_of_the_package_runs(own_folder, capsys):
@@ -21,7 +21,12 @@ def test_a_text_is_trained_on_evaluated_and_continued_by_the_same_calls(tmp_path
     (result,) = rhn.train(SMALL, data, out=tmp_path / "run", cell="leaky", depth=1, transform_bias=None, epochs=1)
     model = rhn.load(result.checkpoint)
     assert rhn.evaluate(model, data, "valid", batch_size=SMALL.batch_size).nll == pytest.approx(result.valid_nll)
-    assert rhn.load(rhn.save(tmp_path / "copy.safetensors", model)).config() == model.config()
+    copy = rhn.save(tmp_path / "copy.safetensors", model)
+    assert rhn.load(copy).config() == model.config()
+    first = rhn.load(result.checkpoint, before_training=True)
+    assert rhn.evaluate(first, data, "valid", batch_size=SMALL.batch_size).nll > result.valid_nll
+    with pytest.raises(CheckpointError, match="does not say how its weights began"):
+        rhn.load(copy, before_training=True)
     assert rhn.sample(model, data.vocabulary, prompt="the cat", length=3).startswith("the cat")
     with pytest.raises(InvalidInputError, match="vocabulary"):
         rhn.sample(model)

@@ -165,7 +165,9 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
     rows = rows[:, :, (rows.amax(1) > rows.amin(1)).all(0)]
     if len(rows.unique()) < IDS:
         return
-    if shared := _shared(rows) or _shared(rows.flatten(1)[:, :, None]):
+    ordered = rows.flatten(0, 1).sort(0).values
+    ranges = ordered[len(ordered) * 3 // 4] - ordered[len(ordered) // 4]  # of each feature
+    if shared := _shared(rows, ranges) or _shared(rows.flatten(1)[:, :, None], ranges[ranges > 0].min()):
         yield Cause(
             "scaled one by one",
             f"Each of {case.count} sequences has {' and '.join(shared)} by itself: what levels and sizes say of the targets is gone.",
@@ -174,8 +176,11 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
         )
 
 
-def _shared(rows: Tensor) -> list[str]:
-    """Statistics that all sequences (N, T, m) share in every feature, in words; a minimum or maximum only if a single frame has it."""
+def _shared(rows: Tensor, ranges: Tensor) -> list[str]:
+    """Statistics that all sequences (N, T, m) share in every feature, in words; a minimum or maximum only if a single frame has it.
+
+    ranges: beside which differences are small, of each feature or of all.
+    """
     size = rows.abs()
     extremes = {
         "minimum": (rows, rows.amin(1)),
@@ -186,9 +191,7 @@ def _shared(rows: Tensor) -> list[str]:
     for name, (values, extreme) in extremes.items():
         if ((values == extreme[:, None]).sum(1) == 1).double().mean() > COMMON:
             found[name] = extreme
-    ordered = rows.flatten(0, 1).sort(0).values
-    low, high = (ordered[len(ordered) * k // 4] for k in (1, 3))  # of each feature
-    equal = lambda v: bool(((v - v.mean(0)).abs().amax(0) <= ALONE * (high - low)).all())  # noqa: E731
+    equal = lambda v: bool(((v - v.mean(0)).abs().amax(0) <= ALONE * ranges).all())  # noqa: E731
     shared = {name: v.mean().item() for name, v in found.items() if equal(v)}
     shared.pop("largest magnitude" if "maximum" in shared else "", None)
     return [f"{name} {round(value, 3) + 0.0:g}" for name, value in shared.items()]

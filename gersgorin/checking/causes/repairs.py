@@ -60,6 +60,7 @@ BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes 
 DECAYS = 0.1  # of the first gradient: weight decay that may matter
 WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
 MUCH = 0.5  # of dropout
+FADES = 0.9  # spectral radius of recurrent weights, below which states fade
 DEEP = 3  # recurrent layers, from which on fewer are tried
 SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
 UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
@@ -298,11 +299,11 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     yield from _mixed(case, likely)
     yield from _missing(case, likely)
     yield from _padding(case, likely)
-    scales = _scales(case, 1 / TINY) | likely
-    far = scales.get("target scale") if regression else None
+    far_scales = scales(case) | likely
+    far = far_scales.get("target scale") if regression else None
     if far:
         yield Repair("standardised targets", far, change=_standardised(case, targets=True))
-    for cause in [scales[name] for name in ("input scale", "ids as numbers") if name in scales] * numbers:
+    for cause in [far_scales[name] for name in ("input scale", "ids as numbers") if name in far_scales] * numbers:
         yield Repair("standardised inputs", cause, change=_standardised(case, inputs=True))
         if far:
             both = _standardised(case, inputs=True, targets=True)
@@ -327,6 +328,7 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
     yield from _both_ends(case, likely)
     yield from _frozen(case, likely)
     yield from _default_weights(case)
+    yield from _orthogonal(case)
     yield from _one_layer(case)
     yield from _normalised(case)
     if "explosion" in likely and loop.clip_norm is None:
@@ -514,6 +516,24 @@ def _default_weights(case: Case) -> Iterator[Repair]:
         yield Repair("default initial weights", cause, {"model": model}, late=True)
 
 
+def _orthogonal(case: Case) -> Iterator[Repair]:
+    """Orthogonal recurrent weights of layers without gates, if with their own a state fades at every step."""
+    model, radii = copy.deepcopy(case.loop.model), dict[str, float]()
+    with random_numbers_kept(model):
+        torch.manual_seed(0)
+        for name, p in model.named_parameters():
+            layer, _, key = name.rpartition(".")
+            if key.startswith("weight_hh") and type(model.get_submodule(layer)) in (nn.RNN, nn.RNNCell):
+                radii[name] = torch.linalg.eigvals(p.detach().double()).abs().max().item()
+                nn.init.orthogonal_(p)
+    if radii and max(radii.values()) < FADES:
+        name, radius = min(radii.items(), key=lambda item: item[1])
+        words = f"{name} has a spectral radius of {radius:.2g}: states and gradients fade at every step."
+        remedy = " ".join(f"nn.init.orthogonal_(model.{name})" for name in radii)
+        cause = Cause("initial weights", words, remedy, {"name": name, "radius": radius})
+        yield Repair("orthogonal recurrent weights", cause, {"model": model}, mistake=radius < 1 / ODD)
+
+
 def _longer(case: Case) -> list[Repair]:
     """More steps."""
     words, more = f"The training has only {case.steps:,} steps.", 4 * case.steps
@@ -570,22 +590,31 @@ def _normalised(case: Case) -> Iterator[Repair]:
 
 def _unscaled(case: Case) -> Iterator[Repair]:
     """Standardised targets, and inputs, if they are far from that."""
-    for name, cause in _scales(case, UNSCALED).items():
+    for name, cause in scales(case, UNSCALED).items():
         change = _standardised(case, targets=name == "target scale", inputs=name == "input scale")
         middle, size = scale_of([case.y.reshape(-1, 1)])
         undo = (lambda z, a=middle, b=size: onto(z, STANDARD, (a, b))) if name == "target scale" else None
         yield Repair(f"another {name}", cause, change=change, undo=undo, late=True)
 
 
-def _scales(case: Case, ratio: float) -> dict[str, Cause]:
-    """The causes by name, if targets or inputs have a mean above this, or a standard deviation this many times above or below 1."""
+def scales(case: Case, ratio: float = 1 / TINY) -> dict[str, Cause]:
+    """The causes by name, if targets or inputs have a mean above this, or a standard deviation this many times above or below 1.
+
+    Inputs also for single features, whose standard deviation is below `TINY`.
+    """
     found = {}
     for name, data, remedy in (("target", case.y, STANDARDISE_TARGETS), ("input", case.first, STANDARDISE)):
         if data.is_floating_point() and (case.regression or name == "input"):
             mean, std = data.mean().item(), data.std(correction=0).item()
             bits = bool(((data == 0) | (data == 1)).all())
-            if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio):
-                words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}."
+            sizes = data.flatten(0, -2).std(0) if name == "input" else data.new_ones(1)
+            tiny = (sizes > 0) & (sizes < TINY)
+            if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio or tiny.any()):
+                words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}"
+                if tiny.any():
+                    least = int(sizes.masked_fill(~tiny, math.inf).argmin())
+                    words += f", {int(tiny.sum())} of {len(sizes)} features less than {TINY:g} (feature {least} {sizes[least]:.2g})"
+                words += "."
                 found[f"{name} scale"] = Cause(f"{name} scale", words, remedy, {"mean": mean, "std": std})
     return found
 

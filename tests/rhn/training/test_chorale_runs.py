@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from gersgorin.loading.network import initial_model
+import rhn
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.errors import DivergedError
 from rhn.training.chorales import evaluate
@@ -49,8 +49,8 @@ def test_it_leaves_its_configuration_losses_best_model_and_state(run, corpus):
 
 def test_the_first_weights_can_be_had_again_from_the_checkpoint(run, corpus):
     folder, _ = run
-    model, own = initial_model(folder / "best.safetensors")
-    assert own and evaluate(model, corpus.train).nll == lines(folder)[0]["train_nll"]
+    model = rhn.load(folder / "best.safetensors", before_training=True)
+    assert evaluate(model, corpus.train).nll == lines(folder)[0]["train_nll"]
     assert evaluate(model, corpus.valid).nll == lines(folder)[0]["valid_nll"]
 
 
