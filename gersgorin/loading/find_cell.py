@@ -412,10 +412,9 @@ def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = T
 
 
 def own_steps(module: nn.Module) -> dict[str, nn.Module]:
-    """Modules of the user's own, by name, whose forward takes (x, state), without a recurrent layer inside."""
-    parts = dict(module.named_modules())
-    ours = {name for name, part in parts.items() if hasattr(part, "step") or type(part).__module__.startswith("torch.")}
-    return {name: part for name, part in parts.items() if name not in ours and _takes(part, 2) and is_step(part)}  # type: ignore[misc]
+    """Modules of the user's own, by name, that are a step with some first state."""
+    named = ((name, part) for name, part in module.named_modules() if not type(part).__module__.startswith("torch."))
+    return {name: part for name, part in named if is_hand_written(part, ())}
 
 
 def no_cell(module: nn.Module) -> InvalidInputError:
