@@ -334,9 +334,11 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
 def beside_one(value: float) -> str:
     """A number in three digits, or as many as tell it from 1.
 
-    >>> beside_one(1.2345), beside_one(1.00061)
-    ('1.23', '1.0006')
+    >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
+    ('1.23', '1.0006', 'nan')
     """
+    if not math.isfinite(value):
+        return f"{value:g}"
     digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
     return f"{value:.{max(3, digits)}g}"
 

@@ -83,7 +83,7 @@ class Reach:
             return f"With these initial weights the gradient explodes towards earlier steps: {words}."
         if not self.blind:
             return ""
-        seen = f"comes only from the last {self.seen} of {self.frames} steps"
+        seen = f"comes only from the last {self.seen} of {self.frames} steps" if self.seen else "is 0 at every step"
         words = "a task that depends on earlier inputs is hardly learned before they change"
         return f"At the initial weights the gradient of the last output {seen}: {words}."
 

@@ -117,7 +117,7 @@ def step_block(record: Spectra) -> Block:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         allow = "growth" if reach > 1 + ROUNDING else "no growth"
         words = "overlap of the discs reaches {} and allows" if record.discs == "both" else "discs reach {} and allow"
-        ax.set_title(f"Step {step}: the {words.format(beside_one(reach))} {allow}")
+        ax.set_title(f"Step {step}" + f": the {words.format(beside_one(reach))} {allow}" * bool(np.isfinite(reach)))
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)

@@ -321,13 +321,13 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop = case.loop
+    yield from _default_weights(case)  # far from which others show much
     yield from _schedule(case, stays=True)
     yield from _clipping(case)
     yield from _decay(case)
     yield from _dropout(case)
     yield from _both_ends(case, likely)
     yield from _frozen(case, likely)
-    yield from _default_weights(case)
     yield from _orthogonal(case)
     yield from _one_layer(case)
     yield from _normalised(case)
