@@ -26,11 +26,11 @@ from gersgorin.analyses.memory import Memory
 from gersgorin.loading.calls import Call, check_loop, watched_calls
 from gersgorin.loading.find_cell import (
     Watched,
+    cells_of,
     is_hand_written,
     joined_inputs,
     layers_of,
     no_cell,
-    recurrent_cells,
     state_layers,
 )
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
@@ -83,7 +83,7 @@ class Audit(Result, kind="audit"):
         yield from self.findings if len(self.findings) else ["Nothing is out of line."]
 
     def quantiles(self, k: int) -> np.ndarray:
-        """10, 50 and 90 % quantile of the mode half-lives of a layer; NaN if it has none."""
+        """10, 50 and 90 % quantile of the mode half-lives of a layer, each that of a mode, the nearest; NaN if it has none."""
         values = self.half_lives[self.layers[k]]
         return np.quantile(values, (0.1, 0.5, 0.9), method="nearest") if len(values) else np.full(3, np.nan)
 
@@ -185,7 +185,7 @@ def _finite(module: nn.Module) -> tuple[nn.Module, list[str]]:
 
 def _recurrent(module: nn.Module) -> list[nn.Module]:
     """The recurrent layers of a module. Raises InvalidInputError if it has none."""
-    parts = recurrent_cells(module)
+    parts = cells_of(module)
     inside = {inner for part in parts for inner in part.modules()}
     parts += [part for part in state_layers(module) if part not in inside]
     if not parts and not is_hand_written(module):
@@ -277,7 +277,7 @@ def _out_of_line(
     if len(half_lives) == len(finite) >= 8 and finite.max() < 1.01 * finite.min():
         yield f"all its modes have the same half-life, {finite.max():.3g} steps; expected a spread of time scales"
     if growth > GROWTH:
-        yield f"a state grows by {growth:.3g} in a step; expected at most {GROWTH}"
+        yield f"a state grows by {growth:.5g} in a step; expected at most {GROWTH}"
     if gain < 1 / FACTOR or gain > FACTOR:
         yield f"its output is {gain:.2g} times its input; expected within a factor of {FACTOR:.0f}"
     if saturated > SHARE:

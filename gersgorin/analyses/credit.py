@@ -30,11 +30,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import vanishes_at
-from gersgorin.loading.find_cell import TORCH_CELLS, recurrent_cells
+from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
 from gersgorin.run.autodiff import vjps
+from gersgorin.run.cell import name_of, state_in
 from gersgorin.run.run import Progress, silent
 from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
@@ -152,9 +154,16 @@ class Unrolled:
     """
 
     def __init__(self, training: FrameTraining):
+        replaced: list[nn.Module] = []
         for name, module in [*training.model.named_modules()]:
-            if isinstance(module, TORCH_CELLS) and name:
-                training.model.set_submodule(name, _StandIn(module))
+            written = is_hand_written(module, named=False)
+            if (
+                name
+                and (written or isinstance(module, TORCH_CELLS))
+                and not any(module in o.modules() for o in replaced)
+            ):
+                training.model.set_submodule(name, _FlatStep(module) if written else _StandIn(module))
+                replaced.append(module)
         runs = [_Steps(cell) for cell in recurrent_cells(training.model) if hasattr(cell, "step")]
         losses = training.frame_losses()
         self._runs = [run for run in runs if run.states]
@@ -217,6 +226,10 @@ class _Steps:
             cell.states = types.MethodType(Cell.states, cell)
 
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
+        if not isinstance(s, Tensor):
+            raise InvalidInputError(
+                "a state of several tensors belongs to a module with forward(x, state), not step(x, s)"
+            )
         self._given.append((x.detach(), s.detach()))
         self.states.append(self._step(x, s))
         return self.states[-1]
@@ -266,13 +279,52 @@ class _StandIn(nn.Module):
         return outputs, s.chunk(2, -1) if self._pair else s
 
 
+class _FlatStep(nn.Module):
+    """A user's module with forward(x, state), called as that is, with a step of one vector: the tensors of its state side by side."""
+
+    def __init__(self, theirs: nn.Module):
+        super().__init__()
+        self.theirs, self.state_size = theirs, 0  # known in a call
+
+    def forward(self, x: Tensor, state):
+        self._like, self._tree = tree_flatten(state)
+        self.state_size = sum(part[0].numel() for part in self._like)
+        after = self._state(self.step(x, torch.cat([part.flatten(1) for part in self._like], 1)))
+        if tree_flatten(self._returned)[1] == self._tree:
+            return after
+        output, given = self._returned[0], state_in(self._returned, self._like) or []
+        parts = {id(own): part for own, part in zip(given, tree_leaves(after), strict=True)}
+        if any(id(each) not in parts for each in tree_leaves(output)):
+            raise InvalidInputError(
+                f"the output of {name_of(self.theirs)} is no part of its state: compute it outside of this module"
+            )
+        return tree_map(lambda each: parts[id(each)], output), after
+
+    def step(self, x: Tensor, s: Tensor) -> Tensor:
+        state = self._state(s.flatten(0, -2))
+        self._returned = self.theirs(x.flatten(0, -2), state)
+        after = state_in(self._returned, tree_leaves(state))
+        if after is None:
+            raise InvalidInputError(
+                f"{name_of(self.theirs)} must return a state like the one that it takes, or (output, state)"
+            )
+        return torch.cat([part.flatten(1) for part in after], 1).reshape(s.shape)
+
+    def _state(self, s: Tensor):
+        """Rows (B, N) as a state."""
+        parts = s.split([part[0].numel() for part in self._like], 1)
+        pieces = [part.reshape(-1, *like.shape[1:]) for part, like in zip(parts, self._like, strict=True)]
+        return tree_unflatten(pieces, self._tree)
+
+
 @with_gradients()
 def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps") -> Credit:
     """Measure credit over time, in float64, along the model's run over x.
 
     Args:
         model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of ours, one of torch.nn's (each of its
-            layers counts as one, of one direction), or a module with `step(x, s)` and `state_size` whose forward calls it once a frame.
+            layers counts as one, of one direction), or a module with a `state_size` and `step(x, s)` or forward(x, state), called once
+            a frame.
         x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
             each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
         loss: see `gersgorin.training.frames`; frame by frame.

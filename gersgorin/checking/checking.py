@@ -17,7 +17,7 @@ from torch import nn
 
 from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.checking.causes.case import Case, noted
-from gersgorin.checking.causes.cause import Cause, PreventedError
+from gersgorin.checking.causes.cause import CUT, Cause, PreventedError
 from gersgorin.checking.causes.diagnosis import after, before
 from gersgorin.checking.causes.kept_out import PARTS, Watch
 from gersgorin.checking.causes.repairs import Trials
@@ -33,7 +33,7 @@ from gersgorin.training.minibatches import Examples, Pair
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, rounded_up
 
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
@@ -100,7 +100,7 @@ def check(
     progress("the training")
     cell = getattr(uncompiled(model), "cell", None)
     title = cell_title(uncompiled(model), name=cell if isinstance(cell, str) else None)  # "dt-rnn, depth 6, 64 units"
-    about: dict[str, Any] = {"name": name or title, "steps": steps}
+    about: dict[str, Any] = {"name": name or title, "steps": steps, "seconds": seconds}
     try:
         loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     except PreventedError as error:
@@ -236,7 +236,9 @@ def _check_training(
 
 def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]) -> list[str]:
     """Sentences about parts that failed or had no time. others: of the validation set."""
-    left_out = [*["the time ran out before the trials ended"] * check.cut, *trials.lacking]
+    enough = f": give seconds={rounded_up(2 * check.seconds)}"
+    lacking = [line + enough * (line == CUT) for line in trials.lacking]
+    left_out = [*["the time ran out before the trials ended"] * check.cut, *lacking]
     if others and not watch.readings:
         left_out.append("the validation set: the loss does not fall on the training examples yet")
     if not watch.kept:

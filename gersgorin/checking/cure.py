@@ -32,7 +32,6 @@ from gersgorin.checking.search import TRAINS, Attempt, Plan, Search
 from gersgorin.checking.starts import GIVEN, MEANINGS, NEEDED, OUTPUT_BIAS, Start, filled
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.training.losses import Loss
-from gersgorin.training.minibatches import Examples
 from gersgorin.training.optimizer import times
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError
@@ -332,7 +331,7 @@ def _cure_training(
         case = Case(loop, steps)
         found = before(case)[0]
         every, shares = [cause for row, cause in found if not row.risk], dict[int, float]()
-        if isinstance(loop.data, Examples) and not any(cause.sure for cause in every):
+        if not any(cause.sure for cause in every):
             shares = explained(case, [])
             every += mispaired(case, shares, [])
         mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start

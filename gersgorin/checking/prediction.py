@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 
-from gersgorin.checking.causes.cause import Cause, digits
+from gersgorin.checking.causes.cause import CUT, Cause, digits
 from gersgorin.checking.causes.kept_out import Reading
 from gersgorin.checking.causes.pairing import UNEXPLAINED
 from gersgorin.checking.clocks import motion, signals
@@ -78,6 +78,8 @@ class TrainingCheck(Result, Forecast):
     """Class of the scheduler, which begins with `learning_rate` or multiplies it: "OneCycleLR"."""
     left_out: tuple[str, ...] = ()
     """In words: what there was no time for, and what failed."""
+    seconds: float = 0.0
+    """Most time that was given."""
     slowed: float | None = None
     """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
     step_seconds: float = math.nan
@@ -147,8 +149,13 @@ class TrainingCheck(Result, Forecast):
         own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
         data = "" if sure or self.explained is None else data
         causes = map(str, self.causes[:MOST_CAUSES])
+        cut = [line for line in self.left_out if line.startswith(CUT)]
+        untried = "" if sure or self.outcome == "leaves" or not cut else f"Not tried: {cut[0]}."
         return tuple(
-            filter(None, (*causes, *trained, own, self._kept_out(), self._validated(), still, data, next_step, slow))
+            filter(
+                None,
+                (*causes, *trained, own, self._kept_out(), self._validated(), still, data, untried, next_step, slow),
+            )
         )
 
     @property
@@ -199,6 +206,7 @@ class TrainingCheck(Result, Forecast):
     def _enough(self) -> str:
         """The seconds that decide."""
         whole = self.setup_seconds + DECIDES * self.steps * self.step_seconds
+        whole = max(whole, 2 * self.seconds * self.cut)
         return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
 
     def _what(self) -> str:

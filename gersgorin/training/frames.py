@@ -136,7 +136,8 @@ class FrameTraining(Training):
         self.units = outputs.new_zeros(1, 1, outputs.shape[-1])
         if name in ("bernoulli", "squared") and y.shape[-1] != outputs.shape[-1]:
             raise InvalidInputError(
-                f"the targets have {y.shape[-1]} numbers a frame and the outputs {outputs.shape[-1]}: expected as many"
+                f"the targets have {y.shape[-1]} numbers a frame and the outputs {outputs.shape[-1]}: expected as many; targets that "
+                "are no next frames are given in Python, gersgorin.credit(model, x, targets, loss='squared')"
             )
         if name == "bernoulli" and (((real := y[self.mask]) < 0) | (real > 1)).any():
             raise InvalidInputError(f"the targets reach from {real.min():g} to {real.max():g}: expected 0 to 1")

@@ -263,3 +263,57 @@ class Twice(Wrapped):
 def test_what_cannot_be_measured_is_said(model, loss, message):
     with pytest.raises(InvalidInputError, match=message):
         credit(model, *probe(model, T, 2), loss=loss)
+
+
+class Written(nn.Module):
+    """A fast and a slow state in a loop, as a tuple or side by side."""
+
+    def __init__(self, joint):
+        super().__init__()
+        self.joint, self.W, self.output = joint, nn.Linear(5, 2), nn.Linear(2, 3)
+        self.cell = self._Joint(self.W) if joint else self._Pair(self.W)
+
+    class _Pair(nn.Module):
+        state_size = 2, 2
+
+        def __init__(self, W):
+            super().__init__()
+            self.W = W
+
+        def forward(self, x, state):
+            h, a = state
+            h = torch.tanh(self.W(torch.cat((x, h), 1)) - a)
+            return h, (h, 0.9 * a + 0.1 * h)
+
+    class _Joint(_Pair):
+        state_size = 4
+
+        def step(self, x, s):
+            h, a = s.chunk(2, -1)
+            h = torch.tanh(self.W(torch.cat((x, h), -1)) - a)
+            return torch.cat((h, 0.9 * a + 0.1 * h), -1)
+
+        def forward(self, x, s):
+            s = self.step(x, s)
+            return s[:, :2], s
+
+    def forward(self, x):
+        zeros, seen = x.new_zeros(x.shape[1], 2), []
+        state = torch.cat((zeros, zeros), 1) if self.joint else (zeros, zeros)
+        for frame in x:
+            h, state = self.cell(frame, state)
+            seen.append(self.output(h))
+        return torch.stack(seen)
+
+
+def test_a_tuple_of_tensors_has_the_credit_of_the_same_numbers_side_by_side():
+    torch.manual_seed(0)
+    joint, pair, x, y = Written(True), Written(False), torch.randn(T, 2, 3), torch.randn(T, 2, 3)
+    pair.load_state_dict(joint.state_dict())
+    one, other = (credit(model, x, y, loss="mse") for model in (joint, pair))
+    np.testing.assert_allclose(other.norms, one.norms, rtol=1e-12)
+    np.testing.assert_allclose(other.lag_share, one.lag_share, atol=1e-12)
+    assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-12)
+    pair.cell.register_forward_hook(lambda module, args, returned: (2 * returned[0], returned[1]))
+    with pytest.raises(InvalidInputError, match="the output of _Pair is no part of its state"):
+        credit(pair, x, y, loss="mse")

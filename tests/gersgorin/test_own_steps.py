@@ -299,6 +299,11 @@ def test_the_cell_of_a_loop_is_found_by_its_state_size():
     assert open_run(nameless, torch.zeros(T, 1, M), (torch.zeros(1, N),) * 2).state_size == 2 * N
 
 
+def test_audit_finds_the_same_cell():
+    loop = made(Loop, made(Pair), start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
+    assert audit(loop, frames(T)).layers == ["cell"]
+
+
 def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
     class Twice(Loop):
         def next(self, e, h):

@@ -5,6 +5,7 @@ from typing import Any
 
 from rhn.errors import InvalidInputError
 
+CUT = "some repairs of the training, which may show its cause: the time ran out"
 BELOW = "falls below that of the best constant output"  # of a loss
 
 

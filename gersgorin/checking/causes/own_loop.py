@@ -38,7 +38,8 @@ MISTAKES: dict[str, tuple[dict[str, bool], str, str]] = {
     "step": (
         {"moves": False},
         "; yours fall as little as if no weight moved",
-        "Check that optimizer.step() is called after loss.backward(), that the optimiser holds the weights of this model, and its "
+        "Check that its batches are these x and y, also after transforms, that optimizer.step() is called after loss.backward(), that "
+        "the optimiser holds the weights of this model, and its "
         "learning rate.",
     ),
 }

@@ -34,7 +34,7 @@ JUMPS = 2.0  # times the difference of other numbers side by side in memory: tha
 CHANCE = 5.0  # standard errors of a correlation of 0, above which it is none
 UNEXPLAINED = (
     "A kernel regression explains nothing of the targets of left-out examples: check that each input stands beside its own target "
-    "(order of files, sorting, windows that cross series), and still contains what the target depends on."
+    "(order of files, sorting, windows that cross series), and still contains what the target depends on, after random transforms too."
 )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from gersgorin.checking.causes.case import Case, noted
-from gersgorin.checking.causes.cause import BELOW, Cause, digits, listed
+from gersgorin.checking.causes.cause import BELOW, CUT, Cause, digits, listed
 from gersgorin.checking.causes.data import (
     SATURATED,
     STANDARDISE,
@@ -55,7 +55,6 @@ EXPLAINS = 2.0  # times what the outputs of the training itself explain at the s
 BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
 FIRST = 0.1  # of the steps: length of a trial at ten times the learning rate, of a training that leaves late
 ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
-CUT = "some repairs of the training, which may show its cause: the time ran out"
 BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes much
 DECAYS = 0.1  # of the first gradient: weight decay that may matter
 WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
