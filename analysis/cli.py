@@ -94,7 +94,7 @@ class LesionCommand(Common):
     """The loss without each layer in turn, all lesioned networks as one batch (figure 6 of the paper).
 
     Only the first layer sees the input, so lesioning it also blinds the network: the control "blind" (input removed, layer kept) is
-    always measured, and the first layer's damage beyond it reported.
+    always measured, and in the modes bias and carry the first layer's damage beyond it reported.
     """
 
     mode: str | None = option(

@@ -264,11 +264,15 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
 
     small, column = bool(0 < half < limit / 2), sized(WIDTH) < WIDTH / 2  # which has no room for four enlargements
     zoomed = small and len(records) <= IN_A_ROW - column
-    pairs = zoomed and sized(WIDTH) < WIDTH  # in a narrow figure a network beside its enlargement
+    slide = sized(WIDTH) > 1.5 * WIDTH
+    pairs = zoomed and (slide or sized(WIDTH) < WIDTH)  # a network beside its enlargement; on a slide all in a row
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
     rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
     if pairs:
-        spectra = Block([*chain(*zip(*rows, strict=True))], min(1.9, 5.5 / len(records)), 2, legend=True)
+        together = [*chain(*zip(*rows, strict=True))]
+        spectra = Block(together, min(1.9, 5.5 / len(records)), 2, legend=True)
+        if slide:
+            spectra = Block(together, 1.9, len(together), legend=True, least=1.0)
     else:
         spectra = Block([*chain(*rows)], min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
     runs = []

@@ -87,6 +87,9 @@ def drawn(draw: Callable) -> Callable:
             title, inches = ax.get_title("left") or ax.get_title(), ax.get_position().width * ax.figure.get_figwidth()
             ax.set_title("", loc="left")
             ax.set_title(folded(title, inches, ax.title.get_fontsize()))
+            high = ax.get_position().height * ax.figure.get_figheight()
+            for axis, size in ((ax.xaxis, inches), (ax.yaxis, high)):
+                axis.set_label_text(folded(axis.get_label_text(), size, axis.label.get_fontsize()))
         return shown
 
     return sized_draw

@@ -191,7 +191,9 @@ def test_the_title_names_three_networks_and_of_five_the_extremes():
     assert three.count("number") == 3 and five.count("number") == 2 and "highest: number" in five.replace("\n", " ")
 
 
-@pytest.mark.parametrize(("width", "order"), [("column", "aabb"), ("page", "aabbcc"), ("slide", "abcabc")])
+@pytest.mark.parametrize(
+    ("width", "order"), [("column", "aabb"), ("page", "aabbcc"), ("slide", "aabbcc"), (8.0, "abcabc")]
+)
 def test_a_network_is_beside_or_above_its_enlargement(width, order):
     names = sorted({*order})  # in a column two, or none is enlarged
     cells = {name: RNN(5, 6, init=f"gaussian:{10.0**-k}", dtype=torch.float64) for k, name in enumerate(names, 1)}
@@ -202,7 +204,7 @@ def test_a_network_is_beside_or_above_its_enlargement(width, order):
     assert re.fullmatch(r"[\d.]+ times larger:?", large)
     paired = [title for name in names for title in (name, large)]
     assert titles == (paired if order.startswith("aa") else [*names, *(f"{large} {name}" for name in names)])
-    assert len({ax.get_subplotspec().colspan.start for ax in panels}) == 2 + (order == "abcabc")
+    assert len({ax.get_subplotspec().colspan.start for ax in panels}) == {"slide": 6, 8.0: 3}.get(width, 2)
 
 
 def test_lines_differ_in_colour_or_dashes():
