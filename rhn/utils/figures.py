@@ -84,12 +84,11 @@ def drawn(draw: Callable) -> Callable:
         with nullcontext() if given and figure is None else our_style(figure):
             shown = draw(*args, **options)
         for ax in given if rcParams["axes.titlelocation"] != "left" else ():  # else it is drawn in our own figure
-            title, inches = ax.get_title("left") or ax.get_title(), ax.get_position().width * ax.figure.get_figwidth()
+            title, (width, height) = ax.get_title("left") or ax.get_title(), ax.bbox.size / ax.figure.dpi
             ax.set_title("", loc="left")
-            ax.set_title(folded(title, inches, ax.title.get_fontsize()))
-            high = ax.get_position().height * ax.figure.get_figheight()
-            for axis, size in ((ax.xaxis, inches), (ax.yaxis, high)):
-                axis.set_label_text(folded(axis.get_label_text(), size, axis.label.get_fontsize()))
+            ax.set_title(folded(title, width, ax.title.get_fontsize()))
+            for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
+                axis.set_label_text(folded(axis.get_label_text(), inches, axis.label.get_fontsize()))
         return shown
 
     return sized_draw

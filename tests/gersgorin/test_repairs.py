@@ -7,6 +7,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin.checking.causes.case import Case
+from gersgorin.checking.causes.data import scaled_alone
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.causes.repairs import _repairs
 from gersgorin.training.training import Training
@@ -137,3 +138,9 @@ def test_features_of_a_tiny_spread_are_standardised_and_not_said_to_be_scaled_on
     assert not [cause for _, cause in before(case)[0] if cause.name == "scaled one by one"]
     assert "standardised inputs" in repaired(Net(), pressure, SUM, MSE)[1]
     assert "standardised inputs" not in repaired(Net(), X, SUM, MSE)[1]
+
+
+def test_features_that_hardly_ever_differ_are_read():
+    x = (X.amax(1, keepdim=True) == X) * (1 + torch.rand(X.shape, generator=torch.Generator().manual_seed(0)))
+    loop = Training(Net(), x, SUM, MSE, "adam", learning_rate=1e-3)  # one number beside zeros: all quartiles are 0
+    assert not [*scaled_alone(Case(loop, 1000))]

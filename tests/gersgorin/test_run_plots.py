@@ -158,8 +158,8 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
             colors = {to_hex(line.get_color()) for line in ax.lines}
             assert "#ffffff" in colors and "#000000" not in colors
             assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size
-    narrow = Figure(figsize=(2, 2)).subplots()
-    assert "\n" in plot_products(records["usual"], ax=narrow).get_title()
+    left, _ = Figure(figsize=(4, 2)).subfigures(1, 2)
+    assert "\n" in plot_products(records["usual"], ax=left.subplots()).get_title()
 
 
 def test_numbers_of_any_size_stand_at_their_ticks_not_a_power_of_ten_in_a_corner(records):

@@ -167,7 +167,8 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
         return
     ordered = rows.flatten(0, 1).sort(0).values
     ranges = ordered[len(ordered) * 3 // 4] - ordered[len(ordered) // 4]  # of each feature
-    if shared := _shared(rows, ranges) or _shared(rows.flatten(1)[:, :, None], ranges[ranges > 0].min()):
+    least = min(ranges[ranges > 0].tolist(), default=0.0)
+    if shared := _shared(rows, ranges) or _shared(rows.flatten(1)[:, :, None], least):
         yield Cause(
             "scaled one by one",
             f"Each of {case.count} sequences has {' and '.join(shared)} by itself: what levels and sizes say of the targets is gone.",
@@ -176,7 +177,7 @@ def scaled_alone(case: Case) -> Iterator[Cause]:
         )
 
 
-def _shared(rows: Tensor, ranges: Tensor) -> list[str]:
+def _shared(rows: Tensor, ranges: Tensor | float) -> list[str]:
     """Statistics that all sequences (N, T, m) share in every feature, in words; a minimum or maximum only if a single frame has it.
 
     ranges: beside which differences are small, of each feature or of all.

@@ -606,7 +606,7 @@ def scales(case: Case, ratio: float = 1 / TINY) -> dict[str, Cause]:
         if data.is_floating_point() and (case.regression or name == "input"):
             mean, std = data.mean().item(), data.std(correction=0).item()
             bits = bool(((data == 0) | (data == 1)).all())
-            sizes = data.flatten(0, -2).std(0) if name == "input" else data.new_ones(1)
+            sizes = data.flatten(0, -2).std(0) if name == "input" and data.dim() > 1 else data.new_ones(1)
             tiny = (sizes > 0) & (sizes < TINY)
             if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio or tiny.any()):
                 words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}"
