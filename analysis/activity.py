@@ -176,8 +176,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
 
         words = 0.5 * (self.step == "token")  # inches of tokens below
-        steps = int(self.lengths[:count].max())
-        draws = [partial(self._panel, k=k, steps=steps) for k in range(count)]
+        draws = [partial(self._panel, k=k, steps=int(self.lengths[:count].max())) for k in range(count)]
         panels = Block(draws, 1.1 + 0.16 * self.layers + words)
         ended = "; grey: ended" * (len(self.names) > 1)
         bar = colour_bar(COLOURS, f"mean {self.gate_name} of a layer{ended}")

@@ -111,8 +111,7 @@ class LesionTable(Result, kind="lesions"):
     def plot(self, ax=None) -> Axes:
         """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind controls; without axes a whole figure.
 
-        In given axes `ax.legend()` names both.
-        The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
+        `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
         """
         if ax is None:
             return self.figure().axes[0]

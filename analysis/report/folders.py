@@ -65,10 +65,9 @@ def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
     files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
-    recordings = [Recording.load(f) for f in files]
-    titles = [f"Recorded during the training: {f.parent.name}" for f in files]
-    recorded = [section_of(*each) for each in zip(recordings, titles, strict=True)]
-    record = ["--record", str(recordings[0].every)] if recordings else []
+    recordings = [(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files]
+    recorded = [section_of(*each) for each in recordings]
+    record = ["--record", str(recordings[0][0].every)] if recordings else []
     again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), *record, "--out", "runs/again"])
     try:
         seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]

@@ -236,7 +236,7 @@ def _check_training(
 
 def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]) -> list[str]:
     """Sentences about parts that failed or had no time. others: of the validation set."""
-    enough = f": give seconds={rounded_up(2 * check.seconds)}"
+    enough = f", give seconds={rounded_up(2 * check.seconds)}"
     lacking = [line + enough * (line == CUT) for line in trials.lacking]
     left_out = [*["the time ran out before the trials ended"] * check.cut, *lacking]
     if others and not watch.readings:

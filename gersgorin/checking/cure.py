@@ -24,9 +24,9 @@ from torch.optim import Optimizer
 from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
+from gersgorin.checking.causes.data import scales
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.causes.pairing import UNEXPLAINED, explained, mispaired
-from gersgorin.checking.causes.repairs import scales
 from gersgorin.checking.reach import Reach
 from gersgorin.checking.search import TRAINS, Attempt, Plan, Search
 from gersgorin.checking.starts import GIVEN, MEANINGS, NEEDED, OUTPUT_BIAS, Start, filled
@@ -341,8 +341,9 @@ def _cure_training(
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")
         changed = chosen.plan.start.applied(loop.model)
     if outcome in ("none helped", "untested"):
-        causes += tuple(cause for row, cause in found if row.risk)
-        causes += tuple(cause for name, cause in scales(case).items() if name == "input scale")
+        risks = {cause.name: cause for row, cause in found if row.risk}
+        tiny = {name: cause for name, cause in scales(case).items() if name == "input scale"}
+        causes += tuple((tiny | risks).values())
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)

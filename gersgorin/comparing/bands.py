@@ -268,11 +268,11 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     pairs = zoomed and (slide or sized(WIDTH) < WIDTH)  # a network beside its enlargement; on a slide all in a row
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
     rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
-    if pairs:
-        together = [*chain(*zip(*rows, strict=True))]
+    together = [*chain(*zip(*rows, strict=True))]
+    if pairs and slide:
+        spectra = Block(together, 1.9, len(together), legend=True, least=1.0)
+    elif pairs:
         spectra = Block(together, min(1.9, 5.5 / len(records)), 2, legend=True)
-        if slide:
-            spectra = Block(together, 1.9, len(together), legend=True, least=1.0)
     else:
         spectra = Block([*chain(*rows)], min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
     runs = []

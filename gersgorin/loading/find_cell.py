@@ -9,7 +9,6 @@ import copy
 import difflib
 import functools
 import hashlib
-import inspect
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
@@ -25,7 +24,7 @@ from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.one_sequence import is_one, layouts, reads_batch_first, unpacked, without_batch
 from gersgorin.loading.scan import ScanCell, ScanRun
-from gersgorin.run.cell import State, Step, as_cell, first_state, flat_state, flat_step, name_of, size_to_set
+from gersgorin.run.cell import State, Step, as_cell, first_state, flat_state, flat_step, name_of, size_to_set, takes
 from gersgorin.run.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -81,14 +80,14 @@ def is_step(network) -> TypeGuard[nn.Module | Step]:
     if not isinstance(network, nn.Module) or isinstance(network, TORCH_CELLS) or hasattr(network, "step"):
         return callable(network)
     inside = recurrent_cells(network) or state_layers(network)
-    return _takes(network, 2) and not (inside and _takes(network, 1))
+    return takes(network, 2) and not (inside and takes(network, 1))
 
 
 def is_map(network) -> TypeGuard[Callable]:
     """True for a function f(s), or a module with forward(state) and no recurrent layer inside, without input."""
     if isinstance(network, nn.Module) and (recurrent_cells(network) or state_layers(network)):
         return False
-    return callable(network) and not hasattr(network, "step") and not (_takes(network, 2) and not _takes(network, 1))
+    return callable(network) and not hasattr(network, "step") and not (takes(network, 2) and not takes(network, 1))
 
 
 def held(f: Callable) -> Step:
@@ -98,18 +97,9 @@ def held(f: Callable) -> Step:
     return step
 
 
-def _takes(module: Callable, arguments: int) -> bool:
-    """True for a function, or a module whose forward, takes this number of arguments."""
-    try:
-        inspect.signature(getattr(module, "forward", module)).bind(*range(arguments))
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def step_hint(module: Callable) -> str:
     """A hint for the error of a step that is called with one input; "" for any other module."""
-    if not _takes(module, 2) or _takes(module, 1):
+    if not takes(module, 2) or takes(module, 1):
         return ""
     return "this is a step f(x, state): expected a module or function from a whole sequence to its outputs"
 
@@ -256,7 +246,7 @@ class Watched:
         calls, batch_first = [], reads_batch_first(self._cell)
         if self._cell is not self.module:
             shape = f"(B, T, m) of {tuple(probe.shape)}" if batch_first else f"(T, B, m) of {tuple(probe.shape)}"
-            hint = "" if _takes(self.module, 1) else "if it is one step, give its first state as s0 or its state_size"
+            hint = "" if takes(self.module, 1) else "if it is one step, give its first state as s0 or its state_size"
             module, cell = copy.deepcopy((self.module, self._cell))
             with users_code(f"{type(self.module).__name__} does not run on x, read as {shape}", hint):
                 calls = watched_calls(cell, module, probe)
@@ -424,8 +414,8 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     )
     if lacking is not None:
         return InvalidInputError(f"{name_of(lacking)} has step, but no state_size: {size_to_set(lacking)}")
-    hint = ""
-    for name in list(own_steps(module))[:1]:
+    name, hint = next(iter(own_steps(module)), None), ""
+    if name is not None:
         hint = f"; {name or 'it'} has forward(x, state): if that is one step, give s0, or it a state_size, such as 5 or (5, 5)"
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's RNN, LSTM or GRU or their cells "

@@ -8,7 +8,6 @@ The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; th
 Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
 """
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -271,6 +270,15 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
     return torch.cat(parts, -1).movedim(0, 1).flatten(1)
 
 
+def takes(module: Callable, arguments: int) -> bool:
+    """True for a function, or a module whose forward, takes this number of arguments."""
+    try:
+        inspect.signature(getattr(module, "forward", module)).bind(*range(arguments))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def first_state(module: Any, named: bool = False) -> State | None:
     """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple of a tuple of sizes; else None.
 
@@ -281,9 +289,9 @@ def first_state(module: Any, named: bool = False) -> State | None:
     if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
         return None
     zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
-    own: Any = getattr(module, "initial_state", tuple)
-    with contextlib.suppress(TypeError):  # of a method with arguments
-        zeros = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own())) or zeros
+    own: Any = getattr(module, "initial_state", None)
+    if own is not None and takes(own, 0):
+        zeros = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own()))
     return zeros if isinstance(size, tuple) else zeros[0]
 
 

@@ -9,11 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Folders: most lines of .py, .c and .h, most nodes of .py. Who needs more makes room first.
 BUDGETS = {
-    "rhn gersgorin optim_study analysis": (35_861, 286_793),
+    "rhn gersgorin optim_study analysis": (35_859, 286_805),
     "rhn": (13_212, 92_996),
-    "gersgorin": (18_023, 158_620),
+    "gersgorin": (18_024, 158_648),
     "optim_study": (2_823, 20_255),
-    "analysis": (1_803, 14_922),
+    "analysis": (1_800, 14_906),
     "tests": None,  # printed only
     "benchmarks examples": (5_296, 53_287),
 }

@@ -1,7 +1,7 @@
 """Causes in the data: scales, ids, one step, equal inputs, padding, one class, minibatches that are not shuffled."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ from gersgorin.checking.causes.case import READERS, Case
 from gersgorin.checking.causes.cause import Cause, listed
 from gersgorin.checking.causes.pairing import explained, shifted_targets
 from gersgorin.training.losses import least_constant
-from gersgorin.training.minibatches import Batches, Examples, Pair, same_for_all_seeds, sequence_of
+from gersgorin.training.minibatches import Batches, Examples, Pair, same_for_all_seeds, sequence_of, with_sequence
 
 SATURATED = 4.0  # a pre-activation beyond which tanh and sigmoid hardly move
 MOSTLY = 0.5  # share of saturated units from which on the inputs are too large
@@ -43,6 +43,8 @@ AWAY = 10.0  # times the quartile distance of all other values, from the nearest
 ALONE = 1e-3  # scatter of the scales of sequences that were scaled one by one
 CLOSE, MANY = 0.02, 0.25  # of the median distance: nearly equal; least share of examples with such a neighbour
 MOST_BATCHES, MOST_STRETCHES = 16, 512
+TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
+STANDARD = 0.0, 1.0  # mean and standard deviation
 
 
 def one_step(case: Case) -> Iterator[Cause]:
@@ -150,6 +152,42 @@ def scale_of(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
 def onto(x: Tensor, own: tuple[Any, Any], to: tuple[Any, Any]) -> Tensor:
     """Numbers (..., m) with another mean and standard deviation than their own."""
     return ((x - own[0]) / own[1] * to[1] + to[0]).to(x.dtype)
+
+
+def scales(case: Case, ratio: float = 1 / TINY) -> dict[str, Cause]:
+    """The causes by name, if targets or inputs have a mean above this, or a standard deviation this many times above or below 1.
+
+    Inputs also for single features, whose standard deviation is below `TINY`.
+    """
+    found = {}
+    for name, data, remedy in (("target", case.y, STANDARDISE_TARGETS), ("input", case.first, STANDARDISE)):
+        if data.is_floating_point() and (case.regression or name == "input"):
+            mean, std = data.mean().item(), data.std(correction=0).item()
+            bits = bool(((data == 0) | (data == 1)).all())
+            sizes = data.flatten(0, -2).std(0) if name == "input" and data.dim() > 1 else data.new_ones(1)
+            tiny = (sizes > 0) & (sizes < TINY)
+            if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio or tiny.any()):
+                words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}"
+                if tiny.any():
+                    least = int(sizes.masked_fill(~tiny, math.inf).argmin())
+                    words += f", {int(tiny.sum())} of {len(sizes)} features less than {TINY:g} (feature {least} {sizes[least]:.2g})"
+                words += "."
+                found[f"{name} scale"] = Cause(f"{name} scale", words, remedy, {"mean": mean, "std": std})
+    return found
+
+
+def standardised(
+    case: Case, *, inputs: bool = False, targets: bool = False, to: tuple[float, float] = STANDARD
+) -> Callable[[Pair], Pair]:
+    """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these other ones."""
+    x, y = scale_of([case.first]), scale_of([case.y.reshape(-1, 1)])
+
+    def mapped(pair: Pair) -> Pair:
+        first = sequence_of(pair[0])
+        moved = with_sequence(pair[0], onto(first, x, STANDARD) if inputs else first)
+        return moved, onto(pair[1], y, to) if targets else pair[1]
+
+    return mapped
 
 
 def _some(case: Case) -> Pair:

@@ -19,13 +19,15 @@ from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import BELOW, CUT, Cause, digits, listed
 from gersgorin.checking.causes.data import (
     SATURATED,
-    STANDARDISE,
-    STANDARDISE_TARGETS,
+    STANDARD,
+    TINY,
     codes,
     in_front,
     is_padding,
     onto,
     scale_of,
+    scales,
+    standardised,
 )
 from gersgorin.checking.causes.kept_out import STRONG, Watch
 from gersgorin.checking.causes.pairing import frames_apart
@@ -63,8 +65,6 @@ FADES = 0.9  # spectral radius of recurrent weights, below which states fade
 DEEP = 3  # recurrent layers, from which on fewer are tried
 SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
 UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
-STANDARD = 0.0, 1.0  # mean and standard deviation
-TINY = 0.01  # standard deviation of inputs, outputs or targets, below which these may be too small
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
         yield Repair("logits", cause, {"loss_fn": loss})
     if (cause := likely.get("output range")) and last is not None and regression:
         low, high = max(last.low, -1.0), min(last.high, 1.0)
-        inside = _standardised(case, targets=True, to=((low + high) / 2, (high - low) / 4))
+        inside = standardised(case, targets=True, to=((low + high) / 2, (high - low) / 4))
         yield Repair("targets in the range", cause, change=inside)
     yield from _mixed(case, likely)
     yield from _missing(case, likely)
@@ -301,11 +301,11 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     far_scales = scales(case) | likely
     far = far_scales.get("target scale") if regression else None
     if far:
-        yield Repair("standardised targets", far, change=_standardised(case, targets=True))
+        yield Repair("standardised targets", far, change=standardised(case, targets=True))
     for cause in [far_scales[name] for name in ("input scale", "ids as numbers") if name in far_scales] * numbers:
-        yield Repair("standardised inputs", cause, change=_standardised(case, inputs=True))
+        yield Repair("standardised inputs", cause, change=standardised(case, inputs=True))
         if far:
-            both = _standardised(case, inputs=True, targets=True)
+            both = standardised(case, inputs=True, targets=True)
             yield Repair("standardised inputs and targets", cause, change=both)
     own = case.output.detach().std().item()
     if not regression and 0 < own < TINY:
@@ -320,7 +320,7 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     loop = case.loop
-    yield from _default_weights(case)  # far from which others show much
+    yield from _default_weights(case)  # from far ones another change shows little
     yield from _schedule(case, stays=True)
     yield from _clipping(case)
     yield from _decay(case)
@@ -590,43 +590,7 @@ def _normalised(case: Case) -> Iterator[Repair]:
 def _unscaled(case: Case) -> Iterator[Repair]:
     """Standardised targets, and inputs, if they are far from that."""
     for name, cause in scales(case, UNSCALED).items():
-        change = _standardised(case, targets=name == "target scale", inputs=name == "input scale")
+        change = standardised(case, targets=name == "target scale", inputs=name == "input scale")
         middle, size = scale_of([case.y.reshape(-1, 1)])
         undo = (lambda z, a=middle, b=size: onto(z, STANDARD, (a, b))) if name == "target scale" else None
         yield Repair(f"another {name}", cause, change=change, undo=undo, late=True)
-
-
-def scales(case: Case, ratio: float = 1 / TINY) -> dict[str, Cause]:
-    """The causes by name, if targets or inputs have a mean above this, or a standard deviation this many times above or below 1.
-
-    Inputs also for single features, whose standard deviation is below `TINY`.
-    """
-    found = {}
-    for name, data, remedy in (("target", case.y, STANDARDISE_TARGETS), ("input", case.first, STANDARDISE)):
-        if data.is_floating_point() and (case.regression or name == "input"):
-            mean, std = data.mean().item(), data.std(correction=0).item()
-            bits = bool(((data == 0) | (data == 1)).all())
-            sizes = data.flatten(0, -2).std(0) if name == "input" and data.dim() > 1 else data.new_ones(1)
-            tiny = (sizes > 0) & (sizes < TINY)
-            if not bits and (abs(mean) > ratio or 0 < std < 1 / ratio or std > ratio or tiny.any()):
-                words = f"The {name}s have mean {mean:.3g} and standard deviation {std:.2g}"
-                if tiny.any():
-                    least = int(sizes.masked_fill(~tiny, math.inf).argmin())
-                    words += f", {int(tiny.sum())} of {len(sizes)} features less than {TINY:g} (feature {least} {sizes[least]:.2g})"
-                words += "."
-                found[f"{name} scale"] = Cause(f"{name} scale", words, remedy, {"mean": mean, "std": std})
-    return found
-
-
-def _standardised(
-    case: Case, *, inputs: bool = False, targets: bool = False, to: tuple[float, float] = STANDARD
-) -> Callable[[Pair], Pair]:
-    """Data of mean 0 and standard deviation 1, of each feature and of all targets, of these other ones."""
-    x, y = scale_of([case.first]), scale_of([case.y.reshape(-1, 1)])
-
-    def mapped(pair: Pair) -> Pair:
-        first = sequence_of(pair[0])
-        moved = with_sequence(pair[0], onto(first, x, STANDARD) if inputs else first)
-        return moved, onto(pair[1], y, to) if targets else pair[1]
-
-    return mapped
