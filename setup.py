@@ -1,4 +1,6 @@
-"""The long description: the README without its picture and its relative links, which lead nowhere from another site."""
+"""The long description: the README without its picture and its relative links, which lead nowhere
+from another site.
+"""
 
 import re
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""The activity of a network's transform gates: the numbers, their table, and figure 5(b) of Zilly et al. (2017). No torch.
+"""The activity of a network's transform gates: the numbers, their table, and figure 5(b) of Zilly
+et al. (2017). No torch.
 
-Legend: L layers (counted from 1 through all stacked cells), S sequences, T steps of a sequence (frames or tokens), N steps of all
-sequences one after another.
+Legend: L layers (counted from 1 through all stacked cells), S sequences, T steps of a sequence
+(frames or tokens), N steps of all sequences one after another.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,10 @@ MOST_TICKS = 11  # of layers; with two digits they are wide
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
-TIME = {"frame": ("quarter notes", "a line every 4"), "token": ("tokens", "lines: <eos> or newline")}
+TIME = {
+    "frame": ("quarter notes", "a line every 4"),
+    "token": ("tokens", "lines: <eos> or newline"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -71,11 +75,21 @@ class GateActivity(Result, kind="gates_by_layer"):
     @property
     def sequences(self) -> list[Self]:
         """Each sequence by itself."""
-        parts = [np.s_[..., end - T : end] for end, T in zip(np.cumsum(self.lengths), self.lengths, strict=True)]
+        parts = [
+            np.s_[..., end - T : end]
+            for end, T in zip(np.cumsum(self.lengths), self.lengths, strict=True)
+        ]
         arrays = ("activity", "open", "closed", "symbols")
         return [
-            replace(self, names=(name,), lengths=T, **{array: getattr(self, array)[part] for array in arrays})
-            for name, part, T in zip(self.names, parts, np.split(self.lengths, len(parts)), strict=True)
+            replace(
+                self,
+                names=(name,),
+                lengths=T,
+                **{array: getattr(self, array)[part] for array in arrays},
+            )
+            for name, part, T in zip(
+                self.names, parts, np.split(self.lengths, len(parts)), strict=True
+            )
         ]
 
     @property
@@ -102,14 +116,19 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def saturation(self) -> np.ndarray:
-        """Shares (0..1) of gates closed (below 0.1), in between and open (above 0.9), over all steps and units, (L, 3)."""
+        """Shares (0..1) of gates closed (below 0.1), in between and open (above 0.9), over all
+        steps and units, (L, 3).
+        """
         closed, opened = self.closed.mean(1), self.open.mean(1)
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def sentences(self) -> Iterator[str]:
         """The mean opening of the gates, the layers that this makes, and the amount of data."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
-        yield f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an effective depth of {depth:.3g}."
+        yield (
+            f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an "
+            f"effective depth of {depth:.3g}."
+        )
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         first = f"; the first {self.shown} are shown" * (len(self.names) > self.shown)
         yield f"Means over {where}, {counted(self.steps, self.step)}{first}."
@@ -118,15 +137,29 @@ class GateActivity(Result, kind="gates_by_layer"):
         """A row a layer, and the effective depth (mean over time) of each sequence."""
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = [
-            (label, *(f"{s.mean_by_layer[l]:.3f}" for s in shown), f"{whole[l]:.3f}", *map("{:.1%}".format, shares))
+            (
+                label,
+                *(f"{s.mean_by_layer[l]:.3f}" for s in shown),
+                f"{whole[l]:.3f}",
+                *map("{:.1%}".format, shares),
+            )
             for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True))
         ]
-        sums = ("sum", *(f"{s.effective_depth.mean():.2f}" for s in shown), f"{whole.sum():.2f}", "", "", "")
+        sums = (
+            "sum",
+            *(f"{s.effective_depth.mean():.2f}" for s in shown),
+            f"{whole.sum():.2f}",
+            "",
+            "",
+            "",
+        )
         heads = ("layer", *(s.names[0] for s in shown), "all", "below 0.1", "between", "above 0.9")
         yield from table(heads, [*rows[::-1], sums]).split("\n")
 
     def table(self) -> list[dict]:
-        """A row for each sequence, layer and step: the mean gate, and the shares of units open and closed."""
+        """A row for each sequence, layer and step: the mean gate, and the shares of units open and
+        closed.
+        """
         return [
             {"sequence": s.names[0], "layer": label, "step": step}
             | {name: float(getattr(s, name)[l, step]) for name in ("activity", "open", "closed")}
@@ -136,7 +169,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red an open one, with a colour bar; without axes the whole figure.
+        """Layers x time of the k-th sequence, white a closed gate, red an open one, with a colour
+        bar; without axes the whole figure.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
@@ -158,7 +192,11 @@ class GateActivity(Result, kind="gates_by_layer"):
         layer_ticks(self.labels, ax.yaxis)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
-        ax.set(xlim=(0, steps), xlabel=f"time ({'; '.join(TIME[self.step][: 1 + fit])})", ylabel="layer")
+        ax.set(
+            xlim=(0, steps),
+            xlabel=f"time ({'; '.join(TIME[self.step][: 1 + fit])})",
+            ylabel="layer",
+        )
         ax.set_title(drawable(sequence.names[0]), loc="left")
         if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
             shown = [_shown(symbol) for symbol in sequence.symbols.tolist()]
@@ -176,18 +214,25 @@ class GateActivity(Result, kind="gates_by_layer"):
         title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
 
         words = 0.5 * (self.step == "token")  # inches of tokens below
-        draws = [partial(self._panel, k=k, steps=int(self.lengths[:count].max())) for k in range(count)]
+        draws = [
+            partial(self._panel, k=k, steps=int(self.lengths[:count].max())) for k in range(count)
+        ]
         panels = Block(draws, 1.1 + 0.16 * self.layers + words)
         ended = "; grey: ended" * (len(self.names) > 1)
         bar = colour_bar(COLOURS, f"mean {self.gate_name} of a layer{ended}")
-        about = "; ".join(filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names)))))
+        about = "; ".join(
+            filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names))))
+        )
         return compose(title_of(self.title, title), about, panels, bar)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
     """Label an axis with layers, or with some of them if they are many."""
     every = 1 + 2 * (len(labels) // MOST_TICKS)
-    axis.set_ticks(range(first, first + len(labels), every), [label.replace("+", "+\n") for label in labels[::every]])
+    axis.set_ticks(
+        range(first, first + len(labels), every),
+        [label.replace("+", "+\n") for label in labels[::every]],
+    )
 
 
 def _shown(symbol: str) -> str:

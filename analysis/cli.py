@@ -35,7 +35,8 @@ class Common(Trained, ResultOptions):
     )
     device: Device = option("auto", "Device of the computation.")
     chorales: tuple[str, ...] = option(
-        (), "Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split."
+        (),
+        "Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split.",
     )
     split: Literal["train", "valid", "test"] | None = option(
         None,
@@ -54,9 +55,13 @@ class Common(Trained, ResultOptions):
         model, corpus, text = _opened(self)
         split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)
         tune_malloc()
-        sequences = self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
+        sequences = (
+            self.parts_of_text(corpus, split) if text else chosen(corpus, split, self.chorales)
+        )
         with progress_bars() as report, own_cell(self.cell):
-            record = self.measure(model, sequences, split, device=device, progress=report(self.name))
+            record = self.measure(
+                model, sequences, split, device=device, progress=report(self.name)
+            )
             where = f"{split} split" + f" ({len(getattr(corpus, split)):,} tokens)" * text
             where = counted(len(self.chorales), "chosen piece") if self.chorales else where
             source = self.data.name if self.data else ("its text" if text else "chorales")
@@ -69,7 +74,9 @@ class Common(Trained, ResultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
-    """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure 5b of the paper)."""
+    """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure
+    5b of the paper).
+    """
 
     length: int = option(60, "For a text: tokens of an excerpt (default 60).", least=1)
 
@@ -91,24 +98,35 @@ class Gates(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class LesionCommand(Common):
-    """The loss without each layer in turn, all lesioned networks as one batch (figure 6 of the paper).
+    """The loss without each layer in turn, all lesioned networks as one batch (figure 6 of the
+    paper).
 
-    Only the first layer sees the input, so lesioning it also blinds the network: the control "blind" (input removed, layer kept) is
-    always measured, and in the modes bias and carry the first layer's damage beyond it reported.
+    Only the first layer sees the input, so lesioning it also blinds the network: the control
+    "blind" (input removed, layer kept) is always measured, and in the modes bias and carry the
+    first layer's damage beyond it reported.
     """
 
     mode: str | None = option(
         None,
         "bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at "
-        "their means over all predicted steps), open (gates forced open), blind (input removed), skip (shortcuts of a "
+        "their means over all predicted steps), open (gates forced open), blind (input "
+        "removed), skip (shortcuts of a "
         "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
     )
     length: int = option(
-        200, "For a text: tokens that each sequence predicts (default 200), from a zero state.", least=1
+        200,
+        "For a text: tokens that each sequence predicts (default 200), from a zero state.",
+        least=1,
     )
-    max_tokens: int = option(20_000, "For a text: tokens in all, from its beginning (default 20000).", least=1)
+    max_tokens: int = option(
+        20_000, "For a text: tokens in all, from its beginning (default 20000).", least=1
+    )
     pairs: bool = option(False, "Also lesion every pair of layers.")
-    seed: int = option(0, "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.", least=0)
+    seed: int = option(
+        0,
+        "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.",
+        least=0,
+    )
 
     name = "lesion"
 
@@ -121,7 +139,13 @@ class LesionCommand(Common):
         from analysis.lesions import lesion
 
         asked = {name: getattr(self, name) for name in ("mode", "pairs", "seed")}
-        return lesion(model, sequences, split="the chosen chorales" if self.chorales else split, **asked, **run)
+        return lesion(
+            model,
+            sequences,
+            split="the chosen chorales" if self.chorales else split,
+            **asked,
+            **run,
+        )
 
 
 COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})
@@ -133,15 +157,23 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _opened(options: Gates | LesionCommand) -> tuple:
-    """The network in a checkpoint, its corpus or that of --data, and whether that is a text; refuses options for the other kind."""
+    """The network in a checkpoint, its corpus or that of --data, and whether that is a text;
+    refuses options for the other kind.
+    """
     from rhn.checkpoints import load_model, read_metadata
     from rhn.training.trained import corpus_of, load_text_model
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
     for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
         kinds = ("chorales", "a language model") if text else ("texts", "no language model")
-        raise InvalidInputError(f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out")
+        raise InvalidInputError(
+            f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
+        )
     if text:
         trained = load_text_model(options.checkpoint, options.cell)
         return trained.model, trained.corpus(options.data), True
-    return load_model(options.checkpoint, options.cell), corpus_of(options.checkpoint, options.data), False
+    return (
+        load_model(options.checkpoint, options.cell),
+        corpus_of(options.checkpoint, options.data),
+        False,
+    )

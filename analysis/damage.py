@@ -21,7 +21,12 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, table
 
-LINES = {"layer": "layer {}", "blind": "layer {}: blind", "beyond blind": "layer {} > blind", "pair": "layers {}"}
+LINES = {
+    "layer": "layer {}",
+    "blind": "layer {}: blind",
+    "beyond blind": "layer {} > blind",
+    "pair": "layers {}",
+}
 LESIONED = {
     "bias": "gates shut",
     "carry": "layer skipped",
@@ -31,15 +36,17 @@ LESIONED = {
     "skip": "shortcut removed",
 }
 """A lesion of each mode in words."""
-DECADES = 1  # below that of the largest value, where the linear part of a symmetric logarithmic axis ends
+# below that of the largest value, where the linear part of a symmetric logarithmic axis ends
+DECADES = 1
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class LesionTable(Result, kind="lesions"):
     """The loss of a network with each layer lesioned in turn: a row for each lesioned network.
 
-    Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if that is the mode itself); "beyond
-    blind", a first layer again, compared with its blind control (only if the mode also removes the input).
+    Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if
+    that is the mode itself); "beyond blind", a first layer again, compared with its blind control
+    (only if the mode also removes the input).
     """
 
     mode: str
@@ -61,7 +68,9 @@ class LesionTable(Result, kind="lesions"):
     delta: np.ndarray
     """Damage: its difference to the unlesioned network."""
     low: np.ndarray
-    """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single sequence."""
+    """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
+    sequence.
+    """
     high: np.ndarray
 
     def rows(self, kind: str = "layer") -> list[dict]:
@@ -70,12 +79,18 @@ class LesionTable(Result, kind="lesions"):
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
         """Rows of one kind, the largest change of the loss first, up or down."""
-        return sorted(self.rows(kind), key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else 1)
+        return sorted(
+            self.rows(kind),
+            key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else 1,
+        )
 
     @property
     def measured(self) -> str:
         """The amount of data."""
-        return f"{counted(self.sequences, 'sequence')}, {counted(self.frames, f'predicted {self.step}')}"
+        return (
+            f"{counted(self.sequences, 'sequence')}, "
+            f"{counted(self.frames, f'predicted {self.step}')}"
+        )
 
     @property
     def largest(self) -> str:
@@ -87,14 +102,28 @@ class LesionTable(Result, kind="lesions"):
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and what the intervals say."""
-        yield f"T{self.largest[1:]}. Without lesions it is {self.baseline:.4g}: {self.measured}, nats a {self.step}."
-        known = f"Intervals are over the {self.sequences} sequences of this network: other trainings may differ more."
-        yield known if np.isfinite(self.low).any() else "There are no intervals: they need more than one sequence."
+        yield (
+            f"T{self.largest[1:]}. Without lesions it is {self.baseline:.4g}: "
+            f"{self.measured}, nats a {self.step}."
+        )
+        known = (
+            f"Intervals are over the {self.sequences} sequences of this network: other "
+            "trainings may differ more."
+        )
+        yield (
+            known
+            if np.isfinite(self.low).any()
+            else "There are no intervals: they need more than one sequence."
+        )
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""
         rows = [
-            (name.format(row["label"]), f"{row['loss']:.4f}", *(f"{row[key]:+.4f}" for key in ("delta", "low", "high")))
+            (
+                name.format(row["label"]),
+                f"{row['loss']:.4f}",
+                *(f"{row[key]:+.4f}" for key in ("delta", "low", "high")),
+            )
             for kind, name in LINES.items()
             for row in self.by_damage(kind)
         ]
@@ -109,25 +138,46 @@ class LesionTable(Result, kind="lesions"):
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
     def plot(self, ax=None) -> Axes:
-        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind controls; without axes a whole figure.
+        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind
+        controls; without axes a whole figure.
 
-        `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0 or below.
+        `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or
+        an end of an interval is 0 or below.
         """
         if ax is None:
             return self.figure().axes[0]
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
         controls = [row for row in self.rows("blind") if row["label"] in place]
-        _points(rows, list(place.values()), ax, fmt="o", color=BLUE, label=f"lesioned: {LESIONED[self.mode]}")
+        _points(
+            rows,
+            list(place.values()),
+            ax,
+            fmt="o",
+            color=BLUE,
+            label=f"lesioned: {LESIONED[self.mode]}",
+        )
         if controls:
             beside = [place[row["label"]] + 0.2 for row in controls]
-            _points(controls, beside, ax, fmt="D", color=ORANGE, label="layer kept, input removed (blind)", mfc="white")
-        scale = _damage_axis(ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")])
+            _points(
+                controls,
+                beside,
+                ax,
+                fmt="D",
+                color=ORANGE,
+                label="layer kept, input removed (blind)",
+                mfc="white",
+            )
+        scale = _damage_axis(
+            ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")]
+        )
         layer_ticks(list(place), ax.xaxis)
         on = f" on {self.split}" if self.split else ""
         ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
-        bars = "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
+        bars = (
+            "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
+        )
         ax.set_title(bars + scale, loc="left")
         return ax
 
@@ -144,11 +194,17 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
     """Draw the damage of every pair of layers; the diagonal holds single layers."""
     alone = table.rows()
     damage = np.diag([row["delta"] for row in alone])
-    for (i, j), row in zip(itertools.combinations(range(len(alone)), 2), table.rows("pair"), strict=True):
+    for (i, j), row in zip(
+        itertools.combinations(range(len(alone)), 2), table.rows("pair"), strict=True
+    ):
         damage[i, j] = damage[j, i] = row["delta"]
     damage = np.ma.masked_invalid(damage)
     image = ax.imshow(
-        damage, origin="lower", aspect="auto", cmap="viridis", vmin=min(0.0, float(damage.filled(0).min()))
+        damage,
+        origin="lower",
+        aspect="auto",
+        cmap="viridis",
+        vmin=min(0.0, float(damage.filled(0).min())),
     )
     for axis in (ax.xaxis, ax.yaxis):
         layer_ticks([row["label"] for row in alone], axis, 0)
@@ -159,12 +215,15 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
 
 def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
     damage, *ends = (np.array([row[name] for row in rows]) for name in ("delta", "low", "high"))
-    errors = np.nan_to_num(np.clip(np.stack((damage - ends[0], ends[1] - damage)), 0, None), posinf=0)
+    errors = np.nan_to_num(
+        np.clip(np.stack((damage - ends[0], ends[1] - damage)), 0, None), posinf=0
+    )
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)
 
 
 def _damage_axis(ax: Axes, values: Sequence[float]) -> str:
-    """Set a logarithmic axis if all values are above 0, else one that is linear below about a hundredth of the greatest value.
+    """Set a logarithmic axis if all values are above 0, else one that is linear below about a
+    hundredth of the greatest value.
 
     Returns words about the latter for the title.
     """

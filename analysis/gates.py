@@ -1,6 +1,7 @@
 """Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017).
 
-Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (all stacked cells'), t the transform gate in (0, 1).
+Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (all stacked
+cells'), t the transform gate in (0, 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,15 +31,16 @@ def gate_activity(
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
-        model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t = I / n', or a user's own with
-            `gates`), or such a cell alone.
-        batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts: excerpts
-            (`analysis.sequences`), arrays of ids (T,), or one.
+        model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t =
+            I / n', or a user's own with `gates`), or such a cell alone.
+        batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
+            excerpts (`analysis.sequences`), arrays of ids (T,), or one.
         device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
 
     Raises:
-        InvalidInputError: the cells have no transform gates, shapes do not fit, or a gate is not finite.
+        InvalidInputError: the cells have no transform gates, shapes do not fit, or a gate is not
+            finite.
 
     >>> from rhn.cells import RHN
     >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")
@@ -51,15 +53,26 @@ def gate_activity(
     measured: list[dict] = [{}] * len(sequences)
     for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, device), 1):
         if not np.isfinite(gates).all():
-            raise InvalidInputError(f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run")
-        measured[i] = {"activity": gates.mean(-1), "open": (gates > OPEN).mean(-1), "closed": (gates < CLOSED).mean(-1)}
+            raise InvalidInputError(
+                f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run"
+            )
+        measured[i] = {
+            "activity": gates.mean(-1),
+            "open": (gates > OPEN).mean(-1),
+            "closed": (gates < CLOSED).mean(-1),
+        }
         progress(done, len(sequences))
     return GateActivity(
         labels=tuple(place.label for place in every),
         names=tuple(name_of(sequence, i) for i, sequence in enumerate(sequences)),
         lengths=np.array([len(sequence) for sequence in sequences]),
-        **{name: np.concatenate([arrays[name] for arrays in measured], 1) for name in ("activity", "open", "closed")},  # type: ignore[arg-type]
-        symbols=np.array([symbol for sequence in sequences for symbol in task.symbols(sequence)], str),
+        **{
+            name: np.concatenate([arrays[name] for arrays in measured], 1)
+            for name in ("activity", "open", "closed")
+        },  # type: ignore[arg-type]
+        symbols=np.array(
+            [symbol for sequence in sequences for symbol in task.symbols(sequence)], str
+        ),
         gate_name=every[0].cell.gate_name,
     )
 
@@ -69,7 +82,8 @@ def unit_means(
 ) -> list[Tensor]:
     """Average the transform gate of each unit over all steps that enter a prediction.
 
-    One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not count.
+    One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
+    count.
     """
     total, steps, read = 0.0, 0, [s[:-1] for s in sequences if len(s) > 1]
     for _, values in _by_sequence(model, task_of(model), read, device):
@@ -101,12 +115,16 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     gates = cell.gates(x, torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))).t
     if not gates:
         raise InvalidInputError(
-            f"{type(cell).__name__} has no transform gates to measure: expected a gated cell (RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
-            "one of your own that defines gates(x, s) (lesions work without gates: rhn-analyze lesion --mode carry)"
+            f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
+            "(RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
+            "one of your own that defines gates(x, s) (lesions work without gates: rhn-analyze "
+            "lesion --mode carry)"
         )
     if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:
         raise InvalidInputError(
-            f"{type(cell).__name__}.gates returns transform gates of shapes {[tuple(t.shape) for t in gates]}: expected "
-            f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of shape {tuple(x.shape)}"
+            f"{type(cell).__name__}.gates returns transform gates of shapes "
+            f"{[tuple(t.shape) for t in gates]}: expected "
+            f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
+            f"shape {tuple(x.shape)}"
         )
     return gates

@@ -1,4 +1,5 @@
-"""Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts removed.
+"""Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts
+removed.
 
 | mode  | a lesioned layer                                                                               | needs of a layer        |
 |-------|------------------------------------------------------------------------------------------------|-------------------------|
@@ -9,16 +10,18 @@
 | blind | keeps its recurrence, but loses its input product                                              | input                   |
 | skip  | keeps its recurrence, but loses its shortcut from the state before the step                    | skip                    |
 
-Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid of -1e4 is exactly 0 (of +1e4
-exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is
-its whole recurrence: lesioning it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of
-exactly 0 or 1 becomes a bias of -1e4 or +1e4. `carry` shares no code with the lesions that only change biases, so that the two check
-one another.
+Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid
+of -1e4 is exactly 0 (of +1e4 exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last
+bit. The one layer of an LSTM (t = i, c = f) or GRU (t = 1 - z) is its whole recurrence: lesioning
+it freezes the state. `mean` sets the gate's weights to zero and its bias to logit(mean); a mean of
+exactly 0 or 1 becomes a bias of -1e4 or +1e4. `carry` shares no code with the lesions that only
+change biases, so that the two check one another.
 
-Since only parameters change, many lesions are one stack (`analysis.lesions.stacked_nll`). To add a mode, add a row to `MODES` and its
-new values to `changes`.
+Since only parameters change, many lesions are one stack (`analysis.lesions.stacked_nll`). To add a
+mode, add a row to `MODES` and its new values to `changes`.
 
-Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1, through all stacked cells.
+Legend: T steps, B sequences, n units, L layers of a cell. Layers of a network are counted from 1,
+through all stacked cells.
 """
 
 import copy
@@ -48,11 +51,14 @@ class Place:
 
 
 def cells_of(model: nn.Module) -> dict[str, Cell]:
-    """The recurrent cells by name, in the order that the network runs them. Raises InvalidInputError if there is none."""
+    """The recurrent cells by name, in the order that the network runs them. Raises
+    InvalidInputError if there is none.
+    """
     cells = {name: module for name, module in model.named_modules() if isinstance(module, Cell)}
     if not cells:
         raise InvalidInputError(
-            f"{type(model).__name__} holds no recurrent cell of rhn.cells: its gates and layers are not known"
+            f"{type(model).__name__} holds no recurrent cell of rhn.cells: its gates and "
+            "layers are not known"
         )
     return cells
 
@@ -73,7 +79,8 @@ def measured_copy(model: nn.Module, device: torch.device | str | None) -> nn.Mod
 
 
 class Carried(nn.Module):
-    """A cell run layer by layer, whose layers pass the state through unchanged, s_l = s_{l-1}, if `carried` (L,) is True.
+    """A cell run layer by layer, whose layers pass the state through unchanged, s_l = s_{l-1}, if
+    `carried` (L,) is True.
 
     For inference: the recurrence is a plain loop.
     """
@@ -86,7 +93,9 @@ class Carried(nn.Module):
         self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool, device=device))
 
     def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None: zero."""
+        """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None:
+        zero.
+        """
         s, states = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0, []
         for x_t in x:
             y = s
@@ -128,7 +137,9 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
 
 
 def check_mode(model: nn.Module, mode: str | None) -> str:
-    """The mode, by default the first that the network has; raises InvalidInputError for an unknown one or one that its cells lack."""
+    """The mode, by default the first that the network has; raises InvalidInputError for an unknown
+    one or one that its cells lack.
+    """
     if mode is not None and mode not in MODES:
         raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
     has = [m for m in MODES if lesioned_layers(model, m)]
@@ -136,8 +147,14 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
     if mode in has:
         return mode
     kinds = ", ".join(sorted({type(cell).__name__ for cell in cells_of(model).values()}))
-    instead = f"use {' or '.join(has)}" if has else "define layers(), and run_layer() where the depth is above 1"
-    raise InvalidInputError(f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} does not describe: {instead}")
+    instead = (
+        f"use {' or '.join(has)}"
+        if has
+        else "define layers(), and run_layer() where the depth is above 1"
+    )
+    raise InvalidInputError(
+        f"mode {mode!r} needs {MODES[mode][0]}, which {kinds} does not describe: {instead}"
+    )
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
@@ -147,7 +164,9 @@ def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
 
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
-    """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the network itself."""
+    """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the
+    network itself.
+    """
     if mode != "carry":
         return model
     model = copy.deepcopy(model)
@@ -159,7 +178,8 @@ def prepared(model: nn.Module, mode: str) -> nn.Module:
 def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
     """The parameters that a lesion changes in a `prepared` network, by name.
 
-    means: for mode "mean", the means of each layer's units over the data, (n,) each (`analysis.gates.unit_means`).
+    means: for mode "mean", the means of each layer's units over the data, (n,) each
+    (`analysis.gates.unit_means`).
     """
     tensors = model.state_dict()
     changed: dict[str, Tensor] = {}
@@ -194,19 +214,27 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
 
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
-    """A copy of a network with one lesion; see `changes`. Raises InvalidInputError for a mode or layers that the network lacks."""
+    """A copy of a network with one lesion; see `changes`. Raises InvalidInputError for a mode or
+    layers that the network lacks.
+    """
     fits, layers = lesioned_layers(model, check_mode(model, lesion.mode)), lesion.layers
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):
-        raise InvalidInputError(f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1")
+        raise InvalidInputError(
+            f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1"
+        )
     if lesion.mode == "mean" and len(means) != len(places(model)):
-        raise InvalidInputError("mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)")
+        raise InvalidInputError(
+            "mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)"
+        )
     model = copy.deepcopy(prepared(model, lesion.mode))
     model.load_state_dict(changes(model, lesion, means), strict=False)
     return model
 
 
 def _set_gate(layer: Layer, bias: Tensor, logit: Tensor) -> None:
-    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a layer; logit: (n,) or a number."""
+    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a
+    layer; logit: (n,) or a number.
+    """
     gate, logit = layer.gate, logit.to(bias)
     bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
     if gate.carry is not None:

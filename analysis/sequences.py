@@ -1,9 +1,12 @@
-"""Sequences of music or text: choose pieces, cut excerpts, make batches, compute the loss of each sequence.
+"""Sequences of music or text: choose pieces, cut excerpts, make batches, compute the loss of each
+sequence.
 
-Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is not predicted. For another kind of
-network, add a class beside `Music` and `Text`, and a line in `task_of`.
+Each step is predicted from the steps before it in its sequence, from a state of zeros; the first is
+not predicted. For another kind of network, add a class beside `Music` and `Text`, and a line in
+`task_of`.
 
-Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text, V symbols of a vocabulary.
+Legend: T steps of a sequence (quarter notes or tokens), B sequences of a batch, N tokens of a text,
+V symbols of a vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +26,8 @@ from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import Minibatch, evaluation_batches
 
-TEXT_BATCH_BYTES = 256 << 20  # of the probabilities of a batch, most of the memory with a large vocabulary
+# of the probabilities of a batch, most of the memory with a large vocabulary
+TEXT_BATCH_BYTES = 256 << 20
 TEXT_ROWS = 64
 
 
@@ -33,9 +37,11 @@ def name_of(sequence: np.ndarray, i: int) -> str:
 
 
 def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
-    """Pieces by name ("bwv269", "valid-3", those of the split first), or by their number in the original split ("5").
+    """Pieces by name ("bwv269", "valid-3", those of the split first), or by their number in the
+    original split ("5").
 
-    Without names the whole split. Raises InvalidInputError, with the nearest names, if there is none.
+    Without names the whole split. Raises InvalidInputError, with the nearest names, if there is
+    none.
     """
     pieces = [*getattr(corpus, split), *corpus.pieces]
     if not names:
@@ -44,7 +50,8 @@ def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
 
 
 class Excerpt(np.ndarray):
-    """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are excerpts again.
+    """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are
+    excerpts again.
 
     >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=Vocabulary("words", ("the", "<eos>", "cat")))[1:].symbols
     ['cat', '<eos>']
@@ -71,17 +78,25 @@ class Excerpt(np.ndarray):
 def excerpts(
     tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
-    """At most `count` excerpts of `length` tokens, evenly spread over a text from its first token, named by their place: "valid-0"."""
+    """At most `count` excerpts of `length` tokens, evenly spread over a text from its first token,
+    named by their place: "valid-0".
+    """
     N = len(tokens)
     count = max(1, min(count, N // length))
     starts = [N * k // count for k in range(count)]
-    return [Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts]
+    return [
+        Excerpt(tokens[s : s + length], name=f"{split}-{s}", vocabulary=vocabulary) for s in starts
+    ]
 
 
-def stretches(tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000) -> list[np.ndarray]:
-    """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict `length` tokens each.
+def stretches(
+    tokens: np.ndarray, *, length: int = 200, max_tokens: int = 20_000
+) -> list[np.ndarray]:
+    """Cut the beginning of a text, `max_tokens` predicted tokens, into stretches that predict
+    `length` tokens each.
 
-    The last token of one is the first of the next, so that every token but the text's first is predicted once.
+    The last token of one is the first of the next, so that every token but the text's first is
+    predicted once.
 
     >>> [part.tolist() for part in stretches(np.arange(9), length=3, max_tokens=7)]
     [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
@@ -99,13 +114,17 @@ def _readable(symbol: str | int) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """The sequences that networks of one kind read; a kind adds the fit of an array, batches, loss and names."""
+    """The sequences that networks of one kind read; a kind adds the fit of an array, batches, loss
+    and names.
+    """
 
     width: int
     """Keys of a frame, or V: numbers a step of one sequence beside those of the cells."""
 
     def sequences(self: Any, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Validate a list of arrays or tensors, or a single one, and return a list of arrays; pieces and excerpts keep their names."""
+        """Validate a list of arrays or tensors, or a single one, and return a list of arrays;
+        pieces and excerpts keep their names.
+        """
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
         if not every:
             raise InvalidInputError("there are no sequences to measure")
@@ -113,23 +132,35 @@ class Task:
         for i, array in enumerate(arrays):
             if array.ndim != self.ndim or len(array) == 0 or not self.fits(array):
                 expected = f"expected {self.expected.format(self.width)}, T >= 1"
-                raise InvalidInputError(f"sequence {i} is {array.dtype} of shape {array.shape}: {expected}")
+                raise InvalidInputError(
+                    f"sequence {i} is {array.dtype} of shape {array.shape}: {expected}"
+                )
         return arrays
 
     def inputs(self: Any, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
-        """Inputs of the network, (T, B, ...) on the device of a weight; zeros after a sequence's end."""
+        """Inputs of the network, (T, B, ...) on the device of a weight; zeros after a sequence's
+        end.
+        """
         dtype = self.dtype or like.dtype
-        return pad_sequence([torch.tensor(np.asarray(s), dtype=dtype, device="cpu") for s in sequences]).to(like.device)
+        return pad_sequence(
+            [torch.tensor(np.asarray(s), dtype=dtype, device="cpu") for s in sequences]
+        ).to(like.device)
 
 
 class Music(Task):
-    """Piano rolls (T, keys) of a `PolyphonicModel` or a cell alone: in frame t + 1 every key is an independent Bernoulli."""
+    """Piano rolls (T, keys) of a `PolyphonicModel` or a cell alone: in frame t + 1 every key is an
+    independent Bernoulli.
+    """
 
     step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
 
     def fits(self, array: np.ndarray) -> bool:
         """True if every frame has its keys, as numbers."""
-        return array.shape[1] == self.width and array.dtype.kind in "buif" and bool(np.isfinite(array).all())
+        return (
+            array.shape[1] == self.width
+            and array.dtype.kind in "buif"
+            and bool(np.isfinite(array).all())
+        )
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
         """The batches of `rhn.training.evaluation`."""
@@ -145,9 +176,16 @@ class Music(Task):
 
 
 class Text(Task):
-    """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the probabilities of all."""
+    """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the
+    probabilities of all.
+    """
 
-    step, ndim, dtype, expected = "token", 1, torch.int64, "ids of tokens (T,), whole numbers >= 0 and < {}"
+    step, ndim, dtype, expected = (
+        "token",
+        1,
+        torch.int64,
+        "ids of tokens (T,), whole numbers >= 0 and < {}",
+    )
 
     def fits(self, array: np.ndarray) -> bool:
         """True if all are ids of the vocabulary."""
@@ -156,7 +194,10 @@ class Text(Task):
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
         """Batches, longest sequences first, with as many rows as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
-        rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())))
+        rows = max(
+            1,
+            min(TEXT_ROWS, TEXT_BATCH_BYTES // (len(usable[0]) * self.width * like.element_size())),
+        )
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]
         masks = (pad_sequence([like.new_ones(len(s)) for s in batch]) for batch in some)
         counts = (sum(len(s) - 1 for s in batch) for batch in some)
@@ -165,11 +206,15 @@ class Text(Task):
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""
-        return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(0, dtype=torch.float64)
+        return (model(tokens[:-1], None, None, tokens[1:]).nll * mask[1:]).sum(
+            0, dtype=torch.float64
+        )
 
     def symbols(self, sequence: np.ndarray) -> list[str]:
         """Names of the tokens of a sequence: words, characters, bytes; ids without a vocabulary."""
-        return sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
+        return (
+            sequence.symbols if isinstance(sequence, Excerpt) else list(map(str, sequence.tolist()))
+        )
 
 
 def task_of(model: nn.Module) -> Music | Text:

@@ -1,4 +1,6 @@
-"""`python -m benchmarks`: run the registered benchmarks and print one ratio each, with the environment."""
+"""`python -m benchmarks`: run the registered benchmarks and print one ratio each, with the
+environment.
+"""
 
 import argparse
 import datetime
@@ -37,22 +39,34 @@ def environment(device: str) -> str:
         else f"{cores} cores, {counted(torch.get_num_threads(), 'torch thread')}"
     )
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, {where}, {versions}"
+    return (
+        f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, "
+        f"{where}, {versions}"
+    )
 
 
 def main() -> int:
     """Parse options, run, print; 1 if a ratio is below its floor in all attempts."""
-    parser = argparse.ArgumentParser(description="Ratios above 1 mean ours is faster. Medians of interleaved pairs.")
+    parser = argparse.ArgumentParser(
+        description="Ratios above 1 mean ours is faster. Medians of interleaved pairs."
+    )
     parser.add_argument("--full", action="store_true", help="also the slow ones")
-    parser.add_argument("--only", default="", metavar="WORDS", help="only names that contain these words")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="only names that contain these words"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tune_malloc()  # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
+    # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
+    tune_malloc()
     print(environment(options.device))
     below = []
     for b in BENCHMARKS:
-        if options.device not in b.devices or (b.full and not options.full) or options.only not in b.name:
+        if (
+            options.device not in b.devices
+            or (b.full and not options.full)
+            or options.only not in b.name
+        ):
             continue
         functions = b.prepare(options.device)
         for _ in range(ATTEMPTS):
@@ -63,7 +77,8 @@ def main() -> int:
             below.append(b)
         mark = f"  BELOW {b.floor:g}" if b in below else ""
         print(
-            f"{ratio.median:6.2f}x  ({ratio.low:.2f} to {ratio.high:.2f})  {b.name}, against {b.against}{mark}",
+            f"{ratio.median:6.2f}x  ({ratio.low:.2f} to {ratio.high:.2f})  {b.name}, against "
+            f"{b.against}{mark}",
             flush=True,
         )
     print(f"below their floors: {len(below)}" if below else "none is below its floor")

@@ -1,8 +1,10 @@
-"""Compare the rebuilt chorales with the original ones: `python -m benchmarks.agreement --data FILE`.
+"""Compare the rebuilt chorales with the original ones: `python -m benchmarks.agreement --data
+FILE`.
 
-Pieces are paired by their place in the original split, frames by their position in the piece. A frame agrees when
-all 88 keys do. The denominator is the frames of the longer piece of each pair (the unpaired end of the longer one
-never agrees); chorales that cannot be rebuilt are in no pair, and count only in the "of" columns.
+Pieces are paired by their place in the original split, frames by their position in the piece. A
+frame agrees when all 88 keys do. The denominator is the frames of the longer piece of each pair
+(the unpaired end of the longer one never agrees); chorales that cannot be rebuilt are in no pair,
+and count only in the "of" columns.
 """
 
 import argparse
@@ -17,7 +19,9 @@ from rhn.errors import InvalidInputError, RhnError
 
 
 class Agreement(NamedTuple):
-    """Counts for one split; counts `_original` are of the whole original, the others of pairs of pieces."""
+    """Counts for one split; counts `_original` are of the whole original, the others of pairs of
+    pieces.
+    """
 
     split: str
     pieces_original: int
@@ -33,7 +37,9 @@ def agreement(rebuilt: Corpus, original: Corpus) -> list[Agreement]:
 
     Raises InvalidInputError where `rebuilt` has a piece whose place the original does not have.
     """
-    splits = [_compared(split, getattr(rebuilt, split), getattr(original, split)) for split in SPLITS]
+    splits = [
+        _compared(split, getattr(rebuilt, split), getattr(original, split)) for split in SPLITS
+    ]
     return [*splits, _compared("all", rebuilt.pieces, original.pieces)]
 
 
@@ -41,7 +47,9 @@ def _compared(split: str, rebuilt: list[Piece], original: list[Piece]) -> Agreem
     by_label = {piece.label: piece for piece in original}
     missing = [piece.label for piece in rebuilt if piece.label not in by_label]
     if missing:
-        raise InvalidInputError(f"the original has no {missing[0]}: expected the full split of 229 / 76 / 77 chorales")
+        raise InvalidInputError(
+            f"the original has no {missing[0]}: expected the full split of 229 / 76 / 77 chorales"
+        )
     pairs = [(piece, by_label[piece.label]) for piece in rebuilt]
     equal = [int(sum((a == b).all() for a, b in zip(*pair, strict=False))) for pair in pairs]
     longer = [max(map(len, pair)) for pair in pairs]
@@ -58,8 +66,15 @@ def _compared(split: str, rebuilt: list[Piece], original: list[Piece]) -> Agreem
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="an original file of JSB Chorales: .json or .pickle")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.agreement", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="an original file of JSB Chorales: .json or .pickle",
+    )
     path = parser.parse_args(words).data
     try:
         original = chorales(path)  # first: a bad file is refused at once
@@ -70,7 +85,10 @@ def main(words: Sequence[str] | None = None) -> int:
     row = "{:<6} {:>13} {:>13} {:>17} {:>13} {:>6}"
     print(row.format("split", "pieces", "equal pieces", "frames", "equal frames", "%"))
     for one in found:
-        pieces, frames = f"{one.pieces} of {one.pieces_original}", f"{one.frames} of {one.frames_original}"
+        pieces, frames = (
+            f"{one.pieces} of {one.pieces_original}",
+            f"{one.frames} of {one.frames_original}",
+        )
         percent = f"{100 * one.frames_equal / one.frames:.2f}"
         print(row.format(one.split, pieces, one.pieces_equal, frames, one.frames_equal, percent))
     return 0

@@ -1,13 +1,16 @@
-"""Sixty long trainings, written down before the first run, and what their clocks forecast after a tenth and a third of their cost.
+"""Sixty long trainings, written down before the first run, and what their clocks forecast after a
+tenth and a third of their cost.
 
     python -m benchmarks.ahead run OUT.csv         # each to its end, by a plain loop
     python -m benchmarks.ahead forecast OUT.csv    # the first third of each, by the trials of gersgorin.check
     python -m benchmarks.ahead report RUN.csv FORECAST.csv
 
-The first two continue where they stopped. ahead.csv describes the trainings; `layers` is the depth of rhn and dt-rnn, `clip` the
-largest norm of a gradient, or empty. `left` is the step at which a training leaves, as in benchmarks/judge.py, or inf; `final` the mean
-of the last 100 losses over that of the best constant output on the same minibatches, or inf; `seconds` are of the processor. Forecasts
-are made after 0.09 and 0.3 of the steps: a tenth and a third of the cost, with the trial at ten times the learning rate beside.
+The first two continue where they stopped. ahead.csv describes the trainings; `layers` is the depth
+of rhn and dt-rnn, `clip` the largest norm of a gradient, or empty. `left` is the step at which a
+training leaves, as in benchmarks/judge.py, or inf; `final` the mean of the last 100 losses over
+that of the best constant output on the same minibatches, or inf; `seconds` are of the processor.
+Forecasts are made after 0.09 and 0.3 of the steps: a tenth and a third of the cost, with the trial
+at ten times the learning rate beside.
 
     recall, bits      one of four symbols, or three bits, of the first frame, asked `lag` frames later; blanks between
     first             the number of the first frame, `lag` frames later; noise between
@@ -44,7 +47,9 @@ STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
 
 def pulses(g, n: int, frames: int, channels: int, rate: float):
     """Pulses (n, frames, channels) of either sign, and the latest at each frame."""
-    x = (torch.rand(n, frames, channels, generator=g) < rate) * torch.randn(n, frames, channels, generator=g).sign()
+    x = (torch.rand(n, frames, channels, generator=g) < rate) * torch.randn(
+        n, frames, channels, generator=g
+    ).sign()
     return x, x.gather(1, (torch.arange(frames)[:, None] * (x != 0)).cummax(1).values)
 
 
@@ -53,10 +58,17 @@ def marked(task: str, g, n: int, lag: int):
     end = {"adding": lag, "product": lag // 2}.get(task, 2 * lag // 3)
     at = [torch.randint(low, low + end // 2, (n,), generator=g) for low in (0, end // 2)]
     if task == "order":
-        x, symbols = torch.randint(2, 6, (n, lag), generator=g), torch.randint(2, (2, n), generator=g)
+        x, symbols = (
+            torch.randint(2, 6, (n, lag), generator=g),
+            torch.randint(2, (2, n), generator=g),
+        )
         x[range(n), at[0]], x[range(n), at[1]] = symbols
         return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
-    values = torch.rand(n, lag, generator=g) if task != "xor" else torch.randn(n, lag, generator=g).sign()
+    values = (
+        torch.rand(n, lag, generator=g)
+        if task != "xor"
+        else torch.randn(n, lag, generator=g).sign()
+    )
     x = torch.stack([values, sum(F.one_hot(k, lag) for k in at)], -1)
     a, b = (values[range(n), k, None] for k in at)
     y = {"adding": a + b, "product": a * b, "xor": (a != b).float()}[task]
@@ -64,7 +76,9 @@ def marked(task: str, g, n: int, lag: int):
 
 
 def data_of(task: str, g: torch.Generator, n: int, lag: int):
-    """Inputs (n, T, m) or symbols (n, T), targets, loss, and whether the last frame alone has an output."""
+    """Inputs (n, T, m) or symbols (n, T), targets, loss, and whether the last frame alone has an
+    output.
+    """
     x = torch.zeros(n, lag + 1, 5)
     x[:, lag, 4] = 1
     if task == "recall":
@@ -89,16 +103,31 @@ def data_of(task: str, g: torch.Generator, n: int, lag: int):
         return x, y, of_last_frames, False
     if task in ("digits", "permuted_digits"):
         (x, y), pixels = digits(), torch.randperm(lag, generator=g)
-        return (x[:, pixels] if task == "permuted_digits" else x)[:, :lag, None], y, "cross-entropy", True
+        return (
+            (x[:, pixels] if task == "permuted_digits" else x)[:, :lag, None],
+            y,
+            "cross-entropy",
+            True,
+        )
     return marked(task, g, n, lag)
 
 
 def built(row: dict):
-    """(Network, x, y, name of the loss or its function, optimiser, axis of the examples, clip norm or None) of a row."""
+    """(Network, x, y, name of the loss or its function, optimiser, axis of the examples, clip norm
+    or None) of a row.
+    """
     g = torch.Generator().manual_seed(int(row["seed"]))
     x, y, loss, last = data_of(row["task"], g, int(row["examples"]), int(row["lag"]))
     model = network_of(row, x, y, last, 1, init=STARTS.get(row["network"]))
-    return model, x, y, loss, optimizer_of(row, model), 0, float(row["clip"]) if row["clip"] else None
+    return (
+        model,
+        x,
+        y,
+        loss,
+        optimizer_of(row, model),
+        0,
+        float(row["clip"]) if row["clip"] else None,
+    )
 
 
 def whole(row: dict) -> dict:
@@ -106,7 +135,9 @@ def whole(row: dict) -> dict:
     began = time.process_time()
     *training, clip_norm = built(row)
     losses, constants = trained(*training, int(row["steps"]), clip_norm, batch=int(row["batch"]))
-    final = losses[-LAST:].mean() / constants[-LAST:].mean() if math.isfinite(losses[-1]) else math.inf
+    final = (
+        losses[-LAST:].mean() / constants[-LAST:].mean() if math.isfinite(losses[-1]) else math.inf
+    )
     return {"left": left(losses, constants), "final": final, "seconds": time.process_time() - began}
 
 
@@ -114,12 +145,20 @@ def ahead(row: dict) -> dict:
     """Forecasts after some parts of the steps."""
     model, x, y, name, optimizer, axis, clip_norm = built(row)
     loss, batch, steps, found = LOSSES.get(name, name), int(row["batch"]), int(row["steps"]), {}
-    training = Training(model, x, y, loss, optimizer, batch_size=batch, batch_axis=axis, clip_norm=clip_norm)
+    training = Training(
+        model, x, y, loss, optimizer, batch_size=batch, batch_axis=axis, clip_norm=clip_norm
+    )
     training.data.keep_out()
     for part, share in PARTS.items():
         said = forecast_of(training, steps, 1e9, most=int(share * steps))
         values = said.escape_steps, *said.interval, said.probability, said.trials[0].steps
-        found |= dict(zip((f"{part}_{v}" for v in ("escape", "low", "high", "p", "steps")), values, strict=True))
+        found |= dict(
+            zip(
+                (f"{part}_{v}" for v in ("escape", "low", "high", "p", "steps")),
+                values,
+                strict=True,
+            )
+        )
     return found
 
 
@@ -127,16 +166,26 @@ def report(runs: Path, forecasts: Path) -> str:
     """Numbers of forecasts that are decided, and of those that are right."""
     from sklearn.metrics import roc_auc_score
 
-    truth = {r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())}
-    rows, lines = list(csv.DictReader(forecasts.open())), [f"{sum(truth.values())} of {len(truth)} leave"]
+    truth = {
+        r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())
+    }
+    rows, lines = (
+        list(csv.DictReader(forecasts.open())),
+        [f"{sum(truth.values())} of {len(truth)} leave"],
+    )
     for part in PARTS:
         p = np.array([float(r[f"{part}_p"]) for r in rows])
         y = np.array([truth[r["number"]] for r in rows])
-        leaves, still = p >= LIKELY, np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows])
+        leaves, still = (
+            p >= LIKELY,
+            np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows]),
+        )
         open_ = ~leaves & ~still
         lines.append(
-            f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 {np.mean((p > 0.5) == y):.2f}; "
-            f"'leaves' {leaves.sum()}, true {y[leaves].sum()}; 'stays' {still.sum()}, true {(~y[still]).sum()}; "
+            f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 "
+            f"{np.mean((p > 0.5) == y):.2f}; "
+            f"'leaves' {leaves.sum()}, true {y[leaves].sum()}; 'stays' {still.sum()}, true "
+            f"{(~y[still]).sum()}; "
             f"open {open_.sum()}, of which leave {y[open_].sum()}"
         )
     return "\n".join(lines)
@@ -151,7 +200,12 @@ def main() -> None:
     if what == "report":
         print(report(*paths))
     else:
-        fill(paths[0], ["number"], csv.DictReader(TABLE.open()), {"run": whole, "forecast": ahead}[what])
+        fill(
+            paths[0],
+            ["number"],
+            csv.DictReader(TABLE.open()),
+            {"run": whole, "forecast": ahead}[what],
+        )
 
 
 if __name__ == "__main__":

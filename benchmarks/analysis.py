@@ -1,6 +1,8 @@
-"""Lesions of the paper's depth-6 RHN over the training chorales: all networks as one stack, against one after another.
+"""Lesions of the paper's depth-6 RHN over the training chorales: all networks as one stack, against
+one after another.
 
-On a CPU both do the same arithmetic, and the stack only must not cost anything; the aim is for GPUs.
+On a CPU both do the same arithmetic, and the stack only must not cost anything; the aim is for
+GPUs.
 """
 
 import torch
@@ -20,5 +22,9 @@ NAME = f"lesions of an RHN n={UNITS} depth={DEPTH} over the training chorales, o
 def _(device):
     pieces = chorales().train
     generator = torch.Generator().manual_seed(0)
-    model = PolyphonicModel("rhn", hidden_size=UNITS, depth=DEPTH, init="gaussian:0.05", generator=generator).to(device)
-    return (lambda: lesion(model, pieces, "bias")), (lambda: lesion(model, pieces, "bias", at_once=1))
+    model = PolyphonicModel(
+        "rhn", hidden_size=UNITS, depth=DEPTH, init="gaussian:0.05", generator=generator
+    ).to(device)
+    return (lambda: lesion(model, pieces, "bias")), (
+        lambda: lesion(model, pieces, "bias", at_once=1)
+    )

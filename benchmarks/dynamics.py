@@ -19,10 +19,14 @@ STARTS = 512
 
 
 def original_fixed_points(rnn, x, starts, rate: float = 1.0):
-    """FixedPointFinder's own code; its checkout (github.com/mattgolub/fixed-point-finder) has to be on PYTHONPATH."""
+    """FixedPointFinder's own code; its checkout (github.com/mattgolub/fixed-point-finder) has to be
+    on PYTHONPATH.
+    """
     from FixedPointFinderTorch import FixedPointFinderTorch
 
-    finder = FixedPointFinderTorch(rnn, lr_init=rate, dtype=str(starts.dtype).removeprefix("torch."), verbose=False)
+    finder = FixedPointFinderTorch(
+        rnn, lr_init=rate, dtype=str(starts.dtype).removeprefix("torch."), verbose=False
+    )
     return finder.find_fixed_points(starts.clone().numpy(), x.unsqueeze(0).numpy())[0]
 
 
@@ -31,7 +35,9 @@ def has_original() -> bool:
     return importlib.util.find_spec("FixedPointFinderTorch") is not None
 
 
-FINDER = f"fixed-point-finder: its published procedure (Adam on q){' and its own code' * has_original()}"
+FINDER = (
+    f"fixed-point-finder: its published procedure (Adam on q){' and its own code' * has_original()}"
+)
 HYPEROPT = "lyapunov-hyperopt: its published procedure"
 
 
@@ -41,7 +47,9 @@ for n, floor in ((15, 3.0), (63, 1.0)):
     def _(device, n=n):
         (rnn, starts), x = three_bits(n, STARTS), torch.zeros(3, dtype=torch.float64)
         others = [fixed_points_by_adam, *[original_fixed_points] * has_original()]
-        return (lambda: fixed_points(rnn, x, starts)), *((lambda f=f: f(rnn, x, starts)) for f in others)
+        return (lambda: fixed_points(rnn, x, starts)), *(
+            (lambda f=f: f(rnn, x, starts)) for f in others
+        )
 
 
 for n, T in ((64, 200), (256, 50)):
@@ -56,7 +64,11 @@ for n, T in ((64, 200), (256, 50)):
         others = exponents_by_autograd, exponents_by_diagonals
         return (lambda: lyapunov(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
 
-    @benchmark(f"10 Lyapunov exponents of a GRU n={n} T={T}", f"{HYPEROPT} (autograd, QR each step)", pairs=3)
+    @benchmark(
+        f"10 Lyapunov exponents of a GRU n={n} T={T}",
+        f"{HYPEROPT} (autograd, QR each step)",
+        pairs=3,
+    )
     def _(device, n=n, T=T):
         rnn, x = torch.nn.GRU(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
         return (lambda: lyapunov(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x, 10))

@@ -35,7 +35,8 @@ def _(device):
 
 
 for n, batch in ((64, 64), (64, 1), (215, 16), (215, 1), (830, 2), (830, 1)):
-    # the same call; of a small problem the check of A and the order of its eigenvalues are a tenth, and the faster of two counts
+    # the same call; of a small problem the check of A and the order of its eigenvalues are a tenth,
+    # and the faster of two counts
     floor = 0.95 if n > 64 else 0.75
 
     @benchmark(f"eigenvalues of ({batch}, {n}, {n}) float64", "NumPy, torch", floor, full=n > 500)
@@ -47,22 +48,40 @@ for n, batch in ((64, 64), (64, 1), (215, 16), (215, 1), (830, 2), (830, 1)):
         def times(function):
             return lambda: [function() for _ in range(repeat)]
 
-        calls = (lambda: eigenvalues(A)), (lambda: np.linalg.eigvals(array)), (lambda: torch.linalg.eigvals(A))
+        calls = (
+            (lambda: eigenvalues(A)),
+            (lambda: np.linalg.eigvals(array)),
+            (lambda: torch.linalg.eigvals(A)),
+        )
         return tuple(map(times, calls))
 
 
-@benchmark("32 leading eigenvalues of one step, LSTM n=1050", "NumPy: all of the Jacobian", pairs=3, full=True)
+@benchmark(
+    "32 leading eigenvalues of one step, LSTM n=1050",
+    "NumPy: all of the Jacobian",
+    pairs=3,
+    full=True,
+)
 def _(device):
-    cell = LSTM(8, 1050, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_(False)
+    cell = LSTM(
+        8, 1050, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
-    x, s = (torch.randn(size, generator=generator, dtype=torch.float64) / 2 for size in (8, cell.state_size))
+    x, s = (
+        torch.randn(size, generator=generator, dtype=torch.float64) / 2
+        for size in (8, cell.state_size)
+    )
     return (
         lambda: StepOperator.of_step(as_cell(cell), x, s).eigenvalues(32),
         lambda: np.linalg.eigvals(temporal_jacobian(cell, x, s).numpy()),
     )
 
 
-for kind, n, floor, full in (("real", 128, 12, False), ("complex", 128, 8, True), ("real", 64, 1.5, True)):
+for kind, n, floor, full in (
+    ("real", 128, 12, False),
+    ("complex", 128, 8, True),
+    ("real", 64, 1.5, True),
+):
     name = f"pseudospectrum of a {kind} {n} x {n} matrix, 100 x 100 points"
 
     @benchmark(name, "NumPy's SVD a point", floor, full=full, pairs=3)
@@ -74,7 +93,10 @@ for kind, n, floor, full in (("real", 128, 12, False), ("complex", 128, 8, True)
         grid, identity, array = axis + 1j * axis[:, None], np.eye(n), A.numpy()
 
         def decompositions():  # row by row: the whole stack would take gigabytes
-            return [np.linalg.svd(row[:, None, None] * identity - array, compute_uv=False)[:, -1] for row in grid]
+            return [
+                np.linalg.svd(row[:, None, None] * identity - array, compute_uv=False)[:, -1]
+                for row in grid
+            ]
 
         return (lambda: pseudospectrum(A, grid)), decompositions
 
@@ -86,7 +108,9 @@ def _training_steps(cell: str, depth: int, every: int | None):
     """A plain PyTorch loop on noise of a chorale's shape, with a Recorder or without."""
 
     def run():
-        model = PolyphonicModel(cell, hidden_size=64, depth=depth, generator=torch.Generator().manual_seed(0))
+        model = PolyphonicModel(
+            cell, hidden_size=64, depth=depth, generator=torch.Generator().manual_seed(0)
+        )
         x = (torch.rand(60, 32, 88, generator=torch.Generator().manual_seed(0)) < 0.05).float()
         optimizer = torch.optim.SGD(model.parameters(), 1e-3)
         recorder = every and Recorder(model, x[:, 0], every)
@@ -103,7 +127,12 @@ def _training_steps(cell: str, depth: int, every: int | None):
 
 for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
 
-    @benchmark(f"{STEPS} steps of training with a Recorder, {cell} n=64 depth={depth}", "without", 0.7, pairs=3)
+    @benchmark(
+        f"{STEPS} steps of training with a Recorder, {cell} n=64 depth={depth}",
+        "without",
+        0.7,
+        pairs=3,
+    )
     def _(device, cell=cell, depth=depth):
         return _training_steps(cell, depth, 100), _training_steps(cell, depth, None)
 
@@ -123,8 +152,12 @@ def _(device):
             [sys.executable, *command], check=True, cwd=folder, env=environment, capture_output=True
         )
 
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path.cwd()), environment.get("PYTHONPATH", "")]
+    )
     return (
         process("-m", "gersgorin", "plot", "--cell", "rhn", "--depth", "5"),
-        process("-c", "import torch, matplotlib.pyplot; from rhn.data import chorale; chorale('bwv269')"),
+        process(
+            "-c", "import torch, matplotlib.pyplot; from rhn.data import chorale; chorale('bwv269')"
+        ),
     )

@@ -4,11 +4,13 @@
     python -m benchmarks.judge cures OUT.csv --minutes 60         # 198 trainings: which work after cure
     python -m benchmarks.judge report OUT.csv ...                 # the tables
 
-The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv and judge_cures.csv describe the
-trainings; `left`, `diverged` and `given` there say how they went without check and cure. Times are of the processor.
+The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv
+and judge_cures.csv describe the trainings; `left`, `diverged` and `given` there say how they went
+without check and cure. Times are of the processor.
 
-Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same minibatches and stays there for 32 steps, or
-falls below 0.93. Works: the mean of the last 50 of 1,000 losses is below 0.9 of the constant's.
+Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same
+minibatches and stays there for 32 steps, or falls below 0.93. Works: the mean of the last 50 of
+1,000 losses is below 0.9 of the constant's.
 """
 
 import argparse
@@ -52,7 +54,8 @@ LOSSES = {
 }
 
 
-# Tasks: a generator -> inputs (T, B, m), targets (T, B, ...) or (B, ...), loss, whether the last frame alone has an output
+# Tasks: a generator -> inputs (T, B, m), targets (T, B, ...) or (B, ...), loss, whether the last
+# frame alone has an output
 
 
 def adding(g, frames: int = 30):
@@ -117,7 +120,9 @@ def majority(g):
 
 def flip_flops(g):
     """The last pulse of each of three channels, at each of 25 frames."""
-    x = (torch.rand(25, EXAMPLES, 3, generator=g) < 0.15) * torch.randn(25, EXAMPLES, 3, generator=g).sign()
+    x = (torch.rand(25, EXAMPLES, 3, generator=g) < 0.15) * torch.randn(
+        25, EXAMPLES, 3, generator=g
+    ).sign()
     y, state = torch.zeros_like(x), torch.zeros(EXAMPLES, 3)
     for t in range(25):
         state = torch.where(x[t] != 0, x[t], state)
@@ -137,7 +142,10 @@ def logistic_map(g):
 
 def sines(g):
     """The next number of a sine wave."""
-    rate, phase = 0.2 + 0.6 * torch.rand(EXAMPLES, generator=g), 6.3 * torch.rand(EXAMPLES, generator=g)
+    rate, phase = (
+        0.2 + 0.6 * torch.rand(EXAMPLES, generator=g),
+        6.3 * torch.rand(EXAMPLES, generator=g),
+    )
     waves = torch.sin(rate * torch.arange(26)[:, None] + phase)[..., None]
     return waves[:-1], waves[1:], "mse", False
 
@@ -181,11 +189,21 @@ def optimizer_of(row: dict, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def network_of(row: dict, x, y, last: bool, time: int, **start) -> nn.Module:
-    """The network of a row, drawn from its seed; symbols x have an embedding of eight. time: axis of the frames."""
+    """The network of a row, drawn from its seed; symbols x have an embedding of eight. time: axis
+    of the frames.
+    """
     torch.manual_seed(int(row["seed"]))
-    symbols, kind, layers = not x.is_floating_point(), row["network"].removeprefix("nn."), int(row["layers"])
+    symbols, kind, layers = (
+        not x.is_floating_point(),
+        row["network"].removeprefix("nn."),
+        int(row["layers"]),
+    )
     parts = [nn.Embedding(int(x.max()) + 1, 8)] if symbols else []
-    sizes = 8 if symbols else x.shape[-1], int(row["units"]), y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    sizes = (
+        8 if symbols else x.shape[-1],
+        int(row["units"]),
+        y.shape[-1] if y.is_floating_point() else int(y.max()) + 1,
+    )
     if kind in CELLS:
         parts.append(ours(kind, *sizes, every=not last, time=time, depth=layers, **start))
     else:
@@ -207,15 +225,25 @@ def built(row: dict):
 def trained(
     model, x, y, loss, optimizer, axis, steps, clip_norm=None, seed=1000, batch=BATCH
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of a plain loop, and those of the best constant output on the same minibatches, (steps,) each.
+    """Losses of a plain loop, and those of the best constant output on the same minibatches,
+    (steps,) each.
 
     loss: a name of `LOSSES`, or a function of outputs and classes.
     """
-    constant = y.flatten(0, -2).mean(0) if y.is_floating_point() else (y.flatten().bincount() / y.numel()).log()
+    constant = (
+        y.flatten(0, -2).mean(0)
+        if y.is_floating_point()
+        else (y.flatten().bincount() / y.numel()).log()
+    )
     constant = torch.logit(constant, 1e-6) if loss == "bernoulli" else constant
     loss_fn, g = LOSSES.get(loss, loss), torch.Generator().manual_seed(seed)
-    loop = train(model, partial(minibatches, x, y, batch, axis, g), loss_fn, optimizer, clip_norm=clip_norm)
-    curves = [(value, loss_fn(constant.expand_as(z), target).item()) for value, z, target in islice(loop, steps)]
+    loop = train(
+        model, partial(minibatches, x, y, batch, axis, g), loss_fn, optimizer, clip_norm=clip_norm
+    )
+    curves = [
+        (value, loss_fn(constant.expand_as(z), target).item())
+        for value, z, target in islice(loop, steps)
+    ]
     return tuple(np.array(curves).T)
 
 
@@ -237,13 +265,20 @@ def forecast(row: dict, seconds: float) -> dict:
     """What check says of a training."""
     model, x, y, loss, optimizer, axis = built(row)
     began = time.process_time()
-    found = gersgorin.check(model, x, y, loss, optimizer, steps=int(row["steps"]), seconds=seconds, batch_axis=axis)
+    found = gersgorin.check(
+        model, x, y, loss, optimizer, steps=int(row["steps"]), seconds=seconds, batch_axis=axis
+    )
     took = time.process_time() - began
     began = time.process_time()
     trained(model, x, y, loss, optimizer, axis, 50)
     step = (time.process_time() - began) / 50
     low, high = found.interval
-    said = {"escape_steps": found.escape_steps, "low": low, "high": high, "probability": found.probability}
+    said = {
+        "escape_steps": found.escape_steps,
+        "low": low,
+        "high": high,
+        "probability": found.probability,
+    }
     return said | {"outcome": found.outcome, "cost": took / step / int(row["steps"])}
 
 
@@ -251,14 +286,23 @@ def cured(row: dict, seconds: float) -> dict:
     """How a training ends as it is, and after cure, relative to the best constant output."""
     model, x, y, loss, optimizer, axis = built(row)
     began = time.process_time()
-    found = gersgorin.cure(model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis)
-    said = {"outcome": found.outcome, "changes": "; ".join(found.changes), "cpu": time.process_time() - began}
+    found = gersgorin.cure(
+        model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis
+    )
+    said = {
+        "outcome": found.outcome,
+        "changes": "; ".join(found.changes),
+        "cpu": time.process_time() - began,
+    }
     if not found.changed:
         return said | {"cured": row["given"], "same": row["given"]}
     again = found.model, x, y, loss, found.optimizer(found.model.parameters()), axis
-    for name, training in (("cured", again), ("same", built(row))):  # same: as it is, in the same order
+    # same: as it is, in the same order
+    for name, training in (("cured", again), ("same", built(row))):
         losses, constants = trained(*training, 1000)
-        said[name] = losses[-LAST:].mean() / constants[-LAST:].mean() if len(losses) == 1000 else math.inf
+        said[name] = (
+            losses[-LAST:].mean() / constants[-LAST:].mean() if len(losses) == 1000 else math.inf
+        )
     return said
 
 
@@ -277,9 +321,13 @@ def report(rows: list[dict]) -> str:
         ("all", bool),
     ):
         some = [r for r in rows if chosen(r)]
-        truth = np.array([float(r["left"]) <= float(r["steps"]) < float(r["diverged"]) for r in some])
+        truth = np.array(
+            [float(r["left"]) <= float(r["steps"]) < float(r["diverged"]) for r in some]
+        )
         p = np.array([float(r["probability"]) for r in some])
-        both = [r for r in some if float(r["left"]) <= float(r["steps"]) >= float(r["escape_steps"])]
+        both = [
+            r for r in some if float(r["left"]) <= float(r["steps"]) >= float(r["escape_steps"])
+        ]
         twice = [0.5 <= float(r["escape_steps"]) / float(r["left"]) <= 2 for r in both]
         inside = [float(r["low"]) <= float(r["left"]) <= float(r["high"]) for r in both]
         cost = statistics.median(float(r["cost"]) for r in some)
@@ -292,26 +340,39 @@ def report(rows: list[dict]) -> str:
 
 def report_of_cures(rows: list[dict]) -> str:
     """Stuck networks that train, healthy ones that became worse, claims that hold."""
-    given, after, same = (np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured", "same"))
+    given, after, same = (
+        np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured", "same")
+    )
     stuck, claims = given >= WORKS, np.array([r["outcome"] == "cured" for r in rows])
-    changed, cpu = np.array([bool(r["changes"]) for r in rows]), np.array([float(r["cpu"]) for r in rows])
+    changed, cpu = (
+        np.array([bool(r["changes"]) for r in rows]),
+        np.array([float(r["cpu"]) for r in rows]),
+    )
     return "\n".join(
         [
             f"stuck: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the cure",
-            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, {(after > 1.05 * given)[~stuck].sum()} more than 5 % worse, "
-            f"{(after > 1.05 * same)[~stuck].sum()} than as they were in the same order of minibatches",
-            f"claims of a cure: {claims.sum()}, {(after[claims] < WORKS).sum()} train with other minibatches",
-            f"processor seconds of a search of a stuck network, median: {np.median(cpu[stuck]):.0f}",
+            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, "
+            f"{(after > 1.05 * given)[~stuck].sum()} more than 5 % worse, "
+            f"{(after > 1.05 * same)[~stuck].sum()} than as they were in the same order of "
+            "minibatches",
+            f"claims of a cure: {claims.sum()}, {(after[claims] < WORKS).sum()} train with "
+            "other minibatches",
+            "processor seconds of a search of a stuck network, median: "
+            f"{np.median(cpu[stuck]):.0f}",
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("forecasts", "cures", "report"))
     parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seconds", type=float, default=120, help="of a check, or twice of a search")
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="of a check, or twice of a search"
+    )
     parser.add_argument("--of", type=int, nargs=2, default=(0, 1), metavar=("K", "N"))
     asked = parser.parse_args()
     if asked.what == "report":
@@ -320,8 +381,14 @@ def main() -> None:
     torch.set_num_threads(1)
     number, count = asked.of
     with (HERE / f"judge_{asked.what}.csv").open() as cases:
-        rows = [{"number": k} | row for k, row in enumerate(csv.DictReader(cases)) if k % count == number]
-    run, seconds = (cured, 2 * asked.seconds) if asked.what == "cures" else (forecast, asked.seconds)
+        rows = [
+            {"number": k} | row
+            for k, row in enumerate(csv.DictReader(cases))
+            if k % count == number
+        ]
+    run, seconds = (
+        (cured, 2 * asked.seconds) if asked.what == "cures" else (forecast, asked.seconds)
+    )
     fill(asked.out[0], ["number"], rows, partial(run, seconds=seconds), minutes=asked.minutes)
 
 

@@ -1,4 +1,6 @@
-"""The fused recurrences, forward and backward, against the plain loop and torch.nn.LSTM of equal parameters."""
+"""The fused recurrences, forward and backward, against the plain loop and torch.nn.LSTM of equal
+parameters.
+"""
 
 import torch
 
@@ -7,7 +9,8 @@ from rhn.cells import GRU, LSTM, RHN, CellMasks
 
 SIZES = (  # n, depth, T, B, m, the promised ratio to the loop
     (20, 4, 60, 32, 88, 5.0),
-    (64, 2, 35, 20, 64, 1.0),  # the last and the first one on both sides of each limit of the code in C
+    # the last and the first one on both sides of each limit of the code in C
+    (64, 2, 35, 20, 64, 1.0),
     (65, 2, 35, 20, 65, 1.0),
     (1000, 2, 20, 32, 88, 1.0),
     (1001, 2, 20, 32, 88, 1.0),
@@ -30,10 +33,15 @@ def training(module, x, **options):
 for n, depth, T, B, m, floor in SIZES:
     pairs = 3 if n > 500 else 7
 
-    @on_both(f"RHN kernel n={n} depth={depth} T={T} B={B}", "the plain autograd loop", floor, pairs=pairs)
+    @on_both(
+        f"RHN kernel n={n} depth={depth} T={T} B={B}", "the plain autograd loop", floor, pairs=pairs
+    )
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         x = torch.rand(T, B, m, device=device)
-        ours, loop = RHN(m, n, depth, device=device), RHN(m, n, depth, kernel="reference", device=device)
+        ours, loop = (
+            RHN(m, n, depth, device=device),
+            RHN(m, n, depth, kernel="reference", device=device),
+        )
         return training(ours, x), training(loop, x)
 
 
@@ -43,7 +51,9 @@ for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((20, 4), (26
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         units = round((depth * 2 * n * n / 4) ** 0.5)
         x = torch.rand(T, B, m, device=device)
-        return training(RHN(m, n, depth, device=device), x), training(torch.nn.LSTM(m, units, device=device), x)
+        return training(RHN(m, n, depth, device=device), x), training(
+            torch.nn.LSTM(m, units, device=device), x
+        )
 
 
 for T, B, m, n in ((200, 32, 2, 64), (60, 32, 88, 128), (35, 20, 200, 200), (100, 32, 64, 256)):
@@ -55,16 +65,28 @@ for T, B, m, n in ((200, 32, 2, 64), (60, 32, 88, 128), (35, 20, 200, 200), (100
             return training(ours(m, n), x), training(theirs(m, n), x)
 
 
-@on_both("RHN kernel with dropout masks n=200 depth=5 T=35 B=20", "the plain autograd loop with the same masks", 1.2)
+@on_both(
+    "RHN kernel with dropout masks n=200 depth=5 T=35 B=20",
+    "the plain autograd loop with the same masks",
+    1.2,
+)
 def _(device, n=200, depth=5, T=35, B=20):
     x, generator = torch.rand(T, B, n, device=device), torch.Generator(device).manual_seed(0)
-    draw = lambda *shape: torch.empty(shape, device=device).bernoulli_(0.75, generator=generator) / 0.75  # noqa: E731
+
+    def draw(*shape):
+        return torch.empty(shape, device=device).bernoulli_(0.75, generator=generator) / 0.75
+
     masks = CellMasks(draw(1, B, n), draw(1, B, n))
-    ours, loop = RHN(n, n, depth, device=device), RHN(n, n, depth, kernel="reference", device=device)
+    ours, loop = (
+        RHN(n, n, depth, device=device),
+        RHN(n, n, depth, kernel="reference", device=device),
+    )
     return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
 
 
-@benchmark("RHN kernel n=262 depth=6 T=60 B=32", "torch.compile of one step in a loop", pairs=3, full=True)
+@benchmark(
+    "RHN kernel n=262 depth=6 T=60 B=32", "torch.compile of one step in a loop", pairs=3, full=True
+)
 def _(device, n=262, depth=6, T=60, B=32, m=88):
     x, cell = torch.rand(T, B, m), RHN(m, n, depth, kernel="reference")
     step = torch.compile(cell.step)

@@ -1,6 +1,8 @@
-"""Training steps of language models: ours, against a plain autograd loop, and several seeds as one program against one after another.
+"""Training steps of language models: ours, against a plain autograd loop, and several seeds as one
+program against one after another.
 
-Random tokens: no step's work depends on them. Every step is whole: forward, backward, norm, update, with the paper's dropout.
+Random tokens: no step's work depends on them. Every step is whole: forward, backward, norm, update,
+with the paper's dropout.
 """
 
 from collections.abc import Callable
@@ -27,7 +29,9 @@ def text(config: LanguageConfig, words: int) -> TextCorpus:
     size = config.batch_size * (config.window * 2000 + 1)
     tokens = torch.randint(words, (size,), generator=torch.Generator().manual_seed(0)).numpy()
     vocabulary = Vocabulary("words", tuple(f"w{k}" for k in range(words)))
-    return TextCorpus(tokens, tokens, tokens, vocabulary=vocabulary, name="text", source="random", checksum="")
+    return TextCorpus(
+        tokens, tokens, tokens, vocabulary=vocabulary, name="text", source="random", checksum=""
+    )
 
 
 def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...] = (0,)):
@@ -43,16 +47,28 @@ def ours(config: LanguageConfig, words: int, device: str, seeds: tuple[int, ...]
     return run
 
 
-def by_hand(config: LanguageConfig, words: int, device: str, model: nn.Module, read: Callable[..., tuple]):
-    """So many steps by the book: autograd, torch's cross-entropy, clipping and SGD; read(tokens, state) gives logits and state."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    tokens, state = torch.randint(words, (config.window + 1, config.batch_size), device=device), None
+def by_hand(
+    config: LanguageConfig, words: int, device: str, model: nn.Module, read: Callable[..., tuple]
+):
+    """So many steps by the book: autograd, torch's cross-entropy, clipping and SGD; read(tokens,
+    state) gives logits and state.
+    """
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    tokens, state = (
+        torch.randint(words, (config.window + 1, config.batch_size), device=device),
+        None,
+    )
 
     def run():
         nonlocal state
         for _ in range(WINDOWS):
             logits, state = read(tokens[:-1], state)
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum") / tokens.shape[1]
+            loss = (
+                F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten(), reduction="sum")
+                / tokens.shape[1]
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
@@ -100,7 +116,9 @@ def lstm(config: LanguageConfig, words: int, device: str):
 SMALL = replace(preset("ptb-depth-5"), hidden_size=200)
 
 
-@benchmark("language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.5)
+@benchmark(
+    "language model step, RHN n=200 depth=5, 10,000 words", "a plain autograd loop", floor=1.5
+)
 def small(device: str):
     return ours(SMALL, 10_000, device), plain(SMALL, 10_000, device)
 

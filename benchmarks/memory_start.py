@@ -1,12 +1,15 @@
-"""Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure` tries?
+"""Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure`
+tries?
 
-    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000 --seconds 1500
+    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000
+    --seconds 1500
     python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # tasks: as it is, and cured with and without the start
     python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --steps 1200 --seeds 0 1 2      # without `cure`
     python -m benchmarks.memory_start figure FIGURE.png      # eigenvalues, and what the gradient of each start sees
 
-Losses are relative to that of the best constant output. Trainings are those of `benchmarks.plateau_table`: 32 of 4,000 examples,
-gradients clipped at norm 1. Its tasks keep their optimisers; those here take 64 units and Adam.
+Losses are relative to that of the best constant output. Trainings are those of
+`benchmarks.plateau_table`: 32 of 4,000 examples, gradients clipped at norm 1. Its tasks keep their
+optimisers; those here take 64 units and Adam.
 
     recall-T      which of two symbols the first frame was, then noise
     product-T     product of two marked numbers, one in each half
@@ -49,10 +52,14 @@ RATE = 5e-4  # of networks trained without `cure`
 
 
 def training_of(task: str, parameters: int | None = None, seed: int = 0):
-    """(model, x, y, loss, a function that makes the optimiser, loss of the best constant output) of a task with a plain RNN."""
+    """(model, x, y, loss, a function that makes the optimiser, loss of the best constant output) of
+    a task with a plain RNN.
+    """
     kind, length, *relu = task.split("-")
     if kind in ("adding", "copy"):
-        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(f"{kind}-{length}", seed)
+        x, y, loss, every, outputs, usual, (optimizer, rate) = table.data_of(
+            f"{kind}-{length}", seed
+        )
     else:
         x, y, loss, outputs = _own(kind, int(length), torch.Generator().manual_seed(seed))
         every, usual, optimizer = False, None, torch.optim.Adam
@@ -64,7 +71,14 @@ def training_of(task: str, parameters: int | None = None, seed: int = 0):
     if relu:
         model.rnn.nonlinearity, model.rnn.mode = "relu", "RNN_RELU"
     model = model if x.is_floating_point() else nn.Sequential(nn.Embedding(13, inputs), model)
-    return model, x, y, loss, lambda q, lr=rate: optimizer(q, lr=lr), table.constant_loss(x, y, loss, outputs)
+    return (
+        model,
+        x,
+        y,
+        loss,
+        lambda q, lr=rate: optimizer(q, lr=lr),
+        table.constant_loss(x, y, loss, outputs),
+    )
 
 
 def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
@@ -79,19 +93,28 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
         at = mark(x, g)
         return x, x[rows, at, 0].prod(0)[:, None], F.mse_loss, 1
     if kind == "order":
-        x, order = torch.randint(2, 6, (examples, T), generator=g), torch.zeros(examples, dtype=torch.long)
+        x, order = (
+            torch.randint(2, 6, (examples, T), generator=g),
+            torch.zeros(examples, dtype=torch.long),
+        )
         for k, low in enumerate((T // 10, T // 2)):
             symbol = torch.randint(0, 2, (examples,), generator=g)
             x[rows, torch.randint(low, low + T // 10, (examples,), generator=g)] = symbol
             order += symbol * 2**k
         return F.one_hot(x, 6).float(), order, F.cross_entropy, 4
     if kind == "cue":
-        x, symbol = torch.randint(5, 13, (examples, T), generator=g), torch.randint(0, 4, (examples,), generator=g)
+        x, symbol = (
+            torch.randint(5, 13, (examples, T), generator=g),
+            torch.randint(0, 4, (examples,), generator=g),
+        )
         at = torch.randint(0, T // 5, (examples,), generator=g)
         x[rows, at], x[rows, at + 1] = 4, symbol
         return x, symbol, F.cross_entropy, 4
     if kind == "pulses":
-        x, channels = torch.randn(examples, T, 5, generator=g) / 2, torch.randint(0, 3, (2, examples), generator=g)
+        x, channels = (
+            torch.randn(examples, T, 5, generator=g) / 2,
+            torch.randint(0, 3, (2, examples), generator=g),
+        )
         for low, channel in zip((0, 2 * T // 5), channels, strict=True):
             x[rows, low + torch.randint(0, T // 5, (examples,), generator=g), channel] += 3
         return x, channels[0], F.cross_entropy, 3
@@ -105,11 +128,16 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
 
 
 def trained(model, x, y, loss, optimizer, constant: float, steps: int) -> str:
-    """Relative losses of plain loops in some orders of minibatches; optimizer: a function of parameters."""
+    """Relative losses of plain loops in some orders of minibatches; optimizer: a function of
+    parameters.
+    """
     found = []
     for order in ORDERS:
         own = copy.deepcopy(model)
-        found.append(table.trained(own, x, y, loss, optimizer(own.parameters()), table.CLIP, order, steps) / constant)
+        found.append(
+            table.trained(own, x, y, loss, optimizer(own.parameters()), table.CLIP, order, steps)
+            / constant
+        )
     return " ".join(f"{value:.3g}" for value in found)
 
 
@@ -117,13 +145,25 @@ def cured(training, steps: int, seconds: float) -> dict:
     """What `cure` finds, its cost in trainings, and losses in two orders that it did not see."""
     model, x, y, loss, optimizer, constant = training
     given, began = optimizer(model.parameters()), time.process_time()
-    options = {"steps": steps, "seconds": seconds, "clip_norm": table.CLIP, "batch_axis": 0, "progress": print}
+    options = {
+        "steps": steps,
+        "seconds": seconds,
+        "clip_norm": table.CLIP,
+        "batch_axis": 0,
+        "progress": print,
+    }
     found = gersgorin.cure(model, x, y, loss, given, **options)
-    row = {"outcome": found.outcome, "changes": "; ".join(found.changes), "rate": found.learning_rate}
+    row = {
+        "outcome": found.outcome,
+        "changes": "; ".join(found.changes),
+        "rate": found.learning_rate,
+    }
     row |= {"cpu": round(time.process_time() - began)}
     again = found.chosen.before.steps if found.chosen.before else 0
     row["trainings"] = round((sum(tried["steps"] for tried in found.table()) + again) / steps, 2)
-    row["unseen"] = trained(found.model, x, y, loss, found.optimizer, constant, steps) if found.changed else ""
+    row["unseen"] = (
+        trained(found.model, x, y, loss, found.optimizer, constant, steps) if found.changed else ""
+    )
     return row
 
 
@@ -136,7 +176,9 @@ def memory(training):
 
 @torch.no_grad()
 def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
-    """By name: the network as it is, with the start, with one part of the start changed, and with related starts."""
+    """By name: the network as it is, with the start, with one part of the start changed, and with
+    related starts.
+    """
     n, g, T = model.rnn.hidden_size, torch.Generator().manual_seed(1), x.shape[1]
     made = {"as it is": given, "the start": model}
     planes, half, std = n // 4, n - n // 4 * 2, float(model.rnn.weight_ih_l0[: n // 2].std())
@@ -152,14 +194,18 @@ def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
 
     def turning(angles):
         return torch.block_diag(
-            *torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).view(-1, 2, 2)
+            *torch.stack([angles.cos(), -angles.sin(), angles.sin(), angles.cos()], -1).view(
+                -1, 2, 2
+            )
         )
 
     for share in (0.25, 0.75):
         kept = int(n * share) // 2 * 2
         rnn, sense = other(f"{share} of the units remember"), n - kept
         rnn.weight_ih_l0[:sense].normal_(0, std, generator=g)
-        rnn.weight_hh_l0.zero_()[sense:, :sense].normal_(0, WRITTEN / (T * sense) ** 0.5, generator=g)
+        rnn.weight_hh_l0.zero_()[sense:, :sense].normal_(
+            0, WRITTEN / (T * sense) ** 0.5, generator=g
+        )
         rnn.weight_ih_l0[sense:], rnn.weight_hh_l0[sense:, sense:] = 0, rotations(kept // 2, T)
     for name, block in {
         "angles evenly spaced": turning(torch.linspace(torch.pi / T, torch.pi, planes)),
@@ -167,7 +213,9 @@ def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
         "angles from pi / (10 T)": rotations(planes, 10 * T),
         "angles to pi / 4": turning(torch.pi / 4 / (T / 4) ** torch.linspace(0, 1, planes)),
         "identity instead of rotations": torch.eye(2 * planes),
-        "random orthogonal instead of rotations": haar(torch.randn(2 * planes, 2 * planes, generator=g)),
+        "random orthogonal instead of rotations": haar(
+            torch.randn(2 * planes, 2 * planes, generator=g)
+        ),
     }.items():
         other(name).weight_hh_l0[half:, half:] = block
     other("four times as much written").weight_hh_l0[half:, :half] *= 4
@@ -175,25 +223,36 @@ def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
     other("biases N(0, 1) of sensing units").bias_ih_l0[:half].normal_(0, 1, generator=g)
     rnn = other("linear memory by an autoencoder (after Bacciu et al.)")
     write, keep = autoencoder(F.tanh(x[:SEEN] @ rnn.weight_ih_l0[:half].T), n - half)
-    rnn.weight_hh_l0[half:] = torch.cat([write * WRITTEN / (T * half) ** 0.5 / write.std(), keep], 1)
+    rnn.weight_hh_l0[half:] = torch.cat(
+        [write * WRITTEN / (T * half) ** 0.5 / write.std(), keep], 1
+    )
     angles = torch.pi / T ** torch.linspace(0, 1, (n + 1) // 2)
     whole("all units rotate and read (after Henaff et al.)", turning(angles)[:n, :n])
     whole("random orthogonal, small inputs", haar(torch.randn(n, n, generator=g)))
     whole("identity, small inputs (IRNN)", torch.eye(n))
-    whole("chain of gain 1.02 (Orhan and Pitkow)", torch.diag(torch.full((n - 1,), 1.02), -1), n**-0.5)
+    whole(
+        "chain of gain 1.02 (Orhan and Pitkow)", torch.diag(torch.full((n - 1,), 1.02), -1), n**-0.5
+    )
     return made
 
 
 def autoencoder(u: torch.Tensor, units: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(A, B) of y[t] = A u[t] + B y[t-1], the linear memory that keeps most of sequences u (N, T, a) (Sperduti 2013)."""
+    """(A, B) of y[t] = A u[t] + B y[t-1], the linear memory that keeps most of sequences u (N, T,
+    a) (Sperduti 2013).
+    """
     N, T, a = u.shape
-    so_far = [torch.cat([u[:, : t + 1].flip(1), u.new_zeros(N, T - t - 1, a)], 1).flatten(1) for t in range(T)]
+    so_far = [
+        torch.cat([u[:, : t + 1].flip(1), u.new_zeros(N, T - t - 1, a)], 1).flatten(1)
+        for t in range(T)
+    ]
     kept = torch.linalg.eigh(sum(past.T @ past for past in so_far))[1][:, -units:]
     return kept[:a].T, kept[a:].T @ kept[:-a]
 
 
 def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -> list[float]:
-    """Relative losses of networks that are trained as one program, on the minibatches of `trained`; optimizer: works by element."""
+    """Relative losses of networks that are trained as one program, on the minibatches of `trained`;
+    optimizer: works by element.
+    """
     alike = zip(*(model.parameters() for model in models), strict=True)
     weights = [torch.stack(q).detach().requires_grad_() for q in alike]
     A, R, a, b, V, c = weights
@@ -204,10 +263,14 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
             h = x.new_zeros(len(A), len(some), len(R[0]))
             for frame in torch.einsum("btm,knm->tkbn", some, A) + (a + b)[:, None]:
                 h = function(torch.baddbmm(frame, h, R.mT))
-            values = torch.stack([loss(output, target) for output in torch.baddbmm(c[:, None], h, V.mT)])
+            values = torch.stack(
+                [loss(output, target) for output in torch.baddbmm(c[:, None], h, V.mT)]
+            )
             own.zero_grad()
             values.sum().backward()
-            factors = table.CLIP / (sum(q.grad.flatten(1).square().sum(1) for q in weights).sqrt() + 1e-6)
+            factors = table.CLIP / (
+                sum(q.grad.flatten(1).square().sum(1) for q in weights).sqrt() + 1e-6
+            )
             for q in weights:
                 q.grad *= factors.clamp(max=1).view(-1, *[1] * (q.dim() - 1))
             own.step()
@@ -216,7 +279,9 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
 
 
 def figure(file: Path) -> None:
-    """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding problem of 200 steps."""
+    """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding
+    problem of 200 steps.
+    """
     loop, model = memory(training_of("adding-200", 17_300))
     z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
 
@@ -224,22 +289,41 @@ def figure(file: Path) -> None:
         complex_plane(ax, 1.15)
         ax.scatter(z.real, z.imag, s=12, color=COLOURS[0])
         ax.annotate(f"{len(z) - len(z) // 4 * 2} units without memory: 0", (0, 0.1), ha="center")
-        ax.annotate(f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi", (0, -0.5), ha="center")
+        ax.annotate(
+            f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi",
+            (0, -0.5),
+            ha="center",
+        )
         ax.set_title("Eigenvalues of the recurrent matrix")
 
     def lags(ax) -> None:
         for k, start in enumerate(start for start in starts(loop) if start.words != OUTPUT_BIAS):
             share = measure_reach(loop, start.applied(loop.model)).share  # the bias changes none
             ax.plot(share, label=start.words, **line_style(k))
-        ax.set(ylim=(LEAST, 3), xlim=(0, loop.data.probe()[0].shape[1]), xlabel="lag in steps", yscale="log")
+        ax.set(
+            ylim=(LEAST, 3),
+            xlim=(0, loop.data.probe()[0].shape[1]),
+            xlabel="lag in steps",
+            yscale="log",
+        )
         ax.set_title("Share of the gradient from this lag on, by initial weights")
 
-    title = "Half of the units rotate without loss, so that the gradient comes from all 200 steps about equally"
-    save_figure(file, lambda: compose(title, "plain RNN, adding problem of 200 steps", Block([plane, lags], 4.2, 2)))
+    title = (
+        "Half of the units rotate without loss, so that the gradient comes from all 200 "
+        "steps about equally"
+    )
+    save_figure(
+        file,
+        lambda: compose(
+            title, "plain RNN, adding problem of 200 steps", Block([plane, lags], 4.2, 2)
+        ),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("search", "tasks", "parts", "figure"))
     parser.add_argument("out", type=Path)
     parser.add_argument("task", nargs="*")
@@ -273,7 +357,9 @@ def main() -> None:
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):
-                search.starts = lambda loop, kept=kept: (s for s in every(loop) if kept or s.words != MEMORY)
+                search.starts = lambda loop, kept=kept: (
+                    s for s in every(loop) if kept or s.words != MEMORY
+                )
                 found = cured(training, asked.steps, asked.seconds)
                 row |= {f"{name} {key}": value for key, value in found.items()}
             search.starts = every

@@ -15,7 +15,9 @@ from rhn.models import PolyphonicModel
 
 
 class Own(nn.Module):
-    """Parts by name, and the forward function of them that its owner wrote: forward(network, *inputs)."""
+    """Parts by name, and the forward function of them that its owner wrote: forward(network,
+    *inputs).
+    """
 
     def __init__(self, forward: Callable[..., Any], **parts: Any):
         super().__init__()
@@ -28,20 +30,40 @@ class Own(nn.Module):
 
 
 class Net(nn.Module):
-    """A recurrent layer of torch.nn, examples first, with a linear output of its last frame, or of every frame."""
+    """A recurrent layer of torch.nn, examples first, with a linear output of its last frame, or of
+    every frame.
+    """
 
-    def __init__(self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, **options: Any):
+    def __init__(
+        self,
+        kind: str,
+        inputs: int,
+        units: int,
+        outputs: int,
+        *,
+        every: bool = False,
+        **options: Any,
+    ):
         super().__init__()
         self.rnn = getattr(nn, kind)(inputs, units, **{"batch_first": True} | options)
         self.out, self.every = nn.Linear(units * (1 + self.rnn.bidirectional), outputs), every
 
     def forward(self, x: Tensor) -> Tensor:
         states = self.rnn(x)[0]
-        return self.out(states if self.every else states.select(1 if self.rnn.batch_first else 0, -1))
+        return self.out(
+            states if self.every else states.select(1 if self.rnn.batch_first else 0, -1)
+        )
 
 
 def ours(
-    kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, time: int = 0, **options: Any
+    kind: str,
+    inputs: int,
+    units: int,
+    outputs: int,
+    *,
+    every: bool = False,
+    time: int = 0,
+    **options: Any,
 ) -> Own:
     """The same with one of our cells; time: axis of the frames, 0 or 1."""
 
@@ -54,9 +76,13 @@ def ours(
 
 
 class Loop(nn.Module):
-    """A cell of torch.nn in a loop over time, whose state is detached every `cut` frames; outputs as those of `Net`."""
+    """A cell of torch.nn in a loop over time, whose state is detached every `cut` frames; outputs
+    as those of `Net`.
+    """
 
-    def __init__(self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, cut: int = 0):
+    def __init__(
+        self, kind: str, inputs: int, units: int, outputs: int, *, every: bool = False, cut: int = 0
+    ):
         super().__init__()
         self.cell, self.out = getattr(nn, kind)(inputs, units), nn.Linear(units, outputs)
         self.every, self.cut = every, cut
@@ -65,13 +91,17 @@ class Loop(nn.Module):
         state, outputs = None, []
         for t, frame in enumerate(x.unbind(1)):
             if self.cut and t and t % self.cut == 0:
-                state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+                state = (
+                    tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+                )
             state = self.cell(frame, state)
             outputs.append(self.out(state[0] if isinstance(state, tuple) else state))
         return torch.stack(outputs, 1) if self.every else outputs[-1]
 
 
-def reader(kind: str, V: int, units: int, K: int, *, embedding: int = 32, **options: Any) -> nn.Sequential:
+def reader(
+    kind: str, V: int, units: int, K: int, *, embedding: int = 32, **options: Any
+) -> nn.Sequential:
     """An embedding of V words before a `Net`."""
     return nn.Sequential(nn.Embedding(V, embedding), Net(kind, embedding, units, K, **options))
 
@@ -88,11 +118,16 @@ def minibatches(
     size = min(size, x.shape[axis])
     for rows in torch.randperm(x.shape[axis], generator=generator).split(size):
         if len(rows) == size:
-            yield x.index_select(axis, rows), y.index_select(axis if y.shape[:2] == x.shape[:2] else 0, rows)
+            yield (
+                x.index_select(axis, rows),
+                y.index_select(axis if y.shape[:2] == x.shape[:2] else 0, rows),
+            )
 
 
 def output_of(model: nn.Module, x: Any) -> Tensor:
-    """The prediction of a model, as `gersgorin.check` takes it: of x or of several inputs, the first of several outputs."""
+    """The prediction of a model, as `gersgorin.check` takes it: of x or of several inputs, the
+    first of several outputs.
+    """
     output = model(*x) if isinstance(x, tuple | list) else model(x)
     return output[0] if isinstance(output, tuple) else output
 
@@ -106,7 +141,8 @@ def train(
     clip_norm: float | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
 ) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """Train epoch by epoch without end: yield loss, output and target of every step; stop if a loss is not finite.
+    """Train epoch by epoch without end: yield loss, output and target of every step; stop if a loss
+    is not finite.
 
     epoch: a function that gives the minibatches (x, y) of an epoch.
     """

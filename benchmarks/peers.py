@@ -1,8 +1,12 @@
-"""Recurrences, studies and Jacobians against JAX (jit, scan, vmap), which the extra `bench` installs."""
+"""Recurrences, studies and Jacobians against JAX (jit, scan, vmap), which the extra `bench`
+installs.
+"""
 
 import os
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +41,9 @@ def states(weights, x, s0):
 
 def arrays(*shapes):
     generator = np.random.default_rng(0)
-    return tuple(jnp.asarray(generator.normal(0, 0.05, shape).astype(np.float32)) for shape in shapes)
+    return tuple(
+        jnp.asarray(generator.normal(0, 0.05, shape).astype(np.float32)) for shape in shapes
+    )
 
 
 for n, depth in ((20, 4), (262, 6), (215, 1)):
@@ -52,20 +58,33 @@ for n, depth in ((20, 4), (262, 6), (215, 1)):
 
 for n, depth, batch in ((64, 5, 256), (215, 1, 64)):
 
-    @benchmark(f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}", "JAX: vmap of jacfwd, jit", pairs=5)
+    @benchmark(
+        f"analytic Jacobian, RHN n={n} depth={depth} batch={batch}",
+        "JAX: vmap of jacfwd, jit",
+        pairs=5,
+    )
     def _(device, n=n, depth=depth, batch=batch):
         cell, x, s = RHN(88, n, depth), torch.rand(batch, 88), torch.rand(batch, n) - 0.5
-        weights = tuple(jnp.asarray(w.detach().numpy()) for w in (cell.weight_ih, cell.weight_hh, cell.bias))
+        weights = tuple(
+            jnp.asarray(w.detach().numpy()) for w in (cell.weight_ih, cell.weight_hh, cell.bias)
+        )
         jacobians = jax.jit(jax.vmap(jax.jacfwd(lambda s, x: states(weights, x[None], s)[0])))
         theirs = jnp.asarray(s.numpy()), jnp.asarray(x.numpy())
-        np.testing.assert_allclose(temporal_jacobian(cell, x, s).detach(), jacobians(*theirs), atol=1e-5)
-        ours = torch.no_grad()(lambda: temporal_jacobian(cell, x, s))  # JAX records no operations either
+        np.testing.assert_allclose(
+            temporal_jacobian(cell, x, s).detach(), jacobians(*theirs), atol=1e-5
+        )
+        # JAX records no operations either
+        ours = torch.no_grad()(lambda: temporal_jacobian(cell, x, s))
         return ours, lambda: jax.block_until_ready(jacobians(*theirs))
 
 
 for depth in (1, 6):
 
-    @benchmark(f"study, small sizes, RHN depth {depth}, {TRIALS} trials", "JAX: vmap of a scan, jit", pairs=3)
+    @benchmark(
+        f"study, small sizes, RHN depth {depth}, {TRIALS} trials",
+        "JAX: vmap of a scan, jit",
+        pairs=3,
+    )
     def _(device, depth=depth):
         data = corpus(64)
         config = study(small(), depth, data)
@@ -77,7 +96,10 @@ def epoch_by_jax(batch_size, n, depth, data):
     """An epoch of all trials: SGD with momentum, then the losses, as `fused_epoch` does it."""
     where = {"device": "cpu", "dtype": torch.float32}
     train, valid = (
-        [(jnp.asarray(b.frames.numpy()), jnp.asarray(b.mask.numpy()), float(b.size)) for b in batches]
+        [
+            (jnp.asarray(b.frames.numpy()), jnp.asarray(b.mask.numpy()), float(b.size))
+            for b in batches
+        ]
         for batches in (
             training_batches(data.train, batch_size, **where),
             training_batches(data.valid, 64, **where),

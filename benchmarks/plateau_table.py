@@ -1,22 +1,26 @@
-"""The table on the plateau: do recurrent networks of a well-known comparison leave the loss of a constant output, and freed by `cure`?
+"""The table on the plateau: do recurrent networks of a well-known comparison leave the loss of a
+constant output, and freed by `cure`?
 
     python -m benchmarks.plateau_table run OUT.csv --hours 3        # goes on where it stopped; --only adding-200 takes some rows
-    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]  # how many are freed, and the rows but digits as a picture
+    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]  # how many are freed, and the
+    rows but digits as a picture
     python -m benchmarks.plateau_table clocks FIGURE.png            # what moves before the loss of the GRU with 200 steps does
 
-Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of equal numbers of parameters. Tasks,
-parameters, clipping and kinds of optimiser are theirs as far as they say them; learning rates are those of their code's defaults.
+Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of
+equal numbers of parameters. Tasks, parameters, clipping and kinds of optimiser are theirs as far as
+they say them; learning rates are those of their code's defaults.
 
     adding-T      sum of two marked numbers of T, one in each half; 70,000 parameters, Adam 2e-3, squared error
     copy-T        ten symbols of eight after T blanks; 16,000 parameters, RMSprop 5e-4, cross-entropy of the last ten frames: of all
                   T + 20, which they take, a network without any memory learns the blanks
     digits        scikit-learn's 8 x 8 digits, pixel by pixel; 16,000 parameters, Adam 2e-3; digits-permuted: in one random order
 
-Written before the first run: 6,000 steps of 32 of 4,000 examples (digits: 1,797), gradients clipped at norm 1, subnormal numbers set to
-zero, seeds 0, 1, 2. A training is *freed* if it stays as it is (the mean of its last 100 losses is at least 0.9 of the best constant
-output's) and after `cure` ends below 0.9 in two of three orders of minibatches that the search did not see. `check` gets the seconds of
-a tenth of the training, `cure` those of six, of plain RNN with 200 steps those of 1,000 (`--trainings`). Times in the table are of the
-processor, on one thread. Every row is printed.
+Written before the first run: 6,000 steps of 32 of 4,000 examples (digits: 1,797), gradients clipped
+at norm 1, subnormal numbers set to zero, seeds 0, 1, 2. A training is *freed* if it stays as it is
+(the mean of its last 100 losses is at least 0.9 of the best constant output's) and after `cure`
+ends below 0.9 in two of three orders of minibatches that the search did not see. `check` gets the
+seconds of a tenth of the training, `cure` those of six, of plain RNN with 200 steps those of 1,000
+(`--trainings`). Times in the table are of the processor, on one thread. Every row is printed.
 """
 
 import argparse
@@ -41,7 +45,17 @@ from rhn.utils.figures import BLUE, ORANGE, save_figure
 STEPS, BATCH, EXAMPLES, CLIP, LAST, FREED = 6000, 32, 4000, 1.0, 100, 0.9
 ORDERS = 1001, 1002, 1003
 TASKS = ("adding-200", "adding-400", "copy-200", "digits", "digits-permuted")
-COLUMNS = ("task", "network", "seed", "parameters", "constant", "given", "check", "probability", "check_seconds")
+COLUMNS = (
+    "task",
+    "network",
+    "seed",
+    "parameters",
+    "constant",
+    "given",
+    "check",
+    "probability",
+    "check_seconds",
+)
 COLUMNS += ("outcome", "changes", "cure_seconds", "cured", "training_seconds")
 
 
@@ -57,23 +71,39 @@ def data_of(task: str, seed: int):
         symbols = torch.randint(1, 9, (EXAMPLES, 10), generator=g)
         ids = torch.zeros(EXAMPLES, T + 20, dtype=torch.long)
         ids[:, :10], ids[:, T + 9 :] = symbols, 9
-        return F.one_hot(ids, 10).float(), symbols, tasks.of_last_frames, True, 10, 16_000, (torch.optim.RMSprop, 5e-4)
+        return (
+            F.one_hot(ids, 10).float(),
+            symbols,
+            tasks.of_last_frames,
+            True,
+            10,
+            16_000,
+            (torch.optim.RMSprop, 5e-4),
+        )
     x, y = tasks.digits()
     x = x[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))] if length else x
     return x[..., None], y, F.cross_entropy, False, 10, 16_000, (torch.optim.Adam, 2e-3)
 
 
 def network(kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool) -> Net:
-    """A layer of torch.nn as torch starts it, with so many units that it has about these parameters."""
+    """A layer of torch.nn as torch starts it, with so many units that it has about these
+    parameters.
+    """
     blocks = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
-    units = min(range(4, 400), key=lambda n: abs(blocks * n * (n + inputs + 2) + outputs * (n + 1) - parameters))
+    units = min(
+        range(4, 400),
+        key=lambda n: abs(blocks * n * (n + inputs + 2) + outputs * (n + 1) - parameters),
+    )
     return Net(kind, inputs, units, outputs, every=every_frame)
 
 
 def trained(model, x, y, loss, optimizer, clip_norm, order: int, steps: int = STEPS) -> float:
     """Mean of the last losses of a plain loop; infinity if one is not finite."""
     epoch = partial(minibatches, x, y, BATCH, generator=torch.Generator().manual_seed(order))
-    losses = [value for value, *_ in islice(train(model, epoch, loss, optimizer, clip_norm=clip_norm), steps)]
+    losses = [
+        value
+        for value, *_ in islice(train(model, epoch, loss, optimizer, clip_norm=clip_norm), steps)
+    ]
     return statistics.fmean(losses[-LAST:]) if math.isfinite(losses[-1]) else math.inf
 
 
@@ -86,7 +116,9 @@ def constant_loss(x, y, loss, outputs: int) -> float:
 
 
 def training_of(task: str, kind: str, seed: int):
-    """(model, x, y, loss, a function of the parameters that makes the optimiser, loss of the best constant output)."""
+    """(model, x, y, loss, a function of the parameters that makes the optimiser, loss of the best
+    constant output).
+    """
     x, y, loss, every_frame, outputs, parameters, (optimizer, rate) = data_of(task, seed)
     torch.manual_seed(seed)
     model = network(kind, x.shape[-1], outputs, parameters, every_frame)
@@ -94,8 +126,12 @@ def training_of(task: str, kind: str, seed: int):
 
 
 def row_of(row: dict, most: float) -> dict:
-    """What the table says of a task, a network and a seed. most: trainings whose time a search has."""
-    model, x, y, loss, optimizer_of, constant = training_of(row["task"], row["network"], row["seed"])
+    """What the table says of a task, a network and a seed. most: trainings whose time a search
+    has.
+    """
+    model, x, y, loss, optimizer_of, constant = training_of(
+        row["task"], row["network"], row["seed"]
+    )
     start = {name: value.clone() for name, value in model.state_dict().items()}
     began, at = time.process_time(), time.monotonic()
     given = trained(model, x, y, loss, optimizer_of(model.parameters()), CLIP, ORDERS[0]) / constant
@@ -107,13 +143,22 @@ def row_of(row: dict, most: float) -> dict:
     said = gersgorin.check(*training, **options, seconds=max(10.0, waited / 10))
     checked = time.process_time() - began
     row = {"parameters": sum(p.numel() for p in model.parameters())}
-    row |= {"constant": constant, "given": given, "check": said.outcome, "probability": said.probability}
+    row |= {
+        "constant": constant,
+        "given": given,
+        "check": said.outcome,
+        "probability": said.probability,
+    }
     row |= {"check_seconds": checked, "training_seconds": whole}
     if given < FREED:
         return row
     began = time.process_time()
     found = gersgorin.cure(*training, **options, seconds=most * waited)
-    row |= {"outcome": found.outcome, "changes": "; ".join(found.changes), "cure_seconds": time.process_time() - began}
+    row |= {
+        "outcome": found.outcome,
+        "changes": "; ".join(found.changes),
+        "cure_seconds": time.process_time() - began,
+    }
     if found.changed:
         again = []
         for order in ORDERS:
@@ -132,7 +177,9 @@ def report(rows: list[dict]) -> str:
 
 
 def picture(rows: list[dict], file: Path) -> None:
-    """Losses as they are and after `cure` in three orders, relative to the best constant output's; a line a network, by task."""
+    """Losses as they are and after `cure` in three orders, relative to the best constant output's;
+    a line a network, by task.
+    """
     tasks, kinds = sorted({r["task"] for r in rows}), ("GRU", "LSTM", "RNN")
 
     def losses(task: str, ax) -> None:
@@ -140,13 +187,25 @@ def picture(rows: list[dict], file: Path) -> None:
             own = [r for r in rows if (r["task"], r["network"]) == (task, kind)]
             for r in own:  # the seeds a little above each other
                 y, cured = k + 0.22 * (int(r["seed"]) - 1), [float(v) for v in r["cured"].split()]
-                ax.plot([float(r["given"]), *cured], [y] * (1 + len(cured)), color="0.8", linewidth=1, zorder=0)
+                ax.plot(
+                    [float(r["given"]), *cured],
+                    [y] * (1 + len(cured)),
+                    color="0.8",
+                    linewidth=1,
+                    zorder=0,
+                )
                 ax.plot(float(r["given"]), y, "s", color=ORANGE, markersize=4.5)
                 ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
         ax.plot([], [], "s", color=ORANGE, label="without cure")
         ax.plot([], [], "o", color=BLUE, label="after cure, in three orders of the minibatches")
         ax.axvline(1, **DASHED, linewidth=0.8, label="a constant output")
-        ax.set(xscale="log", xlim=(1e-4, 2), ylim=(len(kinds) - 0.5, -0.5), yticks=range(len(kinds)), yticklabels=kinds)
+        ax.set(
+            xscale="log",
+            xlim=(1e-4, 2),
+            ylim=(len(kinds) - 0.5, -0.5),
+            yticks=range(len(kinds)),
+            yticklabels=kinds,
+        )
         ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
 
     title = "After cure every LSTM, GRU and plain RNN learns more than a constant output"
@@ -154,7 +213,10 @@ def picture(rows: list[dict], file: Path) -> None:
     save_figure(
         file,
         lambda: compose(
-            title, "three seeds each: one above the other; without a cure: learns as it is", block, width=7
+            title,
+            "three seeds each: one above the other; without a cure: learns as it is",
+            block,
+            width=7,
         ),
     )
 
@@ -163,19 +225,28 @@ def clocks(file: Path) -> None:
     """Check the GRU on the adding problem of 200 steps, and draw its losses and clocks."""
     model, x, y, loss, optimizer_of, _ = training_of("adding-200", "GRU", 0)
     optimizer = optimizer_of(model.parameters())
-    options = {"steps": STEPS, "clip_norm": CLIP, "batch_axis": 0, "name": "GRU, adding problem of 200 steps"}
+    options = {
+        "steps": STEPS,
+        "clip_norm": CLIP,
+        "batch_axis": 0,
+        "name": "GRU, adding problem of 200 steps",
+    }
     found = gersgorin.check(model, x, y, loss, optimizer, **options, seconds=1800)
     found.save(file)
     print(found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("run", "report", "clocks"))
     parser.add_argument("out", type=Path)
     parser.add_argument("figure", type=Path, nargs="?")
     parser.add_argument("--hours", type=float, default=3.0)
-    parser.add_argument("--trainings", type=float, default=6.0, help="whose time a search has, at most")
+    parser.add_argument(
+        "--trainings", type=float, default=6.0, help="whose time a search has, at most"
+    )
     parser.add_argument("--only", nargs="*", default=TASKS, metavar="TASK")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -191,7 +262,14 @@ def main() -> None:
         return
     every = product(range(3), asked.only, ("LSTM", "GRU", "RNN"))
     rows = [{"task": task, "network": kind, "seed": seed} for seed, task, kind in every]
-    fill(asked.out, COLUMNS[:3], rows, partial(row_of, most=asked.trainings), COLUMNS, minutes=60 * asked.hours)
+    fill(
+        asked.out,
+        COLUMNS[:3],
+        rows,
+        partial(row_of, most=asked.trainings),
+        COLUMNS,
+        minutes=60 * asked.hours,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The benchmarks by name: functions of the device that return (ours, *others), callables of no arguments; and their paired timing."""
+"""The benchmarks by name: functions of the device that return (ours, *others), callables of no
+arguments; and their paired timing.
+"""
 
 import statistics
 import time
@@ -18,8 +20,9 @@ class Benchmark:
     against: str
     """What the others are, in words; the fastest of them counts."""
     floor: float = 1.0
-    """The least ratio that passes: 1 against plain torch, NumPy or nn.*; 0.95 if both make the same call; less only if ours does more.
-    Above 1: what the project promises."""
+    """The least ratio that passes: 1 against plain torch, NumPy or nn.*; 0.95 if both make the same
+    call; less only if ours does more. Above 1: what the project promises.
+    """
     pairs: int = 7
     full: bool = False
     """Only with --full."""
@@ -33,7 +36,9 @@ def benchmark(name: str, against: str, floor: float = 1.0, **options):
     """Enrol a `prepare` function."""
 
     def enrol(prepare):
-        BENCHMARKS.append(Benchmark(name=name, prepare=prepare, against=against, floor=floor, **options))
+        BENCHMARKS.append(
+            Benchmark(name=name, prepare=prepare, against=against, floor=floor, **options)
+        )
         return prepare
 
     return enrol
@@ -51,8 +56,12 @@ class Ratio:
     high: float
 
 
-def paired(ours: Callable[[], object], *others: Callable[[], object], pairs: int, device: str = "cpu") -> Ratio:
-    """time(fastest of the others) / time(ours), in turn, so that a drifting machine slows both; a first round warms up."""
+def paired(
+    ours: Callable[[], object], *others: Callable[[], object], pairs: int, device: str = "cpu"
+) -> Ratio:
+    """time(fastest of the others) / time(ours), in turn, so that a drifting machine slows both; a
+    first round warms up.
+    """
 
     def seconds(function) -> float:
         if device == "cuda":

@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def append(path: Path, row: dict, columns: Collection[str] = ()) -> None:
-    """Add a row to a table, in five digits, below a header if it is new, and print it; columns: of the table, if a row lacks some."""
+    """Add a row to a table, in five digits, below a header if it is new, and print it; columns: of
+    the table, if a row lacks some.
+    """
     with path.open("a", newline="") as file:
         table = csv.DictWriter(file, columns or row)
         if not file.tell():
@@ -26,7 +28,9 @@ def fill(
     *,
     minutes: float = math.inf,
 ) -> None:
-    """Append the rows that a table lacks by their keys, each with what run(row) adds, until the minutes are over."""
+    """Append the rows that a table lacks by their keys, each with what run(row) adds, until the
+    minutes are over.
+    """
     end, done = time.monotonic() + 60 * minutes, set()
     if path.exists():
         done = {tuple(row[key] for key in keys) for row in csv.DictReader(path.open())}

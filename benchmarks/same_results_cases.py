@@ -1,4 +1,5 @@
-"""The cases of `same_results.py`, by the names that the packages have now: command lines, calls, and the files they read.
+"""The cases of `same_results.py`, by the names that the packages have now: command lines, calls,
+and the files they read.
 
 After a change of names edit this file: a case keeps its name, and what it runs must stay the same.
 """
@@ -69,7 +70,9 @@ class Leaking(Cell):
         return 0.5 * s + 0.5 * torch.tanh(x @ self.weight.T + s @ self.back.T)
 '''
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
-LANGUAGE = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
+LANGUAGE = LanguageConfig(
+    corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4"
+)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -78,7 +81,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def cell_of(kind, *sizes: int, scale: float = 8.0, **options):
-    """A cell of ours in float64, its matrices `scale` times as large as new ones, so that something happens."""
+    """A cell of ours in float64, its matrices `scale` times as large as new ones, so that something
+    happens.
+    """
     cell = kind(*sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(1), **options)
     with torch.no_grad():
         for p in cell.parameters():
@@ -89,7 +94,12 @@ def cell_of(kind, *sizes: int, scale: float = 8.0, **options):
 
 def model_of(cell: str = "rhn", **options) -> PolyphonicModel:
     """A small model of 3 inputs and outputs."""
-    options = {"hidden_size": 4, "input_size": 3, "output_size": 3, "init": "gaussian:0.3"} | options
+    options = {
+        "hidden_size": 4,
+        "input_size": 3,
+        "output_size": 3,
+        "init": "gaussian:0.3",
+    } | options
     return PolyphonicModel(cell, generator=torch.Generator().manual_seed(2), **options)
 
 
@@ -121,18 +131,33 @@ def write_inputs(folder: Path) -> None:
     (folder / "novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
     np.save(folder / "x.npy", noise(8, 3).numpy())
     np.save(folder / "sequences.npy", noise(4, 7, 3, seed=1).numpy())
-    np.savez(folder / "named.npz", x=noise(8, 3).numpy(), unit="0.1 s", name="weather", names=["wet", "warm", "windy"])
+    np.savez(
+        folder / "named.npz",
+        x=noise(8, 3).numpy(),
+        unit="0.1 s",
+        name="weather",
+        names=["wet", "warm", "windy"],
+    )
     np.savetxt(folder / "x.csv", noise(9, 2, seed=2).numpy(), delimiter=",")
     torch.manual_seed(8)
     torch.save(nn.LSTM(3, 5).state_dict(), folder / "weights.pt")
     save_checkpoint(folder / "alone.safetensors", cell_of(LSTM, 88, 5))
-    _write_pair(folder, "language", build_model(replace(LANGUAGE, layers=1), len(WORDS)), asdict(LANGUAGE), WORDS)
+    _write_pair(
+        folder,
+        "language",
+        build_model(replace(LANGUAGE, layers=1), len(WORDS)),
+        asdict(LANGUAGE),
+        WORDS,
+    )
     model = PolyphonicModel("rhn", hidden_size=6, depth=2, generator=weights_generator(3, "rhn", 2))
-    _write_pair(folder, "trained", model, {"seed": 3, "cell": "rhn", "depth": 2, "init": "uniform:0.04"})
+    _write_pair(
+        folder, "trained", model, {"seed": 3, "cell": "rhn", "depth": 2, "init": "uniform:0.04"}
+    )
     recording(folder / "record.npz")
     (folder / "ptb").mkdir()
     for split, lines in {"train": 300, "valid": 60, "test": 61}.items():
-        words = 9 * noise(lines, 10, seed=lines).abs().exp()  # whole numbers as words, the smaller the more frequent
+        # whole numbers as words, the smaller the more frequent
+        words = 9 * noise(lines, 10, seed=lines).abs().exp()
         np.savetxt(folder / "ptb" / f"ptb.{split}.txt", words.numpy(), fmt="%d")
 
 
@@ -225,24 +250,40 @@ SHORT = {
     "TINY": "--hidden-size 8 --init gaussian:1e-4 --learning-rate 0.1",
     "JSON": "--json --device cpu",
     "WORDS": "--data ptb --hidden-size 16 --window 10 --batch-size 5",
-    "LETTERS": "--data ptb/ptb.train.txt --characters --tied --hidden-size 20 --depth 3 --window 20 --batch-size 8",
+    "LETTERS": "--data ptb/ptb.train.txt --characters --tied --hidden-size 20 --depth 3 "
+    "--window 20 --batch-size 8",
 }
-TRAINING = "train jsb-depth-2 --hidden-size 6 --epochs 2 --device cpu --out run --record 5"  # where a case reads run
+# where a case reads run
+TRAINING = "train jsb-depth-2 --hidden-size 6 --epochs 2 --device cpu --out run --record 5"
 
 
 def command_lines() -> dict[str, tuple[str, str]]:
     """{case: (command, its options)} of the tables, and of every cell of the registry."""
     kinds = [*CELLS, "torch.nn:RNN", "torch.nn:LSTM", "torch.nn:GRU", "torch.nn:GRUCell"]
-    lines = {f"plot-cell-{kind.replace(':', '-')}": ("plot", f"--cell {kind} SMALL") for kind in kinds}
+    lines = {
+        f"plot-cell-{kind.replace(':', '-')}": ("plot", f"--cell {kind} SMALL") for kind in kinds
+    }
     for kind in ("dt-rnn", "dts-rnn", "rhn"):
-        lines |= {f"plot-cell-{kind}-depth{k}": ("plot", f"--cell {kind} --depth {k} SMALL") for k in (2, 5)}
-    tables = {"plot": PLOTS, "compare": COMPARISONS, "check": CHECKS, "report": REPORTS, "analyze": ANALYSES}
+        lines |= {
+            f"plot-cell-{kind}-depth{k}": ("plot", f"--cell {kind} --depth {k} SMALL")
+            for k in (2, 5)
+        }
+    tables = {
+        "plot": PLOTS,
+        "compare": COMPARISONS,
+        "check": CHECKS,
+        "report": REPORTS,
+        "analyze": ANALYSES,
+    }
     for command, table in (tables | {"run": RUNS}).items():
         rows = [line.split(": ", 1) for line in table.strip().splitlines()]
         before = "plot" if command == "compare" else command  # the command that had these options
         lines |= {f"{before}-{name}": (command, words) for name, words in rows}
     full = {word: SHORT.get(word, word) for _, words in lines.values() for word in words.split()}
-    return {name: (command, " ".join(full[word] for word in words.split())) for name, (command, words) in lines.items()}
+    return {
+        name: (command, " ".join(full[word] for word in words.split()))
+        for name, (command, words) in lines.items()
+    }
 
 
 COMMAND_LINES = command_lines()
@@ -259,18 +300,31 @@ def drawn(result, draw: str = ""):
         return {"result": result, "figure": result.plot().figure.figure}
     homes = "plotting.run_figure", "comparing.bands", "recording.recording"
     modules = [import_module(f"gersgorin.{home}") for home in homes]
-    return {"result": result, "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result)}
+    return {
+        "result": result,
+        "figure": next(getattr(m, draw) for m in modules if hasattr(m, draw))(result),
+    }
 
 
 def compared() -> dict:
     """Two networks over three sequences, and their figure."""
-    found = g.compare([cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], [*noise(3, 8, 3)], over=("seeds", "sequences"))[0]
-    return {"result": found, "figure": import_module("gersgorin.comparing.bands").draw_bands([found])}
+    found = g.compare(
+        [cell_of(RNN, 3, 5), cell_of(RHN, 3, 5)], [*noise(3, 8, 3)], over=("seeds", "sequences")
+    )[0]
+    return {
+        "result": found,
+        "figure": import_module("gersgorin.comparing.bands").draw_bands([found]),
+    }
 
 
 def analysis(*arguments, **options) -> dict:
     found = g.analyze(*arguments, **options)
-    return {"fields": found, "table": found.table(), "words": found.summary(), "figure": found.plot().figure.figure}
+    return {
+        "fields": found,
+        "table": found.table(),
+        "words": found.summary(),
+        "figure": found.plot().figure.figure,
+    }
 
 
 def checked(model, **options) -> dict:
@@ -281,7 +335,10 @@ def checked(model, **options) -> dict:
 def matrices() -> dict:
     """What is computed of matrices alone."""
     A = noise(3, 5, 5, seed=9) / 2
-    names = "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality numerical_radius "
+    names = (
+        "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality "
+        "numerical_radius "
+    )
     names += "jacobian_product cumulative_log_norms finite_time_exponent gersgorin_discs"
     found = {name: getattr(linalg, name)(A) for name in names.split()}
     found |= {"columns": linalg.gersgorin_discs(A, "column")}
@@ -297,7 +354,10 @@ def inclusion() -> dict:
     """All inclusion sets of one matrix: what they hold, and their outlines."""
     sets, A = import_module("gersgorin.linalg.inclusion").INCLUSION_SETS, noise(6, 6, seed=9) / 2
     z = torch.linspace(-4, 4, 33, dtype=torch.float64)
-    return {name: {"holds": build(A).contains(z), "outline": build(A).outline(17)} for name, build in sets.items()}
+    return {
+        name: {"holds": build(A).contains(z), "outline": build(A).outline(17)}
+        for name, build in sets.items()
+    }
 
 
 def steps_of(cell) -> dict:
@@ -305,10 +365,13 @@ def steps_of(cell) -> dict:
     x = frames()
     s = g.trajectory(cell, x).detach()
     found = {
-        name: getattr(g, name)(cell, x, s[:-1]) for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
+        name: getattr(g, name)(cell, x, s[:-1])
+        for name in ("temporal_jacobian", "input_jacobian", "layer_jacobians")
     }
     operators = import_module("gersgorin.run.operators")
-    A = operators.StepOperator.of_step(import_module("gersgorin.run.cell").as_cell(cell), x[4], s[4])
+    A = operators.StepOperator.of_step(
+        import_module("gersgorin.run.cell").as_cell(cell), x[4], s[4]
+    )
     found |= dict(zip(("row", "column"), A.discs(), strict=True))
     return found | {"leading": A.eigenvalues(2), "states": s}
 
@@ -323,12 +386,19 @@ def objective() -> dict:
     """A loss of a model, its gradients and its best constant."""
     found = g.FrameTraining(model_of("lstm"), rolls())
     loss, gradients = found.gradients()
-    return {"loss": loss, "gradients": gradients, "frames": found.frame_losses(), "constant": found.best_constant()}
+    return {
+        "loss": loss,
+        "gradients": gradients,
+        "frames": found.frame_losses(),
+        "constant": found.best_constant(),
+    }
 
 
 def words_credit():
     ids = torch.tensor([0, 2, 4, 0, 3, 1, 0, 2])[:, None]
-    return g.credit(seeded(LanguageModel, "gru", vocabulary_size=5, hidden_size=4), ids[:-1], ids[1:])
+    return g.credit(
+        seeded(LanguageModel, "gru", vocabulary_size=5, hidden_size=4), ids[:-1], ids[1:]
+    )
 
 
 def extract() -> list:
@@ -361,7 +431,9 @@ CALLS = {
     "analyze-torch": lambda: analysis(seeded(nn.GRU, 3, 4, num_layers=2), frames().float()),
     "steps-rhn": lambda: steps_of(cell_of(RHN, 3, 6, 2)),
     "steps-lstm": lambda: steps_of(cell_of(LSTM, 3, 4)),
-    "steps-callable": lambda: g.temporal_jacobian(lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)),
+    "steps-callable": lambda: g.temporal_jacobian(
+        lambda x, s: torch.tanh(s.flip(-1) + x), frames(4), noise(4, 3)
+    ),
     "matrices": matrices,
     "inclusion": inclusion,
     "lyapunov": lambda: drawn(g.lyapunov(cell_of(RNN, 3, 5), frames(300), warmup=20)),

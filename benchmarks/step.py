@@ -1,4 +1,6 @@
-"""The rest of a training step: update, output layer and loss, and evaluation, each against what it replaces or what torch offers."""
+"""The rest of a training step: update, output layer and loss, and evaluation, each against what it
+replaces or what torch offers.
+"""
 
 import functools
 
@@ -32,7 +34,11 @@ def on(device: str, run):
     return graph.replay
 
 
-@on_both("clipping and SGD of ptb-sota's 23 million weights", "torch's clip_grad_norm_ and SGD (foreach)", 0.95)
+@on_both(
+    "clipping and SGD of ptb-sota's 23 million weights",
+    "torch's clip_grad_norm_ and SGD (foreach)",
+    0.95,
+)
 def update(device: str):
     stack = Ensemble.of([build_model(preset("ptb-sota"), WORDS)], device)
     gradients = {name: 1e-3 * torch.randn_like(w) for name, w in stack.weights.items()}
@@ -54,23 +60,36 @@ def update(device: str):
     return on(device, ours), on(device, plain)
 
 
-@benchmark("losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time", "in batches of 64", 0.9)
+@benchmark(
+    "losses of 15 RHNs of depth 6 on the chorales, grouped by predicted time",
+    "in batches of 64",
+    0.9,
+)
 def losses(device: str):
     corpus = chorales()
-    stack = Ensemble.of([PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device)
+    stack = Ensemble.of(
+        [PolyphonicModel("rhn", hidden_size=34, depth=6) for _ in range(15)], device
+    )
     where = {"device": device, "dtype": torch.float32}
     ours = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
     plain = [training_batches(pieces, 64, **where) for pieces in (corpus.train, corpus.valid)]
-    return lambda: [mean_nll(stack, split) for split in ours], lambda: [mean_nll(stack, split) for split in plain]
+    return lambda: [mean_nll(stack, split) for split in ours], lambda: [
+        mean_nll(stack, split) for split in plain
+    ]
 
 
 @benchmark(
-    "Monte-Carlo evaluation of ptb-sota, 100 samples of 700 words", "without CUDA graphs", 1.0, devices=("cuda",)
+    "Monte-Carlo evaluation of ptb-sota, 100 samples of 700 words",
+    "without CUDA graphs",
+    1.0,
+    devices=("cuda",),
 )
 def samples(device: str):
     config = preset("ptb-sota")
     model, text = build_model(config, WORDS), torch.arange(701).numpy()
-    run = functools.partial(monte_carlo.monte_carlo_score, model, text, config.dropout, samples=100, device=device)
+    run = functools.partial(
+        monte_carlo.monte_carlo_score, model, text, config.dropout, samples=100, device=device
+    )
 
     def plain():
         kept, monte_carlo.captured = monte_carlo.captured, lambda function, device: function

@@ -1,7 +1,8 @@
-"""K trials of the study as one program, against the same ones one after another, and against a plain autograd loop for each.
+"""K trials of the study as one program, against the same ones one after another, and against a
+plain autograd loop for each.
 
-An epoch of each: training on some chorales, then the loss on them, as the study does it. RHNs, at the sizes of the small preset and,
-with --full, of the paper.
+An epoch of each: training on some chorales, then the loss on them, as the study does it. RHNs, at
+the sizes of the small preset and, with --full, of the paper.
 """
 
 import functools
@@ -44,19 +45,32 @@ def study(preset: RunConfig, depth: int, data: Corpus) -> StudyConfig:
 
 
 def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
-    """The same by the book: the cell's equation as a loop, autograd, torch.optim.SGD, a model at a time."""
+    """The same by the book: the cell's equation as a loop, autograd, torch.optim.SGD, a model at a
+    time.
+    """
     where = {"device": device, "dtype": torch.float32}
-    batches, valid = training_batches(data.train, config.batch_size, **where), training_batches(data.valid, 64, **where)
+    batches, valid = (
+        training_batches(data.train, config.batch_size, **where),
+        training_batches(data.valid, 64, **where),
+    )
     trainings = []
     for number in numbers:
         model = PolyphonicModel(
-            "rhn", hidden_size=hidden_size(config), depth=config.depth, kernel="reference", device=device
+            "rhn",
+            hidden_size=hidden_size(config),
+            depth=config.depth,
+            kernel="reference",
+            device=device,
         )
         rate = config.settings(number).learning_rate
-        trainings.append((model, torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum)))
+        trainings.append(
+            (model, torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum))
+        )
 
     def loss(model, batch):
-        return (frame_nll(model(batch.frames[:-1]), batch.frames[1:]) * batch.mask[1:]).sum() / batch.size
+        return (
+            frame_nll(model(batch.frames[:-1]), batch.frames[1:]) * batch.mask[1:]
+        ).sum() / batch.size
 
     def run():
         for model, optimizer in trainings:
@@ -73,7 +87,10 @@ def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
 def fused_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str, *, together: bool):
     """The study's own training, all trials as one program or one after another."""
     groups = [numbers] if together else [[number] for number in numbers]
-    swarms = [start_training(config, {n: config.settings(n) for n in group}, {}, data, device) for group in groups]
+    swarms = [
+        start_training(config, {n: config.settings(n) for n in group}, {}, data, device)
+        for group in groups
+    ]
 
     def run():
         for swarm in swarms:
@@ -98,7 +115,14 @@ for preset in (small(), paper()):
             )
             return fused_epoch(config, numbers, data, device, together=True), theirs
 
-        name = f"study, {size} sizes, RHN depth {depth}, {FUSED['cpu'][size]} trials ({FUSED['cuda'][size]} on a GPU)"
-        benchmark(name, "the same, one after another", 0.9, **common)(functools.partial(prepared, other="alone"))
+        name = (
+            f"study, {size} sizes, RHN depth {depth}, {FUSED['cpu'][size]} trials "
+            f"({FUSED['cuda'][size]} on a GPU)"
+        )
+        benchmark(name, "the same, one after another", 0.9, **common)(
+            functools.partial(prepared, other="alone")
+        )
         floor = 8.0 if size == "small" else 1.0
-        benchmark(name, "a plain autograd loop each", floor, **common)(functools.partial(prepared, other="plain"))
+        benchmark(name, "a plain autograd loop each", floor, **common)(
+            functools.partial(prepared, other="plain")
+        )

@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 
 def mark(x: Tensor, g: torch.Generator) -> Tensor:
-    """Mark two frames of each sequence (N, T, m) by 1 in the last number, one in each half; returns the frames (2, N)."""
+    """Mark two frames of each sequence (N, T, m) by 1 in the last number, one in each half; returns
+    the frames (2, N).
+    """
     N, T, _ = x.shape
     at = torch.stack([torch.randint(low, low + T // 2, (N,), generator=g) for low in (0, T // 2)])
     x[..., -1] = 0
@@ -15,7 +17,9 @@ def mark(x: Tensor, g: torch.Generator) -> Tensor:
 
 
 def adding(g: torch.Generator, *shape: int, axis: int = 1) -> tuple[Tensor, Tensor]:
-    """Numbers and marks of this shape, and the sum of the two marked numbers (N, 1); axis: of the frames, 0 or 1."""
+    """Numbers and marks of this shape, and the sum of the two marked numbers (N, 1); axis: of the
+    frames, 0 or 1.
+    """
     x = torch.rand(*shape, 2, generator=g)
     mark(x.transpose(1, axis), g)
     return x, x.prod(-1).sum(axis)[:, None]

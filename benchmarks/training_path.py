@@ -1,8 +1,10 @@
-"""Count the source files of a training: those whose functions run until the first change of a weight, and in the whole command.
+"""Count the source files of a training: those whose functions run until the first change of a
+weight, and in the whole command.
 
     python -m benchmarks.training_path [jsb-depth-5 --epochs 1 ...]
 
-Only functions of our packages count that are called: no class bodies, and nothing that runs during an import.
+Only functions of our packages count that are called: no class bodies, and nothing that runs during
+an import.
 """
 
 import inspect
@@ -15,11 +17,14 @@ from rhn.cli.entry import rhn
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = tuple(f"{ROOT / name}/" for name in ("rhn", "gersgorin", "optim_study", "analysis"))
-UPDATE = str(ROOT / "rhn/training/optimizers.py"), "step"  # its first return is the first change of a weight
+# its first return is the first change of a weight
+UPDATE = str(ROOT / "rhn/training/optimizers.py"), "step"
 
 
 def count(words: list[str]) -> tuple[list[str], list[str]]:
-    """(files until the first change of a weight, all files) of `rhn train WORDS`, in the order of their first call."""
+    """(files until the first change of a weight, all files) of `rhn train WORDS`, in the order of
+    their first call.
+    """
     files, until_update = {}, []
 
     def watch(frame: FrameType, event: str, _) -> None:
@@ -51,4 +56,7 @@ def _importing(frame: FrameType | None) -> bool:
 if __name__ == "__main__":
     until_update, files = count(sys.argv[1:] or ["jsb-depth-5", "--epochs", "1"])
     print(*files, sep="\n")
-    print(f"{len(until_update)} files to the first change of a weight, {len(files)} in the whole command")
+    print(
+        f"{len(until_update)} files to the first change of a weight, {len(files)} in the "
+        "whole command"
+    )

@@ -1,6 +1,8 @@
-"""Write a cell with a closed-form Jacobian, compare it with autograd, analyse it, and measure its plateau.
+"""Write a cell with a closed-form Jacobian, compare it with autograd, analyse it, and measure its
+plateau.
 
-The cell is a residual RNN, s' = s + tanh(W x + R s + b) / 4. Its Jacobian is I + diag(1 - tanh^2) R / 4.
+The cell is a residual RNN, s' = s + tanh(W x + R s + b) / 4. Its Jacobian is I + diag(1 - tanh^2) R
+/ 4.
 """
 
 import torch
@@ -17,7 +19,9 @@ class ResidualRNN(Cell):
 
     deep = False  # one layer a step
 
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common
+    ):
         super().__init__(input_size, hidden_size, depth, **common)
         where = {"device": device, "dtype": dtype}
         self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size, **where))
@@ -47,7 +51,11 @@ print(f"closed form and autograd differ by {(by_formula - by_autograd).abs().max
 
 print(gersgorin.analyze(cell, x).summary())
 
-model = PolyphonicModel("__main__:ResidualRNN", hidden_size=32, init="gaussian:0.05", generator=generator)
+model = PolyphonicModel(
+    "__main__:ResidualRNN", hidden_size=32, init="gaussian:0.05", generator=generator
+)
 pieces = [piece[:24] for piece in chorales().train[:8]]
 flat = gersgorin.plateau(model, pieces)
-print(f"order of the plateau {flat.order:.2f}: its rates do not depend on how small the weights are")
+print(
+    f"order of the plateau {flat.order:.2f}: its rates do not depend on how small the weights are"
+)

@@ -1,4 +1,5 @@
-"""Record a training in the loop of another package: Lightning, or transformers' Trainer. Runs those that are installed.
+"""Record a training in the loop of another package: Lightning, or transformers' Trainer. Runs those
+that are installed.
 
 `record_training.py` records a plain loop.
 """
@@ -41,7 +42,9 @@ def lightning():
             return torch.optim.Adam(self.parameters(), 0.01)
 
     recorder = LightningRecorder(x[:1], every=8)
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
     Trainer(max_epochs=1, accelerator="cpu", callbacks=[recorder], **quiet).fit(
         Task(), torch.utils.data.DataLoader(x, batch_size=4)
     )
@@ -56,9 +59,19 @@ def transformers():
 
     recorder = TrainerRecorder(x[:1], every=8)
     rows = [{"x": row, "labels": row.cumsum(0)} for row in x]
-    quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "use_cpu": True}
+    quiet = {
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "use_cpu": True,
+    }
     arguments = TrainingArguments(
-        "trainer-run", num_train_epochs=1, learning_rate=0.01, per_device_train_batch_size=4, **quiet
+        "trainer-run",
+        num_train_epochs=1,
+        learning_rate=0.01,
+        per_device_train_batch_size=4,
+        **quiet,
     )
     Trainer(Model(), arguments, train_dataset=rows, callbacks=[recorder]).train()
     return recorder.recording

@@ -1,4 +1,6 @@
-"""Ask before training whether it will work: the adding problem under Adam, for three cells, beside what happened."""
+"""Ask before training whether it will work: the adding problem under Adam, for three cells, beside
+what happened.
+"""
 
 import torch
 from torch import nn

@@ -1,7 +1,7 @@
 """Temporal Jacobians, spectra and trainability of recurrent networks.
 
-Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or (T, m), or a step f(x, s) with a
-first state s0; see `open_run`:
+Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or
+(T, m), or a step f(x, s) with a first state s0; see `open_run`:
 
     spectra(network, x)          eigenvalues, Geršgorin discs, norms and products of every step
     lyapunov(network, x)         Lyapunov exponents
@@ -24,7 +24,8 @@ Analyses of a model with a loss:
     Training(model, x, y, loss_fn)            model, data, loss and optimiser of these, to call by yourself
     FrameTraining(model, x)                   the same on the next frames of sequences
 
-Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files. Single steps:
+Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files.
+Single steps:
 
     trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or callable f(x, s)
     norm_bound(cell)                                                  over all inputs, and states within +-1
@@ -51,7 +52,13 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),
-        "run.cell": ("input_jacobian", "layer_jacobians", "norm_bound", "temporal_jacobian", "trajectory"),
+        "run.cell": (
+            "input_jacobian",
+            "layer_jacobians",
+            "norm_bound",
+            "temporal_jacobian",
+            "trajectory",
+        ),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
         "training.frames": ("FrameTraining",),

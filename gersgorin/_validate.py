@@ -1,4 +1,6 @@
-"""Validate arrays, matrices and modules at public functions; keep the gradient mode and the random states of a caller."""
+"""Validate arrays, matrices and modules at public functions; keep the gradient mode and the random
+states of a caller.
+"""
 
 import copy
 import random
@@ -18,13 +20,15 @@ DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def real_tensor(name: str, value: Any) -> Tensor:
-    """Return a dense real tensor, NumPy array or data frame, of any shape and precision, as a tensor.
+    """Return a dense real tensor, NumPy array or data frame, of any shape and precision, as a
+    tensor.
 
     >>> real_tensor("x", np.ones(2)).dtype
     torch.float64
 
     Raises:
-        InvalidInputError: complex, sparse, quantised or nested numbers, a tensor on the meta device, anything else.
+        InvalidInputError: complex, sparse, quantised or nested numbers, a tensor on the meta
+            device, anything else.
     """
     value = value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
@@ -32,18 +36,30 @@ def real_tensor(name: str, value: Any) -> Tensor:
             return torch.from_numpy(np.array(value))
         except TypeError:  # a width that torch does not have
             value = value.dtype
-    kind = not_dense_real(value) if isinstance(value, Tensor) else getattr(value, "dtype", type(value).__name__)
+    kind = (
+        not_dense_real(value)
+        if isinstance(value, Tensor)
+        else getattr(value, "dtype", type(value).__name__)
+    )
     if kind is not None:
-        raise InvalidInputError(f"{name} is {kind}: expected a dense tensor or a NumPy array of real numbers")
+        raise InvalidInputError(
+            f"{name} is {kind}: expected a dense tensor or a NumPy array of real numbers"
+        )
     # a tensor made in inference mode has no gradient, a copy of it has
-    return value.clone() if value.is_inference() and not torch.is_inference_mode_enabled() else value
+    return (
+        value.clone() if value.is_inference() and not torch.is_inference_mode_enabled() else value
+    )
 
 
 def finite_tensor(name: str, value: Any) -> Tensor:
-    """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none, NotFiniteError for NaN or infinity."""
+    """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none,
+    NotFiniteError for NaN or infinity.
+    """
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
-        raise InvalidInputError(f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence")
+        raise InvalidInputError(
+            f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence"
+        )
     if bad := int((~torch.isfinite(x)).sum()):
         raise NotFiniteError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
     return x
@@ -58,18 +74,34 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
         steps: the least T of a sequence (T, ..., n, n); None for a stack of any shape.
 
     Raises:
-        InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128; another shape; too
-            few rows or steps; NaN or infinity among the entries.
+        InvalidInputError: not a tensor; a dtype other than float32, float64, complex64, complex128;
+            another shape; too few rows or steps; NaN or infinity among the entries.
     """
-    if not isinstance(A, Tensor) or A.dtype not in DTYPES or not_dense_real(A) not in (None, "complex"):
+    if (
+        not isinstance(A, Tensor)
+        or A.dtype not in DTYPES
+        or not_dense_real(A) not in (None, "complex")
+    ):
         got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
-        raise InvalidInputError(f"A: expected a dense tensor of float32 or float64 (or complex), got {got}")
+        raise InvalidInputError(
+            f"A: expected a dense tensor of float32 or float64 (or complex), got {got}"
+        )
     shape, stack = tuple(A.shape), steps is None
-    if len(shape) < 3 - stack or shape[-1] != shape[-2] or shape[-1] < smallest or shape[0] < (steps or 0):
+    if (
+        len(shape) < 3 - stack
+        or shape[-1] != shape[-2]
+        or shape[-1] < smallest
+        or shape[0] < (steps or 0)
+    ):
         layout = "(..., n, n)" if stack else f"(time >= {steps}, ..., n, n)"
-        raise InvalidInputError(f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}")
-    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):  # else the sum overflows
-        raise NotFiniteError(f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite")
+        raise InvalidInputError(
+            f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}"
+        )
+    # else the sum overflows
+    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
+        raise NotFiniteError(
+            f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite"
+        )
     return A
 
 
@@ -79,15 +111,19 @@ def check_weights(module: nn.Module) -> None:
     bad = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
     if bad:
         raise NotFiniteError(
-            f"{type(module).__name__}: the weights {', '.join(bad[:3])} are NaN or infinite, expected finite numbers"
+            f"{type(module).__name__}: the weights {', '.join(bad[:3])} are NaN or infinite, "
+            "expected finite numbers"
         )
 
 
 def check_gradients(cell) -> None:
-    """Raise InvalidInputError if the weights of a module cannot have gradients because they were made in inference mode."""
+    """Raise InvalidInputError if the weights of a module cannot have gradients because they were
+    made in inference mode.
+    """
     if isinstance(cell, nn.Module) and any(p.is_inference() for p in cell.parameters()):
         raise InvalidInputError(
-            f"{type(cell).__name__} was made in torch.inference_mode(), so its weights have no gradients: make it outside"
+            f"{type(cell).__name__} was made in torch.inference_mode(), so its weights have no "
+            "gradients: make it outside"
         )
 
 
@@ -97,17 +133,23 @@ def uncompiled(module: nn.Module) -> nn.Module:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be copied."""
+    """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be
+    copied.
+    """
     try:
         with torch.inference_mode(False):
             return copy.deepcopy(module)
-    except Exception as error:  # from torch or the module, such as one that keeps a tensor with a graph
-        raise InvalidInputError(f"{type(module).__name__} cannot be copied: {first_line(error)}") from error
+    # from torch or the module, such as one that keeps a tensor with a graph
+    except Exception as error:
+        raise InvalidInputError(
+            f"{type(module).__name__} cannot be copied: {first_line(error)}"
+        ) from error
 
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Context manager and decorator: torch computes gradients inside; the caller's mode is restored afterwards.
+    """Context manager and decorator: torch computes gradients inside; the caller's mode is restored
+    afterwards.
 
     Tensors made in inference mode have no gradients even here; clones have.
     """
@@ -117,7 +159,9 @@ def with_gradients() -> Iterator[None]:
 
 @contextmanager
 def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
-    """Restore the random states of torch, on the devices of a module or a tensor too, of NumPy and of Python."""
+    """Restore the random states of torch, on the devices of a module or a tensor too, of NumPy and
+    of Python.
+    """
     tensors = where.parameters() if isinstance(where, nn.Module) else (where,)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state of a user's code
     try:
@@ -130,7 +174,9 @@ def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
 
 @contextmanager
 def users_code(said: str, hint: str = "") -> Iterator[None]:
-    """Turn an error of a user's code into UsersCodeError "said: its first line; hint"; errors of the toolkit pass through."""
+    """Turn an error of a user's code into UsersCodeError "said: its first line; hint"; errors of
+    the toolkit pass through.
+    """
     try:
         yield
     except RhnError:

@@ -1,10 +1,11 @@
-"""Recorders for the training loops of other packages: Lightning's Trainer and that of Hugging Face's transformers.
+"""Recorders for the training loops of other packages: Lightning's Trainer and that of Hugging
+Face's transformers.
 
     lightning.Trainer(callbacks=[LightningRecorder(probe, every=100, path="run.npz")])
     transformers.Trainer(..., callbacks=[TrainerRecorder(probe, every=100, log=mlflow.log_metric)])
 
-Both count optimizer steps and measure with the gradients of the step, before they are cleared. Each class is made when it is first
-imported, from the package that is installed.
+Both count optimizer steps and measure with the gradients of the step, before they are cleared. Each
+class is made when it is first imported, from the package that is installed.
 """
 
 import importlib
@@ -19,7 +20,8 @@ from rhn.errors import InvalidInputError
 
 
 class _Hooked:
-    """A callback with a `Recorder`, which is made when a training starts, on the first process only.
+    """A callback with a `Recorder`, which is made when a training starts, on the first process
+    only.
 
     Args:
         probe, every, options: of `gersgorin.Recorder`, such as path, submodule, log.
@@ -33,7 +35,9 @@ class _Hooked:
     def recording(self) -> Recording:
         """The measurements so far. Raises InvalidInputError before the training has started."""
         if self.recorder is None:
-            raise InvalidInputError("nothing is recorded yet: expected a training that has started with this callback")
+            raise InvalidInputError(
+                "nothing is recorded yet: expected a training that has started with this callback"
+            )
         return self.recorder.recording
 
     def _begin(self, module, start: int, **log: Callable) -> None:
@@ -48,7 +52,8 @@ class _LightningHooks(_Hooked):
     """Record a training of Lightning; the means are also sent to the trainer's loggers.
 
     Args:
-        probe, every, options: of `gersgorin.Recorder`, such as path, submodule, log. The module is the LightningModule.
+        probe, every, options: of `gersgorin.Recorder`, such as path, submodule, log. The module is
+            the LightningModule.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -62,7 +67,8 @@ class _LightningHooks(_Hooked):
             self._begin(pl_module, self._done, log=log)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        # Lightning clears the gradients in the next step's closure; a batch that is only accumulated makes no step
+        # Lightning clears the gradients in the next step's closure; a batch that is only
+        # accumulated makes no step
         if self.recorder is not None and trainer.global_step > self._done:
             self._done = trainer.global_step
             self.recorder.step(outputs.get("loss") if isinstance(outputs, dict) else outputs)
@@ -72,7 +78,8 @@ class _TrainerHooks(_Hooked):
     """Record a training of transformers' Trainer; the loss is the one that the Trainer logged last.
 
     Args:
-        probe, every, options: of `gersgorin.Recorder`, such as path, submodule, log. The module is the Trainer's model.
+        probe, every, options: of `gersgorin.Recorder`, such as path, submodule, log. The module is
+            the Trainer's model.
     """
 
     _loss: float | None = None
@@ -110,5 +117,6 @@ def __getattr__(name: str) -> type:
         made = type(name, (hooks, found), {"__doc__": hooks.__doc__, "__module__": __name__})
         return globals().setdefault(name, made)
     raise InvalidInputError(
-        f"{name} needs the package {packages[0].partition('.')[0]}: pip install 'rhn-toolkit[loops]'"
+        f"{name} needs the package {packages[0].partition('.')[0]}: pip install "
+        "'rhn-toolkit[loops]'"
     )

@@ -1,4 +1,6 @@
-"""The classes of all results, and `load`, which reads any of them from the file that its `save` wrote."""
+"""The classes of all results, and `load`, which reads any of them from the file that its `save`
+wrote.
+"""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -31,7 +33,9 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
 def load(path: str | Path) -> Result:
-    """Read a result of any kind, also of other installed packages, from .npz. Raises DataError for other files."""
+    """Read a result of any kind, also of other installed packages, from .npz. Raises DataError for
+    other files.
+    """
     for home in HOMES:
         import_module(f"gersgorin.{home}")
     for kind in entry_points(group="rhn_toolkit.results"):

@@ -1,11 +1,13 @@
-"""The swarm study: are deep recurrences optimisable? Sixty random settings an architecture and depth, on any number of workers.
+"""The swarm study: are deep recurrences optimisable? Sixty random settings an architecture and
+depth, on any number of workers.
 
     from optim_study import paper, run, small, smoke
 
     results = run(smoke(arch=("rhn", "dt-rnn"), depth=(1, 4)))
     results.rows, results.figure, results.best
 
-`import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need neither.
+`import optim_study` is light: torch and optuna are loaded by `run`; tables and figures need
+neither.
 """
 
 from rhn.utils.lazy import lazy_names

@@ -1,8 +1,10 @@
-"""Train trials: a backend starts them as one program, evaluates each when it has ended, and writes its best weights.
+"""Train trials: a backend starts them as one program, evaluates each when it has ended, and writes
+its best weights.
 
-A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme, standard deviation and transform bias
-(if the cell has one), and trained at its learning rate. Its initial weights are drawn on the CPU from a generator seeded with (seed,
-architecture, depth, trial). Tests of workers use a backend in NumPy.
+A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme,
+standard deviation and transform bias (if the cell has one), and trained at its learning rate. Its
+initial weights are drawn on the CPU from a generator seeded with (seed, architecture, depth,
+trial). Tests of workers use a backend in NumPy.
 """
 
 import functools
@@ -28,11 +30,18 @@ from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import LEFT, TrialState, best_epoch
 from rhn.training.trainer import Trainer
 
-SILENT_NLL = 88 * math.log(2)  # nats a frame of an output of zeros, for which every key is as likely to sound as not
+# nats a frame of an output of zeros, for which every key is as likely to sound as not
+SILENT_NLL = 88 * math.log(2)
 
 
 def finished_row(
-    config: StudyConfig, number: int, curve: np.ndarray, *, hidden_size: int, test_nll: float, constant_nll: float
+    config: StudyConfig,
+    number: int,
+    curve: np.ndarray,
+    *,
+    hidden_size: int,
+    test_nll: float,
+    constant_nll: float,
 ) -> Row:
     """The results of a trial with this curve; `test_nll` is the loss of its best weights.
 
@@ -54,7 +63,8 @@ def finished_row(
         "best_epoch": best,
         "train_nll": train_nll,
         "valid_nll": valid_nll,
-        "test_nll": test_nll if math.isfinite(test_nll) else sys.float_info.max,  # only longer pieces may overflow
+        # only longer pieces may overflow
+        "test_nll": test_nll if math.isfinite(test_nll) else sys.float_info.max,
         "constant_nll": constant_nll,
         "epochs": len(curve) - 1,
         "diverged": overflowed,
@@ -72,7 +82,9 @@ class TorchBackend:
     device: str = "cpu"
     """`cpu`, or one GPU: `cuda:0`."""
 
-    def start(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]) -> Trainer:
+    def start(
+        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
+    ) -> Trainer:
         """Start the trials in `settings`, by number.
 
         saved: empty, or a state for each of them, all at one epoch.
@@ -86,7 +98,8 @@ class TorchBackend:
         if corpus.checksum != config.data:
             raise DataError(
                 f"study {config.name} is about a data set with checksum {config.data:.12}, "
-                f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give the study's own (--data FILE)"
+                f"but {self.data or 'the rebuilt chorales'} has {corpus.checksum:.12}: give "
+                "the study's own (--data FILE)"
             )
         return start_training(config, settings, saved, corpus, self.device)
 
@@ -103,26 +116,43 @@ class TorchBackend:
         )
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
-        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the checkpoint's metadata."""
+        """Write the best weights of a trial that has ended, atomically; `about` (JSON) is the
+        checkpoint's metadata.
+        """
         save_checkpoint(path, fused.best_model(number), **about)
 
 
 def start_training(
-    config: StudyConfig, settings: Mapping[int, Settings], saved, corpus: Corpus, device: str = "cpu"
+    config: StudyConfig,
+    settings: Mapping[int, Settings],
+    saved,
+    corpus: Corpus,
+    device: str = "cpu",
 ) -> Trainer:
     """Start these trials on a corpus, or go on from the saved states."""
     task, models = ChoraleTask(config, corpus, device), build_models(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
     part_size = task.part_size(next(iter(models.values())))
-    return Trainer(task, models, rates, optimizer=make_optimizer(config), saved=saved or None, part_size=part_size)
+    return Trainer(
+        task,
+        models,
+        rates,
+        optimizer=make_optimizer(config),
+        saved=saved or None,
+        part_size=part_size,
+    )
 
 
 def make_optimizer(config: StudyConfig) -> Optimizer:
     """SGD with the study's momentum, or another optimizer with the values of torch.optim."""
-    return OPTIMIZERS[config.optimizer](**({"momentum": config.momentum} if config.optimizer == "sgd" else {}))
+    return OPTIMIZERS[config.optimizer](
+        **({"momentum": config.momentum} if config.optimizer == "sgd" else {})
+    )
 
 
-def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict[int, PolyphonicModel]:
+def build_models(
+    config: StudyConfig, settings: Mapping[int, Settings]
+) -> dict[int, PolyphonicModel]:
     """The models of these trials, before training, by number."""
     options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
     gated = accepts(resolve_cell(config.arch), "transform_bias")
@@ -130,7 +160,9 @@ def build_models(config: StudyConfig, settings: Mapping[int, Settings]) -> dict[
     for number, s in settings.items():
         bias = {"transform_bias": s.transform_bias} if gated else {}
         generator = weights_generator(config.seed, config.arch, config.depth, number)
-        models[number] = PolyphonicModel(config.arch, init=s.init, generator=generator, **bias | options)
+        models[number] = PolyphonicModel(
+            config.arch, init=s.init, generator=generator, **bias | options
+        )
     return models
 
 

@@ -25,26 +25,35 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Run a study for each architecture and depth, or go on with one; finished trials never run again.
+    """Run a study for each architecture and depth, or go on with one; finished trials never run
+    again.
 
     `optim-study run --preset small --help` shows that preset's values.
     """
 
     preset: Literal["paper", "small", "smoke"] = option(
         "paper",
-        "paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: too short to train anything.",
+        "paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: "
+        "too short to train anything.",
     )
     skip: Literal["all", "last"] = option(
         "all",
-        "The shortcuts of dts-rnn: to every layer from the second, or only to the last, as --cell-option skip=last.",
+        "The shortcuts of dts-rnn: to every layer from the second, or only to the last, as "
+        "--cell-option skip=last.",
     )
     settings: dict = configuration(
-        (RunConfig,), lambda given: PRESETS[given.get("preset", "paper")](), "With the preset's values."
+        (RunConfig,),
+        lambda given: PRESETS[given.get("preset", "paper")](),
+        "With the preset's values.",
     )
     std_max: float | None = option(
-        None, "The highest initial standard deviation, instead of the second value of --init-std.", metavar="S"
+        None,
+        "The highest initial standard deviation, instead of the second value of --init-std.",
+        metavar="S",
     )
-    dry_run: bool = option(False, "Only print the plan, and our reading of the paper where it leaves a choice.")
+    dry_run: bool = option(
+        False, "Only print the plan, and our reading of the paper where it leaves a choice."
+    )
     json: bool = option(False, "Print the trials (with --dry-run: the plan) as one JSON list.")
 
     def run(self) -> None:
@@ -62,16 +71,25 @@ class Run:
         else:
             print(share_table(training_shares(results.rows, config.objective)), end="\n\n")
             print("\n".join(f"best model: {path}" for path in results.best.values()))
-        print(f"trials: {results.csv}\nfigure: {results.figure}", file=sys.stderr if self.json else sys.stdout)
+        print(
+            f"trials: {results.csv}\nfigure: {results.figure}",
+            file=sys.stderr if self.json else sys.stdout,
+        )
 
     def config(self) -> RunConfig:
         """The preset with the given settings."""
-        options = ({} if self.skip == "all" else {"skip": self.skip}) | self.settings.get("cell_options", {})
-        config = PRESETS[self.preset](**self.settings | ({"cell_options": options} if options else {}))
+        options = ({} if self.skip == "all" else {"skip": self.skip}) | self.settings.get(
+            "cell_options", {}
+        )
+        config = PRESETS[self.preset](
+            **self.settings | ({"cell_options": options} if options else {})
+        )
         if self.std_max is None:
             return config
         if "init_std" in self.settings:
-            raise InvalidInputError("--std-max cannot be given with --init-std, whose second value it is")
+            raise InvalidInputError(
+                "--std-max cannot be given with --init-std, whose second value it is"
+            )
         return replace(config, init_std=(config.init_std[0], self.std_max))
 
 

@@ -9,7 +9,16 @@ from typing import Literal
 
 from optim_study import results
 from optim_study.protocol import SharedSettings, StudyConfig
-from optim_study.results import By, Row, best_checkpoint, best_row, columns_table, csv_text, protocol_words, read_csv
+from optim_study.results import (
+    By,
+    Row,
+    best_checkpoint,
+    best_row,
+    columns_table,
+    csv_text,
+    protocol_words,
+    read_csv,
+)
 from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
@@ -20,7 +29,15 @@ from rhn.utils.progress import progress_bars
 
 RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
-SETTINGS = ("study", "trial", "optimizer", "learning_rate", "init_scheme", "init_std", "transform_bias")
+SETTINGS = (
+    "study",
+    "trial",
+    "optimizer",
+    "learning_rate",
+    "init_scheme",
+    "init_std",
+    "transform_bias",
+)
 BEST = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoint")
 
 
@@ -29,7 +46,9 @@ class Stored:
     """The storage of an existing run."""
 
     out: Path = option(Path("runs/all"), "Folder of the run.", metavar="DIR")
-    storage: str | None = option(None, "The run's database (default: the journal file OUT/journal.log).", metavar="URL")
+    storage: str | None = option(
+        None, "The run's database (default: the journal file OUT/journal.log).", metavar="URL"
+    )
 
     def studies(self) -> list[tuple[StudyConfig, list[Row]]]:
         """Each study with its complete trials."""
@@ -55,7 +74,10 @@ class Status(Stored):
             return print_json(rows)
         print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
-            print("interrupted: begun, but without a worker now; repeat the command of the run to continue")
+            print(
+                "interrupted: begun, but without a worker now; repeat the command of the run "
+                "to continue"
+            )
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
         from optim_study.folder import StudyFolder
@@ -79,7 +101,9 @@ class Status(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Best(Stored):
-    """Show the best trial of each study, its settings, the losses of its best weights and its checkpoint."""
+    """Show the best trial of each study, its settings, the losses of its best weights and its
+    checkpoint.
+    """
 
     json: bool = option(False, "Print one JSON list.")
 
@@ -89,7 +113,11 @@ class Best(Stored):
             if trials:
                 path = best_checkpoint(self.out, config.name)
                 values = best_row(trials, config.objective).to_dict()
-                rows.append({"study": config.name} | values | {"checkpoint": str(path) if path.exists() else None})
+                rows.append(
+                    {"study": config.name}
+                    | values
+                    | {"checkpoint": str(path) if path.exists() else None}
+                )
         if self.json:
             return print_json(rows)
         print(columns_table(rows, BEST, left=("checkpoint",)))
@@ -103,12 +131,15 @@ class Export(Stored):
 
     def run(self) -> None:
         rows = self.rows()
-        print_json([row.to_dict() for row in rows]) if self.format == "json" else print(csv_text(rows), end="")
+        print_json([row.to_dict() for row in rows]) if self.format == "json" else print(
+            csv_text(rows), end=""
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot(Stored, Drawing):
-    """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and count the trials that train.
+    """Draw the swarm plot, the map of settings or the learnable area of one or several runs, and
+    count the trials that train.
 
     examples:
       optim-study plot --out runs/small --by depth
@@ -116,41 +147,60 @@ class Plot(Stored, Drawing):
       optim-study plot --csv trials.csv --kind area --json
     """
 
-    runs: tuple[Path, ...] = option((), "Folders of runs, drawn as one.", metavar="DIR", positional=True)
+    runs: tuple[Path, ...] = option(
+        (), "Folders of runs, drawn as one.", metavar="DIR", positional=True
+    )
     csv: Path | None = option(
-        None, "A table of trials (trials.csv, or the output of export) instead of a run's folder.", metavar="FILE"
+        None,
+        "A table of trials (trials.csv, or the output of export) instead of a run's folder.",
+        metavar="FILE",
     )
     kind: Literal["swarm", "map", "area"] = option(
         "swarm",
-        "swarm: one column per network; map: learning rate against initial standard deviation, one panel per network, coloured "
-        "by loss; area: the same, but shapes show the scheme and filled symbols the trials that trained, with the paper's box; it "
+        "swarm: one column per network; map: learning rate against initial standard deviation, "
+        "one panel per network, coloured "
+        "by loss; area: the same, but shapes show the scheme and filled symbols the trials "
+        "that trained, with the paper's box; it "
         "counts by box and by scheme.",
     )
     loss: Objective = option("train", "Loss of a trial, the lowest of all epochs: train or valid.")
     by: By = option("arch", "Order of the columns of the swarm plot: arch (architecture) or depth.")
     log: bool = option(
-        False, "Log axis for the losses of the swarm plot (default: if a loss is far above the best constant output)."
+        False,
+        "Log axis for the losses of the swarm plot (default: if a loss is far above the best "
+        "constant output).",
     )
-    below: float = option(BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0)
+    below: float = option(
+        BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0
+    )
     constant: float | None = option(
         None,
-        "Loss of the best constant output: a line in the swarm plot, another 10 % below (default: the training loss in the trials; "
+        "Loss of the best constant output: a line in the swarm plot, another 10 % below "
+        "(default: the training loss in the trials; "
         "tables of early versions lack it, and trials have none for validation).",
         metavar="NLL",
         above=0,
     )
-    output: tuple[Path, ...] = option((), "A figure (.png, .svg, .pdf), and its trials (.csv).", metavar="FILE")
+    output: tuple[Path, ...] = option(
+        (), "A figure (.png, .svg, .pdf), and its trials (.csv).", metavar="FILE"
+    )
     json: bool = option(False, "Print the counts as one JSON list.")
 
     def run(self) -> None:
         if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "constant"))):
-            raise InvalidInputError(f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm")
+            raise InvalidInputError(
+                f"{given[0]} is for the swarm plot: leave it out, or give --kind swarm"
+            )
         if self.runs and (given := given_flags(self, ("csv", "out", "storage"))):
-            raise InvalidInputError(f"{given[0]} names the trials as {self.runs[0]} does: leave one out")
+            raise InvalidInputError(
+                f"{given[0]} names the trials as {self.runs[0]} does: leave one out"
+            )
         outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
         outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
-        found = training_shares(rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,))
+        found = training_shares(
+            rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,)
+        )
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
@@ -170,7 +220,10 @@ class Plot(Stored, Drawing):
                     print(config.name, "has no complete trial and is not drawn", file=sys.stderr)
         about, whole = protocol_words(configs), sum(config.trials for config in configs)
         if different := _different(configs):
-            print(pooled := f"studies of different {' and '.join(different)} are drawn as one", file=sys.stderr)
+            print(
+                pooled := f"studies of different {' and '.join(different)} are drawn as one",
+                file=sys.stderr,
+            )
             about = f"{about}; {pooled}"
         if len(rows) >= whole:
             return rows, about
@@ -183,8 +236,18 @@ class Plot(Stored, Drawing):
         source = source.resolve().parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
         values = {name: getattr(self, name) for name in ("by", "loss", "log", "constant", "below")}
-        words = [f"{name.replace('_', '-')}-{value}" for name, value in values.items() if value != getattr(Plot, name)]
-        return figure_name(self.kind, source.stem if self.csv == source else source.name, more, place(source), *words)
+        words = [
+            f"{name.replace('_', '-')}-{value}"
+            for name, value in values.items()
+            if value != getattr(Plot, name)
+        ]
+        return figure_name(
+            self.kind,
+            source.stem if self.csv == source else source.name,
+            more,
+            place(source),
+            *words,
+        )
 
     def _draw(self, rows: list[Row], about: str):
         from optim_study.map_plot import plot_area, plot_map
@@ -199,15 +262,24 @@ class Plot(Stored, Drawing):
 
 
 def _different(configs: Sequence[StudyConfig]) -> list[str]:
-    """The settings that differ between studies of one optimizer, as options; but not the number of trials."""
+    """The settings that differ between studies of one optimizer, as options; but not the number of
+    trials.
+    """
     names = [f.name for f in fields(SharedSettings)[1:]]
-    values = {name: {(config.optimizer, vars(config)[name]) for config in configs} for name in names}
-    return [flag(name) for name, found in values.items() if len(found) > len({c.optimizer for c in configs})]
+    values = {
+        name: {(config.optimizer, vars(config)[name]) for config in configs} for name in names
+    }
+    return [
+        flag(name)
+        for name, found in values.items()
+        if len(found) > len({c.optimizer for c in configs})
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
-    """Train the best trial of each study once more, and record its spectra, gains, gates and gradients during the training.
+    """Train the best trial of each study once more, and record its spectra, gains, gates and
+    gradients during the training.
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6
@@ -217,32 +289,49 @@ class Record(Stored):
     arch: tuple[str, ...] | None = option(None, "Only these architectures.")
     depth: tuple[int, ...] | None = option(None, "Only these recurrence depths.", metavar="L")
     every: int = option(
-        50, "Steps of the optimizer from one measurement to the next, each at the end of its epoch.", least=1
+        50,
+        "Steps of the optimizer from one measurement to the next, each at the end of its epoch.",
+        least=1,
     )
     data: Path | None = option(
-        None, "The original chorales (.json or .pickle), if the study was trained on them.", metavar="FILE"
+        None,
+        "The original chorales (.json or .pickle), if the study was trained on them.",
+        metavar="FILE",
     )
 
     def run(self) -> None:
         studies = [
             (config, rows)
             for config, rows in self.studies()
-            if rows and config.arch in (self.arch or [config.arch]) and config.depth in (self.depth or [config.depth])
+            if rows
+            and config.arch in (self.arch or [config.arch])
+            and config.depth in (self.depth or [config.depth])
         ]
         if not studies:
-            raise InvalidInputError(f"{self.out} holds no complete trial of these studies: see `optim-study status`")
+            raise InvalidInputError(
+                f"{self.out} holds no complete trial of these studies: see `optim-study status`"
+            )
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING
-                reached = record_trial(config, row, path, self.every, self.data, report(config.name))
+                reached = record_trial(
+                    config, row, path, self.every, self.data, report(config.name)
+                )
                 losses = f"best {reached:.3f} (in the study {row.loss(config.objective):.3f})"
                 print(f"{config.name}: trial {row.trial}, {losses}: {path}")
 
 
 def record_trial(
-    config: StudyConfig, row: Row, path: Path, every: int, data: Path | None, progress: Callable[[int, int], None]
+    config: StudyConfig,
+    row: Row,
+    path: Path,
+    every: int,
+    data: Path | None,
+    progress: Callable[[int, int], None],
 ) -> float:
-    """Train a trial again, to the same bits, and record it; returns its best loss. Raises DataError for other data."""
+    """Train a trial again, to the same bits, and record it; returns its best loss. Raises DataError
+    for other data.
+    """
     import numpy as np
     import torch
 
@@ -258,7 +347,9 @@ def record_trial(
     def about(model) -> str:
         return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
 
-    recorder = ProbeRecorder(every, number, probe, path, loss=lambda model: model.nll(probe).mean(), about=about)
+    recorder = ProbeRecorder(
+        every, number, probe, path, loss=lambda model: model.nll(probe).mean(), about=about
+    )
     with closing(recorder):
         recorder.step(training)
         while training.live():

@@ -1,8 +1,9 @@
-"""The driver of a run: the only writer of the storage. It hands batches of trials to an engine and adds each finished record.
+"""The driver of a run: the only writer of the storage. It hands batches of trials to an engine and
+adds each finished record.
 
-It is stateless as well: what is left to do follows from the storage and the folder. A batch whose worker died is handed out again and
-goes on from its last save. If a batch dies three times without a new save, its trials run one by one; a single trial that does so is
-given up.
+It is stateless as well: what is left to do follows from the storage and the folder. A batch whose
+worker died is handed out again and goes on from its last save. If a batch dies three times without
+a new save, its trials run one by one; a single trial that does so is given up.
 """
 
 import logging
@@ -92,7 +93,9 @@ class Driver:
         Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
         """
         self._watch, self._free = watch, list(range(len(self._engine.places)))
-        self._queue = deque(Batch(study, tuple(study.left)) for study in self._studies if study.left)
+        self._queue = deque(
+            Batch(study, tuple(study.left)) for study in self._studies if study.left
+        )
         try:
             while self._queue or self._running:
                 while self._queue and self._free:
@@ -113,7 +116,11 @@ class Driver:
     def _hand_out(self, place: int) -> None:
         """Start the first batch of the queue, with at most as many trials as its study fuses."""
         batch = self._queue.popleft()
-        study, numbers, others = batch.study, batch.numbers[: batch.study.fuse], batch.numbers[batch.study.fuse :]
+        study, numbers, others = (
+            batch.study,
+            batch.numbers[: batch.study.fuse],
+            batch.numbers[batch.study.fuse :],
+        )
         if others:
             self._queue.appendleft(replace(batch, numbers=others))
         study.running.update(numbers)
@@ -133,7 +140,9 @@ class Driver:
         self._looked = time.monotonic()
 
     def _collect(self, study: Study, numbers: Iterable[int]) -> None:
-        """Add those of these trials that have ended, keep the best model and remove their other files."""
+        """Add those of these trials that have ended, keep the best model and remove their other
+        files.
+        """
         ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
         for number in ended:
             if number not in study.rows and (record := study.folder.load_record(number)):
@@ -167,11 +176,15 @@ class Driver:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
-        _logger.warning("a worker of study %s died (%s): its trials continue from their last save", name, cause)
+        _logger.warning(
+            "a worker of study %s died (%s): its trials continue from their last save", name, cause
+        )
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif not batch.alone:
             self._queue.extendleft(Batch(study, (number,), alone=True) for number in reversed(left))
         else:
-            reason = study.given_up[left[0]] = f"its worker died {DEATHS} times in a row before it could save ({cause})"
+            reason = study.given_up[left[0]] = (
+                f"its worker died {DEATHS} times in a row before it could save ({cause})"
+            )
             self._storage.give_up(study.config, left[0], reason)

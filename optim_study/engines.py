@@ -1,4 +1,5 @@
-"""Engines run jobs: in this process, or in spawned processes of this machine. `ray_engine` runs them on a Ray cluster.
+"""Engines run jobs: in this process, or in spawned processes of this machine. `ray_engine` runs
+them on a Ray cluster.
 
 places   the device of each worker
 submit   start a job at a free place; the future has the result of `attempt`, or an exception
@@ -41,13 +42,16 @@ class ThisProcess:
 
 
 class Processes:
-    """Runs each place's jobs in a spawned process; a worker that dies does not disturb the others."""
+    """Runs each place's jobs in a spawned process; a worker that dies does not disturb the
+    others.
+    """
 
     deaths = BrokenProcessPool
 
     def __init__(self, places: Sequence[str]):
         self.places, self._context = places, multiprocessing.get_context("spawn")
-        self._stopping = self._context.RawValue("b", 0)  # without a lock, which a killed worker might hold
+        # without a lock, which a killed worker might hold
+        self._stopping = self._context.RawValue("b", 0)
         self._pools: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
@@ -105,8 +109,9 @@ def _follow() -> None:
 
 @contextmanager
 def _spawning() -> Iterator[None]:
-    """Keep Ctrl-C back until the end. A process started inside never gets it, and imports nothing from the current folder before it has
-    our import path."""
+    """Keep Ctrl-C back until the end. A process started inside never gets it, and imports nothing
+    from the current folder before it has our import path.
+    """
     path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     with deferred_interrupt() as interrupt:  # another thread may receive it

@@ -7,9 +7,10 @@
     trials/0007.json               its record after its end: results and whole curve
     best.safetensors               the model of the best trial so far
 
-Workers write the files of trials, the driver all others; it also removes the first two of a trial with a record. Files are replaced
-whole. States and records contain the fingerprint of the study's protocol: those of another study count as absent. A damaged one counts
-as absent too, so the trial is trained again, to the same result; an unreadable file is an error.
+Workers write the files of trials, the driver all others; it also removes the first two of a trial
+with a record. Files are replaced whole. States and records contain the fingerprint of the study's
+protocol: those of another study count as absent. A damaged one counts as absent too, so the trial
+is trained again, to the same result; an unreadable file is an error.
 """
 
 import logging
@@ -42,7 +43,9 @@ class TrialRecord:
 
 
 class StudyFolder:
-    """The files of one study. Methods raise OutputError if a file cannot be written, DataError if one cannot be read."""
+    """The files of one study. Methods raise OutputError if a file cannot be written, DataError if
+    one cannot be read.
+    """
 
     def __init__(self, out: Path, config: StudyConfig):
         self.path, self._config, self._fingerprint = out / config.name, config, config.fingerprint
@@ -61,12 +64,20 @@ class StudyFolder:
         except DamagedError:
             _logger.warning("%s is damaged: trial %d starts again from epoch 0", path, number)
             return None
-        return TrialState(arrays.pop(_CURVE), arrays) if about.get(_FINGERPRINT) == self._fingerprint else None
+        return (
+            TrialState(arrays.pop(_CURVE), arrays)
+            if about.get(_FINGERPRINT) == self._fingerprint
+            else None
+        )
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the rolling state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
-        write_state(self._state_path(number), arrays, {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)})
+        write_state(
+            self._state_path(number),
+            arrays,
+            {_FINGERPRINT: self._fingerprint, "epoch": str(state.epoch)},
+        )
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
         """The epochs of the saved states of these trials; those without one are left out."""
@@ -85,21 +96,29 @@ class StudyFolder:
         return {int(path.stem) for path in self._trials.glob("*.json") if path.stem.isdecimal()}
 
     def load_record(self, number: int) -> TrialRecord | None:
-        """The record of a finished trial, or None; a damaged one and one of another study are removed."""
+        """The record of a finished trial, or None; a damaged one and one of another study are
+        removed.
+        """
         path = self._record_path(number)
         try:
             content = read_json(path)
             if content[_FINGERPRINT] != self._fingerprint:
                 raise DataError("it belongs to another study")
-            losses = [[math.nan if loss is None else loss for loss in pair] for pair in content["curve"]]
-            row = stored_row(self._config, number, self._config.parameters(number) | content["outcome"])
+            losses = [
+                [math.nan if loss is None else loss for loss in pair] for pair in content["curve"]
+            ]
+            row = stored_row(
+                self._config, number, self._config.parameters(number) | content["outcome"]
+            )
             return TrialRecord(row, np.array(losses, dtype=np.float64).reshape(-1, 2))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
         except (ValueError, TypeError, KeyError, DataError) as error:
-            _logger.warning("%s cannot be used (%s): trial %d is trained again", path, error, number)
+            _logger.warning(
+                "%s cannot be used (%s): trial %d is trained again", path, error, number
+            )
             path.unlink(missing_ok=True)
             return None
 

@@ -1,4 +1,5 @@
-"""Maps of a study's settings: learning rate against initial standard deviation, a panel for each network. No torch, no optuna.
+"""Maps of a study's settings: learning rate against initial standard deviation, a panel for each
+network. No torch, no optuna.
 
 `plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
 """
@@ -27,14 +28,18 @@ MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
 Symbols = dict[str, tuple[str, Any]]
 """Label -> (marker, the values of a row's field that it shows)."""
-SHAPES: Symbols = {scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)}
+SHAPES: Symbols = {
+    scheme: (marker, (scheme,)) for scheme, marker in zip(SCHEMES, "o^Ds", strict=True)
+}
 
 
 @drawn
 def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "") -> Figure:
-    """Draw the losses as colours, the initial transform biases as symbols, and crosses over diverged trials.
+    """Draw the losses as colours, the initial transform biases as symbols, and crosses over
+    diverged trials.
 
-    The colours, the same in all panels, end a little above the median loss; all worse losses share the last one.
+    The colours, the same in all panels, end a little above the median loss; all worse losses share
+    the last one.
 
     about: settings of the study and origin of the rows.
 
@@ -43,26 +48,47 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     panels, symbols = networks_of(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
-    style: dict = {"norm": colors, "cmap": "viridis_r", "s": 18, "edgecolor": "0.3", "linewidth": 0.3}
+    style: dict = {
+        "norm": colors,
+        "cmap": "viridis_r",
+        "s": 18,
+        "edgecolor": "0.3",
+        "linewidth": 0.3,
+    }
 
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
         for label, marker, own in _of_each(symbols, "transform_bias", trials):
             ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
             _symbol(ax, marker, f"transform bias {label}" if label[-1].isdigit() else label, "0.8")
         if lost := [row for row in trials if row.diverged]:
-            ax.plot(*_places(lost), "x", color="black", markersize=5, markeredgewidth=0.8, label="diverged")
+            ax.plot(
+                *_places(lost),
+                "x",
+                color="black",
+                markersize=5,
+                markeredgewidth=0.8,
+                label="diverged",
+            )
         ax.set_title(f"{drawable(network.title)}: {counted(len(trials), 'trial')}")
 
     worse = losses.max() > colors.vmax
     label = LABELS[loss] + (f"; the last colour: above {colors.vmax:.4g}" if worse else "")
-    bar = colour_bar(ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither")
-    words = f"Random search, {counted(len(rows), 'trial')}: the loss by learning rate and initial standard deviation"
+    bar = colour_bar(
+        ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither"
+    )
+    words = (
+        f"Random search, {counted(len(rows), 'trial')}: the loss by learning rate and "
+        "initial standard deviation"
+    )
     return compose(words, study_about(rows, about), *_grid(panels, panel), bar)
 
 
 @drawn
-def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = "") -> Figure:
-    """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and outside the paper's box.
+def plot_area(
+    rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = ""
+) -> Figure:
+    """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and
+    outside the paper's box.
 
     about: settings of the study and origin of the rows.
 
@@ -71,15 +97,28 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
     panels = networks_of(rows)
 
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
-        color, trained = COLORS.get(network.arch, "black"), [row for row in trials if row.loss(loss) < below]
+        color, trained = (
+            COLORS.get(network.arch, "black"),
+            [row for row in trials if row.loss(loss) < below],
+        )
         (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
         box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
-        box["label"] = "the paper's box" + f", rates for {network.optimizer}" * (network.optimizer != "sgd")
+        box["label"] = "the paper's box" + f", rates for {network.optimizer}" * (
+            network.optimizer != "sgd"
+        )
         ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **box))
-        for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=lambda row: row in trained)):
+        for scheme, marker, own in _of_each(
+            SHAPES, "init_scheme", sorted(trials, key=lambda row: row in trained)
+        ):
             faces = [color if row in trained else "none" for row in own]
             edges = [color if row in trained else "0.45" for row in own]
-            style: dict = {"marker": marker, "s": 16, "facecolors": faces, "edgecolors": edges, "linewidths": 0.7}
+            style: dict = {
+                "marker": marker,
+                "s": 16,
+                "facecolors": faces,
+                "edgecolors": edges,
+                "linewidths": 0.7,
+            }
             ax.scatter(*_places(own), gid=scheme, **style)
             _symbol(ax, marker, scheme, "none")
         _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")
@@ -89,31 +128,40 @@ def plot_area(rows: Sequence[Row], *, loss: Objective = "train", below: float = 
 
 
 def bias_symbols(rows: Sequence[Row]) -> Symbols:
-    """The symbol of each transform bias: single values, or bins of equal counts, and a symbol for cells without gates.
+    """The symbol of each transform bias: single values, or bins of equal counts, and a symbol for
+    cells without gates.
 
     >>> bias_symbols([])
     {}
     """
     values = sorted({row.transform_bias for row in rows if row.transform_bias is not None})
     bins = np.array_split(values, min(len(MARKERS), len(values))) if values else []
-    symbols: Symbols = {range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)}
+    symbols: Symbols = {
+        range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)
+    }
     if any(row.transform_bias is None for row in rows):
         symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
     return symbols
 
 
-def _grid(panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[Row], Axes], None]) -> list[Block]:
+def _grid(
+    panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[Row], Axes], None]
+) -> list[Block]:
     """A panel for each network; in a wide figure a row has the depths of one architecture."""
 
     def draw(network: Network, trials: Sequence[Row], ax: Axes) -> None:
         panel(network, trials, ax)
-        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="initial standard deviation")
+        ax.set(
+            xscale="log", yscale="log", xlabel="learning rate", ylabel="initial standard deviation"
+        )
 
     columns = len({network.depth for network in panels})
     return [Block([partial(draw, *row) for row in panels.items()], 2.1, columns, "xy", legend=True)]
 
 
-def _of_each(symbols: Symbols, name: str, trials: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+def _of_each(
+    symbols: Symbols, name: str, trials: Sequence[Row]
+) -> Iterator[tuple[str, str, list[Row]]]:
     """(Label, marker, trials) of each symbol that these trials have."""
     for label, (marker, values) in symbols.items():
         if own := [row for row in trials if getattr(row, name) in values]:

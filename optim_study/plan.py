@@ -1,11 +1,14 @@
-"""Plan a run: networks and their sizes, devices of the workers, number of trials trained as one program.
+"""Plan a run: networks and their sizes, devices of the workers, number of trials trained as one
+program.
 
 The memory of K fused trials is at most about
 
-    base + K (weights, state of the optimizer, best weights, initial models, and other parts of a trial)
+    base + K (weights, state of the optimizer, best weights, initial models, and other parts of a
+    trial)
          + k (gradients, a temporary of the update, and the saved tensors of a step)
 
-On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests measure it.
+On a CPU the trainer takes a stack through a step in parts of k <= K models; on a GPU k = K. Tests
+measure it.
 """
 
 import math
@@ -26,20 +29,35 @@ from rhn.training.chorales import ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
 from rhn.utils.validation import free_memory, in_words
 
-LARGEST_ON_CPU = 15  # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
+# measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly
+LARGEST_ON_CPU = 15
 SHARE = 0.6  # of the free memory
-BASE = {"cpu": 480 << 20, "cuda": 1 << 30}  # a process with torch, optuna and matplotlib; on a GPU its context
+# a process with torch, optuna and matplotlib; on a GPU its context
+BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
 TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
-COLUMNS = ("study", "optimizer", "hidden_size", "parameters", "budget", "trials", "complete", "fuse", "memory")
+COLUMNS = (
+    "study",
+    "optimizer",
+    "hidden_size",
+    "parameters",
+    "budget",
+    "trials",
+    "complete",
+    "fuse",
+    "memory",
+)
 
 
 def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
     """Plan these studies for workers on these devices; a row for each, as in the table and in JSON.
 
-    Raises InvalidInputError if a cell cannot be built, or does not fit the memory of this machine (that of Ray's nodes is not known).
+    Raises InvalidInputError if a cell cannot be built, or does not fit the memory of this machine
+    (that of Ray's nodes is not known).
     """
     device = places[0].partition(":")[0]
-    free = math.inf if config.engine == "ray" else free_memory(device) / max(Counter(places).values())
+    free = (
+        math.inf if config.engine == "ray" else free_memory(device) / max(Counter(places).values())
+    )
     steps, rows = max(map(len, load_corpus(config.data).train)), []
     for study in studies:
         model = meta_model(study)
@@ -77,20 +95,33 @@ def devices(config: RunConfig) -> list[str]:
 
 
 def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
-    """The estimated peak bytes of a process as a function of its number of fused trials, on sequences of this length."""
+    """The estimated peak bytes of a process as a function of its number of fused trials, on
+    sequences of this length.
+    """
     weights, positions = weight_bytes(model), steps * -(-study.batch_size // ROWS) * ROWS
     trial = (3 + len(make_optimizer(study).kept)) * weights + TRIAL_BYTES
-    step, part = 2 * weights + step_bytes(model, positions), part_size(model, positions, torch.device(device))
+    step, part = (
+        2 * weights + step_bytes(model, positions),
+        part_size(model, positions, torch.device(device)),
+    )
     return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step
 
 
 def fused(
-    study: StudyConfig, need: Callable[[int], int], *, asked: int | str, jobs: int, device: str, free: float
+    study: StudyConfig,
+    need: Callable[[int], int],
+    *,
+    asked: int | str,
+    jobs: int,
+    device: str,
+    free: float,
 ) -> int:
-    """The number of trials of a network to train as one program: `asked`, or the largest one that suits.
+    """The number of trials of a network to train as one program: `asked`, or the largest one that
+    suits.
 
-    On a CPU every worker gets at least two groups, so that workers end at about the same time; on a GPU all trials run together, and
-    the number is halved later if the memory runs out. `need`: see `memory`; `free`: the memory of one worker in bytes.
+    On a CPU every worker gets at least two groups, so that workers end at about the same time; on a
+    GPU all trials run together, and the number is halved later if the memory runs out. `need`: see
+    `memory`; `free`: the memory of one worker in bytes.
 
     Raises InvalidInputError if `asked`, or a single trial, does not fit.
     """
@@ -104,12 +135,15 @@ def fused(
         what = f"{k} fused trials" if k > 1 else "one trial"
         raise InvalidInputError(
             f"{what} of {study.name} would need about {in_words(need(k))} of memory a worker, "
-            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller --budget-scale"
+            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller "
+            "--budget-scale"
         )
     return k
 
 
 def meta_model(study: StudyConfig):
-    """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be built."""
+    """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be
+    built.
+    """
     options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}
     return PolyphonicModel(study.arch, device="meta", **options)

@@ -2,7 +2,8 @@
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
 
-A preset is a function that returns a whole configuration; its arguments replace the values of the preset.
+A preset is a function that returns a whole configuration; its arguments replace the values of the
+preset.
 """
 
 from collections.abc import Callable
@@ -21,49 +22,66 @@ PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(SharedSettings):
-    """A run: a study for each architecture and depth, and options of the work. The defaults are the paper's protocol.
+    """A run: a study for each architecture and depth, and options of the work. The defaults are the
+    paper's protocol.
 
     `optim-study run --help` describes the fields.
     """
 
     arch: tuple[str, ...] = option(
-        ("all",), f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, dt-rnn, dts-rnn."
+        ("all",),
+        f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, "
+        "dt-rnn, dts-rnn.",
     )
-    depth: tuple[int, ...] = option((1, 2, 4, 6), "Recurrence depths; cells without depth run only at 1.", metavar="L")
+    depth: tuple[int, ...] = option(
+        (1, 2, 4, 6), "Recurrence depths; cells without depth run only at 1.", metavar="L"
+    )
     cell_options: dict = option(
         {},
-        "An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that have it (separate studies).",
+        "An option of the cells, such as leak=0.5; repeatable. It holds for the architectures "
+        "that have it (separate studies).",
         flag="--cell-option",
     )
 
     data: Path | None = option(
-        None, "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.", metavar="FILE"
+        None,
+        "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.",
+        metavar="FILE",
     )
-    out: Path | None = option(None, "Folder of the run, created if necessary (default: runs/ARCH).", metavar="DIR")
+    out: Path | None = option(
+        None, "Folder of the run, created if necessary (default: runs/ARCH).", metavar="DIR"
+    )
     storage: str | None = option(
         None,
-        "A database of Optuna's, postgresql://user:password@host:port/database (default: the journal file OUT/journal.log).",
+        "A database of Optuna's, postgresql://user:password@host:port/database (default: the "
+        "journal file OUT/journal.log).",
         metavar="URL",
         repr=False,
     )
     wait_storage: float = option(
-        300.0, "Time to wait for a database that goes away, each time; 0: no waiting.", metavar="SECONDS", least=0
+        300.0,
+        "Time to wait for a database that goes away, each time; 0: no waiting.",
+        metavar="SECONDS",
+        least=0,
     )
     fuse: int | Literal["auto"] = option(
         "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
     )
     jobs: int | Literal["auto"] = option(
         "auto",
-        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A single one works in this process.",
+        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the "
+        "cluster). A single one works in this process.",
         metavar="N",
     )
     engine: Literal["processes", "ray"] = option(
         "processes",
-        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT and the data.",
+        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share "
+        "OUT and the data.",
     )
     address: str | None = option(
         None,
-        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the run).",
+        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one "
+        "for the run).",
         metavar="HOST:PORT",
     )
     device: Device = option("auto", "Device of the training.")
@@ -106,9 +124,11 @@ class RunConfig(SharedSettings):
         return self.out or Path("runs", "-".join(self.arch).replace(",", "-").replace(":", "."))
 
     def studies(self, data: str) -> list[StudyConfig]:
-        """The configuration of every study, in the order of work; `data` is the checksum of the data set.
+        """The configuration of every study, in the order of work; `data` is the checksum of the
+        data set.
 
-        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or an option that no cell has.
+        Raises InvalidInputError for an unknown architecture, a depth that it lacks, or an option
+        that no cell has.
         """
         from rhn.cells import cell_options, read_options, resolve_cell
 
@@ -117,33 +137,53 @@ class RunConfig(SharedSettings):
         wanted, left, studies = self.cell_options, dict(self.cell_options), []
         for arch, cell in cells.items():
             known = {option.name for option in cell_options(arch)} if wanted else set()
-            options = read_options(arch, {name: value for name, value in wanted.items() if name in known})
+            options = read_options(
+                arch, {name: value for name, value in wanted.items() if name in known}
+            )
             left = {name: value for name, value in left.items() if name not in known}
-            depths = [1] if 1 in self.depth and not getattr(cell, "deep", True) else dict.fromkeys(self.depth)
-            studies += [StudyConfig(arch=arch, depth=n, data=data, options=options, **shared) for n in depths]
+            depths = (
+                [1]
+                if 1 in self.depth and not getattr(cell, "deep", True)
+                else dict.fromkeys(self.depth)
+            )
+            studies += [
+                StudyConfig(arch=arch, depth=n, data=data, options=options, **shared)
+                for n in depths
+            ]
         read_options(next(iter(cells)), left)  # raises for one that no cell has
         return studies
 
 
 def paper(**changes: Any) -> RunConfig:
-    """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1, 2, 4 and 6."""
+    """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1,
+    2, 4 and 6.
+    """
     return RunConfig(**changes)
 
 
 def small(**changes: Any) -> RunConfig:
-    """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler): networks of 1.5 % of the
-    paper's parameters, 120 epochs.
+    """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler):
+    networks of 1.5 % of the paper's parameters, 120 epochs.
 
-    With tiny initial weights every network first stays for 20 to 80 epochs on the plateau of a network that ignores its state. A
-    shorter patience would stop networks that leave it late.
+    With tiny initial weights every network first stays for 20 to 80 epochs on the plateau of a
+    network that ignores its state. A shorter patience would stop networks that leave it late.
     """
     scale: dict = {"budget_scale": 0.015, "epochs": 120, "patience": 80}
     return RunConfig(**scale | changes)
 
 
 def smoke(**changes: Any) -> RunConfig:
-    """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs, saved after every epoch."""
-    scale: dict = {"budget_scale": 0.01, "epochs": 4, "patience": 4, "trials": 4, "depth": (1, 2), "save_seconds": 0.0}
+    """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs,
+    saved after every epoch.
+    """
+    scale: dict = {
+        "budget_scale": 0.01,
+        "epochs": 4,
+        "patience": 4,
+        "trials": 4,
+        "depth": (1, 2),
+        "save_seconds": 0.0,
+    }
     return RunConfig(**scale | changes)
 
 

@@ -1,9 +1,11 @@
-"""The protocol of the study: training of a trial, ranges of its settings, and everything else that no resume may change.
+"""The protocol of the study: training of a trial, ranges of its settings, and everything else that
+no resume may change.
 
-It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices where the paper leaves one.
+It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices
+where the paper leaves one.
 
-The protocol is stored with the study, so that every worker can compare it, and its fingerprint in every file of a trial, so that files
-of another study are never mistaken for this one's.
+The protocol is stored with the study, so that every worker can compare it, and its fingerprint in
+every file of a trial, so that files of another study are never mistaken for this one's.
 """
 
 import hashlib
@@ -47,18 +49,24 @@ Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 """Ways to start the weights, see `rhn.cells.init`."""
 OF_ONE_SIZE = ("scaled", "orthogonal")
-"""Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 / sqrt(n)."""
+"""Schemes with a fixed size of weights: the recurrent ones of n units have standard deviation 1 /
+sqrt(n).
+"""
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
-"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the gradient by its size, so a step changes a
-weight by about the learning rate: 0.1 is as large as a trained weight, and with 1e-5 no weight moves further than 0.07 in the paper's
-7,000 steps. So their four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), are inside."""
+"""The range of learning rates of each optimizer: the paper's for SGD. The others divide the
+gradient by its size, so a step changes a weight by about the learning rate: 0.1 is as large as a
+trained weight, and with 1e-5 no weight moves further than 0.07 in the paper's 7,000 steps. So their
+four decades end at 0.1; torch's defaults, 1e-3 and 1e-2 (rmsprop), are inside.
+"""
 
 LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
-"""Fields that the first protocols lacked, with the only value of that time. The protocol contains them only with another value, so that
-old studies go on and keep their fingerprints. A new field gets a row here."""
+"""Fields that the first protocols lacked, with the only value of that time. The protocol contains
+them only with another value, so that old studies go on and keep their fingerprints. A new field
+gets a row here.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +76,9 @@ class Settings:
     learning_rate: float
     """Step size of the optimizer."""
     init_std: float
-    """Standard deviation of the initial weights, or of their noise about the identity; `scaled` and `orthogonal` ignore it."""
+    """Standard deviation of the initial weights, or of their noise about the identity; `scaled` and
+    `orthogonal` ignore it.
+    """
     transform_bias: float
     """Initial bias of the transform gates; cells without gates ignore it."""
     init_scheme: str = "gaussian"
@@ -81,12 +91,18 @@ class Settings:
         >>> Settings(learning_rate=0.1, init_std=1e-3, transform_bias=0.0, init_scheme="identity").init
         'identity:0.001'
         """
-        return self.init_scheme if self.init_scheme in OF_ONE_SIZE else f"{self.init_scheme}:{self.init_std!r}"
+        return (
+            self.init_scheme
+            if self.init_scheme in OF_ONE_SIZE
+            else f"{self.init_scheme}:{self.init_std!r}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:
-    """The settings that the studies of a run share; the defaults are the paper's. Raises InvalidInputError for values out of range."""
+    """The settings that the studies of a run share; the defaults are the paper's. Raises
+    InvalidInputError for values out of range.
+    """
 
     trials: int = option(
         60,
@@ -96,24 +112,32 @@ class SharedSettings:
     )
     epochs: int = option(1000, "Maximum number of epochs of a trial.", least=1)
     patience: int = option(100, "A trial stops after N epochs without a lower loss.", least=1)
-    budget_scale: float = option(1.0, "Factor on the paper's parameter budgets of 150,000 a layer.", above=0, most=1e6)
+    budget_scale: float = option(
+        1.0, "Factor on the paper's parameter budgets of 150,000 a layer.", above=0, most=1e6
+    )
     objective: Objective = option(
         "train", "The loss whose lowest value is the value of a trial and selects its best weights."
     )
     optimizer: OptimizerName = option(
-        "sgd", "sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its values."
+        "sgd",
+        "sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with "
+        "its values.",
     )
     learning_rate: tuple[float, float] = option(
         (),
-        "Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's; 1e-5 0.1 for the others.",
+        "Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the "
+        "paper's; 1e-5 0.1 for the others.",
         metavar="LOW HIGH",
     )
     init_std: tuple[float, float] = option(
-        (1e-8, 1e-2), "Lowest and highest initial standard deviation, drawn log-uniform.", metavar="LOW HIGH"
+        (1e-8, 1e-2),
+        "Lowest and highest initial standard deviation, drawn log-uniform.",
+        metavar="LOW HIGH",
     )
     init_schemes: tuple[str, ...] = option(
         ("gaussian",),
-        "How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled, orthogonal (at 1/sqrt(n)).",
+        "How weights start, equally likely: gaussian, identity (both at the drawn deviation), "
+        "scaled, orthogonal (at 1/sqrt(n)).",
         metavar="SCHEME",
     )
     transform_bias: tuple[float, ...] = option(
@@ -126,7 +150,8 @@ class SharedSettings:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
         schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
         object.__setattr__(self, "init_schemes", schemes)
-        for name in ("learning_rate", "init_std", "transform_bias"):  # 1 and 1.0 are the same protocol
+        # 1 and 1.0 are the same protocol
+        for name in ("learning_rate", "init_std", "transform_bias"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
         check_ranges(self)
@@ -134,16 +159,33 @@ class SharedSettings:
         require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         for name, highest in HIGHEST.items():
             low, high = getattr(self, name)
-            require(self, name, LOWEST <= low <= high <= highest, f"{LOWEST:g} <= low <= high <= {highest:g}")
+            require(
+                self,
+                name,
+                LOWEST <= low <= high <= highest,
+                f"{LOWEST:g} <= low <= high <= {highest:g}",
+            )
         biases = {bias for bias in self.transform_bias if abs(bias) <= LARGEST_FLOAT}
-        require(self, "transform_bias", len(biases) == len(self.transform_bias) > 0, "different finite numbers")
+        require(
+            self,
+            "transform_bias",
+            len(biases) == len(self.transform_bias) > 0,
+            "different finite numbers",
+        )
         known = set(schemes) & set(SCHEMES)
-        require(self, "init_schemes", len(known) == len(schemes) > 0, f"different ones of {', '.join(SCHEMES)}")
+        require(
+            self,
+            "init_schemes",
+            len(known) == len(schemes) > 0,
+            f"different ones of {', '.join(SCHEMES)}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """One (architecture, depth) with everything that its results depend on. Only `trials` may grow between runs."""
+    """One (architecture, depth) with everything that its results depend on. Only `trials` may grow
+    between runs.
+    """
 
     arch: str
     """Name of the architecture: `rhn`, `dt-rnn`, ..., or a user's `package.module:factory`."""
@@ -151,7 +193,9 @@ class StudyConfig(SharedSettings):
     data: str
     """Checksum of the data set."""
     batch_size: int = option(32, "Sequences a batch.", least=1)
-    momentum: float = option(0.9, "Momentum of SGD; the other optimizers have none.", least=0, below=1)
+    momentum: float = option(
+        0.9, "Momentum of SGD; the other optimizers have none.", least=0, below=1
+    )
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""
 
@@ -159,7 +203,9 @@ class StudyConfig(SharedSettings):
         super().__post_init__()
         for name, value in self.options.items():  # they are part of the name of a folder
             if not re.fullmatch(r"[\w.+-]+", f"{name}{value}"):
-                raise InvalidInputError(f"the option {name} is {value!r}: expected letters, digits and . _ + -")
+                raise InvalidInputError(
+                    f"the option {name} is {value!r}: expected letters, digits and . _ + -"
+                )
         object.__setattr__(self, "momentum", float(self.momentum))
 
     @property
@@ -170,7 +216,9 @@ class StudyConfig(SharedSettings):
     @property
     def label(self) -> str:
         """The architecture with its options in tables and figures: `dts-rnn-skip-last`."""
-        return "-".join([self.arch, *(f"{name}-{value}" for name, value in sorted(self.options.items()))])
+        return "-".join(
+            [self.arch, *(f"{name}-{value}" for name, value in sorted(self.options.items()))]
+        )
 
     @property
     def name(self) -> str:
@@ -179,16 +227,20 @@ class StudyConfig(SharedSettings):
 
     @property
     def budget(self) -> int:
-        """The most parameters of a network of this recurrence depth, output layer and biases included."""
+        """The most parameters of a network of this recurrence depth, output layer and biases
+        included.
+        """
         return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
 
     def settings(self, number: int) -> Settings:
         """The hyperparameters of one trial.
 
-        They depend only on (seed, architecture, depth, number) and the ranges, so that any number of workers, in any order, run the
-        same trials. The options of the cell do not change them.
+        They depend only on (seed, architecture, depth, number) and the ranges, so that any number
+        of workers, in any order, run the same trials. The options of the cell do not change them.
         """
-        sequence = np.random.SeedSequence([self.seed, crc32(self.arch.encode()), self.depth, number])
+        sequence = np.random.SeedSequence(
+            [self.seed, crc32(self.arch.encode()), self.depth, number]
+        )
         rng = np.random.default_rng(sequence)
         return Settings(
             learning_rate=_log_uniform(rng, *self.learning_rate),
@@ -205,11 +257,17 @@ class StudyConfig(SharedSettings):
         return values
 
     def protocol(self) -> dict[str, Any]:
-        """All fields but the number of trials, ready for JSON: they must not change between resumes."""
+        """All fields but the number of trials, ready for JSON: they must not change between
+        resumes.
+        """
         values = asdict(self) | {"options": dict(self.options)}
-        left_out = {"trials"} | {name for name, before in LATER_FIELDS.items() if getattr(self, name) == before}
+        left_out = {"trials"} | {
+            name for name, before in LATER_FIELDS.items() if getattr(self, name) == before
+        }
         left_out |= {"momentum"} if self.optimizer != "sgd" else set()
-        return json.loads(json.dumps({name: value for name, value in values.items() if name not in left_out}))
+        return json.loads(
+            json.dumps({name: value for name, value in values.items() if name not in left_out})
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -218,18 +276,23 @@ class StudyConfig(SharedSettings):
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
-    """The configuration of a stored protocol. Raises DataError for a damaged one, and for one of another version."""
+    """The configuration of a stored protocol. Raises DataError for a damaged one, and for one of
+    another version.
+    """
     try:
         return StudyConfig(**{**protocol, "trials": trials})
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(
-            f"the stored protocol is damaged or from another version of optim-study ({error}): restore it from a copy, "
+            f"the stored protocol is damaged or from another version of optim-study ({error}): "
+            "restore it from a copy, "
             "or give another folder"
         ) from None
 
 
 def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError for a study with another protocol; the message names every different value."""
+    """Raise InvalidInputError for a study with another protocol; the message names every different
+    value.
+    """
     here, there = ({"optimizer": "sgd", **values} for values in (config.protocol(), stored))
     differences = [
         f"{name} {here.get(name, 'absent')} here, {there.get(name, 'absent')} in the study"

@@ -1,6 +1,7 @@
 """Run jobs as tasks on the nodes of a Ray cluster, each with one GPU or one CPU.
 
-Every node needs the folder of the run, the same data and this toolkit. A node may die, but not the driver's: its batches go out again.
+Every node needs the folder of the run, the same data and this toolkit. A node may die, but not the
+driver's: its batches go out again.
 """
 
 import logging
@@ -27,21 +28,25 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
     try:
         import ray
     except ImportError:
-        raise InvalidInputError("--engine ray needs Ray: install it with `pip install 'rhn-toolkit[ray]'`") from None
+        raise InvalidInputError(
+            "--engine ray needs Ray: install it with `pip install 'rhn-toolkit[ray]'`"
+        ) from None
     _check_reachable(config.address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(config.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         place = f"at {config.address}" if config.address else "here"
         raise InvalidInputError(
-            f"no Ray cluster can be used {place}: {error}; one with a token needs RAY_AUTH_MODE=token and the head's "
+            f"no Ray cluster can be used {place}: {error}; one with a token needs "
+            "RAY_AUTH_MODE=token and the head's "
             "~/.ray/auth_token here"
         ) from error
     try:
         yield RayTasks(places(config))
     except ray.exceptions.RayError as error:
         raise OutputError(
-            f"the Ray cluster failed ({type(error).__name__}): fix that and run the same command again, everything saved "
+            f"the Ray cluster failed ({type(error).__name__}): fix that and run the same "
+            "command again, everything saved "
             "so far is kept"
         ) from error
     finally:
@@ -55,10 +60,14 @@ def places(config: RunConfig) -> list[str]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("GPU", "CPU"))
     if config.device == "cuda" and not gpus:
-        raise InvalidInputError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
+        raise InvalidInputError(
+            "--device cuda: no node of the Ray cluster has a GPU; use --device cpu"
+        )
     device, count = ("cuda", gpus) if gpus and config.device != "cpu" else ("cpu", cpus)
     if not count:
-        raise InvalidInputError("no node of the Ray cluster has a CPU for workers: start one with --num-cpus")
+        raise InvalidInputError(
+            "no node of the Ray cluster has a CPU for workers: start one with --num-cpus"
+        )
     return [device] * (count if config.jobs == "auto" else config.jobs)
 
 
@@ -71,7 +80,9 @@ class RayTasks:
         self.places, lost = places, ray.exceptions
         self.deaths = (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError)
         # A task has one CPU. The driver starts a lost one again.
-        self._attempt = ray.remote(_attempt).options(max_retries=0, num_gpus=int(places[0] == "cuda"))
+        self._attempt = ray.remote(_attempt).options(
+            max_retries=0, num_gpus=int(places[0] == "cuda")
+        )
         self._tasks: dict[Future, ray.ObjectRef] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[], None]) -> Future:
@@ -85,7 +96,8 @@ class RayTasks:
 
         try:
             for future in running:
-                ray.cancel(self._tasks[future])  # interrupts its main thread; one that waits for room is dropped
+                # interrupts its main thread; one that waits for room is dropped
+                ray.cancel(self._tasks[future])
             wait(running)
         except KeyboardInterrupt:
             for future in running:

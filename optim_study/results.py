@@ -1,4 +1,6 @@
-"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and in the words of figures. No torch, no optuna."""
+"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and in the words
+of figures. No torch, no optuna.
+"""
 
 import csv
 import io
@@ -22,9 +24,11 @@ By = Literal["arch", "depth"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One complete trial; the field names are the columns. Losses are negative log-likelihoods in nats a frame.
+    """One complete trial; the field names are the columns. Losses are negative log-likelihoods in
+    nats a frame.
 
-    Columns that a table of an earlier version lacks are None; its weights started Gaussian and its optimizer was SGD.
+    Columns that a table of an earlier version lacks are None; its weights started Gaussian and its
+    optimizer was SGD.
     """
 
     arch: str
@@ -54,9 +58,13 @@ class Row:
     epochs: int
     """Epochs of training done."""
     left_epoch: int | None = None
-    """The first epoch with a training loss below `rhn.training.state.LEFT` of the constant output's; None: never, or unknown."""
+    """The first epoch with a training loss below `rhn.training.state.LEFT` of the constant
+    output's; None: never, or unknown.
+    """
     diverged: bool
-    """True if a loss or a weight overflowed; all losses are from before, or `optim_study.backend.SILENT_NLL` without any."""
+    """True if a loss or a weight overflowed; all losses are from before, or
+    `optim_study.backend.SILENT_NLL` without any.
+    """
 
     def __post_init__(self):
         if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
@@ -111,18 +119,28 @@ def best_checkpoint(out: Path, study: str) -> Path:
 
 
 def by_network(rows: Iterable[Row], by: By = "arch") -> dict[Network, list[Row]]:
-    """Rows grouped by network: optimizers and architectures in the order they appear in, depths and trials ascending.
+    """Rows grouped by network: optimizers and architectures in the order they appear in, depths and
+    trials ascending.
 
     by: with "depth" a network stands beside those of its depth.
     """
     rows = list(rows)
-    archs, optimizers = (list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer"))
+    archs, optimizers = (
+        list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer")
+    )
 
     def place(row: Row) -> tuple[int, ...]:
         arch = archs.index(row.arch)
-        return optimizers.index(row.optimizer), *((arch, row.depth) if by == "arch" else (row.depth, arch)), row.trial
+        return (
+            optimizers.index(row.optimizer),
+            *((arch, row.depth) if by == "arch" else (row.depth, arch)),
+            row.trial,
+        )
 
-    return {network: list(trials) for network, trials in groupby(sorted(rows, key=place), lambda row: row.network)}
+    return {
+        network: list(trials)
+        for network, trials in groupby(sorted(rows, key=place), lambda row: row.network)
+    }
 
 
 def csv_text(rows: Iterable[Row]) -> str:
@@ -148,9 +166,13 @@ def read_csv(path: str | Path) -> list[Row]:
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}]
+            missing = [
+                name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}
+            ]
             if missing:
-                raise DataError(f"{path} is not a table of trials: it lacks the columns {', '.join(missing)}")
+                raise DataError(
+                    f"{path} is not a table of trials: it lacks the columns {', '.join(missing)}"
+                )
             return [_row(values, f"{path}, line {reader.line_num}") for values in reader]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -159,16 +181,21 @@ def read_csv(path: str | Path) -> list[Row]:
 
 
 def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> Row:
-    """The row of a complete trial from its parameters and results in a storage. Raises DataError for values that no study writes."""
+    """The row of a complete trial from its parameters and results in a storage. Raises DataError
+    for values that no study writes.
+    """
     own = {name: value for name, value in values.items() if name != "trial"}
     try:
         if own.get("init_scheme") in OF_ONE_SIZE:
             own["init_std"] = own["hidden_size"] ** -0.5
-        row = Row(arch=config.label, depth=config.depth, optimizer=config.optimizer, trial=number, **own)
+        row = Row(
+            arch=config.label, depth=config.depth, optimizer=config.optimizer, trial=number, **own
+        )
         check_fields(row)
     except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(
-            f"trial {number} of study {config.name} is damaged or was not made by optim-study ({error}): restore the journal or "
+            f"trial {number} of study {config.name} is damaged or was not made by optim-study "
+            f"({error}): restore the journal or "
             "database from a copy"
         ) from None
     return row
@@ -187,13 +214,19 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
             parsed[name] = value = convert(text, hint)
         except ValueError as error:
             raise DataError(f"{place}: {name}: {error}") from None
-        if isinstance(value, float) and not (math.isfinite(value) and (name not in HIGHEST or value > 0)):
-            raise DataError(f"{place}: {name} is {text}, expected a finite number" + " above 0" * (name in HIGHEST))
+        if isinstance(value, float) and not (
+            math.isfinite(value) and (name not in HIGHEST or value > 0)
+        ):
+            raise DataError(
+                f"{place}: {name} is {text}, expected a finite number"
+                + " above 0" * (name in HIGHEST)
+            )
     return Row(**parsed)
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
-    """Rows as text, a column for each of these keys; floats have four digits, a value of None is empty.
+    """Rows as text, a column for each of these keys; floats have four digits, a value of None is
+    empty.
 
     layout: options of `rhn.utils.wording.table`.
     """
@@ -214,7 +247,9 @@ def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
-    """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of their origin."""
+    """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of
+    their origin.
+    """
     words = [
         ", ".join(dict.fromkeys(row.optimizer for row in rows)),
         f"{range_words([row.hidden_size for row in rows])} units",
@@ -230,7 +265,9 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
     gated = any("transform_bias" not in lacking(config.label) for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
-        of_one_size = " and ".join(scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE)
+        of_one_size = " and ".join(
+            scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE
+        )
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
             "standard deviation {:g} to {:g}".format(*config.init_std)
@@ -241,7 +278,11 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
             f"chorales {config.data[:12]}",
         ]
 
-    shared = [word for word in words(configs[0]) if all(word in words(c) for c in configs)] if configs else []
+    shared = (
+        [word for word in words(configs[0]) if all(word in words(c) for c in configs)]
+        if configs
+        else []
+    )
     return "; ".join(filter(None, shared))
 
 
@@ -252,4 +293,6 @@ def range_words(values: Collection[float]) -> str:
     ('2 to 4', '20 and 29', '0')
     """
     every = sorted({value + 0.0 for value in values})
-    return (" and " if len(every) == 2 else " to ").join(f"{value:g}" for value in dict.fromkeys([every[0], every[-1]]))
+    return (" and " if len(every) == 2 else " to ").join(
+        f"{value:g}" for value in dict.fromkeys([every[0], every[-1]])
+    )

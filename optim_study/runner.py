@@ -43,23 +43,26 @@ class Results:
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
-    """Run every study of the configuration to its end, after what exists of it; finished studies stay unchanged.
+    """Run every study of the configuration to its end, after what exists of it; finished studies
+    stay unchanged.
 
-    Plan and progress go to stderr unless `quiet`. A script with several jobs must call it under `if __name__ == "__main__":`, because
-    it spawns processes.
+    Plan and progress go to stderr unless `quiet`. A script with several jobs must call it under `if
+    __name__ == "__main__":`, because it spawns processes.
 
     Raises:
-        InvalidInputError: an unknown architecture, an existing study with another protocol or data set, a foreign table or figure in
-            the folder, too little memory.
+        InvalidInputError: an unknown architecture, an existing study with another protocol or data
+            set, a foreign table or figure in the folder, too little memory.
         DataError: the chorales cannot be read, or the storage is damaged.
-        OutputError: the folder, the disk or the storage cannot be written, or another run works in the folder.
+        OutputError: the folder, the disk or the storage cannot be written, or another run works in
+            the folder.
         RhnError: the workers of a trial died again and again.
         Interrupted: Ctrl-C; everything is saved.
     """
     csv, figure = _own_files(config.folder)
     with _engine_of(config) as engine:
         planned = config.studies(load_corpus(config.data).checksum)
-        rows = plan(planned, config, engine.places)  # before anything is written, because it may refuse
+        # before anything is written, because it may refuse
+        rows = plan(planned, config, engine.places)
         with locked(config.folder):
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             for study in planned:
@@ -82,16 +85,23 @@ def dry_run(config: RunConfig) -> list[dict]:
         rows = plan(studies, config, engine.places)
     if config.storage or (config.folder / JOURNAL).is_file():
         storage = open_existing(config.storage, config.folder)
-        rows = [row | {"complete": len(storage.rows(study))} for row, study in zip(rows, studies, strict=True)]
+        rows = [
+            row | {"complete": len(storage.rows(study))}
+            for row, study in zip(rows, studies, strict=True)
+        ]
     return rows
 
 
 def _own_files(out: Path) -> tuple[Path, Path]:
-    """The table and the figure of the run. Raises InvalidInputError for existing ones in a folder without a run."""
+    """The table and the figure of the run. Raises InvalidInputError for existing ones in a folder
+    without a run.
+    """
     paths = out / "trials.csv", out / "swarm.png"
     for path in paths:
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
-            raise InvalidInputError(f"{path} was not written by a run: move it, or give another --out")
+            raise InvalidInputError(
+                f"{path} was not written by a run: move it, or give another --out"
+            )
     return paths
 
 
@@ -110,11 +120,20 @@ def _engine_of(config: RunConfig) -> Iterator:
 
 
 def _work(
-    planned: Sequence[StudyConfig], rows: Sequence[dict], config: RunConfig, engine, storage: Storage, *, quiet: bool
+    planned: Sequence[StudyConfig],
+    rows: Sequence[dict],
+    config: RunConfig,
+    engine,
+    storage: Storage,
+    *,
+    quiet: bool,
 ) -> list[Study]:
     """Drive the studies to their ends."""
-    out, data = config.folder.absolute(), config.data and config.data.absolute()  # nodes have another current folder
-    studies = [Study(c, StudyFolder(out, c), row["fuse"]) for c, row in zip(planned, rows, strict=True)]
+    # nodes have another current folder
+    out, data = config.folder.absolute(), config.data and config.data.absolute()
+    studies = [
+        Study(c, StudyFolder(out, c), row["fuse"]) for c, row in zip(planned, rows, strict=True)
+    ]
 
     def job(study: Study, numbers: Sequence[int], place: int) -> Job:
         backend = TorchBackend(data=data, device=engine.places[place])
@@ -122,10 +141,15 @@ def _work(
 
     driver = Driver(studies, storage, engine, job)
     if not quiet:
-        rows = [row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)]
+        rows = [
+            row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)
+        ]
         print(plan_table(rows), file=sys.stderr)
         if all(study.is_complete for study in studies):
-            print("every trial is complete: nothing to do (a larger --trials extends a study)", file=sys.stderr)
+            print(
+                "every trial is complete: nothing to do (a larger --trials extends a study)",
+                file=sys.stderr,
+            )
     try:
         if quiet:
             driver.run()
@@ -135,7 +159,8 @@ def _work(
     except KeyboardInterrupt:
         complete, trials = sum(len(s.rows) for s in studies), sum(s.config.trials for s in studies)
         raise Interrupted(
-            f"stopped with {complete} of {trials} trials complete and the running ones saved in {config.folder}; "
+            f"stopped with {complete} of {trials} trials complete and the running ones saved "
+            f"in {config.folder}; "
             "run the same command again to continue"
         ) from None
     return studies
@@ -145,7 +170,8 @@ def _work(
 def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
     """Show the progress of these studies. Yields a function to call often."""
     with progress_bars() as report:
-        bars: dict[str, tuple[Advance, int]] = {}  # by study, with the epochs that were done before this command
+        # by study, with the epochs that were done before this command
+        bars: dict[str, tuple[Advance, int]] = {}
         looked = 0.0
 
         def watch() -> None:
@@ -163,26 +189,37 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """(Epochs done, epochs in all) of a study, in which finished trials count as if none had stopped early."""
+    """(Epochs done, epochs in all) of a study, in which finished trials count as if none had
+    stopped early.
+    """
     epochs, saved = study.config.epochs, study.folder.epochs(study.left)
     return len(study.rows) * epochs + sum(saved.values()), study.config.trials * epochs
 
 
 def _require_complete(studies: Sequence[Study]) -> None:
     """Raise RhnError for trials that were given up."""
-    lost = [f"trial {n} of study {s.config.name}: {reason}" for s in studies for n, reason in s.given_up.items()]
+    lost = [
+        f"trial {n} of study {s.config.name}: {reason}"
+        for s in studies
+        for n, reason in s.given_up.items()
+    ]
     if lost:
         raise RhnError(
-            f"{'; '.join(lost[:5])}{' and others' if len(lost) > 5 else ''}; all others are complete; if memory is short, use fewer "
+            f"{'; '.join(lost[:5])}{' and others' if len(lost) > 5 else ''}; all others are "
+            "complete; if memory is short, use fewer "
             "--jobs; run the same command again to try once more"
         )
 
 
-def _write(storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path) -> None:
+def _write(
+    storage: Storage, configs: Sequence[StudyConfig], config: RunConfig, csv: Path, figure: Path
+) -> None:
     """Write the table and the figure of these studies."""
     from optim_study.swarm_plot import plot_swarm
 
     rows = [row for c in configs for row in storage.rows(c).values()]
     write_csv(rows, csv)
     if rows:
-        save_figure(figure, lambda: plot_swarm(rows, loss=config.objective, about=protocol_words(configs)))
+        save_figure(
+            figure, lambda: plot_swarm(rows, loss=config.objective, about=protocol_words(configs))
+        )

@@ -1,17 +1,20 @@
-"""Count the random settings that train, for each network and each region of the search box, with exact statistics.
+"""Count the random settings that train, for each network and each region of the search box, with
+exact statistics.
 
     share = #{trials with a loss below `below`} / #trials
 
-A network that ignores its input reaches 11.16 nats a frame on the chorales (the constant output), and many trials end there or a little
-below; at 9.5, the default, a network has begun to follow the music. `REGIONS` of the settings:
+A network that ignores its input reaches 11.16 nats a frame on the chorales (the constant output),
+and many trials end there or a little below; at 9.5, the default, a network has begun to follow the
+music. `REGIONS` of the settings:
 
     paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1 (1e-5 to 0.1 if not SGD)
     outside it        Gaussian weights of another standard deviation, or another learning rate
     scaled, orthogonal, identity   by scheme
 
-Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each architecture is compared with the RHN of
-the same depth, optimizer and region by Fisher's exact test, two-sided; Holm's method corrects for all tests of a table, of which
-regions with the same trials are one.
+Intervals are exact binomial ones (Clopper and Pearson) of 95 %: 0 of 60 means 0 to 6 %. Each
+architecture is compared with the RHN of the same depth, optimizer and region by Fisher's exact
+test, two-sided; Holm's method corrects for all tests of a table, of which regions with the same
+trials are one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +31,9 @@ from rhn.utils.binomial import exact_interval
 BELOW = 9.5
 COMPARED_WITH = "rhn"
 DEVIATIONS = SharedSettings().init_std
-"""The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of the optimizer."""
+"""The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
+the optimizer.
+"""
 WHOLE, PAPERS_BOX, OUTSIDE = "all settings", "paper's box", "outside the paper's box"
 COLUMNS = (
     "study",
@@ -49,7 +54,9 @@ REGIONS = (WHOLE, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one network's trials that train, of all or in a region of its settings. Losses in nats a frame."""
+    """The share of one network's trials that train, of all or in a region of its settings. Losses
+    in nats a frame.
+    """
 
     arch: str
     depth: int
@@ -67,7 +74,9 @@ class Share:
     interval: tuple[float, float]
     """Of the share, exact, 95 %."""
     p: float | None = None
-    """Fisher's exact test against the RHN of this depth (and region); None without one in the table."""
+    """Fisher's exact test against the RHN of this depth (and region); None without one in the
+    table.
+    """
     p_holm: float | None = None
     """The same, corrected for all tests of the table."""
 
@@ -77,7 +86,10 @@ class Share:
 
 
 def training_shares(
-    rows: Iterable[Row], loss: Objective = "train", below: float = BELOW, regions: Sequence[str] = (WHOLE,)
+    rows: Iterable[Row],
+    loss: Objective = "train",
+    below: float = BELOW,
+    regions: Sequence[str] = (WHOLE,),
 ) -> list[Share]:
     """A share for each network and each of these regions with trials."""
     parts = [
@@ -86,7 +98,10 @@ def training_shares(
         for name in regions
     ]
     parts = [(name, trials) for name, trials in parts if trials]
-    return _compared([_share(trials, name, loss, below) for name, trials in parts], [trials for _, trials in parts])
+    return _compared(
+        [_share(trials, name, loss, below) for name, trials in parts],
+        [trials for _, trials in parts],
+    )
 
 
 def region(row: Row) -> str:
@@ -112,7 +127,10 @@ def holm(p: Sequence[float]) -> list[float]:
 def share_table(found: Sequence[Share], below: float = BELOW) -> str:
     """A sentence about all trials, and the shares as text."""
     whole = [s for s in found if s.region == WHOLE]
-    said = f"{sum(s.below for s in whole)} of {sum(s.trials for s in whole):,} trials trained, below {below:g} nats a frame."
+    said = (
+        f"{sum(s.below for s in whole)} of {sum(s.trials for s in whole):,} trials trained, "
+        f"below {below:g} nats a frame."
+    )
     return f"{said}\n\n{columns_table(map(_line, found), COLUMNS)}"
 
 
@@ -123,10 +141,14 @@ def _line(s: Share) -> dict:
 
 
 def _compared(found: list[Share], parts: Sequence[list[Row]]) -> list[Share]:
-    """Add the tests against the RHN of the same depth, optimizer and region; parts: the trials of each share."""
+    """Add the tests against the RHN of the same depth, optimizer and region; parts: the trials of
+    each share.
+    """
     from scipy.stats import fisher_exact
 
-    places = {(s.depth, s.optimizer, s.region): k for k, s in enumerate(found) if s.arch == COMPARED_WITH}
+    places = {
+        (s.depth, s.optimizer, s.region): k for k, s in enumerate(found) if s.arch == COMPARED_WITH
+    }
     pairs, tests = {}, {}
     for k, share in enumerate(found):
         place = places.get((share.depth, share.optimizer, share.region))

@@ -1,10 +1,13 @@
-"""Store studies and their trials with Optuna, in a journal file of the run's folder or in a database. Only this module imports Optuna.
+"""Store studies and their trials with Optuna, in a journal file of the run's folder or in a
+database. Only this module imports Optuna.
 
-The driver is the only writer. A finished trial is added as RUNNING, with its number in the user attribute `trial`, and then told to be
-COMPLETE: if a database's answer is lost and the trial is added twice, one copy becomes COMPLETE and the other FAIL. A lost database is
-waited for, and the write repeated.
+The driver is the only writer. A finished trial is added as RUNNING, with its number in the user
+attribute `trial`, and then told to be COMPLETE: if a database's answer is lost and the trial is
+added twice, one copy becomes COMPLETE and the other FAIL. A lost database is waited for, and the
+write repeated.
 
-In studies of version 0.3 the number of a trial is Optuna's, and unfinished trials are WAITING or RUNNING.
+In studies of version 0.3 the number of a trial is Optuna's, and unfinished trials are WAITING or
+RUNNING.
 """
 
 import functools
@@ -40,15 +43,23 @@ T = TypeVar("T")
 
 JOURNAL = "journal.log"
 POLL_SECONDS = 0.5
-CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 AGAIN = "fix that and run the same command again: everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
 _NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `Row.results`
-_REPORTS = 50  # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
+# values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
+_REPORTS = 50
 
 
 def _patient(method: Callable[..., T]) -> Callable[..., T]:
-    """Repeat an idempotent method of `Storage` while a database is away, and convert its failures to OutputError."""
+    """Repeat an idempotent method of `Storage` while a database is away, and convert its failures
+    to OutputError.
+    """
 
     @functools.wraps(method)
     def repeated(self: "Storage", *args) -> T:
@@ -75,7 +86,9 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
 
 class Storage:
-    """An open storage. Every method raises OutputError if the storage fails, or a database stays away for `wait` seconds."""
+    """An open storage. Every method raises OutputError if the storage fails, or a database stays
+    away for `wait` seconds.
+    """
 
     def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
         self._wait = wait
@@ -88,33 +101,51 @@ class Storage:
 
     @_patient
     def configs(self) -> list[StudyConfig]:
-        """The configurations of all studies of optim-study, oldest first. Raises DataError for a study of another version."""
-        attributes = [self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)]
+        """The configurations of all studies of optim-study, oldest first. Raises DataError for a
+        study of another version.
+        """
+        attributes = [
+            self._study(name).user_attrs for name in optuna.get_all_study_names(self._backend)
+        ]
         return [
-            config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS]) for a in attributes if _PROTOCOL in a and _TRIALS in a
+            config_from_protocol(a[_PROTOCOL], trials=a[_TRIALS])
+            for a in attributes
+            if _PROTOCOL in a and _TRIALS in a
         ]
 
     @_patient
     def make(self, config: StudyConfig) -> None:
         """Create the study, or extend it to `config.trials`.
 
-        Raises InvalidInputError if it has another protocol or more trials, DataError if version 0.3 or another program began it.
+        Raises InvalidInputError if it has another protocol or more trials, DataError if version 0.3
+        or another program began it.
         """
-        study = optuna.create_study(storage=self._backend, study_name=config.name, load_if_exists=True)
+        study = optuna.create_study(
+            storage=self._backend, study_name=config.name, load_if_exists=True
+        )
         attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
         if _PROTOCOL in attributes:
-            config_from_protocol(attributes[_PROTOCOL], trials=config.trials)  # which may be damaged
+            # which may be damaged
+            config_from_protocol(attributes[_PROTOCOL], trials=config.trials)
             require_same_protocol(config, attributes[_PROTOCOL])
         elif trials:
-            raise DataError(f"study {config.name} in this storage was not made by optim-study: give another storage")
-        if any(trial.state.name in ("WAITING", "RUNNING") and _NUMBER not in trial.user_attrs for trial in trials):
             raise DataError(
-                f"study {config.name} was begun by version 0.3 and is not finished: continue with that version "
+                f"study {config.name} in this storage was not made by optim-study: give "
+                "another storage"
+            )
+        if any(
+            trial.state.name in ("WAITING", "RUNNING") and _NUMBER not in trial.user_attrs
+            for trial in trials
+        ):
+            raise DataError(
+                f"study {config.name} was begun by version 0.3 and is not finished: continue "
+                "with that version "
                 "(pip install rhn-toolkit==0.3), or give another output folder or storage"
             )
         if attributes.get(_TRIALS, 0) > config.trials:
             raise InvalidInputError(
-                f"study {config.name} has {attributes[_TRIALS]} trials already, more than --trials {config.trials}: "
+                f"study {config.name} has {attributes[_TRIALS]} trials already, more than "
+                f"--trials {config.trials}: "
                 "give that total or a larger one"
             )
         for name, value in {_PROTOCOL: config.protocol(), _TRIALS: config.trials}.items():
@@ -123,16 +154,22 @@ class Storage:
 
     @_patient
     def rows(self, config: StudyConfig) -> dict[int, Row]:
-        """The complete trials of a study, by number; none if the study does not exist. Raises DataError for a damaged one."""
+        """The complete trials of a study, by number; none if the study does not exist. Raises
+        DataError for a damaged one.
+        """
         trials = sorted(self._trials(config.name, TrialState.COMPLETE), key=_number)
-        return {_number(t): stored_row(config, _number(t), {**t.params, **t.user_attrs}) for t in trials}
+        return {
+            _number(t): stored_row(config, _number(t), {**t.params, **t.user_attrs}) for t in trials
+        }
 
     @_patient
     def add(self, config: StudyConfig, record: TrialRecord) -> None:
         """Add a finished trial, once: as RUNNING, then told to be COMPLETE."""
 
         def copies(state: TrialState) -> list[int]:
-            return [t.number for t in self._trials(config.name, state) if _number(t) == record.row.trial]
+            return [
+                t.number for t in self._trials(config.name, state) if _number(t) == record.row.trial
+            ]
 
         if copies(TrialState.COMPLETE):
             return
@@ -162,7 +199,8 @@ class Storage:
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the run's folder, which is created.
+    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the
+    run's folder, which is created.
 
     wait: seconds to wait for a database that is away, each time.
 
@@ -173,18 +211,23 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
     """
     if url is None:
         with writing(out / JOURNAL), (out / JOURNAL).open("a+b") as file:
-            file.seek(0)  # a kill or a full disk may have torn the last line: nothing could be read after the next one
+            # a kill or a full disk may have torn the last line: nothing could be read after the
+            # next one
+            file.seek(0)
             file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
     return open_existing(url, out, wait)
 
 
 def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open the storage of an existing run to read it. Raises InvalidInputError if OUT has no journal."""
+    """Open the storage of an existing run to read it. Raises InvalidInputError if OUT has no
+    journal.
+    """
     if url is not None:
         return Storage(lambda: _database(url), wait)
     if not (out / JOURNAL).is_file():
         raise InvalidInputError(
-            f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run (--out DIR) "
+            f"there is no study in {out}: {out / JOURNAL} is missing; give the folder of a run "
+            "(--out DIR) "
             "or its database (--storage URL)"
         )
     return Storage(lambda: _journal(out / JOURNAL))
@@ -200,7 +243,8 @@ def report_epochs(epochs: int) -> list[int]:
 
 
 def _journal(path: Path) -> JournalStorage:
-    # The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by half a minute.
+    # The driver has locked the whole folder. Optuna's own lock of a journal would outlive a kill by
+    # half a minute.
     no_lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
@@ -208,7 +252,8 @@ def _journal(path: Path) -> JournalStorage:
         raise
     except Exception as error:  # Optuna and json raise many kinds
         raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or move it away to start again"
+            f"{path} is damaged ({type(error).__name__}: {error}): restore it from a copy, or "
+            "move it away to start again"
         ) from error
 
 
@@ -216,9 +261,14 @@ def _database(url: str) -> RDBStorage:
     try:
         address = make_url(url)
     except (SQLAlchemyError, ValueError):
-        raise InvalidInputError("the storage cannot be read: expected postgresql://user@host/database") from None
-    if "@" in (address.host or ""):  # the server's answer would show it, with the end of the password
-        raise InvalidInputError("the storage address holds two @: write an @ within the user or the password as %40")
+        raise InvalidInputError(
+            "the storage cannot be read: expected postgresql://user@host/database"
+        ) from None
+    # the server's answer would show it, with the end of the password
+    if "@" in (address.host or ""):
+        raise InvalidInputError(
+            "the storage address holds two @: write an @ within the user or the password as %40"
+        )
     options: dict[str, Any] = {"pool_pre_ping": True}
     if address.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         address, options["connect_args"] = address.set(drivername="postgresql+psycopg"), CONNECTION
@@ -226,7 +276,8 @@ def _database(url: str) -> RDBStorage:
         return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
     except ImportError as error:
         raise InvalidInputError(
-            f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: pip install 'rhn-toolkit[postgres]'"
+            f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: "
+            "pip install 'rhn-toolkit[postgres]'"
         ) from None
 
 
@@ -234,7 +285,9 @@ def _number(trial: FrozenTrial) -> int:
     return trial.user_attrs.get(_NUMBER, trial.number)
 
 
-def _trial(config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None) -> FrozenTrial:
+def _trial(
+    config: StudyConfig, number: int, results: dict, curve: np.ndarray | None = None
+) -> FrozenTrial:
     """A trial for Optuna, RUNNING if it has a curve, else FAIL."""
     losses = [] if curve is None else curve[:, 0 if config.objective == "train" else 1].tolist()
     parameters = config.parameters(number)

@@ -1,4 +1,6 @@
-"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, a column for each network. No torch, no optuna."""
+"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, a column for each
+network. No torch, no optuna.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +20,19 @@ from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, d
 
 LEARNED = 0.9
 """A network with a loss of this part of the best constant output's has begun to learn."""
-LOG_FROM = 3  # times the constant output's loss: a linear axis would leave little room to what is below
+# times the constant output's loss: a linear axis would leave little room to what is below
+LOG_FROM = 3
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 """Of architectures; others are black."""
-LABELS = {"train": "best training NLL (nats a frame)", "valid": "best validation NLL (nats a frame)"}
+LABELS = {
+    "train": "best training NLL (nats a frame)",
+    "valid": "best validation NLL (nats a frame)",
+}
 DASHES = {"constant": "--", "learned": "-.", "below": ":"}
-COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75  # widths of a column: usual, and in a narrow figure with letters of 9 points
-ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4  # heights: of a row, of several together, and of each at least
+# widths of a column: usual, and in a narrow figure with letters of 9 points
+COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75
+# heights: of a row, of several together, and of each at least
+ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4
 MOST_COLUMNS = 12  # of a row
 MARGINS = 0.6  # inches beside all columns
 
@@ -40,22 +48,27 @@ def plot_swarm(
     log: bool | None = None,
     about: str = "",
 ) -> Figure:
-    """Draw a point for each trial, hollow if it diverged, and a black line at the median of each network.
+    """Draw a point for each trial, hollow if it diverged, and a black line at the median of each
+    network.
 
-    Returns a whole figure, whose `axes` are the rows of columns: it cannot be drawn into other axes. Where too many trials have one
-    loss, points at the sides of a column cover each other.
+    Returns a whole figure, whose `axes` are the rows of columns: it cannot be drawn into other
+    axes. Where too many trials have one loss, points at the sides of a column cover each other.
 
     by: order of the columns, of each optimizer.
     constant: loss of the best constant output; None: that of the rows, if all have the same.
     below: trials with a lower loss count as trained.
-    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the best constant output, or the median.
-    about: settings of the study and origin of the rows.
+    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the best constant output,
+    or the median. about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
     """
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
-    if constant is None and loss == "train" and len(constants := {row.constant_nll for row in rows}) == 1:
+    if (
+        constant is None
+        and loss == "train"
+        and len(constants := {row.constant_nll for row in rows}) == 1
+    ):
         (constant,) = constants
     if log is None:
         log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
@@ -64,7 +77,10 @@ def plot_swarm(
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    most = min(MOST_COLUMNS, max(1, int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])))
+    most = min(
+        MOST_COLUMNS,
+        max(1, int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])),
+    )
     together = max(Counter(getattr(network, by) for network in columns).values())
     most -= most % together * (most > together)  # of a depth, or an architecture, all in one row
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
@@ -74,7 +90,15 @@ def plot_swarm(
         ax.set_yscale("log" if log and min(losses) > 0 else "linear")
         _draw_columns([every[k] for k in part], loss, below, ax)
         for name, (level, label) in levels.items():
-            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], color="0.25", linewidth=1, zorder=0.8)
+            ax.axhline(
+                level,
+                gid=name,
+                label=label,
+                linestyle=DASHES[name],
+                color="0.25",
+                linewidth=1,
+                zorder=0.8,
+            )
 
     block = Block([partial(row_of, part) for part in parts], height, 1, "y", legend=True)
     return compose(study_title(rows, loss, below), study_about(rows, about), block, width=width)
@@ -87,15 +111,26 @@ def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]
     return by_network(rows, by)
 
 
-def _draw_columns(columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes) -> None:
-    """Draw networks beside each other, below them their names, the least loss, and the number of trials that trained."""
+def _draw_columns(
+    columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes
+) -> None:
+    """Draw networks beside each other, below them their names, the least loss, and the number of
+    trials that trained.
+    """
     inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
-        best, trained = min(row.loss(loss) for row in trials), sum(row.loss(loss) < below for row in trials)
+        best, trained = (
+            min(row.loss(loss) for row in trials),
+            sum(row.loss(loss) < below for row in trials),
+        )
         least = f"best {best:{'.2f' if best >= 0.01 else '.2g'}}"
         words = [*network.title.split(", "), least, f"{trained} of {len(trials)}", "trained"]
-        names.append("\n".join(folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words))
+        names.append(
+            "\n".join(
+                folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words
+            )
+        )
     ax.set_xticks(range(len(columns)), names)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[loss])
     ax.grid(axis="y", color="0.92", linewidth=0.6)
@@ -116,5 +151,12 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color
     points.set_edgecolor([color] * len(trials))
     if any(row.diverged for row in trials):
         ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
-    line: dict = {"color": "black", "linewidth": 1, "marker": "<", "markersize": 4, "markevery": [1], "zorder": 0.9}
+    line: dict = {
+        "color": "black",
+        "linewidth": 1,
+        "marker": "<",
+        "markersize": 4,
+        "markevery": [1],
+        "zorder": 0.9,
+    }
     ax.plot([k - 0.45, k + 0.42], [np.median(losses)] * 2, gid="median", label="median", **line)

@@ -1,8 +1,10 @@
-"""Train a batch of trials as one program: `work(job)` depends only on the job and on the saved states in its folder.
+"""Train a batch of trials as one program: `work(job)` depends only on the job and on the saved
+states in its folder.
 
-It saves the state of every trial each minute and, when a trial ends, its best weights and then its record. It may be killed at any
-moment: another call with the same job goes on from the states, to the same curves. Of two workers with one trial, such as one whose
-driver was killed, the later one writes nothing.
+It saves the state of every trial each minute and, when a trial ends, its best weights and then its
+record. It may be killed at any moment: another call with the same job goes on from the states, to
+the same curves. Of two workers with one trial, such as one whose driver was killed, the later one
+writes nothing.
 """
 
 import time
@@ -55,15 +57,23 @@ def attempt(
         vars(error).update(frames=users_frames(error))
         return error
     except Exception as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            return OutOfMemory(f"one trial of study {job.config.name} does not fit the memory: {error}")
+        if isinstance(
+            error, MemoryError | torch.OutOfMemoryError
+        ) or "can't allocate memory" in str(error):
+            return OutOfMemory(
+                f"one trial of study {job.config.name} does not fit the memory: {error}"
+            )
         return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
     return None
 
 
-def work(job: Job, stopping: Callable[[], bool] = lambda: False, on_epoch: Callable[[], None] = lambda: None) -> None:
-    """Train the trials of a job that have no record to their ends. Trials at different epochs, as after a kill during a save, are
-    trained one group after the other.
+def work(
+    job: Job,
+    stopping: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the trials of a job that have no record to their ends. Trials at different epochs, as
+    after a kill during a save, are trained one group after the other.
 
     stopping: True if the work should end before the next epoch.
     on_epoch: called before every epoch.
@@ -83,11 +93,16 @@ def work(job: Job, stopping: Callable[[], bool] = lambda: False, on_epoch: Calla
 
 
 def _train(
-    job: Job, states: Mapping[int, TrialState | None], stopping: Callable[[], bool], on_epoch: Callable[[], None]
+    job: Job,
+    states: Mapping[int, TrialState | None],
+    stopping: Callable[[], bool],
+    on_epoch: Callable[[], None],
 ) -> None:
     """Train trials of one epoch as one program."""
     settings = {number: job.config.settings(number) for number in states}
-    fused = job.backend.start(job.config, settings, {number: state for number, state in states.items() if state})
+    fused = job.backend.start(
+        job.config, settings, {number: state for number, state in states.items() if state}
+    )
     left, saved = list(states), time.monotonic()
     while True:
         live = fused.live()
@@ -103,7 +118,8 @@ def _train(
             saved = time.monotonic()
         if stop:
             raise Interrupted(
-                f"study {job.config.name} was stopped with its {len(live)} running trials saved in {job.folder.path}; "
+                f"study {job.config.name} was stopped with its {len(live)} running trials "
+                f"saved in {job.folder.path}; "
                 "run the same command again to continue"
             )
         on_epoch()
@@ -112,6 +128,12 @@ def _train(
 
 def _finish(job: Job, fused, number: int) -> None:
     config, row = job.config, job.backend.row(job.config, fused, number)
-    about = {"study": config.protocol(), "trial": number, "settings": asdict(config.settings(number))}
-    job.backend.write_best(job.folder.model_path(number), fused, number, **about, outcome=row.results)
+    about = {
+        "study": config.protocol(),
+        "trial": number,
+        "settings": asdict(config.settings(number)),
+    }
+    job.backend.write_best(
+        job.folder.model_path(number), fused, number, **about, outcome=row.results
+    )
     job.folder.save_record(number, TrialRecord(row, fused.curve(number)))

@@ -1,4 +1,6 @@
-"""The functions of `import rhn`: the same calls load data, train, evaluate and sample for chorales and for texts."""
+"""The functions of `import rhn`: the same calls load data, train, evaluate and sample for chorales
+and for texts.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,23 +29,30 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
 
     Args:
         cell: its cell, if that is one of your own, as package.module:factory; it is imported.
-        before_training: with its first weights. A training draws other ones from a seed than a new cell does.
+        before_training: with its first weights. A training draws other ones from a seed than a new
+            cell does.
 
-    Raises CheckpointError, also for a file that does not describe its training; InvalidInputError for an unknown cell.
+    Raises CheckpointError, also for a file that does not describe its training; InvalidInputError
+    for an unknown cell.
     """
     if not before_training:
         return load_model(path, cell)
     model, known = initial_model(path, cell=cell)
     if not known:
-        raise CheckpointError(f"{path} does not say how its weights began: expected a file of rhn train or optim-study")
+        raise CheckpointError(
+            f"{path} does not say how its weights began: expected a file of rhn train or "
+            "optim-study"
+        )
     return model
 
 
 def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> Corpus | TextCorpus:
-    """The chorales ("jsb"), or a text: "ptb", "enwik8", "text8", or "text" for a file or folder of your own.
+    """The chorales ("jsb"), or a text: "ptb", "enwik8", "text8", or "text" for a file or folder of
+    your own.
 
     Args:
-        path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn data get` puts them.
+        path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn
+            data get` puts them.
         options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
     """
     return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
@@ -58,14 +67,17 @@ def train(
     max_minutes: float = float("inf"),
     **changes,
 ) -> list[TrainingResult]:
-    """Train in a folder, or go on with the training in it; the result of each seed, with losses and the path of the best weights.
+    """Train in a folder, or go on with the training in it; the result of each seed, with losses and
+    the path of the best weights.
 
     Args:
         config: a preset by name (`rhn presets`), or a configuration.
         data: None: the published data of the configuration.
-        changes: fields of the configuration, such as cell="leaky", cell_options={"leak": 0.5}, hidden_size=64, epochs=10.
+        changes: fields of the configuration, such as cell="leaky", cell_options={"leak": 0.5},
+            hidden_size=64, epochs=10.
 
-    Raises InvalidInputError for an unknown preset or a value out of range; DataError, DivergedError and OutputError.
+    Raises InvalidInputError for an unknown preset or a value out of range; DataError, DivergedError
+    and OutputError.
     """
     if isinstance(config, str):
         config = preset(config, changes.get("cell"), changes.get("cell_options"))
@@ -82,7 +94,8 @@ def evaluate(
     device: str = "cpu",
     **options,
 ) -> Score:
-    """The mean loss of a model on a split ("train", "valid", "test"), `.nll` in nats a predicted frame or token.
+    """The mean loss of a model on a split ("train", "valid", "test"), `.nll` in nats a predicted
+    frame or token.
 
     options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
     """
@@ -91,9 +104,14 @@ def evaluate(
 
 
 def sample(
-    model: PolyphonicModel | LanguageModel, vocabulary: Vocabulary | None = None, *, seed: int = 0, **options
+    model: PolyphonicModel | LanguageModel,
+    vocabulary: Vocabulary | None = None,
+    *,
+    seed: int = 0,
+    **options,
 ) -> np.ndarray | str:
-    """A new chorale (T, 88), or a new text in the vocabulary of a language model, such as that of its data.
+    """A new chorale (T, 88), or a new text in the vocabulary of a language model, such as that of
+    its data.
 
     options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
 
@@ -101,6 +119,8 @@ def sample(
     """
     if isinstance(model, LanguageModel):
         if vocabulary is None:
-            raise InvalidInputError("a text needs the vocabulary of the model's data, such as data.vocabulary")
+            raise InvalidInputError(
+                "a text needs the vocabulary of the model's data, such as data.vocabulary"
+            )
         return generate(model, vocabulary, seed=seed, **options)
     return sample_chorale(model, seed=seed, **options)

@@ -1,9 +1,11 @@
-"""Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the module and where it comes from.
+"""Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the
+module and where it comes from.
 
-    header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments}, "versions": {...}, "metadata": {...}}
+    header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments}, "versions":
+    {...}, "metadata": {...}}
 
-Loading unpickles nothing and imports nothing that the file names. The module is first built without memory (torch's meta device), and
-its names and shapes are compared with the weights in the file.
+Loading unpickles nothing and imports nothing that the file names. The module is first built without
+memory (torch's meta device), and its names and shapes are compared with the weights in the file.
 """
 
 import json
@@ -27,17 +29,23 @@ from rhn.version import __version__
 
 FORMAT = 1
 BEST = "best.safetensors"
-KINDS = {"LanguageModel": "a language model (rhn generate)", "PolyphonicModel": "a model of chorales (rhn sample)"}
-TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")  # its files begin with one of these
+KINDS = {
+    "LanguageModel": "a language model (rhn generate)",
+    "PolyphonicModel": "a model of chorales (rhn sample)",
+}
+# its files begin with one of these
+TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
-    "which does not say what network it is of: give --module package.module:factory, or keep the network with "
+    "which does not say what network it is of: give --module package.module:factory, or keep "
+    "the network with "
     "rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
-    """Write a cell or model, bit-exact and atomically; `metadata` (JSON values: seed, metrics, data set, ...) is kept with it.
+    """Write a cell or model, bit-exact and atomically; `metadata` (JSON values: seed, metrics, data
+    set, ...) is kept with it.
 
     Raises:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
@@ -45,25 +53,36 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
     """
     config = getattr(model, "config", None)
     if config is None:
-        raise CheckpointError(f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments")
+        raise CheckpointError(
+            f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments"
+        )
     header = {
         "format": FORMAT,
         "class": type(model).__name__,
         "config": config(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "rhn": __version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "rhn": __version__,
+        },
         "metadata": metadata,
     }
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"cannot save {path}: configuration or metadata is not plain JSON ({error})") from error
+        raise CheckpointError(
+            f"cannot save {path}: configuration or metadata is not plain JSON ({error})"
+        ) from error
     tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
-    with atomic_path(path) as temporary:  # the library's own save_file would leave a file that only its owner can read
+    # the library's own save_file would leave a file that only its owner can read
+    with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"rhn": text}))
     return Path(path)
 
 
-def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | None = None) -> nn.Module:
+def load_checkpoint(
+    path: str | Path, *, factory: Callable[..., nn.Module] | None = None
+) -> nn.Module:
     """The cell or model in a checkpoint, on the CPU.
 
     Args:
@@ -71,19 +90,23 @@ def load_checkpoint(path: str | Path, *, factory: Callable[..., nn.Module] | Non
         factory: class of a module of your own; ours are found by the name in the file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not ours, holds NaN, or its header does not fit its weights.
+        CheckpointError: the file is missing, damaged, not ours, holds NaN, or its header does not
+            fit its weights.
     """
     header, tensors = _read(path)
     name, config = header["class"], header["config"]
     build = factory or _ours(path, name, config.get("cell"))
     try:
         _require_fit(path, _tensors(build(**config, device="meta")), tensors)
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights: leave the caller's generator alone
+        # building draws initial weights: leave the caller's generator alone
+        with torch.random.fork_rng(devices=[]):
             model = build(**config, dtype=next(iter(tensors.values())).dtype)
     except (CheckpointError, UsersCodeError):
         raise
     except Exception as error:  # any error of a constructor
-        raise CheckpointError(f"{path}: its configuration does not describe a {name}: {first_line(error)}") from error
+        raise CheckpointError(
+            f"{path}: its configuration does not describe a {name}: {first_line(error)}"
+        ) from error
     with torch.no_grad():
         for key, t in _tensors(model).items():
             t.copy_(tensors[key])
@@ -100,17 +123,22 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     """
     from rhn import models
 
-    factory = None if cell is None else resolve_cell(cell)  # first: an unknown cell is no fault of the file
+    # first: an unknown cell is no fault of the file
+    factory = None if cell is None else resolve_cell(cell)
     name = read_metadata(path)["class"]
     if kind is not None and name != kind.__name__:
-        raise InvalidInputError(f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}")
+        raise InvalidInputError(
+            f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}"
+        )
     if cell is not None and name in KINDS:
         factory = models.with_cell(cell, getattr(models, name))
     return load_checkpoint(path, factory=factory)
 
 
 def read_metadata(path: str | Path) -> dict:
-    """The header of a checkpoint: {"format", "class", "config", "versions", "metadata"}; raises CheckpointError."""
+    """The header of a checkpoint: {"format", "class", "config", "versions", "metadata"}; raises
+    CheckpointError.
+    """
     return _read(path, weights=False)[0]
 
 
@@ -123,26 +151,34 @@ def weights_file(path: str | Path) -> Path:
         return Path(path)
     best = Path(path, BEST)
     if not best.is_file():
-        such = next((f", such as {other.parent}" for other in sorted(Path(path).glob(f"*/{BEST}"))), "")
-        raise CheckpointError(f"{path} holds no {BEST}: expected a checkpoint, or the folder of one training{such}")
+        such = next(
+            (f", such as {other.parent}" for other in sorted(Path(path).glob(f"*/{BEST}"))), ""
+        )
+        raise CheckpointError(
+            f"{path} holds no {BEST}: expected a checkpoint, or the folder of one training{such}"
+        )
     return best
 
 
 def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Module]:
-    """The class that a checkpoint names, for one of our cells: a file must not decide which code is imported."""
+    """The class that a checkpoint names, for one of our cells: a file must not decide which code is
+    imported.
+    """
     from rhn import models  # here, because cells need no model
 
     if name in KINDS:
         if isinstance(cell, str) and not is_known(cell):
             raise CheckpointError(
-                f"{path} has a cell of the user's own: add --cell {cell} to import it, or in Python "
+                f"{path} has a cell of the user's own: add --cell {cell} to import it, or "
+                "in Python "
                 "load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
-            f"{path} holds a {name}, which is not in this toolkit: add --cell package.module:{name}, or in Python "
+            f"{path} holds a {name}, which is not in this toolkit: add --cell "
+            f"package.module:{name}, or in Python "
             f"load_checkpoint(path, factory={name})"
         )
     return found
@@ -168,34 +204,51 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (SafetensorError, ValueError, RuntimeError) as error:
         if beginning.startswith(TORCH_SAVE):
             raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
-        why = f"{path} is not a complete .safetensors file (another kind, truncated or damaged): {error}"
-        raise CheckpointError(f"{why}; expected the weights, best.safetensors, or the folder of a training") from error
+        why = (
+            f"{path} is not a complete .safetensors file (another kind, truncated or "
+            f"damaged): {error}"
+        )
+        raise CheckpointError(
+            f"{why}; expected the weights, best.safetensors, or the folder of a training"
+        ) from error
     if text is None:
         raise CheckpointError(
-            f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a file of weights {WITHOUT_NETWORK}"
+            f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a "
+            f"file of weights {WITHOUT_NETWORK}"
         )
     try:
         match json.loads(text):
             case {"format": found} if found != FORMAT:
-                raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit")
+                raise CheckpointError(
+                    f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit"
+                )
             case {"format": _, "class": str(), "config": dict(), "metadata": dict()} as header:
                 return header, tensors
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
-    raise CheckpointError(f"{path}: its header does not say which class it holds, with what configuration and metadata")
+    raise CheckpointError(
+        f"{path}: its header does not say which class it holds, with what configuration and "
+        "metadata"
+    )
 
 
 def _require_fit(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for name in sorted(expected.keys() | found.keys()):
         shape, promised = (
-            tuple(t.shape) if t is not None else "missing" for t in (found.get(name), expected.get(name))
+            tuple(t.shape) if t is not None else "missing"
+            for t in (found.get(name), expected.get(name))
         )
         if shape != promised:
             raise CheckpointError(
-                f"{path}: its weights do not fit its header: {name} has the shape {shape}, in the header {promised}"
+                f"{path}: its weights do not fit its header: {name} has the shape {shape}, in "
+                f"the header {promised}"
             )
     dtypes = {t.dtype for t in found.values()}
     if len(dtypes) != 1 or not dtypes <= DTYPES:
-        raise CheckpointError(f"{path}: expected weights of one floating-point type of 16 to 64 bits")
+        raise CheckpointError(
+            f"{path}: expected weights of one floating-point type of 16 to 64 bits"
+        )
     if lost := [name for name, t in found.items() if not torch.isfinite(t).all()]:
-        raise CheckpointError(f"{path}: {lost[0]} holds NaN or infinity: the training that wrote it had diverged")
+        raise CheckpointError(
+            f"{path}: {lost[0]} holds NaN or infinity: the training that wrote it had diverged"
+        )

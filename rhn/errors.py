@@ -1,6 +1,8 @@
-"""The expected errors of this toolkit: each message holds what was wrong, what was expected and what to do.
+"""The expected errors of this toolkit: each message holds what was wrong, what was expected and
+what to do.
 
-The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug and keeps its traceback.
+The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug
+and keeps its traceback.
 """
 
 
@@ -53,4 +55,6 @@ class EarlyExit(SystemExit):
 
 
 USERS_FAULT = (Exception, SystemExit)
-"""What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were well."""
+"""What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were
+well.
+"""

@@ -1,11 +1,13 @@
-"""Complete trainings by name, or from a file: `rhn train ptb-sota` trains with the configuration `preset("ptb-sota")`.
+"""Complete trainings by name, or from a file: `rhn train ptb-sota` trains with the configuration
+`preset("ptb-sota")`.
 
-A preset is a row of overrides of `LanguageConfig`, or a depth for the chorales. The chorales' are the networks of the optimisation
-study; the language models' are those of the paper (Zilly et al. 2017, section 5.2, with the values of the official code), and more
-recent ones.
+A preset is a row of overrides of `LanguageConfig`, or a depth for the chorales. The chorales' are
+the networks of the optimisation study; the language models' are those of the paper (Zilly et al.
+2017, section 5.2, with the values of the official code), and more recent ones.
 
-Language models are named by corpus, then by depth, by depth x units, or by the official code (Torch7, Theano, Brainstorm) that
-published the system; sota: the best of the paper. `ptb-modern` uses later methods and is no part of the reproduction.
+Language models are named by corpus, then by depth, by depth x units, or by the official code
+(Torch7, Theano, Brainstorm) that published the system; sota: the best of the paper. `ptb-modern`
+uses later methods and is no part of the reproduction.
 """
 
 import difflib
@@ -15,7 +17,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from rhn.cells.registry import accepts, hidden_size_for_budget, is_known, num_parameters, read_options, resolve_cell
+from rhn.cells.registry import (
+    accepts,
+    hidden_size_for_budget,
+    is_known,
+    num_parameters,
+    read_options,
+    resolve_cell,
+)
 from rhn.data import Corpus, TextCorpus, chorales, read_text
 from rhn.data.datasets import TEXT_SETS, data_set
 from rhn.errors import InvalidInputError
@@ -24,7 +33,8 @@ from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
 
-RUN_ENTRIES = ("seeds", "text", "device", "data", "path")  # of a run's config.json, beside the configuration
+# of a run's config.json, beside the configuration
+RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
 
@@ -40,7 +50,8 @@ class DepthRow(NamedTuple):
     test_tied: float
 
 
-PTB_BY_DEPTH = (  # figure 5(a): untied of 32 million parameters each, tied growing from 19 to 23 million
+# figure 5(a): untied of 32 million parameters each, tied growing from 19 to 23 million
+PTB_BY_DEPTH = (
     DepthRow(1, 1275, 92.4, 89.2, 93.2, 90.6),
     DepthRow(2, 1180, 79.0, 76.3, 76.9, 75.1),
     DepthRow(3, 1110, 75.0, 72.6, 72.7, 70.6),
@@ -61,22 +72,35 @@ class Preset:
     about: str
     """A line for `rhn presets`."""
     values: Mapping[str, Any]
-    """Fields of `LanguageConfig` with other values than its defaults; of the chorales only the depth."""
+    """Fields of `LanguageConfig` with other values than its defaults; of the chorales only the
+    depth.
+    """
     test: float | None = None
-    """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or bits a character."""
+    """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or
+    bits a character.
+    """
 
 
 def _dropout(embedding: float, input: float, hidden: float, output: float) -> dict[str, float]:
-    return {"drop_embedding": embedding, "drop_input": input, "drop_hidden": hidden, "drop_output": output}
+    return {
+        "drop_embedding": embedding,
+        "drop_input": input,
+        "drop_hidden": hidden,
+        "drop_output": output,
+    }
 
 
 PTB = {"corpus": "ptb", "weight_decay": 1e-7, **_dropout(0.25, 0.75, 0.25, 0.75)}
-PTB_DEPTHS = {row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} for row in PTB_BY_DEPTH}
+PTB_DEPTHS = {
+    row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} for row in PTB_BY_DEPTH
+}
 PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
-# the weight decay that the paper names for it; the code's configuration of this name has 1e-7, which is `ptb-depth-10-tied`
+# the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
+# which is `ptb-depth-10-tied`
 PTB_SOTA = PTB_TIED | {"weight_decay": 1e-9}
 PTB_BASELINE = PTB | {"transform_bias": None}
-PLAIN = _dropout(0.0, 0.75, 0.0, 0.75)  # only inputs and outputs are dropped, no words and no states
+# only inputs and outputs are dropped, no words and no states
+PLAIN = _dropout(0.0, 0.75, 0.0, 0.75)
 ENWIK8 = {
     "corpus": "enwik8",
     "unit": "characters",
@@ -86,10 +110,16 @@ ENWIK8 = {
     "lr_decay": 1.04,
 }
 ENWIK8 |= {"decay_after": 5, "weight_decay": 1e-7, **_dropout(0.10, 0.30, 0.05, 0.30)}
-ENWIK8_SOTA = ENWIK8 | {"depth": 10, "hidden_size": 1500, "lr_decay": 1.03, **_dropout(0.10, 0.40, 0.10, 0.40)}
-# Both systems of the Torch7 code: a constant of -4 is added within the gates, and biases start uniform, as all weights do. That code
-# has two biases at the first layer, here there is one: two start as the sum of two draws, and their sum moves twice as far in a step.
-# The learning rate falls one epoch later than in the other codes.
+ENWIK8_SOTA = ENWIK8 | {
+    "depth": 10,
+    "hidden_size": 1500,
+    "lr_decay": 1.03,
+    **_dropout(0.10, 0.40, 0.10, 0.40),
+}
+# Both systems of the Torch7 code: a constant of -4 is added within the gates, and biases start
+# uniform, as all weights do. That code has two biases at the first layer, here there is one: two
+# start as the sum of two draws, and their sum moves twice as far in a step. The learning rate falls
+# one epoch later than in the other codes.
 TORCH7 = {
     "gate_masks": "separate",
     "weight_decay_form": "shrink",
@@ -97,9 +127,10 @@ TORCH7 = {
     "cell_options": {"gate_constant": -4.0},
     "epochs": 1000,
 }
-# A learning rate of 20, a gradient norm of 0.25 and a weight decay of 8e-7 for a mean loss over 35 steps are 0.57, 8.75 and 2.8e-5 for
-# a sum over them. Zero-state resets and recurrent dropout made the best RHN published (Melis et al. 2017). The dropout rates are
-# guesses between those of DARTS and the paper: nothing here was tuned yet.
+# A learning rate of 20, a gradient norm of 0.25 and a weight decay of 8e-7 for a mean loss over 35
+# steps are 0.57, 8.75 and 2.8e-5 for a sum over them. Zero-state resets and recurrent dropout made
+# the best RHN published (Melis et al. 2017). The dropout rates are guesses between those of DARTS
+# and the paper: nothing here was tuned yet.
 MODERN = PTB_SOTA | {
     "batch_size": 64,
     "vary_window": True,
@@ -115,52 +146,83 @@ MODERN |= {
 }
 MODERN |= {**_dropout(0.10, 0.65, 0.10, 0.70), "drop_candidate": 0.25}
 
-BY_DEPTH = "Penn Treebank with the paper's units for this depth, 1 to 10: 31.8 to 32.1 million parameters if untied."
-OTHER_CELL = "Another cell with as many parameters as `ptb-depth-10` and the rates of the RHN, not tuned for that cell."
+BY_DEPTH = (
+    "Penn Treebank with the paper's units for this depth, 1 to 10: 31.8 to 32.1 million "
+    "parameters if untied."
+)
+OTHER_CELL = (
+    "Another cell with as many parameters as `ptb-depth-10` and the rates of the RHN, "
+    "not tuned for that cell."
+)
 SMALLER = "enwik8 with the paper's settings for the smaller networks."
-RECIPE = "A plain RHN of 23 million parameters with the recipe of later years: AWD-LSTM's (Merity et al. 2017) as DARTS used it."
+RECIPE = (
+    "A plain RHN of 23 million parameters with the recipe of later years: AWD-LSTM's "
+    "(Merity et al. 2017) as DARTS used it."
+)
 
 LANGUAGE_PRESETS = {
     "ptb-sota": Preset("The paper's best word model.", PTB_SOTA, 65.4),
-    **{f"ptb-depth-{row.depth}": Preset(BY_DEPTH, PTB_DEPTHS[row.depth], row.test) for row in PTB_BY_DEPTH},
     **{
-        f"ptb-depth-{row.depth}-tied": Preset(BY_DEPTH, PTB_DEPTHS[row.depth] | {"tied": True}, row.test_tied)
+        f"ptb-depth-{row.depth}": Preset(BY_DEPTH, PTB_DEPTHS[row.depth], row.test)
+        for row in PTB_BY_DEPTH
+    },
+    **{
+        f"ptb-depth-{row.depth}-tied": Preset(
+            BY_DEPTH, PTB_DEPTHS[row.depth] | {"tied": True}, row.test_tied
+        )
         for row in PTB_BY_DEPTH
     },
     "ptb-torch7": Preset(
-        "The Torch7 code's system: masks for each gate, weights that shrink after the step, a constant -4 within the gates.",
+        "The Torch7 code's system: masks for each gate, weights that shrink after the step, a "
+        "constant -4 within the gates.",
         PTB_DEPTHS[10] | TORCH7 | {"hidden_size": 1000, "decay_after": 21},
     ),
-    # All biases but the transform gates' start uniform, as the weights do. The code's option of a constant B is here
-    # `init="uniform:0.04,bias:B"`.
+    # All biases but the transform gates' start uniform, as the weights do. The code's option of a
+    # constant B is here `init="uniform:0.04,bias:B"`.
     "ptb-theano": Preset(
-        "The Theano code's system: the best model's network for 300 epochs, with the weight decay 1e-7.",
+        "The Theano code's system: the best model's network for 300 epochs, with the weight "
+        "decay 1e-7.",
         PTB_TIED | {"epochs": 300},
     ),
     "ptb-brainstorm": Preset(
-        "`ptb-sota` as in the Brainstorm code: without dropout. As there, `activation` chooses the candidate's nonlinearity.",
+        "`ptb-sota` as in the Brainstorm code: without dropout. As there, `activation` chooses "
+        "the candidate's nonlinearity.",
         PTB_SOTA | _dropout(0, 0, 0, 0),
     ),
-    "ptb-variational-lstm": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 916}),
-    # The sizes are those of Zaremba's large LSTM, which Gal and then Press & Wolf kept: 66 million parameters, 51 million with tied
-    # weights. Rates and dropout are those of the RHN, so only the cell differs; nobody tuned them for the LSTM.
+    "ptb-variational-lstm": Preset(
+        OTHER_CELL, PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 916}
+    ),
+    # The sizes are those of Zaremba's large LSTM, which Gal and then Press & Wolf kept: 66 million
+    # parameters, 51 million with tied weights. Rates and dropout are those of the RHN, so only the
+    # cell differs; nobody tuned them for the LSTM.
     "ptb-variational-lstm-tied": Preset(
-        "Two LSTM layers of 1500 units with tied weights: the paper's directly comparable baseline (Press & Wolf 2016).",
+        "Two LSTM layers of 1500 units with tied weights: the paper's directly comparable "
+        "baseline (Press & Wolf 2016).",
         PTB_BASELINE | {"cell": "lstm", "layers": 2, "hidden_size": 1500, "tied": True},
         73.2,
     ),
-    "ptb-lstm": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2, "hidden_size": 916}),
-    "ptb-gru": Preset(OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2, "hidden_size": 995}),
-    "ptb-dt-rnn": Preset(OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5, "hidden_size": 1175}),
-    "enwik8-5x1500": Preset(SMALLER, ENWIK8 | {"depth": 5, "hidden_size": 1500, "weight_decay": 0.0}, 1.31),
+    "ptb-lstm": Preset(
+        OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "lstm", "layers": 2, "hidden_size": 916}
+    ),
+    "ptb-gru": Preset(
+        OTHER_CELL, PTB_BASELINE | PLAIN | {"cell": "gru", "layers": 2, "hidden_size": 995}
+    ),
+    "ptb-dt-rnn": Preset(
+        OTHER_CELL, PTB_BASELINE | {"cell": "dt-rnn", "depth": 5, "hidden_size": 1175}
+    ),
+    "enwik8-5x1500": Preset(
+        SMALLER, ENWIK8 | {"depth": 5, "hidden_size": 1500, "weight_decay": 0.0}, 1.31
+    ),
     "enwik8-10x1000": Preset(SMALLER, ENWIK8 | {"depth": 10, "hidden_size": 1000}, 1.30),
     "enwik8-sota": Preset("The paper's best on enwik8.", ENWIK8_SOTA, 1.27),
     "enwik8-theano": Preset(
-        "The Theano code's system for enwik8: the paper's best with an embedding as wide as the hidden state.",
+        "The Theano code's system for enwik8: the paper's best with an embedding as wide as "
+        "the hidden state.",
         ENWIK8_SOTA | {"embedding_size": 1500},
     ),
     "enwik8-torch7": Preset(
-        "The Torch7 code's system for enwik8: 10 x 1500, a constant -4 within the gates, no weight decay.",
+        "The Torch7 code's system for enwik8: 10 x 1500, a constant -4 within the gates, no "
+        "weight decay.",
         ENWIK8
         | TORCH7
         | {
@@ -174,20 +236,34 @@ LANGUAGE_PRESETS = {
     ),
     "text8-10x1000": Preset(
         "text8 with the paper's settings for the smaller network.",
-        ENWIK8 | {"corpus": "text8", "depth": 10, "hidden_size": 1000, "window": 100, "drop_embedding": 0.05},
+        ENWIK8
+        | {
+            "corpus": "text8",
+            "depth": 10,
+            "hidden_size": 1000,
+            "window": 100,
+            "drop_embedding": 0.05,
+        },
         1.29,
     ),
     "text8-sota": Preset("The paper's best on text8.", ENWIK8_SOTA | {"corpus": "text8"}, 1.27),
     "ptb-modern": Preset(RECIPE, MODERN | {"depth": 5, "hidden_size": 1042}),
     "ptb-modern-depth-10": Preset(RECIPE, MODERN),
 }
-CHORALES = "JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study."
-CHORALE_PRESETS = {f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth}) for depth in range(1, 11)}
+CHORALES = (
+    "JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study."
+)
+CHORALE_PRESETS = {
+    f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth}) for depth in range(1, 11)
+}
 PRESETS: dict[str, Preset] = LANGUAGE_PRESETS | CHORALE_PRESETS
 
 
-def preset(name: str, cell: str | None = None, options: Mapping | None = None) -> ChoraleConfig | LanguageConfig:
-    """The configuration called `name`; a chorale one with another cell, or other options of it, of as many parameters.
+def preset(
+    name: str, cell: str | None = None, options: Mapping | None = None
+) -> ChoraleConfig | LanguageConfig:
+    """The configuration called `name`; a chorale one with another cell, or other options of it, of
+    as many parameters.
 
     Raises InvalidInputError, with the nearest name, if there is none.
 
@@ -207,7 +283,8 @@ def preset(name: str, cell: str | None = None, options: Mapping | None = None) -
 def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
     """Number of parameters of a configuration.
 
-    vocabulary_size: of a language model. None: that of the configuration, or of the published corpus.
+    vocabulary_size: of a language model. None: that of the configuration, or of the published
+    corpus.
     """
     import torch
 
@@ -215,7 +292,11 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
     size = None
     if isinstance(config, LanguageConfig):
-        size = vocabulary_size or config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
+        size = (
+            vocabulary_size
+            or config.vocabulary_size
+            or data_set(config.corpus).counts["vocabulary"]
+        )
     with torch.device("meta"):
         return num_parameters(build_model(config, size, device="meta"))
 
@@ -238,45 +319,70 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
 def starting_point(
     name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
 ) -> ChoraleConfig | LanguageConfig:
-    """The configuration of a preset, with the entries of a file in place of the preset's, for another cell if one is named.
+    """The configuration of a preset, with the entries of a file in place of the preset's, for
+    another cell if one is named.
 
     options: of the cell, as words or values, instead of those of the file and of the preset.
 
-    A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts without the options of the first.
-    A cell of the user's own is imported only if `cell` names it, never because a file does. Raises InvalidInputError.
+    A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts
+    without the options of the first. A cell of the user's own is imported only if `cell` names it,
+    never because a file does. Raises InvalidInputError.
     """
     given = {} if file is None else read_config(file)
     name = name or given.get("preset")
-    given = {entry: value for entry, value in given.items() if entry not in ("preset", *RUN_ENTRIES)}
+    given = {
+        entry: value for entry, value in given.items() if entry not in ("preset", *RUN_ENTRIES)
+    }
     own = given.get("cell")
     start = preset(name) if name else None
     kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
     _check(given, kind, file)
     if cell is None and own and ":" in own and not is_known(own):
-        raise InvalidInputError(f"{file} names a cell of the user's own: add --cell {own} to import it")
+        raise InvalidInputError(
+            f"{file} names a cell of the user's own: add --cell {own} to import it"
+        )
     first = start.cell if start else "rhn"
     chosen = cell or own or first
     if chosen != (own or first):
-        given = {entry: value for entry, value in given.items() if entry not in ("cell_options", "transform_bias")}
-    words = (start.cell_options if start and chosen == first else {}) | given.get("cell_options", {}) | (options or {})
-    given = _start_of(chosen, kind) | given | {"cell": chosen, "cell_options": read_options(chosen, words)}
+        given = {
+            entry: value
+            for entry, value in given.items()
+            if entry not in ("cell_options", "transform_bias")
+        }
+    words = (
+        (start.cell_options if start and chosen == first else {})
+        | given.get("cell_options", {})
+        | (options or {})
+    )
+    given = (
+        _start_of(chosen, kind)
+        | given
+        | {"cell": chosen, "cell_options": read_options(chosen, words)}
+    )
     if name is not None:
         return replace(preset(name, chosen, given["cell_options"]), **given)
     try:
         return kind(**given)
     except TypeError as error:
         raise InvalidInputError(
-            f'{file} is not a whole configuration ({error}): add "preset" with the name to start from'
+            f'{file} is not a whole configuration ({error}): add "preset" with the name to '
+            "start from"
         ) from error
 
 
-def load_corpus(config: ChoraleConfig | LanguageConfig, data: Path | None = None) -> Corpus | TextCorpus:
-    """The data of a configuration, in a file or folder; None: where `rhn data get` puts it, or rebuilt. Raises DataError."""
+def load_corpus(
+    config: ChoraleConfig | LanguageConfig, data: Path | None = None
+) -> Corpus | TextCorpus:
+    """The data of a configuration, in a file or folder; None: where `rhn data get` puts it, or
+    rebuilt. Raises DataError.
+    """
     if isinstance(config, ChoraleConfig):
         return chorales(data)
     unit = config.unit if config.corpus == "text" else "words"  # published texts have their own
     size = config.vocabulary_size
-    return read_text(config.corpus, data, unit=unit, max_tokens=config.max_tokens, vocabulary_size=size)
+    return read_text(
+        config.corpus, data, unit=unit, max_tokens=config.max_tokens, vocabulary_size=size
+    )
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:
@@ -288,11 +394,17 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
         if not fits(value, hints[name]):
-            raise InvalidInputError(f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}")
+            raise InvalidInputError(
+                f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}"
+            )
 
 
 def _start_of(cell: str, kind: type) -> dict:
-    """The fields that follow from a cell: no transform bias without transform gates, torch's own start of its cells."""
+    """The fields that follow from a cell: no transform bias without transform gates, torch's own
+    start of its cells.
+    """
     factory = resolve_cell(cell)
     bias = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
-    return bias | ({"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {})
+    return bias | (
+        {"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {}
+    )

@@ -1,4 +1,5 @@
-"""The one table of cells and kernels that shared tests run over. A new row of `CELLS` enrols itself, a new kernel is a row here.
+"""The one table of cells and kernels that shared tests run over. A new row of `CELLS` enrols
+itself, a new kernel is a row here.
 
 @pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_...(case): cell = case.build(input_size=5, hidden_size=7)
@@ -44,14 +45,29 @@ class CellCase:
     options: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return "-".join((self.key, f"L{self.depth}", *(f"{k}={v}" for k, v in self.options.items())))
+        return "-".join(
+            (self.key, f"L{self.depth}", *(f"{k}={v}" for k, v in self.options.items()))
+        )
 
     def plain(self, input_size=5, hidden_size=7, *, dtype=torch.float64, **options) -> Cell:
         """As a user builds it, with its own initial weights."""
-        return CELLS[self.key](input_size, hidden_size, self.depth, dtype=dtype, **self.options, **options)
+        return CELLS[self.key](
+            input_size, hidden_size, self.depth, dtype=dtype, **self.options, **options
+        )
 
-    def build(self, input_size=5, hidden_size=7, *, seed=0, saturated=False, dtype=torch.float64, **options) -> Cell:
-        """With weights of standard deviation 0.9 / sqrt(inputs); `saturated`: gates at 0 and at 1 (biases of +-12 in random order)."""
+    def build(
+        self,
+        input_size=5,
+        hidden_size=7,
+        *,
+        seed=0,
+        saturated=False,
+        dtype=torch.float64,
+        **options,
+    ) -> Cell:
+        """With weights of standard deviation 0.9 / sqrt(inputs); `saturated`: gates at 0 and at 1
+        (biases of +-12 in random order).
+        """
         cell = self.plain(input_size, hidden_size, dtype=dtype, **options)
         randomize(cell, seed, saturated=saturated)
         return cell
@@ -71,7 +87,9 @@ def randomize(module: torch.nn.Module, seed=0, *, gain=0.9, saturated=False) -> 
 
 
 def inputs(cell: Cell, *lead: int, seed=1, spread=0.5) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (*lead, m) and s (*lead, state_size) in the cell's dtype; an sLSTM's normalisers, which are sums of exponentials, positive."""
+    """x (*lead, m) and s (*lead, state_size) in the cell's dtype; an sLSTM's normalisers, which are
+    sums of exponentials, positive.
+    """
     g = torch.Generator().manual_seed(seed)
     draw = lambda size: torch.randn(*lead, size, generator=g, dtype=torch.float64)  # noqa: E731
     dtype = next(cell.parameters()).dtype
@@ -98,13 +116,16 @@ def _cases(key: str):
 
 
 CELL_CASES = [case for key in CELLS for case in _cases(key)]
-# One case of each cell, with at most two layers, for tests whose subject is neither the depth nor the equation.
+# One case of each cell, with at most two layers, for tests whose subject is neither the depth nor
+# the equation.
 SHALLOW_CASES = [CellCase(key, 2 if _is_deep(key) else 1) for key in CELLS]
 
 
 @dataclass(frozen=True)
 class KernelCase:
-    """A recurrence twice: fused and as its equation. `shapes(T, B, m, n, L)` names every argument."""
+    """A recurrence twice: fused and as its equation. `shapes(T, B, m, n, L)` names every
+    argument.
+    """
 
     name: str
     manual: Callable
@@ -116,7 +137,9 @@ class KernelCase:
     def __str__(self) -> str:
         return self.name
 
-    def arguments(self, T, B, m, n, L, *, seed=0, saturated=False, stack=None, dtype=torch.float64) -> dict:
+    def arguments(
+        self, T, B, m, n, L, *, seed=0, saturated=False, stack=None, dtype=torch.float64
+    ) -> dict:
         """Random arguments by name; `stack=K` puts a leading axis of K on every one."""
         g, out = torch.Generator().manual_seed(seed), {}
         for name, shape in self.shapes(T, B, m, n, L if self.deep else 1).items():
@@ -163,12 +186,16 @@ def _gated(blocks, state, **extra):
 
 
 def dropout_mask(*shape, seed=5, keep=0.6, dtype=torch.float64) -> torch.Tensor:
-    """Entries 0 or 1/keep, drawn by NumPy because vmap has rules of its own for torch's random numbers."""
+    """Entries 0 or 1/keep, drawn by NumPy because vmap has rules of its own for torch's random
+    numbers.
+    """
     return torch.from_numpy((np.random.default_rng(seed).random(shape) < keep) / keep).to(dtype)
 
 
 def _masked(row: tuple, J: int, *, candidate: bool = True) -> tuple:
-    """A row's two functions with masks of their own, so that every shared test runs with masks that a stack shares."""
+    """A row's two functions with masks of their own, so that every shared test runs with masks that
+    a stack shares.
+    """
 
     def bind(function):
         def run(x, s0, *weights, **options):
@@ -190,7 +217,9 @@ def _with_update(reference: bool):
         return s * v + torch.tanh(u + product(s, R))
 
     def run(x, s0, W, R, b, v, state_mask=None):
-        return kernels.LOOP(x, s0, W, b, state_mask, R, v, update=update, graph=[], reference=reference)
+        return kernels.LOOP(
+            x, s0, W, b, state_mask, R, v, update=update, graph=[], reference=reference
+        )
 
     return run
 
@@ -214,27 +243,47 @@ KERNELS = [
     KernelCase("loop", *_LOOP, _gated(1, 1, v=1), deep=False),
     KernelCase("highway-masked", *_masked(_DEEP, 1), _highway(2)),
     KernelCase("highway-masked-apart", *_masked(_DEEP, 2), _highway(2)),
-    KernelCase("highway-sigmoid-masked", *_masked(_DEEP, 1), _highway(2), {"activation": "sigmoid"}),
+    KernelCase(
+        "highway-sigmoid-masked", *_masked(_DEEP, 1), _highway(2), {"activation": "sigmoid"}
+    ),
     KernelCase("highway-uncoupled-masked", *_masked(_DEEP, 1), _highway(3)),
     KernelCase("highway-uncoupled-masked-apart", *_masked(_DEEP, 3), _highway(3)),
-    KernelCase("deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)),
-    KernelCase("deep-transition-skip-all-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: L - 1)),
+    KernelCase(
+        "deep-transition-masked", *_masked(_DEEP, 1, candidate=False), _transition(lambda L: 0)
+    ),
+    KernelCase(
+        "deep-transition-skip-all-masked",
+        *_masked(_DEEP, 1, candidate=False),
+        _transition(lambda L: L - 1),
+    ),
     KernelCase("loop-masked", *_masked(_LOOP, 1, candidate=False), _gated(1, 1, v=1), deep=False),
     KernelCase("lstm-masked", *_masked(_LSTM, 1), _gated(4, 2), deep=False),
     KernelCase("gru-masked", *_masked(_GRU, 1), _gated(3, 1, q=1), deep=False),
 ]
-# One row of each kernel, masks and options included, for statements about the code that the rows share.
+# One row of each kernel, masks and options included, for statements about the code that the rows
+# share.
 FAMILIES = [
     case
     for case in KERNELS
     if case.name
-    in ("highway", "highway-uncoupled-masked-apart", "deep-transition-skip-all", "lstm-masked", "gru", "loop-masked")
+    in (
+        "highway",
+        "highway-uncoupled-masked-apart",
+        "deep-transition-skip-all",
+        "lstm-masked",
+        "gru",
+        "loop-masked",
+    )
 ]
 
 
 def assert_close(got, wanted, tolerance, name, floor=0.0):
-    """Largest difference within `tolerance` relative to the largest wanted value (at least `floor`); says which tensor failed."""
-    assert got.shape == wanted.shape, f"{name}: shape {tuple(got.shape)}, expected {tuple(wanted.shape)}"
+    """Largest difference within `tolerance` relative to the largest wanted value (at least
+    `floor`); says which tensor failed.
+    """
+    assert got.shape == wanted.shape, (
+        f"{name}: shape {tuple(got.shape)}, expected {tuple(wanted.shape)}"
+    )
     assert got.dtype == wanted.dtype, f"{name}: {got.dtype}, expected {wanted.dtype}"
     if wanted.numel() == 0:
         return

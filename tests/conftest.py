@@ -1,4 +1,6 @@
-"""One thread a process, a fixed seed a test, hypothesis derandomised in CI; data that is absent skips with a reason."""
+"""One thread a process, a fixed seed a test, hypothesis derandomised in CI; data that is absent
+skips with a reason.
+"""
 
 import os
 import signal
@@ -28,7 +30,9 @@ torch.set_num_threads(1)
 if seeds.SHIFT:
     seeds.shift()
 hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=not seeds.SHIFT, database=None)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, derandomize=not seeds.SHIFT, database=None
+)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -48,7 +52,9 @@ def own_folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def original_chorales() -> Path:
-    """The original JSB Chorales (Huang's quarter-note JSON): a development copy beside the checkout, never committed."""
+    """The original JSB Chorales (Huang's quarter-note JSON): a development copy beside the
+    checkout, never committed.
+    """
     path = SHARED_DATA / "jsb" / "jsb-chorales-quarter.json"
     if not path.exists():
         pytest.skip(f"the original chorales are not at {path}")

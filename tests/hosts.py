@@ -1,7 +1,8 @@
 """Run the numerical tests as on other processors and with other random numbers: `make test-hosts`.
 
-Each setting is a run of its own, which notes for each test how near its largest error comes to what is allowed. The ten nearest of all
-runs are printed. It fails if a test fails, or if an error is above 0.3 of what is allowed: on the next machine it may be above all.
+Each setting is a run of its own, which notes for each test how near its largest error comes to what
+is allowed. The ten nearest of all runs are printed. It fails if a test fails, or if an error is
+above 0.3 of what is allowed: on the next machine it may be above all.
 
     python tests/hosts.py [--only PART-OF-A-SETTING] [--jobs N] [--files FILE ...]
 """
@@ -33,7 +34,11 @@ NUMERICAL = {
     "rhn/training": "monte_carlo official_step optimizers",
     "gersgorin": "credit inclusion influence jacobian large training_frames scans spectrum",
 }
-FILES = [f"tests/{folder}/test_{name}.py" for folder, names in NUMERICAL.items() for name in names.split()]
+FILES = [
+    f"tests/{folder}/test_{name}.py"
+    for folder, names in NUMERICAL.items()
+    for name in names.split()
+]
 
 
 def settings(folder: Path) -> dict[str, dict[str, str]]:
@@ -47,21 +52,38 @@ def settings(folder: Path) -> dict[str, dict[str, str]]:
         "MKL for every processor": {"MKL_CBWR": "COMPATIBLE"},
         "OpenBLAS for Haswell": {"OPENBLAS_CORETYPE": "Haswell"},
     }
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
+    compiler = next(
+        filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None
+    )
     for level in ("x86-64-v2", "x86-64-v3") if compiler else ():
         wrapper = folder / f"cc-{level}"
         wrapper.write_text(f'#!/bin/sh\nexec {compiler} "$@" -march={level}\n')
         wrapper.chmod(0o755)
         every[f"C compiled for {level}"] = {"CC": str(wrapper)}
-    return every | {f"seeds shifted by {1000 * k:5}": {"RHN_TEST_SEEDS": str(1000 * k)} for k in SEEDS}
+    return every | {
+        f"seeds shifted by {1000 * k:5}": {"RHN_TEST_SEEDS": str(1000 * k)} for k in SEEDS
+    }
 
 
 def run(name: str, changes: dict[str, str], files: list[str], folder: Path) -> dict:
     """What pytest printed, whether all passed, the ratios by test, and the processor time."""
     notes = folder / f"{name}.json"
-    paths = os.pathsep.join(filter(None, (str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | changes | {"RHN_TEST_RATIOS": str(notes), "PYTHONPATH": paths, "CI": "1"}
-    flags = ["-q", "--tb=short", "-p", "hosts", "-p", "no:cacheprovider", "-m", "not slow and not chaos and not docs"]
+    paths = os.pathsep.join(
+        filter(None, (str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH")))
+    )
+    environment = (
+        os.environ | changes | {"RHN_TEST_RATIOS": str(notes), "PYTHONPATH": paths, "CI": "1"}
+    )
+    flags = [
+        "-q",
+        "--tb=short",
+        "-p",
+        "hosts",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow and not chaos and not docs",
+    ]
     flags.append(f"--hypothesis-seed={changes.get('RHN_TEST_SEEDS', '0')}")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *flags, *files],
@@ -73,9 +95,19 @@ def run(name: str, changes: dict[str, str], files: list[str], folder: Path) -> d
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="TEXT", help="settings whose name has TEXT in it")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="settings at a time (default 1)")
-    parser.add_argument("--files", nargs="+", default=FILES, metavar="FILE", help="tests (default: the numerical ones)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="settings whose name has TEXT in it"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="settings at a time (default 1)"
+    )
+    parser.add_argument(
+        "--files",
+        nargs="+",
+        default=FILES,
+        metavar="FILE",
+        help="tests (default: the numerical ones)",
+    )
     options = parser.parse_args()
     ratios, failed = [], []
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
@@ -90,7 +122,8 @@ def main() -> int:
                 print(found["printed"], flush=True)
     ratios.sort(reverse=True)
     print(
-        f"\nThe errors of {len({test for _, test, _ in ratios})} tests nearest to what is allowed, as fractions of it:"
+        f"\nThe errors of {len({test for _, test, _ in ratios})} tests nearest to what is "
+        "allowed, as fractions of it:"
     )
     nearest = {}  # one run a test: its largest
     for ratio, test, name in ratios:
@@ -103,7 +136,9 @@ def main() -> int:
 
 
 class Notes:
-    """A plugin of pytest: by test, the largest error that passed, as a fraction of what was allowed."""
+    """A plugin of pytest: by test, the largest error that passed, as a fraction of what was
+    allowed.
+    """
 
     def __init__(self, path: str) -> None:
         self.path, self.largest = Path(path), {}
@@ -129,13 +164,24 @@ class Notes:
         self.path.write_text(json.dumps({"ratios": self.largest, "seconds": time.process_time()}))
 
     def watch(self, module, name: str, rtol: float | None, atol: float | None) -> None:
-        """Note what a function of (found, wanted, rtol, atol) compares; None: the tolerances of torch.testing for the type."""
+        """Note what a function of (found, wanted, rtol, atol) compares; None: the tolerances of
+        torch.testing for the type.
+        """
         original = getattr(module, name)
 
         def noting(found, wanted, *rest, **options):
-            given = {"rtol": rtol, "atol": atol} | dict(zip(("rtol", "atol"), rest, strict=False)) | options
+            given = (
+                {"rtol": rtol, "atol": atol}
+                | dict(zip(("rtol", "atol"), rest, strict=False))
+                | options
+            )
             for pair in _pairs(found, wanted):
-                a, b = (np.asarray(t.detach().cpu().resolve_conj() if isinstance(t, torch.Tensor) else t) for t in pair)
+                a, b = (
+                    np.asarray(
+                        t.detach().cpu().resolve_conj() if isinstance(t, torch.Tensor) else t
+                    )
+                    for t in pair
+                )
                 single = a.dtype in (np.float32, np.complex64)
                 r = (1.3e-6 if single else 1e-7) if given["rtol"] is None else given["rtol"]
                 t = (1e-5 if single else 1e-7) if given["atol"] is None else given["atol"]

@@ -22,20 +22,32 @@ TOUCH = 0.5  # pixels that two boxes may share
 
 
 def readable(figure: Figure, *, least: int = 5) -> None:
-    """No text leaves the figure, no two texts overlap, and no legend covers a text that is not its own, or a point.
+    """No text leaves the figure, no two texts overlap, and no legend covers a text that is not its
+    own, or a point.
 
     least: texts that the figure has at least.
     """
     texts = drawn_texts(figure)
     assert len(texts) >= least, list(texts)
     for text, box in texts.items():
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{text} is cut off: {box} of {figure.bbox}"
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{text} is cut off: {box} of {figure.bbox}"
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, (
+            f"{text} is cut off: {box} of {figure.bbox}"
+        )
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, (
+            f"{text} is cut off: {box} of {figure.bbox}"
+        )
         assert text.get_fontsize() >= 6, f"{text} is too small"
     for axis in (axis for ax in figure.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
-        (low, high), room = sorted(axis.get_view_interval()), axis.axes.bbox.size["xy".index(axis.axis_name)]
+        (low, high), room = (
+            sorted(axis.get_view_interval()),
+            axis.axes.bbox.size["xy".index(axis.axis_name)],
+        )
         places = [place for place in axis.get_majorticklocs() if low <= place <= high]
-        if isinstance(axis.get_major_locator(), MaxNLocator | LogTicks) and room > SHORT and not np.isclose(low, high):
+        if (
+            isinstance(axis.get_major_locator(), MaxNLocator | LogTicks)
+            and room > SHORT
+            and not np.isclose(low, high)
+        ):
             assert len(places) != 1, f"one number alone, {places[0]:g}, is no scale"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"
@@ -45,9 +57,12 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             assert text in own or not overlap(box, other), f"a legend covers {text}"
         axes = legend.axes
         for points in [] if axes is None else _points(axes):
-            points = points[((points >= axes.bbox.min) & (points <= axes.bbox.max)).all(1)]  # others are not drawn
+            # others are not drawn
+            points = points[((points >= axes.bbox.min) & (points <= axes.bbox.max)).all(1)]
             inside = (points > box.min + TOUCH).all(1) & (points < box.max - TOUCH).all(1)
-            assert not inside.any(), f"a legend covers points of {axes}, at pixels {points[inside][0]}"
+            assert not inside.any(), (
+                f"a legend covers points of {axes}, at pixels {points[inside][0]}"
+            )
 
 
 def filled(figure: Figure) -> None:
@@ -81,7 +96,10 @@ def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
 
 def overlap(one: Bbox, two: Bbox) -> bool:
     """Whether two boxes share more than a hair's breadth."""
-    return min(one.x1, two.x1) - max(one.x0, two.x0) > TOUCH and min(one.y1, two.y1) - max(one.y0, two.y0) > TOUCH
+    return (
+        min(one.x1, two.x1) - max(one.x0, two.x0) > TOUCH
+        and min(one.y1, two.y1) - max(one.y0, two.y0) > TOUCH
+    )
 
 
 def _points(axes):
@@ -89,7 +107,11 @@ def _points(axes):
     with np.errstate(invalid="ignore"):
         for line in axes.findobj(Line2D):
             if line.axes is axes and line in axes.lines:
-                yield line.get_transform().transform(np.column_stack(line.get_data(orig=False)).astype(float))
+                yield line.get_transform().transform(
+                    np.column_stack(line.get_data(orig=False)).astype(float)
+                )
         for dots in axes.collections:
             if isinstance(dots, PathCollection):
-                yield dots.get_offset_transform().transform(np.ma.filled(dots.get_offsets(), np.nan))
+                yield dots.get_offset_transform().transform(
+                    np.ma.filled(dots.get_offsets(), np.nan)
+                )

@@ -1,8 +1,10 @@
-"""How far rounding moves a result: the scale of a tolerance in float32, whatever the processor and its libraries.
+"""How far rounding moves a result: the scale of a tolerance in float32, whatever the processor and
+its libraries.
 
-Monte Carlo arithmetic (Parker 1997): a function runs in float64 while each of its operations, forward and backward, is as inexact as in
-float32, at random. How far this moves the result, in a few draws, is the function's condition times the precision. The error of one
-run in float32 is one draw of that: as a tolerance it would be one machine's luck.
+Monte Carlo arithmetic (Parker 1997): a function runs in float64 while each of its operations,
+forward and backward, is as inexact as in float32, at random. How far this moves the result, in a
+few draws, is the function's condition times the precision. The error of one run in float32 is one
+draw of that: as a tolerance it would be one machine's luck.
 """
 
 import functools
@@ -20,7 +22,9 @@ SUMS = ("addmm", "baddbmm", "bmm", "cumsum", "dot", "mean", "mm", "mv", "sum")
 
 
 class Roundings(TorchDispatchMode):
-    """Within it, operations on floating-point numbers have random errors of at most one unit in the last place of float32."""
+    """Within it, operations on floating-point numbers have random errors of at most one unit in the
+    last place of float32.
+    """
 
     def __init__(self, draw: int) -> None:
         super().__init__()
@@ -51,7 +55,9 @@ class Roundings(TorchDispatchMode):
 @functools.cache
 def _noise() -> torch.Tensor:
     """Random numbers between -1 and 1, of which operations take windows."""
-    return 2 * torch.rand(1 << 22, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    return (
+        2 * torch.rand(1 << 22, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    )
 
 
 @functools.cache
@@ -68,9 +74,11 @@ def assert_as_exact(
     reference: Callable[[], dict[str, torch.Tensor]],
     sizes: dict[str, float] | None = None,
 ) -> None:
-    """Each tensor is as near to the reference, which computes in float64, as rounding in their precision lets it be.
+    """Each tensor is as near to the reference, which computes in float64, as rounding in their
+    precision lets it be.
 
-    `sizes` has the least sizes of numbers that are rounded within one operation of the reference, where nothing sees them.
+    `sizes` has the least sizes of numbers that are rounded within one operation of the reference,
+    where nothing sees them.
     """
     exact, moved = reference(), []
     unit = max(torch.finfo(t.dtype).eps for t in found.values()) / EPSILON
@@ -78,7 +86,9 @@ def assert_as_exact(
         with Roundings(draw):
             moved.append(reference())
     for name, wanted in exact.items():
-        rounding = EPSILON * max(largest(wanted), (sizes or {}).get(name, torch.finfo(torch.float32).tiny))
+        rounding = EPSILON * max(
+            largest(wanted), (sizes or {}).get(name, torch.finfo(torch.float32).tiny)
+        )
         spread = max(rounding, *(largest(m[name] - wanted) for m in moved))
         assert_within(largest(found[name].double() - wanted), SAFETY * spread * unit, name)
 

@@ -1,4 +1,6 @@
-"""Other random numbers in every test: RHN_TEST_SEEDS=N adds N to each seed that a test or the product gives to torch or NumPy."""
+"""Other random numbers in every test: RHN_TEST_SEEDS=N adds N to each seed that a test or the
+product gives to torch or NumPy.
+"""
 
 import os
 

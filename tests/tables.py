@@ -1,4 +1,6 @@
-"""Tables of cheap cases of one statement, one test with a subtest for each row; and the words that the glossary explains."""
+"""Tables of cheap cases of one statement, one test with a subtest for each row; and the words that
+the glossary explains.
+"""
 
 import inspect
 import re
@@ -11,7 +13,9 @@ GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
 
 
 def not_explained(names: Iterable[str]) -> set[str]:
-    """Those of these names, with spaces or underscores, that no row of the glossary's tables has."""
+    """Those of these names, with spaces or underscores, that no row of the glossary's tables
+    has.
+    """
     rows = re.findall(r"^\| (.+?) \|", GLOSSARY.read_text(), re.MULTILINE)
     words = {*rows, *(word for row in rows for word in row.split(", "))}
     return {name for name in names if not {name, name.replace("_", " ")} & words}
@@ -20,7 +24,8 @@ def not_explained(names: Iterable[str]) -> set[str]:
 def for_each(names: str | tuple[str, ...], rows: Iterable):
     """Run a test once for each row, as `pytest.mark.parametrize` does, but as subtests of one test.
 
-    Every row starts from the same random numbers; fixtures are shared by the rows, so a row must not change them.
+    Every row starts from the same random numbers; fixtures are shared by the rows, so a row must
+    not change them.
     """
     names = (names,) if isinstance(names, str) else names
 

@@ -1,4 +1,6 @@
-"""Torch's default device, which a user may set, decides nothing where a device is given or told by a tensor."""
+"""Torch's default device, which a user may set, decides nothing where a device is given or told by
+a tensor.
+"""
 
 import numpy as np
 import torch
@@ -19,9 +21,14 @@ from rhn.training.sampling import generate, sample_chorale
 
 GENERATOR = torch.Generator().manual_seed(0)
 CELL = CELLS["rhn"](3, 5, 2, init="gaussian:0.3", generator=GENERATOR, dtype=torch.float64)
-X, A = torch.randn(9, 3, generator=GENERATOR).double(), 2 * torch.randn(4, 4, generator=GENERATOR).double()
+X, A = (
+    torch.randn(9, 3, generator=GENERATOR).double(),
+    2 * torch.randn(4, 4, generator=GENERATOR).double(),
+)
 FRAMES = (torch.rand(9, 3, 5, generator=GENERATOR) < 0.4).double()
-SMALL = PolyphonicModel(hidden_size=4, input_size=5, output_size=5, init="scaled", generator=GENERATOR)
+SMALL = PolyphonicModel(
+    hidden_size=4, input_size=5, output_size=5, init="scaled", generator=GENERATOR
+)
 COMPOSER = PolyphonicModel(hidden_size=4, generator=GENERATOR)
 PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
 WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
@@ -59,6 +66,8 @@ def test_a_measure_runs_where_its_tensors_are(name):
 @for_each("init", ["orthogonal", "uniform:0.1"])
 def test_weights_are_drawn_on_the_cpu(key, init):
     with torch.device("meta"):
-        found = CELLS[key](3, 4, init=init, device="cpu", generator=torch.Generator().manual_seed(1))
+        found = CELLS[key](
+            3, 4, init=init, device="cpu", generator=torch.Generator().manual_seed(1)
+        )
     wanted = CELLS[key](3, 4, init=init, generator=torch.Generator().manual_seed(1))
     assert all(map(torch.equal, found.parameters(), wanted.parameters()))

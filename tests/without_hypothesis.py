@@ -1,4 +1,6 @@
-"""A stand-in for hypothesis where it is not installed: property tests skip, the other tests of their files run."""
+"""A stand-in for hypothesis where it is not installed: property tests skip, the other tests of
+their files run.
+"""
 
 import inspect
 import sys
@@ -9,7 +11,9 @@ import pytest
 
 
 def given(*positional, **named):
-    """The decorator: the test keeps the parameters that no strategy would fill, so that fixtures and tables still fit."""
+    """The decorator: the test keeps the parameters that no strategy would fill, so that fixtures
+    and tables still fit.
+    """
 
     def skipping(test):
         def skipped(**_):
@@ -31,4 +35,7 @@ def stand_in() -> None:
     for name in ("settings", "example"):
         getattr(hypothesis, name).side_effect = lambda *_, **__: lambda test: test
     sys.modules |= {"hypothesis": hypothesis, "hypothesis.strategies": hypothesis.strategies}
-    sys.modules |= {"hypothesis.extra": hypothesis.extra, "hypothesis.extra.numpy": hypothesis.extra.numpy}
+    sys.modules |= {
+        "hypothesis.extra": hypothesis.extra,
+        "hypothesis.extra.numpy": hypothesis.extra.numpy,
+    }

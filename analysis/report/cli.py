@@ -21,18 +21,26 @@ def main(args: list[str] | None = None) -> int:
 
 def report(options: Options) -> None:
     """Validate the options, measure, write the page."""
-    output = check_output(options.output or default_page(options), (".html", ".htm"), force=options.force)
+    output = check_output(
+        options.output or default_page(options), (".html", ".htm"), force=options.force
+    )
     if options.submodule and not options.module:
-        raise InvalidInputError("--submodule names a part of --module package.module:factory: add that")
+        raise InvalidInputError(
+            "--submodule names a part of --module package.module:factory: add that"
+        )
     if options.module and (given := given_flags(options, ("cell", "storage"))):
-        raise InvalidInputError(f"{given[0]} does not go with --module, whose code says what it is: leave one out")
+        raise InvalidInputError(
+            f"{given[0]} does not go with --module, whose code says what it is: leave one out"
+        )
 
     from gersgorin.analyses import ANALYSES
 
     options = replace(options, also=tuple(name.replace("-", "_") for name in options.also))
     if unknown := [name for name in options.also if name not in ANALYSES]:
         expected = ", ".join(ANALYSES).replace("_", "-")
-        raise InvalidInputError(f"--also {unknown[0]}: there is no such analysis, expected some of {expected}")
+        raise InvalidInputError(
+            f"--also {unknown[0]}: there is no such analysis, expected some of {expected}"
+        )
 
     from analysis.report.folders import sections_about
     from analysis.report.page import write_page

@@ -1,4 +1,6 @@
-"""Reports about a file or a folder: a checkpoint, a training with its curves, a study with its trials."""
+"""Reports about a file or a folder: a checkpoint, a training with its curves, a study with its
+trials.
+"""
 
 import os
 import shlex
@@ -8,7 +10,14 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from analysis.report.network import ABOUT, Progress, checkpoint_section, network_sections, values_table, weights_section
+from analysis.report.network import (
+    ABOUT,
+    Progress,
+    checkpoint_section,
+    network_sections,
+    values_table,
+    weights_section,
+)
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from gersgorin.loading.options import DataOptions
@@ -32,11 +41,16 @@ FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
 def sections_about(options: Options, progress: Progress) -> list[Section]:
-    """The parts of the page about a file, or the folder of a training or study. Raises RhnError for anything else."""
+    """The parts of the page about a file, or the folder of a training or study. Raises RhnError for
+    anything else.
+    """
     path = options.about
     folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
     if options.module is not None:
-        sections = [weights_section(options.module, path), *network_sections(options, path, progress)]
+        sections = [
+            weights_section(options.module, path),
+            *network_sections(options, path, progress),
+        ]
     elif options.storage is not None or (folder and (path / "journal.log").exists()):
         sections = _study(options, progress)
     elif folder and ((path / "metrics.jsonl").is_file() or any(path.glob("seed-*/metrics.jsonl"))):
@@ -46,17 +60,22 @@ def sections_about(options: Options, progress: Progress) -> list[Section]:
         sections = [checkpoint_section(file), *network_sections(options, file, progress)]
     else:
         raise InvalidInputError(
-            f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: expected one of them"
+            f"{path} holds no training (metrics.jsonl), no study (journal.log) and no {BEST}: "
+            "expected one of them"
         )
     return sections
 
 
 def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:
-    """The sections of a network; without options about it, one sentence if its data cannot be read."""
+    """The sections of a network; without options about it, one sentence if its data cannot be
+    read.
+    """
     try:
         return network_sections(options, path, progress)
     except (DataError, InvalidInputError) as error:
-        if given_flags(options, ("cell", "lesions", "also", *(f.name for f in fields(DataOptions)))):
+        if given_flags(
+            options, ("cell", "lesions", "also", *(f.name for f in fields(DataOptions)))
+        ):
             raise
         return [Section(title="The network", text=[f"Not measured: {error}."])]
 
@@ -64,11 +83,16 @@ def _measured(options: Options, path: Path, progress: Progress) -> list[Section]
 def _training(options: Options, progress: Progress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
-    files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))  # of rhn train --record
-    recordings = [(Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files]
+    # of rhn train --record
+    files = sorted(run.glob("record.npz")) + sorted(run.glob("seed-*/record.npz"))
+    recordings = [
+        (Recording.load(f), f"Recorded during the training: {f.parent.name}") for f in files
+    ]
     recorded = [section_of(*each) for each in recordings]
     record = ["--record", str(recordings[0][0].every)] if recordings else []
-    again = shlex.join(["rhn", "train", "--config", str(run / "config.json"), *record, "--out", "runs/again"])
+    again = shlex.join(
+        ["rhn", "train", "--config", str(run / "config.json"), *record, "--out", "runs/again"]
+    )
     try:
         seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]
         best = run / seed / BEST
@@ -76,27 +100,41 @@ def _training(options: Options, progress: Progress) -> list[Section]:
     except CheckpointError as error:  # before the end of the first epoch
         about, measured = Section(title=ABOUT, text=[f"Not measured: {error}."]), []
     about = replace(about, text=[*about.text, f"Train it again: {again}"])
-    return [about, _curves(curves, _beside_constant(_best(curves), best, options)), *recorded, *measured]
+    return [
+        about,
+        _curves(curves, _beside_constant(_best(curves), best, options)),
+        *recorded,
+        *measured,
+    ]
 
 
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
     measure = LABELS[require_one_measure(curves)]
     said = {
-        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch {c.best[0]} of {c.epochs[-1]}."
+        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch "
+        f"{c.best[0]} of {c.epochs[-1]}."
         for c in curves
     }
     best = said[_best(curves).name]
     return Section(
-        title="Training", verdict=best + beside, text=[*said.values()], figures=[lambda: draw_curves(curves)]
+        title="Training",
+        verdict=best + beside,
+        text=[*said.values()],
+        figures=[lambda: draw_curves(curves)],
     )
 
 
 def _beside_constant(best: Curves, file: Path, options: Options) -> str:
-    """The training loss of chorales beside that of the best constant output; "" for texts, and chorales that cannot be read."""
+    """The training loss of chorales beside that of the best constant output; "" for texts, and
+    chorales that cannot be read.
+    """
     with suppress(DataError, InvalidInputError):
         if best.measure == "nll":
             constant = constant_output_nll(corpus_of(file, options.data))
-            return f" On the training chorales it has {best.train[best.place]:.4g}, and the best constant output {constant:.4g}."
+            return (
+                f" On the training chorales it has {best.train[best.place]:.4g}, and the "
+                f"best constant output {constant:.4g}."
+            )
     return ""
 
 
@@ -109,8 +147,12 @@ def _study(options: Options, progress: Progress) -> list[Section]:
     found = Stored(out=options.about, storage=options.storage)
     configs, rows = [config for config, _ in found.studies()], found.rows()
     sections = study_sections(configs, rows)
-    best = min(rows, key=lambda row: (row.loss(configs[0].objective), row.arch, row.depth, row.trial))
-    name = next(config.name for config in configs if (config.label, config.depth) == (best.arch, best.depth))
+    best = min(
+        rows, key=lambda row: (row.loss(configs[0].objective), row.arch, row.depth, row.trial)
+    )
+    name = next(
+        config.name for config in configs if (config.label, config.depth) == (best.arch, best.depth)
+    )
     file = options.about / name / BEST
     if not file.is_file():  # it is on the machine that trained it
         return sections
@@ -121,10 +163,15 @@ def _study(options: Options, progress: Progress) -> list[Section]:
 def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[Section]:
     """The finished trials of a study. Raises DataError if there is none."""
     if not rows:
-        raise DataError("no trial of this study is finished yet: `optim-study status` shows its progress")
+        raise DataError(
+            "no trial of this study is finished yet: `optim-study status` shows its progress"
+        )
     loss, about = configs[0].objective, protocol_words(configs)
     several = len({row.arch for row in rows}) > 1 and len({row.depth for row in rows}) > 1
-    swarms = [lambda by=by: plot_swarm(rows, loss=loss, by=by, about=about) for by in ("arch", "depth")[: 1 + several]]
+    swarms = [
+        lambda by=by: plot_swarm(rows, loss=loss, by=by, about=about)
+        for by in ("arch", "depth")[: 1 + several]
+    ]
     best = [asdict(row) for row in sorted(rows, key=lambda row: row.loss(loss))]
     trials = Table(caption="Best first, in nats a frame", rows=best, most=MOST_TRIALS)
     return [
@@ -140,8 +187,13 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -
     done = Counter((row.arch, row.depth) for row in rows)
     counts = ", ".join(f"{c.name} {done[c.label, c.depth]} of {c.trials}" for c in configs)
     optimizers = " and ".join(dict.fromkeys(c.optimizer for c in configs))
-    search = f"Random search with {optimizers}: {about}; at most {counted(configs[0].epochs, 'epoch')} a trial."
-    values = {c.name: c.protocol() | {"trials": c.trials, "fingerprint": c.fingerprint} for c in configs}
+    search = (
+        f"Random search with {optimizers}: {about}; at most "
+        f"{counted(configs[0].epochs, 'epoch')} a trial."
+    )
+    values = {
+        c.name: c.protocol() | {"trials": c.trials, "fingerprint": c.fingerprint} for c in configs
+    }
     table = values_table(values, "The protocol of every study")
     return Section(title=ABOUT, text=[search, f"Finished trials: {counts}."], tables=[table])
 
@@ -151,7 +203,10 @@ def _shares(found: Sequence[Share]) -> Section:
     text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
-    rows = [asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True)) for s in found]
+    rows = [
+        asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True))
+        for s in found
+    ]
     flat = [{name: value for name, value in row.items() if name != "interval"} for row in rows]
     table = Table(caption="Shares of the trials that trained, with exact 95 % intervals", rows=flat)
     return Section(title="How many settings train", verdict=text[0], text=text, tables=[table])

@@ -1,4 +1,6 @@
-"""The sections about a network: how it was made, every default analysis along one sequence, its gates and lesions."""
+"""The sections about a network: how it was made, every default analysis along one sequence, its
+gates and lesions.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -61,10 +63,16 @@ class Read:
 
 
 def checkpoint_section(path: Path) -> Section:
-    """The header of a checkpoint, the settings of its training by the names of their options. Raises CheckpointError."""
+    """The header of a checkpoint, the settings of its training by the names of their options.
+    Raises CheckpointError.
+    """
     header = read_metadata(path)
     train = (made := header.get("metadata") or {}).pop("train", {})
-    others = set().union(*HYPERPARAMETERS.values()).difference(HYPERPARAMETERS.get(train.get("optimizer"), ()))
+    others = (
+        set()
+        .union(*HYPERPARAMETERS.values())
+        .difference(HYPERPARAMETERS.get(train.get("optimizer"), ()))
+    )
     settings = {flag(name): value for name, value in train.items() if name not in others}
     values = {"file": str(path), "holds": header["class"], "network": header["config"]}
     values |= {"versions": header.get("versions"), "made": made}
@@ -75,13 +83,19 @@ def weights_section(module: str, path: Path) -> Section:
     """The tensors in a file of weights of a user's module. Raises CheckpointError."""
     state = read_state(weights_file(path))
     count = sum(t.numel() for t in state.values())
-    text = f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
+    text = (
+        f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
+    )
     return _origin(text, {name: "x".join(map(str, t.shape)) for name, t in state.items()})
 
 
 def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
     tables = {"Settings of the training": settings, "What else the file holds": values}
-    return Section(title=ABOUT, text=[text], tables=[values_table(v, caption) for caption, v in tables.items() if v])
+    return Section(
+        title=ABOUT,
+        text=[text],
+        tables=[values_table(v, caption) for caption, v in tables.items() if v],
+    )
 
 
 def values_table(values: dict, caption: str) -> Table:
@@ -101,13 +115,16 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
     """Default and further analyses, gates and lesions of the network in a file along one sequence.
 
-    The first sentence about the network is the verdict. A part that cannot be measured is one sentence. Raises CheckpointError,
-    DataError or InvalidInputError if nothing can.
+    The first sentence about the network is the verdict. A part that cannot be measured is one
+    sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
     parts = {row.about: partial(_analysis, row, read) for row in rows}
-    parts |= {"Gates by layer and step": partial(_gates, read), "Lesions": partial(_lesions, read, options, path)}
+    parts |= {
+        "Gates by layer and step": partial(_gates, read),
+        "Lesions": partial(_lesions, read, options, path),
+    }
     sections = list[Section]()
     for title, measure in parts.items():
         try:
@@ -121,14 +138,20 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
 
 
 def read_network(options: Options, path: Path) -> Read:
-    """The network in a file with a sequence. Raises CheckpointError, DataError or InvalidInputError."""
-    asked = NetworkOptions(checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule)
+    """The network in a file with a sequence. Raises CheckpointError, DataError or
+    InvalidInputError.
+    """
+    asked = NetworkOptions(
+        checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule
+    )
     model = None if options.module else load_model(path, options.cell)
     text = load_text_model(path, options.cell) if isinstance(model, LanguageModel) else None
     if text and options.input is None:  # the beginning of the validation text
         ids = text.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
         name = "of its training" if text.config.corpus == "text" else text.config.corpus
-        source = Source(name=f"{name} (validation)", kind="text", values=ids[None], unit="tokens").cut(options.steps)
+        source = Source(
+            name=f"{name} (validation)", kind="text", values=ids[None], unit="tokens"
+        ).cut(options.steps)
     else:
         source = source_of_options(asked, options)
     run = run_along(network_of_options(asked, source.input_size), source, device="cpu")
@@ -148,7 +171,10 @@ def _analysis(row: Analysis, read: Read, progress) -> Result:
         training.label = read.label
         return row(training, progress=progress)
     if row.needs == "map":
-        return row(SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label), progress=progress)
+        return row(
+            SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label),
+            progress=progress,
+        )
     return row(read.run, progress=progress)
 
 
@@ -164,6 +190,8 @@ def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
         split, sequences = "test", corpus_of(path, options.data).test
     weights, networks = sum(p.numel() for p in read.model.parameters()), 1 + len(places(read.model))
     if not options.lesions and weights * networks * sum(map(len, sequences)) > QUICK:
-        raise InvalidInputError("lesions of this network take longer than about half a minute: add --lesions for them")
+        raise InvalidInputError(
+            "lesions of this network take longer than about half a minute: add --lesions for them"
+        )
     found = lesion(read.model, sequences, split=split, progress=progress)
     return replace(found, title=read.label.title, about=read.label.made)

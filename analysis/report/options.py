@@ -18,22 +18,32 @@ class ReportedNetwork:
         metavar="CHECKPOINT|RUN|STUDY",
         positional=True,
     )
-    cell: str | None = option(None, "The cell of a checkpoint with a cell of your own, package.module:factory.")
-    module: str | None = option(None, "Your torch module, package.module:factory; the file holds its state_dict.")
-    submodule: str | None = option(None, "Part of --module that holds the cell, such as encoder.rnn.")
-    storage: str | None = option(None, "Database of a study (default: the journal file in its folder).", metavar="URL")
+    cell: str | None = option(
+        None, "The cell of a checkpoint with a cell of your own, package.module:factory."
+    )
+    module: str | None = option(
+        None, "Your torch module, package.module:factory; the file holds its state_dict."
+    )
+    submodule: str | None = option(
+        None, "Part of --module that holds the cell, such as encoder.rnn."
+    )
+    storage: str | None = option(
+        None, "Database of a study (default: the journal file in its folder).", metavar="URL"
+    )
 
     lesions: bool = option(
         False,
-        "Lesions also of a large network, which take longer than half a minute (of a text: on 20,000 tokens).",
+        "Lesions also of a large network, which take longer than half a minute (of a text: on "
+        "20,000 tokens).",
     )
     also: tuple[str, ...] = option((), "Further analyses, such as lyapunov or bounds.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Sized, Writing, DataOptions, ReportedNetwork):
-    """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates, lesions, curves, swarm and map. The
-    page refers to nothing outside: send it, open it anywhere, print it.
+    """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates,
+    lesions, curves, swarm and map. The page refers to nothing outside: send it, open it anywhere,
+    print it.
 
     examples:
       gersgorin report runs/depth6 -o depth6.html
@@ -46,6 +56,9 @@ class Options(Sized, Writing, DataOptions, ReportedNetwork):
     group = "output"
 
     output: Path | None = option(
-        None, "The page, .html (default: report-NAME.html in the current folder).", metavar="FILE", short="-o"
+        None,
+        "The page, .html (default: report-NAME.html in the current folder).",
+        metavar="FILE",
+        short="-o",
     )
     steps: int | None = option(None, least=2)

@@ -1,6 +1,8 @@
-"""The HTML of a report: sections of text, figures and tables, in one file that refers to nothing outside.
+"""The HTML of a report: sections of text, figures and tables, in one file that refers to nothing
+outside.
 
-Names from users and files are escaped. The Content-Security-Policy blocks every request, and every script but page.js.
+Names from users and files are escaped. The Content-Security-Policy blocks every request, and every
+script but page.js.
 """
 
 import base64
@@ -28,8 +30,9 @@ OPEN_ROWS = 12  # longer tables are folded
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts and numbers by name of the column; a click on that name sorts. A long table is folded: only the caption is visible
-    before a click."""
+    """Rows of texts and numbers by name of the column; a click on that name sorts. A long table is
+    folded: only the caption is visible before a click.
+    """
 
     caption: str
     rows: Sequence[dict[str, str | float | int | None]]
@@ -39,7 +42,9 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page: paragraphs, drawn figures, tables, and a sentence (`verdict`) for the head of the page."""
+    """One part of the page: paragraphs, drawn figures, tables, and a sentence (`verdict`) for the
+    head of the page.
+    """
 
     title: str = ""
     text: Sequence[str] = ()
@@ -65,7 +70,10 @@ def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -
 
 def page_html(title: str, sections: Sequence[Section], made: str) -> str:
     """The page as text."""
-    script, verdict = _part("page.js"), " ".join(filter(None, (section.verdict for section in sections)))
+    script, verdict = (
+        _part("page.js"),
+        " ".join(filter(None, (section.verdict for section in sections))),
+    )
     links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(sections, 1)]
     return Template(_part("page.html")).substitute(
         title=escape(title),
@@ -82,7 +90,8 @@ def page_html(title: str, sections: Sequence[Section], made: str) -> str:
 
 def _section(section: Section, number: int) -> str:
     figures = [
-        f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>' for draw in section.figures
+        f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>'
+        for draw in section.figures
     ]
     text = [f"<p>{escape(line)}</p>" for line in section.text]
     body = [f"<h2>{escape(section.title)}</h2>", *text, *figures, *map(_table, section.tables)]
@@ -93,10 +102,16 @@ def _table(table: Table) -> str:
     caption, shown = table.caption, table.rows[: table.most]
     if len(shown) < len(table.rows):
         caption += f", the first {len(shown)} of {len(table.rows)} rows"
-    caption, columns = escape(caption), list(dict.fromkeys(name for row in table.rows for name in row))
+    caption, columns = (
+        escape(caption),
+        list(dict.fromkeys(name for row in table.rows for name in row)),
+    )
     names = (escape(name.replace("_", " ")) for name in columns)
     heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in names)
-    rows = "\n".join(f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>" for row in finite_json(shown))
+    rows = "\n".join(
+        f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>"
+        for row in finite_json(shown)
+    )
     return (
         f"<details{' open' * (len(table.rows) <= OPEN_ROWS)}>\n<summary>{caption}</summary>\n"
         f'<div class="scrolls" tabindex="0" role="region" aria-label="{caption}">\n'

@@ -6,8 +6,9 @@
     python -m benchmarks.threads report OUT.csv ...      # the tables
     python -m benchmarks.threads healthy --plain         # errors after a plain loop, of threads broken and repaired
 
-The first three go on where they stopped. A thread counts if a plain loop shows its symptom and the repair takes it away: the error of
-the repaired training is at most `REPAIRED` of that of the broken one.
+The first three go on where they stopped. A thread counts if a plain loop shows its symptom and the
+repair takes it away: the error of the repaired training is at most `REPAIRED` of that of the broken
+one.
 """
 
 import argparse
@@ -43,10 +44,21 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
     began = time.process_time()
     try:
         found = gersgorin.check(
-            *parts, steps=training.steps, batch_size=training.batch_size, seconds=seconds, **own, **training.options
+            *parts,
+            steps=training.steps,
+            batch_size=training.batch_size,
+            seconds=seconds,
+            **own,
+            **training.options,
         )
     except RhnError as refused:
-        return {"error": error(given), "outcome": f"refused: {refused}", "causes": "", "sure": "", "cost": 0.0}
+        return {
+            "error": error(given),
+            "outcome": f"refused: {refused}",
+            "causes": "",
+            "sure": "",
+            "cost": 0.0,
+        }
     return {
         "error": error(given),
         "outcome": found.outcome,
@@ -59,17 +71,25 @@ def checked(make: Callable[[], Training], seconds: float) -> dict:
 
 def runs_of(kind: str, seconds: float, plain: bool) -> dict[str, Callable[[], dict]]:
     """Of every training of a set by its key: the function that runs it."""
-    module, judged = importlib.import_module(f"benchmarks.threads.{kind}"), partial(checked, seconds=seconds)
+    module, judged = (
+        importlib.import_module(f"benchmarks.threads.{kind}"),
+        partial(checked, seconds=seconds),
+    )
     judged = trained if plain else judged
     if kind == "healthy":
         return {name: partial(judged, make) for name, make in module.HEALTHY.items()}
-    table = {int(row["number"]): row["cause"] for row in csv.DictReader((HERE / "threads.csv").open())}
+    table = {
+        int(row["number"]): row["cause"] for row in csv.DictReader((HERE / "threads.csv").open())
+    }
 
     def run(number: int, make: Callable[[bool], Training]) -> dict:
         repaired = trained(partial(make, True))["error"]
         return {"truth": table[number], "repaired": repaired} | judged(partial(make, False))
 
-    return {str(number): partial(run, number, make) for number, make in getattr(module, kind.upper()).items()}
+    return {
+        str(number): partial(run, number, make)
+        for number, make in getattr(module, kind.upper()).items()
+    }
 
 
 def trained(make: Callable[[], Training]) -> dict:
@@ -80,7 +100,9 @@ def trained(make: Callable[[], Training]) -> dict:
 
 
 def counted(rows: list[dict]) -> list[dict]:
-    """The threads that count, each with the names of its true causes and of those that were found."""
+    """The threads that count, each with the names of its true causes and of those that were
+    found.
+    """
     names = lambda text: [name.strip() for name in text.split("|") if name.strip()]  # noqa: E731
     return [
         {"key": row["key"], "outcome": row["outcome"]}
@@ -91,7 +113,9 @@ def counted(rows: list[dict]) -> list[dict]:
 
 
 def shares(rows: list[dict]) -> dict[str, tuple[int, int]]:
-    """(Right, of how many) threads with the true cause first, among three; causes called sure, among the first three."""
+    """(Right, of how many) threads with the true cause first, among three; causes called sure,
+    among the first three.
+    """
     found = counted(rows)
     first = sum(row["causes"][:1] != [] and row["causes"][0] in row["truth"] for row in found)
     three = sum(any(name in row["truth"] for name in row["causes"][:3]) for row in found)
@@ -106,35 +130,53 @@ def shares(rows: list[dict]) -> dict[str, tuple[int, int]]:
 
 
 def report(rows: list[dict]) -> str:
-    """Shares of causes that are right, and what was named wrongly; of healthy trainings what is named at all."""
+    """Shares of causes that are right, and what was named wrongly; of healthy trainings what is
+    named at all.
+    """
     if "truth" not in rows[0]:
         sure, named = (sum(bool(row[key]) for row in rows) for key in ("sure", "causes"))
-        lines = [f"{len(rows)} healthy trainings: {sure} with a cause called sure, {named} with any"]
-        return "\n".join(lines + [f"  {row['key']}: {row['causes']}" for row in rows if row["causes"]])
+        lines = [
+            f"{len(rows)} healthy trainings: {sure} with a cause called sure, {named} with any"
+        ]
+        return "\n".join(
+            lines + [f"  {row['key']}: {row['causes']}" for row in rows if row["causes"]]
+        )
     lines = [f"{len(counted(rows))} of {len(rows)} threads count"]
     lines += [
-        f"  {words}: {right} of {all_}, {right / max(1, all_):.0%}" for words, (right, all_) in shares(rows).items()
+        f"  {words}: {right} of {all_}, {right / max(1, all_):.0%}"
+        for words, (right, all_) in shares(rows).items()
     ]
     for row in counted(rows):
         if row["causes"][:1] == [] or row["causes"][0] not in row["truth"]:
             named = " | ".join(row["causes"]) or "nothing"
-            lines.append(f"  thread {row['key']}: {' | '.join(row['truth'])}; named: {named} ({row['outcome']})")
+            lines.append(
+                f"  thread {row['key']}: {' | '.join(row['truth'])}; named: {named} "
+                f"({row['outcome']})"
+            )
     return "\n".join(lines)
 
 
 def picture(files: list[Path], path: Path) -> None:
     """Draw the shares of both halves of the threads."""
-    titles = {"development": "threads by which the causes were written", "run": "threads set aside, first run"}
+    titles = {
+        "development": "threads by which the causes were written",
+        "run": "threads set aside, first run",
+    }
     named = [(titles[word], f) for f in files if (word := f.stem.split("-")[-1]) in titles]
     every = {title: shares([*csv.DictReader(f.open())]) for title, f in named}
-    words = {"the true cause first": "the true cause is first", "among three": "the true cause is among three"}
+    words = {
+        "the true cause first": "the true cause is first",
+        "among three": "the true cause is among three",
+    }
     words |= {"right of all named": "of all causes named, right"}
 
     def bars(ax) -> None:
         for k, (title, found) in enumerate(every.items()):
             found = [found[word] for word in words]
             at = [i + 0.36 * k for i in range(len(words))]
-            ax.barh(at, [right / all_ for right, all_ in found], 0.34, label=title, color=(SKY, BLUE)[k])
+            ax.barh(
+                at, [right / all_ for right, all_ in found], 0.34, label=title, color=(SKY, BLUE)[k]
+            )
             for i, (right, all_) in zip(at, found, strict=True):
                 ax.text(right / all_ + 0.01, i, f"{right} of {all_}", va="center")
         ax.set(xlim=(0, 1.1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="share")
@@ -142,12 +184,17 @@ def picture(files: list[Path], path: Path) -> None:
         ax.invert_yaxis()
 
     right, all_ = every[titles["run"]]["the true cause first"]
-    title = f"check names first why a recurrent network does not learn in {right} of {all_} public threads that it had not seen"
+    title = (
+        f"check names first why a recurrent network does not learn in {right} of {all_} "
+        "public threads that it had not seen"
+    )
     save_figure(path, lambda: compose(title, "", Block([bars], 1.8, legend=True), width=7))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=["development", "set_aside", "healthy", "report"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--plain", action="store_true", help="train only, and print errors")

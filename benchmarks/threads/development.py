@@ -1,4 +1,5 @@
-"""The threads with odd numbers in threads.csv as small trainings: as its owner wrote it, and with one repair.
+"""The threads with odd numbers in threads.csv as small trainings: as its owner wrote it, and with
+one repair.
 
     t05(False), t05(True)       # the training of thread 5 with a softmax before the cross entropy, and without it
 
@@ -15,11 +16,23 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
-from benchmarks.threads.trainings import Training, case, share, squared, threads, windows, wrong, wrong_half, zipf
+from benchmarks.threads.trainings import (
+    Training,
+    case,
+    share,
+    squared,
+    threads,
+    windows,
+    wrong,
+    wrong_half,
+    zipf,
+)
 
 
 class Cells(nn.LSTMCell):
-    """A loop over an LSTM cell with another activation, initialised as in Keras: states (N, T, units)."""
+    """A loop over an LSTM cell with another activation, initialised as in Keras: states (N, T,
+    units).
+    """
 
     def __init__(self, inputs: int, units: int, activation: Callable[[Tensor], Tensor]):
         super().__init__(inputs, units)
@@ -33,7 +46,9 @@ class Cells(nn.LSTMCell):
         h = c = x.new_zeros(len(x), self.hidden_size)
         states = []
         for frame in x.unbind(1):
-            gates = F.linear(frame, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
+            gates = F.linear(frame, self.weight_ih, self.bias_ih) + F.linear(
+                h, self.weight_hh, self.bias_hh
+            )
             i, f, g, o = gates.chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * self.activation(g)
             h = o.sigmoid() * self.activation(c)
@@ -50,7 +65,9 @@ def chain(N: int, T: int, V: int, back: int) -> Tensor:
 
 
 def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tensor]:
-    """Texts (N, T), shorter ones after zeros, and whether their sum of weights is above the median (N,)."""
+    """Texts (N, T), shorter ones after zeros, and whether their sum of weights is above the median
+    (N,).
+    """
     text, weights = torch.randint(1, 50, (N, T)), torch.randn(50)
     if shortest is not None:
         text[torch.arange(T) < torch.randint(T - shortest + 1, (N, 1))] = 0
@@ -59,7 +76,9 @@ def opinions(N: int, T: int, shortest: int | None = None) -> tuple[Tensor, Tenso
 
 
 def t01(repaired: bool) -> Training:
-    """The hidden state of an LSTM itself is the prediction: it stays in (-1, 1), the targets do not."""
+    """The hidden state of an LSTM itself is the prediction: it stays in (-1, 1), the targets do
+    not.
+    """
     x = torch.randn(1400, 6, 10)
     model = Net("LSTM", 10, 32, 1)
     if not repaired:
@@ -81,21 +100,33 @@ def t03(repaired: bool) -> Training:
 
 
 def t05(repaired: bool) -> Training:
-    """Softmax, and that over time, stands before the cross entropy of a tagger; judged by this loss."""
+    """Softmax, and that over time, stands before the cross entropy of a tagger; judged by this
+    loss.
+    """
     x, kind = zipf(40, 1400, 12), torch.randint(16, (40,))
     y = (kind[x] + (kind[x.roll(1, 1)] > 8)) % 16
     base = torch.distributions.Categorical(y.flatten().bincount().float()).entropy().item()
     model = reader("LSTM", 40, 32, 16, every=True, bidirectional=True)
     if not repaired:
         model.append(nn.Softmax(1))
-    return case(model, (x, y), cross, 1e-3, "RMSprop", error=lambda model, x, y: cross(model(x), y).item() / base)
+    return case(
+        model,
+        (x, y),
+        cross,
+        1e-3,
+        "RMSprop",
+        error=lambda model, x, y: cross(model(x), y).item() / base,
+    )
 
 
 def t07(repaired: bool) -> Training:
     """A sigmoid ends the model and the loss takes logits: no probability falls below a half."""
     speaker = torch.randint(4, (1200, 15))
     voice = torch.randn(4, 8)[speaker] + 0.3 * torch.randn(1200, 15, 8)
-    x, y = torch.cat([voice, voice[:, :1].expand(-1, 15, -1)], 2), (speaker == speaker[:, :1]).float()
+    x, y = (
+        torch.cat([voice, voice[:, :1].expand(-1, 15, -1)], 2),
+        (speaker == speaker[:, :1]).float(),
+    )
     net = Net("LSTM", 16, 32, 32, every=True, num_layers=2, bidirectional=True)
     model = nn.Sequential(net, nn.ReLU(), nn.Linear(32, 1), *[nn.Sigmoid()] * (not repaired))
     return case(model, (x, y.unsqueeze(2)), nn.BCEWithLogitsLoss(), error=wrong, steps=300)
@@ -110,15 +141,21 @@ def t09(repaired: bool) -> Training:
         nn.Sequential(Net("LSTM", 1, 4, 1), nn.Sigmoid() if repaired else nn.Softmax(1)),
         windows(bits[:, None], 3),
     )
-    return case(model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_half, steps=800, batch_size=256)
+    return case(
+        model, data, nn.BCELoss(), 0.05, "Adagrad", error=wrong_half, steps=800, batch_size=256
+    )
 
 
 def t11(repaired: bool) -> Training:
-    """LSTM cells with ReLU and a ReLU at the end under SGD with momentum 0.99: the last unit dies."""
+    """LSTM cells with ReLU and a ReLU at the end under SGD with momentum 0.99: the last unit
+    dies.
+    """
     torch.manual_seed(15)  # three of six starts die
     x = torch.randn(1000, 15, 8)
     y = F.relu(x[..., :1] + x.roll(1, 1)[..., 1:2] - 0.5)
-    model = nn.Sequential(Cells(8, 32, F.relu), Cells(32, 16, F.relu), nn.Linear(16, 1), *[nn.ReLU()] * (not repaired))
+    model = nn.Sequential(
+        Cells(8, 32, F.relu), Cells(32, 16, F.relu), nn.Linear(16, 1), *[nn.ReLU()] * (not repaired)
+    )
     how = {"momentum": 0.99, "nesterov": True}
     return case(model, (x, y), nn.MSELoss(), 0.01, "SGD", how=how, steps=400)
 
@@ -134,8 +171,13 @@ def t13(repaired: bool) -> Training:
 
 
 def t15(repaired: bool) -> Training:
-    """Latitude 42.7, longitude -73.7 and speed enter as they are, and thousandths of a degree matter."""
-    path = torch.randn(1400, 1, 2) * 0.01 + (torch.randn(1400, 1, 2) + torch.randn(1400, 11, 2)).cumsum(1) * 1e-3
+    """Latitude 42.7, longitude -73.7 and speed enter as they are, and thousandths of a degree
+    matter.
+    """
+    path = (
+        torch.randn(1400, 1, 2) * 0.01
+        + (torch.randn(1400, 1, 2) + torch.randn(1400, 11, 2)).cumsum(1) * 1e-3
+    )
     x = torch.cat([path[:, :-1] + torch.tensor([42.73, -73.68]), 40 * torch.rand(1400, 10, 1)], 2)
     x = (x - x.mean((0, 1))) / x.std((0, 1)) if repaired else x
     return case(Net("LSTM", 3, 64, 2), (x, path[:, -1] / path[:, -1].std(0)), nn.MSELoss())
@@ -165,7 +207,9 @@ def t21(repaired: bool) -> Training:
 
 
 def t23(repaired: bool) -> Training:
-    """Nearly all words carry the outside tag, so a tagger never predicts another; judged by the mean recall."""
+    """Nearly all words carry the outside tag, so a tagger never predicts another; judged by the
+    mean recall.
+    """
     x = torch.randint(100, (1400, 20))
     y = torch.where((x < 16) & (torch.rand(1400, 20) < 0.2), x // 4 + 1, 0)
     loss_fn = nn.CrossEntropyLoss(y.numel() / 5 / y.flatten().bincount() if repaired else None)
@@ -179,14 +223,20 @@ def t23(repaired: bool) -> Training:
 
 
 def t25(repaired: bool) -> Training:
-    """sin(t) goes in, sin(t/2) should come out: windows two pi apart are equal and have opposite targets."""
-    t = (2 if repaired else 4) * math.pi * torch.rand(2000, 1, 1) + 0.4 * torch.arange(16).view(16, 1)
+    """sin(t) goes in, sin(t/2) should come out: windows two pi apart are equal and have opposite
+    targets.
+    """
+    t = (2 if repaired else 4) * math.pi * torch.rand(2000, 1, 1) + 0.4 * torch.arange(16).view(
+        16, 1
+    )
     model = Net("RNN", 1, 32, 1, every=True)
     return case(model, (torch.sin(t), torch.sin(t / 2)), nn.MSELoss(), 0.01, batch_size=16)
 
 
 def t27(repaired: bool) -> Training:
-    """Texts are padded behind with zeros to one length and the state after them is read; repaired: padded in front."""
+    """Texts are padded behind with zeros to one length and the state after them is read; repaired:
+    padded in front.
+    """
     text, y = opinions(2400, 12, shortest=5)
     front = F.pad(text, (48, 0))
     x = front if repaired else front.gather(1, (torch.arange(60) + (front == 0).sum(1, True)) % 60)
@@ -196,7 +246,9 @@ def t27(repaired: bool) -> Training:
 
 def t29(repaired: bool) -> Training:
     """All positive texts stand before all negative ones and the loader does not shuffle."""
-    training = case(reader("LSTM", 50, 32, 2, num_layers=2), opinions(2000, 15), cross, 2e-3, steps=300)
+    training = case(
+        reader("LSTM", 50, 32, 2, num_layers=2), opinions(2000, 15), cross, 2e-3, steps=300
+    )
     order = training.y.argsort(descending=True)
     loader = DataLoader(TensorDataset(training.x[order], training.y[order]), 32, shuffle=repaired)
     return replace(training, x=loader, y=None)
@@ -220,7 +272,9 @@ def t31(repaired: bool) -> Training:
 
 
 def t33(repaired: bool) -> Training:
-    """The state is detached at every step, so no gradient reaches the step that saw the number asked for."""
+    """The state is detached at every step, so no gradient reaches the step that saw the number
+    asked for.
+    """
     x = torch.randn(1400, 13, 1)
     model = Loop("LSTMCell", 1, 10, 1, every=True, cut=0 if repaired else 1)
     return case(model, (x[:, 3:], x[:, :-3]), nn.MSELoss(), 1e-2)
@@ -238,12 +292,16 @@ def t35(repaired: bool) -> Training:
         return net.out(torch.stack(hiddens, 1))
 
     text = chain(2800, 13, 12, back=2)
-    model = Own(forward, embedding=nn.Embedding(12, 32), cell=nn.Linear(96, 64), out=nn.Linear(64, 12))
+    model = Own(
+        forward, embedding=nn.Embedding(12, 32), cell=nn.Linear(96, 64), out=nn.Linear(64, 12)
+    )
     return case(model, (text[:, :-1], text[:, 1:]), cross, 5e-4, "AdamW", steps=800)
 
 
 def t37(repaired: bool) -> Training:
-    """The features are turned to (T, N, m), then an LSTM with batch_first=True runs along the batch."""
+    """The features are turned to (T, N, m), then an LSTM with batch_first=True runs along the
+    batch.
+    """
 
     def forward(net: Own, x: Tensor) -> Tensor:
         frames = F.relu(net.conv(x.mT)).permute(2, 0, 1)
@@ -273,11 +331,15 @@ def t39(repaired: bool) -> Training:
 
 
 def t41(repaired: bool) -> Training:
-    """A bidirectional model of the next letter has read it in training; judged by the text it writes itself."""
+    """A bidirectional model of the next letter has read it in training; judged by the text it
+    writes itself.
+    """
     text, table, slip = torch.randint(13, (700, 41)), torch.randperm(13), torch.rand(700, 41) < 0.05
     slip[300:] = False
     for t in range(2, 41):
-        text[:, t] = torch.where(slip[:, t], text[:, t], table[(text[:, t - 2] + text[:, t - 1]) % 13])
+        text[:, t] = torch.where(
+            slip[:, t], text[:, t], table[(text[:, t - 2] + text[:, t - 1]) % 13]
+        )
 
     def write(model: nn.Module, x: Tensor, y: Tensor) -> float:
         text = x[:, :2]
@@ -304,11 +366,20 @@ def t45(repaired: bool) -> Training:
     y = torch.where(title[x.roll(1, 1)] & name[x], 1 + kind[x], 0)
     y[:, 1:] = torch.where((y[:, :-1] > 0) & name[x[:, 1:]], y[:, :-1], y[:, 1:])
     model = Net("LSTM", 300, 64, 5, every=True, bidirectional=True)
-    return case(model, (torch.randn(200, 300)[x], y), cross, 1e-3 if repaired else 0.1, steps=300, batch_size=20)
+    return case(
+        model,
+        (torch.randn(200, 300)[x], y),
+        cross,
+        1e-3 if repaired else 0.1,
+        steps=300,
+        batch_size=20,
+    )
 
 
 def t47(repaired: bool) -> Training:
-    """SGD with rate 1 and a loss summed over the words of a sentence, tuned for an LSTM, drives a GRU."""
+    """SGD with rate 1 and a loss summed over the words of a sentence, tuned for an LSTM, drives a
+    GRU.
+    """
 
     def forward(net: Own, x: Tensor) -> Tensor:
         source, target = net.embedding(x).chunk(2, 1)
@@ -319,8 +390,15 @@ def t47(repaired: bool) -> Training:
     encoder, decoder = (nn.GRU(32, 64, batch_first=True) for _ in range(2))
     source, table = torch.randint(1, 11, (2400, 10)), F.pad(1 + torch.randperm(10), (1, 0))
     target = table[source.flip(1)]
-    x = torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1)  # what was translated so far stands behind the source
-    model = Own(forward, embedding=nn.Embedding(11, 32), encoder=encoder, decoder=decoder, out=nn.Linear(128, 11))
+    # what was translated so far stands behind the source
+    x = torch.cat([source, F.pad(target[:, :-1], (1, 0))], 1)
+    model = Own(
+        forward,
+        embedding=nn.Embedding(11, 32),
+        encoder=encoder,
+        decoder=decoder,
+        out=nn.Linear(128, 11),
+    )
     rate, optimizer = (1e-3, "Adam") if repaired else (1.0, "SGD")
     return case(model, (x, target), lambda output, y: 10 * cross(output, y), rate, optimizer)
 
@@ -328,7 +406,9 @@ def t47(repaired: bool) -> Training:
 def t49(repaired: bool) -> Training:
     """Ten sequences with an impulse at another place each are trained for a few epochs only."""
     x, y = torch.eye(10).repeat(2, 1).unsqueeze(2), torch.eye(10)[:, :1].repeat(2, 1)
-    return case(Net("LSTM", 1, 16, 1), (x, y), nn.MSELoss(), 3e-3, fresh=10, steps=800 if repaired else 40)
+    return case(
+        Net("LSTM", 1, 16, 1), (x, y), nn.MSELoss(), 3e-3, fresh=10, steps=800 if repaired else 40
+    )
 
 
 def t51(repaired: bool) -> Training:
@@ -346,11 +426,15 @@ def t53(repaired: bool) -> Training:
     y = (torch.arange(500) % 100 >= 50).float().view(-1, 1, 1).expand(-1, 6, 1)
     x = torch.randn(500, 6, 64) + (0.5 * y if repaired else 0)
     model = nn.Sequential(Net("LSTM", 64, 64, 1, every=True), nn.Sigmoid())
-    return case(model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=wrong_half, steps=300, batch_size=16)
+    return case(
+        model, (x, y), nn.BCELoss(), 1e-3, "RMSprop", error=wrong_half, steps=300, batch_size=16
+    )
 
 
 def t55(repaired: bool) -> Training:
-    """A slow random walk is forecast no better than by its last value, by which it is judged; repaired: two sines."""
+    """A slow random walk is forecast no better than by its last value, by which it is judged;
+    repaired: two sines.
+    """
     torch.manual_seed(57)  # some starts die at the last ReLU instead
     series, t = torch.randn(2000), torch.arange(2000)
     for i in range(1, 2000):
@@ -366,7 +450,9 @@ def t55(repaired: bool) -> Training:
 
 
 def t57(repaired: bool) -> Training:
-    """Three stacked LSTMs leave the plateau at the start too slowly for the rate; repaired: ten times the rate."""
+    """Three stacked LSTMs leave the plateau at the start too slowly for the rate; repaired: ten
+    times the rate.
+    """
     x = torch.randint(10, (600, 3, 1)).float()
     x[:, 0] %= 2
     model = Net("LSTM", 1, 15, 2, num_layers=3)
@@ -387,7 +473,9 @@ def t59(repaired: bool) -> Training:
 
     y = torch.randint(4, (1400,))
     x = 0.5 * torch.randn(4, 30, 8)[y] + 1.3 * torch.randn(1400, 30, 8)
-    return case(Net("GRU", 8, 32, 4), (x, y), cross, 1e-2, steps=300, fit=None if repaired else accumulate)
+    return case(
+        Net("GRU", 8, 32, 4), (x, y), cross, 1e-2, steps=300, fit=None if repaired else accumulate
+    )
 
 
 DEVELOPMENT = threads(globals())

@@ -1,7 +1,8 @@
 """Healthy trainings: the guard of a diagnosis, which must name no cause for any of them.
 
-HEALTHY maps names to functions that build a `Training`. Each learns with the plain loop: its error on fresh examples is below 0.6 of
-the best constant answer's. Data makers seed torch's generator and come first, so that the start of the network is fixed too.
+HEALTHY maps names to functions that build a `Training`. Each learns with the plain loop: its error
+on fresh examples is below 0.6 of the best constant answer's. Data makers seed torch's generator and
+come first, so that the start of the network is fixed too.
 """
 
 import csv
@@ -28,7 +29,16 @@ MSE, CE, BITS = nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCEWithLogitsLoss()
 # Data: n examples to train with and FRESH others
 
 
-def averages(n: int, K: int = 1, T: int = 20, m: int = 3, *, every: bool = False, draw=torch.randn, noise: float = 0.0):
+def averages(
+    n: int,
+    K: int = 1,
+    T: int = 20,
+    m: int = 3,
+    *,
+    every: bool = False,
+    draw=torch.randn,
+    noise: float = 0.0,
+):
     """Standardised leaky averages of the inputs, of the last frame or of every frame."""
     torch.manual_seed(n + T)
     x, mix = draw((n + FRESH, T, m)).float(), F.normalize(torch.randn(m, K), dim=0)
@@ -44,7 +54,9 @@ def hums(n: int, shares=(1.0, 1.0, 1.0), T: int = 24, m: int = 2, noise: float =
     """Sines of random phase with noise; the class is the frequency."""
     torch.manual_seed(n + T + 1)
     labels = torch.multinomial(torch.tensor(shares), n + FRESH, True)
-    angles = (0.25 + 0.45 * labels)[:, None, None] * torch.arange(T)[:, None] + 6.3 * torch.rand(n + FRESH, 1, m)
+    angles = (0.25 + 0.45 * labels)[:, None, None] * torch.arange(T)[:, None] + 6.3 * torch.rand(
+        n + FRESH, 1, m
+    )
     return torch.sin(angles) + noise * torch.randn(n + FRESH, T, m), labels
 
 
@@ -52,12 +64,16 @@ def waves(n: int, T: int = 30, noise: float = 0.0):
     """A sine of random frequency and phase, and its next number at every frame."""
     torch.manual_seed(n + T + 2)
     rate, phase = 0.3 + 0.5 * torch.rand(n + FRESH, 1), 6.3 * torch.rand(n + FRESH, 1)
-    z = (torch.sin(rate * torch.arange(T + 1) + phase) + noise * torch.randn(n + FRESH, T + 1))[..., None]
+    z = (torch.sin(rate * torch.arange(T + 1) + phase) + noise * torch.randn(n + FRESH, T + 1))[
+        ..., None
+    ]
     return z[:, :-1], z[:, 1:]
 
 
 def resonances(n: int, T: int = 40):
-    """An autoregressive process of order 2, and its next number; the best error is 0.05, the last number's 0.3."""
+    """An autoregressive process of order 2, and its next number; the best error is 0.05, the last
+    number's 0.3.
+    """
     torch.manual_seed(n + T + 3)
     z = [torch.randn(n + FRESH, 1), torch.randn(n + FRESH, 1)]
     for _ in range(T + 40):
@@ -76,17 +92,25 @@ def reviews(n: int, V: int = 50, T: int = 20):
 def sentences(n: int, T: int = 30):
     """Letters of random sentences of a small grammar, and the next letters (N, T); 0 is a space."""
     torch.manual_seed(n + T + 5)
-    nouns, verbs, pieces = ["cat", "bird", "teacher", "river", "moon"], ["sees", "follows", "likes", "hides"], []
+    nouns, verbs, pieces = (
+        ["cat", "bird", "teacher", "river", "moon"],
+        ["sees", "follows", "likes", "hides"],
+        [],
+    )
     for _ in range(n + FRESH):
         a, b, c, start = (int(torch.randint(k, ())) for k in (5, 4, 5, 12))
         text = 3 * f"the {nouns[a]} {verbs[b]} the {nouns[c]} and "
-        pieces.append([ord(letter) - 96 if letter != " " else 0 for letter in text[start : start + T + 1]])
+        pieces.append(
+            [ord(letter) - 96 if letter != " " else 0 for letter in text[start : start + T + 1]]
+        )
     ids = torch.tensor(pieces)
     return ids[:, :-1], ids[:, 1:]
 
 
 def chords(n: int, T: int = 24):
-    """A cycle of six chords of three of twelve keys, each held for two to four frames (a piece's tempo), and the next frame."""
+    """A cycle of six chords of three of twelve keys, each held for two to four frames (a piece's
+    tempo), and the next frame.
+    """
     torch.manual_seed(n + T + 6)
     keys = torch.stack([torch.zeros(12).scatter_(0, torch.randperm(12)[:3], 1.0) for _ in range(6)])
     tempo, start = torch.randint(2, 5, (n + FRESH, 1)), torch.randint(0, 24, (n + FRESH, 1))
@@ -111,7 +135,11 @@ class Pooled(Net):
 
     def forward(self, x):
         states = self.rnn(x)[0]
-        return self.out(states.mean(1) if self.score is None else (self.score(states).softmax(1) * states).sum(1))
+        return self.out(
+            states.mean(1)
+            if self.score is None
+            else (self.score(states).softmax(1) * states).sum(1)
+        )
 
 
 def coder(frames: int) -> Own:
@@ -137,25 +165,41 @@ def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, *
 def h_relu_output():
     """Rain: most targets are 0, the others positive, and so is the output."""
     x, y = averages(1500)
-    return made((x, y.relu()), nn.Sequential(Net("GRU", 3, 32, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU()), MSE)
+    return made(
+        (x, y.relu()),
+        nn.Sequential(Net("GRU", 3, 32, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU()),
+        MSE,
+    )
 
 
 def h_sigmoid_bce():
     """Probabilities from a sigmoid, with BCELoss."""
     x, y = averages(1000)
-    return made((x, (y > 0).float()), nn.Sequential(Net("LSTM", 3, 32, 1), nn.Sigmoid()), nn.BCELoss(), rate=3e-3)
+    return made(
+        (x, (y > 0).float()),
+        nn.Sequential(Net("LSTM", 3, 32, 1), nn.Sigmoid()),
+        nn.BCELoss(),
+        rate=3e-3,
+    )
 
 
 def h_sigmoid_mse():
     """Shares between 0 and 1 from a sigmoid."""
     x, y = averages(1000, K=2, every=True)
-    return made((x, y.sigmoid()), nn.Sequential(Net("GRU", 3, 24, 2, every=True), nn.Sigmoid()), MSE, rate=2e-3)
+    return made(
+        (x, y.sigmoid()),
+        nn.Sequential(Net("GRU", 3, 24, 2, every=True), nn.Sigmoid()),
+        MSE,
+        rate=2e-3,
+    )
 
 
 def h_tanh_output():
     """Targets between -1 and 1 from a tanh, by Huber's loss."""
     x, y = averages(1000, K=2)
-    return made((x, y.tanh()), nn.Sequential(Net("GRU", 3, 32, 2), nn.Tanh()), nn.HuberLoss(), rate=2e-3)
+    return made(
+        (x, y.tanh()), nn.Sequential(Net("GRU", 3, 32, 2), nn.Tanh()), nn.HuberLoss(), rate=2e-3
+    )
 
 
 def h_lstm_states():
@@ -196,24 +240,35 @@ def h_nine_to_one():
         return own.net.out(own.net.rnn(x, own.h0.expand(-1, len(x), -1).contiguous())[0][:, -1])
 
     data = hums(1500, (9.0, 1.0))
-    return made(data, Own(run, net=Net("GRU", 2, 32, 2), h0=nn.Parameter(torch.zeros(1, 1, 32))), CE, rate=3e-3)
+    return made(
+        data,
+        Own(run, net=Net("GRU", 2, 32, 2), h0=nn.Parameter(torch.zeros(1, 1, 32))),
+        CE,
+        rate=3e-3,
+    )
 
 
 def h_rare_events():
     """Classes of 95 : 5, after attention over all states."""
-    return made(hums(2500, (95.0, 5.0)), Pooled("GRU", 2, 32, 2, attention=True), CE, rate=3e-3, steps=800)
+    return made(
+        hums(2500, (95.0, 5.0)), Pooled("GRU", 2, 32, 2, attention=True), CE, rate=3e-3, steps=800
+    )
 
 
 def h_rate_1e_4():
     """Adam at 1e-4, small but enough, with AMSGrad."""
     data = averages(2000, every=True)
-    return made(data, Net("GRU", 3, 64, 1, every=True), MSE, rate=1e-4, steps=1000, how={"amsgrad": True})
+    return made(
+        data, Net("GRU", 3, 64, 1, every=True), MSE, rate=1e-4, steps=1000, how={"amsgrad": True}
+    )
 
 
 def h_rate_3e_5():
     """AdamW at 3e-5, on a wide frozen embedding as a pretrained network gives it."""
     data, table = reviews(2000, V=20), nn.Embedding(20, 64)
-    model = nn.Sequential(table.requires_grad_(False), Pooled("LSTM", 64, 64, 2, bidirectional=True))
+    model = nn.Sequential(
+        table.requires_grad_(False), Pooled("LSTM", 64, 64, 2, bidirectional=True)
+    )
     return made(data, model, CE, "AdamW", 3e-5, steps=1000)
 
 
@@ -225,7 +280,15 @@ def h_sgd_rate_1():
 def h_rmsprop():
     """RMSprop at its usual 1e-3, minibatches of 4, targets of size 0.1."""
     x, y = averages(1000)
-    return made((x, 0.1 * y), Net("LSTM", 3, 32, 1), nn.SmoothL1Loss(), "RMSprop", 1e-3, batch_size=4, steps=1000)
+    return made(
+        (x, 0.1 * y),
+        Net("LSTM", 3, 32, 1),
+        nn.SmoothL1Loss(),
+        "RMSprop",
+        1e-3,
+        batch_size=4,
+        steps=1000,
+    )
 
 
 def h_weight_decay():
@@ -252,7 +315,10 @@ def h_cosine():
     """A cosine down to 0."""
     data, model = hums(800, noise=0.8), Net("GRU", 2, 32, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    options = {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500), "clip_norm": 1.0}
+    options = {
+        "scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500),
+        "clip_norm": 1.0,
+    }
     return made(data, model, CE, optimizer, steps=500, options=options)
 
 
@@ -279,7 +345,9 @@ def h_packed():
 
     def collate(some):
         x, y = zip(*some, strict=True)
-        return (pad_sequence(x, batch_first=True), torch.tensor([len(v) for v in x])), torch.stack(y)
+        return (pad_sequence(x, batch_first=True), torch.tensor([len(v) for v in x])), torch.stack(
+            y
+        )
 
     def run(own, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -287,7 +355,14 @@ def h_packed():
 
     model = Own(run, net=Net("GRU", 2, 32, 3))
     loader = DataLoader(pieces[:-FRESH], 32, shuffle=True, collate_fn=collate, drop_last=True)
-    return Training(model, loader, None, CE, torch.optim.Adam(model.parameters(), 3e-3), collate(pieces[-FRESH:]))
+    return Training(
+        model,
+        loader,
+        None,
+        CE,
+        torch.optim.Adam(model.parameters(), 3e-3),
+        collate(pieces[-FRESH:]),
+    )
 
 
 def h_embedded():
@@ -299,7 +374,13 @@ def h_embedded():
 def h_frozen_embedding():
     """An embedding as it came, which the optimiser does not have."""
     data, table = reviews(2000), nn.Embedding(50, 24)
-    return made(data, nn.Sequential(table.requires_grad_(False), Net("GRU", 24, 32, 2)), CE, rate=3e-3, steps=800)
+    return made(
+        data,
+        nn.Sequential(table.requires_grad_(False), Net("GRU", 24, 32, 2)),
+        CE,
+        rate=3e-3,
+        steps=800,
+    )
 
 
 def h_one_hot():
@@ -329,13 +410,26 @@ def h_large_targets():
 def h_next_of_resonance():
     """The next number of an autoregressive process, time first."""
     data = swapped(resonances(600))
-    return made(data, Net("LSTM", 1, 32, 1, every=True, batch_first=False), MSE, rate=5e-3, axis=1, steps=500)
+    return made(
+        data,
+        Net("LSTM", 1, 32, 1, every=True, batch_first=False),
+        MSE,
+        rate=5e-3,
+        axis=1,
+        steps=500,
+    )
 
 
 def h_next_letter():
-    """The next letter of sentences, from a DataLoader; one matrix is both the embedding and the output."""
+    """The next letter of sentences, from a DataLoader; one matrix is both the embedding and the
+    output.
+    """
     data, parts = sentences(1000), {"ids": nn.Embedding(27, 48), "out": nn.Linear(48, 27)}
-    model = Own(lambda net, x: net.out(net.rnn(net.ids(x))[0]), **parts, rnn=nn.LSTM(48, 48, batch_first=True))
+    model = Own(
+        lambda net, x: net.out(net.rnn(net.ids(x))[0]),
+        **parts,
+        rnn=nn.LSTM(48, 48, batch_first=True),
+    )
     nn.init.normal_(model.ids.weight, std=0.1)
     model.out.weight = model.ids.weight
     training = made(data, model, cross, rate=5e-3, options={"clip_norm": 1.0})
@@ -385,7 +479,9 @@ def h_batch_norm():
 def h_relu_rnn():
     """A plain RNN with ReLU, minibatches of one example."""
     data = averages(1000, every=True)
-    return made(data, Net("RNN", 3, 32, 1, every=True, nonlinearity="relu"), MSE, batch_size=1, steps=1000)
+    return made(
+        data, Net("RNN", 3, 32, 1, every=True, nonlinearity="relu"), MSE, batch_size=1, steps=1000
+    )
 
 
 def h_rnn_cell():
@@ -442,13 +538,21 @@ def h_two_outputs():
 def h_our_rhn():
     """A recurrent highway network of depth 4."""
     start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
-    return made(swapped(averages(800)), ours("rhn", 3, 32, 1, depth=4, **start), MSE, rate=3e-3, axis=1)
+    return made(
+        swapped(averages(800)), ours("rhn", 3, 32, 1, depth=4, **start), MSE, rate=3e-3, axis=1
+    )
 
 
 def h_our_dt_rnn():
     """A deep transition RNN of depth 3, a target at every frame."""
     start = {"init": "orthogonal", "generator": torch.Generator().manual_seed(5)}
-    return made(swapped(waves(500)), ours("dt-rnn", 1, 32, 1, every=True, depth=3, **start), MSE, rate=2e-3, axis=1)
+    return made(
+        swapped(waves(500)),
+        ours("dt-rnn", 1, 32, 1, every=True, depth=3, **start),
+        MSE,
+        rate=2e-3,
+        axis=1,
+    )
 
 
 def judged(number: int) -> Training:
@@ -460,7 +564,16 @@ def judged(number: int) -> Training:
     if axis == 0:
         fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
     steps = min(int(row["steps"]), 1000)
-    return Training(model, x, y, judge.LOSSES[loss], optimizer, tuple(fresh), steps, options={"batch_axis": axis})
+    return Training(
+        model,
+        x,
+        y,
+        judge.LOSSES[loss],
+        optimizer,
+        tuple(fresh),
+        steps,
+        options={"batch_axis": axis},
+    )
 
 
 HEALTHY = {name[2:]: make for name, make in globals().items() if name.startswith("h_")}

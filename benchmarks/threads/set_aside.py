@@ -1,7 +1,8 @@
-"""Nineteen trainings of public threads that fail, set aside: unseen by those who wrote the causes, and run once.
+"""Nineteen trainings of public threads that fail, set aside: unseen by those who wrote the causes,
+and run once.
 
-tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one repair; SET_ASIDE seeds it.
-614 is missing: its symptom could not be shown at this size.
+tNNN(repaired) is thread NNN of threads.csv as its owner wrote it, scaled down, or with its one
+repair; SET_ASIDE seeds it. 614 is missing: its symptom could not be shown at this size.
 
 Legend: N examples, T frames, m inputs, K classes, V words.
 """
@@ -18,7 +19,9 @@ from benchmarks.threads.trainings import case, squared, threads, windows, zipf
 
 
 class Broadcast(torch.autograd.Function):
-    """Outputs of an LSTM cell over time; its backward pass runs through the frames in the order given by `reverse`."""
+    """Outputs of an LSTM cell over time; its backward pass runs through the frames in the order
+    given by `reverse`.
+    """
 
     @staticmethod
     def forward(ctx, x, reverse, *w):
@@ -37,7 +40,9 @@ class Broadcast(torch.autograd.Function):
             leaves = [v.detach().requires_grad_() for v in (ctx.x[:, t], *ctx.states[t], *ctx.w)]
             with torch.enable_grad():
                 new = torch.lstm_cell(leaves[0], leaves[1:3], *leaves[3:])
-            d = torch.autograd.grad(new, leaves, (g[:, t] + carry[0], torch.zeros_like(g[:, t]) + carry[1]))
+            d = torch.autograd.grad(
+                new, leaves, (g[:, t] + carry[0], torch.zeros_like(g[:, t]) + carry[1])
+            )
             dx[:, t], carry = d[0], d[1:3]
             dw = [a + b for a, b in zip(dw, d[3:], strict=True)]
         return dx, None, *dw
@@ -50,7 +55,9 @@ def likelihood(e, y, trans, mask=None, lse=torch.logsumexp):
     own = e.gather(-1, y[..., None])[..., 0] * mask
     score, alpha = own.sum(1) + (trans[y[:, :-1], y[:, 1:]] * mask[:, 1:]).sum(1), e[:, 0]
     for t in range(1, e.shape[1]):
-        alpha = torch.where(mask[:, t, None], lse(alpha[:, :, None] + trans + e[:, t, None], 1), alpha)
+        alpha = torch.where(
+            mask[:, t, None], lse(alpha[:, :, None] + trans + e[:, t, None], 1), alpha
+        )
     return (score - lse(alpha, 1)).mean()
 
 
@@ -98,7 +105,16 @@ def t602(repaired):
     shape = (60, 50, 1) if repaired else (3000, 1, 1)  # whole series, or each value as a sequence
     fresh = 12 if repaired else 600
     data = x.view(shape), s.view(shape)
-    return case(model, data, nn.MSELoss(), 1.0, "Adadelta", fresh=fresh, steps=2800, how={"rho": 0.95, "eps": 1e-7})
+    return case(
+        model,
+        data,
+        nn.MSELoss(),
+        1.0,
+        "Adadelta",
+        fresh=fresh,
+        steps=2800,
+        how={"rho": 0.95, "eps": 1e-7},
+    )
 
 
 def t603(repaired):
@@ -138,11 +154,17 @@ def t604(repaired):
 def t605(repaired):
     def forward(net, x):
         states = net.rnn(x)[0]
-        last = (x.abs().sum(-1) > 0).sum(1) - 1 if repaired else torch.full((len(x),), x.shape[1] - 1)
+        last = (
+            (x.abs().sum(-1) > 0).sum(1) - 1 if repaired else torch.full((len(x),), x.shape[1] - 1)
+        )
         return net.out(states[torch.arange(len(x)), last])
 
     spam = (torch.arange(200) % 12 == 5).float()
-    words, ids, length = torch.randn(200, 16) + spam[:, None], zipf(200, 2000, 100), torch.randint(4, 16, (2000, 1))
+    words, ids, length = (
+        torch.randn(200, 16) + spam[:, None],
+        zipf(200, 2000, 100),
+        torch.randint(4, 16, (2000, 1)),
+    )
     here = torch.arange(100) < length
     y = ((spam[ids] * here).sum(1) > 0).long()
     model = Own(forward, rnn=nn.LSTM(16, 32, batch_first=True), out=nn.Linear(32, 2))
@@ -166,7 +188,14 @@ def t606(repaired):
         return (cross(model(x), y) + (p * p.clamp(1e-9).log()).sum()).exp()
 
     return case(
-        model, (ids[:, :-1], ids[:, 1:]), loss_fn, 5.0, "SGD", steps=600, error=error, options={"clip_norm": 0.25}
+        model,
+        (ids[:, :-1], ids[:, 1:]),
+        loss_fn,
+        5.0,
+        "SGD",
+        steps=600,
+        error=error,
+        options={"clip_norm": 0.25},
     )
 
 
@@ -175,7 +204,9 @@ def t607(repaired):
     order = torch.randperm(len(y))
     model = Net("RNN", 8, 30, 10)
     kind, rate = ("Adam", 1e-3) if repaired else ("Adadelta", 1e-3)
-    return case(model, (x[order].view(-1, 8, 8), y[order]), nn.CrossEntropyLoss(), rate, kind, steps=1500)
+    return case(
+        model, (x[order].view(-1, 8, 8), y[order]), nn.CrossEntropyLoss(), rate, kind, steps=1500
+    )
 
 
 def t608(repaired):
@@ -196,8 +227,16 @@ def t608(repaired):
 
     x = torch.randn(1200, 15, 4)
     y = x.mean(1) @ torch.randn(4, 1)
-    order = torch.cat([y[:800, 0].argsort(), torch.arange(800, 1200)])  # in the file from low to high
-    return case(Net("RNN", 4, 32, 1, nonlinearity="relu"), (x[order], y[order]), nn.MSELoss(), 0.075, "SGD", fit=fit)
+    # in the file from low to high
+    order = torch.cat([y[:800, 0].argsort(), torch.arange(800, 1200)])
+    return case(
+        Net("RNN", 4, 32, 1, nonlinearity="relu"),
+        (x[order], y[order]),
+        nn.MSELoss(),
+        0.075,
+        "SGD",
+        fit=fit,
+    )
 
 
 def t609(repaired):
@@ -207,12 +246,15 @@ def t609(repaired):
     V, K, T = 60, 9, 38
     ids = zipf(V, 700, T)
     y = (torch.arange(V) % K)[ids]
-    y = torch.where(y == 8, (F.pad(y, (1, 0))[:, :-1] + 1) % K, y)  # some tags follow from the word before
+    # some tags follow from the word before
+    y = torch.where(y == 8, (F.pad(y, (1, 0))[:, :-1] + 1) % K, y)
     model = reader("LSTM", V, 24, K, every=True, bidirectional=True)
     trans = nn.Parameter(torch.randn(K, K) * 0.1)
     model[1].register_parameter("trans", trans)
     lse = torch.logsumexp if repaired else naive
-    return case(model, (ids, y), lambda e, y: -likelihood(e, y, trans, lse=lse), 1e-2, steps=200, fresh=200)
+    return case(
+        model, (ids, y), lambda e, y: -likelihood(e, y, trans, lse=lse), 1e-2, steps=200, fresh=200
+    )
 
 
 def t610(repaired):
@@ -230,7 +272,11 @@ def t610(repaired):
     x[..., :-1] *= x[..., -1:]
     y = (x[:, 1, 0] + 2 * x[:, 7, 1]).long()  # what it saw at its first turn and sees now
     return case(
-        Own(forward, cell=nn.GRUCell(5, 32), out=nn.Linear(32, 4)), (x, y), nn.CrossEntropyLoss(), 3e-3, steps=600
+        Own(forward, cell=nn.GRUCell(5, 32), out=nn.Linear(32, 4)),
+        (x, y),
+        nn.CrossEntropyLoss(),
+        3e-3,
+        steps=600,
     )
 
 
@@ -243,7 +289,9 @@ def t611(repaired):
     ids = torch.empty(1200, 11, dtype=torch.long)
     ids[:, 0] = torch.randint(26, (1200,))
     for t in range(10):
-        ids[:, t + 1] = torch.where(torch.rand(1200) < 0.95, chain[ids[:, t]], torch.randint(26, (1200,)))
+        ids[:, t + 1] = torch.where(
+            torch.rand(1200) < 0.95, chain[ids[:, t]], torch.randint(26, (1200,))
+        )
     ids = ids / 26
     return case(
         Own(forward, net=Net("LSTM", 1, 64, 1)),
@@ -275,7 +323,15 @@ def t612(repaired):
     t = torch.arange(1030.0)
     x, y = windows(torch.sin(t / 5)[:, None], 30)
     order = torch.randperm(1000)
-    return case(Net("LSTM", 1, 32, 3 * M), (x[order], y[order]), loss_fn, 1e-2, error=error, fresh=300, steps=600)
+    return case(
+        Net("LSTM", 1, 32, 3 * M),
+        (x[order], y[order]),
+        loss_fn,
+        1e-2,
+        error=error,
+        fresh=300,
+        steps=600,
+    )
 
 
 def t613(repaired):
@@ -295,7 +351,8 @@ def t613(repaired):
     model.gain, model.shift = nn.Parameter(torch.ones(5, 32)), nn.Parameter(torch.zeros(5, 32))
     x, y = digits()
     order = torch.randperm(len(y))
-    x = F.pad(x[order].view(-1, 8, 8), (0, 0, 4, 4))  # blank rows above and below, as MNIST has them
+    # blank rows above and below, as MNIST has them
+    x = F.pad(x[order].view(-1, 8, 8), (0, 0, 4, 4))
     return case(model, (x, y[order]), nn.CrossEntropyLoss(), 1e-3, steps=300)
 
 
@@ -315,7 +372,11 @@ def t615(repaired):
     x = torch.cat([source, F.pad(y, (1, 0))[:, :-1]], 1)
     parts = {k: nn.GRU(24, 64, batch_first=True) for k in ("encoder", "decoder")}
     return case(
-        Own(forward, embedding=nn.Embedding(V, 24), out=nn.Linear(64, V), **parts), (x, y), cross, 5e-3, steps=700
+        Own(forward, embedding=nn.Embedding(V, 24), out=nn.Linear(64, V), **parts),
+        (x, y),
+        cross,
+        5e-3,
+        steps=700,
     )
 
 
@@ -324,17 +385,29 @@ def t616(repaired):
     chain, ids = torch.randperm(V), torch.empty(900, 13, dtype=torch.long)
     ids[:, 0] = torch.randint(V, (900,))
     for t in range(12):
-        ids[:, t + 1] = torch.where(torch.rand(900) < 0.9, chain[ids[:, t]], torch.randint(V, (900,)))
+        ids[:, t + 1] = torch.where(
+            torch.rand(900) < 0.9, chain[ids[:, t]], torch.randint(V, (900,))
+        )
 
     def forward(net, x):  # log probabilities of all words
         h = net.rnn(net.embedding(x))[0]
         words = net.decoder(h).unflatten(-1, (groups, 10))
-        head = torch.cat([words[..., 0, :], h @ net.tail_vectors.T + net.tail_bias], -1).log_softmax(-1)
+        head = torch.cat(
+            [words[..., 0, :], h @ net.tail_vectors.T + net.tail_bias], -1
+        ).log_softmax(-1)
         tail = words[..., 1:, :].log_softmax(-1) + head[..., 10:, None]
         return torch.cat([head[..., :10], tail.flatten(-2)], -1)
 
-    model = Own(forward, embedding=nn.Embedding(V, 32), rnn=nn.LSTM(32, 64, batch_first=True), decoder=nn.Linear(64, V))
-    model.tail_vectors, model.tail_bias = nn.Parameter(torch.zeros(3, 64)), nn.Parameter(torch.zeros(3))
+    model = Own(
+        forward,
+        embedding=nn.Embedding(V, 32),
+        rnn=nn.LSTM(32, 64, batch_first=True),
+        decoder=nn.Linear(64, V),
+    )
+    model.tail_vectors, model.tail_bias = (
+        nn.Parameter(torch.zeros(3, 64)),
+        nn.Parameter(torch.zeros(3)),
+    )
     trained = [p for name, p in model.named_parameters() if repaired or "tail" not in name]
     kind = torch.optim.Adam(trained, 5e-3)
 
@@ -393,7 +466,9 @@ def t618(repaired):
             h = torch.sigmoid(o) * c / n
         return net.out(h)
 
-    model = Own(forward, W=nn.Linear(3, 128), U=nn.Linear(32, 128, bias=False), out=nn.Linear(32, 1))
+    model = Own(
+        forward, W=nn.Linear(3, 128), U=nn.Linear(32, 128, bias=False), out=nn.Linear(32, 1)
+    )
     x = torch.randn(900, 80, 3)
     y = x[:, :10, 0].mean(1, keepdim=True) * 3 + x[:, -10:, 1].mean(1, keepdim=True) * 3
     return case(model, (x, y), nn.MSELoss(), 1e-2, fresh=300, steps=250)
@@ -435,7 +510,9 @@ def t620(repaired):
     def error(model, x, y):
         return (viterbi(scores(model(x)), trans) != y).float().mean() / (y > 0).float().mean()
 
-    return case(model, (ids, y), lambda o, y: -likelihood(scores(o), y, trans), 1e-2, error=error, steps=150)
+    return case(
+        model, (ids, y), lambda o, y: -likelihood(scores(o), y, trans), 1e-2, error=error, steps=150
+    )
 
 
 SET_ASIDE = threads(globals())

@@ -1,6 +1,8 @@
-"""A training as its owner writes it, its plain loop, and the data and errors that several cases share.
+"""A training as its owner writes it, its plain loop, and the data and errors that several cases
+share.
 
-    training = Training(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters(), 1e-3), test=(x_new, y_new))
+    training = Training(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters(), 1e-3),
+    test=(x_new, y_new))
     losses = fit(training)              # the plain loop, of the model itself
     error(training)                     # of the trained model on fresh examples, relative to the best constant answer's
 
@@ -55,14 +57,19 @@ def case(
     how: dict[str, Any] | None = None,
     **rest: Any,
 ) -> Training:
-    """A training on data (x, y) with examples along an axis; the last ones are the fresh ones, which error(model, x, y) gets too.
+    """A training on data (x, y) with examples along an axis; the last ones are the fresh ones,
+    which error(model, x, y) gets too.
 
     kind: an optimiser, or the name of one on what requires a gradient; how: its further options.
     """
     axes = axis, axis * (data[1].dim() == 3)
-    (x, *test), (y, *truth) = (v.split([v.shape[a] - fresh, fresh], a) for v, a in zip(data, axes, strict=True))
+    (x, *test), (y, *truth) = (
+        v.split([v.shape[a] - fresh, fresh], a) for v, a in zip(data, axes, strict=True)
+    )
     if isinstance(kind, str):
-        kind = getattr(torch.optim, kind)([p for p in model.parameters() if p.requires_grad], rate, **how or {})
+        kind = getattr(torch.optim, kind)(
+            [p for p in model.parameters() if p.requires_grad], rate, **how or {}
+        )
     if error is not None:
         rest["error"] = lambda model: float(error(model, *test, *truth))
     if axis:
@@ -71,7 +78,9 @@ def case(
 
 
 def threads(functions: dict[str, Any]) -> dict[int, Callable[[bool], Training]]:
-    """The trainings t01, t02, ... of a module by number; data and weights of each are drawn from its number as a seed."""
+    """The trainings t01, t02, ... of a module by number; data and weights of each are drawn from
+    its number as a seed.
+    """
 
     def seeded(number: int, repaired: bool) -> Training:
         torch.manual_seed(number)
@@ -81,13 +90,17 @@ def threads(functions: dict[str, Any]) -> dict[int, Callable[[bool], Training]]:
 
 
 def fit(training: Training, seed: int = 0) -> list[float]:
-    """The losses of a plain loop over shuffled minibatches; it ends early if the loss is not finite."""
+    """The losses of a plain loop over shuffled minibatches; it ends early if the loss is not
+    finite.
+    """
     if training.fit is not None:
         return training.fit(training)
     torch.manual_seed(seed)
     model, options, epoch = training.model, training.options, lambda: training.x  # a DataLoader
     if training.y is not None:
-        epoch = partial(minibatches, training.x, training.y, training.batch_size, options.get("batch_axis", 0))
+        epoch = partial(
+            minibatches, training.x, training.y, training.batch_size, options.get("batch_axis", 0)
+        )
     how = {name: options.get(name) for name in ("clip_norm", "scheduler")}
     loop = train(model, epoch, training.loss_fn, training.optimizer, **how)
     return [loss for loss, *_ in islice(loop, training.steps)]
@@ -95,7 +108,9 @@ def fit(training: Training, seed: int = 0) -> list[float]:
 
 @torch.no_grad()
 def error(training: Training) -> float:
-    """Of fresh examples: squared error, or share of wrong classes, divided by that of the best constant answer; inf if not finite."""
+    """Of fresh examples: squared error, or share of wrong classes, divided by that of the best
+    constant answer; inf if not finite.
+    """
     model = training.model.eval()
     if training.error is not None:
         return training.error(model)
@@ -120,9 +135,13 @@ def share(guess: Tensor, y: Tensor) -> float:
 
 
 def wrong(model: nn.Module, x: Tensor, y: Tensor, threshold: float = 0.0) -> Tensor:
-    """Share of outputs (..., K) on the wrong side of a threshold, relative to the best constant's of each unit."""
+    """Share of outputs (..., K) on the wrong side of a threshold, relative to the best constant's
+    of each unit.
+    """
     share = y.flatten(0, -2).mean(0)
-    return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(share, 1 - share).mean()
+    return ((model(x) > threshold) != (y > 0.5)).float().mean() / torch.minimum(
+        share, 1 - share
+    ).mean()
 
 
 def wrong_half(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers, for the gallery and its tests."""
+"""The paper's statements (Zilly et al. 2017, arXiv 1607.03474) as numbers, for the gallery and its
+tests.
+"""
 
 import torch
 from torch import Tensor
@@ -41,13 +43,21 @@ def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale; made: its origin."""
     source = chorale_source(chorale(CHORALE))
     label = Label(
-        name=title, title=title, sequence=CHORALE, reads="chorale", unit=source.unit, data=source.about, made=made
+        name=title,
+        title=title,
+        sequence=CHORALE,
+        reads="chorale",
+        unit=source.unit,
+        data=source.about,
+        made=made,
     )
     return spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:
-    """Section 4: changes from step to step in an RNN, an IRNN and an RHN, with ten times larger input weights."""
+    """Section 4: changes from step to step in an RNN, an IRNN and an RHN, with ten times larger
+    input weights.
+    """
     cells = {
         "rnn": RNN(KEYS, UNITS, init="gaussian:0.1", **seeded(seed)),
         "irnn": IRNN(KEYS, UNITS, **seeded(seed)),
@@ -57,17 +67,24 @@ def moving_spectra(seed: int = 0) -> list[Spectra]:
         for cell in cells.values():
             cell.weight_ih *= 10
     made = f"{UNITS} units, input weights ten times as large"
-    return [on_chorale(cell, name, f"{words_of_new(cell, seed)}, {made}") for name, cell in cells.items()]
+    return [
+        on_chorale(cell, name, f"{words_of_new(cell, seed)}, {made}")
+        for name, cell in cells.items()
+    ]
 
 
 def gaussian_matrix(n: int, std: float = 0.05) -> Tensor:
-    """n x n; the mean radius of its row discs is about (n - 1) std sqrt(2 / pi), its spectral radius about std sqrt(n)."""
+    """n x n; the mean radius of its row discs is about (n - 1) std sqrt(2 / pi), its spectral
+    radius about std sqrt(n).
+    """
     generator = torch.Generator().manual_seed(n)
     return std * torch.randn(n, n, dtype=torch.float64, generator=generator)
 
 
 def counterexamples() -> list[Spectra]:
-    """Spectra of single steps do not compose: radius 0 each and a growing product; radius 2 each and a product of 0."""
+    """Spectra of single steps do not compose: radius 0 each and a growing product; radius 2 each
+    and a product of 0.
+    """
     N, D = torch.tensor([[[0.0, 2.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
     return [
         of_matrices(torch.stack([N, N.T] * 5), "spectral radius 0 at every step"),
@@ -76,19 +93,22 @@ def counterexamples() -> list[Spectra]:
 
 
 def rhn_jacobian() -> Tensor:
-    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights so large that the inclusion sets differ visibly."""
+    """The Jacobian of an RHN (depth 2, 24 units) at the first step, with weights so large that the
+    inclusion sets differ visibly.
+    """
     cell = RHN(KEYS, 24, 2, init="gaussian:0.25", transform_bias=0.0, **seeded())
     x = torch.as_tensor(chorale(CHORALE))[0].double()
     return temporal_jacobian(cell, x, torch.zeros(24, dtype=torch.float64)).detach()
 
 
 def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
-    """The matrix (n, n) with the row discs of equation 14, for one uncoupled highway layer, x (m,), s (n,): for each i
+    """The matrix (n, n) with the row discs of equation 14, for one uncoupled highway layer, x (m,),
+    s (n,): for each i
 
         |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i| <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
 
-    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as in equations 11 to 13. Otherwise their transposes, which give the
-    Jacobian.
+    printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as in equations 11 to 13. Otherwise
+    their transposes, which give the Jacobian.
     """
     gates = cell.gates(x, s)
     h, t, c = gates.h[0], gates.t[0], gates.c[0]
@@ -101,15 +121,23 @@ def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
 
 @torch.no_grad()
 def random_layers(count: int = 2000, n: int = 4) -> tuple[Tensor, Tensor]:
-    """Jacobians of random highway layers, and the matrices of equation 14 as printed, (count, n, n) each.
+    """Jacobians of random highway layers, and the matrices of equation 14 as printed, (count, n, n)
+    each.
 
-    All recurrent weights and biases are standard normal, the input is 0, the state is tanh of a standard normal vector.
+    All recurrent weights and biases are standard normal, the input is 0, the state is tanh of a
+    standard normal vector.
     """
     generator = torch.Generator().manual_seed(14)
-    cell, x, matrices = RHN(1, n, coupled=False, **seeded()), torch.zeros(1, dtype=torch.float64), []
+    cell, x, matrices = (
+        RHN(1, n, coupled=False, **seeded()),
+        torch.zeros(1, dtype=torch.float64),
+        [],
+    )
     for _ in range(count):
         for p in cell.parameters():
             p.normal_(generator=generator)
         s = torch.randn(n, dtype=torch.float64, generator=generator).tanh()
-        matrices.append(torch.stack((temporal_jacobian(cell, x, s), equation_14(cell, x, s, printed=True))))
+        matrices.append(
+            torch.stack((temporal_jacobian(cell, x, s), equation_14(cell, x, s, printed=True)))
+        )
     return tuple(torch.stack(matrices, 1))

@@ -1,4 +1,5 @@
-"""Draw the gallery of the paper's statements, or some of it: `python -m examples.paper.figures docs/figures radii-grow`.
+"""Draw the gallery of the paper's statements, or some of it: `python -m examples.paper.figures
+docs/figures radii-grow`.
 
 Every picture is a function without arguments; its numbers come from `claims` and `plateau`.
 """
@@ -21,18 +22,30 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
 from gersgorin.plotting.run_figure import plot_products, plot_spectrum
-from rhn.plotting.figure import CIRCLE, DASHED, Block, colour_bar, complex_plane, compose, line_style
+from rhn.plotting.figure import (
+    CIRCLE,
+    DASHED,
+    Block,
+    colour_bar,
+    complex_plane,
+    compose,
+    line_style,
+)
 from rhn.utils.figures import BLUE, RED, save_figure, time_label
 
 
 def draw_moving_spectra() -> Figure:
-    """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one scale."""
+    """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one
+    scale.
+    """
     records = claims.moving_spectra()
     T, N = records[0].eigenvalues.shape
 
     def plane(record: Spectra, ax: Axes) -> None:
         values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
-        ax.scatter(values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True)
+        ax.scatter(
+            values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True
+        )
         complex_plane(ax, 1.1).set_title(record.title)
 
     def over_time(record: Spectra, ax: Axes) -> None:
@@ -40,7 +53,12 @@ def draw_moving_spectra() -> Figure:
         ax.plot(radius, color=RED, label="spectral radius")
         ax.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
         ax.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
-        ax.set(xlabel=time_label(record.unit), xlim=(0, T - 1), ylim=(-0.1, 1.2), ylabel="value at one step")
+        ax.set(
+            xlabel=time_label(record.unit),
+            xlim=(0, T - 1),
+            ylim=(-0.1, 1.2),
+            ylabel="value at one step",
+        )
 
     count = len(records)
     blocks = (
@@ -48,8 +66,14 @@ def draw_moving_spectra() -> Figure:
         colour_bar(ScalarMappable(Normalize(0, T - 1)), time_label(records[0].unit)),
         Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
     )
-    title = f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
-    return compose(title, "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records), *blocks)
+    title = (
+        f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
+    )
+    return compose(
+        title,
+        "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
+        *blocks,
+    )
 
 
 def draw_radii() -> Figure:
@@ -60,7 +84,9 @@ def draw_radii() -> Figure:
     def radii(ax: Axes) -> None:
         mean_radii = [gersgorin_discs(A).radii.mean() for A in matrices]
         ax.plot(sizes, mean_radii, "o-", color=BLUE, label="mean radius of the discs")
-        ax.plot(sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius")
+        ax.plot(
+            sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius"
+        )
         ax.axhline(1, **DASHED, linewidth=1)
         ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="radius of one n x n matrix")
         ax.set_xticks(sizes, [str(n) for n in sizes])
@@ -74,7 +100,9 @@ def draw_counterexamples() -> Figure:
     """Draw single steps above, their product below."""
 
     def product(record: Spectra, ax: Axes) -> None:
-        plot_products(record, ax).set(title="what the product does", xlabel="time step", ylim=(-0.3, 3.3))
+        plot_products(record, ax).set(
+            title="what the product does", xlabel="time step", ylim=(-0.3, 3.3)
+        )
 
     def step(record: Spectra, ax: Axes) -> None:
         plot_spectrum(record, 0, limit=2.4, ax=ax).set_title(record.title)
@@ -82,12 +110,16 @@ def draw_counterexamples() -> Figure:
     records = claims.counterexamples()
     above = Block([partial(step, record) for record in records], 3.2, 2, "xy", legend=True)
     below = Block([partial(product, record) for record in records], 2.2, 2, "y")
-    title = "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
+    title = (
+        "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
+    )
     return compose(title, "chosen, not drawn", above, below)
 
 
 def draw_equation_14() -> Figure:
-    """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and the discs with the transposes."""
+    """Draw a random highway layer with eigenvalues outside the discs of equation 14 as printed, and
+    the discs with the transposes.
+    """
     jacobians, printed = claims.random_layers()
     spectra = eigenvalues(jacobians)
     first = int((~INCLUSION_SETS["gersgorin-row"](printed).contains(spectra)).any(-1).nonzero()[0])
@@ -102,8 +134,12 @@ def draw_equation_14() -> Figure:
 
     titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
     block = Block([partial(layer, *row) for row in titles.items()], 3.8, 2, "xy", legend=True)
-    title = "Equation 14 needs the transposes: discs and eigenvalues of one highway layer of 4 units"
-    return compose(title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}", block)
+    title = (
+        "Equation 14 needs the transposes: discs and eigenvalues of one highway layer of 4 units"
+    )
+    return compose(
+        title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}", block
+    )
 
 
 def draw_inclusion_sets() -> Figure:
@@ -118,7 +154,10 @@ def draw_inclusion_sets() -> Figure:
                 ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
         _plot_eigenvalues(ax, eigenvalues(A))
 
-    title = f"Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}"
+    title = (
+        "Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale "
+        f"{claims.CHORALE}"
+    )
     return compose(title, "gaussian:0.25, transform bias 0, seed 0", Block([regions], 4.6), width=7)
 
 

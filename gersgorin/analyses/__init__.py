@@ -1,8 +1,10 @@
-"""The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report, a key of the JSON.
+"""The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report,
+a key of the JSON.
 
-A row names a function of a `Run` and declares the help of those of its keyword arguments that are options of the subcommand; their
-types and defaults are the function's. A row that needs a loss names a function of a `Training` instead, one about the outputs of a
-whole module a function of a `SequenceMap`.
+A row names a function of a `Run` and declares the help of those of its keyword arguments that are
+options of the subcommand; their types and defaults are the function's. A row that needs a loss
+names a function of a `Training` instead, one about the outputs of a whole module a function of a
+`SequenceMap`.
 """
 
 import importlib
@@ -16,13 +18,19 @@ class Analysis:
     """One row."""
 
     name: str
-    """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of underscores."""
+    """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of
+    underscores.
+    """
     function: str | Callable
-    """`module:function`, imported at first use, `.module` from this package; or the function itself."""
+    """`module:function`, imported at first use, `.module` from this package; or the function
+    itself.
+    """
     about: str
     """One line for `gersgorin --help` and the documentation."""
     options: dict[str, str] = field(default_factory=dict)
-    """Keyword arguments of the function that the subcommand has as options, and the help of each."""
+    """Keyword arguments of the function that the subcommand has as options, and the help of
+    each.
+    """
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
     """Options of the subcommand in its help."""
     figure: str = ""
@@ -87,7 +95,8 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
-            "leading": "Only the N eigenvalues of largest modulus, for large states (default: all; 32 of more than 4,096).",
+            "leading": "Only the N eigenvalues of largest modulus, for large states (default: "
+            "all; 32 of more than 4,096).",
         },
         (
             "--cell rhn --depth 5",
@@ -99,7 +108,9 @@ _ROWS = (
         film="gersgorin.plotting.animation:moving_run",
         default=True,
     ),
-    Analysis("products", ".steps:products", "Norms and growth of the Jacobian products", default=True),
+    Analysis(
+        "products", ".steps:products", "Norms and growth of the Jacobian products", default=True
+    ),
     Analysis("gains", ".steps:gains", "Gains of the input and of each layer", default=True),
     Analysis("gates", ".steps:gates", "Mean gate activity of each layer", default=True),
     Analysis(
@@ -109,7 +120,8 @@ _ROWS = (
         {
             "count": "Number of exponents (default: 10, or all of a smaller state).",
             "repeat": "Times that the sequence is read; of several the first is discarded.",
-            "start_noise": "Standard deviation of random numbers that are added to the first state.",
+            "start_noise": "Standard deviation of random numbers that are added to the "
+            "first state.",
             "seed": "Seed of the initial weights and of the first directions.",
         },
     ),
@@ -133,7 +145,10 @@ _ROWS = (
         "pseudospectra",
         ".pseudospectra:pseudospectra",
         "Pseudospectra of a few steps",
-        {"side": "Points along a side of the grid, an odd number (default: 101, or 51 of a large state)."},
+        {
+            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of a "
+            "large state)."
+        },
     ),
     Analysis(
         "plateau",
@@ -154,7 +169,8 @@ _ROWS = (
         ".memory:memory",
         "Influence of each earlier input on the outputs",
         {
-            "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).",
+            "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up "
+            "to 16384 outputs in all, else 16).",
             "seed": "Seed of the random vectors.",
         },
         needs="map",

@@ -1,4 +1,5 @@
-"""Bound the norm of the product of a run's Jacobians, from products of windows of 1, 2, 4, ... layers and steps.
+"""Bound the norm of the product of a run's Jacobians, from products of windows of 1, 2, 4, ...
+layers and steps.
 
 For M_1, ..., M_k with dy_T/dy_0 = M_k ... M_1, windows of any lengths:
 
@@ -12,12 +13,15 @@ The norms |S v| come from the Jacobians themselves:
 
 diagonal    S of powers of two that balances the mean of |A_t| (E. Osborne, 1960; LAPACK's gebal).
 quadratic   S^T S = P solves P = I + M^T P M (Lyapunov's equation), M the mean Jacobian divided by slightly more than its
-            spectral radius: in this norm M is hardly larger than that radius, and steps near the mean are not either.
+            spectral radius: in this norm M is hardly larger than that radius, and steps near the
+            mean are not either.
 
-The bounds hold for the Jacobians as computed, in float64 or float32, but for their last digits: each window carries how far rounding
-moved its product (N. Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.5). The rounding of the states and of
-the entries of the Jacobians is not covered (docs/guides/bounds.md compares with 60 digits). A product that is
-exactly zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or by underflow.
+The bounds hold for the Jacobians as computed, in float64 or float32, but for their last digits:
+each window carries how far rounding moved its product (N. Higham, "Accuracy and Stability of
+Numerical Algorithms", 2002, section 3.5). The rounding of the states and of the entries of the
+Jacobians is not covered (docs/guides/bounds.md compares with 60 digits). A product that is exactly
+zero counts as one rounding unit, 2^-53 or 2^-24, because a Jacobian may be zero only by rounding or
+by underflow.
 
 Legend: T steps; W window lengths, the shortest first. Logarithms are natural.
 """
@@ -52,7 +56,8 @@ STYLES: tuple[Style, ...] = (
 )
 UNIT = 2.0**-53  # the rounding of a float64 operation
 SAMPLES = 16  # steps on which the quadratic norms are compared
-OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)  # trials: M is the mean Jacobian over its spectral radius times this
+# trials: M is the mean Jacobian over its spectral radius times this
+OVER_THE_RADIUS = (1.01, 1.05, 1.2, 1.5)
 SHOWN = 6  # window lengths in the panel over time
 
 Steps = Iterable[list[np.ndarray]]
@@ -75,7 +80,11 @@ class Product:
 
     def __matmul__(self, other: "Product") -> "Product":
         sizes = np.linalg.norm(self.A), np.linalg.norm(other.A)
-        rounding = len(other.A) * UNIT * sizes[0] * sizes[1] + self.rounding * sizes[1] + self.norm * other.rounding
+        rounding = (
+            len(other.A) * UNIT * sizes[0] * sizes[1]
+            + self.rounding * sizes[1]
+            + self.norm * other.rounding
+        )
         return Product.of(self.A @ other.A, float(rounding), self.exponent + other.exponent)
 
     @property
@@ -110,10 +119,14 @@ class Weighted:
     @property
     def log_condition(self) -> float:
         """log cond(S)."""
-        return _log(float(np.linalg.norm(self.S, 2) * np.linalg.norm(self.R, 2))) - math.log1p(-self.defect)
+        return _log(float(np.linalg.norm(self.S, 2) * np.linalg.norm(self.R, 2))) - math.log1p(
+            -self.defect
+        )
 
     def log_norm(self, M: Product) -> float:
-        """log ||S M S^-1||_2, at most log ||S M R||_2 - log(1 - defect); inf if M maps no states to states."""
+        """log ||S M S^-1||_2, at most log ||S M R||_2 - log(1 - defect); inf if M maps no states to
+        states.
+        """
         if self.S.shape != M.A.shape:
             return math.inf
         found = Product.of(self.S) @ M @ Product.of(self.R)
@@ -128,7 +141,9 @@ def diagonal_norm(mean_modulus: np.ndarray) -> Weighted | None:
 
 
 def quadratic_norm(steps: np.ndarray, mean: np.ndarray) -> Weighted | None:
-    """The best norm for some of the steps (k, n, n), over trials with the mean (n, n) of the whole run; None if there is none."""
+    """The best norm for some of the steps (k, n, n), over trials with the mean (n, n) of the whole
+    run; None if there is none.
+    """
 
     def size(norm: Weighted) -> float:  # approximate, because it only ranks the trials
         sizes = np.linalg.norm(norm.S @ steps @ norm.R, 2, axis=(1, 2))
@@ -140,7 +155,9 @@ def quadratic_norm(steps: np.ndarray, mean: np.ndarray) -> Weighted | None:
 
 
 def _lyapunov_norm(M: np.ndarray) -> Weighted | None:
-    """|S v| with S^T S = I + M^T S^T S M, for spectral radius < 1; None if rounding makes S nearly singular."""
+    """|S v| with S^T S = I + M^T S^T S M, for spectral radius < 1; None if rounding makes S nearly
+    singular.
+    """
     try:
         P = scipy.linalg.solve_discrete_lyapunov(M.T, np.eye(len(M)), method="bilinear")
         return Weighted.of(scipy.linalg.cholesky((P + P.T) / 2))
@@ -153,7 +170,9 @@ class Window(NamedTuple):
 
     product: Product
     bounds: np.ndarray
-    """From above in each of the KINDS, without the condition numbers, inf for one that bounds nothing; and minus the one from below."""
+    """From above in each of the KINDS, without the condition numbers, inf for one that bounds
+    nothing; and minus the one from below.
+    """
 
 
 class Bounding(NamedTuple):
@@ -163,22 +182,32 @@ class Bounding(NamedTuple):
     zero: float
 
     def window(self, M: Product, halves: Sequence[Window] = (), *, first: bool) -> Window:
-        """The bounds of a product, or the sums of those of its halves if rounding makes them sharper; first: the run begins with it."""
-        upper = np.array([M.log(M.norm), *(norm.log_norm(M) if norm else math.inf for norm in self.norms)])
+        """The bounds of a product, or the sums of those of its halves if rounding makes them
+        sharper; first: the run begins with it.
+        """
+        upper = np.array(
+            [M.log(M.norm), *(norm.log_norm(M) if norm else math.inf for norm in self.norms)]
+        )
         upper[upper == -math.inf] = math.log(self.zero)
         sizes = np.linalg.svd(M.A, compute_uv=False)
         least = sizes[0] if first else sizes[-1] if M.A.shape[0] == M.A.shape[1] else 0.0
         lower = M.log(max(0.0, least - len(sizes) * UNIT * sizes[0] - M.rounding))
         bounds = np.array([*upper, -lower])
-        return Window(M, np.minimum(bounds, halves[0].bounds + halves[1].bounds) if halves else bounds)
+        return Window(
+            M, np.minimum(bounds, halves[0].bounds + halves[1].bounds) if halves else bounds
+        )
 
     def levels(self, windows: list[Window], *, first: bool) -> list[list[Window]]:
-        """The windows of 1, 2, 4, ... factors, up to all; those of 2^k begin at multiples of 2^k, the last one may be shorter."""
+        """The windows of 1, 2, 4, ... factors, up to all; those of 2^k begin at multiples of 2^k,
+        the last one may be shorter.
+        """
         found = [windows]
         while len(windows) > 1:
             pairs = [windows[k : k + 2] for k in range(0, len(windows), 2)]
             windows = [
-                self.window(pair[1].product @ pair[0].product, pair, first=first and k == 0) if pair[1:] else pair[0]
+                self.window(pair[1].product @ pair[0].product, pair, first=first and k == 0)
+                if pair[1:]
+                else pair[0]
                 for k, pair in enumerate(pairs)
             ]
             found.append(windows)
@@ -186,7 +215,9 @@ class Bounding(NamedTuple):
 
 
 def _over_time(levels: list[list[Window]], level: int) -> np.ndarray:
-    """The bounds at t = 1..T from windows of up to 2^level steps: the last of them is the longest that ends at t."""
+    """The bounds at t = 1..T from windows of up to 2^level steps: the last of them is the longest
+    that ends at t.
+    """
     T = len(levels[0])
     found = np.zeros((T + 1, len(KINDS) + 1))
     for t in range(1, T + 1):
@@ -200,7 +231,8 @@ def _over_time(levels: list[list[Window]], level: int) -> np.ndarray:
 class NormBounds(Result, kind="bounds"):
     """Bounds on log ||dy[t]/dy[0]||_2, t = 1..T, of the products of the Jacobians as computed.
 
-    The rounding of these products is counted up to the last digits, that of the Jacobians themselves is not covered.
+    The rounding of these products is counted up to the last digits, that of the Jacobians
+    themselves is not covered.
     """
 
     lengths: tuple[str, ...]
@@ -208,13 +240,19 @@ class NormBounds(Result, kind="bounds"):
     window_steps: np.ndarray
     """The same in steps, (W,); 0 for windows of layers within a step."""
     upper: np.ndarray
-    """(kinds, W, T), at time t from windows of up to that length; inf for a kind that bounds nothing."""
+    """(kinds, W, T), at time t from windows of up to that length; inf for a kind that bounds
+    nothing.
+    """
     lower: np.ndarray
     """(W, T); -inf if none is known: the product may be zero."""
     log_norm: np.ndarray
-    """The measured log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf if the product as computed is zero."""
+    """The measured log ||dy[t]/dy[0]||_2 in plain float64, (T,); -inf if the product as computed is
+    zero.
+    """
     log_condition: dict[str, float]
-    """log cond(S) of each fixed norm, which the bound of a run contains once; without the norms that do not exist."""
+    """log cond(S) of each fixed norm, which the bound of a run contains once; without the norms
+    that do not exist.
+    """
     kinds: tuple[str, ...] = KINDS
     dtype: str = "float64"
     """Of the Jacobians."""
@@ -223,7 +261,10 @@ class NormBounds(Result, kind="bounds"):
 
     def brief(self) -> dict[str, float]:
         """The sharpest bounds on the exponent of the whole run, and what was measured."""
-        bounds = {"lower_exponent": self.lower_exponent.max(), "exponent_bound": self.exponent.min()}
+        bounds = {
+            "lower_exponent": self.lower_exponent.max(),
+            "exponent_bound": self.exponent.min(),
+        }
         return bounds | {
             "measured_exponent": self.measured_exponent,
             "half_life_bound": self.half_life[self.exponent.argmin()],
@@ -262,7 +303,9 @@ class NormBounds(Result, kind="bounds"):
 
     @property
     def half_life(self) -> np.ndarray:
-        """Upper bounds on the half-life, (W,), in steps on average over the run; inf for a bound that does not shrink."""
+        """Upper bounds on the half-life, (W,), in steps on average over the run; inf for a bound
+        that does not shrink.
+        """
         return np.array([_half_life(exponent) for exponent in self.exponent])
 
     @property
@@ -276,7 +319,9 @@ class NormBounds(Result, kind="bounds"):
         return next(iter(np.flatnonzero(self.exponent < 0).tolist()), None)
 
     def table(self) -> list[dict]:
-        """One row for each window length: bounds on exponent and half-life, and the exponent from each kind."""
+        """One row for each window length: bounds on exponent and half-life, and the exponent from
+        each kind.
+        """
         by_kind = self.upper[:, :, -1] / self.steps
         return rows_of(
             window=self.lengths,
@@ -290,7 +335,9 @@ class NormBounds(Result, kind="bounds"):
         )
 
     def to_dict(self) -> dict:
-        """The numbers over the whole run; those of every step are in the file that `save` writes."""
+        """The numbers over the whole run; those of every step are in the file that `save`
+        writes.
+        """
         return {
             "about": f"{self.scope}.",
             "measured_exponent": self.measured_exponent,
@@ -306,39 +353,67 @@ class NormBounds(Result, kind="bounds"):
         measured["half_life_bound"] = _half_life(self.measured_exponent)
         rows = []
         for row in [measured, *self.table()]:
-            values = [row.get(key, math.nan) for key in ("exponent_bound", "half_life_bound", "lower_exponent")]
-            cells = ("-" if value == -math.inf else f"{value:.4g}".replace("nan", "") for value in values)
+            values = [
+                row.get(key, math.nan)
+                for key in ("exponent_bound", "half_life_bound", "lower_exponent")
+            ]
+            cells = (
+                "-" if value == -math.inf else f"{value:.4g}".replace("nan", "") for value in values
+            )
             rows.append((row["window"], *cells, row["bound"]))
         names = ("windows of", "exponent <=", "half-life <=", "exponent >=", "by")
         yield from table(names, rows, left=("by",)).split("\n")
 
     def sentences(self) -> Iterator[str]:
-        """The shortest windows that bound the gradient below its start, or that none do; and the matrices that the bounds are about."""
-        over, measured, w = f"over {counted(self.steps, 'step')}", self.measured_exponent, self.sufficient
+        """The shortest windows that bound the gradient below its start, or that none do; and the
+        matrices that the bounds are about.
+        """
+        over, measured, w = (
+            f"over {counted(self.steps, 'step')}",
+            self.measured_exponent,
+            self.sufficient,
+        )
         if measured == -math.inf:
             yield (
-                f"The product as computed is zero {over}. A zero Jacobian may be a rounded one and counts as one rounding unit: "
+                f"The product as computed is zero {over}. A zero Jacobian may be a rounded one "
+                "and counts as one rounding unit: "
                 f"the norm is at most e^{self.best[-1, -1]:.3g}."
             )
         elif w is not None:
             yield (
-                f"Bounded: {over} the gradient halves, on average, at least every {self.half_life[w]:.4g} steps, by windows of "
-                f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.4g}, by the longest windows "
+                f"Bounded: {over} the gradient halves, on average, at least every "
+                f"{self.half_life[w]:.4g} steps, by windows of "
+                f"{self.lengths[w]} ({self.binding[w]}); measured {_half_life(measured):.4g}, "
+                "by the longest windows "
                 f"{self.half_life[-1]:.4g}."
             )
         elif self.lower_exponent.max() >= 0:
-            yield f"Bounded: {over} the gradient does not vanish; its measured exponent is {measured:.3g} a step."
+            yield (
+                f"Bounded: {over} the gradient does not vanish; its measured exponent is "
+                f"{measured:.3g} a step."
+            )
         else:
-            why = ": rounding leaves it open." if measured < 0 else f"; its measured exponent is {measured:.3g} a step."
+            why = (
+                ": rounding leaves it open."
+                if measured < 0
+                else f"; its measured exponent is {measured:.3g} a step."
+            )
             yield f"No window proves that the gradient shrinks {over}{why}"
         yield f"{self.scope}."
 
     def draw(self, ax: Axes) -> Axes:
-        """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and the measured norm."""
+        """Upper and lower bounds on the norm of dy[t]/dy[0] from windows of several lengths, and
+        the measured norm.
+        """
         decade = np.log(10)
         chosen = sorted({round(k) for k in np.linspace(0, len(self.lengths) - 1, SHOWN)})
         for k, w in enumerate(chosen):
-            _draw_known(self.best[w] / decade, ax, f"at most: {self.lengths[w]}", **shade_style(k, len(chosen)))
+            _draw_known(
+                self.best[w] / decade,
+                ax,
+                f"at most: {self.lengths[w]}",
+                **shade_style(k, len(chosen)),
+            )
         step = next(w for w in chosen if self.window_steps[w])
         if np.isfinite(self.lower[step]).any():
             style = {"color": GREY, "linewidth": 2.2, "alpha": 0.6}
@@ -346,21 +421,30 @@ class NormBounds(Result, kind="bounds"):
         _draw_known(self.log_norm / decade, ax, "measured", color="black", linewidth=1.6)
         ax.axhline(0, **DASHED, linewidth=0.8)
         shown = np.concatenate([np.zeros(1), self.log_norm / decade, *self.best[chosen] / decade])
-        ax.set(ylim=_around(shown), title="Bounds by windows of several lengths")  # the lower one may leave
+        # the lower one may leave
+        ax.set(ylim=_around(shown), title="Bounds by windows of several lengths")
         return over_time(ax, self.steps, self.unit, GROWTH)
 
     def draw_by_window(self, ax: Axes) -> None:
-        """Each kind of upper bound on the exponent over the whole run, against the length of the windows."""
+        """Each kind of upper bound on the exponent over the whole run, against the length of the
+        windows.
+        """
         places, ends = np.arange(len(self.lengths)), self.upper[:, :, -1] / self.steps
         for kind, values, style in zip(self.kinds, ends, STYLES, strict=True):
             finite = np.isfinite(values)
             if finite.any():
-                ax.plot(places[finite], values[finite], linewidth=1.2, markersize=4, label=kind, **style)
+                ax.plot(
+                    places[finite], values[finite], linewidth=1.2, markersize=4, label=kind, **style
+                )
         ax.axhline(self.measured_exponent, color="black", linewidth=1.6, label="measured")
         ax.axhline(0, **DASHED, linewidth=0.8, label="neither grows nor vanishes")
         ax.set_ylim(_around(np.r_[0, self.measured_exponent, ends.ravel()]))
         ax.set_xticks(places, self.lengths, rotation=90)
-        ax.set(xlabel="windows of", ylabel="bound on the exponent (1/step)", title="How long a window it takes")
+        ax.set(
+            xlabel="windows of",
+            ylabel="bound on the exponent (1/step)",
+            title="How long a window it takes",
+        )
 
     @property
     def finding(self) -> str:
@@ -387,7 +471,8 @@ def bounds(
     progress: Progress = silent,
     **options,
 ) -> NormBounds:
-    """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the Jacobians as computed.
+    """Bounds on ||dy_t/dy_0|| along a run, from windows of 1, 2, 4, ... layers and steps, of the
+    Jacobians as computed.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
@@ -395,20 +480,28 @@ def bounds(
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError: shapes do not fit, a state or Jacobian is not finite, or the products do not fit into memory.
+        InvalidInputError: shapes do not fit, a state or Jacobian is not finite, or the products do
+            not fit into memory.
 
     >>> half = bounds(lambda x, s: 0.5 * s.flip(-1), torch.zeros(4, 1).double(), torch.ones(2).double())
     >>> half.lengths, half.half_life.round(6), half.lower_exponent.round(6)
-    (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147, -0.693147]))
+    (('1 step', '2 steps', '4 steps'), array([1., 1., 1.]), array([-0.693147, -0.693147,
+    -0.693147]))
     """
     run = open_run(network, x, s0, **options)
     dtype = run.require_finite().states.dtype
     need = 8 * run.state_size**2 * 2 * len(run)  # a level of windows while the next one is computed
-    check_room(need, f"the products over {len(run):,} steps", "use fewer steps or a smaller network")
+    check_room(
+        need, f"the products over {len(run):,} steps", "use fewer steps or a smaller network"
+    )
 
     def steps() -> Iterator[list[np.ndarray]]:
         layered = (run.layer_jacobians(now) for now in run.slices(run.depth))
-        for found in layered if layers and run.depth > 1 and run.cell.has_layers else ([A] for _, A in run.blocks()):
+        for found in (
+            layered
+            if layers and run.depth > 1 and run.cell.has_layers
+            else ([A] for _, A in run.blocks())
+        ):
             yield from zip(*(J.double().cpu().numpy() for J in found), strict=True)
 
     norms = _fixed_norms(steps(), len(run))
@@ -422,17 +515,23 @@ def bounds(
         lower=-found[..., -1],
         log_norm=log_norm,
         dtype=f"{dtype}".removeprefix("torch."),
-        log_condition={kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm},
+        log_condition={
+            kind: norm.log_condition for kind, norm in zip(KINDS[1:], norms, strict=True) if norm
+        },
         **run.labels,
     )
 
 
 def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None]:
-    """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for entries that are not finite."""
+    """A diagonal and a quadratic norm for the whole run, or None. Raises InvalidInputError for
+    entries that are not finite.
+    """
     mean, modulus, samples = np.zeros(()), np.zeros(()), []
     for t, layers in enumerate(steps):
         if not all(np.isfinite(J).all() for J in layers):
-            raise InvalidInputError(f"the Jacobian of step {t} holds NaN or infinity: no bound exists")
+            raise InvalidInputError(
+                f"the Jacobian of step {t} holds NaN or infinity: no bound exists"
+            )
         A = reduce(lambda P, J: J @ P, layers)
         mean, modulus = mean + A / T, modulus + np.abs(A) / T
         if t % max(1, -(-T // SAMPLES)) == 0:
@@ -445,7 +544,9 @@ def _fixed_norms(steps: Steps, T: int) -> tuple[Weighted | None, Weighted | None
 def _windows(
     steps: Steps, T: int, bounding: Bounding, progress: Progress
 ) -> tuple[list[tuple[int, str]], np.ndarray, np.ndarray]:
-    """Lengths of windows, in layers or steps, their bounds on the run at t = 1..T (W, T, kinds + 1), and the measured log norm (T,)."""
+    """Lengths of windows, in layers or steps, their bounds on the run at t = 1..T (W, T, kinds +
+    1), and the measured log norm (T,).
+    """
     within, whole, log_norm, product = [], [], np.empty(T), None
     for t, layers in enumerate(steps):
         factors = [bounding.window(Product.of(J), first=t == k == 0) for k, J in enumerate(layers)]
@@ -457,14 +558,22 @@ def _windows(
         progress(t + 1, T)
     levels = bounding.levels(whole, first=True)
     rows = [np.cumsum(level, axis=0) for level in zip(*within, strict=True)]
-    lengths = [(2**k, "layer") for k in range(len(rows))] + [(min(2**k, T), "step") for k in range(len(levels))]
-    return lengths, np.stack([*rows, *(_over_time(levels, k) for k in range(len(levels)))]), log_norm
+    lengths = [(2**k, "layer") for k in range(len(rows))] + [
+        (min(2**k, T), "step") for k in range(len(levels))
+    ]
+    return (
+        lengths,
+        np.stack([*rows, *(_over_time(levels, k) for k in range(len(levels)))]),
+        log_norm,
+    )
 
 
 def _draw_known(values: np.ndarray, ax: Axes, label: str, **style) -> None:
     """Draw the finite values over time, from 0 at time 0."""
     known = np.flatnonzero(np.isfinite(values))
-    ax.plot(np.r_[0, known + 1], np.r_[0.0, values[known]], label=label, **{"linewidth": 1.2} | style)
+    ax.plot(
+        np.r_[0, known + 1], np.r_[0.0, values[known]], label=label, **{"linewidth": 1.2} | style
+    )
 
 
 def _around(values: np.ndarray) -> tuple[float, float]:

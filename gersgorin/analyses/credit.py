@@ -1,17 +1,18 @@
-"""Measure and draw credit over time: which earlier states the loss of each frame reaches, and which lags make up the gradient.
+"""Measure and draw credit over time: which earlier states the loss of each frame reaches, and which
+lags make up the gradient.
 
     found = credit(model, x, targets)
     found.norms[t2, t1]    || dL[t2] / dy[t1] ||
     found.lag_share[k]     the share of the recurrence's gradient from pairs with t2 - t1 = k
 
-A parameter of a recurrence is used at every step. With y[t] the state after step t (of stacked cells the states of all of them) and
-L[t] the loss of frame t (Zilly et al. 2017, equation 1),
+A parameter of a recurrence is used at every step. With y[t] the state after step t (of stacked
+cells the states of all of them) and L[t] the loss of frame t (Zilly et al. 2017, equation 1),
 
     g = dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta with y[t1 - 1] held fixed)
 
-The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are taken in one batch. With g[k] the
-sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] + ... + g[T - 1], and backpropagation truncated after k steps gives
-g[0] + ... + g[k].
+The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are
+taken in one batch. With g[k] the sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] +
+... + g[T - 1], and backpropagation truncated after k steps gives g[0] + ... + g[k].
 
 Legend: T frames, B sequences, N entries of a cell's state.
 """
@@ -72,23 +73,33 @@ class Credit(Result, kind="credit"):
     loss: float
     """The mean loss, in `loss_unit`."""
     norms: np.ndarray
-    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, root mean square over sequences, L in the unit of the loss; 0 where t1 > t2. (T, T)"""
+    """norms[t2, t1] = ||dL[t2]/dy[t1]||_2, root mean square over sequences, L in the unit of the
+    loss; 0 where t1 > t2. (T, T)
+    """
     gradient_norm: float
-    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the embedding or the output.
-    What is frozen does not count; of torch.nn's cells each of the two biases does."""
+    """||g||_2 of the mean loss in all parameters of the recurrence: of the cells, not of the
+    embedding or the output. What is frozen does not count; of torch.nn's cells each of the two
+    biases does.
+    """
     lag_norm: np.ndarray
     """||g[k]|| / ||g||, (T,). Lags that work against each other add up to more than 1."""
     lag_share: np.ndarray
-    """<g[k], g> / ||g||^2, (T,): they add up to 1; negative for a lag that works against the whole."""
+    """<g[k], g> / ||g||^2, (T,): they add up to 1; negative for a lag that works against the
+    whole.
+    """
     lost: np.ndarray
-    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): the part of the gradient lost by truncation after k steps."""
+    """||g - (g[0] + ... + g[k])|| / ||g||, (T,): the part of the gradient lost by truncation after
+    k steps.
+    """
     unit: str = "steps"
     """Of one frame: "quarter notes", "tokens"; "steps" if unknown."""
     loss_unit: str = "nats a frame"
     """Of the loss."""
 
     def lost_beyond(self, steps: int) -> float:
-        """The part of the gradient lost by truncation after this number of steps; 0 beyond the whole sequence."""
+        """The part of the gradient lost by truncation after this number of steps; 0 beyond the
+        whole sequence.
+        """
         return float(self.lost[min(steps, len(self.lost) - 1)])
 
     @property
@@ -98,7 +109,9 @@ class Credit(Result, kind="credit"):
 
     @property
     def half(self) -> int:
-        """The least lag from which on the shares up to it add up to at least half of the gradient."""
+        """The least lag from which on the shares up to it add up to at least half of the
+        gradient.
+        """
         return int(np.flatnonzero(np.cumsum(self.lag_share) < 0.5).max(initial=-1)) + 1
 
     @property
@@ -108,18 +121,27 @@ class Credit(Result, kind="credit"):
         return f"{100 * share:.3g} %" if share < 1 else "at least half"
 
     def sentences(self) -> Iterator[str]:
-        """The lags that the gradient comes from, the loss by truncation, and the lag from which on there is nothing."""
+        """The lags that the gradient comes from, the loss by truncation, and the lag from which on
+        there is nothing.
+        """
         lost, most = self.lost_beyond(10), self.most[0].upper() + self.most[1:]
         said = f"{most} of the recurrence's gradient comes from {_states(self.half)}; "
         less = f"truncation after 10 steps changes it by {100 * lost:.3g} % of its norm"
         said += f"{less}." if lost < 1 else f"{less}: parts of different lags cancel."
         if (none := vanishes_at(self._by_lag)) is not None:
-            said += f" From {counted(none, 'step')} back on it is zero, or too small for normal numbers."
+            said += (
+                f" From {counted(none, 'step')} back on it is zero, or too small for "
+                "normal numbers."
+            )
         yield said
 
     def table(self) -> list[dict]:
-        """One row a lag: norm and share of its part of the gradient, and the part lost beyond it."""
-        return rows_of(lag=range(len(self.lost)), norm=self.lag_norm, share=self.lag_share, lost=self.lost)
+        """One row a lag: norm and share of its part of the gradient, and the part lost beyond
+        it.
+        """
+        return rows_of(
+            lag=range(len(self.lost)), norm=self.lag_norm, share=self.lag_share, lost=self.lost
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The heat map of the norms; without axes a figure with the shares of the lags below."""
@@ -128,7 +150,9 @@ class Credit(Result, kind="credit"):
     def draw(self, ax: Axes, colours: LogNorm) -> Axes:
         """||dL[t2]/dy[t1]|| as a heat map, t1 to the right and t2 upwards."""
         heat_map(ax, self.norms, colours)
-        ax.set(xlabel=time_label(self.unit, "state $t_1$"), ylabel=time_label(self.unit, "loss $t_2$"))
+        ax.set(
+            xlabel=time_label(self.unit, "state $t_1$"), ylabel=time_label(self.unit, "loss $t_2$")
+        )
         return ax
 
     def draw_lags(self, ax: Axes) -> Axes:
@@ -137,20 +161,27 @@ class Credit(Result, kind="credit"):
         ax.plot(lags, self.lag_norm, color=BLUE, label="norm of the lag's part")
         ax.plot(lags, self.lost, color=ORANGE, linestyle="--", label="lost beyond this lag")
         if len(lags) > TRUNCATION:
-            ax.axvline(TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps")
+            ax.axvline(
+                TRUNCATION, color=GREY, linestyle=":", linewidth=1, label=f"{TRUNCATION} steps"
+            )
         ax.set(yscale="log", xlim=(0, max(1, len(lags) - 1)), ylim=(SMALLEST, 2))
-        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel="part of the gradient's norm")
+        ax.set(
+            xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel="part of the gradient's norm"
+        )
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return ax
 
 
 class Unrolled:
-    """One run of the model of a training over its sequences, step by step. It changes this model, which is a copy of the user's.
+    """One run of the model of a training over its sequences, step by step. It changes this model,
+    which is a copy of the user's.
 
-    The cells are in the model's order, the lowest of a stack first; parameters: theirs that are trained, by name.
+    The cells are in the model's order, the lowest of a stack first; parameters: theirs that are
+    trained, by name.
 
     Raises:
-        InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one number as the loss of all frames.
+        InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one
+            number as the loss of all frames.
     """
 
     def __init__(self, training: FrameTraining):
@@ -162,7 +193,9 @@ class Unrolled:
                 and (written or isinstance(module, TORCH_CELLS))
                 and not any(module in o.modules() for o in replaced)
             ):
-                training.model.set_submodule(name, _FlatStep(module) if written else _StandIn(module))
+                training.model.set_submodule(
+                    name, _FlatStep(module) if written else _StandIn(module)
+                )
                 replaced.append(module)
         runs = [_Steps(cell) for cell in recurrent_cells(training.model) if hasattr(cell, "step")]
         losses = training.frame_losses()
@@ -178,7 +211,8 @@ class Unrolled:
         self._outputs = [run.all_at_once() for run in self._runs]
 
     def adjoints(self) -> list[Tensor]:
-        """For each cell the derivatives of every frame's loss in every state, [t2, t1, b] = dL[t2, b]/dy[t1, b], (T, T, B, N).
+        """For each cell the derivatives of every frame's loss in every state, [t2, t1, b] = dL[t2,
+        b]/dy[t1, b], (T, T, B, N).
 
         L is the mean loss's part of that frame and sequence: all of them add up to the mean loss.
         """
@@ -189,10 +223,17 @@ class Unrolled:
         return [torch.stack(found[start : start + T], 1) for start in range(0, len(found), T)]
 
     def gradient(self, adjoints: list[Tensor]) -> Tensor:
-        """The part of the gradient from single steps, all parameters in one vector, for an adjoint (T, B, N) of each cell's states."""
+        """The part of the gradient from single steps, all parameters in one vector, for an adjoint
+        (T, B, N) of each cell's states.
+        """
         weights = [*self.parameters.values()]
         found = torch.autograd.grad(
-            self._outputs, weights, adjoints, retain_graph=True, allow_unused=True, materialize_grads=True
+            self._outputs,
+            weights,
+            adjoints,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         return torch.cat([g.flatten() for g in found])
 
@@ -200,23 +241,29 @@ class Unrolled:
         T, B = losses.shape
         if losses.stride() == (0, 0) and losses.numel() > 1:
             raise InvalidInputError(
-                f"the loss {training.frame_loss.name} is one number for all frames: expected one for each frame, (T, B)"
+                f"the loss {training.frame_loss.name} is one number for all frames: expected "
+                "one for each frame, (T, B)"
             )
         if not self._runs:
             raise InvalidInputError(
-                f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no other with step(x, s) and state_size"
+                f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no "
+                "other with step(x, s) and state_size"
             )
         names = {module: name for name, module in training.model.named_modules()}
         for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
                 raise InvalidInputError(
-                    f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states {tuple(run.states[0].shape)} for {T} "
-                    f"frames of {B} sequences: expected its forward to call step(x, s) once for each frame, all sequences together"
+                    f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states "
+                    f"{tuple(run.states[0].shape)} for {T} "
+                    f"frames of {B} sequences: expected its forward to call step(x, s) once "
+                    "for each frame, all sequences together"
                 )
 
 
 class _Steps:
-    """Takes the place of a cell's `step` and stores its arguments and its results; the cell then runs step by step."""
+    """Takes the place of a cell's `step` and stores its arguments and its results; the cell then
+    runs step by step.
+    """
 
     def __init__(self, cell: Any):
         self._given: list[tuple[Tensor, Tensor]] = []
@@ -228,7 +275,8 @@ class _Steps:
     def __call__(self, x: Tensor, s: Tensor) -> Tensor:
         if not isinstance(s, Tensor):
             raise InvalidInputError(
-                "a state of several tensors belongs to a module with forward(x, state), not step(x, s)"
+                "a state of several tensors belongs to a module with forward(x, state), not "
+                "step(x, s)"
             )
         self._given.append((x.detach(), s.detach()))
         self.states.append(self._step(x, s))
@@ -250,19 +298,26 @@ def _layer_on_weights(module: nn.Module, layer: int) -> Cell:
 
 
 class _StandIn(nn.Module):
-    """Our form of a torch.nn RNN, LSTM or GRU, a cell a layer, or of their *Cell form, called as torch's is, on torch's own parameters.
+    """Our form of a torch.nn RNN, LSTM or GRU, a cell a layer, or of their *Cell form, called as
+    torch's is, on torch's own parameters.
 
     So the gradient is in those of them that are trained, and in each of torch's two biases.
     """
 
     def __init__(self, theirs: nn.Module):
         super().__init__()
-        self._single, layers = isinstance(theirs, nn.RNNCellBase), range(getattr(theirs, "num_layers", 1))
+        self._single, layers = (
+            isinstance(theirs, nn.RNNCellBase),
+            range(getattr(theirs, "num_layers", 1)),
+        )
         cells = [_layer_on_weights(theirs, k) for k in layers]
         self.cells: Any = nn.ModuleList(cells)
         for cell in cells:
             cell.theirs, cell.batch_first = theirs, False
-        self._pair, self._batch_first = cell.state_size != cell.hidden_size, getattr(theirs, "batch_first", False)
+        self._pair, self._batch_first = (
+            cell.state_size != cell.hidden_size,
+            getattr(theirs, "batch_first", False),
+        )
 
     def forward(self, x: Tensor, state=None):
         s = torch.cat(state, -1) if self._pair and state is not None else state
@@ -280,7 +335,9 @@ class _StandIn(nn.Module):
 
 
 class _FlatStep(nn.Module):
-    """A user's module with forward(x, state), called as that is, with a step of one vector: the tensors of its state side by side."""
+    """A user's module with forward(x, state), called as that is, with a step of one vector: the
+    tensors of its state side by side.
+    """
 
     def __init__(self, theirs: nn.Module):
         super().__init__()
@@ -296,7 +353,8 @@ class _FlatStep(nn.Module):
         parts = {id(own): part for own, part in zip(given, tree_leaves(after), strict=True)}
         if any(id(each) not in parts for each in tree_leaves(output)):
             raise InvalidInputError(
-                f"the output of {name_of(self.theirs)} is no part of its state: compute it outside of this module"
+                f"the output of {name_of(self.theirs)} is no part of its state: compute it "
+                "outside of this module"
             )
         return tree_map(lambda each: parts[id(each)], output), after
 
@@ -306,34 +364,42 @@ class _FlatStep(nn.Module):
         after = state_in(self._returned, tree_leaves(state))
         if after is None:
             raise InvalidInputError(
-                f"{name_of(self.theirs)} must return a state like the one that it takes, or (output, state)"
+                f"{name_of(self.theirs)} must return a state like the one that it takes, or "
+                "(output, state)"
             )
         return torch.cat([part.flatten(1) for part in after], 1).reshape(s.shape)
 
     def _state(self, s: Tensor):
         """Rows (B, N) as a state."""
         parts = s.split([part[0].numel() for part in self._like], 1)
-        pieces = [part.reshape(-1, *like.shape[1:]) for part, like in zip(parts, self._like, strict=True)]
+        pieces = [
+            part.reshape(-1, *like.shape[1:]) for part, like in zip(parts, self._like, strict=True)
+        ]
         return tree_unflatten(pieces, self._tree)
 
 
 @with_gradients()
-def credit(model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps") -> Credit:
+def credit(
+    model: nn.Module, x: Any, targets: Any, *, loss: str | Loss | None = None, unit: str = "steps"
+) -> Credit:
     """Measure credit over time, in float64, along the model's run over x.
 
     Args:
-        model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of ours, one of torch.nn's (each of its
-            layers counts as one, of one direction), or a module with a `state_size` and `step(x, s)` or forward(x, state), called once
-            a frame.
-        x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise, what the model is to predict at
-            each frame of x, for the next frame x = frames[:-1], targets = frames[1:].
+        model: a `PolyphonicModel`, a `LanguageModel`, or any module whose recurrence is a cell of
+            ours, one of torch.nn's (each of its layers counts as one, of one direction), or a
+            module with a `state_size` and `step(x, s)` or forward(x, state), called once a frame.
+        x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise,
+            what the model is to predict at each frame of x, for the next frame x = frames[:-1],
+            targets = frames[1:].
         loss: see `gersgorin.training.frames`; frame by frame.
         unit: of one frame, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
-    Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB for T = 300, N = 262.
+    Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB
+    for T = 300, N = 262.
 
     Raises:
-        InvalidInputError: as `gersgorin.FrameTraining`; no cell is found; or the loss is one number for all frames.
+        InvalidInputError: as `gersgorin.FrameTraining`; no cell is found; or the loss is one number
+            for all frames.
     """
     training = FrameTraining(model, (x, targets), loss)
     training.label = replace(training.label, unit=unit)
@@ -355,7 +421,9 @@ def of_training(training: FrameTraining, *, progress: Progress = silent) -> Cred
     for lag in reversed(range(T)):
         lost[lag] = rest.norm() / whole.norm()
         # of each state that of the loss `lag` frames later, 0 where there is none
-        part = run.gradient([pad(each.diagonal(-lag).movedim(-1, 0), (0, 0, 0, 0, 0, lag)) for each in adjoints])
+        part = run.gradient(
+            [pad(each.diagonal(-lag).movedim(-1, 0), (0, 0, 0, 0, 0, lag)) for each in adjoints]
+        )
         lag_norm[lag], lag_share[lag] = part.norm() / whole.norm(), part @ along
         rest += part
         progress(T - lag, T)
@@ -380,7 +448,8 @@ def _states(*most: int) -> str:
 
 @drawn
 def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
-    """Moments of a training, by their names, side by side: heat maps on one scale, and under them the lags.
+    """Moments of a training, by their names, side by side: heat maps on one scale, and under them
+    the lags.
 
     about: origin of the network, for the title; "" for the one that all records have.
     """
@@ -392,14 +461,25 @@ def draw_credit(records: Mapping[str, Credit], about: str = "") -> Shown:
 
     def lags(record: Credit, ax: Axes) -> None:
         long = len(record.lost) > TRUNCATION
-        lost = f"lost by truncation after {TRUNCATION} steps: {record.lost_beyond(TRUNCATION):.2g}" if long else ""
+        lost = (
+            f"lost by truncation after {TRUNCATION} steps: {record.lost_beyond(TRUNCATION):.2g}"
+            if long
+            else ""
+        )
         record.draw_lags(ax).set_title(lost)
 
     count, (common, same, _) = len(records), names_of([*records.values()])
     maps = Block([partial(norms, *row) for row in records.items()], 3.0, count, "y")
-    below = Block([partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True)
+    below = Block(
+        [partial(lags, record) for record in records.values()], 2.2, count, "y", legend=True
+    )
     bar = colour_bar(ScalarMappable(colours), SCALE, extend="min")
     every = [*records.values()]
     most = every[0].most if count == 1 else "at least half"
-    title = f"{most} of the recurrence's gradient comes from {_states(*(record.half for record in every))}"
-    return compose(title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count))
+    title = (
+        f"{most} of the recurrence's gradient comes from "
+        f"{_states(*(record.half for record in every))}"
+    )
+    return compose(
+        title_of(common, title), about or same, maps, bar, below, width=max(6, 2.7 * count)
+    )

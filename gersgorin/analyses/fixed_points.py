@@ -1,10 +1,12 @@
-"""Fixed points of one step under constant input: the states that stay where they are, and the spectra and modes there.
+"""Fixed points of one step under constant input: the states that stay where they are, and the
+spectra and modes there.
 
-Zeros of F(s) - s, and minima of its norm, the slow points, are searched from many starts at once (`gersgorin.linalg.zeros`). The
-search stays in a box: far outside the states of a run gates saturate, and the speed falls below every tolerance although nothing
-stands still there.
+Zeros of F(s) - s, and minima of its norm, the slow points, are searched from many starts at once
+(`gersgorin.linalg.zeros`). The search stays in a box: far outside the states of a run gates
+saturate, and the speed falls below every tolerance although nothing stands still there.
 
-Legend: B starts; N entries of a state; P points, fixed before slow ones, those from most starts first; m inputs.
+Legend: B starts; N entries of a state; P points, fixed before slow ones, those from most starts
+first; m inputs.
 """
 
 import math
@@ -37,17 +39,22 @@ from rhn.utils.wording import counted
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
-NEUTRAL = 1e-6  # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
+# of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
+NEUTRAL = 1e-6
 LEAST = 1e-7  # or this far
 BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 CURVE = 3  # neutral points that may be of one curve
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
-STILL = 1e-7  # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
-NARROW = 1e-3  # of the largest side of the starts' box, the least that sets the unit of an entry in the search
-SETTLED, AT_ONCE = 200, 20  # steps after which a search begins from each start once more, and steps in memory
+# of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
+STILL = 1e-7
+# of the largest side of the starts' box, the least that sets the unit of an entry in the search
+NARROW = 1e-3
+# steps after which a search begins from each start once more, and steps in memory
+SETTLED, AT_ONCE = 200, 20
 FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-APART = 1e-4  # distance in an entry from which two points are two, of the largest side of the starts' box
+# distance in an entry from which two points are two, of the largest side of the starts' box
+APART = 1e-4
 LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
@@ -62,7 +69,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Modes:
-    """Modes of a small deviation d from a point: after t steps it is right @ (eigenvalues**t * (left @ d))."""
+    """Modes of a small deviation d from a point: after t steps it is right @ (eigenvalues**t *
+    (left @ d)).
+    """
 
     eigenvalues: np.ndarray
     """(N,) complex, the largest modulus first."""
@@ -71,20 +80,27 @@ class Modes:
 
     @property
     def left(self) -> np.ndarray:
-        """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError if they do not span all states."""
+        """(N, N), in rows: the shares of the modes in a deviation. Raises numpy.linalg.LinAlgError
+        if they do not span all states.
+        """
         if not np.linalg.cond(self.right) < 1 / np.finfo(float).eps:
             raise np.linalg.LinAlgError("the modes do not span all states")
         return np.linalg.inv(self.right)
 
     def driven(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """Distance that each of m inputs moves the state along each mode, (N, m), for input weights (N, m): |left @ weights|."""
+        """Distance that each of m inputs moves the state along each mode, (N, m), for input weights
+        (N, m): |left @ weights|.
+        """
         return np.abs(self.left @ torch.as_tensor(weights).numpy(force=True))
 
     def read(self, weights: Tensor | np.ndarray) -> np.ndarray:
-        """Strength with which each of k outputs reads each mode, (k, N), for output weights (k, N): |weights @ right|."""
+        """Strength with which each of k outputs reads each mode, (k, N), for output weights (k, N):
+        |weights @ right|.
+        """
         if torch.as_tensor(weights).shape[-1:] != (N := len(self.right),):
             raise InvalidInputError(
-                f"weights are {tuple(weights.shape)}: expected (k, {N}), 0 for entries that are not read"
+                f"weights are {tuple(weights.shape)}: expected (k, {N}), 0 for entries that "
+                "are not read"
             )
         return np.abs(torch.as_tensor(weights).numpy(force=True) @ self.right)
 
@@ -98,11 +114,15 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum up to a hundredth of its median at the starts."""
+    """(P,) bool: not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum up to a hundredth
+    of its median at the starts.
+    """
     eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,); 0: only one of the states to which they come in 200 steps did."""
+    """Number of starts that led to each point, (P,); 0: only one of the states to which they come
+    in 200 steps did.
+    """
     starts: np.ndarray
     """(B, N)"""
     least_residual: float
@@ -110,17 +130,25 @@ class FixedPoints(Result, kind="fixed_points"):
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
-    """Distance of the search's box from that of the starts and settled states, as a share of the largest side of the starts' box."""
+    """Distance of the search's box from that of the starts and settled states, as a share of the
+    largest side of the starts' box.
+    """
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
     """States (T + 1, N) of the run whose cell it is."""
     drawn: bool = False
-    """True if the starts are random, around the first state of a run that does not move, or whose input is constant."""
+    """True if the starts are random, around the first state of a run that does not move, or whose
+    input is constant.
+    """
     settled: int = 0
-    """Number of distinct states to which the starts come in 200 steps, from which the search began too."""
+    """Number of distinct states to which the starts come in 200 steps, from which the search began
+    too.
+    """
     kinks: np.ndarray | None = None
-    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of one side."""
+    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of
+    one side.
+    """
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -128,7 +156,8 @@ class FixedPoints(Result, kind="fixed_points"):
         """The modes of a point. Raises InvalidInputError for points from a file."""
         if self.jacobians is None:
             raise InvalidInputError(
-                "points from a file have no Jacobians: search for them again with gersgorin.fixed_points"
+                "points from a file have no Jacobians: search for them again with "
+                "gersgorin.fixed_points"
             )
         values, right = np.linalg.eig(self.jacobians[point])
         order = np.argsort(-np.abs(values), kind="stable")
@@ -144,8 +173,14 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def nothing(self) -> str:
         """A sentence about a search that found no point."""
-        limits = f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a minimum of at most a hundredth of its median"
-        return f"No point was found; the least |F(s) - s| that a start led to is {self.least_residual:.3g}: {limits} at the starts"
+        limits = (
+            f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a "
+            "minimum of at most a hundredth of its median"
+        )
+        return (
+            "No point was found; the least |F(s) - s| that a start led to is "
+            f"{self.least_residual:.3g}: {limits} at the starts"
+        )
 
     @property
     def lost(self) -> int:
@@ -159,7 +194,9 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on it, up to 1e-6 of the largest distance from 1, (P,): there the linear part does not decide."""
+        """Number of eigenvalues on it, up to 1e-6 of the largest distance from 1, (P,): there the
+        linear part does not decide.
+        """
         return (self._beyond == 0).sum(-1)
 
     @property
@@ -172,24 +209,37 @@ class FixedPoints(Result, kind="fixed_points"):
     def _limit(self) -> np.ndarray:
         """Largest distance of a neutral eigenvalue from the unit circle, (P, 1)."""
         least = max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
-        return np.maximum(least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True))
+        return np.maximum(
+            least, NEUTRAL * np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True)
+        )
 
     @property
     def time_constants(self) -> np.ndarray:
-        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it grows, inf if neutral."""
+        """-1 / log |eigenvalue|, steps in which a deviation falls to 1/e, (P, N); negative if it
+        grows, inf if neutral.
+        """
         with np.errstate(divide="ignore"):
             return np.where(self._beyond == 0, np.inf, -1 / np.log(np.abs(self.eigenvalues)))
 
     @property
     def kinds(self) -> list[str]:
-        """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral" (undecided), "kink" (undecided, see
-        `kinks`), with "slow, " before."""
-        return [f"{'slow, ' * slow}{kind}" for kind, slow in zip(self._stability(), self.is_slow.tolist(), strict=True)]
+        """A word for each point: "stable", "saddle", "unstable" (in all directions), "neutral"
+        (undecided), "kink" (undecided, see `kinks`), with "slow, " before.
+        """
+        return [
+            f"{'slow, ' * slow}{kind}"
+            for kind, slow in zip(self._stability(), self.is_slow.tolist(), strict=True)
+        ]
 
     def _stability(self) -> list[str]:
         """A key of `KINDS` for each point."""
         kinks = np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
-        tests = [kinks, self.unstable == self.eigenvalues.shape[-1], self.unstable > 0, self.neutral > 0]
+        tests = [
+            kinks,
+            self.unstable == self.eigenvalues.shape[-1],
+            self.unstable > 0,
+            self.neutral > 0,
+        ]
         return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
@@ -199,7 +249,10 @@ class FixedPoints(Result, kind="fixed_points"):
             starts += f", {different} of them distinct"
         later, only = "", int((self.found_from == 0).sum())
         if self.settled:
-            later = f" and the {counted(self.settled, 'distinct state')} to which they come in {SETTLED} steps"
+            later = (
+                f" and the {counted(self.settled, 'distinct state')} to which they come in "
+                f"{SETTLED} steps"
+            )
             later += f" ({counted(only, 'point')} only from these)" * bool(only)
         points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
         yield f"{points}, from {starts} ({self.lost} led to none){later}."
@@ -207,9 +260,15 @@ class FixedPoints(Result, kind="fixed_points"):
         yield f"{random} search kept to {self.box}."
         at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
         if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
-            yield f"{counted(number, 'point')} have an eigenvalue 1: they may lie on one curve of fixed points."
+            yield (
+                f"{counted(number, 'point')} have an eigenvalue 1: they may lie on one curve "
+                "of fixed points."
+            )
         if number := self.kinds.count("kink"):
-            yield f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are those of one of its sides."
+            yield (
+                f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are "
+                "those of one of its sides."
+            )
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -236,7 +295,9 @@ class FixedPoints(Result, kind="fixed_points"):
     def brief(self) -> dict[str, float]:
         """The largest spectral radius, and the number of points of each kind."""
         counts = {kind: float(self.kinds.count(kind)) for kind in dict.fromkeys(self.kinds)}
-        return {"largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)} | counts
+        return {
+            "largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)
+        } | counts
 
     def to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
@@ -250,19 +311,27 @@ class FixedPoints(Result, kind="fixed_points"):
             "tolerance": self.tolerance,
             "margin": self.margin,
             "input": None if self.input is None else self.input.tolist(),
-            "points": [row | {"state": state, "eigenvalues": values} for row, state, values in arrays],
+            "points": [
+                row | {"state": state, "eigenvalues": values} for row, state, values in arrays
+            ],
         }
 
     def draw(self, ax: Axes) -> None:
         """Project points and starts onto the two directions in which the starts vary most.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is a line; strokes through, and
-        ellipses around, the first eight points are their modes.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is
+        a line; strokes through, and ellipses around, the first eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
         if self.trajectory is not None:
-            ax.plot(*((self.trajectory - middle) @ axes.T).T, color="0.8", linewidth=0.6, zorder=1, label="the run")
+            ax.plot(
+                *((self.trajectory - middle) @ axes.T).T,
+                color="0.8",
+                linewidth=0.6,
+                zorder=1,
+                label="the run",
+            )
         starts = ((self.starts - middle) @ axes.T).T
         ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
         self._draw_modes(ax, axes, middle)
@@ -270,48 +339,83 @@ class FixedPoints(Result, kind="fixed_points"):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
                 label = f"{'slow, ' * slow}{kind} point"
-                ax.plot(*((states - middle) @ axes.T).T, label=label, markersize=6, zorder=2.5, **_dot(kind, slow))
+                ax.plot(
+                    *((states - middle) @ axes.T).T,
+                    label=label,
+                    markersize=6,
+                    zorder=2.5,
+                    **_dot(kind, slow),
+                )
         x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
-        ax.set(xlabel=x, ylabel=y, title="Principal axes of the starts, and their shares of the variance")
+        ax.set(
+            xlabel=x,
+            ylabel=y,
+            title="Principal axes of the starts, and their shares of the variance",
+        )
         ax.margins(0.08)
         (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
         if high - low < LEVEL * (right - left):  # only rounding is seen
             ax.set_ylim((low + high - right + left) / 2, (low + high + right - left) / 2)
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
-        """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of a complex pair an ellipse.
+        """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of
+        a complex pair an ellipse.
 
-        The ellipse is the real part of the eigenvector in all phases, through which a deviation turns.
+        The ellipse is the real part of the eigenvector in all phases, through which a deviation
+        turns.
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
         for k in range(len(self.states[:LISTED]) if known else 0):
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
-                kind, color = ("growing mode", RED) if j < self.unstable[k] else ("slowest decaying mode", GREEN)
+                kind, color = (
+                    ("growing mode", RED)
+                    if j < self.unstable[k]
+                    else ("slowest decaying mode", GREEN)
+                )
                 if self._beyond[k, j] == 0:
                     kind, color = "neutral mode", BLUE
-                phases = np.pi * (np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2))
-                curve = self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
+                phases = np.pi * (
+                    np.linspace(0, 2, 60) if modes.eigenvalues[j].imag else np.arange(2)
+                )
+                curve = (
+                    self.states[k] + half * np.outer(np.exp(1j * phases), modes.right[:, j]).real
+                )
                 label = None if kind in shown else kind
-                ax.plot(*((curve - middle) @ axes.T).T, color=color, linewidth=1.2, zorder=3, label=label)
+                ax.plot(
+                    *((curve - middle) @ axes.T).T,
+                    color=color,
+                    linewidth=1.2,
+                    zorder=3,
+                    label=label,
+                )
                 shown.add(kind)
 
     def draw_spectra(self, ax: Axes) -> None:
-        """The eigenvalues at the first eight points, coloured by the kind of point, with the unit circle."""
+        """The eigenvalues at the first eight points, coloured by the kind of point, with the unit
+        circle.
+        """
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
         middle, half = crowd(shown)
         complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
-        for k, (values, kind, slow) in enumerate(zip(shown, self._stability(), self.is_slow, strict=False)):
+        for k, (values, kind, slow) in enumerate(
+            zip(shown, self._stability(), self.is_slow, strict=False)
+        ):
             label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
-            ax.plot(values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow))
+            ax.plot(
+                values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow)
+            )
         few = f", first {LISTED} of {len(self.states)}" if len(self.states) > LISTED else ""
         ax.set_title(f"Eigenvalues at the points{few}")
 
     @property
     def finding(self) -> str:
         """The number of points of each kind: "4 saddle points; 1 slow, neutral point"."""
-        return "; ".join(counted(n, f"{kind} point") for kind, n in Counter(self.kinds).items()) or "no points"
+        return (
+            "; ".join(counted(n, f"{kind} point") for kind, n in Counter(self.kinds).items())
+            or "no points"
+        )
 
     plot = panels(8, 4)(draw, draw_spectra)
 
@@ -331,29 +435,36 @@ def fixed_points(
     progress: Progress = silent,
     **options,
 ) -> FixedPoints:
-    """The fixed points F(s) = s of one step under a constant input, as far as a search from some starts finds them, and their spectra.
+    """The fixed points F(s) = s of one step under a constant input, as far as a search from some
+    starts finds them, and their spectra.
 
-    Points outside the box of the starts and of the states after 200 steps (see `margin`) are not found, nor necessarily all within it.
-    Minima of |F(s) - s| above a hundredth of its median at the starts are not slow, and not in the result.
+    Points outside the box of the starts and of the states after 200 steps (see `margin`) are not
+    found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median at
+    the starts are not slow, and not in the result.
 
     Args:
-        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a map f(s) without x; or any network
-            of `gersgorin.open_run`.
+        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a
+            map f(s) without x; or any network of `gersgorin.open_run`.
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
-        starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that many states of the run (Sussillo
-            and Barak 2013), evenly spread, and beyond its length random points between two of them. If the state never moves, or the
-            input is constant: random states around the first one. The search also begins where the starts come in 200 steps.
+        starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that
+            many states of the run (Sussillo and Barak 2013), evenly spread, and beyond its length
+            random points between two of them. If the state never moves, or the input is constant:
+            random states around the first one. The search also begins where the starts come in 200
+            steps.
         hold: every entry of the constant input, in place of the mean of a sequence.
-        tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in float32.
-        margin: that box is wider all around by this share of the largest side of the starts' own (at least of 1).
-        at_least_one: whether to raise an error if there is none; otherwise the result may hold no point.
+        tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
+            float32.
+        margin: that box is wider all around by this share of the largest side of the starts' own
+            (at least of 1).
+        at_least_one: whether to raise an error if there is none; otherwise the result may hold no
+            point.
         seed: of the random points, and of the weights of a cell by name.
         progress: called with (starts done, starts in all).
         options: further ones of `open_run`.
 
     Raises:
-        InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step whose state is not one tensor, NaN or
-            infinity, a module's own loop.
+        InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step
+            whose state is not one tensor, NaN or infinity, a module's own loop.
 
     >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=torch.tensor([[-3.0], [0.1], [2.0]]).double())
     >>> points.states.round(4).ravel().tolist(), points.kinds
@@ -363,11 +474,14 @@ def fixed_points(
     if starts.dtype not in TOLERANCES or starts.dim() != 2 or not starts.numel():
         got = f"{starts.dtype} of shape {tuple(starts.shape)}"
         raise InvalidInputError(
-            f"starts: expected a tensor (B, N) of float64 or float32 with at least one entry, got {got}"
+            "starts: expected a tensor (B, N) of float64 or float32 with at least one entry, "
+            f"got {got}"
         )
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
     if not (0 < tolerance < math.inf and 0 < margin < math.inf):
-        raise InvalidInputError(f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0")
+        raise InvalidInputError(
+            f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0"
+        )
     cell.probe(inputs, starts[0])
     settled = _settled(cell, inputs, starts)
     found = FixedPoints(
@@ -380,7 +494,8 @@ def fixed_points(
     )
     if at_least_one and not len(found.states):
         raise InvalidInputError(
-            f"{found.nothing}; the search kept to {found.box}: give other starts or a larger margin ({margin:g})"
+            f"{found.nothing}; the search kept to {found.box}: give other starts or a larger "
+            f"margin ({margin:g})"
         )
     return found
 
@@ -388,29 +503,40 @@ def fixed_points(
 def _searched(
     network, x, starts: Tensor | int, hold: float | None, seed: int, options: dict
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
-    """(cell, constant input (m,), starts, further fields of the result) of the arguments of `fixed_points`."""
+    """(cell, constant input (m,), starts, further fields of the result) of the arguments of
+    `fixed_points`.
+    """
     without, first = x is None and is_map(network), None
     step, options = (held(network), {"steps": SETTLED} | options) if without else (network, options)
     if isinstance(starts, tuple):
         parts = tuple(real_tensor("starts", part) for part in starts)
         if len({len(part) for part in parts}) != 1:
-            raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
+            raise InvalidInputError(
+                "starts: expected tensors (B, ...) of the same number B of states"
+            )
         first, starts = tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
         options = {"s0": first} | options
     one = without or _is_one_step(step, x)
     if one and hold is not None:
         raise InvalidInputError(
-            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant input x (m,)"
+            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
+            "input x (m,)"
         )
     if isinstance(starts, int) or not (one and is_step(step)):
         options |= {"seed": seed} if isinstance(step, str) else {}
-        run = open_run(network if without else step, x[None] if one and x is not None else x, **options)
+        run = open_run(
+            network if without else step, x[None] if one and x is not None else x, **options
+        )
         cell, x, label = run.any_step(), run.inputs.mean(0), run.label
         held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
         if hold is not None:
             x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
         title = label.title if without else f"{label.title}, {held_at}"
-        fields: dict[str, Any] = {"title": title, "about": label.about, "trajectory": run.states.cpu().numpy()}
+        fields: dict[str, Any] = {
+            "title": title,
+            "about": label.about,
+            "trajectory": run.states.cpu().numpy(),
+        }
         if isinstance(starts, int):
             fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
             starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
@@ -426,7 +552,9 @@ def _searched(
 
 
 def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
-    """The distinct states to which starts come in 200 steps, without those far away, which a search from the starts may miss."""
+    """The distinct states to which starts come in 200 steps, without those far away, which a search
+    from the starts may miss.
+    """
     s, middle = starts, starts.mean(0)
     side = (starts - middle).abs().max().clamp(min=1)
     for _ in range(SETTLED // AT_ONCE):
@@ -437,43 +565,68 @@ def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
 
 
 def _points_of(
-    cell: StepCell, x: Tensor, starts: Tensor, settled: Tensor, tolerance: float, margin: float, progress: Progress
+    cell: StepCell,
+    x: Tensor,
+    starts: Tensor,
+    settled: Tensor,
+    tolerance: float,
+    margin: float,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Search from the starts and where they settle: the fields of `FixedPoints` about the points, fixed before slow ones."""
+    """Search from the starts and where they settle: the fields of `FixedPoints` about the points,
+    fixed before slow ones.
+    """
     step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
     jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
     sides = starts.amax(0) - starts.amin(0)
     unit = (sides / sides.max()).clamp(min=NARROW) if sides.max() > 0 else torch.ones_like(sides)
     speed_at_starts = norm(step(starts) - starts)
     if not torch.isfinite(speed_at_starts).all():
-        raise InvalidInputError("the step gives NaN or infinity at a start: expected finite inputs, starts and weights")
+        raise InvalidInputError(
+            "the step gives NaN or infinity at a start: expected finite inputs, starts and weights"
+        )
     side = sides.max()
     size, every = max(1, BLOCK // starts.shape[1] ** 2), torch.cat((starts, settled))
     wider = margin * side.clamp(min=1)
     box, parts = {"low": (every.amin(0) - wider) / unit, "high": (every.amax(0) + wider) / unit}, []
-    scaled, slopes = (lambda z: step(z * unit) / unit), (lambda z: jacobian(z * unit) * unit / unit[:, None])
+    scaled, slopes = (
+        (lambda z: step(z * unit) / unit),
+        (lambda z: jacobian(z * unit) * unit / unit[:, None]),
+    )
     for part in every.split(size):
         parts.append(search(scaled, slopes, part / unit, **box, tolerance=tolerance))
         progress(min(len(parts) * size, len(every)), len(every))
     ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
     ends = ends * unit
     low, high = (corner * unit for corner in box.values())
-    if (rows := (flat & (norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():  # minima of the scaled speed
-        ends[rows], _, flat[rows] = search(step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance)
+    # minima of the scaled speed
+    if (rows := (flat & (norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():
+        ends[rows], _, flat[rows] = search(
+            step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance
+        )
         saddles, beside = slower_beside(step, jacobian, ends[rows], APART * side)
         if (rows := rows[saddles]).numel():
-            ends[rows], _, flat[rows] = search(step, jacobian, beside, low=low, high=high, tolerance=tolerance)
+            ends[rows], _, flat[rows] = search(
+                step, jacobian, beside, low=low, high=high, tolerance=tolerance
+            )
     if (still := (norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
         for rows in still.split(size):
             ends[rows] = finished(step, jacobian, ends[rows], SLOW * side)
     speeds = norm(step(ends) - ends)
     fixed = speeds <= tolerance
-    slow = ~fixed & ((flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side))
-    some, many = zip(*(_points(ends, speeds, group, APART * side, len(starts)) for group in (fixed, slow)), strict=True)
+    slow = ~fixed & (
+        (flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side)
+    )
+    some, many = zip(
+        *(_points(ends, speeds, group, APART * side, len(starts)) for group in (fixed, slow)),
+        strict=True,
+    )
     points = torch.cat(some)
     N = starts.shape[1]
     jacobians = torch.cat(
-        [jacobian(ends[part]) for part in points.split(size)] if len(points) else [ends.new_zeros(0, N, N)]
+        [jacobian(ends[part]) for part in points.split(size)]
+        if len(points)
+        else [ends.new_zeros(0, N, N)]
     )
     arrays = {
         "states": ends[points],
@@ -482,7 +635,9 @@ def _points_of(
         "jacobians": jacobians,
         "kinks": kinks_at(jacobian, ends[points], jacobians, NEAR * (side if side > 0 else 1.0)),
     }
-    arrays["eigenvalues"] = eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
+    arrays["eigenvalues"] = (
+        eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
+    )
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
@@ -490,7 +645,12 @@ def _points_of(
 
 
 def of_run(
-    run: Run, *, starts: int = STARTS, hold: float | None = None, seed: int = 0, progress: Progress = silent
+    run: Run,
+    *,
+    starts: int = STARTS,
+    hold: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> FixedPoints:
     """The fixed points of a run's cell under a constant input; there may be none.
 
@@ -499,7 +659,9 @@ def of_run(
         hold: every entry of the input; None: the mean of the run's.
         seed: of the initial weights, and of starts beyond the run's length.
     """
-    return fixed_points(run, starts=starts, hold=hold, at_least_one=False, seed=seed, progress=progress)
+    return fixed_points(
+        run, starts=starts, hold=hold, at_least_one=False, seed=seed, progress=progress
+    )
 
 
 def _is_one_step(network, x) -> bool:
@@ -508,11 +670,17 @@ def _is_one_step(network, x) -> bool:
         return False
     if x is None:
         return not isinstance(network, nn.Module) or not cells_of(network)
-    return not isinstance(x, str | Path) and np.ndim(x) < 2 and (is_step(network) or cells_of(network) != [])
+    return (
+        not isinstance(x, str | Path)
+        and np.ndim(x) < 2
+        and (is_step(network) or cells_of(network) != [])
+    )
 
 
 def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
-    """Evenly spread states of a run; beyond their number also random points between two of them; drawn: around the first one."""
+    """Evenly spread states of a run; beyond their number also random points between two of them;
+    drawn: around the first one.
+    """
     check_seed(seed)
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     if count < 1:
@@ -520,21 +688,29 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
     if drawn:
-        noise = torch.randn(count, run.state_size, generator=generator, dtype=torch.float64, device="cpu").to(states)
+        noise = torch.randn(
+            count, run.state_size, generator=generator, dtype=torch.float64, device="cpu"
+        ).to(states)
         noise[0] = 0
         return states[0] + states[0].abs().max().clamp(min=1) * noise
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     more = count - whole
-    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(states.device)
+    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(
+        states.device
+    )
     share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
-def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int) -> tuple[Tensor, Tensor]:
-    """(rows (P,) of distinct ends in a group, a bool each, how many of the first `starts` led there (P,)), those of the most first.
+def _points(
+    ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
+) -> tuple[Tensor, Tensor]:
+    """(rows (P,) of distinct ends in a group, a bool each, how many of the first `starts` led there
+    (P,)), those of the most first.
 
-    From the slowest end on, one is new if some entry differs by more than `apart` and half of its digits from all earlier ones.
+    From the slowest end on, one is new if some entry differs by more than `apart` and half of its
+    digits from all earlier ones.
     """
     left = group.nonzero()[:, 0]
     left, found = left[speeds[left].argsort(stable=True)], []
@@ -544,27 +720,39 @@ def _points(ends: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: 
         near = distance <= torch.maximum(apart, rounding)
         found.append((-int((left[near] < starts).sum()), int(left[near].min()), int(left[0])))
         left = left[~near]
-    counts, _, rows = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3).T
+    counts, _, rows = (
+        torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3).T
+    )
     return rows, -counts
 
 
 def _dot(kind: str, slow: bool) -> dict:
     """Colour and marker of a kind of points, hollow for slow ones."""
     color, marker = KINDS[kind]
-    return {"color": color, "marker": marker, "markerfacecolor": "none" if slow else color, "linestyle": ""}
+    return {
+        "color": color,
+        "marker": marker,
+        "markerfacecolor": "none" if slow else color,
+        "linestyle": "",
+    }
 
 
 def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the two directions (2, N) along which states (B, N) vary most, their shares of the variance (2,)).
+    """(the two directions (2, N) along which states (B, N) vary most, their shares of the variance
+    (2,)).
 
-    The larger entries of each direction are positive in sum, so that a picture does not flip from run to run.
+    The larger entries of each direction are positive in sum, so that a picture does not flip from
+    run to run.
 
     >>> principal_axes(np.array([[0.0, 2.0], [0.0, -2.0], [1.0, 0.0], [-1.0, 0.0]]))
     (array([[0., 1.],
            [1., 0.]]), array([0.8, 0.2]))
     """
     _, sizes, axes = np.linalg.svd(states - states.mean(0), full_matrices=False)
-    axes, power = np.vstack((axes, np.zeros((2, states.shape[1]))))[:2], np.append(sizes**2, [0.0, 0.0])
+    axes, power = (
+        np.vstack((axes, np.zeros((2, states.shape[1]))))[:2],
+        np.append(sizes**2, [0.0, 0.0]),
+    )
     largest = axes[np.arange(2), np.abs(axes).argmax(1)]
     axes = axes * np.where(largest < 0, -1.0, 1.0)[:, None]
     return axes + 0.0, power[:2] / (power.sum() or 1.0)

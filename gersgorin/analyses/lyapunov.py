@@ -1,29 +1,35 @@
-"""Lyapunov exponents of a run: the mean growth rates of small changes of the state, with standard errors.
+"""Lyapunov exponents of a run: the mean growth rates of small changes of the state, with standard
+errors.
 
-A frame of k directions is carried along by the maps A[t] = ds[t+1]/ds[t] (G. Benettin et al., Meccanica 15, 1980). It flattens: all
-directions turn to the one that grows fastest. A QR decomposition after each step makes them orthogonal again, A[t] Q = Q' R, and
-log |R_ii| is the growth of the i-th one. The sum over i is exactly the growth of the frame's volume: for
+A frame of k directions is carried along by the maps A[t] = ds[t+1]/ds[t] (G. Benettin et al.,
+Meccanica 15, 1980). It flattens: all directions turn to the one that grows fastest. A QR
+decomposition after each step makes them orthogonal again, A[t] Q = Q' R, and log |R_ii| is the
+growth of the i-th one. The sum over i is exactly the growth of the frame's volume: for
 a full frame the sum of log |det A|.
 
-The standard errors of one run come from the scatter of the means of consecutive blocks, which are not independent. In b blocks with
-standard deviation d and a correlation r of each with the next, the mean has the standard error
+The standard errors of one run come from the scatter of the means of consecutive blocks, which are
+not independent. In b blocks with standard deviation d and a correlation r of each with the next,
+the mean has the standard error
 
     d sqrt(s / b),   s = (1 + r) / (1 - r),
 
-as of b / s independent blocks: exact for an autoregression. The estimate of r is too low for few blocks, by about (1 + 3 r) / b
-(M. Kendall, Biometrika 41, 1954). Student's quantile for b / s - 1 degrees of freedom corrects for the estimate of d. Large blocks
-capture long memory, small blocks are more numerous: a short run takes the larger error of two numbers of blocks.
+as of b / s independent blocks: exact for an autoregression. The estimate of r is too low for few
+blocks, by about (1 + 3 r) / b (M. Kendall, Biometrika 41, 1954). Student's quantile for b / s - 1
+degrees of freedom corrects for the estimate of d. Large blocks capture long memory, small blocks
+are more numerous: a short run takes the larger error of two numbers of blocks.
 
-Directions that have not yet turned to those of the exponents grow too slowly, and more so at the start of the run. This bias is no
-scatter: the error is at least half of the difference between the two halves of the run, the change by leaving out the first half.
+Directions that have not yet turned to those of the exponents grow too slowly, and more so at the
+start of the run. This bias is no scatter: the error is at least half of the difference between the
+two halves of the run, the change by leaving out the first half.
 
-Measured on runs of 20 to 400 steps: two standard errors cover the exponent in at least 93 % of the runs for products of random
-matrices, a driven tanh network and Henon's map. If growth has a correlation of 0.9 a step: in 88 % of the runs of 20 steps, 93 % of
-those of 40 and more. For a leaky network that forgets 20 % a step: in 77 to 89 % of those of 20 and 40. Errors of independent steps
-are 1.4 times too large, of short runs 1.7 times.
+Measured on runs of 20 to 400 steps: two standard errors cover the exponent in at least 93 % of the
+runs for products of random matrices, a driven tanh network and Henon's map. If growth has a
+correlation of 0.9 a step: in 88 % of the runs of 20 steps, 93 % of those of 40 and more. For a
+leaky network that forgets 20 % a step: in 77 to 89 % of those of 20 and 40. Errors of independent
+steps are 1.4 times too large, of short runs 1.7 times.
 
-Legend: T counted steps; N entries of a state; k exponents, descending; C pieces of the run, the points of the convergence curve;
-b blocks. Exponents are natural logarithms per step.
+Legend: T counted steps; N entries of a state; k exponents, descending; C pieces of the run, the
+points of the convergence curve; b blocks. Exponents are natural logarithms per step.
 """
 
 import math
@@ -53,7 +59,8 @@ PIECES = 240  # of the run, whose growth is kept: points of the convergence curv
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
-DRIFT = 5.0  # standard errors: an exponent that has settled changes by more in one of a hundred runs
+# standard errors: an exponent that has settled changes by more in one of a hundred runs
+DRIFT = 5.0
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
@@ -68,8 +75,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,), half of a 95 % interval: in a short run of few independent blocks with Student's factor, and so perhaps larger than the
-    spread of the growth of single steps. Of this run only; NaN for fewer than 20 steps."""
+    """(k,), half of a 95 % interval: in a short run of few independent blocks with Student's
+    factor, and so perhaps larger than the spread of the growth of single steps. Of this run only;
+    NaN for fewer than 20 steps.
+    """
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
@@ -81,7 +90,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     still: bool = False
     """True if the state does not move in the last half of the run."""
     drift: float = 0.0
-    """Change of the largest exponent from the first half of the run to the second; 0 if it is small or scatter, see `drift_of`."""
+    """Change of the largest exponent from the first half of the run to the second; 0 if it is small
+    or scatter, see `drift_of`.
+    """
     unit: str = "steps"
     """Of one step."""
 
@@ -102,8 +113,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at a point that is no attractor."""
-        return math.nan if self.repels else kaplan_yorke_dimension(self.exponents, complete=self.complete)
+        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at a point that is no
+        attractor.
+        """
+        return (
+            math.nan
+            if self.repels
+            else kaplan_yorke_dimension(self.exponents, complete=self.complete)
+        )
 
     @property
     def repels(self) -> bool:
@@ -112,17 +129,24 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def dimension(self) -> str:
-        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it open; "" if `kaplan_yorke` is NaN."""
+        """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it
+        open; "" if `kaplan_yorke` is NaN.
+        """
         error = 2 * np.nan_to_num(self.standard_errors)
         low, high = self.exponents - error, self.exponents + error
         high = np.minimum(high, high[0])  # none is larger than the first
         ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
-        if self.complete and len(high) > 1 and -math.inf < self.sum < 0:  # which is known better: volumes shrink
+        # which is known better: volumes shrink
+        if self.complete and len(high) > 1 and -math.inf < self.sum < 0:
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
         low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
         if math.isnan(high) or self.repels:
             return ""
-        return f"between {low:.4g} and {high:.4g}" if int(low) < int(high) else f"{self.kaplan_yorke:.4g}"
+        return (
+            f"between {low:.4g} and {high:.4g}"
+            if int(low) < int(high)
+            else f"{self.kaplan_yorke:.4g}"
+        )
 
     @property
     def finding(self) -> str:
@@ -130,7 +154,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
 
     def sentences(self) -> Iterator[str]:
-        """The largest exponent with its error and the number of steps, the sum and the dimension."""
+        """The largest exponent with its error and the number of steps, the sum and the
+        dimension.
+        """
         largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
         low, high = largest - np.nan_to_num(error), largest + np.nan_to_num(error)
         if max(-low, high) < NONE:
@@ -141,25 +167,51 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if math.isinf(largest):
             unknown = "a step has the derivative 0: warmup= leaves the first ones out"
         within = f"({unknown})" if math.isnan(error) else f"+- {error:.2g} (95 %)"
-        over = counted(self.steps, "step") + (f" after {self.warmup} that are not counted" if self.warmup else "")
-        yield f"A small change of the state {does}: the largest Lyapunov exponent is {largest:.4g} {within} a step, over {over}."
+        over = counted(self.steps, "step") + (
+            f" after {self.warmup} that are not counted" if self.warmup else ""
+        )
+        yield (
+            f"A small change of the state {does}: the largest Lyapunov exponent is "
+            f"{largest:.4g} {within} a step, over {over}."
+        )
         if self.drift:
             yield (
-                f"It has not settled: it changes by {self.drift:+.2g} from the first half of the run to the second. Errors of all "
+                f"It has not settled: it changes by {self.drift:+.2g} from the first half of "
+                "the run to the second. Errors of all "
                 "exponents may be larger than stated: run more steps."
             )
         if self.still:
-            other = ", which is no attractor: give another first state, s0= in Python or --start-noise 1 of the command"
+            other = (
+                ", which is no attractor: give another first state, s0= in Python or "
+                "--start-noise 1 of the command"
+            )
             yield (
-                "The state comes to rest in this run: but for the first steps, which warmup= in Python and --repeat of the command "
-                "leave out, and a rest that falls as 1 / steps, these are the exponents of that fixed point, logarithms of the moduli "
+                "The state comes to rest in this run: but for the first steps, which warmup= "
+                "in Python and --repeat of the command "
+                "leave out, and a rest that falls as 1 / steps, these are the exponents of "
+                "that fixed point, logarithms of the moduli "
                 f"of its eigenvalues{other * (does == 'grows')}."
             )
         those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        words = f"is {self.dimension}" if self.dimension else "needs more exponents: their sum is not clearly negative"
-        yield f"The sum of {those} is {self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.repels)}."
-        if lost := int((self.exponents[np.isfinite(self.exponents)] < largest + math.log(self.state_size * EPS)).sum()):
-            yield f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a direction shrinks to nothing in a step."
+        words = (
+            f"is {self.dimension}"
+            if self.dimension
+            else "needs more exponents: their sum is not clearly negative"
+        )
+        yield (
+            f"The sum of {those} is "
+            f"{self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.repels)}."
+        )
+        if lost := int(
+            (
+                self.exponents[np.isfinite(self.exponents)]
+                < largest + math.log(self.state_size * EPS)
+            ).sum()
+        ):
+            yield (
+                f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a "
+                "direction shrinks to nothing in a step."
+            )
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
@@ -167,7 +219,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return rows_of(number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors)
 
     def draw(self, ax: Axes) -> None:
-        """The exponents against their number, with bars of two standard errors, without lost directions.
+        """The exponents against their number, with bars of two standard errors, without lost
+        directions.
 
         Several runs in the same axes have different colours and markers.
         """
@@ -176,7 +229,15 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
         label = drawable(", ".join(filter(None, (self.title, self.finding)))) or "one run"
-        ax.errorbar(number[finite], self.exponents[finite], errors, label=label, markersize=3.5, capsize=2, **style)
+        ax.errorbar(
+            number[finite],
+            self.exponents[finite],
+            errors,
+            label=label,
+            markersize=3.5,
+            capsize=2,
+            **style,
+        )
         ax.axhline(0, **DASHED, linewidth=0.8)
         bars = "" if np.isnan(self.standard_errors).all() else ", with 95 % intervals"
         ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
@@ -188,7 +249,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         shown = min(CURVES, len(self.exponents))
         for i, values in enumerate(self.curve.T[:shown]):
             values = np.where(np.isfinite(values), values, np.nan)
-            ax.plot(self.curve_steps, values, linewidth=1.3, label=f"exponent {i + 1}", **shade_style(i, shown))
+            ax.plot(
+                self.curve_steps,
+                values,
+                linewidth=1.3,
+                label=f"exponent {i + 1}",
+                **shade_style(i, shown),
+            )
         ax.axhline(0, **DASHED, linewidth=0.8)
         ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)
         ax.set_title("Running means over the steps counted")
@@ -199,7 +266,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""
-        numbers = {name: getattr(self, name) for name in ("steps", "complete", "sum", "kaplan_yorke", "dimension")}
+        numbers = {
+            name: getattr(self, name)
+            for name in ("steps", "complete", "sum", "kaplan_yorke", "dimension")
+        }
         curve = {"steps": self.curve_steps.tolist(), "exponents": self.curve.tolist()}
         return numbers | {"curve": curve}
 
@@ -221,11 +291,13 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a step f(x, s) in its own dtype, or any
-            network of `gersgorin.open_run`.
+        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a
+            step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
         x: inputs (T, m), or data as for `open_run`.
-        count: number of exponents, at most the N entries of a state; None: all. For N the sum is the mean of log |det A[t]|, exactly.
-        s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a state_size.
+        count: number of exponents, at most the N entries of a state; None: all. For N the sum is
+            the mean of log |det A[t]|, exactly.
+        s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
+            state_size.
         steps: of a map: how many to run; of data: read only the first ones.
         warmup: steps at the start of the run that turn the frame and are not counted.
         seed: of the first directions, and of the weights of a cell by name.
@@ -233,7 +305,8 @@ def lyapunov(
         options: further ones of `open_run`.
 
     Raises:
-        InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or infinite.
+        InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or
+            infinite.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
     >>> spectrum = lyapunov(lambda s: A @ s, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
@@ -244,9 +317,13 @@ def lyapunov(
     run = open_run(network, x, s0, steps=steps, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(f"the state is {run.states.dtype}: expected torch.float32 or torch.float64")
+        raise InvalidInputError(
+            f"the state is {run.states.dtype}: expected torch.float32 or torch.float64"
+        )
     k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
-    _checked("warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted")
+    _checked(
+        "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
+    )
     check_seed(seed)
     Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
     for t, log in enumerate(growth(run.tangent_maps(), Q)):
@@ -290,13 +367,21 @@ def of_run(
     """
     if start_noise:
         noise = torch.randn(
-            run.state_size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+            run.state_size,
+            generator=torch.Generator().manual_seed(seed),
+            dtype=torch.float64,
+            device="cpu",
         )
         run = run.starting_at(run.states[0] + start_noise * noise.to(run.states))
     T, N = len(run), run.state_size
     _checked("repeat", repeat, 1, 1 << 40, "it is how often the sequence is read")
     need = 8 * repeat * T * (N + run.inputs.shape[-1])
-    check_room(need, f"a run of {repeat * T:,} steps", "repeat the sequence fewer times", run.states.device.type)
+    check_room(
+        need,
+        f"a run of {repeat * T:,} steps",
+        "repeat the sequence fewer times",
+        run.states.device.type,
+    )
     count, warmup = min(DEFAULT_COUNT, N) if count is None else count, T if repeat > 1 else 0
     found = lyapunov(run.repeated(repeat), count=count, warmup=warmup, seed=seed, progress=progress)
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
@@ -304,7 +389,9 @@ def of_run(
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """k random orthonormal directions (N, k); the first of them do not depend on k."""
-    columns = [torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)]
+    columns = [
+        torch.randn(N, generator=generator, dtype=torch.float64, device="cpu") for _ in range(k)
+    ]
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
@@ -317,18 +404,24 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise InvalidInputError(f"{name} is {value!r}: {why}; expected a whole number, {least} to {most}")
+        raise InvalidInputError(
+            f"{name} is {value!r}: {why}; expected a whole number, {least} to {most}"
+        )
     return value
 
 
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """(k,), twice which are 95 % intervals, from the steps (C,) and the growth (C, k) of consecutive pieces of the run.
+    """(k,), twice which are 95 % intervals, from the steps (C,) and the growth (C, k) of
+    consecutive pieces of the run.
 
     At least half of the difference between the two halves of the run. NaN for fewer than 20 steps.
     """
     if lengths.sum() < LEAST_STEPS:
         return np.full(sums.shape[1], np.nan)
-    scatter = [_of_blocks(_means(lengths, sums, b)) for b in (BLOCKS if lengths.sum() < LONG else BLOCKS[:1])]
+    scatter = [
+        _of_blocks(_means(lengths, sums, b))
+        for b in (BLOCKS if lengths.sum() < LONG else BLOCKS[:1])
+    ]
     first, second = _means(lengths, sums, 2)
     with np.errstate(invalid="ignore"):
         return np.max([*scatter, np.abs(second - first) / 2], axis=0)
@@ -345,7 +438,9 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
 
     scatter = _of_blocks(detrend(_means(lengths, growth, BLOCKS[0]), axis=0)).item()
     change = np.diff(_means(lengths, growth, 2), axis=0).item()
-    return change * (abs(change) > max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE))
+    return change * (
+        abs(change) > max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE)
+    )
 
 
 def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:
@@ -368,10 +463,12 @@ def _of_blocks(means: np.ndarray) -> np.ndarray:
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> float:
-    """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan, J. Yorke 1979).
+    """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan,
+    J. Yorke 1979).
 
-    0 if the first is negative: everything ends on one orbit. Without a negative partial sum: the number of exponents if they are
-    `complete`, else NaN. NaN also if one of them is NaN. Their order does not matter.
+    0 if the first is negative: everything ends on one orbit. Without a negative partial sum: the
+    number of exponents if they are `complete`, else NaN. NaN also if one of them is NaN. Their
+    order does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
     2.062

@@ -1,12 +1,14 @@
-"""Measure the memory of any sequence module: how strongly each output depends on each earlier input.
+"""Measure the memory of any sequence module: how strongly each output depends on each earlier
+input.
 
     found = memory(module, x)
     found.influence[t2, t1]    || d o[t2] / d x[t1] ||_F    x[t] the inputs, o[t] the outputs of one sequence
     found.by_lag[k]            root mean square over all pairs t2 - t1 = k
 
-Only inputs and outputs count, so recurrences, scans, convolutions and attention can be compared. The square of an influence is the
-variance of o[t2] for a small white-noise perturbation of x[t1]. It is exact from k vector-Jacobian products for each output, or for
-long runs Hutchinson's estimate from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
+Only inputs and outputs count, so recurrences, scans, convolutions and attention can be compared.
+The square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1].
+It is exact from k vector-Jacobian products for each output, or for long runs Hutchinson's estimate
+from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
 
 Legend: T steps, m numbers of an input, k numbers of an output.
 """
@@ -42,7 +44,9 @@ class Memory(Result, kind="memory"):
     """The influence of each input on each output of one sequence."""
 
     influence: np.ndarray
-    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output of the sequence, which is that of its last step."""
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output of the sequence,
+    which is that of its last step.
+    """
     error: np.ndarray
     """Standard error of each influence, of the same shape; 0 if it is exact."""
     probes: int = 0
@@ -53,20 +57,28 @@ class Memory(Result, kind="memory"):
     @cached_property
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
-        return np.array([math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)])
+        return np.array(
+            [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
+        )
 
     @property
     def by_lag_error(self) -> np.ndarray:
-        """Standard error of `by_lag`, (T,), if the errors of different outputs are independent, as they are."""
+        """Standard error of `by_lag`, (T,), if the errors of different outputs are independent, as
+        they are.
+        """
         by_lag = self.by_lag
-        of_sums = [np.linalg.norm(pairs) / len(pairs) for pairs in _by_lag(self.influence * self.error)]
+        of_sums = [
+            np.linalg.norm(pairs) / len(pairs) for pairs in _by_lag(self.influence * self.error)
+        ]
         return np.divide(of_sums, by_lag, out=np.zeros(len(by_lag)), where=by_lag > 0)
 
     @property
     def half_life(self) -> float:
-        """Lag, in steps after the largest influence, from which on `by_lag` is below half of its largest; inf if it never is.
+        """Lag, in steps after the largest influence, from which on `by_lag` is below half of its
+        largest; inf if it never is.
 
-        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k this is log 2 / -log r.
+        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
+        this is log 2 / -log r.
         """
         by_lag, top = self.by_lag, int(self.by_lag.argmax())
         half = by_lag[top] / 2
@@ -83,24 +95,33 @@ class Memory(Result, kind="memory"):
 
     @property
     def effective_length(self) -> float:
-        """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r) for r^k."""
+        """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r)
+        for r^k.
+        """
         by_lag = self.by_lag
         return float(by_lag.sum() / by_lag.max()) if by_lag.max() > 0 else 0.0
 
     @property
     def reach(self) -> np.ndarray:
-        """Share of the influence, in norm, from each lag on, (T,): 1 first; NaN without influence."""
+        """Share of the influence, in norm, from each lag on, (T,): 1 first; NaN without
+        influence.
+        """
         return share_from(self.by_lag)
 
     def share_beyond(self, lag: int) -> float:
-        """Share of the squared influence, summed over lags, from inputs more than this number of steps back."""
+        """Share of the squared influence, summed over lags, from inputs more than this number of
+        steps back.
+        """
         squares = np.square(self.by_lag)
         return float(squares[lag + 1 :].sum() / squares.sum()) if squares.any() else 0.0
 
     @property
     def ahead(self) -> float:
         """Share of the squared influence from later inputs: 0 for a causal module."""
-        squares, later = np.square(self.influence), 1 + self.influence.shape[1] - len(self.influence)
+        squares, later = (
+            np.square(self.influence),
+            1 + self.influence.shape[1] - len(self.influence),
+        )
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def sentences(self) -> Iterator[str]:
@@ -122,23 +143,41 @@ class Memory(Result, kind="memory"):
             )
         far = f"more than {_steps(beyond)} back"
         share = f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from {far}"
-        said = f"The influence of an input {half}; its effective length is {self.effective_length:.3g} of {T} steps; {share}."
+        said = (
+            f"The influence of an input {half}; its effective length is "
+            f"{self.effective_length:.3g} of {T} steps; {share}."
+        )
         if self.probes:
-            relative = np.divide(self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0).max()
-            said += f" Estimated from {self.probes} random vectors per output; the relative error of a lag is at most {relative:.2g}."
+            relative = np.divide(
+                self.by_lag_error, self.by_lag, out=np.zeros(T), where=self.by_lag > 0
+            ).max()
+            said += (
+                f" Estimated from {self.probes} random vectors per output; the relative "
+                f"error of a lag is at most {relative:.2g}."
+            )
         if (none := vanishes_at(self.by_lag)) is not None:
             said += f" From {_steps(none)} back on it is zero, or too small for normal numbers."
-        yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (self.ahead > 0)
+        yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (
+            self.ahead > 0
+        )
 
     def table(self) -> list[dict]:
-        """One row a lag: its influence, the standard error, and the share of squared influence from longer lags."""
+        """One row a lag: its influence, the standard error, and the share of squared influence from
+        longer lags.
+        """
         T = self.influence.shape[1]
         shares = [self.share_beyond(k) for k in range(T)]
-        return rows_of(lag=range(T), influence=self.by_lag, error=self.by_lag_error, share_beyond=shares)
+        return rows_of(
+            lag=range(T), influence=self.by_lag, error=self.by_lag_error, share_beyond=shares
+        )
 
     def derived(self) -> dict:
         """Numbers computed from the influence, for .json files."""
-        return {"by_lag": self.by_lag.tolist(), "half_life": self.half_life, "effective_length": self.effective_length}
+        return {
+            "by_lag": self.by_lag.tolist(),
+            "half_life": self.half_life,
+            "effective_length": self.effective_length,
+        }
 
     @property
     def finding(self) -> str:
@@ -153,22 +192,38 @@ class Memory(Result, kind="memory"):
         ax.plot(lags, shown, color=BLUE, marker="." if len(lags) < 4 else None, label="influence")
         if self.probes:
             low, high = by_lag - 2 * self.by_lag_error, by_lag + 2 * self.by_lag_error
-            ax.fill_between(lags, np.maximum(low, by_lag / 100), high, color=BLUE, alpha=0.25, linewidth=0)
+            ax.fill_between(
+                lags, np.maximum(low, by_lag / 100), high, color=BLUE, alpha=0.25, linewidth=0
+            )
         if by_lag.max() > 0:
-            ax.axhline(by_lag.max() / 2, color=GREY, linestyle=":", linewidth=1, label="half of the largest")
+            ax.axhline(
+                by_lag.max() / 2,
+                color=GREY,
+                linestyle=":",
+                linewidth=1,
+                label="half of the largest",
+            )
             if np.isfinite(self.half_life):
-                at, label = by_lag.argmax() + self.half_life, f"influence half-life {self.half_life:.3g}"
+                at, label = (
+                    by_lag.argmax() + self.half_life,
+                    f"influence half-life {self.half_life:.3g}",
+                )
                 ax.axvline(at, label=label, color=ORANGE, linestyle="--", linewidth=1)
             ax.set_yscale("log")
             ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        ax.set(xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=f"{INFLUENCE}, RMS over pairs")
+        ax.set(
+            xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=f"{INFLUENCE}, RMS over pairs"
+        )
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
         image = heat_map(ax, self.influence, colour_norm(self.influence))
-        ax.set(xlabel=time_label(self.unit, "input $t_1$"), ylabel=time_label(self.unit, "output $t_2$"))
+        ax.set(
+            xlabel=time_label(self.unit, "input $t_1$"),
+            ylabel=time_label(self.unit, "output $t_2$"),
+        )
         ax.figure.colorbar(image, ax=ax, label=INFLUENCE, extend="min", aspect=40)
 
     plot = panels(8, 3.2, least=2.4)(draw, draw_pairs)  # with a colour bar
@@ -200,17 +255,22 @@ def memory(
     unit: str = "",
     progress: Progress = silent,
 ) -> Memory:
-    """Measure the influence of each input on each output of a module, in float64; the module is left as it was.
+    """Measure the influence of each input on each output of a module, in float64; the module is
+    left as it was.
 
-    Time: T k backward passes, batched (with probes T of them for each probe); memory: the graph of one run, and 4 million numbers.
+    Time: T k backward passes, batched (with probes T of them for each probe); memory: the graph of
+    one run, and 4 million numbers.
 
     Args:
-        module: any torch module, or function, with one output a step, or one of the sequence: recurrent, convolutional, a scan,
-            attention. See `gersgorin.loading.sequence_map.SequenceMap`, which may be given itself, for the layouts of x and for ids of
-            tokens.
+        module: any torch module, or function, with one output a step, or one of the sequence:
+            recurrent, convolutional, a scan, attention. See
+            `gersgorin.loading.sequence_map.SequenceMap`, which may be given itself, for the layouts
+            of x and for ids of tokens.
         x: one sequence.
-        submodule: the part whose outputs count while the module reads x, by its name in `named_modules`; None: the module.
-        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384 outputs in all, else 16).
+        submodule: the part whose outputs count while the module reads x, by its name in
+            `named_modules`; None: the module.
+        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
+            outputs in all, else 16).
         seed: of the random vectors.
         unit: of one step, for the axes of time.
         progress: called with (outputs done, outputs in all).
@@ -222,13 +282,16 @@ def memory(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
-    map_ = module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
+    map_ = (
+        module if isinstance(module, SequenceMap) else SequenceMap(module, x, submodule=submodule)
+    )
     S, k = map_.outputs.shape
     if probes is None:
         probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
     if probes < 0 or probes == 1:
         raise InvalidInputError(
-            f"probes is {probes}: expected a whole number of at least 2, or 0 for the exact influence"
+            f"probes is {probes}: expected a whole number of at least 2, or 0 for the exact "
+            "influence"
         )
     check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -237,14 +300,20 @@ def memory(
     for t in torch.arange(S).split(max(1, map_.at_once // b)):
         signs = torch.randint(2, (len(t), b, k), generator=generator).mul(2).sub(1)
         w = signs if probes else torch.eye(k).expand_as(signs)
-        norms = torch.linalg.vector_norm(map_.pulled(t.tolist(), w.to(map_.outputs)), dim=3, dtype=torch.float64)
+        norms = torch.linalg.vector_norm(
+            map_.pulled(t.tolist(), w.to(map_.outputs)), dim=3, dtype=torch.float64
+        )
         squares = norms.square()
         rows.append(squares.mean(1).sqrt() if probes else torch.linalg.vector_norm(norms, dim=1))
-        spread = squares.std(1) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
+        spread = (
+            squares.std(1) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
+        )
         errors.append(torch.where(rows[-1] > 0, spread, 0))
         progress(int(t[-1]) + 1, S)
     influence, error = (torch.cat(parts).cpu().numpy() for parts in (rows, errors))
     if not np.isfinite(influence).all():
-        raise InvalidInputError(f"{map_.name} has NaN or infinite derivatives along x: expected finite ones")
+        raise InvalidInputError(
+            f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
+        )
     labels = map_.label.of_result | ({"unit": unit} if unit else {})
     return Memory(influence=influence, error=error, probes=probes, **labels)

@@ -1,4 +1,5 @@
-"""`gersgorin.analyze`: several analyses of one network on one sequence in one object, with one table and one figure.
+"""`gersgorin.analyze`: several analyses of one network on one sequence in one object, with one
+table and one figure.
 
     found = analyze(model, x)
     found                       in a notebook: the table, sentences and the figure
@@ -7,8 +8,8 @@
     found.plateau               relative rates of learning at the best constant output, for a model with a loss
     found.credit                earlier states that each loss reaches, likewise
 
-The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and those in `analyses=("lyapunov",)`. All read the same
-`Run`, which computes its Jacobians once.
+The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and those in
+`analyses=("lyapunov",)`. All read the same `Run`, which computes its Jacobians once.
 
 Legend: T steps, L layers of a step.
 """
@@ -42,7 +43,9 @@ from rhn.utils.wording import counted
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Overview(Several, kind="overview"):
-    """The results of several analyses, each an attribute by the name of its row; None for an analysis that was not computed."""
+    """The results of several analyses, each an attribute by the name of its row; None for an
+    analysis that was not computed.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name not in ANALYSES:
@@ -56,19 +59,38 @@ class Overview(Several, kind="overview"):
                 yield from result.sentences()
 
     def table(self) -> list[dict]:
-        """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"} over the steps."""
+        """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
+        over the steps.
+        """
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}
         series["input gain"] = self.gains.input
-        for label, values in (("state gain", self.gains.layers), (self.gates.gate_name, self.gates.mean)):
+        for label, values in (
+            ("state gain", self.gains.layers),
+            (self.gates.gate_name, self.gates.mean),
+        ):
             several = values.shape[1] > 1
             rows = values.T if several or label != "state gain" else ()  # of one layer: the 2-norm
-            series |= {f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)}
+            series |= {
+                f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)
+            }
         values = np.array([*series.values()])
-        ends = {"first": values[:, 0], "middle": values[:, values.shape[1] // 2], "last": values[:, -1]}
-        return rows_of(quantity=[*series], **ends, mean=values.mean(1), least=values.min(1), largest=values.max(1))
+        ends = {
+            "first": values[:, 0],
+            "middle": values[:, values.shape[1] // 2],
+            "last": values[:, -1],
+        }
+        return rows_of(
+            quantity=[*series],
+            **ends,
+            mean=values.mean(1),
+            least=values.min(1),
+            largest=values.max(1),
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The spectrum of one step; without axes a figure with that step and a panel for each analysis, its first axes."""
+        """The spectrum of one step; without axes a figure with that step and a panel for each
+        analysis, its first axes.
+        """
         return draw_overview(self).axes[0] if ax is None else self.spectra.plot(ax)
 
     def to_dict(self) -> dict:
@@ -86,20 +108,22 @@ def analyze(
     analyses: tuple[str, ...] = (),
     **options,
 ) -> Overview:
-    """Compute the default analyses of a network on sequences, in float64; the network is left as it was.
+    """Compute the default analyses of a network on sequences, in float64; the network is left as it
+    was.
 
     Args:
-        network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init, transform_bias, seed of a cell by name; layer,
-            submodule; steps, unit; device. x is one sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and
-            any module with a `loss`, get plateau and credit too; these read all sequences of x (T, B, m), or tokens (T, B), the others
-            the first.
+        network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init,
+            transform_bias, seed of a cell by name; layer, submodule; steps, unit; device. x is one
+            sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any
+            module with a `loss`, get plateau and credit too; these read all sequences of x (T, B,
+            m), or tokens (T, B), the others the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
         loss: see `gersgorin.FrameTraining`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
 
     Raises:
-        InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit, an unknown analysis, or, for a model
-            with a loss, an error of `gersgorin.FrameTraining`.
+        InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit,
+            an unknown analysis, or, for a model with a loss, an error of `gersgorin.FrameTraining`.
 
     >>> import torch
     >>> from rhn.cells import RHN
@@ -109,15 +133,27 @@ def analyze(
     """
     analyses = tuple(name.replace("-", "_") for name in analyses)
     if unknown := [name for name in analyses if name not in ANALYSES]:
-        raise InvalidInputError(f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}")
+        raise InvalidInputError(
+            f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}"
+        )
     model = network if isinstance(network, nn.Module) else None
-    trained = model if loss is not None or isinstance(model, PolyphonicModel | LanguageModel) else None
-    axes = 2 if isinstance(model, LanguageModel) else 3  # of several sequences, of tokens or of frames
+    trained = (
+        model if loss is not None or isinstance(model, PolyphonicModel | LanguageModel) else None
+    )
+    # of several sequences, of tokens or of frames
+    axes = 2 if isinstance(model, LanguageModel) else 3
     first, which = x, ""
-    if trained is not None and isinstance(x, Tensor | np.ndarray) and x.ndim == axes and min(x.shape[:2]) > 1:
+    if (
+        trained is not None
+        and isinstance(x, Tensor | np.ndarray)
+        and x.ndim == axes
+        and min(x.shape[:2]) > 1
+    ):
         first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
     run = open_run(network, first, s0, **options)
-    training = None if trained is None else open_training(trained, x, targets, loss, label=run.label)
+    training = (
+        None if trained is None else open_training(trained, x, targets, loss, label=run.label)
+    )
     module, sequence = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
     wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
     map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
@@ -136,16 +172,22 @@ def draw_overview(found: Overview) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
     left_out = ("spectra", "products") + ("gates",) * (not found.gates.mean.size)
-    others = {ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out}
+    others = {
+        ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out
+    }
 
     def into(title: str, draw: Callable[[Axes], object], ax: Axes) -> None:
         draw(ax)
         ax.set_title(title)
         if ax.images:  # the heat map of credit
             bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where losses are earlier than states
-            ax.figure.colorbar(ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=2))
+            ax.figure.colorbar(
+                ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=2)
+            )
             bar.set_title("norm")
 
-    draws = [partial(plot, record) for plot in OVER_TIME] + [partial(into, *row) for row in others.items()]
+    draws = [partial(plot, record) for plot in OVER_TIME] + [
+        partial(into, *row) for row in others.items()
+    ]
     title = f"{found.title}: {gradient_words(record.log_norm_product)}"
     return compose(title, found.about, step_block(record), Block(draws, 2.3, 2))

@@ -1,7 +1,8 @@
 """Pseudospectra of a few steps of a run: how far small changes of a Jacobian move its eigenvalues.
 
-z is an eigenvalue of A + E for some change E of norm eps if and only if sigma_min(z - A) <= eps. If the curve of a small eps crosses
-the unit circle, so can an eigenvalue, however far inside the spectrum is; that eps is the distance to instability (C. Van Loan, 1985).
+z is an eigenvalue of A + E for some change E of norm eps if and only if sigma_min(z - A) <= eps. If
+the curve of a small eps crosses the unit circle, so can an eigenvalue, however far inside the
+spectrum is; that eps is the distance to instability (C. Van Loan, 1985).
 
 Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
@@ -34,7 +35,8 @@ from rhn.utils.result import Result, rows_of
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
-CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # without its yellow, invisible on white paper
+# without its yellow, invisible on white paper
+CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
 LEVELS = 10  # curves at most
 SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
 CHANGE = "norm of a change (log₁₀)"
@@ -55,42 +57,71 @@ class Pseudospectra(Result, kind="pseudospectra"):
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
     middle: float = 0.0
-    """Of the grid, a real number: 0, or the middle of small numerical ranges, as of steps close to the identity."""
+    """Of the grid, a real number: 0, or the middle of small numerical ranges, as of steps close to
+    the identity.
+    """
 
     def sentences(self) -> Iterator[str]:
         """The step of which the least change moves an eigenvalue onto the unit circle."""
         k = int(self.to_circle.argmin())
         change = f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]}"
-        yield f"{change} puts an eigenvalue on the unit circle; the other steps shown need as much or more."
+        yield (
+            f"{change} puts an eigenvalue on the unit circle; the other steps shown need as "
+            "much or more."
+        )
 
     def table(self) -> list[dict]:
-        """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the circle)."""
+        """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
+        circle).
+        """
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The step whose eigenvalues a change moves onto the circle most easily; without axes a figure of all steps."""
+        """The step whose eigenvalues a change moves onto the circle most easily; without axes a
+        figure of all steps.
+        """
         if ax is not None:
             self.draw(ax, int(self.to_circle.argmin())).set_title(self.finding)
             return ax
         count = len(self.steps)
-        block = Block([partial(self.draw, k=k) for k in range(count)], max(2.5, 6 / count), count, "y", legend=True)
+        block = Block(
+            [partial(self.draw, k=k) for k in range(count)],
+            max(2.5, 6 / count),
+            count,
+            "y",
+            legend=True,
+        )
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        return compose(title_of(self.title, "pseudospectra of single steps"), self.about, block, bar).axes[0]
+        return compose(
+            title_of(self.title, "pseudospectra of single steps"), self.about, block, bar
+        ).axes[0]
 
     @property
     def finding(self) -> str:
         """The step that `plot` draws, and the numbers of its curves."""
         last, inner = self.levels[:-3:-1]
-        return f"step {self.steps[self.to_circle.argmin()]}, curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
+        return (
+            f"step {self.steps[self.to_circle.argmin()]}, curves inwards: {CHANGE} "
+            f"{last:g}, {inner:g}, ..."
+        )
 
     def draw(self, ax: Axes, k: int) -> Axes:
-        """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues and the unit circle."""
+        """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues
+        and the unit circle.
+        """
         levels, values = self.levels, self.eigenvalues[k]
-        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))  # an eigenvalue on the grid has none
+        # an eigenvalue on the grid has none
+        heights = np.log10(np.maximum(self.sigma[k], 10 ** (levels[0] - 9)))
         if (heights >= levels[0]).any():
             ax.contour(
-                self.middle + self.axis, self.axis, heights, levels, cmap=CURVES, norm=_colours(levels), linewidths=1
+                self.middle + self.axis,
+                self.axis,
+                heights,
+                levels,
+                cmap=CURVES,
+                norm=_colours(levels),
+                linewidths=1,
             )
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
         complex_plane(ax, self.axis[-1], self.middle).set_title(f"step {self.steps[k]}")
@@ -98,7 +129,9 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     @property
     def levels(self) -> np.ndarray:
-        """Logarithms of eps, ascending in equal round steps over a decade or more, whose curves are closed within the grid."""
+        """Logarithms of eps, ascending in equal round steps over a decade or more, whose curves are
+        closed within the grid.
+        """
         away, least = np.abs(self.axis), self.to_circle.min()
         edge = np.maximum.outer(away, away) == away[-1]
         high = np.nan_to_num(np.log10(self.sigma[:, edge].min()))
@@ -122,7 +155,8 @@ def pseudospectra(
     progress: Progress = silent,
     **options,
 ) -> Pseudospectra:
-    """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle and the numerical ranges.
+    """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle
+    and the numerical ranges.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
@@ -143,12 +177,15 @@ def pseudospectra(
     A = run.jacobians(steps).detach()
     N = A.shape[-1]
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
-    corners = support_corners(support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).double().numpy())
+    corners = support_corners(
+        support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).double().numpy()
+    )
     middle, half = crowd(corners)
     if half > SMALL_RANGE:
         middle, half = 0.0, 1.15 * np.abs(corners).max()
     right = max(half, 1.15 * abs(1 - abs(middle))) * np.linspace(0, 1, side // 2 + 1)
-    axis = np.concatenate([-right[:0:-1], right])  # mirrors to the last bit: half of the points are then computed
+    # mirrors to the last bit: half of the points are then computed
+    axis = np.concatenate([-right[:0:-1], right])
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     for k, one in enumerate(A):
         sigma.append(pseudospectrum(one, points).numpy())

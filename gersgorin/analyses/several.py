@@ -1,4 +1,6 @@
-"""`Several`: results of several analyses, or of several networks, as one result; the base of `Overview` and `SideBySide`."""
+"""`Several`: results of several analyses, or of several networks, as one result; the base of
+`Overview` and `SideBySide`.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,12 +33,16 @@ class Several(Result):
     def _of_file(cls, values: Mapping) -> Self:
         parts: dict[str, dict] = {}
         for key in values:
-            name, dot, field = key.rpartition(".")  # a name may have dots, the field of a result has none
+            # a name may have dots, the field of a result has none
+            name, dot, field = key.rpartition(".")
             if dot:
                 parts.setdefault(name, {})[field] = values[key]
         for row in ANALYSES.values():
             row.load()  # registers the class of its result
-        results = {name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()}
+        results = {
+            name: Result.classes[str(part[KIND])]._of_file(part) for name, part in parts.items()
+        }
         return cls(
-            results=results, **{key: str(value) for key, value in values.items() if "." not in key and key != KIND}
+            results=results,
+            **{key: str(value) for key, value in values.items() if "." not in key and key != KIND},
         )

@@ -1,11 +1,13 @@
 """Spectra and Geršgorin discs of every step of a run, and what the products of its Jacobians do.
 
-`spectra` measures from whole Jacobians, or of a large state the k leading eigenvalues by products with vectors:
+`spectra` measures from whole Jacobians, or of a large state the k leading eigenvalues by products
+with vectors:
 
     one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured, multiplied to the product and dropped
     it does not                   products with vectors for eigenvalues and norms, blocks of rows for discs
 
-Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; L layers with a gate.
+Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; L layers with a
+gate.
 """
 
 import math
@@ -35,7 +37,11 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, drawn
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-DISC_WORDS = {"row": "row discs", "column": "column discs", "both": "row and column discs where they overlap"}
+DISC_WORDS = {
+    "row": "row discs",
+    "column": "column discs",
+    "both": "row and column discs where they overlap",
+}
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
@@ -49,13 +55,18 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
-TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "finite_time_exponent")  # come first
+# come first
+TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "finite_time_exponent")
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
-# support lines of a numerical range, of which a quarter is solved for; half as many where a state is not small
+# support lines of a numerical range, of which a quarter is solved for; half as many where a state
+# is not small
 ANGLES = 32
-WHOLE, COUNT = 4096, 32  # entries of a state up to which all eigenvalues are computed, and the number of a larger one
-ROUNDING = 1e-9  # what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
-ROUNDING_SHOWN = 1e-3  # of the unit circle's radius: what rounding must be able to move before the words speak of it
+# entries of a state up to which all eigenvalues are computed, and the number of a larger one
+WHOLE, COUNT = 4096, 32
+# what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
+ROUNDING = 1e-9
+# of the unit circle's radius: what rounding must be able to move before the words speak of it
+ROUNDING_SHOWN = 1e-3
 
 Discs = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
 RANGE_STYLE: Style = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
@@ -67,7 +78,9 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t = 0..T-1."""
+    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t =
+    0..T-1.
+    """
 
     cell: str
     depth: int
@@ -75,9 +88,13 @@ class Spectra(Result, kind="spectra"):
     chorale: str
     """Name of the sequence: a chorale's, or a text's."""
     eigenvalues: np.ndarray
-    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those that were not found NaN."""
+    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those
+    that were not found NaN.
+    """
     eigenvalue_condition: np.ndarray
-    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times this; 1 at the least."""
+    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times
+    this; 1 at the least.
+    """
     row_centers: np.ndarray
     """(T, N)"""
     row_radii: np.ndarray
@@ -89,11 +106,17 @@ class Spectra(Result, kind="spectra"):
     norm: np.ndarray
     """2-norm of each step's Jacobian, (T,)."""
     support: np.ndarray
-    """How far each step's numerical range reaches in directions that share a full turn equally, (T, angles): see `range_outline`."""
+    """How far each step's numerical range reaches in directions that share a full turn equally, (T,
+    angles): see `range_outline`.
+    """
     departure_from_normality: np.ndarray
-    """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is nilpotent."""
+    """Henrici's, relative to the Frobenius norm, (T,): 0 where a step is normal, 1 where it is
+    nilpotent.
+    """
     norm_bound: np.ndarray
-    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN for a cell without one."""
+    """A bound on `norm` over all inputs and all states as large as those of this run, 0-dim; NaN
+    for a cell without one.
+    """
     log_norm_product: np.ndarray
     """log ||dy[t+1]/dy[0]||_2, (T,)."""
     transform_gate: np.ndarray
@@ -103,7 +126,9 @@ class Spectra(Result, kind="spectra"):
     unit: str = "steps"
     """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     discs: str = "row"
-    """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in both unions)."""
+    """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
+    both unions).
+    """
     gate_name: str = "transform gate"
     """Its name in the cell's literature: an LSTM's is the input gate."""
 
@@ -114,17 +139,23 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def leading(self) -> int | None:
-        """Number of leading eigenvalues that were searched; None for whole spectra, without which other measures are NaN."""
+        """Number of leading eigenvalues that were searched; None for whole spectra, without which
+        other measures are NaN.
+        """
         return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
 
     @property
     def which_eigenvalues(self) -> str:
         """Their name in texts: "eigenvalues", "the 32 leading eigenvalues"."""
-        return f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
+        return (
+            f"the {counted(self.leading, 'leading eigenvalue')}" if self.leading else "eigenvalues"
+        )
 
     @property
     def heading(self) -> str:
-        """Title of a figure: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of 830"."""
+        """Title of a figure: "rhn, 830 units on chorale bwv269, the 32 leading eigenvalues of
+        830".
+        """
         more = f", {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         return f"{self.title} on {self.along}{more}"
 
@@ -135,23 +166,38 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """A bound from above on the largest modulus in each step's numerical range, (T,): at most 0.5 % (2 % for N > 256) above."""
+        """A bound from above on the largest modulus in each step's numerical range, (T,): at most
+        0.5 % (2 % for N > 256) above.
+        """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
     def range_outline(self, step: int) -> np.ndarray:
-        """The polygon around a step's numerical range: its corners, complex, the first one twice."""
+        """The polygon around a step's numerical range: its corners, complex, the first one
+        twice.
+        """
         corners = support_corners(self.support[step])
         return np.append(corners, corners[:1])
 
     @property
     def disc_sets(self) -> dict[str, Discs]:
-        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...} or both."""
-        return {axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii")) for axis in AXES[self.discs]}
+        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...}
+        or both.
+        """
+        return {
+            axis: (getattr(self, f"{axis}_centers"), getattr(self, f"{axis}_radii"))
+            for axis in AXES[self.discs]
+        }
 
     @cached_property
     def _ends(self) -> tuple[np.ndarray, np.ndarray]:
         if self.discs == "both":
-            steps = zip(self.row_centers, self.row_radii, self.column_centers, self.column_radii, strict=True)
+            steps = zip(
+                self.row_centers,
+                self.row_radii,
+                self.column_centers,
+                self.column_radii,
+                strict=True,
+            )
             reach, right = np.array([overlap_ends(*step) for step in steps]).T
             return reach, right
         ((centers, radii),) = self.disc_sets.values()
@@ -159,23 +205,31 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions that of their overlap."""
+        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions that of
+        their overlap.
+        """
         return self._ends[1]
 
     @property
     def reach(self) -> np.ndarray:
-        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions that of their overlap."""
+        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions that of
+        their overlap.
+        """
         return self._ends[0]
 
     @property
     def looseness(self) -> np.ndarray:
-        """Reach / spectral radius, (T,), at least 1 (less is rounding); inf where the radius is 0, NaN where the reach is 0 too."""
+        """Reach / spectral radius, (T,), at least 1 (less is rounding); inf where the radius is 0,
+        NaN where the reach is 0 too.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.maximum(self.reach / self.spectral_radius, 1)
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the larger share."""
+        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the
+        larger share.
+        """
         return np.max([(np.abs(c) + r <= 1).mean(1) for c, r in self.disc_sets.values()], axis=0)
 
     @property
@@ -185,7 +239,9 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which a gradient over the whole run halves; negative: it doubles in that many."""
+        """Steps in which a gradient over the whole run halves; negative: it doubles in that
+        many.
+        """
         return float(half_life(self.finite_time_exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
@@ -196,23 +252,42 @@ class Spectra(Result, kind="spectra"):
         if math.isnan(radius):
             discs = f"{which} reach {reach:.3g} from 0"
         elif radius > 1 + ROUNDING:
-            outside, all_ = (np.abs(self.eigenvalues) > 1 + ROUNDING).sum(), np.isfinite(self.eigenvalues).sum()
-            discs = f"{which} reach {reach:.3g} from 0 and {outside:,} of {counted(all_, 'eigenvalue')} leave the unit circle"
+            outside, all_ = (
+                (np.abs(self.eigenvalues) > 1 + ROUNDING).sum(),
+                np.isfinite(self.eigenvalues).sum(),
+            )
+            discs = (
+                f"{which} reach {reach:.3g} from 0 and {outside:,} of "
+                f"{counted(all_, 'eigenvalue')} leave the unit circle"
+            )
             discs += f" (spectral radius up to {beside_one(radius)})"
         elif reach > 1 + ROUNDING:
             none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
             discs = (
-                f"{which} reach {beside_one(reach)} from 0 and so would allow growth, but {none} leaves the unit circle"
+                f"{which} reach {beside_one(reach)} from 0 and so would allow growth, but "
+                f"{none} leaves the unit circle"
             )
         else:
-            discs = f"{which}, which reach {beside_one(reach)} from 0, keep every eigenvalue inside the unit circle"
-        words = f"Over {counted(len(self.norm), 'step')} {gradient_words(self.log_norm_product)}; {discs}."
+            discs = (
+                f"{which}, which reach {beside_one(reach)} from 0, keep every eigenvalue "
+                "inside the unit circle"
+            )
+        words = (
+            f"Over {counted(len(self.norm), 'step')} "
+            f"{gradient_words(self.log_norm_product)}; {discs}."
+        )
         if missing.any():
-            words += f" At {np.count_nonzero(missing)} of {len(missing)} steps up to {missing.max()} of {self.which_eigenvalues}"
+            words += (
+                f" At {np.count_nonzero(missing)} of {len(missing)} steps up to "
+                f"{missing.max()} of {self.which_eigenvalues}"
+            )
             words += " did not converge, and larger ones may be among them."
         worst = float(self.eigenvalue_condition.max())
         if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
-            words += f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: its condition is up to {worst:.2g}."
+            words += (
+                f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: "
+                f"its condition is up to {worst:.2g}."
+            )
         yield words
 
     def lines(self) -> Iterator[str]:
@@ -220,20 +295,32 @@ class Spectra(Result, kind="spectra"):
         T, steps = len(self.norm), shown_steps(len(self.norm))
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         heads = "".join(f"{f'step {t}':>11}" for t in steps)
-        yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{'':<26}{heads}{'mean':>11}"
+        yield (
+            f"{self.along}, {counted(T, 'step')}, "
+            f"{DISC_WORDS[self.discs]}{which}\n{'':<26}{heads}{'mean':>11}"
+        )
         for name, label in sorted(MEASURES.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
             if np.isnan(values).all():  # not measured: see `leading`
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
-            cells = ("-" if math.isnan(value) else f"{value:.4g}" for value in [*values[steps], *mean])
+            cells = (
+                "-" if math.isnan(value) else f"{value:.4g}" for value in [*values[steps], *mean]
+            )
             yield f"{label:<26}" + "".join(f"{cell:>11}" for cell in cells)
         if not self.leading:
             none = np.isnan(self.norm_bound)
             bound = f"{'none' if none else f'{self.norm_bound:.4g}':>11}"
-            scope = "the cell has no norm_bound" if none else "for any input and any state within this run's range"
+            scope = (
+                "the cell has no norm_bound"
+                if none
+                else "for any input and any state within this run's range"
+            )
             yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
-        life, words = "gradient's half-life", "steps, by the exponent at the last step; negative: it doubles"
+        life, words = (
+            "gradient's half-life",
+            "steps, by the exponent at the last step; negative: it doubles",
+        )
         yield f"{life:<26}{self.half_life:>11.4g}  {words}"
 
     def table(self) -> list[dict]:
@@ -248,7 +335,10 @@ class Spectra(Result, kind="spectra"):
 
     def to_dict(self) -> dict:
         """Names and one row a step; `save` writes the eigenvalues and discs too."""
-        about = {name: getattr(self, name) for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")}
+        about = {
+            name: getattr(self, name)
+            for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")
+        }
         about |= {"leading_eigenvalues": self.leading} if self.leading else {}
         return about | {"steps": self.table()}
 
@@ -265,9 +355,11 @@ def plot_spectrum(
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of discs, and the unit circle.
+    """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of
+    discs, and the unit circle.
 
-    The inclusion set is shaded: the union of the discs, or with row and column discs the intersection of the two unions.
+    The inclusion set is shaded: the union of the discs, or with row and column discs the
+    intersection of the two unions.
 
     Args:
         record: see `gersgorin.spectra`.
@@ -283,10 +375,17 @@ def plot_spectrum(
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
     if ax is None:
         whole = lambda ax: plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")  # noqa: E731
-        return compose(record.heading, record.about, Block([whole], 4.6, legend=True), width=5).axes[0]
-    draw_discs({axis: (centers[step], radii[step]) for axis, (centers, radii) in record.disc_sets.items()}, ax)
+        return compose(
+            record.heading, record.about, Block([whole], 4.6, legend=True), width=5
+        ).axes[0]
+    draw_discs(
+        {axis: (centers[step], radii[step]) for axis, (centers, radii) in record.disc_sets.items()},
+        ax,
+    )
     draw_centres(record.row_centers[step], ax, label="disc centres")
-    draw_points(record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4)
+    draw_points(
+        record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4
+    )
     complex_plane(ax, limit or spectrum_limit([record]))
     ax.set_title(f"{drawable(record.title)}, step {step}")
     return ax
@@ -298,7 +397,9 @@ def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> Non
     ax.plot(centers, np.zeros_like(centers), "|", label=label, **style)
 
 
-def draw_points(record: Spectra, step: int, ax: Axes, *, range_label: str | None = None, **style) -> None:
+def draw_points(
+    record: Spectra, step: int, ax: Axes, *, range_label: str | None = None, **style
+) -> None:
     """Draw the eigenvalues of a step and the outline of its numerical range."""
     if not record.leading:
         around = record.range_outline(step)
@@ -308,7 +409,9 @@ def draw_points(record: Spectra, step: int, ax: Axes, *, range_label: str | None
 
 
 def draw_discs(discs: dict[str, Discs], ax: Axes) -> None:
-    """Outline the unions of "row" and "column" discs and shade their intersection; nothing if a number is not finite."""
+    """Outline the unions of "row" and "column" discs and shade their intersection; nothing if a
+    number is not finite.
+    """
     if not np.isfinite([*discs.values()]).all():
         return
     for axis, (centers, radii) in discs.items():
@@ -316,7 +419,9 @@ def draw_discs(discs: dict[str, Discs], ax: Axes) -> None:
             label = f"union of the {axis} discs" if k == 0 else None
             ax.plot(polygon.real, polygon.imag, linewidth=1.2, label=label, **DISC_STYLES[axis])
     each = discs.values()
-    x = np.linspace(max((c - r).min() for c, r in each), min((c + r).max() for c, r in each), 1001)[:, None]
+    x = np.linspace(max((c - r).min() for c, r in each), min((c + r).max() for c, r in each), 1001)[
+        :, None
+    ]
     distances = [(r, np.minimum(np.abs(x - c), r)) for c, r in each]
     height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
     color = GREY if len(discs) > 1 else ax.lines[0].get_color()
@@ -324,7 +429,9 @@ def draw_discs(discs: dict[str, Discs], ax: Axes) -> None:
 
 
 def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None)) -> float:
-    """Half the width of panels that contain the discs and numerical ranges of the results at these steps, and the unit circle."""
+    """Half the width of panels that contain the discs and numerical ranges of the results at these
+    steps, and the unit circle.
+    """
     edges = [(np.abs(c) + r)[steps] for record in records for c, r in record.disc_sets.values()]
     edges += [record.numerical_radius[steps] for record in records if not record.leading]
     known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
@@ -350,7 +457,8 @@ def largest_step(record: Spectra) -> int:
 
 @with_gradients()
 @torch.no_grad()
-@one_thread()  # two threads on small matrices gain little on an idle machine and lose much on a busy one
+# two threads on small matrices gain little on an idle machine and lose much on a busy one
+@one_thread()
 def spectra(
     network: Network = "rhn",
     x: Data = None,
@@ -366,12 +474,14 @@ def spectra(
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
         discs: discs of the rows, of the columns, or where both unions overlap.
-        leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or 32 of more than 4,096.
+        leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or
+            32 of more than 4,096.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other; a state
-            or Jacobian is not finite; an argument is out of range.
+        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read,
+            or do not fit each other; a state or Jacobian is not finite; an argument is out of
+            range.
 
     >>> found = spectra("rhn", torch.rand(20, 3), depth=2, hidden_size=8)
     >>> found.eigenvalues.shape, found.title
@@ -406,7 +516,8 @@ def spectra(
 
 def _of_matrices(A: Tensor) -> dict[str, Tensor]:
     """The measures of whole Jacobians (steps, N, N), as `Spectra` names them."""
-    discs = _of_discs(gersgorin_discs(A), gersgorin_discs(A, axis="column"))  # which refuse what is not finite
+    # which refuse what is not finite
+    discs = _of_discs(gersgorin_discs(A), gersgorin_discs(A, axis="column"))
     values, conditions = eigenvalue_conditions(A)
     return discs | {
         "eigenvalues": values,
@@ -418,11 +529,17 @@ def _of_matrices(A: Tensor) -> dict[str, Tensor]:
 
 
 def _of_discs(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    return {"row_centers": rows[0], "row_radii": rows[1], "column_centers": columns[0], "column_radii": columns[1]}
+    return {
+        "row_centers": rows[0],
+        "row_radii": rows[1],
+        "column_centers": columns[0],
+        "column_radii": columns[1],
+    }
 
 
 def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]:
-    """Measure the k leading eigenvalues, discs, norms and products, with NaN for measures of whole matrices.
+    """Measure the k leading eigenvalues, discs, norms and products, with NaN for measures of whole
+    matrices.
 
     Of the Jacobians only the current one is kept, as a matrix if that fits, else all as operators.
 
@@ -437,7 +554,11 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     )
 
     parts, unknown = [], torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
-    others = {"support": unknown.expand(4), "eigenvalue_condition": unknown, "departure_from_normality": unknown}
+    others = {
+        "support": unknown.expand(4),
+        "eigenvalue_condition": unknown,
+        "departure_from_normality": unknown,
+    }
 
     def operators() -> Iterator[StepOperator]:
         for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
@@ -445,15 +566,26 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
             try:
                 values = A.eigenvalues(k)
             except NotConvergedError as error:
-                values = torch.full((k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32))
+                values = torch.full(
+                    (k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32)
+                )
                 values[: len(error.found)] = error.found[:k]
-            found = others | _of_discs(*A.discs()) | {"eigenvalues": values, "norm": unknown.new_tensor(A.norm())}
+            found = (
+                others
+                | _of_discs(*A.discs())
+                | {"eigenvalues": values, "norm": unknown.new_tensor(A.norm())}
+            )
             parts.append({name: each.cpu().numpy()[None] for name, each in found.items()})
             progress(t + 1, len(run))
             yield A
 
     if fits(run.states[0]):
-        norm = lambda P: torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)  # noqa: E731
+
+        def norm(P: Tensor) -> Tensor:
+            return torch.tensor(
+                StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device
+            )
+
         matrices = (A.matrix for A in operators())
         logs = [float(log) for log in running_log_norms(matrices, norm)]  # type: ignore[arg-type]  # it fits
     else:

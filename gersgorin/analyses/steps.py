@@ -1,6 +1,7 @@
 """Gains and gates of the steps of a run, and norms of the products of its Jacobians.
 
-One-step gains do not compose: the norm of a product A[t] ... A[0] is what a gradient over many steps is multiplied by.
+One-step gains do not compose: the norm of a product A[t] ... A[0] is what a gradient over many
+steps is multiplied by.
 
 Legend: T steps, L layers of a step, s_l the state after layer l.
 """
@@ -26,14 +27,19 @@ from rhn.utils.figures import GREEN
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-LEVEL, RETURNS = 0.1, 1.2  # least extreme of the logarithm to report, and how many times its last value
-TWICE = math.log(2)  # least growth to report of a gradient that vanishes in the end, or the opposite
-EVEN = 10  # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
+# least extreme of the logarithm to report, and how many times its last value
+LEVEL, RETURNS = 0.1, 1.2
+# least growth to report of a gradient that vanishes in the end, or the opposite
+TWICE = math.log(2)
+# a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
+EVEN = 10
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
-    """2-norms of the Jacobians of the input and of each layer: how strongly the input reaches the state, and each layer the next."""
+    """2-norms of the Jacobians of the input and of each layer: how strongly the input reaches the
+    state, and each layer the next.
+    """
 
     input: np.ndarray
     """||ds'/dx||_2 at every step, (T,)."""
@@ -45,8 +51,13 @@ class Gains(Result, kind="gains"):
     def sentences(self) -> Iterator[str]:
         """One sentence with the means over the steps."""
         layers = ", ".join(f"{gain:.3g}" for gain in self.layers.mean(0))
-        reaches = f"Within a step the input reaches the state with a gain of {self.input.mean():.3g}"
-        yield f"{reaches}, and a layer passes the state on with a gain of {layers} (2-norms, means over the steps)."
+        reaches = (
+            f"Within a step the input reaches the state with a gain of {self.input.mean():.3g}"
+        )
+        yield (
+            f"{reaches}, and a layer passes the state on with a gain of {layers} (2-norms, "
+            "means over the steps)."
+        )
 
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
@@ -55,20 +66,32 @@ class Gains(Result, kind="gains"):
     @panels(6, 3.2, "gains of the input and of each layer")
     def plot(self, ax=None) -> Axes:
         """One line for the input and one for each layer over time."""
-        ax.plot(self.input, color=GREEN, linestyle="--", marker="." if len(self.input) == 1 else None, label="input")
+        ax.plot(
+            self.input,
+            color=GREEN,
+            linestyle="--",
+            marker="." if len(self.input) == 1 else None,
+            label="input",
+        )
         return draw_layers(self.layers, self.unit, "2-norm", ax)
 
 
 @torch.no_grad()
 @one_thread()
-def gains(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> Gains:
-    """The gains of the input and of each layer along a run; arguments as of `gersgorin.open_run`."""
+def gains(
+    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+) -> Gains:
+    """The gains of the input and of each layer along a run; arguments as of
+    `gersgorin.open_run`.
+    """
     run, inputs, layers = open_run(network, x, s0, **options), [], []
     for now in run.slices():
         inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
         layers.append(run.state_gains(now))
         progress(now.stop, len(run))
-    return Gains(input=torch.cat(inputs).cpu().numpy(), layers=torch.cat(layers).cpu().numpy(), **run.labels)
+    return Gains(
+        input=torch.cat(inputs).cpu().numpy(), layers=torch.cat(layers).cpu().numpy(), **run.labels
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -98,7 +121,9 @@ class GateActivity(Result, kind="gates"):
     def plot(self, ax=None) -> Axes:
         """One line for each layer over time. Raises InvalidInputError if there are no gates."""
         if not self.mean.size:
-            raise InvalidInputError(f"{' '.join(self.sentences()).removesuffix('.')}: there is nothing to draw")
+            raise InvalidInputError(
+                f"{' '.join(self.sentences()).removesuffix('.')}: there is nothing to draw"
+            )
         ax.set_ylim(0, 1)
         return draw_layers(self.mean, self.unit, "open (0 to 1)", ax)
 
@@ -108,7 +133,9 @@ class GateActivity(Result, kind="gates"):
 
 
 @torch.no_grad()
-def gates(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> GateActivity:
+def gates(
+    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+) -> GateActivity:
     """The mean gate activity of each layer along a run; arguments as of `gersgorin.open_run`."""
     run = open_run(network, x, s0, **options)
     means = [t.mean(-1) for t in run.gates().t]
@@ -133,21 +160,32 @@ class Products(Result, kind="products"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which the gradient over the whole run halves; negative if it doubles in that many."""
+        """Steps in which the gradient over the whole run halves; negative if it doubles in that
+        many.
+        """
         return float(half_life(self.exponent[-1]))
 
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the norm of the whole product."""
         T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: from the last step to the first one it is 10^{norm:.4g}."
+        yield (
+            f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: from the last step "
+            f"to the first one it is 10^{norm:.4g}."
+        )
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
-        return rows_of(step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent)
+        return rows_of(
+            step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent
+        )
 
     def brief(self) -> dict[str, float]:
         """Of the whole run."""
-        return {"log_norm": self.log_norm[-1], "exponent": self.exponent[-1], "half_life": self.half_life}
+        return {
+            "log_norm": self.log_norm[-1],
+            "exponent": self.exponent[-1],
+            "half_life": self.half_life,
+        }
 
     @panels(6, 3.2, "the norm of the products of the steps")
     def plot(self, ax=None) -> Axes:
@@ -159,7 +197,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
     """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
-    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large, 12.2 times in the first step
+    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large,
+    12.2 times in the first step
     >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is no part of it
     the gradient's norm halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
@@ -172,7 +211,8 @@ def gradient_words(log_norm: np.ndarray) -> str:
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
         return "the gradient vanishes entirely"
-    against = -np.sign(whole) * log_norm  # growth of a gradient that vanishes in the end, or the opposite
+    # growth of a gradient that vanishes in the end, or the opposite
+    against = -np.sign(whole) * log_norm
     turns = abs(whole) > LEVEL and against.max() > TWICE
     k = int((against if turns else np.abs(log_norm)).argmax())
     becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
@@ -185,11 +225,17 @@ def gradient_words(log_norm: np.ndarray) -> str:
     half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached
     count = min(half, T - half + 1)
     if EVEN * count <= T:
-        steps = f"{'first' if count == half else 'last'} {'step' if count == 1 else counted(count, 'step')}"
+        steps = (
+            f"{'first' if count == half else 'last'} "
+            f"{'step' if count == 1 else counted(count, 'step')}"
+        )
         part = log_norm[count - 1] if count == half else whole - log_norm[T - count - 1]
         return f"{becomes}, {_factor(part)} times in the {steps}"
     every = f"{math.log(2) * T / abs(whole):.3g} steps"
-    return f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every {'step' if every == '1 steps' else every}"
+    return (
+        f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every "
+        f"{'step' if every == '1 steps' else every}"
+    )
 
 
 def _factor(log: float) -> str:
@@ -198,14 +244,22 @@ def _factor(log: float) -> str:
 
 
 @torch.no_grad()
-def products(network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options) -> Products:
+def products(
+    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+) -> Products:
     """The norms of the Jacobian products along a run; arguments as of `gersgorin.open_run`."""
     run = open_run(network, x, s0, **options)
-    return Products(log_norm=measured(run, lambda A: {}, progress)["log_norm_product"], **run.labels)
+    return Products(
+        log_norm=measured(run, lambda A: {}, progress)["log_norm_product"], **run.labels
+    )
 
 
-def measured(run: Run, measure: Callable[[Tensor], dict[str, Tensor]], progress: Progress) -> dict[str, np.ndarray]:
-    """{name: (T, ...)} of what a function measures of each block of Jacobians, and of log_norm_product, log ||A[t] ... A[0]||_2."""
+def measured(
+    run: Run, measure: Callable[[Tensor], dict[str, Tensor]], progress: Progress
+) -> dict[str, np.ndarray]:
+    """{name: (T, ...)} of what a function measures of each block of Jacobians, and of
+    log_norm_product, log ||A[t] ... A[0]||_2.
+    """
     parts = []
 
     def steps() -> Iterator[Tensor]:

@@ -1,1 +1,3 @@
-"""Say before a training whether it leaves its plateau, and look for a start that does: trials, forecast, verdict, cure."""
+"""Say before a training whether it leaves its plateau, and look for a start that does: trials,
+forecast, verdict, cure.
+"""

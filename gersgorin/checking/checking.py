@@ -1,4 +1,5 @@
-"""Say why a network will not train (`causes`), or when it will (`forecast.py`): copies take real steps of its optimiser.
+"""Say why a network will not train (`causes`), or when it will (`forecast.py`): copies take real
+steps of its optimiser.
 
 check(model, x, y, loss_fn, optimizer, steps=3000)               a training as its loop has it: any model, loss and optimiser
 check(model, x, learning_rate=0.1, loss_fn="squared")            SGD on the next frames of your own sequences
@@ -55,31 +56,39 @@ def check(
     progress: Callable[[str], None] = lambda doing: None,
     **parts: Unpack[TrainingOptions],
 ) -> TrainingCheck:
-    """Name the causes why a training does not learn; predict if its loss falls below that of the best constant output, and when.
+    """Name the causes why a training does not learn; predict if its loss falls below that of the
+    best constant output, and when.
 
-    It "leaves" that loss when the mean of 32 steps is below 0.98 of the constant's on the same minibatches and stays there for 32 more
-    (at once below 0.93). The training itself is run until its outcome is clear or the time is out; the rest is forecast from what moves
-    in it. A training that leaves need not end well: the verdict also gives the last loss that was measured.
+    It "leaves" that loss when the mean of 32 steps is below 0.98 of the constant's on the same
+    minibatches and stays there for 32 more (at once below 0.93). The training itself is run until
+    its outcome is clear or the time is out; the rest is forecast from what moves in it. A training
+    that leaves need not end well: the verdict also gives the last loss that was measured.
 
-    Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training with one thing changed if it stays.
-    A cause that by itself prevents learning and needs no trial ends the check at once.
+    Causes (`gersgorin.checking.causes`) are measured on a minibatch, and by trials of the training
+    with one thing changed if it stays. A cause that by itself prevents learning and needs no trial
+    ends the check at once.
 
-    Copies of the model take real steps of the optimiser, on one thread of a CPU; what was given stays as it was, random states too.
-    Of 50 or more examples in tensors a tenth, at most 128, is held out of the trials, of overlapping windows the last ones: a network
-    that memorises its examples leaves, but does not generalise to them.
+    Copies of the model take real steps of the optimiser, on one thread of a CPU; what was given
+    stays as it was, random states too. Of 50 or more examples in tensors a tenth, at most 128, is
+    held out of the trials, of overlapping windows the last ones: a network that memorises its
+    examples leaves, but does not generalise to them.
 
     Args:
-        model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without y and optimizer x are sequences as for
-            `gersgorin.plateau`, whose next frames are predicted; None: excerpts of the chorales. loss_fn is then a loss of
-            `gersgorin.plateau`, None for the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
-        parts: `batch_size=32` of minibatches of tensors; `clip_norm=1.0`, the largest gradient norm; `scheduler`, stepped after each
-            step; `batch_axis=0` or 1, that of the examples in x; `learning_rate` of an optimiser given by name;
-            `predict`, which takes the prediction from what the model returns.
+        model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without y and
+            optimizer x are sequences as for `gersgorin.plateau`, whose next frames are predicted;
+            None: excerpts of the chorales. loss_fn is then a loss of `gersgorin.plateau`, None for
+            the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
+        parts: `batch_size=32` of minibatches of tensors; `clip_norm=1.0`, the largest gradient
+            norm; `scheduler`, stepped after each step; `batch_axis=0` or 1, that of the examples in
+            x; `learning_rate` of an optimiser given by name; `predict`, which takes the prediction
+            from what the model returns.
         steps: length of the training.
         seconds: most time of the check; somewhat more for a loss that falls below 0.
-        losses: of your own run, one a step: if they differ from those of the trials, the cause is in your loop.
-        validation: (x, y) or a DataLoader of your validation set, if its loss is what does not fall: it is compared, in evaluation
-            mode, with that of held-out examples of the training.
+        losses: of your own run, one a step: if they differ from those of the trials, the cause is
+            in your loop.
+        validation: (x, y) or a DataLoader of your validation set, if its loss is what does not
+            fall: it is compared, in evaluation mode, with that of held-out examples of the
+            training.
         name: title of the network; None: derived from the model.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
@@ -91,7 +100,9 @@ def check(
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
     if not isinstance(model, nn.Module):
-        raise InvalidInputError(f"the model is a {type(model).__name__}, expected a torch.nn.Module")
+        raise InvalidInputError(
+            f"the model is a {type(model).__name__}, expected a torch.nn.Module"
+        )
     x, y, loss_fn, optimizer = _training_parts(model, x, y, loss_fn, optimizer, parts)
     check_limits(steps, seconds, seed)
     with users_code("losses: expected a number for each step"):
@@ -99,7 +110,8 @@ def check(
     begun = time.monotonic()
     progress("the training")
     cell = getattr(uncompiled(model), "cell", None)
-    title = cell_title(uncompiled(model), name=cell if isinstance(cell, str) else None)  # "dt-rnn, depth 6, 64 units"
+    # "dt-rnn, depth 6, 64 units"
+    title = cell_title(uncompiled(model), name=cell if isinstance(cell, str) else None)
     about: dict[str, Any] = {"name": name or title, "steps": steps, "seconds": seconds}
     try:
         loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
@@ -107,15 +119,21 @@ def check(
         return TrainingCheck(**about, causes=(error.cause,))
     except NotFiniteError as error:
         weights = any(not p.isfinite().all() for p in uncompiled(model).parameters())
-        remedy = "Look for the operation that makes them, drop them, or fill them in, even those that the loss or the model masks."
-        return TrainingCheck(**about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),))
+        remedy = (
+            "Look for the operation that makes them, drop them, or fill them in, even "
+            "those that the loss or the model masks."
+        )
+        return TrainingCheck(
+            **about, causes=(Cause("not finite", f"{error}.", remedy, sure=weights),)
+        )
     if isinstance(loop.data, Examples):
         loop.data.keep_out()
     about |= _described(loop, steps) | {"losses": tuple(own)}
     if isinstance(validation, Iterator):
         validation = [*islice(validation, PARTS)]
 
-    def checked(loop: Training) -> TrainingCheck:  # again, for a loss that falls below 0, with some more time
+    # again, for a loss that falls below 0, with some more time
+    def checked(loop: Training) -> TrainingCheck:
         since = max(begun, time.monotonic() - seconds / 4)
         return _check_training(loop, validation, since, seconds, about, seed, progress)
 
@@ -128,21 +146,27 @@ def check(
 def _training_parts(
     model: nn.Module, x: Any, y: Any, loss_fn: Any, optimizer: Any, parts: TrainingOptions
 ) -> tuple[Any, Any, Any, Any]:
-    """(x, y, loss_fn, optimizer), those of next frames by SGD if they are left out; then `parts` changes, too."""
+    """(x, y, loss_fn, optimizer), those of next frames by SGD if they are left out; then `parts`
+    changes, too.
+    """
     if y is None and (optimizer is None or (x is None and loss_fn is None)):
         if optimizer is None:
             rate = parts.pop("learning_rate", None)
             if rate is None:
                 raise InvalidInputError(
-                    "learning_rate is missing: expected that of SGD on the next frames, or an optimizer"
+                    "learning_rate is missing: expected that of SGD on the next frames, or an "
+                    "optimizer"
                 )
-            optimizer = torch.optim.SGD(model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM)
+            optimizer = torch.optim.SGD(
+                model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM
+            )
         x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
         parts["batch_axis"] = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:
         raise InvalidInputError(
-            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or of a DataLoader check(model, loader, "
+            f"{missing[0]} is missing: expected check(model, x, y, loss_fn, optimizer), or of "
+            "a DataLoader check(model, loader, "
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     return x, y, loss_fn, optimizer
@@ -152,8 +176,10 @@ def _described(loop: Training, steps: int) -> dict[str, Any]:
     """The fields of the result about the training itself."""
     epoch = math.ceil(loop.data.epoch) if loop.data.epoch < math.inf else math.inf
     return {
-        "about": f"{type(loop.optimizer).__name__}, learning rate {loop.learning_rate:.4g}, {counted(steps, 'step')} of minibatches"
-        + f", {steps / epoch:.3g} epochs" * (epoch < math.inf),
+        "about": f"{type(loop.optimizer).__name__}, learning rate {loop.learning_rate:.4g}, "
+        f"{counted(steps, 'step')} of minibatches"
+        + f", {steps / epoch:.3g} epochs"
+        * (epoch < math.inf),
         "optimizer": type(loop.optimizer).__name__,
         "learning_rate": loop.learning_rate,
         "scheduler": None if loop.scheduler is None else type(loop.scheduler).__name__,
@@ -234,7 +260,9 @@ def _check_training(
     )
 
 
-def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]) -> list[str]:
+def _not_measured(
+    check: TrainingCheck, watch: Watch, trials: Trials, others: list[Pair]
+) -> list[str]:
     """Sentences about parts that failed or had no time. others: of the validation set."""
     enough = f", give seconds={rounded_up(2 * check.seconds)}"
     lacking = [line + enough * (line == CUT) for line in trials.lacking]
@@ -243,11 +271,13 @@ def _not_measured(check: TrainingCheck, watch: Watch, trials: Trials, others: li
         left_out.append("the validation set: the loss does not fall on the training examples yet")
     if not watch.kept:
         left_out.append(
-            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, of 50 or more examples, or 20 or more "
+            "the loss on held-out examples: expected tensors, or a DataLoader over a dataset, "
+            "of 50 or more examples, or 20 or more "
             "batches"
         )
     if watch.loop.data.cut:
         left_out.append(
-            f"batches of the DataLoader after the first {watch.loop.data.cut:,}, for the best constant output"
+            f"batches of the DataLoader after the first {watch.loop.data.cut:,}, for the best "
+            "constant output"
         )
     return left_out

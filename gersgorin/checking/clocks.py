@@ -1,23 +1,29 @@
-"""Clocks of a training: what moves on its plateau before the loss does, and the escape that they forecast.
+"""Clocks of a training: what moves on its plateau before the loss does, and the escape that they
+forecast.
 
     now = signal(trial, 400, 600)
     now.gain, now.errors                # 0.004 of the constant's loss, 6.2 standard errors above 0
     expected(trial, 6000)               # (escape, its interval, probability of leaving)
 
-**Signal.** With d the deviations of the outputs from their mean over a minibatch, L the loss and c the best constant output,
+**Signal.** With d the deviations of the outputs from their mean over a minibatch, L the loss and c
+the best constant output,
 
     L(c + a d) = L(c) - a G + a^2 H / 2 + ...        G = -<dL/dz, d>, H = d' (d^2L/dz^2) d, both at z = c
 
-The gain is the largest a G - a^2 H / 2 for 0 <= a <= 1, relative to L(c): the share of the loss that the outputs explain, as they are
-or shrunk. For the squared error of outputs that are too large it is the squared correlation. Each step of a training gives one G,
-before the step, on examples that it has not just seen. The mean of some hundred shows a gain of a thousandth and less, while the losses
-of minibatches scatter by some per cent; its standard error comes from the scatter of the G.
+The gain is the largest a G - a^2 H / 2 for 0 <= a <= 1, relative to L(c): the share of the loss
+that the outputs explain, as they are or shrunk. For the squared error of outputs that are too large
+it is the squared correlation. Each step of a training gives one G, before the step, on examples
+that it has not just seen. The mean of some hundred shows a gain of a thousandth and less, while the
+losses of minibatches scatter by some per cent; its standard error comes from the scatter of the G.
 
-**Reach.** The share of the gradient of the last output that comes from the first half of a sequence (`reach.py`).
+**Reach.** The share of the gradient of the last output that comes from the first half of a sequence
+(`reach.py`).
 
-**Forecast.** Near a saddle the gain grows exponentially, so ln gain is extrapolated as a straight line from the second and last thirds
-of the steps, up to the gain at which a training leaves; ln reach likewise, which often grows while the gain does not yet. If nothing
-moves, an escape is the less likely the less of the training is left; a trial that is too short, or not on the plateau, decides nothing.
+**Forecast.** Near a saddle the gain grows exponentially, so ln gain is extrapolated as a straight
+line from the second and last thirds of the steps, up to the gain at which a training leaves; ln
+reach likewise, which often grows while the gain does not yet. If nothing moves, an escape is the
+less likely the less of the training is left; a trial that is too short, or not on the plateau,
+decides nothing.
 
 Legend: S steps of a trial.
 """
@@ -34,16 +40,21 @@ from gersgorin.checking.trials import Trial
 Interval = tuple[float, float]
 LEAVES = 0.05  # gain at which a training leaves
 MOVES = 3.0  # standard errors of a gain that is no chance
-ABOVE = 1.5  # times the loss of a constant output, from which on a training is not on the plateau yet, or not any more
+# times the loss of a constant output, from which on a training is not on the plateau yet, or not
+# any more
+ABOVE = 1.5
 FEWEST = 100  # steps of a trial that forecasts anything
 LAW = 1.0  # standard deviation of the growth of ln gain from that of the law
-STILL = 0.32  # probability of leaving of a whole training in which nothing moves yet; a fifth to a third of the recorded ones did
+# probability of leaving of a whole training in which nothing moves yet; a fifth to a third of the
+# recorded ones did
+STILL = 0.32
 OPEN = 0.5  # of one about which nothing is known
 BROKEN = 0.1  # share of trainings in which the law does not hold
 WINDOWS = 15  # of a figure
 GROWS = 0.3  # least growth of ln gain in a sentence
 NARROW = -10.0  # log10 of a reach that tells nothing yet
-WIDE = -0.5  # log10 of a reach that tells nothing any more; a training leaves when its reach is about 1
+# log10 of a reach that tells nothing any more; a training leaves when its reach is about 1
+WIDE = -0.5
 WIDENS = 0.7  # growth of log10 reach that is no chance
 BENDS = 0.2  # relative error of that growth by its law
 SCATTER = 2.0  # times the scatter of the readings: error of that growth
@@ -58,7 +69,9 @@ class Signal:
     first: int
     last: int
     gain: float
-    """Of the constant's loss; 0 if the outputs explain nothing; NaN if it cannot be measured: a loss that is singular at a constant."""
+    """Of the constant's loss; 0 if the outputs explain nothing; NaN if it cannot be measured: a
+    loss that is singular at a constant.
+    """
     errors: float
     """The gain in standard errors."""
 
@@ -72,7 +85,10 @@ def signal(trial: Trial, first: int, last: int) -> Signal:
     """The signal in the steps of a trial from `first` on to `last`, two at least."""
     loss, slopes = sum(trial.constants[first:last]), np.asarray(trial.slopes[first:last])
     curvatures = [h for h in trial.curvatures if math.isfinite(h)] or [0.0]
-    G, H = float(slopes.sum() / loss), float(sum(trial.powers[first:last]) * np.median(curvatures) / loss)
+    G, H = (
+        float(slopes.sum() / loss),
+        float(sum(trial.powers[first:last]) * np.median(curvatures) / loss),
+    )
     error = float(slopes.std(ddof=1)) * math.sqrt(len(slopes)) / loss
     a = min(1.0, max(0.0, G / H)) if H > 0 else 1.0
     gain = float(np.maximum(0.0, a * G - a * a * H / 2))
@@ -80,7 +96,9 @@ def signal(trial: Trial, first: int, last: int) -> Signal:
 
 
 def signals(trial: Trial) -> list[Signal]:
-    """The signals of a trial in windows of equal lengths; none of minibatches of one output, which has no deviation."""
+    """The signals of a trial in windows of equal lengths; none of minibatches of one output, which
+    has no deviation.
+    """
     if not any(trial.powers):
         return []
     ends = np.linspace(0, trial.steps, min(WINDOWS, trial.steps // 2) + 1).astype(int).tolist()
@@ -94,12 +112,16 @@ def thirds(trial: Trial) -> tuple[Signal, Signal]:
 
 
 def moves(trial: Trial) -> bool:
-    """True if the outputs explain more of the loss in the last third of a trial than chance does."""
+    """True if the outputs explain more of the loss in the last third of a trial than chance
+    does.
+    """
     return any(trial.powers) and thirds(trial)[1].moves
 
 
 def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
-    """(Escape, its interval, probability of leaving within these steps) of a training that was not seen to leave."""
+    """(Escape, its interval, probability of leaving within these steps) of a training that was not
+    seen to leave.
+    """
     t = trial.steps
     if not FEWEST <= t < steps or trial.ratios[-1] >= ABOVE:
         return math.inf, (float(t), math.inf), OPEN
@@ -108,7 +130,9 @@ def expected(trial: Trial, steps: int) -> tuple[float, Interval, float]:
     growths = [found for found in (_signal_growth(trial), _reach_growth(trial)) if found]
     if not growths:
         return math.inf, (float(t), math.inf), still
-    escape, interval, probability = max((growth.forecast(t, steps) for growth in growths), key=lambda found: found[2])
+    escape, interval, probability = max(
+        (growth.forecast(t, steps) for growth in growths), key=lambda found: found[2]
+    )
     return escape, interval, (1 - BROKEN) * probability + BROKEN * still
 
 
@@ -126,10 +150,14 @@ class Growth:
     since: float
 
     def forecast(self, t: int, steps: int) -> tuple[float, Interval, float]:
-        """(Escape, its interval, probability of leaving within these steps) if it continues as a straight line."""
+        """(Escape, its interval, probability of leaving within these steps) if it continues as a
+        straight line.
+        """
 
         def escape(growth: float) -> float:
-            return max(t * (self.since + self.span * self.far / growth), t) if growth > 0 else math.inf
+            return (
+                max(t * (self.since + self.span * self.far / growth), t) if growth > 0 else math.inf
+            )
 
         needed = self.far * self.span * t / (steps - self.since * t)
         probability = NormalDist().cdf((self.growth - needed) / self.error)
@@ -148,17 +176,30 @@ def _signal_growth(trial: Trial) -> Growth | None:
 
 
 def _reach_growth(trial: Trial) -> Growth | None:
-    """Of log10 reach over the last two thirds of a trial; None if it is wide already, too narrow, or does not grow."""
-    known = [(step, math.log10(reach.far)) for step, reach in trial.reaches if 0 < reach.far < math.inf]
+    """Of log10 reach over the last two thirds of a trial; None if it is wide already, too narrow,
+    or does not grow.
+    """
+    known = [
+        (step, math.log10(reach.far)) for step, reach in trial.reaches if 0 < reach.far < math.inf
+    ]
     known = [(step, far) for step, far in known if 3 * step >= trial.steps]
     if len(known) < READINGS:
         return None
     x, y = np.array(known).T
     slope, height = np.polyfit(x - trial.steps, y, 1)
-    growth, scatter = 2 / 3 * trial.steps * slope, float(np.std(y - height - slope * (x - trial.steps)))
+    growth, scatter = (
+        2 / 3 * trial.steps * slope,
+        float(np.std(y - height - slope * (x - trial.steps))),
+    )
     if not NARROW < height < WIDE or growth < WIDENS:
         return None
-    return Growth(float(growth), math.hypot(WIDENS, BENDS * growth, SCATTER * scatter), float(-height), 2 / 3, 1.0)
+    return Growth(
+        float(growth),
+        math.hypot(WIDENS, BENDS * growth, SCATTER * scatter),
+        float(-height),
+        2 / 3,
+        1.0,
+    )
 
 
 def motion(trial: Trial) -> str:
@@ -172,7 +213,8 @@ def motion(trial: Trial) -> str:
         before = f"{early.gain:.1g} of the loss in steps {early.first:,} to {early.last:,}, and "
         grows = late.gain > early.gain * math.exp(GROWS)
         words = (
-            f"the outputs explain {before * grows}{late.gain:.1g} of the loss in steps {late.first:,} to {late.last:,}"
+            f"the outputs explain {before * grows}{late.gain:.1g} of the loss in steps "
+            f"{late.first:,} to {late.last:,}"
         )
         words += ", and hardly more than before" * (not grows)
     else:
@@ -182,6 +224,13 @@ def motion(trial: Trial) -> str:
     if len(shares) > 1:
         (_, first), (step, last) = shares[0], shares[-1]
         moved = max(last / first, first / last) > FURTHER
-        change = f"went from {first:.1g} to {last:.1g} in {step:,} steps" if moved else f"stays at {last:.1g}"
-        words += f"; the norm of the gradient in the first half of the sequences, as a share of the whole, {change}"
+        change = (
+            f"went from {first:.1g} to {last:.1g} in {step:,} steps"
+            if moved
+            else f"stays at {last:.1g}"
+        )
+        words += (
+            "; the norm of the gradient in the first half of the sequences, as a share "
+            f"of the whole, {change}"
+        )
     return words[0].upper() + words[1:] + "."

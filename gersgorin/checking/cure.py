@@ -1,12 +1,14 @@
-"""Find a start and a training with which a network learns: starts chosen by their gradients, then real trials.
+"""Find a start and a training with which a network learns: starts chosen by their gradients, then
+real trials.
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)
     print(found.summary())                 what helps and how much
     print(found.code)                      lines to paste: the optimiser, and the same start on your own copy
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-The causes that need no trial (`causes`) come first. If one is sure, only the user can mend it, and nothing is searched; nor if another
-one in the data, the wiring or the output was found, and the training stays. Else `gersgorin.checking.search` looks for a start.
+The causes that need no trial (`causes`) come first. If one is sure, only the user can mend it, and
+nothing is searched; nor if another one in the data, the wiring or the output was found, and the
+training stays. Else `gersgorin.checking.search` looks for a start.
 """
 
 import inspect
@@ -43,10 +45,14 @@ from rhn.utils.wording import counted, rounded_up, table
 
 STEPS, SECONDS = 3000, 60.0
 LEAVES = f"below {TRAINS}"
-REPAIRS = "gersgorin.check tries the training without weight decay, dropout or clipping, and with other scales and fewer layers."
+REPAIRS = (
+    "gersgorin.check tries the training without weight decay, dropout or clipping, and "
+    "with other scales and fewer layers."
+)
 OTHERS = "Whether that holds for other examples, gersgorin.check measures."
 LEGEND = (
-    f"loss: mean over the last minibatches, relative to that of the best constant output; {LEAVES}: the step from which it is that "
+    "loss: mean over the last minibatches, relative to that of the best constant output; "
+    f"{LEAVES}: the step from which it is that "
     "low; held-out data are not used"
 )
 FINDINGS = {  # outcomes in the title of a figure
@@ -58,7 +64,9 @@ FINDINGS = {  # outcomes in the title of a figure
     "not searched": "its causes are none that another start removes",
 }
 UNTESTED = "# not tested: the search had no time for a whole training with it"
-COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again after these lines"
+COMPILED = (
+    "model = model._orig_mod  # which torch.compile wraps: compile it again after these lines"
+)
 CLIPPING = "# torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
 
 
@@ -73,14 +81,20 @@ class Cure(Result):
     clip_norm: float | None
     """As given."""
     code: str
-    """Lines that make the optimiser and change `model` as `self.model` was changed; empty if nothing is changed."""
+    """Lines that make the optimiser and change `model` as `self.model` was changed; empty if
+    nothing is changed.
+    """
     outcome: str
-    """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of minibatches, to see it again), "untested",
-    "none helped" (or only worse ones were tried before the time ran out) or "not searched" (`causes` that only the user can mend)."""
+    """ "healthy", "cured", "seen once" (it left, and there was no time, or no other order of
+    minibatches, to see it again), "untested", "none helped" (or only worse ones were tried before
+    the time ran out) or "not searched" (`causes` that only the user can mend).
+    """
     causes: tuple[Cause, ...]
     """In the data, the wiring or the output, found before the search."""
     explained: float | None
-    """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
+    """Share of the targets of left-out examples that a kernel regression explains; None: not
+    measured.
+    """
     attempts: tuple[Attempt, ...]
     """The longest trial of each start and training, the best first."""
     given: Attempt
@@ -92,7 +106,9 @@ class Cure(Result):
     seconds: float
     """That the search took."""
     needed_seconds: float | None
-    """Of a search that decides; None if this one has decided, or if there is one order of minibatches."""
+    """Of a search that decides; None if this one has decided, or if there is one order of
+    minibatches.
+    """
     loop: Training
 
     @property
@@ -101,41 +117,68 @@ class Cure(Result):
         return self.chosen.plan != self.given.plan
 
     def optimizer(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """The given optimiser with the learning rate that helps and an empty state, on the parameters of a copy of the model.
+        """The given optimiser with the learning rate that helps and an empty state, on the
+        parameters of a copy of the model.
 
         Raises InvalidInputError for other parameters.
         """
         theirs, own = list(parameters), dict(self.loop.model.named_parameters())
         if [p.shape for p in theirs] != [p.shape for p in own.values()]:
             raise InvalidInputError(
-                "these are not the parameters of a copy of the model: expected found.model.parameters()"
+                "these are not the parameters of a copy of the model: expected "
+                "found.model.parameters()"
             )
-        return self.loop.copied(self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.plan.factor)
+        return self.loop.copied(
+            self.loop.model, dict(zip(own, theirs, strict=True)), self.chosen.plan.factor
+        )
 
     @property
     def verdict(self) -> str:
-        """A few sentences: the causes, what the gradient of the given start sees, if it is little, and what helps."""
-        warning = self.reach.warning if self.reach and self.given.outcome not in ("leaves", "falls slightly") else ""
-        data = UNEXPLAINED if self.explained == 0 and self.outcome in ("none helped", "untested") else ""
+        """A few sentences: the causes, what the gradient of the given start sees, if it is little,
+        and what helps.
+        """
+        warning = (
+            self.reach.warning
+            if self.reach and self.given.outcome not in ("leaves", "falls slightly")
+            else ""
+        )
+        data = (
+            UNEXPLAINED
+            if self.explained == 0 and self.outcome in ("none helped", "untested")
+            else ""
+        )
         return " ".join(filter(None, (*map(str, self.causes), warning, self._found(), data)))
 
     def _found(self) -> str:
         """The finding, in a sentence or two."""
-        of = f"times the loss of the best constant output after {counted(self.chosen.steps, 'step')}"
+        of = (
+            f"times the loss of the best constant output after {counted(self.chosen.steps, 'step')}"
+        )
         once = f"Seen once; to confirm, {self._enough}." * (self.outcome == "seen once")
         if self.outcome == "not searched":
             own = f" As it is: {self.given.loss:.3g} {of}." * bool(self.given.steps)
-            return f"No initial weights or learning rate can repair that, so there was no search.{own}"
+            return (
+                f"No initial weights or learning rate can repair that, so there was no search.{own}"
+            )
         if not self.changed and self.given.leaves:
-            own = f"It learns its examples as it is: {self.given.loss:.3g} {of}; nothing is changed."
+            own = (
+                f"It learns its examples as it is: {self.given.loss:.3g} {of}; nothing is changed."
+            )
             return f"{own} {OTHERS} {once}".strip()
         tried = [a.steps for a in self.attempts if a.steps and a.plan != self.given.plan]
         most = " The loss falls slightly as it is: there may be no more to learn." * (
             self.given.outcome == "falls slightly"
         )
         if self.outcome == "none helped":
-            up_to, short = f"up to {counted(max(tried, default=0), 'step')}", self.needed_seconds is not None
-            where = f"in the steps that there was time for ({up_to})" if short else f"in trials of {up_to}"
+            up_to, short = (
+                f"up to {counted(max(tried, default=0), 'step')}",
+                self.needed_seconds is not None,
+            )
+            where = (
+                f"in the steps that there was time for ({up_to})"
+                if short
+                else f"in trials of {up_to}"
+            )
             decide = f" To decide, {self._enough}." * short
             own = f"as it is: {self.given.loss:.3g} {of}. {REPAIRS}{most}"
             return f"None of {counted(len(tried), 'change')} helped, {where}; {own}{decide}"
@@ -143,7 +186,10 @@ class Cure(Result):
             own = f"{counted(self.given.steps, 'step')} of the training as it is"
             more = f" and trials of {counted(len(tried), 'change')}" * bool(tried)
             change = self._change[:1].lower() + self._change[1:]
-            return f"The time ran out after {own}{more}.{most} Untested: {change}; to decide, {self._enough}."
+            return (
+                f"The time ran out after {own}{more}.{most} Untested: {change}; to decide, "
+                f"{self._enough}."
+            )
         before = (
             f"diverged at step {self.given.diverged:.0f}"
             if self.given.diverged < math.inf
@@ -152,7 +198,10 @@ class Cure(Result):
         better = f"{self._change}: {self.chosen.loss:.3g} {of}, {before} before."
         if (first := self.chosen.before) is None:
             return f"{better} {OTHERS} {once}".strip()
-        again = f"In another order of minibatches: {first.loss:.3g} after {counted(first.steps, 'step')}."
+        again = (
+            f"In another order of minibatches: {first.loss:.3g} after "
+            f"{counted(first.steps, 'step')}."
+        )
         return f"{better} {again} {OTHERS}"
 
     @property
@@ -175,13 +224,19 @@ class Cure(Result):
         chosen, scheduler = self.chosen.plan, self.loop.scheduler
         words = [chosen.start.words] if chosen.start.code else []
         if chosen.factor != 1:
-            name = "a learning rate" if scheduler is None else f"an initial_lr (of {type(scheduler).__name__})"
+            name = (
+                "a learning rate"
+                if scheduler is None
+                else f"an initial_lr (of {type(scheduler).__name__})"
+            )
             words.append(f"{name} of {self.learning_rate:.3g}")
         return words
 
     def table(self) -> list[dict]:
-        """One row an attempt, for `pandas.DataFrame`: start, learning rate, steps of its trial, outcome, relative loss, step of leaving
-        and of divergence; `summary` prints the best of them."""
+        """One row an attempt, for `pandas.DataFrame`: start, learning rate, steps of its trial,
+        outcome, relative loss, step of leaving and of divergence; `summary` prints the best of
+        them.
+        """
         rate, every = self.loop.learning_rate, self.attempts
         return rows_of(
             start=[a.plan.start.words for a in every],
@@ -203,21 +258,59 @@ class Cure(Result):
 
     @panels(6.4, 3.4, lambda cure: f"{cure.title}: {FINDINGS[cure.outcome]}")
     def plot(self, ax=None) -> Axes:
-        """Loss at the end of each trial over its learning rate, a line a start; the cure is ringed."""
-        rate, tried = self.loop.learning_rate, [a for a in self.attempts if a.steps and a.loss < math.inf]
+        """Loss at the end of each trial over its learning rate, a line a start; the cure is
+        ringed.
+        """
+        rate, tried = (
+            self.loop.learning_rate,
+            [a for a in self.attempts if a.steps and a.loss < math.inf],
+        )
         for k, words in enumerate(dict.fromkeys(a.plan.start.words for a in tried)):
-            points = sorted((a.plan.factor * rate, a.loss) for a in tried if a.plan.start.words == words)
-            ax.plot(*zip(*points, strict=True), marker=MARKERS[k % len(MARKERS)], label=words, **line_style(k))
+            points = sorted(
+                (a.plan.factor * rate, a.loss) for a in tried if a.plan.start.words == words
+            )
+            ax.plot(
+                *zip(*points, strict=True),
+                marker=MARKERS[k % len(MARKERS)],
+                label=words,
+                **line_style(k),
+            )
         if self.chosen in tried:
-            ax.plot(self.learning_rate, self.chosen.loss, "o", ms=14, mfc="none", color=ink(ax), label="chosen")
-        ax.axhline(TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"trains: below {TRAINS}")
-        ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss / that of a constant output")
+            ax.plot(
+                self.learning_rate,
+                self.chosen.loss,
+                "o",
+                ms=14,
+                mfc="none",
+                color=ink(ax),
+                label="chosen",
+            )
+        ax.axhline(
+            TRAINS, **DASHED | {"color": ink(ax)}, linewidth=0.8, label=f"trains: below {TRAINS}"
+        )
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="learning rate",
+            ylabel="loss / that of a constant output",
+        )
         return ax
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite."""
-        names = ("verdict", "outcome", "changes", "learning_rate", "clip_norm", "code", "seconds", "needed_seconds")
-        content = {name: getattr(self, name) for name in names} | {"causes": [vars(cause) for cause in self.causes]}
+        names = (
+            "verdict",
+            "outcome",
+            "changes",
+            "learning_rate",
+            "clip_norm",
+            "code",
+            "seconds",
+            "needed_seconds",
+        )
+        content = {name: getattr(self, name) for name in names} | {
+            "causes": [vars(cause) for cause in self.causes]
+        }
         return finite_json(content | {"attempts": self.table()})
 
     _saved = to_json
@@ -228,14 +321,22 @@ class Cure(Result):
         return f"{self.title}\n{fitted(self.summary(whole=False).removesuffix(code))}{code}"
 
     def summary(self, *, whole: bool = True) -> str:
-        """The verdict, what each change does by itself, the meaning of the starts, and the lines to paste."""
+        """The verdict, what each change does by itself, the meaning of the starts, and the lines to
+        paste.
+        """
         every = sorted(self.attempts, key=lambda a: (not a.steps, a.plan != self.given.plan))
         shown = every if whole else every[:FIRST]
         rows = map(self._row, shown)
-        lines = [self.verdict, "", table(("start", "rate", "steps", "loss", LEAVES), rows, left=(LEAVES,))]
+        lines = [
+            self.verdict,
+            "",
+            table(("start", "rate", "steps", "loss", LEAVES), rows, left=(LEAVES,)),
+        ]
         if more := every[len(shown) :]:
             untried = sum(not a.steps for a in more)
-            lines.append(f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried))
+            lines.append(
+                f"and {len(more)} more" + f", of which {untried} were not tried" * bool(untried)
+            )
         lines.append(LEGEND)
         starts = ", ".join(a.plan.start.words for a in shown)
         lines += [f"{name}: {meaning}" for name, meaning in MEANINGS.items() if name in starts]
@@ -245,11 +346,15 @@ class Cure(Result):
 
 
 def code_of(loop: Training, plan: Plan) -> str:
-    """Lines to paste before a training: the start of a plan, its optimiser, and the norm for clipping."""
+    """Lines to paste before a training: the start of a plan, its optimiser, and the norm for
+    clipping.
+    """
     code = plan.start.code
     lines = [NEEDED, *[COMPILED] * loop.compiled, *_optimizer_lines(loop, plan.factor)]
     if loop.scheduler is not None:
-        own_rates = isinstance(loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR)
+        own_rates = isinstance(
+            loop.scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR
+        )
         with_what = f"its rates times {plan.factor:.6g}" if own_rates else "this optimiser"
         lines.append(f"# then make the scheduler again, with {with_what}")
     if loop.clip_norm is not None:
@@ -258,8 +363,13 @@ def code_of(loop: Training, plan: Plan) -> str:
 
 
 def _optimizer_lines(loop: Training, factor: float) -> list[str]:
-    """Lines that make the optimiser of a plan, or that change the user's own, if it has several groups or parts of the model."""
-    optimizer, trained = loop.optimizer, sum(len(group["params"]) for group in loop.optimizer.param_groups)
+    """Lines that make the optimiser of a plan, or that change the user's own, if it has several
+    groups or parts of the model.
+    """
+    optimizer, trained = (
+        loop.optimizer,
+        sum(len(group["params"]) for group in loop.optimizer.param_groups),
+    )
     simple = len(optimizer.param_groups) == 1 and trained == len(list(loop.model.parameters()))
     if not simple or getattr(torch.optim, type(optimizer).__name__, None) is not type(optimizer):
         return [
@@ -270,10 +380,18 @@ def _optimizer_lines(loop: Training, factor: float) -> list[str]:
         ]
     usual = {name: p.default for name, p in inspect.signature(type(optimizer)).parameters.items()}
     group = optimizer.param_groups[0]
-    others = {name: value for name, value in group.items() if name in usual and name not in ("params", "lr")}
-    options = {"lr": times(loop.rates[0], factor)} | {n: v for n, v in others.items() if v != usual[n]}
+    others = {
+        name: value
+        for name, value in group.items()
+        if name in usual and name not in ("params", "lr")
+    }
+    options = {"lr": times(loop.rates[0], factor)} | {
+        n: v for n, v in others.items() if v != usual[n]
+    }
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    made = filled(f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})")
+    made = filled(
+        f"optimizer = torch.optim.{type(optimizer).__name__}(model.parameters(), {given})"
+    )
     return ["# in place of your own optimizer:", made]
 
 
@@ -292,18 +410,20 @@ def cure(
     progress: Callable[[str], None] = lambda doing: None,
     **parts: Unpack[TrainingOptions],
 ) -> Cure:
-    """Find initial weights (a start) and a learning rate with which the training loss falls below 0.9 of the best constant output's.
+    """Find initial weights (a start) and a learning rate with which the training loss falls below
+    0.9 of the best constant output's.
 
     Only training losses count: held-out data show whether a network memorises its examples.
 
     Args:
         model, x, y, loss_fn, optimizer, parts, name, seed, progress: as for `gersgorin.check`.
         steps: length of the training.
-        seconds: most time of the trials, which usually take about ten trainings, or less; a few passes of each start come in addition.
+        seconds: most time of the trials, which usually take about ten trainings, or less; a few
+            passes of each start come in addition.
 
     Returns:
-        A `gersgorin.results.Cure`: `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`, `code`, `table()`, `summary()`. What
-        was given is not changed.
+        A `gersgorin.results.Cure`: `model`, `learning_rate`, `clip_norm`, `optimizer(parameters)`,
+        `code`, `table()`, `summary()`. What was given is not changed.
 
     Raises:
         InvalidInputError or DataError: as for `check`.
@@ -311,10 +431,14 @@ def cure(
     begun = monotonic()
     check_limits(steps, seconds, seed)
     if optimizer is None:
-        raise InvalidInputError("optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)")
+        raise InvalidInputError(
+            "optimizer is missing: expected cure(model, x, y, loss_fn, optimizer)"
+        )
     loop = Training(model, x, y, loss_fn, optimizer, loading_seconds=seconds / 4, **parts)
     title = name or type(model).__name__
-    return loop.with_positive_loss(lambda loop: _cure_training(loop, title, steps, begun, seconds, seed, progress))
+    return loop.with_positive_loss(
+        lambda loop: _cure_training(loop, title, steps, begun, seconds, seed, progress)
+    )
 
 
 def _cure_training(
@@ -326,7 +450,9 @@ def _cure_training(
     seed: int,
     progress: Callable[[str], None],
 ) -> Cure:
-    """Find the causes that only the user can mend, or else search until some seconds after a moment of time."""
+    """Find the causes that only the user can mend, or else search until some seconds after a moment
+    of time.
+    """
     with random_numbers_kept(loop.model), with_gradients():
         case = Case(loop, steps)
         found = before(case)[0]
@@ -335,8 +461,16 @@ def _cure_training(
             shares = explained(case, [])
             every += mispaired(case, shares, [])
         mendable = lambda c: c.name == "constant output" and not c.evidence["one_unit"]  # noqa: E731 - by a start
-        causes = tuple(sorted((cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure))
-        search = None if any(cause.sure for cause in causes) else Search(loop, steps, begun + seconds, seed, progress)
+        causes = tuple(
+            sorted(
+                (cause for cause in every if not mendable(cause)), key=lambda cause: not cause.sure
+            )
+        )
+        search = (
+            None
+            if any(cause.sure for cause in causes)
+            else Search(loop, steps, begun + seconds, seed, progress)
+        )
         given = Attempt(Plan(Start(GIVEN)))
         chosen, outcome = search.run(anything=not causes) if search else (given, "not searched")
         changed = chosen.plan.start.applied(loop.model)
@@ -347,7 +481,8 @@ def _cure_training(
     attempts = (search.attempts if search else {}) | {chosen.plan: chosen}
     given = attempts[given.plan]
     others = (a for a in attempts.values() if a.plan != chosen.plan)
-    decides = search and (search.ran_out or (outcome == "seen once" and not search.one_order))  # with more seconds
+    # with more seconds
+    decides = search and (search.ran_out or (outcome == "seen once" and not search.one_order))
     code = code_of(loop, chosen.plan) if chosen.plan != given.plan else ""
     return Cure(
         title=title,
@@ -358,7 +493,10 @@ def _cure_training(
         outcome=outcome,
         causes=causes,
         explained=shares.get(0),
-        attempts=(chosen, *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf))),
+        attempts=(
+            chosen,
+            *sorted(others, key=lambda a: (not a.leaves, a.loss if a.steps else math.inf)),
+        ),
         given=given,
         chosen=chosen,
         reach=search.reaches.get(given.plan.start) if search else None,

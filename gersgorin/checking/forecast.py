@@ -3,8 +3,9 @@
     found = forecast(loop, steps=3000)
     found.escape_steps, found.interval          # 1240.0, (620.0, 2480.0)
 
-The training itself is run until its clocks decide (`clocks.py`), until it has left for a while, or as far as there is time. If it was
-seen to leave, to stay or to diverge, that is the answer; else what its clocks make probable.
+The training itself is run until its clocks decide (`clocks.py`), until it has left for a while, or
+as far as there is time. If it was seen to leave, to stay or to diverge, that is the answer; else
+what its clocks make probable.
 
 Legend: S steps of the training.
 """
@@ -21,11 +22,15 @@ from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.trials import LEFT, Constant, Trial, run_trials
 from gersgorin.training.training import Training
 
-READINGS, LEAST = 15, 20  # of the clocks, in the steps that there is time for; least steps between two
+# of the clocks, in the steps that there is time for; least steps between two
+READINGS, LEAST = 15, 20
 AGREE = 3  # readings in a row that decide: of many looks at a clock some are likely by chance
-LIKELY = 0.7  # probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
-UNLIKELY, LONG = 0.1, 5000  # up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
-ENOUGH = 0.6  # of the steps: before, a trial ends only if its probability of leaving is below `UNLIKELY`
+# probability from which on a training leaves; so did 27 of 29 (docs/results/2026-11-24-clocks.md)
+LIKELY = 0.7
+# up to which a training stays, if it has more steps than `LONG`; else up to 1 - LIKELY
+UNLIKELY, LONG = 0.1, 5000
+# of the steps: before, a trial ends only if its probability of leaving is below `UNLIKELY`
+ENOUGH = 0.6
 SAFE = 0.98  # probability of what was seen
 HALF = 0.6  # of a training that has just left when the time is up
 AFTERWARDS = 1.5  # times its escape that a training is followed for: its loss may explode then
@@ -34,7 +39,9 @@ SPREAD = math.log(2)  # half-width of ln T for other orders of the minibatches
 
 @dataclass(frozen=True)
 class Forecast:
-    """Prediction for a training of S steps, and the trial behind it; by default of one that no trial can help."""
+    """Prediction for a training of S steps, and the trial behind it; by default of one that no
+    trial can help.
+    """
 
     escape_steps: float = math.inf
     """From the first step; inf: does not leave within S steps."""
@@ -72,8 +79,8 @@ def forecast(
     """Forecast a training of some steps within some seconds.
 
     constant: the best constant output; None: computed.
-    wants_more: see `run_trials`; None: a training that is going to leave is not followed until it does.
-    most: steps of the training that are run; None: as many as there is time for.
+    wants_more: see `run_trials`; None: a training that is going to leave is not followed until it
+    does. most: steps of the training that are run; None: as many as there is time for.
     """
     end = time.monotonic() + seconds
     constant = Constant(loop) if constant is None else constant
@@ -90,7 +97,9 @@ def forecast(
         follows = wants_more is not None and rest < end - time.monotonic()
         probabilities.append(probability)
         last, late = probabilities[-AGREE:], trial.steps >= ENOUGH * steps
-        known = (min(last) > LIKELY and not follows) or (stays(max(last), steps) if late else max(last) < UNLIKELY)
+        known = (min(last) > LIKELY and not follows) or (
+            stays(max(last), steps) if late else max(last) < UNLIKELY
+        )
         return known and len(last) == AGREE
 
     probabilities = list[float]()  # of leaving, at each reading
@@ -122,12 +131,16 @@ def forecast(
 
 
 def stays(probability: float, steps: int) -> bool:
-    """True if a probability of leaving is low. Long trainings in which nothing moves may leave late: these are left open."""
+    """True if a probability of leaving is low. Long trainings in which nothing moves may leave
+    late: these are left open.
+    """
     return probability < (UNLIKELY if steps > LONG else 1 - LIKELY)
 
 
 def _read(own: Trial, steps: int, scheduled: bool) -> tuple[float, Interval, float]:
-    """(Escape, its interval, probability): what the training itself showed, else what its clocks make probable."""
+    """(Escape, its interval, probability): what the training itself showed, else what its clocks
+    make probable.
+    """
     if not own.steps:
         return math.inf, (math.inf, math.inf), math.nan
     if own.diverged < math.inf:
@@ -138,7 +151,14 @@ def _read(own: Trial, steps: int, scheduled: bool) -> tuple[float, Interval, flo
         return left, (left * math.exp(-SPREAD), left * math.exp(SPREAD)), SAFE if sure else HALF
     ended = own.steps >= steps
     if scheduled:  # the growth of the clocks follows the learning rate
-        return math.inf, (math.inf if ended else float(own.steps), math.inf), 1 - SAFE if ended else OPEN
-    escape, interval, probability = (math.inf, (math.inf, math.inf), 1 - SAFE) if ended else expected(own, steps)
-    later, _, double = expected(own, 2 * steps)  # in another order of the minibatches it may leave in half the time
+        return (
+            math.inf,
+            (math.inf if ended else float(own.steps), math.inf),
+            1 - SAFE if ended else OPEN,
+        )
+    escape, interval, probability = (
+        (math.inf, (math.inf, math.inf), 1 - SAFE) if ended else expected(own, steps)
+    )
+    # in another order of the minibatches it may leave in half the time
+    later, _, double = expected(own, 2 * steps)
     return escape, interval, max(probability, double / 2) if later < math.inf else probability

@@ -26,13 +26,20 @@ from rhn.utils.wording import counted, rounded_up
 CERTAIN = 3.0  # standard errors
 FALLING = 0.99  # of the loss of one window before: a loss that still falls
 HIGHER = 1.1  # times the constant's loss: above it, in words
-CLEAR = 0.9  # times the constant's loss: at the end of a training it is only slightly below, in words
+# times the constant's loss: at the end of a training it is only slightly below, in words
+CLEAR = 0.9
 DECIDES = 1.15  # times the seconds of a whole training that its trials take, about
 HUGE = 1e7  # steps; from here on written as a power of ten
 VALUES = 15  # characters before the values of the summary
 CONSTANT = "that of the best constant output"
-SLOW = "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the trials use."
-EXPLAINED = "A kernel regression explains {:.0%} of the targets of left-out examples: the data can be learned from."
+SLOW = (
+    "Its steps take {:.2g} times as long as with torch.set_flush_denormal(True), which the "
+    "trials use."
+)
+EXPLAINED = (
+    "A kernel regression explains {:.0%} of the targets of left-out examples: the data "
+    "can be learned from."
+)
 MOST_CAUSES = 3  # that are printed
 FINDINGS = {  # outcomes in the title of a figure
     "leaves": "learns more than a constant output",
@@ -41,13 +48,19 @@ FINDINGS = {  # outcomes in the title of a figure
     "leaves, then explodes": "learns more than a constant output, then diverges",
     "may leave": "may learn more than a constant output, or not",
 }
-SEARCHED = ("initial weights", "learning rate", "explosion")  # causes that another start or rate may remove
-CURE = "To search for initial weights and a learning rate that work: gersgorin cure, in Python gersgorin.cure."
+# causes that another start or rate may remove
+SEARCHED = ("initial weights", "learning rate", "explosion")
+CURE = (
+    "To search for initial weights and a learning rate that work: gersgorin cure, in Python "
+    "gersgorin.cure."
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingCheck(Result, Forecast):
-    """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output of --json."""
+    """Result of `check`: `verdict` is a few sentences, `summary()` a page, `to_json()` the output
+    of --json.
+    """
 
     name: str
     steps: int
@@ -69,9 +82,13 @@ class TrainingCheck(Result, Forecast):
     held_out: tuple[Reading, ...] = ()
     """Gains of the training itself on held-out examples, at some steps after it has left."""
     validation: float | None = None
-    """Loss of the trained network on validation examples, relative to that of a constant output, see `Validation`."""
+    """Loss of the trained network on validation examples, relative to that of a constant output,
+    see `Validation`.
+    """
     explained: float | None = None
-    """Share of the targets of left-out examples that a kernel regression explains; None: not measured."""
+    """Share of the targets of left-out examples that a kernel regression explains; None: not
+    measured.
+    """
     saved_seconds: float = 0.0
     """Of the training that was not run, because a cause is sure without it."""
     scheduler: str | None = None
@@ -81,7 +98,9 @@ class TrainingCheck(Result, Forecast):
     seconds: float = 0.0
     """Most time that was given."""
     slowed: float | None = None
-    """Times as long that a step takes with subnormal numbers, which the trials set to zero; None: less than twice, or they are zero."""
+    """Times as long that a step takes with subnormal numbers, which the trials set to zero; None:
+    less than twice, or they are zero.
+    """
     step_seconds: float = math.nan
     """Seconds for a step of one trial, everything included."""
     setup_seconds: float = 0.0
@@ -94,7 +113,9 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def last_loss(self) -> float:
-        """Mean of the last losses that were seen, relative to the best constant output's; NaN without a step."""
+        """Mean of the last losses that were seen, relative to the best constant output's; NaN
+        without a step.
+        """
         return float(self.trials[0].ratios[-1]) if self.tried else math.nan
 
     @property
@@ -109,18 +130,24 @@ class TrainingCheck(Result, Forecast):
 
     @property
     def still_falls(self) -> bool:
-        """True if the last mean loss is at least 1 %, and three standard errors, below that of one window before."""
+        """True if the last mean loss is at least 1 %, and three standard errors, below that of one
+        window before.
+        """
         before, own = self.tried - 1 - WINDOW, self.trials[0]
         if before < WINDOW - 1:
             return False
-        fall, scatter = own.ratios[before] - self.last_loss, math.hypot(own.error(before), own.error(self.tried - 1))
+        fall, scatter = (
+            own.ratios[before] - self.last_loss,
+            math.hypot(own.error(before), own.error(self.tried - 1)),
+        )
         return bool(fall > max((1 - FALLING) * own.ratios[before], CERTAIN * scatter))
 
     @property
     def outcome(self) -> str:
         """One of "leaves", "stays", "explodes", "leaves, then explodes" and "may leave".
 
-        It may leave if the probability is neither low nor high, or if escape time and probability differ.
+        It may leave if the probability is neither low nor high, or if escape time and probability
+        differ.
         """
         if not self.tried:
             return "stays" if any(cause.sure for cause in self.causes) else "may leave"
@@ -139,14 +166,27 @@ class TrainingCheck(Result, Forecast):
     def sentences(self) -> tuple[str, ...]:
         """The causes; outcome and time; subnormals."""
         sure = any(cause.sure for cause in self.causes)
-        advised = sure or self.explained == 0 or any("gersgorin.cure" in c.remedy for c in self.causes[:MOST_CAUSES])
+        advised = (
+            sure
+            or self.explained == 0
+            or any("gersgorin.cure" in c.remedy for c in self.causes[:MOST_CAUSES])
+        )
         advised |= any(cause.name not in SEARCHED for cause in self.causes[:1])
         next_step = CURE if self.outcome in ("stays", "explodes") and not advised else ""
         slow = SLOW.format(self.slowed) if self.slowed else ""
-        trained = (self._what(), self._when()) if self.tried or not self.causes else (self._untried(),)
+        trained = (
+            (self._what(), self._when()) if self.tried or not self.causes else (self._untried(),)
+        )
         moved = not self.seen or self.outcome == "may leave"
-        still = motion(self.trials[0]) if self.outcome in ("leaves", "stays", "may leave") and moved else ""
-        own, data = self._own_losses(), EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED
+        still = (
+            motion(self.trials[0])
+            if self.outcome in ("leaves", "stays", "may leave") and moved
+            else ""
+        )
+        own, data = (
+            self._own_losses(),
+            EXPLAINED.format(self.explained) if self.explained else UNEXPLAINED,
+        )
         data = "" if sure or self.explained is None else data
         causes = map(str, self.causes[:MOST_CAUSES])
         cut = [line for line in self.left_out if line.startswith(CUT)]
@@ -154,7 +194,18 @@ class TrainingCheck(Result, Forecast):
         return tuple(
             filter(
                 None,
-                (*causes, *trained, own, self._kept_out(), self._validated(), still, data, untried, next_step, slow),
+                (
+                    *causes,
+                    *trained,
+                    own,
+                    self._kept_out(),
+                    self._validated(),
+                    still,
+                    data,
+                    untried,
+                    next_step,
+                    slow,
+                ),
             )
         )
 
@@ -173,17 +224,24 @@ class TrainingCheck(Result, Forecast):
         if not n or any(cause.name == "own loop" for cause in self.causes):
             return ""
         theirs, ours = (
-            sum(values[max(0, n - WINDOW) : n]) / min(n, WINDOW) for values in (self.losses, self.trials[0].losses)
+            sum(values[max(0, n - WINDOW) : n]) / min(n, WINDOW)
+            for values in (self.losses, self.trials[0].losses)
         )
-        later = f"; after {counted(total, 'step')} yours is {sum(self.losses[-WINDOW:]) / WINDOW:.3g}" * (
-            total >= n + WINDOW
+        later = (
+            f"; after {counted(total, 'step')} yours is {sum(self.losses[-WINDOW:]) / WINDOW:.3g}"
+            * (total >= n + WINDOW)
         )
-        return f"After {counted(n, 'step')} your own loss is {theirs:.3g}, that of the trial {ours:.3g}{later}."
+        return (
+            f"After {counted(n, 'step')} your own loss is {theirs:.3g}, that of the trial "
+            f"{ours:.3g}{later}."
+        )
 
     def _kept_out(self) -> str:
         """The last loss on held-out examples, unless it is a cause."""
         last = self.held_out[-1] if self.held_out else None
-        if last is None or any("kept_out" in cause.evidence or "validation" in cause.evidence for cause in self.causes):
+        if last is None or any(
+            "kept_out" in cause.evidence or "validation" in cause.evidence for cause in self.causes
+        ):
             return ""
         error = f" (standard error {last.error:.1g})" * math.isfinite(last.error)
         held = f"its loss on held-out examples is {digits(1 - last.kept)} times {CONSTANT}{error}"
@@ -193,14 +251,24 @@ class TrainingCheck(Result, Forecast):
         """The loss on validation examples, unless it is a cause."""
         if self.validation is None or any("validation" in cause.evidence for cause in self.causes):
             return ""
-        return f"On validation examples, in evaluation mode, it is then {digits(self.validation)} times {CONSTANT}."
+        return (
+            "On validation examples, in evaluation mode, it is then "
+            f"{digits(self.validation)} times {CONSTANT}."
+        )
 
     def _untried(self) -> str:
         if self.outcome != "stays":
             decide = f" To decide, {self._enough}." if math.isfinite(self.step_seconds) else ""
             return f"No trial of {self.name} was made.{decide}"
-        saved = f", which saved about {rounded_up(self.saved_seconds)} s" if self.saved_seconds >= 1 else ""
-        return f"So {self.name} learns nothing in its {counted(self.steps, 'step')}; no trial was needed{saved}."
+        saved = (
+            f", which saved about {rounded_up(self.saved_seconds)} s"
+            if self.saved_seconds >= 1
+            else ""
+        )
+        return (
+            f"So {self.name} learns nothing in its {counted(self.steps, 'step')}; no trial "
+            f"was needed{saved}."
+        )
 
     @property
     def _enough(self) -> str:
@@ -210,20 +278,38 @@ class TrainingCheck(Result, Forecast):
         return f"give seconds={rounded_up(whole)}" if math.isfinite(whole) else "give more seconds"
 
     def _what(self) -> str:
-        n, p, name = counted(self.steps, "step"), _probability(self.probability), self.name + "," * ("," in self.name)
-        rate = "a learning rate" if self.scheduler is None else f"an initial_lr (of {self.scheduler})"
+        n, p, name = (
+            counted(self.steps, "step"),
+            _probability(self.probability),
+            self.name + "," * ("," in self.name),
+        )
+        rate = (
+            "a learning rate" if self.scheduler is None else f"an initial_lr (of {self.scheduler})"
+        )
         start = f"Under {self.optimizer} at {rate} of {self.learning_rate:.4g},"
         if not self.tried:
-            return f"{start} it is not known if the loss of {name} falls below {CONSTANT} in {n}: the time ran out before the first."
+            return (
+                f"{start} it is not known if the loss of {name} falls below {CONSTANT} in "
+                f"{n}: the time ran out before the first."
+            )
         whole = f"for all of its {n}" if self.steps > 1 else "in its only step"
         at = f"{'above' if self.last_loss > HIGHER else 'at'} {CONSTANT} {whole}"
-        slightly = "slightly " * (self.outcome == "leaves" and self.tried >= self.steps and self.last_loss > CLEAR)
-        falls, below = f"falls {slightly}below {CONSTANT}", f"is below {CONSTANT} from the first step on"
+        slightly = "slightly " * (
+            self.outcome == "leaves" and self.tried >= self.steps and self.last_loss > CLEAR
+        )
+        falls, below = (
+            f"falls {slightly}below {CONSTANT}",
+            f"is below {CONSTANT} from the first step on",
+        )
         words = {
-            "leaves": f"{falls} within {n} (probability {p})" if self.escape_steps else f"{below} (probability {p})",
+            "leaves": f"{falls} within {n} (probability {p})"
+            if self.escape_steps
+            else f"{below} (probability {p})",
             "stays": f"{self.probably}stays {at} (probability of falling below it {p})",
-            "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability of falling below it {p})",
-            "leaves, then explodes": f"{falls if self.escape_steps else below}, then explodes within {n} (probability that it does not "
+            "explodes": f"explodes within {n}, before it falls below {CONSTANT} (probability "
+            f"of falling below it {p})",
+            "leaves, then explodes": f"{falls if self.escape_steps else below}, then explodes "
+            f"within {n} (probability that it does not "
             f"{p})",
             "may leave": f"may or may not fall below {CONSTANT} within {n} (probability {p})",
         }
@@ -232,21 +318,32 @@ class TrainingCheck(Result, Forecast):
     def _when(self) -> str:
         if not self.tried:
             return f"To decide, {self._enough}."
-        below = self.outcome.startswith("leaves") and not self.escape_steps  # from the first step on
+        # from the first step on
+        below = self.outcome.startswith("leaves") and not self.escape_steps
         parts = [] if self.outcome == "explodes" or below else [self._escape()]
         if self.diverges_at < math.inf:
             parts.append(f"it explodes at step {self.diverges_at:,.0f}")
         words = ", and ".join(parts)
         early = ""
         if self.cut and (self.outcome == "may leave" or self.probably):
-            early = f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
+            early = (
+                f"; the time ran out after {counted(self.tried, 'step')}: to decide, {self._enough}"
+            )
         error = self.trials[0].error(self.tried - 1)
-        falls = f" (standard error {error:.1g})" * (CLEAR < self.last_loss < 1 and math.isfinite(error))
+        falls = f" (standard error {error:.1g})" * (
+            CLEAR < self.last_loss < 1 and math.isfinite(error)
+        )
         falls += " and still falls" * self.still_falls
-        clear = self.tried < self.steps and self.diverges_at == math.inf and not self.trials[0].cut and not early
+        clear = (
+            self.tried < self.steps
+            and self.diverges_at == math.inf
+            and not self.trials[0].cut
+            and not early
+        )
         enough = ", when its trial ended," * clear
         seen = (
-            f"After {counted(self.tried, 'step')}{enough} its loss is {digits(self.last_loss)} times {CONSTANT}{falls}."
+            f"After {counted(self.tried, 'step')}{enough} its loss is "
+            f"{digits(self.last_loss)} times {CONSTANT}{falls}."
         )
         when = f"{words[0].upper()}{words[1:]}{early}." if words else ""
         return " ".join(filter(None, [when, seen * math.isfinite(self.last_loss)]))
@@ -256,7 +353,9 @@ class TrainingCheck(Result, Forecast):
         low, high = self.interval
         if math.isinf(self.escape_steps):
             if math.isinf(low) or self.outcome != "may leave":
-                return "no such fall was seen" + " in this order of the minibatches" * (self.outcome == "may leave")
+                return "no such fall was seen" + " in this order of the minibatches" * (
+                    self.outcome == "may leave"
+                )
             return f"no such fall was seen (at the earliest after about {_rounded(low)} steps)"
         verb = "does so" if self.outcome.startswith("leaves") else "would do so"
         end = _rounded(high) if high <= self.steps else f"more than {self.steps:,}"
@@ -268,22 +367,33 @@ class TrainingCheck(Result, Forecast):
         rows = {
             "plateau": None
             if math.isnan(self.constant_loss)
-            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; the first loss is {self.first_loss:.4g}"
-            + f" (both with {self.shift:.3g} added, as all losses here: yours fall below 0)" * (self.shift > 0),
+            else f"{self.constant_loss:.4g}, the lowest loss of one output for all inputs; the "
+            f"first loss is {self.first_loss:.4g}"
+            + f" (both with {self.shift:.3g} added, as all losses here: yours fall below 0)"
+            * (self.shift > 0),
             "trials": f"\n{' ' * VALUES}".join(map(_trial, self.table())) if self.tried else None,
             "left out": "; ".join(self.left_out),
         }
         yield from (f"{name:<{VALUES}}{words}" for name, words in rows.items() if words)
 
     def table(self) -> list[dict]:
-        """One row for each trial, by learning rate: its steps, and those at which it left (0: at first) and diverged; inf: not seen."""
+        """One row for each trial, by learning rate: its steps, and those at which it left (0: at
+        first) and diverged; inf: not seen.
+        """
         every = sorted(self.trials, key=lambda trial: trial.factor)
-        columns = {name: [getattr(trial, name) for trial in every] for name in ("steps", "left", "diverged")}
+        columns = {
+            name: [getattr(trial, name) for trial in every]
+            for name in ("steps", "left", "diverged")
+        }
         columns["left"] = [0.0 if trial.began_below else trial.left for trial in every]
-        return rows_of(learning_rate=[self.learning_rate * trial.factor for trial in every], **columns)
+        return rows_of(
+            learning_rate=[self.learning_rate * trial.factor for trial in every], **columns
+        )
 
     def draw(self, ax: Axes) -> None:
-        """Loss of each trial relative to a constant output's, a dot at its end; shaded: the interval of the escape."""
+        """Loss of each trial relative to a constant output's, a dot at its end; shaded: the
+        interval of the escape.
+        """
         tried = [trial for trial in self.trials if trial.steps]
         if not tried:
             words = folded(
@@ -295,8 +405,17 @@ class TrainingCheck(Result, Forecast):
             ax.set_axis_off()
             return
         for k, trial in enumerate(tried):
-            label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", as given" * (trial.factor == 1)
-            ax.plot(range(1, trial.steps + 1), trial.ratios, marker="o", markevery=[-1], label=label, **line_style(k))
+            label = f"learning rate {self.learning_rate * trial.factor:.3g}" + ", as given" * (
+                trial.factor == 1
+            )
+            ax.plot(
+                range(1, trial.steps + 1),
+                trial.ratios,
+                marker="o",
+                markevery=[-1],
+                label=label,
+                **line_style(k),
+            )
         if self.losses and tried:
             n = min(len(self.losses), tried[0].steps)
             own = replace(tried[0], losses=list(self.losses[:n]), constants=tried[0].constants[:n])
@@ -304,30 +423,50 @@ class TrainingCheck(Result, Forecast):
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="best constant output")
         if 0 < self.escape_steps < math.inf:
             low, high = (min(max(step, 1), self.steps) for step in self.interval)
-            ax.axvspan(low, high, color=BLUE, alpha=0.15, lw=0, label="interval of the escape from it")
+            ax.axvspan(
+                low, high, color=BLUE, alpha=0.15, lw=0, label="interval of the escape from it"
+            )
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss / that of a constant output")
         if self.held_out:
             dots = line_style(0) | {"linestyle": "", "marker": "s", "markersize": 4}
-            steps, losses = zip(*((reading.step, 1 - reading.kept) for reading in self.held_out), strict=True)
+            steps, losses = zip(
+                *((reading.step, 1 - reading.kept) for reading in self.held_out), strict=True
+            )
             ax.plot(steps, losses, label="as given, on held-out examples", **dots)
         ax.set_title(f"Loss of each trial, a mean of up to {WINDOW} steps")
-        ax.set_ylim(top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)])))
+        ax.set_ylim(
+            top=min(ax.get_ylim()[1], DIVERGED * max([1.0, *(trial.ratios[0] for trial in tried)]))
+        )
 
     def draw_clocks(self, ax: Axes) -> None:
-        """Shares that grow before the loss falls: of the loss that the outputs explain, of the gradient from early steps; no zeros."""
-        explained = [((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0]
-        early = [(max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0]
+        """Shares that grow before the loss falls: of the loss that the outputs explain, of the
+        gradient from early steps; no zeros.
+        """
+        explained = [
+            ((s.first + s.last) / 2, s.gain, s.moves) for s in signals(self.trials[0]) if s.gain > 0
+        ]
+        early = [
+            (max(1, step), reach.far) for step, reach in self.trials[0].reaches if reach.far > 0
+        ]
         early *= len(early) > 1
         dots = line_style(0) | {"linestyle": "", "marker": "o", "markersize": 4}
         curves: dict[str, tuple[list, dict]] = {
             "of the loss, explained by the outputs": (explained, line_style(0)),
             "the same, more than by chance": ([row for row in explained if row[2]], dots),
-            "of the gradient, from the first half of a sequence": (early, line_style(1) | {"marker": "."}),
+            "of the gradient, from the first half of a sequence": (
+                early,
+                line_style(1) | {"marker": "."},
+            ),
         }
         for label, (rows, style) in curves.items():
             if rows:
                 ax.plot([row[0] for row in rows], [row[1] for row in rows], label=label, **style)
-        ax.set(xscale="log", xlabel="step", ylabel="share", title="Signs before the loss falls, if they grow")
+        ax.set(
+            xscale="log",
+            xlabel="step",
+            ylabel="share",
+            title="Signs before the loss falls, if they grow",
+        )
         if explained or early:
             ax.set(yscale="log", ylim=(None, 2))
 
@@ -335,7 +474,10 @@ class TrainingCheck(Result, Forecast):
         first = f"; first cause: {self.causes[0].name}" if self.causes else ""
         return f"{self.name} {self.probably}{FINDINGS[self.outcome]}{first}"
 
-    _plot_trials, _plot_words = panels(7, 2.4, _heading, 1)(draw, draw_clocks), panels(7, 0.9, _heading)(draw)
+    _plot_trials, _plot_words = (
+        panels(7, 2.4, _heading, 1)(draw, draw_clocks),
+        panels(7, 0.9, _heading)(draw),
+    )
 
     def plot(self, ax: Axes | None = None, **options) -> Axes:
         """Losses and clocks of the trials; without one a sentence."""
@@ -343,7 +485,9 @@ class TrainingCheck(Result, Forecast):
 
     def to_json(self) -> dict:
         """All numbers for JSON; None if not finite. `interval` is that of `escape_steps`."""
-        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")}
+        content = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("title", "about")
+        }
         names = ("verdict", "why", "outcome", "last_loss", "still_falls", "diverges_at", "cut")
         content |= {name: getattr(self, name) for name in names}
         own = self.trials[0]
@@ -351,15 +495,27 @@ class TrainingCheck(Result, Forecast):
             "explained": [vars(window) for window in signals(own)],
             "reach": [{"step": step, "share": reach.far} for step, reach in own.reaches],
         }
-        reach = None if self.reach is None else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
-        content |= {"trials": self.table(), "reach": reach, "causes": [vars(cause) for cause in self.causes]}
+        reach = (
+            None
+            if self.reach is None
+            else {"seen": self.reach.seen, "share": self.reach.share.tolist()}
+        )
+        content |= {
+            "trials": self.table(),
+            "reach": reach,
+            "causes": [vars(cause) for cause in self.causes],
+        }
         content["held_out"] = [vars(reading) for reading in self.held_out]
         return finite_json(content)
 
     def _saved(self) -> dict:
-        """`to_json`, with the curves of the figure: (S,) losses relative to the constant's, for each row of `table`."""
+        """`to_json`, with the curves of the figure: (S,) losses relative to the constant's, for
+        each row of `table`.
+        """
         every = sorted(self.trials, key=lambda trial: trial.factor)
-        return self.to_json() | {"curves": [trial.ratios.tolist() if trial.steps else [] for trial in every]}
+        return self.to_json() | {
+            "curves": [trial.ratios.tolist() if trial.steps else [] for trial in every]
+        }
 
 
 def _rounded(step: float) -> str:
@@ -367,7 +523,11 @@ def _rounded(step: float) -> str:
     >>> _rounded(1234.5), _rounded(0.3), _rounded(3e9)
     ('1,230', '1', '10^9')
     """
-    return f"10^{round(math.log10(step))}" if step >= HUGE else f"{max(1, round(float(f'{step:.3g}'))):,}"
+    return (
+        f"10^{round(math.log10(step))}"
+        if step >= HUGE
+        else f"{max(1, round(float(f'{step:.3g}'))):,}"
+    )
 
 
 def _probability(p: float) -> str:
@@ -389,6 +549,11 @@ def _trial(row: dict) -> str:
     ]
     if row["left"] == 0:
         ends = [f"below the plateau from the first of {row['steps']:,} steps on", *ends]
-    end = ", ".join(ends) or f"neither falls below the plateau nor explodes in {counted(row['steps'], 'step')}"
-    end += f" of {row['steps']:,}" * (len(ends) == 1 and row["diverged"] == math.inf and row["left"] > 0)
+    end = (
+        ", ".join(ends)
+        or f"neither falls below the plateau nor explodes in {counted(row['steps'], 'step')}"
+    )
+    end += f" of {row['steps']:,}" * (
+        len(ends) == 1 and row["diverged"] == math.inf and row["left"] > 0
+    )
     return f"learning rate {row['learning_rate']:<10.3g} {end if row['steps'] else 'not tried'}"

@@ -1,17 +1,23 @@
-"""Search for a start and a learning rate with which a training leaves the loss of the best constant output: the trials of `cure`.
+"""Search for a start and a learning rate with which a training leaves the loss of the best constant
+output: the trials of `cure`.
 
-1. The training as it is. If it leaves that loss with two orders of minibatches, it stays as it is. If not, and there is something to
+1. The training as it is. If it leaves that loss with two orders of minibatches, it stays as it is.
+If not, and there is something to
    search for, short trials at other learning rates.
-2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence its gradient sees (`reach.py`). The
-   best are those whose gradient is most even over the two halves of a sequence; last come those that see less than half, or explode.
-   If sensing and remembering units are among them and the given start sees less than half, one whole training comes first, with half
-   the highest learning rate at which some steps leave their gradient about as even.
+2. One backward pass of each start of `gersgorin.checking.starts` shows which steps of a sequence
+its gradient sees (`reach.py`). The
+   best are those whose gradient is most even over the two halves of a sequence; last come those
+   that see less than half, or explode. If sensing and remembering units are among them and the
+   given start sees less than half, one whole training comes first, with half the highest learning
+   rate at which some steps leave their gradient about as even.
 3. Short trials of the three best, each at learning rates of several decades.
-4. Whole trainings, one after another: of the best starts at the given rate, if the given one does not see the first half; then of each
+4. Whole trainings, one after another: of the best starts at the given rate, if the given one does
+not see the first half; then of each
    start at the rate at which its short trials came lowest.
-5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate; then the simplest change that leaves
-   in time, of several the one with the lowest rate, once more, to the end, with other minibatches. It is a cure if both leave. If
-   not, the search goes on.
+5. Whenever a trial leaves: each part of its change alone, and a tenth of a raised learning rate;
+then the simplest change that leaves
+   in time, of several the one with the lowest rate, once more, to the end, with other minibatches.
+   It is a cure if both leave. If not, the search goes on.
 
 All trials but those with other minibatches see the same ones.
 """
@@ -36,13 +42,15 @@ from rhn.utils.wording import counted, rounded_up
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, CHRONO: 2}  # of the changes of a start; 3: matrices
 TRAINS = 0.9  # of the loss of the best constant output: a training that reaches less works
 AFTER = 4.0  # times its escape that a trial which has left continues for
-RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}  # least and largest learning rate, by decades around the given one
+# least and largest learning rate, by decades around the given one
+RATES = {"SGD": (1e-4, 100.0), "other": (1e-5, 1.0)}
 BEST = 3  # starts that are tried
 SCREEN = 0.04  # of the steps, for trials of all starts
 COST = 9  # times the steps of a whole training that a search takes at most, about
 FEWEST = 20  # steps of a trial
 STEADY = 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01  # factors on the learning rate
-UNEVEN, LOOKS = 1.0, 3  # that some steps may add to the unevenness of a gradient; looks at it, `WINDOW` steps apart
+# that some steps may add to the unevenness of a gradient; looks at it, `WINDOW` steps apart
+UNEVEN, LOOKS = 1.0, 3
 SLOWER = 3.0  # times the steps of the fastest change after which a simpler one may leave
 AS_GOOD = 0.9  # of the way down that the fastest change comes below the constant, for a simpler one
 
@@ -78,14 +86,18 @@ class Attempt:
 
     @cached_property
     def loss(self) -> float:
-        """Mean of the last steps, relative to the best constant output; inf if the trial diverged."""
+        """Mean of the last steps, relative to the best constant output; inf if the trial
+        diverged.
+        """
         last = slice(-max(5, min(WINDOW, self.steps // 4)), None)
         loss = sum(self.trial.losses[last]) / (sum(self.trial.constants[last]) or math.nan)
         return loss if self.diverged == math.inf and math.isfinite(loss) else math.inf
 
     @cached_property
     def left(self) -> float:
-        """Step after which the loss was below `TRAINS` times the constant's, and never again above the constant's; inf: not seen."""
+        """Step after which the loss was below `TRAINS` times the constant's, and never again above
+        the constant's; inf: not seen.
+        """
         window = min(WINDOW, self.steps)
         ratios = self.trial.ratios[window - 1 :]
         steady = max(np.flatnonzero(ratios >= 1), default=-1) + 1
@@ -99,7 +111,9 @@ class Attempt:
 
     @property
     def outcome(self) -> str:
-        """ "leaves", "diverges", "falls slightly" (below the constant's, as `gersgorin.check` sees it), "stays" or "not tried"."""
+        """ "leaves", "diverges", "falls slightly" (below the constant's, as `gersgorin.check` sees
+        it), "stays" or "not tried".
+        """
         if not self.steps:
             return "not tried"
         if self.leaves or self.diverged < math.inf:
@@ -110,13 +124,16 @@ class Attempt:
 class Search:
     """The trials that were made, and the choice between them."""
 
-    def __init__(self, loop: Training, steps: int, end: float, seed: int, progress: Callable[[str], None]):
+    def __init__(
+        self, loop: Training, steps: int, end: float, seed: int, progress: Callable[[str], None]
+    ):
         self.loop, self.steps, self.end, self.seed, self.progress = loop, steps, end, seed, progress
         self.constant = Constant(loop)
         self.given = Plan(Start(GIVEN))
         self.attempts = {self.given: Attempt(self.given)}
         self.reaches: dict[Start, Reach | None] = {}
-        self.unsteady: list[Plan] = []  # with learning rates at which a few steps change what the gradient sees
+        # with learning rates at which a few steps change what the gradient sees
+        self.unsteady: list[Plan] = []
         self.ran_out, self.step_seconds = False, loop.step_seconds
         self.one_order = same_for_all_seeds(loop.data)
 
@@ -127,7 +144,9 @@ class Search:
 
     def run(self, *, anything: bool = True) -> tuple[Attempt, str]:
         """(The choice, the outcome); anything: search if the training does not leave as it is."""
-        self.progress(f"the training as it is; to decide takes up to {rounded_up(self.needed_seconds)} s here")
+        self.progress(
+            f"the training as it is; to decide takes up to {rounded_up(self.needed_seconds)} s here"
+        )
         begun = monotonic()
         self._try([self.given], self.steps, seconds=(self.end - begun) / 3, after=math.inf)
         given = self.attempts[self.given]
@@ -171,11 +190,15 @@ class Search:
         return found
 
     def _steady(self, start: Start) -> list[Plan]:
-        """The plan with half the highest learning rate at which some steps leave the gradient about as even, if there is one."""
+        """The plan with half the highest learning rate at which some steps leave the gradient about
+        as even, if there is one.
+        """
         self.progress("learning rates that keep the gradient of all lags after some steps")
         for plan in (Plan(start, factor) for factor in STEADY):
             model, batches = start.applied(self.loop.model), self.loop.data.stream(self.seed)
-            optimizer = self.loop.copied(self.loop.model, dict(model.named_parameters()), plan.factor)
+            optimizer = self.loop.copied(
+                self.loop.model, dict(model.named_parameters()), plan.factor
+            )
             for _ in range(LOOKS):
                 for x, y in islice(batches, WINDOW if monotonic() < self.end else 0):
                     self.loop.step(model, optimizer, x, y)
@@ -184,23 +207,34 @@ class Search:
                     self.unsteady.append(plan)
                     break
             else:
-                return [replace(plan, factor=plan.factor / 2)]  # the highest one is often too high for a whole training
+                # the highest one is often too high for a whole training
+                return [replace(plan, factor=plan.factor / 2)]
         return []
 
     def _ranked(self) -> list[Start]:
-        """All changes of the start, the best first: the most even gradients, then those that are blind or explode, then the bias."""
+        """All changes of the start, the best first: the most even gradients, then those that are
+        blind or explode, then the bias.
+        """
         self.progress("the gradient of each start by lag")
         every = list(starts(self.loop))
-        self.reaches = {start: measure_reach(self.loop, start.applied(self.loop.model)) for start in every}
+        self.reaches = {
+            start: measure_reach(self.loop, start.applied(self.loop.model)) for start in every
+        }
 
         def rank(start: Start) -> tuple:
             reach, bias = self.reaches[start], start.words == OUTPUT_BIAS
-            return (bias, reach.blind or reach.explodes, reach.unevenness) if reach is not None else (bias,)
+            return (
+                (bias, reach.blind or reach.explodes, reach.unevenness)
+                if reach is not None
+                else (bias,)
+            )
 
         return sorted((start for start in every if start.code), key=rank)
 
     def _confirmed(self) -> tuple[Attempt, str] | None:
-        """The simplest change that leaves in time, also in another order of the minibatches, and the outcome; None: there is none."""
+        """The simplest change that leaves in time, also in another order of the minibatches, and
+        the outcome; None: there is none.
+        """
         while leaving := self._leaving():
             self._try_parts(leaving[0])
             leaving = self._leaving()
@@ -212,7 +246,11 @@ class Search:
             if not self._is_whole(again):
                 return tried, "seen once"
             if again.leaves:
-                return (again, "seen once") if self.one_order else (replace(again, before=tried), "cured")
+                return (
+                    (again, "seen once")
+                    if self.one_order
+                    else (replace(again, before=tried), "cured")
+                )
             self.attempts[tried.plan] = again
         return None
 
@@ -225,7 +263,9 @@ class Search:
         return a.steps >= self.steps or a.diverged < math.inf
 
     def _try_parts(self, a: Attempt) -> None:
-        """Trials of a change that leaves without one of its parts, and nearer to the given learning rate."""
+        """Trials of a change that leaves without one of its parts, and nearer to the given learning
+        rate.
+        """
         self.progress("each part of the change alone, and a lower learning rate")
         steps = min(int(AFTER * a.left), self.steps)
         lower = (replace(a.plan, factor=factor) for factor in (1.0, max(1.0, a.plan.factor / 10)))
@@ -235,10 +275,15 @@ class Search:
                 self._try([known.plan], steps)
 
     def _screened(self, some: list[Start]) -> list[Plan]:
-        """Short trials of starts at learning rates of several decades; the plan of each start whose loss comes lowest."""
+        """Short trials of starts at learning rates of several decades; the plan of each start whose
+        loss comes lowest.
+        """
         steps = max(FEWEST, int(SCREEN * self.steps))
         self.progress(f"learning rates, {counted(steps, 'step')} each")
-        plans = [[plan for f in self._factors() if (plan := Plan(start, f)) != self.given] for start in some]
+        plans = [
+            [plan for f in self._factors() if (plan := Plan(start, f)) != self.given]
+            for start in some
+        ]
         found = [self._try(each, steps) for each in plans if each]
         return [each[0].plan for each in found if each and each[0].diverged == math.inf]
 
@@ -261,9 +306,11 @@ class Search:
         after: float = AFTER,
         seed: int | None = None,
     ) -> list[Attempt]:
-        """Trials of plans of one start, as many as there is time for, the one with the least loss first.
+        """Trials of plans of one start, as many as there is time for, the one with the least loss
+        first.
 
-        after: how many times its escape a trial that has left goes on for. Trials with another seed are not kept.
+        after: how many times its escape a trial that has left goes on for. Trials with another seed
+        are not kept.
         """
         done, time_left = list[Attempt](), self.end - monotonic()
         if time_left > 0:
@@ -276,7 +323,11 @@ class Search:
                 after=after,
                 seed=self.seed if seed is None else seed,
             )
-            done = [Attempt(plan, trial) for plan, trial in zip(plans, trials, strict=True) if trial.steps]
+            done = [
+                Attempt(plan, trial)
+                for plan, trial in zip(plans, trials, strict=True)
+                if trial.steps
+            ]
         if seed is None:
             self.attempts = {plan: Attempt(plan) for plan in plans} | self.attempts
             self.attempts |= {a.plan: a for a in done if a.steps >= self._known(a.plan).steps}

@@ -4,8 +4,8 @@
         changed = start.applied(model)       # a copy with these weights
         start.code                           # the same as lines of Python
 
-A start is a list of lines, each an operation of `OPERATIONS` on a block of weights that the optimiser trains. The trials run the lines
-that a user pastes.
+A start is a list of lines, each an operation of `OPERATIONS` on a block of weights that the
+optimiser trains. The trials run the lines that a user pastes.
 
 | weights                     | in all starts that draw them again                                                  |
 |-----------------------------|-------------------------------------------------------------------------------------|
@@ -51,15 +51,21 @@ GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant"
 MEMORY = "sensing and remembering units"
 MEANINGS = {  # of the words of starts, in one line
     OUTPUT_BIAS: "so that the mean output is the best constant output",
-    "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
-    "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; others drawn as 1/sqrt(n)",
-    "identity matrices": "recurrent matrices are the identity: states are stored; others drawn as 1/sqrt(n)",
-    MEMORY: "half of the units read only the current input; half, rotations, store it; others drawn as 1/sqrt(n)",
-    CHRONO: "biases of gates drawn for memories of all lengths up to a sequence (Tallec and Ollivier 2018)",
+    "1/sqrt(n)": "matrices drawn with standard deviation 1/sqrt(n) for n inputs, 1/|x| for "
+    "data x, 1 for embeddings",
+    "orthogonal matrices": "recurrent matrices are rotations: states neither fade nor grow; "
+    "others drawn as 1/sqrt(n)",
+    "identity matrices": "recurrent matrices are the identity: states are stored; others drawn "
+    "as 1/sqrt(n)",
+    MEMORY: "half of the units read only the current input; half, rotations, store it; others "
+    "drawn as 1/sqrt(n)",
+    CHRONO: "biases of gates drawn for memories of all lengths up to a sequence (Tallec and "
+    "Ollivier 2018)",
 }
 
 
-OPERATIONS = {  # by name: lines for a block of weights and, in some, a number, numbers or another block
+# by name: lines for a block of weights and, in some, a number, numbers or another block
+OPERATIONS = {
     "normal": "nn.init.normal_({}, 0.0, {:.4g}, generator=_g)",
     "orthogonal": "nn.init.orthogonal_({}, generator=_g)",
     "eye": "nn.init.eye_({})",
@@ -91,7 +97,12 @@ class Start:
     @property
     def code(self) -> str:
         """Lines that change `model` in place; empty for the weights that were given."""
-        return "".join([HEAD.format(device=self.device) * bool(self.changes), *(f"{line}\n" for line in self.changes)])
+        return "".join(
+            [
+                HEAD.format(device=self.device) * bool(self.changes),
+                *(f"{line}\n" for line in self.changes),
+            ]
+        )
 
     def applied(self, model: nn.Module) -> nn.Module:
         """A copy of a model, changed by these lines."""
@@ -146,7 +157,9 @@ def starts(loop: Training) -> Iterator[Start]:
     if has_gates:
         yield of.start(CHRONO, of.gates("chrono"))
     yield of.start("matrices of 1/sqrt(n)", of.drawn("normal", "constant"))
-    if any(b.kind == "recurrent" and torch.finfo(b.of(of.trained).dtype).bits >= 32 for b in of.blocks):
+    if any(
+        b.kind == "recurrent" and torch.finfo(b.of(of.trained).dtype).bits >= 32 for b in of.blocks
+    ):
         yield of.start("orthogonal matrices", of.drawn("orthogonal", "constant"))
         if has_gates:
             yield of.start(f"orthogonal matrices, {CHRONO}", of.drawn("orthogonal", "chrono"))
@@ -161,11 +174,16 @@ class _Starts:
 
     def __init__(self, loop: Training):
         self.loop, self.model = loop, loop.model
-        called = copy.deepcopy(loop.model)  # a normalisation counts its calls, a parametrisation keeps what it computed
+        # a normalisation counts its calls, a parametrisation keeps what it computed
+        called = copy.deepcopy(loop.model)
         self.batches = loop.data.minibatches(MINIBATCHES)
         first = self.batches[0][0]
         self.frames = 1 if loop.frame_axis is None else sequence_of(first).shape[loop.frame_axis]
-        groups = [g["params"] for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True) if rate]
+        groups = [
+            g["params"]
+            for g, rate in zip(loop.optimizer.param_groups, loop.rates, strict=True)
+            if rate
+        ]
         trained = {id(q) for group in groups for q in group if q.requires_grad}
         names = {name for name, q in loop.model.named_parameters() if id(q) in trained}
         self.trained = {name: q for name, q in called.named_parameters() if name in names}
@@ -198,7 +216,9 @@ class _Starts:
         return changes + self.gates(gates)
 
     def gates(self, kind: str) -> list[str]:
-        """Set the biases of gates; kind: "constant", or "chrono": +-log u, u uniform in [1, T - 1]."""
+        """Set the biases of gates; kind: "constant", or "chrono": +-log u, u uniform in [1, T -
+        1].
+        """
         gates, most = [b for b in self.blocks if b.memory], max(2.0, self.frames - 1.0)
         if kind == "constant":
             return [b.changed("fill", float(b.memory)) for b in gates]
@@ -206,18 +226,27 @@ class _Starts:
         return [b.changed("log" if b.memory > 0 else "-log", most) for b in gates] + inputs
 
     def memory(self) -> list[str]:
-        """Half of the units of each recurrence of tanh or ReLU sense, half remember (`memory_blocks`); empty without one."""
+        """Half of the units of each recurrence of tanh or ReLU sense, half remember
+        (`memory_blocks`); empty without one.
+        """
         changes = list[str]()
         for path, module in self.model.named_modules():
             prefix, own = f"{path}." * bool(path), dict(module.named_parameters(recurse=False))
             stack: list[tuple[Layer, ...]] = [layers := _layers(module, own)]  # a deep transition
             if not isinstance(module, Cell):  # layers on each other
-                stack = [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
+                stack = [
+                    (replace(layer, input=layer.input or layer.skip, skip=None),)
+                    for layer in layers
+                ]
             trained = layers and all(prefix + name in self.trained for name in own)
             for part, index, *change in (
                 b for s in stack * bool(trained) for b in memory_blocks(module, s, self.frames)
             ):
-                block = _Block(prefix + part.parameter, tuple(k for k in (part.index, index) if k is not ...), "")
+                block = _Block(
+                    prefix + part.parameter,
+                    tuple(k for k in (part.index, index) if k is not ...),
+                    "",
+                )
                 changes.append(block.changed(*change))
         return [*self.drawn("normal", "constant"), *changes] if changes else []
 
@@ -235,7 +264,9 @@ class _Starts:
 
 
 def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
-    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules; call: calls the model."""
+    """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules;
+    call: calls the model.
+    """
     sizes = _data_sizes(model, call)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
@@ -243,7 +274,11 @@ def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             std = 1.0 if uses[id(module.weight)] == 1 else module.embedding_dim**-0.5
             k = module.padding_idx  # whose row is not trained
-            rows = [()] if k is None else [(r,) for r in (slice(k), slice(k + 1, None)) if len(module.weight[r])]
+            rows = (
+                [()]
+                if k is None
+                else [(r,) for r in (slice(k), slice(k + 1, None)) if len(module.weight[r])]
+            )
             yield from (_Block(f"{prefix}weight", r, "matrix", std=std) for r in rows)
             continue
         described = set()
@@ -251,7 +286,9 @@ def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
             for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
                 if part is not None and part.parameter in own:
                     described.add(part.parameter)
-                    yield from _of_part(prefix, module, own[part.parameter], part, layer, sizes.get(module, 0.0))
+                    yield from _of_part(
+                        prefix, module, own[part.parameter], part, layer, sizes.get(module, 0.0)
+                    )
         for name in own if described else ():
             if "bias" in name and name not in described:  # the second of torch's two
                 yield _Block(prefix + name, (), "bias")
@@ -261,7 +298,9 @@ def _blocks(model: nn.Module, call: Callable[[], Any]) -> Iterator[_Block]:
             yield _Block(f"{prefix}weight_hh", (), "matrix", std=n**-0.5)
 
 
-def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: Layer, size: float) -> Iterator[_Block]:
+def _of_part(
+    prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: Layer, size: float
+) -> Iterator[_Block]:
     """Yield the G blocks of a part; size: norm of the module's input if this is data, else 0."""
     whole: tuple = () if part.index is ... else (part.index,)
     values = weight[part.index]
@@ -292,11 +331,20 @@ def _of_part(prefix: str, module: nn.Module, weight: Tensor, part: Part, layer: 
 
 
 def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
-    """The weights of a module, described as those of our cells; none for normalisations, embeddings and convolutions."""
+    """The weights of a module, described as those of our cells; none for normalisations, embeddings
+    and convolutions.
+    """
     if isinstance(module, Cell):
         return module.layers()
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        gate = next((blocks for name, blocks in TORCH_GATES.items() if type(module).__name__.startswith(name)), None)
+        gate = next(
+            (
+                blocks
+                for name, blocks in TORCH_GATES.items()
+                if type(module).__name__.startswith(name)
+            ),
+            None,
+        )
         ends = [name.removeprefix("weight_hh") for name in own if name.startswith("weight_hh")]
         projected = [Layer(input=Part(name)) for name in own if name.startswith("weight_hr")]
         of_layers = [
@@ -317,7 +365,9 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
     if type(module).__module__.startswith("torch."):
         return ()
     return tuple(
-        Layer(recurrent=Part(name, index)) if q.shape[-1] == q.shape[-2] else Layer(input=Part(name, index))
+        Layer(recurrent=Part(name, index))
+        if q.shape[-1] == q.shape[-2]
+        else Layer(input=Part(name, index))
         for name, q in own.items()
         if q.dim() in (2, 3)
         for index in (range(len(q)) if q.dim() == 3 else (...,))
@@ -326,7 +376,9 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
 
 @torch.enable_grad()
 def _data_sizes(model: nn.Module, call: Callable[[], Any]) -> dict[nn.Module, float]:
-    """Root mean square norm of the input of each module that reads data, not the outputs of trained parts."""
+    """Root mean square norm of the input of each module that reads data, not the outputs of trained
+    parts.
+    """
     sizes: dict[nn.Module, float] = {}
 
     def look(module: nn.Module, given: tuple) -> None:
@@ -344,7 +396,9 @@ def _data_sizes(model: nn.Module, call: Callable[[], Any]) -> dict[nn.Module, fl
 
 def filled(line: str) -> str:
     """A statement with many values in brackets, in lines that fit a screen."""
-    return textwrap.fill(line, 79, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line, 79, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _text(index: Any) -> str:

@@ -1,14 +1,16 @@
-"""Train copies of a network for a while: the real optimiser on real minibatches, at several learning rates.
+"""Train copies of a network for a while: the real optimiser on real minibatches, at several
+learning rates.
 
     trials = run_trials(loop, factors=[1.0, 10.0], steps=300, seconds=20)
     trials[0].left           step at which the loss has fallen below `LEFT` of the best constant output's; inf: not seen
     trials[0].diverged       step at which the loss left all bounds; inf: not seen
 
-Both losses are means over a window of `WINDOW` steps, or of all steps of a shorter training, on the same minibatches, so that the
-difficulty of the minibatches cancels. A loss that falls below for a moment has not left: it must stay below for `WINDOW` steps, or fall
-clearly below.
+Both losses are means over a window of `WINDOW` steps, or of all steps of a shorter training, on the
+same minibatches, so that the difficulty of the minibatches cancels. A loss that falls below for a
+moment has not left: it must stay below for `WINDOW` steps, or fall clearly below.
 
-Copies run one after another: as one program by `torch.func.vmap`, nine copies of recurrent networks took as long.
+Copies run one after another: as one program by `torch.func.vmap`, nine copies of recurrent networks
+took as long.
 
 Legend: W steps of a window, S steps.
 """
@@ -39,9 +41,11 @@ CLEARLY = 0.05  # below `LEFT`: a loss that needs no confirmation
 DIVERGED = 10.0  # times the larger of the first loss and the constant's
 WINDOW = 32  # steps of a mean
 SCHEDULED = 10_000  # steps whose settings are read from a scheduler at first
-CONSTANT_BATCHES = 64  # minibatches for which the best constant output is searched, if not for all of the data
+# minibatches for which the best constant output is searched, if not for all of the data
+CONSTANT_BATCHES = 64
 CONSTANT_SIZE = 2**21  # most numbers in their outputs
-CONSTANT_WORK = 5 * 10**8  # most multiplications for these outputs, if they are computed as one large batch
+# most multiplications for these outputs, if they are computed as one large batch
+CONSTANT_WORK = 5 * 10**8
 ROUNDING = 1e-6  # of the constant's loss: a loss that is 0 but for rounding
 HEADROOM = 1.5  # times the last step's time that must be left for another
 
@@ -57,23 +61,32 @@ class Trial:
     constants: list[float] = field(default_factory=list)
     """(S,) losses of the best constant output on the same minibatches."""
     slopes: list[float] = field(default_factory=list)
-    """(S,) -<g, d>: d are the deviations of the outputs from their mean, g is the gradient of the loss at the constant output."""
+    """(S,) -<g, d>: d are the deviations of the outputs from their mean, g is the gradient of the
+    loss at the constant output.
+    """
     powers: list[float] = field(default_factory=list)
     """(S,) mean squares of these deviations."""
     curvatures: list[float] = field(default_factory=list)
-    """Second derivatives of the loss at the constant output along them, for a mean square of 1; at some steps."""
+    """Second derivatives of the loss at the constant output along them, for a mean square of 1; at
+    some steps.
+    """
     reaches: list[tuple[int, Reach]] = field(default_factory=list)
     """(Step, reach of the gradient) at some steps of the training itself."""
     left: float = math.inf
-    """Last step of the first window in which the loss is below `LEFT` times the constant's, and stays there for `WINDOW` steps or to
-    the end of the trial; inf: not seen."""
+    """Last step of the first window in which the loss is below `LEFT` times the constant's, and
+    stays there for `WINDOW` steps or to the end of the trial; inf: not seen.
+    """
     diverged: float = math.inf
-    """Step at which the loss was not finite, or the median of a window `DIVERGED` times that of the start; inf: not seen."""
+    """Step at which the loss was not finite, or the median of a window `DIVERGED` times that of the
+    start; inf: not seen.
+    """
     cut: bool = False
     """True if the time ended it before it left, diverged or made all its steps."""
 
     def add(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
-        """Add a step: its loss, that of the constant output with its gradient, and the deviations of the outputs."""
+        """Add a step: its loss, that of the constant output with its gradient, and the deviations
+        of the outputs.
+        """
         self.losses.append(loss)
         self.constants.append(constant)
         self.slopes.append(-float((slope * d).sum()))
@@ -85,25 +98,39 @@ class Trial:
 
     @property
     def ratios(self) -> np.ndarray:
-        """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as there are."""
+        """(S,) mean losses relative to the constant's, over the last `WINDOW` steps or as many as
+        there are.
+        """
         return _sums(self.losses) / _sums(self.constants)
 
     def error(self, step: int) -> float:
-        """Standard error of `ratios[step]`, of the scatter of its minibatches; NaN for fewer than a window."""
-        losses, constants = (np.array(each[step - WINDOW + 1 : step + 1]) for each in (self.losses, self.constants))
+        """Standard error of `ratios[step]`, of the scatter of its minibatches; NaN for fewer than a
+        window.
+        """
+        losses, constants = (
+            np.array(each[step - WINDOW + 1 : step + 1]) for each in (self.losses, self.constants)
+        )
         if step < WINDOW - 1:
             return math.nan
-        return float((losses - losses.sum() / constants.sum() * constants).std() / constants.mean() / math.sqrt(WINDOW))
+        return float(
+            (losses - losses.sum() / constants.sum() * constants).std()
+            / constants.mean()
+            / math.sqrt(WINDOW)
+        )
 
     @property
     def jump(self) -> float:
-        """First step with a loss `DIVERGED` times the larger of the first one and the constant's; inf: none."""
+        """First step with a loss `DIVERGED` times the larger of the first one and the constant's;
+        inf: none.
+        """
         high = np.array(self.losses) > DIVERGED * np.maximum(self.losses[:1], self.constants)
         return float(high.argmax() + 1) if high.any() else math.inf
 
     @property
     def began_below(self) -> bool:
-        """True if the loss is clearly below `LEFT` from the first step on, as that of a trained network."""
+        """True if the loss is clearly below `LEFT` from the first step on, as that of a trained
+        network.
+        """
         return self.left <= WINDOW and bool((self.ratios[:WINDOW] < LEFT - CLEARLY).all())
 
     @property
@@ -127,18 +154,22 @@ def run_trials(
     wants_more: Callable[[nn.Module, int], bool] = lambda model, step: False,
     seed: int = 0,
 ) -> list[Trial]:
-    """Train a copy of the loop's model for each factor on the learning rate, all on the same minibatches.
+    """Train a copy of the loop's model for each factor on the learning rate, all on the same
+    minibatches.
 
     Args:
         factors: (K,) factors on the learning rates of the optimiser.
         steps: most steps of a trial.
         seconds: most time of all trials together.
         constant: the best constant output; None: computed.
-        after: how many times its escape a trial that has left goes on for, a window at least; inf: to its end.
+        after: how many times its escape a trial that has left goes on for, a window at least; inf:
+            to its end.
         until_any: the first one that has left and ended ends all.
-        interval: steps from one reading of the clocks (`gersgorin.checking.clocks`) to the next; None: no readings.
+        interval: steps from one reading of the clocks (`gersgorin.checking.clocks`) to the next;
+            None: no readings.
         read: takes the model of the first trial and the trial at each reading; True ends all.
-        wants_more: takes the model of the first trial and its step when the trial has left; True lets it go on.
+        wants_more: takes the model of the first trial and its step when the trial has left; True
+            lets it go on.
         seed: of the order of the minibatches and of random numbers in the model.
     """
     end = time.monotonic() + seconds
@@ -166,11 +197,22 @@ def run_trials(
                 active = []
             ended = [
                 (t.ended or step == steps)
-                and not (t is every[0] and t.below and t.trial.diverged == math.inf and wants_more(t.model, step))
+                and not (
+                    t is every[0]
+                    and t.below
+                    and t.trial.diverged == math.inf
+                    and wants_more(t.model, step)
+                )
                 for t in every
             ]
-            active = [t for t, e in zip(every, ended, strict=True) if t in active and not e and step < steps]
-            active *= not until_any or not any(t.ended and t.trial.diverged == math.inf for t in every)
+            active = [
+                t
+                for t, e in zip(every, ended, strict=True)
+                if t in active and not e and step < steps
+            ]
+            active *= not until_any or not any(
+                t.ended and t.trial.diverged == math.inf for t in every
+            )
     for training in active:
         training.trial.cut = training.trial.left == math.inf
     return [training.trial for training in every]
@@ -184,9 +226,14 @@ class Constant:
         minibatches = loop.data.minibatches(CONSTANT_BATCHES)
         x, size = minibatches[0][0], loop.goals(minibatches[:1])[0][0].numel()
         every = goals = loop.goals(minibatches[: max(1, CONSTANT_SIZE // size)])
-        if isinstance(loop.data, Examples):  # one large batch is faster than many, if its outputs cost little
-            work = sum(p.numel() for p in loop.model.parameters()) * math.prod(sequence_of(x).shape[:2])
-            if loop.data.count <= loop.data.per_step * min(CONSTANT_SIZE // size, CONSTANT_WORK // work):
+        # one large batch is faster than many, if its outputs cost little
+        if isinstance(loop.data, Examples):
+            work = sum(p.numel() for p in loop.model.parameters()) * math.prod(
+                sequence_of(x).shape[:2]
+            )
+            if loop.data.count <= loop.data.per_step * min(
+                CONSTANT_SIZE // size, CONSTANT_WORK // work
+            ):
                 every = loop.goals([loop.data.take(torch.arange(loop.data.count))])
         self.output = loop.constant_output(every)[0]
         self.loss = float(np.mean([self.loss_of(*goal) for goal in goals]))
@@ -217,15 +264,23 @@ class Constant:
         return output - output.mean(axes, keepdim=True)
 
     def _graph(self, shape: torch.Size, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(Loss with its graph, the constant output of this shape as its leaf, which the loss may not change in place)."""
+        """(Loss with its graph, the constant output of this shape as its leaf, which the loss may
+        not change in place).
+        """
         output = self.output.expand(shape)
-        output = (output if self.loop.before is None else self.loop.before.of(output)).detach().requires_grad_()
+        output = (
+            (output if self.loop.before is None else self.loop.before.of(output))
+            .detach()
+            .requires_grad_()
+        )
         loss = self.loop.loss_fn(output.clone(), y).reshape(())
         return loss, output
 
 
 def curvature(loss: Tensor, output: Tensor, d: Tensor) -> float:
-    """Second derivative of a loss in an output along d, for a mean square of 1; 0 of a loss without second derivatives."""
+    """Second derivative of a loss in an output along d, for a mean square of 1; 0 of a loss without
+    second derivatives.
+    """
     try:
         (slope,) = torch.autograd.grad(loss, output, create_graph=True)
         (bend,) = torch.autograd.grad((slope * d).sum(), output, materialize_grads=True)
@@ -239,7 +294,8 @@ class _Training:
 
     def __init__(self, loop: Training, factor: float, after: float, window: int):
         self.loop, self.after, self.window = loop, after, window
-        self.trial, self.sure, self.below = Trial(factor), False, False  # sure: that it has left for more than a moment
+        # sure: that it has left for more than a moment
+        self.trial, self.sure, self.below = Trial(factor), False, False
         self.model = copy.deepcopy(loop.model)
         self.optimizer = loop.copied(loop.model, dict(self.model.named_parameters()), factor)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -247,9 +303,12 @@ class _Training:
     def take(self, x: Inputs, y: Tensor, scheduled: Sequence[dict[str, Any]] = ()) -> float:
         """Take a step on a minibatch; returns the loss before it.
 
-        scheduled: what a scheduler sets in each group; its learning rates are relative to those of the trial.
+        scheduled: what a scheduler sets in each group; its learning rates are relative to those of
+        the trial.
         """
-        for group, rate, values in zip(self.optimizer.param_groups, self.rates, scheduled, strict=False):
+        for group, rate, values in zip(
+            self.optimizer.param_groups, self.rates, scheduled, strict=False
+        ):
             group.update(values | {"lr": rate * values["lr"]})
         self.output, loss = self.loop.step(self.model, self.optimizer, x, y)
         return loss.item()
@@ -262,7 +321,8 @@ class _Training:
         return self.below and trial.steps >= max(self.after * trial.left, trial.left + self.window)
 
     def look(self, loss: float, constant: float, slope: Tensor, d: Tensor) -> None:
-        """Read the losses of one more step: its own, the constant's with its gradient, and the deviations d of the outputs.
+        """Read the losses of one more step: its own, the constant's with its gradient, and the
+        deviations d of the outputs.
 
         Raises NegativeLossError if their means are below 0.
         """
@@ -276,13 +336,16 @@ class _Training:
             trial.diverged = trial.steps
         elif trial.steps >= self.window:
             limit = DIVERGED * max(trial.losses[0], constant / self.window)
-            if 2 * total > limit * self.window and statistics.median(losses) > limit:  # the first one is faster
+            # the first one is faster
+            if 2 * total > limit * self.window and statistics.median(losses) > limit:
                 trial.diverged = min(trial.diverged, trial.steps)
                 return
             trial.diverged, self.below = math.inf, total < LEFT * constant
             if not self.sure:
                 trial.left = min(trial.left, trial.steps) if self.below else math.inf
-                self.sure = total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
+                self.sure = (
+                    total < (LEFT - CLEARLY) * constant or trial.steps - trial.left >= self.window
+                )
 
 
 def _sums(values: Sequence[float]) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""`gersgorin plot`, `gersgorin lyapunov`, ...: the subcommand that every row of `ANALYSES` has; `gersgorin-plot` is the first."""
+"""`gersgorin plot`, `gersgorin lyapunov`, ...: the subcommand that every row of `ANALYSES` has;
+`gersgorin-plot` is the first.
+"""
 
 import inspect
 from dataclasses import make_dataclass
@@ -20,31 +22,46 @@ def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
 
 
 def options_of(row: Analysis, prog: str = "") -> type:
-    """The dataclass of a subcommand's options: those that all share, and those of its row, with their types and defaults."""
+    """The dataclass of a subcommand's options: those that all share, and those of its row, with
+    their types and defaults.
+    """
     parameters = inspect.signature(row.load(), eval_str=True).parameters
     given = ((parameters[name], text) for name, text in row.options.items())
     own = [(p.name, p.annotation, option(p.default, text)) for p, text in given]
     examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
     bases = (OutputOptions, DataOptions, NetworkOptions)
     space = {"__doc__": f"{row.about}.\n\n{examples}", "group": row.name.replace("_", "-")}
-    return make_dataclass(f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True)
+    return make_dataclass(
+        f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True
+    )
 
 
 def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
-    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print; prog: as it was typed."""
+    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print;
+    prog: as it was typed.
+    """
     options: Any = parse(options_of(row, prog), words, prog=prog)
-    if options.checkpoint and not options.module and "seed" not in row.options and given_flags(options, ("seed",)):
+    if (
+        options.checkpoint
+        and not options.module
+        and "seed" not in row.options
+        and given_flags(options, ("seed",))
+    ):
         raise InvalidInputError(
             f"--seed is of new weights, and those of {options.checkpoint} are trained: leave it out"
         )
-    name = "" if row.name == "spectra" else row.command  # of the question, in the figure's name and in the JSON
+    # of the question, in the figure's name and in the JSON
+    name = "" if row.name == "spectra" else row.command
     outputs = Outputs.of(options, default_figure(name, options), FILES if row.film else NUMBERS)
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(lambda: figure_of(result), saver(result, named(row.film), report) if row.film else result.save)
+        outputs.write(
+            lambda: figure_of(result),
+            saver(result, named(row.film), report) if row.film else result.save,
+        )
     show(outputs, options, result, name and row.name)
 
 
@@ -52,5 +69,9 @@ def _subject_of(row: Analysis, options, device: str):
     """The run, the training or the map of a command, as an analysis needs it."""
     from gersgorin.loading.open import map_of_options, run_of_options, training_of_options
 
-    needed: dict[str, Any] = {"run": run_of_options, "training": training_of_options, "map": map_of_options}
+    needed: dict[str, Any] = {
+        "run": run_of_options,
+        "training": training_of_options,
+        "map": map_of_options,
+    }
     return needed[row.needs](options, device=device)

@@ -1,4 +1,6 @@
-"""Build the training of `gersgorin check` from its options: a network, and its targets or next frames."""
+"""Build the training of `gersgorin check` from its options: a network, and its targets or next
+frames.
+"""
 
 import math
 from collections.abc import Callable
@@ -31,23 +33,35 @@ SETTINGS = {"learning_rate": 0.1, "momentum": MOMENTUM, "epochs": 300, "batch_si
 
 def training_of(options: Any) -> dict[str, Any]:
     """The arguments of `gersgorin.check`. Raises RhnError."""
-    parts, settings = _with_targets(options) if options.target or options.loss else _of_next_frames(options)
+    parts, settings = (
+        _with_targets(options) if options.target or options.loss else _of_next_frames(options)
+    )
     rate, momentum = options.learning_rate, options.momentum
     if options.optimizer is None:
         rate = settings["learning_rate"] if rate is None else rate
         momentum = settings["momentum"] if momentum is None else momentum
     elif momentum is not None and options.optimizer not in WITH_MOMENTUM:
-        raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}")
-    given = {name: value for name, value in {"lr": rate, "momentum": momentum}.items() if value is not None}
+        raise InvalidInputError(
+            f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}"
+        )
+    given = {
+        name: value
+        for name, value in {"lr": rate, "momentum": momentum}.items()
+        if value is not None
+    }
     try:
         optimizer = OPTIMIZERS[options.optimizer or "sgd"](parts["model"].parameters(), **given)
     except ValueError as error:  # of torch, for a model without parameters
-        raise InvalidInputError(f"cannot make {options.optimizer or 'sgd'}: {first_line(error)}") from error
+        raise InvalidInputError(
+            f"cannot make {options.optimizer or 'sgd'}: {first_line(error)}"
+        ) from error
     batch_size = settings["batch_size"] if options.batch_size is None else options.batch_size
     return parts | {
         "optimizer": optimizer,
         "batch_size": batch_size,
-        "steps": _steps(options, settings["epochs"], lambda: math.ceil(_count(parts) / max(1, batch_size))),
+        "steps": _steps(
+            options, settings["epochs"], lambda: math.ceil(_count(parts) / max(1, batch_size))
+        ),
         "clip_norm": options.clip_norm,
         "seed": options.seed,
         "seconds": options.seconds,
@@ -58,7 +72,9 @@ def _count(parts: dict[str, Any]) -> int:
     """Number of sequences."""
     (x, y), axis = (parts[name].shape for name in ("x", "y")), parts["batch_axis"]
     if axis is None and x[:2] == y[:2]:
-        raise InvalidInputError("--epochs needs --batch-axis 0 or 1, that of the sequences in --input; or give --steps")
+        raise InvalidInputError(
+            "--epochs needs --batch-axis 0 or 1, that of the sequences in --input; or give --steps"
+        )
     return x[x[0] != y[0] if axis is None else axis]
 
 
@@ -75,13 +91,15 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     needed = ("module", "input", "target", "loss", "optimizer")
     if missing := [flag(name) for name in needed if getattr(options, name) is None]:
         raise InvalidInputError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a training on your targets needs "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a "
+            "training on your targets needs "
             "--module, --input, --target, --loss and --optimizer"
         )
     x, y = (torch.from_numpy(read_array(path)) for path in (options.input, options.target))
     if options.loss not in LOSSES and ":" not in options.loss:
         raise InvalidInputError(
-            f"--loss {options.loss}: {options.loss!r} is not a loss, expected {', '.join(LOSSES)}, or your function of "
+            f"--loss {options.loss}: {options.loss!r} is not a loss, expected "
+            f"{', '.join(LOSSES)}, or your function of "
             "(output, target) as package.module:function"
         )
     loss_fn = options.loss if options.loss in LOSSES else import_named(options.loss, "loss")
@@ -119,7 +137,12 @@ def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict
     for part in (about.get("study"), about.get("settings")):  # of a trial
         stored |= part if isinstance(part, dict) else {}
     names = ("learning_rate", "momentum", "epochs")
-    return name, model, None, {key: value for key in names if isinstance(value := stored.get(key), int | float)}
+    return (
+        name,
+        model,
+        None,
+        {key: value for key in names if isinstance(value := stored.get(key), int | float)},
+    )
 
 
 def _preset(options: Any) -> tuple[nn.Module, str, dict[str, Any]]:
@@ -129,12 +152,17 @@ def _preset(options: Any) -> tuple[nn.Module, str, dict[str, Any]]:
     config = preset(options.preset, options.cell, options.cell_options)
     if isinstance(config, LanguageConfig):
         raise _no_frames(options.preset)
-    return build_model(config, None, seed=options.seed), "bernoulli", {name: getattr(config, name) for name in SETTINGS}
+    return (
+        build_model(config, None, seed=options.seed),
+        "bernoulli",
+        {name: getattr(config, name) for name in SETTINGS},
+    )
 
 
 def _no_frames(given: Any) -> InvalidInputError:
     """The error for a language model, a preset or a file."""
     return InvalidInputError(
-        f"{given} is a language model: expected a network that predicts frames; for a text call in Python "
+        f"{given} is a language model: expected a network that predicts frames; for a text "
+        "call in Python "
         "gersgorin.check(model, x, y, loss_fn, optimizer) with windows of its tokens"
     )

@@ -34,11 +34,15 @@ class CheckedNetwork(NewOrTrained):
     group = "network"
 
     preset: str | None = option(
-        None, "A preset of `rhn train` for chorales: its network and its training.", metavar="PRESET", positional=True
+        None,
+        "A preset of `rhn train` for chorales: its network and its training.",
+        metavar="PRESET",
+        positional=True,
     )
     module: str | None = option(
         None,
-        "Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m); with --target as your loop calls it.",
+        "Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m); with "
+        "--target as your loop calls it.",
     )
 
 
@@ -51,22 +55,34 @@ class TrainingArguments:
     learning_rate: float | None = option(
         None, "Default: that of the preset or file, else 0.1; with --optimizer torch's.", above=0
     )
-    momentum: float | None = option(None, "Default: as above, else 0.9; with --optimizer torch's.", least=0, below=1)
+    momentum: float | None = option(
+        None, "Default: as above, else 0.9; with --optimizer torch's.", least=0, below=1
+    )
     epochs: int | None = option(None, "Default: as above, else 300.", least=1)
     batch_size: int | None = option(None, "Sequences in a batch (default 32).", least=1)
-    batches: int | None = option(None, "Steps in an epoch (default: from the data and the batch size).", least=1)
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(None, "The optimiser, with torch's defaults.")
-    steps: int | None = option(None, "Length of the training (default: of all epochs; with --optimizer 3000).", least=1)
+    batches: int | None = option(
+        None, "Steps in an epoch (default: from the data and the batch size).", least=1
+    )
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(
+        None, "The optimiser, with torch's defaults."
+    )
+    steps: int | None = option(
+        None, "Length of the training (default: of all epochs; with --optimizer 3000).", least=1
+    )
     clip_norm: float | None = option(None, "Largest gradient norm.", above=0)
     target: Path | None = option(
-        None, "Targets for --input, both .npy as in your loop: one for each sequence or frame.", metavar="FILE"
+        None,
+        "Targets for --input, both .npy as in your loop: one for each sequence or frame.",
+        metavar="FILE",
     )
     loss: str | None = option(
         None,
         "With --target: mse, cross-entropy, bernoulli, or your function of (output, target), "
         "package.module:function. The first three read targets (S,) as (S, 1) for outputs (S, 1).",
     )
-    batch_axis: int | None = option(None, "Axis of the sequences in --input: 0 or 1 (default: detected).")
+    batch_axis: int | None = option(
+        None, "Axis of the sequences in --input: 0 or 1 (default: detected)."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +94,8 @@ class Answer:
     seconds: float = option(20.0, "Time limit of the check, in seconds.", above=0)
     cure: Path | None = option(
         None,
-        "Also search, for three times --seconds, for initial weights and a learning rate that work, and write the weights to this "
+        "Also search, for three times --seconds, for initial weights and a learning rate that "
+        "work, and write the weights to this "
         ".safetensors file (gersgorin cure: cured.safetensors).",
         metavar="FILE",
     )
@@ -91,20 +108,25 @@ class CheckedData:
     group = "data"
 
     input: Path | None = option(
-        None, "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m); the next frames are predicted.", metavar="FILE"
+        None,
+        "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m); the next frames are predicted.",
+        metavar="FILE",
     )
     data: Path | None = option(
-        None, "Original chorales (.json, .pickle) instead of those rebuilt from music21.", metavar="FILE"
+        None,
+        "Original chorales (.json, .pickle) instead of those rebuilt from music21.",
+        metavar="FILE",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, CheckedNetwork):
-    """Say why a network will not train, or when its loss falls below that of the best constant output. Copies take real steps of the
-    optimiser.
+    """Say why a network will not train, or when its loss falls below that of the best constant
+    output. Copies take real steps of the optimiser.
 
-    The best constant output is the same for every input. The loss counts as below it when its mean over 32 steps stays below 98 % of
-    the constant's on the same minibatches. The interval of that step is from one or two orders of minibatches; others may differ more.
+    The best constant output is the same for every input. The loss counts as below it when its mean
+    over 32 steps stays below 98 % of the constant's on the same minibatches. The interval of that
+    step is from one or two orders of minibatches; others may differ more.
 
     examples:
       gersgorin check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
@@ -112,7 +134,8 @@ class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, Checke
       gersgorin check --module my_package.models:make --checkpoint weights.pt --input x.csv
       gersgorin check --checkpoint runs/mine --json
       gersgorin check --cell rhn --depth 4 --optimizer adam --steps 1000
-      gersgorin check --module my_package.models:make --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-3
+      gersgorin check --module my_package.models:make --input x.npy --target y.npy --loss mse
+      --optimizer adam --learning-rate 1e-3
     """
 
     group = "output"
@@ -121,12 +144,16 @@ class CheckOptions(ResultOptions, CheckedData, Answer, TrainingArguments, Checke
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin check") -> int:
-    """Run the command; returns its exit code, 1 if there is no cure although --cure is given. prog: as it was typed."""
+    """Run the command; returns its exit code, 1 if there is no cure although --cure is given. prog:
+    as it was typed.
+    """
     return run_command(lambda: run(parse(CheckOptions, args, prog=prog)))
 
 
 def run(options: CheckOptions) -> int:
-    """Check the options, then the training, and print the result; returns the exit code. Errors name the options of the command."""
+    """Check the options, then the training, and print the result; returns the exit code. Errors
+    name the options of the command.
+    """
     try:
         return _check_training(options)
     except InvalidInputError as error:
@@ -144,7 +171,9 @@ def _check_training(options: CheckOptions) -> int:
     for name, others in EXCLUSIVE.items():
         if given_flags(options, (name,)) and (given := given_flags(options, others)):
             chosen = "a preset" if name == "preset" else flag(name)
-            raise InvalidInputError(f"{', '.join(given)} cannot be given with {chosen}: leave one out")
+            raise InvalidInputError(
+                f"{', '.join(given)} cannot be given with {chosen}: leave one out"
+            )
     outputs = Outputs.of(options, None, (".json", ".csv"))
     if options.cure is not None:
         check_output(options.cure, (".safetensors",))
@@ -161,14 +190,18 @@ def _check_training(options: CheckOptions) -> int:
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),
     ):
-        say = partial(report("data and network"), 0, None)  # what the module prints at each of its calls is lost
+        # what the module prints at each of its calls is lost
+        say = partial(report("data and network"), 0, None)
         training = training_of(options)
         found = check(**training, progress=say)
         longer = {"seconds": LONGER * options.seconds}
         cured = None if options.cure is None else cure(**training | longer, progress=say)
     answer = found.to_json() | ({} if cured is None else {"cure": cured.to_json()})
     numbers = {"made_with": made_with()} | found.to_dict() | answer
-    outputs.write(found.figure, lambda path: found.save(path) if path.suffix == ".csv" else write_json(path, numbers))
+    outputs.write(
+        found.figure,
+        lambda path: found.save(path) if path.suffix == ".csv" else write_json(path, numbers),
+    )
     if cured is not None and options.cure:
         save_weights(cured.model, options.cure)
     if options.json:

@@ -1,4 +1,6 @@
-"""`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or medians over many runs."""
+"""`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or
+medians over many runs.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,16 +34,22 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
     variants: str | None = option(
         None,
-        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=, or the "
+        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, "
+        "seed=, or the "
         "cell's own, leak=0.1,0.5), files (runs/a,runs/b), or init: before training.",
         metavar="VARIANTS",
         positional=True,
     )
     analysis: str = option(
-        "spectra", "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds."
+        "spectra",
+        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds.",
     )
-    sequences: int | None = option(None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS)
-    seeds: int | None = option(None, "Medians over N draws of the weights, from --seed.", least=1, most=MOST_RUNS)
+    sequences: int | None = option(
+        None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS
+    )
+    seeds: int | None = option(
+        None, "Medians over N draws of the weights, from --seed.", least=1, most=MOST_RUNS
+    )
 
     @property
     def many(self) -> bool:
@@ -64,12 +72,18 @@ def run(options: CompareOptions) -> None:
     from gersgorin.loading.sources import sources_of_options
 
     option, values = variants = parse_variants(options.variants)
-    first = next((word for word in values if names_weights(str(word))), None) if option == CELL else None
+    first = (
+        next((word for word in values if names_weights(str(word))), None)
+        if option == CELL
+        else None
+    )
     if first and not options.checkpoint:
         others = ",".join(word for word in values if word != first)
         options = replace(options, checkpoint=Path(first), variants=others)
     _check(options)
-    outputs = Outputs.of(options, default_figure("" if row.name == "spectra" else row.command, options))
+    outputs = Outputs.of(
+        options, default_figure("" if row.name == "spectra" else row.command, options)
+    )
     sources = sources_of_options(options, options, options.sequences)
     networks = panel_networks(options, variants, sources[0].input_size, options.seeds or 1)
     device, measure = resolve_device(options.device), _bands if options.many else _along
@@ -81,7 +95,9 @@ def run(options: CompareOptions) -> None:
 
 
 def _analysis(options: CompareOptions) -> Analysis:
-    """The row of --analysis. Raises InvalidInputError for a name that is none, or an analysis that needs a loss."""
+    """The row of --analysis. Raises InvalidInputError for a name that is none, or an analysis that
+    needs a loss.
+    """
     rows = {row.name.replace("_", "-"): row for row in ANALYSES.values() if row.needs == "run"}
     name = options.analysis.replace("_", "-")
     if name not in rows:
@@ -93,13 +109,14 @@ def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
     many, seeds, trained = options.many, options.seeds, options.checkpoint
     refused = {
-        "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or give --seeds": not (
-            options.variants or many
-        ),
-        "medians over many runs are of the spectra: leave --analysis out": many and options.analysis != "spectra",
+        "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or "
+        "give --seeds": not (options.variants or many),
+        "medians over many runs are of the spectra: leave --analysis out": many
+        and options.analysis != "spectra",
         "--sequences and --chorale both name something to read: give only one": options.sequences
         and given_flags(options, ("chorale",)),
-        f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds and trained,
+        f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds
+        and trained,
         "seed=... shows each seed and --seeds their median: give one": seeds
         and (options.variants or "").startswith("seed="),
     }
@@ -114,7 +131,10 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
 
     (subject,), (source,) = networks, sources
     with own_cell(subject.name):
-        return row(run_along(subject, source, device=device), progress=report(f"{row.name} of {subject.title}"))
+        return row(
+            run_along(subject, source, device=device),
+            progress=report(f"{row.name} of {subject.title}"),
+        )
 
 
 def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
@@ -136,4 +156,6 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
     )
     about = "; ".join(filter(None, (made, source.about)))
     with own_cell(first.name):
-        return compare_runs(runs, along=along, about=about, progress=lambda done: advance(done, total))
+        return compare_runs(
+            runs, along=along, about=about, progress=lambda done: advance(done, total)
+        )

@@ -11,9 +11,18 @@ from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)
-    "check": ("gersgorin.cli.check", "Say why a network will not train, or when it will, before the first step"),
-    "cure": ("gersgorin.cli.check", "Search for initial weights and a learning rate with which it trains"),
-    "compare": ("gersgorin.cli.compare", "Compare cells, depths, initialisations, seeds or checkpoints"),
+    "check": (
+        "gersgorin.cli.check",
+        "Say why a network will not train, or when it will, before the first step",
+    ),
+    "cure": (
+        "gersgorin.cli.check",
+        "Search for initial weights and a learning rate with which it trains",
+    ),
+    "compare": (
+        "gersgorin.cli.compare",
+        "Compare cells, depths, initialisations, seeds or checkpoints",
+    ),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
@@ -46,8 +55,14 @@ def _help(name: str | None) -> None:
     if name == "--version":
         print(f"gersgorin {__version__}")
     elif name in ("-h", "--help"):
-        print("usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of recurrent networks.\n")
-        for title, chosen in ("Main:", EVERY_DAY), ("Further:", [c for c in lines if c not in EVERY_DAY]):
+        print(
+            "usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of "
+            "recurrent networks.\n"
+        )
+        for title, chosen in (
+            ("Main:", EVERY_DAY),
+            ("Further:", [c for c in lines if c not in EVERY_DAY]),
+        ):
             print(title, *(f"  {command:<15} {lines[command]}" for command in chosen), sep="\n")
         print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
     else:

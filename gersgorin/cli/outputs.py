@@ -1,4 +1,5 @@
-"""Print results, and name their figures: networks, given options and data, each once, joined by dashes.
+"""Print results, and name their figures: networks, given options and data, each once, joined by
+dashes.
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
@@ -18,7 +19,8 @@ from rhn.utils.result import Result
 
 FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
-SILENT = {"output", "json", "all", "force", "device", "analysis"}  # they change no numbers, or name the command
+# they change no numbers, or name the command
+SILENT = {"output", "json", "all", "force", "device", "analysis"}
 USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
@@ -36,7 +38,9 @@ def saver(result: Result, film: Callable, report: Callable) -> Callable[[Path], 
 
 
 def show(outputs: Outputs, options, result: Result, name: str = "") -> None:
-    """Print the summary of a result with its files, or one JSON object with its numbers, by this name."""
+    """Print the summary of a result with its files, or one JSON object with its numbers, by this
+    name.
+    """
     if options.json:
         numbers = result.to_dict()
         values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
@@ -48,8 +52,8 @@ def show(outputs: Outputs, options, result: Result, name: str = "") -> None:
 def default_figure(command: str, options) -> Path:
     """The name of the figure of a command; options at their defaults are left out.
 
-    command: the last word of the name, "" for none. A name with characters that files cannot have, or with too many, ends in a
-    checksum; so does one of a file outside the current folder.
+    command: the last word of the name, "" for none. A name with characters that files cannot have,
+    or with too many, ends in a checksum; so does one of a file outside the current folder.
     """
     words = given_words(options, SILENT)
     first = _compared(options, words)
@@ -59,13 +63,22 @@ def default_figure(command: str, options) -> Path:
 
 
 def _compared(options, words: dict[str, str]) -> str:
-    """The first network of a figure, taken from the words; there the variants become the others, each once: "vs-gru-rhn"."""
+    """The first network of a figure, taken from the words; there the variants become the others,
+    each once: "vs-gru-rhn".
+    """
     own = "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
     variants = options.variants if "variants" in words else ""
-    values = [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
+    values = (
+        [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
+    )
     trained = options.module or options.checkpoint
-    alone = not trained and (options.cell in values if options.cell else len(values) > 1)  # as `panel_networks` has it
-    named = [_word("", v if re.search("[:=]", v) else Path(v)) for v in values if v and Path(v) != options.checkpoint]
+    # as `panel_networks` has it
+    alone = not trained and (options.cell in values if options.cell else len(values) > 1)
+    named = [
+        _word("", v if re.search("[:=]", v) else Path(v))
+        for v in values
+        if v and Path(v) != options.checkpoint
+    ]
     first, *others = named if alone else [own, *named]
     if variants:
         words["variants"] = "-".join(("vs", *others))
@@ -74,7 +87,11 @@ def _compared(options, words: dict[str, str]) -> str:
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
     """The options that are not at their defaults, each as a word of a file name."""
-    given = ((f.name, vars(options)[f.name], default_of(f)) for f in fields(options) if f.name not in without)
+    given = (
+        (f.name, vars(options)[f.name], default_of(f))
+        for f in fields(options)
+        if f.name not in without
+    )
     return {
         name: _word("" if name in (*NETWORK, *DATA) else name.replace("_", "-"), value)
         for name, value, default in given
@@ -83,7 +100,9 @@ def given_words(options, without: Iterable[str]) -> dict[str, str]:
 
 
 def _word(name: str, value) -> str:
-    """An option in a name: "depth5", "uniform-0.1"; of a file its name and its place: "lorenz-csv", "depth6-runs2"."""
+    """An option in a name: "depth5", "uniform-0.1"; of a file its name and its place: "lorenz-csv",
+    "depth6-runs2".
+    """
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())
     if isinstance(value, tuple):

@@ -16,7 +16,8 @@ FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingOptions(ResultOptions):
-    """Spectra, gains, gates and gradients over the steps of a training that `rhn train --record N` or gersgorin.Recorder recorded.
+    """Spectra, gains, gates and gradients over the steps of a training that `rhn train --record N`
+    or gersgorin.Recorder recorded.
 
     examples:
       gersgorin recording runs/depth6
@@ -24,7 +25,9 @@ class RecordingOptions(ResultOptions):
     """
 
     path: Path = option(
-        help="The file of the recording, or the folder of the training.", metavar="PATH", positional=True
+        help="The file of the recording, or the folder of the training.",
+        metavar="PATH",
+        positional=True,
     )
 
 
@@ -38,7 +41,8 @@ def run(options: RecordingOptions) -> None:
     path = options.path / FILE if options.path.is_dir() else options.path
     if path != options.path and not path.exists():
         raise InvalidInputError(
-            f"the folder {options.path} holds no {FILE}: expected that of a training with rhn train --record N"
+            f"the folder {options.path} holds no {FILE}: expected that of a training with rhn "
+            "train --record N"
         )
     outputs = Outputs.of(options, figure_of_recording(options.path), FILES)
 

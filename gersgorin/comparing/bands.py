@@ -1,9 +1,11 @@
-"""Medians and bands of networks along many sequences: at each step the median and the 10 to 90 % band of spectra, discs and products.
+"""Medians and bands of networks along many sequences: at each step the median and the 10 to 90 %
+band of spectra, discs and products.
 
-Figures for networks side by side: spectra at one scale, measures over time with their bands, and the plot of any result.
+Figures for networks side by side: spectra at one scale, measures over time with their bands, and
+the plot of any result.
 
-Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ in length: a statistic of step t is
-over the runs that have this step.
+Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ
+in length: a statistic of step t is over the runs that have this step.
 """
 
 import math
@@ -43,7 +45,8 @@ from rhn.utils.figures import GREY, drawable, drawn, sized, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")  # of each step, named as in `Spectra`
+# of each step, named as in `Spectra`
+KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")
 TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # quantiles: four of five runs are between
@@ -106,18 +109,26 @@ class Comparison(Result, kind="comparison"):
         return self.finite_time_exponent[np.arange(len(self.steps)), self.steps - 1]
 
     def quantile(self, name: str, share: float) -> np.ndarray:
-        """Quantile of a measure of `TABULATED` over the runs at each step, (T,); 0.5 is the median, 0 and 1 are the extremes."""
-        return np.array([quantile(column[~np.isnan(column)], share) for column in getattr(self, name).T])
+        """Quantile of a measure of `TABULATED` over the runs at each step, (T,); 0.5 is the median,
+        0 and 1 are the extremes.
+        """
+        return np.array(
+            [quantile(column[~np.isnan(column)], share) for column in getattr(self, name).T]
+        )
 
     def table(self) -> list[dict]:
         """One row a step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
-        quantiles = {name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED}
+        quantiles = {
+            name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED
+        }
         return rows_of(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
     def to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
-        runs = rows_of(sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent)
+        runs = rows_of(
+            sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent
+        )
         return {name: vars(self)[name] for name in ABOUT} | {"runs": runs} | self.derived()
 
     def derived(self) -> dict[str, Any]:
@@ -127,22 +138,37 @@ class Comparison(Result, kind="comparison"):
     def sentences(self) -> Iterator[str]:
         """The number of runs that grow."""
         R = len(self.seed)
-        reach, radius = (int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius))
+        reach, radius = (
+            int((np.nanmax(values, 1) > 1).sum()) for values in (self.reach, self.spectral_radius)
+        )
         growing, discs = (self.last_exponent > 0).sum(), DISC_WORDS[self.discs]
         yield (
-            f"Of {counted(R, 'run')} the gradient's norm grows in {growing}, the {discs} would allow growth in {reach}, an eigenvalue "
+            f"Of {counted(R, 'run')} the gradient's norm grows in {growing}, the {discs} would "
+            f"allow growth in {reach}, an eigenvalue "
             f"leaves the unit circle in {radius}."
         )
 
     def lines(self) -> Iterator[str]:
         """Each quantity's median, band and extremes over the runs."""
         steps, runs = sorted(self.steps.tolist()), counted(len(self.seed), "run")
-        lengths = f"{steps[0]} to {steps[-1]} steps" if steps[0] < steps[-1] else counted(steps[0], "step")
+        lengths = (
+            f"{steps[0]} to {steps[-1]} steps"
+            if steps[0] < steps[-1]
+            else counted(steps[0], "step")
+        )
         heads = "".join(f"{name:>11}" for name in COLUMNS)
-        yield f"{self.along}, {self.networks}, {runs} of {lengths}, {DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
-        means = {MEASURES[name]: np.nanmean(getattr(self, name), 1) for name in ("spectral_radius", "norm", "reach")}
+        yield (
+            f"{self.along}, {self.networks}, {runs} of {lengths}, "
+            f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
+        )
+        means = {
+            MEASURES[name]: np.nanmean(getattr(self, name), 1)
+            for name in ("spectral_radius", "norm", "reach")
+        }
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
-            yield f"{label:<26}" + "".join(f"{quantile(values, share):>11.4g}" for share in COLUMNS.values())
+            yield f"{label:<26}" + "".join(
+                f"{quantile(values, share):>11.4g}" for share in COLUMNS.values()
+            )
 
     @panels(6, 3.0, lambda self: f"{self.title or 'networks'}, {self.along}: {BANDS}")
     def plot(self, ax: Axes) -> Axes:
@@ -160,8 +186,8 @@ class Comparison(Result, kind="comparison"):
 
 
 def quantile(values: np.ndarray, share: float) -> float:
-    """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is minus infinity instead of NaN.
-    Of no values it is NaN.
+    """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is
+    minus infinity instead of NaN. Of no values it is NaN.
 
     >>> quantile(np.array([3.0, 1.0, 2.0, 10.0]), 0.5), quantile(np.array([-np.inf, -np.inf, 0.0]), 0.25)
     (2.5, -inf)
@@ -183,7 +209,8 @@ def compare_runs(
 ) -> Comparison:
     """Measure runs, opened one by one, each with the number of its network.
 
-    along, about: all sequences, and the origin of the networks and sequences, in words. Raises InvalidInputError if there is no run.
+    along, about: all sequences, and the origin of the networks and sequences, in words. Raises
+    InvalidInputError if there is no run.
     """
     seeds, labels, found = [], [], []
     for seed, run in runs:
@@ -192,11 +219,20 @@ def compare_runs(
         found.append(measure_run(run, discs))
         progress(len(found))
     if not found:
-        raise InvalidInputError("there is nothing to run: expected at least one network and one sequence")
-    fields: dict[str, Any] = {"title": labels[0].title, "unit": labels[0].unit, "cell": labels[0].name}
+        raise InvalidInputError(
+            "there is nothing to run: expected at least one network and one sequence"
+        )
+    fields: dict[str, Any] = {
+        "title": labels[0].title,
+        "unit": labels[0].unit,
+        "cell": labels[0].name,
+    }
     fields |= {"depth": run.depth, "hidden_size": run.hidden_size}
     fields |= {"sequence": np.array([label.sequence for label in labels]), "seed": np.array(seeds)}
-    steps = {name: zip_longest(*(measures[name] for measures in found), fillvalue=math.nan) for name in KEPT}
+    steps = {
+        name: zip_longest(*(measures[name] for measures in found), fillvalue=math.nan)
+        for name in KEPT
+    }
     fields |= {name: np.array([*zip(*values, strict=True)]) for name, values in steps.items()}
     return Comparison(along=along, about=about, discs=discs, **fields)
 
@@ -204,38 +240,67 @@ def compare_runs(
 @torch.no_grad()
 @one_thread()
 def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
-    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises InvalidInputError as there."""
+    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises
+    InvalidInputError as there.
+    """
 
     def measure(A: Tensor) -> dict[str, Tensor]:
         reach = torch.stack([gersgorin_discs(A, axis=axis).norm for axis in AXES[discs]]).amin(0)
-        leading = eigenvalue_conditions(A)[0][:, 0]  # the solver of `spectra`, for the same last digits
+        # the solver of `spectra`, for the same last digits
+        leading = eigenvalue_conditions(A)[0][:, 0]
         return {"spectral_radius": leading, "norm": torch.linalg.matrix_norm(A, 2), "reach": reach}
 
     found = measured(run.require_finite(), measure, silent)
     return found | {"spectral_radius": np.abs(found["spectral_radius"])}
 
 
-def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()) -> Axes:
-    """Draw a measure of `PANELS` over time: the median of each comparison, within the 10 to 90 % band of its runs.
+def plot_bands(
+    comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()
+) -> Axes:
+    """Draw a measure of `PANELS` over time: the median of each comparison, within the 10 to 90 %
+    band of its runs.
 
-    The line of a product that is zero ends with a cross, because its logarithm is minus infinity. names: for the legend.
+    The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
+    names: for the legend.
     """
     scale = np.log(10) if measure == "log_norm_product" else 1.0
     of_products = measure in ("log_norm_product", "finite_time_exponent")
     for k, comparison in enumerate(comparisons):
-        far = int((2 * comparison.runs_at >= len(comparison.seed)).sum())  # beyond, the rest of the runs says little
-        low, median, high = (comparison.quantile(measure, share)[:far] / scale for share in (BAND[0], 0.5, BAND[1]))
+        # beyond, the rest of the runs says little
+        far = int((2 * comparison.runs_at >= len(comparison.seed)).sum())
+        low, median, high = (
+            comparison.quantile(measure, share)[:far] / scale for share in (BAND[0], 0.5, BAND[1])
+        )
         t = np.arange(len(median)) + of_products  # a product is over t steps, all else is of step t
         if measure == "log_norm_product":  # of no steps: the identity
-            t, low, median, high = np.r_[0, t], *(np.r_[0, values] for values in (low, median, high))
+            t, low, median, high = (
+                np.r_[0, t],
+                *(np.r_[0, values] for values in (low, median, high)),
+            )
         shown, style = np.isfinite(median), line_style(k)
         label = drawable(names[k]) if names and names[k] else None
-        ax.plot(t[shown], median[shown], linewidth=1.3, marker="." if len(t) == 1 else None, label=label, **style)
+        ax.plot(
+            t[shown],
+            median[shown],
+            linewidth=1.3,
+            marker="." if len(t) == 1 else None,
+            label=label,
+            **style,
+        )
         if not shown.all() and shown.any():
-            ax.plot(t[shown][-1], median[shown][-1], "x", color=style["color"], label="the product is zero from here")
+            ax.plot(
+                t[shown][-1],
+                median[shown][-1],
+                "x",
+                color=style["color"],
+                label="the product is zero from here",
+            )
         if len(comparison.seed) > 1:
-            floor = np.where(np.isneginf(low), median, low)  # a band has a lower edge where four of five have a product
-            ax.fill_between(t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0)
+            # a band has a lower edge where four of five have a product
+            floor = np.where(np.isneginf(low), median, low)
+            ax.fill_between(
+                t[shown], floor[shown], high[shown], color=style["color"], alpha=0.15, linewidth=0
+            )
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
     ax.axhline(0 if of_products else 1, **DASHED, linewidth=0.8)
     if not of_products and 0 < values.min(initial=np.inf) < values.max(initial=0) * 10**-DECADES:
@@ -246,26 +311,34 @@ def plot_bands(comparisons: Sequence[Comparison], measure: str, ax: Axes, names:
 
 @drawn
 def draw_comparison(records: Sequence[Spectra]) -> Shown:
-    """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if they are small, and measures over
-    time."""
+    """Networks side by side on one sequence: spectra of its middle step at one scale, enlarged if
+    they are small, and measures over time.
+    """
     T, (common, same, names) = min(len(record.norm) for record in records), names_of(records)
     limit = spectrum_limit(records, step := T // 2)
     middles, halves = np.abs([crowd(record.eigenvalues) for record in records]).T
     half, circle = halves.max(), 1.05 + middles.max()
-    half = circle if circle / 2 < half < circle else half  # no part of a unit circle that nearly fits
+    # no part of a unit circle that nearly fits
+    half = circle if circle / 2 < half < circle else half
 
     def whole(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=limit, ax=ax)
-        ax.set_title("\n".join(filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))))
+        ax.set_title(
+            "\n".join(
+                filter(None, (drawable(name), record.which_eigenvalues * bool(record.leading)))
+            )
+        )
 
     def enlarged(record: Spectra, name: str, ax: Axes) -> None:
         words = f"{limit / half:.3g} times larger", "" if pairs else drawable(name)
         plot_crowd(record, step, ax, half).set_title(": ".join(filter(None, words)))
 
-    small, column = bool(0 < half < limit / 2), sized(WIDTH) < WIDTH / 2  # which has no room for four enlargements
+    # which has no room for four enlargements
+    small, column = bool(0 < half < limit / 2), sized(WIDTH) < WIDTH / 2
     zoomed = small and len(records) <= IN_A_ROW - column
     slide = sized(WIDTH) > 1.5 * WIDTH
-    pairs = zoomed and (slide or sized(WIDTH) < WIDTH)  # a network beside its enlargement; on a slide all in a row
+    # a network beside its enlargement; on a slide all in a row
+    pairs = zoomed and (slide or sized(WIDTH) < WIDTH)
     kinds, of_all = [whole, enlarged][: 1 + zoomed], list(zip(records, names, strict=True))
     rows = [[partial(kind, *each) for each in of_all] for kind in kinds]
     together = [*chain(*zip(*rows, strict=True))]
@@ -274,31 +347,41 @@ def draw_comparison(records: Sequence[Spectra]) -> Shown:
     elif pairs:
         spectra = Block(together, min(1.9, 5.5 / len(records)), 2, legend=True)
     else:
-        spectra = Block([*chain(*rows)], min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True)
+        spectra = Block(
+            [*chain(*rows)], min(2.6, 1.5 + sized(9) / 8), min(len(records), IN_A_ROW), legend=True
+        )
     runs = []
     for record in records:
-        fields = {name: getattr(record, name) for name in ABOUT} | {name: getattr(record, name)[None] for name in KEPT}
+        fields = {name: getattr(record, name) for name in ABOUT} | {
+            name: getattr(record, name)[None] for name in KEPT
+        }
         runs.append(Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **fields))
     which = f"spectra of step {step} of 0 to {T - 1}" + (
         ", grey: all steps" if zoomed else ", enlarged in a figure of a page" * small
     )
     about = "; ".join(filter(None, (which, same)))
     least = 0.6 if len(records) <= IN_A_ROW else 0.8
-    return compose(_finding(runs, common, names), about, spectra, *_over_time(runs, names), squeezed=least)
+    return compose(
+        _finding(runs, common, names), about, spectra, *_over_time(runs, names), squeezed=least
+    )
 
 
 @drawn
 def draw_bands(comparisons: Sequence[Comparison]) -> Shown:
     """Medians and bands over many runs, one colour for each comparison."""
     common, same, names = names_of(comparisons)
-    sizes = "; ".join(dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons))
+    sizes = "; ".join(
+        dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons)
+    )
     runs = f"{sizes} of a network: {BANDS}, as far as half of them go"
     about = "; ".join(filter(None, (runs, same)))
     return compose(_finding(comparisons, common, names), about, *_over_time(comparisons, names))
 
 
 def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[str]) -> str:
-    """The title: how gradients change in up to three networks, or in the extremes of more; of one in how many runs they grow."""
+    """The title: how gradients change in up to three networks, or in the extremes of more; of one
+    in how many runs they grow.
+    """
     if len(comparisons) == 1:
         grow = (comparisons[0].last_exponent > 0).sum()
         words = f"gradients grow in {grow} of {counted(len(comparisons[0].seed), 'run')}"
@@ -307,7 +390,9 @@ def _finding(comparisons: Sequence[Comparison], network: str, names: Sequence[st
         ends = [(order[0], "lowest: "), (order[-1], "highest: ")]
         shown = ends if len(names) >= IN_A_ROW else [(k, "") for k in range(len(names))]
         parts = [f"{_growth(comparisons[k])} ({end}{names[k]})" for k, end in shown]
-        words = ", ".join([parts[0], *(part.removeprefix("the gradient's norm ") for part in parts[1:])])
+        words = ", ".join(
+            [parts[0], *(part.removeprefix("the gradient's norm ") for part in parts[1:])]
+        )
     return title_of(network, f"on {comparisons[0].along} {words}")
 
 
@@ -321,11 +406,14 @@ def _growth(comparison: Comparison) -> str:
 
 @drawn
 def draw_results(results: Sequence[Result], along: str) -> Shown:
-    """The plot of each result in its own panel, all with the same limits; along: the sequence, for the title of the figure."""
+    """The plot of each result in its own panel, all with the same limits; along: the sequence, for
+    the title of the figure.
+    """
     common, same, names = names_of(results)
 
     def one(result: Result, name: str, ax: Axes) -> None:
-        words = name.replace(f" on {along}", ""), result.finding  # the title of the figure has the sequence
+        # the title of the figure has the sequence
+        words = name.replace(f" on {along}", ""), result.finding
         result.plot(ax).set_title(drawable(": ".join(filter(None, words))))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
@@ -347,7 +435,9 @@ def draw_results(results: Sequence[Result], along: str) -> Shown:
 
 
 def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Block]:
-    """All measures over time, with one legend; below them the number of runs if they end at different steps."""
+    """All measures over time, with one legend; below them the number of runs if they end at
+    different steps.
+    """
 
     def measures(measure: str, ax: Axes) -> None:
         plot_bands(comparisons, measure, ax, names)
@@ -357,8 +447,15 @@ def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[
     def runs(ax: Axes) -> None:
         for counts in {tuple(comparison.runs_at) for comparison in comparisons}:
             ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
-        ax.set(xlim=(0, len(counts)), ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
+        ax.set(
+            xlim=(0, len(counts)),
+            ylim=(0, None),
+            ylabel="runs",
+            xlabel=time_label(comparisons[0].unit),
+        )
         ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
     blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True)]
-    return blocks + [Block([runs], 0.9)] * any(len(set(comparison.steps)) > 1 for comparison in comparisons)
+    return blocks + [Block([runs], 0.9)] * any(
+        len(set(comparison.steps)) > 1 for comparison in comparisons
+    )

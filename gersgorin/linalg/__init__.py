@@ -1,4 +1,6 @@
-"""Functions of matrices: spectra, inclusion sets, normality, pseudospectra, and products along a run."""
+"""Functions of matrices: spectra, inclusion sets, normality, pseudospectra, and products along a
+run.
+"""
 
 from rhn.utils.lazy import lazy_names
 
@@ -22,6 +24,11 @@ __all__, __getattr__, __dir__ = lazy_names(
             "jacobian_product",
         ),
         "resolvent": ("pseudospectrum",),
-        "spectrum": ("departure_from_normality", "eigenvalue_conditions", "eigenvalues", "spectral_radius"),
+        "spectrum": (
+            "departure_from_normality",
+            "eigenvalue_conditions",
+            "eigenvalues",
+            "spectral_radius",
+        ),
     },
 )

@@ -1,12 +1,14 @@
-"""Inclusion sets: regions of the complex plane that hold the spectrum of a matrix, by formulas of its entries.
+"""Inclusion sets: regions of the complex plane that hold the spectrum of a matrix, by formulas of
+its entries.
 
 Ostrowski          |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; alpha = 1 and 0 are Geršgorin's row and column discs
 Brauer             ovals of Cassini, |z - a_ii| |z - a_jj| <= r_i r_j for at least one pair i != j
 MinimalGersgorin   the intersection of the row discs of X^-1 A X over all positive diagonal X
 NumericalRange     {x* A x : |x| = 1}, enclosed by support lines
 
-r_i and c_i are the sums of moduli off the diagonal in row and column i. Each class names its source. A new set is a class that defines
-`_contains` and a row in `INCLUSION_SETS`, which the tests read; outline and area follow by bisection.
+r_i and c_i are the sums of moduli off the diagonal in row and column i. Each class names its
+source. A new set is a class that defines `_contains` and a row in `INCLUSION_SETS`, which the tests
+read; outline and area follow by bisection.
 """
 
 import cmath
@@ -20,19 +22,27 @@ from torch import Tensor
 
 from gersgorin._validate import check_square
 from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
-from gersgorin.linalg.outlines import binary_scale, discs_outline, polygon_area, sampled_outline, support_corners
+from gersgorin.linalg.outlines import (
+    binary_scale,
+    discs_outline,
+    polygon_area,
+    sampled_outline,
+    support_corners,
+)
 from gersgorin.linalg.products import spectral_norm
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 
 
 class InclusionSet(ABC):
-    """A set that holds every eigenvalue of each real matrix of A (..., n, n). No gradient flows through.
+    """A set that holds every eigenvalue of each real matrix of A (..., n, n). No gradient flows
+    through.
 
     Attributes:
         A: the matrices, (..., n, n).
         centers: their diagonals, (..., n); they belong to every set but that of blocks.
-        norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <= norm.
+        norm: the larger of row-sum and column-sum norm, (...,); every set lies in the disc |z| <=
+            norm.
 
     Raises:
         InvalidInputError: A is not square, not real and floating point, or holds NaN or infinity.
@@ -47,14 +57,18 @@ class InclusionSet(ABC):
         self.norm = torch.maximum(moduli.sum(-1).amax(-1), moduli.sum(-2).amax(-1))
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the set of some matrix whose entries differ from A's by at most `tol` / n.
+        """True for points in the set of some matrix whose entries differ from A's by at most `tol`
+        / n.
 
-        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the discs it enlarges each radius by `tol`.
+        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the
+        discs it enlarges each radius by `tol`.
 
         Args:
-            z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar counts as k = 1.
-            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, more than rounding adds to any radius:
-                eigenvalues of permutations, stochastic matrices and closed gates lie on the boundary.
+            z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar
+                counts as k = 1.
+            tol: absolute, a number or (...,); 0 is the strict test. Default 10 n eps `norm`, more
+                than rounding adds to any radius: eigenvalues of permutations, stochastic matrices
+                and closed gates lie on the boundary.
 
         Returns:
             (..., k) bool.
@@ -66,10 +80,12 @@ class InclusionSet(ABC):
         """The same for a tensor z (..., k) and a tol that broadcasts against it."""
 
     def outline(self, points: int = 65) -> list[np.ndarray]:
-        """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left to right.
+        """The boundary of the set (`tol` = 0) as closed polygons, one for each component, from left
+        to right.
 
-        By bisection, unless a class says otherwise: above each x of the axis the sets are an interval that starts there, or empty.
-        Takes `points` x-values a component, so narrower features blur, and components that near may be joined.
+        By bisection, unless a class says otherwise: above each x of the axis the sets are an
+        interval that starts there, or empty. Takes `points` x-values a component, so narrower
+        features blur, and components that near may be joined.
 
         Returns:
             Complex vectors, the first point equal to the last.
@@ -78,7 +94,9 @@ class InclusionSet(ABC):
             InvalidInputError: a batch, or points < 3.
         """
         if self.A.dim() != 2:
-            raise InvalidInputError(f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one")
+            raise InvalidInputError(
+                f"outline: expected one matrix (n, n), got a batch {tuple(self.A.shape)}; pick one"
+            )
         if points < 3:
             raise InvalidInputError(f"points: expected at least 3, got {points}")
         return self._outline(points)
@@ -89,7 +107,11 @@ class InclusionSet(ABC):
         strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
 
         def inside(z: np.ndarray) -> np.ndarray:
-            return self._contains(torch.as_tensor(scale * z, device=self.A.device), strict).cpu().numpy()
+            return (
+                self._contains(torch.as_tensor(scale * z, device=self.A.device), strict)
+                .cpu()
+                .numpy()
+            )
 
         centers = self.centers.cpu().double().numpy() / scale
         return [scale * polygon for polygon in sampled_outline(inside, centers, points)]
@@ -106,8 +128,8 @@ class InclusionSet(ABC):
 class Brauer(InclusionSet):
     """The union of the n (n - 1) / 2 ovals of Cassini of the rows.
 
-    A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside Geršgorin's row discs. A 1 x 1 matrix
-    has no pair: its set is the entry.
+    A. Brauer, 1947; R. Varga, "Geršgorin and His Circles", 2004, chapter 2. The union lies inside
+    Geršgorin's row discs. A 1 x 1 matrix has no pair: its set is the entry.
 
     >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])  # one oval, the unit disc
     >>> Brauer(A).contains(torch.tensor([1.0, 1.01]))
@@ -118,7 +140,8 @@ class Brauer(InclusionSet):
         n = self.A.shape[-1]
         radii = off_diagonal_sums(self.A, "row") + tol * (n - 1) / n
         distances = (self._distances(z) - tol[..., None] / n).clamp(min=0)
-        # a pair holds z if the product of its two ratios distance / radius is at most 1, so the two smallest decide
+        # a pair holds z if the product of its two ratios distance / radius is at most 1, so the two
+        # smallest decide
         ratios = torch.where(distances > 0, distances / radii[..., None, :], 0)
         smallest = ratios.topk(min(n, 2), dim=-1, largest=False).values
         return (smallest[..., 0] == 0) | ((smallest.prod(-1) <= 1) if n > 1 else False)
@@ -130,10 +153,11 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 class MinimalGersgorin(InclusionSet):
     """Varga's minimal Geršgorin set; a point costs one n x n linear solve.
 
-    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling can reach, and the set of
-    all eigenvalues of matrices with A's diagonal and entries at most A's elsewhere, in modulus; so it lies inside Brauer's
-    ovals. Its columns' set is the same. z is outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a
-    nonsingular M-matrix, that is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
+    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling
+    can reach, and the set of all eigenvalues of matrices with A's diagonal and entries at most A's
+    elsewhere, in modulus; so it lies inside Brauer's ovals. Its columns' set is the same. z is
+    outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a nonsingular M-matrix, that
+    is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
 
     >>> A = torch.tensor([[0.0, 8.0], [0.125, 0.0]])  # scaled by x = (8, 1): [[0, 1], [1, 0]]
     >>> MinimalGersgorin(A).contains(torch.tensor([1.0, 1.01]))
@@ -145,7 +169,9 @@ class MinimalGersgorin(InclusionSet):
         unit = torch.where(self.norm > 0, self.norm, 1)[..., None]  # x is then far from overflow
         diagonal = (self._distances(z) - tol[..., None] / n) / unit[..., None]
         off_diagonal = (self.A.abs() + tol[..., None] / n) / unit[..., None]
-        off_diagonal = off_diagonal.masked_fill(torch.eye(n, dtype=torch.bool, device=self.A.device), 0)
+        off_diagonal = off_diagonal.masked_fill(
+            torch.eye(n, dtype=torch.bool, device=self.A.device), 0
+        )
         parts = []
         with one_thread():
             for part in diagonal.split(max(1, CHUNK // n**2), dim=-2):
@@ -158,8 +184,9 @@ class MinimalGersgorin(InclusionSet):
 class Ostrowski(InclusionSet):
     """The union of Ostrowski's discs, 0 <= alpha <= 1.
 
-    A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung der charakteristischen
-    Wurzeln von Matrizen", 1951. For 0 < alpha < 1, a disc with an empty row or column shrinks to its center.
+    A. Ostrowski, "Über das Nichtverschwinden einer Klasse von Determinanten und die Lokalisierung
+    der charakteristischen Wurzeln von Matrizen", 1951. For 0 < alpha < 1, a disc with an empty row
+    or column shrinks to its center.
 
     >>> import torch
     >>> Ostrowski(torch.tensor([[0.0, 2.0], [0.5, 0.0]])).radii().round(decimals=4)  # sqrt(2 * 0.5)
@@ -173,8 +200,13 @@ class Ostrowski(InclusionSet):
         self.alpha = alpha
 
     def radii(self, extra: Tensor | float = 0.0) -> Tensor:
-        """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast against them)."""
-        rows, columns = off_diagonal_sums(self.A, "row") + extra, off_diagonal_sums(self.A, "column") + extra
+        """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast
+        against them).
+        """
+        rows, columns = (
+            off_diagonal_sums(self.A, "row") + extra,
+            off_diagonal_sums(self.A, "column") + extra,
+        )
         return rows**self.alpha * columns ** (1 - self.alpha)
 
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:
@@ -183,21 +215,26 @@ class Ostrowski(InclusionSet):
         return (self._distances(z) <= reach[..., None, :]).any(-1)
 
     def _outline(self, points: int) -> list[np.ndarray]:
-        """The exact arcs of the union, `points` on each; a disc of radius 0 that stands alone is a polygon of one repeated point.
+        """The exact arcs of the union, `points` on each; a disc of radius 0 that stands alone is a
+        polygon of one repeated point.
 
-        Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its area, 0.04 % by default.
+        Their chords lie inside the arcs: a whole disc loses 2 pi^2 / (3 (2 points - 2)^2) of its
+        area, 0.04 % by default.
         """
         centers, radii = (part.cpu().double().numpy() for part in (self.centers, self.radii()))
         return discs_outline(centers, radii, points)
 
 
 class NumericalRange(InclusionSet):
-    """The polygon of `angles` support lines around the numerical range; costs angles / 4 Hermitian eigenproblems.
+    """The polygon of `angles` support lines around the numerical range; costs angles / 4 Hermitian
+    eigenproblems.
 
-    For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest eigenvalue of the Hermitian part of e^-it A
-    (R. Horn, C. Johnson, "Topics in Matrix Analysis", 1991, chapter 1). The polygon that these half-planes leave holds the range, and
-    so the spectrum. It is convex; for a normal matrix the range is the spectrum's convex hull. For dense random matrices, whose discs
-    are far too large, it is close: at n = 64 its area is a fortieth of the discs'.
+    For each angle t the range lies in the half-plane Re(e^-it z) <= h(t), h(t) the largest
+    eigenvalue of the Hermitian part of e^-it A (R. Horn, C. Johnson, "Topics in Matrix Analysis",
+    1991, chapter 1). The polygon that these half-planes leave holds the range, and so the spectrum.
+    It is convex; for a normal matrix the range is the spectrum's convex hull. For dense random
+    matrices, whose discs are far too large, it is close: at n = 64 its area is a fortieth of the
+    discs'.
 
     The polygon around a disc has pi^2 / (3 angles^2) more area than the disc: 0.02 % by default.
 
@@ -213,7 +250,9 @@ class NumericalRange(InclusionSet):
         super().__init__(A)
         if angles < 4 or angles % 2:
             raise InvalidInputError(f"angles: expected an even number, at least 4, got {angles}")
-        self.angles = torch.arange(angles, dtype=self.norm.dtype, device=A.device) * (2 * torch.pi / angles)
+        self.angles = torch.arange(angles, dtype=self.norm.dtype, device=A.device) * (
+            2 * torch.pi / angles
+        )
 
     @cached_property
     def support(self) -> Tensor:
@@ -234,10 +273,12 @@ class NumericalRange(InclusionSet):
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
-    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner of its support lines.
+    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner
+    of its support lines.
 
-    rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (Horn and Johnson, as above): powers of A are at most 2 r(A)^k, whatever
-    its eigenvectors. Above the radius by at most a factor 1 / cos(pi / angles), 3e-4 by default, and never above ||A||_2.
+    rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (Horn and Johnson, as above): powers
+    of A are at most 2 r(A)^k, whatever its eigenvectors. Above the radius by at most a factor 1 /
+    cos(pi / angles), 3e-4 by default, and never above ||A||_2.
 
     Raises:
         InvalidInputError: as for `NumericalRange`.
@@ -252,9 +293,11 @@ def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
 
 
 def support_function(A: Tensor, angles: int) -> Tensor:
-    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles), of checked real A (..., n, n).
+    """h at the angles t = 0, step, ... of a full turn in equal steps, (..., angles), of checked
+    real A (..., n, n).
 
-    h(t + pi) is minus the least eigenvalue at t, and the range mirrors at the real axis: a quarter of the turn is enough.
+    h(t + pi) is minus the least eigenvalue at t, and the range mirrors at the real axis: a quarter
+    of the turn is enough.
     """
     half, solved, parts = angles // 2, angles // 4 + 1, []
     for k in range(solved):

@@ -1,14 +1,14 @@
 """Products of the Jacobians of many steps, their norms and exponents, without over- or underflow.
 
-Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0 each and a product of
-radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. Over T steps a gradient grows by at most the norm of
-dy[T]/dy[0] = A[T-1] ... A[0].
+Spectra of single steps do not compose: [[0, 2], [0, 0]] and its transpose have spectral radius 0
+each and a product of radius 4; diag(2, 0) and diag(0, 2) have radius 2 each and the product 0. Over
+T steps a gradient grows by at most the norm of dy[T]/dy[0] = A[T-1] ... A[0].
 
-Every factor and every partial product is scaled by powers of two, counted as integers: nothing overflows, and scaling
-adds no rounding.
+Every factor and every partial product is scaled by powers of two, counted as integers: nothing
+overflows, and scaling adds no rounding.
 
-Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms are natural, exponents are per step. No
-gradient flows through.
+Shapes: A (T, ..., n, n), time first, A[t] = dy[t+1]/dy[t]. Units: logarithms are natural, exponents
+are per step. No gradient flows through.
 """
 
 import math
@@ -29,8 +29,9 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
         A: (T, ..., n, n). T = 0 gives the empty product, the identity.
 
     Returns:
-        P (..., n, n), its largest modulus of an entry in [1/2, 1), or P = 0; log_scale (...,) real and finite, 0 where
-        P = 0. Entries smaller than P's largest by more than the type's range are lost.
+        P (..., n, n), its largest modulus of an entry in [1/2, 1), or P = 0; log_scale (...,) real
+        and finite, 0 where P = 0. Entries smaller than P's largest by more than the type's range
+        are lost.
 
     Raises:
         InvalidInputError: A is not (T, ..., n, n), not floating point, or holds NaN or infinity.
@@ -48,7 +49,8 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
-    """log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...) real; -inf where the product is zero. T = 0 gives (0, ...).
+    """log ||dy[t+1]/dy[0]||_2 for t = 0..T-1, (T, ...) real; -inf where the product is zero. T = 0
+    gives (0, ...).
 
     Arguments and errors as for `jacobian_product`.
 
@@ -65,8 +67,11 @@ def spectral_norm(P: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(P, 2)
 
 
-def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm) -> Iterator[Tensor]:
-    """log ||dy[t+1]/dy[0]||_2 for t = 0, 1, ..., of Jacobians (..., n, n) from an iterable; keeps none of them.
+def running_log_norms(
+    steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm
+) -> Iterator[Tensor]:
+    """log ||dy[t+1]/dy[0]||_2 for t = 0, 1, ..., of Jacobians (..., n, n) from an iterable; keeps
+    none of them.
 
     norm: of a partial product.
 
@@ -78,7 +83,8 @@ def running_log_norms(steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] 
 
 
 def share_from(norms: np.ndarray) -> np.ndarray:
-    """Share of a vector's 2-norm in its entries from each place on, (T,); NaN for zeros, and where an entry is infinite.
+    """Share of a vector's 2-norm in its entries from each place on, (T,); NaN for zeros, and where
+    an entry is infinite.
 
     >>> share_from(np.array([4.0, 0.0, 3.0])).tolist()
     [1.0, 0.6, 0.6]
@@ -99,7 +105,8 @@ def vanishes_at(norms: np.ndarray) -> int | None:
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
-    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth a step; -inf where all vanish.
+    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth a step; -inf
+    where all vanish.
 
     Raises:
         InvalidInputError: as `jacobian_product`; or T = 0.
@@ -113,9 +120,11 @@ def finite_time_exponent(A: Tensor) -> Tensor:
 
 
 def half_life(exponent: Tensor | float) -> Tensor:
-    """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 / exponent, same shape.
+    """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 /
+    exponent, same shape.
 
-    Negative for a growing gradient: it doubles in that many steps. inf for exponent 0; 0 for -inf, a zero product.
+    Negative for a growing gradient: it doubles in that many steps. inf for exponent 0; 0 for -inf,
+    a zero product.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, -1.])
@@ -136,8 +145,11 @@ def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
-    """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0 where M is zero."""
+    """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0
+    where M is zero.
+    """
     largest = M.abs().amax((-2, -1))
-    limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2  # 2^-e itself neither overflows nor becomes subnormal
+    # 2^-e itself neither overflows nor becomes subnormal
+    limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2
     exponent = torch.frexp(largest).exponent.long().clamp(-limit, limit)
     return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent

@@ -1,11 +1,14 @@
-"""Eigenvalues of batches of matrices, their conditions and departure from normality: one single-threaded LAPACK call a core.
+"""Eigenvalues of batches of matrices, their conditions and departure from normality: one
+single-threaded LAPACK call a core.
 
-No library has a batched non-symmetric eigensolver on a GPU, and two LAPACK threads on one small matrix gain at most a
-tenth on an idle machine and lose a factor of ten to three hundred on a busy one (measured at n = 64 to 830). So a batch
-is cut into chunks, a few for each core of the process's affinity, and each chunk is one `torch.linalg.eigvals` call in
-a thread of its own; torch releases Python's lock inside.
+No library has a batched non-symmetric eigensolver on a GPU, and two LAPACK threads on one small
+matrix gain at most a tenth on an idle machine and lose a factor of ten to three hundred on a busy
+one (measured at n = 64 to 830). So a batch is cut into chunks, a few for each core of the process's
+affinity, and each chunk is one `torch.linalg.eigvals` call in a thread of its own; torch releases
+Python's lock inside.
 
-Shapes: A (..., n, n), eigenvalues (..., n). Unit: whatever A is in; for a temporal Jacobian, 1 (state over state).
+Shapes: A (..., n, n), eigenvalues (..., n). Unit: whatever A is in; for a temporal Jacobian, 1
+(state over state).
 """
 
 import os
@@ -23,11 +26,13 @@ from torch.utils._pytree import tree_map
 from gersgorin._validate import check_square
 from rhn.errors import InvalidInputError
 
-CHUNKS_PER_WORKER = 4  # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
+# a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
+CHUNKS_PER_WORKER = 4
 
 
 def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
-    """Eigenvalues, sorted by modulus, largest first; equal moduli by real part, then imaginary part, both descending.
+    """Eigenvalues, sorted by modulus, largest first; equal moduli by real part, then imaginary
+    part, both descending.
 
     Args:
         A: (..., n, n), real or complex, on any device; no gradient flows through.
@@ -37,7 +42,8 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
         (..., n) complex, of A's precision, on A's device; empty where A is.
 
     Raises:
-        InvalidInputError: A is not square, not floating point, or holds NaN or infinity; workers < 1.
+        InvalidInputError: A is not square, not floating point, or holds NaN or infinity; workers <
+            1.
 
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
@@ -46,18 +52,20 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
 
 
 def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, and how far each one moves for a small change of A: its condition number, 1 or more.
+    """Eigenvalues, and how far each one moves for a small change of A: its condition number, 1 or
+    more.
 
-    A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up to ||E||_2 / |y* x|, to
-    first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2). Computed eigenvalues are those of a matrix
-    about eps ||A||_2 away, so they are off by about eps ||A||_2 times their condition. It is 1 for normal matrices and
-    can be large for the Jacobians of deep or trained cells.
+    A change of A by E moves an eigenvalue with the unit eigenvectors x (right) and y (left) by up
+    to ||E||_2 / |y* x|, to first order (G. Golub, C. Van Loan, "Matrix Computations", section 7.2).
+    Computed eigenvalues are those of a matrix about eps ||A||_2 away, so they are off by about eps
+    ||A||_2 times their condition. It is 1 for normal matrices and can be large for the Jacobians of
+    deep or trained cells.
 
     Arguments and errors as for `eigenvalues`; it takes two to three times as long.
 
     Returns:
-        The eigenvalues (..., n) as `eigenvalues` gives them, up to rounding, and their conditions 1 / |y* x|, (..., n)
-        real; inf where the matrix of eigenvectors is singular.
+        The eigenvalues (..., n) as `eigenvalues` gives them, up to rounding, and their conditions 1
+        / |y* x|, (..., n) real; inf where the matrix of eigenvectors is singular.
 
     >>> eigenvalue_conditions(torch.tensor([[1.0, 100.0], [0.0, 2.0]]))[1].round()
     tensor([100., 100.])
@@ -65,8 +73,11 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
     def solve(stack: Tensor) -> tuple[Tensor, Tensor]:
         values, right = _converged("eig", stack)
-        left, singular = torch.linalg.inv_ex(right)  # its rows are y* / (y* x) where the columns are x
-        conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(right, dim=-2)
+        # its rows are y* / (y* x) where the columns are x
+        left, singular = torch.linalg.inv_ex(right)
+        conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(
+            right, dim=-2
+        )
         conditions = conditions.nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
@@ -75,7 +86,8 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectral_radius(A: Tensor) -> Tensor:
-    """The largest modulus of an eigenvalue, (...,) real: the growth of A's powers, not of products of other matrices.
+    """The largest modulus of an eigenvalue, (...,) real: the growth of A's powers, not of products
+    of other matrices.
 
     Arguments and errors as for `eigenvalues`. The empty matrix (n = 0) has radius 0.
 
@@ -86,11 +98,14 @@ def spectral_radius(A: Tensor) -> Tensor:
     return moduli[..., 0] if A.shape[-1] else moduli.sum(-1)
 
 
-def departure_from_normality(A: Tensor, values: Tensor | None = None, *, relative: bool = False) -> Tensor:
+def departure_from_normality(
+    A: Tensor, values: Tensor | None = None, *, relative: bool = False
+) -> Tensor:
     """sqrt(||A||_F^2 - sum |lambda_i|^2) (P. Henrici, 1962), (...,).
 
-    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64. values: the eigenvalues (..., n) if they are known.
-    relative: divided by ||A||_F, between 0 (normal) and 1 (nilpotent), 0 for A = 0.
+    A difference of squares: known to about sqrt(n eps) ||A||_F, 1e-7 in float64. values: the
+    eigenvalues (..., n) if they are known. relative: divided by ||A||_F, between 0 (normal) and 1
+    (nilpotent), 0 for A = 0.
 
     Raises:
         InvalidInputError: A is not square, not floating point, or holds NaN or infinity.
@@ -112,8 +127,9 @@ def departure_from_normality(A: Tensor, values: Tensor | None = None, *, relativ
 def one_thread() -> Iterator[None]:
     """Run the block with one intra-op thread.
 
-    torch keeps this number once for each thread and once as the default of threads to come: the workers' initializer
-    does not touch the caller's own number, but it does move the default, so both are put back here.
+    torch keeps this number once for each thread and once as the default of threads to come: the
+    workers' initializer does not touch the caller's own number, but it does move the default, so
+    both are put back here.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -124,7 +140,8 @@ def one_thread() -> Iterator[None]:
 
 
 def _converged(name: str, stack: Tensor) -> Any:
-    """torch's function of this name; where its QR iteration does not end, as on some matrices of many equal eigenvalues, NumPy's.
+    """torch's function of this name; where its QR iteration does not end, as on some matrices of
+    many equal eigenvalues, NumPy's.
 
     Raises InvalidInputError where that does not end either.
     """
@@ -145,26 +162,34 @@ def _converged(name: str, stack: Tensor) -> Any:
 def _by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
-    """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the CPU."""
+    """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the
+    CPU.
+    """
     check_square(A, smallest=0)
     if workers is not None and not (isinstance(workers, int) and workers >= 1):
         raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
     stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     n_workers = min(workers or cores, len(stack))
     with one_thread():
         if n_workers <= 1:
             parts = [solve(stack)]
         else:
             chunks = stack.tensor_split(min(CHUNKS_PER_WORKER * n_workers, len(stack)))
-            with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(
+                n_workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
                 parts = list(pool.map(solve, chunks))
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
     return [torch.cat(row).reshape(A.shape[:-1]) for row in rows]
 
 
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
-    """Sort (..., n) complex values, and others along; NumPy's lexsort, because torch sorts by one key at a time."""
+    """Sort (..., n) complex values, and others along; NumPy's lexsort, because torch sorts by one
+    key at a time.
+    """
     v = values.numpy()
     order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))
     return [t.gather(-1, order) for t in (values, *others)]

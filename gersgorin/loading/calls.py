@@ -1,10 +1,12 @@
-"""Record the calls of a recurrent cell while its module reads a sequence, and refuse a loop that is more than the cell's own.
+"""Record the calls of a recurrent cell while its module reads a sequence, and refuse a loop that is
+more than the cell's own.
 
     h = cell(x[t], h)             the run of the cell
     h = norm(cell(x[t], h))       refused: the state changes between two calls
     h = cell(cat(x[t], out(h)))   refused: the input reads the state
 
-The Jacobian of the bare cell is not that of the other two loops. Their step is handed over as f(x, s) instead.
+The Jacobian of the bare cell is not that of the other two loops. Their step is handed over as f(x,
+s) instead.
 """
 
 import inspect
@@ -37,8 +39,11 @@ class Call:
     """The values that the cell returned."""
 
 
-def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, change: Callable | None = None) -> list[Call]:
-    """Record the calls of a cell while the module reads x; the state of random generators is restored.
+def watched_calls(
+    cell: nn.Module, module: nn.Module, x: Tensor, change: Callable | None = None
+) -> list[Call]:
+    """Record the calls of a cell while the module reads x; the state of random generators is
+    restored.
 
     change: replaces each tensor of the cell's outputs.
     """
@@ -63,7 +68,8 @@ def watched_calls(cell: nn.Module, module: nn.Module, x: Tensor, change: Callabl
     ]
     usual, dtype = torch.get_default_dtype(), next(cell.parameters(), x).dtype
     try:
-        torch.set_default_dtype(dtype if dtype.is_floating_point else usual)  # of a first state torch.zeros(B, n)
+        # of a first state torch.zeros(B, n)
+        torch.set_default_dtype(dtype if dtype.is_floating_point else usual)
         with random_numbers_kept(x):
             module(x)
     finally:
@@ -78,10 +84,14 @@ def first_sequence(calls: list[Call]) -> list[Call]:
     return [*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])]
 
 
-def check_loop(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call], steps: int) -> None:
-    """Raise InvalidInputError unless a module calls its cell once a frame of x and passes the states straight back.
+def check_loop(
+    cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call], steps: int
+) -> None:
+    """Raise InvalidInputError unless a module calls its cell once a frame of x and passes the
+    states straight back.
 
-    The inputs of the cell must not depend on its outputs: they stay the same if these change a little, up or down.
+    The inputs of the cell must not depend on its outputs: they stay the same if these change a
+    little, up or down.
 
     Args:
         calls: those of the cell while the module reads x; one alone may read a whole sequence.
@@ -102,8 +112,10 @@ def check_loop(cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call],
         wrong = f"is called for {counted(steps, 'frame')} of x {tuple(x.shape)}, not once for each"
     if wrong:
         raise InvalidInputError(
-            f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write the complete step as a function "
-            "f(x, s), or as a module with forward(x, state), and give that with its first state: gersgorin.spectra(f, x, s0)"
+            f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write "
+            "the complete step as a function "
+            "f(x, s), or as a module with forward(x, state), and give that with its first "
+            "state: gersgorin.spectra(f, x, s0)"
         )
 
 
@@ -126,7 +138,9 @@ def _value(part):
 
 
 def _equal(a, b) -> bool:
-    """True for equal tensors, also with NaN at the same places, for the same objects, and for lists of them."""
+    """True for equal tensors, also with NaN at the same places, for the same objects, and for lists
+    of them.
+    """
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_equal, a, b))
     both = isinstance(a, Tensor) and isinstance(b, Tensor)

@@ -1,9 +1,12 @@
-"""Build or load networks: new cells by name, cells of checkpoints, and modules of the user with weights from a file.
+"""Build or load networks: new cells by name, cells of checkpoints, and modules of the user with
+weights from a file.
 
-A user's factory, `package.module:factory`, is called without arguments, or with input_size and hidden_size if it takes them, and
-returns a torch module. Weights come from .safetensors or from a state_dict that torch.save wrote; only tensors are unpickled.
+A user's factory, `package.module:factory`, is called without arguments, or with input_size and
+hidden_size if it takes them, and returns a torch module. Weights come from .safetensors or from a
+state_dict that torch.save wrote; only tensors are unpickled.
 
-Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a language model.
+Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a
+language model.
 """
 
 import inspect
@@ -49,20 +52,30 @@ PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and tor
 
 
 def build_module(
-    name: str, *, input_size: int | None, hidden_size: int | None = None, seed: int = 0, weights: Path | None = None
+    name: str,
+    *,
+    input_size: int | None,
+    hidden_size: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
 ) -> nn.Module:
-    """The module of a factory, with initial weights drawn from a seed; the state of torch's random generator does not change.
+    """The module of a factory, with initial weights drawn from a seed; the state of torch's random
+    generator does not change.
 
-    input_size, hidden_size: passed if the factory takes them; hidden_size None: not given by the user.
-    weights: a file from which the sizes of torch.nn's modules are read; its numbers are not used here.
+    input_size, hidden_size: passed if the factory takes them; hidden_size None: not given by the
+    user. weights: a file from which the sizes of torch.nn's modules are read; its numbers are not
+    used here.
 
-    Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments, or returns no module.
+    Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments,
+    or returns no module.
     """
     found = import_named(name, "module")
     built = isinstance(found, nn.Module)
     takes = {} if built else _arguments(found)
     if hidden_size is not None and "hidden_size" not in takes:
-        raise InvalidInputError(f"hidden_size is {hidden_size}: {name} takes no hidden_size; leave it out")
+        raise InvalidInputError(
+            f"hidden_size is {hidden_size}: {name} takes no hidden_size; leave it out"
+        )
     units = UNITS if takes.get("hidden_size") and hidden_size is None else hidden_size
     sizes = {"input_size": input_size, "hidden_size": units}
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
@@ -73,14 +86,18 @@ def build_module(
         torch.default_generator.manual_seed(seed)
         module = found if built else found(**keywords)
     if not isinstance(module, nn.Module):
-        raise InvalidInputError(f"{name} returns a {type(module).__name__}: expected a torch.nn.Module")
+        raise InvalidInputError(
+            f"{name} returns a {type(module).__name__}: expected a torch.nn.Module"
+        )
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
 
 
 def names_weights(word: str) -> bool:
-    """True for a word that names weights; the name of a cell does not, even beside a folder of that name."""
+    """True for a word that names weights; the name of a cell does not, even beside a folder of that
+    name.
+    """
     if word.endswith(SUFFIXES) or os.sep in word:
         return True
     return not is_known(word) and os.path.exists(os.path.join(word, BEST))  # noqa: PTH110, PTH118 (Path raises for long names)
@@ -89,8 +106,8 @@ def names_weights(word: str) -> bool:
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load all weights of a module from a file.
 
-    Raises CheckpointError for a file that is missing or damaged, contains more than tensors, or does not match the module's names and
-    shapes.
+    Raises CheckpointError for a file that is missing or damaged, contains more than tensors, or
+    does not match the module's names and shapes.
     """
     path = weights_file(path)
     found = read_state(path)
@@ -104,18 +121,23 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         # a line for all missing names, one for all unknown names, and one for each other shape
         lines = " ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {lines:.300}") from error
+        raise CheckpointError(
+            f"{path} does not fit {type(module).__name__}: {lines:.300}"
+        ) from error
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write all weights of a module for `load_weights`, atomically. Raises OutputError."""
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()}
+    tensors = {
+        name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()
+    }
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file with a state_dict in it.
+    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file
+    with a state_dict in it.
 
     Raises CheckpointError.
     """
@@ -134,28 +156,52 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # whatever torch makes of a damaged file
         reason = first_line(error)
-        raise CheckpointError(f"{path} is not a complete file of weights (truncated or damaged): {reason}") from error
+        raise CheckpointError(
+            f"{path} is not a complete file of weights (truncated or damaged): {reason}"
+        ) from error
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
     for state in candidates:
-        if isinstance(state, Mapping) and state and all(isinstance(t, Tensor) for t in state.values()):
+        if (
+            isinstance(state, Mapping)
+            and state
+            and all(isinstance(t, Tensor) for t in state.values())
+        ):
             return dict(state)
     kind = type(found).__name__
-    raise CheckpointError(f"{path} holds a {kind}: expected a state_dict, by itself or under {' or '.join(WRAPPED)}")
+    raise CheckpointError(
+        f"{path} holds a {kind}: expected a state_dict, by itself or under {' or '.join(WRAPPED)}"
+    )
 
 
 def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Arguments of the torch.nn RNN, LSTM, GRU or cell that these weights belong to; empty for other modules.
+    """Arguments of the torch.nn RNN, LSTM, GRU or cell that these weights belong to; empty for
+    other modules.
 
     >>> sizes_in(nn.LSTM(3, 5, num_layers=2, bias=False).state_dict())
     {'input_size': 3, 'hidden_size': 5, 'bias': False, 'num_layers': 2}
     """
-    layers = sorted({name.removeprefix("weight_ih") for name in state if re.match(r"weight_ih(_l\d+)?$", name)})
-    shapes = [state[name].shape for k in layers[:1] for name in (f"weight_ih{k}", f"weight_hh{k}") if name in state]
+    layers = sorted(
+        {name.removeprefix("weight_ih") for name in state if re.match(r"weight_ih(_l\d+)?$", name)}
+    )
+    shapes = [
+        state[name].shape
+        for k in layers[:1]
+        for name in (f"weight_ih{k}", f"weight_hh{k}")
+        if name in state
+    ]
     if [len(shape) for shape in shapes] != [2, 2]:
         return {}
-    sizes = {"input_size": shapes[0][1], "hidden_size": shapes[1][1], "bias": f"bias_hh{layers[0]}" in state}
+    sizes = {
+        "input_size": shapes[0][1],
+        "hidden_size": shapes[1][1],
+        "bias": f"bias_hh{layers[0]}" in state,
+    }
     several = {"num_layers": len(layers)} if layers[0] else {}
-    return sizes | several | ({"bidirectional": True} if any(name.endswith("_reverse") for name in state) else {})
+    return (
+        sizes
+        | several
+        | ({"bidirectional": True} if any(name.endswith("_reverse") for name in state) else {})
+    )
 
 
 def _is_torchs(factory) -> bool:
@@ -190,15 +236,23 @@ class Subject:
     """Origin of its weights, in words."""
 
 
-def new_cell(options: NewOrTrained, input_size: int | None = None, *, compared: bool = False) -> Subject:
-    """The new cell of these options, an rhn of depth 1 and 64 units by default, for the keys of chorales.
+def new_cell(
+    options: NewOrTrained, input_size: int | None = None, *, compared: bool = False
+) -> Subject:
+    """The new cell of these options, an rhn of depth 1 and 64 units by default, for the keys of
+    chorales.
 
-    `compared` cells ignore options that do not apply to them, such as the depth of a cell without depth.
-    Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not have.
+    `compared` cells ignore options that do not apply to them, such as the depth of a cell without
+    depth. Raises InvalidInputError for an unknown name, or for sizes and options that the cell does
+    not have.
     """
     name = options.cell or "rhn"
     factory = resolve_cell(name)
-    depth = 1 if options.depth is None or (compared and not getattr(factory, "deep", True)) else options.depth
+    depth = (
+        1
+        if options.depth is None or (compared and not getattr(factory, "deep", True))
+        else options.depth
+    )
     units = UNITS if options.hidden_size is None else options.hidden_size
     sizes = KEYS if input_size is None else input_size, units, depth
     given, own = settings_of(name, options, compared=compared)
@@ -208,19 +262,29 @@ def new_cell(options: NewOrTrained, input_size: int | None = None, *, compared: 
         return factory(*sizes, generator=generator, device=device, dtype=dtype, **given)
 
     expected = (
-        "expected a factory of cells (input_size, hidden_size, depth, *, generator, device, dtype), not of modules"
+        "expected a factory of cells (input_size, hidden_size, depth, *, generator, "
+        "device, dtype), not of modules"
     )
-    with users_code(f"cannot build {name} with {units} units, depth {depth}", "" if is_known(name) else expected):
+    with users_code(
+        f"cannot build {name} with {units} units, depth {depth}", "" if is_known(name) else expected
+    ):
         cell = build("meta", torch.float64)
 
     def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
         return Run.of(build(device, dtype), without_batch(x).to(device, dtype))
 
-    return Subject(name, with_options(cell_title(cell, name=name), own), cell, opened, words_of_new(cell, options.seed))
+    return Subject(
+        name,
+        with_options(cell_title(cell, name=name), own),
+        cell,
+        opened,
+        words_of_new(cell, options.seed),
+    )
 
 
 def new_model(options, width: int) -> tuple[str, Any]:
-    """(Title, model with inputs and outputs of some width) around the new cell of a command's options.
+    """(Title, model with inputs and outputs of some width) around the new cell of a command's
+    options.
 
     Raises InvalidInputError for an option that the cell does not have.
     """
@@ -234,7 +298,8 @@ def new_model(options, width: int) -> tuple[str, Any]:
 
 
 def settings_of(name: str, options: NewOrTrained, *, compared: bool = False) -> tuple[dict, dict]:
-    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is left to the cell.
+    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
+    left to the cell.
 
     compared: leave out options that the cell does not have; otherwise they raise InvalidInputError.
     """
@@ -242,9 +307,13 @@ def settings_of(name: str, options: NewOrTrained, *, compared: bool = False) -> 
     own = options.cell_options
     if compared:
         known = {option.name for option in options_of_cell(name)}
-        bias, own = ({key: value for key, value in given.items() if key in known} for given in (bias, own))
+        bias, own = (
+            {key: value for key, value in given.items() if key in known} for given in (bias, own)
+        )
     own = read_options(name, own)
-    return ({} if options.init is None else {"init": options.init}) | read_options(name, bias) | own, own
+    return ({} if options.init is None else {"init": options.init}) | read_options(
+        name, bias
+    ) | own, own
 
 
 def with_options(title: str, options: Mapping) -> str:
@@ -253,22 +322,30 @@ def with_options(title: str, options: Mapping) -> str:
     >>> with_options("leaky, 64 units", {"leak": 0.5})
     'leaky, 64 units, leak 0.5'
     """
-    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in options.items()}
-    return ", ".join([title, *(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())])
+    shown = {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in options.items()
+    }
+    return ", ".join(
+        [title, *(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())]
+    )
 
 
 def trained_network(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, str, str]:
-    """(The whole module or network of a checkpoint that options name, the origin of its weights, the label of fresh ones).
+    """(The whole module or network of a checkpoint that options name, the origin of its weights,
+    the label of fresh ones).
 
-    fresh: before its training, with the initial weights that the file describes, or with weights drawn from the seed.
-    Raises InvalidInputError or CheckpointError as `build_module`, `load_weights` and `rhn.load_model`.
+    fresh: before its training, with the initial weights that the file describes, or with weights
+    drawn from the seed. Raises InvalidInputError or CheckpointError as `build_module`,
+    `load_weights` and `rhn.load_model`.
     """
     path, seed = options.checkpoint, options.seed
     if options.module:
         size = options.hidden_size
-        module = build_module(options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path)
+        module = build_module(
+            options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path
+        )
         if fresh or path is None:  # of unknown origin: a factory may set its own seed
             return module, "", "fresh weights" * fresh
         load_weights(module, path)
@@ -277,7 +354,8 @@ def trained_network(
     if not fresh:
         return load_model(path, options.cell), words_of_checkpoint(path), ""
     model, known = initial_model(path, seed, options.cell)
-    made = words_of_checkpoint(path, fresh=True)  # a training draws other weights from a seed than a new cell
+    # a training draws other weights from a seed than a new cell
+    made = words_of_checkpoint(path, fresh=True)
     return (
         model,
         made + " of the training" * (known and bool(made)),
@@ -288,7 +366,8 @@ def trained_network(
 def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:
     """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`.
 
-    Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads other inputs.
+    Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads
+    other inputs.
     """
     model, made, label = trained_network(options, input_size, fresh=fresh)
     if name := options.module:
@@ -297,10 +376,14 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool =
     else:
         cells = recurrent_cells(model)
         if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
-            theirs = ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells) or "none with step(x, s)"
+            theirs = (
+                ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells)
+                or "none with step(x, s)"
+            )
             what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
             raise InvalidInputError(
-                f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs ({what}), found {theirs}"
+                f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs "
+                f"({what}), found {theirs}"
             )
         watched = Watched(model, options.layer or 1)
         name = options.cell or name_of_cell(watched.cell)

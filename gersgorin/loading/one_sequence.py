@@ -1,4 +1,5 @@
-"""Read x of an analysis as one sequence: which axes are frames, a batch of one, and units; layouts in which modules take it.
+"""Read x of an analysis as one sequence: which axes are frames, a batch of one, and units; layouts
+in which modules take it.
 
 Every analysis of a run, `compare`, `memory`, `audit` and `Recorder` read x by these functions.
 
@@ -17,10 +18,12 @@ from rhn.errors import InvalidInputError
 
 
 def one_sequence(x: Any, *, ids: bool | None = None) -> Tensor:
-    """One sequence as it was given: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens (T,), (T, 1) or (1, T).
+    """One sequence as it was given: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens (T,),
+    (T, 1) or (1, T).
 
     Args:
-        x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,) are frames of one unit.
+        x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,)
+            are frames of one unit.
         ids: whether x is ids; None: if it is int64 in one of these shapes.
 
     Raises:
@@ -28,15 +31,22 @@ def one_sequence(x: Any, *, ids: bool | None = None) -> Tensor:
     """
     x = finite_tensor("x", unpacked(x))
     whole = not x.is_floating_point() and x.dtype != torch.bool
-    ids = x.dtype == torch.int64 and (x.dim() == 1 or (x.dim() == 2 and 1 in x.shape)) if ids is None else ids
+    ids = (
+        x.dtype == torch.int64 and (x.dim() == 1 or (x.dim() == 2 and 1 in x.shape))
+        if ids is None
+        else ids
+    )
     if ids and not whole:
-        raise InvalidInputError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected ids of tokens (T,), integers")
+        raise InvalidInputError(
+            f"x is {x.dtype} of shape {tuple(x.shape)}: expected ids of tokens (T,), integers"
+        )
     x = x.long() if ids else x if x.is_floating_point() else x.double()  # frames of keys are bytes
     x = x[:, None] if x.dim() == 1 and not ids else x
     if not is_one(x):
         expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
         raise InvalidInputError(
-            f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, such as x[:, :1], or x[:1] of (B, T, m)"
+            f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, "
+            "such as x[:, :1], or x[:1] of (B, T, m)"
         )
     return x
 
@@ -50,7 +60,9 @@ def unpacked(x: Any) -> Any:
 
 
 def is_one(x: Tensor) -> bool:
-    """True for numbers or ids of one sequence, without or with a batch of one before or after the axis of time."""
+    """True for numbers or ids of one sequence, without or with a batch of one before or after the
+    axis of time.
+    """
     return x.dim() <= _alone(x) or 1 in x.shape[:2]
 
 
@@ -60,9 +72,11 @@ def without_batch(x: Tensor) -> Tensor:
 
 
 def layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
-    """One sequence as it may be passed to a module, each time with the axis of time, whatever its own layout is.
+    """One sequence as it may be passed to a module, each time with the axis of time, whatever its
+    own layout is.
 
-    (T, 1, m) and (1, T, m), the other way round if a part of the module is batch_first; at the end without a batch.
+    (T, 1, m) and (1, T, m), the other way round if a part of the module is batch_first; at the end
+    without a batch.
     """
     x = without_batch(x)
     batches = [(x[:, None], 0), (x[None], 1)]

@@ -1,4 +1,5 @@
-"""Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a `SequenceMap`.
+"""Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a
+`SequenceMap`.
 
 network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
@@ -13,7 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.loading.find_cell import Watched, check_state, held, ids_or_numbers, is_map, part_of, stepping
+from gersgorin.loading.find_cell import (
+    Watched,
+    check_state,
+    held,
+    ids_or_numbers,
+    is_map,
+    part_of,
+    stepping,
+)
 from gersgorin.loading.network import (
     KEYS,
     Subject,
@@ -42,7 +51,8 @@ from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 
-NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")  # options of cells by name
+# options of cells by name
+NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 Network = str | Path | nn.Module | Callable | Run  # see `open_run`
 Data = str | Path | Tensor | np.ndarray | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
@@ -71,51 +81,72 @@ def open_run(
     """The run of a network over data; a `Run` is returned as it is.
 
     Args:
-        network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a file or the folder of a training),
-            a torch module with a recurrent cell, which is copied, or a step: a function f(x, s) in its own dtype, or a module with
-            forward(x, state). A step returns the next state or (output, next state), and takes each state in the shapes of s0. If
-            these are all (1, ...), x is (1, m), else (m,). With s0 and no x also a map f(s) -> s' without input, for a number of steps.
-        x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a language model a text, or an
-            input of the network: (T, m), ids of tokens (T,), or a batch of one sequence. None: the chorale bwv269.
-        s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for most.
+        network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a
+            file or the folder of a training), a torch module with a recurrent cell, which is
+            copied, or a step: a function f(x, s) in its own dtype, or a module with forward(x,
+            state). A step returns the next state or (output, next state), and takes each state in
+            the shapes of s0. If these are all (1, ...), x is (1, m), else (m,). With s0 and no x
+            also a map f(s) -> s' without input, for a number of steps.
+        x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a
+            language model a text, or an input of the network: (T, m), ids of tokens (T,), or a
+            batch of one sequence. None: the chorale bwv269.
+        s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for
+            most.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
-        layer, submodule: select a recurrent cell of a module or checkpoint; see `gersgorin.extract_cell`.
+        layer, submodule: select a recurrent cell of a module or checkpoint; see
+            `gersgorin.extract_cell`.
         steps: read only the first steps; of a map: how many to take.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
 
     Raises:
-        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read, or do not fit each other.
+        InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read,
+            or do not fit each other.
     """
     s0 = None if s0 is None else check_state(s0)
     if isinstance(network, Run):
         if network.states.dim() != 2:
-            raise InvalidInputError(f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]")
+            raise InvalidInputError(
+                f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]"
+            )
         return _starting(network, s0)
     if not fits(steps, int | None):
         raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
     if without := x is None and s0 is not None and is_map(network):
         if steps is None:
-            raise InvalidInputError("steps is missing: expected the number of steps of the map f(s), which reads no x")
+            raise InvalidInputError(
+                "steps is missing: expected the number of steps of the map f(s), which reads no x"
+            )
         network, x = held(network), torch.zeros(1, 1).expand(steps, 1)
     data = DataOptions(steps=steps)
-    new = NetworkOptions(depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias)
+    new = NetworkOptions(
+        depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias
+    )
     options = replace(new, cell_options=dict(cell_options or {}), seed=seed, layer=layer)
     check_ranges(data)
     _check_place(device, dtype)
     if isinstance(network, str | Path):
         stored = isinstance(network, Path) or names_weights(network)
-        options = replace(options, **({"checkpoint": Path(network)} if stored else {"cell": network}))
+        options = replace(
+            options, **({"checkpoint": Path(network)} if stored else {"cell": network})
+        )
         source = source_of(x, data, options)
         subject = network_of_options(options, source.input_size, source.steps)
     elif given := given_flags(options, NEW_CELL):
-        raise InvalidInputError(f"{given[0]} is for a new cell by its name, not for this network: leave it out")
+        raise InvalidInputError(
+            f"{given[0]} is for a new cell by its name, not for this network: leave it out"
+        )
     elif isinstance(network, nn.Module):
         watched = Watched(network, layer, submodule, s0)
-        subject, source = watched_cell(watched, name_of(watched.cell)), source_of(x, data, options, ids=None)
+        subject, source = (
+            watched_cell(watched, name_of(watched.cell)),
+            source_of(x, data, options, ids=None),
+        )
     elif layer is not None or submodule:
-        raise InvalidInputError("layer and submodule select a part of a module, not of a function: leave them out")
+        raise InvalidInputError(
+            "layer and submodule select a part of a module, not of a function: leave them out"
+        )
     else:
         subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
     name, kind = ("", "no input") if without else (source.name, source.kind)
@@ -131,7 +162,9 @@ def open_training(
     *,
     label: Label,
 ) -> FrameTraining:
-    """A model with its loss on data, and with the unit and origin of a run over them; without targets on the next frames."""
+    """A model with its loss on data, and with the unit and origin of a run over them; without
+    targets on the next frames.
+    """
     x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
     training = FrameTraining(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
     training.label = replace(label, title=training.label.title)
@@ -146,7 +179,9 @@ def _step_from(f: Step, s0: State | None) -> Subject:
     def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
         x = without_batch(x)
         if x.dim() != 2:
-            raise InvalidInputError(f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)")
+            raise InvalidInputError(
+                f"x has frames of shape {tuple(x.shape[1:])}: expected numbers (T, m)"
+            )
         return Run.of(cell, x, start)
 
     return Subject(name_of(f), name_of(f).replace("<lambda>", "f(x, s)"), cell, opened)
@@ -164,8 +199,12 @@ def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
     return None if s0 is None else flat_state(s0, layers)[0]
 
 
-def run_along(subject: Subject, source: Source, *, device: str = "cpu", dtype: torch.dtype = torch.float64) -> Run:
-    """The run of a resolved network over the first sequence of a source, if the memory is enough."""
+def run_along(
+    subject: Subject, source: Source, *, device: str = "cpu", dtype: torch.dtype = torch.float64
+) -> Run:
+    """The run of a resolved network over the first sequence of a source, if the memory is
+    enough.
+    """
     check_memory(subject.cell, source.steps, device, dtype)
     x = source.sequence()
     if source.given is None:
@@ -173,18 +212,28 @@ def run_along(subject: Subject, source: Source, *, device: str = "cpu", dtype: t
     run = subject.open(x, device, dtype)
     if isinstance(run, ScanRun):
         check_memory(run.cell, len(run), device, dtype)  # its size is known only now
-    return run.named(label_of_source(source, name=subject.name, title=subject.title, made=subject.made))
+    return run.named(
+        label_of_source(source, name=subject.name, title=subject.title, made=subject.made)
+    )
 
 
 def label_of_source(source: Source, **network: str) -> Label:
     """The names of a network and of the first sequence of a source."""
-    return Label(**network, sequence=source.first_label, reads=source.kind, unit=source.unit, data=source.first_about)
+    return Label(
+        **network,
+        sequence=source.first_label,
+        reads=source.kind,
+        unit=source.unit,
+        data=source.first_about,
+    )
 
 
 def network_of_options(
     options: NewOrTrained, input_size: int | None, steps: int = 100, *, fresh: bool = False
 ) -> Subject:
-    """The network of a command's options, for data of `steps` frames; fresh: see `trained_network`. Raises its errors."""
+    """The network of a command's options, for data of `steps` frames; fresh: see `trained_network`.
+    Raises its errors.
+    """
     check_network_options(options)
     if options.module or options.checkpoint:
         return trained_cell(options, input_size, fresh=fresh)
@@ -194,11 +243,15 @@ def network_of_options(
 def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(options, options)
-    return run_along(network_of_options(options, source.input_size, source.steps), source, device=device)
+    return run_along(
+        network_of_options(options, source.input_size, source.steps), source, device=device
+    )
 
 
 def training_of_options(options, *, device: str) -> FrameTraining:
-    """The model with an output that a command's options name, and the next frames of their data as its targets. Raises RhnError."""
+    """The model with an output that a command's options name, and the next frames of their data as
+    its targets. Raises RhnError.
+    """
     check_network_options(options)
     if options.layer is not None:
         raise InvalidInputError(
@@ -214,7 +267,9 @@ def training_of_options(options, *, device: str) -> FrameTraining:
 
 
 def map_of_options(options, *, device: str) -> SequenceMap:
-    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a command's options. Raises RhnError."""
+    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a
+    command's options. Raises RhnError.
+    """
     source = source_of_options(options, options)
     module: Any
     if options.module:
@@ -232,7 +287,8 @@ def map_of_options(options, *, device: str) -> SequenceMap:
 
 
 def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
-    """(A name, the model with an output that a command's options name, its loss, the origin of its weights), for frames of some width.
+    """(A name, the model with an output that a command's options name, its loss, the origin of its
+    weights), for frames of some width.
 
     The loss is None for a model that has its own. Raises InvalidInputError or CheckpointError.
     """
@@ -246,12 +302,16 @@ def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
     model, made, _ = trained_network(options, width)
     if not isinstance(model, PolyphonicModel | LanguageModel):
         kind = type(model).__name__
-        raise InvalidInputError(f"{options.checkpoint} holds only a {kind}: expected a network with an output")
+        raise InvalidInputError(
+            f"{options.checkpoint} holds only a {kind}: expected a network with an output"
+        )
     return options.checkpoint.name, model, None, made
 
 
 def module_of_options(options, input_size: int | None) -> nn.Module:
-    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError or CheckpointError."""
+    """The whole module that --module, --checkpoint and --submodule name. Raises InvalidInputError
+    or CheckpointError.
+    """
     module, _, _ = trained_network(options, input_size)
     return part_of(module, options.submodule)
 
@@ -261,7 +321,9 @@ def check_network_options(options: NewOrTrained) -> None:
     new, wrong = given_flags(options, NEW_CELL), ""
     if options.module:
         if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
-            wrong = f"{given[0]} cannot be given with --module, whose code decides it: leave one out"
+            wrong = (
+                f"{given[0]} cannot be given with --module, whose code decides it: leave one out"
+            )
     elif options.submodule:
         wrong = "--submodule names a part of --module package.module:factory: add that"
     elif not options.checkpoint and given_flags(options, ("layer",)):
@@ -273,7 +335,9 @@ def check_network_options(options: NewOrTrained) -> None:
     check_seed(options.seed)
 
 
-def check_memory(cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype) -> None:
+def check_memory(
+    cell: nn.Module | Step | StepCell, steps: int, device: str, dtype: torch.dtype
+) -> None:
     """Raise InvalidInputError if weights, results and vectors exceed the free memory."""
     cell = as_cell(cell)
     weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
@@ -284,10 +348,15 @@ def check_memory(cell: nn.Module | Step | StepCell, steps: int, device: str, dty
 
 
 def _check_place(device: str, dtype: torch.dtype) -> None:
-    """Raise InvalidInputError if the device is not on this machine or the dtype is not supported."""
+    """Raise InvalidInputError if the device is not on this machine or the dtype is not
+    supported.
+    """
     if dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"dtype is {dtype!r:.40}: expected torch.float64 or torch.float32")
     try:
         torch.empty(1, device=torch.device(device)).item()
-    except (RuntimeError, AssertionError, TypeError) as error:  # the several errors of torch for a missing device
-        raise InvalidInputError(f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'") from error
+    # the several errors of torch for a missing device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InvalidInputError(
+            f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'"
+        ) from error

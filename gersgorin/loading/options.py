@@ -1,4 +1,6 @@
-"""Options that commands and Python functions share: which network, which data, where the results go."""
+"""Options that commands and Python functions share: which network, which data, where the results
+go.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +15,30 @@ class NewOrTrained:
 
     group = "network"
 
-    cell: str | None = option(None, f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn).")
+    cell: str | None = option(
+        None, f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
+    )
     depth: int | None = option(None, "Recurrence depth of a new cell (default 1).", least=1)
     hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).", least=1)
     init: str | None = option(
         None,
-        "gaussian:STD, uniform:A, identity, scaled, orthogonal, memory[:STEPS] (default: uniform:0.04 or the cell's).",
+        "gaussian:STD, uniform:A, identity, scaled, orthogonal, memory[:STEPS] (default: "
+        "uniform:0.04 or the cell's).",
     )
     transform_bias: float | None = option(None, "Initial gate bias of an RHN (default -2).")
-    cell_options: dict = option({}, "An option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")
+    cell_options: dict = option(
+        {}, "An option of the cell, such as leak=0.5; repeatable.", flag="--cell-option"
+    )
     seed: int = option(0, "Seed of the initial weights.")
     checkpoint: Path | None = option(
-        None, "Trained weights: a file or the folder of a run. With --module: its state_dict.", metavar="FILE"
+        None,
+        "Trained weights: a file or the folder of a run. With --module: its state_dict.",
+        metavar="FILE",
     )
     module: str | None = option(
         None,
-        "Your module, package.module:factory: a step (not for memory, audit, credit, plateau), or its first recurrent cell.",
+        "Your module, package.module:factory: a step (not for memory, audit, credit, plateau), "
+        "or its first recurrent cell.",
     )
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
 
@@ -41,7 +51,9 @@ class NetworkOptions(NewOrTrained):
 
     group = "network"
 
-    layer: int | None = option(None, "Which of several recurrent cells, counted from 1 (default: the first).")  # type: ignore[assignment]
+    layer: int | None = option(
+        None, "Which of several recurrent cells, counted from 1 (default: the first)."
+    )  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +65,17 @@ class DataOptions:
     chorale: str = option("bwv269", "A chorale by name (bwv66.6) or place in the split (test-0).")
     input: Path | None = option(
         None,
-        "Your data instead: .npy, .npz or .csv, (T, m) or S sequences (S, T, m); a text for a language model.",
+        "Your data instead: .npy, .npz or .csv, (T, m) or S sequences (S, T, m); a text for a "
+        "language model.",
         metavar="FILE",
     )
-    steps: int | None = option(None, "Read the first N steps (default: all, of a text 100).", least=1)
+    steps: int | None = option(
+        None, "Read the first N steps (default: all, of a text 100).", least=1
+    )
     data: Path | None = option(
-        None, "Original chorales (.json, .pickle) instead of those rebuilt from music21.", metavar="FILE"
+        None,
+        "Original chorales (.json, .pickle) instead of those rebuilt from music21.",
+        metavar="FILE",
     )
 
 

@@ -1,4 +1,5 @@
-"""The run of a linear recurrence s[t] = a[t] s[t-1] + b[t], as state-space models, minGRU and LRU compute it by a parallel scan.
+"""The run of a linear recurrence s[t] = a[t] s[t-1] + b[t], as state-space models, minGRU and LRU
+compute it by a parallel scan.
 
 A module names its elements by a method `scan_elements(x) -> (a, b)` for one sequence x (T, m):
 
@@ -25,7 +26,9 @@ from rhn.errors import InvalidInputError
 
 
 class ScanCell(nn.Module):
-    """A linear recurrence as a cell whose inputs are the elements of a step, a and b in one vector."""
+    """A linear recurrence as a cell whose inputs are the elements of a step, a and b in one
+    vector.
+    """
 
     depth = 1
 
@@ -65,7 +68,9 @@ class ScanCell(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanRun(Run):
-    """A module with `scan_elements` along x; its `inputs` are the elements of each step, input derivatives are those in x[t]."""
+    """A module with `scan_elements` along x; its `inputs` are the elements of each step, input
+    derivatives are those in x[t].
+    """
 
     module: nn.Module
     x: Tensor
@@ -73,14 +78,24 @@ class ScanRun(Run):
 
     @classmethod
     def along(cls, module: nn.Module, x: Tensor) -> "ScanRun":
-        """The run from zero. Raises InvalidInputError for elements that are no such pair or not finite."""
+        """The run from zero. Raises InvalidInputError for elements that are no such pair or not
+        finite.
+        """
         each, blocks = zip(
-            *(elements_of(module, row) for row in x.reshape(len(x), -1, x.shape[-1]).unbind(1)), strict=True
+            *(elements_of(module, row) for row in x.reshape(len(x), -1, x.shape[-1]).unbind(1)),
+            strict=True,
         )
         elements = torch.stack(each, 1).detach().reshape(*x.shape[:-1], -1)
         cell = as_cell(ScanCell(module, blocks[0]))
         label = Label(name=cell.name, title=cell.name)
-        return cls(cell=cell, inputs=elements, states=trajectory(cell, elements), label=label, module=module, x=x)
+        return cls(
+            cell=cell,
+            inputs=elements,
+            states=trajectory(cell, elements),
+            label=label,
+            module=module,
+            x=x,
+        )
 
     @with_gradients()
     def input_jacobians(self, at=slice(None)) -> Tensor:
@@ -88,7 +103,10 @@ class ScanRun(Run):
         T, N = len(self), self.state_size
         x = self.x.reshape(T, -1, self.x.shape[-1]).detach().clone().requires_grad_()
         elements = torch.stack([elements_of(self.module, row)[0] for row in x.unbind(1)], 1)
-        before, eye = self.states[:-1].clone().reshape(T, -1, N), torch.eye(N, dtype=x.dtype, device=x.device)
+        before, eye = (
+            self.states[:-1].clone().reshape(T, -1, N),
+            torch.eye(N, dtype=x.dtype, device=x.device),
+        )
         places, found = torch.arange(T * x.shape[1]).reshape(self.x.shape[:-1])[at], []
         for place in places.flatten().tolist():
             t, row = divmod(place, x.shape[1])
@@ -104,19 +122,23 @@ class ScanRun(Run):
     def any_step(self) -> StepCell:
         """Raises InvalidInputError: the elements of a step may depend on other inputs too."""
         raise InvalidInputError(
-            f"{type(self.module).__name__} gives the elements of whole sequences, not of any step: add step(x, s) and state_size"
+            f"{type(self.module).__name__} gives the elements of whole sequences, not of any "
+            "step: add step(x, s) and state_size"
         )
 
 
 def elements_of(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a block)). Raises InvalidInputError."""
+    """(a and b of each step in one real vector, for x (T, m): (T, ...), (blocks, entries of a
+    block)). Raises InvalidInputError.
+    """
     name = f"{type(module).__name__}.scan_elements(x)"
     with users_code(f"{name} gives no pair of tensors (a, b) for x {tuple(x.shape)}"):
         a, b = module.scan_elements(x)  # type: ignore[operator]  # a method of the user's module
         blocks = a.shape == (*b.shape, b.shape[-1])
     if len(b) != len(x) or b.dim() < 2 or not (a.shape == b.shape or blocks):
         raise InvalidInputError(
-            f"{name} returns a {tuple(a.shape)} and b {tuple(b.shape)} for {len(x)} steps: expected b (T, ...) and a like b, or with "
+            f"{name} returns a {tuple(a.shape)} and b {tuple(b.shape)} for {len(x)} steps: "
+            "expected b (T, ...) and a like b, or with "
             "one more dimension for blocks"
         )
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
@@ -126,6 +148,8 @@ def elements_of(module: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     if a.is_complex() or b.is_complex():
         a, b = a + 0j, b + 0j
         # (re, im) -> (re', im'): an entry of a becomes [[re, -im], [im, re]], (..., i, j, 2, 2)
-        rows = torch.stack((torch.stack((a.real, -a.imag), -1), torch.stack((a.imag, a.real), -1)), -2)
+        rows = torch.stack(
+            (torch.stack((a.real, -a.imag), -1), torch.stack((a.imag, a.real), -1)), -2
+        )
         a, b = rows.transpose(-3, -2).flatten(-4, -3).flatten(-2), torch.view_as_real(b).flatten(-2)
     return torch.cat((a.flatten(1), b.flatten(1)), 1), (b[0].numel() // b.shape[-1], b.shape[-1])

@@ -1,4 +1,5 @@
-"""Read sequences with their names and units: chorales, texts, and files of numbers. Nothing is unpickled.
+"""Read sequences with their names and units: chorales, texts, and files of numbers. Nothing is
+unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
@@ -59,13 +60,17 @@ class Source:
     part: int | None = None
     """Which of several of its name, counted from 1."""
     about: str = ""
-    """Origin, for the second line of a figure's title: "train-41 of the chorales of music21 10.5.1"."""
+    """Origin, for the second line of a figure's title: "train-41 of the chorales of music21
+    10.5.1".
+    """
     given: Tensor | None = None
     """The array of a caller, in its own layout and precision."""
 
     @property
     def label(self) -> str:
-        """The name, the names of the inputs if they are few, and the part: "lorenz.csv (x, y, z), part 2"."""
+        """The name, the names of the inputs if they are few, and the part: "lorenz.csv (x, y, z),
+        part 2".
+        """
         names = f" ({', '.join(self.names)})" if 0 < len(self.names) <= MOST_NAMES else ""
         return f"{self.name}{names}" + (f", part {self.part}" if self.part else "")
 
@@ -77,7 +82,9 @@ class Source:
     @property
     def first_about(self) -> str:
         """Origin of `sequence()`."""
-        return self.about if self.count == 1 else f"{self.about}; the first is read".removeprefix("; ")
+        return (
+            self.about if self.count == 1 else f"{self.about}; the first is read".removeprefix("; ")
+        )
 
     @property
     def count(self) -> int:
@@ -110,7 +117,8 @@ class Source:
         counted = COUNTED[self.kind]
         if steps > self.steps:
             raise InvalidInputError(
-                f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has {self.steps} {counted}; for a longer run "
+                f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has "
+                f"{self.steps} {counted}; for a longer run "
                 "give data of your own, of a constant input c (m,) c.expand(steps, m)"
             )
         about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
@@ -127,18 +135,27 @@ def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None =
         return chorale_source(x).cut(data.steps)
     if is_array(x):
         x = one_sequence(x, ids=text or ids)
-        values, sizes = without_batch(x).detach().cpu().numpy()[None], f"of {' x '.join(map(str, x.shape))}"
+        values, sizes = (
+            without_batch(x).detach().cpu().numpy()[None],
+            f"of {' x '.join(map(str, x.shape))}",
+        )
         return Source(name=sizes, kind="sequence", values=values, given=x).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
-        raise InvalidInputError(f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)")
+        raise InvalidInputError(
+            f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)"
+        )
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
     named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
     return source_of_options(network, replace(data, **named))
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
-    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a data frame, a packed sequence."""
-    return (isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)) or hasattr(x, "to_numpy")
+    """True for the numbers of a caller, which are no chorale and no name: a tensor, an array, a
+    data frame, a packed sequence.
+    """
+    return (
+        isinstance(x, Tensor | np.ndarray | PackedSequence) and not isinstance(x, Piece)
+    ) or hasattr(x, "to_numpy")
 
 
 def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
@@ -146,27 +163,46 @@ def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
     return sources_of_options(network, data)[0]
 
 
-def sources_of_options(network: NewOrTrained, data: DataOptions, count: int | None = None) -> list[Source]:
-    """The sequence that options name, or the first `count`: chorales of the test split, sequences of a file, or parts of a text.
+def sources_of_options(
+    network: NewOrTrained, data: DataOptions, count: int | None = None
+) -> list[Source]:
+    """The sequence that options name, or the first `count`: chorales of the test split, sequences
+    of a file, or parts of a text.
 
-    Each has at most `data.steps` steps; of several, `about` describes all. A text is what the language model of a checkpoint reads.
+    Each has at most `data.steps` steps; of several, `about` describes all. A text is what the
+    language model of a checkpoint reads.
 
-    Raises DataError, or InvalidInputError if there are fewer, or for options that exclude each other.
+    Raises DataError, or InvalidInputError if there are fewer, or for options that exclude each
+    other.
     """
     if data.input and (given := given_flags(data, ("chorale", "data"))):
-        raise InvalidInputError(f"--input and {given[0]} both name something to read: give only one")
+        raise InvalidInputError(
+            f"--input and {given[0]} both name something to read: give only one"
+        )
     text = reads_text(network)
     if text and data.input is None:
-        raise InvalidInputError(f"{network.checkpoint} holds a language model, which reads a text: give one as input")
+        raise InvalidInputError(
+            f"{network.checkpoint} holds a language model, which reads a text: give one as input"
+        )
     if data.input is None:
         found, where = _chorales(data, count), "the test split"
     else:
-        whole = _text(data.input, network, data.steps, count) if text else read_numbers(data.input).cut(data.steps)
+        whole = (
+            _text(data.input, network, data.steps, count)
+            if text
+            else read_numbers(data.input).cut(data.steps)
+        )
         parts = enumerate(whole.values[:count], 1)
-        found = [whole] if count is None else [replace(whole, values=part[None], part=k) for k, part in parts]
+        found = (
+            [whole]
+            if count is None
+            else [replace(whole, values=part[None], part=k) for k, part in parts]
+        )
         where = whole.name
     if count and len(found) < count:
-        raise InvalidInputError(f"{count} sequences: {where} has {len(found)}, expected at most that number")
+        raise InvalidInputError(
+            f"{count} sequences: {where} has {len(found)}, expected at most that number"
+        )
     return found
 
 
@@ -177,46 +213,65 @@ def reads_text(network: NewOrTrained) -> bool:
     try:
         return read_metadata(network.checkpoint)["class"] == "LanguageModel"
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; for weights of your own module add --module package.module:factory") from error
+        raise CheckpointError(
+            f"{error}; for weights of your own module add --module package.module:factory"
+        ) from error
 
 
 def read_numbers(path: Path) -> Source:
     """Read the sequences of a file.
 
-    Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite real numbers of these shapes;
-    InvalidInputError for another kind of file.
+    Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite
+    real numbers of these shapes; InvalidInputError for another kind of file.
     """
     reader = {".npy": _load, ".npz": _npz, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
-        raise InvalidInputError(f"{path} is not a file of numbers: expected a name ending in {', '.join(SUFFIXES)}")
+        raise InvalidInputError(
+            f"{path} is not a file of numbers: expected a name ending in {', '.join(SUFFIXES)}"
+        )
     array, about = _read(path, reader)
     if not 1 <= array.ndim <= 3:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
     values = array.astype(np.float64)
     if bad := int((~np.isfinite(values)).sum()):
-        raise DataError(f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones")
+        raise DataError(
+            f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones"
+        )
     S, T, m = values.shape if values.ndim == 3 else (1, len(values), values[0].size)
     if len(about.get("names", ())) not in (0, m):
         raise DataError(
-            f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its sequences have {m}: expected as many"
+            f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its "
+            f"sequences have {m}: expected as many"
         )
-    size = f"{S} sequences of {T} steps, {m} numbers each" if values.ndim == 3 else f"{T} x {m} numbers"
+    size = (
+        f"{S} sequences of {T} steps, {m} numbers each"
+        if values.ndim == 3
+        else f"{T} x {m} numbers"
+    )
     known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
     return Source(values=values.reshape(S, T, m), **known)
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The real numbers of a .npy file in their own shape and type. Raises DataError or InvalidInputError."""
+    """The real numbers of a .npy file in their own shape and type. Raises DataError or
+    InvalidInputError.
+    """
     if path.suffix.lower() != ".npy":
-        raise InvalidInputError(f"{path} is not an array: expected a .npy file, which numpy.save writes")
+        raise InvalidInputError(
+            f"{path} is not an array: expected a .npy file, which numpy.save writes"
+        )
     return _read(path, _load)[0]
 
 
 def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
-    """The real numbers that a reader finds in a file, and their description there. Raises DataError for any error of it."""
+    """The real numbers that a reader finds in a file, and their description there. Raises DataError
+    for any error of it.
+    """
     try:
         if (size := path.stat().st_size) > free_memory():
-            raise DataError(f"{path} has {in_words(size)}, more than the free memory: cut it into smaller files")
+            raise DataError(
+                f"{path} has {in_words(size)}, more than the free memory: cut it into smaller files"
+            )
         array, about = reader(path)
     except DataError:
         raise
@@ -237,9 +292,17 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
         data = [key for key in arrays.files if key not in ABOUT]
         if not data:
             raise DataError(f"{path} holds no array of numbers: {EXPECTED}, called x")
-        about = {key: np.atleast_1d(arrays[key]).astype(str).tolist() for key in ABOUT if key in arrays.files}
+        about = {
+            key: np.atleast_1d(arrays[key]).astype(str).tolist()
+            for key in ABOUT
+            if key in arrays.files
+        }
         array = arrays["x" if "x" in data else data[0]]
-    return array, {key: tuple(words) if key == "names" else words[0] for key, words in about.items() if any(words)}
+    return array, {
+        key: tuple(words) if key == "names" else words[0]
+        for key, words in about.items()
+        if any(words)
+    }
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
@@ -254,16 +317,24 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
     except ValueError:
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
-        raise DataError(f"{path} holds no row of numbers: expected a row a step and a column an input")
+        raise DataError(
+            f"{path} holds no row of numbers: expected a row a step and a column an input"
+        )
     numbers = [[_number(word) for word in row] for row in rows]
     for k, row in enumerate(numbers):
         place = f"{path}, row {k + 1 + bool(names)}"
         if len(row) != len(numbers[0]):
-            raise DataError(f"{place} has {counted(len(row), 'number')}: expected {len(numbers[0])} as in the first")
-        if (j := next((j for j, value in enumerate(row) if not math.isfinite(value)), None)) is not None:
+            raise DataError(
+                f"{place} has {counted(len(row), 'number')}: expected {len(numbers[0])} as in "
+                "the first"
+            )
+        if (
+            j := next((j for j, value in enumerate(row) if not math.isfinite(value)), None)
+        ) is not None:
             column = names[j] if j < len(names) else j + 1
             raise DataError(
-                f"{place}, column {column} is {repr(rows[k][j])[:40] if rows[k][j] else 'empty'}: expected a finite number"
+                f"{place}, column {column} is "
+                f"{repr(rows[k][j])[:40] if rows[k][j] else 'empty'}: expected a finite number"
             )
     return np.array(numbers, dtype=np.float64), {"names": tuple(names)} if names else {}
 
@@ -283,8 +354,12 @@ def chorale_source(piece: Piece, data: Path | None = None) -> Source:
 
 
 def chorales_origin(data: Path | None = None) -> str:
-    """Name of the set: "the chorales of music21 10.5.1"; data: the original file it was read from."""
-    return f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
+    """Name of the set: "the chorales of music21 10.5.1"; data: the original file it was read
+    from.
+    """
+    return (
+        f"the chorales {'of music21 ' + music21_version() if data is None else 'in ' + data.name}"
+    )
 
 
 def _chorales(data: DataOptions, count: int | None) -> list[Source]:
@@ -303,16 +378,21 @@ def _chorales(data: DataOptions, count: int | None) -> list[Source]:
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
 
-    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for a symbol outside the vocabulary.
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for
+    a symbol outside the vocabulary.
     """
     try:
         with path.open("rb") as file:
             symbols: Any = file.read(READ)  # text or bytes
         if vocabulary.unit != "bytes":
-            symbols = codecs.getincrementaldecoder("utf-8")().decode(symbols, final=len(symbols) < READ)
+            symbols = codecs.getincrementaldecoder("utf-8")().decode(
+                symbols, final=len(symbols) < READ
+            )
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a text: {first_line(error)}") from error
-    ids = vocabulary.encode((split_words(symbols) if vocabulary.unit == "words" else symbols)[:count])
+    ids = vocabulary.encode(
+        (split_words(symbols) if vocabulary.unit == "words" else symbols)[:count]
+    )
     if len(ids) == 0:
         raise DataError(f"{path} holds no tokens: expected a text")
     return ids
@@ -325,6 +405,12 @@ def _text(path: Path, network: NewOrTrained, steps: int | None, count: int | Non
     assert network.checkpoint  # see `reads_text`
     wanted = (count or 1) * (steps or TEXT_STEPS)
     ids = first_tokens(path, load_text_model(network.checkpoint, network.cell).vocabulary, wanted)
-    whole = Source(name=path.name, kind="text", values=ids[None], unit="tokens", about=f"first {len(ids)} tokens")
+    whole = Source(
+        name=path.name,
+        kind="text",
+        values=ids[None],
+        unit="tokens",
+        about=f"first {len(ids)} tokens",
+    )
     whole = whole.cut(wanted if count or steps else None)
     return replace(whole, values=whole.values.reshape(count or 1, -1))

@@ -32,15 +32,20 @@ class Film:
     @property
     def moments(self) -> list[int]:
         """The moments of the frames, at most 240 evenly spaced ones."""
-        return np.unique(np.linspace(0, self.count - 1, min(self.count, MOST_FRAMES)).round().astype(int)).tolist()
+        return np.unique(
+            np.linspace(0, self.count - 1, min(self.count, MOST_FRAMES)).round().astype(int)
+        ).tolist()
 
     @our_style()
     def save(self, path: str | Path, *, progress=lambda done, total: None) -> Path:
-        """Write a .gif; atomic. progress: called with (frames done, frames in all). Raises OutputError if it cannot be written."""
+        """Write a .gif; atomic. progress: called with (frames done, frames in all). Raises
+        OutputError if it cannot be written.
+        """
         path = check_output(path, (".gif",), force=True)
         self.draw(0)
         laid_out(self.figure).draw_without_rendering()
-        self.figure.set_layout_engine("none")  # laid out once: nothing jumps, and a frame takes a third of the time
+        # laid out once: nothing jumps, and a frame takes a third of the time
+        self.figure.set_layout_engine("none")
         pictures = self._pictures(progress)
         about = {"duration": 1000 // FRAMES_PER_SECOND, "loop": 0, "comment": made_with()}
         with atomic_path(path) as temporary:
@@ -48,23 +53,33 @@ class Film:
         return path
 
     def _pictures(self, progress: Callable[[int, int], None]) -> Iterator[Image]:
-        """The frames one by one, each in the 255 colours that cover its own best: white stays white."""
+        """The frames one by one, each in the 255 colours that cover its own best: white stays
+        white.
+        """
         self.figure.set_dpi(DPI)
         canvas, moments = FigureCanvasAgg(self.figure), self.moments
         for k, moment in enumerate(moments):
             self.draw(moment)
             canvas.draw()
-            yield fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(255, Quantize.MAXCOVERAGE)
+            yield (
+                fromarray(np.asarray(canvas.buffer_rgba()))
+                .convert("RGB")
+                .quantize(255, Quantize.MAXCOVERAGE)
+            )
             progress(k + 1, len(moments))
 
 
 @drawn
 def moving_run(record: Spectra) -> Film:
-    """Every step of the result, a spectrum above the curves over time; `moving_run(found).save("run.gif")` writes it."""
+    """Every step of the result, a spectrum above the curves over time;
+    `moving_run(found).save("run.gif")` writes it.
+    """
     limit, T = spectrum_limit([record]), len(record.norm)
     step = Block([lambda ax: plot_spectrum(record, 0, limit=limit, ax=ax)], 3.6, legend=True)
     curves = Block([partial(plot, record) for plot in OVER_TIME], 1.5, shared="x")
-    figure = compose(f"{record.heading}: {gradient_words(record.log_norm_product)}", record.about, step, curves)
+    figure = compose(
+        f"{record.heading}: {gradient_words(record.log_norm_product)}", record.about, step, curves
+    )
     ax, *panels = figure.axes
     now = [panel.axvline(0, color="black", linewidth=1) for panel in panels[:2]]
 

@@ -32,14 +32,26 @@ from rhn.utils.figures import BLUE, GREEN, GREY, RED, drawn
 from rhn.utils.wording import counted
 
 
-def plot_crowd(record: Spectra, step: int, ax: Axes, half: float, beside: Axes | None = None) -> Axes:
-    """Draw the eigenvalues and disc centres of a step enlarged, and in grey the eigenvalues of all steps.
+def plot_crowd(
+    record: Spectra, step: int, ax: Axes, half: float, beside: Axes | None = None
+) -> Axes:
+    """Draw the eigenvalues and disc centres of a step enlarged, and in grey the eigenvalues of all
+    steps.
 
-    half: half the width of the panel, see `crowd`; beside: the panel of the whole spectrum, which marks the enlarged part.
+    half: half the width of the panel, see `crowd`; beside: the panel of the whole spectrum, which
+    marks the enlarged part.
     """
     (middle, _), centers = crowd(record.eigenvalues), record.row_centers[step]
     others = record.eigenvalues.ravel()
-    ax.plot(others.real, others.imag, ".", color="0.8", markersize=2, label="eigenvalues of all steps", rasterized=True)
+    ax.plot(
+        others.real,
+        others.imag,
+        ".",
+        color="0.8",
+        markersize=2,
+        label="eigenvalues of all steps",
+        rasterized=True,
+    )
     draw_centres(centers[np.abs(centers - middle) < half], ax)
     draw_points(record, step, ax)
     complex_plane(ax, half, middle)
@@ -55,13 +67,18 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     values = eigenvalues[np.isfinite(eigenvalues)]
     if not len(values):
         return 0.0, 1.0
-    middle, spread = (values.real.max() + values.real.min()) / 2, max(np.ptp(values.real), np.ptp(values.imag)) / 2
+    middle, spread = (
+        (values.real.max() + values.real.min()) / 2,
+        max(np.ptp(values.real), np.ptp(values.imag)) / 2,
+    )
     return middle, 1.35 * spread
 
 
 @panels(8, 2.6, lambda record: record.heading)
 def plot_suggested(record: Spectra, ax=None) -> Axes:
-    """Draw properties of single steps over time: disc centres and right edges, numerical and spectral radius, mean gates."""
+    """Draw properties of single steps over time: disc centres and right edges, numerical and
+    spectral radius, mean gates.
+    """
     T = len(record.norm)
     t = np.arange(T + 1)
 
@@ -70,7 +87,9 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
 
     def band(values: np.ndarray, color: str, alpha: float, label: str) -> None:
         low, high = held(values.min(1)), held(values.max(1))
-        ax.fill_between(t, low, high, step="post", color=color, alpha=alpha, linewidth=0, label=label)
+        ax.fill_between(
+            t, low, high, step="post", color=color, alpha=alpha, linewidth=0, label=label
+        )
 
     def curve(values: np.ndarray, label: str, **style) -> None:
         ax.plot(t, held(values), drawstyle="steps-post", label=label, **style)
@@ -82,7 +101,13 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
         curve(record.numerical_radius, "numerical radius", **RANGE_STYLE)
     curve(record.spectral_radius, "spectral radius", color=RED, linewidth=1.4)
     if record.transform_gate.size:
-        curve(record.transform_gate.mean(1), record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
+        curve(
+            record.transform_gate.mean(1),
+            record.gate_name,
+            color=GREEN,
+            linewidth=1.2,
+            linestyle="-.",
+        )
     ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest", loc="left")
     return over_time(ax, T, record.unit, "value")
@@ -97,9 +122,15 @@ def plot_products(record: Spectra, ax=None) -> Axes:
 
 @drawn
 def draw_run(record: Spectra) -> Shown:
-    """Draw the default figure: the step of largest spectral radius in its discs, and below single steps and products over time."""
-    line: Style = {"color": GREY, "linewidth": 0.6, "linestyle": ":", "zorder": 0}  # at the step that is shown above
-    draws = [lambda ax, plot=plot: plot(record, ax).axvline(largest_step(record), **line) for plot in OVER_TIME]
+    """Draw the default figure: the step of largest spectral radius in its discs, and below single
+    steps and products over time.
+    """
+    # at the step that is shown above
+    line: Style = {"color": GREY, "linewidth": 0.6, "linestyle": ":", "zorder": 0}
+    draws = [
+        lambda ax, plot=plot: plot(record, ax).axvline(largest_step(record), **line)
+        for plot in OVER_TIME
+    ]
     title = f"{record.heading}: {gradient_words(record.log_norm_product)}"
     return compose(title, record.about, step_block(record), Block(draws, shared="x"))
 
@@ -108,16 +139,33 @@ OVER_TIME = (plot_suggested, plot_products)
 
 
 def step_block(record: Spectra) -> Block:
-    """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the eigenvalues enlarged."""
-    step, radius, panels = largest_step(record), np.fmax.reduce(record.spectral_radius), list[Axes]()
-    limit, half, reach = spectrum_limit([record], step), crowd(record.eigenvalues)[1], record.reach[step]
+    """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the
+    eigenvalues enlarged.
+    """
+    step, radius, panels = (
+        largest_step(record),
+        np.fmax.reduce(record.spectral_radius),
+        list[Axes](),
+    )
+    limit, half, reach = (
+        spectrum_limit([record], step),
+        crowd(record.eigenvalues)[1],
+        record.reach[step],
+    )
     half, limit = max(half, limit / (1000 if half else 10)), max(limit, half)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         allow = "growth" if reach > 1 + ROUNDING else "no growth"
-        words = "overlap of the discs reaches {} and allows" if record.discs == "both" else "discs reach {} and allow"
-        ax.set_title(f"Step {step}" + f": the {words.format(beside_one(reach))} {allow}" * bool(np.isfinite(reach)))
+        words = (
+            "overlap of the discs reaches {} and allows"
+            if record.discs == "both"
+            else "discs reach {} and allow"
+        )
+        ax.set_title(
+            f"Step {step}"
+            + f": the {words.format(beside_one(reach))} {allow}" * bool(np.isfinite(reach))
+        )
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)

@@ -1,4 +1,5 @@
-"""`Recorder`: measure the spectra, gains, gates and gradients of a recurrent cell at regular steps of any training.
+"""`Recorder`: measure the spectra, gains, gates and gradients of a recurrent cell at regular steps
+of any training.
 
     with Recorder(model, probe, every=100, path="run.npz") as recorder:
         for x, y in batches:
@@ -9,9 +10,10 @@
             optimizer.zero_grad()
     recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
 
-A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder gives the same bits as without. Single
-steps are measured at a few positions spread over the probe, the product of steps over its first 32. The cost grows with the cube of
-the state's size, a step of training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
+A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
+gives the same bits as without. Single steps are measured at a few positions spread over the probe,
+the product of steps over its first 32. The cost grows with the cube of the state's size, a step of
+training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
 measurement to the next. Use more steps for larger networks.
 
 Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (a layer's apart).
@@ -46,17 +48,23 @@ EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
 @torch.no_grad()
 @one_thread()
 def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
-    """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first ones, as `Recording` names them.
+    """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first
+    ones, as `Recording` names them.
 
     Raises InvalidInputError where states or Jacobians are not finite.
     """
     if not torch.isfinite(run.states).all():
         raise NotFiniteError(
-            "a state is NaN or infinite along the probe: the weights are too large to run, or the cell's step computes something "
+            "a state is NaN or infinite along the probe: the weights are too large to run, or "
+            "the cell's step computes something "
             "that is not finite"
         )
     T, B = run.inputs.shape[:2]
-    steps = torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu").round().long()
+    steps = (
+        torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu")
+        .round()
+        .long()
+    )
     where = steps, torch.arange(len(steps), device="cpu") % B  # from sequence to sequence in turn
     A = run.jacobians(where)
     values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
@@ -78,15 +86,24 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one, as "cells.0.weight_hh[1]"."""
+    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one,
+    as "cells.0.weight_hh[1]".
+    """
     cells = [part for part in module.modules() if isinstance(part, Cell)]
-    stacks = {p for cell in cells for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)}
+    stacks = {
+        p
+        for cell in cells
+        for name, p in cell.named_parameters()
+        if p.dim() == (2 if "bias" in name else 3)
+    }
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
     for name, weight in module.named_parameters():
         gradient = None if weight.grad is None else weight.grad.to_dense()
         if weight in stacks:
             gradients = [None] * len(weight) if gradient is None else gradient
-            found |= {f"{name}[{k}]": pair for k, pair in enumerate(zip(weight, gradients, strict=True))}
+            found |= {
+                f"{name}[{k}]": pair for k, pair in enumerate(zip(weight, gradients, strict=True))
+            }
         else:
             found[name] = weight, gradient
     return found
@@ -96,15 +113,21 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
 def has_gradients(module: nn.Module) -> bool:
     """True if any parameter has a nonzero `.grad`, and for a module without trained parameters."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    return not trained or any((p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None)
+    return not trained or any(
+        (p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None
+    )
 
 
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a gradient, or where W is zero."""
+    """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a
+    gradient, or where W is zero.
+    """
     pairs, known = weights_of(module).values(), has_gradients(module)
     size = np.array([_norm(weight) for weight, _ in pairs])
-    slope = np.array([_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs])
+    slope = np.array(
+        [_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs]
+    )
     return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
 
 
@@ -118,7 +141,8 @@ MEMORY = 100  # steps of the running mean of the outputs
 SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
-    "recorder.step found no gradients (all are None or zero) and records them as missing: call it after loss.backward() and before "
+    "recorder.step found no gradients (all are None or zero) and records them as missing: call "
+    "it after loss.backward() and before "
     "optimizer.zero_grad()"
 )
 
@@ -127,28 +151,35 @@ class Recorder:
     """Measures a cell on a probe sequence at the start and after every N-th step of its training.
 
     Args:
-        module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see `rhn.cells.Cell`), or a module with
-            one of them inside, as a `PolyphonicModel` or a user's own.
-        probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is batch_first), or ids of tokens.
+        module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see
+            `rhn.cells.Cell`), or a module with one of them inside, as a `PolyphonicModel` or a
+            user's own.
+        probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is
+            batch_first), or ids of tokens.
         every: steps from one measurement to the next, at least 1.
-        path: an .npz file that is kept up to date while the training runs, whole at every moment; None: nothing is written.
-        log: called with (name, value, step) for every mean of a measurement, such as "recorder/radius": `mlflow.log_metric`, the
-            `add_scalar` of TensorBoard's writer, or lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
-        start: steps done before, of a resumed training; measurements of these steps in the file at `path` are kept.
+        path: an .npz file that is kept up to date while the training runs, whole at every moment;
+            None: nothing is written.
+        log: called with (name, value, step) for every mean of a measurement, such as
+            "recorder/radius": `mlflow.log_metric`, the `add_scalar` of TensorBoard's writer, or
+            lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
+        start: steps done before, of a resumed training; measurements of these steps in the file at
+            `path` are kept.
         loss: the loss before the first step, where it is known.
         loss_of: "the probe" if losses and gradients are its, for figures; "": of the minibatches.
         positions: at how many places of the probe single steps are measured.
-        layer: which recurrent cell, counted from 1, where the module has several; each layer of torch.nn's counts. None: the first,
-            of torch.nn's with the joint state of all its layers.
-        submodule: the part of the module in which to look, by its name in `named_modules`: "encoder.rnn".
-        loss_fn: loss_fn(output, y) of the training, for the share of the loss of their mean that the outputs explain
-            (`gersgorin.checking.clocks`); outputs have their units last.
-        about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers". None: the one in the resumed
-            file, or that of a cell of ours.
+        layer: which recurrent cell, counted from 1, where the module has several; each layer of
+            torch.nn's counts. None: the first, of torch.nn's with the joint state of all its
+            layers.
+        submodule: the part of the module in which to look, by its name in `named_modules`:
+            "encoder.rnn".
+        loss_fn: loss_fn(output, y) of the training, for the share of the loss of their mean that
+            the outputs explain (`gersgorin.checking.clocks`); outputs have their units last.
+        about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers".
+            None: the one in the resumed file, or that of a cell of ours.
 
     Raises:
-        InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or leads to states that are not;
-            `every` or another number is out of range.
+        InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or
+            leads to states that are not; `every` or another number is out of range.
         DataError: the resumed file is damaged, or of another network, probe or `every`.
         OutputError: the file cannot be written.
     """
@@ -170,10 +201,22 @@ class Recorder:
         loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         about: str | None = None,
     ):
-        for name, value, least in (("every", every, 1), ("positions", positions, 1), ("start", start, 0)):
+        for name, value, least in (
+            ("every", every, 1),
+            ("positions", positions, 1),
+            ("start", start, 0),
+        ):
             if type(value) is not int or value < least:
-                raise InvalidInputError(f"{name} is {value!r}, expected a whole number of {least} or more")
-        self._module, self._probe, self._every, self._positions, self._log = module, probe, every, positions, log
+                raise InvalidInputError(
+                    f"{name} is {value!r}, expected a whole number of {least} or more"
+                )
+        self._module, self._probe, self._every, self._positions, self._log = (
+            module,
+            probe,
+            every,
+            positions,
+            log,
+        )
         self._path = None if path is None else check_output(path, (".npz",))
         self._watched = Watched(module, layer, submodule)
         self._read = self._watched.digest(probe)
@@ -193,18 +236,27 @@ class Recorder:
     def __exit__(self, *error) -> None:
         self.close()
 
-    def step(self, loss: Tensor | float | None = None, output: Tensor | None = None, y: Tensor | None = None) -> None:
-        """Count a step of training; at every N-th one measure, with the gradients that stand in `.grad`.
+    def step(
+        self,
+        loss: Tensor | float | None = None,
+        output: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> None:
+        """Count a step of training; at every N-th one measure, with the gradients that stand in
+        `.grad`.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and records the gradients as missing.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and
+        records the gradients as missing.
 
-        output, y: of this step's minibatch, with `loss_fn`: what the outputs explain is measured over all steps between measurements.
+        output, y: of this step's minibatch, with `loss_fn`: what the outputs explain is measured
+        over all steps between measurements.
         """
         self._steps += 1
         if output is not None:
             if y is None or self._loss_fn is None:
                 raise InvalidInputError(
-                    "y or loss_fn is missing: expected Recorder(..., loss_fn=...) and step(loss, output, y)"
+                    "y or loss_fn is missing: expected Recorder(..., loss_fn=...) and "
+                    "step(loss, output, y)"
                 )
             self._explain(output, y, self._loss_fn)
         if self._steps % self._every == 0:
@@ -214,14 +266,24 @@ class Recorder:
             self.measure(self._steps, loss)
 
     @torch.enable_grad()
-    def _explain(self, output: Tensor, y: Tensor, loss_fn: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY` steps."""
+    def _explain(
+        self, output: Tensor, y: Tensor, loss_fn: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY`
+        steps.
+        """
         if not isinstance(output, Tensor):
-            raise InvalidInputError(f"output is a {type(output).__name__}: expected the tensor that loss_fn takes")
-        mean, trial = output.detach().reshape(-1, output.shape[-1] if output.dim() > 1 else 1).mean(0), self._since
+            raise InvalidInputError(
+                f"output is a {type(output).__name__}: expected the tensor that loss_fn takes"
+            )
+        mean, trial = (
+            output.detach().reshape(-1, output.shape[-1] if output.dim() > 1 else 1).mean(0),
+            self._since,
+        )
         if self._mean.dim() and self._mean.shape != mean.shape:
             raise InvalidInputError(
-                f"output has {len(mean)} units, and had {len(self._mean)} before: expected them last"
+                f"output has {len(mean)} units, and had {len(self._mean)} before: expected "
+                "them last"
             )
         self._seen += 1
         self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
@@ -229,20 +291,31 @@ class Recorder:
         loss = loss_fn(constant.clone(), y)
         if not torch.isfinite(loss):  # such as of a minibatch whose targets are all masked
             return
-        (slope,) = torch.autograd.grad(loss, constant, retain_graph=not trial.curvatures, materialize_grads=True)
+        (slope,) = torch.autograd.grad(
+            loss, constant, retain_graph=not trial.curvatures, materialize_grads=True
+        )
         if not trial.curvatures:
             trial.curvatures.append(curvature(loss, constant, d))
         trial.add(math.nan, loss.item(), slope, d)
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
-        """Measure now, after this number of steps, independently of `every`; weights or states that are not finite give NaN."""
+        """Measure now, after this number of steps, independently of `every`; weights or states that
+        are not finite give NaN.
+        """
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
         norms, rates = gradient_norms(self._module)
-        value = np.array(math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float)
+        value = np.array(
+            math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float
+        )
         gain = signal(self._since, 0, self._since.steps).gain if self._since.steps > 1 else math.nan
-        row = {"step": np.array(step), "loss": value, "gradient_norm": norms, "relative_rate": rates}
+        row = {
+            "step": np.array(step),
+            "loss": value,
+            "gradient_norm": norms,
+            "relative_rate": rates,
+        }
         row["explained"], self._since = np.array(gain), Trial(1.0)
         try:
             row |= self._look()
@@ -250,7 +323,11 @@ class Recorder:
             finite = all(torch.isfinite(p).all() for p in self._module.parameters())
             if not self._rows or (finite and not isinstance(error, NotFiniteError)):
                 raise  # the step is broken, not the training
-            row |= {name: np.full_like(self._rows[0][name], np.nan) for name in MOMENTS if name not in row}
+            row |= {
+                name: np.full_like(self._rows[0][name], np.nan)
+                for name in MOMENTS
+                if name not in row
+            }
         self._rows.append(row)
         for name in MEASURES:
             if self._log and (known := row[name][np.isfinite(row[name])]).size:
@@ -298,21 +375,35 @@ class Recorder:
         )
 
     def _look(self) -> dict[str, np.ndarray]:
-        """Measure the copy of the cell. Raises InvalidInputError for numbers that are not finite."""
+        """Measure the copy of the cell. Raises InvalidInputError for numbers that are not
+        finite.
+        """
         self._watched.refresh()
         return snapshot(self._watched.along(self._probe), self._positions)
 
     def _resume(self, found: Recording, about: str | None) -> None:
-        """Keep the measurements of the steps done before. Raises DataError for those of something else."""
+        """Keep the measurements of the steps done before. Raises DataError for those of something
+        else.
+        """
         shapes = {name: value.shape for name, value in self._look().items()}
-        same = found.parameters.tolist() == list(weights_of(self._module)) and found.probe == self._read
-        if not same or found.every != self._every or shapes != {k: vars(found)[k].shape[1:] for k in shapes}:
+        same = (
+            found.parameters.tolist() == list(weights_of(self._module))
+            and found.probe == self._read
+        )
+        if (
+            not same
+            or found.every != self._every
+            or shapes != {k: vars(found)[k].shape[1:] for k in shapes}
+        ):
             raise DataError(
-                f"{self._path} is a record of another network ({found.title}), of another probe, or not of every {self._every} steps: "
+                f"{self._path} is a record of another network ({found.title}), of another "
+                f"probe, or not of every {self._every} steps: "
                 "give another path"
             )
         kept = found.step <= self._steps
-        self._rows = [{name: vars(found)[name][k] for name in MOMENTS} for k in np.flatnonzero(kept)]
+        self._rows = [
+            {name: vars(found)[name][k] for name in MOMENTS} for k in np.flatnonzero(kept)
+        ]
         if self._rows:
             self._about = self._about if about is not None else found.about or self._about
             self._measuring = found.measuring_seconds

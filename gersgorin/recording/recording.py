@@ -1,8 +1,11 @@
-"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as `Recorder` measures them.
+"""Hold and draw the spectra, gains, gates and gradients of a cell through its training, as
+`Recorder` measures them.
 
-Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the positions of the probe.
+Every `plot_*` draws into the axes it is given and returns them. Bands show the spread over the
+positions of the probe.
 
-Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K weights (a layer's apart).
+Legend: M measurements, P positions of the probe sequence, N state entries, L layers of a step, K
+weights (a layer's apart).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +37,8 @@ from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, 
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-MEASURES = {  # one number a measurement: the mean over positions, layers or weights; and what a table calls it
+# one number a measurement: the mean over positions, layers or weights; and what a table calls it
+MEASURES = {
     "loss": "loss",
     "radius": "spectral radius",
     "bulk": "mean eigenvalue",
@@ -61,7 +65,9 @@ class Recording(Result, kind="recording"):
     every: int
     """Steps of training from one measurement to the next."""
     parameters: np.ndarray
-    """Names of the weights, (K,): "cells.0.weight_hh[1]" is the second layer's part of a stacked one."""
+    """Names of the weights, (K,): "cells.0.weight_hh[1]" is the second layer's part of a stacked
+    one.
+    """
     step: np.ndarray
     """Steps of training done, (M,); 0: before training."""
     loss: np.ndarray
@@ -79,7 +85,9 @@ class Recording(Result, kind="recording"):
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
-    """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length where that is less."""
+    """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length
+    where that is less.
+    """
     eigenvalues: np.ndarray
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
     centers: np.ndarray
@@ -112,11 +120,19 @@ class Recording(Result, kind="recording"):
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it has, without biases, of gradient norms
-        that of all weights together; NaN where it has nothing."""
-        kept = ["bias" not in weight for weight in self.parameters] if name == "relative_rate" else slice(None)
+        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it
+        has, without biases, of gradient norms that of all weights together; NaN where it has
+        nothing.
+        """
+        kept = (
+            ["bias" not in weight for weight in self.parameters]
+            if name == "relative_rate"
+            else slice(None)
+        )
         values = np.ma.masked_invalid(vars(self)[name].reshape(len(self), -1)[:, kept])
-        return (np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)).filled(np.nan)
+        return (
+            np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)
+        ).filled(np.nan)
 
     def table(self) -> list[dict]:
         """One row of means a measurement, in the order of `MEASURES`."""
@@ -125,11 +141,16 @@ class Recording(Result, kind="recording"):
     def sentences(self) -> Iterator[str]:
         """The number of measurements, and the time that they took."""
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
-        took = f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between measurements"
+        took = (
+            f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between "
+            "measurements"
+        )
         yield f"{many} of training; measuring took {took}."
 
     def of(self, name: str) -> str:
-        """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and behind other measures."""
+        """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
+        behind other measures.
+        """
         return f" of {self.loss_of}" if self.loss_of and name in OF_LOSS else ""
 
     def lines(self) -> Iterator[str]:
@@ -143,7 +164,12 @@ class Recording(Result, kind="recording"):
 
     def to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""
-        return {"title": self.title, "every": self.every, "share": self.share, "steps": self.table()}
+        return {
+            "title": self.title,
+            "every": self.every,
+            "share": self.share,
+            "steps": self.table(),
+        }
 
     def plot(self, ax=None):
         """Spectral radius and bulk over the training; without axes a figure of all measurements."""
@@ -157,7 +183,9 @@ class Recording(Result, kind="recording"):
     def validate(self) -> None:
         """Raise ValueError unless all arrays are numbers of the same measurements, at least one."""
         arrays = [vars(self)[name] for name in MOMENTS]
-        if any(a.dtype.kind not in "fciu" for a in arrays) or {len(a) for a in arrays} != {max(1, len(self))}:
+        if any(a.dtype.kind not in "fciu" for a in arrays) or {len(a) for a in arrays} != {
+            max(1, len(self))
+        }:
             raise ValueError("its arrays do not fit one another")
 
 
@@ -177,7 +205,8 @@ COLOURS = {
     "exponent": PURPLE,
     "input_gain": GREEN,
 }
-PANELS = {  # measures of a panel, and its title; of the first also the level between growth and decay
+# measures of a panel, and its title; of the first also the level between growth and decay
+PANELS = {
     ("loss",): ("Loss", None),
     ("radius", "bulk"): ("Eigenvalues", 1),
     ("reach",): ("Reach of the row discs", None),
@@ -197,27 +226,55 @@ def _heading(recording: Recording) -> str:
     for name in ("loss", "radius"):
         known = recording.mean(name)[np.isfinite(recording.mean(name))]
         words += [
-            f"{MEASURES[name]}{recording.of(name)} {ends[0]:.3g} to {ends[-1]:.3g}" for ends in [known] if len(ends) > 1
+            f"{MEASURES[name]}{recording.of(name)} {ends[0]:.3g} to {ends[-1]:.3g}"
+            for ends in [known]
+            if len(ends) > 1
         ]
     return ": ".join([words[0], ", ".join(words[1:])]) if words[1:] else words[0]
 
 
 @panels(6, 3.2, _heading)
-def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")) -> Axes:
-    """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights, or else the mean and a band.
+def plot_measures(
+    recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")
+) -> Axes:
+    """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights,
+    or else the mean and a band.
 
     Bands show the spread over the positions of the probe.
     """
-    dots: Style = {"linewidth": 1.2, "marker": "." if len(recording) < 40 else None, "markersize": 3}
+    dots: Style = {
+        "linewidth": 1.2,
+        "marker": "." if len(recording) < 40 else None,
+        "markersize": 3,
+    }
     for k, name in enumerate(names):
         values = vars(recording)[name]
         if name in COLOURS:
             color, label, dashes = COLOURS[name], MEASURES[name], DASHES[k % len(DASHES)]
-            ax.plot(recording.step, recording.mean(name), label=label, color=color, linestyle=dashes, **dots)
+            ax.plot(
+                recording.step,
+                recording.mean(name),
+                label=label,
+                color=color,
+                linestyle=dashes,
+                **dots,
+            )
             if values.ndim > 1:
-                ax.fill_between(recording.step, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0)
-            largest, least = np.fmax.reduce(recording.mean(name)), np.fmin.reduce(recording.mean(name))
-            if (name == "explained" and largest > 0) or (name == "loss" and 0 < 3 * least < largest):
+                ax.fill_between(
+                    recording.step,
+                    values.min(1),
+                    values.max(1),
+                    color=color,
+                    alpha=0.2,
+                    linewidth=0,
+                )
+            largest, least = (
+                np.fmax.reduce(recording.mean(name)),
+                np.fmin.reduce(recording.mean(name)),
+            )
+            if (name == "explained" and largest > 0) or (
+                name == "loss" and 0 < 3 * least < largest
+            ):
                 ax.set_yscale("log")
             continue
         if values.ndim > 2:
@@ -225,13 +282,22 @@ def plot_measures(recording: Recording, ax: Axes, *, names: Sequence[str] = ("ra
         else:
             lines = _of_weights(values, recording.parameters.tolist())
         for place, (label, line) in enumerate(lines.items()):
-            ax.plot(recording.step, line, label=drawable(label), **shade_style(place, len(lines)), **dots)
+            ax.plot(
+                recording.step,
+                line,
+                label=drawable(label),
+                **shade_style(place, len(lines)),
+                **dots,
+            )
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
     title, _ = PANELS.get(tuple(names), ("", None))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     scale = ", logarithmic" * (ax.get_yscale() == "log")
-    ax.set(xlabel=STEPS, title=title.format(gate_name=recording.gate_name) + recording.of(names[0]) + scale)
+    ax.set(
+        xlabel=STEPS,
+        title=title.format(gate_name=recording.gate_name) + recording.of(names[0]) + scale,
+    )
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
     return ax
@@ -255,42 +321,59 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
 @panels(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
-    """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit circle."""
+    """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit
+    circle.
+    """
     reaches = np.abs(recording.centers) + recording.radii
     middle, spread = crowd(recording.eigenvalues)  # of all moments
     around = np.nan_to_num(np.abs(recording.centers - middle) + recording.radii).max(1)
-    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 6 * spread))  # discs not much larger
+    # discs not much larger
+    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 6 * spread))
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
         draw_discs({"row": (recording.centers[moment], recording.radii[moment])}, ax)
-        ax.plot(values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues")
+        ax.plot(
+            values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues"
+        )
     complex_plane(ax, limit, middle)
     ax.set_title(
-        f"step {recording.step[moment]}" + f", discs reach {reach:.3g}" * bool(limit < around[moment] < np.inf)
+        f"step {recording.step[moment]}"
+        + f", discs reach {reach:.3g}" * bool(limit < around[moment] < np.inf)
     )
     return ax
 
 
 @drawn
 def draw_recording(recording: Recording) -> Shown:
-    """Draw the spectrum at four moments, and below a panel for each measured quantity over the steps of training.
+    """Draw the spectrum at four moments, and below a panel for each measured quantity over the
+    steps of training.
 
     Raises DataError if nothing finite was measured.
     """
     known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
     if not known:
-        raise DataError("the record holds no finite number: there is nothing to draw, record the training again")
+        raise DataError(
+            "the record holds no finite number: there is nothing to draw, record the training again"
+        )
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
         plot_measures(recording, ax, names=names)
         if (level := PANELS[names][1]) is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)
 
-    spectra = [partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))]
-    weights, others = ([names for names in known if (names[0] in OF_WEIGHTS) is kind] for kind in (True, False))
+    spectra = [
+        partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))
+    ]
+    weights, others = (
+        [names for names in known if (names[0] in OF_WEIGHTS) is kind] for kind in (True, False)
+    )
     few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
     draws = {False: others[:few], True: weights}
-    below = [Block([partial(measures, n) for n in part], 1.6, 2, "x", one) for one, part in draws.items() if part]
+    below = [
+        Block([partial(measures, n) for n in part], 1.6, 2, "x", one)
+        for one, part in draws.items()
+        if part
+    ]
     further = ", ".join(MEASURES[names[0]] for names in others[few:])
     about = _about(recording) + f"; further panels in a figure of a page: {further}" * bool(further)
     above = Block(spectra, 2.2, 2, "xy", legend=True)
@@ -300,9 +383,12 @@ def draw_recording(recording: Recording) -> Shown:
 @drawn
 def moving_recording(recording: Recording) -> Film:
     """The spectra of the measurements as a film, beside spectral radius and bulk."""
-    known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))  # a measurement with everything, for the legend
+    # a measurement with everything, for the legend
+    known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))
     draws = [partial(plot_moment, recording, moment=known), partial(plot_measures, recording)]
-    figure = compose(_heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=WIDTH)
+    figure = compose(
+        _heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=WIDTH
+    )
     ax, beside, *_ = figure.axes
     beside.set_ylabel("value of one step")
     now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
@@ -318,10 +404,15 @@ def moving_recording(recording: Recording) -> Film:
 
 def _about(recording: Recording) -> str:
     """The origin of the training, and the interval of measuring."""
-    exact = not (recording.step[:-1] % max(1, recording.every)).any()  # else measured where epochs end
+    # else measured where epochs end
+    exact = not (recording.step[:-1] % max(1, recording.every)).any()
     every = f"{'' if exact else 'about '}every {recording.every} steps"
-    how = f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} of the probe"
+    how = (
+        f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} "
+        "of the probe"
+    )
     how += (
-        f" (lines and numbers: means, bands: least to largest; spectra: position {recording.radius.shape[1] // 2 + 1})"
+        " (lines and numbers: means, bands: least to largest; spectra: position "
+        f"{recording.radius.shape[1] // 2 + 1})"
     )
     return "; ".join(filter(None, (recording.about, how)))

@@ -1,9 +1,11 @@
-"""Products with Jacobians by autograd: many at once, or one by one if an operation cannot be batched.
+"""Products with Jacobians by autograd: many at once, or one by one if an operation cannot be
+batched.
 
     vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
     Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
 
-A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the operations need no forward mode.
+A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the
+operations need no forward mode.
 
 Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 """
@@ -19,11 +21,13 @@ from torch.func import vmap
 from gersgorin._validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
-SLOW = "There is a performance drop"  # beginning of torch's warning for an operation that it repeats row by row
+# beginning of torch's warning for an operation that it repeats row by row
+SLOW = "There is a performance drop"
 
 
 def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
-    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not depend on it.
+    """w[j] dy / d each input for weights w (b, *y.shape): (b, *input.shape), zero where y does not
+    depend on it.
 
     The graph is kept.
 

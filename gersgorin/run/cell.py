@@ -4,8 +4,9 @@
     input_jacobian      B[..., i, j] = d s'_i / d x_j
     layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s', so that A = J_L ... J_1
 
-The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the same, row and column discs swap.
-Legend: m inputs, N = state_size (n units, an LSTM's state has 2n), L layers.
+The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the
+same, row and column discs swap. Legend: m inputs, N = state_size (n units, an LSTM's state has 2n),
+L layers.
 """
 
 import functools
@@ -39,26 +40,35 @@ OWN_METHODS = (
     "initial_state",
 )
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
-SMALL = 100  # entries of a state up to which Jacobians by autograd are cheaper than products step by step
+# entries of a state up to which Jacobians by autograd are cheaper than products step by step
+SMALL = 100
 
 
 def name_of(cell) -> str:
     """Name of a cell, a module or a function in titles and messages."""
     if isinstance(cell, StepCell):
         return cell.name
-    name = cell._get_name() if isinstance(cell, nn.Module) else getattr(cell, "__name__", type(cell).__name__)
+    name = (
+        cell._get_name()
+        if isinstance(cell, nn.Module)
+        else getattr(cell, "__name__", type(cell).__name__)
+    )
     return f"{type(cell.__self__).__name__}.{name}" if inspect.ismethod(cell) else name
 
 
 def size_to_set(cell) -> str:
-    """The remedy for a step without a state_size: "set state_size = 50", the hidden_size that it has."""
+    """The remedy for a step without a state_size: "set state_size = 50", the hidden_size that it
+    has.
+    """
     size = getattr(cell, "hidden_size", None)
     known = f" = {size} (its hidden_size)" if isinstance(size, int) else ""
     return f"set state_size{known}, the number of entries of its one state tensor"
 
 
 class StepCell:
-    """A cell of ours, torch.nn's, a user's module with `step`, or a function f(x, s), as analyses call it. Made by `as_cell`."""
+    """A cell of ours, torch.nn's, a user's module with `step`, or a function f(x, s), as analyses
+    call it. Made by `as_cell`.
+    """
 
     def __init__(self, module: nn.Module | Step):
         self.module, self.name = module, name_of(module)
@@ -68,7 +78,9 @@ class StepCell:
         self.input_size: int | None = getattr(module, "input_size", None)
         self.hidden_size: int | None = getattr(module, "hidden_size", None)
         self._state_size = getattr(module, "state_size", None)
-        self._own = {name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))}
+        self._own = {
+            name: found for name in OWN_METHODS if callable(found := getattr(module, name, None))
+        }
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """The next state, which the cell returns, or (output, next state)."""
@@ -83,28 +95,52 @@ class StepCell:
         size = self._state_size
         if isinstance(size, int) and not isinstance(size, bool) and size > 0:
             return size
-        said = "has no state_size, and no first state is given" if size is None else f"has the state_size {size!r:.40}"
+        said = (
+            "has no state_size, and no first state is given"
+            if size is None
+            else f"has the state_size {size!r:.40}"
+        )
         raise InvalidInputError(
-            f"{self.name} {said}: {size_to_set(self.module)}; write a step of several tensors as forward(x, state), or as a function "
+            f"{self.name} {said}: {size_to_set(self.module)}; write a step of several tensors "
+            "as forward(x, state), or as a function "
             f"f(x, s) with s0{_hint(self.module)}"
         )
 
     @property
     def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: for one layer, and with `layer_jacobians`."""
+        """True if the Jacobian of each layer is known: for one layer, and with
+        `layer_jacobians`.
+        """
         return self.depth == 1 or "layer_jacobians" in self._own
 
     def probe(self, x: Tensor, s: Tensor) -> None:
-        """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything but a new state like s."""
+        """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything
+        but a new state like s.
+        """
         sizes = self.input_size, self._state_size
-        if isinstance(self.module, nn.Module) and None not in sizes and (x.shape[-1], s.shape[-1]) != sizes:
+        if (
+            isinstance(self.module, nn.Module)
+            and None not in sizes
+            and (x.shape[-1], s.shape[-1]) != sizes
+        ):
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
         shapes = getattr(self.module, "state_shapes", "")
-        said = f"{self.name} takes no step from an input {tuple(x.shape)} and a state {shapes or tuple(s.shape)}"
-        end = f"x has {counted(x.shape[-1], 'column')}" + ", its state is like s0, or like state_size" * bool(shapes)
+        said = (
+            f"{self.name} takes no step from an input {tuple(x.shape)} and a state "
+            f"{shapes or tuple(s.shape)}"
+        )
+        end = (
+            f"x has {counted(x.shape[-1], 'column')}"
+            + ", its state is like s0, or like state_size" * bool(shapes)
+        )
         try:
-            with users_code(said, end), torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with (
+                users_code(said, end),
+                torch.inference_mode(False),
+                torch.no_grad(),
+                torch.random.fork_rng(devices=[]),
+            ):
                 given = x.clone(), s.clone()  # inference tensors count no versions
                 before = [v._version for v in given]
                 after, again = self.step(*given), self.step(x.clone(), s.clone())
@@ -113,7 +149,9 @@ class StepCell:
                 raise
             raise InvalidInputError(f"{error}{hint}") from error
         if [v._version for v in given] != before:
-            raise InvalidInputError(f"{self.name}: step(x, s) changes an argument in place: expected a new tensor")
+            raise InvalidInputError(
+                f"{self.name}: step(x, s) changes an argument in place: expected a new tensor"
+            )
         self._check_next(after, s)
         self._check_again(after, again)
 
@@ -121,16 +159,25 @@ class StepCell:
         """Raise InvalidInputError unless the same step has returned the same state twice."""
         if not torch.allclose(after, again, equal_nan=True):
             raise InvalidInputError(
-                f"{self.name} returns two different states from the same input and state: it draws random numbers (.eval() ends "
-                "dropout), or keeps a state of its own, which belongs into the one that it takes and returns"
+                f"{self.name} returns two different states from the same input and state: it "
+                "draws random numbers (.eval() ends "
+                "dropout), or keeps a state of its own, which belongs into the one that it "
+                "takes and returns"
             )
 
     def _check_next(self, after, s: Tensor) -> None:
-        """Raise InvalidInputError unless a step from states s returned one tensor of the same shape."""
+        """Raise InvalidInputError unless a step from states s returned one tensor of the same
+        shape.
+        """
         if not isinstance(after, Tensor) or after.shape != s.shape or not after.is_floating_point():
-            got = f"{after.dtype} of shape {tuple(after.shape)}" if isinstance(after, Tensor) else type(after).__name__
+            got = (
+                f"{after.dtype} of shape {tuple(after.shape)}"
+                if isinstance(after, Tensor)
+                else type(after).__name__
+            )
             raise InvalidInputError(
-                f"{self.name} must return one state of {s.shape[-1]} entries, floating-point as its argument, or (output, state), "
+                f"{self.name} must return one state of {s.shape[-1]} entries, floating-point "
+                "as its argument, or (output, state), "
                 f"but returns {got}{_hint(self.module)}"
             )
 
@@ -153,7 +200,8 @@ class StepCell:
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
                 self._check_next(rows[-1], rows[0])
-            self._check_again(rows[1], step(x[0], rows[0]))  # what a module keeps has changed by now
+            # what a module keeps has changed by now
+            self._check_again(rows[1], step(x[0], rows[0]))
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
@@ -165,18 +213,27 @@ class StepCell:
         return self._derivative("input_jacobian", 0, x, s, **how)
 
     def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
-        """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see the function of this name."""
+        """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see
+        the function of this name.
+        """
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
         if not self.has_layers:
             raise InvalidInputError(
-                f"{self.name} has {self.depth} layers without a method for them: define layer_jacobians(x, s)"
+                f"{self.name} has {self.depth} layers without a method for them: define "
+                "layer_jacobians(x, s)"
             )
         matrices = self._closed_form("layer_jacobians", x, s)
-        return torch.stack(matrices) if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])} else matrices
+        return (
+            torch.stack(matrices)
+            if {J.shape[-2:] for J in matrices} == {(s.shape[-1], s.shape[-1])}
+            else matrices
+        )
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by autograd without the matrix."""
+        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by
+        autograd without the matrix.
+        """
         if "push" in self._own:
             return [functools.partial(self._own["push"], *row) for row in zip(x, s, strict=True)]
         closed_form = "jacobian" in self._own
@@ -193,19 +250,33 @@ class StepCell:
         return self._own["gates"](x, s) if "gates" in self._own else Gates()
 
     def norm_bound(self, state_bound: float) -> Tensor:
-        """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell without one."""
+        """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell
+        without one.
+        """
         if "norm_bound" not in self._own:
             return torch.tensor(torch.nan, device="cpu")
         with torch.no_grad():
             bound = self._own["norm_bound"](state_bound)
-        return bound.reshape(()) if isinstance(bound, Tensor) else torch.tensor(float(bound), device="cpu")
+        return (
+            bound.reshape(())
+            if isinstance(bound, Tensor)
+            else torch.tensor(float(bound), device="cpu")
+        )
 
     def transformed(self) -> AbstractContextManager[None]:
-        """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError; the plain step has run."""
-        hint = "write its step with new tensors, without operations in place and branches on numbers"
-        return users_code(f"{self.name} cannot be differentiated, or run on several sequences at once", hint)
+        """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError;
+        the plain step has run.
+        """
+        hint = (
+            "write its step with new tensors, without operations in place and branches on numbers"
+        )
+        return users_code(
+            f"{self.name} cannot be differentiated, or run on several sequences at once", hint
+        )
 
-    def _derivative(self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+    def _derivative(
+        self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None
+    ) -> Tensor:
         """d s' / d the argument by the closed form `name`, or by autograd."""
         if method == "analytic" or (method is None and name in self._own):
             (A,) = self._closed_form(name, x, s)
@@ -237,7 +308,8 @@ class StepCell:
 def flat_step(f: nn.Module | Step, s0: State) -> Step:
     """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side.
 
-    f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first state s0 are (1, ...), else x (m,).
+    f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first
+    state s0 are (1, ...), else x (m,).
     """
     parts, tree = tree_flatten(s0)
     shapes, start = [part.shape for part in parts], flat_state(s0)[0]
@@ -249,17 +321,22 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
         after = state_in(f(x.unsqueeze(0) if batched else x, state), parts)
         if after is None:
-            raise InvalidInputError(f"{name_of(f)} must return a state like its first one, {words}, or (output, state)")
+            raise InvalidInputError(
+                f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
+            )
         return flat_state(after)[0]
 
     size = getattr(f, "hidden_size", None)
-    vars(step).update(state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words)
+    vars(step).update(
+        state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words
+    )
     step.__name__ = name_of(f)
     return step
 
 
 def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
-    """The tensors of a state side by side, (B, N): for each of the layers its parts, such as h and c of an LSTM.
+    """The tensors of a state side by side, (B, N): for each of the layers its parts, such as h and
+    c of an LSTM.
 
     state: a tensor or tensors (B, ...), of several layers (L, B, ...).
 
@@ -280,7 +357,8 @@ def takes(module: Callable, arguments: int) -> bool:
 
 
 def first_state(module: Any, named: bool = False) -> State | None:
-    """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple of a tuple of sizes; else None.
+    """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple
+    of a tuple of sizes; else None.
 
     named: whether the user names it as the recurrent part, so that n may be its hidden_size.
     """
@@ -296,14 +374,23 @@ def first_state(module: Any, named: bool = False) -> State | None:
 
 
 def state_in(output: Any, like: list) -> list[Tensor] | None:
-    """The tensors in what a step returns, all of it or the second of two, in the shapes of a state; None if they have others."""
-    candidates = map(tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,))
-    return next((parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None)
+    """The tensors in what a step returns, all of it or the second of two, in the shapes of a state;
+    None if they have others.
+    """
+    candidates = map(
+        tree_leaves, (output, *output[1:2]) if isinstance(output, tuple | list) else (output,)
+    )
+    return next(
+        (parts for parts in candidates if [*map(np.shape, parts)] == [*map(np.shape, like)]), None
+    )
 
 
 def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
-    """(The leading dimensions that vectors share by broadcasting, the vectors as the rows of matrices)."""
-    lead = np.broadcast_shapes(*(v.shape[:-1] for v in arguments))  # torch's own would import its compiler
+    """(The leading dimensions that vectors share by broadcasting, the vectors as the rows of
+    matrices).
+    """
+    # torch's own would import its compiler
+    lead = np.broadcast_shapes(*(v.shape[:-1] for v in arguments))
     return lead, [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in arguments]
 
 
@@ -313,7 +400,8 @@ def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:
 
 
 def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
-    """Convert and validate a cell once; torch.nn's recurrent modules become cells of ours, several layers a stack.
+    """Convert and validate a cell once; torch.nn's recurrent modules become cells of ours, several
+    layers a stack.
 
     Raises InvalidInputError for anything but a function of an input and a state.
     """
@@ -327,22 +415,31 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     # CUDA's own kernels for torch.nn's have no vmap rule
     found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
     try:
-        signature = inspect.signature(found._step.forward if isinstance(found._step, nn.Module) else found._step)
+        signature = inspect.signature(
+            found._step.forward if isinstance(found._step, nn.Module) else found._step
+        )
         signature.bind(None, None)
     except ValueError:  # a built-in function without a signature
         pass
     except TypeError as error:
         raise InvalidInputError(
-            f"{found.name} must take f(x, s), an input and a state, but takes {signature}: {error}{_hint(cell)}"
+            f"{found.name} must take f(x, s), an input and a state, but takes {signature}: "
+            f"{error}{_hint(cell)}"
         ) from None
     return found
 
 
-def _side_by_side(cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]) -> tuple[Step, Tensor]:
-    """A step of several tensors as one of a vector, and states (*lead, ...) as vectors (*lead, N); other ones are one state."""
+def _side_by_side(
+    cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]
+) -> tuple[Step, Tensor]:
+    """A step of several tensors as one of a vector, and states (*lead, ...) as vectors (*lead, N);
+    other ones are one state.
+    """
     if any(part.shape[: len(lead)] != lead for part in state):
         return flat_step(cell, state), flat_state(state)[0]
-    first = tuple(part.reshape(-1, *part.shape[len(lead) :])[:1] if lead else part for part in state)
+    first = tuple(
+        part.reshape(-1, *part.shape[len(lead) :])[:1] if lead else part for part in state
+    )
     return flat_step(cell, first), torch.cat([part.flatten(len(lead)) for part in state], -1)
 
 
@@ -350,7 +447,9 @@ def _hint(module) -> str:
     """Hint at `extract_cell` for a whole network, as the end of a sentence; else ""."""
     if not isinstance(module, nn.Module) or hasattr(module, "step"):
         return ""
-    return "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
+    return (
+        "; for the recurrent cell in a network and its inputs use gersgorin.extract_cell(module, x)"
+    )
 
 
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
@@ -361,7 +460,9 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any
     if torch.is_grad_enabled():
         check_gradients(cell.module)
     if x.dim() == 0 or s.dim() == 0:
-        raise InvalidInputError(f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)")
+        raise InvalidInputError(
+            f"x has shape {tuple(x.shape)} and s {tuple(s.shape)}: expected (..., m) and (..., n)"
+        )
     if name == "input_jacobian" and not x.is_floating_point():
         raise InvalidInputError(f"x is {x.dtype}: expected floating point, which has a derivative")
     try:
@@ -370,24 +471,33 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
     layered = name == "layer_jacobians" and cell.depth > 1
-    known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (not layered)
+    known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (
+        not layered
+    )
     if method is not None and method not in known:
-        raise InvalidInputError(f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}")
+        raise InvalidInputError(
+            f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}"
+        )
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
     return getattr(cell, name)(x, s, method=method)
 
 
-def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+def temporal_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
+) -> Tensor:
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
-        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's state is cat(h, c), that of several
-            layers is joined, the lowest first), or any callable f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
-        x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side; leading dimensions broadcast.
-        method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default otherwise) or "jacfwd".
-            The closed forms take derivatives from pre-activations, to a few units in the last place. The other two are torch's own;
-            their tanh' = 1 - h^2 has no digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
+        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's
+            state is cat(h, c), that of several layers is joined, the lowest first), or any callable
+            f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
+        x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side;
+            leading dimensions broadcast.
+        method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
+            otherwise) or "jacfwd". The closed forms take derivatives from pre-activations, to a few
+            units in the last place. The other two are torch's own; their tanh' = 1 - h^2 has no
+            digits left if tanh is saturated, from |z| = 9 on in float32 and 19 in float64.
 
     Returns:
         A (..., n, n) in the dtype of s, with gradients: for NumPy take A.detach().numpy().
@@ -402,7 +512,9 @@ def temporal_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: s
     return _of_step("jacobian", cell, x, s, method)
 
 
-def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None) -> Tensor:
+def input_jacobian(
+    cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
+) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
     Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
@@ -416,14 +528,17 @@ def input_jacobian(cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str 
 def layer_jacobians(
     cell: nn.Module | Step, x: Tensor, s: Tensor, *, method: str | None = None
 ) -> Tensor | list[Tensor]:
-    """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal Jacobian.
+    """The Jacobian of each layer within one step, first layer first; J_L ... J_1 is the temporal
+    Jacobian.
 
-    A layer passes its state s_l (..., N) to the next. If a later layer also reads s, the state before the step (the shortcuts of a
-    DT(S)-RNN), it passes both, (s_l, s): the first of these Jacobians is then (2N, N), those between (2N, 2N) and that of the last
-    layer with a shortcut (N, 2N). Without s the chain rule would not close.
+    A layer passes its state s_l (..., N) to the next. If a later layer also reads s, the state
+    before the step (the shortcuts of a DT(S)-RNN), it passes both, (s_l, s): the first of these
+    Jacobians is then (2N, N), those between (2N, 2N) and that of the last layer with a shortcut (N,
+    2N). Without s the chain rule would not close.
 
-    Arguments and errors as for `temporal_jacobian`. The matrices of several layers are those of the cell's `layer_jacobians(x, s)`.
-    A cell of one layer, or a callable without a `depth`, gives its temporal Jacobian.
+    Arguments and errors as for `temporal_jacobian`. The matrices of several layers are those of the
+    cell's `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
+    temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
@@ -439,10 +554,11 @@ def layer_jacobians(
 
 
 def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
-    """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size) for unbatched x (T, m).
+    """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size)
+    for unbatched x (T, m).
 
-    s0 (B, state_size), or a tuple of tensors (B, ...): None for the cell's `initial_state()`, zero if it has none; required for a bare
-    callable, which has no state_size.
+    s0 (B, state_size), or a tuple of tensors (B, ...): None for the cell's `initial_state()`, zero
+    if it has none; required for a bare callable, which has no state_size.
     Raises InvalidInputError if shapes do not fit.
     """
     if isinstance(s0, tuple):
@@ -453,10 +569,14 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if unbatched:
         x, s0 = x.unsqueeze(1), None if s0 is None else s0.unsqueeze(0)
     if x.dim() != 3 or x.shape[0] == 0:
-        raise InvalidInputError(f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step")
+        raise InvalidInputError(
+            f"x has shape {tuple(x.shape)}: expected (T, B, m) or (T, m) with at least one step"
+        )
     s0 = cell.first_state(x) if s0 is None else s0
     if s0.dim() != 2 or len(s0) != x.shape[1]:
-        raise InvalidInputError(f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)")
+        raise InvalidInputError(
+            f"s0 has shape {tuple(s0.shape)}: expected ({x.shape[1]}, state_size)"
+        )
     if len(s0):
         cell.probe(x[0, 0], s0[0])
     states = cell.states(x, s0)
@@ -464,16 +584,22 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
 
 
 def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
-    """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound (0-dim tensor).
+    """Bound ||d s'/d s||_2 over all inputs and over all states with entries within +-state_bound
+    (0-dim tensor).
 
-    The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma sigma_max(R), gamma = max |f'|
-    (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises InvalidInputError for a cell without one.
+    The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma
+    sigma_max(R), gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
+    InvalidInputError for a cell without one.
     """
     ours = as_cell(cell)
     if "norm_bound" not in ours._own:
-        raise InvalidInputError(f"{ours.name} has no norm_bound(state_bound): add that method{_hint(ours.module)}")
+        raise InvalidInputError(
+            f"{ours.name} has no norm_bound(state_bound): add that method{_hint(ours.module)}"
+        )
     if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
         state_bound = state_bound.item()
     if not isinstance(state_bound, int | float) or not state_bound >= 0:
-        raise InvalidInputError(f"state_bound must be a number of at least 0, got {state_bound!r:.40}")
+        raise InvalidInputError(
+            f"state_bound must be a number of at least 0, got {state_bound!r:.40}"
+        )
     return ours.norm_bound(float(state_bound))

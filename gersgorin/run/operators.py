@@ -4,8 +4,9 @@
     norm            ||A||_2                    Lanczos' method for A^T A (ARPACK)
     discs           Geršgorin's discs          rows of A in blocks, summed and forgotten
 
-The eigenvalues found are, to rounding, those of a matrix about eps ||A|| away, as LAPACK's are. Arnoldi's method is fast if the leading
-eigenvalues stand apart; for a random matrix with many at the rim it may take as long as LAPACK.
+The eigenvalues found are, to rounding, those of a matrix about eps ||A|| away, as LAPACK's are.
+Arnoldi's method is fast if the leading eigenvalues stand apart; for a random matrix with many at
+the rim it may take as long as LAPACK.
 
 Legend: m inputs; N entries of a state; k eigenvalues.
 """
@@ -29,7 +30,8 @@ Product = Callable[[Tensor], Tensor]
 RESTARTS = 300  # of ARPACK, at most
 LEAST_BASIS = 80  # vectors, for eigenvalues
 NORM_BASIS = 16  # vectors, for a norm
-BY_LAPACK = 2048  # entries of a state, up to which all eigenvalues of a matrix take less time than the leading ones
+# entries of a state, up to which all eigenvalues of a matrix take less time than the leading ones
+BY_LAPACK = 2048
 SMALL = 32  # entries of a state, up to which a norm is that of the matrix
 TOLERANCE = 1e-10  # of a norm, relative
 LIMIT = 4 << 30  # bytes of Jacobians and work space
@@ -46,8 +48,22 @@ class StepOperator(LinearOperator):
     (45.0, [5.0])
     """
 
-    def __init__(self, forward: Product, backward: Product, like: Tensor, *, matrix: Tensor | None = None, rows=None):
-        self.forward, self.backward, self.like, self.matrix, self._rows = forward, backward, like, matrix, rows
+    def __init__(
+        self,
+        forward: Product,
+        backward: Product,
+        like: Tensor,
+        *,
+        matrix: Tensor | None = None,
+        rows=None,
+    ):
+        self.forward, self.backward, self.like, self.matrix, self._rows = (
+            forward,
+            backward,
+            like,
+            matrix,
+            rows,
+        )
         super().__init__(np.dtype(str(like.dtype).removeprefix("torch.")), (len(like), len(like)))
 
     @classmethod
@@ -59,12 +75,17 @@ class StepOperator(LinearOperator):
     def of_step(cls, cell: StepCell, x: Tensor, s: Tensor) -> "StepOperator":
         """The Jacobian of one step of a cell; written as a matrix if the work on it fits the limit.
 
-        Raises InvalidInputError for a step that gives no gradient to its state, or has no second derivative.
+        Raises InvalidInputError for a step that gives no gradient to its state, or has no second
+        derivative.
         """
         A = Linearized(lambda s, x: cell.step(x, s), s, x)
         if not A.y.requires_grad:
-            raise InvalidInputError(f"{cell.name} gives no gradient to its state: expected differentiable operations")
-        found = cls(lambda v: A.push(v[:, None])[:, 0], lambda u: A.pull(u[None])[0], s, rows=A.pull)
+            raise InvalidInputError(
+                f"{cell.name} gives no gradient to its state: expected differentiable operations"
+            )
+        found = cls(
+            lambda v: A.push(v[:, None])[:, 0], lambda u: A.pull(u[None])[0], s, rows=A.pull
+        )
         if fits(s):
             return cls.of_matrix(torch.cat([block for _, block in found.blocks()]))
         _check_adjoint(found, cell.name)
@@ -81,16 +102,19 @@ class StepOperator(LinearOperator):
             yield rows, self._rows(w).contiguous()
 
     def eigenvalues(self, k: int, *, restarts: int = RESTARTS) -> Tensor:
-        """The k eigenvalues of largest modulus, (k,) complex, in the order of `gersgorin.eigenvalues`.
+        """The k eigenvalues of largest modulus, (k,) complex, in the order of
+        `gersgorin.eigenvalues`.
 
-        If k separates two conjugates, it is the upper one. Of up to 2,048 state entries LAPACK gives all eigenvalues in less time.
+        If k separates two conjugates, it is the upper one. Of up to 2,048 state entries LAPACK
+        gives all eigenvalues in less time.
 
         Raises:
             InvalidInputError: k is none of 1 to N, or too many for Arnoldi's method.
             NotConvergedError: fewer than k converged; its `found` holds those.
         """
         N = len(self.like)
-        most = N - 3 if self.matrix is None else N  # ARPACK finds N - 2, one of them for the order of conjugates
+        # ARPACK finds N - 2, one of them for the order of conjugates
+        most = N - 3 if self.matrix is None else N
         if type(k) is not int or not 1 <= k <= most:
             said = f"expected how many of the {N} eigenvalues, a whole number from 1 to {most}"
             raise InvalidInputError(f"k is {k!r}: {said}")
@@ -98,16 +122,25 @@ class StepOperator(LinearOperator):
             return eigenvalues(self.matrix)[:k]
         start = np.random.default_rng(0).standard_normal(N).astype(self.dtype)
         if not self.matvec(start).any():  # only a zero matrix maps a random vector to zero
-            return torch.zeros(k, dtype=torch.promote_types(self.like.dtype, torch.complex32), device="cpu")
-        # three times as many vectors take the fewest products if many eigenvalues have similar moduli
+            return torch.zeros(
+                k, dtype=torch.promote_types(self.like.dtype, torch.complex32), device="cpu"
+            )
+        # three times as many vectors take the fewest products if many eigenvalues have similar
+        # moduli
         basis = min(N, max(3 * (k + 1), LEAST_BASIS))
         try:
             # one more than k, so that of two conjugates always the upper one comes first
-            values = eigs(self, k + 1, v0=start, ncv=basis, maxiter=restarts, return_eigenvectors=False)
-        except ArpackError as error:  # of no convergence with those that did converge, or another one
-            found = largest_first(torch.from_numpy(getattr(error, "eigenvalues", np.zeros(0, complex))))[0]
+            values = eigs(
+                self, k + 1, v0=start, ncv=basis, maxiter=restarts, return_eigenvectors=False
+            )
+        # of no convergence with those that did converge, or another one
+        except ArpackError as error:
+            found = largest_first(
+                torch.from_numpy(getattr(error, "eigenvalues", np.zeros(0, complex)))
+            )[0]
             raise NotConvergedError(
-                f"{len(found)} of the {k + 1} eigenvalues sought were found in {restarts} restarts: ask for fewer or more",
+                f"{len(found)} of the {k + 1} eigenvalues sought were found in {restarts} "
+                "restarts: ask for fewer or more",
                 found=found,
             ) from error
         return largest_first(torch.from_numpy(values))[0][:k]
@@ -119,13 +152,17 @@ class StepOperator(LinearOperator):
             eye = torch.eye(N, dtype=like.dtype, device=like.device)
             A = torch.stack([self.forward(column).double() for column in eye], 1)
             return float(torch.linalg.svd(A)[1][0])
-        v = torch.randn(N, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
+        v = torch.randn(
+            N, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
+        )
         v = v / v.norm()
         size = float(self.forward(v.to(like)).double().norm())
         if not size:  # only a zero matrix maps a random vector to zero
             return 0.0
         # of A / size, whose squares neither overflow nor underflow
-        forward, backward = (lambda v, f=f: self._array(f, v) / size for f in (self.forward, self.backward))
+        forward, backward = (
+            lambda v, f=f: self._array(f, v) / size for f in (self.forward, self.backward)
+        )
         A = LinearOperator((N, N), matvec=forward, rmatvec=backward, dtype=np.float64)
         # ARPACK solves for A^T A, and SciPy squares its tolerance
         tol = math.sqrt(2 * max(TOLERANCE, 10 * torch.finfo(like.dtype).eps))
@@ -135,25 +172,31 @@ class StepOperator(LinearOperator):
             if self.matrix is not None:  # its singular values lie close together
                 return float(torch.linalg.matrix_norm(self.matrix.double(), 2))
             raise NotConvergedError(
-                f"the norm of {N} columns is at least {size:.6g} but did not converge in {restarts} restarts",
+                f"the norm of {N} columns is at least {size:.6g} but did not converge in "
+                f"{restarts} restarts",
                 found=size,
             ) from error
         return size * float(sigma[0])
 
     def discs(self) -> tuple[Discs, Discs]:
-        """Row discs and column discs. Raises InvalidInputError for a Jacobian that is not finite."""
+        """Row discs and column discs. Raises InvalidInputError for a Jacobian that is not
+        finite.
+        """
         if self.matrix is not None:
             return gersgorin_discs(self.matrix), gersgorin_discs(self.matrix, axis="column")
         centers, by_row, by_column = (torch.zeros_like(self.like) for _ in range(3))
         for rows, block in self.blocks():
             diagonal = torch.arange(len(block), device=block.device)
             centers[rows] = block[diagonal, diagonal + rows.start]
-            block[diagonal, diagonal + rows.start] = 0  # not subtracted: see `gersgorin.linalg.discs.off_diagonal_sums`
+            # not subtracted: see `gersgorin.linalg.discs.off_diagonal_sums`
+            block[diagonal, diagonal + rows.start] = 0
             moduli = block.abs_()
             by_row[rows] = moduli.sum(1)
             by_column += moduli.sum(0)
         if not torch.isfinite(centers + by_row).all():
-            raise InvalidInputError("the Jacobian is NaN or infinite: use smaller weights or another state")
+            raise InvalidInputError(
+                "the Jacobian is NaN or infinite: use smaller weights or another state"
+            )
         return Discs(centers, by_row), Discs(centers, by_column)
 
     def _matvec(self, v: np.ndarray) -> np.ndarray:
@@ -164,9 +207,15 @@ class StepOperator(LinearOperator):
 
     def _array(self, product: Product, v: np.ndarray) -> np.ndarray:
         """A product with a NumPy vector. Raises InvalidInputError if it is not finite."""
-        found = product(torch.as_tensor(v.reshape(-1), device=self.like.device).to(self.like)).cpu().numpy()
+        found = (
+            product(torch.as_tensor(v.reshape(-1), device=self.like.device).to(self.like))
+            .cpu()
+            .numpy()
+        )
         if not np.isfinite(found).all():
-            raise InvalidInputError("the Jacobian is NaN or infinite: use smaller weights or another state")
+            raise InvalidInputError(
+                "the Jacobian is NaN or infinite: use smaller weights or another state"
+            )
         return found
 
 
@@ -176,11 +225,13 @@ def fits(s: Tensor) -> bool:
 
 
 def log_norms(steps: Sequence[StepOperator]) -> Iterator[float]:
-    """log ||A[t] ... A[0]||_2 for t = 0..T-1, without a matrix; -inf from the step on at which the product is zero.
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, without a matrix; -inf from the step on at which the
+    product is zero.
 
     The number of products grows with the square of T.
     """
-    scales: list[int] = []  # powers of two that each factor is divided by, so that the norm of the product stays near 1
+    # powers of two that each factor is divided by, so that the norm of the product stays near 1
+    scales: list[int] = []
 
     def forward(v: Tensor) -> Tensor:
         for A, scale in zip(steps, scales, strict=False):
@@ -203,9 +254,13 @@ def log_norms(steps: Sequence[StepOperator]) -> Iterator[float]:
 
 
 def _check_adjoint(A: StepOperator, name: str) -> None:
-    """Raise UsersCodeError unless u^T (A v) = (A^T u)^T v for random u and v: a step may have wrong second derivatives."""
+    """Raise UsersCodeError unless u^T (A v) = (A^T u)^T v for random u and v: a step may have wrong
+    second derivatives.
+    """
     generator = torch.Generator().manual_seed(0)
-    u, v = torch.randn(2, len(A.like), generator=generator, dtype=torch.float64, device="cpu").to(A.like)
+    u, v = torch.randn(2, len(A.like), generator=generator, dtype=torch.float64, device="cpu").to(
+        A.like
+    )
     try:
         Av, uA = A.forward(v), A.backward(u)
     except RuntimeError:
@@ -214,5 +269,6 @@ def _check_adjoint(A: StepOperator, name: str) -> None:
     if not Av.isinf().any() and (u @ Av - uA @ v).abs() <= close:
         return
     raise UsersCodeError(
-        f"{name} is not differentiable twice, as products with its Jacobian need: write its step in torch's own operations"
+        f"{name} is not differentiable twice, as products with its Jacobian need: write its "
+        "step in torch's own operations"
     )

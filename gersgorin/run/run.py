@@ -71,7 +71,9 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """States and derivatives of a cell along x. An index `at` selects positions of the inputs: steps, or (steps, sequences)."""
+    """States and derivatives of a cell along x. An index `at` selects positions of the inputs:
+    steps, or (steps, sequences).
+    """
 
     cell: StepCell
     inputs: Tensor
@@ -83,8 +85,12 @@ class Run:
     """Jacobians by their steps; `replace` makes a new one."""
 
     @classmethod
-    def of(cls, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, label: Label | None = None) -> "Run":
-        """The run of a cell from the state s0, or from its own first state. Raises InvalidInputError, see `trajectory`."""
+    def of(
+        cls, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, label: Label | None = None
+    ) -> "Run":
+        """The run of a cell from the state s0, or from its own first state. Raises
+        InvalidInputError, see `trajectory`.
+        """
         cell = as_cell(cell)
         label = label or Label(name=cell.name, title=cell.name)
         return Run(cell=cell, inputs=x, states=trajectory(cell, x, s0), label=label)
@@ -113,7 +119,9 @@ class Run:
         return {"title": self.label.title, "about": self.label.about, "unit": self.label.unit}
 
     def rests_from(self, step: int) -> bool:
-        """True if the state does not move from a step on; from 0 on: the run starts at a fixed point."""
+        """True if the state does not move from a step on; from 0 on: the run starts at a fixed
+        point.
+        """
         moved = (self.states[step:] - self.states[step]).abs().max()
         return bool(moved <= ROUNDING * self.states.abs().max())
 
@@ -125,7 +133,8 @@ class Run:
         """The run itself. Raises InvalidInputError for NaN or infinite states."""
         if not torch.isfinite(self.states).all():
             raise InvalidInputError(
-                f"{self.label.name or 'the cell'}: a state is NaN or infinite along {self.label.along}: its weights are too large "
+                f"{self.label.name or 'the cell'}: a state is NaN or infinite along "
+                f"{self.label.along}: its weights are too large "
                 "to run, or its step(x, s) computes something that is not finite"
             )
         return self
@@ -137,13 +146,17 @@ class Run:
         """
         need = self.states.element_size() * COPIES * max(BLOCK, self.state_size**2)
         what = f"Jacobians of a state of {self.state_size}"
-        check_room(need, what, "use fewer hidden units, or spectra(leading=K)", self.states.device.type)
+        check_room(
+            need, what, "use fewer hidden units, or spectra(leading=K)", self.states.device.type
+        )
         size = min(LONGEST, max(1, BLOCK // (matrices * self.state_size**2)))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if all of them are small enough."""
+        """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if
+        all of them are small enough.
+        """
         keep = len(self) * self.state_size**2 <= KEPT
         for now in self.slices():
             A = self._blocks.get((now.start, now.stop))
@@ -162,20 +175,28 @@ class Run:
         return self.cell.input_jacobian(*self._at(at))
 
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
-        """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError if they are not known."""
+        """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError
+        if they are not known.
+        """
         return self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
-        """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer also reads it."""
+        """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer
+        also reads it.
+        """
         N = self.state_size
-        return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in self.layer_jacobians(at)], -1)
+        return torch.stack(
+            [torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in self.layer_jacobians(at)], -1
+        )
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
         return self.cell.gates(*self._at(at))
 
     def norm_bound(self) -> Tensor:
-        """A bound on the norm of every Jacobian at states as large as those of the run; NaN if there is none."""
+        """A bound on the norm of every Jacobian at states as large as those of the run; NaN if
+        there is none.
+        """
         return self.cell.norm_bound(float(self.states[:-1].abs().max()))
 
     def repeated(self, times: int) -> "Run":
@@ -188,12 +209,16 @@ class Run:
         return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
     def tangent_maps(self) -> Iterator[Tangent]:
-        """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a block of Jacobians is held at once."""
+        """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a
+        block of Jacobians is held at once.
+        """
         for steps in self.slices(2 * self.depth):
             yield from self.cell.maps(*self._at(steps))
 
     def any_step(self) -> StepCell:
-        """The cell, whose step can start from any state. Raises InvalidInputError for a run without such a cell."""
+        """The cell, whose step can start from any state. Raises InvalidInputError for a run without
+        such a cell.
+        """
         return self.cell
 
     def _at(self, at) -> tuple[Tensor, Tensor]:

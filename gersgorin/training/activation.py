@@ -1,4 +1,5 @@
-"""The last activation of a network, read from the graph of its outputs: softmax, sigmoid, or the states of a recurrent layer.
+"""The last activation of a network, read from the graph of its outputs: softmax, sigmoid, or the
+states of a recurrent layer.
 
 with states_of(model) as states:
     output = model(x)
@@ -26,8 +27,31 @@ RANGES = {  # operations of autograd: in words, least and greatest value
     "Exp": ("exp", 0.0, INF),
 }
 SHAPING = (  # operations that move, copy or average values
-    {"Alias", "AsStrided", "Cat", "Clone", "Expand", "Gather", "Index", "IndexSelect", "Mean", "Permute", "Select"}
-    | {"ReshapeAlias", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind"}
+    {
+        "Alias",
+        "AsStrided",
+        "Cat",
+        "Clone",
+        "Expand",
+        "Gather",
+        "Index",
+        "IndexSelect",
+        "Mean",
+        "Permute",
+        "Select",
+    }
+    | {
+        "ReshapeAlias",
+        "Slice",
+        "Split",
+        "SplitWithSizes",
+        "Squeeze",
+        "Stack",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unbind",
+    }
     | {"Unsqueeze", "UnsafeSplit", "UnsafeView", "View"}
 )
 States = list[tuple[Any, "Activation"]]
@@ -49,7 +73,11 @@ class Activation:
     def of(self, free: Tensor) -> Tensor:
         """Outputs that this activation can give, from numbers of any size."""
         if self.kind in ("Softmax", "LogSoftmax"):
-            return F.softmax(free, self.axis) if self.kind == "Softmax" else F.log_softmax(free, self.axis)
+            return (
+                F.softmax(free, self.axis)
+                if self.kind == "Softmax"
+                else F.log_softmax(free, self.axis)
+            )
         if math.isinf(self.low) or math.isinf(self.high):
             return self.low + F.softplus(free) if self.high == INF else self.high - F.softplus(free)
         return self.low + (self.high - self.low) * torch.sigmoid(free)
@@ -57,7 +85,9 @@ class Activation:
 
 @contextmanager
 def states_of(model: nn.Module) -> Iterator[States]:
-    """Context manager: the states that recurrent layers of torch.nn return inside, as nodes of autograd."""
+    """Context manager: the states that recurrent layers of torch.nn return inside, as nodes of
+    autograd.
+    """
     found: States = []
 
     def keep(layer: nn.Module, given: tuple, made: Any) -> None:
@@ -65,11 +95,15 @@ def states_of(model: nn.Module) -> Iterator[States]:
             return
         name = type(layer).__name__
         low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
-        first, last = made if isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell) else (made, made)
+        first, last = (
+            made if isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell) else (made, made)
+        )
         for state in (first, last):
             hidden = state[0] if isinstance(state, tuple) else state
             if isinstance(hidden, Tensor):
-                found.append((hidden.grad_fn, Activation(name, f"the states of nn.{name}", low, high)))
+                found.append(
+                    (hidden.grad_fn, Activation(name, f"the states of nn.{name}", low, high))
+                )
 
     with ExitStack() as hooks:
         for part in model.modules():

@@ -9,14 +9,15 @@
 | squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                            |
 | your own    | loss(outputs, targets)                           | by minimising it over one output           |
 
-All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A key that never sounds in the
-sequences, or a symbol that never occurs, would have log odds of minus infinity: the share of a key is kept within `CLIP` of 0 and 1,
-that of a symbol above `CLIP` / K.
+All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A
+key that never sounds in the sequences, or a symbol that never occurs, would have log odds of minus
+infinity: the share of a key is kept within `CLIP` of 0 and 1, that of a symbol above `CLIP` / K.
 
-**Losses of outputs with targets**: "mse", "cross-entropy" and "bernoulli", means over all numbers, or a user's (output, y) -> a scalar.
+**Losses of outputs with targets**: "mse", "cross-entropy" and "bernoulli", means over all numbers,
+or a user's (output, y) -> a scalar.
 
-Legend: T frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64 for the categorical loss, `PADDING`
-after the end of a sequence.
+Legend: T frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64
+for the categorical loss, `PADDING` after the end of a sequence.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ from rhn.errors import InvalidInputError
 CLIP = 1e-7
 SEARCH_STEPS = 200  # for the best constant output
 ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, on minibatches and on all frames
-PADDING = float(torch.finfo(torch.float32).min), -100  # in place of targets after the end of a sequence: numbers, ids
+# in place of targets after the end of a sequence: numbers, ids
+PADDING = float(torch.finfo(torch.float32).min), -100
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
 GAUSSIAN = (  # what to do with the loss that takes three arguments
@@ -51,13 +53,17 @@ def real_frames(targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FrameLoss:
-    """A loss by name, or a user's own; called with outputs and targets it gives its mean over all frames that are no padding."""
+    """A loss by name, or a user's own; called with outputs and targets it gives its mean over all
+    frames that are no padding.
+    """
 
     name: str
     frames: Loss
     """Cost of every frame, from outputs and targets."""
     constant: Callable[[Tensor, int], Tensor] | None = None
-    """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None: search for it."""
+    """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None:
+    search for it.
+    """
     unit: str = "nats a frame"
     """Of the mean loss."""
 
@@ -73,18 +79,21 @@ class FrameLoss:
         costs = self.costs(outputs, targets.masked_fill(empty, 0))
         if costs.stride() == (0, 0):
             raise InvalidInputError(
-                f"the loss {self.name} gives one number, which would count the padding of pieces of unequal lengths: "
+                f"the loss {self.name} gives one number, which would count the padding of "
+                "pieces of unequal lengths: "
                 "expected (T, B), or pieces of equal length"
             )
         return costs.masked_fill(padding, 0)
 
     def costs(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The cost of every frame (T, B); of a loss that gives one number for all, that number at every frame.
+        """The cost of every frame (T, B); of a loss that gives one number for all, that number at
+        every frame.
 
         Raises InvalidInputError if a user's loss fails or gives something else.
         """
         with users_code(
-            f"the loss {self.name} cannot take outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+            f"the loss {self.name} cannot take outputs {tuple(outputs.shape)} and targets "
+            f"{tuple(targets.shape)}"
         ):
             costs = self.frames(outputs, targets)
         frames = outputs.shape[:-1]
@@ -95,13 +104,16 @@ class FrameLoss:
         if not isinstance(costs, Tensor) or costs.shape != frames:
             got = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
             raise InvalidInputError(
-                f"the loss {self.name} gives {got}: expected one number, (T, B) or (T, B, K) for outputs {tuple(outputs.shape)}"
+                f"the loss {self.name} gives {got}: expected one number, (T, B) or (T, B, K) "
+                f"for outputs {tuple(outputs.shape)}"
             )
         return costs
 
 
 class NegativeLossError(InvalidInputError):
-    """A mean loss below 0, of which no share can be taken; `loss` is its value, `constant` that of the best constant output."""
+    """A mean loss below 0, of which no share can be taken; `loss` is its value, `constant` that of
+    the best constant output.
+    """
 
     def __init__(self, loss: float, constant: float):
         super().__init__(f"the loss is {loss:.3g}, expected one of at least 0")
@@ -113,7 +125,8 @@ class NegativeLossError(InvalidInputError):
 def least_constant(
     mean_loss: Callable[[Tensor], Tensor], zeros: Tensor, enough: float = ENOUGH
 ) -> tuple[Tensor, float, float]:
-    """(The constant output of the least mean loss, the loss of zeros, the least loss), by a quasi-Newton method.
+    """(The constant output of the least mean loss, the loss of zeros, the least loss), by a
+    quasi-Newton method.
 
     enough: the search ends with a smaller change, relative to the loss of zeros.
     """
@@ -127,7 +140,10 @@ def least_constant(
 
     zero = mean_loss(output).item()
     search = torch.optim.LBFGS(
-        [output], max_iter=SEARCH_STEPS, tolerance_change=enough * abs(zero), line_search_fn="strong_wolfe"
+        [output],
+        max_iter=SEARCH_STEPS,
+        tolerance_change=enough * abs(zero),
+        line_search_fn="strong_wolfe",
     )
     with contextlib.suppress(RuntimeError):  # an overflow, if the loss has no least value
         search.step(closure)
@@ -135,15 +151,24 @@ def least_constant(
 
 
 def frame_loss(loss: str | Loss) -> FrameLoss:
-    """The loss of a name, or a function (outputs, targets) -> a number, (T, B) or (T, B, K); raises InvalidInputError."""
-    loss = {"mse": "squared", "cross-entropy": "categorical"}.get(loss, loss) if isinstance(loss, str) else loss
+    """The loss of a name, or a function (outputs, targets) -> a number, (T, B) or (T, B, K); raises
+    InvalidInputError.
+    """
+    loss = (
+        {"mse": "squared", "cross-entropy": "categorical"}.get(loss, loss)
+        if isinstance(loss, str)
+        else loss
+    )
     if isinstance(loss, str) and loss in FRAME_LOSSES:
         return FRAME_LOSSES[loss]
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
-        return FrameLoss(name, loss, unit=f"by the loss {name}" if name.isidentifier() else "by your loss")
+        return FrameLoss(
+            name, loss, unit=f"by the loss {name}" if name.isidentifier() else "by your loss"
+        )
     raise InvalidInputError(
-        f"unknown loss {loss!r}: expected {', '.join(map(repr, FRAME_LOSSES))}, or a function loss(outputs, targets)"
+        f"unknown loss {loss!r}: expected {', '.join(map(repr, FRAME_LOSSES))}, or a function "
+        "loss(outputs, targets)"
     )
 
 
@@ -174,10 +199,13 @@ FRAME_LOSSES: dict[str, FrameLoss] = {
 
 
 def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
-    """Targets of a named loss in a shape that differs only in axes of length 1. Raises InvalidInputError for another one."""
+    """Targets of a named loss in a shape that differs only in axes of length 1. Raises
+    InvalidInputError for another one.
+    """
     if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
         raise InvalidInputError(
-            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: give one target for each output"
+            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has "
+            f"{tuple(y.shape)}: give one target for each output"
         )
     return y.reshape(shape)
 
@@ -208,18 +236,27 @@ def target_loss(loss_fn: Any) -> Loss:
 
 
 def short_of_frames(loss: Tensor) -> tuple[str, str] | None:
-    """(How many examples of a CTC loss have fewer frames than it needs, what to do); None: no example, or another loss."""
+    """(How many examples of a CTC loss have fewer frames than it needs, what to do); None: no
+    example, or another loss.
+    """
     for node in graph(loss):
         if operation(node) == "CtcLoss":
             lengths, rows = [int(n) for n in node._saved_target_lengths], node._saved_targets
             rows = rows if rows.dim() == 2 else rows.split(lengths)
             labels = [row[:n] for row, n in zip(rows, lengths, strict=True)]
             needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in labels]
-            both = [(int(n), need) for n, need in zip(node._saved_input_lengths, needed, strict=True) if n < need]
+            both = [
+                (int(n), need)
+                for n, need in zip(node._saved_input_lengths, needed, strict=True)
+                if n < need
+            ]
             if both:
                 return (
-                    f"The CTC loss needs a frame for each label, and one between equal labels: {len(both)} of {len(needed)} examples "
-                    f"have fewer, the first {both[0][0]} instead of {both[0][1]}. Their loss is infinite.",
-                    "Give the network more frames (a smaller stride or pooling), or leave these examples out: zero_infinity=True.",
+                    "The CTC loss needs a frame for each label, and one between equal labels: "
+                    f"{len(both)} of {len(needed)} examples "
+                    f"have fewer, the first {both[0][0]} instead of {both[0][1]}. Their loss "
+                    "is infinite.",
+                    "Give the network more frames (a smaller stride or pooling), or leave "
+                    "these examples out: zero_infinity=True.",
                 )
     return None

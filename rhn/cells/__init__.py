@@ -1,7 +1,9 @@
-"""Recurrent cells: each one its equation (`step`), its recurrence over time, its closed-form Jacobian and its norm bound.
+"""Recurrent cells: each one its equation (`step`), its recurrence over time, its closed-form
+Jacobian and its norm bound.
 
 `CELLS` maps the names that the commands use to cells; every value is callable as
-`(input_size, hidden_size, depth=1, *, ..., device=None, dtype=None)`. To add one, see CONTRIBUTING.md.
+`(input_size, hidden_size, depth=1, *, ..., device=None, dtype=None)`. To add one, see
+CONTRIBUTING.md.
 """
 
 from rhn.cells.registry import CELLS

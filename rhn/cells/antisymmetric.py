@@ -1,16 +1,19 @@
-"""The antisymmetric network: small steps of a differential equation that neither grows nor decays (Chang et al. 2019).
+"""The antisymmetric network: small steps of a differential equation that neither grows nor decays
+(Chang et al. 2019).
 
     s' = s + eps tanh((M - gamma I) s + V x + b)        M' = -M; eps the step size, gamma the diffusion
 
     gated: s' = s + eps sigma((M - gamma I) s + V_z x + b_z) * tanh((M - gamma I) s + V_h x + b_h)
 
-The eigenvalues of M - gamma I lie on the line Re = -gamma. Where the slope of tanh is 1, those of the step's Jacobian are
-1 - eps gamma + i eps mu, with those of M at i mu: near the unit circle for small steps.
+The eigenvalues of M - gamma I lie on the line Re = -gamma. Where the slope of tanh is 1, those of
+the step's Jacobian are 1 - eps gamma + i eps mu, with those of M at i mu: near the unit circle for
+small steps.
 
-Jacobian ds'/ds = I + eps diag(k) (M - gamma I), k = 1 - h^2, or z (1 - h^2) + h z (1 - z) if gated; to the input
-eps diag(1 - h^2) V, or eps (diag(h z (1 - z)) V_z + diag(z (1 - h^2)) V_h).
+Jacobian ds'/ds = I + eps diag(k) (M - gamma I), k = 1 - h^2, or z (1 - h^2) + h z (1 - z) if gated;
+to the input eps diag(1 - h^2) V, or eps (diag(h z (1 - z)) V_z + diag(z (1 - h^2)) V_h).
 
-Norm bound: 0 <= |k_i| <= 1 either way, and M - gamma I is normal: ||A|| <= 1 + eps sqrt(||M||^2 + gamma^2).
+Norm bound: 0 <= |k_i| <= 1 either way, and M - gamma I is normal: ||A|| <= 1 + eps sqrt(||M||^2 +
+gamma^2).
 """
 
 import math
@@ -27,9 +30,11 @@ from rhn.utils.validation import require
 
 
 class AntisymmetricRNN(SkewCell):
-    """Antisymmetric network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,).
+    """Antisymmetric network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its
+    diagonal, bias (n,).
 
-    `gated`: weight_ih (2 n, m) and bias (2 n,), V_z above V_h. `step_size` and `diffusion` are eps and gamma above.
+    `gated`: weight_ih (2 n, m) and bias (2 n,), V_z above V_h. `step_size` and `diffusion` are eps
+    and gamma above.
     """
 
     step_size: float = 0.1
@@ -65,11 +70,16 @@ class AntisymmetricRNN(SkewCell):
         return s + self.step_size * (torch.sigmoid(gate[0]) * h if gate else h)
 
     def _slopes(self, x: Tensor, s: Tensor) -> tuple[Tensor, ...]:
-        """eps times the derivatives of z * h by the pre-activations (..., n): first those of the gate, if the cell is gated."""
+        """eps times the derivatives of z * h by the pre-activations (..., n): first those of the
+        gate, if the cell is gated.
+        """
         *gate, h = self._pre_activations(self.input_product(x), s, self.recurrent_matrix())
         slopes = [tanh_derivative(h)]
         if gate:
-            slopes = [torch.tanh(h) * sigmoid_derivative(gate[0]), torch.sigmoid(gate[0]) * slopes[0]]
+            slopes = [
+                torch.tanh(h) * sigmoid_derivative(gate[0]),
+                torch.sigmoid(gate[0]) * slopes[0],
+            ]
         return tuple(self.step_size * k for k in slopes)
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
@@ -85,7 +95,11 @@ class AntisymmetricRNN(SkewCell):
         return 1 + self.step_size * torch.hypot(spectral_norm(M), M.new_tensor(self.diffusion))
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Redraw M for schemes that scale by fan-in: each of its entries is multiplied with one of n state entries."""
+        """Redraw M for schemes that scale by fan-in: each of its entries is multiplied with one of
+        n state entries.
+        """
         if self.init.scheme in BY_FAN_IN:
-            draw = torch.randn(self.weight_hh.shape, generator=generator, dtype=torch.float64, device="cpu")
+            draw = torch.randn(
+                self.weight_hh.shape, generator=generator, dtype=torch.float64, device="cpu"
+            )
             self.weight_hh.copy_(draw * self.init.scale / math.sqrt(self.hidden_size))

@@ -1,8 +1,10 @@
-"""The base class of all cells: one step s' = f(x, s) of a recurrence, run over time, with checks of its inputs.
+"""The base class of all cells: one step s' = f(x, s) of a recurrence, run over time, with checks of
+its inputs.
 
-Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one tensor (..., state_size) and the
-output is its first n entries. A new cell needs its parameters and `step`; `gates`, `layers` (with `run_layer` where L > 1), `states`,
-`jacobian`, `input_jacobian`, `layer_jacobians` and `norm_bound` may follow.
+Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one
+tensor (..., state_size) and the output is its first n entries. A new cell needs its parameters and
+`step`; `gates`, `layers` (with `run_layer` where L > 1), `states`, `jacobian`, `input_jacobian`,
+`layer_jacobians` and `norm_bound` may follow.
 """
 
 import itertools
@@ -24,16 +26,19 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences; None for no dropout. Constants: they get no gradient.
+    """Dropout masks of one cell for one window of B sequences; None for no dropout. Constants: they
+    get no gradient.
 
-    One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani 2016):
+    One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani
+    2016):
 
         z_j = W_j (x * input_j) + R_j (s * state_j) + b_j        block j of the gates (RHN: H, T, C), at every layer
         s'  = (h * candidate) * t + s * c                        the carried state s is never masked
 
-    input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0, or 1/keep, so that expectations stay. J = 1: the blocks share
-    one mask (the official TensorFlow code); J = G: each block has its own (the official Torch7 code; RHN only). `candidate` is the
-    recurrent dropout of Semeniuta et al. (2016).
+    input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0, or 1/keep, so that
+    expectations stay. J = 1: the blocks share one mask (the official TensorFlow code); J = G: each
+    block has its own (the official Torch7 code; RHN only). `candidate` is the recurrent dropout of
+    Semeniuta et al. (2016).
     """
 
     input: Tensor | None = None
@@ -49,8 +54,9 @@ class CellMasks(NamedTuple):
 class Cell(nn.Module):
     """A recurrent cell run over time as a module.
 
-    A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor its kernel; both follow from the new
-    step unless the subclass defines them. `gates` and `run_layer`, which may be parts of the step, are inherited.
+    A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor
+    its kernel; both follow from the new step unless the subclass defines them. `gates` and
+    `run_layer`, which may be parts of the step, are inherited.
 
     Closed forms, None for a cell without them; x (..., m), s (..., N) with N = state_size:
 
@@ -66,22 +72,29 @@ class Cell(nn.Module):
         depth: L, nonlinear layers within a step; cells without depth accept only 1.
         init: initialisation scheme, see `rhn.cells.init`.
         batch_first: x and outputs are (B, T, .) instead of (T, B, .).
-        kernel: "manual" (hand-derived, fast), or "reference" (the equation as a loop; has second derivatives and forward mode).
-        generator: CPU generator that the initial weights are drawn from (None: torch's default generator).
+        kernel: "manual" (hand-derived, fast), or "reference" (the equation as a loop; has second
+            derivatives and forward mode).
+        generator: CPU generator that the initial weights are drawn from (None: torch's default
+            generator).
 
     Raises:
-        InvalidInputError: a size is not a positive integer, the cell lacks the depth, or a name is unknown.
+        InvalidInputError: a size is not a positive integer, the cell lacks the depth, or a name is
+            unknown.
     """
 
     deep = True
-    options: tuple[str, ...] = ()  # constructor keywords beyond the common ones, kept in checkpoints
+    # constructor keywords beyond the common ones, kept in checkpoints
+    options: tuple[str, ...] = ()
     parts = 1  # vectors of n numbers in a state
     blocks = 1  # G, gate blocks stacked in the weights
-    candidate: int | None = None  # the block of weight_hh whose matrices may start near the identity
+    # the block of weight_hh whose matrices may start near the identity
+    candidate: int | None = None
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
-    masks: tuple[str, ...] = ()  # dropout masks that `states` takes besides that of the input: "state", "candidate"
+    # dropout masks that `states` takes besides that of the input: "state", "candidate"
+    masks: tuple[str, ...] = ()
     separate_masks = False  # True if each gate block may have separate input and state masks
-    starts_at_identity = False  # True if candidate matrices start near the identity under any scheme of small noise
+    # True if candidate matrices start near the identity under any scheme of small noise
+    starts_at_identity = False
     equation = "step"  # the method from which `DERIVED` follow
     jacobian: ClosedForm = None
     driven: ClosedForm = None
@@ -122,11 +135,16 @@ class Cell(nn.Module):
                 "for deep transitions use dt-rnn, dts-rnn or rhn"
             )
         if self.depth * self.hidden_size * max(self.hidden_size, self.input_size) > LARGEST // 64:
-            raise InvalidInputError(  # up to 8 gate blocks of 8 bytes are beyond any address space: torch would print its C++ stack
-                f"a network of input_size {input_size} and hidden_size {hidden_size} does not fit any memory: use smaller sizes"
+            # up to 8 gate blocks of 8 bytes are beyond any address space: torch would print its C++
+            # stack
+            raise InvalidInputError(
+                f"a network of input_size {input_size} and hidden_size {hidden_size} does not "
+                "fit any memory: use smaller sizes"
             )
         if kernel not in KERNELS:
-            raise InvalidInputError(f"unknown kernel {kernel!r}: expected one of {', '.join(map(repr, KERNELS))}")
+            raise InvalidInputError(
+                f"unknown kernel {kernel!r}: expected one of {', '.join(map(repr, KERNELS))}"
+            )
         self.init = Initialization.parse(init)
         self.batch_first = bool(batch_first)
         self.kernel = kernel
@@ -141,11 +159,16 @@ class Cell(nn.Module):
         return s[..., : self.hidden_size]
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain differentiable operations."""
-        raise NotImplementedError(f"{type(self).__name__} needs its equation: define step(x, s) -> s'")
+        """The next state (..., state_size) from x (..., m) and s (..., state_size), in plain
+        differentiable operations.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} needs its equation: define step(x, s) -> s'"
+        )
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
-        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default repeats `step`.
+        """All states (T, B, state_size) after s0 (B, state_size), for x (T, B, m). The default
+        repeats `step`.
 
         A subclass without `masks` may omit `dropout`.
         """
@@ -160,21 +183,29 @@ class Cell(nn.Module):
         return None if driven is None else lambda x, s: driven(x, s, self.weight_ih)
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
-        """Gates and intermediate states of one step, for any leading dimensions; empty for cells without gates."""
+        """Gates and intermediate states of one step, for any leading dimensions; empty for cells
+        without gates.
+        """
         return Gates()
 
     def layers(self) -> tuple[Layer, ...]:
-        """The weights and gates of each of the L layers, see `rhn.cells.layers`. The default describes none."""
+        """The weights and gates of each of the L layers, see `rhn.cells.layers`. The default
+        describes none.
+        """
         return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
-        """The output (..., state_size) of a layer, counted from 0, for its input state s; y is the state before the step.
+        """The output (..., state_size) of a layer, counted from 0, for its input state s; y is the
+        state before the step.
 
-        Plain operations. A lesion replaces the output of a layer by s; entry i of a state belongs to unit i modulo n. Raises
-        NotImplementedError for a cell of several layers that does not define it, see `runs_layers`.
+        Plain operations. A lesion replaces the output of a layer by s; entry i of a state belongs
+        to unit i modulo n. Raises NotImplementedError for a cell of several layers that does not
+        define it, see `runs_layers`.
         """
         if self.depth > 1:
-            raise NotImplementedError(f"{type(self).__name__} cannot run one of its layers: define run_layer")
+            raise NotImplementedError(
+                f"{type(self).__name__} cannot run one of its layers: define run_layer"
+            )
         return self.step(x, s)
 
     @property
@@ -182,7 +213,9 @@ class Cell(nn.Module):
         """True if `run_layer` can be called."""
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
-    def forward(self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run over time.
 
         Args:
@@ -194,12 +227,19 @@ class Cell(nn.Module):
             outputs (T, B, n) and the last state (B, state_size), laid out as x.
 
         Raises:
-            InvalidInputError: a shape or dtype does not fit, or the cell cannot take a dropout mask.
+            InvalidInputError: a shape or dtype does not fit, or the cell cannot take a dropout
+                mask.
         """
         self.check(x, s0, self.batch_first)
         unbatched = x.dim() == 2
         time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
-        s0 = x.new_zeros(time_first.shape[1], self.state_size) if s0 is None else s0.unsqueeze(0) if unbatched else s0
+        s0 = (
+            x.new_zeros(time_first.shape[1], self.state_size)
+            if s0 is None
+            else s0.unsqueeze(0)
+            if unbatched
+            else s0
+        )
         time_first, rest = self.mask_input(time_first, dropout)
         if rest.given:
             states = self.states(time_first, s0, rest)
@@ -216,25 +256,35 @@ class Cell(nn.Module):
         return self.outputs_of(states), states[-1]
 
     def check(self, x: Tensor, s0: Tensor | None, batch_first: bool = False) -> None:
-        """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the caller."""
+        """Raise InvalidInputError for shapes, types or an empty time axis, in the layout of the
+        caller.
+        """
         like, sizes = next(self.parameters(), x), {"m": self.input_size, "N": self.state_size}
-        rows, layout = ("B ", "B T m" if batch_first else "T B m") if getattr(x, "ndim", 3) != 2 else ("", "T m")
+        rows, layout = (
+            ("B ", "B T m" if batch_first else "T B m")
+            if getattr(x, "ndim", 3) != 2
+            else ("", "T m")
+        )
         check_tensor("x", x, layout, sizes, like)
         if s0 is not None:
             check_tensor("s0", s0, f"{rows}N", sizes, like)
 
     def mask_input(self, x: Tensor, masks: CellMasks | None) -> tuple[Tensor, CellMasks]:
-        """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be applied.
+        """x (T, B, m) times an input mask that all gate blocks share, and the masks still to be
+        applied.
 
-        Raises InvalidInputError if a mask has another shape or type than the cell and x need, or the cell cannot take it.
+        Raises InvalidInputError if a mask has another shape or type than the cell and x need, or
+        the cell cannot take it.
         """
         masks = CellMasks() if masks is None else masks
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         for name in masks.given:
             if name not in ("input", *self.masks):
                 raise InvalidInputError(
-                    f"{type(self).__name__} takes no {name} mask: expected masks for {' and '.join(('input', *self.masks))} only; "
-                    f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or write a cell whose `masks` names it and "
+                    f"{type(self).__name__} takes no {name} mask: expected masks for "
+                    f"{' and '.join(('input', *self.masks))} only; "
+                    f"set {'drop_hidden' if name == 'state' else 'drop_candidate'} to 0, or "
+                    "write a cell whose `masks` names it and "
                     "whose states(x, s0, dropout) applies it"
                 )
             mask = getattr(masks, name)
@@ -246,11 +296,18 @@ class Cell(nn.Module):
         return x * masks.input[0], masks._replace(input=None)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights by the cell's initialisation scheme, in the order of `named_parameters`."""
+        """Draw new weights by the cell's initialisation scheme, in the order of
+        `named_parameters`.
+        """
         if any(p.is_meta for p in self.parameters()):
             return
         scheme = self.init.scheme
-        draw(self, self.init, generator, recurrent=recurrent_parts(self) if scheme == "orthogonal" else ())
+        draw(
+            self,
+            self.init,
+            generator,
+            recurrent=recurrent_parts(self) if scheme == "orthogonal" else (),
+        )
         with torch.no_grad():
             near = scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN)
             if near and self.candidate is not None:
@@ -261,18 +318,28 @@ class Cell(nn.Module):
             self._start(generator)
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that start in their own way under any scheme, such as gate biases; called last, without gradients."""
+        """Overwrite weights that start in their own way under any scheme, such as gate biases;
+        called last, without gradients.
+        """
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this cell, JSON-ready (device and dtype apart)."""
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size, "depth": self.depth}
+        sizes = {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "depth": self.depth,
+        }
         common = {"init": str(self.init), "batch_first": self.batch_first, "kernel": self.kernel}
         return {**sizes, **common, **{name: getattr(self, name) for name in self.options}}
 
     def extra_repr(self) -> str:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
         usual = {**sizes, "batch_first": False, "kernel": "manual"}.items()
-        told = [f"{name}={value!r}" for name, value in self.config().items() if (name, value) not in usual]
+        told = [
+            f"{name}={value!r}"
+            for name, value in self.config().items()
+            if (name, value) not in usual
+        ]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *told])
 
 

@@ -1,7 +1,9 @@
-"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms), and stacks of cells as one cell.
+"""Weights from and to torch.nn's RNN, LSTM and GRU (and their *Cell forms), and stacks of cells as
+one cell.
 
-torch.nn has two biases, our cells have one: `from_torch` adds the two, `to_torch` writes zeros into the second, except for the
-candidate of the GRU, whose inner bias is a parameter of ours too (bias_hn).
+torch.nn has two biases, our cells have one: `from_torch` adds the two, `to_torch` writes zeros into
+the second, except for the candidate of the GRU, whose inner bias is a parameter of ours too
+(bias_hn).
 """
 
 import itertools
@@ -25,21 +27,32 @@ OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH
 
 
 def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
-    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one direction, or of an RNN/LSTM/GRUCell.
+    """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one direction, or of an
+    RNN/LSTM/GRUCell.
 
-    layer: the one that is converted, counted from 0. None: all, as a `StackedCell` if there are several.
+    layer: the one that is converted, counted from 0. None: all, as a `StackedCell` if there are
+    several.
 
     Raises InvalidInputError for other modules, two directions or projections.
     """
     runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
-    ours = next((cell for theirs, cell in OURS.items() if isinstance(module, theirs) and runs is theirs.forward), None)
+    ours = next(
+        (
+            cell
+            for theirs, cell in OURS.items()
+            if isinstance(module, theirs) and runs is theirs.forward
+        ),
+        None,
+    )
     if ours is None:
         raise InvalidInputError(
-            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or one of their cells, with their forward"
+            f"cannot convert {type(module).__name__}: expected torch.nn's RNN, LSTM, GRU or "
+            "one of their cells, with their forward"
         )
     if getattr(module, "bidirectional", False) or getattr(module, "proj_size", 0):
         raise InvalidInputError(
-            f"cannot convert {module}: expected one direction and no projection, so that a step gives the whole next state"
+            f"cannot convert {module}: expected one direction and no projection, so that a "
+            "step gives the whole next state"
         )
     layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
     if layer is None and layers > 1:
@@ -47,7 +60,8 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     weights = weights_of_torch(module, layer or 0)
     w_ih = weights["weight_ih"]
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": batch_first}
-    keywords["generator"] = torch.Generator()  # these draws are overwritten: keep the caller's random numbers
+    # these draws are overwritten: keep the caller's random numbers
+    keywords["generator"] = torch.Generator()
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
@@ -59,11 +73,15 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
 
 
 def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
-    """The weights of our cell by name, computed from those of a layer, counted from 0, of torch.nn's: gradients reach its own."""
+    """The weights of our cell by name, computed from those of a layer, counted from 0, of
+    torch.nn's: gradients reach its own.
+    """
     suffix = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
     w_ih, w_hh = (getattr(module, name + suffix) for name in ("weight_ih", "weight_hh"))
     zero = w_ih.new_zeros(w_ih.shape[0])
-    b_ih, b_hh = (getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh"))
+    b_ih, b_hh = (
+        getattr(module, name + suffix) if module.bias else zero for name in ("bias_ih", "bias_hh")
+    )
     if isinstance(module, nn.GRU | nn.GRUCell):
         n = module.hidden_size
         bias = torch.cat((b_ih[: 2 * n] + b_hh[: 2 * n], b_ih[2 * n :]))
@@ -72,15 +90,20 @@ def weights_of_torch(module: nn.Module, layer: int = 0) -> dict[str, Tensor]:
 
 
 def to_torch(cell: Cell) -> nn.Module:
-    """The torch.nn module with a cell's weights; raises InvalidInputError for cells that torch.nn does not have."""
+    """The torch.nn module with a cell's weights; raises InvalidInputError for cells that torch.nn
+    does not have.
+    """
     modules: dict[type, Any] = {RNN: nn.RNN, LSTM: nn.LSTM, GRU: nn.GRU}
     theirs = modules.get(RNN if isinstance(cell, RNN) else type(cell))
     if theirs is None:
-        raise InvalidInputError(f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted")
+        raise InvalidInputError(
+            f"torch.nn has no {type(cell).__name__}: only RNN, LSTM and GRU can be converted"
+        )
     weight = cell.weight_ih
     own = {"nonlinearity": cell.nonlinearity} if theirs is nn.RNN else {}
     keywords = {"batch_first": cell.batch_first, "dtype": weight.dtype, **own}
-    module = theirs(cell.input_size, cell.hidden_size, device="meta", **keywords)  # no random numbers are drawn
+    # no random numbers are drawn
+    module = theirs(cell.input_size, cell.hidden_size, device="meta", **keywords)
     module.to_empty(device=weight.device)
     n = cell.hidden_size
     with torch.no_grad():
@@ -95,7 +118,8 @@ def to_torch(cell: Cell) -> nn.Module:
 
 @cache
 def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
-    """The factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`; weights start as torch's, uniform within 1 / sqrt(n).
+    """The factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`; weights start as
+    torch's, uniform within 1 / sqrt(n).
 
     One difference is left: torch adds two biases, we draw one.
     """
@@ -113,19 +137,23 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
 
 
 class StackedCell(Cell):
-    """Several cells as one, the lowest first: their joint state, one step of the whole stack, its Jacobian. It adds no weights.
+    """Several cells as one, the lowest first: their joint state, one step of the whole stack, its
+    Jacobian. It adds no weights.
 
         s = (s_1, ..., s_L);   s_l' = f_l(h_{l-1}', s_l),   h_0' = x,   h_l = the first n entries of s_l
 
-    A layer reads the output of the one below from the same step, so the Jacobian is block lower triangular. With A_l = ds_l'/ds_l and
-    B_l = ds_l'/dh_{l-1}' of single layers, and [.] the rows of h,
+    A layer reads the output of the one below from the same step, so the Jacobian is block lower
+    triangular. With A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}' of single layers, and [.] the rows
+    of h,
 
         ds_l'/ds_l = A_l,      ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l,      ds_l'/dx = B_l [ds_{l-1}'/dx]
 
-    so its spectrum is that of all A_l together: what stacking adds is in the norms and in the discs. The outputs are those of the
-    highest cell. Dropout between layers, which torch.nn has in training only, is left out.
+    so its spectrum is that of all A_l together: what stacking adds is in the norms and in the
+    discs. The outputs are those of the highest cell. Dropout between layers, which torch.nn has in
+    training only, is left out.
 
-    Raises InvalidInputError if the input size of a cell differs from the hidden size of the one below.
+    Raises InvalidInputError if the input size of a cell differs from the hidden size of the one
+    below.
 
     >>> from rhn.cells import LSTM
     >>> stack = StackedCell([LSTM(3, 4), LSTM(4, 5)])
@@ -138,7 +166,10 @@ class StackedCell(Cell):
     def __init__(self, cells: Sequence[Cell], *, batch_first: bool = False):
         for lower, upper in itertools.pairwise(cells):
             if lower.hidden_size != upper.input_size:
-                given = f"a {type(upper).__name__} of {upper.input_size} inputs on one of {lower.hidden_size} units"
+                given = (
+                    f"a {type(upper).__name__} of {upper.input_size} inputs on one of "
+                    f"{lower.hidden_size} units"
+                )
                 raise InvalidInputError(f"cannot stack {given}: expected as many")
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
         self.cells: Any = nn.ModuleList(cells)
@@ -158,9 +189,13 @@ class StackedCell(Cell):
         return torch.cat([after for *_, after in self._layers(x, s)], -1)
 
     def states(self, x: Tensor, s0: Tensor, dropout=None) -> Tensor:
-        """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer; N entries in the joint state."""
+        """All states (T, B, N) after s0 (B, N), for x (T, B, m), layer by layer; N entries in the
+        joint state.
+        """
         found = []
-        for cell, start in zip(self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True):
+        for cell, start in zip(
+            self.cells, s0.expand(x.shape[1], -1).split(self.sizes, -1), strict=True
+        ):
             found.append(cell.states(x, start.contiguous()))
             x = found[-1][..., : cell.hidden_size].contiguous()
         return torch.cat(found, -1)
@@ -170,7 +205,12 @@ class StackedCell(Cell):
         gates = [cell.gates(x, s) for cell, x, s, _ in self._layers(x, s)]
         if not all(map(len, gates)):
             return Gates()
-        return Gates(*(sum((getattr(each, part) for each in gates), ()) for part in ("h", "t", "c", "states")))
+        return Gates(
+            *(
+                sum((getattr(each, part) for each in gates), ())
+                for part in ("h", "t", "c", "states")
+            )
+        )
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         """ds'/ds (..., N, N), see above."""
@@ -179,7 +219,11 @@ class StackedCell(Cell):
         for cell, x_l, s_l, _ in self._layers(x, s):
             own = cell.jacobian(x_l, s_l)
             after = own.new_zeros(*own.shape[:-1], sum(self.sizes) - before - cell.state_size)
-            below = [cell.input_jacobian(x_l, s_l) @ rows[-1][..., : cell.input_size, :before]] if rows else []
+            below = (
+                [cell.input_jacobian(x_l, s_l) @ rows[-1][..., : cell.input_size, :before]]
+                if rows
+                else []
+            )
             rows.append(torch.cat([*below, own, after], -1))
             before += cell.state_size
         return torch.cat(rows, -2)
@@ -195,7 +239,8 @@ class StackedCell(Cell):
     def config(self) -> dict:
         """Raises InvalidInputError: a stack has no file."""
         raise InvalidInputError(
-            "a StackedCell is a view of several cells: save each of them, or the model that contains them"
+            "a StackedCell is a view of several cells: save each of them, or the model that "
+            "contains them"
         )
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:

@@ -1,10 +1,12 @@
-"""The coupled oscillatory network: every unit a driven, damped oscillator (Rusch and Mishra 2021, equation 3).
+"""The coupled oscillatory network: every unit a driven, damped oscillator (Rusch and Mishra 2021,
+equation 3).
 
     z' = z + dt (tanh(R_y y + R_z z + W x + b) - gamma y - epsilon z)        velocities
     y' = y + dt z'                                                          positions, the outputs
 
-Implicit in the position, explicit in the damping, as the authors' code. The state is (y, z), 2n. gamma is the frequencies'
-square, epsilon the damping; the defaults are the authors' for sequential MNIST.
+Implicit in the position, explicit in the damping, as the authors' code. The state is (y, z), 2n.
+gamma is the frequencies' square, epsilon the damping; the defaults are the authors' for sequential
+MNIST.
 
 Jacobian of the joint state, with D = diag(1 - h^2), h the tanh above:
 
@@ -12,9 +14,11 @@ Jacobian of the joint state, with D = diag(1 - h^2), h the tanh above:
     dy'/dy = I + dt dz'/dy               dy'/dz = dt dz'/dz
 
     input: dz'/dx = dt D W, dy'/dx = dt dz'/dx
-    bound: ||A|| <= ||[[1 - dt^2 gamma, dt (1 - dt epsilon)], [-dt gamma, 1 - dt epsilon]]|| + dt sqrt(1 + dt^2) ||[R_y, R_z]||
+    bound: ||A|| <= ||[[1 - dt^2 gamma, dt (1 - dt epsilon)], [-dt gamma, 1 - dt epsilon]]|| + dt
+        sqrt(1 + dt^2) ||[R_y, R_z]||
 
-Energy: as |tanh| < 1, gamma |y|^2 + |z|^2 grows by at most n dt / (2 epsilon - dt (gamma + epsilon^2)) a step, where that is positive.
+Energy: as |tanh| < 1, gamma |y|^2 + |z|^2 grows by at most n dt / (2 epsilon - dt (gamma +
+epsilon^2)) a step, where that is positive.
 """
 
 import math
@@ -31,7 +35,9 @@ from rhn.utils.validation import require
 
 
 class CoRNN(LoopedCell):
-    """Coupled oscillators; the state is cat(y, z), 2n. Weights: weight_ih (n, m), weight_hh (n, 2n) for (y, z), bias (n,)."""
+    """Coupled oscillators; the state is cat(y, z), 2n. Weights: weight_ih (n, m), weight_hh (n, 2n)
+    for (y, z), bias (n,).
+    """
 
     dt: float = 0.042
     gamma: float = 2.7
@@ -61,7 +67,9 @@ class CoRNN(LoopedCell):
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         I = torch.eye(self.hidden_size, dtype=s.dtype, device=s.device)
         by_y, by_z = (self._drive(x, s) * self.weight_hh).chunk(2, -1)
-        velocity = torch.cat((by_y - self.dt * self.gamma * I, by_z + (1 - self.dt * self.epsilon) * I), -1)
+        velocity = torch.cat(
+            (by_y - self.dt * self.gamma * I, by_z + (1 - self.dt * self.epsilon) * I), -1
+        )
         return torch.cat((F.pad(I, (0, self.hidden_size)) + self.dt * velocity, velocity), -2)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:

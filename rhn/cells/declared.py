@@ -1,9 +1,11 @@
-"""Base classes of cells that declare their options and weights, and of those that one function defines:
+"""Base classes of cells that declare their options and weights, and of those that one function
+defines:
 
     s' = update(W x + b, s, *weights)
 
-A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only `weight_hh`; `rhn.kernels.loop` runs it. If
-all its matrices multiply the state of n entries, gated or not, it may name "state" in its `masks`.
+A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only
+`weight_hh`; `rhn.kernels.loop` runs it. If all its matrices multiply the state of n entries, gated
+or not, it may name "state" in its `masks`.
 """
 
 import inspect
@@ -23,9 +25,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class DeclaredCell(Cell):
-    """A cell whose options are annotated attributes, `leak: float = 0.3`, and whose weights are those of `shapes`.
+    """A cell whose options are annotated attributes, `leak: float = 0.3`, and whose weights are
+    those of `shapes`.
 
-    Each option is a keyword of the constructor, and is converted to its type. The defaults here are those of a cell of one layer.
+    Each option is a keyword of the constructor, and is converted to its type. The defaults here are
+    those of a cell of one layer.
     """
 
     deep = False
@@ -33,23 +37,43 @@ class DeclaredCell(Cell):
     default_init = OWN  # the scheme that draws the weights if none is given
     carries = False  # see `Layer`
     gate: GateBlocks | None = None  # of its layer
-    gate_bias: tuple[str, int] | None = None  # the option with the first bias of a gate, or None, and the gate's block
+    # the option with the first bias of a gate, or None, and the gate's block
+    gate_bias: tuple[str, int] | None = None
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         annotated = inspect.get_annotations(cls, eval_str=True).items()
-        cls.kinds = cls.kinds | {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
+        cls.kinds = cls.kinds | {
+            name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)
+        }
         cls.options = tuple(dict.fromkeys((*cls.options, *cls.kinds)))
 
     def __init__(
-        self, input_size, hidden_size, depth=1, *, init=None, generator=None, device=None, dtype=None, **keywords
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        init=None,
+        generator=None,
+        device=None,
+        dtype=None,
+        **keywords,
     ):
         for name, kind in self.kinds.items():
             self._set_option(name, kind, keywords.pop(name, getattr(type(self), name)))
         self.check_options()
-        super().__init__(input_size, hidden_size, depth, init=self.default_init if init is None else init, **keywords)
+        super().__init__(
+            input_size,
+            hidden_size,
+            depth,
+            init=self.default_init if init is None else init,
+            **keywords,
+        )
         for name, shape in self.shapes().items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            )
         self.reset_parameters(generator)
 
     def _set_option(self, name: str, kind, value) -> None:
@@ -66,7 +90,11 @@ class DeclaredCell(Cell):
     def shapes(self) -> Shapes:
         """The shapes of the weights by name, in the order in which they are drawn."""
         rows = self.blocks * self.hidden_size
-        return {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.hidden_size), "bias": (rows,)}
+        return {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.hidden_size),
+            "bias": (rows,),
+        }
 
     def _start(self, generator: torch.Generator | None) -> None:
         option, block = self.gate_bias or (None, 0)
@@ -74,7 +102,10 @@ class DeclaredCell(Cell):
             self.bias.chunk(self.blocks)[block].fill_(getattr(self, option))
 
     def layers(self) -> tuple[Layer, ...]:
-        W, R, b = (Part(name) if name in self.shapes() else None for name in ("weight_ih", "weight_hh", "bias"))
+        W, R, b = (
+            Part(name) if name in self.shapes() else None
+            for name in ("weight_ih", "weight_hh", "bias")
+        )
         return (Layer(input=W, recurrent=R, bias=b, gate=self.gate, carries=self.carries),)
 
 
@@ -92,15 +123,21 @@ class LoopedCell(DeclaredCell):
         return (self.weight_hh,)
 
     def stacked_weights(self) -> tuple[Tensor, ...]:
-        """The same for the kernel: weights that are computed have the same bits for one model and in an ensemble."""
+        """The same for the kernel: weights that are computed have the same bits for one model and
+        in an ensemble.
+        """
         return self.recurrent_weights()
 
     def update(self, u: Tensor, s: Tensor, *weights: Any, **others: Any) -> Tensor:
-        """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent weights.
+        """The next state from u = W x + b (..., G n), s (..., state_size) and the recurrent
+        weights.
 
-        It must read no other parameter of the cell: the arguments may be those of K models, see `rhn.kernels.loop`.
+        It must read no other parameter of the cell: the arguments may be those of K models, see
+        `rhn.kernels.loop`.
         """
-        raise NotImplementedError(f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'")
+        raise NotImplementedError(
+            f"{type(self).__name__} needs its equation: define update(u, s, *weights) -> s'"
+        )
 
     def input_product(self, x: Tensor) -> Tensor:
         """W x + b (..., G n)."""

@@ -1,17 +1,20 @@
-"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in `rhn.kernels.gated`.
+"""LSTM and GRU in torch.nn's conventions (block order, reset product); equations in
+`rhn.kernels.gated`.
 
 In highway terms (`gates`): LSTM h = g, t = i, c = f; GRU h = n, t = 1 - z, c = z.
 
-LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag(g i') R_i + diag(i g') R_g (= dc'/dh):
+LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag(g i') R_i + diag(i
+g') R_g (= dc'/dh):
 
     dc'/dh = k        dh'/dh = diag(o tanh'(c')) k + diag(tanh(c') o') R_o
     dc'/dc = diag(f)  dh'/dc = diag(o tanh'(c') f)
 
     input: d(h', c')/dx is the left half, d(h', c')/dh, with W in place of R
-    bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
+    bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) +
+        ||R_o|| / 4
 
-GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v = R_n h + q.
-dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
+GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v
+= R_n h + q. dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
 |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
 """
 
@@ -43,7 +46,9 @@ class _Gated(DeclaredCell):
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, (_, state, candidate) = self.mask_input(x, dropout)
-        return self.recurrence(x, s0, *self._weights(), state, candidate, reference=self.kernel == "reference")
+        return self.recurrence(
+            x, s0, *self._weights(), state, candidate, reference=self.kernel == "reference"
+        )
 
     def _run(self, x: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
         if not self._suits_torch(x, s0):
@@ -54,18 +59,39 @@ class _Gated(DeclaredCell):
         weights = [W, R, b, gru_recurrent_bias(*q) if q else torch.zeros_like(b)]
         options = True, 1, 0.0, self.training, False, False
         lstm = self.parts == 2
-        outputs, *last = torch.lstm(x, state, weights, *options) if lstm else torch.gru(x, state[0], weights, *options)
+        outputs, *last = (
+            torch.lstm(x, state, weights, *options)
+            if lstm
+            else torch.gru(x, state[0], weights, *options)
+        )
         return outputs, torch.cat(last, -1).squeeze(0)
 
     def _suits_torch(self, x: Tensor, s0: Tensor) -> bool:
-        """True if torch's own kernels compute a call: they are faster, but have no `vmap` rule and keep only the last state."""
-        usual = self.kernel == "manual" and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
-        same = all(getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name] for name in ("step", "states"))
-        return usual and same and is_alone(x, s0, *self.parameters()) and not torch.is_autocast_enabled("cpu")
+        """True if torch's own kernels compute a call: they are faster, but have no `vmap` rule and
+        keep only the last state.
+        """
+        usual = (
+            self.kernel == "manual"
+            and x.is_cpu
+            and x.dtype in (torch.float32, torch.float64)
+            and x.numel() > 0
+        )
+        same = all(
+            getattr(getattr(self, name), "__func__", None) is vars(_Gated)[name]
+            for name in ("step", "states")
+        )
+        return (
+            usual
+            and same
+            and is_alone(x, s0, *self.parameters())
+            and not torch.is_autocast_enabled("cpu")
+        )
 
 
 class LSTM(_Gated):
-    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` sets the forget gates' bias at the start (None: as others)."""
+    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` sets the forget gates' bias
+    at the start (None: as others).
+    """
 
     blocks = 4
     parts = 2
@@ -88,7 +114,9 @@ class LSTM(_Gated):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         _, c_new, (_, f, _, o) = self._step(x, s)
-        by_c = torch.cat((torch.diag_embed(o * tanh_derivative(c_new) * f), torch.diag_embed(f)), -2)
+        by_c = torch.cat(
+            (torch.diag_embed(o * tanh_derivative(c_new) * f), torch.diag_embed(f)), -2
+        )
         return torch.cat((self.driven(x, s, self.weight_hh), by_c), -1)
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
@@ -96,7 +124,11 @@ class LSTM(_Gated):
         z = self._pre_activations(x, h)
         (z_i, z_f, z_g, z_o), (M_i, M_f, M_g, M_o) = z.chunk(4, -1), M.chunk(4)
         _, c_new, (i, _, g, o) = lstm_step(z, c)
-        by_f, by_i, by_g = c * sigmoid_derivative(z_f), g * sigmoid_derivative(z_i), i * tanh_derivative(z_g)
+        by_f, by_i, by_g = (
+            c * sigmoid_derivative(z_f),
+            g * sigmoid_derivative(z_i),
+            i * tanh_derivative(z_g),
+        )
         k = scaled_rows(by_f, M_f) + scaled_rows(by_i, M_i) + scaled_rows(by_g, M_g)
         by_o = torch.tanh(c_new) * sigmoid_derivative(z_o)
         dh = scaled_rows(o * tanh_derivative(c_new), k) + scaled_rows(by_o, M_o)
@@ -109,7 +141,9 @@ class LSTM(_Gated):
 
 
 class GRU(_Gated):
-    """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias` sets that of z at the start."""
+    """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias`
+    sets that of z at the start.
+    """
 
     blocks = 3
     update_bias: float | None = None
@@ -123,7 +157,9 @@ class GRU(_Gated):
 
     def _products(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """W x + b and R h + (0, 0, q), each (..., 3n)."""
-        return F.linear(x, self.weight_ih, self.bias), F.linear(s, self.weight_hh, gru_recurrent_bias(self.bias_hn))
+        return F.linear(x, self.weight_ih, self.bias), F.linear(
+            s, self.weight_hh, gru_recurrent_bias(self.bias_hn)
+        )
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         h, (_, z, n) = gru_step(*self._products(x, s), s)

@@ -1,23 +1,27 @@
-"""The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step, the input into the first.
+"""The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step,
+the input into the first.
 
     h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid; coupled: c_l = 1 - t_l
                                                         (tanh may be another f, `activation`)
     s_l = h_l * t_l + s_{l-1} * c_l                     s_0 = y, y' = s_L
 
-Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal multiplies rows,
+Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal
+multiplies rows,
 
     J_l = diag(c) + diag(t f'(z_H)) R_H + diag(h t(1-t)) R_T + diag(s_{l-1} c(1-c)) R_C
     coupled: the last two become diag((h - s_{l-1}) t(1-t)) R_T
 
 Input: dy'/dx = J_L ... J_2 B, where B is J_1 without diag(c), and with W in place of R_1.
 
-Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and t(1-t) <= 1/4 give
+Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and
+t(1-t) <= 1/4 give
 
     coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4  ([diag(1-t), diag(t)] has norm at most 1)
     uncoupled  ||J|| <= 1 + gamma ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
 
-and the next layer's state is within max(beta, 1), respectively beta + 1. gamma is 1 (tanh) or 1/4 (sigmoid). With relu or linear h
-grows with the input, so that no number bounds all inputs: the bound is infinite.
+and the next layer's state is within max(beta, 1), respectively beta + 1. gamma is 1 (tanh) or 1/4
+(sigmoid). With relu or linear h grows with the input, so that no number bounds all inputs: the
+bound is infinite.
 """
 
 import functools
@@ -38,15 +42,16 @@ from rhn.kernels.transition import highway_layer
 
 
 class RHN(DeclaredCell):
-    """Recurrent highway network. Weights, with the blocks H, T (, C) stacked, G = 2 coupled or 3 uncoupled:
-    weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
+    """Recurrent highway network. Weights, with the blocks H, T (, C) stacked, G = 2 coupled or 3
+    uncoupled: weight_ih (G n, m), weight_hh (L, G n, n), bias (L, G n).
 
     Args:
         coupled: c = 1 - t (all experiments of the paper).
-        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at minus it. None: drawn as the others.
+        transform_bias: the transform gates' bias at the start; an uncoupled carry gate starts at
+            minus it. None: drawn as the others.
         activation: f of the candidate (an option of the official Brainstorm layer).
-        gate_constant: added to the transform gates' pre-activations, no parameter: no weight decay shrinks it (the official
-            Torch7 code has -4).
+        gate_constant: added to the transform gates' pre-activations, no parameter: no weight decay
+            shrinks it (the official Torch7 code has -4).
     """
 
     deep = True
@@ -69,7 +74,9 @@ class RHN(DeclaredCell):
         return 2 if self.coupled else 3
 
     def biases(self) -> Tensor:
-        """Biases of the pre-activations (L, G n): the parameter `bias`, plus the gate constant in the block T."""
+        """Biases of the pre-activations (L, G n): the parameter `bias`, plus the gate constant in
+        the block T.
+        """
         if not self.gate_constant:
             return self.bias
         n, rows = self.hidden_size, self.bias.shape[-1]
@@ -95,9 +102,17 @@ class RHN(DeclaredCell):
         return self._layer(layer, x, s)[0]
 
     def layers(self) -> tuple[Layer, ...]:
-        gate, W = GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant), Part("weight_ih")
+        gate, W = (
+            GateBlocks(1, carry=None if self.coupled else 2, constant=self.gate_constant),
+            Part("weight_ih"),
+        )
         return tuple(
-            Layer(input=None if k else W, recurrent=Part("weight_hh", k), bias=Part("bias", k), gate=gate)
+            Layer(
+                input=None if k else W,
+                recurrent=Part("weight_hh", k),
+                bias=Part("bias", k),
+                gate=gate,
+            )
             for k in range(self.depth)
         )
 
@@ -108,7 +123,10 @@ class RHN(DeclaredCell):
         x, (separate, state, candidate) = self.mask_input(x, dropout)
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product
-            x, W = torch.cat([x * mask for mask in separate], -1), torch.block_diag(*W.chunk(self.blocks))
+            x, W = (
+                torch.cat([x * mask for mask in separate], -1),
+                torch.block_diag(*W.chunk(self.blocks)),
+            )
         options = {"state_mask": state, "candidate_mask": candidate, "activation": self.activation}
         weights = W, self.weight_hh, self.biases()
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
@@ -130,19 +148,25 @@ class RHN(DeclaredCell):
             z = self._pre_activations(layer, x, s)
             if layer >= first:
                 J = self._driven(z, s, self.weight_hh[layer])
-                J.diagonal(dim1=-2, dim2=-1).add_(torch.sigmoid(-z[..., n:] if self.coupled else z[..., 2 * n :]))
+                J.diagonal(dim1=-2, dim2=-1).add_(
+                    torch.sigmoid(-z[..., n:] if self.coupled else z[..., 2 * n :])
+                )
                 yield J
             s = highway_layer(z, s, activation=self.activation)[0]
 
     def _driven(self, z: Tensor, s: Tensor, M: Tensor) -> Tensor:
-        """The change (..., n, k) of a layer's output by a change M (G n, k) of its pre-activations z; s is its input state."""
+        """The change (..., n, k) of a layer's output by a change M (G n, k) of its pre-activations
+        z; s is its input state.
+        """
         f, (z_H, z_T, *z_C) = ACTIVATIONS[self.activation], z.split(self.hidden_size, -1)
         M_H, M_T, *M_C = M.split(self.hidden_size)
         h, slope = f.function(z_H), sigmoid_derivative(z_T)
         if self.coupled:
             change = scaled_rows((h - s) * slope, M_T)
         else:
-            change = scaled_rows(h * slope, M_T) + scaled_rows(s * sigmoid_derivative(z_C[0]), M_C[0])
+            change = scaled_rows(h * slope, M_T) + scaled_rows(
+                s * sigmoid_derivative(z_C[0]), M_C[0]
+            )
         return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:

@@ -1,13 +1,16 @@
-"""The independently recurrent network, whose units remember each for itself (Li et al. 2018, equation 2).
+"""The independently recurrent network, whose units remember each for itself (Li et al. 2018,
+equation 2).
 
     s' = f(W x + u * s + b)        f = relu or tanh; u (n,), one number a unit
 
-Jacobian ds'/ds = diag(f'(z) * u), z = W x + u * s + b; to the input diag(f'(z)) W. Its eigenvalues are its entries: along a sequence
-the gradient of unit i is the product of its own numbers, neither mixed nor rotated.
+Jacobian ds'/ds = diag(f'(z) * u), z = W x + u * s + b; to the input diag(f'(z)) W. Its eigenvalues
+are its entries: along a sequence the gradient of unit i is the product of its own numbers, neither
+mixed nor rotated.
 
 Norm bound: ||A|| <= max |u_i|.
 
-Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in [0, 2^(1/T)] for memory over T steps, T large).
+Start: u is uniform in [0, 1], whatever draws the other weights (section 4.1: in [0, 2^(1/T)] for
+memory over T steps, T large).
 """
 
 from typing import Literal
@@ -21,7 +24,9 @@ from rhn.kernels.activations import ACTIVATIONS
 
 
 class IndRNN(LoopedCell):
-    """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias (n,)."""
+    """Independently recurrent network. Weights: weight_ih (n, m), weight_hh (n,), the u above, bias
+    (n,).
+    """
 
     nonlinearity: Literal["relu", "tanh"] = "relu"
 
@@ -45,4 +50,6 @@ class IndRNN(LoopedCell):
         return self.weight_hh.abs().max()
 
     def _start(self, generator: torch.Generator | None) -> None:
-        self.weight_hh.copy_(torch.rand(self.hidden_size, generator=generator, dtype=torch.float64, device="cpu"))
+        self.weight_hh.copy_(
+            torch.rand(self.hidden_size, generator=generator, dtype=torch.float64, device="cpu")
+        )

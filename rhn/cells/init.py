@@ -13,15 +13,17 @@ Weights are drawn on the CPU from an explicit generator, so that all devices and
 
 fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
 
-Recurrent matrices are the n x n blocks that multiply a state, with those of gates and of shortcuts. `Cell.layers()` describes them;
-a cell without description starts as `scaled`. Q is uniform (Haar): the orthogonal factor of a normal matrix, with
-the signs that make the other factor's diagonal positive. Under `scaled` and `orthogonal`, which fix the scale of recurrent matrices,
-an IRNN starts without its identity.
+Recurrent matrices are the n x n blocks that multiply a state, with those of gates and of shortcuts.
+`Cell.layers()` describes them; a cell without description starts as `scaled`. Q is uniform (Haar):
+the orthogonal factor of a normal matrix, with the signs that make the other factor's diagonal
+positive. Under `scaled` and `orthogonal`, which fix the scale of recurrent matrices, an IRNN starts
+without its identity.
 
-Some cells initialise some weights in their own way under any scheme (`Cell._start`); see their docstrings.
+Some cells initialise some weights in their own way under any scheme (`Cell._start`); see their
+docstrings.
 
-`uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate biases (`transform_bias`,
-`forget_bias`, ...) are constants set afterwards by the cell.
+`uniform:A,bias:B` starts all biases at the constant B (an option of the official Theano code). Gate
+biases (`transform_bias`, `forget_bias`, ...) are constants set afterwards by the cell.
 """
 
 import math
@@ -37,15 +39,25 @@ from rhn.cells.layers import Layer, Part
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import LARGEST_INIT
 
-DEFAULT_SCALE = {"uniform": 0.04, "gaussian": 0.01, "identity": 1e-3, "scaled": 1.0, "orthogonal": 1.0, "memory": 100.0}
+DEFAULT_SCALE = {
+    "uniform": 0.04,
+    "gaussian": 0.01,
+    "identity": 1e-3,
+    "scaled": 1.0,
+    "orthogonal": 1.0,
+    "memory": 100.0,
+}
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
-WRITTEN = 0.4  # norm of what T steps write into a remembering unit, about: tanh is nearly linear there
+# norm of what T steps write into a remembering unit, about: tanh is nearly linear there
+WRITTEN = 0.4
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """A scheme, its scale (half-width, standard deviation, gain or steps), and the constant of the biases, if there is one."""
+    """A scheme, its scale (half-width, standard deviation, gain or steps), and the constant of the
+    biases, if there is one.
+    """
 
     scheme: str
     scale: float
@@ -65,16 +77,23 @@ class Initialization:
             scheme, scale, bias = found.groups() if found else ("", "", "")
             value = float(scale) if scale else DEFAULT_SCALE[scheme]
             constant = float(bias) if bias else None
-            if scheme not in DEFAULT_SCALE or not 0 <= value < math.inf or not math.isfinite(constant or 0):
+            if (
+                scheme not in DEFAULT_SCALE
+                or not 0 <= value < math.inf
+                or not math.isfinite(constant or 0)
+            ):
                 raise ValueError
         except (KeyError, ValueError):
             raise InvalidInputError(
-                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, identity[:STD], scaled[:GAIN], "
-                "orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for constant biases ,bias:B"
+                f"unknown initialisation {text!r}: expected gaussian:STD, uniform:A, "
+                "identity[:STD], scaled[:GAIN], "
+                "orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
+                "constant biases ,bias:B"
             ) from None
         if max(value, abs(constant or 0)) > LARGEST_INIT:
             raise InvalidInputError(
-                f"the initialisation {text!r:.60} is out of range: expected a scale and a bias of at most {LARGEST_INIT:g}"
+                f"the initialisation {text!r:.60} is out of range: expected a scale and a bias "
+                f"of at most {LARGEST_INIT:g}"
             )
         return cls(scheme, value, constant)
 
@@ -82,10 +101,13 @@ class Initialization:
         biases = "" if self.constant is None else f",bias:{_short(self.constant)}"
         return f"{self.scheme}:{_short(self.scale)}{biases}"
 
-    def weight(self, like: Tensor, generator: torch.Generator | None, recurrent: Iterable = ()) -> Tensor:
+    def weight(
+        self, like: Tensor, generator: torch.Generator | None, recurrent: Iterable = ()
+    ) -> Tensor:
         """A weight of the shape and dtype of `like`, drawn in double precision on the CPU.
 
-        recurrent: indices of the parts (G n, n) of it that are recurrent matrices, for `orthogonal`.
+        recurrent: indices of the parts (G n, n) of it that are recurrent matrices, for
+        `orthogonal`.
         """
         draw = torch.empty(like.shape, dtype=torch.float64, device="cpu")
         if self.scheme == "uniform":
@@ -118,35 +140,62 @@ def draw(
     recurse: bool = True,
     recurrent: Sequence[tuple] = (),
 ) -> None:
-    """Draw every parameter, in the order of `named_parameters`: those with "bias" in their name as biases, the others as weights.
+    """Draw every parameter, in the order of `named_parameters`: those with "bias" in their name as
+    biases, the others as weights.
 
-    recurrent: (name of a parameter, index) of the recurrent matrices, as in `rhn.cells.layers.recurrent_parts`.
+    recurrent: (name of a parameter, index) of the recurrent matrices, as in
+    `rhn.cells.layers.recurrent_parts`.
     """
     with torch.no_grad():
         for name, p in module.named_parameters(recurse=recurse):
             if not p.is_meta:
                 own = [index for parameter, index in recurrent if parameter == name]
-                p.copy_(init.bias(p, generator) if "bias" in name else init.weight(p, generator, own))
+                p.copy_(
+                    init.bias(p, generator) if "bias" in name else init.weight(p, generator, own)
+                )
 
 
-def memory_blocks(module: nn.Module, layers: Sequence[Layer], steps: float) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of a start of a deep transition of tanh or ReLU for sequences of `steps` frames, else none.
+def memory_blocks(
+    module: nn.Module, layers: Sequence[Layer], steps: float
+) -> list[tuple[Part, Any, str, Any]]:
+    """(Part, index, operation, its number) of a start of a deep transition of tanh or ReLU for
+    sequences of `steps` frames, else none.
 
-    Half of the units sense: random features of the present frame, no recurrence. The others remember: they read no input, and rotate
-    in planes. The first half writes to them so little that tanh stays linear; later layers are the identity. So gradients neither fade
-    nor grow. ReLU leaves one unit of a plane, which keeps the cosine of its angle: memories of all lengths. Parts of it are in Henaff,
-    Szlam and LeCun 2016 (rotations solve copy and adding), linear memory networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN
-    (Mikolov et al. 2014), S4D and LRU (spread angles), IRNN (Le et al. 2015).
+    Half of the units sense: random features of the present frame, no recurrence. The others
+    remember: they read no input, and rotate in planes. The first half writes to them so little that
+    tanh stays linear; later layers are the identity. So gradients neither fade nor grow. ReLU
+    leaves one unit of a plane, which keeps the cosine of its angle: memories of all lengths. Parts
+    of it are in Henaff, Szlam and LeCun 2016 (rotations solve copy and adding), linear memory
+    networks (Bacciu, Carta and Sperduti 2019, 2020), SCRN (Mikolov et al. 2014), S4D and LRU
+    (spread angles), IRNN (Le et al. 2015).
     """
-    n, plain = getattr(module, "hidden_size", 0), all(s.recurrent and not s.gate and not s.carries for s in layers)
-    if not layers or not plain or n < 4 or getattr(module, "nonlinearity", "") not in ("tanh", "relu"):
+    n, plain = (
+        getattr(module, "hidden_size", 0),
+        all(s.recurrent and not s.gate and not s.carries for s in layers),
+    )
+    if (
+        not layers
+        or not plain
+        or n < 4
+        or getattr(module, "nonlinearity", "") not in ("tanh", "relu")
+    ):
         return []
     half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
     if module.get_parameter(first.recurrent.parameter)[first.recurrent.index].dim() < 2:  # type: ignore[union-attr]
         return []  # IndRNN
-    sense, keep, std = slice(half), slice(half, None), float(f"{WRITTEN / math.sqrt(steps * half):.4g}")
-    blocks: list[tuple] = [(first.input, keep, "zero", None), (first.recurrent, sense, "zero", None)]
-    blocks += [(first.recurrent, (keep, sense), "normal", std), (first.recurrent, (keep, keep), "rotations", steps)]
+    sense, keep, std = (
+        slice(half),
+        slice(half, None),
+        float(f"{WRITTEN / math.sqrt(steps * half):.4g}"),
+    )
+    blocks: list[tuple] = [
+        (first.input, keep, "zero", None),
+        (first.recurrent, sense, "zero", None),
+    ]
+    blocks += [
+        (first.recurrent, (keep, sense), "normal", std),
+        (first.recurrent, (keep, keep), "rotations", steps),
+    ]
     for layer in deeper:
         blocks += [(layer.recurrent, ..., "eye", None), (layer.skip, ..., "zero", None)]
     return [block for block in blocks if block[0]]
@@ -157,11 +206,14 @@ def for_steps(init: str | None, steps: int) -> str | None:
     return f"memory:{steps}" if init == "memory" else init
 
 
-def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None) -> None:
+def remember(
+    cell: nn.Module, layers: Sequence[Layer], steps: float, generator: torch.Generator | None
+) -> None:
     """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
     if not (blocks := memory_blocks(cell, layers, steps)):
         raise InvalidInputError(
-            f"{type(cell).__name__} cannot start as memory: expected a tanh or ReLU cell without gates, as rnn or dt-rnn"
+            f"{type(cell).__name__} cannot start as memory: expected a tanh or ReLU cell "
+            "without gates, as rnn or dt-rnn"
         )
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()
@@ -173,14 +225,17 @@ def remember(cell: nn.Module, layers: Sequence[Layer], steps: float, generator: 
 
 
 def rotations(planes: int, steps: float) -> Tensor:
-    """(2 k, 2 k) rotations in k planes (i, i + k) by angles from pi to pi / steps, evenly spaced in their logarithm; float64."""
+    """(2 k, 2 k) rotations in k planes (i, i + k) by angles from pi to pi / steps, evenly spaced in
+    their logarithm; float64.
+    """
     a = torch.pi / steps ** torch.linspace(0, 1, planes, dtype=torch.float64)
     c, s = a.cos().diag(), a.sin().diag()
     return torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])])
 
 
 def haar(normal: Tensor) -> Tensor:
-    """Orthogonal matrices (..., n, n), uniform where the entries given are independent standard normal, at any scale.
+    """Orthogonal matrices (..., n, n), uniform where the entries given are independent standard
+    normal, at any scale.
 
     A zero matrix gives the identity up to signs.
     """

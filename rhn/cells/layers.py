@@ -1,11 +1,13 @@
-"""Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change them.
+"""Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change
+them.
 
     s_l = f_l(x, s_{l-1}, y)        s_0 = y the state before the step, x its input, s_L the state after it
 
-`Cell.layers()` describes the weights of each layer, `Cell.run_layer` runs one. Both are optional; lesions need the parts that they
-change.
+`Cell.layers()` describes the weights of each layer, `Cell.run_layer` runs one. Both are optional;
+lesions need the parts that they change.
 
-Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a gate each, or the candidate).
+Legend: m inputs, n units, G blocks of n rows that are stacked in a weight (a gate each, or the
+candidate).
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from rhn.errors import InvalidInputError
 class Part(NamedTuple):
     """Some weights of a layer: `parameter[index]` is (G n, columns), or (G n,) for a bias.
 
-    `Part("weight", numpy.s_[:, :m])` is the first m columns, `Part("weight_hh", 2)` the third matrix of a stack.
+    `Part("weight", numpy.s_[:, :m])` is the first m columns, `Part("weight_hh", 2)` the third
+    matrix of a stack.
     """
 
     parameter: str
@@ -29,7 +32,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class GateBlocks:
-    """The gates among the blocks of a layer: t = sigmoid(z + constant) of the block `transform`, c likewise of the block `carry`."""
+    """The gates among the blocks of a layer: t = sigmoid(z + constant) of the block `transform`, c
+    likewise of the block `carry`.
+    """
 
     transform: int
     """Counted from 0, as `carry`."""
@@ -59,9 +64,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates of the layers in one step: entry l - 1 of each tuple belongs to layer l, tensors (..., n).
+    """Gates of the layers in one step: entry l - 1 of each tuple belongs to layer l, tensors (...,
+    n).
 
-    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates; len() is the number of layers.
+    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates;
+    len() is the number of layers.
     """
 
     h: tuple[Tensor, ...] = ()
@@ -74,28 +81,52 @@ class Gates:
 
 
 def described_layers(cell: Any) -> tuple[Layer, ...]:
-    """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that does not fit them."""
+    """`cell.layers()`, checked against its weights; raises InvalidInputError for a description that
+    does not fit them.
+    """
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     if len(layers) != cell.depth:
-        raise InvalidInputError(f"{where} describes {len(layers)} layers: expected {cell.depth}, the depth")
+        raise InvalidInputError(
+            f"{where} describes {len(layers)} layers: expected {cell.depth}, the depth"
+        )
     weights = dict(cell.named_parameters())
-    for part in (part for layer in layers for part in (layer.input, layer.recurrent, layer.skip, layer.bias) if part):
+    for part in (
+        part
+        for layer in layers
+        for part in (layer.input, layer.recurrent, layer.skip, layer.bias)
+        if part
+    ):
         try:
             rows = weights[part.parameter][part.index]
         except (LookupError, TypeError, ValueError) as error:
             given = ", ".join(weights)
-            raise InvalidInputError(f"{where}: {part} cannot be read ({error}): expected a part of {given}") from error
-        if rows.untyped_storage().data_ptr() != weights[part.parameter].untyped_storage().data_ptr():
-            raise InvalidInputError(f"{where}: {part} is a copy: expected an index of whole numbers and slices")
+            raise InvalidInputError(
+                f"{where}: {part} cannot be read ({error}): expected a part of {given}"
+            ) from error
+        if (
+            rows.untyped_storage().data_ptr()
+            != weights[part.parameter].untyped_storage().data_ptr()
+        ):
+            raise InvalidInputError(
+                f"{where}: {part} is a copy: expected an index of whole numbers and slices"
+            )
         if not rows.dim() or not len(rows) or len(rows) % n:
             raise InvalidInputError(
-                f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks of {n}, the hidden size"
+                f"{where}: {part} has shape {tuple(rows.shape)}, expected rows in whole blocks "
+                f"of {n}, the hidden size"
             )
     return layers
 
 
 def recurrent_parts(cell: Any) -> tuple[Part, ...]:
-    """The weights (G n, n) that multiply a state, shortcuts included, if `cell.layers()` describes them; errors as above."""
+    """The weights (G n, n) that multiply a state, shortcuts included, if `cell.layers()` describes
+    them; errors as above.
+    """
     weights = dict(cell.named_parameters())
-    parts = (part for layer in described_layers(cell) for part in (layer.recurrent, layer.skip) if part is not None)
+    parts = (
+        part
+        for layer in described_layers(cell)
+        for part in (layer.recurrent, layer.skip)
+        if part is not None
+    )
     return tuple(p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,))

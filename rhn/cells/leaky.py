@@ -1,13 +1,16 @@
-"""The leaky integrator, the unit of echo state networks (Jaeger et al. 2007, equation 2, with the leak outside of the tanh).
+"""The leaky integrator, the unit of echo state networks (Jaeger et al. 2007, equation 2, with the
+leak outside of the tanh).
 
     s' = (1 - a) s + a tanh(W x + R s + b)        a in (0, 1], the leak; a = 1 is the plain RNN
 
-Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b); to the input a diag(1 - h^2) W.
+Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b); to the input a diag(1 -
+h^2) W.
 
 Norm bound: ||A|| <= 1 - a + a ||R||.
 
-Start: with `spectral_radius` the recurrent matrix is drawn as any and then scaled to that radius, as echo state networks start. All
-weights are parameters: set `weight_ih.requires_grad_(False)` and so on to train the output alone.
+Start: with `spectral_radius` the recurrent matrix is drawn as any and then scaled to that radius,
+as echo state networks start. All weights are parameters: set `weight_ih.requires_grad_(False)` and
+so on to train the output alone.
 """
 
 import torch
@@ -21,7 +24,8 @@ from rhn.utils.validation import require
 
 
 class LeakyRNN(LoopedCell):
-    """Leaky tanh network. Weights: weight_ih (n, m), weight_hh (n, n), bias (n,). `leak` is the a above.
+    """Leaky tanh network. Weights: weight_ih (n, m), weight_hh (n, n), bias (n,). `leak` is the a
+    above.
 
     `spectral_radius`: that of weight_hh at the start (None: as it is drawn).
     """

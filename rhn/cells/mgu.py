@@ -1,8 +1,10 @@
-"""The minimal gated unit: one gate that resets and updates (Zhou et al. 2016, "Minimal gated unit for recurrent neural networks").
+"""The minimal gated unit: one gate that resets and updates (Zhou et al. 2016, "Minimal gated unit
+for recurrent neural networks").
 
     f = sigma(W_f x + R_f s + b_f)     g = tanh(W_g x + R_g (f s) + b_g)     s' = (1 - f) s + f g
 
-In highway terms (`gates`): h = g, t = f, c = 1 - f. Weights: weight_ih (2n, m), weight_hh (2n, n), bias (2n,), blocks f, g.
+In highway terms (`gates`): h = g, t = f, c = 1 - f. Weights: weight_ih (2n, m), weight_hh (2n, n),
+bias (2n,), blocks f, g.
 
 Jacobian:  diag(1 - f) + diag((g - s) f') R_f + diag(f g') R_g (diag(f) + diag(s f') R_f),   f' = f (1 - f), g' = 1 - g^2
 Input:     diag((g - s) f') W_f + diag(f g') (W_g + R_g diag(s f') W_f)
@@ -23,7 +25,9 @@ from rhn.kernels.loop import product
 
 
 class MGU(LoopedCell):
-    """Minimal gated unit; `forget_bias` sets the gates' bias at the start (None: as others). Below 0 the state is kept longer."""
+    """Minimal gated unit; `forget_bias` sets the gates' bias at the start (None: as others). Below
+    0 the state is kept longer.
+    """
 
     blocks = 2
     forget_bias: float | None = None
@@ -44,7 +48,9 @@ class MGU(LoopedCell):
         z_f, _ = _pre_activations(self.input_product(x), s, self.weight_hh)
         R_f, R_g = self.weight_hh.chunk(2)
         R_g = R_g * torch.sigmoid(z_f).unsqueeze(-2)
-        return self.driven(x, s, torch.cat((R_f.expand_as(R_g), R_g), -2)) + torch.diag_embed(torch.sigmoid(-z_f))
+        return self.driven(x, s, torch.cat((R_f.expand_as(R_g), R_g), -2)) + torch.diag_embed(
+            torch.sigmoid(-z_f)
+        )
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         z_f, z_g = _pre_activations(self.input_product(x), s, self.weight_hh)

@@ -1,10 +1,12 @@
-"""The minGRU, a GRU whose gates and candidate see the input alone (Feng et al. 2024, "Were RNNs all we needed?", section 3.1).
+"""The minGRU, a GRU whose gates and candidate see the input alone (Feng et al. 2024, "Were RNNs all
+we needed?", section 3.1).
 
     z = sigma(W_z x + b_z)     g = W_g x + b_g     s' = (1 - z) s + z g
 
-Linear in the state, so that the steps of a sequence could be taken all at once (the paper's parallel scan). The paper's form in
-logarithms, whose candidate is positive, is another cell. In highway terms (`gates`): h = g, t = z, c = 1 - z.
-Weights: weight_ih (2n, m), bias (2n,), blocks z, g; no recurrent matrix.
+Linear in the state, so that the steps of a sequence could be taken all at once (the paper's
+parallel scan). The paper's form in logarithms, whose candidate is positive, is another cell. In
+highway terms (`gates`): h = g, t = z, c = 1 - z. Weights: weight_ih (2n, m), bias (2n,), blocks z,
+g; no recurrent matrix.
 
 Jacobian:    diag(1 - z), with every eigenvalue in (0, 1): no state but the inputs decide how long a unit remembers
 Input:       diag((g - s) z (1 - z)) W_z + diag(z) W_g
@@ -22,7 +24,9 @@ from rhn.kernels.activations import sigmoid_derivative
 
 
 class MinGRU(LoopedCell):
-    """Minimal GRU; `update_bias` sets the bias of z at the start (None: as others). Below 0 the state is kept longer."""
+    """Minimal GRU; `update_bias` sets the bias of z at the start (None: as others). Below 0 the
+    state is kept longer.
+    """
 
     blocks = 2
     update_bias: float | None = None
@@ -48,11 +52,15 @@ class MinGRU(LoopedCell):
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
         u_z, _ = self.input_product(x).chunk(2, -1)
-        return torch.diag_embed(torch.sigmoid(-u_z)).expand(*np.broadcast_shapes(u_z.shape, s.shape), -1)
+        return torch.diag_embed(torch.sigmoid(-u_z)).expand(
+            *np.broadcast_shapes(u_z.shape, s.shape), -1
+        )
 
     def driven(self, x: Tensor, s: Tensor, M: Tensor) -> Tensor:
         (u_z, g), (W_z, W_g) = self.input_product(x).chunk(2, -1), M.chunk(2)
-        return scaled_rows((g - s) * sigmoid_derivative(u_z), W_z) + scaled_rows(torch.sigmoid(u_z), W_g)
+        return scaled_rows((g - s) * sigmoid_derivative(u_z), W_z) + scaled_rows(
+            torch.sigmoid(u_z), W_g
+        )
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         return self.bias.new_ones(())

@@ -8,9 +8,11 @@ Source: Lezcano-Casado and Martinez-Rubio (2019); Helfrich et al. (2018) use the
 
 Jacobian ds'/ds = diag(k) Q with k = f'(z) in [0, 1]; to the input diag(k) W.
 
-Norm bound: ||A|| <= 1. Where all of a modrelu's units are on, ||A v|| = ||v|| for every v: no gradient grows or vanishes.
+Norm bound: ||A|| <= 1. Where all of a modrelu's units are on, ||A v|| = ||v|| for every v: no
+gradient grows or vanishes.
 
-Start: Q is uniform over the rotations (Haar), whatever draws the other weights, and the identity plus noise for `identity:STD`.
+Start: Q is uniform over the rotations (Haar), whatever draws the other weights, and the identity
+plus noise for `identity:STD`.
 """
 
 from typing import Literal
@@ -26,7 +28,9 @@ from rhn.kernels.loop import product
 
 
 class OrthogonalRNN(SkewCell):
-    """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its diagonal, bias (n,)."""
+    """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its
+    diagonal, bias (n,).
+    """
 
     nonlinearity: Literal["modrelu", "tanh"] = "modrelu"
 
@@ -35,7 +39,9 @@ class OrthogonalRNN(SkewCell):
         return rotation(self.weight_hh, self.hidden_size)
 
     def input_weights(self) -> tuple[Tensor, Tensor]:
-        return self.weight_ih, self.bias if self.nonlinearity == "tanh" else torch.zeros_like(self.bias)
+        return self.weight_ih, self.bias if self.nonlinearity == "tanh" else torch.zeros_like(
+            self.bias
+        )
 
     def recurrent_weights(self) -> tuple[Tensor, ...]:
         return self._with_bias(self.recurrent_matrix())

@@ -1,8 +1,9 @@
-"""Cells by name: find one, make one, read its options, and how many of its units a budget of parameters buys.
+"""Cells by name: find one, make one, read its options, and how many of its units a budget of
+parameters buys.
 
-The table holds places, so that a list of names need not wait for torch; a cell is imported at first use, and its facts are
-attributes of its class. A user registers a cell with the decorator `register_cell`, or names it as `package.module:Class` without
-registration.
+The table holds places, so that a list of names need not wait for torch; a cell is imported at first
+use, and its facts are attributes of its class. A user registers a cell with the decorator
+`register_cell`, or names it as `package.module:Class` without registration.
 """
 
 import bisect
@@ -34,7 +35,8 @@ COMMON = {"init", "batch_first", "kernel", "generator", "device", "dtype"}  # ke
 class Cells(UserDict):
     """Cells by name, in the order of listings: `CELLS["rhn"]` is a class, imported at first use.
 
-    data: the place of each cell, module:Class within `rhn.cells`, or the class or function of a user.
+    data: the place of each cell, module:Class within `rhn.cells`, or the class or function of a
+    user.
     """
 
     def __getitem__(self, name: str) -> Callable:
@@ -43,7 +45,9 @@ class Cells(UserDict):
 
 
 def _load(place: str) -> Callable:
-    """The attribute `module:name` of `rhn.cells`; its import takes a second, because it loads torch."""
+    """The attribute `module:name` of `rhn.cells`; its import takes a second, because it loads
+    torch.
+    """
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(f"rhn.cells.{module}"), attribute)
 
@@ -70,24 +74,36 @@ CELLS = Cells(
 )
 OURS = tuple(CELLS)
 """The cells of the toolkit; users register theirs later."""
-TORCH_CELLS = {f"torch.nn:{kind}{form}": kind.lower() for kind in ("RNN", "LSTM", "GRU") for form in ("", "Cell")}
+TORCH_CELLS = {
+    f"torch.nn:{kind}{form}": kind.lower()
+    for kind in ("RNN", "LSTM", "GRU")
+    for form in ("", "Cell")
+}
 """The cells of torch.nn by the name that commands take, and the name of our form of each."""
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
-    """Decorator that registers a cell of your own, a class or a function, under a name that functions and commands take.
+    """Decorator that registers a cell of your own, a class or a function, under a name that
+    functions and commands take.
 
-    Its attributes count as those of our cells: `learning_rate` is one at which it trains on the chorales (0.2 without it).
+    Its attributes count as those of our cells: `learning_rate` is one at which it trains on the
+    chorales (0.2 without it).
 
-    Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and _.
+    Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and
+    _.
     """
     if not re.fullmatch("[a-z][a-z0-9_-]*", name):
-        raise InvalidInputError(f"the name of the cell is {name!r}: expected small letters, digits, - and _")
+        raise InvalidInputError(
+            f"the name of the cell is {name!r}: expected small letters, digits, - and _"
+        )
 
     def register(factory: Factory) -> Factory:
         taken = _place(CELLS[name]) if name in CELLS else None
-        if taken not in (None, _place(factory)):  # the same class again: a notebook ran its cell twice
-            raise InvalidInputError(f"a cell {name!r} is registered already, {taken}: choose another name")
+        # the same class again: a notebook ran its cell twice
+        if taken not in (None, _place(factory)):
+            raise InvalidInputError(
+                f"a cell {name!r} is registered already, {taken}: choose another name"
+            )
         CELLS[name] = factory
         return factory
 
@@ -104,20 +120,27 @@ def accepts(factory: Callable, keyword: str) -> bool:
     >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
     (True, False)
     """
-    return keyword in inspect.signature(factory).parameters or keyword in getattr(factory, "options", ())
+    return keyword in inspect.signature(factory).parameters or keyword in getattr(
+        factory, "options", ()
+    )
 
 
 def is_known(name: str) -> bool:
-    """Return True if the name of a cell, read from a file, is safe to resolve: no module of a user is imported for it."""
+    """Return True if the name of a cell, read from a file, is safe to resolve: no module of a user
+    is imported for it.
+    """
     return name in CELLS or name in TORCH_CELLS
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
-    """The registered cell of this name, our form of a cell of torch.nn, or the cell of a user as `package.module:factory`.
+    """The registered cell of this name, our form of a cell of torch.nn, or the cell of a user as
+    `package.module:factory`.
 
-    The module of a user is looked for in the current folder too. Never give a name that was read from a file: see `is_known`.
+    The module of a user is looked for in the current folder too. Never give a name that was read
+    from a file: see `is_known`.
 
-    Raises InvalidInputError for a name without a cell, with the nearest name, or a module that cannot be imported.
+    Raises InvalidInputError for a name without a cell, with the nearest name, or a module that
+    cannot be imported.
     """
     if name in CELLS:
         return CELLS[name]
@@ -127,20 +150,24 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
         factory = import_named(name, "cell")
         if not callable(factory):
             raise InvalidInputError(
-                f"{name!r} is not callable: expected a function or class (input_size, hidden_size, depth, ...)"
+                f"{name!r} is not callable: expected a function or class (input_size, "
+                "hidden_size, depth, ...)"
             )
         return factory
     near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InvalidInputError(
-        f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as package.module:factory)"
+        f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as "
+        "package.module:factory)"
     )
 
 
 def import_named(name: str, what: str) -> Any:
-    """The object `package.module:attribute` in the code of a user; the module is looked for in the current folder too.
+    """The object `package.module:attribute` in the code of a user; the module is looked for in the
+    current folder too.
 
-    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`, if it cannot be imported.
+    Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`,
+    if it cannot be imported.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute or module.startswith("."):
@@ -152,7 +179,9 @@ def import_named(name: str, what: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except USERS_FAULT as error:  # any error of a user's module
-        raise InvalidInputError(f"cannot load the {what} {name!r}: {type(error).__name__}: {error}") from error
+        raise InvalidInputError(
+            f"cannot load the {what} {name!r}: {type(error).__name__}: {error}"
+        ) from error
     finally:
         if added:
             sys.path.remove(here)
@@ -165,16 +194,25 @@ def name_of_cell(cell: Any) -> str:
     >>> name_of_cell(DTRNN(3, 4))
     'dt-rnn'
     """
-    return next((name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__)
+    return next(
+        (name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__
+    )
 
 
 def is_ours(cell: str | Callable) -> bool:
-    """Return True for a cell of the toolkit, by its name or itself, and for the name of one of torch.nn; False for cells of users."""
-    return cell in OURS or cell in TORCH_CELLS if isinstance(cell, str) else any(CELLS[name] is cell for name in OURS)
+    """Return True for a cell of the toolkit, by its name or itself, and for the name of one of
+    torch.nn; False for cells of users.
+    """
+    return (
+        cell in OURS or cell in TORCH_CELLS
+        if isinstance(cell, str)
+        else any(CELLS[name] is cell for name in OURS)
+    )
 
 
 def lacking(name: str) -> set[str]:
-    """The settings among depth and transform_bias that a cell does not have; none for an unregistered cell.
+    """The settings among depth and transform_bias that a cell does not have; none for an
+    unregistered cell.
 
     name: of a cell, or of a cell with options as studies have it.
 
@@ -185,14 +223,20 @@ def lacking(name: str) -> set[str]:
     if cell is None:
         return set()
     factory = CELLS[cell]
-    there = {"depth": getattr(factory, "deep", True), "transform_bias": accepts(factory, "transform_bias")}
+    there = {
+        "depth": getattr(factory, "deep", True),
+        "transform_bias": accepts(factory, "transform_bias"),
+    }
     return {setting for setting in there if not there[setting]}
 
 
-def make_cell(name: str, input_size: int, hidden_size: int, depth: int = 1, **options) -> "nn.Module":
+def make_cell(
+    name: str, input_size: int, hidden_size: int, depth: int = 1, **options
+) -> "nn.Module":
     """A new cell by its name: one of `CELLS`, "torch.nn:LSTM", or "package.module:factory".
 
-    options: keywords of the cell, such as leak=0.5, init="gaussian:0.1", generator=, device=, dtype=; see `cell_options`.
+    options: keywords of the cell, such as leak=0.5, init="gaussian:0.1", generator=, device=,
+    dtype=; see `cell_options`.
 
     Raises InvalidInputError for an unknown name, size or option.
 
@@ -205,7 +249,8 @@ def make_cell(name: str, input_size: int, hidden_size: int, depth: int = 1, **op
 
 
 def cell_options(cell: str | Callable) -> list[Parameter]:
-    """The options of a cell: its keyword arguments that other cells do not have, each with its name, default and type (`annotation`).
+    """The options of a cell: its keyword arguments that other cells do not have, each with its
+    name, default and type (`annotation`).
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
     [('leak', 0.3), ('spectral_radius', None)]
@@ -214,21 +259,29 @@ def cell_options(cell: str | Callable) -> list[Parameter]:
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
     kinds = getattr(factory, "kinds", {})
     keyword = partial(Parameter, kind=Parameter.KEYWORD_ONLY)
-    found = {name: keyword(name, default=getattr(factory, name), annotation=kind) for name, kind in kinds.items()}
+    found = {
+        name: keyword(name, default=getattr(factory, name), annotation=kind)
+        for name, kind in kinds.items()
+    }
     bases = reversed(factory.__mro__) if isinstance(factory, type) else ()
     for constructor in [base.__init__ for base in bases] or [factory]:  # type: ignore[misc]  # only read
-        with contextlib.suppress(TypeError, ValueError, NameError):  # built-in functions, names imported for types only
+        # built-in functions, names imported for types only
+        with contextlib.suppress(TypeError, ValueError, NameError):
             hints = get_type_hints(constructor)
             for name, parameter in inspect.signature(constructor).parameters.items():
                 if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
-                    found[name] = parameter.replace(annotation=hints.get(name, _kind_of(parameter.default)))
+                    found[name] = parameter.replace(
+                        annotation=hints.get(name, _kind_of(parameter.default))
+                    )
     return list(found.values())
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a cell as values: words, as `--cell-option leak=0.5` gives them, become what the cell expects.
+    """The options of a cell as values: words, as `--cell-option leak=0.5` gives them, become what
+    the cell expects.
 
-    Raises InvalidInputError for an option that the cell does not have or a value of the wrong type: one sentence with its options.
+    Raises InvalidInputError for an option that the cell does not have or a value of the wrong type:
+    one sentence with its options.
 
     >>> read_options("leaky", {"leak": "0.5"})
     {'leak': 0.5}
@@ -245,7 +298,8 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
             value = convert(value, kind) if isinstance(value, str) else value
         if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
             raise InvalidInputError(
-                f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} ({listed})"
+                f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} "
+                f"({listed})"
             )
         read[name] = value
     return read
@@ -272,16 +326,19 @@ def hidden_size_for_budget(
     output_size: int = 88,
     **options,
 ) -> int:
-    """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget` parameters.
+    """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget`
+    parameters.
 
-    As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one unit exceeds the budget, or for
-    networks beyond any memory.
+    As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one
+    unit exceeds the budget, or for networks beyond any memory.
 
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
-    budget = positive("budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget)
+    budget = positive(
+        "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
+    )
 
     def size(n: int) -> int:
         try:
@@ -290,12 +347,16 @@ def hidden_size_for_budget(
         except RhnError:
             raise
         except USERS_FAULT as error:  # any error of a user's cell
-            said = f"the parameters of the cell {cell!r} cannot be counted: {type(error).__name__}: {error}"
+            said = (
+                f"the parameters of the cell {cell!r} cannot be counted: "
+                f"{type(error).__name__}: {error}"
+            )
             raise InvalidInputError(said) from error
 
     if size(1) > budget:
         raise InvalidInputError(
-            f"a budget of {budget} parameters is too small: one unit at depth {depth} already takes {size(1)}"
+            f"a budget of {budget} parameters is too small: one unit at depth {depth} already "
+            f"takes {size(1)}"
         )
     high = 2
     while size(high) <= budget:

@@ -1,10 +1,12 @@
-"""Antisymmetric matrices from the n (n - 1) / 2 numbers they have, rotations from them, and the base of cells with one of these.
+"""Antisymmetric matrices from the n (n - 1) / 2 numbers they have, rotations from them, and the
+base of cells with one of these.
 
     skew(w) = M with M[i, j] = w[k] and M[j, i] = -w[k] for the k-th pair i > j, row by row        M' = -M
     rotation(w) = exp(skew(w))        orthogonal with determinant 1: every such matrix, without a constraint on w
 
-Why not `torch.nn.utils.parametrizations.orthogonal`, whose exponential this is: it changes the class of the module it is given,
-which can then be neither pickled nor stacked to K models with the bits of one; and it keeps n^2 numbers for n (n - 1) / 2.
+Why not `torch.nn.utils.parametrizations.orthogonal`, whose exponential this is: it changes the
+class of the module it is given, which can then be neither pickled nor stacked to K models with the
+bits of one; and it keeps n^2 numbers for n (n - 1) / 2.
 """
 
 import torch
@@ -17,7 +19,9 @@ from rhn.kernels.table import Kernel
 
 
 class SkewCell(LoopedCell):
-    """A cell whose weight_hh (n (n - 1) / 2,) is the M above, which no analysis can read as a matrix."""
+    """A cell whose weight_hh (n (n - 1) / 2,) is the M above, which no analysis can read as a
+    matrix.
+    """
 
     def shapes(self) -> Shapes:
         return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
@@ -54,12 +58,16 @@ def rotation(w: Tensor, n: int) -> Tensor:
 
 
 def stacked_rotation(w: Tensor, n: int) -> Tensor:
-    """As `rotation`, but a model's matrix and gradient are the same bits alone or under `vmap`; without second derivatives."""
+    """As `rotation`, but a model's matrix and gradient are the same bits alone or under `vmap`;
+    without second derivatives.
+    """
     return _EXPONENTIAL(_wide(skew(w, n))).to(w.dtype)
 
 
 def random_rotation(n: int, generator: torch.Generator | None) -> Tensor:
-    """w (n (n - 1) / 2,) in float64 of a uniform (Haar) rotation: its logarithm, with angles within pi."""
+    """w (n (n - 1) / 2,) in float64 of a uniform (Haar) rotation: its logarithm, with angles within
+    pi.
+    """
     Q = haar(torch.randn(n, n, generator=generator, dtype=torch.float64, device="cpu"))
     Q[:, 0] *= torch.linalg.det(Q).sign()
     values, vectors = torch.linalg.eig(Q)
@@ -72,7 +80,9 @@ def _wide(M: Tensor) -> Tensor:
 
 
 def _exp(M: Tensor) -> Tensor:
-    """exp(M); of a single matrix torch ends the series too early, with errors of 5e-5 in float32 and 3e-10 in float64."""
+    """exp(M); of a single matrix torch ends the series too early, with errors of 5e-5 in float32
+    and 3e-10 in float64.
+    """
     return torch.matrix_exp(torch.stack((M, torch.zeros_like(M))))[0]
 
 
@@ -90,4 +100,6 @@ def _backward(grad, needs, residuals, *, M: Tensor) -> dict[str, Tensor]:
     return {"M": torch.stack(blocks)}
 
 
-_EXPONENTIAL = Kernel(name="matrix exponential", arguments={"M": "n n"}, reference=_exp, fused=(_forward, _backward))
+_EXPONENTIAL = Kernel(
+    name="matrix exponential", arguments={"M": "n n"}, reference=_exp, fused=(_forward, _backward)
+)

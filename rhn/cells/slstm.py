@@ -1,24 +1,29 @@
-"""The sLSTM: an LSTM whose input gate is an exponential, with a normaliser (Beck et al. 2024, "xLSTM", equations 8-17; one head).
+"""The sLSTM: an LSTM whose input gate is an exponential, with a normaliser (Beck et al. 2024,
+"xLSTM", equations 8-17; one head).
 
     i~, f~, z~, o~ = W x + R h + b       f = sigma(f~)     z = tanh(z~)     o = sigma(o~)
     c' = f c + exp(i~) z                 n' = f n + exp(i~)                 h' = o c' / n'
 
-so that c' / n' is a mean of the z of all steps so far, weighted. As the sums may overflow, (c, n) are kept as (c, n) exp(m):
+so that c' / n' is a mean of the z of all steps so far, weighted. As the sums may overflow, (c, n)
+are kept as (c, n) exp(m):
 
     m' = max(log f + m, i~)      I = exp(i~ - m')      F = exp(log f + m - m')      c' = F c + I z      n' = F n + I
 
-which changes no h. The state is cat(h, c, n, m), 4n. Where n = 0 there is no past, whatever c and m: log f + m counts as minus
-infinity, and h' = o z; so a sequence begins in a state of zeros. Else n > 0, and a state with n < 0 means nothing. (The paper also has
-exp(f~) as a forget gate, and several heads.)
+which changes no h. The state is cat(h, c, n, m), 4n. Where n = 0 there is no past, whatever c and
+m: log f + m counts as minus infinity, and h' = o z; so a sequence begins in a state of zeros. Else
+n > 0, and a state with n < 0 means nothing. (The paper also has exp(f~) as a forget gate, and
+several heads.)
 
-The step is smooth but for a kink in (c', n', m') where log f + m = i~: h' has none. A shift of m by -d with (c, n) times exp(d) is the
-same state, so that Jacobians of the joint state hold one direction a unit that no output ever sees: where log f + m > i~ it keeps its
-length, as an eigenvalue 1.
+The step is smooth but for a kink in (c', n', m') where log f + m = i~: h' has none. A shift of m by
+-d with (c, n) times exp(d) is the same state, so that Jacobians of the joint state hold one
+direction a unit that no output ever sees: where log f + m > i~ it keeps its length, as an
+eigenvalue 1.
 
-In highway terms (`gates`) of the memory u = c / n: h = z, t = I / n', c = F n / n' = 1 - t, u' = h t + u c.
-Weights: weight_ih (4n, m), weight_hh (4n, n), bias (4n,), blocks i, f, z, o.
+In highway terms (`gates`) of the memory u = c / n: h = z, t = I / n', c = F n / n' = 1 - t, u' = h
+t + u c. Weights: weight_ih (4n, m), weight_hh (4n, n), bias (4n,), blocks i, f, z, o.
 
-Jacobian. With d = i~ - log f - m, which is where all change of I and F comes from, [.] 1 or 0 (1/2 each where d = 0), r = c' / n':
+Jacobian. With d = i~ - log f - m, which is where all change of I and F comes from, [.] 1 or 0 (1/2
+each where d = 0), r = c' / n':
 
     dI = [d < 0] I dd      dF = -[d > 0] F dd      dd = di~ - (1 - f) df~ - dm      dm' = di~ - [d < 0] dd
     dc' = F dc + c dF + z dI + I dz      dn' = F dn + n dF + dI      dh' = r do + (o / n') (dc' - r dn')
@@ -41,7 +46,9 @@ from rhn.kernels.loop import product
 
 
 class _Step(NamedTuple):
-    """All (..., n); `input` and `forget` are I and F above, `gap` is d, the last three pre-activations."""
+    """All (..., n); `input` and `forget` are I and F above, `gap` is d, the last three
+    pre-activations.
+    """
 
     h: Tensor
     c: Tensor
@@ -58,7 +65,9 @@ class _Step(NamedTuple):
 
 
 class SLSTM(LoopedCell):
-    """sLSTM; the state is cat(h, c, n, m), 4n. `forget_bias` sets the forget gates' bias at the start (None: as others)."""
+    """sLSTM; the state is cat(h, c, n, m), 4n. `forget_bias` sets the forget gates' bias at the
+    start (None: as others).
+    """
 
     blocks = 4
     forget_bias: float | None = None
@@ -84,8 +93,15 @@ class SLSTM(LoopedCell):
         step = self._step(x, s)
         zero = torch.zeros_like(step.h)
         by_gap = self._by_gap(step, s)
-        by_c, by_n, by_m = (step.forget, zero, zero), (zero, step.forget, zero), (-by_gap[0], -by_gap[1], 1 - by_gap[2])
-        columns = [torch.cat([torch.diag_embed(d) for d in (_output(step, *by), *by)], -2) for by in (by_c, by_n, by_m)]
+        by_c, by_n, by_m = (
+            (step.forget, zero, zero),
+            (zero, step.forget, zero),
+            (-by_gap[0], -by_gap[1], 1 - by_gap[2]),
+        )
+        columns = [
+            torch.cat([torch.diag_embed(d) for d in (_output(step, *by), *by)], -2)
+            for by in (by_c, by_n, by_m)
+        ]
         return torch.cat((self.driven(x, s, self.weight_hh), *columns), -1)
 
     def _by_gap(self, step: _Step, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +133,11 @@ def _update(u: Tensor, s: Tensor, R: Tensor) -> _Step:
     """The step from u = W x + b (..., 4n)."""
     h, c, n, m = s.chunk(4, -1)
     i, of_f, of_z, of_o = (u + product(h, R)).chunk(4, -1)
-    kept, z, o = torch.where(n == 0, -math.inf, F.logsigmoid(of_f) + m), torch.tanh(of_z), torch.sigmoid(of_o)
+    kept, z, o = (
+        torch.where(n == 0, -math.inf, F.logsigmoid(of_f) + m),
+        torch.tanh(of_z),
+        torch.sigmoid(of_o),
+    )
     m = torch.maximum(kept, i)
     new, forget = torch.exp(i - m), torch.exp(kept - m)
     c, n = forget * c + new * z, forget * n + new

@@ -1,20 +1,25 @@
-"""The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and without shortcuts.
+"""The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and
+without shortcuts.
 
     DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),          y' = s_L      (Pascanu et al. 2013)
-    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or only for l = L (`skip="last"`)
+    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or only for l = L
+    (`skip="last"`)
     RNN        L = 1
 
-Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): with D_l = diag f'(z_l),
+Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): with D_l = diag
+f'(z_l),
 
     P_1 = D_1 R_1,   P_l = D_l (R_l P_{l-1} + S_l),   A = P_L
 
-Layers: D_l R_l, without a shortcut. Up to the last layer with one the state is joint, (s_l, y), so that the layers still multiply to A:
+Layers: D_l R_l, without a shortcut. Up to the last layer with one the state is joint, (s_l, y), so
+that the layers still multiply to A:
 
     [D_1 R_1; I],   [D_l R_l, D_l S_l; 0, I],   [D_L R_L, D_L S_L]
 
 Input: dy'/dx = D_L R_L ... D_2 R_2 D_1 W, with or without shortcuts.
 
-Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma = max |f'| = 1.
+Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma =
+max |f'| = 1.
 """
 
 from typing import Literal
@@ -90,7 +95,12 @@ class DTRNN(DeclaredCell):
 
     def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         x, masks = self.mask_input(x, dropout)
-        weights = (self.weight_ih, self.weight_hh, self.bias, *((self.weight_skip,) if self._shortcuts else ()))
+        weights = (
+            self.weight_ih,
+            self.weight_hh,
+            self.bias,
+            *((self.weight_skip,) if self._shortcuts else ()),
+        )
         options = {"state_mask": masks.state, "activation": self.nonlinearity}
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
@@ -131,7 +141,9 @@ class DTRNN(DeclaredCell):
 
 
 class DTSRNN(DTRNN):
-    """Deep-transition RNN with shortcuts from y[t-1]; adds weight_skip (L - 1, n, n), or (1, n, n) with skip="last"."""
+    """Deep-transition RNN with shortcuts from y[t-1]; adds weight_skip (L - 1, n, n), or (1, n, n)
+    with skip="last".
+    """
 
     skip: Literal["all", "last"] = "all"
 
@@ -147,9 +159,11 @@ class RNN(DTRNN):
 
 
 class IRNN(RNN):
-    """A ReLU RNN whose recurrent matrix starts as the identity plus noise (Le et al. 2015); `nonlinearity="tanh"` is a variant.
+    """A ReLU RNN whose recurrent matrix starts as the identity plus noise (Le et al. 2015);
+    `nonlinearity="tanh"` is a variant.
 
-    The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3, the biases zero.
+    The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3,
+    the biases zero.
     """
 
     starts_at_identity = True

@@ -23,7 +23,9 @@ class Get:
     """Download a published data set and verify its checksums; complete files are kept."""
 
     name: str = option(
-        help="A published text, or jsb, the chorales.", metavar=f"{{{','.join((*TEXT_SETS, 'jsb'))}}}", positional=True
+        help="A published text, or jsb, the chorales.",
+        metavar=f"{{{','.join((*TEXT_SETS, 'jsb'))}}}",
+        positional=True,
     )
     out: Path | None = option(
         None,
@@ -40,7 +42,9 @@ class Get:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Count the splits and the vocabulary of a data set beside the published counts, and print its beginning."""
+    """Count the splits and the vocabulary of a data set beside the published counts, and print its
+    beginning.
+    """
 
     name: str = option(
         help="A published text; text, for any text of your own; or jsb, the chorales.",
@@ -49,7 +53,8 @@ class Show:
     )
     data: Path | None = option(
         None,
-        "The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales rebuilt from music21).",
+        "The file or folder, instead of the folder of `rhn data get` (jsb: instead of the "
+        "chorales rebuilt from music21).",
     )
     words: bool = option(False, "Read a text of your own as words (the default).")
     characters: bool = option(False, "Read a text of your own as characters.")
@@ -57,10 +62,13 @@ class Show:
 
     def run(self) -> None:
         if self.words and self.characters:
-            raise InvalidInputError("--words and --characters exclude one another; give one of them")
+            raise InvalidInputError(
+                "--words and --characters exclude one another; give one of them"
+            )
         if (self.words or self.characters) and self.name != "text":
             raise InvalidInputError(
-                f"--words and --characters are for a text of your own, rhn data show text; {self.name} has its own unit"
+                "--words and --characters are for a text of your own, rhn data show text; "
+                f"{self.name} has its own unit"
             )
         shown = _described(self.name, self.data, "characters" if self.characters else "words")
         if self.json:
@@ -68,7 +76,9 @@ class Show:
         else:
             _print(shown)
         if differing := [row["what"] for row in shown["counts"] if not row["same"]]:
-            print(f"warning: not the published {self.name}: {', '.join(differing)}", file=sys.stderr)
+            print(
+                f"warning: not the published {self.name}: {', '.join(differing)}", file=sys.stderr
+            )
 
 
 def _described(name: str, data: Path | None, unit: Unit) -> dict:
@@ -82,7 +92,12 @@ def _described(name: str, data: Path | None, unit: Unit) -> dict:
         kind, found["vocabulary"] = corpus.vocabulary.unit, len(corpus.vocabulary)
         beginning = corpus.vocabulary.decode(corpus.train[: BEGINNING[kind]])
     rows = [
-        {"what": what, "found": n, "published": published.get(what), "same": published.get(what, n) == n}
+        {
+            "what": what,
+            "found": n,
+            "published": published.get(what),
+            "same": published.get(what, n) == n,
+        }
         for what, n in found.items()
     ]
     about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": kind}

@@ -1,6 +1,8 @@
-"""Run a command: its errors as one sentence, those of a user's code with its name and lines, its exit code, and Ctrl-C at any moment.
+"""Run a command: its errors as one sentence, those of a user's code with its name and lines, its
+exit code, and Ctrl-C at any moment.
 
-Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout, progress and notices to stderr.
+Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout,
+progress and notices to stderr.
 """
 
 import atexit
@@ -19,8 +21,10 @@ from rhn.errors import USERS_FAULT, EarlyExit, InvalidInputError, RhnError, User
 from rhn.utils.io import finite_json
 
 INTERRUPTED = 130
-OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]  # packages beside this one
-LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))  # files of theirs begin so,
+# packages beside this one
+OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
+# files of theirs begin so,
+LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))
 INSTALLED = {"site-packages", "dist-packages"}  # or lie in such a folder, of any environment
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
@@ -54,17 +58,20 @@ def rhn() -> int:
 
 
 def _leave(code: int) -> None:
-    """End the process after its exit functions, but without finalising the interpreter: interrupted threads of libraries may still run,
-    and abort the process when their interpreter is gone."""
+    """End the process after its exit functions, but without finalising the interpreter: interrupted
+    threads of libraries may still run, and abort the process when their interpreter is gone.
+    """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
+        # closed, or without a reader
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Run a command's body, which returns its exit code or None for 0; turn errors into one, with a sentence on stderr for bad input.
+    """Run a command's body, which returns its exit code or None for 0; turn errors into one, with a
+    sentence on stderr for bad input.
 
     Errors of the machine (no permission, a full disk, too long a name) count as bad input.
     """
@@ -77,7 +84,10 @@ def run_command(main: Callable[[], int | None]) -> int:
     except EarlyExit:
         raise
     except SystemExit as leaving:  # raised by a user's code: the work is not done
-        said = f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected code that returns"
+        said = (
+            f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected "
+            "code that returns"
+        )
         return _refused(said, users_frames(leaving))
     except KeyboardInterrupt as interrupt:
         _print_error(str(interrupt) or "interrupted")
@@ -94,7 +104,9 @@ def run_command(main: Callable[[], int | None]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Replace streams that the caller has closed; print characters that a terminal lacks as question marks."""
+    """Replace streams that the caller has closed; print characters that a terminal lacks as
+    question marks.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -119,7 +131,9 @@ def _drop_output() -> None:
 
 
 def resolve_device(name: str) -> str:
-    """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is not there."""
+    """ "cpu" or "cuda" for --device auto|cpu|cuda; raises InvalidInputError for a device that is
+    not there.
+    """
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -141,7 +155,11 @@ def own_cell(name: str | None) -> Iterator[None]:
     try:
         yield
     except USERS_FAULT as error:
-        if name is None or ":" not in name or (isinstance(error, InvalidInputError) and name in str(error)):
+        if (
+            name is None
+            or ":" not in name
+            or (isinstance(error, InvalidInputError) and name in str(error))
+        ):
             raise
         if isinstance(error, RhnError):
             if not isinstance(error, InvalidInputError):
@@ -162,10 +180,19 @@ def users_frames(error: BaseException) -> list[str]:
     cause: BaseException | None = error
     while cause is not None and not frames:
         frames, cause = frames_of(cause), cause.__cause__
-    return [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames[-SHOWN:]]
+    return [
+        f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
+        for frame in frames[-SHOWN:]
+    ]
 
 
 def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of a traceback outside our packages, Python and installed libraries."""
-    found = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
-    return [f for f in found if not f.filename.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(f.filename).parts)]
+    found = traceback.StackSummary.extract(
+        traceback.walk_tb(error.__traceback__), lookup_lines=False
+    )
+    return [
+        f
+        for f in found
+        if not f.filename.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(f.filename).parts)
+    ]

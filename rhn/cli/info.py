@@ -1,4 +1,6 @@
-"""`rhn info` and `rhn presets`: versions, devices and the kernels in use; the presets of `rhn train`."""
+"""`rhn info` and `rhn presets`: versions, devices and the kernels in use; the presets of `rhn
+train`.
+"""
 
 import itertools
 import platform
@@ -14,7 +16,9 @@ from rhn.utils.wording import counted, table
 from rhn.version import __version__
 
 HEADER = ("preset", "cell", "size", "depth", "layers", "units", "tied", "paper")
-NOTE = "size: parameters. paper: the published test result, perplexity of words or bits a character."
+NOTE = (
+    "size: parameters. paper: the published test result, perplexity of words or bits a character."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,9 @@ class Info:
       RHN_COMPILED=0 rhn info --json
     """
 
-    json: bool = option(False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason).")
+    json: bool = option(
+        False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."
+    )
 
     def run(self) -> None:
         import torch
@@ -43,18 +49,32 @@ class Info:
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
         used = ("yes" if kernel["used"] else f"no: {kernel['reason']}" for kernel in kernels)
-        rows = [(k["name"], k["device"], k["purpose"], words) for k, words in zip(kernels, used, strict=True)]
-        print(f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}")
+        rows = [
+            (k["name"], k["device"], k["purpose"], words)
+            for k, words in zip(kernels, used, strict=True)
+        ]
+        print(
+            f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}"
+        )
 
 
 def devices() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
-    found = [{"name": "cpu", "model": platform.machine(), "details": counted(torch.get_num_threads(), "torch thread")}]
+    found = [
+        {
+            "name": "cpu",
+            "model": platform.machine(),
+            "details": counted(torch.get_num_threads(), "torch thread"),
+        }
+    ]
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
-        details = f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} GiB, compute capability {p.major}.{p.minor}"
+        details = (
+            f"{p.multi_processor_count} multiprocessors, {p.total_memory / 2**30:.0f} "
+            f"GiB, compute capability {p.major}.{p.minor}"
+        )
         found.append({"name": f"cuda:{i}", "model": p.name, "details": details})
     return found
 
@@ -63,7 +83,9 @@ def devices() -> list[dict[str, str]]:
 class Presets:
     """List the presets of `rhn train`."""
 
-    json: bool = option(False, "Print a JSON list: name, parameters, depth, hidden_size, tied, published_test.")
+    json: bool = option(
+        False, "Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."
+    )
 
     def run(self) -> None:
         rows = [facts(name) for name in PRESETS]
@@ -93,6 +115,19 @@ def facts(name: str) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> list:
     """A line of the table."""
-    size, paper, tied = f"{row['parameters'] / 1e6:.2f}M", row["published_test"], "yes" if row["tied"] else "no"
+    size, paper, tied = (
+        f"{row['parameters'] / 1e6:.2f}M",
+        row["published_test"],
+        "yes" if row["tied"] else "no",
+    )
     result = "" if paper is None else f"{paper:.1f}" if paper > 10 else f"{paper:.2f}"
-    return [row["name"], row["cell"], size, row["depth"], row["layers"], row["hidden_size"], tied, result]
+    return [
+        row["name"],
+        row["cell"],
+        size,
+        row["depth"],
+        row["layers"],
+        row["hidden_size"],
+        tied,
+        result,
+    ]

@@ -39,5 +39,6 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(args: list[str] | None) -> None:
     command = parse(COMMANDS, args, prog="rhn")
-    with own_cell(getattr(command, "cell", None)):  # of a trained network; a training guards its own
+    # of a trained network; a training guards its own
+    with own_cell(getattr(command, "cell", None)):
         command.run()

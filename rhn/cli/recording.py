@@ -1,7 +1,9 @@
-"""`rhn train --record N`: measure a training with the recorder of gersgorin, into record.npz beside the metrics.jsonl of each seed.
+"""`rhn train --record N`: measure a training with the recorder of gersgorin, into record.npz beside
+the metrics.jsonl of each seed.
 
-The probe is the first validation piece, or the first window of the validation text, read from the zero state and without dropout. Loss
-and gradients in the record are those of the probe, so measurements differ only by the weights.
+The probe is the first validation piece, or the first window of the validation text, read from the
+zero state and without dropout. Loss and gradients in the record are those of the probe, so
+measurements differ only by the weights.
 """
 
 import copy
@@ -24,7 +26,9 @@ NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """Number of steps between two measurements of the run in a folder; None without a record. Raises DataError for a damaged record."""
+    """Number of steps between two measurements of the run in a folder; None without a record.
+    Raises DataError for a damaged record.
+    """
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
 
@@ -50,7 +54,10 @@ def recorders(
         return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
 
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    return [ProbeRecorder(every, seed, probe, paths[seed], loss=loss, about=about(seed), within=text) for seed in seeds]
+    return [
+        ProbeRecorder(every, seed, probe, paths[seed], loss=loss, about=about(seed), within=text)
+        for seed in seeds
+    ]
 
 
 def probed(corpus: Corpus) -> str:
@@ -88,7 +95,9 @@ class ProbeRecorder(Callback):
         self._steps = 0
 
     def step(self, trainer: Trainer) -> None:
-        """Measure if a measurement is due; call it at the start of a training and after every step."""
+        """Measure if a measurement is due; call it at the start of a training and after every
+        step.
+        """
         of_epoch = 0 if self._within else trainer.position[0]
         before, self._steps = self._steps, trainer.steps - of_epoch
         due = self._recorder is None or self._steps // self._every != before // self._every
@@ -100,11 +109,19 @@ class ProbeRecorder(Callback):
             return
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
-        origin = {"path": self._path, "start": trainer.steps, "loss": loss, "about": about, "loss_of": "the probe"}
+        origin = {
+            "path": self._path,
+            "start": trainer.steps,
+            "loss": loss,
+            "about": about,
+            "loss_of": "the probe",
+        }
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:
-        """Write the record; call it before a training saves its state, so that it is never behind it."""
+        """Write the record; call it before a training saves its state, so that it is never behind
+        it.
+        """
         if self._recorder:
             self._recorder.save()
 
@@ -114,7 +131,9 @@ class ProbeRecorder(Callback):
             self._recorder.close()
 
     def _load(self, network: nn.Module) -> float:
-        """Load the weights of the network, and the gradients of the probe's loss, into the measured model; returns the loss."""
+        """Load the weights of the network, and the gradients of the probe's loss, into the measured
+        model; returns the loss.
+        """
         self._model.load_state_dict(network.state_dict())
         self._model.zero_grad()
         with torch.enable_grad():

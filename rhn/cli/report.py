@@ -7,26 +7,36 @@ from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path
 from rhn.utils.options import Drawing, option
 
-SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}  # headings of the printed table
+# headings of the printed table
+SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}
 SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Drawing):
-    """Draw training and validation over epochs, all seeds together; with --depth the paper's figure 5(a) of these trainings."""
+    """Draw training and validation over epochs, all seeds together; with --depth the paper's figure
+    5(a) of these trainings.
+    """
 
     runs: tuple[Path, ...] = option(
-        help="Folders of trainings, of language models or of chorales; with --depth also its tables (.csv).",
+        help="Folders of trainings, of language models or of chorales; with --depth also its "
+        "tables (.csv).",
         metavar="DIR",
         positional=True,
     )
-    depth: bool = option(False, "Draw best validation perplexity by depth, on Penn Treebank, beside the paper's.")
-    output: tuple[Path, ...] = option((), "A figure (.png, .svg, .pdf), and its numbers (.csv).", metavar="FILE")
+    depth: bool = option(
+        False, "Draw best validation perplexity by depth, on Penn Treebank, beside the paper's."
+    )
+    output: tuple[Path, ...] = option(
+        (), "A figure (.png, .svg, .pdf), and its numbers (.csv).", metavar="FILE"
+    )
 
     def run(self) -> None:
         names = [run.stem if run.suffix == ".csv" else run.resolve().name for run in self.runs]
         named = [word for run in zip(names, map(place, self.runs), strict=True) for word in run]
-        outputs = Outputs.of(self, figure_name("depth" if self.depth else "curves", *named), (".csv",))
+        outputs = Outputs.of(
+            self, figure_name("depth" if self.depth else "curves", *named), (".csv",)
+        )
         outputs.write(*(self._depth() if self.depth else self._curves()))
         print(outputs)
 
@@ -40,7 +50,9 @@ class Report(Drawing):
         best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
         best.insert(1, "epochs", [c.epochs[-1] for c in curves])
         print(best.to_string(index=False, float_format="{:.4f}".format), LABELS[measure], sep="\n")
-        return lambda: draw_curves(curves), lambda path: _save(pd.concat([c.table() for c in curves]), path)
+        return lambda: draw_curves(curves), lambda path: _save(
+            pd.concat([c.table() for c in curves]), path
+        )
 
     def _depth(self):
         from rhn.plotting.curves import draw_depth, read_depth

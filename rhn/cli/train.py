@@ -1,4 +1,6 @@
-"""`rhn train` and `rhn resume`: start from a preset or a configuration file, train in a folder, print the result."""
+"""`rhn train` and `rhn resume`: start from a preset or a configuration file, train in a folder,
+print the result.
+"""
 
 import contextlib
 import json
@@ -14,7 +16,14 @@ from typing import TYPE_CHECKING, Literal
 from rhn.cli.entry import own_cell, print_json, resolve_device
 from rhn.data import Corpus, TextCorpus
 from rhn.errors import InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, parameters, preset, starting_point
+from rhn.presets import (
+    ChoraleConfig,
+    LanguageConfig,
+    load_corpus,
+    parameters,
+    preset,
+    starting_point,
+)
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.options import Device, configuration, flag, given_flags, option
 from rhn.utils.progress import Advance, progress_bars
@@ -27,7 +36,8 @@ if TYPE_CHECKING:
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
-CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")  # options of cells that change no size of a preset
+# options of cells that change no size of a preset
+CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
 
@@ -39,7 +49,11 @@ def _start(given: dict) -> Config | None:
         return None
     options = given.get("cell_options", {})
     config = starting_point(name, file, given.get("cell"), options)
-    short = {name: given[name] for name in CELL_FLAGS if given.get(name) is not None and name not in options}
+    short = {
+        name: given[name]
+        for name in CELL_FLAGS
+        if given.get(name) is not None and name not in options
+    }
     return replace(config, cell_options=config.cell_options | short)
 
 
@@ -48,12 +62,15 @@ class Running:
     """The options that both commands share."""
 
     data: Path | None = option(
-        None, "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores."
+        None,
+        "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from "
+        "music21's scores.",
     )
     max_minutes: float | None = option(None, "Stop after X minutes with everything saved.", least=0)
     threads: int | None = option(
         None,
-        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have the same bits every time.",
+        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the "
+        "results have the same bits every time.",
     )
     device: Device = option("auto", "Device of the training.")
     json: bool = option(False, "Print the result as one JSON object.")
@@ -61,10 +78,11 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Running):
-    """Train a model. The same command, or `rhn resume DIR`, continues a training that was stopped or killed.
+    """Train a model. The same command, or `rhn resume DIR`, continues a training that was stopped
+    or killed.
 
-    `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn train PRESET --help` shows
-    them with that preset's values.
+    `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn
+    train PRESET --help` shows them with that preset's values.
 
     examples:
       rhn train ptb-sota --out runs/sota
@@ -75,7 +93,10 @@ class Train(Running):
     """
 
     preset: str | None = option(
-        None, "Name of a complete training; `rhn presets` describes them.", metavar="PRESET", positional=True
+        None,
+        "Name of a complete training; `rhn presets` describes them.",
+        metavar="PRESET",
+        positional=True,
     )
     config: Path | None = option(
         None,
@@ -85,13 +106,16 @@ class Train(Running):
     )
     out: Path | None = option(
         None,
-        "Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; record.npz with --record.",
+        "Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; "
+        "record.npz with --record.",
         metavar="DIR",
     )
     words: bool = option(False, "Text: --data is a text of your own, read as words.")
     characters: bool = option(False, "Text: --data is a text of your own, read as characters.")
     seeds: int = option(
-        1, "Text: train N seeds side by side as one program, from the seed of the configuration on.", least=1
+        1,
+        "Text: train N seeds side by side as one program, from the seed of the configuration on.",
+        least=1,
     )
     record: int | None = option(
         None,
@@ -102,21 +126,29 @@ class Train(Running):
     )
     print_config: bool = option(
         False,
-        "Print the whole configuration as JSON, which --config reads, and its differences from the preset on stderr; do not train.",
+        "Print the whole configuration as JSON, which --config reads, and its differences from "
+        "the preset on stderr; do not train.",
     )
     skip: Literal["all", "last"] | None = option(
-        None, "--cell-option skip=...: which layers have a shortcut from the last state, from the second on (dts-rnn)."
+        None,
+        "--cell-option skip=...: which layers have a shortcut from the last state, from the "
+        "second on (dts-rnn).",
     )
-    coupled: bool | None = option(None, "--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn).")
+    coupled: bool | None = option(
+        None, "--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn)."
+    )
     gate_constant: float | None = option(
         None,
-        "--cell-option gate_constant=X: added to the input of the transform gates; weight decay does not shrink it (rhn).",
+        "--cell-option gate_constant=X: added to the input of the transform gates; weight "
+        "decay does not shrink it (rhn).",
     )
     activation: Literal["tanh", "relu", "sigmoid", "linear"] | None = option(
         None, "--cell-option activation=...: nonlinearity of the candidate state (rhn)."
     )
     settings: dict = configuration(
-        (LanguageConfig, ChoraleConfig), _start, "The fields of the preset's configuration, with its values."
+        (LanguageConfig, ChoraleConfig),
+        _start,
+        "The fields of the preset's configuration, with its values.",
     )
 
     def run(self) -> None:
@@ -124,9 +156,13 @@ class Train(Running):
         if self.print_config:
             self._print(config)
         elif self.out is None:
-            raise InvalidInputError("--out DIR is missing: the folder that the training is written to")
+            raise InvalidInputError(
+                "--out DIR is missing: the folder that the training is written to"
+            )
         elif self.out.exists() and not self.out.is_dir():
-            raise InvalidInputError(f"--out {self.out} is not a folder: expected one, or a name that is free")
+            raise InvalidInputError(
+                f"--out {self.out} is not a folder: expected one, or a name that is free"
+            )
         else:
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
@@ -137,7 +173,8 @@ class Train(Running):
         config = _start(vars(self) | self.settings)
         if config is None:
             raise InvalidInputError(
-                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota --out runs/sota"
+                "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota "
+                "--out runs/sota"
             )
         self._require_own_options(config, isinstance(config, LanguageConfig))
         own = self._own_text(config.corpus) if isinstance(config, LanguageConfig) else {}
@@ -145,31 +182,43 @@ class Train(Running):
         return replace(config, **changes)
 
     def _require_own_options(self, config: Config, text: bool) -> None:
-        """Refuse options of language models for chorales, and vice versa, and those of another optimizer."""
+        """Refuse options of language models for chorales, and vice versa, and those of another
+        optimizer.
+        """
         own = {f.name for f in fields(config)}
         others = [flag(name) for name in self.settings if name not in own]
         others += [] if text else given_flags(self, TEXT_OPTIONS)
-        kinds = ("chorales", "a language model") if text else ("language models", "a model of chorales")
+        kinds = (
+            ("chorales", "a language model") if text else ("language models", "a model of chorales")
+        )
         for other in others:
-            raise InvalidInputError(f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out")
+            raise InvalidInputError(
+                f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out"
+            )
         chosen = self.settings.get("optimizer", config.optimizer)
         for name in self.settings:
             users = [kind for kind, names in HYPERPARAMETERS.items() if name in names]
             if users and chosen not in users:
                 raise InvalidInputError(
-                    f"{flag(name)} is for {' and '.join(users)}, and the optimizer is {chosen}: leave it out"
+                    f"{flag(name)} is for {' and '.join(users)}, and the optimizer is "
+                    f"{chosen}: leave it out"
                 )
 
     def _own_text(self, usual: str) -> dict[str, str]:
-        """The fields that --words and --characters set; refuses both at once, and a unit without effect."""
+        """The fields that --words and --characters set; refuses both at once, and a unit without
+        effect.
+        """
         if self.words and self.characters:
-            raise InvalidInputError("--words and --characters exclude one another; give one of them")
+            raise InvalidInputError(
+                "--words and --characters exclude one another; give one of them"
+            )
         if self.words or self.characters:
             return {"corpus": "text", "unit": "words" if self.words else "characters"}
         corpus = self.settings.get("corpus", usual)
         if "unit" in self.settings and corpus != "text":
             raise InvalidInputError(
-                f"--unit is for a text of your own, and {corpus} is none: give --words or --characters"
+                f"--unit is for a text of your own, and {corpus} is none: give --words or "
+                "--characters"
             )
         return {}
 
@@ -179,7 +228,10 @@ class Train(Running):
         print(json.dumps(values, indent=2))
         for name, value in values.items():
             if usual.get(name, value) != value:
-                print(f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}", file=sys.stderr)
+                print(
+                    f"{name} is {json.dumps(value)}, the preset's is {json.dumps(usual[name])}",
+                    file=sys.stderr,
+                )
         count = None
         if isinstance(config, ChoraleConfig) or config.corpus != "text":
             count = parameters(config)
@@ -190,23 +242,32 @@ class Train(Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Running):
-    """Go on with a training from its last save. The results are those of an uninterrupted training."""
+    """Go on with a training from its last save. The results are those of an uninterrupted
+    training.
+    """
 
     out: Path = option(help="Folder of the run.", metavar="DIR", positional=True)
     data: Path | None = option(None, "Path of the data, if it was moved.")
-    epochs: int | None = option(None, "Total number of epochs, instead of that of the configuration.")
-    cell: str | None = option(None, "The cell of a training with a cell of your own, as package.module:factory.")
+    epochs: int | None = option(
+        None, "Total number of epochs, instead of that of the configuration."
+    )
+    cell: str | None = option(
+        None, "The cell of a training with a cell of your own, as package.module:factory."
+    )
 
     def run(self) -> None:
         path = self.out / "config.json"
         if not path.is_file():
             raise InvalidInputError(
-                f"{self.out} holds no training: there is no config.json in it; `rhn train` begins one"
+                f"{self.out} holds no training: there is no config.json in it; `rhn train` "
+                "begins one"
             )
         config = starting_point(None, path, self.cell)
         seeds = read_config(path).get("seeds", [config.seed])
         if not fits(seeds, list) or not all(fits(seed, int) for seed in seeds):
-            raise InvalidInputError(f"{path} does not say which seeds were trained: it is not the config.json of a run")
+            raise InvalidInputError(
+                f"{path} does not say which seeds were trained: it is not the config.json of a run"
+            )
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
         from rhn.cli.recording import recorded_every
@@ -216,7 +277,9 @@ class Resume(Running):
         train(config, seeds, self.out, options, recorded_every(self.out))
 
 
-def train(config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None) -> None:
+def train(
+    config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None
+) -> None:
     """Train or go on, and print the result."""
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
@@ -250,8 +313,14 @@ def train(config: Config, seeds: Sequence[int], out: Path, options: Running, rec
     if not all(result.finished for result in results):
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
     elif all(_in_vain(result, corpus) for result in results):
-        rate = f"at a learning rate of {config.learning_rate:g} the training has led to nothing better than the first weights"
-        print(f"{rate}: try another one, a lower one if the losses have exploded, in another --out", file=sys.stderr)
+        rate = (
+            f"at a learning rate of {config.learning_rate:g} the training has led to "
+            "nothing better than the first weights"
+        )
+        print(
+            f"{rate}: try another one, a lower one if the losses have exploded, in another --out",
+            file=sys.stderr,
+        )
 
 
 def _threads(config: Config, options: Running) -> int:
@@ -259,11 +328,17 @@ def _threads(config: Config, options: Running) -> int:
 
     if options.threads is not None:
         return options.threads
-    return 1 if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD else torch.get_num_threads()
+    return (
+        1
+        if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD
+        else torch.get_num_threads()
+    )
 
 
 class Progress:
-    """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and the time left."""
+    """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and
+    the time left.
+    """
 
     def __init__(self, advance: Advance):
         self._advance, self._next = advance, 0.0
@@ -296,7 +371,9 @@ class Progress:
 
 
 def _in_vain(result: "TrainingResult", corpus) -> bool:
-    """True if training has led nowhere: to no better chorales than the first weights, or to texts far below a guess of each token."""
+    """True if training has led nowhere: to no better chorales than the first weights, or to texts
+    far below a guess of each token.
+    """
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
@@ -306,10 +383,15 @@ def _row(result: "TrainingResult", corpus: Corpus | TextCorpus) -> dict:
     """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 
-    row = asdict(result) | {"checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None}
+    row = asdict(result) | {
+        "checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None
+    }
     if result.test_nll is not None:
         return row
-    name, losses = measure_name(corpus.vocabulary), {"train": row.pop("train_nll"), "valid": row.pop("valid_nll")}
+    name, losses = (
+        measure_name(corpus.vocabulary),
+        {"train": row.pop("train_nll"), "valid": row.pop("valid_nll")},
+    )
     del row["test_nll"]
     return row | {f"{split}_{name}": measure(nll, name) for split, nll in losses.items()}
 
@@ -321,12 +403,20 @@ def _print_rows(rows: list[dict]) -> None:
     for row in rows:
         if not row["epochs"] and math.isnan(row[names[1]]):
             done, steps = row["steps"]
-            print(f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first are done")
+            print(
+                f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first "
+                "are done"
+            )
             continue
         losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
-        lines.append([row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""])
+        lines.append(
+            [row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""]
+        )
     if lines:
         print(table(("seed", "epochs", "best", *names, ""), lines, left=("",)))
     for row in rows:
         if row["checkpoint"]:
-            print(f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} --split test")
+            print(
+                f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} "
+                "--split test"
+            )

@@ -1,4 +1,6 @@
-"""`rhn evaluate`, `rhn sample`, `rhn generate`: score a trained model on a split, or let it write a chorale or a text."""
+"""`rhn evaluate`, `rhn sample`, `rhn generate`: score a trained model on a split, or let it write a
+chorale or a text.
+"""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Trained):
-    """Measure how well a trained model predicts: perplexity of words, bits a character, or nats a frame of a chorale.
+    """Measure how well a trained model predicts: perplexity of words, bits a character, or nats a
+    frame of a chorale.
 
     Every token but the first counts, and every frame but each chorale's first.
     """
@@ -32,19 +35,22 @@ class Evaluate(Trained):
     max_tokens: int | None = option(None, "Text: only the first N tokens of the split.", least=2)
     batch_size: int | None = option(
         None,
-        "Text: cut it into N pieces that are read in parallel, each from a zero state: faster, slightly worse than one piece.",
+        "Text: cut it into N pieces that are read in parallel, each from a zero state: faster, "
+        "slightly worse than one piece.",
         least=1,
     )
     temperature: float | None = option(None, "Text: number by which the logits are divided.")
     mc: int | None = option(
         None,
-        "Text: average the probabilities of N samples with dropout on, new masks for each window (Gal and Ghahramani 2016).",
+        "Text: average the probabilities of N samples with dropout on, new masks for each "
+        "window (Gal and Ghahramani 2016).",
         least=1,
         most=MOST_SAMPLES,
     )
     mc_official: int | None = option(
         None,
-        "Text: like --mc, with one set of masks per sample for the whole text, as the official code does it.",
+        "Text: like --mc, with one set of masks per sample for the whole text, as the official "
+        "code does it.",
         least=1,
         most=MOST_SAMPLES,
     )
@@ -68,16 +74,26 @@ class Evaluate(Trained):
         from rhn.training.chorales import evaluate
         from rhn.training.trained import corpus_of
 
-        model, device = load_model(self.checkpoint, self.cell, PolyphonicModel), resolve_device(self.device)
-        found = evaluate(model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device)
+        model, device = (
+            load_model(self.checkpoint, self.cell, PolyphonicModel),
+            resolve_device(self.device),
+        )
+        found = evaluate(
+            model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device
+        )
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
         else:
-            print(f"{self.split}: {found.nll:.4f} nats a frame over {found.predicted} predicted frames")
+            print(
+                f"{self.split}: {found.nll:.4f} nats a frame over {found.predicted} "
+                "predicted frames"
+            )
 
     def _text(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
-            raise InvalidInputError(f"{' and '.join(methods)} exclude one another; give one of them")
+            raise InvalidInputError(
+                f"{' and '.join(methods)} exclude one another; give one of them"
+            )
         from rhn.training.evaluation import measure, measure_name
         from rhn.training.trained import load_text_model
 
@@ -86,7 +102,8 @@ class Evaluate(Trained):
             found = self._score(trained, trained.corpus(self.data), device, report(self.split))
         if self.temperature is not None and math.isnan(found.nll):
             raise InvalidInputError(
-                f"--temperature {self.temperature} makes the logits infinite: expected a number nearer to 1"
+                f"--temperature {self.temperature} makes the logits infinite: expected a "
+                "number nearer to 1"
             )
         name = measure_name(trained.vocabulary)
         value = measure(found.nll, name)
@@ -94,10 +111,16 @@ class Evaluate(Trained):
         if samples := self.mc or self.mc_official:
             used |= {"samples": samples, "method": "mc" if self.mc else "mc-official"}
         if self.json:
-            print_json({"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted} | used)
+            print_json(
+                {"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted}
+                | used
+            )
         else:
             how = "".join(f", {key} {value}" for key, value in used.items())
-            print(f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} predicted tokens{how}")
+            print(
+                f"{self.split}: {name.replace('_', ' ')} {value:.4f} over {found.predicted} "
+                f"predicted tokens{how}"
+            )
 
     def _score(self, trained: "TrainedText", corpus, device: str, progress):
         text = getattr(corpus, self.split)[: self.max_tokens]
@@ -110,7 +133,11 @@ class Evaluate(Trained):
             return score(trained.model, text, batch_size=self.batch_size or 1, **shared)
         from rhn.training.monte_carlo import monte_carlo_score
 
-        shared |= {"samples": samples, "window": trained.config.window if self.mc else None, "seed": self.seed}
+        shared |= {
+            "samples": samples,
+            "window": trained.config.window if self.mc else None,
+            "seed": self.seed,
+        }
         return monte_carlo_score(trained.model, text, trained.config.dropout, **shared)
 
 
@@ -118,7 +145,9 @@ class Evaluate(Trained):
 class Sample(Trained, Writing):
     """Write a chorale that a trained model makes up."""
 
-    output: Path | None = option(None, "What to write, .mid or .musicxml (required).", metavar="FILE")
+    output: Path | None = option(
+        None, "What to write, .mid or .musicxml (required).", metavar="FILE"
+    )
     temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
     bars: int = option(16, "Length in bars of four quarter notes.", least=1, most=MOST_BARS)
     seed: int = option(0, "Seed of the notes.", least=0)
@@ -128,7 +157,8 @@ class Sample(Trained, Writing):
         from rhn.models import PolyphonicModel
         from rhn.training.sampling import SUFFIXES, sample_chorale, write_chorale
 
-        model = load_model(self.checkpoint, self.cell, PolyphonicModel)  # first: of a text it names `rhn generate`
+        # first: of a text it names `rhn generate`
+        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         if self.output is None:
             raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
         check_output(self.output, SUFFIXES, force=self.force)
@@ -151,5 +181,8 @@ class Generate(Trained):
         from rhn.training.trained import load_text_model
 
         trained = load_text_model(self.checkpoint, self.cell)
-        how = {name: getattr(self, name) for name in ("prompt", "length", "temperature", "seed", "top_k")}
+        how = {
+            name: getattr(self, name)
+            for name in ("prompt", "length", "temperature", "seed", "top_k")
+        }
         print(generate(trained.model, trained.vocabulary, **how))

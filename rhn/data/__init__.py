@@ -8,8 +8,9 @@
 
     text = rhn.data.read_text("ptb", "data/ptb")    # or enwik8, text8, any text; see `rhn.data.text`
 
-Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88 keys (key 0 is
-MIDI 21). Names load their module on first use, so that `import rhn.data` itself loads nothing heavy.
+Shape legend for the whole package: T frames (a frame is a quarter note), B rows of a minibatch, 88
+keys (key 0 is MIDI 21). Names load their module on first use, so that `import rhn.data` itself
+loads nothing heavy.
 """
 
 from rhn.utils.lazy import lazy_names

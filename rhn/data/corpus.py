@@ -1,7 +1,8 @@
 """Pieces and corpora: piano rolls with a name and a place in their split.
 
-A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0 is MIDI 21,
-column 87 is MIDI 108). A corpus is the training, validation and test pieces of a data set, in the order of its split.
+A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0
+is MIDI 21, column 87 is MIDI 108). A corpus is the training, validation and test pieces of a data
+set, in the order of its split.
 """
 
 import difflib
@@ -21,8 +22,9 @@ HIGHEST_PITCH = LOWEST_PITCH + KEYS - 1
 class Piece(np.ndarray):
     """One chorale: a (T, 88) uint8 array with three more attributes.
 
-    name: "bwv269", or its label if the catalogue number is unknown; split: "train", "valid" or "test"; index:
-    its place in the *original* split, which differs from its place in a list with gaps.
+    name: "bwv269", or its label if the catalogue number is unknown; split: "train", "valid" or
+    "test"; index: its place in the *original* split, which differs from its place in a list with
+    gaps.
 
     Slices and copies are pieces again; results of computations are plain arrays.
 
@@ -58,7 +60,8 @@ class Piece(np.ndarray):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece` in the order of the split.
+    """The pieces of a data set: `train`, `valid` and `test` are lists of `Piece` in the order of
+    the split.
 
     `source` is the origin of the notes in words.
     """
@@ -71,7 +74,9 @@ class Corpus:
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
         """The corpus of these pieces, each in its split."""
-        train, valid, test = ([piece for piece in pieces if piece.split == split] for split in SPLITS)
+        train, valid, test = (
+            [piece for piece in pieces if piece.split == split] for split in SPLITS
+        )
         return cls(train, valid, test, source)
 
     @property
@@ -81,7 +86,9 @@ class Corpus:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order; not of the source."""
+        """SHA-256 (hex) of the content: every piece's label, name, length and frames, in order; not
+        of the source.
+        """
         digest = hashlib.sha256()
         for piece in self.pieces:
             digest.update(f"{piece.label} {piece.name} {len(piece)}\n".encode())
@@ -94,7 +101,8 @@ class Corpus:
 
 
 def lookup(entries, name: str):
-    """The first of `entries` (anything with a `name` and a `label`) called `name`: "bwv414", "BWV 414", or its label, "train-14".
+    """The first of `entries` (anything with a `name` and a `label`) called `name`: "bwv414", "BWV
+    414", or its label, "train-14".
 
     Raises InvalidInputError, with the nearest names, for an unknown name.
     """
@@ -105,4 +113,6 @@ def lookup(entries, name: str):
     known = dict.fromkeys(key for entry in entries for key in (entry.name, entry.label))
     near = difflib.get_close_matches(wanted, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise InvalidInputError(f"no chorale is called {name!r:.60}; names are like 'bwv66.6' or 'train-14'{hint}")
+    raise InvalidInputError(
+        f"no chorale is called {name!r:.60}; names are like 'bwv66.6' or 'train-14'{hint}"
+    )

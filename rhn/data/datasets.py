@@ -1,9 +1,11 @@
 """Published data sets: a record for each (addresses, checksums, counts), and their download.
 
-A new text is one more record in `TEXT_SETS`: it can then be fetched, shown, read and trained on by its name.
+A new text is one more record in `TEXT_SETS`: it can then be fetched, shown, read and trained on by
+its name.
 
-Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) keep it; Mahoney's enwik8 and text8, cut as in
-Graves (2013); the chorales of Boulanger-Lewandowski et al. (2012), and the Internet Archive's copy of them.
+Sources: Penn Treebank as Mikolov et al. (2010) prepared it and Zaremba et al. (2014) keep it;
+Mahoney's enwik8 and text8, cut as in Graves (2013); the chorales of Boulanger-Lewandowski et al.
+(2012), and the Internet Archive's copy of them.
 """
 
 import logging
@@ -36,7 +38,8 @@ class PublishedFile:
 class DataSet:
     """A published data set.
 
-    files:  of a text three, its training, validation and test text; or one with the name of the set, plain or in a .zip,
+    files:  of a text three, its training, validation and test text; or one with the name of the
+    set, plain or in a .zip,
             cut 90 / 5 / 5 %
     counts: pieces or tokens by split, and "vocabulary"
     unit:   the kind of a token: "words", "characters" or "bytes"; None for music
@@ -94,7 +97,9 @@ def data_set(name: str) -> DataSet:
     """The data set with this name; raises InvalidInputError for an unknown one."""
     known = TEXT_SETS | {CHORALES.name: CHORALES}
     if name not in known:
-        raise InvalidInputError(f"no data set is called {name!r}, expected one of {', '.join(known)}")
+        raise InvalidInputError(
+            f"no data set is called {name!r}, expected one of {', '.join(known)}"
+        )
     return known[name]
 
 
@@ -103,13 +108,16 @@ def data_folder(name: str) -> Path:
     return user_data_path("rhn", appauthor=False) / name
 
 
-def get(name: str, folder: Path | None = None, *, progress: Callable[[str], object] = lambda title: None) -> Path:
-    """Download a data set's files into a folder (None: `data_folder(name)`), and return the value for `--data`.
+def get(
+    name: str, folder: Path | None = None, *, progress: Callable[[str], object] = lambda title: None
+) -> Path:
+    """Download a data set's files into a folder (None: `data_folder(name)`), and return the value
+    for `--data`.
 
-    That is the folder of a text, and the file of the chorales. Files that are there and whole are kept.
-    progress: called with the name of each file before its download.
-    Raises DataError if no address answers or the checksum differs, OutputError if the folder cannot be written,
-    InvalidInputError for an unknown name.
+    That is the folder of a text, and the file of the chorales. Files that are there and whole are
+    kept. progress: called with the name of each file before its download.
+    Raises DataError if no address answers or the checksum differs, OutputError if the folder cannot
+    be written, InvalidInputError for an unknown name.
     """
     found = data_set(name)
     folder = data_folder(name) if folder is None else Path(folder)
@@ -120,7 +128,9 @@ def get(name: str, folder: Path | None = None, *, progress: Callable[[str], obje
 
 
 def _fetch(file: PublishedFile, folder: Path, progress: Callable[[str], object]) -> Path:
-    """Download one file, unless it is there with the right checksum; a file with another one is replaced."""
+    """Download one file, unless it is there with the right checksum; a file with another one is
+    replaced.
+    """
     import pooch
     from requests import RequestException  # raised by pooch
 
@@ -129,7 +139,13 @@ def _fetch(file: PublishedFile, folder: Path, progress: Callable[[str], object])
     progress(file.name)
     for address in file.addresses:
         try:
-            pooch.retrieve(address, file.checksum, file.name, folder, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+            pooch.retrieve(
+                address,
+                file.checksum,
+                file.name,
+                folder,
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
+            )
             path.chmod(0o644)  # every user can read it
         except (RequestException, ValueError) as error:
             failures.append(f"{address} cannot be fetched ({str(error)[:250]!r})")

@@ -1,28 +1,35 @@
-"""JSB Chorales: the 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et al. (2012).
+"""JSB Chorales: the 382 four-part chorales of Bach, split 229 / 76 / 77 by Boulanger-Lewandowski et
+al. (2012).
 
-By default they are rebuilt once from the Bach scores of the installed music21 package (8 have no counterpart there) and kept in the
-user's cache folder. Editions differ: 95 % of the frames equal the original's exactly (measured by `benchmarks.agreement`). For the
-exact split give the original file.
+By default they are rebuilt once from the Bach scores of the installed music21 package (8 have no
+counterpart there) and kept in the user's cache folder. Editions differ: 95 % of the frames equal
+the original's exactly (measured by `benchmarks.agreement`). For the exact split give the original
+file.
 
-The cache is one .npz file, named by the version of music21 and the checksum of the notes, which another rule would change. Its arrays:
-`packed` (N, 11) uint8, the 88 keys of all frames of all pieces as bits, and `lengths`, one a piece, in the order of our table.
+The cache is one .npz file, named by the version of music21 and the checksum of the notes, which
+another rule would change. Its arrays: `packed` (N, 11) uint8, the 88 keys of all frames of all
+pieces as bits, and `lengths`, one a piece, in the order of our table.
 
-Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...], "valid": ..., "test": ...}; a piece is a
-list of frames, a frame a list of MIDI pitches. Both give the same corpus for the same music. A pickle may hold only plain data: nothing
-in it is imported or called.
+Original files (Huang's .json, Boulanger-Lewandowski's .pickle) hold {"train": [piece, ...],
+"valid": ..., "test": ...}; a piece is a list of frames, a frame a list of MIDI pitches. Both give
+the same corpus for the same music. A pickle may hold only plain data: nothing in it is imported or
+called.
 
-`jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see `ChoraleRow`). It holds no notes: a row
-names a score of music21's corpus, and how to cut and transpose it. Rows with status "unmatched" have no counterpart in that corpus.
+`jsb_split.csv` has a row for each of the 382 chorales of Boulanger-Lewandowski's split (see
+`ChoraleRow`). It holds no notes: a row names a score of music21's corpus, and how to cut and
+transpose it. Rows with status "unmatched" have no counterpart in that corpus.
 
 The rule:
 
 1. a part's note is held through the rest that follows it, if the row has hold_through_rests;
-2. frame i of the score holds the pitches with onset <= i * step < end; the last frame may be held `LAST_HELD` more;
-3. the frames are cut into the row's segments, which are joined (this is how repeats are played), and transposed.
+2. frame i of the score holds the pitches with onset <= i * step < end; the last frame may be held
+`LAST_HELD` more; 3. the frames are cut into the row's segments, which are joined (this is how
+repeats are played), and transposed.
 
-A part of a score is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks (`TICKS` a quarter note, so that
-triplets and sixty-fourths are whole numbers) from the beginning, pitch as a MIDI number. Rests are the gaps. music21's code is never
-imported: reading only pitches and times is ten times faster than its complete model of notation.
+A part of a score is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks
+(`TICKS` a quarter note, so that triplets and sixty-fourths are whole numbers) from the beginning,
+pitch as a MIDI number. Rests are the gaps. music21's code is never imported: reading only pitches
+and times is ten times faster than its complete model of notation.
 """
 
 import csv
@@ -51,23 +58,28 @@ from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import arrays_of, write_arrays
 
 EXPECTED_MUSIC21 = "10.5.1"
-EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"  # of the set rebuilt with it
+# of the set rebuilt with it
+EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"
 
 logger = logging.getLogger(__name__)
 
 
 def chorales(source: str | Path | None = None) -> Corpus:
-    """The chorales: `train`, `valid` and `test`, lists of (T, 88) uint8 pieces, a row a quarter note.
+    """The chorales: `train`, `valid` and `test`, lists of (T, 88) uint8 pieces, a row a quarter
+    note.
 
-    source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an original file, by
-    its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    Raises DataError if music21 has no scores or the file is not a set of chorales, InvalidInputError for another
-    suffix.
+    source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an
+    original file, by its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
+    Raises DataError if music21 has no scores or the file is not a set of chorales,
+    InvalidInputError for another suffix.
     """
     if source is not None:
         return read_original(Path(source))
     version = music21_version()
-    path = user_cache_path("rhn", appauthor=False) / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
+    path = (
+        user_cache_path("rhn", appauthor=False)
+        / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
+    )
     corpus = load_cached(path)
     if corpus is None:
         print("Rebuilding the chorales from music21's scores, once ...", file=sys.stderr)
@@ -75,7 +87,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
         save_cached(corpus, path)
     if corpus.checksum != EXPECTED_CHECKSUM:
         logger.warning(
-            "The chorales rebuilt with this music21 (%s) have checksum %.12s..., expected %.12s... of music21 %s: "
+            "The chorales rebuilt with this music21 (%s) have checksum %.12s..., expected "
+            "%.12s... of music21 %s: "
             "they are used, but results may differ; for the expected notes reinstall music21==%s",
             *(version, corpus.checksum, EXPECTED_CHECKSUM, EXPECTED_MUSIC21, EXPECTED_MUSIC21),
         )
@@ -83,26 +96,31 @@ def chorales(source: str | Path | None = None) -> Corpus:
 
 
 def chorale(name: str, source: str | Path | None = None) -> Piece:
-    """One chorale by its name ("bwv269", "BWV 66.6") or its address in the original split ("train-14", "test-0").
+    """One chorale by its name ("bwv269", "BWV 66.6") or its address in the original split
+    ("train-14", "test-0").
 
-    Reads only that score (milliseconds), or, with a `source`, the original file. A name that occurs more than once
-    means the first of train, valid, test: "bwv414" is "train-14", and its other version is "valid-33".
-    Raises InvalidInputError for an unknown name, with the nearest ones; DataError for a chorale that cannot be
-    rebuilt.
+    Reads only that score (milliseconds), or, with a `source`, the original file. A name that occurs
+    more than once means the first of train, valid, test: "bwv414" is "train-14", and its other
+    version is "valid-33". Raises InvalidInputError for an unknown name, with the nearest ones;
+    DataError for a chorale that cannot be rebuilt.
     """
     if source is not None:
         return read_original(Path(source)).find(name)
     row = lookup(rows(), name)
     if not row.matched:
         raise DataError(
-            f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's Bach scores "
-            f"({Path(row.score).stem} is the nearest, with other notes); read it from an original file (--data FILE)"
+            f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among "
+            "music21's Bach scores "
+            f"({Path(row.score).stem} is the nearest, with other notes); read it from an "
+            "original file (--data FILE)"
         )
     return row.piece(frames_of(read_score(corpus_folder() / row.score), row))
 
 
 def load_cached(path: Path) -> Corpus | None:
-    """Read the corpus in a cache file; None for a missing file and, with a warning, for a damaged one. Nothing is unpickled."""
+    """Read the corpus in a cache file; None for a missing file and, with a warning, for a damaged
+    one. Nothing is unpickled.
+    """
     if not path.is_file():
         return None
     try:
@@ -121,11 +139,15 @@ def save_cached(corpus: Corpus, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"packed": packed, "lengths": [len(piece) for piece in corpus.pieces]})
     except (OSError, OutputError) as error:
-        logger.warning("The rebuilt chorales cannot be cached (%s); they will be rebuilt each time", error)
+        logger.warning(
+            "The rebuilt chorales cannot be cached (%s); they will be rebuilt each time", error
+        )
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Load lists, tuples, dictionaries, numbers and texts; raise ValueError for a pickle that imports anything."""
+    """Load lists, tuples, dictionaries, numbers and texts; raise ValueError for a pickle that
+    imports anything.
+    """
 
     def find_class(self, module, name):
         raise ValueError(f"it imports {module}.{name}, expected only plain data")
@@ -134,19 +156,27 @@ class PlainUnpickler(pickle.Unpickler):
 def read_original(path: Path) -> Corpus:
     """Read an original file by its suffix: .json, or .pickle (or .pkl).
 
-    In a file with the full 229 / 76 / 77 chorales the pieces have their catalogue names; otherwise labels
-    ("train-17").
-    Raises InvalidInputError for another suffix, DataError for a file that is missing or holds anything but chorales.
+    In a file with the full 229 / 76 / 77 chorales the pieces have their catalogue names; otherwise
+    labels ("train-17").
+    Raises InvalidInputError for another suffix, DataError for a file that is missing or holds
+    anything but chorales.
     """
     suffix = path.suffix.lower()
     if suffix not in (".json", ".pickle", ".pkl"):
         raise InvalidInputError(
-            f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not from {suffix!r}"
+            f"{path}: chorales are read from a .json or .pickle file (`rhn data get jsb`), not "
+            f"from {suffix!r}"
         )
     try:
         with path.open("rb") as file:
-            content = json.load(file) if suffix == ".json" else PlainUnpickler(file, encoding="latin-1").load()
-        rolls = {(split, i): _roll(frames) for split in SPLITS for i, frames in enumerate(content[split])}
+            content = (
+                json.load(file)
+                if suffix == ".json"
+                else PlainUnpickler(file, encoding="latin-1").load()
+            )
+        rolls = {
+            (split, i): _roll(frames) for split in SPLITS for i, frames in enumerate(content[split])
+        }
         if {split for split, _ in rolls} != {*SPLITS}:
             raise ValueError("a split is empty")
     except OSError as error:
@@ -154,12 +184,16 @@ def read_original(path: Path) -> Corpus:
     except Exception as error:  # a damaged pickle raises nearly any kind
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} does not hold chorales, lists of pitches by train, valid and test ({reason:.200})"
+            f"{path} does not hold chorales, lists of pitches by train, valid and test "
+            f"({reason:.200})"
         ) from error
     names = {(row.split, row.index): row.name for row in rows()}
     if names.keys() != rolls.keys():
         names = {(split, index): f"{split}-{index}" for split, index in rolls}
-    pieces = [Piece(roll, name=names[place], split=place[0], index=place[1]) for place, roll in rolls.items()]
+    pieces = [
+        Piece(roll, name=names[place], split=place[0], index=place[1])
+        for place, roll in rolls.items()
+    ]
     return Corpus.of(pieces, f"original file {path.absolute()}")
 
 
@@ -183,7 +217,8 @@ _REMEDY = (
     "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
     "or read an original file of the chorales instead (--data FILE: .json or .pickle)"
 )
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above the C of an octave; C4 is 60
+# above the C of an octave; C4 is 60
+_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 TABLE = Path(__file__).with_name("jsb_split.csv")
 LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a bar
 
@@ -196,11 +231,14 @@ class ChoraleRow:
     index: int  # in the original split
     score: str  # path inside music21's corpus, with its extension: "bach/bwv269.mxl"
     semitones: int  # transposition from the score to the split
-    segments: tuple[tuple[int, ...], ...]  # frames of the score, [start, end), joined in this order: the repeats
+    # frames of the score, [start, end), joined in this order: the repeats
+    segments: tuple[tuple[int, ...], ...]
     parts: tuple[int, ...]  # which parts of the score sound; empty: all
-    hold_through_rests: bool  # a part's note sounds on through the rest that follows it (breathing at a fermata)
+    # a part's note sounds on through the rest that follows it (breathing at a fermata)
+    hold_through_rests: bool
     step: float  # length of a frame in quarter notes of the score
-    matched: bool  # False: the score is only the nearest one found, and its notes are not those of the chorale
+    # False: the score is only the nearest one found, and its notes are not those of the chorale
+    matched: bool
 
     @property
     def label(self) -> str:
@@ -230,7 +268,9 @@ def _row(fields: dict[str, str]) -> ChoraleRow:
         index=int(fields["index_in_split"]),
         score=fields["corpus_path"],
         semitones=int(fields["transposition_semitones"]),
-        segments=tuple(tuple(map(int, segment.split(":"))) for segment in fields["segments"].split()),
+        segments=tuple(
+            tuple(map(int, segment.split(":"))) for segment in fields["segments"].split()
+        ),
         parts=tuple(map(int, fields["parts"].split())),
         hold_through_rests=fields["rest_hold"] == "part",
         step=float(fields["step"]),
@@ -239,19 +279,25 @@ def _row(fields: dict[str, str]) -> ChoraleRow:
 
 
 def rebuild() -> Corpus:
-    """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes a few seconds.
+    """All matched chorales of the split: 223 / 74 / 77 pieces, 13,411 / 4,505 / 4,725 frames. Takes
+    a few seconds.
 
     Raises DataError if music21's scores are missing or damaged.
     """
     folder = corpus_folder()
-    return corpus_of([frames_of(read_score(folder / row.score), row) for row in rows() if row.matched])
+    return corpus_of(
+        [frames_of(read_score(folder / row.score), row) for row in rows() if row.matched]
+    )
 
 
 def corpus_of(rolls: Sequence[np.ndarray]) -> Corpus:
     """The corpus of the piano rolls of all matched rows, in their order."""
     matched = [row for row in rows() if row.matched]
     pieces = [row.piece(roll) for row, roll in zip(matched, rolls, strict=True)]
-    source = f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of music21 {music21_version()}"
+    source = (
+        f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of "
+        f"music21 {music21_version()}"
+    )
     return Corpus.of(pieces, source)
 
 
@@ -265,7 +311,9 @@ def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
     length = max((math.ceil(end / step) for _, end, _ in notes), default=0)
     roll = np.zeros((length + LAST_HELD, KEYS), np.uint8)
     for onset, end, pitch in notes:
-        roll[math.ceil(onset / step) : math.ceil(end / step), pitch + row.semitones - LOWEST_PITCH] = 1
+        roll[
+            math.ceil(onset / step) : math.ceil(end / step), pitch + row.semitones - LOWEST_PITCH
+        ] = 1
     roll[length:] = roll[length - 1]
     return np.concatenate([roll[start:end] for start, end in row.segments])
 
@@ -276,7 +324,10 @@ def hold_through_rests(part: Part) -> Part:
     >>> hold_through_rests([(0, 1, 60), (2, 3, 62)])
     [(0, 2, 60), (2, 3, 62)]
     """
-    held = [(onset, following, pitch) for (onset, _, pitch), (following, _, _) in itertools.pairwise(part)]
+    held = [
+        (onset, following, pitch)
+        for (onset, _, pitch), (following, _, _) in itertools.pairwise(part)
+    ]
     return held + part[-1:]
 
 
@@ -285,24 +336,30 @@ def music21_version() -> str:
     try:
         return importlib.metadata.version("music21")
     except importlib.metadata.PackageNotFoundError:
-        raise DataError(f"the chorales come from the music21 package, which is not installed: {_REMEDY}") from None
+        raise DataError(
+            f"the chorales come from the music21 package, which is not installed: {_REMEDY}"
+        ) from None
 
 
 def corpus_folder() -> Path:
-    """The folder of music21's corpus; raises DataError if music21 or its scores are not installed."""
+    """The folder of music21's corpus; raises DataError if music21 or its scores are not
+    installed.
+    """
     version = music21_version()
     spec: Any = importlib.util.find_spec("music21")
     folder = Path(spec.submodule_search_locations[0]) / "corpus"
     if not (folder / "bach").is_dir():
-        raise DataError(f"music21 {version} was installed without its corpus (no {folder / 'bach'}): {_REMEDY}")
+        raise DataError(
+            f"music21 {version} was installed without its corpus (no {folder / 'bach'}): {_REMEDY}"
+        )
     return folder
 
 
 def read_score(path: Path) -> list[Part]:
     """The parts of a score (.mxl, .xml or .krn), the highest first.
 
-    Raises DataError for a file that is missing, damaged, or has an element that no chorale of our table has (chords,
-    several voices in a part, spines that split).
+    Raises DataError for a file that is missing, damaged, or has an element that no chorale of our
+    table has (chords, several voices in a part, spines that split).
     """
     try:
         if path.suffix == ".krn":
@@ -320,11 +377,15 @@ def musicxml(path: Path) -> ElementTree.Element:
         return ElementTree.parse(path).getroot()
     with zipfile.ZipFile(path) as archive:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        return ElementTree.fromstring(archive.read(container.findall(".//{*}rootfile")[0].attrib["full-path"]))
+        return ElementTree.fromstring(
+            archive.read(container.findall(".//{*}rootfile")[0].attrib["full-path"])
+        )
 
 
 def _musicxml_part(part: ElementTree.Element) -> Part:
-    """Notes, rests and skips follow one another, so the time is the running sum of their durations."""
+    """Notes, rests and skips follow one another, so the time is the running sum of their
+    durations.
+    """
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
         if element.tag == "divisions":
@@ -332,17 +393,24 @@ def _musicxml_part(part: ElementTree.Element) -> Part:
         elif element.tag == "forward":
             now += int(element.findtext("duration", "")) * TICKS // divisions
         elif element.tag in ("backup", "chord"):
-            raise ValueError(f"<{element.tag}> in part {part.get('id')}: chords and several voices are not supported")
+            raise ValueError(
+                f"<{element.tag}> in part {part.get('id')}: chords and several voices are not "
+                "supported"
+            )
         elif element.tag == "note" and element.find("grace") is None:
             start, now = now, now + int(element.findtext("duration", "")) * TICKS // divisions
             if (pitch := element.find("pitch")) is not None:
                 octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
-                notes.append((start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter))
+                notes.append(
+                    (start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter)
+                )
     return notes
 
 
 def _kern(text: str) -> list[Part]:
-    """Humdrum **kern: a column (spine) a part, the lowest first; a line whatever begins at one moment."""
+    """Humdrum **kern: a column (spine) a part, the lowest first; a line whatever begins at one
+    moment.
+    """
     lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
     parts = []
     for column in (i for i, kind in enumerate(lines[0]) if kind == "**kern"):

@@ -1,4 +1,5 @@
-"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids and a vocabulary.
+"""Texts for language models: Penn Treebank, enwik8, text8, or any text, as three splits of ids and
+a vocabulary.
 
     from rhn.data.text import in_rows, read_text
 
@@ -7,11 +8,12 @@
     corpus = read_text("text", Path("novel.txt"), unit="characters")
     rows = in_rows(corpus.train, 20)                     # (20, N // 20), no copy
 
-In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is no part of its words or characters.
-A vocabulary numbers words by descending frequency in the training text (ties in alphabetical order), characters and bytes by their
-code over the whole text.
+In a text of words a newline is the word `<eos>`. A byte-order mark at the start of a UTF-8 file is
+no part of its words or characters. A vocabulary numbers words by descending frequency in the
+training text (ties in alphabetical order), characters and bytes by their code over the whole text.
 
-Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of a text.
+Shape legend: N tokens of a split, B rows of a minibatch, V symbols of the vocabulary, S symbols of
+a text.
 """
 
 import hashlib
@@ -33,7 +35,8 @@ from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import positive
 
-FOREIGN = 0.2  # share of unknown words above which a warning says that the vocabulary does not suit the text
+# share of unknown words above which a warning says that the vocabulary does not suit the text
+FOREIGN = 0.2
 BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,8 @@ class TextCorpus:
 
     name:      "ptb", "enwik8", "text8" or "text"
     source:    name, unit and path
-    checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever the files lie
+    checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever
+    the files lie
     """
 
     train: np.ndarray
@@ -69,25 +73,31 @@ def read_text(
     """Read a text in three splits.
 
     name: a published set's, or "text".
-    path: the folder of a published set or one of its files (plain or .zip if it is one file); for "text", a folder with one
-        file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or one file, cut 90 / 5 / 5 %.
-        None: the folder of `rhn data get`.
+    path: the folder of a published set or one of its files (plain or .zip if it is one file); for
+    "text", a folder with one
+        file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or
+        one file, cut 90 / 5 / 5 %. None: the folder of `rhn data get`.
     unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
-    max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole text.
-    vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands for the others.
-    vocabulary: a checkpoint's. A published set must have the same; any other text is encoded with it, with a warning
+    max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole
+    text. vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>`
+    stands for the others. vocabulary: a checkpoint's. A published set must have the same; any other
+    text is encoded with it, with a warning
         if more than a fifth of its words are unknown.
-    Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and for a split of
-    fewer than 2 tokens; InvalidInputError for options that do not go together.
+    Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and
+    for a split of fewer than 2 tokens; InvalidInputError for options that do not go together.
     """
     unit = _unit(name, unit, vocabulary)
     if vocabulary_size is not None and unit != "words":
-        raise InvalidInputError(f"a vocabulary size is for words; a text of {unit} keeps all its symbols")
+        raise InvalidInputError(
+            f"a vocabulary size is for words; a text of {unit} keeps all its symbols"
+        )
     try:
         groups = find_files(name, path)
         contents = {file: _content(file, name) for group in groups for file in group}
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}"
+        ) from error
     place = groups[0][0] if len(contents) == 1 else groups[0][0].parent
     texts, symbols = _codes([{file: contents[file] for file in group} for group in groups], unit)
     if len(texts) == 1:
@@ -95,13 +105,19 @@ def read_text(
         texts = np.split(texts[0], (train, train + valid))
     for split, text in zip(SPLITS, texts, strict=True):
         if len(text[:max_tokens]) < 2:
-            raise DataError(f"{place}: its {split} split has {len(text[:max_tokens])} tokens, expected at least 2")
+            raise DataError(
+                f"{place}: its {split} split has {len(text[:max_tokens])} tokens, expected "
+                "at least 2"
+            )
     counts = np.array([_counts(text, len(symbols)) for text in texts])
     if vocabulary is None or name != "text":
-        own = _vocabulary(symbols, counts, unit, vocabulary_size or (len(vocabulary) if vocabulary else None))
+        own = _vocabulary(
+            symbols, counts, unit, vocabulary_size or (len(vocabulary) if vocabulary else None)
+        )
         if vocabulary not in (None, own):
             raise DataError(
-                f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the checkpoint's training, of "
+                f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the "
+                "checkpoint's training, of "
                 f"{len(vocabulary)} {vocabulary.unit}; give the files of the training"
             )
         table = _id_table(symbols, counts, own)
@@ -110,13 +126,17 @@ def read_text(
     digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     train, valid, test = (table[text[:max_tokens]] for text in texts)
-    source = f"{name}, {unit}, from {f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}"
+    source = (
+        f"{name}, {unit}, from "
+        f"{f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}"
+    )
     checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     return TextCorpus(train, valid, test, own, name, source, checksum)
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
-    """A text (N,) cut into equal rows, a view (B, N // B); the remainder is dropped, as in the official code.
+    """A text (N,) cut into equal rows, a view (B, N // B); the remainder is dropped, as in the
+    official code.
 
     Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
     """
@@ -134,7 +154,9 @@ def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
     if name == "text":
         return unit if vocabulary is None else vocabulary.unit
     if name not in TEXT_SETS:
-        raise InvalidInputError(f"no text is called {name!r}, expected one of {', '.join((*TEXT_SETS, 'text'))}")
+        raise InvalidInputError(
+            f"no text is called {name!r}, expected one of {', '.join((*TEXT_SETS, 'text'))}"
+        )
     if unit not in ("words", own := TEXT_SETS[name].unit):
         raise InvalidInputError(
             f"{name} is read as {own}; to read its files as {unit}, read them as a text of your own"
@@ -144,7 +166,8 @@ def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
 
 def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
     """Encode texts, each of one or several files, as places (N,) in the list of all S symbols."""
-    index: dict[str, int] = defaultdict(count().__next__)  # a word not seen before gets the next place
+    # a word not seen before gets the next place
+    index: dict[str, int] = defaultdict(count().__next__)
 
     def codes(file: Path, content: bytes) -> np.ndarray:
         if unit == "bytes":
@@ -152,7 +175,8 @@ def _codes(groups: list[dict[Path, bytes]], unit: Unit) -> tuple[list[np.ndarray
         if unit == "characters":
             return np.frombuffer(_decoded(file, content).encode("utf-32-le"), "<u4")
         lines = io.StringIO(_decoded(file, content), newline="\n")
-        words = chain.from_iterable(map(split_words, lines))  # line by line: a long list of words is large
+        # line by line: a long list of words is large
+        words = chain.from_iterable(map(split_words, lines))
         return np.fromiter(map(index.__getitem__, words), np.int32)
 
     texts = [np.concatenate([codes(*file) for file in files.items()]) for files in groups]
@@ -166,7 +190,9 @@ def _decoded(file: Path, content: bytes) -> str:
     try:
         return str(content, "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}; convert the file") from error
+        raise DataError(
+            f"{file} is not UTF-8 text: {error.reason} at byte {error.start}; convert the file"
+        ) from error
 
 
 def _counts(text: np.ndarray, size: int) -> np.ndarray:
@@ -175,7 +201,9 @@ def _counts(text: np.ndarray, size: int) -> np.ndarray:
     return sum((np.bincount(block, minlength=size) for block in blocks), np.zeros(size, np.int64))
 
 
-def _vocabulary(symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None) -> Vocabulary:
+def _vocabulary(
+    symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int | None
+) -> Vocabulary:
     """Make the vocabulary of a text.
 
     counts: (3, S), occurrences in the training, validation and test text
@@ -183,12 +211,17 @@ def _vocabulary(symbols: list[Symbol], counts: np.ndarray, unit: Unit, size: int
     `<unk>` is added as the last word if the text has none and a word needs it.
     """
     if unit != "words":
-        return Vocabulary(unit, tuple(sorted(symbols[place] for place in np.flatnonzero(counts.sum(axis=0)))))
+        return Vocabulary(
+            unit, tuple(sorted(symbols[place] for place in np.flatnonzero(counts.sum(axis=0))))
+        )
     seen = sorted((-n, word) for word, n in zip(symbols, counts[0].tolist(), strict=True) if n)
     words = [word for _, word in seen]
-    if UNKNOWN not in words and (len(words) < len(symbols) or (size is not None and len(words) > size)):
+    if UNKNOWN not in words and (
+        len(words) < len(symbols) or (size is not None and len(words) > size)
+    ):
         words.append(UNKNOWN)
-    kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])  # a stable sort: by frequency
+    # a stable sort: by frequency
+    kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])
     return Vocabulary(unit, tuple(word for word in words if word in kept))
 
 
@@ -200,36 +233,47 @@ def _id_table(
     place: warn, with this path, if most words of a text are outside.
     Raises DataError for a symbol outside a vocabulary without `<unk>`.
     """
-    table, used = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols]), counts.sum(axis=0)
+    table, used = (
+        np.array([vocabulary.index.get(symbol, -1) for symbol in symbols]),
+        counts.sum(axis=0),
+    )
     outside = (table < 0) & (used > 0)
     if outside.any() and vocabulary.unknown is None:
         raise DataError(
-            f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of {len(vocabulary)} {vocabulary.unit}, which has no "
+            f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of "
+            f"{len(vocabulary)} {vocabulary.unit}, which has no "
             "`<unk>`; remove it from the text or give another one"
         )
     share = used[outside].sum() / used.sum()
     if place is not None and share > FOREIGN:
-        words = "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as `<unk>`"
+        words = (
+            "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read "
+            "as `<unk>`"
+        )
         logger.warning(words, place, 100 * share)
     table[table < 0] = vocabulary.unknown or 0
     return table.astype(np.min_scalar_type(len(vocabulary)))
 
 
 def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
-    """The files of the training, validation and test text; or one list, those of a text without splits.
+    """The files of the training, validation and test text; or one list, those of a text without
+    splits.
 
     path: a file or a folder; None, the folder of `rhn data get`.
     Raises DataError, with the path, for a missing file.
     """
     if path is None and name == "text":
-        raise InvalidInputError("a text of your own needs its path: give --data, a file or a folder of plain text")
+        raise InvalidInputError(
+            "a text of your own needs its path: give --data, a file or a folder of plain text"
+        )
     place = data_folder(name) if path is None else Path(path)
     if name == "text":
         return _plain_text(place)
     if files := _published(name, place):
         return [[file] for file in files]
     raise DataError(
-        f"{place} holds no {name}: `rhn data get {name}` fetches it, --data says where else it is, and for a text of your own add "
+        f"{place} holds no {name}: `rhn data get {name}` fetches it, --data says where else it "
+        "is, and for a text of your own add "
         "--words or --characters"
     )
 
@@ -244,7 +288,9 @@ def _published(name: str, place: Path) -> list[Path]:
     names = [file.name for file in TEXT_SETS[name].files]
     if len(names) == 1:  # plain or packed
         return [
-            file for file in (place, place / name, place / names[0]) if file.is_file() and file.name.startswith(name)
+            file
+            for file in (place, place / name, place / names[0])
+            if file.is_file() and file.name.startswith(name)
         ][:1]
     folder = place.parent if place.name in names else place
     files = [folder / file for file in names]
@@ -254,22 +300,30 @@ def _published(name: str, place: Path) -> list[Path]:
 def _plain_text(place: Path) -> list[list[Path]]:
     if not place.is_dir():
         return [[place]]
-    files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = sorted(
+        file for file in place.iterdir() if file.is_file() and not file.name.startswith(".")
+    )
     # by whole words: "latest.txt" is no test split, "wiki.test.tokens" is one
-    groups = [[file for file in files if split in re.split("[^a-z]+", file.name.lower())] for split in SPLITS]
+    groups = [
+        [file for file in files if split in re.split("[^a-z]+", file.name.lower())]
+        for split in SPLITS
+    ]
     if all(len(group) == 1 for group in groups):
         return groups
     texts = [file for file in files if file.suffix == ".txt"]
     if any(groups) or not texts:
         names = ", ".join(file.name for group in groups for file in group) or "none"
         raise DataError(
-            f"{place} needs one file each with train, valid and test in its name, or else *.txt: found {names}"
+            f"{place} needs one file each with train, valid and test in its name, or else "
+            f"*.txt: found {names}"
         )
     return [texts]
 
 
 def _content(file: Path, name: str) -> bytes:
-    """The bytes of a file, unpacked from the archive of a set; raises DataError for a damaged archive."""
+    """The bytes of a file, unpacked from the archive of a set; raises DataError for a damaged
+    archive.
+    """
     if name == "text" or file.suffix != ".zip":
         return file.read_bytes()
     try:
@@ -277,4 +331,6 @@ def _content(file: Path, name: str) -> bytes:
             return archive.read(name)
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
         reason = str(error) or type(error).__name__
-        raise DataError(f"{file} is not a complete .zip file of {name} ({reason}); fetch it again") from error
+        raise DataError(
+            f"{file} is not a complete .zip file of {name} ({reason}); fetch it again"
+        ) from error

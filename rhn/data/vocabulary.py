@@ -1,4 +1,6 @@
-"""Vocabularies of language models: words, characters (Unicode code points) or bytes, numbered from 0."""
+"""Vocabularies of language models: words, characters (Unicode code points) or bytes, numbered from
+0.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,8 +23,8 @@ class Vocabulary:
     """The symbols of a text; a symbol's id is its place. Two are equal if unit and symbols are.
 
     unit:     "words", "characters" or "bytes"
-    symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to 255
-    Raises InvalidInputError for a unit or a symbol that is none.
+    symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to
+    255 Raises InvalidInputError for a unit or a symbol that is none.
 
     >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     >>> vocabulary.encode("the cat\\nthe dog")
@@ -36,13 +38,16 @@ class Vocabulary:
 
     def __post_init__(self):
         if self.unit not in [*_SYMBOLS]:
-            raise InvalidInputError(f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}")
+            raise InvalidInputError(
+                f"a vocabulary is of words, characters or bytes, not of {self.unit!r:.60}"
+            )
         expected, is_symbol = _SYMBOLS[self.unit]
         wrong = [symbol for symbol in self.symbols if not is_symbol(symbol)]
         if wrong or not 0 < len(self.index) == len(self.symbols):
             found = f"{wrong[0]!r:.60} among them" if wrong else "none, or one twice"
             raise InvalidInputError(
-                f"a vocabulary of {self.unit} needs distinct symbols, each {expected}: it has {found}"
+                f"a vocabulary of {self.unit} needs distinct symbols, each {expected}: it "
+                f"has {found}"
             )
 
     def __len__(self) -> int:
@@ -70,25 +75,31 @@ class Vocabulary:
         elif (ids < 0).any():
             place = int(np.argmax(ids < 0))
             raise InvalidInputError(
-                f"{symbols[place]!r:.60} (number {place} of the text's {self.unit}) is not in the vocabulary of "
+                f"{symbols[place]!r:.60} (number {place} of the text's {self.unit}) is not in "
+                "the vocabulary of "
                 f"{len(self)} {self.unit}; leave it out"
             )
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of ids (N,): words with spaces between them and newlines for `<eos>`; bytes that are no UTF-8 as U+FFFD.
+        """The text of ids (N,): words with spaces between them and newlines for `<eos>`; bytes that
+        are no UTF-8 as U+FFFD.
 
         Raises InvalidInputError for an id outside 0 to V - 1.
         """
         ids = np.asarray(ids, dtype=np.int64).ravel()
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
-            raise InvalidInputError(f"ids {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}")
+            raise InvalidInputError(
+                f"ids {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}"
+            )
         symbols: list = [self.symbols[id_] for id_ in ids.tolist()]
         if self.unit == "bytes":
             return bytes(symbols).decode("utf-8", errors="replace")
         if self.unit == "characters":
             return "".join(symbols)
-        return re.sub(" ?\n ?", "\n", " ".join("\n" if symbol == EOS else symbol for symbol in symbols))
+        return re.sub(
+            " ?\n ?", "\n", " ".join("\n" if symbol == EOS else symbol for symbol in symbols)
+        )
 
     def to_json(self) -> dict:
         """The vocabulary as values for JSON; `from_json` reads them."""
@@ -100,7 +111,9 @@ class Vocabulary:
         match content:
             case {"unit": unit, "symbols": list(symbols), **more} if not more:
                 return cls(unit, tuple(symbols))
-        raise InvalidInputError("a vocabulary is read from an object with the keys unit and symbols, a list")
+        raise InvalidInputError(
+            "a vocabulary is read from an object with the keys unit and symbols, a list"
+        )
 
 
 def split_words(text: str) -> list[str]:
@@ -108,9 +121,22 @@ def split_words(text: str) -> list[str]:
     return text.replace("\n", f" {EOS} ").split()
 
 
-_SPLIT: dict[str, Callable] = {"words": split_words, "characters": str, "bytes": lambda t: t.encode(errors="replace")}
+_SPLIT: dict[str, Callable] = {
+    "words": split_words,
+    "characters": str,
+    "bytes": lambda t: t.encode(errors="replace"),
+}
 _SYMBOLS = {
-    "words": ("a word without whitespace", lambda symbol: isinstance(symbol, str) and symbol.split() == [symbol]),
-    "characters": ("a single character", lambda symbol: isinstance(symbol, str) and len(symbol) == 1),
-    "bytes": ("a whole number from 0 to 255", lambda symbol: type(symbol) is int and 0 <= symbol <= 255),
+    "words": (
+        "a word without whitespace",
+        lambda symbol: isinstance(symbol, str) and symbol.split() == [symbol],
+    ),
+    "characters": (
+        "a single character",
+        lambda symbol: isinstance(symbol, str) and len(symbol) == 1,
+    ),
+    "bytes": (
+        "a whole number from 0 to 255",
+        lambda symbol: type(symbol) is int and 0 <= symbol <= 255,
+    ),
 }

@@ -2,16 +2,20 @@
 
 Legend, here and in every file below:
 
-    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models, G gate blocks in one product
+    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models, G gate
+    blocks in one product
     x  (T, B, m)      s0 (B, state_size)      states (T, B, state_size), without s0
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
-    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see `rhn.cells.CellMasks`
+    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see
+    `rhn.cells.CellMasks`
 
-Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop (the reference), and fused code with
-the same values. That code hoists the input product out of the time loop, has a hand-derived backward that ends in one weight-gradient
-product over all time steps, and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C (`compiled`,
-`csrc`) if the limit of the row allows it. Tensors are compared with the row once, where a call enters. Second derivatives and forward
-mode need the reference (`kernel="reference"` in the cells).
+Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop
+(the reference), and fused code with the same values. That code hoists the input product out of the
+time loop, has a hand-derived backward that ends in one weight-gradient product over all time steps,
+and a `vmap` rule that turns K stacked models into one call. On a CPU the whole loop runs in C
+(`compiled`, `csrc`) if the limit of the row allows it. Tensors are compared with the row once,
+where a call enters. Second derivatives and forward mode need the reference (`kernel="reference"` in
+the cells).
 """
 
 from rhn.kernels.table import GRU, KERNELS, LOOP, LSTM, OUTPUT, SOFTMAX, TRANSITION

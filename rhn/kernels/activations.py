@@ -1,7 +1,8 @@
-"""The nonlinearities of a recurrence's candidate state, h = f(z), with f' as a function of h or of z.
+"""The nonlinearities of a recurrence's candidate state, h = f(z), with f' as a function of h or of
+z.
 
-Training takes the first, which is cheap. The Jacobians take the second, which is accurate: 1 - h^2 has no digits left where tanh
-rounds to 1, from |z| = 9 on in float32 and 19 in float64.
+Training takes the first, which is cheap. The Jacobians take the second, which is accurate: 1 - h^2
+has no digits left where tanh rounds to 1, from |z| = 9 on in float32 and 19 in float64.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from torch import Tensor
 class Activation(NamedTuple):
     """One nonlinearity.
 
-    function: z -> h;  in_place: the same, into z;  slope: h -> f'(z);  derivative: z -> f'(z) (relu: 0 at 0)
-    steepest: the largest f'(z);  bound: the largest |h|
+    function: z -> h;  in_place: the same, into z;  slope: h -> f'(z);  derivative: z -> f'(z)
+    (relu: 0 at 0) steepest: the largest f'(z);  bound: the largest |h|
     """
 
     function: Callable[[Tensor], Tensor]
@@ -27,7 +28,8 @@ class Activation(NamedTuple):
 
 
 def sigmoid_derivative(z: Tensor) -> Tensor:
-    """The derivative of the logistic function, accurate to a few units in the last place down to the smallest normal number.
+    """The derivative of the logistic function, accurate to a few units in the last place down to
+    the smallest normal number.
 
     >>> sigmoid_derivative(torch.tensor([0.0, 60.0]))
     tensor([2.5000e-01, 8.7565e-27])
@@ -51,6 +53,10 @@ def _is_positive(v: Tensor) -> Tensor:
 ACTIVATIONS = {
     "tanh": Activation(torch.tanh, torch.tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
     "relu": Activation(torch.relu, torch.relu_, _is_positive, _is_positive, 1.0, float("inf")),
-    "sigmoid": Activation(torch.sigmoid, torch.sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0),
-    "linear": Activation(lambda z: z, lambda z: z, torch.ones_like, torch.ones_like, 1.0, float("inf")),
+    "sigmoid": Activation(
+        torch.sigmoid, torch.sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0
+    ),
+    "linear": Activation(
+        lambda z: z, lambda z: z, torch.ones_like, torch.ones_like, 1.0, float("inf")
+    ),
 }

@@ -1,15 +1,19 @@
-"""The compiled library: small recurrences and their losses in C on a CPU, the whole loop over time in one call.
+"""The compiled library: small recurrences and their losses in C on a CPU, the whole loop over time
+in one call.
 
-`csrc` is compiled by the machine's own C compiler, once for each user. The name of the library carries a hash of the sources, the
-flags, and what the compiler says of itself and of this CPU: a stale one is never loaded. It is kept in a folder of the user's cache
-that is closed to others. Without such a folder each process compiles its own; without a compiler the kernels in Python are used.
+`csrc` is compiled by the machine's own C compiler, once for each user. The name of the library
+carries a hash of the sources, the flags, and what the compiler says of itself and of this CPU: a
+stale one is never loaded. It is kept in a folder of the user's cache that is closed to others.
+Without such a folder each process compiles its own; without a compiler the kernels in Python are
+used.
 
-Rows of a batch lie side by side, (..., units, rows), filled up to a multiple of 32: `lanes` copies a tensor into this layout, `rows`
-returns a view in the usual one, (..., rows, units).
+Rows of a batch lie side by side, (..., units, rows), filled up to a multiple of 32: `lanes` copies
+a tensor into this layout, `rows` returns a view in the usual one, (..., rows, units).
 
-Threads share the items of a call: models; in the softmax also rows of the batch, or tiles of words, of one model. An item is computed
-in one fixed order, so that the bits do not depend on the number of threads. The rows of one recurrence are not shared: with two threads
-its forward pass gained nothing (docs/speed.md).
+Threads share the items of a call: models; in the softmax also rows of the batch, or tiles of words,
+of one model. An item is computed in one fixed order, so that the bits do not depend on the number
+of threads. The rows of one recurrence are not shared: with two threads its forward pass gained
+nothing (docs/speed.md).
 """
 
 import contextlib
@@ -37,15 +41,25 @@ LANES = 32
 SMALL, LARGE = 64, 1000
 SWITCH = "RHN_COMPILED"
 _SOURCES = Path(__file__).parent / "csrc"
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
+_FLAGS = (
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-std=gnu11",
+    "-shared",
+    "-fPIC",
+)
 
 _logger = logging.getLogger(__name__)
 
 
-# The names of the sizes of each function, and of its tensors: first those that it reads, then those that it writes.
-# Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu whether f is relu, shortcuts the last layers that
-# have one; of the softmax see `softmax.h`. A tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks
-# for that. y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all layers.
+# The names of the sizes of each function, and of its tensors: first those that it reads, then those
+# that it writes. Sizes, beside the legend of `rhn.kernels`: J masks of the state (0, 1 or G), relu
+# whether f is relu, shortcuts the last layers that have one; of the softmax see `softmax.h`. A
+# tensor has the models' axis first, or 1 there if they share it; it may be NULL if C asks for that.
+# y (T, n, rows) are the states, layers (rows / 32, T, L, G n, 32) the gates or outputs of all
+# layers.
 FORM, GIVEN = "L G J relu shortcuts", "x s0 W R S state_mask candidate_mask"
 FUNCTIONS = {
     "rhn_recurrence_forward": (f"T B m n {FORM}", f"{GIVEN} b  y layers"),
@@ -57,7 +71,7 @@ FUNCTIONS = {
 }
 
 
-# ---- compile ----
+# ---- compile -------------------------------------------------------------------------------------
 
 
 class CompileError(Exception):
@@ -66,7 +80,9 @@ class CompileError(Exception):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library; None without one, with the reason in the log. RHN_COMPILED=0 in the environment turns it off."""
+    """The library; None without one, with the reason in the log. RHN_COMPILED=0 in the environment
+    turns it off.
+    """
     if os.environ.get(SWITCH) == "0":
         return None
     try:
@@ -99,7 +115,11 @@ def _load(compiler: str) -> ctypes.CDLL:
         try:
             folder = _private_folder(path)
         except OSError as error:
-            _logger.warning("Compiled code cannot be kept in %s (%s): every process compiles its own", path, error)
+            _logger.warning(
+                "Compiled code cannot be kept in %s (%s): every process compiles its own",
+                path,
+                error,
+            )
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rhn-compile-")))
         kept = folder / f"kernels-{_hash(compiler)}.so"
         with contextlib.suppress(OSError):
@@ -107,13 +127,26 @@ def _load(compiler: str) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as room:
             new = Path(room) / "kernels.so"
             program = _declarations() + '#include "kernels.c"\n'
-            _run(compiler, *_FLAGS, "-I", str(_SOURCES), "-x", "c", "-", "-o", str(new), program=program.encode())
+            _run(
+                compiler,
+                *_FLAGS,
+                "-I",
+                str(_SOURCES),
+                "-x",
+                "c",
+                "-",
+                "-o",
+                str(new),
+                program=program.encode(),
+            )
             new.replace(kept)
         return ctypes.CDLL(str(kept))
 
 
 def _private_folder(path: Path) -> Path:
-    """The folder, made if it is missing; raises OSError unless only this user can enter and change it."""
+    """The folder, made if it is missing; raises OSError unless only this user can enter and change
+    it.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
@@ -122,7 +155,9 @@ def _private_folder(path: Path) -> Path:
 
 
 def _hash(compiler: str) -> str:
-    """Of all that decides what is compiled. The macros of a compiler say which it is, and what `native` means here."""
+    """Of all that decides what is compiled. The macros of a compiler say which it is, and what
+    `native` means here.
+    """
     macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
     every = [macros, repr(_FLAGS).encode(), _declarations().encode(), *sources]
@@ -131,7 +166,9 @@ def _hash(compiler: str) -> str:
 
 def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
     try:
-        done = subprocess.run([compiler, *arguments], input=program, capture_output=True, timeout=600, check=False)
+        done = subprocess.run(
+            [compiler, *arguments], input=program, capture_output=True, timeout=600, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise CompileError(f"{compiler} cannot be run ({error})") from error
     if done.returncode:
@@ -142,13 +179,19 @@ def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
 
 def _declarations() -> str:
     """The structs of the functions' arguments in C."""
-    lines = ["typedef struct { float *data; long stride; } Tensor; /* stride: to the next model, 0 if they share it */"]
+    lines = [
+        "typedef struct { float *data; long stride; } Tensor; /* stride: to the next model, 0 "
+        "if they share it */"
+    ]
     for name, (sizes, tensors) in FUNCTIONS.items():
-        lines.append(f"struct {name} {{ long {', '.join(sizes.split())}; Tensor {', '.join(tensors.split())}; }};")
+        lines.append(
+            f"struct {name} {{ long {', '.join(sizes.split())}; Tensor "
+            f"{', '.join(tensors.split())}; }};"
+        )
     return "\n".join(lines) + "\n"
 
 
-# ---- call ----
+# ---- call ----------------------------------------------------------------------------------------
 
 
 class _Tensor(ctypes.Structure):
@@ -158,7 +201,10 @@ class _Tensor(ctypes.Structure):
 def _struct(name: str) -> type[ctypes.Structure]:
     """The same struct in Python."""
     sizes, tensors = (words.split() for words in FUNCTIONS[name])
-    fields = [*((size, ctypes.c_long) for size in sizes), *((tensor, _Tensor) for tensor in tensors)]
+    fields = [
+        *((size, ctypes.c_long) for size in sizes),
+        *((tensor, _Tensor) for tensor in tensors),
+    ]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
@@ -166,27 +212,37 @@ _STRUCTS = {name: _struct(name) for name in FUNCTIONS}
 
 
 def call(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
-    """Run a function of the library for K models; the arguments are the numbers, tensors and Nones of its row in
-    `FUNCTIONS`, others are left out.
+    """Run a function of the library for K models; the arguments are the numbers, tensors and Nones
+    of its row in `FUNCTIONS`, others are left out.
 
     items: for each model; threads share the items of all models.
-    Tensors are float32 on the CPU of the shapes that C expects. Raises InvalidInputError if operations are recorded: what is written
-    here would be missing from the record.
+    Tensors are float32 on the CPU of the shapes that C expects. Raises InvalidInputError if
+    operations are recorded: what is written here would be missing from the record.
     """
     if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
         raise InvalidInputError(
-            f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or build the cell with kernel='reference'"
+            f"the compiled kernel {name} cannot be recorded: trace the forward pass too, or "
+            "build the cell with kernel='reference'"
         )
     sizes, tensors = (words.split() for words in FUNCTIONS[name])
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
-    packed = [_Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0)) for t in given]
+    packed = [
+        _Tensor() if t is None else _Tensor(t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
+        for t in given
+    ]
     if _call_all(name, K * items, _STRUCTS[name](*(arguments[size] for size in sizes), *packed)):
-        raise MemoryError(f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models")
+        raise MemoryError(
+            f"there is not enough memory for {name.removeprefix('rhn_')} of {K} models"
+        )
 
 
 def _in_memory(t: Tensor) -> Tensor:
-    """A contiguous tensor with its numbers: gradients may be views that stand for their negative, or zeros without memory."""
-    return torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t.resolve_neg().contiguous()
+    """A contiguous tensor with its numbers: gradients may be views that stand for their negative,
+    or zeros without memory.
+    """
+    return (
+        torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t.resolve_neg().contiguous()
+    )
 
 
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
@@ -216,7 +272,9 @@ def padded(rows: int) -> int:
 
 
 def lanes(t: Tensor) -> Tensor:
-    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; a view of t if t came from `rows`."""
+    """(..., B, n) -> (..., n, rows), contiguous, zeros in the rows that fill up; a view of t if t
+    came from `rows`.
+    """
     B = t.shape[-2]
     return F.pad(t.transpose(-1, -2), (0, padded(B) - B)).contiguous()
 
@@ -226,14 +284,15 @@ def rows(t: Tensor, B: int) -> Tensor:
     return t[..., :B].transpose(-1, -2)
 
 
-# ---- recurrences ----
+# ---- recurrences ---------------------------------------------------------------------------------
 
 
 def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
     """Why C does not compute a call with inputs (T, B, m); None if it does.
 
-    It needs float32 on a CPU and a machine with a compiler. Measured against the versions in Python, it wins with up to 64 units for
-    any batch, with up to 1000 in full lanes, and in proportion in between (without AVX-512: from 20 rows on); not if x is much wider.
+    It needs float32 on a CPU and a machine with a compiler. Measured against the versions in
+    Python, it wins with up to 64 units for any batch, with up to 1000 in full lanes, and in
+    proportion in between (without AVX-512: from 20 rows on); not if x is much wider.
     """
     B, m = x.shape[-2:]
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() == 0:
@@ -246,10 +305,15 @@ def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
 
 
 def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
-    """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two, most of the memory, if `keep`."""
+    """(states (K, T, B, n), the same side by side, gates or outputs of all layers); the last two,
+    most of the memory, if `keep`.
+    """
     x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
-    y, layers = x.new_empty(K, T, n, filled), x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
+    y, layers = (
+        x.new_empty(K, T, n, filled),
+        x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None,
+    )
     call("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
@@ -258,12 +322,17 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
     """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
     x, (y, layers), K = tensors["x"], residuals, len(residuals[0])
     (T, B, m), n = x.shape[1:], y.shape[2]
-    weights = {w: None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"}
+    weights = {
+        w: None if (t := tensors[w]) is None else t.new_empty(K, *t.shape[1:]) for w in "WRbS"
+    }
     dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs["x"] else None, x.new_empty(K, n, padded(B))
     known = {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
     known |= {f"d{w}": t for w, t in weights.items()}
     call("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
-    return {"x": None if dx is None else rows(dx, B).contiguous(), "s0": rows(ds0, B).contiguous()} | weights
+    return {
+        "x": None if dx is None else rows(dx, B).contiguous(),
+        "s0": rows(ds0, B).contiguous(),
+    } | weights
 
 
 def _given(tensors: dict, activation: str) -> dict:
@@ -272,5 +341,7 @@ def _given(tensors: dict, activation: str) -> dict:
     J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
     form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}
     of_state = ("s0", "state_mask", "candidate_mask")
-    given = {name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()}
+    given = {
+        name: lanes(t) if name in of_state and t is not None else t for name, t in tensors.items()
+    }
     return {"T": T, "B": B, "m": m, "n": n, "L": L} | form | given

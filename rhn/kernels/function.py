@@ -1,15 +1,18 @@
-"""One differentiable function with a `vmap` rule from the forward and backward passes of K stacked models.
+"""One differentiable function with a `vmap` rule from the forward and backward passes of K stacked
+models.
 
-The passes of an implementation are written once, for tensors by name with a leading model axis, K or 1 if the models share them:
+The passes of an implementation are written once, for tensors by name with a leading model axis, K
+or 1 if the models share them:
 
     forward(**tensors, K=, keep=, **options)                  -> (result, *residuals), residuals only with `keep`
     backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name, those at least that `needs` names
 
 A tensor may be None (a dropout mask). Masks and targets have no gradient.
 
-`batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the mapped axis is folded into K, so
-that `vmap(grad_and_value(loss))` over stacked models makes one forward and one backward call for all of them. A tensor that the models
-share (the minibatch) keeps a leading axis of 1 and is broadcast by the kernel, never copied K times.
+`batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the
+mapped axis is folded into K, so that `vmap(grad_and_value(loss))` over stacked models makes one
+forward and one backward call for all of them. A tensor that the models share (the minibatch) keeps
+a leading axis of 1 and is broadcast by the kernel, never copied K times.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +33,9 @@ class Code(NamedTuple):
     arguments: tuple[str, ...] = ()
 
 
-def batched_function(code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options) -> Tensor:
+def batched_function(
+    code: Code, tensors: Mapping[str, Tensor | None], *, keep: bool, **options
+) -> Tensor:
     """The result for one model, differentiable in every tensor but those without a gradient.
 
     keep: whether to keep what the backward pass needs.
@@ -38,12 +43,16 @@ def batched_function(code: Code, tensors: Mapping[str, Tensor | None], *, keep: 
     """
     passes = partial(code.forward, keep=keep, **options), partial(code.backward, **options)
     call = Code(code.name, *passes, tuple(tensors))
-    result, *_ = _Forward.apply(call, *(None if t is None else t.unsqueeze(0) for t in tensors.values()))
+    result, *_ = _Forward.apply(
+        call, *(None if t is None else t.unsqueeze(0) for t in tensors.values())
+    )
     return result.squeeze(0)
 
 
 class _Forward(torch.autograd.Function):
-    """The forward pass over K models; returns the residuals too, because torch.func may only save inputs and outputs."""
+    """The forward pass over K models; returns the residuals too, because torch.func may only save
+    inputs and outputs.
+    """
 
     @staticmethod
     def forward(call, *tensors):
@@ -81,8 +90,9 @@ class _Forward(torch.autograd.Function):
 class _Backward(torch.autograd.Function):
     """The backward pass, itself a Function with a `vmap` rule.
 
-    `separate` keeps one gradient a model for shared tensors, which `vmap` asks for; otherwise they are summed over the stack.
-    Gradients nobody needs are returned as empty tensors, because a Function under vmap returns tensors only.
+    `separate` keeps one gradient a model for shared tensors, which `vmap` asks for; otherwise they
+    are summed over the stack. Gradients nobody needs are returned as empty tensors, because a
+    Function under vmap returns tensors only.
     """
 
     @staticmethod
@@ -136,15 +146,25 @@ def _no_such_derivative(call: Code, what: str) -> RuntimeError:
 
 
 def _no_autocast(like: Tensor) -> AbstractContextManager:
-    """The recurrences keep their weights' precision under autocast, which would change only some of their operations."""
+    """The recurrences keep their weights' precision under autocast, which would change only some of
+    their operations.
+    """
     device = like.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    return (
+        torch.autocast(device, enabled=False)
+        if torch.amp.is_autocast_available(device)
+        else nullcontext()
+    )
 
 
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
-    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has stays shared, (1, ...)."""
+    """Fold a mapped axis into the model axis: (V, K, ...) -> (V K, ...); what neither axis has
+    stays shared, (1, ...).
+    """
     moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-    inner = max(t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True) if t is not None)
+    inner = max(
+        t.shape[0 if d is None else 1] for t, d in zip(moved, dims, strict=True) if t is not None
+    )
     folded = []
     for t, d in zip(moved, dims, strict=True):
         if t is not None and (d is not None or t.shape[0] > 1):
@@ -154,16 +174,26 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 
 def is_alone(*tensors: Tensor) -> bool:
-    """Check if a call is one model's, outside of `torch.func`, whose transformations not every kernel of torch has."""
-    return not is_traced(*tensors) and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+    """Check if a call is one model's, outside of `torch.func`, whose transformations not every
+    kernel of torch has.
+    """
+    return not is_traced(*tensors) and not any(
+        map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)
+    )
 
 
 def is_traced(first: Tensor, *others: Tensor | None) -> bool:
-    """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has no memory to read.
+    """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has
+    no memory to read.
 
-    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor classes with their own operations.
+    So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor
+    classes with their own operations.
     """
-    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None or first.is_meta:
+    if (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or first.is_meta
+    ):
         return True
     kinds = {type(t) for t in (first, *others) if t is not None} - {Tensor, nn.Parameter}
     return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

@@ -1,4 +1,5 @@
-"""LSTM and GRU over time in the conventions of torch.nn: the references, and the fused versions for K models.
+"""LSTM and GRU over time in the conventions of torch.nn: the references, and the fused versions for
+K models.
 
 LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
 
@@ -8,30 +9,53 @@ GRU, blocks in the order r, z, n, with a bias q of its own inside the reset prod
 
     r, z = sigma(W x + R h + b)       n = tanh(W_n x + b_n + r (R_n h + q))        h' = (1 - z) n + z h
 
-With dropout masks, R h becomes R (h * m) and the candidates g and n become g * m' and n * m'; c and the carried h are never masked.
-Here R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis; m (1, B, n) and m' (B, n).
+With dropout masks, R h becomes R (h * m) and the candidates g and n become g * m' and n * m'; c and
+the carried h are never masked. Here R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis; m
+(1, B, n) and m' (B, n).
 
-In the fused versions buffers are (K, T, B, .), see `matmul.workspace`; one input product before the loop, one weight-gradient product
-after it. With dropout masks, the gates' buffers hold the unmasked candidate.
+In the fused versions buffers are (K, T, B, .), see `matmul.workspace`; one input product before the
+loop, one weight-gradient product after it. With dropout masks, the gates' buffers hold the unmasked
+candidate.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rhn.kernels.matmul import Mask, input_gradient, input_product, masked, masked_linear, weight_gradient, workspace
+from rhn.kernels.matmul import (
+    Mask,
+    input_gradient,
+    input_product,
+    masked,
+    masked_linear,
+    weight_gradient,
+    workspace,
+)
 
 
-def lstm_step(z: Tensor, c: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell state c (..., n)."""
+def lstm_step(
+    z: Tensor, c: Tensor, candidate_mask: Mask = None
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell
+    state c (..., n).
+    """
     i, f, g, o = z.chunk(4, -1)
-    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), masked(torch.tanh(g), candidate_mask), torch.sigmoid(o)
+    i, f, g, o = (
+        torch.sigmoid(i),
+        torch.sigmoid(f),
+        masked(torch.tanh(g), candidate_mask),
+        torch.sigmoid(o),
+    )
     c = f * c + i * g
     return o * torch.tanh(c), c, (i, f, g, o)
 
 
-def gru_step(u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (..., 3n) and the state h (..., n)."""
+def gru_step(
+    u: Tensor, v: Tensor, h: Tensor, candidate_mask: Mask = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(h', (r, z, n)), each (..., n), from u = W x + b (..., 3n), v = R h + (0, 0, q) (..., 3n) and
+    the state h (..., n).
+    """
     (u_r, u_z, u_n), (v_r, v_z, v_n) = u.chunk(3, -1), v.chunk(3, -1)
     r, z = torch.sigmoid(u_r + v_r), torch.sigmoid(u_z + v_z)
     n = masked(torch.tanh(u_n + r * v_n), candidate_mask)
@@ -44,12 +68,22 @@ def gru_recurrent_bias(q: Tensor) -> Tensor:
 
 
 def lstm_reference(
-    x: Tensor, s0: Tensor, W: Tensor, R: Tensor, b: Tensor, state_mask: Mask = None, candidate_mask: Mask = None
+    x: Tensor,
+    s0: Tensor,
+    W: Tensor,
+    R: Tensor,
+    b: Tensor,
+    state_mask: Mask = None,
+    candidate_mask: Mask = None,
 ) -> Tensor:
-    """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or none."""
+    """States cat(h, c) (T, B, 2n) from x (T, B, m) and s0 (B, 2n), with masks of h and g or
+    none.
+    """
     (h, c), states = s0.chunk(2, -1), []
     for x_t in x:
-        h, c, _ = lstm_step(F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask)
+        h, c, _ = lstm_step(
+            F.linear(x_t, W, b) + masked_linear(h, R, None, state_mask), c, candidate_mask
+        )
         states.append(torch.cat((h, c), -1))
     return torch.stack(states)
 
@@ -74,19 +108,31 @@ def gru_reference(
 
 
 def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bool):
-    """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i, f, g, o)."""
+    """(states (K, T, B, 2n), all states S (K, T + 1, B, 2n), gates A (K, T, B, 4n) in the order i,
+    f, g, o).
+    """
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, 2 * n)
     S[:, 0] = s0
     A = workspace(R, K, T, B, 4 * n).copy_(input_product(x, W, b, K))
     Rt = R.transpose(1, 2).expand(K, -1, -1)
     H, C, As, IFs, Gs, Os = (
-        v.unbind(1) for v in (S[..., :n], S[..., n:], A, A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :])
+        v.unbind(1)
+        for v in (
+            S[..., :n],
+            S[..., n:],
+            A,
+            A[..., : 2 * n],
+            A[..., 2 * n : 3 * n],
+            A[..., 3 * n :],
+        )
     )
     for t in range(T):
         As[t].baddbmm_(masked(H[t], m), Rt)
         gates, g, o = IFs[t].sigmoid_(), Gs[t].tanh_(), Os[t].sigmoid_()
-        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(gates[..., :n], masked(g, candidate_mask))
+        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(
+            gates[..., :n], masked(g, candidate_mask)
+        )
         torch.mul(torch.tanh(c), o, out=H[t + 1])
     return S[:, 1:].clone(), S, A
 
@@ -99,7 +145,8 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
     tanh_c = torch.tanh(S[:, 1:, :, n:])
     D = torch.empty_like(A)  # d c' / dz for the blocks i, f, g and d h' / dz for o
     Di, Df, Dg, Do = D.chunk(4, -1)
-    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)  # for all steps
+    # for all steps
+    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)
     torch.mul(masked(g, candidate_mask), i * (1 - i), out=Di)
     torch.mul(S[:, :-1, :, n:], f * (1 - f), out=Df)
     torch.mul(masked(i, candidate_mask), 1 - g * g, out=Dg)
@@ -127,7 +174,9 @@ def lstm_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask
 
 
 def gru_forward(x, s0, W, R, b, q, state_mask, candidate_mask, *, K: int, keep: bool):
-    """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z, n, inner product V_n)."""
+    """(states (K, T, B, n), all states S (K, T + 1, B, n), gates A (K, T, B, 3n) in the order r, z,
+    n, inner product V_n).
+    """
     (T, B), n, m = x.shape[1:3], R.shape[-1], _only(state_mask)
     S = workspace(R, K, T + 1, B, n)
     S[:, 0] = s0
@@ -152,7 +201,8 @@ def gru_backward(grad, needs, residuals, *, x, W, R, state_mask, candidate_mask,
     r, z, c = A.chunk(3, -1)
     D = torch.empty_like(A)  # d h' / dz for the blocks r, z, n, as the input product sees them
     Dr, Dz, Dn = D.chunk(3, -1)
-    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)  # for all steps
+    # for all steps
+    candidate_mask = None if candidate_mask is None else candidate_mask.unsqueeze(1)
     torch.mul(masked(1 - z, candidate_mask), 1 - c * c, out=Dn)
     torch.mul(S[:, :-1] - masked(c, candidate_mask), z * (1 - z), out=Dz)
     torch.mul(Dn * V, r * (1 - r), out=Dr)

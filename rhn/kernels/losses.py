@@ -1,16 +1,19 @@
-"""Losses of an output layer, in nats: of polyphonic music, and softmax cross-entropy. The equations, and C for K stacked models.
+"""Losses of an output layer, in nats: of polyphonic music, and softmax cross-entropy. The
+equations, and C for K stacked models.
 
 Music: the keys of a frame are independent, and a frame costs -log of its probability,
 
     nll = sum over keys k of  softplus(z_k) - x_k z_k,        z = W y + b the logits, x the keys that sound (0 or 1)
 
-Written as one Function, because next to small networks 88 keys are most of the work: with softplus(z) = max(z, 0) - log sigmoid(|z|)
-the 88 logarithms of a frame become one, of a product. Each factor is at least 1/2, so in float32 a product of 126 cannot underflow;
-frames of more keys take a logarithm for each 126. The derivative sigmoid(z) - x needs no intermediate result. It works on stacked
-models (vmap), and its derivative, of ordinary operations, has derivatives too.
+Written as one Function, because next to small networks 88 keys are most of the work: with
+softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product.
+Each factor is at least 1/2, so in float32 a product of 126 cannot underflow; frames of more keys
+take a logarithm for each 126. The derivative sigmoid(z) - x needs no intermediate result. It works
+on stacked models (vmap), and its derivative, of ordinary operations, has derivatives too.
 
-Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64 and a dropout mask (B, n) or None. All steps
-share the mask, so in C the units that it drops in a row of the batch are left out of all products of that row.
+Softmax: nll = log sum_v exp z_v - z_target, z = U (y mask) + b, with targets (T, B) int64 and a
+dropout mask (B, n) or None. All steps share the mask, so in C the units that it drops in a row of
+the batch are left out of all products of that row.
 """
 
 import math
@@ -23,11 +26,13 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import compiled
 from rhn.kernels.compiled import LANES, lanes, padded, rows
 
-VOCABULARIES = range(1 << 12, 1 << 24)  # smaller ones are faster in torch; places of targets are float32 in C
+# smaller ones are faster in torch; places of targets are float32 in C
+VOCABULARIES = range(1 << 12, 1 << 24)
 
 
 def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood of each frame, in nats: (..., keys), (..., keys) -> (...); 0 where the mask (...) is False.
+    """Negative log-likelihood of each frame, in nats: (..., keys), (..., keys) -> (...); 0 where
+    the mask (...) is False.
 
     >>> frame_nll(torch.zeros(1, 88), torch.ones(1, 88))  # a fair coin a key: 88 log 2
     tensor([60.9970])
@@ -39,7 +44,8 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]  # of 1/2 that make the smallest normal number
+        # of 1/2 that make the smallest normal number
+        factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]
         certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
         for part in certainties:
@@ -58,35 +64,55 @@ class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, logits, frames):
         logits, frames = (
-            t.unsqueeze(0) if d is None else t.movedim(d, 0) for t, d in zip((logits, frames), in_dims, strict=True)
+            t.unsqueeze(0) if d is None else t.movedim(d, 0)
+            for t, d in zip((logits, frames), in_dims, strict=True)
         )
         return _FrameNLL.apply(logits.expand(info.batch_size, *logits.shape[1:]), frames), 0
 
 
 def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys, n), b (keys,), frames (T, B, keys),
-    mask (T, B) in y's dtype.
+    """The sum over all frames of an output layer's losses, in nats, float64: y (T, B, n), W (keys,
+    n), b (keys,), frames (T, B, keys), mask (T, B) in y's dtype.
     """
     return frame_nll(F.linear(y, W, b), frames, mask).sum(dtype=torch.float64)
 
 
 def output_limit(y: Tensor, **others: Tensor) -> str | None:
-    """Why C does not compute a call; None if it does. From about 100 units on, the products of torch are faster."""
+    """Why C does not compute a call; None if it does. From about 100 units on, the products of
+    torch are faster.
+    """
     units = y.shape[-1]
-    return f"{units} units are too many for it" if units > compiled.SMALL else compiled.limit(y, units=units)
+    return (
+        f"{units} units are too many for it"
+        if units > compiled.SMALL
+        else compiled.limit(y, units=units)
+    )
 
 
 def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     """(totals (K,) float64, and with `keep` their gradients by y (K, T, n, rows), W and b).
 
-    A loss is one number, so its gradients are known but for a factor: they are computed with it, and no logits are kept.
+    A loss is one number, so its gradients are known but for a factor: they are computed with it,
+    and no logits are kept.
     """
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
-    out = [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))] if keep else [None] * 3
-    inputs = {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames), "mask": F.pad(mask, (0, filled - B))}
+    out = (
+        [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))]
+        if keep
+        else [None] * 3
+    )
+    inputs = {
+        "y": lanes(y),
+        "W": W,
+        "b": b,
+        "frames": lanes(frames),
+        "mask": F.pad(mask, (0, filled - B)),
+    }
     dy, dW, db = out
-    compiled.call("rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals)
+    compiled.call(
+        "rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals
+    )
     return (totals, *out) if keep else (totals,)
 
 
@@ -98,7 +124,9 @@ def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
     return found | ({"y": rows(found["y"], y.shape[2])} if "y" in found else {})
 
 
-def softmax_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+def softmax_reference(
+    y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """-log P(target), (T, B)."""
     y = y if mask is None else y * mask
     logits = F.linear(y, U, b).flatten(0, 1)
@@ -106,7 +134,9 @@ def softmax_reference(y: Tensor, U: Tensor, b: Tensor, targets: Tensor, mask: Te
 
 
 def softmax_limit(y, U, mask, **others) -> str | None:
-    """Why C does not compute a call; None if it does. Without a mask, which lets it leave out units, torch is faster."""
+    """Why C does not compute a call; None if it does. Without a mask, which lets it leave out
+    units, torch is faster.
+    """
     if mask is None:
         return "nothing is dropped"
     if len(U) not in VOCABULARIES:
@@ -118,12 +148,20 @@ def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):
     """(nll (K, T, B); scale and e of `softmax.h`); the last two only with `keep`."""
     V = U.shape[1]
     if targets.numel() and not (targets.min() >= 0 and targets.max() < V):
-        raise InvalidInputError(f"targets are from {targets.min()} to {targets.max()}: expected 0 to {V - 1}")
+        raise InvalidInputError(
+            f"targets are from {targets.min()} to {targets.max()}: expected 0 to {V - 1}"
+        )
     sizes = _softmax_sizes(y, U)
     B, T, filled, tiles = sizes["groups"], sizes["B"], padded(sizes["B"]), sizes["tiles"]
     nll = y.new_empty(K, B, filled)
     scale, e = (y.new_empty(K, B, tiles, *s) if keep else None for s in ((filled,), (T, LANES)))
-    inputs = {"y": _by_rows(y), "U": U, "b": b, "mask": mask, "targets": _by_rows(targets.to(y.dtype))}
+    inputs = {
+        "y": _by_rows(y),
+        "U": U,
+        "b": b,
+        "mask": mask,
+        "targets": _by_rows(targets.to(y.dtype)),
+    }
     compiled.call("rhn_softmax_forward", K, items=B, **sizes, **inputs, nll=nll, scale=scale, e=e)
     nll = _by_rows(nll[..., :T])
     return (nll, scale, e) if keep else (nll,)
@@ -133,13 +171,21 @@ def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
     """Gradients of y, U and b by name, each with a leading axis of K."""
     (scale, e), K = residuals, len(grad)
     sizes, dy = _softmax_sizes(y, U), None
-    kept = {"targets": _by_rows(targets.to(y.dtype)), "mask": mask, "scale": scale, "e": e, "grad": _by_rows(grad)}
+    kept = {
+        "targets": _by_rows(targets.to(y.dtype)),
+        "mask": mask,
+        "scale": scale,
+        "e": e,
+        "grad": _by_rows(grad),
+    }
     if needs["y"]:
         dy = y.new_empty(K, sizes["groups"], sizes["B"], sizes["n"])
         compiled.call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **kept, U=U, dy=dy)
         dy = _by_rows(dy)
     dU, db = y.new_empty(K, *U.shape[1:]), y.new_empty(K, U.shape[1])
-    compiled.call("rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **kept, y=_by_rows(y), dU=dU, db=db)
+    compiled.call(
+        "rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **kept, y=_by_rows(y), dU=dU, db=db
+    )
     return {"y": dy, "U": dU, "b": db}
 
 

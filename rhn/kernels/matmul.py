@@ -1,12 +1,15 @@
-"""The matrix products that every hand-derived recurrence shares, over K stacked models; also of a state with a dropout mask.
+"""The matrix products that every hand-derived recurrence shares, over K stacked models; also of a
+state with a dropout mask.
 
-Each is one batched product of torch, in which no slice depends on another: a model's numbers are the same bits alone or in a stack.
+Each is one batched product of torch, in which no slice depends on another: a model's numbers are
+the same bits alone or in a stack.
 
 With dropout (Gal and Ghahramani 2016), where one mask serves every time step and every layer:
 
     z_j = R_j (s * m_j) + addend_j        ds = carried + sum_j m_j * (R_j' dz_j)        dR_j = dz_j (s * m_j)'
 
-Block j of R's rows has the mask m_j, j = 1..J. Masks (K or 1, J, B, n), or None: then all rows are one block without a mask.
+Block j of R's rows has the mask m_j, j = 1..J. Masks (K or 1, J, B, n), or None: then all rows are
+one block without a mask.
 """
 
 from collections.abc import Sequence
@@ -16,39 +19,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ALIGNMENT = 16  # numbers: MKL's small products give other bits where a result does not start on a boundary of 64 bytes
+# numbers: MKL's small products give other bits where a result does not start on a boundary of 64
+# bytes
+ALIGNMENT = 16
 Mask = Tensor | None
 """Entries 0 or 1 / (1 - rate); None drops nothing."""
 
 
 def workspace(like: Tensor, K: int, *sizes: int) -> Tensor:
-    """An empty buffer (K, ..., B, c) whose memory runs as (..., K, B, c): all models' rows of one stage lie together.
+    """An empty buffer (K, ..., B, c) whose memory runs as (..., K, B, c): all models' rows of one
+    stage lie together.
 
-    A batched product into memory with gaps between the models would fall back to one call for each of them.
+    A batched product into memory with gaps between the models would fall back to one call for each
+    of them.
     """
     *stage, B, c = sizes
     return like.new_empty(*stage, K, B, c).movedim(len(stage), 0)
 
 
 def stages(buffer: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views [layer][time] -> (K, B, ...) of a (K, L, T, B, ...) buffer, made in bulk: a view a stage would cost as much as its work."""
+    """Views [layer][time] -> (K, B, ...) of a (K, L, T, B, ...) buffer, made in bulk: a view a
+    stage would cost as much as its work.
+    """
     return [layer.unbind(1) for layer in buffer.unbind(1)]
 
 
 def input_product(x: Tensor, W: Tensor, b: Tensor, K: int) -> Tensor:
-    """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1, g) -> (K, T, B, g)."""
+    """x W' + b for all time steps in one product: x (K or 1, T, B, m), W (K or 1, g, m), b (K or 1,
+    g) -> (K, T, B, g).
+    """
     rows, columns = (t.expand(K, -1, -1) for t in (x.flatten(1, 2), W.transpose(1, 2)))
     return torch.baddbmm(b.unsqueeze(1), rows, columns).unflatten(1, x.shape[1:3])
 
 
 def input_gradient(dz: Tensor, W: Tensor, like: Tensor) -> Tensor:
-    """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in `like` (., T, B, m)."""
+    """dz W for all time steps: dz (K, T B, g), W (K or 1, g, m) -> (K, T, B, m), T and B as in
+    `like` (., T, B, m).
+    """
     return torch.bmm(dz, W.expand(len(dz), -1, -1)).unflatten(1, like.shape[1:3])
 
 
 def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
-    """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes broadcast."""
-    batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])  # torch's own imports its compiler, half a second
+    """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes
+    broadcast.
+    """
+    # torch's own imports its compiler, half a second
+    batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
     return aligned_bmm(dz.transpose(1, 2), inputs).unflatten(0, batch).contiguous()
 
@@ -66,10 +82,14 @@ def masked(t: Tensor, mask: Mask) -> Tensor:
 
 
 def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
-    """R (s * m) + b of one model in plain operations: s (B, n), R (g, n), b (g,) or None, mask (J, B, n) or None -> (B, g)."""
+    """R (s * m) + b of one model in plain operations: s (B, n), R (g, n), b (g,) or None, mask (J,
+    B, n) or None -> (B, g).
+    """
     if mask is None:
         return F.linear(s, R, b)
-    z = torch.cat([F.linear(s * m, block) for m, block in zip(mask, R.chunk(len(mask)), strict=True)], -1)
+    z = torch.cat(
+        [F.linear(s * m, block) for m, block in zip(mask, R.chunk(len(mask)), strict=True)], -1
+    )
     return z if b is None else z + b
 
 
@@ -77,11 +97,15 @@ def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask) -> Tensor:
     """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     masks = _masks(mask)
     states = ((S if m is None else S * m[:, None, None]).flatten(2, 3) for m in masks)
-    return torch.cat([weight_gradient(*pair) for pair in zip(dz.chunk(len(masks), -1), states, strict=True)], -2)
+    return torch.cat(
+        [weight_gradient(*pair) for pair in zip(dz.chunk(len(masks), -1), states, strict=True)], -2
+    )
 
 
 class StateProducts:
-    """The products of states with the matrices R (K or 1, L, g, n) of the layers, and of gradients with their transposes."""
+    """The products of states with the matrices R (K or 1, L, g, n) of the layers, and of gradients
+    with their transposes.
+    """
 
     def __init__(self, R: Tensor, K: int, B: int, mask: Mask):
         self.masks = _masks(mask)
@@ -90,7 +114,9 @@ class StateProducts:
 
     def forward(self, out: Tensor, layer: int, s: Tensor, addend: Tensor) -> Tensor:
         """Write z (K, B, g) from s (K, B, n); the addend (K, B or 1, g) may be `out` itself."""
-        for R, m, out_j, addend_j in zip(self.blocks, self.masks, self._parts(out), self._parts(addend), strict=True):
+        for R, m, out_j, addend_j in zip(
+            self.blocks, self.masks, self._parts(out), self._parts(addend), strict=True
+        ):
             given = s if m is None else torch.mul(s, m, out=self.room)
             torch.baddbmm(addend_j, given, R[layer].mT, out=out_j)
         return out

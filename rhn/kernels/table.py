@@ -1,13 +1,15 @@
-"""The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code for K stacked models.
+"""The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code
+for K stacked models.
 
     TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused; backward uses the same code
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
-A call is checked once, where it enters, and decided by shapes, types, devices and what the machine has, never by values: a call under
-`vmap` (where a tensor has the shape of one model's) or in a CUDA graph is treated like any other.
+A call is checked once, where it enters, and decided by shapes, types, devices and what the machine
+has, never by values: a call under `vmap` (where a tensor has the shape of one model's) or in a CUDA
+graph is treated like any other.
 
-Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a product, "..." any shape. A tensor
-with "?" may be None.
+Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a
+product, "..." any shape. A tensor with "?" may be None.
 """
 
 import functools
@@ -33,11 +35,11 @@ class Kernel:
     """One recurrence or loss.
 
     name: also for messages
-    arguments: the shape of each tensor by its name; more tensors, of any shape, are weights of the loop
-    options: the default of every option
+    arguments: the shape of each tensor by its name; more tensors, of any shape, are weights of the
+    loop options: the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
-    fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the reference takes their place
-    compiled: the same two in C
+    fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the
+    reference takes their place compiled: the same two in C
     limit: (**tensors, **options) -> why C does not compute a call, or None
     """
 
@@ -58,16 +60,21 @@ class Kernel:
         code = None if reference or is_traced(*named.values()) else self._choose(**named, **options)
         if code is None:
             return self.reference(**named, **options)
-        return batched_function(Code(self.name, *code), named, keep=torch.is_grad_enabled(), **options)
+        return batched_function(
+            Code(self.name, *code), named, keep=torch.is_grad_enabled(), **options
+        )
 
     def check(self, *tensors: Any, **options) -> tuple[dict, dict]:
-        """All tensors by name and all options of a call, one initial state s0 repeated for all rows.
+        """All tensors by name and all options of a call, one initial state s0 repeated for all
+        rows.
 
         Raises InvalidInputError, which names a tensor, what it is, and what was expected.
         """
         more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
         arguments = {**self.arguments, **more}
-        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :])
+        tensors += tuple(
+            options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :]
+        )
         checked: dict = {}
         sizes: Sizes = {}
         for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
@@ -76,7 +83,9 @@ class Kernel:
                 t = t.expand(tensors[0].shape[1], -1)
             if t is not None or name == argument:
                 dtype = torch.int64 if name == "targets" else None
-                check_tensor(f"{name} of the {self.name} kernel", t, shape, sizes, tensors[0], dtype)
+                check_tensor(
+                    f"{name} of the {self.name} kernel", t, shape, sizes, tensors[0], dtype
+                )
             checked[name] = t
         return checked, {**self.options, **options}
 
@@ -86,7 +95,7 @@ class Kernel:
         return self.compiled if in_c else self.fused
 
 
-# ---- the rows ----
+# ---- the rows ------------------------------------------------------------------------------------
 
 
 _INPUT = {"x": "T B m", "s0": "B n"}
@@ -137,23 +146,37 @@ OUTPUT = Kernel(
 KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
 
-# ---- which code computes, and why ----
+# ---- which code computes, and why ----------------------------------------------------------------
 
 
 def kernel_states() -> list[dict]:
-    """All implementations on every device: name, device, purpose, used, and the reason if it is not used."""
+    """All implementations on every device: name, device, purpose, used, and the reason if it is not
+    used.
+    """
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)
     fused = ", ".join(kernel.name for kernel in KERNELS if kernel.fused)
-    limit = f"; float32, recurrences of up to {compiled.SMALL} units, {compiled.LARGE} in full batches of 32 rows"
+    limit = (
+        f"; float32, recurrences of up to {compiled.SMALL} units, {compiled.LARGE} in full "
+        "batches of 32 rows"
+    )
     reason = compiled.missing()
-    row = {"name": C, "device": "cpu", "purpose": in_c + limit, "used": reason is None, "reason": reason}
+    row = {
+        "name": C,
+        "device": "cpu",
+        "purpose": in_c + limit,
+        "used": reason is None,
+        "reason": reason,
+    }
     others = {"name": FUSED, "purpose": fused, "used": True, "reason": None}
     return [row, *(others | {"device": device} for device in devices)]
 
 
-def check_tensor(name: str, t, shape: str, sizes: Sizes, like: Tensor, dtype: torch.dtype | None = None) -> None:
-    """Raise InvalidInputError, naming the tensor, what it is, and what was expected, unless it has a shape, and the type of `like`.
+def check_tensor(
+    name: str, t, shape: str, sizes: Sizes, like: Tensor, dtype: torch.dtype | None = None
+) -> None:
+    """Raise InvalidInputError, naming the tensor, what it is, and what was expected, unless it has
+    a shape, and the type of `like`.
 
     dtype: its own type. Sizes that were unknown are added to `sizes`.
     """
@@ -167,21 +190,31 @@ def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
     if not isinstance(t, Tensor):
         return f"is {type(t).__name__}: expected a tensor"
     if t.is_nested or t.layout is not torch.strided or not like.is_floating_point():
-        return f"is {t.dtype} with the layout {t.layout}: expected a dense tensor of floating-point numbers"
+        return (
+            f"is {t.dtype} with the layout {t.layout}: expected a dense tensor of "
+            "floating-point numbers"
+        )
     if (t.dtype, t.device) != (dtype, like.device):
         return f"is {t.dtype} on {t.device}: expected {dtype} on {like.device}; convert one of them"
     return None
 
 
 def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
-    """Why a shape is not the expected one; None if it is: then sizes that were unknown are added."""
+    """Why a shape is not the expected one; None if it is: then sizes that were unknown are
+    added.
+    """
     if shape == "...":
         return None
     dimensions = _dimensions(shape)
-    if len(found) == len(dimensions) and all(_is_size(*each, sizes) for each in zip(found, dimensions, strict=True)):
+    if len(found) == len(dimensions) and all(
+        _is_size(*each, sizes) for each in zip(found, dimensions, strict=True)
+    ):
         return None
     known = ", ".join(f"{size} = {number}" for size, number in sizes.items() if size in shape)
-    return f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})" + f" with {known}" * bool(known)
+    return (
+        f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})"
+        + f" with {known}" * bool(known)
+    )
 
 
 def _is_size(number: int, factors: Sequence[str], sizes: Sizes) -> bool:

@@ -1,25 +1,31 @@
-"""The recurrent highway network (Zilly et al. 2017, equations 6-9) and the deep transition (Pascanu et al. 2013) over time.
+"""The recurrent highway network (Zilly et al. 2017, equations 6-9) and the deep transition (Pascanu
+et al. 2013) over time.
 
     z_l = 1{l=1} W x + R_l s_{l-1} + S_l y[t-1] + b_l        s_0 = y[t-1], y[t] = s_L
     s_l = f(z_l)                                             deep transition, G = 1; L = 1 is the plain RNN
     s_l = h * t + s_{l-1} * c                                highway, the blocks of z_l are those of H, T (, C):
-                                                             h = f(z_H), t = sigma(z_T), c = 1 - t, or G = 3 and c = sigma(z_C)
+                                                             h = f(z_H), t = sigma(z_T), c = 1 - t,
+                                                             or G = 3 and c = sigma(z_C)
 
-S (L', n, n) holds the matrices of shortcuts into the last L' <= L - 1 layers; a highway network has none. With dropout masks, R_j s
-becomes R_j (s * m_j) in every block j and layer, S_l y becomes S_l (y * m), and h * t becomes (h * m') * t; the carried s * c is never
-masked. First the equation as a loop, then the passes for K stacked models.
+S (L', n, n) holds the matrices of shortcuts into the last L' <= L - 1 layers; a highway network has
+none. With dropout masks, R_j s becomes R_j (s * m_j) in every block j and layer, S_l y becomes S_l
+(y * m), and h * t becomes (h * m') * t; the carried s * c is never masked. First the equation as a
+loop, then the passes for K stacked models.
 
-The input product is one call before the loop and the weight gradients are one call after it; between them a stage (time t, layer l) is
-a product or two and a few elementwise operations in place. Buffers are (K, L, T, B, .), see `matmul.workspace`: S[:, l, t] is the
-state that enters layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep transition has one
-block, whose pre-activation is written where its state will be, and no gates.
+The input product is one call before the loop and the weight gradients are one call after it;
+between them a stage (time t, layer l) is a product or two and a few elementwise operations in
+place. Buffers are (K, L, T, B, .), see `matmul.workspace`: S[:, l, t] is the state that enters
+layer l at time t, and S[:, 0, t + 1] is y[t]. A holds the gates of a highway network. A deep
+transition has one block, whose pre-activation is written where its state will be, and no gates.
 
-Backward, for each stage, with the local derivatives of s_l = h t + s c, or of s_l = f(z) without gates, where ds/dz = f'(z):
+Backward, for each stage, with the local derivatives of s_l = h t + s c, or of s_l = f(z) without
+gates, where ds/dz = f'(z):
 
     ds/dz_H = t f'(z_H)          ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/ds   = c + R' dz          ds/dz_C = s c (1 - c)        uncoupled only;  of a shortcut to the state before the step: S' dz
 
-With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R and S see `rhn.kernels.matmul`.
+With dropout masks, h is h * m' above, ds/dz_H is multiplied by m', and for products with R and S
+see `rhn.kernels.matmul`.
 """
 
 import torch
@@ -45,7 +51,9 @@ from rhn.kernels.matmul import (
 def highway_layer(
     z: Tensor, s: Tensor, candidate_mask: Mask = None, activation: str = "tanh"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c), each (..., n), h as masked."""
+    """One layer from its pre-activations z (..., G n) and input state s (..., n): (s_l, h, t, c),
+    each (..., n), h as masked.
+    """
     z_H, z_T, *z_C = z.split(s.shape[-1], -1)
     h, t = masked(ACTIVATIONS[activation].function(z_H), candidate_mask), torch.sigmoid(z_T)
     c = torch.sigmoid(z_C[0]) if z_C else 1 - t
@@ -64,7 +72,9 @@ def reference(
     *,
     activation: str = "tanh",
 ) -> Tensor:
-    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n), J = 1 or G, and m' (B, n), or none."""
+    """States y[1..T] (T, B, n) from x (T, B, m) and s0 (B, n), with masks m (J, B, n), J = 1 or G,
+    and m' (B, n), or none.
+    """
     g, n = R.shape[1:]
     s, states = s0, []
     skips: list = [] if S is None else [*S]
@@ -78,13 +88,19 @@ def reference(
                 z = z + F.linear(x_t, W)
             if S_l is not None:
                 z = z + masked_linear(y, S_l, None, state_mask)
-            s = ACTIVATIONS[activation].function(z) if g == n else highway_layer(z, s, candidate_mask, activation)[0]
+            s = (
+                ACTIVATIONS[activation].function(z)
+                if g == n
+                else highway_layer(z, s, candidate_mask, activation)[0]
+            )
         states.append(s)
     return torch.stack(states)
 
 
 def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K: int, keep: bool):
-    """(states (K, T, B, n), S (K, L, T + 1, B, n), and of a highway network its gates A (K, L, T, B, G n))."""
+    """(states (K, T, B, n), S (K, L, T + 1, B, n), and of a highway network its gates A (K, L, T,
+    B, G n)).
+    """
     skips, (T, B), (L, gn, n) = S, x.shape[1:3], R.shape[1:]
     activate, first_skip = ACTIVATIONS[activation].in_place, L - (0 if S is None else S.shape[1])
     S = workspace(R, K, L, T + 1, B, n)
@@ -96,7 +112,8 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     A = None if gn == n else workspace(R, K, L, T, B, gn)
     Ss, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
     zs = outs if A is None else stages(A)
-    blocks = slice(n), slice(n, None), slice(2 * n, None)  # the candidate, all gates, the carry gate
+    # the candidate, all gates, the carry gate
+    blocks = slice(n), slice(n, None), slice(2 * n, None)
     Hs, Ts, Cs = [[] if A is None else stages(A[..., block]) for block in blocks]
     for t in range(T):
         for layer in range(L):
@@ -116,7 +133,9 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     return (S[:, 0, 1:].clone(), S) if A is None else (S[:, 0, 1:].clone(), S, A)
 
 
-def backward(grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others):
+def backward(
+    grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others
+):
     """Gradients of x, s0, W, R, b and S by name, each with a leading axis of K."""
     skips, (S, *A) = S, residuals
     (K, L), (T, B), (gn, n) = S.shape[:2], x.shape[1:3], R.shape[2:]
@@ -151,7 +170,9 @@ def backward(grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, 
         "W": weight_gradient(dz[:, 0], x.flatten(1, 2)),
         "R": state_weight_gradient(dz, s, state_mask),
         "b": dz.sum(2),
-        "S": None if skips is None else state_weight_gradient(dz[:, first_skip:], s[:, :1], state_mask),
+        "S": None
+        if skips is None
+        else state_weight_gradient(dz[:, first_skip:], s[:, :1], state_mask),
     }
 
 
@@ -160,8 +181,12 @@ def _outputs(S: Tensor) -> list[Tensor]:
     return [*(S[:, layer, :-1] for layer in range(1, S.shape[1])), S[:, 0, 1:]]
 
 
-def _local_derivatives(S: Tensor, A: Tensor, candidate_mask: Mask, activation: str, out: tuple[Tensor, Tensor]) -> None:
-    """Write ds_l/dz (..., G n), elementwise, and the carry gate c (..., n), from the states S (..., n) and the gates A (..., G n)."""
+def _local_derivatives(
+    S: Tensor, A: Tensor, candidate_mask: Mask, activation: str, out: tuple[Tensor, Tensor]
+) -> None:
+    """Write ds_l/dz (..., G n), elementwise, and the carry gate c (..., n), from the states S (...,
+    n) and the gates A (..., G n).
+    """
     n, (D, C) = S.shape[-1], out
     h, t = A[..., :n], A[..., n : 2 * n]
     torch.mul(t, ACTIVATIONS[activation].slope(h), out=D[..., :n])

@@ -1,6 +1,8 @@
-"""Variational dropout of a language model (Gal and Ghahramani 2016): masks drawn once a window and shared by all its steps.
+"""Variational dropout of a language model (Gal and Ghahramani 2016): masks drawn once a window and
+shared by all its steps.
 
-Legend: T steps, B rows of a batch, V symbols, m inputs and n units of a cell, J mask blocks (1 shared, or one for each gate).
+Legend: T steps, B rows of a batch, V symbols, m inputs and n units of a cell, J mask blocks (1
+shared, or one for each gate).
 
     embedding (T, B)    drops word types: all occurrences of a word in a row of the window share one draw
     input     (J, B, m) of each cell, where its input enters the gates
@@ -32,7 +34,9 @@ class Dropout:
     output: float = 0.0
     candidate: float = 0.0
     gate_masks: Literal["shared", "separate"] = "shared"
-    """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their own (the Torch7 code)."""
+    """Whether a cell's gates share their input and state masks (the TensorFlow code) or have their
+    own (the Torch7 code).
+    """
 
     @property
     def of_cells(self) -> bool:
@@ -54,19 +58,26 @@ class Masks(NamedTuple):
 
 
 def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Generator) -> Masks:
-    """New masks for a window of tokens (T, B) of a `LanguageModel`, on the device of the generator."""
+    """New masks for a window of tokens (T, B) of a `LanguageModel`, on the device of the
+    generator.
+    """
     B, n, dtype = tokens.shape[1], model.hidden_size, model.embedding.dtype
 
     def draw(rate: float, *shape: int) -> Tensor | None:
         if not rate:
             return None
         keep = 1 - rate
-        return torch.empty(shape, dtype=dtype, device=generator.device).bernoulli_(keep, generator=generator).div_(keep)
+        return (
+            torch.empty(shape, dtype=dtype, device=generator.device)
+            .bernoulli_(keep, generator=generator)
+            .div_(keep)
+        )
 
     words = draw(dropout.embedding, B, model.vocabulary_size)
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
     cells = [CellMasks()] * len(model.cells)
-    for k, cell in enumerate(model.cells if dropout.of_cells else ()):  # a module that is no Cell has no blocks
+    # a module that is no Cell has no blocks
+    for k, cell in enumerate(model.cells if dropout.of_cells else ()):
         J = cell.blocks if dropout.gate_masks == "separate" else 1
         inputs, states = draw(dropout.input, J, B, cell.input_size), draw(dropout.hidden, J, B, n)
         cells[k] = CellMasks(inputs, states, draw(dropout.candidate, B, n))
@@ -74,10 +85,13 @@ def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Ge
 
 
 def require_masks(model: Any, dropout: Dropout) -> None:
-    """Raise InvalidInputError if a cell of a `LanguageModel` takes no masks and these rates need them."""
+    """Raise InvalidInputError if a cell of a `LanguageModel` takes no masks and these rates need
+    them.
+    """
     for cell in model.cells if dropout.of_cells else ():
         if not isinstance(cell, Cell):
             raise InvalidInputError(
-                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden and drop_candidate to 0, or write it as a "
+                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden "
+                "and drop_candidate to 0, or write it as a "
                 "rhn.cells.Cell"
             )

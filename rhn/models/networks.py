@@ -1,15 +1,18 @@
 """Whole networks: a stack of recurrent cells, ours or the user's, for chorales and for texts.
 
-Legend: T steps, B sequences or rows, n hidden units, L recurrence depth within a cell, K stacked models elsewhere.
+Legend: T steps, B sequences or rows, n hidden units, L recurrence depth within a cell, K stacked
+models elsewhere.
 
 The polyphonic model, for frames (quarter notes) of 88 keys:
 
     logits[t] = W_o y[t] + b_o,   y = recurrence(frames),   P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
-So frame t is predicted from the frames before it, and the first frame, before which there is nothing, is not predicted: a sequence of T
-frames gives T - 1 predictions. Every "nats a frame" of this toolkit is a mean over predicted frames.
+So frame t is predicted from the frames before it, and the first frame, before which there is
+nothing, is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats a frame" of
+this toolkit is a mean over predicted frames.
 
-The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of size E:
+The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
+size E:
 
     x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 without dropout
     y    = cells(x)                       stacked, each with its own masks on its input and on its state
@@ -43,20 +46,31 @@ States = tuple[Tensor, ...]
 
 
 class RecurrentModel(nn.Module):
-    """A stack of `cells`, each on the outputs of the one below, with the configuration that rebuilds it.
+    """A stack of `cells`, each on the outputs of the one below, with the configuration that
+    rebuilds it.
 
     sizes: the names of the constructor's arguments beside cell, init and options.
     where: device and dtype.
 
-    A cell that takes `init` and `generator` draws its own weights; those of other cells are drawn here. With init None every cell keeps
-    its own initialisation, and the other weights start likewise (`own_init`). Raises InvalidInputError for an unknown cell, a cell that
-    is batch_first, or a size or option that the cell lacks.
+    A cell that takes `init` and `generator` draws its own weights; those of other cells are drawn
+    here. With init None every cell keeps its own initialisation, and the other weights start
+    likewise (`own_init`). Raises InvalidInputError for an unknown cell, a cell that is batch_first,
+    or a size or option that the cell lacks.
     """
 
     sizes: tuple[str, ...]
 
     def __init__(
-        self, cell, input_size: int, hidden_size: int, depth: int, layers: int, init, generator, options, where
+        self,
+        cell,
+        input_size: int,
+        hidden_size: int,
+        depth: int,
+        layers: int,
+        init,
+        generator,
+        options,
+        where,
     ):
         super().__init__()
         if positive("layers", layers) > MAX_LAYERS:
@@ -64,7 +78,8 @@ class RecurrentModel(nn.Module):
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, str):
             ours = (name for name, known in CELLS.items() if known is cell)
-            named = cell if hasattr(cell, "__qualname__") else type(cell)  # a functools.partial has no __qualname__
+            # a functools.partial has no __qualname__
+            named = cell if hasattr(cell, "__qualname__") else type(cell)
             cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
         self.cell = cell
         self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
@@ -72,14 +87,25 @@ class RecurrentModel(nn.Module):
         self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
         self.options, self._own_start = options, own and not _draws(factory)
         self.cells = nn.ModuleList(
-            _build(self.cell, factory, m, hidden_size, depth, self.init, generator, options | where, own=own)
+            _build(
+                self.cell,
+                factory,
+                m,
+                hidden_size,
+                depth,
+                self.init,
+                generator,
+                options | where,
+                own=own,
+            )
             for m in [input_size] + [hidden_size] * (layers - 1)
         )
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
 
-        Defaults of the cell's options are included, so that a file keeps its meaning when a default changes.
+        Defaults of the cell's options are included, so that a file keeps its meaning when a default
+        changes.
         """
         cell = self.cells[0]
         options = (*getattr(cell, "options", ()), *self.options)
@@ -95,7 +121,9 @@ class RecurrentModel(nn.Module):
 
 
 class _Drawn(nn.Linear):
-    """A linear layer without initial weights; torch's `skip_init` would import its compiler, which takes half a second."""
+    """A linear layer without initial weights; torch's `skip_init` would import its compiler, which
+    takes half a second.
+    """
 
     def reset_parameters(self) -> None:
         pass
@@ -110,13 +138,15 @@ class PolyphonicModel(RecurrentModel):
         depth: L, the recurrence depth of each cell.
         input_size, output_size: keys of a frame.
         layers: how many cells are stacked, each on the outputs of the one below.
-        init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell starts by itself.
+        init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell
+            starts by itself.
         generator: CPU generator that they are drawn from (None: torch's default generator).
         options: the cell's own, for example transform_bias=-2.0.
 
-    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=, **options) and returns
-    (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and `generator` if it takes them; otherwise its
-    parameters are drawn here: those with "bias" in their name as biases, the others as weights.
+    A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=,
+    **options) and returns (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and
+    `generator` if it takes them; otherwise its parameters are drawn here: those with "bias" in
+    their name as biases, the others as weights.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -140,17 +170,25 @@ class PolyphonicModel(RecurrentModel):
         **options,
     ):
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        input_size, output_size = positive("input_size", input_size), positive("output_size", output_size)
-        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options, where)
+        input_size, output_size = (
+            positive("input_size", input_size),
+            positive("output_size", output_size),
+        )
+        super().__init__(
+            cell, input_size, hidden_size, depth, layers, init, generator, options, where
+        )
         self.input_size, self.output_size = input_size, output_size
         self.output = _Drawn(hidden_size, self.output_size, **where)
         draw(self.output, self.init, generator)
 
-    def forward(self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of frame t + 1.
+    def forward(
+        self, frames: Tensor, targets: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits (T, B, output_size) for frames (T, B, input_size): entry t is the prediction of
+        frame t + 1.
 
-        With targets (T, B, output_size) and a mask (T, B) of 1 for real frames: the sum of all losses instead, in nats, float64.
-        Raises InvalidInputError if a shape does not fit.
+        With targets (T, B, output_size) and a mask (T, B) of 1 for real frames: the sum of all
+        losses instead, in nats, float64. Raises InvalidInputError if a shape does not fit.
         """
         x = frames
         for cell in self.cells:
@@ -161,15 +199,17 @@ class PolyphonicModel(RecurrentModel):
         return OUTPUT(x, self.output.weight, self.output.bias, targets.to(x.dtype), mask)
 
     def nll(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0 at frames with mask (T, B) False."""
+        """Negative log-likelihoods (T - 1, B) in nats of frames 1..T-1 of (T, B, keys), T >= 2; 0
+        at frames with mask (T, B) False.
+        """
         return frame_nll(self(frames[:-1]), frames[1:], None if mask is None else mask[1:])
 
 
 class Reading(NamedTuple):
     """The output of a model for a window.
 
-    logits (T, B, V), or None with targets; the cells' last states, (B, state_size) each; the last cell's outputs (T, B, n),
-    before dropout; nll (T, B) of the targets in nats, or None.
+    logits (T, B, V), or None with targets; the cells' last states, (B, state_size) each; the last
+    cell's outputs (T, B, n), before dropout; nll (T, B) of the targets in nats, or None.
     """
 
     logits: Tensor | None
@@ -184,9 +224,11 @@ class LanguageModel(RecurrentModel):
     Args:
         cell, hidden_size, depth, layers, generator, options: as in `PolyphonicModel`.
         vocabulary_size: V.
-        embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n, otherwise n.
+        embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n,
+            otherwise n.
         tied: the output uses the embedding's weights; needs E = n.
-        init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts by itself.
+        init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts
+            by itself.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -216,7 +258,8 @@ class LanguageModel(RecurrentModel):
         embedding_size = positive("embedding_size", embedding_size)
         if tied and embedding_size != hidden_size:
             raise InvalidInputError(
-                f"tied weights need as many embedding sizes as hidden units: got {embedding_size} and {hidden_size}"
+                "tied weights need as many embedding sizes as hidden units: got "
+                f"{embedding_size} and {hidden_size}"
             )
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
         super().__init__(cell, embedding_size, n, depth, layers, init, generator, options, where)
@@ -228,11 +271,16 @@ class LanguageModel(RecurrentModel):
         draw(self, self.init, generator, recurse=False)
 
     def forward(
-        self, tokens: Tensor, states: States | None = None, masks: Masks | None = None, targets: Tensor | None = None
+        self,
+        tokens: Tensor,
+        states: States | None = None,
+        masks: Masks | None = None,
+        targets: Tensor | None = None,
     ) -> Reading:
         """Read tokens (T, B) int64 from the cells' states, zero if None, and predict the next ones.
 
-        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less time and memory.
+        With targets (T, B), compute their negative log-likelihoods instead of the logits, in less
+        time and memory.
 
         Raises InvalidInputError if the shape of the targets does not fit.
         """
@@ -242,7 +290,9 @@ class LanguageModel(RecurrentModel):
             x = x * masks.embedding.unsqueeze(-1)
         last, starts = [], [None] * self.layers if states is None else states
         for cell, s0, dropout in zip(self.cells, starts, masks.cells, strict=True):
-            x, s = cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
+            x, s = (
+                cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
+            )
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
@@ -266,7 +316,9 @@ def own_init(factory: Callable, hidden_size: int) -> str:
     return told.default if told and isinstance(told.default, str | Initialization) else OWN
 
 
-def _build(name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool) -> nn.Module:
+def _build(
+    name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool
+) -> nn.Module:
     draws = _draws(factory)
     seeded = own and not draws and generator is not None
     keywords = keywords | ({"init": init, "generator": generator} if draws else {})
@@ -279,11 +331,15 @@ def _build(name, factory, input_size, hidden_size, depth, init, generator, keywo
         if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
             raise
         kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
-        raise kind(f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}") from error
+        raise kind(
+            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):
-        raise InvalidInputError(f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out")
+        raise InvalidInputError(
+            f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out"
+        )
     if not draws and not own:
         told = init.scheme == "orthogonal" and isinstance(cell, Cell)
         draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
@@ -301,5 +357,7 @@ def _draws(factory: Callable) -> bool:
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell under any name in the file."""
+    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell under any
+    name in the file.
+    """
     return lambda cell, **config: model(factory, **config)

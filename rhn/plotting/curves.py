@@ -1,7 +1,9 @@
-"""Trainings from their folders, without torch: curves over epochs, and perplexity by depth as in figure 5(a) of Zilly et al. (2017).
+"""Trainings from their folders, without torch: curves over epochs, and perplexity by depth as in
+figure 5(a) of Zilly et al. (2017).
 
-The measure of a training is in its file: perplexity, bits_per_character, or nll (chorales, nats a frame). Every `plot_*` draws into the
-axes it is given and returns them; every `draw_*` makes a whole figure.
+The measure of a training is in its file: perplexity, bits_per_character, or nll (chorales, nats a
+frame). Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a
+whole figure.
 """
 
 import json
@@ -27,7 +29,11 @@ from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 BY_DEPTH = "Best validation perplexity by recurrence depth"
-LABELS = {"perplexity": "perplexity", "bits_per_character": "bits a character", "nll": "nats a frame"}
+LABELS = {
+    "perplexity": "perplexity",
+    "bits_per_character": "bits a character",
+    "nll": "nats a frame",
+}
 NETWORK = ["cell", "tied", "depth", "layers"]
 SHAPE = (*NETWORK, "hidden_size", "vocabulary_size", "max_tokens")
 DEPTH_COLUMNS = ("run", *SHAPE, "epochs", "valid_perplexity", "published_valid_perplexity")
@@ -74,43 +80,68 @@ def read_curves(run: Path) -> list[Curves]:
     if not homes:
         raise DataError(f"{run} holds no metrics.jsonl, so there are no losses yet: {_advice(run)}")
     seeds = {home: int(home.name.removeprefix("seed-")) for home in homes}
-    return [_curves(home / alone.name, f"{name}, {home.name}", read_facts(run, seed)) for home, seed in seeds.items()]
+    return [
+        _curves(home / alone.name, f"{name}, {home.name}", read_facts(run, seed))
+        for home, seed in seeds.items()
+    ]
 
 
 def require_one_measure(curves: Sequence[Curves]) -> str:
     """The measure of all curves; raises InvalidInputError if they differ."""
     found = sorted({c.measure for c in curves})
     if len(found) > 1:
-        raise InvalidInputError(f"these trainings are measured in {' and '.join(found)}: report on them one by one")
+        raise InvalidInputError(
+            f"these trainings are measured in {' and '.join(found)}: report on them one by one"
+        )
     return found[0]
 
 
 def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
-    """Figure 5(a) of these trainings: one row for each seed with the best validation perplexity, beside the paper's.
+    """Figure 5(a) of these trainings: one row for each seed with the best validation perplexity,
+    beside the paper's.
 
-    Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text. Networks may be smaller than the
-    paper's, and their text shorter.
+    Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text.
+    Networks may be smaller than the paper's, and their text shorter.
 
     runs: folders of trainings, or tables (.csv) of `rhn report --depth`.
 
-    Raises DataError for a training that is not on Penn Treebank, InvalidInputError if the trainings' texts differ.
+    Raises DataError for a training that is not on Penn Treebank, InvalidInputError if the
+    trainings' texts differ.
     """
-    tables = [_read_table(run) if run.suffix == ".csv" and run.is_file() else _best(run) for run in runs]
+    tables = [
+        _read_table(run) if run.suffix == ".csv" and run.is_file() else _best(run) for run in runs
+    ]
     table = pd.concat(tables, ignore_index=True).astype(WHOLE)
     others = table.run[table.text != table.text[0]]
     if len(others):
         names = f"{table.run[0]} and {others.iloc[0]}"
-        raise InvalidInputError(f"{names} were trained on different texts or sizes of them: report on them one by one")
+        raise InvalidInputError(
+            f"{names} were trained on different texts or sizes of them: report on them one by one"
+        )
     paper = published()[[*NETWORK, "valid_perplexity"]].rename(columns="published_{}".format)
     keys = {"left_on": NETWORK, "right_on": [f"published_{name}" for name in NETWORK]}
     table = table.assign(other=table.cell != "rhn").merge(paper, how="left", **keys)
-    return table.sort_values(["other", *NETWORK[:3]], kind="stable", ignore_index=True)[[*DEPTH_COLUMNS]]
+    return table.sort_values(["other", *NETWORK[:3]], kind="stable", ignore_index=True)[
+        [*DEPTH_COLUMNS]
+    ]
 
 
 def published() -> pd.DataFrame:
-    """The paper's networks of figure 5(a), without and with tied weights, in columns of `read_depth`."""
+    """The paper's networks of figure 5(a), without and with tied weights, in columns of
+    `read_depth`.
+    """
     rows = [
-        ("the paper's", "rhn", tied, row.depth, 1, row.units, PTB_WORDS, pd.NA, row.valid_tied if tied else row.valid)
+        (
+            "the paper's",
+            "rhn",
+            tied,
+            row.depth,
+            1,
+            row.units,
+            PTB_WORDS,
+            pd.NA,
+            row.valid_tied if tied else row.valid,
+        )
         for tied in (False, True)
         for row in PTB_BY_DEPTH
     ]
@@ -128,30 +159,44 @@ def sizes(table: pd.DataFrame) -> str:
 
 def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
     try:
-        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")  # the last line may be half written
+        # the last line may be half written
+        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
         if not whole:
             raise DataError(f"{file} is empty, no epoch has ended: {_advice(file.parent)}")
         lines = pd.DataFrame([json.loads(line) for line in whole.splitlines()]).astype(float)
         measure = next(m for m in LABELS if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
-        curves = Curves(name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, facts)
+        curves = Curves(
+            name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, facts
+        )
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
-            f"{file} is not a training's: expected an epoch, a train_... and a valid_..., numbers, in every line ({error})"
+            f"{file} is not a training's: expected an epoch, a train_... and a valid_..., "
+            f"numbers, in every line ({error})"
         ) from error
     if not np.isfinite(valid).any():
-        raise DataError(f"{file} has no finite validation loss: that training diverged in its first epoch")
+        raise DataError(
+            f"{file} has no finite validation loss: that training diverged in its first epoch"
+        )
     return curves
 
 
 def _advice(run: Path) -> str:
-    """What to do about a training without losses; its state is in its folder, or for several seeds in the one above."""
+    """What to do about a training without losses; its state is in its folder, or for several seeds
+    in the one above.
+    """
     if (run / "trials.csv").is_file():
         return f"it is a study: optim-study plot {run}"
     if any((folder / "state.safetensors").is_file() for folder in (run, run.parent)):
-        return "the first epoch of its training has not ended; if it was stopped, `rhn resume` continues it"
-    return "it has no state to continue from; if no training runs there, train again with another --out"
+        return (
+            "the first epoch of its training has not ended; if it was stopped, `rhn resume` "
+            "continues it"
+        )
+    return (
+        "it has no state to continue from; if no training runs there, train again with "
+        "another --out"
+    )
 
 
 def _best(run: Path) -> pd.DataFrame:
@@ -167,9 +212,14 @@ def _best(run: Path) -> pd.DataFrame:
         ) from error
     if corpus != "ptb":
         raise DataError(
-            f"{run} was trained on {corpus!r}, expected trainings on 'ptb', as the paper's: leave out --depth"
+            f"{run} was trained on {corpus!r}, expected trainings on 'ptb', as the paper's: "
+            "leave out --depth"
         )
-    about = {"run": run.resolve().name, "text": text} | shape | {"epochs": max(int(c.epochs[-1]) for c in curves)}
+    about = (
+        {"run": run.resolve().name, "text": text}
+        | shape
+        | {"epochs": max(int(c.epochs[-1]) for c in curves)}
+    )
     return pd.DataFrame([about | {"valid_perplexity": c.best[1]} for c in curves])
 
 
@@ -177,29 +227,43 @@ def _read_table(path: Path) -> pd.DataFrame:
     """A table of `rhn report --depth`; its path stands for the checksum of the text."""
     exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
     try:
-        table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[[*DEPTH_COLUMNS[:-1]]]
+        table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[
+            [*DEPTH_COLUMNS[:-1]]
+        ]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is not a table of `rhn report --depth` ({first_line(error)})") from error
+        raise DataError(
+            f"{path} is not a table of `rhn report --depth` ({first_line(error)})"
+        ) from error
     return table.assign(text=str(path))
 
 
 @drawn
 def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
-    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a training, large at its best epoch.
+    """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a
+    training, large at its best epoch.
 
-    Losses before training, at epoch 0, are drawn only if there are no others: they would take most of the axis.
+    Losses before training, at epoch 0, are drawn only if there are no others: they would take most
+    of the axis.
     """
     if ax is None:
         return draw_curves(curves).axes[0]
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
-        ax.plot(c.epochs[drawn], c.train[drawn], linestyle="--", linewidth=1, alpha=0.7, **style | {"marker": "."})
+        ax.plot(
+            c.epochs[drawn],
+            c.train[drawn],
+            linestyle="--",
+            linewidth=1,
+            alpha=0.7,
+            **style | {"marker": "."},
+        )
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
     ax.plot([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")
-    train = "training" if curves[0].measure == "nll" else "training, with its dropout"  # chorales have none
+    # chorales have none
+    train = "training" if curves[0].measure == "nll" else "training, with its dropout"
     ax.plot([], [], color=GREY, linewidth=1, linestyle="--", label=train)
     left_out = " (0, before the training, is not drawn)" * any(0 in c.epochs[:-1] for c in curves)
     ax.set(xlabel=f"epoch{left_out}", ylabel=LABELS[curves[0].measure])
@@ -212,7 +276,11 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 @drawn
 def draw_curves(curves: Sequence[Curves]) -> Shown:
     """The curves of trainings; the title has the facts that they share."""
-    return compose("Training curves", shared([c.facts for c in curves]), Block([partial(plot_curves, curves)], 3.4))
+    return compose(
+        "Training curves",
+        shared([c.facts for c in curves]),
+        Block([partial(plot_curves, curves)], 3.4),
+    )
 
 
 def _style(k: int) -> dict:
@@ -222,12 +290,15 @@ def _style(k: int) -> dict:
 
 @drawn
 def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "trained here") -> Axes:
-    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth are horizontal.
+    """Best validation perplexity by depth: points are seeds, lines their means; cells without depth
+    are horizontal.
 
     table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
     if ax is None:
-        return compose(BY_DEPTH, "", Block([partial(plot_depth, table, source=source)], 3.4), width=4.5).axes[0]
+        return compose(
+            BY_DEPTH, "", Block([partial(plot_depth, table, source=source)], 3.4), width=4.5
+        ).axes[0]
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     for label, members in series:
@@ -238,11 +309,18 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
             for mean in means:
                 ax.axhline(mean, label=f"{name} ({mean:.1f})", **line)
             continue
-        line = {"linestyle": "-" if len(means) > 1 else "none", "linewidth": 1.2, "markersize": 4, **style}
+        line = {
+            "linestyle": "-" if len(means) > 1 else "none",
+            "linewidth": 1.2,
+            "markersize": 4,
+            **style,
+        }
         ax.plot(means.index.get_level_values("depth"), means, label=name, markevery=[], **line)
         ax.plot(members.depth, members.valid_perplexity, **line | {"linestyle": "none"})
     deepest = max(table.depth.max(), 2)
-    ax.set(xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5))
+    ax.set(
+        xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5)
+    )
     ax.set_xticks(range(1, deepest + 1))
     ax.set_title(f"{source}: {sizes(table)}", loc="left")
     return ax
@@ -250,16 +328,26 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
 @drawn
 def draw_depth(table: pd.DataFrame) -> Shown:
-    """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative to a panel's lowest perplexity."""
+    """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative
+    to a panel's lowest perplexity.
+    """
     tables = {"trained here": table, "Zilly et al. (2017)": published()}
-    span = max(found.valid_perplexity.max() / found.valid_perplexity.min() for found in tables.values())
+    span = max(
+        found.valid_perplexity.max() / found.valid_perplexity.min() for found in tables.values()
+    )
 
     def panel(source: str, found: pd.DataFrame, ax: Axes) -> None:
         low, margin = found.valid_perplexity.min(), 0.05 * (span - 1)
         plot_depth(found, ax, source).set_ylim(low * (1 - margin), low * (span + margin))
 
-    about = f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: symbols are seeds, lines their means"
-    about += f"; each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its panel"
+    about = (
+        f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: "
+        "symbols are seeds, lines their means"
+    )
+    about += (
+        f"; each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value "
+        "in its panel"
+    )
     block = Block([partial(panel, *row) for row in tables.items()], 4.0, 2)
     return compose(BY_DEPTH, about, block, width=10)
 
@@ -268,5 +356,6 @@ def _series(table: pd.DataFrame) -> list[str]:
     """The label of the series of each row."""
     rows = table[["cell", "tied", "layers"]].itertuples(index=False)
     return [
-        f"{cell}{', tied' if tied else ''}{f', {layers} layers' if layers > 1 else ''}" for cell, tied, layers in rows
+        f"{cell}{', tied' if tied else ''}{f', {layers} layers' if layers > 1 else ''}"
+        for cell, tied, layers in rows
     ]

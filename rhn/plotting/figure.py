@@ -1,7 +1,9 @@
-"""Figures, axes, names, legends and line styles that all plots of results share. Nothing here imports torch.
+"""Figures, axes, names, legends and line styles that all plots of results share. Nothing here
+imports torch.
 
-Every `plot_*(result, ax=None)` draws into the given axes, or into a new figure, in our style, and returns the axes. Lines of different
-colours also differ in dashes or markers. The title of a figure has what several results share, legends the rest.
+Every `plot_*(result, ax=None)` draws into the given axes, or into a new figure, in our style, and
+returns the axes. Lines of different colours also differ in dashes or markers. The title of a figure
+has what several results share, legends the rest.
 """
 
 import io
@@ -22,13 +24,24 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from rhn.utils.figures import COLOURS, GREY, drawn, folded, highest, our_style, sized, time_label, titled
+from rhn.utils.figures import (
+    COLOURS,
+    GREY,
+    drawn,
+    folded,
+    highest,
+    our_style,
+    sized,
+    time_label,
+    titled,
+)
 from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
 DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # 7 and 4: the first 28 lines differ from each other
+# 7 and 4: the first 28 lines differ from each other
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DECADES = 8  # of a heat map's scale
 GROWTH = "gradient (log₁₀)"  # norm of the derivative of state t in state 0
 WIDTH = 8.0  # inches, of a figure of several panels
@@ -74,30 +87,42 @@ class Block:
     shared: str = ""
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
     legend: bool = False
-    """One legend of all panels above them, if a label has one style in all; else each panel names its curves at their ends, or in its
-    own legend."""
+    """One legend of all panels above them, if a label has one style in all; else each panel names
+    its curves at their ends, or in its own legend.
+    """
     least: float = LEAST
     """Inches of a panel with its labels, for letters of 9 points."""
 
     def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure of these inches that is `width` wide by itself, with
-        `more` columns than usual if they fit."""
+        """The panels of each row, and all heights with the legend's, in a figure of these inches
+        that is `width` wide by itself, with `more` columns than usual if they fit.
+        """
         fitting = max(1, int(inches / (self.least * rcParams["font.size"] / 9)))
-        columns = min(max(self.columns, math.ceil(self.columns * inches / width)) + more * (self.columns > 1), fitting)
+        columns = min(
+            max(self.columns, math.ceil(self.columns * inches / width)) + more * (self.columns > 1),
+            fitting,
+        )
         count = -(-len(self.draws) // columns)
         length = -(-len(self.draws) // count)
         rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
-        height = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
+        height = (
+            self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
+        )
         return rows, [0.01] * self.legend + [height] * count
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
-        """Draw the rows into a grid from this row on, and the legend above them; returns axes whose curves have no names yet."""
-        axes, span = list[Axes](), grid.ncols // len(rows[0])  # of all rows: equal lengths mean equal times
+        """Draw the rows into a grid from this row on, and the legend above them; returns axes whose
+        curves have no names yet.
+        """
+        # of all rows: equal lengths mean equal times
+        axes, span = list[Axes](), grid.ncols // len(rows[0])
         for k, row in enumerate(rows, top + self.legend):
             for place, panel in enumerate(row):
                 shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
-                ax = figure.add_subplot(grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared)
+                ax = figure.add_subplot(
+                    grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared
+                )
                 self.draws[panel](ax)
                 plain_ticks(ax)
                 width = figure.get_figwidth() * span / grid.ncols - rcParams["font.size"] / 12
@@ -120,11 +145,14 @@ class Block:
         return []
 
 
-def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8) -> Shown:
+def compose(
+    title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8
+) -> Shown:
     """Draw blocks of panels below each other on one grid: all have the same left and right edges.
 
-    title: what the figure shows, in a sentence; about: the origin of network and data; width: in inches, see `our_style`; squeezed:
-    least part of the panels' height, to fit on a page; on a slide of their height for letters of 9 points.
+    title: what the figure shows, in a sentence; about: the origin of network and data; width: in
+    inches, see `our_style`; squeezed: least part of the panels' height, to fit on a page; on a
+    slide of their height for letters of 9 points.
     """
     inches = sized(width)
     for more in range(3):  # columns, until the rows fit
@@ -136,7 +164,11 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeez
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     height = sum(heights) + lines * rcParams["font.size"] / 50
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
-    grid, top, unnamed = figure.add_gridspec(len(heights), cells, height_ratios=heights), 0, list[Axes]()
+    grid, top, unnamed = (
+        figure.add_gridspec(len(heights), cells, height_ratios=heights),
+        0,
+        list[Axes](),
+    )
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
@@ -148,16 +180,22 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH, squeez
     for _ in range(5):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
             for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
-                axis.set_label_text(folded(axis.get_label_text(), pixels / figure.dpi, rcParams["font.size"]))
+                axis.set_label_text(
+                    folded(axis.get_label_text(), pixels / figure.dpi, rcParams["font.size"])
+                )
             fix_number_of_ticks(ax)
             fill_place(ax)
     return figure
 
 
 def set_height(figure: Figure, height: float, squeezed: float) -> None:
-    """Make a figure as high as its panels with what stands above them; if they fit in this part of it, as its page or slide."""
+    """Make a figure as high as its panels with what stands above them; if they fit in this part of
+    it, as its page or slide.
+    """
     above, least = _above(figure), squeezed * height / max(1.0, rcParams["font.size"] / 9)
-    figure.set_figheight(min(above + height, highest()) if above + least <= highest() else above + height)
+    figure.set_figheight(
+        min(above + height, highest()) if above + least <= highest() else above + height
+    )
 
 
 def _above(figure: Figure) -> float:
@@ -173,7 +211,9 @@ def _above(figure: Figure) -> float:
 
 
 def fill_place(ax: Axes) -> None:
-    """Widen the limits of axes with one scale for both directions so that they fill their place; "datalim" would narrow them too."""
+    """Widen the limits of axes with one scale for both directions so that they fill their place;
+    "datalim" would narrow them too.
+    """
     if ax.get_aspect() != 1:
         return
     place, (width, height) = ax.get_position(original=True), ax.figure.figure.get_size_inches()
@@ -184,7 +224,9 @@ def fill_place(ax: Axes) -> None:
 
 
 def fix_number_of_ticks(ax: Axes) -> None:
-    """Have as many ticks as fit on the present axes: else the layout, which depends on their labels, would change them again."""
+    """Have as many ticks as fit on the present axes: else the layout, which depends on their
+    labels, would change them again.
+    """
     for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
         locator, room = axis.get_major_locator(), axis.get_tick_space()
         if isinstance(locator, LogTicks):
@@ -195,13 +237,19 @@ def fix_number_of_ticks(ax: Axes) -> None:
 
 
 def panels(
-    width: float, height: float, title: str | Callable[[Any], str] = "", columns: int = 2, least: float = 1.1 * LEAST
+    width: float,
+    height: float,
+    title: str | Callable[[Any], str] = "",
+    columns: int = 2,
+    least: float = 1.1 * LEAST,
 ) -> Callable:
-    """Make the `plot` of a result from functions of (result, ax, **options), in our style; into given axes draws the first.
+    """Make the `plot` of a result from functions of (result, ax, **options), in our style; into
+    given axes draws the first.
 
     Args:
         width, height: of the figure, and of a row, in inches.
-        title: the quantity (else the finding), which follows the network's name; or a function that gives the whole title.
+        title: the quantity (else the finding), which follows the network's name; or a function that
+            gives the whole title.
         columns, least: panels in a row, at most, and inches of each, see `Block`.
     """
 
@@ -212,9 +260,15 @@ def panels(
             if ax is not None:
                 draws[0](result, ax, **options)
                 return ax
-            whole = title(result) if callable(title) else title_of(result.title, title or result.finding)
+            whole = (
+                title(result)
+                if callable(title)
+                else title_of(result.title, title or result.finding)
+            )
             each = [partial(draw, result, **options) for draw in draws]
-            block = Block(each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least)
+            block = Block(
+                each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least
+            )
             return compose(whole, result.about, block, width=width).axes[0]
 
         return plot
@@ -223,50 +277,84 @@ def panels(
 
 
 def laid_out(figure: Shown) -> Shown:
-    """Run a first layout pass and return the figure; panels of fixed aspect are correct after the second, when it is drawn."""
+    """Run a first layout pass and return the figure; panels of fixed aspect are correct after the
+    second, when it is drawn.
+    """
     figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]  # every `Shown` has one
     return figure
 
 
 def name_curves(ax: Axes) -> None:
-    """Name several curves at their right ends in their colours, or if that takes much room, in a legend above the axes."""
+    """Name several curves at their right ends in their colours, or if that takes much room, in a
+    legend above the axes.
+    """
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) < 2 or ax.get_legend():
         return
     box, points = ax.get_window_extent(), rcParams["legend.fontsize"] * ax.figure.dpi / 72
     gap, names = 1.4 * points / box.height, [label.replace("\n", " ") for label in labels]
     ends = [_right_end(handle, ax) for handle in handles]
-    if np.isnan(ends).any() or len(ends) * gap > 1 or 0.6 * max(map(len, names)) * points > LONGEST * box.width:
+    if (
+        np.isnan(ends).any()
+        or len(ends) * gap > 1
+        or 0.6 * max(map(len, names)) * points > LONGEST * box.width
+    ):
         legend_above(ax, handles)
         return
     order, least = np.argsort(ends, kind="stable"), gap * (np.arange(len(ends)) + 0.5)
-    apart = np.sort(ends) - least  # in steps of a line: names that overlap are moved up as far as down
+    # in steps of a line: names that overlap are moved up as far as down
+    apart = np.sort(ends) - least
     apart = (np.maximum.accumulate(apart) + np.minimum.accumulate(apart[::-1])[::-1]) / 2
     places = least + np.clip(apart, 0, 1 - gap * len(ends))
-    style: Style = {"xycoords": "axes fraction", "xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    style: Style = {
+        "xycoords": "axes fraction",
+        "xytext": (4, 0),
+        "textcoords": "offset points",
+        "va": "center",
+    }
     for k, place in zip(order, places, strict=True):
-        shade = handles[k].get_color() if isinstance(handles[k], Line2D) else handles[k].get_facecolor()[0][:3]
+        shade = (
+            handles[k].get_color()
+            if isinstance(handles[k], Line2D)
+            else handles[k].get_facecolor()[0][:3]
+        )
         color = tuple(np.multiply(0.8, to_rgb(shade)))  # darker, for thin letters
-        ax.annotate(names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style)
+        ax.annotate(
+            names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style
+        )
 
 
 def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> None:
-    """Draw a legend between the title of axes and the axes, at their left, in as many columns as fit; inches: their width."""
-    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi  # tick labels may make axes narrower
+    """Draw a legend between the title of axes and the axes, at their left, in as many columns as
+    fit; inches: their width.
+    """
+    # tick labels may make axes narrower
+    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi
     size = rcParams["legend.fontsize"]
     labels = [folded(str(handle.get_label()), width - 3 * size / 72, size) for handle in handles]
-    place: dict = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2, "borderaxespad": 0.2}
+    place: dict = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0, 1),
+        "borderpad": 0.2,
+        "borderaxespad": 0.2,
+    }
     for columns in range(len(handles), 0, -1):
         legend = ax.legend(handles, labels, ncols=columns, **place)
         if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
             break
     if handles and (title := ax.get_title("left")):
-        ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi)
+        ax.set_title(
+            title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi
+        )
 
 
 def _right_end(handle: Any, ax: Axes) -> float:
-    """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if it does not."""
-    paths = [handle.get_path()] if isinstance(handle, Line2D) else getattr(handle, "get_paths", list)()
+    """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if
+    it does not.
+    """
+    paths = (
+        [handle.get_path()] if isinstance(handle, Line2D) else getattr(handle, "get_paths", list)()
+    )
     if not isinstance(handle, Line2D | PolyCollection) or not paths:  # a band of NaN has none
         return math.nan
     x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(paths[0].vertices)).T
@@ -280,7 +368,9 @@ def ink(ax: Axes):
 
 
 def plain_ticks(ax: Axes) -> None:
-    """Label ticks with plain numbers, very large or small ones with their own powers of ten: a common one would overlap the title."""
+    """Label ticks with plain numbers, very large or small ones with their own powers of ten: a
+    common one would overlap the title.
+    """
     for axis in (ax.xaxis, ax.yaxis):
         format_, largest = axis.get_major_formatter(), max(np.abs(axis.get_view_interval()))
         if axis.get_scale() == "log":
@@ -292,21 +382,33 @@ def plain_ticks(ax: Axes) -> None:
 
 
 class LogTicks(ticker.LogLocator):
-    """At most `numticks` ticks of even spacing on a log axis, and more if they are uneven, at round numbers."""
+    """At most `numticks` ticks of even spacing on a log axis, and more if they are uneven, at round
+    numbers.
+    """
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         (low, high), most = np.log10(sorted((vmin, vmax))), self.numticks or 7
         if high - low < LINEAR:
-            return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
+            return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(
+                vmin, vmax
+            )
         least = (high - low) / (1.4 * most)
         for numbers in ROUND:
-            if np.diff(np.log10(numbers), append=1).min() >= (least if high - low > 2 else min(0.47, least)):
-                return np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers).ravel().tolist()
+            if np.diff(np.log10(numbers), append=1).min() >= (
+                least if high - low > 2 else min(0.47, least)
+            ):
+                return (
+                    np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers)
+                    .ravel()
+                    .tolist()
+                )
         return super().tick_values(vmin, vmax)
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
-    """Make the horizontal axis one of time, from 0 to a number of steps, after everything is drawn."""
+    """Make the horizontal axis one of time, from 0 to a number of steps, after everything is
+    drawn.
+    """
     ax.set_xlim(0, steps)
     ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     ax.set(xlabel=time_label(unit), ylabel=ylabel)
@@ -314,8 +416,13 @@ def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
 
 
 def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
-    """Draw the gradient's norm from each step to step 0 on a log scale, from its natural logarithm (T,)."""
-    t, decades = np.arange(len(log_norm) + 1), np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
+    """Draw the gradient's norm from each step to step 0 on a log scale, from its natural logarithm
+    (T,).
+    """
+    t, decades = (
+        np.arange(len(log_norm) + 1),
+        np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10),
+    )
     ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4)
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
@@ -333,7 +440,9 @@ def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
 
 
 def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
-    """Show the unit circle, and of the complex plane the square of half width `limit` around a real number."""
+    """Show the unit circle, and of the complex plane the square of half width `limit` around a real
+    number.
+    """
     style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above the dots of a spectrum
     ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
@@ -343,7 +452,9 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
 
 
 def colour_norm(*values: np.ndarray) -> LogNorm:
-    """Colours on the eight decades below the largest of some numbers, rounded up to a power of ten."""
+    """Colours on the eight decades below the largest of some numbers, rounded up to a power of
+    ten.
+    """
     largest = max(np.nanmax(each, initial=0) for each in values)
     top = 10.0 ** np.ceil(np.log10(largest)) if largest > 0 else 1.0
     return LogNorm(top / 10.0**DECADES, top)
@@ -363,7 +474,9 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
         ax.set_axis_off()
         bar = ax.inset_axes((0, 0.8, 1, 0.2))
         words = folded(label, ax.figure.figure.get_figwidth() - 0.5, rcParams["font.size"])
-        ax.figure.figure.colorbar(colours, cax=bar, orientation="horizontal", label=words, **options)
+        ax.figure.figure.colorbar(
+            colours, cax=bar, orientation="horizontal", label=words, **options
+        )
 
     return Block([draw], 0.6)
 
@@ -374,8 +487,13 @@ def line_style(k: int) -> Style:
 
 
 def shade_style(k: int, count: int) -> Style:
-    """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers, lengths."""
-    return {"color": colormaps["viridis"](0.9 * k / max(1, count - 1)), "linestyle": DASHES[k % len(DASHES)]}
+    """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers,
+    lengths.
+    """
+    return {
+        "color": colormaps["viridis"](0.9 * k / max(1, count - 1)),
+        "linestyle": DASHES[k % len(DASHES)],
+    }
 
 
 def entries(axes: Iterable[Axes]) -> list:
@@ -389,20 +507,25 @@ def consistent(axes: Iterable[Axes]) -> bool:
     """True if lines of one label have one style in all axes, and lines of one style one label."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     styled = {
-        (name, (str(h.get_color()), h.get_linestyle(), h.get_marker())) for h, name in pairs if isinstance(h, Line2D)
+        (name, (str(h.get_color()), h.get_linestyle(), h.get_marker()))
+        for h, name in pairs
+        if isinstance(h, Line2D)
     }
     return len({name for name, _ in styled}) == len(styled) == len({style for _, style in styled})
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
-    """Names of several results: (the title of all, or ""; the description of all, or ""; what differs, "" for a result alone)."""
+    """Names of several results: (the title of all, or ""; the description of all, or ""; what
+    differs, "" for a result alone).
+    """
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
     if len({*titles}) > 1:
         parts = [each.split("; ") for each in abouts]
         same = [part for part in parts[0] if all(part in others for others in parts)]
         own = [
-            f"{title}: {', '.join(p for p in each if p not in same)}" for title, each in zip(titles, parts, strict=True)
+            f"{title}: {', '.join(p for p in each if p not in same)}"
+            for title, each in zip(titles, parts, strict=True)
         ]
         few = not about and all(abouts) and len(results) <= MOST_DESCRIBED
         return "", "; ".join([*own, *same]) if few else about, titles

@@ -1,7 +1,8 @@
-"""Describe where networks and trainings come from, for the titles of figures: cell, sizes, initialisation, seed, data.
+"""Describe where networks and trainings come from, for the titles of figures: cell, sizes,
+initialisation, seed, data.
 
-Networks are described by their arguments and checkpoints, trainings by the config.json of their folders, without torch. Missing
-entries are left out.
+Networks are described by their arguments and checkpoints, trainings by the config.json of their
+folders, without torch. Missing entries are left out.
 """
 
 import json
@@ -31,7 +32,8 @@ def words_of_new(cell: "nn.Module", seed: int) -> str:
 
 
 def words_of_built(cell: "nn.Module") -> str:
-    """Initialisation and biases that a cell was built with, whatever its weights are now; "" for a cell that is not ours.
+    """Initialisation and biases that a cell was built with, whatever its weights are now; "" for a
+    cell that is not ours.
 
     >>> from torch.nn import LSTM
     >>> from rhn.cells import RHN
@@ -45,15 +47,20 @@ def words_of_built(cell: "nn.Module") -> str:
 
 
 def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
-    """File and folder, initialisation, seed and epoch of a checkpoint, as far as its header has them.
+    """File and folder, initialisation, seed and epoch of a checkpoint, as far as its header has
+    them.
 
-    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40"; fresh: without the epoch. Raises CheckpointError.
+    "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40"; fresh: without the
+    epoch. Raises CheckpointError.
     """
     from rhn.checkpoints import read_metadata, weights_file
 
     file = weights_file(path)
     header = read_metadata(file)
-    entries = [header["metadata"], *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome"))]
+    entries = [
+        header["metadata"],
+        *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome")),
+    ]
     found = {key: value for entry in entries for key, value in dict(entry or {}).items()}
     words = [*_start(header["config"]), *_named(found, ("seed", "trial"))]
     words += [] if fresh else [*_named(found, ("epoch",)), *_unfinished(file.parent)]
@@ -61,7 +68,9 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
 
 
 def _unfinished(folder: Path) -> list[str]:
-    """Words for a training that has done fewer epochs than its config.json says: "after 1 of 30 epochs"."""
+    """Words for a training that has done fewer epochs than its config.json says: "after 1 of 30
+    epochs".
+    """
     try:
         done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
         epochs = read_json(folder / "config.json")["epochs"]
@@ -80,7 +89,8 @@ def named_file(path: Path) -> str:
 
 
 def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
-    """Network, initialisation, learning rate, seed and data of the training in a folder; none if its config.json cannot be read.
+    """Network, initialisation, learning rate, seed and data of the training in a folder; none if
+    its config.json cannot be read.
 
     seed: one of several.
     """
@@ -98,17 +108,27 @@ def shared(facts: Sequence[Sequence[str]]) -> str:
     >>> shared([("gaussian:0.1", "seed 0"), ("gaussian:0.1", "seed 1")])
     'gaussian:0.1'
     """
-    return "; ".join(fact for fact in facts[0] if all(fact in others for others in facts)) if facts else ""
+    return (
+        "; ".join(fact for fact in facts[0] if all(fact in others for others in facts))
+        if facts
+        else ""
+    )
 
 
 def _start(values: Mapping) -> list[str]:
     """Initialisation, its long numbers to four digits, and the biases."""
     init = str(values.get("init") or "")
     short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
-    return [*filter(None, [short]), *_named(values, [name for name in values if name.endswith("_bias")])]
+    return [
+        *filter(None, [short]),
+        *_named(values, [name for name in values if name.endswith("_bias")]),
+    ]
 
 
 def _named(values: Mapping, names: Iterable[str]) -> list[str]:
     """These entries in words, "learning rate 0.2", without those that are None."""
     found = {name.replace("_", " "): values[name] for name in names if values.get(name) is not None}
-    return [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in found.items()]
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in found.items()
+    ]

@@ -1,12 +1,15 @@
-"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats a predicted frame.
+"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats a
+predicted frame.
 
-Chorales are sorted by length and cut into batches from the longest down: there is little padding, and only the shortest batch is not
-full. The batches are the same in every epoch, their order changes. They are made once and stay on the device; a CUDA graph belongs to
-each. Empty rows fill every batch up to a multiple of 32: then no vectorised loop has a remainder that depends on the number of models.
+Chorales are sorted by length and cut into batches from the longest down: there is little padding,
+and only the shortest batch is not full. The batches are the same in every epoch, their order
+changes. They are made once and stay on the device; a CUDA graph belongs to each. Empty rows fill
+every batch up to a multiple of 32: then no vectorised loop has a remainder that depends on the
+number of models.
 
-Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0: before training). So the best
-training loss is the loss of the weights that are kept, and `rhn evaluate` repeats it in float32. The cost is one forward pass over the
-data.
+Losses are measured after every epoch, over whole splits, with the weights of that moment (epoch 0:
+before training). So the best training loss is the loss of the weights that are kept, and `rhn
+evaluate` repeats it in float32. The cost is one forward pass over the data.
 """
 
 from collections.abc import Sequence
@@ -19,21 +22,32 @@ from torch import Tensor, nn
 
 from rhn.data import Corpus
 from rhn.errors import DataError
-from rhn.training.ensemble import Ensemble, batch_order, build_model, captured, deterministic, part_size
+from rhn.training.ensemble import (
+    Ensemble,
+    batch_order,
+    build_model,
+    captured,
+    deterministic,
+    part_size,
+)
 from rhn.training.evaluation import Score
 from rhn.training.trainer import Task
 
 ROWS = 32
 MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
 STEP_ROWS = {"cpu": 4.0}
-"""Cost of a step beside its rows, in rows, by device: small for compiled recurrences (measured at 1 to 15 models of 9 to 262 units:
-epochs take 2 to 8 % less than with batches of 64). On other devices kernel launches dominate, and the fewest steps are the fastest.
-A constant, because losses depend on it in their last bits."""
+"""Cost of a step beside its rows, in rows, by device: small for compiled recurrences (measured at 1
+to 15 models of 9 to 262 units: epochs take 2 to 8 % less than with batches of 64). On other devices
+kernel launches dominate, and the fewest steps are the fastest. A constant, because losses depend on
+it in their last bits.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """frames (T, B, keys), mask (T, B), 1 at real frames and 0 elsewhere, in the dtype of the weights; size: predicted frames."""
+    """frames (T, B, keys), mask (T, B), 1 at real frames and 0 elsewhere, in the dtype of the
+    weights; size: predicted frames.
+    """
 
     frames: Tensor
     mask: Tensor
@@ -49,26 +63,35 @@ class ChoraleTask(Task):
     """Predict the next frame of chorales.
 
     Args:
-        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed and optimizer, and for `model` all.
+        config: a `ChoraleConfig`, or whatever has its epochs, patience, objective, batch_size, seed
+            and optimizer, and for `model` all.
         corpus: training and validation pieces.
     """
 
     columns = ("train_nll", "valid_nll")
 
-    def __init__(self, config: Any, corpus: Corpus, device: torch.device | str = "cpu", dtype=torch.float32):
+    def __init__(
+        self, config: Any, corpus: Corpus, device: torch.device | str = "cpu", dtype=torch.float32
+    ):
         super().__init__(config, device)
         self.objective = config.objective
         where = {"device": self.device, "dtype": dtype}
         self._batches = training_batches(corpus.train, config.batch_size, **where)
-        self._splits = [evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)]
-        self._evaluate: tuple[Any, Any] = None, None  # an ensemble, and its losses as one CUDA graph
+        self._splits = [
+            evaluation_batches(pieces, **where) for pieces in (corpus.train, corpus.valid)
+        ]
+        # an ensemble, and its losses as one CUDA graph
+        self._evaluate: tuple[Any, Any] = None, None
 
     def model(self, seed: int) -> nn.Module:
         return build_model(self.config, seed=seed)
 
     def batches(self, epoch: int) -> list[Minibatch]:
         name = self.config.cell, self.config.depth
-        return [self._batches[i] for i in batch_order(self.config.seed, *name, epoch, len(self._batches))]
+        return [
+            self._batches[i]
+            for i in batch_order(self.config.seed, *name, epoch, len(self._batches))
+        ]
 
     def loss(self, model, own, batch: Minibatch) -> tuple[Tensor, tuple]:
         total = _total_nll(model, batch)
@@ -87,27 +110,39 @@ class ChoraleTask(Task):
 
 
 def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[Minibatch]:
-    """Cut pieces into ceil(N / batch_size) batches, longest first, with rows filled up to a multiple of 32.
+    """Cut pieces into ceil(N / batch_size) batches, longest first, with rows filled up to a
+    multiple of 32.
 
-    where: device and dtype. Raises DataError if no piece has two frames: there is nothing to predict.
+    where: device and dtype. Raises DataError if no piece has two frames: there is nothing to
+    predict.
     """
     usable = _longest_first(pieces)
-    return [_minibatch(usable[i : i + batch_size], **where) for i in range(0, len(usable), batch_size)]
+    return [
+        _minibatch(usable[i : i + batch_size], **where) for i in range(0, len(usable), batch_size)
+    ]
 
 
-def evaluation_batches(pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype) -> list[Minibatch]:
-    """Cut pieces into batches for evaluation, longest first, with the least predicted time on the device; see `STEP_ROWS`."""
+def evaluation_batches(
+    pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
+) -> list[Minibatch]:
+    """Cut pieces into batches for evaluation, longest first, with the least predicted time on the
+    device; see `STEP_ROWS`.
+    """
     usable, start, found = _longest_first(pieces), 0, []
-    for blocks in grouped([len(piece) for piece in usable[::ROWS]], STEP_ROWS.get(torch.device(device).type, 1e6)):
+    for blocks in grouped(
+        [len(piece) for piece in usable[::ROWS]], STEP_ROWS.get(torch.device(device).type, 1e6)
+    ):
         found.append(_minibatch(usable[start : start + blocks * ROWS], device=device, dtype=dtype))
         start += blocks * ROWS
     return found
 
 
 def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
-    """Group neighbouring blocks of 32 rows so that the sum of longest x (rows + step_rows) is least, by dynamic programming.
+    """Group neighbouring blocks of 32 rows so that the sum of longest x (rows + step_rows) is
+    least, by dynamic programming.
 
-    longest: frames of the longest piece of each block, falling. Returns the number of blocks in each batch.
+    longest: frames of the longest piece of each block, falling. Returns the number of blocks in
+    each batch.
 
     >>> grouped([144, 57, 40], 4.0), grouped([129, 76, 65, 61], 4.0), grouped([144, 57, 40], 1e6)
     ([1, 1, 1], [1, 1, 2], [2, 1])
@@ -115,13 +150,19 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
     best: list[tuple[float, list[int]]] = [(0.0, [])]  # of the last blocks, by their number
     for start in range(len(longest) - 1, -1, -1):
         sizes = range(1, min(MOST, len(best)) + 1)
-        costs = [(longest[start] * (n * ROWS + step_rows) + best[-n][0], [n, *best[-n][1]]) for n in sizes]
+        costs = [
+            (longest[start] * (n * ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
+            for n in sizes
+        ]
         best.append(min(costs))
     return best[-1][1]
 
 
-def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu") -> Score:
-    """The loss of one model on pieces (T_i, keys); each frame but the first of a piece is predicted from those before it.
+def evaluate(
+    model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
+) -> Score:
+    """The loss of one model on pieces (T_i, keys); each frame but the first of a piece is predicted
+    from those before it.
 
     Raises DataError if no piece has two frames.
     """
@@ -133,14 +174,17 @@ def evaluate(model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.de
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
     """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(ensemble.map(_total_nll, batch) for batch in batches) / sum(batch.size for batch in batches)
+    return sum(ensemble.map(_total_nll, batch) for batch in batches) / sum(
+        batch.size for batch in batches
+    )
 
 
 def constant_output_nll(corpus: Corpus) -> float:
     """The least training loss of a constant output, in nats a frame.
 
-    A network that ignores its input and its state can reach it with its output biases. It is the sum over keys of the entropy
-    -p log p - (1 - p) log(1 - p), p the share of a key in all training frames but the first of each piece.
+    A network that ignores its input and its state can reach it with its output biases. It is the
+    sum over keys of the entropy -p log p - (1 - p) log(1 - p), p the share of a key in all training
+    frames but the first of each piece.
     """
     frames = np.concatenate([np.asarray(piece)[1:] for piece in corpus.train])
     p = frames.mean(axis=0)
@@ -166,4 +210,6 @@ def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
     for row, piece in enumerate(pieces):
         frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
-    return Minibatch(torch.from_numpy(frames).to(device, dtype), torch.from_numpy(mask).to(device, dtype), size)
+    return Minibatch(
+        torch.from_numpy(frames).to(device, dtype), torch.from_numpy(mask).to(device, dtype), size
+    )

@@ -1,4 +1,6 @@
-"""Configurations of trainings: on chorales, and of language models on texts. Complete ones by name are in `rhn.presets`."""
+"""Configurations of trainings: on chorales, and of language models on texts. Complete ones by name
+are in `rhn.presets`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ HYPERPARAMETERS = {
     "adamw": ("beta1", "beta2", "epsilon"),
     "rmsprop": ("alpha", "epsilon", "momentum"),
 }
-"""The fields of a configuration that each optimizer reads, beside the learning rate and the weight decay."""
+"""The fields of a configuration that each optimizer reads, beside the learning rate and the weight
+decay.
+"""
 
 OF_0_3 = {"skip": "all", "coupled": True, "gate_constant": 0.0, "activation": "tanh"}
 """Options of cells that were fields of configurations in version 0.3, with their defaults."""
@@ -42,28 +46,42 @@ class TrainingConfig:
     depth: int = option(help="Recurrence depth, layers within a step.", least=1)
     hidden_size: int = option(help="Hidden units of each cell.", least=1)
     transform_bias: float | None = option(
-        help="Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no such gates."
+        help="Initial bias of the transform gates. None: as `init` or the cell says, or the "
+        "cell has no such gates."
     )
-    cell_options: dict = option({}, "A further option of the cell, such as leak=0.5; repeatable.", flag="--cell-option")
+    cell_options: dict = option(
+        {}, "A further option of the cell, such as leak=0.5; repeatable.", flag="--cell-option"
+    )
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = option(
-        "sgd", "Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about 0.001."
+        "sgd",
+        "Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam "
+        "needs about 0.001.",
     )
     learning_rate: float = option(help="Step size of the optimizer.", above=0)
     momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
     beta1: float = option(0.9, "Decay of the mean of gradients (adam, adamw).", least=0, below=1)
-    beta2: float = option(0.999, "Decay of the mean of squared gradients (adam, adamw).", least=0, below=1)
-    alpha: float = option(0.99, "Decay of the mean of squared gradients (rmsprop).", least=0, below=1)
+    beta2: float = option(
+        0.999, "Decay of the mean of squared gradients (adam, adamw).", least=0, below=1
+    )
+    alpha: float = option(
+        0.99, "Decay of the mean of squared gradients (rmsprop).", least=0, below=1
+    )
     epsilon: float = option(
-        1e-8, "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).", least=SMALLEST_EPSILON
+        1e-8,
+        "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).",
+        least=SMALLEST_EPSILON,
     )
     weight_decay: float = option(
         0.0,
-        "Factor of half the sum of all squared parameters in the loss; adamw: share of the weights that a step at rate 1 takes away.",
+        "Factor of half the sum of all squared parameters in the loss; adamw: share of the "
+        "weights that a step at rate 1 takes away.",
         least=0,
     )
     batch_size: int = option(help="Sequences in a batch.", least=1)
     epochs: int = option(help="Maximum number of epochs.", least=1)
-    patience: int | None = option(None, "Stop after N epochs without a better loss. None: never.", least=1)
+    patience: int | None = option(
+        None, "Stop after N epochs without a better loss. None: never.", least=1
+    )
     seed: int = option(0, "Seed of the initial weights and of all else that is random.", least=0)
 
     def __post_init__(self):
@@ -73,7 +91,9 @@ class TrainingConfig:
     @property
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
-        gated = self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias")
+        gated = self.transform_bias is not None or accepts(
+            resolve_cell(self.cell), "transform_bias"
+        )
         bias = {"transform_bias": self.transform_bias} if gated else {}
         return bias | read_options(self.cell, self.cell_options)
 
@@ -84,14 +104,17 @@ class ChoraleConfig(TrainingConfig):
 
     learning_rate: float = option(help="Step size of the optimizer, for a loss in nats a frame.")
     init_std: float | None = option(
-        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by itself (presets with torch.nn's cells).",
+        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by "
+        "itself (presets with torch.nn's cells).",
         above=0,
     )
     momentum: float = 0.9
     batch_size: int = option(32, "Chorales a batch.")
     epochs: int = 300
     patience: int | None = 50
-    objective: Literal["train", "valid"] = option("valid", "Loss that decides which weights are best: train or valid.")
+    objective: Literal["train", "valid"] = option(
+        "valid", "Loss that decides which weights are best: train or valid."
+    )
 
     @property
     def init(self) -> str | None:
@@ -103,8 +126,12 @@ class ChoraleConfig(TrainingConfig):
 class LanguageConfig(TrainingConfig):
     """A training of a language model on a text; errors as for `TrainingConfig`."""
 
-    corpus: str = option(help="A published text by its name in `rhn data`, or text: a file or folder of your own.")
-    unit: Literal["words", "characters"] = option("words", "Tokens of a text of your own: words or characters.")
+    corpus: str = option(
+        help="A published text by its name in `rhn data`, or text: a file or folder of your own."
+    )
+    unit: Literal["words", "characters"] = option(
+        "words", "Tokens of a text of your own: words or characters."
+    )
     vocabulary_size: int | None = option(
         None, "Keep the N most frequent words; the others become <unk>. None: all.", least=1
     )
@@ -116,50 +143,69 @@ class LanguageConfig(TrainingConfig):
     tied: bool = option(False, "The output layer uses the embedding's weights.")
     embedding_size: int | None = option(
         None,
-        "Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if the weights are not tied.",
+        "Size of a token's embedding. None: the hidden size, or the size of a smaller "
+        "vocabulary if the weights are not tied.",
         least=1,
     )
     init: str | None = option(
         "uniform:0.04",
         "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
-        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it starts all biases at B. "
+        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it "
+        "starts all biases at B. "
         "None: as the cell starts by itself (the default for torch.nn's cells).",
     )
     transform_bias: float | None = -2.0
-    drop_embedding: float = option(0.0, "Share of word types dropped in a window.", least=0, below=1)
+    drop_embedding: float = option(
+        0.0, "Share of word types dropped in a window.", least=0, below=1
+    )
     drop_input: float = option(0.0, "Dropout of a cell's input.", least=0, below=1)
-    drop_hidden: float = option(0.0, "Dropout of the state before the recurrent matrices.", least=0, below=1)
+    drop_hidden: float = option(
+        0.0, "Dropout of the state before the recurrent matrices.", least=0, below=1
+    )
     drop_output: float = option(0.0, "Dropout before the softmax.", least=0, below=1)
-    drop_candidate: float = option(0.0, "Recurrent dropout: of the candidate before its gate.", least=0, below=1)
+    drop_candidate: float = option(
+        0.0, "Recurrent dropout: of the candidate before its gate.", least=0, below=1
+    )
     gate_masks: Literal["shared", "separate"] = option(
         "shared",
-        "Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the Torch7 code).",
+        "Whether the gates of a cell share their masks (the TensorFlow code) or have their own "
+        "(the Torch7 code).",
     )
     batch_size: int = option(20, "Sequences of the text read in parallel.")
     window: int = option(35, "Steps of truncated backpropagation.", least=1)
     vary_window: bool = option(
-        False, "Windows of random length around `window`, the same ones for every seed (Merity et al. 2017)."
+        False,
+        "Windows of random length around `window`, the same ones for every seed (Merity et "
+        "al. 2017).",
     )
-    learning_rate: float = option(0.2, "Step size of the optimizer, for a loss in nats summed over a window.")
+    learning_rate: float = option(
+        0.2, "Step size of the optimizer, for a loss in nats summed over a window."
+    )
     lr_decay: float = option(
-        1.02, "Divisor of the learning rate, applied each epoch after the first `decay_after`.", least=1
+        1.02,
+        "Divisor of the learning rate, applied each epoch after the first `decay_after`.",
+        least=1,
     )
     decay_after: int = option(20, "Epochs at the full learning rate.", least=0)
     weight_decay_form: Literal["loss", "shrink"] = option(
         "loss",
-        "loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the Torch7 code).",
+        "loss: weight decay is part of the loss; shrink: weights shrink by it after each step "
+        "(the Torch7 code).",
     )
     gradient_norm: float = option(10.0, "Longer gradients are scaled down to this norm.", above=0)
     averaging: int | None = option(
         None,
-        "NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation loss. None: never.",
+        "NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better "
+        "validation loss. None: never.",
         least=1,
     )
     activation_regularization: float = option(
         0.0, "Factor of the mean square of the outputs after dropout, in nats a token.", least=0
     )
     temporal_activation_regularization: float = option(
-        0.0, "Factor of the mean square of the change of the outputs between steps, in nats a token.", least=0
+        0.0,
+        "Factor of the mean square of the change of the outputs between steps, in nats a token.",
+        least=0,
     )
     reset_probability: float = option(
         0.0, "Probability that a row starts a window from the zero state.", least=0, most=1
@@ -174,13 +220,17 @@ class LanguageConfig(TrainingConfig):
     @property
     def dropout(self) -> "Dropout":
         """The rates of all masks."""
-        from rhn.models.dropout import Dropout  # here, because it loads torch, for which `--help` should not wait
+        # here, because it loads torch, for which `--help` should not wait
+        from rhn.models.dropout import Dropout
 
         names = ("embedding", "input", "hidden", "output", "candidate")
-        return Dropout(**{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks)
+        return Dropout(
+            **{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks
+        )
 
     def decay(self, epoch: int) -> float:
-        """The divisor of the learning rate in an epoch, counted from 1 (the official code counts from 0).
+        """The divisor of the learning rate in an epoch, counted from 1 (the official code counts
+        from 0).
 
         >>> config = LanguageConfig(corpus="ptb", lr_decay=2, decay_after=3)
         >>> [config.decay(epoch) for epoch in (1, 3, 4, 5)]
@@ -195,21 +245,29 @@ class LanguageConfig(TrainingConfig):
 def upgraded(given: dict, source: Path) -> dict:
     """The entries of a configuration that version 0.3 wrote, as this version has them.
 
-    Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for "mixed", naming the file.
+    Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for
+    "mixed", naming the file.
     """
     if given.get("precision", "float32") != "float32":
         raise InvalidInputError(
-            f"{source} is of a training with precision {given['precision']!r}, which version 0.3 was the last to have: "
+            f"{source} is of a training with precision {given['precision']!r}, which version "
+            "0.3 was the last to have: "
             "use that version, or train again"
         )
-    told = given.keys() if "preset" in given else {name for name in OF_0_3 if given.get(name) != OF_0_3[name]}
+    told = (
+        given.keys()
+        if "preset" in given
+        else {name for name in OF_0_3 if given.get(name) != OF_0_3[name]}
+    )
     options = {name: given[name] for name in OF_0_3 if name in given and name in told}
     kept = {name: value for name, value in given.items() if name not in {"precision", *OF_0_3}}
     return kept | ({"cell_options": options | kept.get("cell_options", {})} if options else {})
 
 
 def read_config(file: Path) -> dict:
-    """The entries of a JSON file of a configuration: config.json of a training, or one to start from; raises InvalidInputError."""
+    """The entries of a JSON file of a configuration: config.json of a training, or one to start
+    from; raises InvalidInputError.
+    """
     try:
         content = read_json(file)
     except OSError as error:
@@ -217,5 +275,7 @@ def read_config(file: Path) -> dict:
     except ValueError as error:
         raise InvalidInputError(f"{file} is not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
-        raise InvalidInputError(f'{file} is not a configuration, expected an object such as {{"preset": "ptb-sota"}}')
+        raise InvalidInputError(
+            f'{file} is not a configuration, expected an object such as {{"preset": "ptb-sota"}}'
+        )
     return upgraded(content, file)

@@ -1,24 +1,28 @@
-"""K models of equal shape as one program: their weights stacked, every operation on all of them at once.
+"""K models of equal shape as one program: their weights stacked, every operation on all of them at
+once.
 
     ensemble = Ensemble.of(models)
     ensemble.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
     ensemble.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
 
-The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is summed over K, so no model
-depends on the others.
+The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is
+summed over K, so no model depends on the others.
 
-Models are built from their seeds if the free memory holds their training. Seeds depend only on (seed, architecture, depth, trial or
-epoch), never on scheduling. For every position of a batch (a step of one row) a model keeps a few copies of the products of its
-matrices, one number for each of their rows: in the forward pass, in the backward pass and between. On a CPU an ensemble is cut into
+Models are built from their seeds if the free memory holds their training. Seeds depend only on
+(seed, architecture, depth, trial or epoch), never on scheduling. For every position of a batch (a
+step of one row) a model keeps a few copies of the products of its matrices, one number for each of
+their rows: in the forward pass, in the backward pass and between. On a CPU an ensemble is cut into
 parts that fit into the cache.
 
-`captured` replays a function as CUDA graphs: a recurrence is thousands of small launches, its graph is one. Tensor arguments are copied
-to the place of those of the first call with their shapes and types; other arguments are part of the key. Each key is captured once,
-which takes as long as two calls without a graph. On other devices the function is called as it is.
+`captured` replays a function as CUDA graphs: a recurrence is thousands of small launches, its graph
+is one. Tensor arguments are copied to the place of those of the first call with their shapes and
+types; other arguments are part of the key. Each key is captured once, which takes as long as two
+calls without a graph. On other devices the function is called as it is.
 
-`deterministic` makes the bits of a model on a CPU independent of the others. With several threads the order of a sum depends on the
-number of models. Tiny weights (the study starts at a standard deviation of 1e-8) produce subnormal numbers, which a CPU multiplies a
-hundred times slower than zero.
+`deterministic` makes the bits of a model on a CPU independent of the others. With several threads
+the order of a sum depends on the number of models. Tiny weights (the study starts at a standard
+deviation of 1e-8) produce subnormal numbers, which a CPU multiplies a hundred times slower than
+zero.
 """
 
 import contextlib
@@ -48,14 +52,17 @@ from rhn.utils.validation import check_room
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
-CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more than fits the cache is slower
+# weights of the models in one pass of a step: more than fits the cache is slower
+CACHE_BYTES = 8 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """K models: one module without memory, and the K values of each of its parameters and buffers, (K, ...) by name."""
+    """K models: one module without memory, and the K values of each of its parameters and buffers,
+    (K, ...) by name.
+    """
 
     skeleton: Any
     weights: Weights
@@ -67,7 +74,9 @@ class Ensemble:
         """A copy of these models, which must be alike but for the values of their parameters."""
         trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
         values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
-        stacked = {name: torch.stack([v[name].detach() for v in values]).to(device) for name in values[0]}
+        stacked = {
+            name: torch.stack([v[name].detach() for v in values]).to(device) for name in values[0]
+        }
         skeleton = copy.deepcopy(models[0]).to("meta")
         return cls(
             skeleton,
@@ -95,7 +104,9 @@ class Ensemble:
 
     def __getitem__(self, which: slice | list[int]) -> "Ensemble":
         """Some of the models: views of them for a slice, a copy for a list of places."""
-        return Ensemble(self.skeleton, *tree_map(lambda t: t[which], (self.weights, self.constants)))
+        return Ensemble(
+            self.skeleton, *tree_map(lambda t: t[which], (self.weights, self.constants))
+        )
 
     def finite(self) -> Tensor:
         """(K,) bool: whether all trained weights of a model are finite."""
@@ -104,7 +115,8 @@ class Ensemble:
     def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
         """function(model, *shared) for every model, stacked.
 
-        Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it: function(model, its own, *shared).
+        Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it:
+        function(model, its own, *shared).
         """
 
         def of_one(weights, constants, own):
@@ -113,24 +125,33 @@ class Ensemble:
         with torch.no_grad():
             return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
-    def gradients(self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False) -> Any:
-        """Gradients of the number loss(model, *shared) in the trained weights of every model; `own` as for `map`.
+    def gradients(
+        self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
+    ) -> Any:
+        """Gradients of the number loss(model, *shared) in the trained weights of every model; `own`
+        as for `map`.
 
         has_aux: the loss returns (number, more), and this (gradients, more), both stacked.
         """
 
         def of_one(weights, constants, own):
             mine = [own] * (own is not None)
-            return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(weights)
+            return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(
+                weights
+            )
 
         return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
     def _model(self, weights: Weights, constants: Weights) -> Callable:
-        return lambda *args, **kwargs: functional_call(self.skeleton, (weights, constants), args, kwargs)
+        return lambda *args, **kwargs: functional_call(
+            self.skeleton, (weights, constants), args, kwargs
+        )
 
 
 def sums(stacked: Tensor) -> Tensor:
-    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one after another, so that no bit depends on the others."""
+    """The sum of each model's numbers, (K, ...) -> (K,) in float64; one after another, so that no
+    bit depends on the others.
+    """
     return torch.stack([t.sum(dtype=torch.float64) for t in stacked])
 
 
@@ -139,13 +160,17 @@ def mapped(tree: Any) -> Any:
     return tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tree)
 
 
-def captured(function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> Callable[..., Any]:
-    """The same function of trees of tensors and numbers, on a GPU as one CUDA graph for each new combination of shapes and numbers.
+def captured(
+    function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
+) -> Callable[..., Any]:
+    """The same function of trees of tensors and numbers, on a GPU as one CUDA graph for each new
+    combination of shapes and numbers.
 
     Its result on a GPU is overwritten by the next call, which may take it as an argument.
 
-    changes: the tensors that the function changes in place. The function must not refer to its holder: graphs are freed by reference
-    counts, and a cycle would keep their memory until the garbage collector runs.
+    changes: the tensors that the function changes in place. The function must not refer to its
+    holder: graphs are freed by reference counts, and a cycle would keep their memory until the
+    garbage collector runs.
     """
     if device.type != "cuda":
         return function
@@ -153,9 +178,13 @@ def captured(function: Callable[..., Any], device: torch.device, changes: Sequen
 
     def call(*trees: Any) -> Any:
         leaves, structure = tree_flatten(trees)
-        key = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+        key = tuple(
+            (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+        )
         if key not in inputs:
-            inputs[key] = [torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            inputs[key] = [
+                torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+            ]
         kept = inputs[key]
         for place, leaf in zip(kept, leaves, strict=True):
             if isinstance(leaf, Tensor):
@@ -171,7 +200,8 @@ class _Graphs:
     def __init__(self, changes: Sequence[Tensor], device: torch.device):
         self._changes, self._device = changes, device
         self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
-        self._pool = torch.cuda.graph_pool_handle()  # one for all graphs: they never run at the same time
+        # one for all graphs: they never run at the same time
+        self._pool = torch.cuda.graph_pool_handle()
 
     def replay(self, key: Hashable, function: Callable[[], Any]) -> Any:
         if key not in self._graphs:
@@ -182,7 +212,9 @@ class _Graphs:
         return result
 
     def _capture(self, function: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
-        """Run once on a side stream, as capturing requires, then record; restore all changed tensors."""
+        """Run once on a side stream, as capturing requires, then record; restore all changed
+        tensors.
+        """
         before = [t.clone() for t in self._changes]
         side = _side_stream(torch.cuda.current_device())
         side.wait_stream(torch.cuda.current_stream())
@@ -205,13 +237,17 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Context in which torch uses `threads` threads and sets denormal numbers to zero; the former settings are restored at its end.
+    """Context in which torch uses `threads` threads and sets denormal numbers to zero; the former
+    settings are restored at its end.
 
-    Raises InvalidInputError for more threads than the machine has CPUs: thousands of threads end the process.
+    Raises InvalidInputError for more threads than the machine has CPUs: thousands of threads end
+    the process.
     """
     most = os.cpu_count() or 1
     if not 1 <= threads <= most:
-        raise InvalidInputError(f"the number of threads is {threads}, expected 1 to {most}, the CPUs of this machine")
+        raise InvalidInputError(
+            f"the number of threads is {threads}, expected 1 to {most}, the CPUs of this machine"
+        )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -223,7 +259,9 @@ def deterministic(threads: int = 1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def flushed() -> Iterator[None]:
-    """Context in which subnormal numbers count as zero on the CPU; the former setting is restored at its end."""
+    """Context in which subnormal numbers count as zero on the CPU; the former setting is restored
+    at its end.
+    """
     before = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
     torch.set_flush_denormal(True)
     try:
@@ -233,7 +271,11 @@ def flushed() -> Iterator[None]:
 
 
 def build_model(
-    config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None, *, seed: int | None = None, device=None
+    config: ChoraleConfig | LanguageConfig,
+    vocabulary_size: int | None = None,
+    *,
+    seed: int | None = None,
+    device=None,
 ) -> Any:
     """The model of a configuration with its first weights.
 
@@ -241,10 +283,16 @@ def build_model(
         vocabulary_size: of a language model.
         seed: of the weights, instead of that of the configuration.
 
-    Raises InvalidInputError if the cell lacks an option of the configuration, or if the free memory does not hold the model.
+    Raises InvalidInputError if the cell lacks an option of the configuration, or if the free memory
+    does not hold the model.
     """
     generator = weights_generator(config.seed if seed is None else seed, config.cell, config.depth)
-    options = {"hidden_size": config.hidden_size, "depth": config.depth, "init": config.init, "generator": generator}
+    options = {
+        "hidden_size": config.hidden_size,
+        "depth": config.depth,
+        "init": config.init,
+        "generator": generator,
+    }
     model: Any = PolyphonicModel
     if isinstance(config, LanguageConfig):
         model = LanguageModel
@@ -257,24 +305,35 @@ def build_model(
     return model(config.cell, device=device, **options)
 
 
-def build_models(build: Callable[[int], nn.Module], seeds: Sequence[int], device) -> dict[int, nn.Module]:
+def build_models(
+    build: Callable[[int], nn.Module], seeds: Sequence[int], device
+) -> dict[int, nn.Module]:
     """The models of several seeds, on the CPU, to be trained together on a device.
 
-    Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed occurs twice.
+    Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed
+    occurs twice.
     """
     first = build(abs(seeds[0]))  # a negative seed is refused below
     require_memory(first, len(seeds), device)  # before the seeds are compared one by one
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InvalidInputError(f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more")
+        raise InvalidInputError(
+            f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more"
+        )
     return {seeds[0]: first} | {seed: build(seed) for seed in seeds[1:]}
 
 
 def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
-    """Raise InvalidInputError if the free memory of a device does not hold the training of `models` models like this one."""
-    whose, smaller = ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
+    """Raise InvalidInputError if the free memory of a device does not hold the training of `models`
+    models like this one.
+    """
+    whose, smaller = (
+        ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
+    )
     advice = f"use {smaller}a smaller hidden size or depth"
     need = models * TRAINED * weight_bytes(model)
-    check_room(need, f"{whose} training (weights, gradients, optimizer)", advice, str(device or "cpu"))
+    check_room(
+        need, f"{whose} training (weights, gradients, optimizer)", advice, str(device or "cpu")
+    )
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -283,7 +342,8 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def step_bytes(model: nn.Module, positions: int) -> int:
-    """Estimated bytes of one model for a step on a batch of `positions` positions, beside its weights.
+    """Estimated bytes of one model for a step on a batch of `positions` positions, beside its
+    weights.
 
     Evaluation needs no more: it has twice the rows and no backward pass.
     """
@@ -295,14 +355,18 @@ def part_size(model: nn.Module, positions: int, device: torch.device) -> int | N
     """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
     if device.type != "cpu":
         return None
-    return max(1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions)))
+    return max(
+        1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions))
+    )
 
 
 def tune_malloc() -> None:
-    """Let this process keep freed memory for its next tensors (with glibc; otherwise nothing happens).
+    """Let this process keep freed memory for its next tensors (with glibc; otherwise nothing
+    happens).
 
-    By default every tensor of more than 128 kB is given back to the system and fetched again, page by page, at the next step:
-    measured, a third of a step's time in small networks. For processes that do nothing but train.
+    By default every tensor of more than 128 kB is given back to the system and fetched again, page
+    by page, at the next step: measured, a third of a step's time in small networks. For processes
+    that do nothing but train.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
@@ -322,7 +386,11 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]
     """
-    return np.random.default_rng(_sequence("batches", seed, arch, depth, epoch)).permutation(batches).tolist()
+    return (
+        np.random.default_rng(_sequence("batches", seed, arch, depth, epoch))
+        .permutation(batches)
+        .tolist()
+    )
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -331,5 +399,9 @@ def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator
     return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
 
 
-def _sequence(purpose: str, seed: int, arch: str, depth: int, number: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())])
+def _sequence(
+    purpose: str, seed: int, arch: str, depth: int, number: int
+) -> np.random.SeedSequence:
+    return np.random.SeedSequence(
+        [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
+    )

@@ -1,7 +1,8 @@
-"""Evaluate language models: nats a predicted token of a text. Perplexity is exp(nats), bits are nats / log 2.
+"""Evaluate language models: nats a predicted token of a text. Perplexity is exp(nats), bits are
+nats / log 2.
 
-The state is carried through the whole text, from zero; the first token is not predicted. The length of windows does not change the
-result. Cut into B rows, which is faster, each row begins from zero.
+The state is carried through the whole text, from zero; the first token is not predicted. The length
+of windows does not change the result. Cut into B rows, which is faster, each row begins from zero.
 """
 
 import functools
@@ -27,7 +28,9 @@ WINDOW = 64  # steps read at once; no result depends on it
 
 @dataclass(frozen=True)
 class Score:
-    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and the number of these."""
+    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and
+    the number of these.
+    """
 
     nll: float
     predicted: int
@@ -60,15 +63,23 @@ def score(
 
 
 def read_window(
-    model: Callable, states: States | None, tokens: Tensor, masks: Masks | None = None, temperature: float = 1.0
+    model: Callable,
+    states: States | None,
+    tokens: Tensor,
+    masks: Masks | None = None,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, States]:
-    """-log P (T, B) of the last T tokens of a window (T + 1, B) in nats, and the states after it."""
+    """-log P (T, B) of the last T tokens of a window (T + 1, B) in nats, and the states after
+    it.
+    """
     if temperature == 1:
         reading = model(tokens[:-1], states, masks, tokens[1:])
         return reading.nll, reading.states
     reading, targets = model(tokens[:-1], states, masks), tokens[1:]
     logits = (reading.logits / temperature).flatten(0, -2)
-    return F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape), reading.states
+    return F.cross_entropy(logits, targets.flatten(), reduction="none").view(
+        targets.shape
+    ), reading.states
 
 
 def ensemble_nll(
@@ -92,16 +103,22 @@ def ensemble_nll(
     return total / (B * steps)
 
 
-def text_windows(rows: np.ndarray, window: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+def text_windows(
+    rows: np.ndarray, window: int, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
     """The tokens (T + 1, B) of each window of rows (B, N // B); the last window may be shorter."""
     steps = rows.shape[1] - 1
     for start in range(0, steps, window):
         yield window_of(rows, start, min(window, steps - start), device)
 
 
-def window_of(rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu") -> Tensor:
+def window_of(
+    rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """The tokens (T + 1, B) int64 of a window of rows (B, N // B)."""
-    return torch.from_numpy(np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)).to(device)
+    return torch.from_numpy(
+        np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
+    ).to(device)
 
 
 def check_temperature(temperature: float) -> None:
@@ -116,7 +133,9 @@ def perplexity(nll: float) -> float:
 
 
 def measure_name(vocabulary: Vocabulary) -> str:
-    """Name of the usual measure: "perplexity" for words, "bits_per_character" for characters and bytes."""
+    """Name of the usual measure: "perplexity" for words, "bits_per_character" for characters and
+    bytes.
+    """
     return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
 
 

@@ -9,8 +9,9 @@ Legend: T steps of a window, B rows, K models; everything of a model has a leadi
 
 The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
 
-A text is read as B rows side by side, window after window, each from the state at the end of the previous one. A window of T steps has
-T + 1 tokens, of which the last T are predicted; its last token is the first one of the next window.
+A text is read as B rows side by side, window after window, each from the state at the end of the
+previous one. A window of T steps has T + 1 tokens, of which the last T are predicted; its last
+token is the first one of the next window.
 """
 
 from collections.abc import Sequence
@@ -40,26 +41,37 @@ BEYOND = 700.0  # nats a token: the perplexity of more overflows
 class LanguageTask(Task):
     """Predict the next token of a text.
 
-    Losses of a curve are in nats a token. The training loss is the mean over the epoch, with dropout and with the weights of each
-    window. The validation loss is that of the weights after the epoch, or of their average, without dropout, in rows as in training.
-    The gradient norm is the mean over the epoch, before gradients are scaled down.
+    Losses of a curve are in nats a token. The training loss is the mean over the epoch, with
+    dropout and with the weights of each window. The validation loss is that of the weights after
+    the epoch, or of their average, without dropout, in rows as in training. The gradient norm is
+    the mean over the epoch, before gradients are scaled down.
 
     Raises:
-        DataError: the text is shorter than one window, or the validation text than two tokens a row.
+        DataError: the text is shorter than one window, or the validation text than two tokens a
+            row.
     """
 
     first_epoch = 1
 
-    def __init__(self, config: LanguageConfig, corpus: TextCorpus, device: torch.device | str = "cpu"):
+    def __init__(
+        self, config: LanguageConfig, corpus: TextCorpus, device: torch.device | str = "cpu"
+    ):
         super().__init__(config, device)
         self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
-        self.columns = (f"train_{self._measure}", f"valid_{self._measure}", "learning_rate", "gradient_norm")
+        self.columns = (
+            f"train_{self._measure}",
+            f"valid_{self._measure}",
+            "learning_rate",
+            "gradient_norm",
+        )
         self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         if len(corpus.train) // config.batch_size <= shortest:
             raise DataError(
-                f"{len(corpus.train)} tokens do not fill {config.batch_size} rows of {shortest + 1}: "
-                f"take a longer text, a smaller batch than {config.batch_size} or a shorter window than {shortest}"
+                f"{len(corpus.train)} tokens do not fill {config.batch_size} rows of "
+                f"{shortest + 1}: "
+                f"take a longer text, a smaller batch than {config.batch_size} or a shorter "
+                f"window than {shortest}"
             )
         self.rows = in_rows(corpus.train, config.batch_size)
         try:
@@ -77,7 +89,9 @@ class LanguageTask(Task):
 
     def batches(self, epoch: int) -> list["Window"]:
         config = self.config
-        cuts = epoch_windows(self.rows.shape[1], config.window, vary=config.vary_window, epoch=epoch)
+        cuts = epoch_windows(
+            self.rows.shape[1], config.window, vary=config.vary_window, epoch=epoch
+        )
         return [Window(self, epoch, step, *cut) for step, cut in enumerate(cuts)]
 
     def loss(
@@ -123,7 +137,9 @@ class Window:
         return self.length * self.rows
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """(Tokens (T + 1, B)), and of the models with these seeds the masks and the rows that keep their state, (K, B, 1)."""
+        """(Tokens (T + 1, B)), and of the models with these seeds the masks and the rows that keep
+        their state, (K, B, 1).
+        """
         task, config, drawn = self.task, self.task.config, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
         for seed in numbers:
@@ -136,11 +152,14 @@ class Window:
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
 
 
-def epoch_windows(columns: int, window: int, *, vary: bool = False, epoch: int = 1) -> list[tuple[int, int]]:
+def epoch_windows(
+    columns: int, window: int, *, vary: bool = False, epoch: int = 1
+) -> list[tuple[int, int]]:
     """(first step, steps) of each window of an epoch over rows of `columns` tokens.
 
-    Fixed length: as many whole windows as fit, as in the official code. Varying length: normal around `window` with a standard
-    deviation of 5, one of 20 windows around half of it; drawn anew each epoch, equally for every seed.
+    Fixed length: as many whole windows as fit, as in the official code. Varying length: normal
+    around `window` with a standard deviation of 5, one of 20 windows around half of it; drawn anew
+    each epoch, equally for every seed.
 
     >>> epoch_windows(11, 5)
     [(0, 5), (5, 5)]

@@ -1,17 +1,20 @@
-"""Monte-Carlo dropout: the probability of each token is its mean over networks drawn with dropout on (Gal and Ghahramani 2016).
+"""Monte-Carlo dropout: the probability of each token is its mean over networks drawn with dropout
+on (Gal and Ghahramani 2016).
 
     P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]         z_i the logits with the masks of sample i
 
 Legend: S samples, N tokens, T steps of a window, B samples side by side.
 
-Each sample reads the whole text from the zero state, with masks that are drawn anew in every window, as in training. With window=None
-the masks are one set for the whole text, as the official code of Zilly et al. (2017) has them in `evaluate_mc`. That code has windows
-of one step there, and hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no word at all,
-which is why it draws again if a sample's own perplexity is 500 or more. (It also counts one token that it never predicts, at 1e-10; we
-do not.)
+Each sample reads the whole text from the zero state, with masks that are drawn anew in every
+window, as in training. With window=None the masks are one set for the whole text, as the official
+code of Zilly et al. (2017) has them in `evaluate_mc`. That code has windows of one step there, and
+hence one draw for the embeddings of all words: a share `dropout.embedding` of its samples sees no
+word at all, which is why it draws again if a sample's own perplexity is 500 or more. (It also
+counts one token that it never predicts, at 1e-10; we do not.)
 
-Masks are a function of (seed, number of the sample, number of the window), on every device. A temperature divides all logits; one that
-was fitted to the network without dropout does not suit the mean, which is softer by itself.
+Masks are a function of (seed, number of the sample, number of the window), on every device. A
+temperature divides all logits; one that was fitted to the network without dropout does not suit the
+mean, which is softer by itself.
 """
 
 import copy
@@ -28,12 +31,20 @@ from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
-from rhn.training.evaluation import WINDOW, Score, check_temperature, perplexity, read_window, text_windows
+from rhn.training.evaluation import (
+    WINDOW,
+    Score,
+    check_temperature,
+    perplexity,
+    read_window,
+    text_windows,
+)
 from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed, positive
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
-REDRAWS = 100  # rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+# rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+REDRAWS = 100
 HELD = 2**26  # probabilities held at once: half a gigabyte
 
 
@@ -56,9 +67,10 @@ def monte_carlo_score(
     Args:
         dropout: the rates, commonly those of the training.
         window: steps that share their masks; None: as the official code.
-        rows: samples run side by side, as many as memory allows: (window, rows, V) logits; fewer if N times rows is above 2**26. The
-            result depends on it by rounding only.
-        progress: called with (tokens done, tokens in all), both over all samples; the total grows with each sample drawn again.
+        rows: samples run side by side, as many as memory allows: (window, rows, V) logits; fewer if
+            N times rows is above 2**26. The result depends on it by rounding only.
+        progress: called with (tokens done, tokens in all), both over all samples; the total grows
+            with each sample drawn again.
 
     Raises:
         DataError: the text is shorter than two tokens.
@@ -66,15 +78,26 @@ def monte_carlo_score(
     """
     check_temperature(temperature)
     check_seed(seed)
-    samples, text, length = positive("samples", samples), in_rows(tokens, 1), positive("window", window or WINDOW)
+    samples, text, length = (
+        positive("samples", samples),
+        in_rows(tokens, 1),
+        positive("window", window or WINDOW),
+    )
     model, steps = copy.deepcopy(model).to(device).eval(), text.shape[1] - 1
     rows = min(positive("rows", rows), max(1, HELD // steps))
     total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
-    read = captured(functools.partial(read_window, model, temperature=temperature), model.embedding.device)
+    read = captured(
+        functools.partial(read_window, model, temperature=temperature), model.embedding.device
+    )
     kept, drawn, in_a_row = 0, 0, 0
     while kept < samples:
         numbers = range(drawn, drawn + min(rows, samples - kept))
-        held, start, states, masks = total.new_empty(steps, len(numbers)), 0, (None,) * model.layers, None
+        held, start, states, masks = (
+            total.new_empty(steps, len(numbers)),
+            0,
+            (None,) * model.layers,
+            None,
+        )
         for k, part in enumerate(text_windows(text, length, device)):
             if window or masks is None:
                 masks = _draw(model, dropout, seed, numbers, k, part[:-1] if window else part[:1])
@@ -86,20 +109,30 @@ def monte_carlo_score(
         in_a_row = 0 if any(accepted) else in_a_row + len(accepted)
         if in_a_row >= REDRAWS:
             raise InvalidInputError(
-                f"{in_a_row} samples in a row have a perplexity of {ACCEPTED:g} or more, which the official code draws again: "
-                "expected a trained model and the dropout of its training; or draw new masks in every window"
+                f"{in_a_row} samples in a row have a perplexity of {ACCEPTED:g} or more, which "
+                "the official code draws again: "
+                "expected a trained model and the dropout of its training; or draw new masks "
+                "in every window"
             )
-        torch.logaddexp(total, held[:, torch.tensor(accepted, device=device)].logsumexp(1), out=total)
+        torch.logaddexp(
+            total, held[:, torch.tensor(accepted, device=device)].logsumexp(1), out=total
+        )
         kept, drawn = kept + sum(accepted), numbers.stop
     return Score((math.log(samples) - total.mean()).item(), steps)
 
 
-def _draw(model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor) -> Masks:
+def _draw(
+    model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor
+) -> Masks:
     """The masks of these samples for a window of tokens (T, 1), side by side."""
-    drawn = [draw_masks(model, tokens.cpu(), dropout, seeded(seed, sample, window)) for sample in samples]
+    drawn = [
+        draw_masks(model, tokens.cpu(), dropout, seeded(seed, sample, window)) for sample in samples
+    ]
 
     def beside(axis: int, *masks) -> Tensor | None:
         return None if masks[0] is None else torch.cat(masks, axis).to(tokens.device)
 
     words, *others = zip(*drawn, strict=True)
-    return Masks(beside(-1, *words), *(tree_map(functools.partial(beside, -2), *masks) for masks in others))
+    return Masks(
+        beside(-1, *words), *(tree_map(functools.partial(beside, -2), *masks) for masks in others)
+    )

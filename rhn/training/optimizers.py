@@ -6,14 +6,17 @@
     adamw     w <- (1 - rate weight_decay) w, then as adam
     rmsprop   s <- alpha s + (1 - alpha) g^2;   v <- momentum v + g / (sqrt(s) + epsilon);   w <- w - rate v
 
-g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
+g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink`
+w <- (1 - shrink) w after each step.
 
-Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer has no memory of its own: the state
-is pruned and saved with the models. A stack is updated by elementary operations: torch's lerp and addcmul round differently at the end
-of a vectorised loop, so their bits would depend on the number of models. They are called for one model after another.
+Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer
+has no memory of its own: the state is pruned and saved with the models. A stack is updated by
+elementary operations: torch's lerp and addcmul round differently at the end of a vectorised loop,
+so their bits would depend on the number of models. They are called for one model after another.
 
-NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean of all later ones. It begins with the
-first epoch whose loss is above the best of those more than n epochs before it, for each model on its own.
+NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean
+of all later ones. It begins with the first epoch whose loss is above the best of those more than n
+epochs before it, for each model on its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +32,9 @@ from rhn.training.ensemble import Ensemble, Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """The base class: a subclass names the state of a weight (`kept`) and computes the update of a weight."""
+    """The base class: a subclass names the state of a weight (`kept`) and computes the update of a
+    weight.
+    """
 
     weight_decay: float = 0.0
     shrink: float = 0.0
@@ -46,11 +51,24 @@ class Optimizer:
     def start(self, weights: Weights) -> dict[str, Tensor]:
         """The state before the first step."""
         first = next(iter(weights.values()))
-        steps = {"steps": torch.zeros(len(first), dtype=torch.float64, device=first.device)} if self.counts else {}
-        return steps | {f"{kept}.{name}": torch.zeros_like(w) for kept in self.kept for name, w in weights.items()}
+        steps = (
+            {"steps": torch.zeros(len(first), dtype=torch.float64, device=first.device)}
+            if self.counts
+            else {}
+        )
+        return steps | {
+            f"{kept}.{name}": torch.zeros_like(w)
+            for kept in self.kept
+            for name, w in weights.items()
+        }
 
     def step(
-        self, weights: Weights, gradients: Weights, state: dict[str, Tensor], rate: Tensor, scale: Tensor | None = None
+        self,
+        weights: Weights,
+        gradients: Weights,
+        state: dict[str, Tensor],
+        rate: Tensor,
+        scale: Tensor | None = None,
     ) -> None:
         """Change weights and state in place."""
         steps = state.get("steps")
@@ -68,7 +86,9 @@ class Optimizer:
                 w.mul_(1 - self.shrink)
 
     def update(self, w: Tensor, g: Tensor, *kept: Any, **step: Any) -> None:
-        """Change one weight (K, ...) and its state in place; step: `rate` (K,) and `steps` (K,), None if they are not counted."""
+        """Change one weight (K, ...) and its state in place; step: `rate` (K,) and `steps` (K,),
+        None if they are not counted.
+        """
         raise NotImplementedError
 
 
@@ -148,7 +168,12 @@ class RMSprop(Optimizer):
             w.sub_(_each(rate, w) * v.mul_(self.momentum).add_(g / root))
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+}
 
 
 def make_optimizer(config: TrainingConfig) -> Optimizer:
@@ -162,7 +187,9 @@ def make_optimizer(config: TrainingConfig) -> Optimizer:
 
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
-    """|g + decay w| over all weights of each model, (K,) float64; one after another, so that no bit depends on the others."""
+    """|g + decay w| over all weights of each model, (K,) float64; one after another, so that no bit
+    depends on the others.
+    """
     squares: Any = 0
     for name, g in gradients.items():
         g = g + decay * weights[name] if decay else g
@@ -172,14 +199,18 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
 
 
 def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
-    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging has begun, (K, ...)."""
+    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging
+    has begun, (K, ...).
+    """
     ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
     average = {f"average.{name}": t.clone() for name, t in ensemble.weights.items()}
     return average | {"average_count": ones, "average_active": torch.zeros_like(ones)}
 
 
 def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
-    """Take the weights after a step into the means; before averaging begins the mean is the weights themselves."""
+    """Take the weights after a step into the means; before averaging begins the mean is the weights
+    themselves.
+    """
     average["average_count"].add_(average["average_active"])
     share = 1 / average["average_count"]
     for name, w in ensemble.weights.items():

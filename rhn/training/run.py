@@ -1,14 +1,16 @@
-"""Train in a folder. A training can be stopped at any moment; the same call continues it, to the result of an uninterrupted one.
+"""Train in a folder. A training can be stopped at any moment; the same call continues it, to the
+result of an uninterrupted one.
 
     config.json          configuration and data
     metrics.jsonl        a line an epoch
     best.safetensors     the checkpoint of the best epoch so far
     state.safetensors    all that a resume needs, the best weights too, saved now and then and at the end
 
-With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The state decides: lines of epochs after it are removed
-and written again, with the same numbers (on a CPU, the same bits), and so is config.json. The checkpoint is written after the line and
-the state of its epoch, and again by a resume: after a kill it is of an epoch that has a line. One process writes to a folder, and it
-holds one training.
+With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The state decides:
+lines of epochs after it are removed and written again, with the same numbers (on a CPU, the same
+bits), and so is config.json. The checkpoint is written after the line and the state of its epoch,
+and again by a resume: after a kill it is of an epoch that has a line. One process writes to a
+folder, and it holds one training.
 """
 
 import json
@@ -32,17 +34,28 @@ from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
-from rhn.training.state import Interrupted, TrialState, best_epoch, deferred_interrupt, locked, read_state, write_state
+from rhn.training.state import (
+    Interrupted,
+    TrialState,
+    best_epoch,
+    deferred_interrupt,
+    locked,
+    read_state,
+    write_state,
+)
 from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.options import default_of
 
-SAVE_SHARE = 0.02  # of the time may go into saving: a kill costs as much as is trained between two saves
+# of the time may go into saving: a kill costs as much as is trained between two saves
+SAVE_SHARE = 0.02
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The end of a training, for one seed. Losses are those of the best epoch, in nats a frame or a token."""
+    """The end of a training, for one seed. Losses are those of the best epoch, in nats a frame or a
+    token.
+    """
 
     seed: int
     checkpoint: str
@@ -70,7 +83,9 @@ class Callback:
         """Called at the start of a training, and after every step."""
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Called with each new line of metrics.jsonl, except for that of an epoch in which the seed diverged."""
+        """Called with each new line of metrics.jsonl, except for that of an epoch in which the seed
+        diverged.
+        """
 
     def save(self) -> None:
         """Called before the state is saved, so that no file is behind it."""
@@ -93,7 +108,8 @@ def train(
     Args:
         config: its `epochs` may differ from those that the folder was begun with.
         seeds: trained side by side as one program; default: that of the configuration.
-        threads: of a CPU; language models have the same bits with one thread, and nearly so with more. Chorales use one.
+        threads: of a CPU; language models have the same bits with one thread, and nearly so with
+            more. Chorales use one.
         max_minutes: stop after so many minutes; the same call goes on.
         about: more entries of config.json, which may change.
 
@@ -108,8 +124,13 @@ def train(
     run = _Run(
         config, corpus, Path(out), seeds, device, callbacks
     )  # a model that cannot be built leaves no folder behind
-    with deterministic(threads if run.text else 1), locked(run.folder), deferred_interrupt() as interrupt:
-        for place in (run.folder, *run.folder.glob("seed-*")):  # not all below: other trainings may be writing there
+    with (
+        deterministic(threads if run.text else 1),
+        locked(run.folder),
+        deferred_interrupt() as interrupt,
+    ):
+        # not all below: other trainings may be writing there
+        for place in (run.folder, *run.folder.glob("seed-*")):
             remove_leftovers(place)
         deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
         trainer = run.begin({"device": device, **about})
@@ -130,29 +151,51 @@ def train(
                 break
         if interrupt.pending:
             folder = shlex.quote(str(run.folder))
-            raise Interrupted(f"stopped after epoch {trainer.epoch}, saved; continue with: rhn resume {folder}")
+            raise Interrupted(
+                f"stopped after epoch {trainer.epoch}, saved; continue with: rhn resume {folder}"
+            )
         results = [run.result(seed) for seed in seeds]
         if all(result.diverged for result in results):
             kept = sorted(str(path) for path in run.folder.rglob("best.safetensors"))
-            left = f"the last good weights are in {', '.join(kept)}" if kept else "no epoch was finished before"
-            raise DivergedError(f"{results[0].diverged}; {left}; try a lower learning rate in another --out")
+            left = (
+                f"the last good weights are in {', '.join(kept)}"
+                if kept
+                else "no epoch was finished before"
+            )
+            raise DivergedError(
+                f"{results[0].diverged}; {left}; try a lower learning rate in another --out"
+            )
         return results
 
 
 class _Run:
     """The files of a training."""
 
-    def __init__(self, config, corpus, folder: Path, seeds: Sequence[int], device: str, callbacks: Sequence[Callback]):
+    def __init__(
+        self,
+        config,
+        corpus,
+        folder: Path,
+        seeds: Sequence[int],
+        device: str,
+        callbacks: Sequence[Callback],
+    ):
         self.folder, self._config, self._corpus, self._callbacks = folder, config, corpus, callbacks
         self.text = isinstance(config, LanguageConfig)
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
         self._homes = homes(folder, seeds)
-        fixed = {"seeds": list(seeds), "text": corpus.checksum} if self.text else {"data": corpus.checksum}
+        fixed = (
+            {"seeds": list(seeds), "text": corpus.checksum}
+            if self.text
+            else {"data": corpus.checksum}
+        )
         self._training = asdict(config) | fixed
 
     def begin(self, about: Mapping[str, object]) -> Trainer:
-        """Check that the folder is of this training, make its trainer, and write the files as the state says."""
+        """Check that the folder is of this training, make its trainer, and write the files as the
+        state says.
+        """
         saved = read_state(self.folder / "state.safetensors")
         if saved is None:
             require_own_folder(self.folder)
@@ -172,28 +215,43 @@ class _Run:
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises InvalidInputError for that of another training."""
         try:
-            there, done = upgraded(json.loads(metadata["training"]), self.folder), int(metadata.get("epochs", 0))
+            there, done = (
+                upgraded(json.loads(metadata["training"]), self.folder),
+                int(metadata.get("epochs", 0)),
+            )
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
-                    f"{self.folder} holds another training: {different}; give the same values or another --out"
+                    f"{self.folder} holds another training: {different}; give the same values "
+                    "or another --out"
                 )
             if done > self._config.epochs:
                 raise InvalidInputError(
-                    f"{self.folder} has done {done} epochs already, expected --epochs of {done} or more"
+                    f"{self.folder} has done {done} epochs already, expected --epochs of "
+                    f"{done} or more"
                 )
             saved = {}
             for seed, home in self._homes.items():
                 prefix = self._prefix(seed)
-                own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-                saved[seed] = TrialState(own.pop("curve"), own | _best_of_0_3(own, home / "best.safetensors"))
+                own = {
+                    name.removeprefix(prefix): array
+                    for name, array in arrays.items()
+                    if name.startswith(prefix)
+                }
+                saved[seed] = TrialState(
+                    own.pop("curve"), own | _best_of_0_3(own, home / "best.safetensors")
+                )
             return Trainer(self._task, self._models, saved=saved)
         except (KeyError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             path = self.folder / "state.safetensors"
-            raise DataError(f"{path} is of no training ({reason}): put its own back, or give another --out") from error
+            raise DataError(
+                f"{path} is of no training ({reason}): put its own back, or give another --out"
+            ) from error
 
     def end_epoch(self) -> None:
-        """Write the lines of each seed trained in the epoch that has just ended; the others had ended before it."""
+        """Write the lines of each seed trained in the epoch that has just ended; the others had
+        ended before it.
+        """
         rows = self.trainer.epoch + 1 - self._task.first_epoch
         for seed in [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]:
             lines = self._lines(seed)
@@ -226,7 +284,10 @@ class _Run:
         trainer, corpus = self.trainer, self._corpus
         about = {"data": {"source": corpus.source, "checksum": corpus.checksum}}
         if self.text:
-            about = {"data": {"name": corpus.name, **about["data"]}, "vocabulary": corpus.vocabulary.to_json()}
+            about = {
+                "data": {"name": corpus.name, **about["data"]},
+                "vocabulary": corpus.vocabulary.to_json(),
+            }
         for seed in trainer.numbers:
             lines, best = self._lines(seed), self._best(seed)
             if not lines or not np.isfinite(trainer.curve(seed)[best, :2]).all():
@@ -239,7 +300,12 @@ class _Run:
             save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
 
     def result(self, seed: int) -> TrainingResult:
-        trainer, curve, first, best = self.trainer, self.trainer.curve(seed), self._task.first_epoch, self._best(seed)
+        trainer, curve, first, best = (
+            self.trainer,
+            self.trainer.curve(seed),
+            self._task.first_epoch,
+            self._best(seed),
+        )
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
             seed=seed,
@@ -262,30 +328,43 @@ class _Run:
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""
         task, lines = self._task, []
-        for epoch, (train, valid, *others) in enumerate(self.trainer.curve(seed).tolist(), start=task.first_epoch):
+        for epoch, (train, valid, *others) in enumerate(
+            self.trainer.curve(seed).tolist(), start=task.first_epoch
+        ):
             row = (task.measured(train), task.measured(valid), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
 
     def _test_nll(self, seed: int) -> float:
-        return evaluate(self.trainer.best_model(seed), self._corpus.test, device=self._task.device).nll
+        return evaluate(
+            self.trainer.best_model(seed), self._corpus.test, device=self._task.device
+        ).nll
 
 
 def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str, np.ndarray]:
-    """The best weights, which version 0.3 kept in the checkpoint; nothing if they are among the arrays of a state."""
+    """The best weights, which version 0.3 kept in the checkpoint; nothing if they are among the
+    arrays of a state.
+    """
     if any(name.startswith("best.") for name in arrays):
         return {}
     if checkpoint.exists():
         return {f"best.{name}": array for name, array in load_file(checkpoint).items()}
-    return {name.replace("weights.", "best.", 1): a for name, a in arrays.items() if name.startswith("weights.")}
+    return {
+        name.replace("weights.", "best.", 1): a
+        for name, a in arrays.items()
+        if name.startswith("weights.")
+    }
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for a folder without a state that has files which a training would overwrite."""
+    """Raise InvalidInputError for a folder without a state that has files which a training would
+    overwrite.
+    """
     names = ("config.json", "metrics.jsonl", "best.safetensors")
     if found := [name for name in names if (folder / name).exists()]:
         raise InvalidInputError(
-            f"{folder} holds {' and '.join(found)} but no state to continue from (state.safetensors): "
+            f"{folder} holds {' and '.join(found)} but no state to continue from "
+            "(state.safetensors): "
             "train again in a new folder, `rhn train ... --out NEW`"
         )
 
@@ -312,6 +391,8 @@ def differences(config, wanted: Mapping, found: Mapping) -> str:
 
 
 def write_lines(path: Path, lines: Sequence[dict]) -> None:
-    """Write a file of one JSON object a line, atomically; NaN and infinity become null. Raises OutputError."""
+    """Write a file of one JSON object a line, atomically; NaN and infinity become null. Raises
+    OutputError.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(finite_json(line)) + "\n" for line in lines))

@@ -1,13 +1,16 @@
-"""Sample from trained models: a chorale frame by frame, written as four voices; a text token by token.
+"""Sample from trained models: a chorale frame by frame, written as four voices; a text token by
+token.
 
-Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature. Of the keys drawn the four most
-probable ones sound, one for each voice; if none is drawn, the most probable of all. The first frame, which the model does not predict,
-is a chord of C major or A minor, the keys that the data set is transposed to. Frames are quarter notes (T, 88), key 0 is MIDI 21.
-Frames do not distinguish held from repeated notes: equal neighbours in a voice become one note, within a bar of four.
+Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature.
+Of the keys drawn the four most probable ones sound, one for each voice; if none is drawn, the most
+probable of all. The first frame, which the model does not predict, is a chord of C major or A
+minor, the keys that the data set is transposed to. Frames are quarter notes (T, 88), key 0 is MIDI
+21. Frames do not distinguish held from repeated notes: equal neighbours in a voice become one note,
+within a bar of four.
 
-Texts: w[t + 1] ~ softmax(z[t] / temperature), z[t] the logits after w[1..t]; with top_k only the k most probable symbols. The model
-first reads the prompt. Without a prompt it reads a newline; if its vocabulary has no newline, a symbol drawn uniformly. The symbol
-`<unk>` is never drawn.
+Texts: w[t + 1] ~ softmax(z[t] / temperature), z[t] the logits after w[1..t]; with top_k only the k
+most probable symbols. The model first reads the prompt. Without a prompt it reads a newline; if its
+vocabulary has no newline, a symbol drawn uniformly. The symbol `<unk>` is never drawn.
 """
 
 import copy
@@ -36,15 +39,22 @@ NEWLINE: dict[str, Symbol] = {"words": EOS, "characters": "\n", "bytes": ord("\n
 
 
 def sample_chorale(
-    model: PolyphonicModel, *, bars: int = 16, temperature: float = 1.0, seed: int = 0, dtype=torch.float64
+    model: PolyphonicModel,
+    *,
+    bars: int = 16,
+    temperature: float = 1.0,
+    seed: int = 0,
+    dtype=torch.float64,
 ) -> np.ndarray:
     """Frames (4 bars, 88) uint8 of a new chorale, with one to four keys in each.
 
-    Raises InvalidInputError for a model of other than 88 keys or whose output is not finite, fewer than one bar, or a temperature that
-    is not positive.
+    Raises InvalidInputError for a model of other than 88 keys or whose output is not finite, fewer
+    than one bar, or a temperature that is not positive.
     """
     if (model.input_size, model.output_size) != (KEYS, KEYS):
-        raise InvalidInputError(f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys")
+        raise InvalidInputError(
+            f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys"
+        )
     bars = positive("bars", bars)
     check_temperature(temperature)
     generator = torch.Generator().manual_seed(seed)
@@ -82,26 +92,34 @@ def generate(
         seed: of the draws.
 
     Raises:
-        InvalidInputError: an argument is out of range, a symbol of the prompt is not in the vocabulary, the vocabulary belongs to
-            another model, or the model's output is not finite.
+        InvalidInputError: an argument is out of range, a symbol of the prompt is not in the
+            vocabulary, the vocabulary belongs to another model, or the model's output is not
+            finite.
     """
     check_temperature(temperature)
     check_seed(seed)
     length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
     if len(vocabulary) != model.vocabulary_size:
         raise InvalidInputError(
-            f"the vocabulary has {len(vocabulary)} symbols, expected the model's {model.vocabulary_size}: "
+            f"the vocabulary has {len(vocabulary)} symbols, expected the model's "
+            f"{model.vocabulary_size}: "
             "give the one that the model was trained with"
         )
     if vocabulary.unknown is not None and len(vocabulary) == 1:
-        raise InvalidInputError("the vocabulary has `<unk>` only, expected a word that can be drawn")
+        raise InvalidInputError(
+            "the vocabulary has `<unk>` only, expected a word that can be drawn"
+        )
     generator, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).eval()
     text = vocabulary.encode(prompt).tolist()
     unread, end = list(text), len(text) + length
     if not text:
         newline = vocabulary.index.get(NEWLINE[vocabulary.unit])
         if newline is None:
-            text = [_draw_symbol(torch.zeros(len(vocabulary), device="cpu"), vocabulary, None, generator)]
+            text = [
+                _draw_symbol(
+                    torch.zeros(len(vocabulary), device="cpu"), vocabulary, None, generator
+                )
+            ]
         unread = list(text) or [newline]
     states = None
     while len(text) < end:
@@ -115,7 +133,9 @@ def generate(
 
 
 def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
-    """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises OutputError."""
+    """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises
+    OutputError.
+    """
     path = check_output(path, SUFFIXES)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
@@ -127,20 +147,24 @@ def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
 
 
 def voices(frames: np.ndarray) -> list[list[int]]:
-    """The MIDI pitch of soprano, alto, tenor and bass in every frame; with fewer than four keys some sing in unison.
+    """The MIDI pitch of soprano, alto, tenor and bass in every frame; with fewer than four keys
+    some sing in unison.
 
     >>> frames = np.zeros((1, 88)); frames[0, [27, 43, 51]] = 1
     >>> voices(frames)
     [[72], [64], [48], [48]]
     """
-    chords = [sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames]
+    chords = [
+        sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames
+    ]
     return [[chord[min(voice, len(chord) - 1)] for chord in chords] for voice in range(len(VOICES))]
 
 
 def _require_finite(logits: Tensor, length: str) -> None:
     if not torch.isfinite(logits).all():
         raise InvalidInputError(
-            f"the model's output is no longer finite after {length}: its weights are too large, as after a training that diverged"
+            f"the model's output is no longer finite after {length}: its weights are too "
+            "large, as after a training that diverged"
         )
 
 
@@ -156,14 +180,20 @@ def _draw_keys(logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _score(parts: list[list[int]]):
-    from music21 import clef, instrument, metadata, meter, note, stream  # here, because it takes seconds to import
+    # here, because it takes seconds to import
+    from music21 import clef, instrument, metadata, meter, note, stream
 
     score = stream.Score()
     score.metadata = metadata.Metadata()
     score.metadata.software = (made_with(),)
     for name, pitches in zip(VOICES, parts, strict=True):
         part = stream.Part(id=name)
-        part.append([instrument.fromString(name), clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()])
+        part.append(
+            [
+                instrument.fromString(name),
+                clef.BassClef() if name in VOICES[2:] else clef.TrebleClef(),
+            ]
+        )
         part.append(meter.TimeSignature(f"{BEATS}/4"))
         for pitch, beats in _held(pitches):
             part.append(note.Note(pitch, quarterLength=beats))
@@ -172,7 +202,9 @@ def _score(parts: list[list[int]]):
 
 
 def _write_midi(score, path: Path) -> None:
-    """As music21 does it, with our version in a separate chunk, which other programs skip as the format asks."""
+    """As music21 does it, with our version in a separate chunk, which other programs skip as the
+    format asks.
+    """
     score.write("midi", fp=path)
     with path.open("ab") as file:
         mark = made_with().encode()
@@ -190,13 +222,20 @@ def _held(pitches: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _draw_symbol(
-    logits: Tensor, vocabulary: Vocabulary, top_k: int | None, generator: torch.Generator, temperature: float = 1.0
+    logits: Tensor,
+    vocabulary: Vocabulary,
+    top_k: int | None,
+    generator: torch.Generator,
+    temperature: float = 1.0,
 ) -> int:
     """A symbol other than `<unk>`, of logits (V,)."""
     if vocabulary.unknown is not None:
-        logits = logits.index_fill(0, torch.tensor(vocabulary.unknown, device=logits.device), -torch.inf)
+        logits = logits.index_fill(
+            0, torch.tensor(vocabulary.unknown, device=logits.device), -torch.inf
+        )
     if top_k is not None:
         kept = logits.topk(min(top_k, len(logits)))
         logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)
-    logits = (logits - logits.max()) / temperature  # 0 is the largest: no temperature is too cold for it
+    # 0 is the largest: no temperature is too cold for it
+    logits = (logits - logits.max()) / temperature
     return int(torch.multinomial(logits.softmax(0), 1, generator=generator))

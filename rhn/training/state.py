@@ -1,10 +1,12 @@
-"""The state of a trial: its curve, the tensors that it continues from, and the file that keeps them for a resume.
+"""The state of a trial: its curve, the tensors that it continues from, and the file that keeps them
+for a resume.
 
-A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then validation loss. The counters of early
-stopping follow from it.
+A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then
+validation loss. The counters of early stopping follow from it.
 
-A state file is one .safetensors file with a checksum in its header. A file that differs by one bit from what was written is refused: it
-would change the results silently. One process at a time works in a folder with states, and Ctrl-C waits until they are saved.
+A state file is one .safetensors file with a checksum in its header. A file that differs by one bit
+from what was written is refused: it would change the results silently. One process at a time works
+in a folder with states, and Ctrl-C waits until they are saved.
 """
 
 import fcntl
@@ -30,13 +32,17 @@ from rhn.utils.io import atomic_path, writing
 
 _logger = logging.getLogger(__name__)
 
-ENTRY = "rhn_state"  # of the header, the only one, as safetensors writes several in any order: JSON of checksum and metadata
+# of the header, the only one, as safetensors writes several in any order: JSON of checksum and
+# metadata
+ENTRY = "rhn_state"
 LOCK = ".lock"
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
-"""A training has left its plateau if its loss is below this factor times that of the best constant output."""
+"""A training has left its plateau if its loss is below this factor times that of the best constant
+output.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,15 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
 
 
 def has_ended(
-    curve: np.ndarray, objective: Objective, *, epochs: int, patience: int | None, first_epoch: int = 0
+    curve: np.ndarray,
+    objective: Objective,
+    *,
+    epochs: int,
+    patience: int | None,
+    first_epoch: int = 0,
 ) -> bool:
-    """True if a trial is over: all epochs done, `patience` epochs without a better loss, or diverged.
+    """True if a trial is over: all epochs done, `patience` epochs without a better loss, or
+    diverged.
 
     first_epoch: of the first row.
     """
@@ -86,8 +98,11 @@ def has_ended(
     return patience is not None and last >= 0 and last - best_epoch(curve, objective) >= patience
 
 
-def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays by name (NumPy's, or torch tensors on the CPU) and texts by name, atomically and with their checksum.
+def write_state(
+    path: str | Path, arrays: Mapping[str, object], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays by name (NumPy's, or torch tensors on the CPU) and texts by name, atomically and
+    with their checksum.
 
     Raises OutputError where the file cannot be written; an existing one stays as it was.
     """
@@ -97,12 +112,16 @@ def write_state(path: str | Path, arrays: Mapping[str, object], metadata: Mappin
         temporary.write_bytes(save(plain, {ENTRY: json.dumps(header)}))
 
 
-def read_state(path: str | Path, *, whole: bool = True) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+def read_state(
+    path: str | Path, *, whole: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
     """(arrays, metadata) as `write_state` was given them; None where there is no file.
 
-    whole: False to read the metadata only, which the checksum does not cover alone; there are no arrays then.
+    whole: False to read the metadata only, which the checksum does not cover alone; there are no
+    arrays then.
 
-    Raises DataError where the file cannot be read, and its child DamagedError where it is not what was written.
+    Raises DataError where the file cannot be read, and its child DamagedError where it is not what
+    was written.
     """
     path = Path(path)
     try:
@@ -118,9 +137,13 @@ def read_state(path: str | Path, *, whole: bool = True) -> tuple[dict[str, np.nd
         return None
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path} cannot be read ({reason}): check that it is a file that you may read") from error
+        raise DataError(
+            f"{path} cannot be read ({reason}): check that it is a file that you may read"
+        ) from error
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)) from error
+        raise _damaged(
+            path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)
+        ) from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -133,12 +156,16 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
 
 
 def _damaged(path: Path, reason: str) -> DamagedError:
-    return DamagedError(f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again without it")
+    return DamagedError(
+        f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again "
+        "without it"
+    )
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if it is missing; the lock dies with its holder.
+    """Keep other processes out of a folder, which is made if it is missing; the lock dies with its
+    holder.
 
     Raises OutputError if the folder cannot be made or written to, or another process works there.
     """
@@ -147,7 +174,9 @@ def locked(folder: Path) -> Iterator[None]:
         file = (folder / LOCK).open("ab")  # does not truncate a file of the user's
     with file:
         if not any(_try_lock(file, fcntl.LOCK_EX, pause) for pause in PAUSES):
-            raise OutputError(f"another process works in {folder}: wait for its end, or give another --out")
+            raise OutputError(
+                f"another process works in {folder}: wait for its end, or give another --out"
+            )
         yield
 
 
@@ -169,12 +198,15 @@ def _try_lock(file, kind: int, pause: float = 0.0) -> bool:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped the work and it is saved; the message is how to resume. Commands end with exit code 130."""
+    """The user stopped the work and it is saved; the message is how to resume. Commands end with
+    exit code 130.
+    """
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[SimpleNamespace]:
-    """Note only the first Ctrl-C, as `pending`, with a warning; the second one raises KeyboardInterrupt as usual.
+    """Note only the first Ctrl-C, as `pending`, with a warning; the second one raises
+    KeyboardInterrupt as usual.
 
     Nothing changes outside the main thread and while interrupts are ignored (`nohup`).
     """

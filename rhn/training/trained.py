@@ -1,4 +1,6 @@
-"""Load a trained language model with vocabulary and text, the chorales of a checkpoint, or a network before its training."""
+"""Load a trained language model with vocabulary and text, the chorales of a checkpoint, or a
+network before its training.
+"""
 
 import contextlib
 from dataclasses import dataclass
@@ -33,20 +35,29 @@ def data_path(path: Path) -> Path | None:
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
-    """The chorales in the file `data`; None: in the file that the run folder names, else those rebuilt from music21's scores."""
+    """The chorales in the file `data`; None: in the file that the run folder names, else those
+    rebuilt from music21's scores.
+    """
     return chorales(data_path(checkpoint) if data is None else data)
 
 
-def initial_model(path: str | Path, seed: int = 0, cell: str | None = None) -> tuple[nn.Module, bool]:
+def initial_model(
+    path: str | Path, seed: int = 0, cell: str | None = None
+) -> tuple[nn.Module, bool]:
     """(The network before training, whether these are its own first weights.)
 
-    Checkpoints of trainings and studies name the seed of their first weights. For other files new weights are drawn with `seed`.
-    `cell` and errors as for `load_model`.
+    Checkpoints of trainings and studies name the seed of their first weights. For other files new
+    weights are drawn with `seed`. `cell` and errors as for `load_model`.
     """
     model, header = load_model(path, cell), read_metadata(path)
     about, own = header["metadata"], None
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # metadata of something else
-        run, name, trial = (about["train"], "cell", 0) if "train" in about else (about["study"], "arch", about["trial"])
+    # metadata of something else
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        run, name, trial = (
+            (about["train"], "cell", 0)
+            if "train" in about
+            else (about["study"], "arch", about["trial"])
+        )
         own = weights_generator(run["seed"], run[name], run["depth"], trial)
     generator = own or torch.Generator().manual_seed(seed)
     if hasattr(model, "reset_parameters"):
@@ -68,7 +79,8 @@ class TrainedText:
     def corpus(self, data: Path | None) -> TextCorpus:
         """The complete corpus of the training, or another text in the vocabulary of the model.
 
-        data: folder or archive of that corpus, or file or folder of another text. None: the path in the run folder, else the place
+        data: folder or archive of that corpus, or file or folder of another text. None: the path in
+        the run folder, else the place
             of `rhn data get`.
 
         Raises:
@@ -86,7 +98,8 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
 
     cell: a cell of the user's own, as package.module:factory; it is imported.
 
-    Raises CheckpointError for a file without a configuration of its training, or InvalidInputError for another kind of model.
+    Raises CheckpointError for a file without a configuration of its training, or InvalidInputError
+    for another kind of model.
     """
     path = weights_file(path)
     model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]
@@ -101,6 +114,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
         ) from error
     if len(vocabulary) != model.vocabulary_size:
         raise CheckpointError(
-            f"{path} holds a vocabulary of {len(vocabulary)} symbols, its model has {model.vocabulary_size}"
+            f"{path} holds a vocabulary of {len(vocabulary)} symbols, its model has "
+            f"{model.vocabulary_size}"
         )
     return TrainedText(path, model, config, vocabulary)

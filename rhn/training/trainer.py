@@ -6,12 +6,15 @@
         trainer.run_step()
     model = trainer.best_model(0)
 
-Each trial has its own weights, learning rate, curve and end: it stops after `patience` epochs without a better loss, or if a loss or a
-weight is no longer finite; then its curve ends with a row that is not finite. Nothing is summed over trials, and all random numbers
-depend only on (seed, epoch, step). So on a CPU a trial has the same bits alone or in company, whole or resumed from its state.
+Each trial has its own weights, learning rate, curve and end: it stops after `patience` epochs
+without a better loss, or if a loss or a weight is no longer finite; then its curve ends with a row
+that is not finite. Nothing is summed over trials, and all random numbers depend only on (seed,
+epoch, step). So on a CPU a trial has the same bits alone or in company, whole or resumed from its
+state.
 
-Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of its trials have ended, so that CUDA graphs are
-captured only a few times; until then they keep their places and are ignored.
+Ended trials leave the ensemble before the next epoch. On a GPU they stay until half of its trials
+have ended, so that CUDA graphs are captured only a few times; until then they keep their places and
+are ignored.
 """
 
 import copy
@@ -26,10 +29,18 @@ import torch
 from torch import Tensor, nn
 
 from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
-from rhn.training.optimizers import Optimizer, gradient_norm, has_stalled, make_optimizer, start_average, update_average
+from rhn.training.optimizers import (
+    Optimizer,
+    gradient_norm,
+    has_stalled,
+    make_optimizer,
+    start_average,
+    update_average,
+)
 from rhn.training.state import Objective, TrialState, best_epoch, diverged, has_ended
 
-CHECK_EVERY = 100  # steps between two looks at the weights: on a GPU each look waits for all work before it
+# steps between two looks at the weights: on a GPU each look waits for all work before it
+CHECK_EVERY = 100
 
 
 class Batch(Protocol):
@@ -44,8 +55,10 @@ class Batch(Protocol):
         """The loss is summed over steps and averaged over rows."""
 
     def inputs(self, model: Any, numbers: Sequence[int]) -> tuple[tuple, Any]:
-        """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers): tensors are copied into a CUDA graph,
-        each other value has its own graph. model: one of them, without memory."""
+        """(What all trials share, a tree of tensors (K, ...) of the trials with these numbers):
+        tensors are copied into a CUDA graph, each other value has its own graph. model: one of
+        them, without memory.
+        """
 
 
 class Task:
@@ -55,11 +68,14 @@ class Task:
     """
 
     columns: tuple[str, ...]
-    """Of a curve: training loss, validation loss, and those that the trainer adds if the first epoch is 1. Losses are in nats, and in
-    files as `measured` gives them."""
+    """Of a curve: training loss, validation loss, and those that the trainer adds if the first
+    epoch is 1. Losses are in nats, and in files as `measured` gives them.
+    """
     first_epoch = 0
-    """0: both losses are measured after every epoch and before training. 1: the training loss is the mean over the steps of an epoch,
-    followed in a row by the validation loss, the learning rate and the gradient norm."""
+    """0: both losses are measured after every epoch and before training. 1: the training loss is
+    the mean over the steps of an epoch, followed in a row by the validation loss, the learning rate
+    and the gradient norm.
+    """
     objective: Objective = "valid"
     """The loss that decides which weights are best."""
     gradient_norm: float | None = None
@@ -79,9 +95,11 @@ class Task:
         raise NotImplementedError
 
     def loss(self, model, own: tuple, *shared) -> tuple[Tensor, tuple[Tensor, Any]]:
-        """(The number to be minimised, (losses in nats, what the next step carries on)) of one model.
+        """(The number to be minimised, (losses in nats, what the next step carries on)) of one
+        model.
 
-        own: (what the last step carried on, None in the first step of an epoch; the model's part of the inputs).
+        own: (what the last step carried on, None in the first step of an epoch; the model's part of
+        the inputs).
         """
         raise NotImplementedError
 
@@ -114,7 +132,9 @@ class Trials:
 
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Some of the places: views of them for a slice, a copy for a list."""
-        numbers = self.numbers[which] if isinstance(which, slice) else [self.numbers[k] for k in which]
+        numbers = (
+            self.numbers[which] if isinstance(which, slice) else [self.numbers[k] for k in which]
+        )
         state = {name: t[which] for name, t in self.state.items()}
         return Trials(numbers, self.ensemble[which], self.rate[which], state)
 
@@ -136,10 +156,12 @@ class Trainer:
     """K trials of a task, all at the same step of the same epoch.
 
     Args:
-        models: by trial number, equal but for the values of their parameters, which are the first weights if nothing is saved.
+        models: by trial number, equal but for the values of their parameters, which are the first
+            weights if nothing is saved.
         learning_rates: by trial number; default: that of the configuration.
         optimizer: default: that of the configuration.
-        saved: a state for each trial, all at the same step; None to begin. That of a trial that has left has its best weights only.
+        saved: a state for each trial, all at the same step; None to begin. That of a trial that has
+            left has its best weights only.
         part_size: number of models in one pass of a step; None: all of them.
     """
 
@@ -159,8 +181,13 @@ class Trainer:
         self.task, self.config = task, task.config
         self._models = dict(models)
         self._where: dict[int, str] = {}
-        trained = {n: ((name, p) for name, p in m.named_parameters() if p.requires_grad) for n, m in models.items()}
-        self._best: dict[int, Weights] = {n: {name: p.detach() for name, p in own} for n, own in trained.items()}
+        trained = {
+            n: ((name, p) for name, p in m.named_parameters() if p.requires_grad)
+            for n, m in models.items()
+        }
+        self._best: dict[int, Weights] = {
+            n: {name: p.detach() for name, p in own} for n, own in trained.items()
+        }
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
@@ -174,7 +201,7 @@ class Trainer:
             with deterministic():
                 self._measure(self._measurements())
 
-    # ---- where it is ---------------------------------------------------------------------------------
+    # ---- where it is -----------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -193,21 +220,29 @@ class Trainer:
 
     @property
     def numbers(self) -> list[int]:
-        """The trials in the ensemble, in their order: the live ones, and ended ones that have not left yet."""
+        """The trials in the ensemble, in their order: the live ones, and ended ones that have not
+        left yet.
+        """
         return list(self._trials.numbers)
 
     def live(self) -> list[int]:
         """The trials still training."""
         epochs, patience = self.config.epochs, self.config.patience
         ends = {"epochs": epochs, "patience": patience, "first_epoch": self.task.first_epoch}
-        return [n for n, curve in self._curves.items() if not has_ended(curve, self.task.objective, **ends)]
+        return [
+            n
+            for n, curve in self._curves.items()
+            if not has_ended(curve, self.task.objective, **ends)
+        ]
 
     def curve(self, number: int) -> np.ndarray:
         """(epochs, columns) float64; the last row of a diverged trial is not finite."""
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """The sentence on a loss of a trial that was not finite, with step and learning rate; None if all are finite."""
+        """The sentence on a loss of a trial that was not finite, with step and learning rate; None
+        if all are finite.
+        """
         curve = self._curves[number]
         if not diverged(curve):
             return None
@@ -223,7 +258,7 @@ class Trainer:
         losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
         return losses.sum().item() * self._batches[0].rows / max(1, samples)
 
-    # ---- training ------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------
 
     def run_epoch(self) -> None:
         """Train to the end of the epoch, of which there must be a live trial, on one thread."""
@@ -232,13 +267,17 @@ class Trainer:
                 pass
 
     def run_step(self) -> bool:
-        """One step of every live trial; returns whether that ended an epoch, which is then measured, or the training."""
+        """One step of every live trial; returns whether that ended an epoch, which is then
+        measured, or the training.
+        """
         if self._done == 0:
             self._drop_ended()
             self._carry = [None] * len(self._parts)
         batch = self._batches[self._done]
         skeleton = self._trials.ensemble.skeleton
-        shared, drawn = zip(*[batch.inputs(skeleton, part.numbers) for part in self._parts], strict=True)
+        shared, drawn = zip(
+            *[batch.inputs(skeleton, part.numbers) for part in self._parts], strict=True
+        )
         self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
         self._done += 1
         ended = self._done == len(self._batches)
@@ -252,10 +291,12 @@ class Trainer:
             self._begin_epoch(self._epoch + 1)
         return ended
 
-    # ---- results and states --------------------------------------------------------------------------
+    # ---- results and states ----------------------------------------------------------------------
 
     def model(self, number: int) -> nn.Module:
-        """The model of a trial in the ensemble with its present weights, or their average, on the CPU."""
+        """The model of a trial in the ensemble with its present weights, or their average, on the
+        CPU.
+        """
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
     def best_model(self, number: int) -> Any:
@@ -266,8 +307,13 @@ class Trainer:
         """The data that a trial needs to go on; of one that has left its best weights."""
         arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
-            within = {f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))}
-            arrays |= {name: t.numpy() for name, t in self._of(number, self._trials.tensors | within).items()}
+            within = {
+                f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))
+            }
+            arrays |= {
+                name: t.numpy()
+                for name, t in self._of(number, self._trials.tensors | within).items()
+            }
             if self._done:
                 arrays["step"] = np.array(self._done)
                 logged = self._log[:, self._trials.numbers.index(number)].T.cpu()
@@ -276,12 +322,20 @@ class Trainer:
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         self._curves = {n: saved[n].curve for n in self._models}
-        arrays = {n: {name: torch.from_numpy(np.array(a)) for name, a in saved[n].arrays.items()} for n in self._models}
+        arrays = {
+            n: {name: torch.from_numpy(np.array(a)) for name, a in saved[n].arrays.items()}
+            for n in self._models
+        }
         for number, own in arrays.items():
-            self._best[number] |= {name: own[f"best.{name}"] for name in self._best[number] if f"best.{name}" in own}
+            self._best[number] |= {
+                name: own[f"best.{name}"] for name in self._best[number] if f"best.{name}" in own
+            }
         live = [n for n, own in arrays.items() if any(name.startswith("weights.") for name in own)]
-        for number in set(self.live()) - set(live):  # version 0.3 has no last row of a diverged trial
-            self._curves[number] = np.vstack([self._curves[number], np.full(len(self.task.columns), np.nan)])
+        # version 0.3 has no last row of a diverged trial
+        for number in set(self.live()) - set(live):
+            self._curves[number] = np.vstack(
+                [self._curves[number], np.full(len(self.task.columns), np.nan)]
+            )
         trials = self._new_trials(live)
         for k, number in enumerate(live):
             for name, t in trials.tensors.items():
@@ -296,10 +350,12 @@ class Trainer:
                 for i, name in enumerate(self._logged):
                     self._log[:, k, i] = arrays[number][name]
             names = [name for name in arrays[live[0]] if name.startswith("states.")]
-            carried = tuple(torch.stack([arrays[n][name] for n in live]).to(self._log.device) for name in names)
+            carried = tuple(
+                torch.stack([arrays[n][name] for n in live]).to(self._log.device) for name in names
+            )
             self._carry = [carried] * len(self._parts)  # several parts carry nothing
 
-    # ---- within --------------------------------------------------------------------------------------
+    # ---- within ----------------------------------------------------------------------------------
 
     @property
     def _logged(self) -> tuple[str, ...]:
@@ -308,7 +364,9 @@ class Trainer:
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
-        rate = torch.tensor([self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64)
+        rate = torch.tensor(
+            [self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64
+        )
         average = start_average(ensemble) if self.task.averaging else {}
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
 
@@ -318,7 +376,8 @@ class Trainer:
         self._trials = trials
         self._parts = [trials[start : start + size] for start in range(0, len(trials), size)]
         self._measured = [part.measured for part in self._parts]
-        step = partial(training_step, self.task, self._optimizer, self._parts)  # without self, see `captured`
+        # without self, see `captured`
+        step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -334,7 +393,8 @@ class Trainer:
         bad = (~self._trials.ensemble.finite()).nonzero().flatten().tolist()
         for place in bad:
             steps = (~self._log[: self._done, place].isfinite().all(1)).tolist()
-            step = steps.index(True) + 1 if True in steps else self._done  # the last one if no loss shows it
+            # the last one if no loss shows it
+            step = steps.index(True) + 1 if True in steps else self._done
             where = f"at step {step} of {len(self._batches)} of epoch {self._epoch}"
             self._where.setdefault(self._trials.numbers[place], where)
         return dict.fromkeys(bad, [math.nan] * len(self.task.columns))
@@ -346,7 +406,8 @@ class Trainer:
             steps = sum(batch.size // batch.rows for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
             rows = [
-                [math.fsum(nll) / steps, *row, rate, _finite_mean(norm)]  # exact sums: no trial's depends on the others
+                # exact sums: no trial's depends on the others
+                [math.fsum(nll) / steps, *row, rate, _finite_mean(norm)]
                 for (nll, norm), row, rate in zip(logs, rows, rates, strict=True)
             ]
         return dict(enumerate(rows)) | self._overflown()
@@ -365,7 +426,9 @@ class Trainer:
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
-        """Let ended trials leave; on a GPU only if they are at least half, because each size needs its own CUDA graphs."""
+        """Let ended trials leave; on a GPU only if they are at least half, because each size needs
+        its own CUDA graphs.
+        """
         live, numbers = self.live(), self._trials.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
         least = 2 if self.task.device.type == "cuda" else 1
@@ -385,23 +448,32 @@ class Trainer:
 
 
 def training_step(
-    task: Task, optimizer: Optimizer, parts: Sequence[Trials], shared: tuple, drawn: Sequence, carry: Sequence
+    task: Task,
+    optimizer: Optimizer,
+    parts: Sequence[Trials],
+    shared: tuple,
+    drawn: Sequence,
+    carry: Sequence,
 ) -> tuple[Tensor, list]:
-    """Change the weights of all trials in place, one part after another, each with its own of `drawn` and `carry`.
+    """Change the weights of all trials in place, one part after another, each with its own of
+    `drawn` and `carry`.
 
-    Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their norm before, (K, n) float64; what the
-    next step of each part carries on).
+    Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their
+    norm before, (K, n) float64; what the next step of each part carries on).
     """
     logs, carried, clip = [], [], task.gradient_norm
     for trials, *own in zip(parts, carry, drawn, strict=True):
         ensemble, scale = trials.ensemble, None
-        gradients, (losses, last) = ensemble.gradients(task.loss, *shared, own=tuple(own), has_aux=True)
+        gradients, (losses, last) = ensemble.gradients(
+            task.loss, *shared, own=tuple(own), has_aux=True
+        )
         log = [losses if losses.dim() == 1 else sums(losses) / losses.shape[-1]]
         if clip:
             coupled = 0.0 if optimizer.decoupled else optimizer.weight_decay
             norm = gradient_norm(ensemble.weights, gradients, coupled)
             scale = (clip / norm.clamp(min=clip)).to(ensemble.dtype)
-            scale = torch.where(norm.isfinite(), scale, torch.nan)  # an overflow must not become a step of length 0
+            # an overflow must not become a step of length 0
+            scale = torch.where(norm.isfinite(), scale, torch.nan)
             log.append(norm)
         optimizer.step(ensemble.weights, gradients, trials.state, trials.rate, scale)
         if "average_count" in trials.state:

@@ -1,4 +1,6 @@
-"""Colours, style, titles, axes, legends and metadata that all figures share, and the files of `--output`."""
+"""Colours, style, titles, axes, legends and metadata that all figures share, and the files of
+`--output`.
+"""
 
 import base64
 import io
@@ -21,7 +23,8 @@ from rhn.utils.io import atomic_path, check_output, command, made_with
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's, for the colour-blind
+# Okabe and Ito's, for the colour-blind
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"), "osD^vPX*"  # of several series
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
@@ -53,7 +56,8 @@ _chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
 def our_style(figure: str | float | None = None) -> Iterator[None]:
     """Let matplotlib draw in our style, whatever a user's matplotlibrc holds.
 
-    figure: the width of figures, see `inches_of`; None: that of an outer `our_style`, or each figure's own.
+    figure: the width of figures, see `inches_of`; None: that of an outer `our_style`, or each
+    figure's own.
     """
     import matplotlib
 
@@ -72,9 +76,11 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
 
 def drawn(draw: Callable) -> Callable:
-    """Decorate a function that draws: in our style, and with an option figure="column", see `our_style`.
+    """Decorate a function that draws: in our style, and with an option figure="column", see
+    `our_style`.
 
-    In given axes it draws in the caller's style, with a title where that sets one, folded to their width.
+    In given axes it draws in the caller's style, with a title where that sets one, folded to their
+    width.
     """
     from matplotlib import rcParams
 
@@ -83,12 +89,18 @@ def drawn(draw: Callable) -> Callable:
         given = [ax for ax in (*args, options.get("ax")) if hasattr(ax, "set_title")]
         with nullcontext() if given and figure is None else our_style(figure):
             shown = draw(*args, **options)
-        for ax in given if rcParams["axes.titlelocation"] != "left" else ():  # else it is drawn in our own figure
-            title, (width, height) = ax.get_title("left") or ax.get_title(), ax.bbox.size / ax.figure.dpi
+        # else it is drawn in our own figure
+        for ax in given if rcParams["axes.titlelocation"] != "left" else ():
+            title, (width, height) = (
+                ax.get_title("left") or ax.get_title(),
+                ax.bbox.size / ax.figure.dpi,
+            )
             ax.set_title("", loc="left")
             ax.set_title(folded(title, width, ax.title.get_fontsize()))
             for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
-                axis.set_label_text(folded(axis.get_label_text(), inches, axis.label.get_fontsize()))
+                axis.set_label_text(
+                    folded(axis.get_label_text(), inches, axis.label.get_fontsize())
+                )
         return shown
 
     return sized_draw
@@ -105,7 +117,9 @@ def inches_of(figure: str | float) -> float:
     except ValueError:
         inches = 0
     if not 2 <= inches <= 40:
-        raise InvalidInputError(f"figure is {figure!r}: expected {', '.join(SIZES)}, or 2 to 40 inches")
+        raise InvalidInputError(
+            f"figure is {figure!r}: expected {', '.join(SIZES)}, or 2 to 40 inches"
+        )
     return inches
 
 
@@ -115,21 +129,30 @@ def sized(width: float) -> float:
 
 
 def highest() -> float:
-    """Inches that a figure of the chosen width has from top to bottom of its page or slide; infinite without a choice."""
+    """Inches that a figure of the chosen width has from top to bottom of its page or slide;
+    infinite without a choice.
+    """
     inches = _chosen.get()
     return math.inf if inches is None else SLIDE_HEIGHT if inches > 12 else PAGE_HEIGHT
 
 
-def save_figure(path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None) -> None:
-    """Draw in our style and write, atomically, with title, command and version in the file's metadata, but no date.
+def save_figure(
+    path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None
+) -> None:
+    """Draw in our style and write, atomically, with title, command and version in the file's
+    metadata, but no date.
 
     figure: see `our_style`. Raises OutputError.
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
-        title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(r"\$", "$")
+        title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(
+            r"\$", "$"
+        )
         values = (title, command() or "drawn by the library", made_with(), None)
-        drawing.savefig(temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False)))
+        drawing.savefig(
+            temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False))
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,9 @@ class Outputs:
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
-        """The files that the options name, or the default figure; raises InvalidInputError or OutputError."""
+        """The files that the options name, or the default figure; raises InvalidInputError or
+        OutputError.
+        """
         files = options.output or [path for path in (default,) if path]
         for path in files:
             check_output(path, (*SUFFIXES, *suffixes), force=options.force)
@@ -152,7 +177,9 @@ class Outputs:
 
     def __str__(self) -> str:
         """A line for each file."""
-        return "\n".join([f"figure: {path}" for path in self.figures] + [f"file: {path}" for path in self.others])
+        return "\n".join(
+            [f"figure: {path}" for path in self.figures] + [f"file: {path}" for path in self.others]
+        )
 
     def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
         """Draw the figures, and save the other files."""
@@ -164,7 +191,9 @@ class Outputs:
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:
-    """Draw in our style as an HTML element that refers to nothing outside, at most three tenths smaller on a narrow screen."""
+    """Draw in our style as an HTML element that refers to nothing outside, at most three tenths
+    smaller on a narrow screen.
+    """
     picture = io.BytesIO()
     with our_style():
         figure = draw()
@@ -175,26 +204,31 @@ def image(draw: Callable[[], "Figure"], label: str) -> str:
 
 
 def figure_name(*words: object) -> Path:
-    """The default name of a figure, from all options that change it; words that are None or empty are left out.
+    """The default name of a figure, from all options that change it; words that are None or empty
+    are left out.
 
     >>> str(figure_name("swarm", "small", None, "by-depth"))
     'swarm-small-by-depth.png'
     """
     whole = "-".join(str(word) for word in words if word not in (None, ""))
     name = re.sub(r"[^\w.-]+", "-", whole)
-    if len(name.encode()) > LONGEST_NAME or name != whole:  # a checksum keeps names apart that were changed
+    # a checksum keeps names apart that were changed
+    if len(name.encode()) > LONGEST_NAME or name != whole:
         name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{crc32(whole.encode(errors='replace')):08x}"
     return Path(f"{name.lstrip('.-')}.png")
 
 
 def place(path: Path) -> str | None:
-    """The name of a file's folder, for a default name; None in the current folder, and in runs/ there."""
+    """The name of a file's folder, for a default name; None in the current folder, and in runs/
+    there.
+    """
     home, usual = path.resolve().parent, (Path.cwd(), Path("runs").resolve())
     return None if home in usual or path.resolve() in usual else home.name
 
 
 def titled(figure: "Figure", title: str, about: str = "") -> None:
-    """Set the title of a figure, and small at its foot how it was made, with our version; both wrapped to its width.
+    """Set the title of a figure, and small at its foot how it was made, with our version; both
+    wrapped to its width.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
     """
@@ -208,7 +242,8 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
 
 
 def drawable(text: str) -> str:
-    r"""Escape a user's text for a figure: characters that the font lacks as in Python, dollars so that they start no mathematics.
+    r"""Escape a user's text for a figure: characters that the font lacks as in Python, dollars so
+    that they start no mathematics.
 
     Needed for names of files, data and architectures; `titled` calls it. Twice is as once.
 
@@ -219,7 +254,10 @@ def drawable(text: str) -> str:
 
     font = get_font(findfont(FontProperties()))
     shown = (
-        c if c.isprintable() and font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in text
+        c
+        if c.isprintable() and font.get_char_index(ord(c))
+        else c.encode("unicode_escape").decode()
+        for c in text
     )
     return re.sub(r"(?<!\\)\$", r"\\$", "".join(shown))
 
@@ -238,7 +276,8 @@ DPI, HINTED = 100, 1.06  # at which a line is measured, and how much its width v
 
 
 def folded(text: str, inches: float, size: float) -> str:
-    """Fold each line of a title or label into lines of at most this width, for type of this size (points).
+    """Fold each line of a title or label into lines of at most this width, for type of this size
+    (points).
 
     Mathematics, a number beside its word and an escaped dollar stay whole.
 

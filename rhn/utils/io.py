@@ -1,7 +1,7 @@
 """Write files atomically, with the mark of this toolkit, and read JSON and arrays.
 
-Writers write a temporary file that replaces the old one, so a reader, a crash or a full disk never leaves half a file. Records are
-tables (.csv), arrays by name (.npz) and JSON without NaN.
+Writers write a temporary file that replaces the old one, so a reader, a crash or a full disk never
+leaves half a file. Records are tables (.csv), arrays by name (.npz) and JSON without NaN.
 """
 
 import contextlib
@@ -21,7 +21,9 @@ from rhn.version import __version__
 
 
 def read_json(path: str | Path):
-    """The value in a JSON file; raises OSError, and ValueError, with the reason, for a file that is not JSON."""
+    """The value in a JSON file; raises OSError, and ValueError, with the reason, for a file that is
+    not JSON.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:
@@ -30,7 +32,9 @@ def read_json(path: str | Path):
 
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """The arrays of an .npz file; raises DataError with the name of the `writer` if it cannot be read or lacks one."""
+    """The arrays of an .npz file; raises DataError with the name of the `writer` if it cannot be
+    read or lacks one.
+    """
     import numpy as np
 
     try:
@@ -44,7 +48,9 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     except RhnError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
-        raise DataError(f"{path} is not a record written by {writer}: {error or type(error).__name__}") from error
+        raise DataError(
+            f"{path} is not a record written by {writer}: {error or type(error).__name__}"
+        ) from error
 
 
 _MARK = "rhn-partial"  # in the name of every temporary file
@@ -52,9 +58,11 @@ _MARK = "rhn-partial"  # in the name of every temporary file
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; at the end it is flushed to disk and renamed over `path`, after an error removed.
+    """A temporary path beside `path`; at the end it is flushed to disk and renamed over `path`,
+    after an error removed.
 
-    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError if the file cannot be written.
+    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError
+    if the file cannot be written.
     """
     path = _file(path)
     temporary = path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
@@ -70,7 +78,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, stem: str = "*") -> None:
-    """Remove the temporary files of killed writers from a folder. Call it only while no other process writes there.
+    """Remove the temporary files of killed writers from a folder. Call it only while no other
+    process writes there.
 
     stem: remove only those of files with this name (without its suffix).
     """
@@ -90,7 +99,9 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
-    """Write a value as one JSON text, atomically; NaN and infinity become null. Raises OutputError."""
+    """Write a value as one JSON text, atomically; NaN and infinity become null. Raises
+    OutputError.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
 
@@ -103,7 +114,9 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable])
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
-    """Write arrays by name as .npz, with our version as the archive's comment, atomically. Raises OutputError."""
+    """Write arrays by name as .npz, with our version as the archive's comment, atomically. Raises
+    OutputError.
+    """
     import numpy as np
 
     with atomic_path(path) as temporary:
@@ -128,7 +141,8 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
-    """Check that a file can be written later, and return its path; raises OutputError for a missing or read-only folder.
+    """Check that a file can be written later, and return its path; raises OutputError for a missing
+    or read-only folder.
 
     suffixes: the allowed ones; any without them.
     force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
@@ -138,17 +152,22 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
         raise OutputError(
-            f"{path} exists already, without a mark of this toolkit: name another file, or write over it with --force"
+            f"{path} exists already, without a mark of this toolkit: name another file, or "
+            "write over it with --force"
         )
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+        raise OutputError(
+            f"cannot write {path}: the folder {path.parent} does not exist; create it first"
+        )
     if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
         raise OutputError(f"cannot write {path}: Permission denied")
     return path
 
 
 def _file(path: str | Path) -> Path:
-    """The path, unless it is a folder or a device: a rename over /dev/null would remove the device."""
+    """The path, unless it is a folder or a device: a rename over /dev/null would remove the
+    device.
+    """
     path = Path(path)
     with writing(path):
         if path.exists() and not path.is_file():
@@ -175,8 +194,12 @@ def remember_command(prog: str, words: Sequence[str]) -> None:
 
 
 def command() -> str | None:
-    """The command for a shell, without passwords; None if the library was called from other code."""
-    shown = shlex.join(without_password(word).encode(errors="backslashreplace").decode() for word in _command)
+    """The command for a shell, without passwords; None if the library was called from other
+    code.
+    """
+    shown = shlex.join(
+        without_password(word).encode(errors="backslashreplace").decode() for word in _command
+    )
     return shown or None
 
 
@@ -186,7 +209,9 @@ def made_with() -> str:
 
 
 def made_by_us(path: Path) -> bool:
-    """True if a file has our mark; False for a file that cannot be read, and for tables (.csv), which have no metadata."""
+    """True if a file has our mark; False for a file that cannot be read, and for tables (.csv),
+    which have no metadata.
+    """
     try:
         content = path.read_bytes()
     except OSError:

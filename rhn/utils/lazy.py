@@ -1,4 +1,6 @@
-"""Load modules on first use: the modules behind the names of a package, and plugins of other packages."""
+"""Load modules on first use: the modules behind the names of a package, and plugins of other
+packages.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -13,7 +15,8 @@ GROUP = "rhn_toolkit.plugins"
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]], submodules: Sequence[str] = ()
 ) -> tuple[list[str], Callable, Callable]:
-    """Make `__all__`, `__getattr__` and `__dir__`, which shows public names only, of a package from the names in each of its modules.
+    """Make `__all__`, `__getattr__` and `__dir__`, which shows public names only, of a package from
+    the names in each of its modules.
 
     submodules: modules that are attributes of the package without an import of their own.
     """
@@ -30,7 +33,8 @@ def lazy_names(
 
 
 def plugin(name: str) -> Any:
-    """Load the class or function that an installed package offers by this name, an entry point of the group `GROUP`.
+    """Load the class or function that an installed package offers by this name, an entry point of
+    the group `GROUP`.
 
     Raises InvalidInputError if there is none.
     """

@@ -1,4 +1,5 @@
-"""Declare options as the fields of dataclasses, once for commands, files and Python; read a command line into them with argparse.
+"""Declare options as the fields of dataclasses, once for commands, files and Python; read a command
+line into them with argparse.
 
 | type of the field            | on the command line                                                          |
 |------------------------------|------------------------------------------------------------------------------|
@@ -45,19 +46,25 @@ RANGES = {  # of an option's numbers, by the keyword of `option`
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def option(default: Any = MISSING, help: str = "", *, repr: bool = True, **about: str | float) -> Any:
-    """A field that is an option of a command, required without a default; {} makes an empty dictionary for each object.
+def option(
+    default: Any = MISSING, help: str = "", *, repr: bool = True, **about: str | float
+) -> Any:
+    """A field that is an option of a command, required without a default; {} makes an empty
+    dictionary for each object.
 
     help: of the field, also where a subclass has another default; `--help` adds the default.
-    about: metavar="LOW HIGH", the words for its values in `--help`; flag="--name", if it is not called like the field;
-        positional=True for a value without a flag; short="-o"; least, most, above, below: the range of a number (`check_ranges`).
+    about: metavar="LOW HIGH", the words for its values in `--help`; flag="--name", if it is not
+    called like the field;
+        positional=True for a value without a flag; short="-o"; least, most, above, below: the range
+        of a number (`check_ranges`).
     """
     value = {"default_factory": dict} if default == {} else {"default": default}
     return field(**value, repr=repr, metadata=about | ({"help": help} if help else {}))
 
 
 def configuration(kinds: tuple[type, ...], shown: Callable[[dict], Any], help: str) -> Any:
-    """A field `settings`: a dictionary of the given fields of configurations, whose fields are options, too.
+    """A field `settings`: a dictionary of the given fields of configurations, whose fields are
+    options, too.
 
     shown: the configuration from the given options, whose values `--help` prints, or None.
     """
@@ -73,14 +80,18 @@ class Trained:
         metavar="CHECKPOINT",
         positional=True,
     )
-    cell: str | None = option(None, "The cell of a checkpoint with a cell of your own, as package.module:factory.")
+    cell: str | None = option(
+        None, "The cell of a checkpoint with a cell of your own, as package.module:factory."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
     """The option of every command that writes results."""
 
-    force: bool = option(False, "Also overwrite files without the mark of this toolkit; tables (.csv) have none.")
+    force: bool = option(
+        False, "Also overwrite files without the mark of this toolkit; tables (.csv) have none."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +101,9 @@ class Sized:
     group = "output"
 
     figure: str | None = option(
-        None, "Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or INCHES.", metavar="SIZE"
+        None,
+        "Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or INCHES.",
+        metavar="SIZE",
     )
 
     def __post_init__(self):
@@ -106,7 +119,8 @@ class Drawing(Sized, Writing):
 
     output: tuple[Path, ...] = option(
         (),
-        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz), an animation (.gif), if the command has them.",
+        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz), an "
+        "animation (.gif), if the command has them.",
         metavar="FILE",
     )
 
@@ -117,7 +131,9 @@ def default_of(f: Field) -> Any:
 
 
 def about(kind: type, name: str) -> dict[str, Any]:
-    """All that a dataclass and its bases declare of an option, with the heading `group` of the class that declares it last."""
+    """All that a dataclass and its bases declare of an option, with the heading `group` of the
+    class that declares it last.
+    """
     homes = [base for base in kind.__mro__ if name in inspect.get_annotations(base)]
     found = {"group": vars(homes[0]).get("group")}
     for base in reversed(homes):
@@ -126,7 +142,9 @@ def about(kind: type, name: str) -> dict[str, Any]:
 
 
 def item_of(hint: Any) -> tuple[Any, int | str | None]:
-    """The type of a value, and how many values an option has, as argparse writes it: a number, "+", or None for one."""
+    """The type of a value, and how many values an option has, as argparse writes it: a number, "+",
+    or None for one.
+    """
     if get_origin(hint) is tuple:
         first, *rest = get_args(hint)
         return first, "+" if rest == [...] else 1 + len(rest)
@@ -147,12 +165,15 @@ def flag(name: str) -> str:
 
 def given_flags(options, names: Iterable[str]) -> list[str]:
     """Those of the named options whose value is not the default: ["--mc-official"]."""
-    given = (f for f in fields(options) if f.name in names and getattr(options, f.name) != default_of(f))
+    given = (
+        f for f in fields(options) if f.name in names and getattr(options, f.name) != default_of(f)
+    )
     return [f.metadata.get("flag", flag(f.name)) for f in given]
 
 
 def check_ranges(options, named: Callable[[str], str] = str) -> None:
-    """Raise InvalidInputError for a number that is infinite or outside the range that its option declares; None is in every range.
+    """Raise InvalidInputError for a number that is infinite or outside the range that its option
+    declares; None is in every range.
 
     named: the name of a field in the message.
     """
@@ -179,7 +200,8 @@ def parse(options: "type | Commands", args: Sequence[str] | None, *, prog: str) 
 
     args: the words, or None for those of this process.
 
-    Raises InvalidInputError with one sentence for words that cannot be read. `--help` and `--version` print and raise SystemExit(0).
+    Raises InvalidInputError with one sentence for words that cannot be read. `--help` and
+    `--version` print and raise SystemExit(0).
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
     remember_command(prog, words)
@@ -200,18 +222,30 @@ def parse(options: "type | Commands", args: Sequence[str] | None, *, prog: str) 
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that returns only the given values and raises InvalidInputError with one sentence."""
+    """A parser that returns only the given values and raises InvalidInputError with one
+    sentence.
+    """
 
     configuration: Mapping | None = None
-    """The metadata of the options whose defaults follow from other options (`rhn.utils.options.configuration`)."""
+    """The metadata of the options whose defaults follow from other options
+    (`rhn.utils.options.configuration`).
+    """
 
     def __init__(self, prog: str, usage: str, about: str):
         layout = partial(argparse.RawDescriptionHelpFormatter, max_help_position=32)
-        how: Any = {"formatter_class": layout, "argument_default": argparse.SUPPRESS, "conflict_handler": "resolve"}
-        super().__init__(prog, f"{prog} {usage}", _wrapped(about), allow_abbrev=False, add_help=False, **how)
+        how: Any = {
+            "formatter_class": layout,
+            "argument_default": argparse.SUPPRESS,
+            "conflict_handler": "resolve",
+        }
+        super().__init__(
+            prog, f"{prog} {usage}", _wrapped(about), allow_abbrev=False, add_help=False, **how
+        )
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="Show this and exit.")
         version = f"{prog.partition(' ')[0]} {__version__}"
-        self.add_argument("--version", action="version", version=version, help="Print the version and exit.")
+        self.add_argument(
+            "--version", action="version", version=version, help="Print the version and exit."
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInputError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
@@ -239,7 +273,9 @@ class _Entry(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         name, equals, value = values.partition("=")
         if not (name and equals):
-            raise argparse.ArgumentError(self, f"expected {self.metavar}, such as leak=0.5, got {values!r:.60}")
+            raise argparse.ArgumentError(
+                self, f"expected {self.metavar}, such as leak=0.5, got {values!r:.60}"
+            )
         entries = getattr(namespace, self.dest, {})
         setattr(namespace, self.dest, entries | {name.strip().replace("-", "_"): value})
 
@@ -249,7 +285,9 @@ def _command(commands: Commands, prog: str, words: list[str]) -> "type | Command
     if words and words[0] in commands.by_name:
         return commands.by_name[words[0]]
     parser = _Parser(prog, "COMMAND [options]", commands.about)
-    group = parser.add_argument_group("commands", f"`{prog} COMMAND --help` describes each of them.")
+    group = parser.add_argument_group(
+        "commands", f"`{prog} COMMAND --help` describes each of them."
+    )
     for name, kind in commands.by_name.items():
         text = kind.about if isinstance(kind, Commands) else inspect.getdoc(kind) or ""
         group.add_argument(name, nargs="?", help=text.partition("\n")[0].replace("%", "%%"))
@@ -289,18 +327,30 @@ def _usage(kind: type, f: Field) -> list[str]:
     return [flag(f.name), facts["metavar"]] if required else []
 
 
-def _add(parser, kind: type, f: Field, default: Any = None, *, hidden: bool = False, pair: bool = False) -> None:
-    """Declare an option; pair: a flag can also be given as --no-flag, as one that is on by default."""
+def _add(
+    parser, kind: type, f: Field, default: Any = None, *, hidden: bool = False, pair: bool = False
+) -> None:
+    """Declare an option; pair: a flag can also be given as --no-flag, as one that is on by
+    default.
+    """
     facts, (item, nargs) = about(kind, f.name), item_of(f.type)
     shown = None if default is False and not pair else default
-    text = argparse.SUPPRESS if hidden else _with_default(facts.get("help", ""), shown).replace("%", "%%")
+    text = (
+        argparse.SUPPRESS
+        if hidden
+        else _with_default(facts.get("help", ""), shown).replace("%", "%%")
+    )
     names = [*filter(None, [facts.get("short")]), facts.get("flag", flag(f.name))]
     if bool in kinds_of(item):
         action = argparse.BooleanOptionalAction if pair or default is not False else "store_true"
         parser.add_argument(*names, dest=f.name, action=action, help=text)
         return
     metavar = facts.get("metavar") or metavar_of(item)
-    how = {"help": text, "metavar": tuple(metavar.split()) if isinstance(nargs, int) else metavar, "nargs": nargs}
+    how = {
+        "help": text,
+        "metavar": tuple(metavar.split()) if isinstance(nargs, int) else metavar,
+        "nargs": nargs,
+    }
     if item is dict:
         how |= {"action": _Entry}
     elif get_origin(item) is Literal:
@@ -327,7 +377,11 @@ def _reason(unknown: list[str], options: type) -> str:
     if word is None:
         return f"{unknown[0].strip()!r} is one word too many"
     known = [(options, f) for f in fields(options)] + _hidden(options)
-    flags = ["--help", "--version", *(about(kind, f.name).get("flag", flag(f.name)) for kind, f in known)]
+    flags = [
+        "--help",
+        "--version",
+        *(about(kind, f.name).get("flag", flag(f.name)) for kind, f in known),
+    ]
     near = difflib.get_close_matches(word, flags, 1, cutoff=0.7)
     return f"{word} is not an option" + (f"; perhaps you meant {near[0]}" if near else "")
 
@@ -341,14 +395,20 @@ def _with_default(text: str, value: Any) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Wrap paragraphs to the width of the terminal; those with indented lines, such as examples, stay."""
+    """Wrap paragraphs to the width of the terminal; those with indented lines, such as examples,
+    stay.
+    """
     width = shutil.get_terminal_size().columns - 2
     paragraphs = text.split("\n\n")
-    return "\n\n".join(p if "\n  " in p else textwrap.fill(" ".join(p.split()), width) for p in paragraphs)
+    return "\n\n".join(
+        p if "\n  " in p else textwrap.fill(" ".join(p.split()), width) for p in paragraphs
+    )
 
 
 def _escaped(word: str) -> str:
-    """A word for argparse: --hidden_size is --hidden-size; a space before a negative number makes it no option."""
+    """A word for argparse: --hidden_size is --hidden-size; a space before a negative number makes
+    it no option.
+    """
     if NEGATIVE.match(word):
         return f" {word}"
     name, equals, value = word.partition("=")

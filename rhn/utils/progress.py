@@ -38,7 +38,9 @@ Advance = Callable[..., None]
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[str], Advance]]:
-    """report(title) -> callback(done, total): one bar for each on a terminal, elsewhere lines about the current one."""
+    """report(title) -> callback(done, total): one bar for each on a terminal, elsewhere lines about
+    the current one.
+    """
     if not sys.stderr.isatty():
         with _periodic_lines() as report:
             yield report
@@ -50,7 +52,9 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
 
         def report(title: str) -> Advance:
             task = bars.add_task(title, total=None)
-            return lambda done, total, title=None: bars.update(task, completed=done, total=total, description=title)
+            return lambda done, total, title=None: bars.update(
+                task, completed=done, total=total, description=title
+            )
 
         yield report
 
@@ -65,13 +69,19 @@ def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
     """
     if not (done and total):
         return f"{title}: {duration(seconds)} so far"
-    left = f", about {duration(seconds * (total / done - 1))} left" if KNOWN * total <= done < total else ""
+    left = (
+        f", about {duration(seconds * (total / done - 1))} left"
+        if KNOWN * total <= done < total
+        else ""
+    )
     return f"{title}: {math.floor(100 * done / total)} %{left}"
 
 
 @contextlib.contextmanager
 def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
-    """Print a line about the task that reported last to stderr every LINE_SECONDS, also during a long call; the first one earlier."""
+    """Print a line about the task that reported last to stderr every LINE_SECONDS, also during a
+    long call; the first one earlier.
+    """
     current: list = []  # title, time of its begin, done, total
     ended = threading.Event()
 
@@ -93,7 +103,11 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
                 title, begun, *share = current
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
                     line = line_of(title, time.monotonic() - begun, *share)
-                    print(textwrap.fill(line, COLUMNS, subsequent_indent="  "), file=sys.stderr, flush=True)
+                    print(
+                        textwrap.fill(line, COLUMNS, subsequent_indent="  "),
+                        file=sys.stderr,
+                        flush=True,
+                    )
             pause = LINE_SECONDS
 
     printer = threading.Thread(target=print_lines, daemon=True, name="progress")

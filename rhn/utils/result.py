@@ -1,4 +1,5 @@
-"""The base class of results: print, tabulate, plot, save and load the numbers of one analysis. Without torch.
+"""The base class of results: print, tabulate, plot, save and load the numbers of one analysis.
+Without torch.
 
 A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of them, or None:
 
@@ -70,11 +71,15 @@ class Result:
     def lines(self) -> Iterable[str]:
         """The names of the columns and the rows of the table, as text."""
         rows = self.table()
-        cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+        cells = [
+            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+        ]
         return table([*rows[0]], cells).split("\n") if rows else []
 
     def summary(self, *, whole: bool = True) -> str:
-        """The sentences, network and data, and the numbers behind them, or the first rows of these."""
+        """The sentences, network and data, and the numbers behind them, or the first rows of
+        these.
+        """
         heading, *lines = [*self.lines()] or [""]
         shown = lines[: None if whole else FIRST]
         if hidden := len(lines) - len(shown):
@@ -87,7 +92,9 @@ class Result:
         raise NotImplementedError
 
     def brief(self) -> dict[str, float]:
-        """The few numbers for a comparison with other results; empty: the means of the table over the steps, or its first row."""
+        """The few numbers for a comparison with other results; empty: the means of the table over
+        the steps, or its first row.
+        """
         return {}
 
     def to_frame(self) -> "pd.DataFrame":
@@ -97,7 +104,9 @@ class Result:
         return pd.DataFrame(self.table())
 
     def plot(self, ax=None):
-        """Draw into matplotlib axes, or into a new figure; returns the axes. Also takes figure="column", see `save`."""
+        """Draw into matplotlib axes, or into a new figure; returns the axes. Also takes
+        figure="column", see `save`.
+        """
         raise NotImplementedError
 
     def figure(self) -> "Figure":
@@ -105,12 +114,14 @@ class Result:
         return self.plot().figure.figure
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers with those computed from them, ready for JSON; complex numbers as [real, imaginary]."""
+        """All numbers with those computed from them, ready for JSON; complex numbers as [real,
+        imaginary].
+        """
         return _plain(self._saved()) | self.derived()
 
     def save(self, path: str | Path, *, figure: str | float | None = None) -> Path:
-        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the table to .csv, or draw to .png, .svg
-        or .pdf.
+        """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the
+        table to .csv, or draw to .png, .svg or .pdf.
 
         figure: width of the figure, "column", "page", "slide" or inches.
 
@@ -124,13 +135,21 @@ class Result:
             columns = list(dict.fromkeys(name for row in rows for name in row))
             write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
         elif path.suffix.lower() == ".json":
-            write_json(path, {"made_with": made_with(), KIND: self.kind} | _plain(self._saved()) | self.derived())
+            write_json(
+                path,
+                {"made_with": made_with(), KIND: self.kind}
+                | _plain(self._saved())
+                | self.derived(),
+            )
         elif path.suffix.lower() != ".npz" or not self.kind:
             raise OutputError(
-                f"{path}: expected the ending {'.npz, ' * bool(self.kind)}.json, .csv, {', '.join(SUFFIXES)}"
+                f"{path}: expected the ending {'.npz, ' * bool(self.kind)}.json, .csv, "
+                f"{', '.join(SUFFIXES)}"
             )
         else:
-            saved = {name: _as_array(value) for name, value in self._saved().items() if value is not None}
+            saved = {
+                name: _as_array(value) for name, value in self._saved().items() if value is not None
+            }
             write_arrays(path, {KIND: np.array(self.kind)} | saved)
         return path
 
@@ -139,7 +158,9 @@ class Result:
         """Read a file that `save` wrote. Raises DataError for any other file."""
         found = load(path, cls.writer)
         if not isinstance(found, cls):
-            raise DataError(f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}")
+            raise DataError(
+                f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}"
+            )
         return found
 
     def derived(self) -> dict[str, Any]:
@@ -156,7 +177,9 @@ class Result:
     def _of_file(cls, values: Mapping) -> Self:
         """Make a result from the arrays in a file."""
         hints, given = get_type_hints(cls), [f for f in _saved_fields(cls) if f.name in values]
-        lacking = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING} - {*values}
+        lacking = {
+            f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
+        } - {*values}
         if lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         result = cls(**{f.name: _from_array(values[f.name], hints[f.name]) for f in given})
@@ -174,11 +197,15 @@ class Result:
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:
-    """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other files."""
+    """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other
+    files.
+    """
     with arrays_of(path, writer) as arrays:
         kind = str(arrays.get(KIND))
         if kind not in Result.classes:
-            raise ValueError(f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.classes))}")
+            raise ValueError(
+                f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.classes))}"
+            )
         return Result.classes[kind]._of_file(arrays)
 
 
@@ -205,13 +232,19 @@ def _from_json(value: Any, hint: Any) -> Any:
 
 def _as_array(value: Any) -> np.ndarray:
     """A field's value as an array of an .npz file; dictionaries, lists and tuples as JSON."""
-    return np.array(json.dumps(_plain(value))) if isinstance(value, dict | list | tuple) else np.asarray(value)
+    return (
+        np.array(json.dumps(_plain(value)))
+        if isinstance(value, dict | list | tuple)
+        else np.asarray(value)
+    )
 
 
 def _plain(value: Any) -> Any:
     """A field's value for JSON."""
     if isinstance(value, np.ndarray | np.generic):
-        return (np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value).tolist()
+        return (
+            np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value
+        ).tolist()
     if isinstance(value, dict):
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -220,7 +253,8 @@ def _plain(value: Any) -> Any:
 
 
 def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
-    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ..., name_L, columns by key name_key.
+    """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ...,
+    name_L, columns by key name_key.
 
     >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
     [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
@@ -233,11 +267,17 @@ def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]
             split |= {f"{name}_{key}".replace(" ", "_"): part for key, part in values.items()}
         else:
             split[name] = values
-    plain = [values.tolist() if isinstance(values, np.ndarray) else [*values] for values in split.values()]
+    plain = [
+        values.tolist() if isinstance(values, np.ndarray) else [*values]
+        for values in split.values()
+    ]
     return [dict(zip(split, row, strict=True)) for row in zip(*plain, strict=True)]
 
 
 def fitted(text: str) -> str:
     """Wrap a text to the width of a screen."""
     lines = text.split("\n")
-    return "\n".join(fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line for line in lines)
+    return "\n".join(
+        fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line
+        for line in lines
+    )

@@ -20,12 +20,16 @@ LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with
 
 
 def check_fields(config) -> None:
-    """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its field's type."""
+    """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its
+    field's type.
+    """
     hints = _hints(config.__class__)
     for f in fields(config):
         value = getattr(config, f.name)
         if not fits(value, hints[f.name]):
-            raise InvalidInputError(f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}")
+            raise InvalidInputError(
+                f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}"
+            )
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
@@ -35,10 +39,16 @@ def require(config, name: str, holds: bool, expected: str) -> None:
 
 
 def not_dense_real(t) -> str | None:
-    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise None."""
+    """The kind of a tensor in words if its numbers are not dense, real and in memory, otherwise
+    None.
+    """
     if t.is_nested:
         return "nested"
-    kinds = {"on the meta device": t.is_meta, "quantised": t.is_quantized, "complex": t.is_complex()}
+    kinds = {
+        "on the meta device": t.is_meta,
+        "quantised": t.is_quantized,
+        "complex": t.is_complex(),
+    }
     kinds["sparse"] = str(t.layout) != "torch.strided"
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
@@ -46,7 +56,9 @@ def not_dense_real(t) -> str | None:
 def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless the seed is valid for every generator."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
-        raise InvalidInputError(f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}")
+        raise InvalidInputError(
+            f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}"
+        )
 
 
 def positive(name: str, value: Any) -> int:
@@ -78,7 +90,8 @@ def fits(value, hint) -> bool:
 
 
 def convert(word: str, hint) -> Any:
-    """A word as a value of a type; None only if it is no text and no path. Raises ValueError with the expected type.
+    """A word as a value of a type; None only if it is no text and no path. Raises ValueError with
+    the expected type.
 
     >>> convert("3", int | None), convert("None", int | None), convert("auto", int | Literal["auto"])
     (3, None, 'auto')
@@ -86,7 +99,11 @@ def convert(word: str, hint) -> Any:
     for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
         with contextlib.suppress(ValueError, KeyError):
             value = (
-                CONVERTERS[kind](word) if kind in CONVERTERS else word if get_origin(kind) is Literal else kind(word)
+                CONVERTERS[kind](word)
+                if kind in CONVERTERS
+                else word
+                if get_origin(kind) is Literal
+                else kind(word)
             )
             if kind is Path or fits(value, kind):  # a path has the type of its system
                 return value
@@ -135,7 +152,9 @@ def expected(hint) -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes free on a device ("cpu", "cuda", "cuda:1") now; on a CPU also within the limit of its control group, if it has one."""
+    """Bytes free on a device ("cpu", "cuda", "cuda:1") now; on a CPU also within the limit of its
+    control group, if it has one.
+    """
     if device.startswith("cuda"):
         import torch  # here, because most callers ask about the CPU
 
@@ -147,7 +166,8 @@ def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None
     """Raise InvalidInputError if something needs more bytes than are free on a device."""
     if need > (have := free_memory(device)):
         raise InvalidInputError(
-            f"{what} needs about {in_words(need)} of memory, {in_words(have)} are available: {advice}"
+            f"{what} needs about {in_words(need)} of memory, {in_words(have)} are available: "
+            f"{advice}"
         )
 
 
@@ -177,7 +197,9 @@ def _left_in_group(group: Path) -> float:
     """Bytes left in a container (control groups, version 2), cached files counted as free."""
     try:
         limit = int((group / "memory.max").read_text())
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())[
+            "inactive_file"
+        ]
         return max(0, limit - int((group / "memory.current").read_text()) + int(cached))
     except (OSError, KeyError, ValueError):
         return math.inf

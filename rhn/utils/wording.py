@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-# user:password@host, whatever the password holds: up to the last @ before a question mark, else up to the first one
+# user:password@host, whatever the password holds: up to the last @ before a question mark, else up
+# to the first one
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
@@ -50,7 +51,9 @@ def table(
     for name, *column in zip(*[list(map(str, line)) for line in (header, *rows)], strict=True):
         size = max(map(len, (name, *column)))
         to_left = not columns or name in left
-        columns.append([cell.ljust(size) if to_left else cell.rjust(size) for cell in (name, *column)])
+        columns.append(
+            [cell.ljust(size) if to_left else cell.rjust(size) for cell in (name, *column)]
+        )
     while drop and sum(len(column[0]) for column in columns) + 2 * (len(columns) - 1) > width:
         name = drop.pop(0)
         columns = [column for column in columns if column[0].strip() != name]
@@ -58,16 +61,20 @@ def table(
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without errno and the C++ frames of torch; its class if the message is empty.
+    """The first line of an error's message, without errno and the C++ frames of torch; its class if
+    the message is empty.
 
     >>> first_line(RuntimeError("too large\\nException raised from malloc")), first_line(ValueError())
     ('too large', 'ValueError')
     """
-    return next(iter(str(getattr(error, "strerror", None) or error).splitlines()), type(error).__name__)
+    return next(
+        iter(str(getattr(error, "strerror", None) or error).splitlines()), type(error).__name__
+    )
 
 
 def without_password(address: str) -> str:
-    """An address of a database without its password, for scripts, messages and figures. It still connects with ~/.pgpass or PGPASSWORD.
+    """An address of a database without its password, for scripts, messages and figures. It still
+    connects with ~/.pgpass or PGPASSWORD.
 
     >>> without_password("postgresql://me:secret@host:5432/study?password=secret&sslmode=require")
     'postgresql://me@host:5432/study?sslmode=require'

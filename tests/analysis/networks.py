@@ -1,4 +1,6 @@
-"""Small networks with random weights, and random pieces and texts, that the tests of `analysis` share."""
+"""Small networks with random weights, and random pieces and texts, that the tests of `analysis`
+share.
+"""
 
 import math
 from dataclasses import asdict
@@ -14,10 +16,17 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.chorales import evaluate
 from rhn.training.config import LanguageConfig
 
-WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird"))
+WORDS = Vocabulary(
+    "words", ("the", "<eos>", "cat", "dog", "sees", "a", "<unk>", "hears", "and", "small", "bird")
+)
 V = len(WORDS)
 
-GATED = [("rhn", 3, {}), ("rhn", 2, {"coupled": False, "gate_constant": 0.5}), ("lstm", 1, {}), ("gru", 1, {})]
+GATED = [
+    ("rhn", 3, {}),
+    ("rhn", 2, {"coupled": False, "gate_constant": 0.5}),
+    ("lstm", 1, {}),
+    ("gru", 1, {}),
+]
 UNGATED = [
     ("dt-rnn", 3, {}),
     ("dts-rnn", 3, {}),
@@ -31,7 +40,15 @@ def network(
 ) -> PolyphonicModel:
     """Weights of standard deviation 0.9 / sqrt(inputs), biases of 0.3."""
     return drawn(
-        PolyphonicModel(cell, hidden_size=hidden_size, depth=depth, layers=layers, dtype=dtype, **(options or {})), seed
+        PolyphonicModel(
+            cell,
+            hidden_size=hidden_size,
+            depth=depth,
+            layers=layers,
+            dtype=dtype,
+            **(options or {}),
+        ),
+        seed,
     )
 
 
@@ -52,9 +69,15 @@ def drawn(model: nn.Module, seed: int) -> nn.Module:
     return model
 
 
-def language_checkpoint(path, model: LanguageModel, vocabulary: Vocabulary = WORDS, corpus: str = "text"):
+def language_checkpoint(
+    path, model: LanguageModel, vocabulary: Vocabulary = WORDS, corpus: str = "text"
+):
     """As `rhn train` writes it."""
-    about = {"train": asdict(LanguageConfig(corpus=corpus, depth=model.depth, hidden_size=model.hidden_size))}
+    about = {
+        "train": asdict(
+            LanguageConfig(corpus=corpus, depth=model.depth, hidden_size=model.hidden_size)
+        )
+    }
     data = {"name": corpus, "source": f"{corpus}, from a test", "checksum": "0" * 64}
     return save_checkpoint(path, model, **about, data=data, vocabulary=vocabulary.to_json())
 
@@ -79,7 +102,13 @@ def rolls(*lengths: int, seed=0) -> list[np.ndarray]:
 
 def name(case) -> str:
     """A row of a parametrised test."""
-    return case if isinstance(case, str) else "-".join(map(str, case)) if isinstance(case, tuple) else str(case)
+    return (
+        case
+        if isinstance(case, str)
+        else "-".join(map(str, case))
+        if isinstance(case, tuple)
+        else str(case)
+    )
 
 
 def loss_of_chorales(model, pieces) -> float:

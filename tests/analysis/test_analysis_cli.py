@@ -43,12 +43,24 @@ def test_gates_are_those_of_all_test_chorales_and_four_are_drawn(capsys):
     assert f"Means over 77 sequences, {found.steps:,} frames; the first 4 are shown." in out
     assert f"  {found.mean_by_layer[0]:.3f}  " in out
     assert len([ax for ax in replace(found, shown=4).figure().axes if ax.images]) == 4
-    assert all(piece.name in out for piece in chorales().test[:4]) and re.search(r"figure: gates-\S+.png\n$", out)
+    assert all(piece.name in out for piece in chorales().test[:4]) and re.search(
+        r"figure: gates-\S+.png\n$", out
+    )
     assert Path(out.split()[-1]).stat().st_size > 10_000
 
 
 def test_gates_of_chorales_by_place_and_name(capsys):
-    words = ("--chorales", "0", "5", "bwv269", "train-3", "--output", "gates.svg", "gates.csv", "--json")
+    words = (
+        "--chorales",
+        "0",
+        "5",
+        "bwv269",
+        "train-3",
+        "--output",
+        "gates.svg",
+        "gates.csv",
+        "--json",
+    )
     assert run("gates", "best.safetensors", *words) == 0
     found = result(capsys)
     pieces = [chorale(name) for name in ("test-0", "test-5", "bwv269", "train-3")]
@@ -63,21 +75,27 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
     found = result(capsys)
     assert (found["mode"], found["split"]) == ("bias", "test")
     model, pieces = network(dtype=torch.float32), chorales().test
-    assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)  # float32, summed in another order
+    # float32, summed in another order
+    assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)
     assert found["label"] == ["1", "2", "3", "1", "1"]
     assert found["delta"][:3] == [loss - found["baseline"] for loss in found["loss"][:3]]
     assert all(
-        low <= delta <= high for low, delta, high in zip(found["low"], found["delta"], found["high"], strict=True)
+        low <= delta <= high
+        for low, delta, high in zip(found["low"], found["delta"], found["high"], strict=True)
     )
 
 
 def test_lesions_of_named_chorales_with_pairs():
     words = ("--chorales", "bwv269", "test-0", "--mode", "mean", "--pairs", "--output", "l.npz")
     assert run("lesion", "best.safetensors", *words) == 0
-    table = lesion(network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "mean", pairs=True)
+    table = lesion(
+        network(dtype=torch.float32), [chorale("bwv269"), chorale("test-0")], "mean", pairs=True
+    )
     assert LesionTable.load("l.npz").loss.tolist() == table.loss.tolist()
     gates = gate_activity(network(dtype=torch.float32), [chorale("bwv269")])
-    heads = {head for found in (table, gates) for head in re.split(" {2,}", next(found.lines()).strip())}
+    heads = {
+        head for found in (table, gates) for head in re.split(" {2,}", next(found.lines()).strip())
+    }
     assert not not_explained(heads - {"bwv269"})
 
 
@@ -89,7 +107,7 @@ def test_ungated_networks_are_carried_by_default(capsys):
     assert result(capsys)["label"][:2] == ["2", "3"]
 
 
-# ---- language models ------------------------------------------------------------------------------
+# ---- language models -----------------------------------------------------------------------------
 
 
 def novel(split="valid") -> np.ndarray:
@@ -98,7 +116,19 @@ def novel(split="valid") -> np.ndarray:
 
 def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
     Path("long.txt").write_text(sentences(1500))
-    assert run("gates", "text.safetensors", "--data", "long.txt", "--output", "gates.csv", "g.png", "g.pdf") == 0
+    assert (
+        run(
+            "gates",
+            "text.safetensors",
+            "--data",
+            "long.txt",
+            "--output",
+            "gates.csv",
+            "g.png",
+            "g.pdf",
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.endswith("figure: g.png\nfigure: g.pdf\nfile: gates.csv\n")
     assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
@@ -109,11 +139,23 @@ def test_gates_of_four_excerpts_of_the_validation_text_by_default(capsys):
 
 
 def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
-    words = ("--length", "7", "--max-tokens", "40", "--split", "train", "--mode", "mean", "--output", "l.npz")
+    words = (
+        "--length",
+        "7",
+        "--max-tokens",
+        "40",
+        "--split",
+        "train",
+        "--mode",
+        "mean",
+        "--output",
+        "l.npz",
+    )
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
     first = capsys.readouterr().out.split("\n")[0]
     assert re.match(
-        r"The lesion of layer \d \(gates held at their means\) changes the loss on train by .*, the most of ", first
+        r"The lesion of layer \d \(gates held at their means\) changes the loss on train by .*, the most of ",
+        first,
     )
     assert first.endswith("6 sequences, 40 predicted tokens, nats a token.")
     text = novel("train")
@@ -137,16 +179,21 @@ def test_a_text_is_read_as_rhn_evaluate_reads_it(tmp_path, capsys):
 
 
 def test_characters_and_bytes_are_read_as_they_are(capsys):
-    for unit, symbols in (("characters", tuple(sorted(set(sentences(400))))), ("bytes", tuple(range(256)))):
+    for unit, symbols in (
+        ("characters", tuple(sorted(set(sentences(400))))),
+        ("bytes", tuple(range(256))),
+    ):
         model = language_network("lstm", 1, V=len(symbols), dtype=torch.float32)
         language_checkpoint("own.safetensors", model, Vocabulary(unit, symbols))
-        assert run("gates", "own.safetensors", "--data", "novel.txt", "--length", "30", "--json") == 0
+        assert (
+            run("gates", "own.safetensors", "--data", "novel.txt", "--length", "30", "--json") == 0
+        )
         assert result(capsys)["lengths"] == [30] * 4
         assert run("lesion", "own.safetensors", "--data", "novel.txt", "--max-tokens", "300") == 0
         assert "300 predicted tokens" in capsys.readouterr().out
 
 
-# ---- bad input ------------------------------------------------------------------------------------
+# ---- bad input -----------------------------------------------------------------------------------
 
 
 def ungated():
@@ -163,17 +210,49 @@ NOVEL = ["--data", "novel.txt"]
 @pytest.mark.parametrize(
     ("args", "words", "prepare"),
     [
-        (["gates", "bad.safetensors"], "lesions work without gates: rhn-analyze lesion --mode carry", ungated),
-        (["gates", "best.safetensors", "--chorales", "500"], "no chorale is called 'test-500'", None),
+        (
+            ["gates", "bad.safetensors"],
+            "lesions work without gates: rhn-analyze lesion --mode carry",
+            ungated,
+        ),
+        (
+            ["gates", "best.safetensors", "--chorales", "500"],
+            "no chorale is called 'test-500'",
+            None,
+        ),
         (["gates", "best.safetensors", "--chorales", "bwv26"], "did you mean bwv", None),
-        (["gates", "best.safetensors", "--split", "train", "--chorales", "25"], "is called 'train-25'", None),
+        (
+            ["gates", "best.safetensors", "--split", "train", "--chorales", "25"],
+            "is called 'train-25'",
+            None,
+        ),
         (["gates", "text.safetensors"], "a text of your own needs its path: give --data", None),
-        (["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"], "--chorales is for chorales", None),
-        (["lesion", "best.safetensors", *NOVEL], "novel.txt: chorales are read from a .json or .pickle file", None),
+        (
+            ["gates", "text.safetensors", *NOVEL, "--chorales", "bwv269"],
+            "--chorales is for chorales",
+            None,
+        ),
+        (
+            ["lesion", "best.safetensors", *NOVEL],
+            "novel.txt: chorales are read from a .json or .pickle file",
+            None,
+        ),
         (["gates", "best.safetensors", "--length", "3"], "--length is for texts", None),
-        (["gates", "missing.safetensors", "--output", "nowhere/a.csv"], "the folder nowhere does not exist", None),
-        (["lesion", "missing.safetensors", "--output", "a.txt"], "expected a name ending in .png or .svg", None),
-        (["gates", "bad.safetensors", *NOVEL], "a vocabulary of 11 symbols, its model has 5", other_vocabulary),
+        (
+            ["gates", "missing.safetensors", "--output", "nowhere/a.csv"],
+            "the folder nowhere does not exist",
+            None,
+        ),
+        (
+            ["lesion", "missing.safetensors", "--output", "a.txt"],
+            "expected a name ending in .png or .svg",
+            None,
+        ),
+        (
+            ["gates", "bad.safetensors", *NOVEL],
+            "a vocabulary of 11 symbols, its model has 5",
+            other_vocabulary,
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_file(args, words, prepare, capsys, tmp_path):
@@ -182,5 +261,9 @@ def test_bad_input_is_one_sentence_exit_2_and_no_file(args, words, prepare, caps
     before = set(tmp_path.iterdir())
     assert run(*args) == 2
     captured = capsys.readouterr()
-    assert words in captured.err and captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert (
+        words in captured.err
+        and captured.err.startswith("error: ")
+        and captured.err.count("\n") == 1
+    )
     assert not captured.out and set(tmp_path.iterdir()) == before

@@ -13,7 +13,9 @@ from rhn.cells import RHN
 @for_each(("bias", "wanted"), [(-20.0, 0.0), (20.0, 1.0)])
 @for_each("options", [{}, {"coupled": False}])
 def test_the_transform_bias_holds_the_gates(bias, wanted, options):
-    activity = gate_activity(RHN(88, 8, 3, transform_bias=bias, init="gaussian:0.1", **options), rolls(5, 11))
+    activity = gate_activity(
+        RHN(88, 8, 3, transform_bias=bias, init="gaussian:0.1", **options), rolls(5, 11)
+    )
     for sequence in activity.sequences:
         assert np.abs(sequence.activity - wanted).max() < 1e-6
         assert sequence.effective_depth == pytest.approx(3 * wanted, abs=1e-5)
@@ -21,21 +23,36 @@ def test_the_transform_bias_holds_the_gates(bias, wanted, options):
 
 
 @pytest.mark.parametrize(
-    ("kind", "case"), [*(("chorales", case) for case in GATED), ("texts", GATED[0]), ("tied texts", GATED[2])], ids=name
+    ("kind", "case"),
+    [*(("chorales", case) for case in GATED), ("texts", GATED[0]), ("tied texts", GATED[2])],
+    ids=name,
 )
 def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case):
     build, data, _ = SUBJECTS[kind.removeprefix("tied ")]
-    model = language_network(*case, layers=2, tied=True) if kind == "tied texts" else build(*case, layers=2)
+    model = (
+        language_network(*case, layers=2, tied=True)
+        if kind == "tied texts"
+        else build(*case, layers=2)
+    )
     record = gate_activity(model, data)
     for part, sequence in zip(data, record.sequences, strict=True):
         assert sequence.steps == len(part), "padding does not count"
         states = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in model.cells]
         for t, step in enumerate(part):
-            x, gates = torch.from_numpy(step).double() if kind == "chorales" else model.embedding[step], []
+            x, gates = (
+                torch.from_numpy(step).double() if kind == "chorales" else model.embedding[step],
+                [],
+            )
             for k, cell in enumerate(model.cells):
                 gates += cell.gates(x, states[k]).t
                 states[k] = cell.step(x, states[k])
                 x = states[k][..., : cell.hidden_size]
-            assert np.allclose(sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13)
-            assert np.allclose(sequence.open[:, t], [(g > 0.9).double().mean().item() for g in gates])
-            assert np.allclose(sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates])
+            assert np.allclose(
+                sequence.activity[:, t], [g.mean().item() for g in gates], atol=1e-13
+            )
+            assert np.allclose(
+                sequence.open[:, t], [(g > 0.9).double().mean().item() for g in gates]
+            )
+            assert np.allclose(
+                sequence.closed[:, t], [(g < 0.1).double().mean().item() for g in gates]
+            )

@@ -1,4 +1,6 @@
-"""What a lesion does to a network, mode by mode, what the table says about it, and that its intervals mean what they say."""
+"""What a lesion does to a network, mode by mode, what the table says about it, and that its
+intervals mean what they say.
+"""
 
 import copy
 
@@ -17,7 +19,9 @@ PIECES = SUBJECTS["chorales"][1]
 EVERY = [*GATED, *UNGATED]
 every_kind = pytest.mark.parametrize("kind", SUBJECTS)
 OTHERS = [kind for kind in SUBJECTS if kind != "chorales"]
-"""A lesion changes parameters of a cell, whatever its task: every cell is lesioned on chorales, the first one on every kind of data."""
+"""A lesion changes parameters of a cell, whatever its task: every cell is lesioned on chorales, the
+first one on every kind of data.
+"""
 
 
 def subjects(cases):
@@ -44,7 +48,10 @@ def test_bias_and_carry_agree_to_rounding(kind, case):
 @for_each(("case", "mode"), [*((c, "carry") for c in EVERY), *((c, "bias") for c in GATED)])
 def test_lesioning_every_layer_freezes_the_state(case, mode):
     model = network(*case)
-    whole, frozen = outputs(model), outputs(lesioned(model, Lesion(mode, tuple(range(1, case[1] + 1)))))
+    whole, frozen = (
+        outputs(model),
+        outputs(lesioned(model, Lesion(mode, tuple(range(1, case[1] + 1))))),
+    )
     assert (frozen == model.output.bias).all(), "the state starts at zero and stays there"
     assert (whole - whole[0]).abs().max() > 0.1
 
@@ -85,7 +92,9 @@ def test_every_row_is_the_loss_of_that_network_alone(kind, case, mode):
 
 @pytest.mark.parametrize("mode", ["bias", "carry", "mean"])
 @every_kind
-def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_loss(kind, mode, monkeypatch):
+def test_neither_how_many_networks_nor_how_many_texts_run_together_changes_a_loss(
+    kind, mode, monkeypatch
+):
     build, data, _ = SUBJECTS[kind]
     chorales = kind == "chorales"
     model = build(dtype=torch.float32 if chorales else torch.float64)
@@ -104,7 +113,9 @@ def test_an_open_coupled_highway_is_a_plain_rnn():
             p, q = getattr(model.cells[0], key), getattr(plain.cells[0], key)
             q.copy_(p.narrow(0 if key == "weight_ih" else 1, 0, 7))
         plain.output.load_state_dict(model.output.state_dict())
-    assert torch.allclose(outputs(lesioned(model, Lesion("open", (1,)))), outputs(plain), atol=1e-13)
+    assert torch.allclose(
+        outputs(lesioned(model, Lesion("open", (1,)))), outputs(plain), atol=1e-13
+    )
 
 
 @pytest.mark.parametrize(("kind", "case"), subjects(GATED), ids=name)
@@ -133,18 +144,28 @@ def test_skip_removes_the_shortcut_alone():
         for key, p in plain.named_parameters():
             p.copy_(dict(model.named_parameters())[key])
     without = lesioned(model, Lesion("skip", (2,)))
-    assert torch.equal(outputs(without), outputs(plain)) and not torch.equal(outputs(model), outputs(plain))
+    assert torch.equal(outputs(without), outputs(plain)) and not torch.equal(
+        outputs(model), outputs(plain)
+    )
 
 
 def test_layers_of_stacked_cells_are_counted_through_and_labelled():
     model = network(depth=2, layers=2)
     assert [place.label for place in places(model)] == ["1.1", "1.2", "2.1", "2.2"]
     table = lesion(model, PIECES, pairs=True)
-    found = {kind: [row["label"] for row in table.rows(kind)] for kind in ("layer", "blind", "beyond blind", "pair")}
-    assert found["layer"] == ["1.1", "1.2", "2.1", "2.2"] and found["blind"] == ["1.1", "2.1"] == found["beyond blind"]
+    found = {
+        kind: [row["label"] for row in table.rows(kind)]
+        for kind in ("layer", "blind", "beyond blind", "pair")
+    }
+    assert (
+        found["layer"] == ["1.1", "1.2", "2.1", "2.2"]
+        and found["blind"] == ["1.1", "2.1"] == found["beyond blind"]
+    )
     assert found["pair"][-1] == "2.1+2.2" and len(found["pair"]) == 6
     changed = lesioned(model, Lesion("bias", (3,)))
-    assert (changed.cells[1].bias[0, 7:] == -1e4).all() and torch.equal(changed.cells[0].bias, model.cells[0].bias)
+    assert (changed.cells[1].bias[0, 7:] == -1e4).all() and torch.equal(
+        changed.cells[0].bias, model.cells[0].bias
+    )
 
 
 @for_each(
@@ -184,7 +205,11 @@ def test_the_network_given_is_left_as_it_was(kind):
     [
         (("rhn", 3, {}), "bais", "unknown mode 'bais', expected one of bias"),
         (("rhn", 3, {}), "skip", "'skip' needs shortcuts, which RHN does not describe"),
-        (("dt-rnn", 3, {}), "bias", "gates with biases, which DTRNN does not describe: use carry or blind"),
+        (
+            ("dt-rnn", 3, {}),
+            "bias",
+            "gates with biases, which DTRNN does not describe: use carry or blind",
+        ),
         (("dts-rnn", 1, {}), "skip", "needs shortcuts"),
     ],
 )
@@ -199,7 +224,10 @@ def test_modes_that_a_network_does_not_have(case, mode, words):
     [
         ("Bias", (1,), "unknown mode 'Bias', expected one of bias"),
         ("skip", (1,), "needs shortcuts"),
-        *(("bias", layers, "expected a tuple of some of [1, 2, 3]") for layers in ((), (0,), (1, 9), 1)),
+        *(
+            ("bias", layers, "expected a tuple of some of [1, 2, 3]")
+            for layers in ((), (0,), (1, 9), 1)
+        ),
         ("mean", (1,), "pass analysis.gates.unit_means"),
     ],
 )
@@ -247,7 +275,9 @@ def test_long_sequences_weigh_by_their_frames():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("kind", "mode"), [("chorales", "bias"), ("chorales", "mean"), ("texts", "carry")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("chorales", "bias"), ("chorales", "mean"), ("texts", "carry")]
+)
 def test_on_a_gpu_gates_and_lesions_are_the_same(kind, mode):
     build, data, _ = SUBJECTS[kind]
     model = build(depth=4, layers=2)

@@ -1,4 +1,6 @@
-"""Records keep every digit, and figures show the record and can be read, whatever the network and the sequence."""
+"""Records keep every digit, and figures show the record and can be read, whatever the network and
+the sequence.
+"""
 
 import csv
 import re
@@ -42,7 +44,11 @@ def test_tables_keep_every_digit(gates, table, tmp_path):
 def test_records_are_read_by_gersgorin_and_drawn_again_without_the_network(gates, table, tmp_path):
     for record in (gates, table):
         again = gersgorin.load(record.save(tmp_path / "record.npz"))
-        assert type(again) is type(record) and again.table() == record.table() and again.summary() == record.summary()
+        assert (
+            type(again) is type(record)
+            and again.table() == record.table()
+            and again.summary() == record.summary()
+        )
         again.figure()
         assert b"<svg" in again.save(tmp_path / "figure.svg").read_bytes()
 
@@ -52,7 +58,9 @@ def activity_of(activity: np.ndarray) -> GateActivity:
     shares = {"open": (activity > 0.9) * 1.0, "closed": (activity < 0.1) * 1.0}
     labels = tuple(str(layer) for layer in range(1, len(activity) + 1))
     lengths = np.array([activity.shape[1]])
-    return GateActivity(labels=labels, names=("known",), lengths=lengths, activity=activity, **shares)
+    return GateActivity(
+        labels=labels, names=("known",), lengths=lengths, activity=activity, **shares
+    )
 
 
 def test_gates_in_own_axes_have_their_own_time_and_a_colour_bar(gates):
@@ -90,7 +98,9 @@ def test_sequences_share_a_scale_in_panels_of_their_own(gates):
 def test_a_figure_of_gates_says_only_what_it_shows():
     found = replace(gate_activity(network(), rolls(6, 9, 4000)), shown=2)
     assert found.plot().get_xlim() == (0, 9), "the pieces that are shown"
-    assert [replace(found, shown=n).figure().axes[n - 1].get_xlabel().count("a line") for n in (2, 3)] == [1, 0]
+    assert [
+        replace(found, shown=n).figure().axes[n - 1].get_xlabel().count("a line") for n in (2, 3)
+    ] == [1, 0]
     assert "most in layer" in found.figure().get_suptitle()
     same = replace(found, activity=np.full_like(found.activity, 0.119))
     assert same.figure().get_suptitle() == "Transform gates are open by 0.12 on average"
@@ -107,12 +117,16 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
     assert f"above the unlesioned {table.baseline:.4g}" in ax.get_ylabel()
     pairs = next(ax for ax in table.figure().axes if ax.images).images[0].get_array()
     found = {row["label"]: row["delta"] for row in table.table()}
-    assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [found[label] for label in ("1+2", "1+3", "2+3")]
+    assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [
+        found[label] for label in ("1+2", "1+3", "2+3")
+    ]
 
 
 def test_the_sentence_names_the_largest_change_up_or_down(table):
     better = replace(table, delta=np.where(np.array(table.label) == "2", -99.0, table.delta))
-    assert "of layer 2 (gates shut) changes the loss on train by -99, the most" in next(better.sentences())
+    assert "of layer 2 (gates shut) changes the loss on train by -99, the most" in next(
+        better.sentences()
+    )
 
 
 @pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
@@ -129,20 +143,29 @@ def test_a_single_sequence_is_drawn_and_printed_without_an_interval():
     alone = lesion(network(), rolls(9))
     assert np.isnan(alone.low).all()
     alone.plot()
-    assert "nan" not in alone.summary() and "no intervals" in alone.summary() and "1 sequence," in alone.summary()
+    assert (
+        "nan" not in alone.summary()
+        and "no intervals" in alone.summary()
+        and "1 sequence," in alone.summary()
+    )
 
 
 def test_the_table_is_sorted_by_damage_and_names_what_is_beyond_blindness(table):
     lines = table.summary().splitlines()
     order = [line.split()[1] for line in lines if re.match(r"layer \d  ", line)]
-    assert order == [row["label"] for row in sorted(table.rows(), key=lambda row: -abs(row["delta"]))]
-    assert any("layer 1: blind" in line for line in lines) and any("layer 1 > blind" in line for line in lines)
+    assert order == [
+        row["label"] for row in sorted(table.rows(), key=lambda row: -abs(row["delta"]))
+    ]
+    assert any("layer 1: blind" in line for line in lines) and any(
+        "layer 1 > blind" in line for line in lines
+    )
 
 
 LONG = "a name of forty characters, $signs$ and 字"
 TITLE = "RHN, 2 cells, depth 10, 830 units (a-run-with-a-long-name, seed-12)"
 ABOUT = (
-    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, seed 0, trial 11, epoch 40; train split of chorales"
+    "a-run/best.safetensors: gaussian:0.008342, transform bias -2, seed 0, trial 11, epoch "
+    "40; train split of chorales"
 )
 
 
@@ -155,12 +178,17 @@ GATES = {
 
 
 def lesions(*lengths, depth=3, **asked):
-    return replace(lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked), about=ABOUT)
+    return replace(
+        lesion(network(depth=depth, hidden_size=3), rolls(*lengths), split="train", **asked),
+        about=ABOUT,
+    )
 
 
 def times(table, factor):
     """The table with every damage so much greater."""
-    return replace(table, **{name: abs(getattr(table, name)) * factor for name in ("delta", "low", "high")})
+    return replace(
+        table, **{name: abs(getattr(table, name)) * factor for name in ("delta", "low", "high")}
+    )
 
 
 LESIONS = {
@@ -177,7 +205,11 @@ LESIONS = {
 def test_a_record_can_be_read(record, width):
     with our_style(width):
         found = (GATES | LESIONS)[record]()
-        names = {"names": tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))} if record in GATES else {}
+        names = (
+            {"names": tuple(f"{k} {LONG}" for k, _ in enumerate(found.names))}
+            if record in GATES
+            else {}
+        )
         readable(figure := replace(found, **names, title=TITLE, about=ABOUT).figure())
         if record in GATES or record == "all measured":
             filled(figure)

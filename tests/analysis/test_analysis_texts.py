@@ -1,4 +1,6 @@
-"""Language models are looked at as chorales are: the same gates, the same lesions, on stretches of a text."""
+"""Language models are looked at as chorales are: the same gates, the same lesions, on stretches of
+a text.
+"""
 
 from dataclasses import replace
 
@@ -29,14 +31,26 @@ def test_excerpts_are_spread_over_the_text():
     text = np.asarray(np.arange(100) % len(WORDS))
     spread = excerpts(text, WORDS, length=6, split="valid")
     assert [part.name for part in spread] == ["valid-0", "valid-25", "valid-50", "valid-75"]
-    assert all(np.array_equal(part, text[s : s + 6]) for part, s in zip(spread, (0, 25, 50, 75), strict=True))
+    assert all(
+        np.array_equal(part, text[s : s + 6])
+        for part, s in zip(spread, (0, 25, 50, 75), strict=True)
+    )
     assert [len(part) for part in excerpts(text, WORDS, length=70)] == [70], "only one fits"
 
 
 def test_lines_are_marked_where_they_end():
     model = language_network()
-    (told,) = gate_activity(model, Excerpt([0, 2, 1, 3, 4, 1], name="a", vocabulary=WORDS)).sequences
-    assert told.bars.tolist() == [3, 6] and told.symbols.tolist() == ["the", "cat", "<eos>", "dog", "sees", "<eos>"]
+    (told,) = gate_activity(
+        model, Excerpt([0, 2, 1, 3, 4, 1], name="a", vocabulary=WORDS)
+    ).sequences
+    assert told.bars.tolist() == [3, 6] and told.symbols.tolist() == [
+        "the",
+        "cat",
+        "<eos>",
+        "dog",
+        "sees",
+        "<eos>",
+    ]
     (plain,) = gate_activity(model, np.array([0, 2, 1])).sequences
     assert plain.bars.tolist() == [] and plain.symbols.tolist() == ["0", "2", "1"]
 
@@ -44,13 +58,16 @@ def test_lines_are_marked_where_they_end():
 @pytest.fixture(scope="module")
 def gates() -> GateActivity:
     return gate_activity(
-        language_network(), excerpts(np.asarray(tokens(90)[0]), WORDS, length=20, split="valid", count=2)
+        language_network(),
+        excerpts(np.asarray(tokens(90)[0]), WORDS, length=20, split="valid", count=2),
     )
 
 
 def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
     again = gersgorin.load(gates.save(tmp_path / "gates.npz"))
-    assert [s.symbols.tolist() for s in again.sequences] == [s.symbols.tolist() for s in gates.sequences]
+    assert [s.symbols.tolist() for s in again.sequences] == [
+        s.symbols.tolist() for s in gates.sequences
+    ]
     assert again.step == "token"
 
 
@@ -71,7 +88,9 @@ def test_words_stand_below_their_gates(gates):
 @pytest.mark.filterwarnings("error")
 def test_tokens_that_the_font_lacks_are_drawn_as_python_writes_them(tmp_path):
     vocabulary = Vocabulary("characters", ("字", "\t", "é", " "))
-    record = gate_activity(language_network(V=4), Excerpt([0, 1, 2, 3], name="模", vocabulary=vocabulary))
+    record = gate_activity(
+        language_network(V=4), Excerpt([0, 1, 2, 3], name="模", vocabulary=vocabulary)
+    )
     figure = replace(record, title="型").figure()
     figure.savefig(tmp_path / "gates.png")
     ax = figure.axes[0]
@@ -82,8 +101,12 @@ def test_tokens_that_the_font_lacks_are_drawn_as_python_writes_them(tmp_path):
 def test_words_that_do_not_fit_are_left_out_and_long_ones_cut():
     vocabulary = Vocabulary("words", ("internationalization", "$x$"))
     for ids, shown in (([0, 1], True), ([0, 1] * 200, False)):
-        ax = gate_activity(language_network(V=2), Excerpt(ids, name="a", vocabulary=vocabulary)).plot()
-        assert ([label.get_text() for label in ax.get_xticklabels()] == ["internation…", r"\$x\$"]) == shown
+        ax = gate_activity(
+            language_network(V=2), Excerpt(ids, name="a", vocabulary=vocabulary)
+        ).plot()
+        assert (
+            [label.get_text() for label in ax.get_xticklabels()] == ["internation…", r"\$x\$"]
+        ) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""A report is one page that needs nothing else, says what was measured, and shows what files say as text."""
+"""A report is one page that needs nothing else, says what was measured, and shows what files say as
+text.
+"""
 
 import html
 import json
@@ -42,7 +44,17 @@ HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=al
 def run(tmp_path_factory):
     """The folder of a training of two epochs."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    words = ["jsb-depth-2", "--hidden-size", "6", "--epochs", "2", "--device", "cpu", "--out", str(folder)]
+    words = [
+        "jsb-depth-2",
+        "--hidden-size",
+        "6",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(folder),
+    ]
     assert rhn(["train", *words]) == 0
     return folder
 
@@ -75,7 +87,13 @@ DEFAULT = [row.about for row in ANALYSES.values() if row.default]
 
 def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, run):
     titles, figures, text = parts(page)
-    assert titles == ["What it is and how it was made", "Training", *DEFAULT, "Gates by layer and step", "Lesions"]
+    assert titles == [
+        "What it is and how it was made",
+        "Training",
+        *DEFAULT,
+        "Gates by layer and step",
+        "Lesions",
+    ]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"{last['valid_nll']:.5g} nats a frame" in text
     opened_run = open_run(run, "bwv269", steps=12)
@@ -89,17 +107,23 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     assert page.stat().st_size < 1e6
     first = re.search('<p class="verdict">(.*?)</p>', text, re.DOTALL)
     assert all(
-        said in html.unescape(first[1]) for said in ("on validation", "the best constant output", "over 12 steps")
+        said in html.unescape(first[1])
+        for said in ("on validation", "the best constant output", "over 12 steps")
     )
-    assert "77 sequences, 4,648 predicted frames" in text  # lesions: all test chorales, as `rhn-analyze lesion`
+    # lesions: all test chorales, as `rhn-analyze lesion`
+    assert "77 sequences, 4,648 predicted frames" in text
     assert len(first[1]) < 400 and "--learning-rate" in text and "--beta1" not in text
 
 
 def test_every_figure_of_a_network_names_its_checkpoint(run):
     options = Options(about=run, steps=6)
-    sections = network_sections(options, run / "best.safetensors", lambda title: lambda done, total: None)
+    sections = network_sections(
+        options, run / "best.safetensors", lambda title: lambda done, total: None
+    )
     feet = [draw().get_supxlabel() for section in sections for draw in section.figures]
-    assert len(feet) == len(DEFAULT) + 2 and all(foot.startswith("tiny/best.safetensors: gaussian") for foot in feet)
+    assert len(feet) == len(DEFAULT) + 2 and all(
+        foot.startswith("tiny/best.safetensors: gaussian") for foot in feet
+    )
 
 
 def test_figures_of_an_unfinished_training_say_so(run, tmp_path):
@@ -111,8 +135,15 @@ def test_figures_of_an_unfinished_training_say_so(run, tmp_path):
 
 
 def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
-    save_checkpoint(tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0)))
-    assert main([str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]) == 0
+    save_checkpoint(
+        tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0))
+    )
+    assert (
+        main(
+            [str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]
+        )
+        == 0
+    )
     titles, _, text = parts(tmp_path / "page.html")
     assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
     assert "has no loss" in text and "It has no known gates" in text
@@ -124,7 +155,9 @@ def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
     section = Section(**text, figures=[lambda: Figure(figsize=(2, 1))], tables=[table])
     write_page(tmp_path / "page.html", "safe", [section], HOSTILE)
     page = opened(browser, tmp_path / "page.html")
-    assert page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
+    assert (
+        page.title() == "safe" and page.evaluate("document.querySelectorAll('script').length") == 1
+    )
     assert page.evaluate("[...document.images].map(i => i.alt)") == [HOSTILE]
 
 
@@ -146,8 +179,16 @@ def test_bad_input_is_one_sentence(words, said, tmp_path, own_folder, capsys):
 
 
 def test_a_page_without_a_name_is_called_after_what_it_is_about():
-    asked = [["runs/a"], ["other/a"], ["runs/a", "--steps", "5"], ["runs/a", "--lesions"], ["runs/a/last.safetensors"]]
-    names = [report_cli.default_page(parse(report_cli.Options, words, prog="x")).name for words in asked]
+    asked = [
+        ["runs/a"],
+        ["other/a"],
+        ["runs/a", "--steps", "5"],
+        ["runs/a", "--lesions"],
+        ["runs/a/last.safetensors"],
+    ]
+    names = [
+        report_cli.default_page(parse(report_cli.Options, words, prog="x")).name for words in asked
+    ]
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
 
 
@@ -155,49 +196,91 @@ def test_a_new_analysis_is_in_the_report_by_its_name_or_by_default(tmp_path, mon
     def rates(network, *, progress=lambda done, total: None) -> Products:
         return Products(log_norm=np.log(0.5) * np.arange(1.0, len(network) + 1), title="mine")
 
-    save_checkpoint(tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0)))
-    words = ["report", str(tmp_path / "cell.safetensors"), "-o", str(tmp_path / "page.html"), "--steps", "6"]
+    save_checkpoint(
+        tmp_path / "cell.safetensors", RNN(88, 5, generator=torch.Generator().manual_seed(0))
+    )
+    words = [
+        "report",
+        str(tmp_path / "cell.safetensors"),
+        "-o",
+        str(tmp_path / "page.html"),
+        "--steps",
+        "6",
+    ]
     assert gersgorin([*words, "--also", "rates"]) == 2
     assert "--also rates: there is no such analysis" in capsys.readouterr().err
     for name, default in (("rates", False), ("more", True), ("others", False)):
-        row = Analysis(name=name, function=rates, about=f"A rate of one half: {name}", default=default)
+        row = Analysis(
+            name=name, function=rates, about=f"A rate of one half: {name}", default=default
+        )
         monkeypatch.setitem(ANALYSES, name, row)
     assert gersgorin([*words, "--also", "rates"]) == 0
     titles, _, text = parts(tmp_path / "page.html")
-    assert [title for title in titles if "half" in title] == ["A rate of one half: rates", "A rate of one half: more"]
+    assert [title for title in titles if "half" in title] == [
+        "A rate of one half: rates",
+        "A rate of one half: more",
+    ]
     assert text.count(f'data-value="{np.log(0.5)}"') >= 2
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "light"), (1200, "dark")])
-def test_in_a_browser_every_figure_is_seen_and_nothing_scrolls_sideways(page, browser, width, scheme):
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "light"), (1200, "dark")]
+)
+def test_in_a_browser_every_figure_is_seen_and_nothing_scrolls_sideways(
+    page, browser, width, scheme
+):
     seen = opened(browser, page, width=width, scheme=scheme)
     assert seen.evaluate("document.scrollingElement.scrollWidth") <= width
-    sizes = seen.evaluate("[...document.images].map(i => [i.naturalWidth, i.width / parseFloat(i.style.width)])")
-    assert len(sizes) == parts(page)[1] and all(natural > 500 and shown > 0.69 for natural, shown in sizes)
+    sizes = seen.evaluate(
+        "[...document.images].map(i => [i.naturalWidth, i.width / parseFloat(i.style.width)])"
+    )
+    assert len(sizes) == parts(page)[1] and all(
+        natural > 500 and shown > 0.69 for natural, shown in sizes
+    )
     color = "(where, name) => getComputedStyle(document.querySelector(where))[name]"
     light = {
-        where: sum(map(int, re.findall(r"\d+", seen.evaluate(f"({color})('{where}', '{style}')"))[:3])) > 380
-        for where, style in (("body", "backgroundColor"), ("p", "color"), ("figure", "backgroundColor"))
+        where: sum(
+            map(int, re.findall(r"\d+", seen.evaluate(f"({color})('{where}', '{style}')"))[:3])
+        )
+        > 380
+        for where, style in (
+            ("body", "backgroundColor"),
+            ("p", "color"),
+            ("figure", "backgroundColor"),
+        )
     }
     assert light == {"body": scheme == "light", "p": scheme == "dark", "figure": True}
 
 
 def test_a_table_is_sorted_by_a_click_and_back_by_another(page, browser):
     seen = opened(browser, page)
-    column = "[...document.querySelectorAll('#section-4 tbody tr')].map(row => Number(row.cells[1].dataset.value))"
+    column = (
+        "[...document.querySelectorAll('#section-4 tbody tr')].map(row => "
+        "Number(row.cells[1].dataset.value))"
+    )
     head = seen.locator("#section-4 th button").nth(1)
     head.click()
     up = seen.evaluate(column)
     head.click()
-    assert up == sorted(up) and seen.evaluate(column) == sorted(up, reverse=True) and len(set(up)) > 3
+    assert (
+        up == sorted(up) and seen.evaluate(column) == sorted(up, reverse=True) and len(set(up)) > 3
+    )
 
 
 def opened(browser, path, *, width=800, scheme="light"):
     """The page, drawn; no error, no request to anywhere."""
-    page, said = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page(), []
+    page, said = (
+        browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme
+        ).new_page(),
+        [],
+    )
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
+    page.on(
+        "request",
+        lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url),
+    )
     page.goto(path.as_uri())
     assert said == []
     return page
@@ -209,7 +292,19 @@ def study(tmp_path_factory):
     from optim_study.cli import main as optim_study
 
     folder = tmp_path_factory.mktemp("study") / "smoke"
-    words = ["--preset", "smoke", "--arch", "rhn", "dt-rnn", "--depth", "2", "--device", "cpu", "--out", str(folder)]
+    words = [
+        "--preset",
+        "smoke",
+        "--arch",
+        "rhn",
+        "dt-rnn",
+        "--depth",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(folder),
+    ]
     assert optim_study(["run", *words]) == 0
     assert main([str(folder), "-o", str(folder / "page.html"), "--steps", "5"]) == 0
     return folder
@@ -217,12 +312,19 @@ def study(tmp_path_factory):
 
 def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(study):
     titles, figures, text = parts(study / "page.html")
-    assert titles[:5] == ["What it is and how it was made", "How many settings train", "Swarm", "Map", "The trials"]
+    assert titles[:5] == [
+        "What it is and how it was made",
+        "How many settings train",
+        "Swarm",
+        "Map",
+        "The trials",
+    ]
     rows = read_csv(study / "trials.csv")
     best = min(rows, key=lambda row: row.best_train_nll)
     assert titles[5] == f"The best network: {best.arch}-depth2" and set(DEFAULT) <= set(titles)
     assert all(
-        f'data-value="{row.learning_rate}"' in text and f'data-value="{row.best_train_nll}"' in text for row in rows
+        f'data-value="{row.learning_rate}"' in text and f'data-value="{row.best_train_nll}"' in text
+        for row in rows
     )
     assert "the gradient's norm" in html.unescape(text) and "patience" in text and figures > 3
 
@@ -237,11 +339,31 @@ def test_the_page_of_a_large_study_is_small():
 def test_a_training_of_two_seeds_on_a_text(tmp_path):
     text = tmp_path / "novel.txt"
     text.write_text("the cat sees the dog\nthe dog hears the dog\n" * 150)
-    words = ["--data", str(text), "--words", "--hidden-size", "6", "--epochs", "1", "--seeds", "2", "--device", "cpu"]
+    words = [
+        "--data",
+        str(text),
+        "--words",
+        "--hidden-size",
+        "6",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert rhn(["train", "ptb-depth-2", *words, "--out", str(tmp_path / "run")]) == 0
-    assert main([str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]) == 0
+    assert (
+        main(
+            [str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--steps", "6", "--lesions"]
+        )
+        == 0
+    )
     page = parts(tmp_path / "page.html")[2]
-    valid = [json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"] for k in (0, 1)]
+    valid = [
+        json.loads((tmp_path / f"run/seed-{k}/metrics.jsonl").read_text())["valid_perplexity"]
+        for k in (0, 1)
+    ]
     assert f"run/seed-{int(valid[1] < valid[0])}/best.safetensors" in page
     assert "predicted tokens" in page
 
@@ -253,21 +375,35 @@ def test_a_damaged_folder_is_one_sentence(study, tmp_path, capsys):
     capsys.readouterr()
     assert main([str(folder), "-o", str(tmp_path / "page.html")]) == 2
     error = capsys.readouterr().err
-    assert name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
+    assert (
+        name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
+    )
 
 
 def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_folder, capsys):
     Path("own_reader.py").write_text(READER)
     np.save("x.npy", np.random.default_rng(0).random((12, 3)))
     torch.save(build_module("own_reader:Reader", input_size=3).state_dict(), "w.pt")
-    words = ["w.pt", "--module", "own_reader:Reader", "--submodule", "rnn", "--input", "x.npy", "-o", "own.html"]
+    words = [
+        "w.pt",
+        "--module",
+        "own_reader:Reader",
+        "--submodule",
+        "rnn",
+        "--input",
+        "x.npy",
+        "-o",
+        "own.html",
+    ]
     assert main([*words, "--also", "lyapunov"]) == 0, capsys.readouterr().err
     titles, _, text = parts(Path("own.html"))
     assert set(DEFAULT) <= set(titles) and "own_reader:Reader" in text
     lyapunov = titles.index(ANALYSES["lyapunov"].about) + 1
     section = re.search(f'<section id="section-{lyapunov}">.*?</section>', text, re.DOTALL)[0]
     assert "<img" in section and "12 steps" in text
-    assert text.count("its gates and layers are not known") == 2 and "lesion" not in text.replace("Lesions", "")
+    assert text.count("its gates and layers are not known") == 2 and "lesion" not in text.replace(
+        "Lesions", ""
+    )
     assert main(["w.pt", "--module", "own_reader:Reader", "--cell", "rnn"]) == 2
     assert "does not go with --module" in capsys.readouterr().err
 
@@ -276,7 +412,11 @@ def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_fold
 def test_a_file_of_torch_save_is_never_called_damaged(tmp_path, capsys, old):
     path = str(tmp_path / "w.pt")
     torch.save(torch.nn.GRU(3, 4).state_dict(), path, _use_new_zipfile_serialization=not old)
-    for command, words in ((main, [path]), (analyze_command, ["gates", path]), (plot, ["--checkpoint", path])):
+    for command, words in (
+        (main, [path]),
+        (analyze_command, ["gates", path]),
+        (plot, ["--checkpoint", path]),
+    ):
         assert command(words) == 2
         said = capsys.readouterr().err
         assert "is a torch.save file" in said and "--module" in said and "damaged" not in said

@@ -1,4 +1,6 @@
-"""A cell of a user's own goes through every command as ours do; where it does not describe itself, one sentence says so."""
+"""A cell of a user's own goes through every command as ours do; where it does not describe itself,
+one sentence says so.
+"""
 
 import json
 import re
@@ -49,10 +51,14 @@ class Broken(Mine):
 
 @pytest.fixture(scope="module")
 def minimal(tmp_path_factory):
-    """The guide's cell, in a folder with it and cells made from it as my_module.py, found by no other import path."""
+    """The guide's cell, in a folder with it and cells made from it as my_module.py, found by no
+    other import path.
+    """
     folder, rows = tmp_path_factory.mktemp("own"), dict(CELLS.data)
     blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (folder / "my_module.py").write_text(next(block for block in blocks if "class MinimalCell" in block) + MORE)
+    (folder / "my_module.py").write_text(
+        next(block for block in blocks if "class MinimalCell" in block) + MORE
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "path", before := [p for p in sys.path if p not in ("", str(folder))])
@@ -65,8 +71,19 @@ def minimal(tmp_path_factory):
 @pytest.fixture(scope="module", params=["my_module:Mine", "mine"])
 def trained(request, minimal):
     """The name of a cell with an option, which has been trained for an epoch."""
-    words = ["--cell", request.param, "--cell-option", "gain=1.5", "--hidden-size", "4", "--epochs", "1"]
-    assert rhn.cli.main.main(["train", "jsb-depth-1", *words, "--out", stored(request.param)[0]]) == 0
+    words = [
+        "--cell",
+        request.param,
+        "--cell-option",
+        "gain=1.5",
+        "--hidden-size",
+        "4",
+        "--epochs",
+        "1",
+    ]
+    assert (
+        rhn.cli.main.main(["train", "jsb-depth-1", *words, "--out", stored(request.param)[0]]) == 0
+    )
     return request.param
 
 
@@ -78,7 +95,11 @@ def stored(name: str) -> list[str]:
 def test_the_option_is_in_the_configuration_and_in_the_checkpoint(trained):
     folder, *cell = stored(trained)
     config = json.loads(Path(folder, "config.json").read_text())
-    assert config["cell"] == trained and config["cell_options"] == {"gain": 1.5} and config["learning_rate"] == 0.1
+    assert (
+        config["cell"] == trained
+        and config["cell_options"] == {"gain": 1.5}
+        and config["learning_rate"] == 0.1
+    )
     assert load_model(folder, *cell[1:]).cells[0].gain == 1.5
 
 
@@ -98,7 +119,10 @@ def test_the_training_is_resumed(trained):
 
 
 def test_it_is_studied(trained, capsys):
-    words = f"run --preset smoke --arch {trained} --cell-option gain=0.5 --trials 1 --epochs 1 --depth 1".split()
+    words = (
+        f"run --preset smoke --arch {trained} --cell-option gain=0.5 --trials 1 --epochs 1 "
+        "--depth 1"
+    ).split()
     folder, *cell = stored(trained)
     assert optim_study.cli.main([*words, "--out", f"{folder}/study"]) == 0
     assert f"{trained}-gain-0.5-depth1" in capsys.readouterr().out
@@ -109,7 +133,12 @@ def test_it_is_studied(trained, capsys):
 def test_it_is_drawn_new_and_trained(trained, capsys):
     new = ["--cell", trained, "--cell-option", "gain=0.5", "--hidden-size", "4"]
     for words in (new, ["--checkpoint", *stored(trained)]):
-        assert gersgorin.cli.main.main(["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]) == 0
+        assert (
+            gersgorin.cli.main.main(
+                ["plot", *words, "--steps", "4", "--output", "drawn.png", "--force"]
+            )
+            == 0
+        )
     new, old = (line for line in capsys.readouterr().out.splitlines() if "4 units" in line)
     assert new.startswith(f"{trained}, 4 units, gain 0.5") and old == f"{trained}, 4 units"
 
@@ -138,7 +167,9 @@ def test_what_does_not_work_is_one_sentence(trained, capsys):
 
 
 def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
-    """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every mode."""
+    """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every
+    mode.
+    """
     own, ours = PolyphonicModel(minimal, hidden_size=7, dtype=torch.float64), network("rhn", 1)
     drawn(own, 3)
     cell, highway = own.cells[0], ours.cells[0]
@@ -147,7 +178,9 @@ def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
         highway.weight_hh.copy_(cell.weight[None, :, 88:])
         highway.bias.copy_(cell.bias[None])
     ours.output.load_state_dict(own.output.state_dict())
-    assert np.allclose(gate_activity(own, PIECES).activity, gate_activity(ours, PIECES).activity, atol=1e-13)
+    assert np.allclose(
+        gate_activity(own, PIECES).activity, gate_activity(ours, PIECES).activity, atol=1e-13
+    )
     for mode in ("bias", "carry", "mean", "open", "blind"):
         found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
         assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
@@ -156,9 +189,13 @@ def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
 class Silent(Cell):
     """Says nothing of itself."""
 
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common
+    ):
         super().__init__(input_size, hidden_size, depth, **common)
-        self.weight = torch.nn.Parameter(torch.empty(hidden_size, input_size + hidden_size, device=device, dtype=dtype))
+        self.weight = torch.nn.Parameter(
+            torch.empty(hidden_size, input_size + hidden_size, device=device, dtype=dtype)
+        )
         self.reset_parameters(generator)
 
     def step(self, x, s):
@@ -179,15 +216,21 @@ class ByLayer(Silent):
 
 def test_a_cell_that_says_nothing_can_be_carried_and_no_more():
     model = PolyphonicModel(Silent, hidden_size=7)
-    assert lesion(model, PIECES).mode == "carry" and [m for m in MODES if lesioned_layers(model, m)] == ["carry"]
+    assert lesion(model, PIECES).mode == "carry" and [
+        m for m in MODES if lesioned_layers(model, m)
+    ] == ["carry"]
     with pytest.raises(InvalidInputError, match=r"Silent has no transform gates.*gates\(x, s\)"):
         gate_activity(model, PIECES)
-    with pytest.raises(InvalidInputError, match=r"'bias' needs .* Silent does not describe: use carry"):
+    with pytest.raises(
+        InvalidInputError, match=r"'bias' needs .* Silent does not describe: use carry"
+    ):
         lesion(model, PIECES, "bias")
 
 
 def test_a_deep_cell_needs_to_say_what_one_layer_does():
-    with pytest.raises(InvalidInputError, match=r"Silent does not describe: define layers\(\), and run_layer\(\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"Silent does not describe: define layers\(\), and run_layer\(\)"
+    ):
         lesion(PolyphonicModel(Silent, hidden_size=7, depth=2), PIECES)
     model = PolyphonicModel(ByLayer, hidden_size=7, depth=2)
     assert lesion(model, PIECES).label == ("1", "2")
@@ -199,10 +242,16 @@ def test_a_deep_cell_needs_to_say_what_one_layer_does():
     ("layers", "words"),
     [
         ([Layer()], "describes 1 layers: expected 2, the depth"),
-        ([Layer(bias=Part("biases"))] * 2, "'biases'.* expected a part of weight_ih, weight_hh, bias"),
+        (
+            [Layer(bias=Part("biases"))] * 2,
+            "'biases'.* expected a part of weight_ih, weight_hh, bias",
+        ),
         ([Layer(recurrent=Part("weight_hh", 7))] * 2, "cannot be read .index 7 is out of bounds"),
         ([Layer(bias=Part("bias", np.s_[0, :3]))] * 2, "expected rows in whole blocks of 4"),
-        ([Layer(bias=Part("bias", [0]))] * 2, "is a copy: expected an index of whole numbers and slices"),
+        (
+            [Layer(bias=Part("bias", [0]))] * 2,
+            "is a copy: expected an index of whole numbers and slices",
+        ),
     ],
 )
 def test_a_description_that_does_not_fit_the_weights_is_refused(layers, words):
@@ -220,7 +269,9 @@ def test_gates_of_a_wrong_shape_are_refused():
             gates = super().gates(x, s)
             return Gates(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
 
-    with pytest.raises(InvalidInputError, match=r"Wrong\.gates returns transform .*expected 2, one a layer"):
+    with pytest.raises(
+        InvalidInputError, match=r"Wrong\.gates returns transform .*expected 2, one a layer"
+    ):
         gate_activity(Wrong(88, 4, 2), PIECES)
 
 

@@ -22,5 +22,9 @@ class Allocations(TorchDispatchMode):
 
 
 def _storages(tree) -> list:
-    parts = [part for part in tree_leaves(tree) if isinstance(part, Tensor) and part.layout == torch.strided]
+    parts = [
+        part
+        for part in tree_leaves(tree)
+        if isinstance(part, Tensor) and part.layout == torch.strided
+    ]
     return [part.untyped_storage() for part in parts]

@@ -6,7 +6,9 @@ from rhn.models import PolyphonicModel
 
 
 def frames(T=12, B=6, m=5, seed=0):
-    """Chains of coins whose next frame depends on the last two, so that there is something to learn."""
+    """Chains of coins whose next frame depends on the last two, so that there is something to
+    learn.
+    """
     g = torch.Generator().manual_seed(seed)
     x = [(torch.rand(B, m, generator=g) < 0.4).double() for _ in range(2)]
     for _ in range(T - 2):

@@ -1,4 +1,5 @@
-"""The one table of hard matrices that shared tests run over, in float64, hypothesis's random ones; a measure of outlines.
+"""The one table of hard matrices that shared tests run over, in float64, hypothesis's random ones;
+a measure of outlines.
 
 A new row is tested by every test that takes `MATRICES`; a new inclusion set is tested on every row.
 """
@@ -44,7 +45,9 @@ MATRICES: dict[str, torch.Tensor] = {
         "lower_triangular": np.tril(_normal(15)),
         "jordan": jordan(8, 0.9),
         "jordan_shuffled": shuffled(jordan(12, -0.5)),
-        "jordan_of_rotations": shuffled(np.kron(jordan(4, 0.0), np.eye(2)) + np.kron(np.eye(4), QUARTER_TURN)),
+        "jordan_of_rotations": shuffled(
+            np.kron(jordan(4, 0.0), np.eye(2)) + np.kron(np.eye(4), QUARTER_TURN)
+        ),
         "nilpotent": [[0.0, 2.0], [0.0, 0.0]],
         "rotations": np.kron(np.eye(3), QUARTER_TURN),
         "permutation": shuffled(np.eye(9))[rng.permutation(9)],
@@ -64,15 +67,21 @@ REAL_MATRICES = {name: A for name, A in MATRICES.items() if not A.is_complex()}
 
 
 def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
-    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders of magnitude."""
+    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders
+    of magnitude.
+    """
     magnitude = st.floats(-6, 6).map(lambda e: 10.0**e)
     entry = st.one_of(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.floats(-3, 3, width=32), magnitude)
     sizes = st.integers(1, largest)
-    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(torch.from_numpy)
+    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
+        torch.from_numpy
+    )
 
 
 def outside_by(points: np.ndarray, polygons: list[np.ndarray]) -> np.ndarray:
-    """How far each complex point is from the nearest closed polygon; 0 inside one (winding number not 0)."""
+    """How far each complex point is from the nearest closed polygon; 0 inside one (winding number
+    not 0).
+    """
     best = np.full(points.shape, np.inf)
     for polygon in polygons:
         start, along = polygon[:-1], np.diff(polygon)

@@ -1,4 +1,6 @@
-"""Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads; a new row is found everywhere."""
+"""Each row of the table of analyses has one result that prints, tabulates, draws, saves and loads;
+a new row is found everywhere.
+"""
 
 import json
 import re
@@ -68,7 +70,9 @@ def a_new_analysis(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"times": "Factor of the number."}
     yield register_analysis(
-        Analysis("steps_taken", "counting:of_run", "Number of the steps", options=options, default=True)
+        Analysis(
+            "steps_taken", "counting:of_run", "Number of the steps", options=options, default=True
+        )
     )
     del ANALYSES["steps_taken"]
     sys.modules.pop("counting", None)
@@ -81,7 +85,9 @@ def subjects():
     x = torch.rand(12, 3, dtype=torch.float64, generator=generator)
     model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
     return {
-        "run": Run.of(cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")),
+        "run": Run.of(
+            cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")
+        ),
         "training": FrameTraining(model, (x > 0.5).float()),
         "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }
@@ -100,7 +106,9 @@ def unexplained(result) -> set[str]:
     """Names of rows and columns that the glossary does not have; a value among them has digits."""
     head, *rows = [*result.lines()] or [""]
     columns = {*re.split(" {2,}", head.split("\n")[-1].strip())} - {""}
-    beside = {*map(str, result.table()[0].values())} if type(result).lines is Result.lines else set()
+    beside = (
+        {*map(str, result.table()[0].values())} if type(result).lines is Result.lines else set()
+    )
     names = columns | {line.split("  ")[0] for line in rows} - beside - {""}
     return not_explained(name for name in names if not re.search(r"\d(?!-norm)", name))
 
@@ -113,9 +121,16 @@ def test_a_result_is_printed(result):
 
 def test_a_result_of_several_runs_or_analyses_fits_a_screen():
     cell, x = RHN(3, 6, 10, dtype=torch.float64), torch.randn(30, 3, dtype=torch.float64)
-    model, frames = PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3), (x[:9, None] > 0).float()
+    model, frames = (
+        PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3),
+        (x[:9, None] > 0).float(),
+    )
     checked = gersgorin.check(model, frames, learning_rate=0.1, steps=3)
-    measured = gersgorin.analyze(cell, x), gersgorin.analyze(model, frames), gersgorin.compare(cell, x)
+    measured = (
+        gersgorin.analyze(cell, x),
+        gersgorin.analyze(model, frames),
+        gersgorin.compare(cell, x),
+    )
     for found in (*measured, gersgorin.Recorder(cell, x).recording, checked):
         lines = repr(found).split("\n")
         assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS, repr(found)[:3000]
@@ -137,11 +152,17 @@ def test_a_result_is_drawn_into_given_axes_or_a_file(result, tmp_path):
 
 
 def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
-    with pytest.raises(OutputError, match=r"result.xlsx: expected the ending .npz, .json, .csv, .png, .svg, .pdf"):
+    with pytest.raises(
+        OutputError, match=r"result.xlsx: expected the ending .npz, .json, .csv, .png, .svg, .pdf"
+    ):
         result.save(tmp_path / "result.xlsx")
     again = type(result).load(result.save(tmp_path / "result.npz"))
     assert type(load(tmp_path / "result.npz")) is type(result)
-    assert again.title == result.title and again.about == result.about and again.summary() == result.summary()
+    assert (
+        again.title == result.title
+        and again.about == result.about
+        and again.summary() == result.summary()
+    )
     for one, other in zip(again.table(), result.table(), strict=True):
         np.testing.assert_equal(one, other)
     json.dumps(result.to_dict())
@@ -154,7 +175,11 @@ def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys)
     assert main([*command, "--times", "2"]) == 0
     assert "14 steps" in capsys.readouterr().out
     assert main([*command, "--json", "--force"]) == 0
-    assert json.loads(capsys.readouterr().out)["steps_taken"] == {"title": "rnn, 4 units", "about": "", "count": 7}
+    assert json.loads(capsys.readouterr().out)["steps_taken"] == {
+        "title": "rnn, 4 units",
+        "about": "",
+        "count": 7,
+    }
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert "Number of the steps" in capsys.readouterr().out
@@ -167,7 +192,9 @@ def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_
     found = analyze(RHN(3, 5, 2), torch.rand(9, 3))
     assert found.steps_taken.count == 9 and "9 steps" in found.summary().split("\n")
     assert found.to_dict()["steps_taken"]["count"] == 9
-    assert "Number of the steps" in {ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()}
+    assert "Number of the steps" in {
+        ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()
+    }
     assert Overview.load(found.save(tmp_path / "found.npz")).steps_taken.count == 9
 
 

@@ -91,7 +91,9 @@ def test_moduli_of_a_triangular_matrix_are_those_of_its_blocks():
     A[:5, 5:] = 0
     A[7:, 5:7] = 0
     expected = np.abs(np.linalg.eigvals(A))
-    np.testing.assert_allclose(np.sort(_eigenvalue_moduli(torch.from_numpy(A))), np.sort(expected), rtol=1e-9)
+    np.testing.assert_allclose(
+        np.sort(_eigenvalue_moduli(torch.from_numpy(A))), np.sort(expected), rtol=1e-9
+    )
 
 
 def test_the_influence_of_an_input_halves_as_the_state_decays():
@@ -118,7 +120,10 @@ class LRU(nn.Module):
 
     def __init__(self, decay):
         super().__init__()
-        self.log_rate, self.scale = nn.Parameter((-decay.log()).log()), nn.Parameter(torch.ones(len(decay)))
+        self.log_rate, self.scale = (
+            nn.Parameter((-decay.log()).log()),
+            nn.Parameter(torch.ones(len(decay))),
+        )
 
     def scan_elements(self, x):
         return (-self.log_rate.exp()).exp().expand(len(x), -1), self.scale * x
@@ -142,22 +147,31 @@ def test_infinite_weights_are_told_by_name_and_do_not_end_the_audit():
 
 def test_decays_that_are_1_in_bfloat16_are_told():
     found = gersgorin.audit(LRU(torch.tensor([0.9] * 6 + [0.999] * 2)), torch.randn(T, M))
-    assert found.rounded[0] == 0.25 and "25% of its decays and gates are 0 or 1 in bfloat16" in said(found)
+    assert found.rounded[
+        0
+    ] == 0.25 and "25% of its decays and gates are 0 or 1 in bfloat16" in said(found)
 
 
 @pytest.mark.parametrize(
-    ("module", "flagged"), [(LRU(torch.linspace(0.8, 0.95, M)), ["log_rate"]), (nn.RNN(M, M), []), (nn.LSTM(M, M), [])]
+    ("module", "flagged"),
+    [(LRU(torch.linspace(0.8, 0.95, M)), ["log_rate"]), (nn.RNN(M, M), []), (nn.LSTM(M, M), [])],
 )
 def test_weight_decay_of_a_decay_is_told(module, flagged):
-    found = gersgorin.audit(module, torch.randn(T, M), torch.optim.AdamW(module.parameters(), weight_decay=0.1))
+    found = gersgorin.audit(
+        module, torch.randn(T, M), torch.optim.AdamW(module.parameters(), weight_decay=0.1)
+    )
     assert [line.split(":")[0] for line in found.findings if "acts on a decay" in line] == flagged
-    without = gersgorin.audit(module, torch.randn(T, M), torch.optim.AdamW(module.parameters(), weight_decay=0))
+    without = gersgorin.audit(
+        module, torch.randn(T, M), torch.optim.AdamW(module.parameters(), weight_decay=0)
+    )
     assert "acts on a decay" not in said(without)
 
 
 def test_an_optimizer_of_another_module_is_refused():
     with pytest.raises(InvalidInputError, match="no parameter of the module"):
-        gersgorin.audit(nn.GRU(M, 4), torch.randn(T, M), torch.optim.AdamW(nn.GRU(M, 4).parameters()))
+        gersgorin.audit(
+            nn.GRU(M, 4), torch.randn(T, M), torch.optim.AdamW(nn.GRU(M, 4).parameters())
+        )
 
 
 MAMBA2 = {"num_heads": 8, "head_dim": 2, "expand": 2}
@@ -175,9 +189,13 @@ def test_a_mamba2_without_its_initialisation_is_found():
 
 
 def test_a_gated_delta_net_is_measured_where_its_model_runs_in_its_own_type_only():
-    """Qwen3-Next: dt_bias of ones forgets at once, and a small one does not; A_log = -inf in bfloat16, and weight decay, are told."""
+    """Qwen3-Next: dt_bias of ones forgets at once, and a small one does not; A_log = -inf in
+    bfloat16, and weight decay, are told.
+    """
     kind, x = "layers.0.linear_attn", torch.arange(T)[None] % 11
-    configs = pytest.importorskip("transformers", reason="the extra `layers` is not installed").models.qwen3_next
+    configs = pytest.importorskip(
+        "transformers", reason="the extra `layers` is not installed"
+    ).models.qwen3_next
     heads = {
         "linear_num_value_heads": 4,
         "linear_num_key_heads": 2,
@@ -188,7 +206,9 @@ def test_a_gated_delta_net_is_measured_where_its_model_runs_in_its_own_type_only
     sizes = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 4}
     torch.manual_seed(0)
     model = configs.Qwen3NextModel(configs.Qwen3NextConfig(**sizes, **heads, **experts)).eval()
-    assert f"{kind}: its longest mode half-life" in said(gersgorin.audit(model, x, submodule="layers.0"))
+    assert f"{kind}: its longest mode half-life" in said(
+        gersgorin.audit(model, x, submodule="layers.0")
+    )
     layer = model.layers[0].linear_attn
     layer.dt_bias.data = torch.linspace(0.001, 0.1, 4).expm1().log()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
@@ -196,7 +216,9 @@ def test_a_gated_delta_net_is_measured_where_its_model_runs_in_its_own_type_only
     assert "forgotten" not in found and found.count("acts on a decay") == 2
     layer.A_log.data[1] = -math.inf
     found = gersgorin.audit(model.to(torch.bfloat16), x, submodule="layers.0")
-    assert f"{kind}.A_log: infinite in 1 of its weights" in said(found) and math.isinf(found.half_lives[kind][-1])
+    assert f"{kind}.A_log: infinite in 1 of its weights" in said(found) and math.isinf(
+        found.half_lives[kind][-1]
+    )
 
 
 def test_the_command_prints_the_findings(own_folder, capsys):
@@ -225,4 +247,6 @@ def test_a_model_that_does_not_run_in_float64_is_run_in_its_own_type():
     torch.manual_seed(0)
     model, x = nn.Sequential(Single(M, 3), nn.GRU(3, 4)), torch.randn(T, M)
     alone = gersgorin.audit(model[1], model[0](x).detach())
-    np.testing.assert_allclose(gersgorin.audit(model, x).half_lives["1"], alone.half_lives["GRU"], rtol=1e-5)
+    np.testing.assert_allclose(
+        gersgorin.audit(model, x).half_lives["1"], alone.half_lives["GRU"], rtol=1e-5
+    )

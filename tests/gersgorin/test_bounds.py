@@ -1,4 +1,6 @@
-"""norm_bound bounds the 2-norm of a cell's Jacobian over all inputs and all states within a bound: attacked from all sides."""
+"""norm_bound bounds the 2-norm of a cell's Jacobian over all inputs and all states within a bound:
+attacked from all sides.
+"""
 
 import math
 
@@ -18,7 +20,9 @@ ROUNDING = 1 + 1e-12
 
 
 def has_bound(case):
-    """Whether the candidate state is bounded; where it grows with the input no number bounds the Jacobian over all inputs."""
+    """Whether the candidate state is bounded; where it grows with the input no number bounds the
+    Jacobian over all inputs.
+    """
     return math.isfinite(norm_bound(case.plain(3, 4)))
 
 
@@ -36,7 +40,9 @@ def norms(cell, x, s):
     spread=st.sampled_from([0.0, 1.0, 30.0]),
 )
 def test_never_exceeded(case, seed, gain, bias, state_bound, spread):
-    """Random weights of every size, gates open, closed and between, states inside, at zero and at the corners."""
+    """Random weights of every size, gates open, closed and between, states inside, at zero and at
+    the corners.
+    """
     cell = case.plain(3, 4)
     randomize(cell, seed, gain=gain)
     g = torch.Generator().manual_seed(seed)
@@ -53,8 +59,12 @@ def test_never_exceeded(case, seed, gain, bias, state_bound, spread):
 
 
 def other_equation(case):
-    """Whether the bound is another one than that of the other cases of the cell: by layers, gates and shortcuts."""
-    return "nonlinearity" not in case.options and (case.depth > 1 or case.key not in ("dt-rnn", "dts-rnn", "rhn"))
+    """Whether the bound is another one than that of the other cases of the cell: by layers, gates
+    and shortcuts.
+    """
+    return "nonlinearity" not in case.options and (
+        case.depth > 1 or case.key not in ("dt-rnn", "dts-rnn", "rhn")
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +95,8 @@ def test_not_even_by_ascent_on_weights_inputs_and_states(case, state_bound):
 
 OPEN, HALF, SHUT = 40.0, 0.0, -40.0  # pre-activations of a gate at 1, 1/2, 0
 Q = 1e5  # a weight beside which all else vanishes
-REACHED = {  # term of the bound: (cell, options, recurrent weights, inner bias q, pre-activations, state)
+# term of the bound: (cell, options, recurrent weights, inner bias q, pre-activations, state)
+REACHED = {
     "RHN H": ("rhn", {}, (Q, 0), 0, (0, OPEN), (0,)),
     "RHN H, sigmoid": ("rhn", {"activation": "sigmoid"}, (Q, 0), 0, (0, OPEN), (0,)),
     "RHN T": ("rhn", {}, (0, Q), 0, (OPEN, HALF), (-0.8,)),
@@ -105,7 +116,9 @@ REACHED = {  # term of the bound: (cell, options, recurrent weights, inner bias 
 
 @for_each("term", REACHED)
 def test_every_term_of_a_gated_bound_is_reached(term):
-    """n = 1: let one weight outweigh the others and set the gates so that its term counts fully; no factor is wasted."""
+    """n = 1: let one weight outweigh the others and set the gates so that its term counts fully; no
+    factor is wasted.
+    """
     key, options, R, q, z, s = REACHED[term]
     cell = CELLS[key](len(z), 1, dtype=torch.float64, **options)
     s, R = torch.tensor(s, dtype=torch.float64), torch.tensor(R, dtype=torch.float64)
@@ -128,7 +141,9 @@ def test_every_term_of_a_gated_bound_is_reached(term):
 @for_each("key", ["rnn", "irnn", "dt-rnn", "dts-rnn"])
 @for_each("nonlinearity", ["tanh", "relu"])
 def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
-    """gamma sigma_max(R) with gamma = 1 (Pascanu et al. 2013), reached where the pre-activation is zero (tanh), positive (relu)."""
+    """gamma sigma_max(R) with gamma = 1 (Pascanu et al. 2013), reached where the pre-activation is
+    zero (tanh), positive (relu).
+    """
     cell = CELLS[key](3, 6, nonlinearity=nonlinearity, dtype=torch.float64)
     randomize(cell)
     sigma = torch.linalg.svdvals(cell.weight_hh[0])[0].item()
@@ -136,13 +151,17 @@ def test_the_plain_rnns_bound_is_its_largest_singular_value(key, nonlinearity):
         assert norm_bound(cell, state_bound).item() == pytest.approx(sigma, rel=1e-14)
     with torch.no_grad():
         cell.bias.fill_(0.0 if nonlinearity == "tanh" else 1.0)
-    assert norms(cell, *torch.zeros(9).double().split((3, 6))).item() == pytest.approx(sigma, rel=1e-12)
+    assert norms(cell, *torch.zeros(9).double().split((3, 6))).item() == pytest.approx(
+        sigma, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("coupled", [True, False])
 def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation, coupled):
-    """With R_H = 0 and half-open gates the slope is that of the gate times h, which is the input."""
+    """With R_H = 0 and half-open gates the slope is that of the gate times h, which is the
+    input.
+    """
     cell = RHN(1, 1, coupled=coupled, activation=activation, dtype=torch.float64)
     with torch.no_grad():
         for p in cell.parameters():

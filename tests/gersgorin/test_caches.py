@@ -1,4 +1,5 @@
-"""A layer with a decoding cache is a cell: its steps give the outputs of the whole sequence, its Jacobians are those of differences.
+"""A layer with a decoding cache is a cell: its steps give the outputs of the whole sequence, its
+Jacobians are those of differences.
 
 The layers of transformers come from small configurations, without weights from anywhere.
 """
@@ -23,10 +24,23 @@ LAYERS = {  # name: (module, model, configuration, its sizes, the layer)
         "mamba2",
         "Mamba2Model",
         "Mamba2Config",
-        {"state_size": 4, "num_heads": 4, "head_dim": 4, "expand": 2, "n_groups": 1, "chunk_size": 4},
+        {
+            "state_size": 4,
+            "num_heads": 4,
+            "head_dim": 4,
+            "expand": 2,
+            "n_groups": 1,
+            "chunk_size": 4,
+        },
         "layers.1.mixer",
     ),
-    "FalconMamba": ("falcon_mamba", "FalconMambaModel", "FalconMambaConfig", {"state_size": 4}, "layers.1.mixer"),
+    "FalconMamba": (
+        "falcon_mamba",
+        "FalconMambaModel",
+        "FalconMambaConfig",
+        {"state_size": 4},
+        "layers.1.mixer",
+    ),
 }
 
 
@@ -49,7 +63,10 @@ def layer_of(name, **sizes):
 
 def differences(function, v, h):
     """The Jacobian of a function (n,) -> (N,) by central differences."""
-    columns = [(function(v + h * e) - function(v - h * e)) / (2 * h) for e in torch.eye(len(v), dtype=v.dtype)]
+    columns = [
+        (function(v + h * e) - function(v - h * e)) / (2 * h)
+        for e in torch.eye(len(v), dtype=v.dtype)
+    ]
     return torch.stack(columns, 1)
 
 
@@ -76,9 +93,13 @@ def test_jacobians_are_those_of_differences(name):
         by_x = differences(lambda x: cell.step(x, s), x[0], 1e-3)
     # parts of the layers compute in single precision
     torch.testing.assert_close(cell.jacobian(x[0], s), by_s, rtol=2e-3, atol=2e-3 * float(scale))
-    torch.testing.assert_close(cell.input_jacobian(x[0], s), by_x, rtol=2e-3, atol=2e-3 * float(scale))
+    torch.testing.assert_close(
+        cell.input_jacobian(x[0], s), by_x, rtol=2e-3, atol=2e-3 * float(scale)
+    )
     Q = torch.randn(cell.state_size, 2, dtype=torch.float64)
-    torch.testing.assert_close(cell.push(x[0], s, Q), cell.jacobian(x[0], s) @ Q, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        cell.push(x[0], s, Q), cell.jacobian(x[0], s) @ Q, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_analyses_take_the_cell_and_the_whole_model():
@@ -135,7 +156,10 @@ def growing(layer, x, cache):
 
 WRONG = {
     "no change": (lambda: (Leaky(), [torch.zeros(1, 3)], lambda *_: None), "keeps no state"),
-    "attention": (lambda: (Leaky(), {"h": torch.zeros(1, 0, 2)}, growing), "its cache grows with every token"),
+    "attention": (
+        lambda: (Leaky(), {"h": torch.zeros(1, 0, 2)}, growing),
+        "its cache grows with every token",
+    ),
     "no state": (lambda: (nn.Linear(2, 2),), "has no decoding cache that is known"),
     "no call": (lambda: (Leaky(), [torch.zeros(1, 3)]), "cache and call or none"),
 }

@@ -1,4 +1,6 @@
-"""`check` names the cause of a training that does not learn; the same training with the cause mended does not have it."""
+"""`check` names the cause of a training that does not learn; the same training with the cause
+mended does not have it.
+"""
 
 import math
 
@@ -26,13 +28,20 @@ X = torch.randn(N, T, 3, generator=torch.Generator().manual_seed(0))
 SUM = X[:, -3:, 0].sum(1, keepdim=True)
 SIGN = (SUM > 0).float()
 CLASS = SIGN[:, 0].long()
-WAVES = torch.sin(6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) + torch.arange(T + 1)[:, None])
+WAVES = torch.sin(
+    6 * torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1))
+    + torch.arange(T + 1)[:, None]
+)
 TEXT = torch.randint(1, 40, (N, T), generator=torch.Generator().manual_seed(2))
 LETTERS = (X[..., 0] > 0).long() + 2 * (X[..., 1] > 0)
 BOTH = X, torch.zeros(N)
-MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < torch.tensor([0.05, 0.05, 0.0])
+MISSING = torch.rand(N, T, 3, generator=torch.Generator().manual_seed(4)) < torch.tensor(
+    [0.05, 0.05, 0.0]
+)
 LEAST = X.amin(1, keepdim=True)
-KEYS = F.one_hot(torch.rand(N, T, generator=torch.Generator().manual_seed(6)).argsort(1), T)[..., :3].float()
+KEYS = F.one_hot(torch.rand(N, T, generator=torch.Generator().manual_seed(6)).argsort(1), T)[
+    ..., :3
+].float()
 PATHS = X.cumsum(1)
 NOISE = torch.randn(N, 60, 3, generator=torch.Generator().manual_seed(4))
 NEAR = X[:20].repeat(N // 20, 1, 1) + 1e-6 * X
@@ -42,11 +51,25 @@ ALL = slice(None)
 class Net(nn.Module):
     """A recurrent layer, a linear layer of some of its states, and an activation."""
 
-    def __init__(self, outputs=1, end=nn.Identity(), *, kind=nn.GRU, read=-1, inputs=3, units=8, **options):  # noqa: B008
+    def __init__(
+        self,
+        outputs=1,
+        end=nn.Identity(),  # noqa: B008
+        *,
+        kind=nn.GRU,
+        read=-1,
+        inputs=3,
+        units=8,
+        **options,
+    ):
         super().__init__()
         torch.manual_seed(0)
         self.rnn = kind(inputs, units, **{"batch_first": True} | options)
-        self.out, self.end, self.read = nn.Linear(units * (1 + self.rnn.bidirectional), outputs), end, read
+        self.out, self.end, self.read = (
+            nn.Linear(units * (1 + self.rnn.bidirectional), outputs),
+            end,
+            read,
+        )
 
     def forward(self, x):
         return self.end(self.out(self.rnn(x)[0][:, self.read]))
@@ -259,8 +282,12 @@ class Packed(nn.Module):
 
     def forward(self, x):
         lengths = (x > 0).sum(1).cpu()
-        states, h = self.rnn(nn.utils.rnn.pack_padded_sequence(self.embed(x), lengths, True, enforce_sorted=False))
-        return self.out(h[-1] if self.last else nn.utils.rnn.pad_packed_sequence(states, True)[0][:, -1])
+        states, h = self.rnn(
+            nn.utils.rnn.pack_padded_sequence(self.embed(x), lengths, True, enforce_sorted=False)
+        )
+        return self.out(
+            h[-1] if self.last else nn.utils.rnn.pad_packed_sequence(states, True)[0][:, -1]
+        )
 
 
 class Triple(torch.autograd.Function):
@@ -327,7 +354,8 @@ TAGS = (PADDED % 2 + 1) * (PADDED > 0)
 SOFTMAX, LOG = nn.Softmax(-1), nn.LogSoftmax(-1)
 CE, MSE, BCE, LOGITS = nn.CrossEntropyLoss(), nn.MSELoss(), nn.BCELoss(), nn.BCEWithLogitsLoss()
 RELU, POISSON = nn.ReLU(), nn.PoissonNLLLoss(full=True)
-# name, whether it is sure before the first step; model, x, y, loss that have it; the same without it
+# name, whether it is sure before the first step; model, x, y, loss that have it; the same without
+# it
 CASES = [
     ("output range", True, (Net(1, nn.Tanh()), X, 50 + SUM, MSE), (Net(1, nn.Tanh()), X, SUM.tanh(), MSE)),
     ("output range", True, (Net(1, RELU), X, -1 - SUM.abs(), MSE), (Net(1, RELU), X, SUM.abs(), MSE)),
@@ -342,7 +370,8 @@ CASES = [
     ("unpaired loss", True, (Net(), X, SUM[:, 0], own_mse), (Net(), X, (14 + 5 * SUM.tanh()).round(), POISSON)),
     ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Reshaped(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
-    ("mixed examples", False, (Reshaped(), X, SUM, MSE), (Net(), X, SUM, MSE)),  # all outputs are of the last examples
+    # all outputs are of the last examples
+    ("mixed examples", False, (Reshaped(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("mixed examples", False, (Net(2, nn.Softmax(0)), X, SIGN.expand(N, 2), MSE), (Net(2, SOFTMAX), X, SIGN.expand(N, 2), MSE)),
     (
         "mixed examples",
@@ -429,14 +458,20 @@ def found_in(model, x, y, loss):
 def test_no_measure_begins_after_the_time():
     loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
     causes, lacking = before(Case(loop, 9), end=-math.inf)
-    assert causes == [] and len(lacking) == len(BEFORE) and lacking[0] == "equal targets: the time ran out"
+    assert (
+        causes == []
+        and len(lacking) == len(BEFORE)
+        and lacking[0] == "equal targets: the time ran out"
+    )
 
 
 def test_repairs_without_time_are_left_out_once():
     loop = Training(model := Net(2), X, CLASS, CE, torch.optim.Adam(model.parameters(), 1e-3))
     trials = Trials(Case(loop, 9), Constant(loop), lambda: 0.0, 0, print)
     assert trials.run(loop, [1.0], 9) == trials.run(loop, [2.0], 9) == []
-    assert trials.lacking == ["some repairs of the training, which may show its cause: the time ran out"]
+    assert trials.lacking == [
+        "some repairs of the training, which may show its cause: the time ran out"
+    ]
 
 
 @for_each(("name", "sure", "broken", "mended"), CASES)
@@ -468,17 +503,27 @@ def test_a_packed_network_reads_no_padding():
 
     class Packed(Net):
         def forward(self, x):
-            z = nn.utils.rnn.pack_padded_sequence(F.one_hot(x, 40).float(), (x > 0).sum(1), True, False)
+            z = nn.utils.rnn.pack_padded_sequence(
+                F.one_hot(x, 40).float(), (x > 0).sum(1), True, False
+            )
             return self.out(self.rnn(z)[1][-1])
 
     read, packed = found_in(words(), x, SUM, MSE)[0], found_in(Packed(inputs=40), x, SUM, MSE)[0]
-    assert "padding" in [cause.name for cause in read] and "padding" not in [cause.name for cause in packed]
+    assert "padding" in [cause.name for cause in read] and "padding" not in [
+        cause.name for cause in packed
+    ]
 
 
 def test_zeros_of_truncated_numbers_are_no_padding():
-    x = (X[..., :1] > 1.8).float() * (torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) < 0.3)
+    x = (X[..., :1] > 1.8).float() * (
+        torch.rand(N, 1, 1, generator=torch.Generator().manual_seed(1)) < 0.3
+    )
     found = [cause.name for cause in found_in(Net(inputs=1), x, SIGN, LOGITS)[0]]
-    assert (x == 0).flatten(1).all(1).float().mean() > 0.5 and "ambiguous inputs" in found and "padding" not in found
+    assert (
+        (x == 0).flatten(1).all(1).float().mean() > 0.5
+        and "ambiguous inputs" in found
+        and "padding" not in found
+    )
 
 
 def test_a_chaotic_network_has_no_wrong_gradient():
@@ -505,7 +550,8 @@ def test_weights_of_zeros_are_named():
 
 
 def test_the_case_of_each_measure_is_among_these():
-    assert len({name for name, *_ in CASES}) >= len(BEFORE) - 6  # two measures for one name, and loaders
+    # two measures for one name, and loaders
+    assert len({name for name, *_ in CASES}) >= len(BEFORE) - 6
 
 
 def test_minibatches_in_one_order_of_one_class_each_are_named():
@@ -520,9 +566,23 @@ def test_minibatches_in_one_order_of_one_class_each_are_named():
     [
         ({"x": torch.where(X > 2, math.nan, X)}, "not finite"),
         ({"y": SUM / 0}, "not finite"),
-        ({"model": nn.Sequential(Net(), nn.Linear(1, 1).requires_grad_(False)).requires_grad_(False)}, "no gradient"),
+        (
+            {
+                "model": nn.Sequential(Net(), nn.Linear(1, 1).requires_grad_(False)).requires_grad_(
+                    False
+                )
+            },
+            "no gradient",
+        ),
         ({"loss_fn": lambda output, y: F.mse_loss(output.round().detach(), y)}, "no gradient"),
-        ({"loss_fn": lambda output, y: torch.ones((), requires_grad=True) + output.mean().item()}, "no gradient"),
+        (
+            {
+                "loss_fn": lambda output, y: (
+                    torch.ones((), requires_grad=True) + output.mean().item()
+                )
+            },
+            "no gradient",
+        ),
         ({"loss_fn": lambda output, y: (output - output).sum() / 0}, "not finite"),
         ({"y": SUM[:, 0]}, "unpaired loss"),
         ({"model": tagger(), "x": TEXT, "y": TEXT % 2 + 1, "loss_fn": ctc}, "too few frames"),
@@ -531,9 +591,16 @@ def test_minibatches_in_one_order_of_one_class_each_are_named():
 )
 def test_a_training_that_cannot_begin_has_a_sure_cause(change, name):
     model = change.get("model") or Net()
-    parts = {"model": model, "x": X, "y": SUM, "loss_fn": MSE, "optimizer": torch.optim.Adam(model.parameters())}
+    parts = {
+        "model": model,
+        "x": X,
+        "y": SUM,
+        "loss_fn": MSE,
+        "optimizer": torch.optim.Adam(model.parameters()),
+    }
     found = gersgorin.check(**parts | change, steps=100)
-    sure = "loss_fn" in change or name != "not finite"  # a model or a loss may mask what is not finite in the data
+    # a model or a loss may mask what is not finite in the data
+    sure = "loss_fn" in change or name != "not finite"
     assert [(cause.name, cause.sure) for cause in found.causes] == [(name, sure)]
     assert found.outcome == ("stays" if sure else "may leave") and not found.tried
     assert found.causes[0].sentence in found.summary()
@@ -541,7 +608,10 @@ def test_a_training_that_cannot_begin_has_a_sure_cause(change, name):
 
 
 def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, steps=200, **options):
-    model, rates = model or Net(), {name: options.pop(name) for name in ("lr", "weight_decay") if name in options}
+    model, rates = (
+        model or Net(),
+        {name: options.pop(name) for name in ("lr", "weight_decay") if name in options},
+    )
     made = optimizer(model.parameters(), **{"lr": 1e-2} | rates)
     if gamma := options.pop("gamma", None):
         options["scheduler"] = torch.optim.lr_scheduler.ExponentialLR(made, gamma)
@@ -554,11 +624,17 @@ def checked(model=None, x=X, y=SUM, loss=MSE, *, optimizer=torch.optim.Adam, ste
         ("input scale", {"x": 4000 + 300 * X}),
         ("target scale", {"y": 1e-5 * SUM, "lr": 3e-3}),
         ("output scale", {"model": Net(1, Scaled(1e-6)), "y": SIGN, "loss": LOGITS, "lr": 1e-3}),
-        ("weight decay", {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400}),
+        (
+            "weight decay",
+            {"weight_decay": 3.0, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 400},
+        ),
         ("dropout", {"model": nn.Sequential(nn.Dropout(0.98), Net())}),
         ("dropout", {"model": Noisy()}),
         ("schedule", {"gamma": 0.5}),
-        ("clip_norm too small", {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300}),
+        (
+            "clip_norm too small",
+            {"clip_norm": 1e-6, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 300},
+        ),
         ("learning rate too low", {"lr": 1e-6}),
         ("learning rate too high", {"lr": 30.0}),
         ("too few steps", {"lr": 1e-3, "steps": 30}),
@@ -578,18 +654,34 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
     ("name", "change"),
     [
         ("schedule", {"gamma": 0.8}),
-        ("clip_norm too small", {"clip_norm": 0.02, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 600}),
+        (
+            "clip_norm too small",
+            {"clip_norm": 0.02, "optimizer": torch.optim.SGD, "lr": 0.1, "steps": 600},
+        ),
         ("weight decay", {"weight_decay": 1.0}),
         ("target scale", {"y": 20 + 8 * SUM, "steps": 400}),
         ("dropout", {"model": nn.Sequential(nn.Dropout(0.5), Net()), "steps": 400}),
         ("unread steps", {"model": Net(bidirectional=True), "x": NOISE, "y": NOISE[:, 0, :1]}),
-        ("missing values", {"x": torch.cat([X[..., :2], X[..., 2:].sign()], -1).masked_fill(MISSING, -9999) / 9999}),
+        (
+            "missing values",
+            {
+                "x": torch.cat([X[..., :2], X[..., 2:].sign()], -1).masked_fill(MISSING, -9999)
+                / 9999
+            },
+        ),
         ("untrained weights", {"model": readout(2), "steps": 300}),
         (None, {"model": readout(32), "steps": 300}),
         (None, {}),
         (
             "padding",
-            {"model": tagger(), "x": PADDED, "y": TAGS, "loss": tagging(), "lr": 0.5, "optimizer": torch.optim.SGD},
+            {
+                "model": tagger(),
+                "x": PADDED,
+                "y": TAGS,
+                "loss": tagging(),
+                "lr": 0.5,
+                "optimizer": torch.optim.SGD,
+            },
         ),
         ("learning rate too low", {"model": Net(units=32), "lr": 9e-5, "steps": 600}),
         ("initial weights", {"model": shut(Net()), "lr": 3e-3, "steps": 600}),
@@ -597,9 +689,9 @@ def test_what_makes_a_stuck_training_leave_is_its_cause(name, change):
 )
 def test_what_makes_a_training_that_leaves_much_better_is_its_cause(name, change):
     found = checked(**change)
-    assert found.outcome == "leaves" and [(cause.name, cause.sure) for cause in found.causes] == [(name, False)] * bool(
-        name
-    )
+    assert found.outcome == "leaves" and [(cause.name, cause.sure) for cause in found.causes] == [
+        (name, False)
+    ] * bool(name)
     assert not name or ("held-out" in found.why and found.causes[0].evidence["better"] < 0.7)
 
 
@@ -621,7 +713,9 @@ def test_a_trained_network_is_below_from_the_first_step():
 @for_each(("rows", "loaded"), [(1, False), (-2, True)])
 def test_targets_of_other_rows_are_told_with_their_shift(rows, loaded):
     y = SUM.roll(rows, 0)
-    data = {"x": DataLoader(TensorDataset(X, y), 20, shuffle=True), "y": None} if loaded else {"y": y}
+    data = (
+        {"x": DataLoader(TensorDataset(X, y), 20, shuffle=True), "y": None} if loaded else {"y": y}
+    )
     found = checked(**data, steps=400).causes[0]
     assert (found.name, found.sure, found.evidence["shift"]) == ("shifted targets", True, rows)
     assert found.evidence["explained"] > 0.9 and found.evidence["own"] == 0
@@ -635,7 +729,9 @@ def test_targets_of_other_rows_are_told_with_their_shift(rows, loaded):
         (Turned(lambda z: z[-1], batch_first=False), X.reshape(T, N, 3), X.transpose(0, 1), False),
     ],
 )
-def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(model, x, right, loaded):
+def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(
+    model, x, right, loaded
+):
     loader = DataLoader(TensorDataset(x, SUM), 20, shuffle=True) if loaded else None
     data = {"x": loader, "y": None} if loaded else {"x": x, "batch_axis": int(len(x) == T)}
     found = checked(model, **data).causes[0]
@@ -645,7 +741,9 @@ def test_a_reshape_in_place_of_a_transpose_is_named_with_the_line_that_mends_it(
 
 def test_frames_of_reshaped_series_are_named_and_mended():
     found = checked(x=PATHS.mT.reshape(N, T, 3)).causes[0]
-    assert found.name == "reshaped inputs" and "x.reshape(-1, 3, 10).transpose(1, 2)" in found.remedy
+    assert (
+        found.name == "reshaped inputs" and "x.reshape(-1, 3, 10).transpose(1, 2)" in found.remedy
+    )
     assert torch.equal(frames_apart(PATHS.mT.reshape(N, T, 3)), PATHS)
 
 
@@ -653,7 +751,9 @@ def test_targets_that_follow_the_order_of_rows_show_no_reshape():
     x = (
         torch.randn(1000, generator=torch.Generator().manual_seed(7)).cumsum(0).reshape(100, 10, 1)
     )  # of one series, in order
-    found = checked(Net(inputs=1), x - x[:, :1], (torch.arange(100) >= 50).float()[:, None], LOGITS, lr=3e-3)
+    found = checked(
+        Net(inputs=1), x - x[:, :1], (torch.arange(100) >= 50).float()[:, None], LOGITS, lr=3e-3
+    )
     assert "reshaped inputs" not in [cause.name for cause in found.causes]
 
 
@@ -665,14 +765,22 @@ def test_windows_that_hold_the_targets_of_earlier_rows_are_not_shifted():
 
 def test_what_a_network_does_not_see_comes_before_what_it_learns_by_heart_if_the_targets_match():
     found = checked(Net(units=32), NOISE, NOISE[:, 0, :1], steps=600)
-    assert [cause.name for cause in found.causes] == ["short reach", "learned by heart"] and found.explained > 0.8
-    assert "still match" not in found.causes[1].remedy and "the data can be learned from" in found.verdict
+    assert [cause.name for cause in found.causes] == [
+        "short reach",
+        "learned by heart",
+    ] and found.explained > 0.8
+    assert (
+        "still match" not in found.causes[1].remedy
+        and "the data can be learned from" in found.verdict
+    )
 
 
 def test_a_loss_that_needs_a_variance_is_refused_with_the_line_to_write():
     with pytest.raises(InvalidInputError, match=r"also needs a variance: .* y, output\[..., 1:\]"):
         checked(Net(2), loss=nn.GaussianNLLLoss())
-    assert checked(Net(2), loss=lambda z, y: nn.GaussianNLLLoss()(z[..., :1], y, z[..., 1:].exp()), steps=2)
+    assert checked(
+        Net(2), loss=lambda z, y: nn.GaussianNLLLoss()(z[..., :1], y, z[..., 1:].exp()), steps=2
+    )
 
 
 def test_an_explosion_names_the_step_and_the_norm_for_clipping():
@@ -685,7 +793,11 @@ def test_an_explosion_names_the_step_and_the_norm_for_clipping():
 
 def test_nan_without_growth_is_no_explosion():
     found = checked(Root(), X.index_fill(0, torch.tensor(7), 0.0), SUM.abs())
-    assert found.outcome == "explodes" and found.causes[0].name == "not finite" and "nothing had grown" in found.why
+    assert (
+        found.outcome == "explodes"
+        and found.causes[0].name == "not finite"
+        and "nothing had grown" in found.why
+    )
 
 
 def test_padding_goes_in_front():
@@ -700,7 +812,9 @@ def test_targets_apart_from_their_inputs_are_learned_by_heart():
     loader = DataLoader(TensorDataset(X, mixed), 32, shuffle=True)
     for x, y in ((X, mixed), (loader, None)):
         found = checked(Net(units=48), x, y, steps=1500)
-        assert found.outcome == "leaves" and [cause.name for cause in found.causes] == ["learned by heart"]
+        assert found.outcome == "leaves" and [cause.name for cause in found.causes] == [
+            "learned by heart"
+        ]
         assert found.causes[0].evidence["kept_out"] > 0.9 > found.causes[0].evidence["trained"]
         assert found.explained == 0 and "explains nothing of the targets" in found.verdict
     assert len(loader.dataset) == N
@@ -727,7 +841,9 @@ def test_a_validation_set_is_compared_with_held_out_examples(change, norm, names
     validation = change(x, x[:, -3:, 0].sum(1, keepdim=True) - 6)
     for given in (validation, [validation], DataLoader(TensorDataset(*validation), 50)):
         found = checked(model, X + 2, SUM, steps=200, validation=given)
-        assert [cause.name for cause in found.causes] == names and (found.validation < 0.2) == (not names)
+        assert [cause.name for cause in found.causes] == names and (found.validation < 0.2) == (
+            not names
+        )
         assert all(cause.sure == (cause.name == "validation scale") for cause in found.causes)
     with pytest.raises(InvalidInputError, match="validation: the model does not run on x of shape"):
         checked(model, X + 2, SUM, validation=(x[..., :2], validation[1]))
@@ -747,9 +863,14 @@ def test_a_validation_set_that_does_not_fit_is_refused(given, message):
 
 
 def test_a_validation_set_of_many_classes_has_the_constant_of_the_training():
-    ids, others = (torch.randint(0, 100, (n, 5), generator=torch.Generator().manual_seed(n)) for n in (1000, 60))
+    ids, others = (
+        torch.randint(0, 100, (n, 5), generator=torch.Generator().manual_seed(n))
+        for n in (1000, 60)
+    )
     model = nn.Sequential(nn.Embedding(100, 16), Net(100, inputs=16, units=32))
-    found = checked(model, ids, ids[:, -1], CE, lr=1e-2, steps=600, validation=(others, others[:, -1]))
+    found = checked(
+        model, ids, ids[:, -1], CE, lr=1e-2, steps=600, validation=(others, others[:, -1])
+    )
     assert found.causes == () and found.validation < 0.95
 
 
@@ -768,7 +889,9 @@ def test_a_stack_with_arguments_of_its_own_is_no_exception():
 
 def test_a_repair_whose_loss_falls_below_zero_is_compared():
     found = checked(loss=lambda z, y: F.mse_loss(z, y) - 2, lr=1e-6, steps=300)
-    assert found.causes[0].name == "learning rate too low" and found.causes[0].sure and found.shift > 1
+    assert (
+        found.causes[0].name == "learning rate too low" and found.causes[0].sure and found.shift > 1
+    )
 
 
 def test_batches_that_are_ready_are_held_out_too():
@@ -792,7 +915,10 @@ def test_a_forecast_no_better_than_the_last_value_says_so():
     walk = torch.randn(N, T + 1, 1, generator=torch.Generator().manual_seed(3)).cumsum(1)
     found = checked(Net(inputs=1), walk[:, :-1], walk[:, -1], steps=150)
     (cause,) = [cause for cause in found.causes if cause.name == "repeats the last value"]
-    assert cause.evidence["repeated"] < 0.2 and cause.evidence["kept_out"] > 0.9 * cause.evidence["repeated"]
+    assert (
+        cause.evidence["repeated"] < 0.2
+        and cause.evidence["kept_out"] > 0.9 * cause.evidence["repeated"]
+    )
 
 
 @for_each(
@@ -814,22 +940,41 @@ def test_the_last_activation_is_read_from_the_graph():
     for layer in (nn.RNN(3, 4), nn.LSTM(3, 4, batch_first=True), nn.GRU(3, 4, num_layers=2)):
         with states_of(layer) as states:
             found = last_activation(layer(X)[0].select(1, -1).squeeze(), states)
-        assert found is not None and (found.low, found.high) == (-1, 1) and type(layer).__name__ in found.words
+        assert (
+            found is not None
+            and (found.low, found.high) == (-1, 1)
+            and type(layer).__name__ in found.words
+        )
     linear = nn.Linear(3, 4)
-    for act, low, high in ((torch.sigmoid, 0, 1), (F.relu, 0, math.inf), (lambda z: torch.exp(-z.abs().sum(-1)), 0, 1)):
+    for act, low, high in (
+        (torch.sigmoid, 0, 1),
+        (F.relu, 0, math.inf),
+        (lambda z: torch.exp(-z.abs().sum(-1)), 0, 1),
+    ):
         found = last_activation(act(linear(X)).transpose(0, 1).mean(0), [])
         assert found is not None and (found.low, found.high) == (low, high)
         inside = found.of(torch.linspace(-50, 50, 100))
         assert inside.min() >= low and inside.max() <= high
-    assert last_activation(linear(X), []) is None and last_activation(F.leaky_relu(linear(X)), []) is None
+    assert (
+        last_activation(linear(X), []) is None
+        and last_activation(F.leaky_relu(linear(X)), []) is None
+    )
 
 
 def test_cure_searches_nothing_for_what_only_the_user_can_mend():
     reshaped = X.transpose(0, 1).reshape(N, T, 3)
-    for model, x, y in ((Net(1, nn.Tanh()), X, 50 + SUM), (Net(batch_first=False), X, SUM), (Net(), reshaped, SUM)):
+    for model, x, y in (
+        (Net(1, nn.Tanh()), X, 50 + SUM),
+        (Net(batch_first=False), X, SUM),
+        (Net(), reshaped, SUM),
+    ):
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         found = gersgorin.cure(model, x, y, MSE, optimizer, steps=100, seconds=ENOUGH)
-        assert found.outcome == "not searched" and not found.changed and str(found.causes[0]) in found.verdict
+        assert (
+            found.outcome == "not searched"
+            and not found.changed
+            and str(found.causes[0]) in found.verdict
+        )
 
 
 def test_losses_of_what_the_last_activation_gives_have_a_best_constant():

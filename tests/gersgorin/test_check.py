@@ -23,13 +23,29 @@ def own(cell: str, **options) -> PolyphonicModel:
 
 
 def rolls() -> torch.Tensor:
-    return (torch.rand(12, 64, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float().repeat_interleave(2, 0)
+    return (
+        (torch.rand(12, 64, 5, generator=torch.Generator().manual_seed(0)) < 0.3)
+        .float()
+        .repeat_interleave(2, 0)
+    )
 
 
 def test_a_deep_transition_with_tiny_weights_stays_and_a_highway_network_leaves():
-    stuck = check(own("dt-rnn", depth=6, init="gaussian:1e-4"), rolls(), learning_rate=0.1, steps=300, seconds=600)
+    stuck = check(
+        own("dt-rnn", depth=6, init="gaussian:1e-4"),
+        rolls(),
+        learning_rate=0.1,
+        steps=300,
+        seconds=600,
+    )
     assert stuck.outcome == "stays"
-    quick = check(own("rhn", depth=2, init="gaussian:1e-4"), rolls(), learning_rate=1.0, steps=300, seconds=600)
+    quick = check(
+        own("rhn", depth=2, init="gaussian:1e-4"),
+        rolls(),
+        learning_rate=1.0,
+        steps=300,
+        seconds=600,
+    )
     assert quick.outcome == "leaves"
     assert (quick.optimizer, quick.steps_per_epoch) == ("SGD", 2)
 
@@ -42,12 +58,17 @@ def test_the_loss_of_next_frames_is_the_mean_over_real_ones():
     costs = [network.nll(torch.from_numpy(p).float().unsqueeze(1)).flatten() for p in pieces]
     torch.testing.assert_close(loss(network(x), y), torch.cat(costs).mean())
     words = LanguageModel("rnn", vocabulary_size=7, hidden_size=4)
-    assert x.min() == next_frames(words, [[1, 2, 3], [3, 4, 5, 6, 0]])[0].min() == 0  # at padding, too
+    # at padding, too
+    assert x.min() == next_frames(words, [[1, 2, 3], [3, 4, 5, 6, 0]])[0].min() == 0
 
 
 def test_words_and_modules_are_checked_on_what_follows():
     words = LanguageModel("rnn", vocabulary_size=7, hidden_size=4)
     found = check(words, torch.arange(60).remainder(7).view(20, 3), learning_rate=1.0, steps=40)
-    assert found.name == "rnn, 4 units" and found.constant_loss == pytest.approx(np.log(7), rel=0.05)
+    assert found.name == "rnn, 4 units" and found.constant_loss == pytest.approx(
+        np.log(7), rel=0.05
+    )
     module = nn.Sequential(nn.GRU(3, 3))
-    assert check(module, waves(), learning_rate=0.1, loss_fn="squared", steps=40).steps_per_epoch == 1
+    assert (
+        check(module, waves(), learning_rate=0.1, loss_fn="squared", steps=40).steps_per_epoch == 1
+    )

@@ -1,4 +1,6 @@
-"""The share of the loss that outputs explain is what its definition says, and a forecast from it is right where the growth is known."""
+"""The share of the loss that outputs explain is what its definition says, and a forecast from it is
+right where the growth is known.
+"""
 
 import math
 
@@ -29,7 +31,9 @@ class Fixed(nn.Module):
 
 
 def read(z, y, loss):
-    """(The signal of some outputs, the constant output, its loss): all examples as one minibatch, and the weight stays."""
+    """(The signal of some outputs, the constant output, its loss): all examples as one minibatch,
+    and the weight stays.
+    """
     loop = Training(Fixed(), z, y, loss, "sgd", learning_rate=1e-12, batch_size=500, batch_axis=0)
     constant = Constant(loop)
     (trial,) = run_trials(loop, [1.0], steps=N // 500, seconds=600, constant=constant)
@@ -66,7 +70,9 @@ def test_of_classes_it_is_what_the_best_shrinking_gains(size):
     z = size * (0.3 * F.one_hot(y, K) + torch.randn(N, K, generator=g))
     found, constant = read(z, y, "cross-entropy")
     d, c = (z - z.mean(0)).double(), constant.output.double()
-    least = minimize_scalar(lambda a: F.cross_entropy(c + a * d, y).item(), bounds=(0, 1), method="bounded").fun
+    least = minimize_scalar(
+        lambda a: F.cross_entropy(c + a * d, y).item(), bounds=(0, 1), method="bounded"
+    ).fun
     known = 1 - least / F.cross_entropy(c.expand(N, K), y).item()
     assert found.gain == pytest.approx(known, rel=0.05)
 
@@ -75,7 +81,10 @@ def test_outputs_that_have_nothing_to_do_with_the_targets_rarely_move():
     moves = 0
     for seed in range(40):
         g = torch.Generator().manual_seed(seed)
-        moves += read(torch.randn(N, 1, generator=g), torch.randn(N, 1, generator=g), "mse")[0].errors > MOVES
+        moves += (
+            read(torch.randn(N, 1, generator=g), torch.randn(N, 1, generator=g), "mse")[0].errors
+            > MOVES
+        )
     assert moves <= 2  # a normal one: 1 of 700; few minibatches: some more
 
 
@@ -86,7 +95,13 @@ def test_a_loss_without_second_derivatives_has_a_signal():
 
 def test_minibatches_of_one_output_have_none():
     loop = Training(
-        nn.Linear(2, 1), torch.randn(9, 2), torch.randn(9, 1), "mse", "adam", learning_rate=0.1, batch_size=1
+        nn.Linear(2, 1),
+        torch.randn(9, 2),
+        torch.randn(9, 1),
+        "mse",
+        "adam",
+        learning_rate=0.1,
+        batch_size=1,
     )
     (trial,) = run_trials(loop, [1.0], steps=200, seconds=600)
     assert signals(trial) == [] and motion(trial) == ""
@@ -95,8 +110,17 @@ def test_minibatches_of_one_output_have_none():
 
 def growing(gain_of, steps, noise=0.05, seed=0):
     """A trial whose gain at each step is known, with noise of its slopes."""
-    slopes = [gain_of(step) for step in range(steps)] + noise * np.random.default_rng(seed).standard_normal(steps)
-    return Trial(1.0, [1.0] * steps, [1.0] * steps, slopes=list(slopes), powers=[1e-9] * steps, curvatures=[2.0])
+    slopes = [gain_of(step) for step in range(steps)] + noise * np.random.default_rng(
+        seed
+    ).standard_normal(steps)
+    return Trial(
+        1.0,
+        [1.0] * steps,
+        [1.0] * steps,
+        slopes=list(slopes),
+        powers=[1e-9] * steps,
+        curvatures=[2.0],
+    )
 
 
 def test_exponential_growth_is_seen_ahead():
@@ -125,7 +149,8 @@ def test_motion_tells_the_reach_from_the_first_reading_to_the_last():
     for step, far in ((0, 1e-20), (300, 1e-3)):
         trial.reaches.append((step, Reach(np.array([1.0, 1.0, 0.0, far]))))
     assert motion(trial).endswith(
-        "the gradient in the first half of the sequences, as a share of the whole, went from 7e-21 to 0.0007 in 300 steps."
+        "the gradient in the first half of the sequences, as a share of the whole, went from "
+        "7e-21 to 0.0007 in 300 steps."
     )
 
 
@@ -142,7 +167,8 @@ def test_the_clocks_of_a_trial_change_nothing_in_its_training():
         return trial.steps >= 40
 
     plain, watched = (
-        run_trials(loop, [1.0], steps=60, seconds=600, interval=interval, read=look)[0] for interval in (None, 20)
+        run_trials(loop, [1.0], steps=60, seconds=600, interval=interval, read=look)[0]
+        for interval in (None, 20)
     )
     assert looks == [20, 40] and watched.steps == 40 and not watched.cut
     assert watched.losses == plain.losses[:40]
@@ -162,10 +188,15 @@ def test_outputs_that_lead_away_from_the_targets_explain_nothing():
 
 def test_a_share_above_one_is_refused():
     found = signal(growing(lambda step: 5.0, 200), 0, 200)
-    assert math.isnan(found.gain) and not found.moves and motion(growing(lambda step: 5.0, 200)) == ""
+    assert (
+        math.isnan(found.gain) and not found.moves and motion(growing(lambda step: 5.0, 200)) == ""
+    )
 
 
 def test_a_loss_may_change_its_output_in_place():
     z, y = numbers(0.3, 0.1, torch.Generator().manual_seed(4))
-    plain, in_place = (read(z, y, loss)[0] for loss in (F.mse_loss, lambda output, y: output.sub_(y).square().mean()))
+    plain, in_place = (
+        read(z, y, loss)[0]
+        for loss in (F.mse_loss, lambda output, y: output.sub_(y).square().mean())
+    )
     assert in_place.gain == pytest.approx(plain.gain, rel=1e-3)

@@ -1,4 +1,6 @@
-"""`gersgorin compare`: the grammar of its variants, the networks they name, and medians that are those of runs measured one by one."""
+"""`gersgorin compare`: the grammar of its variants, the networks they name, and medians that are
+those of runs measured one by one.
+"""
 
 import json
 import re
@@ -37,7 +39,9 @@ MANY = ["--hidden-size", "4", "--steps", "40"]
 
 @pytest.fixture
 def results(own_folder, capsys):
-    """Runs a command with --json in a folder of its own and returns the networks that it printed, the first one first."""
+    """Runs a command with --json in a folder of its own and returns the networks that it printed,
+    the first one first.
+    """
 
     def read(*args, small=SMALL, command=main) -> list[dict]:
         assert command([*map(str, args), *small, "--json", "--force"]) == 0
@@ -58,7 +62,12 @@ def test_whole_numbers_come_back_each_once_and_in_order(depths):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["uniform:0.5", "orthogonal:2"]), st.sampled_from(["", ",bias:3", ",bias:-1"])))
+    st.lists(
+        st.tuples(
+            st.sampled_from(["uniform:0.5", "orthogonal:2"]),
+            st.sampled_from(["", ",bias:3", ",bias:-1"]),
+        )
+    )
 )
 def test_an_initialisation_keeps_the_comma_before_its_bias(schemes):
     written = ["".join(scheme) for scheme in schemes] or ["scaled:1"]
@@ -67,26 +76,45 @@ def test_an_initialisation_keeps_the_comma_before_its_bias(schemes):
 
 def test_kinds_and_their_synonyms():
     assert (
-        parse_variants("transform-bias=-1,-2.5") == parse_variants("bias=-1, -2.5") == ("transform_bias", (-1.0, -2.5))
+        parse_variants("transform-bias=-1,-2.5")
+        == parse_variants("bias=-1, -2.5")
+        == ("transform_bias", (-1.0, -2.5))
     )
-    assert parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == ("hidden_size", (8,))
+    assert (
+        parse_variants("hidden-size=8") == parse_variants("Hidden_Size=8") == ("hidden_size", (8,))
+    )
     assert parse_variants("irnn,a.b:make") == ("cell", ("irnn", "a.b:make"))
     assert parse_variants("runs/lr=0.1,b.safetensors")[0] == "cell"
     assert parse_variants("init=orthogonal,orthogonal:1")[1] == ("orthogonal:1",)
     assert parse_variants("init") == (BEFORE, ())
-    assert parse_variants("init,lstm,runs/a.safetensors") == ("cell", ("init", "lstm", "runs/a.safetensors"))
+    assert parse_variants("init,lstm,runs/a.safetensors") == (
+        "cell",
+        ("init", "lstm", "runs/a.safetensors"),
+    )
 
 
 @for_each(
     ("options", "words", "titles"),
     [
         ({}, "depth=1,3", ["rhn, 4 units, depth 1", "rhn, depth 3, 4 units"]),
-        ({"depth": 2}, "depth=1,3", ["rhn, depth 2, 4 units", "rhn, 4 units, depth 1", "rhn, depth 3, 4 units"]),
+        (
+            {"depth": 2},
+            "depth=1,3",
+            ["rhn, depth 2, 4 units", "rhn, 4 units, depth 1", "rhn, depth 3, 4 units"],
+        ),
         ({"cell": "irnn"}, "rnn,irnn", ["rnn, 4 units", "irnn, 4 units"]),
         ({}, "rnn", ["rhn, 4 units", "rnn, 4 units"]),
         ({}, "rnn,lstm", ["rnn, 4 units", "lstm, 4 units"]),
-        ({"cell": "leaky"}, "leak=0.5,0.3", [f"leaky, 4 units, leak {leak}" for leak in (0.5, 0.3)]),
-        ({"cell": "lstm"}, "bias=0,2", ["lstm, 4 units", *(f"lstm, 4 units, forget bias {b}" for b in (0, 2))]),
+        (
+            {"cell": "leaky"},
+            "leak=0.5,0.3",
+            [f"leaky, 4 units, leak {leak}" for leak in (0.5, 0.3)],
+        ),
+        (
+            {"cell": "lstm"},
+            "bias=0,2",
+            ["lstm, 4 units", *(f"lstm, 4 units, forget bias {b}" for b in (0, 2))],
+        ),
     ],
 )
 def test_the_network_of_the_options_is_first_unless_it_is_among_the_others(options, words, titles):
@@ -114,7 +142,9 @@ def test_init_is_the_checkpoint_before_its_training(results):
     save_checkpoint("trained.safetensors", cell)
     small = ["--steps", "4"]
     files = "--output", "both.png", "both.npz"
-    before, after = results("init", "--checkpoint", "trained.safetensors", "--seed", 7, *files, small=small)
+    before, after = results(
+        "init", "--checkpoint", "trained.safetensors", "--seed", 7, *files, small=small
+    )
     assert [*load("both.npz")] == [before["title"], after["title"]]
     (alone,) = results("--checkpoint", "trained.safetensors", small=small, command=plot)
     assert exponents(after) == exponents(alone) != exponents(before)
@@ -125,7 +155,8 @@ def test_init_is_the_checkpoint_before_its_training(results):
 @pytest.mark.slow
 def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(results):
     Path("own_module_to_compare.py").write_text(
-        "import torch\ndef make(input_size, hidden_size):\n    return torch.nn.GRU(input_size, hidden_size)\n"
+        "import torch\ndef make(input_size, hidden_size):\n    return torch.nn.GRU(input_size, "
+        "hidden_size)\n"
     )
     weights = []
     for seed, name in enumerate(("one.pt", "two.pt")):
@@ -146,13 +177,18 @@ def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(r
 @pytest.mark.parametrize("analysis", [pytest.param("gains", marks=pytest.mark.slow), "products"])
 def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
     one, two = results("depth=1,2", "--analysis", analysis, "--output", "a.png", "a.json", "a.npz")
-    assert [found["title"] for found in (one, two)] == ["rhn, 4 units, depth 1", "rhn, depth 2, 4 units"]
+    assert [found["title"] for found in (one, two)] == [
+        "rhn, 4 units, depth 1",
+        "rhn, depth 2, 4 units",
+    ]
     saved = load("a.npz").results.values()
     assert [result.to_dict() for result in saved] == [one[analysis], two[analysis]]
     assert main(["depth=1,2", "--analysis", analysis, *SMALL, "--force"]) == 0
     printed = capsys.readouterr().out
     assert all("\n".join(result.sentences()) in printed for result in saved)
-    assert f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
+    assert (
+        f"figure: gersgorin-rhn-hidden-size4-steps4-vs-depth-1-2-bwv269-{analysis}.png" in printed
+    )
 
 
 def test_files_beside_each_other(results):
@@ -162,7 +198,9 @@ def test_files_beside_each_other(results):
         save_checkpoint(f"runs/{name}/best.safetensors", RHN(88, 6, 2 + seed, generator=generator))
     one, two = results("runs/one,runs/two/best.safetensors", small=["--steps", "4"])
     assert [one["depth"], two["depth"]] == [2, 3]
-    again = results("runs/one,runs/one/best.safetensors", "--checkpoint", "runs/two", small=["--steps", "4"])
+    again = results(
+        "runs/one,runs/one/best.safetensors", "--checkpoint", "runs/two", small=["--steps", "4"]
+    )
     assert [exponents(result) for result in again] == [exponents(two), exponents(one)]
     assert again[0]["figure"] != one["figure"]
 
@@ -187,24 +225,38 @@ def test_panels_of_any_result_share_their_limits():
 
 
 def test_the_title_names_three_networks_and_of_five_the_extremes():
-    three, five = (draw_comparison([spectra(run) for run in runs(count)]).get_suptitle() for count in (3, 5))
-    assert three.count("number") == 3 and five.count("number") == 2 and "highest: number" in five.replace("\n", " ")
+    three, five = (
+        draw_comparison([spectra(run) for run in runs(count)]).get_suptitle() for count in (3, 5)
+    )
+    assert (
+        three.count("number") == 3
+        and five.count("number") == 2
+        and "highest: number" in five.replace("\n", " ")
+    )
 
 
 @pytest.mark.parametrize(
-    ("width", "order"), [("column", "aabb"), ("page", "aabbcc"), ("slide", "aabbcc"), (8.0, "abcabc")]
+    ("width", "order"),
+    [("column", "aabb"), ("page", "aabbcc"), ("slide", "aabbcc"), (8.0, "abcabc")],
 )
 def test_a_network_is_beside_or_above_its_enlargement(width, order):
     names = sorted({*order})  # in a column two, or none is enlarged
-    cells = {name: RNN(5, 6, init=f"gaussian:{10.0**-k}", dtype=torch.float64) for k, name in enumerate(names, 1)}
+    cells = {
+        name: RNN(5, 6, init=f"gaussian:{10.0**-k}", dtype=torch.float64)
+        for k, name in enumerate(names, 1)
+    }
     found = compare(cells, *sequences(6))
     panels = [ax for ax in found.plot(figure=width).figure.axes if ax.get_aspect() == 1]
     titles = [" ".join(ax.get_title("left").split()) for ax in panels]
     large = " ".join(titles[-1].split()[:3])
     assert re.fullmatch(r"[\d.]+ times larger:?", large)
     paired = [title for name in names for title in (name, large)]
-    assert titles == (paired if order.startswith("aa") else [*names, *(f"{large} {name}" for name in names)])
-    assert len({ax.get_subplotspec().colspan.start for ax in panels}) == {"slide": 6, 8.0: 3}.get(width, 2)
+    assert titles == (
+        paired if order.startswith("aa") else [*names, *(f"{large} {name}" for name in names)]
+    )
+    assert len({ax.get_subplotspec().colspan.start for ax in panels}) == {"slide": 6, 8.0: 3}.get(
+        width, 2
+    )
 
 
 def test_lines_differ_in_colour_or_dashes():
@@ -225,11 +277,19 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
     text = ["--input", "novel.txt"]
     both = results("one.safetensors,two.safetensors", *text, small=["--steps", "7"])
     assert len(both) == 2 and both[1]["chorale"] == "novel.txt"
-    (parts,) = results("--checkpoint", "one.safetensors", *text, "--sequences", 3, small=["--steps", "7"])
+    (parts,) = results(
+        "--checkpoint", "one.safetensors", *text, "--sequences", 3, small=["--steps", "7"]
+    )
     assert [run["sequence"] for run in parts["runs"]] == [f"novel.txt, part {k}" for k in (1, 2, 3)]
-    assert parts["along"] == "3 parts of novel.txt" and parts["runs"][0]["exponent"] == exponents(both[0])[-1]
+    assert (
+        parts["along"] == "3 parts of novel.txt"
+        and parts["runs"][0]["exponent"] == exponents(both[0])[-1]
+    )
     assert main(["one.safetensors,other.safetensors", *text]) == 2
-    assert "expected networks that read numbers, or language models of one vocabulary" in capsys.readouterr().err
+    assert (
+        "expected networks that read numbers, or language models of one vocabulary"
+        in capsys.readouterr().err
+    )
 
 
 def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(results, capsys):
@@ -239,14 +299,29 @@ def test_one_network_by_two_paths_is_one_and_a_cell_s_name_stays_a_cell_s(result
     assert main(["rnn/,rnn/best.safetensors", "--steps", "2"]) == 2
     assert "there is nothing to compare with rnn: rhn, 6 units" in capsys.readouterr().err
     for fresh in ("rhn", "init"):  # its network before its training
-        results(f"{fresh},lstm", "--checkpoint", "rnn", "--output", "d.npz", "--force", small=["--steps", "2"])
-        named = ["rnn: rhn, 6 units", "fresh weights (seed 0): rhn, 6 units", "untrained: lstm, 6 units"]
+        results(
+            f"{fresh},lstm",
+            "--checkpoint",
+            "rnn",
+            "--output",
+            "d.npz",
+            "--force",
+            small=["--steps", "2"],
+        )
+        named = [
+            "rnn: rhn, 6 units",
+            "fresh weights (seed 0): rhn, 6 units",
+            "untrained: lstm, 6 units",
+        ]
         assert [*load("d.npz")] == named
 
 
 def networks(count: int = 3) -> list:
     generator = torch.Generator().manual_seed(1)
-    return [RHN(5, 6, 2, init="gaussian:0.6", dtype=torch.float64, generator=generator) for _ in range(count)]
+    return [
+        RHN(5, 6, 2, init="gaussian:0.6", dtype=torch.float64, generator=generator)
+        for _ in range(count)
+    ]
 
 
 def sequences(*lengths: int) -> list[torch.Tensor]:
@@ -257,7 +332,10 @@ def sequences(*lengths: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_one_sequence_and_one_network_are_the_plain_measurement_exactly(discs):
     (cell,), (x,) = networks(1), sequences(7)
-    alone, found = spectra(Run.of(cell, x), discs=discs), compare(cell, [x], over="sequences", discs=discs)[0]
+    alone, found = (
+        spectra(Run.of(cell, x), discs=discs),
+        compare(cell, [x], over="sequences", discs=discs)[0],
+    )
     assert found.runs_at.tolist() == [1] * 7
     for name in TABULATED:
         for share in (0, 0.1, 0.5, 0.9, 1):
@@ -275,9 +353,9 @@ def test_quantiles_are_numpy_s_over_the_runs_that_have_the_step():
             values = [getattr(record, name)[t] for record in alone if len(record.norm) > t]
             row = found.table()[t]
             expected = np.quantile(values, [0.5, 0.1, 0.9, 0, 1])
-            assert [row[f"{name}_{key}"] for key in ("median", "p10", "p90", "min", "max")] == pytest.approx(
-                expected, rel=1e-14
-            )
+            assert [
+                row[f"{name}_{key}"] for key in ("median", "p10", "p90", "min", "max")
+            ] == pytest.approx(expected, rel=1e-14)
 
 
 def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
@@ -293,16 +371,22 @@ def test_a_product_that_is_zero_has_a_median_and_ends_its_line():
 
 def test_the_record_is_written_and_read(tmp_path):
     mine = {"mine": networks(2)}
-    found = compare(mine, sequences(3, 5), over=("seeds", "sequences"), unit="days", discs="both")["mine"]
+    found = compare(mine, sequences(3, 5), over=("seeds", "sequences"), unit="days", discs="both")[
+        "mine"
+    ]
     again = Comparison.load(found.save(tmp_path / "many.npz"))
     assert (again.title, again.unit, again.along) == ("mine", "days", "2 sequences")
-    assert all(np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True) for name in KEPT)
+    assert all(
+        np.array_equal(getattr(again, name), getattr(found, name), equal_nan=True) for name in KEPT
+    )
     told = json.loads(found.save(tmp_path / "many.json").read_text(), parse_constant=pytest.fail)
     assert told["norm"][0][3] is None and told["steps"][4]["runs"] == 2
 
 
 def test_the_command_takes_the_test_split_and_seeds(results):
-    (result,) = results("--sequences", 2, "--seeds", 2, "--seed", 3, "--output", "many.npz", small=MANY)
+    (result,) = results(
+        "--sequences", 2, "--seeds", 2, "--seed", 3, "--output", "many.npz", small=MANY
+    )
     first, second = chorales().test[:2]
     assert [(run["sequence"], run["seed"]) for run in result["runs"]] == [
         (piece.name, seed) for seed in (3, 4) for piece in (first, second)
@@ -310,7 +394,10 @@ def test_the_command_takes_the_test_split_and_seeds(results):
     (alone,) = results("--chorale", second.name, "--seed", 4, small=MANY, command=plot)
     found = Comparison.load("many.npz")
     origin = f"the chorales of music21 {music21_version()}"
-    said = "uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the first 2 of the test split of"
+    said = (
+        "uniform:0.04, transform bias -2, seed 3 to seed 4; at most 40 steps of each of the "
+        "first 2 of the test split of"
+    )
     assert found.about == f"{said} {origin}"
     assert found.reach[3].tolist() == [step["reach"] for step in alone["steps"]]
     assert result["figure"] is None  # only the file that was named
@@ -319,14 +406,20 @@ def test_the_command_takes_the_test_split_and_seeds(results):
 @pytest.mark.slow
 def test_bands_of_each_if_networks_are_compared(results):
     for depth, found in zip((1, 2), results("depth=1,2", "--seeds", 3), strict=True):
-        alone = [results("--depth", depth, "--seed", seed, command=plot)[0]["steps"][-1]["norm"] for seed in range(3)]
+        alone = [
+            results("--depth", depth, "--seed", seed, command=plot)[0]["steps"][-1]["norm"]
+            for seed in range(3)
+        ]
         assert found["steps"][-1]["norm_median"] == pytest.approx(np.median(alone), rel=1e-14)
 
 
 def test_sequences_of_a_file_and_a_checkpoint(results, capsys):
     save_checkpoint("trained.safetensors", networks(1)[0])
     np.save("mine.npy", torch.stack(sequences(6, 6, 6)).numpy())
-    assert main(["--checkpoint", "trained.safetensors", "--input", "mine.npy", "--sequences", "2"]) == 0
+    assert (
+        main(["--checkpoint", "trained.safetensors", "--input", "mine.npy", "--sequences", "2"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "2 sequences of mine.npy, 1 seed, 2 runs of 6 steps" in out
     assert "gersgorin-trained-sequences2-mine.png" in out
@@ -338,12 +431,20 @@ def test_networks_are_shown_side_by_side(analysis, tmp_path):
     found = compare({"a.b": cells[0], "c": cells[1]}, x, analysis=analysis)
     alone = ANALYSES[analysis](open_run(cells[1], x)).to_dict()
     assert [*found] == ["a.b", "c"]
-    assert repr(found["c"].to_dict() | {"title": ""}) == repr(alone | {"title": ""})  # NaN are equal
+    # NaN are equal
+    assert repr(found["c"].to_dict() | {"title": ""}) == repr(alone | {"title": ""})
     assert found[1] is found["c"] and {row["network"] for row in found.table()} == {"a.b", "c"}
     again = load(found.save(tmp_path / "both.npz"))
-    assert repr(again.to_dict()) == repr(found.to_dict()) and again.along == found.along == "sequence of 6 x 5"
+    assert (
+        repr(again.to_dict()) == repr(found.to_dict())
+        and again.along == found.along == "sequence of 6 x 5"
+    )
     readable(figure := found.figure())
-    assert figure.get_suptitle().lower().startswith("on" if analysis == "spectra" else "lyapunov exponents on")
+    assert (
+        figure.get_suptitle()
+        .lower()
+        .startswith("on" if analysis == "spectra" else "lyapunov exponents on")
+    )
     assert found.plot(figure="column").figure.get_figwidth() == 3.25
 
 
@@ -371,18 +472,22 @@ WRONG = {
     "there is nothing to run: expected at least one network and one sequence": lambda: compare(
         networks(1), [], over="sequences"
     ),
-    "discs is 'rows', expected one of row, column, both": lambda: compare(networks(1), *sequences(3), discs="rows"),
+    "discs is 'rows', expected one of row, column, both": lambda: compare(
+        networks(1), *sequences(3), discs="rows"
+    ),
     "over is 'seed', expected 'seeds', 'sequences', both or None": lambda: compare(
         networks(1), *sequences(3), over="seed"
     ),
-    "x is a Tensor: expected a list of sequences": lambda: compare(networks(1), torch.rand(3, 2, 5), over="sequences"),
+    "x is a Tensor: expected a list of sequences": lambda: compare(
+        networks(1), torch.rand(3, 2, 5), over="sequences"
+    ),
     "analysis is 'plateau': expected spectra, products": lambda: compare(
         networks(1), *sequences(3), analysis="plateau"
     ),
     "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
-    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\].plot\(ax\)": lambda: compare(
-        dict(zip("ab", networks(2), strict=True)), *sequences(3)
-    ).plot(Figure().subplots()),
+    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\].plot\(ax\)": lambda: (
+        compare(dict(zip("ab", networks(2), strict=True)), *sequences(3)).plot(Figure().subplots())
+    ),
     "a network is a run": lambda: compare([open_run(networks(1)[0], *sequences(3))], *sequences(4)),
 }
 
@@ -399,7 +504,9 @@ def test_many_networks_print_as_one_table_that_fits_a_screen():
         found = compare({f"net {k}": cell for k in range(9)}, x, analysis=analysis)
         lines = repr(found).split("\n")
         assert len(lines) <= 24 and max(map(len, lines)) <= 100 and lines[0].startswith("net 0")
-        assert lines[-10].startswith(heading) and [line[:5] for line in lines[-9:]] == [f"net {k}" for k in range(9)]
+        assert lines[-10].startswith(heading) and [line[:5] for line in lines[-9:]] == [
+            f"net {k}" for k in range(9)
+        ]
 
 
 def test_a_table_of_networks_keeps_parentheses_whole_and_kinds_of_points_together():
@@ -418,7 +525,9 @@ def test_a_table_of_networks_keeps_parentheses_whole_and_kinds_of_points_togethe
 
 def test_bands_end_where_less_than_half_of_the_runs_go_on():
     x = torch.rand(30, 3, dtype=torch.float64)
-    found = compare([RNN(3, 4, dtype=torch.float64)] * 3, [x, x[:10], x[:12]], over=("seeds", "sequences"))[0]
+    found = compare(
+        [RNN(3, 4, dtype=torch.float64)] * 3, [x, x[:10], x[:12]], over=("seeds", "sequences")
+    )[0]
     ax = found.plot()
     assert max(line.get_xdata()[-1] for line in ax.lines if len(line.get_xdata()) > 2) == 12
 

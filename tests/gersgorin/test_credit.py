@@ -1,4 +1,6 @@
-"""Credit over time is the brute-force gradient of every frame's loss in every state, and its lags add up to the whole gradient."""
+"""Credit over time is the brute-force gradient of every frame's loss in every state, and its lags
+add up to the whole gradient.
+"""
 
 import copy
 
@@ -23,12 +25,16 @@ from rhn.models import LanguageModel, PolyphonicModel
 T = 6
 MODELS = {
     "rhn": lambda: PolyphonicModel("rhn", hidden_size=4, depth=2, input_size=3, output_size=3),
-    "dts-rnn": lambda: PolyphonicModel("dts-rnn", hidden_size=4, depth=3, input_size=3, output_size=3),
+    "dts-rnn": lambda: PolyphonicModel(
+        "dts-rnn", hidden_size=4, depth=3, input_size=3, output_size=3
+    ),
     "lstm": lambda: PolyphonicModel("lstm", hidden_size=4, input_size=3, output_size=3),
     "words": lambda: LanguageModel("gru", vocabulary_size=5, hidden_size=4, tied=True),
 }
 ALL = MODELS | {
-    "stack": lambda: PolyphonicModel("rhn", hidden_size=4, depth=2, layers=3, input_size=3, output_size=3),
+    "stack": lambda: PolyphonicModel(
+        "rhn", hidden_size=4, depth=2, layers=3, input_size=3, output_size=3
+    ),
     "own": lambda: Loop(Wrapped()),
 }
 
@@ -102,13 +108,19 @@ def probe(model, *lead, seed=0):
     g = torch.Generator().manual_seed(seed)
     shape = (lead[0] + 1, *lead[1:])
     words = isinstance(model, LanguageModel)
-    frames = torch.randint(5, shape, generator=g) if words else (torch.rand(*shape, 3, generator=g) < 0.4).double()
+    frames = (
+        torch.randint(5, shape, generator=g)
+        if words
+        else (torch.rand(*shape, 3, generator=g) < 0.4).double()
+    )
     frames[-1] = (4 if words else 1) - frames[-2]  # something changes, whatever is drawn
     return frames[:-1], frames[1:]
 
 
 def brute_force(model, x, targets):
-    """norms and the gradient of every lag by one autograd.grad for each loss, of a loop with weights of its own at every step."""
+    """norms and the gradient of every lag by one autograd.grad for each loss, of a loop with
+    weights of its own at every step.
+    """
     words, cell = isinstance(model, LanguageModel), model.cells[0]
     names, weights = zip(*cell.named_parameters(), strict=True)
     own = [[w.detach().clone().requires_grad_() for w in weights] for _ in range(T)]
@@ -121,12 +133,19 @@ def brute_force(model, x, targets):
         states.append(s)
         y = s[:, : cell.hidden_size]
         z = y @ model.embedding.T + model.output_bias if words else model.output(y)
-        frame = nn.functional.cross_entropy if words else nn.functional.binary_cross_entropy_with_logits
+        frame = (
+            nn.functional.cross_entropy if words else nn.functional.binary_cross_entropy_with_logits
+        )
         losses.append(frame(z, targets[t], reduction="sum"))
-    norms, lags = np.zeros((T, T)), torch.zeros(T, sum(w.numel() for w in weights), dtype=torch.float64)
+    norms, lags = (
+        np.zeros((T, T)),
+        torch.zeros(T, sum(w.numel() for w in weights), dtype=torch.float64),
+    )
     for t2 in range(T):
         for t1 in range(t2 + 1):
-            d_state, *d_weights = torch.autograd.grad(losses[t2], [states[t1], *own[t1]], retain_graph=True)
+            d_state, *d_weights = torch.autograd.grad(
+                losses[t2], [states[t1], *own[t1]], retain_graph=True
+            )
             norms[t2, t1] = d_state.norm()
             lags[t2 - t1] += torch.cat([d.flatten() for d in d_weights]) / T
     return norms, lags
@@ -152,9 +171,15 @@ def test_norms_and_lags_equal_brute_force_gradients(name):
     assert record.gradient_norm == pytest.approx(g.norm().item(), rel=1e-10)
     np.testing.assert_allclose(record.lag_norm, lags.norm(dim=1) / g.norm(), rtol=1e-10)
     np.testing.assert_allclose(record.lag_share, lags @ g / g.norm() ** 2, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(record.lost, (g - lags.cumsum(0)).norm(dim=1) / g.norm(), rtol=1e-9, atol=1e-14)
-    assert record.lost_beyond(2) == record.lost[2] and record.lost_beyond(35) == record.lost[-1] == 0
-    assert record.loss == pytest.approx(FrameTraining(model, (x, targets)).mean_loss().item(), rel=1e-12)
+    np.testing.assert_allclose(
+        record.lost, (g - lags.cumsum(0)).norm(dim=1) / g.norm(), rtol=1e-9, atol=1e-14
+    )
+    assert (
+        record.lost_beyond(2) == record.lost[2] and record.lost_beyond(35) == record.lost[-1] == 0
+    )
+    assert record.loss == pytest.approx(
+        FrameTraining(model, (x, targets)).mean_loss().item(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -165,8 +190,15 @@ def test_the_lags_add_up_to_the_gradient_of_the_models_own_forward(name):
     run = Unrolled(FrameTraining(model, sequences, loss))
     assert all(parameter.startswith(("cells.", "rnn.")) for parameter in run.parameters)
     g = run.gradient([each.sum(0) for each in run.adjoints()])
-    assert_close(g, torch.cat([wanted[parameter].flatten() for parameter in run.parameters]), 1e-12, "gradient")
-    assert len(g) == sum(p.numel() for name, p in model.named_parameters() if name.startswith(("cells.", "rnn.")))
+    assert_close(
+        g,
+        torch.cat([wanted[parameter].flatten() for parameter in run.parameters]),
+        1e-12,
+        "gradient",
+    )
+    assert len(g) == sum(
+        p.numel() for name, p in model.named_parameters() if name.startswith(("cells.", "rnn."))
+    )
     assert credit(model, *sequences, loss=loss).lag_share.sum() == pytest.approx(1, rel=1e-12)
 
 
@@ -177,12 +209,16 @@ def test_torchs_own_modules_are_measured_as_our_cells_and_stay_as_they_were(kind
     options = {} if single else {"batch_first": first, "num_layers": layers}
     theirs = built(lambda: (Loop if single else Own)(kind(3, 4, **options)))
     theirs.first = first and not single
-    ours = Own(from_torch(theirs.rnn) if single or layers == 1 else Piled(theirs.rnn), first=theirs.first)
+    ours = Own(
+        from_torch(theirs.rnn) if single or layers == 1 else Piled(theirs.rnn), first=theirs.first
+    )
     ours.output = theirs.output
     before = copy.deepcopy(theirs.state_dict())
     got, wanted = (credit(model, *probe(model, T, 2), loss="bernoulli") for model in (theirs, ours))
     np.testing.assert_allclose(got.norms, wanted.norms, rtol=1e-9, atol=1e-15)
-    assert type(theirs.rnn) is kind and all(torch.equal(v, before[k]) for k, v in theirs.state_dict().items())
+    assert type(theirs.rnn) is kind and all(
+        torch.equal(v, before[k]) for k, v in theirs.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU, nn.LSTMCell])
@@ -193,12 +229,16 @@ def test_the_gradient_is_in_the_trained_parameters_of_torchs_own_modules(kind, t
     for name, p in model.rnn.named_parameters():
         p.requires_grad_(trained == "no bias" or trained in name)
     x, targets = probe(model, T, 2)
-    loss = nn.functional.binary_cross_entropy_with_logits(model(x), targets, reduction="sum") / (2 * T)
+    loss = nn.functional.binary_cross_entropy_with_logits(model(x), targets, reduction="sum") / (
+        2 * T
+    )
     weights = [p for p in model.rnn.parameters() if p.requires_grad]
     g = torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
     run = Unrolled(FrameTraining(model, (x, targets), "bernoulli"))
     assert_close(run.gradient([each.sum(0) for each in run.adjoints()]), g, 1e-12, "gradient")
-    assert credit(model, x, targets, loss="bernoulli").gradient_norm == pytest.approx(g.norm().item(), rel=1e-10)
+    assert credit(model, x, targets, loss="bernoulli").gradient_norm == pytest.approx(
+        g.norm().item(), rel=1e-10
+    )
 
 
 def test_pieces_of_unequal_length_count_by_their_frames():
@@ -208,7 +248,9 @@ def test_pieces_of_unequal_length_count_by_their_frames():
     both = credit(model, *map(list, zip(*pieces, strict=True)))
     short = slice(T - 2)
     np.testing.assert_allclose(
-        both.norms[short, short], np.sqrt((one.norms[short, short] ** 2 + two.norms**2) / 2), rtol=1e-12
+        both.norms[short, short],
+        np.sqrt((one.norms[short, short] ** 2 + two.norms**2) / 2),
+        rtol=1e-12,
     )
     np.testing.assert_allclose(both.norms[T - 2 :], one.norms[T - 2 :], rtol=1e-12)
     assert both.loss == pytest.approx((one.loss * T + two.loss * (T - 2)) / (2 * T - 2), rel=1e-12)
@@ -245,7 +287,11 @@ class Twice(Wrapped):
 @for_each(
     ("model", "loss", "message"),
     [
-        (Silent(), "bernoulli", "Silent has no cell of rhn.cells or torch.nn, and no other with step"),
+        (
+            Silent(),
+            "bernoulli",
+            "Silent has no cell of rhn.cells or torch.nn, and no other with step",
+        ),
         (
             Own(nn.LSTM(3, 4)),
             lambda z, t: (z - t).square().mean(),
@@ -254,9 +300,14 @@ class Twice(Wrapped):
         (
             Loop(Twice()),
             "bernoulli",
-            "rnn took 12 steps of states .* for 6 frames of 2 sequences: expected its forward to call step",
+            "rnn took 12 steps of states .* for 6 frames of 2 sequences: expected its forward "
+            "to call step",
         ),
-        (Own(nn.LSTM(3, 4)).requires_grad_(False), "bernoulli", "the recurrence has no trained parameter"),
+        (
+            Own(nn.LSTM(3, 4)).requires_grad_(False),
+            "bernoulli",
+            "the recurrence has no trained parameter",
+        ),
         (Loop(Wrapped()), None, "Loop defines no loss"),
     ],
 )

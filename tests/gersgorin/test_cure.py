@@ -1,4 +1,6 @@
-"""A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same network."""
+"""A cure trains what was stuck, leaves alone what learns, and prints the lines that give the same
+network.
+"""
 
 import copy
 import dataclasses
@@ -44,7 +46,11 @@ class OwnLoop(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encode, self.cell, self.out = nn.Linear(3, 5), nn.GRUCell(5, UNITS), nn.Linear(UNITS, 2)
+        self.encode, self.cell, self.out = (
+            nn.Linear(3, 5),
+            nn.GRUCell(5, UNITS),
+            nn.Linear(UNITS, 2),
+        )
 
     def forward(self, x):
         h = x.new_zeros(len(x), UNITS)
@@ -78,7 +84,13 @@ class Polyphonic(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.model = PolyphonicModel(
-            cell, hidden_size=UNITS, depth=depth, input_size=3, output_size=2, init=init, generator=generator
+            cell,
+            hidden_size=UNITS,
+            depth=depth,
+            input_size=3,
+            output_size=2,
+            init=init,
+            generator=generator,
         )
 
     def forward(self, x):
@@ -97,7 +109,9 @@ class Words(nn.Module):
 
     def forward(self, x):
         lengths = torch.full((len(x),), x.shape[1])
-        packed = nn.utils.rnn.pack_padded_sequence(self.table(x.argmax(-1)), lengths, batch_first=True)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.table(x.argmax(-1)), lengths, batch_first=True
+        )
         return self.out(self.rnn(packed)[1][0][-1])
 
 
@@ -158,7 +172,9 @@ MODELS = {
     "a normalisation": lambda: nn.Sequential(Reader(), nn.BatchNorm1d(2), nn.Linear(2, 2)),
     "a parametrisation": lambda: _parametrised(),
     "an embedding": Words,
-    "no recurrence": lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Tanh(), nn.Linear(7, 2)),
+    "no recurrence": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(18, 7), nn.Tanh(), nn.Linear(7, 2)
+    ),
 }
 
 
@@ -178,7 +194,9 @@ def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
         tried, fresh = start.applied(loop.model), copy.deepcopy(model)
         exec(start.code, {"model": fresh, "torch": torch, "nn": nn})
         torch.testing.assert_close(fresh.state_dict(), tried.state_dict(), rtol=0, atol=0)
-        assert not all(torch.equal(p, q) for p, q in zip(fresh.parameters(), model.parameters(), strict=True))
+        assert not all(
+            torch.equal(p, q) for p, q in zip(fresh.parameters(), model.parameters(), strict=True)
+        )
         constant = loop.constant_output(loop.goals(loop.data.minibatches(4)))[0].flatten()
         mean = fresh(x).mean(0)  # every start begins at the best constant output
         torch.testing.assert_close(mean, constant, rtol=0, atol=1e-3)
@@ -206,7 +224,9 @@ def test_gates_follow_the_layouts_of_torch():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_one_does_not_read_data(shared):
+def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_one_does_not_read_data(
+    shared,
+):
     model, (x, y) = made(lambda: Words(sparse=not shared)), recall()
     if shared:
         model.out = nn.Linear(5, 3)
@@ -220,8 +240,12 @@ def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_on
 
 def test_closed_transform_gates_keep_memories():
     x, y = recall()
-    loop = Training(Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0)
-    model = {start.words: start for start in starts(loop)}["orthogonal matrices"].applied(loop.model)
+    loop = Training(
+        Polyphonic("rhn"), x, y, "cross-entropy", "adam", learning_rate=1e-3, batch_axis=0
+    )
+    model = {start.words: start for start in starts(loop)}["orthogonal matrices"].applied(
+        loop.model
+    )
     assert (model.model.cells[0].bias[:, UNITS:] == -1).all()
 
 
@@ -229,7 +253,9 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
     model, (x, y) = made(lambda: Reader(nn.RNN, num_layers=2)), recall()
     model.rnn.weight_hh_l1 = model.rnn.weight_hh_l0
     model.rnn.weight_ih_l0.requires_grad_(False)
-    optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if name != "out.weight"], lr=1e-3)
+    optimizer = torch.optim.Adam(
+        [p for name, p in model.named_parameters() if name != "out.weight"], lr=1e-3
+    )
     loop = Training(model, x, y, "cross-entropy", optimizer)
     for start in list(starts(loop))[2:]:
         changed = start.applied(loop.model)
@@ -241,19 +267,33 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
 
 STUCK = {
     "DT-RNN": (lambda: Polyphonic(depth=4), lambda p: torch.optim.Adam(p, lr=1e-3)),
-    "RNN of tiny weights": (lambda: tiny(Reader(nn.RNN)), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+    "RNN of tiny weights": (
+        lambda: tiny(Reader(nn.RNN)),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    ),
     "LSTM that forgets": (forgetful, lambda p: torch.optim.RMSprop(p, lr=1e-5)),
 }
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] * (k > 0)) for k, c in enumerate(STUCK.values())], ids=STUCK
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] * (k > 0)) for k, c in enumerate(STUCK.values())],
+    ids=STUCK,
 )
 def test_a_stuck_network_trains_after_the_cure(case):
     (build, optimizer_of), (x, y), steps = case, recall(), 300
     model = made(build)
     before = copy.deepcopy(model)
-    found = cure(model, x, y, "cross-entropy", optimizer_of(model.parameters()), steps=steps, seconds=300, batch_axis=0)
+    found = cure(
+        model,
+        x,
+        y,
+        "cross-entropy",
+        optimizer_of(model.parameters()),
+        steps=steps,
+        seconds=300,
+        batch_axis=0,
+    )
     assert found.outcome == "cured"
     assert found.given.steps == steps  # not overwritten by a shorter trial
     pasted = copy.deepcopy(before)
@@ -274,7 +314,12 @@ def test_a_healthy_network_and_its_training_stay_as_they_are():
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-4)
     found = cure(model, x, y, "cross-entropy", optimizer, steps=300, seconds=300)
-    assert (found.outcome, found.changed, found.code, found.learning_rate) == ("healthy", False, "", 1e-2)
+    assert (found.outcome, found.changed, found.code, found.learning_rate) == (
+        "healthy",
+        False,
+        "",
+        1e-2,
+    )
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     (group,) = found.optimizer(found.model.parameters()).param_groups
     assert group["weight_decay"] == 1e-4
@@ -286,7 +331,15 @@ def test_model_optimizer_and_random_numbers_stay_as_they_were():
     trained(model, optimizer, x, y, 2)
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     gradients, random = [p.grad.clone() for p in model.parameters()], torch.random.get_rng_state()
-    cure(model, DataLoader(TensorDataset(x, y), 32), None, "cross-entropy", optimizer, steps=30, seconds=300)
+    cure(
+        model,
+        DataLoader(TensorDataset(x, y), 32),
+        None,
+        "cross-entropy",
+        optimizer,
+        steps=30,
+        seconds=300,
+    )
     torch.testing.assert_close((model.state_dict(), optimizer.state_dict()), before, rtol=0, atol=0)
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
     assert torch.equal(random, torch.random.get_rng_state())
@@ -294,21 +347,33 @@ def test_model_optimizer_and_random_numbers_stay_as_they_were():
 
 @for_each(
     ("name", "change"),
-    [("ambiguous inputs", lambda x, y: (0 * x, y)), ("shifted targets", lambda x, y: (x, y.roll(1, 0)))],
+    [
+        ("ambiguous inputs", lambda x, y: (0 * x, y)),
+        ("shifted targets", lambda x, y: (x, y.roll(1, 0))),
+    ],
 )
 def test_no_cure_is_claimed_where_nothing_can_be_learned(name, change):
     model, data = made(lambda: Reader(nn.GRU)), change(*recall())
     found = cure(model, *data, "cross-entropy", "adam", learning_rate=1e-3, steps=60, batch_axis=0)
     assert found.outcome == "not searched" and not found.changed
-    assert found.causes[0].name == name and found.causes[0].sure and "there was no search" in found.verdict
+    assert (
+        found.causes[0].name == name
+        and found.causes[0].sure
+        and "there was no search" in found.verdict
+    )
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
 def test_no_trial_is_longer_than_the_training():
     x, y = recall()
     model = made(Reader)
-    found = cure(model, x, y, "cross-entropy", torch.optim.Adam(model.parameters(), lr=1e-5), steps=3)
-    assert found.given.steps == max(row["steps"] for row in found.table()) == 3 and len(found.attempts) > 10
+    found = cure(
+        model, x, y, "cross-entropy", torch.optim.Adam(model.parameters(), lr=1e-5), steps=3
+    )
+    assert (
+        found.given.steps == max(row["steps"] for row in found.table()) == 3
+        and len(found.attempts) > 10
+    )
 
 
 def test_without_time_it_gives_an_untested_start_and_asks_for_more():
@@ -325,21 +390,30 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
 
 def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(monkeypatch):
     worse = lambda factor: Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)  # noqa: E731
-    monkeypatch.setattr(search_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)])
+    monkeypatch.setattr(
+        search_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)]
+    )
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, steps=200)
     assert found.outcome == "none helped" and not found.changed and found.code == ""
     assert re.search(
-        r"helped, in the steps that there was time for \(up to 8 steps\).* give seconds=\d+\.$", found.verdict
+        r"helped, in the steps that there was time for \(up to 8 steps\).* give seconds=\d+\.$",
+        found.verdict,
     )
 
 
 def test_a_training_that_falls_slightly_gets_no_reason_for_a_failure(monkeypatch):
     slightly = lambda factor: Trial(factor, [0.92] * 300, [1.0] * 300, left=32)  # noqa: E731
-    monkeypatch.setattr(search_module, "run_trials", lambda loop, factors, **options: [*map(slightly, factors)])
+    monkeypatch.setattr(
+        search_module, "run_trials", lambda loop, factors, **options: [*map(slightly, factors)]
+    )
     model, (x, y) = made(lambda: Reader(nn.RNN)), recall(frames=40)
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-3, steps=300)
-    assert found.reach.blind and found.reach.warning not in found.verdict and found.given.outcome == "falls slightly"
+    assert (
+        found.reach.blind
+        and found.reach.warning not in found.verdict
+        and found.given.outcome == "falls slightly"
+    )
     assert "The loss falls slightly as it is: there may be no more to learn." in found.verdict
 
 
@@ -359,7 +433,9 @@ def staying(trials):
 
 
 def test_one_order_of_minibatches_is_no_cure(monkeypatch):
-    another_order(monkeypatch, lambda trials: [Trial(1.0, trials[0].losses[:2], trials[0].constants[:2])])
+    another_order(
+        monkeypatch, lambda trials: [Trial(1.0, trials[0].losses[:2], trials[0].constants[:2])]
+    )
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-5, steps=200, seconds=300)
     assert found.outcome == "seen once" and "Seen once" in found.verdict and found.changed
@@ -379,20 +455,30 @@ def test_a_training_that_learns_in_one_order_only_is_not_healthy(monkeypatch):
     another_order(monkeypatch, staying)
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     found = cure(model, x, y, "cross-entropy", "adam", learning_rate=1e-2, steps=100, seconds=300)
-    assert found.outcome == "none helped" and found.given.loss == 1.0 and "as it is: 1 times" in found.verdict
+    assert (
+        found.outcome == "none helped"
+        and found.given.loss == 1.0
+        and "as it is: 1 times" in found.verdict
+    )
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(1e-5, 300), (1e-2, 300), (1e-5, 1e-6)])
 def test_a_loader_of_one_order_gives_no_cure_and_no_health(rate, seconds):
     model, (x, y) = made(lambda: Reader(nn.GRU, num_layers=2, dropout=0.1)), recall()
     loader = DataLoader(TensorDataset(x, y), 32)
-    found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=rate, steps=200, seconds=seconds)
-    assert found.outcome == ("seen once" if seconds > 1 else "untested") and found.changed == (rate < 1e-2)
+    found = cure(
+        model, loader, None, "cross-entropy", "adam", learning_rate=rate, steps=200, seconds=seconds
+    )
+    assert found.outcome == ("seen once" if seconds > 1 else "untested") and found.changed == (
+        rate < 1e-2
+    )
     asked = r"shuffle: .* one order of minibatches\.$" if seconds > 1 else r"give seconds=\d+\.$"
     assert re.search(asked, found.verdict) and (found.needed_seconds is None) == (seconds > 1)
 
 
-@pytest.mark.parametrize("permutation", [np.random.permutation, lambda n: random.sample(range(n), n)])
+@pytest.mark.parametrize(
+    "permutation", [np.random.permutation, lambda n: random.sample(range(n), n)]
+)
 def test_an_order_that_the_loader_draws_from_numpy_or_python_is_another_one(permutation):
     class Shuffled(IterableDataset):
         def __iter__(self):
@@ -401,7 +487,9 @@ def test_an_order_that_the_loader_draws_from_numpy_or_python_is_another_one(perm
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     loader = DataLoader(Shuffled(), 32)
     with torch.inference_mode():
-        found = cure(model, loader, None, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300)
+        found = cure(
+            model, loader, None, "cross-entropy", "adam", learning_rate=1e-2, steps=200, seconds=300
+        )
     assert found.outcome == "healthy"
 
 
@@ -421,14 +509,23 @@ def slow_rate():
     """The cure of a network whose learning rate alone is too low."""
     model, (x, y) = made(lambda: Reader(nn.GRU)), recall()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.02)
-    return model, cure(model, x, y, "cross-entropy", optimizer, steps=200, seconds=300, clip_norm=1.5)
+    return model, cure(
+        model, x, y, "cross-entropy", optimizer, steps=200, seconds=300, clip_norm=1.5
+    )
 
 
 def test_the_learning_rate_alone_is_the_cure_where_it_is_enough(slow_rate):
     model, found = slow_rate
-    assert (found.outcome, found.chosen.plan.start.words, found.clip_norm) == ("cured", "given weights", 1.5)
+    assert (found.outcome, found.chosen.plan.start.words, found.clip_norm) == (
+        "cured",
+        "given weights",
+        1.5,
+    )
     assert "In another order of minibatches: " in found.verdict and found.chosen.before.leaves
-    assert f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict and found.plot().lines
+    assert (
+        f"A learning rate of {found.learning_rate:.3g} alone: " in found.verdict
+        and found.plot().lines
+    )
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     row = found.table()[0]
     assert (row["steps"], row["loss"]) == (found.chosen.steps, found.chosen.loss)
@@ -451,20 +548,29 @@ def test_the_rate_of_a_scheduler_is_called_its_initial_lr(slow_rate):
     model, (x, y) = made(Reader), recall()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
-    found = replace(slow_rate[1], loop=Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler))
-    assert "initial_lr (of OneCycleLR)" in found.verdict and "initial_lr (of OneCycleLR)" in found.changes[0]
+    found = replace(
+        slow_rate[1], loop=Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
+    )
+    assert (
+        "initial_lr (of OneCycleLR)" in found.verdict
+        and "initial_lr (of OneCycleLR)" in found.changes[0]
+    )
 
 
 def printed(found, code):
     """The lines of code in what `print` shows of a result."""
     lines = str(replace(found, code=code)).splitlines()
-    return lines[next(k for k, line in enumerate(lines) if line.startswith("# at the head of your file")) :]
+    return lines[
+        next(k for k, line in enumerate(lines) if line.startswith("# at the head of your file")) :
+    ]
 
 
 @pytest.mark.parametrize("outputs", [2, 88])
 def test_the_printed_code_of_every_start_can_be_pasted(slow_rate, outputs):
     model, (x, y) = made(lambda: Reader(num_layers=2, outputs=outputs)), recall()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.8, 0.9), eps=1e-7, weight_decay=0.02
+    )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, 300)
     loop = Training(model, x, y, "cross-entropy", optimizer, scheduler=scheduler)
     for start in starts(loop):
@@ -480,7 +586,9 @@ def test_the_code_for_a_compiled_model_can_be_pasted():
     loop = Training(names["model"], x, y, "cross-entropy", "adam", learning_rate=1e-3)
     start = list(starts(loop))[-1]
     exec(code_of(loop, Plan(start)), names)
-    torch.testing.assert_close(names["model"].state_dict(), start.applied(model).state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        names["model"].state_dict(), start.applied(model).state_dict(), rtol=0, atol=0
+    )
 
 
 def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rate):
@@ -489,7 +597,9 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     loop = Training(model, x, y, "cross-entropy", optimizer)
     lines = printed(slow_rate[1], code_of(loop, Plan(Start("given weights"), 10.0)))
     exec("\n".join(lines), {"optimizer": optimizer})
-    assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(map(len, lines)) < 80
+    assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(
+        map(len, lines)
+    ) < 80
 
 
 def test_the_names_of_starts_are_explained(slow_rate):
@@ -518,4 +628,6 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
         exec(code, names)
         assert "make the scheduler again" in code
         torch.optim.lr_scheduler.StepLR(names["optimizer"], 10)
-        assert [group["lr"] for group in names["optimizer"].param_groups] == [1.0] * len(optimizer.param_groups)
+        assert [group["lr"] for group in names["optimizer"].param_groups] == [1.0] * len(
+            optimizer.param_groups
+        )

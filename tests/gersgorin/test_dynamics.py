@@ -1,4 +1,6 @@
-"""Products over many steps, against exact integer arithmetic; what single spectra cannot say; exponents of known systems."""
+"""Products over many steps, against exact integer arithmetic; what single spectra cannot say;
+exponents of known systems.
+"""
 
 import math
 from functools import reduce
@@ -18,7 +20,9 @@ FUNCTIONS = (jacobian_product, cumulative_log_norms, finite_time_exponent)
 
 
 def exact_product(integers: np.ndarray) -> tuple[np.ndarray, int]:
-    """The product of integer matrices without any rounding until the end: float64 entries below 1, and a power of two."""
+    """The product of integer matrices without any rounding until the end: float64 entries below 1,
+    and a power of two.
+    """
     P = np.eye(integers.shape[-1], dtype=int).astype(object)
     for step in integers.astype(object):
         P = step.dot(P)
@@ -28,7 +32,9 @@ def exact_product(integers: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 @pytest.mark.parametrize(
-    "shift", [0, pytest.param(-15, marks=pytest.mark.slow)], ids=["entries_to_30", "entries_to_1e-3"]
+    "shift",
+    [0, pytest.param(-15, marks=pytest.mark.slow)],
+    ids=["entries_to_30", "entries_to_1e-3"],
 )
 def test_five_thousand_steps_against_exact_integers(shift):
     integers = np.random.default_rng(1).integers(-30, 31, (5000, 3, 3))
@@ -65,7 +71,11 @@ def test_a_batch_equals_its_sequences():
         whole = function(A)
         for i, j in np.ndindex(2, 3):
             torch.testing.assert_close(whole[i, j], function(A[:, i, j]))
-    assert not product(A)[1, 2].any() and log_scale(A)[1, 2] == 0 and finite_time_exponent(A)[1, 2] == -torch.inf
+    assert (
+        not product(A)[1, 2].any()
+        and log_scale(A)[1, 2] == 0
+        and finite_time_exponent(A)[1, 2] == -torch.inf
+    )
     norms = cumulative_log_norms(A)
     assert norms.shape == (6, 2, 3) and not norms.isnan().any()
     assert (norms[2:, 1, 2] == -torch.inf).all() and norms[:, 0].isfinite().all()
@@ -80,7 +90,10 @@ def test_no_steps():
 
 
 def test_half_life():
-    assert half_life(0.0).item() == half_life(-0.0).item() == math.inf and half_life(-math.inf).item() == 0
+    assert (
+        half_life(0.0).item() == half_life(-0.0).item() == math.inf
+        and half_life(-math.inf).item() == 0
+    )
     steps = half_life(finite_time_exponent(torch.full((10, 1, 1), 0.9)))
     assert 0.9 ** steps.item() == pytest.approx(0.5)
 
@@ -89,5 +102,7 @@ def test_half_life():
 def test_refused_with_a_sentence(function):
     with pytest.raises(InvalidInputError, match="18 of 18 NaN or infinite"):
         function(torch.full((2, 3, 3), torch.nan))
-    with pytest.raises(InvalidInputError, match=r"\(time >= ., \.\.\., n, n\) .*, got shape \(3, 3\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"\(time >= ., \.\.\., n, n\) .*, got shape \(3, 3\)"
+    ):
         function(torch.zeros(3, 3))

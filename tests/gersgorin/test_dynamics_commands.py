@@ -1,4 +1,6 @@
-"""`gersgorin lyapunov`, `fixed-points` and `pseudospectra`: they print what the functions find and draw what was measured."""
+"""`gersgorin lyapunov`, `fixed-points` and `pseudospectra`: they print what the functions find and
+draw what was measured.
+"""
 
 import json
 from dataclasses import replace
@@ -65,7 +67,10 @@ def test_a_network_without_a_fixed_point(capsys):
     network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.npz"]
     assert run("fixed-points", "--starts", 4, *network) == 0
     out = capsys.readouterr().out
-    assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out and "the least |F(s) - s|" in out
+    assert (
+        "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out
+        and "the least |F(s) - s|" in out
+    )
     found = FixedPoints.load("b.npz")
     assert found.kinds == found.table() == [] and found.summary() in out
 
@@ -74,7 +79,9 @@ def test_the_grid_of_pseudospectra_of_small_steps_of_time_lies_around_their_spec
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(8, 8, generator=generator, dtype=torch.float64) / 8**0.5
     A = 0.98 * torch.eye(8).double() + 0.02 * W
-    found = pseudospectra(lambda x, s: s @ A.T + x, torch.ones(9, 8).double(), torch.zeros(8).double())
+    found = pseudospectra(
+        lambda x, s: s @ A.T + x, torch.ones(9, 8).double(), torch.zeros(8).double()
+    )
     half = found.axis[-1]
     assert 0.9 < found.middle < 1 and half < 0.1 and found.middle + half > 1  # the circle is seen
     assert (np.abs(found.eigenvalues - found.middle) < half).all()
@@ -89,7 +96,9 @@ def test_networks_by_name_modules_and_runs_are_the_same(function):
     options = {"hidden_size": 6, "depth": 2, "steps": 25}
     by_name = function("rhn", "bwv269", **options)
     of_run = function(open_run("rhn", "bwv269", **options))
-    assert by_name.to_dict() == of_run.to_dict() and by_name.title.startswith("rhn, depth 2, 6 units")
+    assert by_name.to_dict() == of_run.to_dict() and by_name.title.startswith(
+        "rhn, depth 2, 6 units"
+    )
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GRU(4, 5)).double()
     assert "GRU, 5 units" in function(model, torch.rand(8, 3, dtype=d)).title
 
@@ -121,16 +130,22 @@ def test_convergence_ends_at_the_exponents(spectra):
 
 def test_points_lie_where_the_axes_say_and_kinds_look_different():
     A = torch.tensor([1.5, 0.5, 0.2], dtype=d).diag()
-    starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 9.0, 3.0])
+    starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor(
+        [1.0, 9.0, 3.0]
+    )
     points = fixed_points(lambda s: A @ s, None, starts)
     ax, beside = points.plot().figure.axes
     searched, *modes, saddle = ax.lines
     assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
     assert saddle.get_label() == "saddle point" and len(searched.get_xdata()) == 30
     x, y = (-starts.mean(0).numpy())[[1, 2]]
-    assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[0] == pytest.approx(y, abs=2)
+    assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[
+        0
+    ] == pytest.approx(y, abs=2)
     axes, shares = principal_axes(points.starts)
-    np.testing.assert_allclose(searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0])
+    np.testing.assert_allclose(
+        searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0]
+    )
     assert 0.8 < shares[0] < 0.95 and ax.get_xlabel().endswith(f"({shares[0]:.0%})")
     drawn = beside.lines[1]
     np.testing.assert_array_equal(drawn.get_xdata(), points.eigenvalues[0].real)
@@ -146,9 +161,13 @@ def test_pseudospectra_are_those_of_the_shown_steps():
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach()
     assert found.steps.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     z = found.axis + 1j * found.axis[:, None]
-    assert np.array_equal(found.axis, -found.axis[::-1]) and found.axis[-1] > float(numerical_radius(A[::2]).max())
+    assert np.array_equal(found.axis, -found.axis[::-1]) and found.axis[-1] > float(
+        numerical_radius(A[::2]).max()
+    )
     for k, step in enumerate(found.steps):
-        np.testing.assert_allclose(found.sigma[k], pseudospectrum(A[step], z), rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(
+            found.sigma[k], pseudospectrum(A[step], z), rtol=1e-5, atol=1e-12
+        )
         assert found.to_circle[k] == pytest.approx(distance_to_circle(A[step]))
         np.testing.assert_allclose(found.eigenvalues[k], eigenvalues(A[step]), rtol=1e-10)
 
@@ -157,19 +176,28 @@ def test_the_curves_are_where_the_numbers_say():
     normal = torch.tensor([[0.5, -0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.875]], dtype=d)
     found = pseudospectra(Linear(3), normal.repeat(3, 1, 1).flatten(1), side=21)
     _, curves, _ = (
-        c for ax in found.plot().figure.axes for c in ax.collections if len(c.get_paths()) == len(found.levels)
+        c
+        for ax in found.plot().figure.axes
+        for c in ax.collections
+        if len(c.get_paths()) == len(found.levels)
     )
     values = found.eigenvalues[1]
     for level, path in zip(found.levels, curves.get_paths(), strict=True):
         if len(path.vertices):
             distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
-            assert distances == pytest.approx(10**level, abs=0.115) and np.abs(path.vertices).max() < found.axis[-1]
+            assert (
+                distances == pytest.approx(10**level, abs=0.115)
+                and np.abs(path.vertices).max() < found.axis[-1]
+            )
     one = found.plot(figure.Figure().subplots())
     last, inner = found.levels[:-3:-1]
     assert (
         " ".join(one.get_title().split()) == found.finding and not one.texts
     )  # numbers on narrow curves would lie on each other
-    assert found.finding == f"step 0, curves inwards: norm of a change (log₁₀) {last:g}, {inner:g}, ..."
+    assert (
+        found.finding
+        == f"step 0, curves inwards: norm of a change (log₁₀) {last:g}, {inner:g}, ..."
+    )
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 
@@ -180,9 +208,15 @@ def test_the_grid_of_pseudospectra_has_an_odd_side(side):
 
 
 def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spectra):
-    (first, _, few), whole = (spectra[0].summary(whole=all_).partition("\n\n") for all_ in (False, True))
-    assert first.startswith("A small change of the state") and few.endswith("and 4 more rows with --all")
-    shown = [f"{exponent:.4g}" in text for text in (few, whole[2]) for exponent in spectra[0].exponents]
+    (first, _, few), whole = (
+        spectra[0].summary(whole=all_).partition("\n\n") for all_ in (False, True)
+    )
+    assert first.startswith("A small change of the state") and few.endswith(
+        "and 4 more rows with --all"
+    )
+    shown = [
+        f"{exponent:.4g}" in text for text in (few, whole[2]) for exponent in spectra[0].exponents
+    ]
     assert shown == [True] * 6 + [False] * 4 + [True] * 10
     growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.ones(2))
     assert "needs more exponents" in growing.summary() and "of these 1 of 2" in growing.summary()

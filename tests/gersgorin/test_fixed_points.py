@@ -1,4 +1,6 @@
-"""Fixed points: known ones, torch's own modules as judges, SciPy's root from the same starts, minima of the speed told apart."""
+"""Fixed points: known ones, torch's own modules as judges, SciPy's root from the same starts,
+minima of the speed told apart.
+"""
 
 import math
 import re
@@ -30,15 +32,23 @@ def normal(*shape, seed=0):
 def test_a_linear_map_has_the_one_point_that_solves_it():
     A, b = 0.4 * normal(6, 6), normal(6, seed=1)
     points = fixed_points(lambda x, s: A @ s + x, b, 10 * normal(20, 6, seed=2))
-    np.testing.assert_allclose(points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11)
-    assert points.found_from.tolist() == [20] and points.lost == 0 and points.input.tolist() == b.tolist()
+    np.testing.assert_allclose(
+        points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11
+    )
+    assert (
+        points.found_from.tolist() == [20]
+        and points.lost == 0
+        and points.input.tolist() == b.tolist()
+    )
     moduli = np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1]
     np.testing.assert_allclose(np.abs(points.eigenvalues[0]), moduli, atol=1e-12)
 
 
 def test_one_bistable_unit_has_three_points():
     root = scipy.optimize.brentq(lambda s: math.tanh(2 * s) - s, 0.5, 1)
-    points = fixed_points(lambda s: torch.tanh(2 * s), None, torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1))
+    points = fixed_points(
+        lambda s: torch.tanh(2 * s), None, torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1)
+    )
     order = points.states[:, 0].argsort()
     np.testing.assert_allclose(points.states[order, 0], [-root, 0, root], atol=1e-10)
     slopes = [2 * (1 - root**2), 2, 2 * (1 - root**2)]
@@ -56,7 +66,11 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
     points = fixed_points(module, x.mean(0), trajectory(module, x))
     states = torch.from_numpy(points.states)
     state = states.unsqueeze(0)
-    state = tuple(part.contiguous() for part in state.chunk(2, -1)) if theirs is torch.nn.LSTM else state
+    state = (
+        tuple(part.contiguous() for part in state.chunk(2, -1))
+        if theirs is torch.nn.LSTM
+        else state
+    )
     with torch.no_grad():
         _, after = module(x.mean(0).expand(1, len(states), 3).contiguous(), state)
     after = torch.cat(after, -1) if theirs is torch.nn.LSTM else after
@@ -68,7 +82,8 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
         np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(expected), atol=1e-9)
 
 
-# a rotation of 7 dimensions has the eigenvalue 1: behind a modrelu, which saturates nowhere, there need be no fixed point
+# a rotation of 7 dimensions has the eigenvalue 1: behind a modrelu, which saturates nowhere, there
+# need be no fixed point
 @for_each("case", [case for case in SHALLOW_CASES if str(case) != "orthogonal-L1"])
 def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     cell = case.build(seed=7)
@@ -79,7 +94,10 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
         starts = cell.step(x[0], starts).detach()
     A = lambda s: temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
     F = lambda s: cell.step(x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
-    theirs = [scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s))) for s in starts.numpy()]
+    theirs = [
+        scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s)))
+        for s in starts.numpy()
+    ]
     roots = torch.from_numpy(np.array([root.x for root in theirs]))
     points = fixed_points(cell, x[0], torch.cat((starts, roots)), margin=1e3)
     found = points.states[~points.is_slow]
@@ -94,27 +112,48 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
 def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
     ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
-    assert ghost.is_slow.tolist() == [True] and ghost.kinds == ["slow, neutral"] and ghost.found_from.tolist() == [3]
-    assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
-    with pytest.raises(InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"):
+    assert (
+        ghost.is_slow.tolist() == [True]
+        and ghost.kinds == ["slow, neutral"]
+        and ghost.found_from.tolist() == [3]
+    )
+    assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[
+        0
+    ] == ghost.least_residual == pytest.approx(0.002)
+    with pytest.raises(
+        InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
+    ):
         fixed_points(lambda s: s + 0.5 + s * s, None, starts)
     with pytest.raises(
         InvalidInputError, match=r"least .* is 0.02: .* a hundredth of its median at the starts"
     ) as none:
-        fixed_points(lambda s: s + 1 - 0.98 * torch.sin(s), starts=torch.linspace(-7, 7, 41, dtype=d)[:, None])
+        fixed_points(
+            lambda s: s + 1 - 0.98 * torch.sin(s),
+            starts=torch.linspace(-7, 7, 41, dtype=d)[:, None],
+        )
     assert "tolerance" not in str(none.value)
 
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    (found,) = (points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))).table()
-    assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == ("saddle", 1, 1, 2)
-    np.testing.assert_allclose(points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12)
+    (found,) = (
+        points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
+    ).table()
+    assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == (
+        "saddle",
+        1,
+        1,
+        2,
+    )
+    np.testing.assert_allclose(
+        points.time_constants[0], [-1 / math.log(2), np.inf, 1 / math.log(2), 0], atol=1e-12
+    )
     assert np.isinf(replace(points, eigenvalues=np.array([[1 + 2e-8, 0.5]])).time_constants[0, 0])
     (row,) = replace(points, eigenvalues=np.array([[1.5, 1.1, 0.9, 0.2]])).table()
     assert row["growth_time"] == pytest.approx(1 / math.log(1.5)), "of its fastest growth"
     assert row["decay_time"] == pytest.approx(-1 / math.log(0.9)), "of its slowest decay"
-    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))  # a line of them
+    # a line of them
+    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
 
@@ -127,8 +166,15 @@ def test_modes_that_do_not_span_all_states_have_no_shares():
 
 def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
     rng = np.random.default_rng(0)
-    A, d, B, C = rng.normal(size=(5, 5)) / 3, rng.normal(size=5), rng.normal(size=(5, 2)), rng.normal(size=(3, 5))
-    found = fixed_points(lambda s: torch.tanh(s @ torch.from_numpy(A).T), starts=torch.full((3, 5), 0.1).double())
+    A, d, B, C = (
+        rng.normal(size=(5, 5)) / 3,
+        rng.normal(size=5),
+        rng.normal(size=(5, 2)),
+        rng.normal(size=(3, 5)),
+    )
+    found = fixed_points(
+        lambda s: torch.tanh(s @ torch.from_numpy(A).T), starts=torch.full((3, 5), 0.1).double()
+    )
     modes = found.modes()
     values, left, right = scipy.linalg.eig(A, left=True)
     order = [int(np.abs(values - value).argmin()) for value in modes.eigenvalues]
@@ -141,16 +187,27 @@ def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ d, rtol=1e-9)
 
 
-def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(tmp_path):
+def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(
+    tmp_path,
+):
     found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
     assert found.trajectory.shape == (31, 6)
     counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
-    assert counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
-    turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)  # by a complex pair: an ellipse of half axes 2 to 1
+    assert (
+        counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
+    )
+    # by a complex pair: an ellipse of half axes 2 to 1
+    turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)
     focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
     line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2)).plot()
-    assert {"neutral mode"} == {each.get_label() for each in line.lines if "mode" in each.get_label()}
-    (ellipse,) = {tuple(map(tuple, line.get_xydata())) for line in focus.plot().lines if line.get_linestyle() == "-"}
+    assert {"neutral mode"} == {
+        each.get_label() for each in line.lines if "mode" in each.get_label()
+    }
+    (ellipse,) = {
+        tuple(map(tuple, line.get_xydata()))
+        for line in focus.plot().lines
+        if line.get_linestyle() == "-"
+    }
     assert np.divide(*np.linalg.svd(ellipse - np.mean(ellipse, 0))[1]) == pytest.approx(2, rel=0.1)
     found.save(tmp_path / "points.npz")
     with pytest.raises(InvalidInputError, match="have no Jacobians"):
@@ -163,7 +220,9 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
     whole = fixed_points(cell, 0 * x[0], trajectory(cell, x))
     monkeypatch.setattr(measure, "BLOCK", 4 * 36)
     seen = []
-    parts = fixed_points(cell, 0 * x[0], trajectory(cell, x), progress=lambda *now: seen.append(now))
+    parts = fixed_points(
+        cell, 0 * x[0], trajectory(cell, x), progress=lambda *now: seen.append(now)
+    )
     np.testing.assert_allclose(parts.states, whole.states, atol=1e-9)
     every = 51 + whole.settled
     assert len(whole.states) > 1 and seen[0] == (4, every) and seen[-1] == (every, every)
@@ -179,7 +238,8 @@ def test_the_search_stays_in_the_box_of_the_starts():
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(
-        InvalidInputError, match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$"
+        InvalidInputError,
+        match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$",
     ):
         fixed_points(far, None, starts, margin=0.9)
 
@@ -190,7 +250,8 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     found = fixed_points(cell, x, 17)
     wider = found.margin * max(1, np.ptp(found.starts, axis=0).max())
     box = (
-        f"The search kept to the box of the starts and of the states 200 steps later, wider all around by {wider:.3g}."
+        "The search kept to the box of the starts and of the states 200 steps later, wider "
+        f"all around by {wider:.3g}."
     )
     assert box in [*found.sentences()]
     wanted = fixed_points(cell, x.mean(0), trajectory(cell, x)[torch.arange(17) * 51 // 17])
@@ -198,10 +259,16 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     np.testing.assert_array_equal(found.input, x.mean(0))
     more = fixed_points(cell, x, 60).starts
     np.testing.assert_array_equal(more[:51], trajectory(cell, x).detach())
-    assert len(np.unique(more, axis=0)) == 60 and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
+    assert (
+        len(np.unique(more, axis=0)) == 60
+        and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
+    )
     given = fixed_points(cell, x, found.starts)
     np.testing.assert_array_equal(given.states, found.states)
-    held, same = fixed_points(cell, x, 17, hold=0.5), fixed_points(cell, torch.full_like(x[0], 0.5), found.starts)
+    held, same = (
+        fixed_points(cell, x, 17, hold=0.5),
+        fixed_points(cell, torch.full_like(x[0], 0.5), found.starts),
+    )
     np.testing.assert_array_equal(held.states, same.states)
     assert held.title.endswith("input held at 0.5")
     assert fixed_points(cell.float(), x.float(), 17).residuals[0] < 1e-10  # of a copy in float64
@@ -210,10 +277,17 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
 
 
 def test_around_a_state_that_stays_the_starts_are_random():
-    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d))
+    run = open_run(
+        lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d)
+    )
     found = fixed_points(run, starts=20)
-    assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958] and len(np.unique(found.starts)) >= 10
-    assert "The starts are random, around the first state; the search kept to the box" in "".join(found.sentences())
+    assert (
+        sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
+        and len(np.unique(found.starts)) >= 10
+    )
+    assert "The starts are random, around the first state; the search kept to the box" in "".join(
+        found.sentences()
+    )
     assert "from 9 starts, 1 of them distinct" in "".join(
         fixed_points(lambda s: s / 2, None, S.new_zeros(9, 2)).sentences()
     )
@@ -226,7 +300,9 @@ def test_three_points_within_a_hundred_thousandth_are_three_of_their_kinds(toler
 
     starts = torch.linspace(-3e-5, 5e-5, 60, dtype=d)[:, None]
     found = fixed_points(step, starts=starts, tolerance=tolerance)
-    near = dict(zip((1e5 * found.states.ravel()).round().astype(int).tolist(), found.kinds, strict=True))
+    near = dict(
+        zip((1e5 * found.states.ravel()).round().astype(int).tolist(), found.kinds, strict=True)
+    )
     assert near == {0: "stable", 1: "unstable", 2: "stable"}
 
 
@@ -258,7 +334,10 @@ def test_a_constant_input_needs_no_starts_and_states_may_be_tuples():
         return torch.tanh(2 * h @ W + x.sum(-1, keepdim=True) - a), 0.9 * a + 0.1 * h
 
     found = fixed_points(
-        step, torch.full((3,), 0.1, dtype=d), 20, s0=(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d))
+        step,
+        torch.full((3,), 0.1, dtype=d),
+        20,
+        s0=(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d)),
     )
     h, a = found.states[0].reshape(2, 4)
     np.testing.assert_allclose(np.tanh(2 * h @ W.numpy() + 0.3 - a), h, atol=1e-9)
@@ -268,16 +347,22 @@ def test_a_constant_input_needs_no_starts_and_states_may_be_tuples():
 def test_memories_far_from_the_first_state_are_found():
     W = 5 * torch.eye(2, dtype=d)  # two bits, at about +-5 each
     points = fixed_points(
-        lambda x, s: 0.9 * s + 0.1 * torch.tanh(s) @ W, torch.zeros(1, dtype=d), 200, s0=torch.zeros(1, 2, dtype=d)
+        lambda x, s: 0.9 * s + 0.1 * torch.tanh(s) @ W,
+        torch.zeros(1, dtype=d),
+        200,
+        s0=torch.zeros(1, 2, dtype=d),
     )
     assert Counter(points.kinds) == {"stable": 4, "saddle": 4, "unstable": 1} and points.lost == 0
     root = scipy.optimize.brentq(lambda s: 5 * math.tanh(s) - s, 1, 6)
-    np.testing.assert_allclose(np.abs(points.states[np.array(points.kinds) == "stable"]), root, atol=1e-8)
+    np.testing.assert_allclose(
+        np.abs(points.states[np.array(points.kinds) == "stable"]), root, atol=1e-8
+    )
 
 
 def test_a_ring_of_slow_points_is_not_lost():
     angles = torch.arange(32, dtype=d) * 2 * math.pi / 32
-    W = 4 * torch.cos(angles - angles[:, None]) / 32  # a bump at any angle, up to the steps of the grid
+    # a bump at any angle, up to the steps of the grid
+    W = 4 * torch.cos(angles - angles[:, None]) / 32
     bumps = 1.6 * torch.cos(angles - torch.linspace(0, 6, 60, dtype=d)[:, None])
     points = fixed_points(lambda s: 0.9 * s + 0.1 * torch.tanh(s) @ W, None, bumps)
     assert len(points.states) > 50 and points.lost == 0
@@ -285,7 +370,9 @@ def test_a_ring_of_slow_points_is_not_lost():
     assert np.diff(np.sort(phases)).max() < 0.5
 
 
-@pytest.mark.parametrize(("offset", "kinds"), [(-1e-3, ["saddle", "stable"]), (1e-3, ["slow, neutral"])])
+@pytest.mark.parametrize(
+    ("offset", "kinds"), [(-1e-3, ["saddle", "stable"]), (1e-3, ["slow, neutral"])]
+)
 def test_between_two_fixed_points_there_is_no_slow_one(offset, kinds):
     def step(s):  # the speed between the points at x = +-0.03 is largest at 0
         return s + 0.01 * torch.stack([offset + s[..., 0] ** 2, s[..., 0] - s[..., 1]], -1)
@@ -313,7 +400,9 @@ def test_a_tuple_of_starts_is_one_of_states():
 
 
 def test_a_step_may_return_an_output_and_the_next_state():
-    points = fixed_points(lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), normal(20, 1))
+    points = fixed_points(
+        lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), normal(20, 1)
+    )
     assert sorted(points.kinds) == ["stable", "stable", "unstable"]
 
 
@@ -326,7 +415,9 @@ def test_a_step_that_gives_two_answers_is_refused(change):
             self.own = self.own + s + (change == "own state")
             return s + x + (torch.randn(2) if change == "noise" else self.own)
 
-    with pytest.raises(InvalidInputError, match="two different states from the same input and state"):
+    with pytest.raises(
+        InvalidInputError, match="two different states from the same input and state"
+    ):
         gersgorin.spectra(Odd(), torch.ones(5, 1))
 
 
@@ -341,7 +432,9 @@ def test_units_of_some_entries_do_not_hide_points(unit):
 
     r = torch.rand(150, 9, dtype=d, generator=torch.Generator().manual_seed(0))
     points = fixed_points(
-        step, None, torch.cat(((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1)
+        step,
+        None,
+        torch.cat(((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1),
     )
     assert Counter(points.kinds) == {"saddle": 10, "stable": 3} and points.lost == 0
 
@@ -349,10 +442,13 @@ def test_units_of_some_entries_do_not_hide_points(unit):
 def test_what_the_starts_come_to_is_found_in_many_dimensions():
     """A saddle at 0, nearer to random starts than both attractors."""
     v, starts = normal(200), 2 * normal(60, 200, seed=1)
-    found = fixed_points(lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts)
+    found = fixed_points(
+        lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts
+    )
     assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
     assert re.search(
-        r"from 60 starts \(0 led to none\) and the \d distinct states to which they come", next(found.sentences())
+        r"from 60 starts \(0 led to none\) and the \d distinct states to which they come",
+        next(found.sentences()),
     )
 
 
@@ -373,21 +469,29 @@ def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
 
 def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
     toggle = lambda x, s: s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)  # noqa: E731
-    found = fixed_points(toggle, torch.zeros(1, dtype=d), torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))))
+    found = fixed_points(
+        toggle,
+        torch.zeros(1, dtype=d),
+        torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))),
+    )
     assert found.kinds == ["neutral"] and found.lost == 0
     np.testing.assert_allclose(found.states, [[1, 1]], atol=1e-4)
 
 
 def test_a_slow_point_is_a_minimum_of_the_speed():
     n, r = 30, np.random.default_rng(0)
-    J, b = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)), torch.tensor(r.standard_normal(n))
+    J, b = (
+        torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)),
+        torch.tensor(r.standard_normal(n)),
+    )
     step = lambda s: s + 0.1 * (-s + torch.tanh(s) @ J.T + b)  # noqa: E731
     found = fixed_points(step, None, 2 * torch.tensor(r.standard_normal((60, n))))
     assert found.is_slow.any()
     for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):
         residual, slopes = (step(s) - s).numpy(), A - np.eye(n)
         assert (
-            np.linalg.norm(slopes.T @ residual) <= 1e-6 * np.linalg.norm(slopes, 2) * np.linalg.norm(residual) + 1e-12
+            np.linalg.norm(slopes.T @ residual)
+            <= 1e-6 * np.linalg.norm(slopes, 2) * np.linalg.norm(residual) + 1e-12
         )
 
 

@@ -32,7 +32,9 @@ class Slow(nn.Linear):
 
 
 class Product(nn.Module):
-    """Two weights and a bias: x u v + b, which leaves the saddle at u = v = 0 exponentially, at the rate of the learning rate."""
+    """Two weights and a bias: x u v + b, which leaves the saddle at u = v = 0 exponentially, at the
+    rate of the learning rate.
+    """
 
     def __init__(self, size: float):
         super().__init__()
@@ -124,7 +126,15 @@ def test_a_rate_that_is_too_high_diverges(rate):
 def test_a_slow_model_is_cut_at_the_time_limit(monkeypatch, step):
     clock = Clock(monkeypatch, step)
     model = Slow(2, 1)
-    loop = Training(model, torch.randn(64, 2), torch.randn(64, 1), "mse", "adam", learning_rate=1e-6, batch_axis=0)
+    loop = Training(
+        model,
+        torch.randn(64, 2),
+        torch.randn(64, 1),
+        "mse",
+        "adam",
+        learning_rate=1e-6,
+        batch_axis=0,
+    )
     Slow.clock = clock
     try:
         found = forecast(loop, steps=1000, seconds=20.0)
@@ -147,7 +157,9 @@ def warmed_up(learning_rate, over, **options):
     model = loop.model
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, over)
-    return Training(model, loop.data.x, loop.data.y, "mse", optimizer, scheduler=scheduler, batch_axis=0)
+    return Training(
+        model, loop.data.x, loop.data.y, "mse", optimizer, scheduler=scheduler, batch_axis=0
+    )
 
 
 @pytest.mark.parametrize("over", [lambda step: 0.99**step, lambda step: min(1.0, step / 1000)])

@@ -1,4 +1,6 @@
-"""`gersgorin-plot` as its users meet it: in process for most, as a real process where that is the point."""
+"""`gersgorin-plot` as its users meet it: in process for most, as a real process where that is the
+point.
+"""
 
 import json
 import re
@@ -25,7 +27,9 @@ from rhn.training.ensemble import build_model, weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "5"]
 WORDS = Vocabulary("words", ("the", "<eos>", "cat", "dog", "sees", "<unk>"))
-CONFIG = LanguageConfig(corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4")
+CONFIG = LanguageConfig(
+    corpus="text", cell="rhn", hidden_size=6, depth=2, seed=3, init="uniform:0.4"
+)
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "own-cell.md"
 BROKEN = """
 class Failing(MinimalCell):
@@ -86,14 +90,25 @@ def test_the_default_run_writes_a_figure_and_says_where(tmp_path, capsys):
     assert (tmp_path / "gersgorin-rhn-depth5-bwv269.png").stat().st_size > 10_000
     assert out.rstrip().endswith("figure: gersgorin-rhn-depth5-bwv269.png")
     assert (
-        out.startswith("Over 85 steps the gradient") and "halves every 1.22 steps" in out and "spectral radius" in out
+        out.startswith("Over 85 steps the gradient")
+        and "halves every 1.22 steps" in out
+        and "spectral radius" in out
     )
 
 
 @pytest.mark.parametrize("cell", ["rhn", "slstm", "torch.nn:LSTM"])
 def test_every_kind_of_cell_prints_its_numbers(cell, results):
     result = results("--cell", cell, *SMALL)
-    assert set(result) == {"cell", "depth", "hidden_size", "chorale", "unit", "discs", "figure", "steps"}
+    assert set(result) == {
+        "cell",
+        "depth",
+        "hidden_size",
+        "chorale",
+        "unit",
+        "discs",
+        "figure",
+        "steps",
+    }
     assert result["cell"] == cell and [s["step"] for s in result["steps"]] == [0, 1, 2, 3, 4]
 
 
@@ -103,9 +118,16 @@ def test_the_original_chorales_can_be_read_instead(original_chorales, results):
 
 def test_output_names_a_figure_numbers_and_an_animation(tmp_path):
     assert run(*SMALL, "--output", "still.pdf", "moving.gif", "numbers.npz", "numbers.json") == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"still.pdf", "moving.gif", "numbers.npz", "numbers.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "still.pdf",
+        "moving.gif",
+        "numbers.npz",
+        "numbers.json",
+    }
     assert Spectra.load("numbers.npz").eigenvalues.shape == (5, 6)
-    assert len(json.loads(Path("numbers.json").read_text(), parse_constant=pytest.fail)["norm"]) == 5
+    assert (
+        len(json.loads(Path("numbers.json").read_text(), parse_constant=pytest.fail)["norm"]) == 5
+    )
 
 
 def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
@@ -124,7 +146,9 @@ def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
     trained = results("--checkpoint", "mine.safetensors", "--cell", mine, "--steps", "5")
     x = torch.as_tensor(chorale("bwv269"))[:5].double()
     assert radii(trained) == expected_radii(model.double().cells[0], x) != radii(result)
-    assert radii(results("--checkpoint", "alone.safetensors", "--cell", mine, "--steps", "5")) == radii(trained)
+    assert radii(
+        results("--checkpoint", "alone.safetensors", "--cell", mine, "--steps", "5")
+    ) == radii(trained)
     for words, said in {
         ("--cell", "own_cell_to_plot:Yours"): "cannot load the cell",
         ("--cell", "own_cell_to_plot:Failing"): "ValueError: not today",
@@ -136,7 +160,11 @@ def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
         assert run(*words, "--steps", "5") == 2
         err = capsys.readouterr().err
         sentence, *frames = err.splitlines()
-        assert said in sentence and sentence.startswith("error: ") and all("own_cell_to_plot.py" in f for f in frames)
+        assert (
+            said in sentence
+            and sentence.startswith("error: ")
+            and all("own_cell_to_plot.py" in f for f in frames)
+        )
 
 
 def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
@@ -174,7 +202,9 @@ def test_as_a_process_results_go_to_stdout_and_errors_to_stderr():
     command = [sys.executable, "-m", "gersgorin", "plot", "--json", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["cell"] == "rhn" and "error" not in done.stderr
-    failed = subprocess.run([*command, "--cell", "nope"], capture_output=True, text=True, check=False)
+    failed = subprocess.run(
+        [*command, "--cell", "nope"], capture_output=True, text=True, check=False
+    )
     assert failed.returncode == 2 and failed.stdout == "" and "Traceback" not in failed.stderr
 
 

@@ -8,16 +8,25 @@ from gersgorin import credit, plateau, spectra, temporal_jacobian
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 
-CELL = DTSRNN(3, 6, 3, dtype=torch.float64, init="gaussian:0.4", generator=torch.Generator().manual_seed(0))
+CELL = DTSRNN(
+    3, 6, 3, dtype=torch.float64, init="gaussian:0.4", generator=torch.Generator().manual_seed(0)
+)
 MODEL = PolyphonicModel(
-    hidden_size=4, input_size=3, output_size=3, init="gaussian:0.3", generator=torch.Generator().manual_seed(0)
+    hidden_size=4,
+    input_size=3,
+    output_size=3,
+    init="gaussian:0.3",
+    generator=torch.Generator().manual_seed(0),
 )
 
 
 def runs():
     """Inputs (T, m), a state (N,) and frames (T, B, m), made where they are asked for."""
     generator = torch.Generator().manual_seed(1)
-    x, s = torch.randn(5, 3, generator=generator).double(), torch.randn(6, generator=generator).double()
+    x, s = (
+        torch.randn(5, 3, generator=generator).double(),
+        torch.randn(6, generator=generator).double(),
+    )
     return x, s, (torch.rand(7, 2, 3, generator=generator) < 0.5).double()
 
 

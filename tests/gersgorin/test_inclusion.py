@@ -1,4 +1,6 @@
-"""Discs, and every registered inclusion set on every matrix: the spectrum inside, sets inside one another, outlines, areas."""
+"""Discs, and every registered inclusion set on every matrix: the spectrum inside, sets inside one
+another, outlines, areas.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ SMALL = [name for name, A in REAL_MATRICES.items() if len(A) <= 12]
 
 
 def plane(A: torch.Tensor, side: int = 25) -> torch.Tensor:
-    """A grid over the square that holds every set, and the points where sets have corners: centers and eigenvalues."""
+    """A grid over the square that holds every set, and the points where sets have corners: centers
+    and eigenvalues.
+    """
     reach = 1.1 * (gersgorin_discs(A).norm.item() or 1.0)
     x = torch.linspace(-reach, reach, side, dtype=torch.float64)
     grid = torch.complex(*torch.meshgrid(x, x, indexing="ij")).ravel()
@@ -45,7 +49,8 @@ def test_centers_radii_and_norm_are_those_of_numpy(name):
 
 def test_the_default_tolerance_is_needed_and_small():
     A = MATRICES["permutation"]
-    discs, values = Ostrowski(A, alpha=1), eigenvalues(A)  # all on the unit circle, the discs' common boundary
+    # all on the unit circle, the discs' common boundary
+    discs, values = Ostrowski(A, alpha=1), eigenvalues(A)
     outside = torch.tensor([1 + 2**-52], dtype=torch.float64)
     assert not discs.contains(outside, tol=0).any()
     assert discs.contains(outside).all() and discs.contains(values).all()
@@ -55,10 +60,15 @@ def test_the_default_tolerance_is_needed_and_small():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["grcar", "jordan"])
-def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves_them_far(name, dtype):
-    """Discs of a matrix eps away are hardly larger, but its eigenvalues may be far away: their condition says how far."""
+def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves_them_far(
+    name, dtype
+):
+    """Discs of a matrix eps away are hardly larger, but its eigenvalues may be far away: their
+    condition says how far.
+    """
     n = 100
-    hidden = shuffled(jordan(n, 0.9)) + 1e-9 * jordan(n, 0)  # off a triangle LAPACK would read the eigenvalues
+    # off a triangle LAPACK would read the eigenvalues
+    hidden = shuffled(jordan(n, 0.9)) + 1e-9 * jordan(n, 0)
     A = torch.from_numpy({"grcar": grcar(n), "jordan": hidden}[name]).to(dtype)
     values, conditions = eigenvalue_conditions(A)
     transposed = eigenvalues(A.T)  # the same spectrum, with other roundings
@@ -71,7 +81,9 @@ def test_the_tolerance_holds_for_ill_conditioned_spectra_although_rounding_moves
 
 
 disc_lists = st.lists(
-    st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1e-14]) | st.floats(0, 2)), min_size=1, max_size=9
+    st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1e-14]) | st.floats(0, 2)),
+    min_size=1,
+    max_size=9,
 )
 
 
@@ -83,15 +95,21 @@ def test_the_outline_is_the_upper_envelope(pairs):
         assert curve[0] == curve[-1]
         x, y = curve.real, np.abs(curve.imag)
         height = np.sqrt(np.clip(radii**2 - (x[:, None] - centers) ** 2, 0, None)).max(1)
-        np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding, next to the axis
+        # a square root of rounding, next to the axis
+        np.testing.assert_allclose(y, height, atol=1e-6)
 
 
 def test_the_overlap_may_end_before_both_unions_do():
     c = np.array([0.0, 4.0])
     rows, columns = np.array([3.0, 0.0]), np.array([0.0, 3.0])  # as of [[0, 3], [0, 4]]
     for size in (1.0, 1e-190, 1e190):
-        assert overlap_ends(size * c, size * rows, size * c, size * columns) == (4.0 * size, 4.0 * size)
-    assert overlap_ends(c, np.array([5.0, 0.1]), c, np.array([0.1, 5.0])) == pytest.approx((5.0, 5.0))
+        assert overlap_ends(size * c, size * rows, size * c, size * columns) == (
+            4.0 * size,
+            4.0 * size,
+        )
+    assert overlap_ends(c, np.array([5.0, 0.1]), c, np.array([0.1, 5.0])) == pytest.approx(
+        (5.0, 5.0)
+    )
     assert overlap_ends(c, np.array([3.0, 0.1]), c, np.array([0.1, 2.0]))[0] == pytest.approx(4.1)
 
 
@@ -107,12 +125,15 @@ def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
     far, edge = np.abs(z).max(initial=0.0), z.real.max(initial=-side)
     assert far <= reach * (1 + 1e-12) and edge <= right + 1e-12 * side
     assert reach >= eigenvalues(A).abs().max() - 1e-6 * side
-    assert len(z) < 1000 or max(reach - far, right - edge) <= 0.03 * side  # else isolated points, which no grid meets
+    # else isolated points, which no grid meets
+    assert len(z) < 1000 or max(reach - far, right - edge) <= 0.03 * side
 
 
 def test_an_isolated_point_is_a_curve_while_an_inner_one_is_not():
     curves = discs_outline(np.array([0.0, 4.0, 4.5]), np.array([0.0, 1.0, 0.0]), 5)
-    assert len(curves) == 2 and (curves[0] == 0).all() and curves[1].real.min() == pytest.approx(3.0)
+    assert (
+        len(curves) == 2 and (curves[0] == 0).all() and curves[1].real.min() == pytest.approx(3.0)
+    )
     assert Ostrowski(MATRICES["zero"], alpha=1).area() == 0
 
 
@@ -136,9 +157,12 @@ def test_minimal_inside_brauer_inside_gersgorin(name, tol):
     A = MATRICES[name]
     z = plane(A)
     tol = tol and tol * float(gersgorin_discs(A).norm)
-    minimal, brauer, row = (kind(A).contains(z, tol) for kind in (MinimalGersgorin, Brauer, gersgorin_row))
+    minimal, brauer, row = (
+        kind(A).contains(z, tol) for kind in (MinimalGersgorin, Brauer, gersgorin_row)
+    )
     column = MinimalGersgorin(A.mT).contains(z, tol)
-    assert torch.equal(minimal[: 25 * 25], column[: 25 * 25])  # the two solves may round apart on the boundary itself
+    # the two solves may round apart on the boundary itself
+    assert torch.equal(minimal[: 25 * 25], column[: 25 * 25])
     assert not (minimal & ~brauer).any() and not (brauer & ~row).any()
 
 
@@ -155,21 +179,27 @@ def test_brauer_is_its_definition(name):
 
 @for_each("name", SMALL)
 def test_minimal_is_vargas_definition(name):
-    """z belongs exactly if the Perron root of |A off the diagonal| - diag |z - a_ii| is not negative."""
+    """z belongs exactly if the Perron root of |A off the diagonal| - diag |z - a_ii| is not
+    negative.
+    """
     A = MATRICES[name] / (MATRICES[name].abs().max() or 1)
     z = plane(A)[: 25 * 25]
     Q = A.abs().fill_diagonal_(0) - torch.diag_embed((z[:, None] - A.diagonal()).abs())
     root = torch.from_numpy(np.linalg.eigvals(Q.numpy()).real.max(1))
-    sure = root.abs() > 1e-3 / len(A)  # where Q is defective, the root itself is known to a few digits only
+    # where Q is defective, the root itself is known to a few digits only
+    sure = root.abs() > 1e-3 / len(A)
     assert torch.equal(MinimalGersgorin(A).contains(z, tol=0)[sure], root[sure] >= 0)
 
 
 def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
-    square = torch.eye(4, dtype=torch.float64).roll(1, 0)  # a cycle: its eigenvalues are the fourth roots of 1
+    # a cycle: its eigenvalues are the fourth roots of 1
+    square = torch.eye(4, dtype=torch.float64).roll(1, 0)
     around = NumericalRange(square)
     assert around.contains(torch.tensor([0.49 + 0.49j, 0.51 + 0.51j])).tolist() == [True, False]
     assert around.area() == pytest.approx(2, rel=1e-3)
-    with pytest.raises(InvalidInputError, match="angles: expected an even number, at least 4, got 5"):
+    with pytest.raises(
+        InvalidInputError, match="angles: expected an even number, at least 4, got 5"
+    ):
         NumericalRange(square, angles=5)
 
 
@@ -177,7 +207,9 @@ def test_the_numerical_range_of_normal_matrices_is_the_hull_of_the_spectrum():
 def test_known_areas(key):
     A = torch.tensor([[0.0, 2.0], [0.5, 0.0]], dtype=torch.float64)
     ellipse = np.pi * 1.25 * 0.75  # foci +-1, minor axis sqrt(|A|_F^2 - 2)
-    expected = dict.fromkeys(("gersgorin-row", "gersgorin-column"), 4 * np.pi) | {"numerical-range": ellipse}
+    expected = dict.fromkeys(("gersgorin-row", "gersgorin-column"), 4 * np.pi) | {
+        "numerical-range": ellipse
+    }
     assert INCLUSION_SETS[key](A).area() == pytest.approx(expected.get(key, np.pi), rel=1e-3)
 
 
@@ -190,7 +222,10 @@ def test_the_outline_separates_inside_from_outside(name, key):
     assert all(curve[0] == curve[-1] for curve in outline)
     assert outside_by(A.diagonal().numpy() / scale + 0j, outline).max() <= 1e-3
     z = plane(A)[: 25 * 25]
-    inside, outside = region.contains(z, tol=0).numpy(), ~region.contains(z, tol=1e-3 * scale).numpy()
+    inside, outside = (
+        region.contains(z, tol=0).numpy(),
+        ~region.contains(z, tol=1e-3 * scale).numpy(),
+    )
     assert (outside_by(z[inside].numpy() / scale, outline) <= 1e-3).all()
     assert (outside_by(z[outside].numpy() / scale, outline) > 0).all()
 
@@ -212,9 +247,16 @@ def test_a_batch_equals_its_matrices(key):
 
 @for_each("axis", ["row", "column"])
 def test_discs_contain_what_their_set_contains(axis):
-    A, z = torch.randn(2, 3, 5, 5, dtype=torch.float64), torch.randn(2, 3, 40, dtype=torch.complex128) * 3
+    A, z = (
+        torch.randn(2, 3, 5, 5, dtype=torch.float64),
+        torch.randn(2, 3, 40, dtype=torch.complex128) * 3,
+    )
     inside = gersgorin_discs(A, axis).contains(z)
-    assert torch.equal(inside, INCLUSION_SETS[f"gersgorin-{axis}"](A).contains(z)) and inside.any() and not inside.all()
+    assert (
+        torch.equal(inside, INCLUSION_SETS[f"gersgorin-{axis}"](A).contains(z))
+        and inside.any()
+        and not inside.all()
+    )
 
 
 @for_each("key", INCLUSION_SETS)

@@ -1,4 +1,6 @@
-"""The memory of a module is the norm of the derivatives of its outputs in earlier inputs, whatever the module is."""
+"""The memory of a module is the norm of the derivatives of its outputs in earlier inputs, whatever
+the module is.
+"""
 
 import json
 
@@ -47,7 +49,9 @@ class OwnLoop(nn.Module):
 
 
 class Scan(nn.Module):
-    """A linear recurrence h = a h + b x with the same a for all units, (B, T, m); no submodule says so."""
+    """A linear recurrence h = a h + b x with the same a for all units, (B, T, m); no submodule says
+    so.
+    """
 
     def __init__(self, a=0.8):
         super().__init__()
@@ -91,11 +95,17 @@ class Stateful(nn.Module):
 
 
 class WithPositions(nn.Module):
-    """A model of ids of tokens (B, T) that looks its positions up first, and computes with time first."""
+    """A model of ids of tokens (B, T) that looks its positions up first, and computes with time
+    first.
+    """
 
     def __init__(self):
         super().__init__()
-        self.positions, self.embedding, self.rnn = nn.Embedding(T, 4), nn.Embedding(9, 4), nn.GRU(8, 5)
+        self.positions, self.embedding, self.rnn = (
+            nn.Embedding(T, 4),
+            nn.Embedding(9, 4),
+            nn.GRU(8, 5),
+        )
 
     def forward(self, ids):
         return {"logits": self.rest(self.embedding(ids.transpose(0, 1)))}
@@ -112,7 +122,10 @@ def brute_force(function, x):
 
 
 CASES = {
-    "torch.nn, several layers": (lambda: nn.LSTM(M, 5, num_layers=2), lambda f, x: f(x[:, None])[0][:, 0]),
+    "torch.nn, several layers": (
+        lambda: nn.LSTM(M, 5, num_layers=2),
+        lambda f, x: f(x[:, None])[0][:, 0],
+    ),
     "own loop": (OwnLoop, lambda f, x: f(x[:, None])[:, 0]),
     "scan": (Scan, lambda f, x: f(x[None])[0]),
     "attention": (Attention, lambda f, x: f(x[None])[0]),
@@ -128,7 +141,9 @@ def test_the_influence_is_that_of_the_whole_jacobian(name):
     module, x = build(), torch.randn(T, M, dtype=torch.float64)
     found = gersgorin.memory(module, x)
     module = module.double()
-    np.testing.assert_allclose(found.influence, brute_force(lambda x: call(module, x), x), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(
+        found.influence, brute_force(lambda x: call(module, x), x), rtol=1e-9, atol=1e-14
+    )
     assert found.probes == 0 and not found.error.any() and found.ahead == 0
 
 
@@ -137,7 +152,9 @@ def test_embeddings_of_positions_are_no_inputs():
     found = gersgorin.memory(module, ids)
     module.double()
     e = module.embedding(ids).detach()
-    np.testing.assert_allclose(found.influence, brute_force(lambda e: module.rest(e[:, None])[0], e), rtol=1e-9)
+    np.testing.assert_allclose(
+        found.influence, brute_force(lambda e: module.rest(e[:, None])[0], e), rtol=1e-9
+    )
 
 
 def test_a_linear_recurrence_has_its_half_life_effective_length_and_shares():
@@ -174,7 +191,9 @@ def test_the_module_is_left_as_it_was():
     module, x = nn.Sequential(nn.Linear(M, M), nn.Dropout(0.5)), torch.randn(T, M)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     first, again = (gersgorin.memory(module, x).influence for _ in range(2))
-    assert module.training and all(p.requires_grad and p.dtype == torch.float32 for p in module.parameters())
+    assert module.training and all(
+        p.requires_grad and p.dtype == torch.float32 for p in module.parameters()
+    )
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     np.testing.assert_array_equal(first, again)
 
@@ -187,7 +206,11 @@ WRONG = {
         torch.zeros(T, 1, M),
         "expected one output for each step",
     ),
-    "a step": (lambda x, s: s + x, torch.zeros(T, M), "a step f(x, state): expected a module or function from a whole"),
+    "a step": (
+        lambda x, s: s + x,
+        torch.zeros(T, M),
+        "a step f(x, state): expected a module or function from a whole",
+    ),
     "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
 }
 
@@ -203,12 +226,16 @@ def test_bad_input_is_refused_with_a_sentence(name):
 def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypatch, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
     (tmp_path / "attending.py").write_text(
-        "from torch import nn\n\ndef both(input_size):\n    return nn.GRU(input_size, 4, bidirectional=True)\n"
+        "from torch import nn\n\ndef both(input_size):\n    return nn.GRU(input_size, 4, "
+        "bidirectional=True)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["memory", "--module", "attending:both", "--input", "x.npy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert np.shape(found["memory"]["influence"]) == (T, T) and found["memory"]["half_life"] is not None
+    assert (
+        np.shape(found["memory"]["influence"]) == (T, T)
+        and found["memory"]["half_life"] is not None
+    )
     small = ["--cell", "lstm", "--hidden-size", "4", "--steps", "9"]
     assert main(["memory", *small, "--probes", "3", "--output", "m.png"]) == 0
     assert "effective length" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
@@ -226,7 +253,10 @@ def test_the_map_tries_the_modules_own_precision():
 
 @pytest.mark.parametrize("shape", [(T, M), (1, T, M), (T, 1, M)])
 def test_one_output_of_a_sequence_is_that_of_its_last_step(shape):
-    module, x = Loop().double(), torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
+    module, x = (
+        Loop().double(),
+        torch.randn(shape, generator=torch.Generator().manual_seed(0)).double(),
+    )
     found = gersgorin.memory(module, x)
     slopes = brute_force(lambda x: module(x[None]), x.reshape(T, M))
     np.testing.assert_allclose(found.influence, slopes, rtol=1e-12)
@@ -239,7 +269,11 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
     class Classifier(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn, self.cell, self.head = nn.GRU(M, 4, batch_first=True), nn.GRUCell(4, 4), nn.Linear(4, 2)
+            self.rnn, self.cell, self.head = (
+                nn.GRU(M, 4, batch_first=True),
+                nn.GRUCell(4, 4),
+                nn.Linear(4, 2),
+            )
 
         def forward(self, x):  # (T, B, m)
             h = None
@@ -249,9 +283,15 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
 
     model, x = Classifier(), torch.randn(T, 1, M)
     found = gersgorin.memory(model, x, submodule=name)
-    assert found.influence.shape == (T, T) and not np.triu(found.influence, 1).any() and found.by_lag.all()
+    assert (
+        found.influence.shape == (T, T)
+        and not np.triu(found.influence, 1).any()
+        and found.by_lag.all()
+    )
     if name == "rnn":
-        np.testing.assert_allclose(found.influence, gersgorin.memory(model.rnn, x[:, 0]).influence, rtol=1e-12)
+        np.testing.assert_allclose(
+            found.influence, gersgorin.memory(model.rnn, x[:, 0]).influence, rtol=1e-12
+        )
     audited = gersgorin.audit(model, x, submodule=name)
     assert audited.layers.tolist() == [name]
 
@@ -259,7 +299,9 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
 @pytest.mark.parametrize(("module", "shape"), [(OwnLoop(), (1, T, M)), (Attention(), (T, 1, M))])
 def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
     x = torch.randn(T, M, generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence)
+    assert np.array_equal(
+        gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence
+    )
 
 
 def test_reach_is_the_share_of_the_influence_from_each_lag_on_and_zeros_are_named():
@@ -267,8 +309,12 @@ def test_reach_is_the_share_of_the_influence_from_each_lag_on_and_zeros_are_name
 
     r, T = 1e-40, 12
     lags = np.arange(T)[:, None] - np.arange(T)
-    found = Memory(influence=np.where(lags >= 0, r ** np.maximum(lags, 0.0), 0.0), error=np.zeros((T, T)))
+    found = Memory(
+        influence=np.where(lags >= 0, r ** np.maximum(lags, 0.0), 0.0), error=np.zeros((T, T))
+    )
     assert found.reach[0] == 1 and found.reach[1] == pytest.approx(r, rel=1e-12)
     assert "From 8 steps back on it is zero" in found.summary()  # 1e-320 is subnormal
     even = Memory(influence=np.ones((1, 4)), error=np.zeros((1, 4)))
-    assert even.reach == pytest.approx(np.sqrt([1, 0.75, 0.5, 0.25])) and "zero" not in even.summary()
+    assert (
+        even.reach == pytest.approx(np.sqrt([1, 0.75, 0.5, 0.25])) and "zero" not in even.summary()
+    )

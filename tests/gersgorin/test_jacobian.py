@@ -1,4 +1,5 @@
-"""Closed form, reverse mode, forward mode and central differences are one Jacobian, for every cell and anything callable.
+"""Closed form, reverse mode, forward mode and central differences are one Jacobian, for every cell
+and anything callable.
 
 Of the state, of the input, and of each layer within a step.
 """
@@ -25,7 +26,9 @@ every_measure = for_each("measure", [input_jacobian, layer_jacobians])
 
 
 def central_differences(function, v, h=5e-5):
-    """d function / d v (..., rows, k) of v (..., k), five points; h is small because relu has a kink."""
+    """d function / d v (..., rows, k) of v (..., k), five points; h is small because relu has a
+    kink.
+    """
     shifts = h * torch.eye(v.shape[-1], dtype=v.dtype)
     with torch.no_grad():
         at = {k: function(v.unsqueeze(-2) + k * shifts) for k in (-2, -1, 1, 2)}
@@ -62,11 +65,22 @@ def test_analytic_equals_jacrev_jacfwd_and_central_differences(case, lead, satur
 
 
 @settings(max_examples=40)
-@given(st.sampled_from(CELL_CASES), st.integers(0, 999), st.integers(1, 4), st.integers(1, 6), st.floats(0, 3))
+@given(
+    st.sampled_from(CELL_CASES),
+    st.integers(0, 999),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.floats(0, 3),
+)
 def test_any_size_and_state(case, seed, m, n, spread):
     cell = case.build(m, n, seed=seed)
     x, s = inputs(cell, 2, seed=seed, spread=spread)
-    assert_jacobian(temporal_jacobian(cell, x, s), temporal_jacobian(cell, x, s, method="jacrev"), 1e-8, str(case))
+    assert_jacobian(
+        temporal_jacobian(cell, x, s),
+        temporal_jacobian(cell, x, s, method="jacrev"),
+        1e-8,
+        str(case),
+    )
 
 
 @shallow
@@ -82,7 +96,9 @@ def test_leading_dimensions_broadcast(case):
 
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM])
 def test_torchs_own_cells_and_their_trajectories(kind):
-    """They are those of our cells, whose steps equal torch's (`tests/rhn/cells/test_convert.py`)."""
+    """They are those of our cells, whose steps equal torch's
+    (`tests/rhn/cells/test_convert.py`).
+    """
     theirs = kind(5, 7, dtype=torch.float64)
     ours = from_torch(theirs)
     x, s = inputs(ours, 3)
@@ -103,13 +119,21 @@ def test_inputs_and_layers_equal_autograd_and_central_differences(case, n, lead)
     for method in ("jacrev", "jacfwd"):
         assert_close(B, input_jacobian(cell, x, s, method=method), 1e-9, method)
     assert_close(
-        B, central_differences(lambda x: cell.step(x, s.unsqueeze(-2)), x), 1e-9, "input, differences", floor=1e-2
+        B,
+        central_differences(lambda x: cell.step(x, s.unsqueeze(-2)), x),
+        1e-9,
+        "input, differences",
+        floor=1e-2,
     )
     state, N, x, y = s, cell.state_size, x.unsqueeze(-2), s.unsqueeze(-2)
     for layer, J in enumerate(layers):
-        run = functools.partial(lambda layer, v: cell.run_layer(layer, x, v, y if layer else v), layer)
+        run = functools.partial(
+            lambda layer, v: cell.run_layer(layer, x, v, y if layer else v), layer
+        )
         differences = central_differences(run, state)
-        assert_close(J[..., :N, :N], differences, 1e-9, f"layer {layer + 1}, differences", floor=1e-2)
+        assert_close(
+            J[..., :N, :N], differences, 1e-9, f"layer {layer + 1}, differences", floor=1e-2
+        )
         state = cell.run_layer(layer, x.squeeze(-2), state, s).detach()
 
 
@@ -121,7 +145,10 @@ def test_the_layers_multiply_to_the_temporal_jacobian(case):
     assert len(layers) == cell.depth
     assert_close(product(layers), A, 1e-12, "closed form")
     if isinstance(layers, list):
-        assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [(14, 7), (7, 14)]
+        assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [
+            (14, 7),
+            (7, 14),
+        ]
     else:
         assert layers.shape == (case.depth, 4, cell.state_size, cell.state_size)
 
@@ -146,7 +173,10 @@ def test_closed_forms_can_themselves_be_differentiated(measure, case):
     closed = measure(cell, x, s) if measure is input_jacobian else product(measure(cell, x, s))
     of = input_jacobian if measure is input_jacobian else temporal_jacobian
     sums = (J.square().sum() for J in (closed, of(cell, x, s, method="jacrev")))
-    gradients = [torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True) for total in sums]
+    gradients = [
+        torch.autograd.grad(total, weights, allow_unused=True, materialize_grads=True)
+        for total in sums
+    ]
     for name, g, wanted in zip(names, *gradients, strict=True):
         assert_close(g, wanted, 1e-9, name, floor=1e-3)
 
@@ -169,7 +199,9 @@ def test_a_users_function_and_module():
         with_output = temporal_jacobian(lambda x, s: (f(x, s)[:2], f(x, s)), x, s, method=method)
         assert_close(with_output, slope, 1e-13, f"of (output, state), {method}")
     module, x, s = Leaky(3, 4), torch.randn(6, 3), torch.randn(6, 4)
-    wanted = 0.5 * torch.eye(4) + torch.tanh(nn.Linear.forward(module, x)).unsqueeze(-1).expand(6, 4, 4)
+    wanted = 0.5 * torch.eye(4) + torch.tanh(nn.Linear.forward(module, x)).unsqueeze(-1).expand(
+        6, 4, 4
+    )
     assert_close(temporal_jacobian(module, x, s), wanted, 1e-6, "A")
     with pytest.raises(InvalidInputError, match="Leaky has jacrev, jacfwd for jacobian"):
         temporal_jacobian(module, x, s, method="analytic")
@@ -178,9 +210,12 @@ def test_a_users_function_and_module():
 def test_a_users_closed_form_is_used():
     class Doubler(nn.Module):
         step = staticmethod(lambda x, s: 2 * s)
-        jacobian = staticmethod(lambda x, s: 7 * torch.eye(2).expand(len(s), -1, -1))  # recognisably not autograd's
+        # recognisably not autograd's
+        jacobian = staticmethod(lambda x, s: 7 * torch.eye(2).expand(len(s), -1, -1))
 
-    assert torch.equal(temporal_jacobian(Doubler(), torch.zeros(1), torch.zeros(2)), 7 * torch.eye(2))
+    assert torch.equal(
+        temporal_jacobian(Doubler(), torch.zeros(1), torch.zeros(2)), 7 * torch.eye(2)
+    )
 
 
 class Silent(Cell):
@@ -195,12 +230,30 @@ class Silent(Cell):
         (lambda c, x, s: temporal_jacobian(c, x[:, :2], s), "RHN expects 3 inputs"),
         (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
         (lambda c, x, s: temporal_jacobian(c, x.double(), s), "takes no step from .*type"),
-        (lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s), "must return one state of 4 entries"),
-        (lambda c, x, s: temporal_jacobian(lambda x, s: (s, s[:2]), x, s), r"or \(output, state\), but returns tuple"),
-        (lambda c, x, s: temporal_jacobian(lambda x, s: s if s[0] > 0 else -s, x, s), "branches on numbers"),
-        (lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s), "x is torch.int64: expected floating point"),
-        (lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s), r"Linear must take f\(x, s\)"),
-        (lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s), "Silent has 2 layers without a method for them"),
+        (
+            lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s),
+            "must return one state of 4 entries",
+        ),
+        (
+            lambda c, x, s: temporal_jacobian(lambda x, s: (s, s[:2]), x, s),
+            r"or \(output, state\), but returns tuple",
+        ),
+        (
+            lambda c, x, s: temporal_jacobian(lambda x, s: s if s[0] > 0 else -s, x, s),
+            "branches on numbers",
+        ),
+        (
+            lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s),
+            "x is torch.int64: expected floating point",
+        ),
+        (
+            lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s),
+            r"Linear must take f\(x, s\)",
+        ),
+        (
+            lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s),
+            "Silent has 2 layers without a method for them",
+        ),
         (lambda c, x, s: trajectory(c, x.unsqueeze(1), s), "s0 has shape"),
         (lambda c, x, s: trajectory(lambda x, s: s, x), "has no state_size"),
     ],
@@ -234,6 +287,7 @@ def test_trajectories_of_functions_modules_and_batch_first_cells():
 
 
 def test_a_layer_s_gain_holds_the_state_before_the_step_fixed():
-    cell = DTSRNN(3, 5, 3, init="gaussian:0.1", dtype=torch.float64)  # without input and state every slope is 1
+    # without input and state every slope is 1
+    cell = DTSRNN(3, 5, 3, init="gaussian:0.1", dtype=torch.float64)
     found = Run.of(cell, torch.zeros(2, 3, dtype=torch.float64)).state_gains()
     assert_close(found, torch.linalg.matrix_norm(cell.weight_hh, 2).expand(2, 3), 1e-12, "gains")

@@ -1,4 +1,5 @@
-"""Large states: products with vectors give the numbers of whole Jacobians and LAPACK, within the memory limit.
+"""Large states: products with vectors give the numbers of whole Jacobians and LAPACK, within the
+memory limit.
 
 And `gersgorin plot --leading`, with eigenvalues that did not converge.
 """
@@ -43,11 +44,15 @@ def operator(cell, x=None, s=None, seed=1):
 
 
 def linear(A):
-    return operator(lambda x, s: A @ s, torch.zeros(1, dtype=A.dtype), torch.zeros(len(A), dtype=A.dtype))
+    return operator(
+        lambda x, s: A @ s, torch.zeros(1, dtype=A.dtype), torch.zeros(len(A), dtype=A.dtype)
+    )
 
 
 def small(kind, n, depth=1):
-    return kind(4, n, depth, init="gaussian:0.1", dtype=d, generator=torch.Generator().manual_seed(2))
+    return kind(
+        4, n, depth, init="gaussian:0.1", dtype=d, generator=torch.Generator().manual_seed(2)
+    )
 
 
 @pytest.fixture
@@ -61,7 +66,9 @@ def test_products_with_every_cells_jacobian(case, by_vectors):
     cell = case.build()
     x, s = inputs(cell, seed=1)
     dense, A = temporal_jacobian(cell, x, s).detach(), operator(cell)
-    v, w = (torch.randn(len(s), dtype=d, generator=torch.Generator().manual_seed(i)) for i in (3, 4))
+    v, w = (
+        torch.randn(len(s), dtype=d, generator=torch.Generator().manual_seed(i)) for i in (3, 4)
+    )
     torch.testing.assert_close(A.forward(v), dense @ v)
     torch.testing.assert_close(A.backward(w), dense.T @ w)
     torch.testing.assert_close(torch.cat([rows for _, rows in A.blocks()]), dense)
@@ -84,13 +91,17 @@ def test_leading_eigenvalues_are_lapacks(kind, n, depth, written, monkeypatch):
 
 
 def test_a_closed_gate_and_a_dead_step(by_vectors):
-    torch.testing.assert_close(linear(torch.eye(30, dtype=d)).eigenvalues(4), torch.ones(4, dtype=torch.complex128))
+    torch.testing.assert_close(
+        linear(torch.eye(30, dtype=d)).eigenvalues(4), torch.ones(4, dtype=torch.complex128)
+    )
     dead = operator(lambda x, s: torch.zeros_like(s) * s, torch.zeros(1), torch.ones(30))
     assert not dead.eigenvalues(4).any() and not dead.discs()[0].radii.any()
 
 
 def test_what_does_not_converge_is_told_with_what_did(by_vectors):
-    with pytest.raises(NotConvergedError, match=r"^\d+ of the 21 eigenvalues sought were found in 3 restarts") as error:
+    with pytest.raises(
+        NotConvergedError, match=r"^\d+ of the 21 eigenvalues sought were found in 3 restarts"
+    ) as error:
         linear(of(400)).eigenvalues(20, restarts=3)
     all_of_them = eigenvalues(of(400))
     assert len(error.value.found) < 21
@@ -108,7 +119,9 @@ def test_discs_are_those_of_the_matrix_within_the_bound(rows, monkeypatch, by_ve
     monkeypatch.setattr(operators, "BLOCK_BYTES", rows * ROW_COPIES * s.nbytes)
     with Allocations() as allocated:
         found = operator(cell).discs()
-    for discs, wanted in zip(found, (gersgorin_discs(A), gersgorin_discs(A, "column")), strict=True):
+    for discs, wanted in zip(
+        found, (gersgorin_discs(A), gersgorin_discs(A, "column")), strict=True
+    ):
         torch.testing.assert_close(discs.centers, wanted.centers)
         torch.testing.assert_close(discs.radii, wanted.radii)
     assert allocated.largest <= operators.BLOCK_BYTES
@@ -118,7 +131,9 @@ def test_discs_are_those_of_the_matrix_within_the_bound(rows, monkeypatch, by_ve
 def test_norms_of_products_are_those_of_whole_jacobians(n, T, gain):
     A = torch.stack([gain * of(n, seed) for seed in range(T)])
     steps = [StepOperator.of_matrix(M) for M in A]
-    torch.testing.assert_close(torch.tensor([*log_norms(steps)], dtype=d), cumulative_log_norms(A), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        torch.tensor([*log_norms(steps)], dtype=d), cumulative_log_norms(A), rtol=0, atol=1e-9
+    )
     steps[T // 2] = StepOperator.of_matrix(torch.zeros(n, n, dtype=d))
     found = torch.tensor([*log_norms(steps)])
     assert torch.isfinite(found).sum() == T // 2 and (found[T // 2 :] == -math.inf).all()
@@ -131,25 +146,33 @@ def test_norms_are_lapacks(n, scale, dtype):
     """Scales whose squares no float32 holds."""
     A = (scale * of(n)).to(dtype)
     wanted = float(torch.linalg.matrix_norm(A.double(), 2))
-    assert StepOperator.of_matrix(A).norm() == pytest.approx(wanted, rel=1e-10 if dtype == d else 2e-6)
+    assert StepOperator.of_matrix(A).norm() == pytest.approx(
+        wanted, rel=1e-10 if dtype == d else 2e-6
+    )
 
 
 class Reservoir(torch.nn.Module):
-    """A leaky echo state network with a sparse recurrent matrix, of which a few units keep their state."""
+    """A leaky echo state network with a sparse recurrent matrix, of which a few units keep their
+    state.
+    """
 
     def __init__(self, n, each, leak):
         super().__init__()
         rng = np.random.default_rng(0)
         places = np.repeat(np.arange(n), each), rng.integers(n, size=n * each)
         held = np.r_[np.linspace(1.6, 1.0, 16), np.zeros(n - 16)]
-        self.matrix = scipy.sparse.csr_array((rng.normal(0, 0.4 / each**0.5, n * each), places), shape=(n, n))
+        self.matrix = scipy.sparse.csr_array(
+            (rng.normal(0, 0.4 / each**0.5, n * each), places), shape=(n, n)
+        )
         self.matrix = (self.matrix + scipy.sparse.diags_array(held)).tocsr().sorted_indices()
         parts = map(torch.from_numpy, (self.matrix.indptr, self.matrix.indices, self.matrix.data))
         self.R = torch.sparse_csr_tensor(*parts, (n, n), check_invariants=True)
         self.state_size, self.leak = n, leak
 
     def step(self, x, s):
-        return (1 - self.leak) * s + self.leak * torch.tanh(x + (self.R @ s.unsqueeze(-1)).squeeze(-1))
+        return (1 - self.leak) * s + self.leak * torch.tanh(
+            x + (self.R @ s.unsqueeze(-1)).squeeze(-1)
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
@@ -199,7 +222,9 @@ def test_what_cannot_be_done_is_one_sentence(call, words, by_vectors):
 
 @pytest.mark.parametrize("written", [True, False])
 def test_the_record_is_that_of_whole_jacobians(written, monkeypatch):
-    """By one written matrix at a time, and by vectors alone, of which none is as large as a matrix."""
+    """By one written matrix at a time, and by vectors alone, of which none is as large as a
+    matrix.
+    """
     n, k = 150, 6
     cell = small(LSTM, n // 2)
     run = Run.of(cell, torch.randn(5, 4, dtype=d, generator=torch.Generator().manual_seed(3)))
@@ -208,8 +233,17 @@ def test_the_record_is_that_of_whole_jacobians(written, monkeypatch):
     with Allocations() as allocated:
         found = spectra(run, leading=k)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :k], atol=1e-10)
-    for name in ("row_centers", "row_radii", "column_centers", "column_radii", "norm", "log_norm_product"):
-        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name)
+    for name in (
+        "row_centers",
+        "row_radii",
+        "column_centers",
+        "column_radii",
+        "norm",
+        "log_norm_product",
+    ):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(whole, name), rtol=0, atol=1e-10, err_msg=name
+        )
     np.testing.assert_array_equal(found.reach.round(9), whole.reach.round(9))
     assert allocated.largest <= 9 * matrix and np.isnan(found.norm_bound)
 
@@ -220,17 +254,34 @@ def plot(*words) -> int:
 
 def test_the_command_tells_the_leading_part_of_what_it_tells_without(own_folder, capsys):
     whole, part = (
-        json.loads(capsys.readouterr().out) for words in ((), ("--leading", "3")) if not plot("--json", *words)
+        json.loads(capsys.readouterr().out)
+        for words in ((), ("--leading", "3"))
+        if not plot("--json", *words)
     )
     assert "leading_eigenvalues" not in whole and part["leading_eigenvalues"] == 3
-    for name in ("spectral_radius", "norm", "reach", "rightmost_disc", "log_norm_product", "finite_time_exponent"):
-        assert [s[name] for s in part["steps"]] == pytest.approx([s[name] for s in whole["steps"]], abs=1e-9), name
+    for name in (
+        "spectral_radius",
+        "norm",
+        "reach",
+        "rightmost_disc",
+        "log_norm_product",
+        "finite_time_exponent",
+    ):
+        assert [s[name] for s in part["steps"]] == pytest.approx(
+            [s[name] for s in whole["steps"]], abs=1e-9
+        ), name
     assert {s["eigenvalue_condition"] for s in part["steps"]} == {None}
     assert plot("--leading", "1", "--output", "x.npz") == 0
     out = capsys.readouterr().out
-    assert "row discs; the 1 leading eigenvalue of 40" in out and "nan" not in out and "bound on the 2-norm" not in out
+    assert (
+        "row discs; the 1 leading eigenvalue of 40" in out
+        and "nan" not in out
+        and "bound on the 2-norm" not in out
+    )
     record = Spectra.load("x.npz")
-    assert record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
+    assert (
+        record.leading == 1 and "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
+    )
 
 
 def test_a_large_state_has_leading_eigenvalues(own_folder, monkeypatch, capsys):
@@ -249,17 +300,22 @@ def test_the_free_memory_decides_only_whether_a_command_runs(own_folder, monkeyp
 def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monkeypatch, tmp_path):
     monkeypatch.setattr(operators, "BY_LAPACK", 0)
     eigs = operators.eigs
-    monkeypatch.setattr(operators, "eigs", lambda *given, **how: eigs(*given, **how | {"maxiter": 1}))
+    monkeypatch.setattr(
+        operators, "eigs", lambda *given, **how: eigs(*given, **how | {"maxiter": 1})
+    )
     A = torch.block_diag(torch.linspace(1.5, 1.2, 5, dtype=d).diag(), of(400)).to(dtype)
     cell = torch.nn.Module()
     cell.state_size = len(A)
-    cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)  # the second: all of one modulus
+    # the second: all of one modulus
+    cell.step = lambda x, s: x[0] * (A @ s) + (1 - x[0]) * torch.roll(s, 1)
     x = torch.tensor([[1], [0], [1]], dtype=dtype)
     record = spectra(Run.of(cell, x), leading=20)
     assert np.isnan(record.eigenvalues).all(1).tolist() == [False, True, False]
     np.testing.assert_allclose(record.spectral_radius, [1.5, math.nan, 1.5], rtol=1e-5)
     assert np.isfinite(record.norm).all() and np.isfinite(record.log_norm_product).all()
-    assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in next(record.sentences())
+    assert "At 3 of 3 steps up to 20 of the 20 leading eigenvalues did not converge, and" in next(
+        record.sentences()
+    )
     assert "spectral radius up to 1.5" in next(record.sentences())
     assert (
         len(re.findall(" {10}-(?!\\d)", record.summary())) == 2 and "nan" not in record.summary()

@@ -85,10 +85,14 @@ def test_every_form_of_one_sequence_has_one_answer(x, network, analysis):
         np.testing.assert_allclose(measure(module, form(x[0])), answer, rtol=1e-9, atol=1e-12)
 
 
-@for_each(("network", "analysis"), itertools.product(NETWORKS, ["spectra", "lyapunov", "compare", "audit", "memory"]))
+@for_each(
+    ("network", "analysis"),
+    itertools.product(NETWORKS, ["spectra", "lyapunov", "compare", "audit", "memory"]),
+)
 def test_several_sequences_have_one_error(x, network, analysis):
     with pytest.raises(
-        InvalidInputError, match=r"x of shape \(4, 7, 3\) holds several sequences: expected one, .*x\[:, :1\]"
+        InvalidInputError,
+        match=r"x of shape \(4, 7, 3\) holds several sequences: expected one, .*x\[:, :1\]",
     ):
         ANALYSES[analysis](NETWORKS[network](), x)
 
@@ -100,7 +104,10 @@ def test_the_run_of_several_sequences_is_no_run_of_one(x):
 
 
 def test_frames_of_one_sequence_have_one_answer(x):
-    model, frames = PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M), x[0].sigmoid().round()
+    model, frames = (
+        PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M),
+        x[0].sigmoid().round(),
+    )
     answer = gersgorin.plateau(model, frames).to_dict()
     for form in ("(T, 1, m)", "(1, T, m)", "NumPy", "frame"):
         assert gersgorin.plateau(model, FORMS[form](frames)).to_dict() == answer
@@ -181,7 +188,10 @@ def inputs_of(module, x):
     return module.wide(x)[0] if isinstance(module, Projected) else x[0]
 
 
-@for_each("make", [lambda: Convolved(Scan()), lambda: Convolved(nn.GRU(M, N, batch_first=True)), Projected, Kept])
+@for_each(
+    "make",
+    [lambda: Convolved(Scan()), lambda: Convolved(nn.GRU(M, N, batch_first=True)), Projected, Kept],
+)
 def test_a_module_is_read_along_time_whatever_the_form_of_x(x, make):
     torch.manual_seed(0)
     module, x = make().double(), x[:1].double()
@@ -189,9 +199,15 @@ def test_a_module_is_read_along_time_whatever_the_form_of_x(x, make):
     if isinstance(cell, nn.Module):
         right = gersgorin.spectra(cell, inputs_of(module, x).detach()).log_norm_product
     else:
-        right = np.log(np.cumprod(torch.sigmoid(module.recurrence.a(inputs_of(module, x))).detach().numpy(), 0).max(1))
+        right = np.log(
+            np.cumprod(
+                torch.sigmoid(module.recurrence.a(inputs_of(module, x))).detach().numpy(), 0
+            ).max(1)
+        )
     for form in FORMS.values():
-        np.testing.assert_allclose(gersgorin.spectra(module, form(x[0])).log_norm_product, right, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            gersgorin.spectra(module, form(x[0])).log_norm_product, right, rtol=1e-9, atol=1e-12
+        )
 
 
 def test_an_output_of_as_many_numbers_as_steps_is_one_output(x):
@@ -212,4 +228,5 @@ def test_whole_numbers_are_frames_unless_they_can_be_ids(x):
     answer = gersgorin.spectra(module, ones.double()).norm
     for form in (ones, ones.int(), ones[:, None], ones[None], pd.DataFrame(ones.numpy())):
         np.testing.assert_allclose(gersgorin.spectra(module, form).norm, answer)
-    assert gersgorin.lyapunov(nn.GRU(M, N), ones.double().numpy()).exponents.shape == (N,)  # a float32 network
+    # a float32 network
+    assert gersgorin.lyapunov(nn.GRU(M, N), ones.double().numpy()).exponents.shape == (N,)

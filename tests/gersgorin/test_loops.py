@@ -1,4 +1,6 @@
-"""Recorders count the steps of other packages' training loops, measure with their gradients, and log to other packages."""
+"""Recorders count the steps of other packages' training loops, measure with their gradients, and
+log to other packages.
+"""
 
 import builtins
 import sys
@@ -73,7 +75,9 @@ def lightning_module(lightning, model):
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
-    lightning = pytest.importorskip("lightning.pytorch", reason="the extra `loops` is not installed")
+    lightning = pytest.importorskip(
+        "lightning.pytorch", reason="the extra `loops` is not installed"
+    )
     from lightning.pytorch.loggers import CSVLogger
 
     from gersgorin.integrations import LightningRecorder
@@ -138,7 +142,10 @@ def test_the_trainer_of_transformers_is_recorded_before_gradients_are_cleared(tm
     rows = [{"input_ids": row, "labels": row.roll(-1)} for row in ids]
     Trainer(Language(), arguments, train_dataset=rows, callbacks=[callback]).train()
     recording = callback.recording
-    assert recording.step.tolist() == [0, 2, 4] and np.isfinite(recording.gradient_norm[1:]).all(1).any()
+    assert (
+        recording.step.tolist() == [0, 2, 4]
+        and np.isfinite(recording.gradient_norm[1:]).all(1).any()
+    )
     assert recording.mean("gradient_norm")[1:].min() > 0 and np.isfinite(recording.loss[1:]).all()
 
 
@@ -147,8 +154,14 @@ def test_a_missing_package_is_named(monkeypatch):
 
     monkeypatch.delitem(vars(integrations), "LightningRecorder", raising=False)
     real = builtins.__import__
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("lightning", "pytorch_lightning")]:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("lightning", "pytorch_lightning")
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(integrations.importlib, "import_module", lambda name: real("no_such_package"))
-    with pytest.raises(InvalidInputError, match="LightningRecorder needs the package lightning: pip install"):
+    monkeypatch.setattr(
+        integrations.importlib, "import_module", lambda name: real("no_such_package")
+    )
+    with pytest.raises(
+        InvalidInputError, match="LightningRecorder needs the package lightning: pip install"
+    ):
         _ = integrations.LightningRecorder

@@ -17,9 +17,16 @@ def absolute(outputs, targets):
 def cases():
     torch.manual_seed(0)
     frames, ids = (torch.rand(8, 2, 3) < 0.4).double(), torch.randint(5, (8, 2))
-    chorales = PolyphonicModel("rnn", hidden_size=4, input_size=3, output_size=3, init="uniform:0.5")
+    chorales = PolyphonicModel(
+        "rnn", hidden_size=4, input_size=3, output_size=3, init="uniform:0.5"
+    )
     yield chorales, frames, None, "nats a frame"
-    yield LanguageModel("rnn", vocabulary_size=5, hidden_size=4, tied=True), ids, None, "nats a token"
+    yield (
+        LanguageModel("rnn", vocabulary_size=5, hidden_size=4, tied=True),
+        ids,
+        None,
+        "nats a token",
+    )
     yield Tagger(nn.GRU(3, 4), 3), frames, "squared", "squared error a frame (halved)"
     yield Tagger(nn.GRU(3, 4), 3), frames, "mse", "squared error a frame (halved)"
     yield Tagger(nn.GRU(3, 4), 3), frames, absolute, "by the loss absolute"
@@ -27,7 +34,9 @@ def cases():
 
 
 @pytest.mark.parametrize(
-    ("model", "x", "loss", "unit"), [*cases()], ids=["keys", "words", "squared", "mse", "named", "nameless"]
+    ("model", "x", "loss", "unit"),
+    [*cases()],
+    ids=["keys", "words", "squared", "mse", "named", "nameless"],
 )
 def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
     constant = plateau(model, x, loss).loss
@@ -36,7 +45,9 @@ def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
         in analyze(model, x, loss=loss).summary()
     )
     record = credit(model, x[:-1], x[1:], loss=loss)
-    (title,) = {" ".join(ax.get_title("left").split()) for ax in draw_credit({"now": record}).axes} - {""}
+    (title,) = {
+        " ".join(ax.get_title("left").split()) for ax in draw_credit({"now": record}).axes
+    } - {""}
     assert title == f"now loss {record.loss:.3g} {unit}"
 
 
@@ -44,4 +55,7 @@ def test_a_loss_is_told_in_its_unit(model, x, loss, unit):
 def test_the_constant_is_that_of_the_sequences_alone(several):
     frames = (torch.rand(8, several, 3, generator=torch.Generator().manual_seed(1)) < 0.4).double()
     model = PolyphonicModel("rnn", hidden_size=4, input_size=3, output_size=3, init="uniform:0.5")
-    assert f"for {'this sequence' if several == 1 else 'these 3 sequences'} alone" in analyze(model, frames).summary()
+    assert (
+        f"for {'this sequence' if several == 1 else 'these 3 sequences'} alone"
+        in analyze(model, frames).summary()
+    )

@@ -1,4 +1,6 @@
-"""Lyapunov spectra: known systems, exact sums, and every way to multiply against a QR loop over dense Jacobians in NumPy."""
+"""Lyapunov spectra: known systems, exact sums, and every way to multiply against a QR loop over
+dense Jacobians in NumPy.
+"""
 
 import math
 from dataclasses import replace
@@ -10,7 +12,12 @@ from cases import SHALLOW_CASES, inputs
 from tables import for_each
 
 from gersgorin import lyapunov, open_run, temporal_jacobian, trajectory
-from gersgorin.analyses.lyapunov import kaplan_yorke_dimension, of_run, random_frame, standard_errors
+from gersgorin.analyses.lyapunov import (
+    kaplan_yorke_dimension,
+    of_run,
+    random_frame,
+    standard_errors,
+)
 from rhn.cells import RNN, CoRNN
 from rhn.errors import InvalidInputError
 
@@ -71,12 +78,15 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(case, 
     rounded = case.key == "slstm"  # its steps lose a direction a unit, but for rounding
     # of what is lost, LAPACK may put any direction in the place
     told = N if whole.sum > -math.inf and not rounded else 1
-    np.testing.assert_allclose(whole.exponents[:told], by_loops(A, frame.numpy())[:told], atol=1e-10)
+    np.testing.assert_allclose(
+        whole.exponents[:told], by_loops(A, frame.numpy())[:told], atol=1e-10
+    )
     assert rounded or whole.sum == pytest.approx(np.linalg.slogdet(A).logabsdet.mean(), abs=1e-10)
     assert whole.complete and whole.steps == 40
     one = by_loops(A[5:], np.linalg.qr(np.linalg.multi_dot([*A[4::-1], frame.numpy()[:, :1]]))[0])
     monkeypatch.setattr("gersgorin.run.run.BLOCK", 6 * N * N)  # in pieces
-    for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):  # closed form, forward mode, Jacobians by autograd
+    # closed form, forward mode, Jacobians by autograd
+    for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):
         monkeypatch.setattr("gersgorin.run.cell.SMALL", small)
         found = lyapunov(way, x, 1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
@@ -91,19 +101,25 @@ def test_the_growth_of_known_steps_and_the_errors_of_their_pieces():
     assert found.curve[-1, 0] == found.exponents[0] and len(ends) == 240 and ends[-1] == 400
     lengths, sums = np.diff(ends, prepend=0), np.diff(growth[ends - 1], prepend=0)[:, None]
     np.testing.assert_allclose(found.standard_errors, standard_errors(lengths, sums), rtol=1e-9)
-    assert 0.9 / 20 < found.standard_errors[0] < 1.6 / 20  # of 400 normal numbers, whose mean has 1 / 20
+    # of 400 normal numbers, whose mean has 1 / 20
+    assert 0.9 / 20 < found.standard_errors[0] < 1.6 / 20
 
 
 @pytest.mark.parametrize(
-    ("steps", "memory", "least"), [(20, 0, 0.96), (20, 0.9, 0.86), (40, 0.9, 0.91), (100, 0.8, 0.92), (400, 0.5, 0.94)]
+    ("steps", "memory", "least"),
+    [(20, 0, 0.96), (20, 0.9, 0.86), (40, 0.9, 0.91), (100, 0.8, 0.92), (400, 0.5, 0.94)],
 )
-def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memories(steps, memory, least):
+def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memories(
+    steps, memory, least
+):
     rng = np.random.default_rng(0)
     growth = [rng.standard_normal(2000)]  # of a step, in as many runs
     for _ in range(steps - 1):
         growth.append(memory * growth[-1] + (1 - memory**2) ** 0.5 * rng.standard_normal(2000))
     pieces = np.array_split(growth, min(steps, 240))
-    errors = standard_errors(np.array([len(p) for p in pieces]), np.array([p.sum(0) for p in pieces]))
+    errors = standard_errors(
+        np.array([len(p) for p in pieces]), np.array([p.sum(0) for p in pieces])
+    )
     assert least < np.mean(np.abs(np.mean(growth, 0)) < 2 * errors) < 0.99
 
 
@@ -120,33 +136,53 @@ def test_a_run_too_short_says_nothing_of_its_errors(steps, told):
 def test_standard_errors_count_what_has_not_settled():
     trend = torch.linspace(0, 1, 400, dtype=d).unsqueeze(1)
     found = lyapunov(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
-    assert found.standard_errors[0] > 0.25 and "it changes by +0.5 from" in found.summary()  # its halves: 0.25 and 0.75
+    # its halves: 0.25 and 0.75
+    assert found.standard_errors[0] > 0.25 and "it changes by +0.5 from" in found.summary()
     cell = CoRNN(8, 16, dtype=d, generator=torch.Generator().manual_seed(0))
     x = (torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.1).to(d)
     runs = [lyapunov(cell, x.repeat(k, 1), 1, warmup=60) for k in (3, 10, 40)]
-    values, errors = (np.array([getattr(r, name)[0] for r in runs]) for name in ("exponents", "standard_errors"))
+    values, errors = (
+        np.array([getattr(r, name)[0] for r in runs]) for name in ("exponents", "standard_errors")
+    )
     assert np.all(np.abs(np.diff(values)) < 4 * errors[1:]), (values, errors)
 
 
 def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_it():
-    rates = (torch.logspace(-3, -1, 16, dtype=d)[:, None] * torch.arange(1, 17)).flatten()  # as of Mamba's start
+    # as of Mamba's start
+    rates = (torch.logspace(-3, -1, 16, dtype=d)[:, None] * torch.arange(1, 17)).flatten()
     x = torch.randn(60, 1, dtype=d, generator=torch.Generator().manual_seed(3)).exp().repeat(10, 1)
-    found = lyapunov(lambda x, s: (-x * rates).exp() * s, x, 1, s0=torch.zeros(256, dtype=d), warmup=60)
+    found = lyapunov(
+        lambda x, s: (-x * rates).exp() * s, x, 1, s0=torch.zeros(256, dtype=d), warmup=60
+    )
     assert abs(found.exponents[0] + 1e-3 * float(x.mean())) < 2 * found.standard_errors[0]
 
 
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
-    assert found.exponents[0] > -1 and found.exponents[1] == -math.inf and np.isnan(found.standard_errors).all()
+    assert (
+        found.exponents[0] > -1
+        and found.exponents[1] == -math.inf
+        and np.isnan(found.standard_errors).all()
+    )
 
 
 def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
     words = lambda found: "".join(found.sentences())  # noqa: E731
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
-    assert "that fixed point" in words(still := of_run(run, repeat=1)) and "which is no attractor" in words(still)
-    assert math.isnan(still.kaplan_yorke) and still.dimension == still.finding == "" and "imension" not in words(still)
+    assert "that fixed point" in words(
+        still := of_run(run, repeat=1)
+    ) and "which is no attractor" in words(still)
+    assert (
+        math.isnan(still.kaplan_yorke)
+        and still.dimension == still.finding == ""
+        and "imension" not in words(still)
+    )
     moved = of_run(run, count=1, start_noise=1.0)
-    assert moved.exponents[0] < -1 and "that fixed point" in words(moved) and "no attractor" not in words(moved)
+    assert (
+        moved.exponents[0] < -1
+        and "that fixed point" in words(moved)
+        and "no attractor" not in words(moved)
+    )
     s0, rates = torch.tensor([0.0, 1.0], dtype=d), torch.tensor([2.0, 0.5], dtype=d)
     assert "no attractor" in words(lyapunov(lambda s: s * rates, None, s0=s0, steps=99))
 
@@ -162,13 +198,26 @@ def test_kaplan_and_yorkes_dimension():
 
 def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
-    found = replace(found, exponents=np.array([-7e-5, -0.03]), standard_errors=np.array([7e-4, 4e-4]), still=False)
-    assert (
-        "dimension is between 0 and 1.042." in found.summary() and found.to_dict()["dimension"] == "between 0 and 1.042"
+    found = replace(
+        found,
+        exponents=np.array([-7e-5, -0.03]),
+        standard_errors=np.array([7e-4, 4e-4]),
+        still=False,
     )
-    shrinks = replace(found, exponents=np.array([-0.01, -0.97]), standard_errors=np.array([0.02, 0.5]))
+    assert (
+        "dimension is between 0 and 1.042." in found.summary()
+        and found.to_dict()["dimension"] == "between 0 and 1.042"
+    )
+    shrinks = replace(
+        found, exponents=np.array([-0.01, -0.97]), standard_errors=np.array([0.02, 0.5])
+    )
     assert shrinks.dimension == "between 0 and 1.03"  # not 2: volumes shrink
-    assert replace(shrinks, exponents=np.array([-0.02, -0.97]), standard_errors=np.array([0.005, 0.6])).dimension == "0"
+    assert (
+        replace(
+            shrinks, exponents=np.array([-0.02, -0.97]), standard_errors=np.array([0.005, 0.6])
+        ).dimension
+        == "0"
+    )
     surely = replace(found, exponents=np.array([0.9, -1e-4]))
     assert surely.dimension == "2" and replace(surely, state_size=3).dimension == ""
 
@@ -199,5 +248,8 @@ def test_an_exponent_of_minus_infinity_is_no_short_run():
 
 
 def test_one_exponent_that_may_be_zero_leaves_the_dimension_open():
-    found = lyapunov(lambda s: s + 0.3 + 0.2 * torch.sin(s), s0=torch.tensor([0.3], dtype=d), steps=3000)
-    assert found.exponents[0] < 0 and found.dimension == "between 0 and 1"  # a turn around a circle: 1
+    found = lyapunov(
+        lambda s: s + 0.3 + 0.2 * torch.sin(s), s0=torch.tensor([0.3], dtype=d), steps=3000
+    )
+    # a turn around a circle: 1
+    assert found.exponents[0] < 0 and found.dimension == "between 0 and 1"

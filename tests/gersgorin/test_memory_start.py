@@ -1,4 +1,6 @@
-"""Half of the units sense, half remember: what this start of a plain recurrence is, sees and learns."""
+"""Half of the units sense, half remember: what this start of a plain recurrence is, sees and
+learns.
+"""
 
 import copy
 import math
@@ -62,7 +64,9 @@ def loop_of(model):
 
 
 def ours(name, depth=1):
-    return lambda: CELLS[name](2, UNITS, depth, batch_first=True, generator=torch.Generator().manual_seed(0))
+    return lambda: CELLS[name](
+        2, UNITS, depth, batch_first=True, generator=torch.Generator().manual_seed(0)
+    )
 
 
 PLAIN = {
@@ -70,7 +74,9 @@ PLAIN = {
     "without biases": lambda: Reader(lambda: nn.RNN(2, UNITS, bias=False, batch_first=True)),
     "two layers": lambda: Reader(lambda: nn.RNN(2, UNITS, 2, batch_first=True)),
     "ReLU": lambda: Reader(lambda: nn.RNN(2, UNITS, nonlinearity="relu", batch_first=True)),
-    "two directions": lambda: Reader(lambda: nn.RNN(2, UNITS, 2, batch_first=True, bidirectional=True)),
+    "two directions": lambda: Reader(
+        lambda: nn.RNN(2, UNITS, 2, batch_first=True, bidirectional=True)
+    ),
     "RNNCell": Stepped,
     "our RNN": lambda: Reader(ours("rnn")),
     "deep transition": lambda: Reader(ours("dt-rnn", 3)),
@@ -104,9 +110,13 @@ def test_the_gradient_sees_all_steps_and_the_lines_give_these_weights(build):
 @pytest.mark.parametrize("kind", ["RNN of torch", "our RNN"])
 def test_its_gradient_is_far_more_even_than_those_of_other_starts(kind):
     loop, memory = memory_of(PLAIN[kind]())
-    reaches = {start.words: measure_reach(loop, start.applied(loop.model)) for start in starts(loop)}
+    reaches = {
+        start.words: measure_reach(loop, start.applied(loop.model)) for start in starts(loop)
+    }
     most = reaches.pop(memory.words).unevenness
-    assert all(reach.unevenness > 2 * most for reach in reaches.values()), {w: r.unevenness for w, r in reaches.items()}
+    assert all(reach.unevenness > 2 * most for reach in reaches.values()), {
+        w: r.unevenness for w, r in reaches.items()
+    }
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -132,7 +142,10 @@ def test_angles_are_evenly_spaced_in_their_logarithm():
 def test_later_layers_of_a_deep_transition_pass_the_memory_on():
     loop, start = memory_of(PLAIN["deep transition with shortcuts"]())
     cell = start.applied(loop.model).rnn
-    assert torch.equal(cell.weight_hh[1:], torch.eye(UNITS).expand(2, -1, -1)) and not cell.weight_skip.any()
+    assert (
+        torch.equal(cell.weight_hh[1:], torch.eye(UNITS).expand(2, -1, -1))
+        and not cell.weight_skip.any()
+    )
 
 
 @pytest.mark.parametrize("build", OTHERS.values(), ids=OTHERS)

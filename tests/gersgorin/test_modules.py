@@ -1,4 +1,6 @@
-"""Any module of a user's: built, given its weights, and looked at in the part that is named, as torch itself runs it."""
+"""Any module of a user's: built, given its weights, and looked at in the part that is named, as
+torch itself runs it.
+"""
 
 import json
 import uuid
@@ -102,10 +104,14 @@ class Shared(nn.Module):
 @pytest.fixture
 def own(own_folder, monkeypatch) -> str:
     """The name of a module of the user's in the current folder."""
-    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)  # pictures have tests of their own
+    # pictures have tests of their own
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     name = f"own_{uuid.uuid4().hex[:8]}"
     Path(f"{name}.py").write_text(CODE)
-    np.save("x.npy", torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy())
+    np.save(
+        "x.npy",
+        torch.rand(T, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy(),
+    )
     np.save("ids.npy", np.arange(T) % 7)
     return name
 
@@ -121,17 +127,23 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     y = model.encoder["scale"](x)
     run = ["--module", f"{own}:Seq2Seq", "--input", "x.npy", "--seed", 5]
     stack = from_torch(model.encoder["rnn"])
-    assert radii(capsys, *run) == radii(capsys, *run, "--submodule", "encoder.rnn") == expected(stack, y)
+    assert (
+        radii(capsys, *run)
+        == radii(capsys, *run, "--submodule", "encoder.rnn")
+        == expected(stack, y)
+    )
     assert radii(capsys, *run, "--layer", 3) == radii(capsys, *run, "--submodule", "decoder")
     decoded, _ = model.encoder["rnn"](y)
     found = radii(capsys, *run, "--submodule", "decoder")
     assert found == expected(from_torch(model.decoder), decoded)
     upper = spectra(model, x[None], layer=2)
-    assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(capsys, *run, "--layer", 2) == expected(
-        Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0]
-    )
+    assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(
+        capsys, *run, "--layer", 2
+    ) == expected(Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0])
     part = spectra(model, x[None], submodule="decoder")
-    assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(found)
+    assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(
+        found
+    )
     assert Recorder(model, x[None], submodule="decoder").recording.title == part.title
 
 
@@ -145,25 +157,35 @@ def test_a_cell_in_a_loop_or_called_in_windows_reads_one_sequence(own, capsys):
     assert torch.equal(inputs[:, 0], x)
     assert torch.equal(cell.cells[1].weight_hh, shared.rnn.weight_hh_l1)
     single = spectra(model, x, dtype=torch.float32).spectral_radius
-    assert single.dtype == np.float32 and radii(capsys, *run) == pytest.approx(single.tolist(), rel=1e-4)
+    assert single.dtype == np.float32 and radii(capsys, *run) == pytest.approx(
+        single.tolist(), rel=1e-4
+    )
 
 
 def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
     model = build_module(f"{own}:Words", input_size=1).double()
     embedded = model.embedding(torch.from_numpy(np.load("ids.npy")))
-    assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(from_torch(model.rnn), embedded)
+    assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(
+        from_torch(model.rnn), embedded
+    )
     cell, inputs = extract_cell(model, np.load("ids.npy"))
-    assert torch.equal(inputs[:, 0], embedded) and torch.equal(cell.weight_hh, model.rnn.weight_hh_l0)
+    assert torch.equal(inputs[:, 0], embedded) and torch.equal(
+        cell.weight_hh, model.rnn.weight_hh_l0
+    )
 
 
 def test_factories_get_the_sizes_that_they_take_and_seeds_their_weights(own, capsys):
     for name, units in (("torch.nn:LSTM", 64), (f"{own}:Seq2Seq", 4), (f"{own}:made", 4)):
         module = build_module(name, input_size=M)
         assert next(p for p in reversed([*module.parameters()]) if p.dim() > 1).shape[1] == units
-    assert build_module(f"{own}:Seq2Seq", input_size=6, hidden_size=9).encoder["scale"].in_features == 6
+    assert (
+        build_module(f"{own}:Seq2Seq", input_size=6, hidden_size=9).encoder["scale"].in_features
+        == 6
+    )
     before = torch.get_rng_state()
     first, again, other = (
-        radii(capsys, "--module", "torch.nn:GRU", "--input", "x.npy", "--seed", k) for k in (1, 1, 2)
+        radii(capsys, "--module", "torch.nn:GRU", "--input", "x.npy", "--seed", k)
+        for k in (1, 1, 2)
     )
     assert first == again != other and torch.equal(torch.get_rng_state(), before)
 
@@ -187,7 +209,9 @@ def test_weights_of_torch_s_own_modules_say_how_large_they_are(own, capsys, kind
     theirs = kind(M, 6, num_layers=3, bias=False)
     torch.save({"state_dict": theirs.state_dict()}, "w.pt")
     args = ["--module", f"torch.nn:{kind.__name__}", "--checkpoint", "w.pt", "--input", "x.npy"]
-    assert radii(capsys, *args) == expected(from_torch(theirs.double()), torch.from_numpy(np.load("x.npy")))
+    assert radii(capsys, *args) == expected(
+        from_torch(theirs.double()), torch.from_numpy(np.load("x.npy"))
+    )
     torch.save(kind(M, 6, bidirectional=True).state_dict(), "w.pt")
     assert main(args) == 2 and "expected one direction" in capsys.readouterr().err
     torch.save(kind(M + 1, 6).state_dict(), "w.pt")
@@ -206,8 +230,14 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
     files = {
         "lacks": ({k: t for k, t in before.items() if k != first}, f"Missing.*{first}"),
         "extra": (before | {"more": torch.zeros(1)}, "Unexpected.*more"),
-        "shape": (before | {first: torch.zeros(1).expand(10**6, 10**6)}, rf"size mismatch for {first}"),
-        "bomb": ({"state_dict": Bomb()}, "contains more than tensors, and nothing else is unpickled"),
+        "shape": (
+            before | {first: torch.zeros(1).expand(10**6, 10**6)},
+            rf"size mismatch for {first}",
+        ),
+        "bomb": (
+            {"state_dict": Bomb()},
+            "contains more than tensors, and nothing else is unpickled",
+        ),
         "list": ([1, 2], "holds a list: expected a state_dict"),
         "other": ({"epoch": 3}, "holds a dict: expected a state_dict"),
     }
@@ -216,7 +246,11 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
     Path("cut.pt").write_bytes(Path("lacks.pt").read_bytes()[:200])
     Path("cut.safetensors").write_bytes(b"\xff" * 40)
     words = {f"{name}.pt": said for name, (_, said) in files.items()}
-    words |= {"cut.pt": "not a complete", "cut.safetensors": "not a complete", "nowhere.pt": "there is no file"}
+    words |= {
+        "cut.pt": "not a complete",
+        "cut.safetensors": "not a complete",
+        "nowhere.pt": "there is no file",
+    }
     for name, said in words.items():
         with pytest.raises(CheckpointError, match=said):
             load_weights(module, Path(name))
@@ -226,13 +260,20 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
 @for_each(
     ("args", "words"),
     [
-        ("--module {}:Seq2Seq --submodule encoder.rn", "no submodule 'encoder.rn': did you mean 'encoder.rnn'"),
+        (
+            "--module {}:Seq2Seq --submodule encoder.rn",
+            "no submodule 'encoder.rn': did you mean 'encoder.rnn'",
+        ),
         ("--module {}:Seq2Seq --submodule encoder.scale", "Linear has no recurrent cell"),
         ("--module {}:Seq2Seq --layer 4", "layer is 4: the module has 3 recurrent cells"),
         ("--module {}:Lazy", "has weights of no size yet"),
         ("--module torch.nn:LSTM --hidden-size 100000000", "cannot build torch.nn:LSTM"),
         ("--module {}:made --hidden-size 5", "takes no hidden_size"),
-        ("--module {}:Pair", "Pair has the state_size (4, 4): set state_size, the number of entries of its one state"),
+        (
+            "--module {}:Pair",
+            "Pair has the state_size (4, 4): set state_size, the number of entries of its "
+            "one state",
+        ),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
         ("--module {}:made --cell rhn", "--cell cannot be given with --module"),
         ("--checkpoint weights.pt", "for weights of your own module add --module"),

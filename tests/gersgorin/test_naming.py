@@ -1,4 +1,6 @@
-"""Default names of figures: short for defaults, different for different options, and possible on every system."""
+"""Default names of figures: short for defaults, different for different options, and possible on
+every system.
+"""
 
 import itertools
 import re
@@ -20,7 +22,13 @@ VALUES = {
     "init": ["gaussian:0.1", "gaussian:0.10000001", "uniform:0.1,bias:0"],
     "transform_bias": [-2.5, 2.5],
     "seed": [2],
-    "checkpoint": [Path("a/best.safetensors"), Path("b/best.pt"), Path("a b.pt"), Path("x" * 150), Path("x" * 151)],
+    "checkpoint": [
+        Path("a/best.safetensors"),
+        Path("b/best.pt"),
+        Path("a b.pt"),
+        Path("x" * 150),
+        Path("x" * 151),
+    ],
     "module": ["torch.nn:LSTM"],
     "submodule": ["encoder", "encoder.rnn", "a b", "a*b"],
     "chorale": ["bwv66.6", "test-0"],
@@ -47,8 +55,12 @@ VALUES = {
 
 def test_another_option_or_value_is_another_name_that_fits_every_file_system():
     each = [{name: value} for name, values in VALUES.items() for value in values]
-    pairs = [one | other for one, other in itertools.combinations(each, 2) if one.keys() != other.keys()]
-    names = [str(default_figure("", replace(CompareOptions(), **given))) for given in ({}, *each, *pairs)]
+    pairs = [
+        one | other for one, other in itertools.combinations(each, 2) if one.keys() != other.keys()
+    ]
+    names = [
+        str(default_figure("", replace(CompareOptions(), **given))) for given in ({}, *each, *pairs)
+    ]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"gersgorin-[\w.-]{1,110}\.png", name, re.ASCII) for name in names)
 
@@ -58,10 +70,19 @@ def test_another_option_or_value_is_another_name_that_fits_every_file_system():
     [
         ({}, "gersgorin-rhn-bwv269.png"),
         ({"cell": "rhn", "depth": 5}, "gersgorin-rhn-depth5-bwv269.png"),
-        ({"transform_bias": -4.0, "init": "uniform:0.1"}, "gersgorin-rhn-uniform-0.1-transform-bias-4-bwv269.png"),
-        ({"output": (Path("x.npz"),), "json": True, "force": True, "device": "cpu"}, "gersgorin-rhn-bwv269.png"),
+        (
+            {"transform_bias": -4.0, "init": "uniform:0.1"},
+            "gersgorin-rhn-uniform-0.1-transform-bias-4-bwv269.png",
+        ),
+        (
+            {"output": (Path("x.npz"),), "json": True, "force": True, "device": "cpu"},
+            "gersgorin-rhn-bwv269.png",
+        ),
         ({"checkpoint": Path("runs/one/best.safetensors")}, "gersgorin-one-bwv269.png"),
-        ({"checkpoint": Path("language.safetensors"), "input": Path("novel.txt")}, "gersgorin-language-novel.png"),
+        (
+            {"checkpoint": Path("language.safetensors"), "input": Path("novel.txt")},
+            "gersgorin-language-novel.png",
+        ),
     ],
 )
 def test_names_are_short_without_a_checksum(options, name):
@@ -80,7 +101,9 @@ def test_names_are_short_without_a_checksum(options, name):
 def test_a_comparison_names_each_network_once_and_in_the_order_of_its_figure(options, networks):
     given = CompareOptions(**options, input=Path("lorenz.csv"))
     assert default_figure("", given) == Path(f"gersgorin-{networks}-lorenz-csv.png")
-    drawn = [subject.name for (subject,) in panel_networks(given, parse_variants(given.variants), 3)]
+    drawn = [
+        subject.name for (subject,) in panel_networks(given, parse_variants(given.variants), 3)
+    ]
     assert networks.replace("-vs", "").split("-") == drawn
 
 
@@ -106,5 +129,6 @@ def test_a_comparison_names_its_variants_and_an_analysis_its_command():
     many = replace(compared, variants=None, sequences=20, seeds=5)
     assert str(default_figure("", many)) == "gersgorin-rhn-sequences20-seeds5-test.png"
     assert (
-        str(default_figure("gains", options_of(ANALYSES["gains"])(depth=2))) == "gersgorin-rhn-depth2-bwv269-gains.png"
+        str(default_figure("gains", options_of(ANALYSES["gains"])(depth=2)))
+        == "gersgorin-rhn-depth2-bwv269-gains.png"
     )

@@ -1,18 +1,31 @@
-"""A whole network given where a cell is expected: one sentence tells how to come by the cell and what it reads."""
+"""A whole network given where a cell is expected: one sentence tells how to come by the cell and
+what it reads.
+"""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gersgorin import bounds, compare, extract_cell, fixed_points, lyapunov, spectra, temporal_jacobian, trajectory
+from gersgorin import (
+    bounds,
+    compare,
+    extract_cell,
+    fixed_points,
+    lyapunov,
+    spectra,
+    temporal_jacobian,
+    trajectory,
+)
 from gersgorin.run.cell import norm_bound
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
 NETWORKS = {
     "sequential": lambda: nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 5)).double(),
-    "polyphonic": lambda: PolyphonicModel("gru", input_size=3, output_size=3, hidden_size=5).double(),
+    "polyphonic": lambda: PolyphonicModel(
+        "gru", input_size=3, output_size=3, hidden_size=5
+    ).double(),
 }
 
 
@@ -25,7 +38,9 @@ def test_functions_of_a_step_refuse_a_whole_network_that_functions_of_a_run_take
         lambda: norm_bound(module),
         lambda: trajectory(module, x),
     ):
-        with pytest.raises(InvalidInputError, match=r"gersgorin\.extract_cell\(module, x\)") as said:
+        with pytest.raises(
+            InvalidInputError, match=r"gersgorin\.extract_cell\(module, x\)"
+        ) as said:
             call()
         assert "\n" not in str(said.value)
     cell, read = extract_cell(module, x)

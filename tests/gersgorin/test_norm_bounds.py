@@ -1,4 +1,6 @@
-"""Bounds of products of Jacobians: against 60 digits, on hard matrices, along real runs; text, JSON and figures of the command."""
+"""Bounds of products of Jacobians: against 60 digits, on hard matrices, along real runs; text, JSON
+and figures of the command.
+"""
 
 import json
 import math
@@ -25,7 +27,9 @@ from rhn.data import chorale
 from rhn.errors import InvalidInputError
 
 LAST_DIGITS = 1e-12  # of a bound in nats, which are not certain
-mp = pytest.importorskip("mpmath", reason="mpmath is not installed: nothing to check against").mp.clone()
+mp = pytest.importorskip(
+    "mpmath", reason="mpmath is not installed: nothing to check against"
+).mp.clone()
 mp.dps = 60
 
 
@@ -97,16 +101,21 @@ def test_a_product_of_zero_counts_as_one_rounding_unit(dtype, unit):
     steps = np.stack([np.eye(2), np.zeros((2, 2)), np.eye(2)])
     nothing = bounded(steps, getattr(torch, dtype))
     np.testing.assert_allclose(nothing.best[:, -1], math.log(unit))
-    assert nothing.lower_exponent.max() == -math.inf == nothing.measured_exponent  # the product as computed is zero
+    # the product as computed is zero
+    assert nothing.lower_exponent.max() == -math.inf == nothing.measured_exponent
     assert (nothing.best[:, 0] >= 0).all()  # the first step still keeps it
     told = nothing.summary()
-    assert "inf" not in told and "vanishes" not in told and f"at most e^{math.log(unit):.3g}" in told
+    assert (
+        "inf" not in told and "vanishes" not in told and f"at most e^{math.log(unit):.3g}" in told
+    )
     assert f"the {dtype} Jacobians as computed" in told
 
 
 @pytest.mark.parametrize("scale", [20.0, 30.0])
 def test_saturated_units_over_eight_steps_keep_their_gradient(scale):
-    """tanh rounds to 1 in every unit at some step: 1 - h^2 would be 0 there, and the product with it."""
+    """tanh rounds to 1 in every unit at some step: 1 - h^2 would be 0 there, and the product with
+    it.
+    """
     g = torch.Generator().manual_seed(7)
     cell = RNN(3, 4, init=f"scaled:{scale}", generator=g, dtype=torch.float64)
     x = torch.randn(8, 3, generator=g, dtype=torch.float64)
@@ -118,7 +127,9 @@ def test_saturated_units_over_eight_steps_keep_their_gradient(scale):
         s, product = z.apply(mp.tanh), mp.diag([mp.sech(v) ** 2 for v in z]) * R * product
     exact, found = float(mp.log(singular_values(product)[0])), bounds(cell, x)
     assert largest > 9 and exact < -10
-    assert found.log_norm[-1] == pytest.approx(exact, abs=1e-6) and found.best[-1, -1] == pytest.approx(exact, abs=1e-6)
+    assert found.log_norm[-1] == pytest.approx(exact, abs=1e-6) and found.best[
+        -1, -1
+    ] == pytest.approx(exact, abs=1e-6)
 
 
 @for_each("case", CELL_CASES)
@@ -171,7 +182,9 @@ def found():
     return replace(bounds(RHN(4, 7, 3, init="uniform:0.4", dtype=torch.float64), x), title="rhn")
 
 
-@pytest.mark.parametrize(("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")])
+@pytest.mark.parametrize(
+    ("words", "first"), [(("rhn", "--depth", "3"), "1 layer"), (("gru",), "1 step")]
+)
 def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, own_folder, capsys):
     assert main(["bounds", "--cell", *words, "--json", "--hidden-size", "6", "--steps", "9"]) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -179,7 +192,9 @@ def test_the_command_bounds_the_measured_exponent(words, first, tmp_path, own_fo
     measured = spectra(words[0], depth=3 if len(words) > 1 else None, hidden_size=6, steps=9)
     result = result["bounds"]
     assert result["measured_exponent"] == pytest.approx(float(measured.finite_time_exponent[-1]))
-    assert result["about"].startswith("Bounds of the products of the float64 Jacobians as computed; the rounding of")
+    assert result["about"].startswith(
+        "Bounds of the products of the float64 Jacobians as computed; the rounding of"
+    )
     assert result["windows"][0]["window"] == first
     for row in result["windows"]:
         assert row["lower_exponent"] is None or row["lower_exponent"] <= result["measured_exponent"]
@@ -191,7 +206,9 @@ def test_the_figure_shows_the_numbers(found):
     drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(drawn["measured"][1:] * np.log(10), found.log_norm)
     np.testing.assert_allclose(drawn["at most: 1 layer"][1:] * np.log(10), found.best[0])
-    assert ax.get_xlabel() == "time step (0.1 s)" and ax.get_ylim()[1] > found.best[0].max() / np.log(10)
+    assert ax.get_xlabel() == "time step (0.1 s)" and ax.get_ylim()[1] > found.best[
+        0
+    ].max() / np.log(10)
     drawn = {line.get_label(): line.get_ydata() for line in beside.lines}
     np.testing.assert_allclose(drawn["norm"], found.upper[0, :, -1] / 13)
     assert [label.get_text() for label in beside.get_xticklabels()] == list(found.lengths)
@@ -199,14 +216,23 @@ def test_the_figure_shows_the_numbers(found):
 
 
 def test_the_sentence_says_what_holds(found):
-    assert found.sufficient is not None and "halves, on average, at least every" in next(found.sentences())
-    grown = replace(found, upper=found.upper + 999, lower=found.lower + 999, log_norm=found.log_norm + 999)
+    assert found.sufficient is not None and "halves, on average, at least every" in next(
+        found.sentences()
+    )
+    grown = replace(
+        found, upper=found.upper + 999, lower=found.lower + 999, log_norm=found.log_norm + 999
+    )
     assert "does not vanish" in next(grown.sentences()) and np.isinf(grown.half_life).all()
     loose = replace(found, upper=found.upper + 999)
     assert "rounding leaves it open" in next(loose.sentences()) and loose.sufficient is None
 
 
 def test_long_windows_bound_what_no_single_step_does():
-    cell = GRU(3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cell = GRU(
+        3, 24, init="uniform:0.6", generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     found = bounds(cell, torch.ones(60, 3, dtype=torch.float64))
-    assert found.upper[0, 0, -1] > 0 > found.exponent[-1] and 0 < found.sufficient < len(found.lengths) - 1
+    assert (
+        found.upper[0, 0, -1] > 0 > found.exponent[-1]
+        and 0 < found.sufficient < len(found.lengths) - 1
+    )

@@ -1,4 +1,6 @@
-"""How far matrices are from normal: pseudospectra against singular values, radii, departure and growth against known ones."""
+"""How far matrices are from normal: pseudospectra against singular values, radii, departure and
+growth against known ones.
+"""
 
 import math
 
@@ -30,7 +32,15 @@ LARGER = {
     "near_identity": 0.8 * np.eye(64) + 0.1 * rng.standard_normal((64, 64)) / 8,
 }
 CASES = REAL_MATRICES | {f"larger_{name}": torch.from_numpy(A) for name, A in LARGER.items()}
-NORMAL = ("identity", "zero", "rotations", "permutation", "symmetric", "doubly_stochastic", "one_by_one")
+NORMAL = (
+    "identity",
+    "zero",
+    "rotations",
+    "permutation",
+    "symmetric",
+    "doubly_stochastic",
+    "one_by_one",
+)
 
 
 def norm(A):
@@ -44,18 +54,24 @@ def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
     x = 1.3 * (norm(matrix) or 1) * np.linspace(-1, 1, 12)
     z = np.concatenate([(x + 1j * x[:, None]).ravel(), np.linalg.eigvals(A), A.diagonal()])
     expected = [scipy.linalg.svdvals(point * np.eye(len(A)) - A)[-1] for point in z]
-    np.testing.assert_allclose(pseudospectrum(matrix, z), expected, rtol=1e-6, atol=1e-13 * norm(matrix))
+    np.testing.assert_allclose(
+        pseudospectrum(matrix, z), expected, rtol=1e-6, atol=1e-13 * norm(matrix)
+    )
 
 
 @given(A=square_matrices())
 def test_random_pseudospectra_hold_the_spectrum_and_never_fall_faster_than_the_distance(A):
-    """sigma_min(z - A) is 0 at eigenvalues, at most the distance to the nearest, and changes by at most |z - w|."""
+    """sigma_min(z - A) is 0 at eigenvalues, at most the distance to the nearest, and changes by at
+    most |z - w|.
+    """
     values, size = np.linalg.eigvals(A.numpy()), norm(A) or 1.0
     z = torch.as_tensor(np.append(size * np.exp(1j * np.arange(5)), values))
     found, rounding = pseudospectrum(A, z).numpy(), 1e-12 * size
     distances = np.abs(z.numpy()[:, None] - values).min(1)
     assert (found <= distances * (1 + 1e-6) + rounding).all()
-    assert (np.abs(np.diff(found)) <= np.abs(np.diff(z.numpy())) + 1e-6 * found.max() + rounding).all()
+    assert (
+        np.abs(np.diff(found)) <= np.abs(np.diff(z.numpy())) + 1e-6 * found.max() + rounding
+    ).all()
 
 
 def test_where_lanczos_does_not_converge_a_decomposition_takes_over(monkeypatch):
@@ -77,16 +93,30 @@ def test_shapes_batches_and_types_of_a_grid():
 
 @pytest.mark.parametrize("n", [2, 7, 60])
 def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
-    """The reference: a bounded search around each low point of 300 angles and those of the eigenvalues."""
+    """The reference: a bounded search around each low point of 300 angles and those of the
+    eigenvalues.
+    """
     G, turn = rng.standard_normal((n, n)) / n**0.5, np.linalg.qr(rng.standard_normal((n, n)))[0]
     similar = np.eye(n) + 2 * np.triu(G, 1)
     skewed = similar @ (0.999 * turn) @ np.linalg.inv(similar)
-    for A in (0.999 * turn, (1 - 1e-5) * turn, 0.9 * G, 2 * G, skewed, 0.98 * np.eye(n) + 0.05 * G, G + 1j * turn):
-        angles = np.unique(np.append(np.linspace(-np.pi, np.pi, 300), np.angle(np.linalg.eigvals(A))))
+    for A in (
+        0.999 * turn,
+        (1 - 1e-5) * turn,
+        0.9 * G,
+        2 * G,
+        skewed,
+        0.98 * np.eye(n) + 0.05 * G,
+        G + 1j * turn,
+    ):
+        angles = np.unique(
+            np.append(np.linspace(-np.pi, np.pi, 300), np.angle(np.linalg.eigvals(A)))
+        )
         height = lambda t, a, A=A: scipy.linalg.svdvals(np.exp(1j * (a + t)) * np.eye(n) - A)[-1]  # noqa: E731
         values = np.array([height(0, a) for a in angles])
         least = values.min()
-        for before, a, after in np.lib.stride_tricks.sliding_window_view(angles, 3)[values[1:-1] < values.min() + 0.01]:
+        for before, a, after in np.lib.stride_tricks.sliding_window_view(angles, 3)[
+            values[1:-1] < values.min() + 0.01
+        ]:
             sides = {"bounds": (before - a, after - a), "options": {"xatol": 1e-10}}
             least = min(least, minimize_scalar(height, args=(a,), **sides).fun)
         assert resolvent.distance_to_circle(torch.from_numpy(A)) == pytest.approx(least, rel=1e-6)
@@ -99,7 +129,9 @@ def test_the_numerical_radius_lies_between_half_the_norm_and_the_norm(name):
     x = torch.randn(300, len(A), dtype=torch.complex128)
     quotients = torch.einsum("ki,ij,kj->k", x.conj(), A + 0j, x) / (x.conj() * x).sum(-1)
     assert size / 2 * (1 - 1e-12) <= found <= size
-    assert found >= float(spectral_radius(A)) * (1 - 1e-9) and found >= float(quotients.abs().max()) * (1 - 1e-12)
+    assert found >= float(spectral_radius(A)) * (1 - 1e-9) and found >= float(
+        quotients.abs().max()
+    ) * (1 - 1e-12)
     if name in NORMAL:
         assert found == pytest.approx(float(spectral_radius(A)), abs=1e-12)
 
@@ -107,7 +139,9 @@ def test_the_numerical_radius_lies_between_half_the_norm_and_the_norm(name):
 @pytest.mark.parametrize("n", [2, 3, 8, 20])
 def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius(n):
     block, radius = torch.from_numpy(jordan(n, 0.0)), math.cos(math.pi / (n + 1))
-    assert radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
+    assert (
+        radius <= float(numerical_radius(block)) <= radius / math.cos(math.pi / 128) * (1 + 1e-12)
+    )
 
 
 @for_each("angles", [4, 6, 128])
@@ -124,13 +158,18 @@ def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     expected = np.linalg.norm(np.triu(triangle, 1)) * (norm(A) or 1)
     whole = float(torch.linalg.matrix_norm(A / (norm(A) or 1))) * (norm(A) or 1)
     assert float(departure_from_normality(A)) == pytest.approx(expected, abs=1e-6 * whole)
-    assert float(departure_from_normality(A, relative=True)) == pytest.approx(expected / (whole or 1), abs=1e-6)
+    assert float(departure_from_normality(A, relative=True)) == pytest.approx(
+        expected / (whole or 1), abs=1e-6
+    )
     assert name not in NORMAL or float(departure_from_normality(A, relative=True)) < 1e-6
 
 
 def test_refused_with_a_sentence(monkeypatch):
     for measure in (numerical_radius, departure_from_normality):
-        for message, A in {"NaN": torch.full((2, 2), math.nan), r"shape \(2, 3\)": torch.zeros(2, 3)}.items():
+        for message, A in {
+            "NaN": torch.full((2, 2), math.nan),
+            r"shape \(2, 3\)": torch.zeros(2, 3),
+        }.items():
             with pytest.raises(InvalidInputError, match=message):
                 measure(A)
         with pytest.raises(InvalidInputError, match="n >= 1"):
@@ -138,5 +177,7 @@ def test_refused_with_a_sentence(monkeypatch):
     with pytest.raises(InvalidInputError, match="finite points"):
         pseudospectrum(torch.eye(2), [0, math.inf])
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 2**20)
-    with pytest.raises(InvalidInputError, match=r"a matrix of 2 and 1 points needs about .* use fewer points"):
+    with pytest.raises(
+        InvalidInputError, match=r"a matrix of 2 and 1 points needs about .* use fewer points"
+    ):
         pseudospectrum(torch.eye(2), 0j)

@@ -1,4 +1,6 @@
-"""A cell starts alike in every command: as it does by itself, torch.nn's as torch does, unless --init says otherwise."""
+"""A cell starts alike in every command: as it does by itself, torch.nn's as torch does, unless
+--init says otherwise.
+"""
 
 import json
 from pathlib import Path
@@ -47,7 +49,9 @@ def checked(*, init: str | None = None, cell: str = "torch.nn:LSTM") -> nn.Modul
 
 def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):
     model = checked()
-    assert 0.9 * LIMIT < largest(model.cells) <= LIMIT and 0.8 * LIMIT < largest(model.output) <= LIMIT
+    assert (
+        0.9 * LIMIT < largest(model.cells) <= LIMIT and 0.8 * LIMIT < largest(model.output) <= LIMIT
+    )
     radii = [
         spectra(cell, "x.npy", hidden_size=UNITS, init=init).spectral_radius
         for cell, init in (("torch.nn:LSTM", None), ("lstm", f"uniform:{LIMIT}"))
@@ -59,7 +63,21 @@ def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):
 
 def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
     for words, init in (([], None), (["--init", "gaussian:0.1"], "gaussian:0.1")):
-        assert rhn(["train", "ptb-sota", "--cell", "torch.nn:LSTM", "--depth", "1", *words, "--print-config"]) == 0
+        assert (
+            rhn(
+                [
+                    "train",
+                    "ptb-sota",
+                    "--cell",
+                    "torch.nn:LSTM",
+                    "--depth",
+                    "1",
+                    *words,
+                    "--print-config",
+                ]
+            )
+            == 0
+        )
         assert json.loads(capsys.readouterr().out)["init"] == init
     model = LanguageModel("torch.nn:LSTM", vocabulary_size=50, hidden_size=UNITS, init=None)
     assert 0.9 * LIMIT < largest(model) <= LIMIT
@@ -68,13 +86,17 @@ def test_a_language_model_of_torch_s_cell_starts_so_too_unless_told(capsys):
 @pytest.mark.parametrize("cell", ["rhn", "lstm"])
 def test_check_and_plot_draw_the_same_cell_where_nothing_is_said(x, cell):
     given, default = checked(cell=cell, init="uniform:0.04"), checked(cell=cell)
-    assert all(torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(given.parameters(), default.parameters(), strict=True)
+    )
     said = [about(options, "init")["help"] for options in (CheckOptions, NetworkOptions)]
     assert said[0] == said[1] and "uniform:0.04" in said[0]
 
 
 def test_a_cell_of_a_user_s_own_keeps_its_start():
-    model = PolyphonicModel(OwnCell, hidden_size=4, init=None, generator=torch.Generator().manual_seed(0))
+    model = PolyphonicModel(
+        OwnCell, hidden_size=4, init=None, generator=torch.Generator().manual_seed(0)
+    )
     assert (model.cells[0].weight_hh == 0.125).all() and model.config()["init"] is None
 
 

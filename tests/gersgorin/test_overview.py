@@ -28,19 +28,26 @@ def frames(*lead):
 
 def model(**options) -> PolyphonicModel:
     torch.manual_seed(0)
-    return PolyphonicModel("rhn", hidden_size=6, depth=3, input_size=m, output_size=m, init="gaussian:0.3", **options)
+    return PolyphonicModel(
+        "rhn", hidden_size=6, depth=3, input_size=m, output_size=m, init="gaussian:0.3", **options
+    )
 
 
-@pytest.mark.parametrize("cell", [LSTM(m, 5), RHN(m, 6, 3), nn.GRU(m, 5)], ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize(
+    "cell", [LSTM(m, 5), RHN(m, 6, 3), nn.GRU(m, 5)], ids=lambda cell: type(cell).__name__
+)
 def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell):
     x, ours = frames(T, 1), from_torch(cell) if isinstance(cell, nn.GRU) else cell
     found, ours = analyze(cell, x), ours.double()
     x0 = x[:, 0].double()
     s = trajectory(ours, x0)[:-1].detach()
     spectrum = spectra(Run.of(ours, x0))
-    assert found.spectra.eigenvalues == pytest.approx(spectrum.eigenvalues, abs=1e-7)  # a small one has fewer digits
+    # a small one has fewer digits
+    assert found.spectra.eigenvalues == pytest.approx(spectrum.eigenvalues, abs=1e-7)
     assert found.spectra.half_life == pytest.approx(spectrum.half_life)
-    assert found.gains.input == pytest.approx(torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy())
+    assert found.gains.input == pytest.approx(
+        torch.linalg.matrix_norm(input_jacobian(ours, x0, s), 2).detach().numpy()
+    )
     layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(ours, x0, s)]
     assert found.gains.layers == pytest.approx(torch.stack(layers, -1).detach().numpy())
     assert found.plateau is None and found.credit is None
@@ -48,7 +55,11 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     assert rows["spectral radius"]["last"] == pytest.approx(spectrum.spectral_radius[-1])
     assert rows["input gain"]["mean"] == pytest.approx(found.gains.input.mean())
     assert rows["2-norm"]["largest"] == pytest.approx(spectrum.norm.max())
-    assert ("state gain, layer 3" in rows) == ("transform gate, layer 3" in rows) == isinstance(cell, RHN)
+    assert (
+        ("state gain, layer 3" in rows)
+        == ("transform gate, layer 3" in rows)
+        == isinstance(cell, RHN)
+    )
     assert "the gradient's norm" in found.summary()
 
 
@@ -63,18 +74,25 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
         "2 x rhn, depth 3, 6 units on chorale bwv269: 68 % of the recurrence's gradient"
     )
     assert built in figure.get_supxlabel()
-    assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""  # its weights are torch's
+    # its weights are torch's
+    assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""
 
 
 def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
     net, x = model(), frames(T, 2)
     found = analyze(net, x)
     direct = plateau(net, x)
-    assert (found.plateau.rates, found.plateau.slopes, found.plateau.loss) == (direct.rates, direct.slopes, direct.loss)
+    assert (found.plateau.rates, found.plateau.slopes, found.plateau.loss) == (
+        direct.rates,
+        direct.slopes,
+        direct.loss,
+    )
     assert found.plateau.order == pytest.approx(plateau(net, x).order)
     assert np.array_equal(found.credit.norms, credit(net, x[:-1], x[1:]).norms)
     assert found.title.endswith("12 steps of the first of 2 sequences")
-    assert found.plateau.fastest in found.summary() and "truncation after 10 steps" in found.summary()
+    assert (
+        found.plateau.fastest in found.summary() and "truncation after 10 steps" in found.summary()
+    )
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
     assert analyze(words, ids).plateau.loss == pytest.approx(plateau(words, ids).loss)
@@ -90,22 +108,37 @@ def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
     net.cells[0].__class__ = type("R<b>N", (RHN,), {})  # a user's class may have any name
     found = analyze(net, frames(T))
     text, page = repr(found), found._repr_html_()
-    assert text.startswith("Over 12 steps the gradient") and "\n\nR<b>N, depth 3, 6 units, 12 steps\n" in text
+    assert (
+        text.startswith("Over 12 steps the gradient")
+        and "\n\nR<b>N, depth 3, 6 units, 12 steps\n" in text
+    )
     assert found.summary().split()[:150] == text.split()[:150]  # the lines are folded
     assert all(row["quantity"] in found.summary() for row in found.table()[:14])
-    assert re.findall(r"<(\w+)", page) == ["pre", "img"] and not re.search(r"""=["'](https?:)?//""", page)
+    assert re.findall(r"<(\w+)", page) == ["pre", "img"] and not re.search(
+        r"""=["'](https?:)?//""", page
+    )
     assert "data:image/webp;base64,UklGR" in page and "R&lt;b&gt;N" in page
 
 
 def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
     cell, computed = RHN(m, 6, 3), []
     jacobians = Run.jacobians
-    monkeypatch.setattr(Run, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at))
+    monkeypatch.setattr(
+        Run, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at)
+    )
     found = analyze(cell, frames(T), analyses=("bounds",))
-    assert [*found.results] == ["spectra", "products", "gains", "gates", "bounds"] and found.lyapunov is None
+    assert [*found.results] == [
+        "spectra",
+        "products",
+        "gains",
+        "gates",
+        "bounds",
+    ] and found.lyapunov is None
     assert len(computed) <= 2  # blocks are kept
     assert set(found.to_dict()) == set(found.results)
-    with pytest.raises(InvalidInputError, match="there is no analysis 'lyapunow': expected one of spectra, "):
+    with pytest.raises(
+        InvalidInputError, match="there is no analysis 'lyapunow': expected one of spectra, "
+    ):
         analyze(cell, frames(T), analyses=("lyapunow",))
     with pytest.raises(AttributeError):
         found.nothing  # noqa: B018
@@ -114,16 +147,28 @@ def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
 def test_all_parts_are_saved_in_one_file(tmp_path):
     found = analyze(model(), frames(T))
     again = Overview.load(found.save(tmp_path / "found.npz"))
-    assert repr(again) == repr(found) and again.table() == found.table() and [*again.results] == [*found.results]
-    assert again.plateau.rates == found.plateau.rates and np.array_equal(again.credit.norms, found.credit.norms)
+    assert (
+        repr(again) == repr(found)
+        and again.table() == found.table()
+        and [*again.results] == [*found.results]
+    )
+    assert again.plateau.rates == found.plateau.rates and np.array_equal(
+        again.credit.norms, found.credit.norms
+    )
 
 
 def test_the_network_is_left_as_it_was():
     net, x = model().train(), frames(T)
     before, state = {name: p.clone() for name, p in net.named_parameters()}, torch.get_rng_state()
     analyze(net, x)
-    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in net.named_parameters())
-    assert net.training and next(net.parameters()).dtype == torch.float32 and torch.equal(state, torch.get_rng_state())
+    assert all(
+        torch.equal(p, before[name]) and p.grad is None for name, p in net.named_parameters()
+    )
+    assert (
+        net.training
+        and next(net.parameters()).dtype == torch.float32
+        and torch.equal(state, torch.get_rng_state())
+    )
 
 
 @for_each(

@@ -1,4 +1,6 @@
-"""A network is anything that steps; a module that changes states or inputs between two calls of its cell is refused."""
+"""A network is anything that steps; a module that changes states or inputs between two calls of its
+cell is refused.
+"""
 
 import json
 
@@ -106,7 +108,10 @@ ZEROS = torch.zeros(1, N, dtype=torch.float64), torch.zeros(1, N, dtype=torch.fl
 PAIR = made(Pair)
 WAYS = {
     "a module": (PAIR, None),
-    "a module with an output": (made(Pair, forward=lambda self, x, s: (x.sum(), PAIR(x, s))), ZEROS),
+    "a module with an output": (
+        made(Pair, forward=lambda self, x, s: (x.sum(), PAIR(x, s))),
+        ZEROS,
+    ),
     "a function": (lambda x, s: PAIR(x, s), ZEROS),
     "a function with an output": (lambda x, s: (x.sum(), PAIR(x, s)), ZEROS),
 }
@@ -116,14 +121,18 @@ WAYS = {
 def test_a_tuple_state_is_its_tensors_side_by_side(way):
     (network, start), x = WAYS[way], frames(T)
     step, s0 = joined(PAIR, N, N), torch.zeros(2 * N, dtype=torch.float64)
-    np.testing.assert_allclose(jacobians(network, x, start), truth(step, x, s0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        jacobians(network, x, start), truth(step, x, s0), rtol=1e-9, atol=1e-12
+    )
     for measure in (
         lambda f, s0: analyze(f, x, s0).spectra.eigenvalues,
         lambda f, s0: analyze(f, x, s0).gains.input,
         lambda f, s0: lyapunov(f, x, s0=s0).exponents,
         lambda f, s0: fixed_points(f, x, starts=5, s0=s0).states,
     ):
-        np.testing.assert_allclose(measure(network, start), measure(step, s0), rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(
+            measure(network, start), measure(step, s0), rtol=1e-8, atol=1e-10
+        )
 
 
 @for_each("rows", [(), (1,)])
@@ -141,10 +150,14 @@ def test_layers_of_torch_nn_take_its_own_first_state():
     stack, x = nn.LSTM(M, N, 2).double(), frames(T)
     h, c = torch.rand(2, 2, N, dtype=torch.float64)
     _, (h1, c1) = stack(x, (h, c))
-    assert torch.allclose(open_run(stack, x, (h, c)).states[-1], torch.cat((h1[0], c1[0], h1[1], c1[1])))
+    assert torch.allclose(
+        open_run(stack, x, (h, c)).states[-1], torch.cat((h1[0], c1[0], h1[1], c1[1]))
+    )
 
 
-def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(own_folder, monkeypatch, capsys):
+def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(
+    own_folder, monkeypatch, capsys
+):
     monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     pair, x = made(Pair), frames(T)
     np.save("x.npy", x.numpy())
@@ -155,21 +168,35 @@ def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(own_folde
     wanted = spectra(pair, x).spectral_radius
     assert radii == pytest.approx(wanted) and main(["fixed-points", *run, "--starts", "3"]) == 0
     assert Recorder(pair, x).recording.radius[0] == pytest.approx(wanted[[0, 3, 5, 8]])
-    loop = made(Loop, pair, start=lambda self, x: tuple(torch.zeros(x.shape[1], N) for _ in range(2)))
+    loop = made(
+        Loop, pair, start=lambda self, x: tuple(torch.zeros(x.shape[1], N) for _ in range(2))
+    )
     assert spectra(loop, x[:, None], submodule="cell").spectral_radius == pytest.approx(wanted)
 
 
 REFUSED = {
-    "no first state is given: give s0, a tensor or a tuple of tensors": lambda x: spectra(lambda x, s: s, x),
+    "no first state is given: give s0, a tensor or a tuple of tensors": lambda x: spectra(
+        lambda x, s: s, x
+    ),
     "if it is one step, give its first state": lambda x: spectra(made(Pair, state_size=None), x),
-    r"like its first one, \(1, 5\) and \(1, 5\), or": lambda x: spectra(lambda x, s: s[0], x, ZEROS),
-    r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(PAIR, x, ZEROS[0]),
+    r"like its first one, \(1, 5\) and \(1, 5\), or": lambda x: spectra(
+        lambda x, s: s[0], x, ZEROS
+    ),
+    r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(
+        PAIR, x, ZEROS[0]
+    ),
     "Identity has step, but no state_size: set state_size = 5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
     ),
-    r"Linear.forward takes no step .*; x has 3 columns": lambda x: spectra(nn.Linear(2, 5).forward, x, ZEROS[0]),
-    "s0: expected a floating-point tensor": lambda x: spectra(lambda x, s: s, x, (ZEROS[0], ZEROS[0].long())),
-    "select a part of a module, not of a function": lambda x: spectra(lambda x, s: s, x, ZEROS, layer=1),
+    r"Linear.forward takes no step .*; x has 3 columns": lambda x: spectra(
+        nn.Linear(2, 5).forward, x, ZEROS[0]
+    ),
+    "s0: expected a floating-point tensor": lambda x: spectra(
+        lambda x, s: s, x, (ZEROS[0], ZEROS[0].long())
+    ),
+    "select a part of a module, not of a function": lambda x: spectra(
+        lambda x, s: s, x, ZEROS, layer=1
+    ),
     "Identity has no recurrent cell": lambda x: spectra(
         made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x
     ),
@@ -183,7 +210,11 @@ def test_what_does_not_step_is_one_sentence(words):
     assert "\n" not in str(error.value)
 
 
-STATE, INPUT, COUNT = "gets another state than", "gets inputs that depend on its outputs", "not once for each"
+STATE, INPUT, COUNT = (
+    "gets another state than",
+    "gets inputs that depend on its outputs",
+    "not once for each",
+)
 
 
 def reading(read):
@@ -193,14 +224,23 @@ def reading(read):
 LOOPS = {
     "norm": (made(Loop, next=lambda self, e, h: self.norm(self.cell(e, h))), STATE),
     "residual": (made(Loop, next=lambda self, e, h: h + self.cell(e, h)), STATE),
-    "NumPy": (made(Loop, next=lambda self, e, h: torch.from_numpy(self.cell(e, h).detach().numpy() * 2)), STATE),
+    "NumPy": (
+        made(Loop, next=lambda self, e, h: torch.from_numpy(self.cell(e, h).detach().numpy() * 2)),
+        STATE,
+    ),
     "zeros": (made(Loop, next=lambda self, e, h: 2 * self.cell(e, h)), STATE),
     "feedback": (made(Loop, None, 2, next=reading(lambda y: y)), INPUT),
     "detached": (made(Loop, None, 2, next=reading(lambda y: y.detach())), INPUT),
-    "chance": (made(Loop, next=lambda self, e, h: self.cell(e + np.random.default_rng().random(), h)), INPUT),
+    "chance": (
+        made(Loop, next=lambda self, e, h: self.cell(e + np.random.default_rng().random(), h)),
+        INPUT,
+    ),
     "twice": (made(Loop, next=lambda self, e, h: self.cell(e, self.cell(e, h))), COUNT),
     "every second": (made(Loop, forward=lambda self, x: Loop.forward(self, x[::2])), COUNT),
-    "no state": (made(Loop, None, 2, next=lambda self, e, h: self.cell(torch.cat((e, self.out(h)), 1))), COUNT),
+    "no state": (
+        made(Loop, None, 2, next=lambda self, e, h: self.cell(torch.cat((e, self.out(h)), 1))),
+        COUNT,
+    ),
     "hook": (made(Loop), STATE),
 }
 for weight in LOOPS["zeros"][0].parameters():
@@ -211,7 +251,13 @@ LOOPS["hook"][0].cell.register_forward_hook(lambda cell, given, h: 1.5 * h)
 @for_each("kind", LOOPS)
 def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
     model, words = LOOPS[kind]
-    for call in (spectra, extract_cell, Recorder, *[audit] * (kind == "norm"), lambda f, x: compare([f], x)):
+    for call in (
+        spectra,
+        extract_cell,
+        Recorder,
+        *[audit] * (kind == "norm"),
+        lambda f, x: compare([f], x),
+    ):
         with pytest.raises(InvalidInputError, match=rf"{words}.*: gersgorin\.spectra\(f, x, s0\)$"):
             call(model, frames(T, 1))
 
@@ -219,8 +265,12 @@ def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
 PLAIN = {
     "a loop": made(Loop),
     "another cell": made(Loop, nn.LSTMCell(M, N), start=lambda self, x: None),
-    "windows": made(Loop, nn.GRU(M, N), forward=lambda self, x: self.cell(x[4:], self.cell(x[:4])[1])[0]),
-    "a choice": made(Loop, None, 2, next=reading(lambda y: torch.eye(2, dtype=y.dtype)[y.argmax(-1)])),
+    "windows": made(
+        Loop, nn.GRU(M, N), forward=lambda self, x: self.cell(x[4:], self.cell(x[:4])[1])[0]
+    ),
+    "a choice": made(
+        Loop, None, 2, next=reading(lambda y: torch.eye(2, dtype=y.dtype)[y.argmax(-1)])
+    ),
 }
 
 
@@ -230,22 +280,31 @@ def test_a_plain_loop_is_the_run_of_its_cell_to_the_bit(kind):
     cell, inputs = extract_cell(model, x)
     assert type(cell) is type(from_torch(model.cell)) and len(inputs) == T
     assert np.array_equal(spectra(model, x).norm, spectra(model.cell, inputs).norm)
-    assert np.array_equal(Recorder(model, x).recording.radius, Recorder(model.cell, inputs).recording.radius)
+    assert np.array_equal(
+        Recorder(model, x).recording.radius, Recorder(model.cell, inputs).recording.radius
+    )
 
 
 def test_a_learned_first_state_is_that_of_the_run():
     x, h0 = frames(T, 2), nn.Parameter(torch.rand(2, 1, N).double())
     step = lambda self, e, h: self.cell(e[None], h)[1]  # noqa: E731
-    model = made(Loop, nn.GRU(M, N, 2), start=lambda self, x: h0.expand(-1, x.shape[1], -1), next=step)
+    model = made(
+        Loop, nn.GRU(M, N, 2), start=lambda self, x: h0.expand(-1, x.shape[1], -1), next=step
+    )
     run, _ = extract_cell(model, x)
     assert torch.equal(run.states[0], h0.detach()[:, 0].flatten().expand(2, -1))
-    assert torch.allclose(run.states[-1, :, N:], model.cell(x, h0.expand(-1, 2, -1).contiguous())[1][1])
+    assert torch.allclose(
+        run.states[-1, :, N:], model.cell(x, h0.expand(-1, 2, -1).contiguous())[1][1]
+    )
     upper, _ = extract_cell(model, x, layer=2)
     assert torch.allclose(upper.states, run.states[..., N:])
     with torch.no_grad():
         recorder, _ = Recorder(model, x), h0.zero_()
     recorder.measure(1)
-    assert extract_cell(model, x)[0].state_size == 2 * N and np.isfinite(recorder.recording.radius).all()
+    assert (
+        extract_cell(model, x)[0].state_size == 2 * N
+        and np.isfinite(recorder.recording.radius).all()
+    )
 
 
 def test_a_module_whose_weights_are_buffers_reads_single_precision():
@@ -272,7 +331,9 @@ def test_a_state_of_several_tensors_is_taken_as_a_tuple_or_side_by_side():
         torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
     assert input_jacobian(pair, x, parts).shape == (2 * N, M)
     starts = torch.randn(30, 2 * N, generator=torch.Generator().manual_seed(0)).double()
-    found, same = (fixed_points(pair, x, s) for s in (starts, tuple(starts.reshape(30, 2, N).movedim(1, 0))))
+    found, same = (
+        fixed_points(pair, x, s) for s in (starts, tuple(starts.reshape(30, 2, N).movedim(1, 0)))
+    )
     np.testing.assert_array_equal(found.states, same.states)
     assert fixed_points(pair, x, torch.from_numpy(found.states)).lost == 0
     both, lead = x.expand(4, M), tuple(part.expand(4, N) for part in parts)  # each with its state
@@ -292,9 +353,13 @@ def test_a_step_begins_at_its_own_first_state():
 def test_the_cell_of_a_loop_is_found_by_its_state_size():
     loop = made(Loop, made(Pair), start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
     assert open_run(loop, torch.zeros(T, 1, M)).label.title == "Pair"
-    plain = made(nn.Module, forward=lambda self, x, state: (x.sum(-1, True) + state[1], torch.tanh(state[0])))
+    plain = made(
+        nn.Module, forward=lambda self, x, state: (x.sum(-1, True) + state[1], torch.tanh(state[0]))
+    )
     nameless = made(Loop, plain, start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
-    with pytest.raises(InvalidInputError, match=r"cell has forward\(x, state\): if that is one step, give s0"):
+    with pytest.raises(
+        InvalidInputError, match=r"cell has forward\(x, state\): if that is one step, give s0"
+    ):
         open_run(nameless, torch.zeros(T, 1, M))
     assert open_run(nameless, torch.zeros(T, 1, M), (torch.zeros(1, N),) * 2).state_size == 2 * N
 
@@ -309,7 +374,9 @@ def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
         def next(self, e, h):
             return self.cell(e, self.cell(e, h))
 
-    with pytest.raises(InvalidInputError, match=r"is called for 18 frames of x \(9, 1, 3\), not once for each"):
+    with pytest.raises(
+        InvalidInputError, match=r"is called for 18 frames of x \(9, 1, 3\), not once for each"
+    ):
         open_run(made(Twice, nn.GRUCell(M, N)), torch.ones(T, M))
 
 
@@ -318,7 +385,14 @@ def test_a_map_without_input_is_a_network_for_every_analysis(module):
     turn = nn.Linear(2, 2, bias=False).double()
     step = made(nn.Module, forward=lambda self, s: turn(s)) if module else lambda s: turn(s)
     s0 = torch.ones(2).double()
-    assert len(bounds(step, s0=s0, steps=6).table()) and len(products(step, s0=s0, steps=6).table()) == 6
-    np.testing.assert_allclose(spectra(step, s0=s0, steps=6).norm, torch.linalg.matrix_norm(turn.weight, 2).item())
-    with pytest.raises(InvalidInputError, match=r"steps is missing: expected the number of steps of the map f\(s\)"):
+    assert (
+        len(bounds(step, s0=s0, steps=6).table())
+        and len(products(step, s0=s0, steps=6).table()) == 6
+    )
+    np.testing.assert_allclose(
+        spectra(step, s0=s0, steps=6).norm, torch.linalg.matrix_norm(turn.weight, 2).item()
+    )
+    with pytest.raises(
+        InvalidInputError, match=r"steps is missing: expected the number of steps of the map f\(s\)"
+    ):
         spectra(step, s0=s0)

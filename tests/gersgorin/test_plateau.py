@@ -1,4 +1,6 @@
-"""The plateau at a constant output: its rates are gradients, its order the integer that the network's products of matrices make it."""
+"""The plateau at a constant output: its rates are gradients, its order the integer that the
+network's products of matrices make it.
+"""
 
 import json
 import math
@@ -18,14 +20,22 @@ from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 
-ORDERS = [(cell, depth) for cell in CELLS for depth in ((1, 2, 4, 6) if getattr(CELLS[cell], "deep", True) else (1,))]
+ORDERS = [
+    (cell, depth)
+    for cell in CELLS
+    for depth in ((1, 2, 4, 6) if getattr(CELLS[cell], "deep", True) else (1,))
+]
 
 
 @for_each(("cell", "depth"), ORDERS)
-def test_the_order_of_gaussian_weights_is_the_depth_less_one_without_a_carry_path_and_zero_with_one(cell, depth):
+def test_the_order_of_gaussian_weights_is_the_depth_less_one_without_a_carry_path_and_zero_with_one(
+    cell, depth
+):
     expected = depth - 1 if cell in ("dt-rnn", "dts-rnn") else 0
     measured = plateau(network(cell, depth), frames())
-    assert measured.order == pytest.approx(expected, abs=0.05) and measured.integer_order == expected
+    assert (
+        measured.order == pytest.approx(expected, abs=0.05) and measured.integer_order == expected
+    )
 
 
 def test_an_embedding_and_every_further_cell_of_a_stack_add_one():
@@ -36,7 +46,9 @@ def test_an_embedding_and_every_further_cell_of_a_stack_add_one():
 
 
 def test_identity_matrices_are_scaled_about_the_identity():
-    assert plateau(network("dt-rnn", 4, "identity:1e-3"), frames()).order == pytest.approx(0, abs=0.05)
+    assert plateau(network("dt-rnn", 4, "identity:1e-3"), frames()).order == pytest.approx(
+        0, abs=0.05
+    )
     assert plateau(network("irnn"), frames()).order == pytest.approx(0, abs=0.05)
 
 
@@ -52,13 +64,22 @@ def test_rates_are_gradients_at_the_constant_output():
         model.output.bias += p.logit() - model(x[:-1]).mean((0, 1))
     model.nll(x).mean().backward()
     R, W = model.cells[0].weight_hh, model.output.weight
-    assert measured.rates["cells.0.weight_hh[1]"] == pytest.approx((R.grad[1].norm() / R[1].norm()).item())
+    assert measured.rates["cells.0.weight_hh[1]"] == pytest.approx(
+        (R.grad[1].norm() / R[1].norm()).item()
+    )
     assert measured.rates["output.weight"] == pytest.approx((W.grad.norm() / W.norm()).item())
-    assert set(measured.rates) == {"cells.0.weight_ih", "cells.0.weight_hh[0]", "cells.0.weight_hh[1]", "output.weight"}
+    assert set(measured.rates) == {
+        "cells.0.weight_ih",
+        "cells.0.weight_hh[0]",
+        "cells.0.weight_hh[1]",
+        "output.weight",
+    }
 
 
 def test_a_step_changes_the_loss_as_the_rates_say():
-    """Central difference along the gradient, of a fresh computation of the loss: its slope is the squared norm of all gradients."""
+    """Central difference along the gradient, of a fresh computation of the loss: its slope is the
+    squared norm of all gradients.
+    """
     training = FrameTraining(network("rhn", 3, init="gaussian:0.2"), frames())
     _, slopes = training.gradients()
     values = []
@@ -75,7 +96,11 @@ def test_a_step_changes_the_loss_as_the_rates_say():
 def test_weights_far_from_zero_have_no_integer_order_and_rates_below_all_numbers_none():
     assert plateau(network("dt-rnn", 4, init="gaussian:0.5"), frames()).integer_order is None
     silent = plateau(network("dt-rnn", 6, init="gaussian:1e-80"), frames())
-    assert math.isnan(silent.order) and silent.integer_order is None and max(silent.rates.values()) == 0
+    assert (
+        math.isnan(silent.order)
+        and silent.integer_order is None
+        and max(silent.rates.values()) == 0
+    )
 
 
 class Own(nn.Module):
@@ -132,11 +157,22 @@ def test_the_command_takes_a_new_cell_a_checkpoint_and_a_module_with_their_loss(
     save_checkpoint("model.safetensors", new)
     found = answer(capsys, "plateau", "--checkpoint", "model.safetensors", "--input", "x.npy")
     assert found["rates"] == pytest.approx(plateau(new, piece).rates) and found["sequences"] == 2
-    fresh = answer(capsys, "plateau", "--cell", "rhn", "--depth", "2", "--hidden-size", "8", "--input", "x.npy")
-    assert (
-        fresh["loss_unit"].startswith("squared error") and fresh["title"] == "rhn, depth 2, 8 units on sequence x.npy"
+    fresh = answer(
+        capsys, "plateau", "--cell", "rhn", "--depth", "2", "--hidden-size", "8", "--input", "x.npy"
     )
-    assert fresh["about"] == "uniform:0.04, transform bias -2, seed 0; x.npy, 2 sequences of 12 steps, 5 numbers each"
+    assert (
+        fresh["loss_unit"].startswith("squared error")
+        and fresh["title"] == "rhn, depth 2, 8 units on sequence x.npy"
+    )
+    assert (
+        fresh["about"]
+        == "uniform:0.04, transform bias -2, seed 0; x.npy, 2 sequences of 12 steps, 5 numbers each"
+    )
     credits = answer(capsys, "credit", "--checkpoint", "model.safetensors", "--input", "x.npy")
-    assert credits["lag_share"] == pytest.approx(credit(new, piece[:-1], piece[1:]).lag_share.tolist())
-    assert answer(capsys, "plateau", "--hidden-size", "4", "--steps", "9")["loss_unit"] == "nats a frame"
+    assert credits["lag_share"] == pytest.approx(
+        credit(new, piece[:-1], piece[1:]).lag_share.tolist()
+    )
+    assert (
+        answer(capsys, "plateau", "--hidden-size", "4", "--steps", "9")["loss_unit"]
+        == "nats a frame"
+    )

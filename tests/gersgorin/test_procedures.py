@@ -1,4 +1,6 @@
-"""The published procedures that the benchmarks time, and what they are timed against, find the same."""
+"""The published procedures that the benchmarks time, and what they are timed against, find the
+same.
+"""
 
 import numpy as np
 import pytest
@@ -24,8 +26,13 @@ def test_adams_points_are_the_same_27():
     nearest = np.abs(theirs.numpy()[:, None] - ours.states).max(-1).argmin(1)
     assert sorted(nearest) == [*range(27)]
     np.testing.assert_allclose(theirs, ours.states[nearest], atol=1e-4)
-    np.testing.assert_allclose(np.abs(spectra).max(1), np.abs(ours.eigenvalues[nearest, 0]), atol=1e-4)
-    assert ours.found_from.tolist() == sorted(ours.found_from, reverse=True) and ours.found_from.sum() == 300
+    np.testing.assert_allclose(
+        np.abs(spectra).max(1), np.abs(ours.eigenvalues[nearest, 0]), atol=1e-4
+    )
+    assert (
+        ours.found_from.tolist() == sorted(ours.found_from, reverse=True)
+        and ours.found_from.sum() == 300
+    )
     assert sorted(ours.unstable) == [0] * 8 + [1] * 12 + [2] * 6 + [3]
 
 

@@ -37,13 +37,17 @@ def test_the_gradient_of_a_leaky_sum_falls_as_its_leak(r, last):
     found = measure_reach(loop, loop.model)
     assert found.norms / found.norms[0] == pytest.approx(r ** np.arange(FRAMES), rel=1e-4)
     assert found.blind == (r == 0.3) and not found.explodes
-    assert found.share[6] == pytest.approx(np.linalg.norm(found.norms[6:]) / np.linalg.norm(found.norms), rel=1e-6)
+    assert found.share[6] == pytest.approx(
+        np.linalg.norm(found.norms[6:]) / np.linalg.norm(found.norms), rel=1e-6
+    )
 
 
 def test_the_last_frame_with_a_loss_counts():
     x = torch.randn(64, FRAMES, 1, generator=torch.Generator().manual_seed(0))
     early = lambda output, y: (output[:, :8] - y[:, :8]).square().mean()  # noqa: E731
-    loop = Training(Leaky(0.9, last=False), x, x.cumsum(1), early, "adam", learning_rate=1e-3, batch_axis=0)
+    loop = Training(
+        Leaky(0.9, last=False), x, x.cumsum(1), early, "adam", learning_rate=1e-3, batch_axis=0
+    )
     assert measure_reach(loop, loop.model).frames == 8
 
 
@@ -58,14 +62,21 @@ def test_the_axis_of_frames_in_the_output_is_found():
     sgd = {"optimizer": "sgd", "learning_rate": 1e-3, "batch_axis": 0}
     first, second = (Training(net, x, x.reshape(net(x).shape), "mse", **sgd) for net in nets)
     found = measure_reach(first, first.model)
-    assert found.norms == pytest.approx(measure_reach(second, second.model).norms) and found.seen < FRAMES
+    assert (
+        found.norms == pytest.approx(measure_reach(second, second.model).norms)
+        and found.seen < FRAMES
+    )
 
 
 def test_symbols_are_seen_through_their_embedding():
     class Words(nn.Module):
         def __init__(self):
             super().__init__()
-            self.table, self.rnn, self.out = nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True), nn.Linear(4, 5)
+            self.table, self.rnn, self.out = (
+                nn.Embedding(5, 3),
+                nn.GRU(3, 4, batch_first=True),
+                nn.Linear(4, 5),
+            )
 
         def forward(self, x):
             return self.out(self.rnn(self.table(x))[0][:, -1])
@@ -80,11 +91,14 @@ def test_symbols_are_seen_through_their_embedding():
 def test_blindness_and_explosions_are_told():
     blind = Reach(np.array([1.0, 0.5, *[0.0] * 8]))
     assert blind.warning.startswith(
-        "At the initial weights the gradient of the last output comes only from the last 2 of 10 steps: "
+        "At the initial weights the gradient of the last output comes only from the last 2 of "
+        "10 steps: "
     )
     assert "explodes towards earlier steps" in Reach(10.0 ** np.arange(10)).warning
     assert not Reach(np.ones(10)).warning
-    assert Reach(np.array([1.0, np.inf])).explodes and Reach(np.array([1.0, 0.0])).unevenness == np.inf
+    assert (
+        Reach(np.array([1.0, np.inf])).explodes and Reach(np.array([1.0, 0.0])).unevenness == np.inf
+    )
     assert Reach(np.ones(10)).unevenness == pytest.approx(0)
 
 

@@ -1,4 +1,6 @@
-"""Every public figure can be read, whatever was measured: no text is cut off or lies on another, no legend covers anything."""
+"""Every public figure can be read, whatever was measured: no text is cut off or lies on another, no
+legend covers anything.
+"""
 
 import ast
 from dataclasses import replace
@@ -26,7 +28,10 @@ from tests.readable import WIDTHS, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
-MADE = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
+MADE = (
+    "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in "
+    "the-original-file-of-chorales.pickle"
+)
 ALONG = "sequence a-file-with-a-name-of-forty-characters.csv"
 
 
@@ -36,7 +41,11 @@ def public_figures() -> set[str]:
     for path in ROOT.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             named = isinstance(node, ast.FunctionDef) and node.name.startswith(("plot_", "draw_"))
-            if named and node.returns is not None and ast.unparse(node.returns) in ("Axes", "Figure", "Shown"):
+            if (
+                named
+                and node.returns is not None
+                and ast.unparse(node.returns) in ("Axes", "Figure", "Shown")
+            ):
                 found.add(".".join((*path.relative_to(ROOT).with_suffix("").parts, node.name)))
     return found
 
@@ -44,7 +53,11 @@ def public_figures() -> set[str]:
 def nan(record):
     """The record with NaN for all that was measured."""
     kept = {"steps", "step", "starts", "curve_steps", "axis", "window_steps", "seed", "found_from"}
-    arrays = {name: v for name, v in vars(record).items() if isinstance(v, np.ndarray) and name not in kept}
+    arrays = {
+        name: v
+        for name, v in vars(record).items()
+        if isinstance(v, np.ndarray) and name not in kept
+    }
     arrays = {name: value for name, value in arrays.items() if value.dtype.kind in "fc"}
     return replace(record, **{name: np.full_like(value, np.nan) for name, value in arrays.items()})
 
@@ -60,7 +73,8 @@ def cells(size: str) -> list:
 
 
 @pytest.fixture(
-    scope="module", params=["ten", *(pytest.param(size, marks=pytest.mark.slow) for size in ("one", "NaN"))]
+    scope="module",
+    params=["ten", *(pytest.param(size, marks=pytest.mark.slow) for size in ("one", "NaN"))],
 )
 def size(request):
     return request.param
@@ -82,7 +96,11 @@ def runs(size, x, networks):
     """What was measured of every network."""
 
     def about(k: int) -> dict:
-        title = f"{type(networks[k]).__name__.lower()}, 8 units" if size != "ten" else f"{LONG}, number {k}"
+        title = (
+            f"{type(networks[k]).__name__.lower()}, 8 units"
+            if size != "ten"
+            else f"{LONG}, number {k}"
+        )
         return {"title": title, "about": MADE.replace("-2", str(-k)) if size == "ten" else "seed 0"}
 
     label = {"name": "cell", "sequence": ALONG[9:], "reads": "sequence", "unit": "0.1 s"}
@@ -94,19 +112,33 @@ def runs(size, x, networks):
     found = {
         "spectra": [spectra(run) for run in along],
         "ensembles": [
-            replace(compare([cell] * 2, [x, x[: len(x) // 2 + 1]], over=("seeds", "sequences"))[0], **about(k))
+            replace(
+                compare([cell] * 2, [x, x[: len(x) // 2 + 1]], over=("seeds", "sequences"))[0],
+                **about(k),
+            )
             for k, cell in enumerate(networks)
         ],
-        "lyapunov": [replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)],
+        "lyapunov": [
+            replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)
+        ],
         "points": [
-            replace(fixed_points(c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False), **about(k))
+            replace(
+                fixed_points(
+                    c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False
+                ),
+                **about(k),
+            )
             for k, c in enumerate(networks)
         ],
         "bounds": [replace(bounds(c, x), **about(k)) for k, c in enumerate(networks)],
         "portraits": [pseudospectra(run, side=21) for run in along],
         "memories": [replace(memory(networks[0], x.repeat(2, 1)), title=LONG)],
     }
-    return {name: [nan(one) for one in many] for name, many in found.items()} if size == "NaN" else found
+    return (
+        {name: [nan(one) for one in many] for name, many in found.items()}
+        if size == "NaN"
+        else found
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +146,14 @@ def training(size):
     """A recording and an analysis of a small model."""
     depth, units = (1, 1) if size == "one" else (10 if size == "ten" else 2, 5)
     generator = torch.Generator().manual_seed(0)
-    model = PolyphonicModel("rhn", hidden_size=units, depth=depth, input_size=4, output_size=4, generator=generator)
+    model = PolyphonicModel(
+        "rhn", hidden_size=units, depth=depth, input_size=4, output_size=4, generator=generator
+    )
     frames = torch.rand(2 if size == "one" else 9, 3, 4, generator=generator)
-    recorder, optimizer = Recorder(model, frames[:, 0], every=1), torch.optim.SGD(model.parameters(), 0.5)
+    recorder, optimizer = (
+        Recorder(model, frames[:, 0], every=1),
+        torch.optim.SGD(model.parameters(), 0.5),
+    )
     for _ in range(0 if size == "one" else 6):
         optimizer.zero_grad()
         loss = model.nll(frames).mean()
@@ -127,7 +164,9 @@ def training(size):
     if size == "NaN":
         lost = nan(recording)
         recording = replace(lost, loss=recording.loss, radius=recording.radius)
-        found = replace(found, results={name: nan(result) for name, result in found.results.items()})
+        found = replace(
+            found, results={name: nan(result) for name, result in found.results.items()}
+        )
     return recording, found
 
 
@@ -137,11 +176,17 @@ FIGURES = {  # what each is drawn from
     ),
     "comparing.bands.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparing.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparing.bands.draw_results": lambda draw, runs, training, size: draw(runs["spectra"], "sequence noise"),
+    "comparing.bands.draw_results": lambda draw, runs, training, size: draw(
+        runs["spectra"], "sequence noise"
+    ),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "plotting.run_figure.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.run_figure.plot_products": lambda draw, runs, training, size: draw(
+        runs["spectra"][0]
+    ),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plotting.run_figure.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "plotting.run_figure.plot_suggested": lambda draw, runs, training, size: draw(
+        runs["spectra"][0]
+    ),
     "recording.recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
     "recording.recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
     "recording.recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
@@ -162,7 +207,9 @@ def test_every_public_figure_is_in_the_list():
 def test_a_figure_can_be_read(name, runs, training, size, width):
     module, _, function = name.rpartition(".")
     with our_style(width):
-        figure = FIGURES[name](getattr(import_module(f"gersgorin.{module}"), function), runs, training, size)
+        figure = FIGURES[name](
+            getattr(import_module(f"gersgorin.{module}"), function), runs, training, size
+        )
         figure = figure.get_figure(root=True)
         readable(figure)
         if size == "ten":
@@ -198,7 +245,9 @@ def test_a_moment_of_a_training_can_be_read(training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in gallery.GALLERY if not name.startswith("plateau")])
+@pytest.mark.parametrize(
+    "name", [name for name in gallery.GALLERY if not name.startswith("plateau")]
+)
 def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
     with our_style():
         readable(gallery.GALLERY[name]())

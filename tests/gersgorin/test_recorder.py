@@ -1,4 +1,6 @@
-"""`Recorder` measures through a training what direct calls measure, and the training does not notice."""
+"""`Recorder` measures through a training what direct calls measure, and the training does not
+notice.
+"""
 
 import copy
 import math
@@ -11,7 +13,14 @@ import torch
 from tables import for_each
 from torch import nn
 
-from gersgorin import Recorder, gersgorin_discs, input_jacobian, layer_jacobians, temporal_jacobian, trajectory
+from gersgorin import (
+    Recorder,
+    gersgorin_discs,
+    input_jacobian,
+    layer_jacobians,
+    temporal_jacobian,
+    trajectory,
+)
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recording.recorder import LONGEST_UNSAVED
@@ -78,7 +87,8 @@ def test_every_number_is_that_of_a_direct_call(case):
     with Recorder(cell, x, positions=4) as recorder:
         found = recorder.recording
     states = trajectory(cell, x).detach()
-    where = torch.tensor([0, 3, 5, 8]), torch.tensor([0, 1, 0, 1])  # 2.67 and 5.33 to the nearest step
+    # 2.67 and 5.33 to the nearest step
+    where = torch.tensor([0, 3, 5, 8]), torch.tensor([0, 1, 0, 1])
     A, N = temporal_jacobian(cell, x[where], states[where]).detach(), states.shape[-1]
     layers = layer_jacobians(cell, x[where], states[where])
     expected = {
@@ -86,7 +96,9 @@ def test_every_number_is_that_of_a_direct_call(case):
         "bulk": A.diagonal(dim1=-2, dim2=-1).mean(-1),
         "reach": gersgorin_discs(A).norm,
         "input_gain": torch.linalg.matrix_norm(input_jacobian(cell, x[where], states[where]), 2),
-        "state_gain": torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1),
+        "state_gain": torch.stack(
+            [torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1
+        ),
         "exponent": finite_time_exponent(temporal_jacobian(cell, x[:, 0], states[:-1, 0])),
         "radii": gersgorin_discs(A[2]).radii,
     }
@@ -100,7 +112,9 @@ def test_every_number_is_that_of_a_direct_call(case):
 def test_the_exponent_is_that_of_the_first_32_steps_of_the_first_sequence():
     cell, x = CELLS["gru"](m, n, dtype=torch.float64), frames(40, 2).double()
     A = temporal_jacobian(cell, x[:, 0], trajectory(cell, x)[:-1, 0])
-    assert Recorder(cell, x).recording.exponent[0] == pytest.approx(finite_time_exponent(A[:32]).item())
+    assert Recorder(cell, x).recording.exponent[0] == pytest.approx(
+        finite_time_exponent(A[:32]).item()
+    )
 
 
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
@@ -111,7 +125,11 @@ def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
         (scale * model(frames(T, 2)).square().sum()).backward()
         recorder.step(loss=scale)
     found = recorder.recording
-    assert found.step.tolist() == [0, 2] and found.loss[1] == 3.0 and np.isnan(found.gradient_norm[0]).all()
+    assert (
+        found.step.tolist() == [0, 2]
+        and found.loss[1] == 3.0
+        and np.isnan(found.gradient_norm[0]).all()
+    )
     norms = dict(zip(found.parameters.tolist(), found.gradient_norm[1], strict=True))
     R = model.cells[0].weight_hh
     assert list(norms) == [
@@ -127,7 +145,9 @@ def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     assert np.isnan(rates["output.bias"])  # it is zero
 
 
-@pytest.mark.parametrize("build", [Tagger, lambda: nn.GRU(m, n), lambda: CELLS["rhn"](m, n, 2), Looped])
+@pytest.mark.parametrize(
+    "build", [Tagger, lambda: nn.GRU(m, n), lambda: CELLS["rhn"](m, n, 2), Looped]
+)
 def test_a_training_with_a_recorder_is_the_same_to_the_bit(build):
     torch.manual_seed(0)
     model = build()
@@ -144,9 +164,13 @@ def test_the_cell_inside_a_model_sees_what_the_model_shows_it():
     x, tagger, looped = frames(3, T), Tagger(), Looped()
     alone = from_torch(tagger.rnn)
     alone.batch_first = False
-    assert Recorder(tagger, x).recording.radius == pytest.approx(Recorder(alone, x.transpose(0, 1)).recording.radius)
+    assert Recorder(tagger, x).recording.radius == pytest.approx(
+        Recorder(alone, x.transpose(0, 1)).recording.radius
+    )
     by_steps = Recorder(looped, x.transpose(0, 1)).recording
-    assert by_steps.radius == pytest.approx(Recorder(looped.cell, x.transpose(0, 1)).recording.radius)
+    assert by_steps.radius == pytest.approx(
+        Recorder(looped.cell, x.transpose(0, 1)).recording.radius
+    )
     model = LanguageModel("lstm", vocabulary_size=11, hidden_size=n, layers=2)
     ids = torch.arange(T)
     below = model.cells[0](model.embedding[ids])[0].detach()
@@ -173,7 +197,10 @@ def test_a_training_that_diverges_is_recorded_as_nan():
     with torch.no_grad():
         model.weight_hh_l0.fill_(torch.nan)
     recorder.step(torch.tensor(torch.nan))
-    assert np.isfinite(recorder.recording.radius[0]).all() and np.isnan(recorder.recording.radius[1]).all()
+    assert (
+        np.isfinite(recorder.recording.radius[0]).all()
+        and np.isnan(recorder.recording.radius[1]).all()
+    )
     assert "nan" in recorder.recording.summary()
 
 
@@ -194,7 +221,9 @@ def test_a_step_that_breaks_during_the_training_is_an_error():
         recorder.step()
 
 
-def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tmp_path, monkeypatch):
+def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(
+    tmp_path, monkeypatch
+):
     path, model = tmp_path / "run.npz", nn.GRU(m, n)
     recorder = Recorder(model, frames(T), every=1, path=path)
     assert len(Recording.load(path)) == 1
@@ -210,13 +239,17 @@ def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(tm
     with pytest.raises(KeyboardInterrupt):
         recorder.save()
     monkeypatch.undo()
-    assert Recording.load(path).loss.tolist()[1:] == [1.0] and [p.name for p in tmp_path.iterdir()] == ["run.npz"]
+    assert Recording.load(path).loss.tolist()[1:] == [1.0] and [
+        p.name for p in tmp_path.iterdir()
+    ] == ["run.npz"]
 
 
 def test_the_file_is_never_long_behind_however_slow_it_is_to_write(tmp_path, monkeypatch):
     now, save = [0.0], Recording.save
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    monkeypatch.setattr(Recording, "save", lambda self, path: now.append(now.pop() + 2) or save(self, path))
+    monkeypatch.setattr(
+        Recording, "save", lambda self, path: now.append(now.pop() + 2) or save(self, path)
+    )
     recorder = Recorder(nn.GRU(m, n), frames(T), every=1, path=tmp_path / "run.npz")
     for seconds, saved in ((LONGEST_UNSAVED - 1, 1), (2, 3), (1, 3)):
         now[0] += seconds
@@ -231,13 +264,17 @@ def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
     for loss in (1.0, 2.0, 3.0, 4.0, 5.0):
         whole.step(loss)
     whole.close()
-    again = Recorder(model, frames(3, T), every=2, path=path, start=3)  # the state was of step 3, the file of step 4
+    # the state was of step 3, the file of step 4
+    again = Recorder(model, frames(3, T), every=2, path=path, start=3)
     assert again.recording.step.tolist() == [0, 2]
     for loss in (4.0, 5.0):
         again.step(loss)
     found = again.recording
     assert found.step.tolist() == [0, 2, 4] and found.loss[1:].tolist() == [2.0, 4.0]
-    assert Recorder(model, frames(3, T).numpy(), 2, path=path, start=2).recording.step.tolist() == [0, 2]
+    assert Recorder(model, frames(3, T).numpy(), 2, path=path, start=2).recording.step.tolist() == [
+        0,
+        2,
+    ]
     for other, probe, options in (
         (nn.GRU(m, n), frames(T), {}),
         (model, frames(3, T), {"positions": 3}),
@@ -246,7 +283,8 @@ def test_a_training_that_goes_on_appends_without_double_entries(tmp_path):
     ):
         with pytest.raises(DataError, match="give another path"):
             Recorder(other, probe, **{"every": 2} | options, path=path, start=2)
-    assert Recorder(nn.GRU(m, n), frames(T), path=path).recording.step.tolist() == [0]  # a new training begins anew
+    # a new training begins anew
+    assert Recorder(nn.GRU(m, n), frames(T), path=path).recording.step.tolist() == [0]
 
 
 def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_path):
@@ -256,9 +294,15 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
         assert arrays["eigenvalues"].dtype == np.complex128
     again = Recording.load(tmp_path / "r.npz")
     for name, value in asdict(recording).items():
-        assert np.array_equal(getattr(again, name), value, equal_nan=np.asarray(value).dtype.kind in "fc")
+        assert np.array_equal(
+            getattr(again, name), value, equal_nan=np.asarray(value).dtype.kind in "fc"
+        )
     assert [row["step"] for row in again.table()] == [0, 2, 4]
-    spoiled = {"radius": recording.radius[:1]}, {"loss": recording.loss.astype(str)}, {"training_seconds": "two"}
+    spoiled = (
+        {"radius": recording.radius[:1]},
+        {"loss": recording.loss.astype(str)},
+        {"training_seconds": "two"},
+    )
     for wrong in (*spoiled, {name: getattr(recording, name)[:0] for name in MOMENTS}):
         np.savez(tmp_path / "r.npz", **asdict(recording) | wrong)
         with pytest.raises(DataError, match="not a record written by"):
@@ -269,7 +313,11 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
     with Recorder(nn.RNN(m, n), frames(T), every=1, path=tmp_path / "r.npz") as recorder:
         recorder.step()
     said = capsys.readouterr().err
-    assert said.startswith("recorder: 2 measurements in ") and "% of the time between them" in said and "r.npz" in said
+    assert (
+        said.startswith("recorder: 2 measurements in ")
+        and "% of the time between them" in said
+        and "r.npz" in said
+    )
     assert Recording.load(tmp_path / "r.npz").measuring_seconds > 0
 
 
@@ -313,7 +361,9 @@ def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
                 optimizer.zero_grad(set_to_none=to_none)
         return recorder.recording
 
-    with pytest.warns(UserWarning, match=r"after loss.backward\(\) and before optimizer.zero_grad\(\)") as told:
+    with pytest.warns(
+        UserWarning, match=r"after loss.backward\(\) and before optimizer.zero_grad\(\)"
+    ) as told:
         late = trained(late=True)
     assert len(told) == 1
     assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
@@ -327,24 +377,33 @@ def test_the_share_that_outputs_explain_is_measured_between_measurements(tmp_pat
     y = torch.randn(40, 100, 1, generator=g)
     output = size * (0.4 * y + torch.randn(40, 100, 1, generator=g))
     model, path = Looped(), tmp_path / "run.npz"
-    with Recorder(model, frames(T, 1), every=20, path=path, loss_fn=nn.functional.mse_loss) as recorder:
+    with Recorder(
+        model, frames(T, 1), every=20, path=path, loss_fn=nn.functional.mse_loss
+    ) as recorder:
         for step in range(40):
             recorder.step(1.0, output[step], y[step])
     known = []
     for z, t in zip(output[..., 0].split(20), y[..., 0].split(20), strict=True):
         d = z - z.mean(1, keepdim=True)
-        G, H, L = 2 * (d * t).mean().item(), 2 * d.square().mean().item(), t.var(1, correction=0).mean().item()
+        G, H, L = (
+            2 * (d * t).mean().item(),
+            2 * d.square().mean().item(),
+            t.var(1, correction=0).mean().item(),
+        )
         a = min(1.0, G / H)
         known.append((a * G - a * a * H / 2) / L)
     assert recorder.recording.explained[1:] == pytest.approx(known, rel=0.05)
     assert np.isnan(recorder.recording.explained[0])
-    assert Recording.load(path).explained == pytest.approx(recorder.recording.explained, nan_ok=True)
+    assert Recording.load(path).explained == pytest.approx(
+        recorder.recording.explained, nan_ok=True
+    )
 
 
 def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
     y = torch.randn(50, generator=torch.Generator().manual_seed(0))
     y -= y.mean()
-    losses = (nn.functional.mse_loss, lambda output, y: output.sub_(y).square().mean())  # the second one in place
+    # the second one in place
+    losses = (nn.functional.mse_loss, lambda output, y: output.sub_(y).square().mean())
     for loss_fn in losses:
         recorder = Recorder(Looped(), frames(T, 1), every=2, loss_fn=loss_fn)
         for targets in (y, y * math.nan, y, y):

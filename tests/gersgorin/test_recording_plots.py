@@ -26,8 +26,13 @@ from tests.readable import readable, whole_title
 @pytest.fixture(scope="module")
 def recording() -> Recording:
     generator = torch.Generator().manual_seed(0)
-    model = PolyphonicModel("rhn", hidden_size=6, depth=2, input_size=4, output_size=4, generator=generator)
-    x, optimizer = torch.rand(12, 3, 4, generator=generator), torch.optim.SGD(model.parameters(), 0.5)
+    model = PolyphonicModel(
+        "rhn", hidden_size=6, depth=2, input_size=4, output_size=4, generator=generator
+    )
+    x, optimizer = (
+        torch.rand(12, 3, 4, generator=generator),
+        torch.optim.SGD(model.parameters(), 0.5),
+    )
     recorder = Recorder(model, x[:, 0], every=2)
     for _ in range(10):
         optimizer.zero_grad()
@@ -48,7 +53,9 @@ def test_panels_show_the_recording(recording):
     assert np.array_equal(drawn.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
     band = drawn.collections[0].get_datalim(drawn.transData)
     assert (band.ymin, band.ymax) == pytest.approx((recording.radius.min(), recording.radius.max()))
-    assert np.array_equal(lines(plot_measures(recording, names=("gate",)))["layer 2"], recording.gate[:, :, 1].mean(1))
+    assert np.array_equal(
+        lines(plot_measures(recording, names=("gate",)))["layer 2"], recording.gate[:, :, 1].mean(1)
+    )
     shown = lines(plot_measures(recording, names=("gradient_norm",)))
     place = recording.parameters.tolist().index("cells.0.weight_hh[1]")
     assert np.array_equal(shown["weight_hh[1]"], recording.gradient_norm[:, place], equal_nan=True)
@@ -65,13 +72,20 @@ def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
     with np.load(replace(recording, about="new").save(tmp_path / "new.npz")) as arrays:
         assert arrays["about"] == "new"
         later = ("about", "explained")  # than version 0.3
-        np.savez(tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name not in later})
-    assert Recording.load(tmp_path / "old.npz").about == "" and Recording.load(tmp_path / "new.npz").about == "new"
+        np.savez(
+            tmp_path / "old.npz", **{name: arrays[name] for name in arrays if name not in later}
+        )
+    assert (
+        Recording.load(tmp_path / "old.npz").about == ""
+        and Recording.load(tmp_path / "new.npz").about == "new"
+    )
     assert np.isnan(Recording.load(tmp_path / "old.npz").explained).all()
 
 
 def test_numbers_of_a_log_axis_stand_apart_over_many_decades(recording):
-    norms = np.full_like(recording.gradient_norm, 1.0) * np.logspace(-4, 0.5, len(recording))[:, None]
+    norms = (
+        np.full_like(recording.gradient_norm, 1.0) * np.logspace(-4, 0.5, len(recording))[:, None]
+    )
     wide = replace(recording, gradient_norm=norms, relative_rate=norms)
     with our_style():
         readable(draw_recording(wide))
@@ -94,15 +108,18 @@ def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, wi
         readable(figure)
     assert figure.get_figheight() <= most
     shown = {" ".join(ax.get_title(loc="left").split()) for ax in figure.axes}
-    further = "further panels in a figure of a page: input gain, state gain a layer, transform gates" in whole_title(
-        figure
+    further = (
+        "further panels in a figure of a page: input gain, state gain a layer, transform gates"
+        in whole_title(figure)
     )
     assert further == ("Input gain ||ds'/dx||" not in shown) == (width != "page")
 
 
 def test_discs_are_whole_unless_they_are_much_larger_than_the_spectrum(recording):
     middle, spread = crowd(recording.eigenvalues)
-    wide = replace(recording, centers=recording.centers * 0 + middle, radii=recording.radii * 0 + 4 * spread)
+    wide = replace(
+        recording, centers=recording.centers * 0 + middle, radii=recording.radii * 0 + 4 * spread
+    )
     assert plot_moment(wide).get_ylim()[1] > 4 * spread
 
 
@@ -117,7 +134,9 @@ def test_the_command_draws_animates_and_prints(recording, tmp_path, capsys, own_
     recording.save("run.npz")
     assert main(["run.npz"]) == 0
     out = capsys.readouterr().out
-    assert out.rstrip().endswith("figure: gersgorin-run.png") and "6 measurements over 10 steps" in out
+    assert (
+        out.rstrip().endswith("figure: gersgorin-run.png") and "6 measurements over 10 steps" in out
+    )
     (tmp_path / "folder").mkdir()
     recording.save("folder/record.npz")
     assert main(["folder"]) == 0

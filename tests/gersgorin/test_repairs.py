@@ -11,7 +11,20 @@ from gersgorin.checking.causes.data import scaled_alone
 from gersgorin.checking.causes.diagnosis import before
 from gersgorin.checking.causes.repairs import _repairs
 from gersgorin.training.training import Training
-from tests.gersgorin.test_causes import CE, CLASS, MSE, PATHS, SOFTMAX, SUM, N, Net, T, X, padded, words
+from tests.gersgorin.test_causes import (
+    CE,
+    CLASS,
+    MSE,
+    PATHS,
+    SOFTMAX,
+    SUM,
+    N,
+    Net,
+    T,
+    X,
+    padded,
+    words,
+)
 
 
 class Deep(Net):
@@ -53,12 +66,15 @@ def test_one_layer_is_the_first_of_a_deep_stack():
     model.rnn, stack = nn.LSTM(3, 8, batch_first=True), model.rnn
     model.rnn.load_state_dict({name: stack.state_dict()[name] for name in model.rnn.state_dict()})
     changed = others["one layer"]
-    assert torch.equal(changed.output(changed.model, X), model(X)) and loop.model.rnn.num_layers == 4
+    assert (
+        torch.equal(changed.output(changed.model, X), model(X)) and loop.model.rnn.num_layers == 4
+    )
     held = {id(p) for group in changed.optimizer.param_groups for p in group["params"]}
     assert held >= {id(p) for p in changed.model.parameters()}
 
 
-@for_each("model", [Deep(2), Deep(4, given=True)])  # not deep; its own code gives a state for each of four layers
+# not deep; its own code gives a state for each of four layers
+@for_each("model", [Deep(2), Deep(4, given=True)])
 def test_other_stacks_stay(model):
     assert "one layer" not in repaired(model, X, SUM, MSE)[1]
 
@@ -76,13 +92,17 @@ def test_a_normalisation_of_states_stays():
 def test_logits_are_those_of_the_softmax_that_is_there():
     loop, others = repaired(model := Net(2, SOFTMAX), X, CLASS, CE)
     shares = model(X).detach()
-    assert others["logits"].loss_fn(shares, CLASS) == pytest.approx(F.nll_loss(shares.log(), CLASS).item(), rel=1e-5)
+    assert others["logits"].loss_fn(shares, CLASS) == pytest.approx(
+        F.nll_loss(shares.log(), CLASS).item(), rel=1e-5
+    )
     assert loop.loss_fn(shares, CLASS) == pytest.approx(F.cross_entropy(shares, CLASS).item())
 
 
 def test_targets_in_the_range_of_the_last_activation_keep_their_order():
     y = repaired(Net(1, nn.Tanh()), X, 50 + 3 * SUM, MSE)[1]["targets in the range"].data.y
-    assert torch.equal(y.argsort(0), SUM.argsort(0)) and y.mean().abs() < 0.2 and 0.4 < y.std() < 0.6
+    assert (
+        torch.equal(y.argsort(0), SUM.argsort(0)) and y.mean().abs() < 0.2 and 0.4 < y.std() < 0.6
+    )
 
 
 def test_exchanged_axes_undo_a_reshape():
@@ -133,7 +153,8 @@ def test_plain_recurrent_weights_that_fade_become_orthogonal():
 
 
 def test_features_of_a_tiny_spread_are_standardised_and_not_said_to_be_scaled_one_by_one():
-    pressure = torch.tensor([0.0, 0.9, 0.0]) + X * torch.tensor([1e-6, 1e-2, 1e-6])  # one scale for all features
+    # one scale for all features
+    pressure = torch.tensor([0.0, 0.9, 0.0]) + X * torch.tensor([1e-6, 1e-2, 1e-6])
     case = Case(Training(Net(), pressure, SUM, MSE, "adam", learning_rate=1e-3), 1000)
     assert not [cause for _, cause in before(case)[0] if cause.name == "scaled one by one"]
     assert "standardised inputs" in repaired(Net(), pressure, SUM, MSE)[1]
@@ -141,6 +162,9 @@ def test_features_of_a_tiny_spread_are_standardised_and_not_said_to_be_scaled_on
 
 
 def test_features_that_hardly_ever_differ_are_read():
-    x = (X.amax(1, keepdim=True) == X) * (1 + torch.rand(X.shape, generator=torch.Generator().manual_seed(0)))
-    loop = Training(Net(), x, SUM, MSE, "adam", learning_rate=1e-3)  # one number beside zeros: all quartiles are 0
+    x = (X.amax(1, keepdim=True) == X) * (
+        1 + torch.rand(X.shape, generator=torch.Generator().manual_seed(0))
+    )
+    # one number beside zeros: all quartiles are 0
+    loop = Training(Net(), x, SUM, MSE, "adam", learning_rate=1e-3)
     assert not [*scaled_alone(Case(loop, 1000))]

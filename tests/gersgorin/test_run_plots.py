@@ -1,4 +1,6 @@
-"""The figures of one run show the record, and can be read whatever was measured: no text is cut off or lies on another."""
+"""The figures of one run show the record, and can be read whatever was measured: no text is cut off
+or lies on another.
+"""
 
 from dataclasses import replace
 
@@ -14,16 +16,30 @@ from PIL import Image
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra
 from gersgorin.plotting.animation import moving_run
-from gersgorin.plotting.run_figure import draw_run, plot_products, plot_spectrum, plot_suggested, spectrum_limit
+from gersgorin.plotting.run_figure import (
+    draw_run,
+    plot_products,
+    plot_spectrum,
+    plot_suggested,
+    spectrum_limit,
+)
 from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
 from rhn.utils.figures import our_style
 from tests.readable import drawn_texts, readable, whole_title
 
-LABEL = Label(name="cell", sequence="a-file-with-a-name-of-forty-characters.csv", reads="sequence", unit="0.1 s")
+LABEL = Label(
+    name="cell",
+    sequence="a-file-with-a-name-of-forty-characters.csv",
+    reads="sequence",
+    unit="0.1 s",
+)
 LONG = "my_package.with_long_names:MyVeryOwnRecurrentCell, depth 10, 1024 units"
-ABOUT = "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in the-original-file-of-chorales.pickle"
+ABOUT = (
+    "gaussian:0.05, transform bias -2, seed 4294967295; train-217 of the chorales in "
+    "the-original-file-of-chorales.pickle"
+)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -42,7 +58,9 @@ def records():
         "usual": measured(RHN, 8, 2, T=9, discs="both"),
         "one unit": measured(RNN, 1, T=9),
         "deep, long names": measured(RHN, 6, 10, T=12, discs="both", title=LONG, data=ABOUT),
-        "huge": of_matrices(1e150 * torch.rand(4, 6, 6, dtype=torch.float64, generator=seeded(3)), "huge"),
+        "huge": of_matrices(
+            1e150 * torch.rand(4, 6, 6, dtype=torch.float64, generator=seeded(3)), "huge"
+        ),
         "tiny": of_matrices(1e-150 * torch.eye(6, dtype=torch.float64).expand(5, 6, 6), "tiny"),
         "zero": of_matrices(torch.zeros(5, 6, 6, dtype=torch.float64), "$zero$ _{ 字"),
     }
@@ -61,12 +79,21 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
     bands = {band.get_label(): band for band in over_time.collections}
     for axis in ("row", "column"):
         union, edges = f"union of the {axis} discs", f"{axis} disc edges"
-        assert (union in [drawn.get_label() for drawn in ax.lines]) == (edges in bands) == (discs in (axis, "both"))
+        assert (
+            (union in [drawn.get_label() for drawn in ax.lines])
+            == (edges in bands)
+            == (discs in (axis, "both"))
+        )
         centers, radii = getattr(record, f"{axis}_centers"), getattr(record, f"{axis}_radii")
         if edges in bands:
-            outline, ends = line(ax, union).get_xdata(), ((centers - radii)[4].min(), (centers + radii)[4].max())
+            outline, ends = (
+                line(ax, union).get_xdata(),
+                ((centers - radii)[4].min(), (centers + radii)[4].max()),
+            )
             assert (outline.min(), outline.max()) == pytest.approx(ends)
-            assert bands[edges].get_datalim(over_time.transData).ymax == pytest.approx((centers + radii).max())
+            assert bands[edges].get_datalim(over_time.transData).ymax == pytest.approx(
+                (centers + radii).max()
+            )
             assert (centers + radii).max() < spectrum_limit([records["one unit"], record])
     x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: where the spectrum can be
     assert 0 < x[y > 0].max() <= record.rightmost_disc[4] and 0 < y.max() <= record.reach[4]
@@ -76,15 +103,20 @@ def test_time_axes_show_radii_and_products(records):
     record = records["usual"]
     suggested, drawn = plot_suggested(record), plot_products(record).lines[0]
     for name in ("spectral radius", "numerical radius"):
-        assert np.array_equal(line(suggested, name).get_ydata()[:-1], getattr(record, name.replace(" ", "_")))
+        assert np.array_equal(
+            line(suggested, name).get_ydata()[:-1], getattr(record, name.replace(" ", "_"))
+        )
     assert np.array_equal(drawn.get_xdata(), np.arange(10))
     assert np.allclose(drawn.get_ydata()[1:] * np.log(10), record.log_norm_product)
 
 
 def test_panels_hold_the_numerical_range(records):
     drawn = line(plot_spectrum(records["usual"], 4), "numerical range")
-    assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), records["usual"].range_outline(4))
-    column = torch.zeros(9, 9).index_fill(1, torch.tensor([0]), 1.0)  # rows reach 1, the range reaches (1 + sqrt 9) / 2
+    assert np.array_equal(
+        drawn.get_xdata() + 1j * drawn.get_ydata(), records["usual"].range_outline(4)
+    )
+    # rows reach 1, the range reaches (1 + sqrt 9) / 2
+    column = torch.zeros(9, 9).index_fill(1, torch.tensor([0]), 1.0)
     assert spectrum_limit([of_matrices(column[None], "column")]) > 2
 
 
@@ -96,7 +128,8 @@ SLOW = ("usual", "one unit", "tiny", "zero")
 
 
 @pytest.mark.parametrize(
-    "name", ["deep, long names", "huge", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+    "name",
+    ["deep, long names", "huge", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)],
 )
 def test_every_figure_of_a_run_is_readable(records, name):
     record = records[name]
@@ -119,11 +152,15 @@ def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     record = records["usual"]
     step = int(np.argmax(record.spectral_radius))
     title = " ".join(draw_run(record).axes[0].get_title("left").split())
-    assert title.startswith(f"Step {step}: the overlap of the discs reaches {record.reach[step]:.3g} and allow")
+    assert title.startswith(
+        f"Step {step}: the overlap of the discs reaches {record.reach[step]:.3g} and allow"
+    )
 
 
 def test_the_unit_circle_is_above_the_dots(records):
-    order = {line.get_label(): line.get_zorder() for line in plot_spectrum(records["usual"], 4).lines}
+    order = {
+        line.get_label(): line.get_zorder() for line in plot_spectrum(records["usual"], 4).lines
+    }
     assert order["unit circle"] > order["eigenvalues"]
 
 
@@ -134,7 +171,9 @@ def test_in_a_notebook_axes_show_their_figure(records):
 
 def test_an_animation_has_a_frame_a_step_of_a_long_run_240(records, tmp_path):
     told = []
-    path = moving_run(records["one unit"]).save(tmp_path / "run.gif", progress=lambda *step: told.append(step))
+    path = moving_run(records["one unit"]).save(
+        tmp_path / "run.gif", progress=lambda *step: told.append(step)
+    )
     with Image.open(path) as image:
         assert image.n_frames == 9 and told[-1] == (9, 9)
     assert len(moving_run(measured(RNN, 1, T=500)).moments) == 240
@@ -154,7 +193,12 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
         size = matplotlib.rcParams["font.size"]
         for plot in (plot_spectrum, plot_products):
             ax = Figure().subplots()
-            assert plot(records["usual"], ax=ax) is ax and ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+            assert (
+                plot(records["usual"], ax=ax) is ax
+                and ax.get_title()
+                and ax.get_xlabel()
+                and ax.get_ylabel()
+            )
             colors = {to_hex(line.get_color()) for line in ax.lines}
             assert "#ffffff" in colors and "#000000" not in colors
             assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size
@@ -165,5 +209,9 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
 def test_numbers_of_any_size_stand_at_their_ticks_not_a_power_of_ten_in_a_corner(records):
     figure = draw_run(records["huge"])
     drawn_texts(figure)
-    corners = [axis.get_offset_text().get_text() for ax in figure.findobj(Axes) for axis in (ax.xaxis, ax.yaxis)]
+    corners = [
+        axis.get_offset_text().get_text()
+        for ax in figure.findobj(Axes)
+        for axis in (ax.xaxis, ax.yaxis)
+    ]
     assert len(corners) >= 8 and not any(corners)

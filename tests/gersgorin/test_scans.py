@@ -1,4 +1,6 @@
-"""The run of a linear recurrence has the elements of its scan as Jacobians; hand-written references of modern layers."""
+"""The run of a linear recurrence has the elements of its scan as Jacobians; hand-written references
+of modern layers.
+"""
 
 import json
 
@@ -20,7 +22,9 @@ T, M = 9, 3
 
 
 class SelectiveSSM(nn.Module):
-    """The selective state-space model of Mamba without its convolution: s = exp(dt A) s + dt B x, A < 0, (B, T, m)."""
+    """The selective state-space model of Mamba without its convolution: s = exp(dt A) s + dt B x, A
+    < 0, (B, T, m).
+    """
 
     batch_first = True
 
@@ -48,7 +52,9 @@ class SelectiveSSM(nn.Module):
 
 
 class LRU(nn.Module):
-    """The linear recurrent unit (Orvieto et al. 2023): s = lambda s + gamma B x, complex and diagonal."""
+    """The linear recurrent unit (Orvieto et al. 2023): s = lambda s + gamma B x, complex and
+    diagonal.
+    """
 
     def __init__(self):
         super().__init__()
@@ -109,14 +115,21 @@ def test_thousands_of_states_are_measured_by_products():
     run = gersgorin.open_run(Large(), torch.randn(1, M))
     found = spectra.spectra(run, leading=3)
     assert run.state_size == 2100
-    np.testing.assert_allclose(found.eigenvalues.real, run.inputs[:, :2100].topk(3).values, rtol=1e-6)
+    np.testing.assert_allclose(
+        found.eigenvalues.real, run.inputs[:, :2100].topk(3).values, rtol=1e-6
+    )
 
 
 def test_the_scan_in_a_model_reads_what_the_model_passes_to_it():
     scan, first = SelectiveSSM(), nn.Linear(2, M)
-    model, x = nn.Sequential(first, nn.Tanh(), scan).double(), torch.randn(1, T, 2, dtype=torch.float64)
+    model, x = (
+        nn.Sequential(first, nn.Tanh(), scan).double(),
+        torch.randn(1, T, 2, dtype=torch.float64),
+    )
     run = gersgorin.open_run(model, x)
-    torch.testing.assert_close(run.states, gersgorin.open_run(scan, torch.tanh(first(x[0])).detach()).states)
+    torch.testing.assert_close(
+        run.states, gersgorin.open_run(scan, torch.tanh(first(x[0])).detach()).states
+    )
 
 
 def test_a_recorder_measures_a_scan():
@@ -127,7 +140,9 @@ def test_a_recorder_measures_a_scan():
 
 def test_the_commands_take_a_module_with_scan_elements(own_folder, capsys):
     np.save("x.npy", np.random.default_rng(0).normal(size=(T, M)))
-    assert main(["products", "--module", "test_scans:SelectiveSSM", "--input", "x.npy", "--json"]) == 0
+    assert (
+        main(["products", "--module", "test_scans:SelectiveSSM", "--input", "x.npy", "--json"]) == 0
+    )
     assert len(json.loads(capsys.readouterr().out)["products"]["log_norm"]) == T
 
 

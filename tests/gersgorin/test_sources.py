@@ -1,4 +1,6 @@
-"""What a user's file says is what a network reads, and what cannot be read is refused in one sentence."""
+"""What a user's file says is what a network reads, and what cannot be read is refused in one
+sentence.
+"""
 
 import json
 from pathlib import Path
@@ -31,7 +33,18 @@ def labels(figure) -> set[str]:
 
 def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_notes(capsys):
     np.save("sine.npy", SINE.astype(np.float32))
-    words = ["--cell", "lstm", "--input", "sine.npy", "--hidden-size", "5", "--output", "d.png", "d.npz", "--json"]
+    words = [
+        "--cell",
+        "lstm",
+        "--input",
+        "sine.npy",
+        "--hidden-size",
+        "5",
+        "--output",
+        "d.png",
+        "d.npz",
+        "--json",
+    ]
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["chorale"], found["unit"]) == ("sine.npy", "steps")
@@ -48,7 +61,17 @@ def test_a_table_names_its_inputs(capsys):
     Path("fall.csv").write_text(f"speed,height\n{rows}\n")
     save_checkpoint("two.safetensors", RHN(2, 4))
     for network in (["--hidden-size", "4"], ["--checkpoint", "two.safetensors"]):
-        args = [*network, "--input", "fall.csv", "--steps", "6", "--output", "d.png", "d.npz", "--json"]
+        args = [
+            *network,
+            "--input",
+            "fall.csv",
+            "--steps",
+            "6",
+            "--output",
+            "d.png",
+            "d.npz",
+            "--json",
+        ]
         assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
         record = Spectra.load("d.npz")
         assert record.along == "sequence fall.csv (speed, height)" and record.unit == "steps"
@@ -83,9 +106,17 @@ def test_arrays_are_read_with_what_is_said_of_them():
     np.savez("said.npz", other=SINE, x=several, **about)
     np.savez("first.npz", SINE)
     found = read_numbers(Path("said.npz"))
-    assert found.values.tolist() == several.tolist() and (found.unit, found.name) == ("0.1 s", "lorenz")
+    assert found.values.tolist() == several.tolist() and (found.unit, found.name) == (
+        "0.1 s",
+        "lorenz",
+    )
     source = Source(name="lorenz", kind="sequence", values=found.values, names=found.names).cut(3)
-    assert (source.label, source.count, source.steps, source.input_size) == ("lorenz (x, y, z)", 2, 3, 3)
+    assert (source.label, source.count, source.steps, source.input_size) == (
+        "lorenz (x, y, z)",
+        2,
+        3,
+        3,
+    )
     assert source.first_label == "lorenz (x, y, z), the first of 2"
     assert source.values[1].tolist() == several[1, :3].tolist()
     assert read_numbers(Path("first.npz")).values.ravel().tolist() == SINE.tolist()
@@ -99,7 +130,9 @@ def spoiled():
     np.savez("names.npz", x=SINE, names=["a", "b"])
     Path("cut.npz").write_bytes(Path("names.npz").read_bytes()[:90])
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"
-    Path("lies.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
+    Path("lies.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n"
+    )
     Path("header.csv").write_text("a,b\n")
     for name, rows in {"word": "3,no", "gap": "3,", "nan": "nan,4", "ragged": "3"}.items():
         Path(f"{name}.csv").write_text(f"a,b\n1,2\n{rows}\n")
@@ -130,7 +163,12 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
     spoiled()
     assert main(["--input", *args.split()]) == 2
     err = capsys.readouterr().err
-    assert words in err and err.startswith("error: ") and err.count("\n") == 1 and not Path("exploded").exists()
+    assert (
+        words in err
+        and err.startswith("error: ")
+        and err.count("\n") == 1
+        and not Path("exploded").exists()
+    )
 
 
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):

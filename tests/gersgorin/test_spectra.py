@@ -1,4 +1,5 @@
-"""`gersgorin.spectra`: every number is what its name says and survives a file; the command and `analyze` find the same.
+"""`gersgorin.spectra`: every number is what its name says and survives a file; the command and
+`analyze` find the same.
 
 Whatever way the network and its input are given.
 """
@@ -43,10 +44,23 @@ def command(capsys, *args: str) -> dict:
 
 def test_a_cell_by_name_is_what_the_command_measures(capsys):
     found = spectra("rhn", "bwv66.6", depth=2, hidden_size=6, init="gaussian:0.3", seed=4, steps=5)
-    told = ["--depth", "2", "--hidden-size", "6", "--init", "gaussian:0.3", "--seed", "4", "--steps", "5"]
+    told = [
+        "--depth",
+        "2",
+        "--hidden-size",
+        "6",
+        "--init",
+        "gaussian:0.3",
+        "--seed",
+        "4",
+        "--steps",
+        "5",
+    ]
     result = command(capsys, *told, "--chorale", "bwv66.6")
     assert numbers(found) == result["steps"] and found.title == "rhn, depth 2, 6 units"
-    assert found.about.startswith("gaussian:0.3, transform bias -2, seed 4; first 5 of 37 frames of train-")
+    assert found.about.startswith(
+        "gaussian:0.3, transform bias -2, seed 4; first 5 of 37 frames of train-"
+    )
 
 
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
@@ -56,14 +70,19 @@ def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
     as_analyzed = numbers(gersgorin.analyze(model, x).spectra)
     assert numbers(found) != as_analyzed  # of other discs
     assert numbers(spectra(model, x)) == as_analyzed
-    assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3" and found.discs == "column"
+    assert (
+        found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3"
+        and found.discs == "column"
+    )
     assert model[0].weight.dtype == torch.float32
 
 
 def test_numbers_pieces_and_files_are_read_alike():
     piece = chorale("bwv269")[:6]
     np.save("x.npy", np.asarray(piece, dtype=float))
-    ways = [spectra("gru", x, hidden_size=4) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")]
+    ways = [
+        spectra("gru", x, hidden_size=4) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")
+    ]
     assert numbers(ways[0]) == numbers(ways[1]) == numbers(ways[2])
     assert [way.along for way in ways] == ["chorale bwv269", "sequence of 6 x 88", "sequence x.npy"]
     assert [way.unit for way in ways] == ["quarter notes", "steps", "steps"]
@@ -91,7 +110,10 @@ def record_of(cell, T=6, **options) -> Spectra:
 
 
 def test_every_number_is_what_its_name_says():
-    cell, x = RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64), torch.rand(4, 5, dtype=torch.float64)
+    cell, x = (
+        RHN(5, 7, 2, init="gaussian:0.5", dtype=torch.float64),
+        torch.rand(4, 5, dtype=torch.float64),
+    )
     record = spectra(Run.of(cell, x))
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach().numpy()
     product = np.eye(7)
@@ -99,14 +121,19 @@ def test_every_number_is_what_its_name_says():
         values = np.linalg.eigvals(A[t])
         product = A[t] @ product
         assert record.spectral_radius[t] == pytest.approx(np.abs(values).max())
-        assert record.norm[t] == pytest.approx(np.linalg.norm(A[t], 2)) and record.norm[t] <= float(record.norm_bound)
-        assert record.numerical_radius[t] == pytest.approx(float(numerical_radius(torch.as_tensor(A[t]))), rel=5e-3)
+        assert record.norm[t] == pytest.approx(np.linalg.norm(A[t], 2)) and record.norm[t] <= float(
+            record.norm_bound
+        )
+        assert record.numerical_radius[t] == pytest.approx(
+            float(numerical_radius(torch.as_tensor(A[t]))), rel=5e-3
+        )
         assert record.departure_from_normality[t] == pytest.approx(
             float(departure_from_normality(torch.as_tensor(A[t]), relative=True))
         )
         around = record.range_outline(t)
         assert (
-            around.real.max() == pytest.approx(np.linalg.eigvalsh((A[t] + A[t].T) / 2)[-1]) and around[0] == around[-1]
+            around.real.max() == pytest.approx(np.linalg.eigvalsh((A[t] + A[t].T) / 2)[-1])
+            and around[0] == around[-1]
         )
         edges = np.diag(A[t]) + np.abs(A[t]).sum(1) - np.abs(np.diag(A[t]))
         assert record.rightmost_disc[t] == pytest.approx(edges.max())
@@ -115,7 +142,9 @@ def test_every_number_is_what_its_name_says():
         assert record.reach[t] == pytest.approx(np.abs(A[t]).sum(1).max())
     assert np.allclose(eigenvalues(torch.as_tensor(A)).numpy(), record.eigenvalues)
     assert record.transform_gate.shape == (4, 2)
-    assert record.transform_gate[0, 0] == pytest.approx(cell.gates(x[0], torch.zeros(7).double()).t[0].mean().item())
+    assert record.transform_gate[0, 0] == pytest.approx(
+        cell.gates(x[0], torch.zeros(7).double()).t[0].mean().item()
+    )
 
 
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
@@ -127,7 +156,8 @@ def test_the_discs_reach_at_least_as_far_as_the_spectrum(discs, A):
 
 
 def test_words_and_numbers_speak_of_the_same_discs():
-    A = torch.tensor([[[0.1, 2.0], [0.2, 0.3]], [[0.1, 0.3], [0.9, 0.5]]])  # rows reach 2.1, 1.4; columns 2.3, 1.0
+    # rows reach 2.1, 1.4; columns 2.3, 1.0
+    A = torch.tensor([[[0.1, 2.0], [0.2, 0.3]], [[0.1, 0.3], [0.9, 0.5]]])
     reach = {"row": [2.1, 1.4], "column": [2.3, 1.0], "both": [2.1, 1.0]}
     inside = {"row": [0.5, 0.5], "column": [0.5, 1], "both": [0.5, 1]}
     for discs, words in (
@@ -136,11 +166,15 @@ def test_words_and_numbers_speak_of_the_same_discs():
         ("both", "row and column discs where they overlap"),
     ):
         record = of_matrices(A, "two", discs=discs)
-        assert record.reach == pytest.approx(reach[discs]) and record.rightmost_disc == pytest.approx(reach[discs])
+        assert record.reach == pytest.approx(
+            reach[discs]
+        ) and record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
         assert f"the {words} reach {max(reach[discs]):.3g} from 0" in next(record.sentences())
-        assert record.to_dict()["discs"] == discs and record.table()[1]["reach"] == pytest.approx(reach[discs][1])
+        assert record.to_dict()["discs"] == discs and record.table()[1]["reach"] == pytest.approx(
+            reach[discs][1]
+        )
 
 
 def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
@@ -186,7 +220,8 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("lstm", "input gate"), ("gru", "1 - update gate"), ("rhn", "transform gate")]
+    ("kind", "name"),
+    [("lstm", "input gate"), ("gru", "1 - update gate"), ("rhn", "transform gate")],
 )
 def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
     record = spectra(kind, "bwv66.6", hidden_size=4, steps=3)

@@ -27,7 +27,9 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 def test_eigenvalues_are_those_of_numpy(name):
     A = MATRICES[name]
     tolerance = (1e-3 if name in DEFECTIVE else 1e-11) * A.abs().max().item()
-    assert_within(distance(eigenvalues(A).numpy(), np.linalg.eigvals(A.numpy())), tolerance, "eigenvalues")
+    assert_within(
+        distance(eigenvalues(A).numpy(), np.linalg.eigvals(A.numpy())), tolerance, "eigenvalues"
+    )
 
 
 @given(square_matrices())
@@ -35,7 +37,9 @@ def test_sorted_by_modulus_then_real_then_imaginary_part_with_the_trace_as_sum(A
     values = eigenvalues(A)
     keys = [(abs(v), v.real, v.imag) for v in values.numpy()]
     assert keys == sorted(keys, reverse=True)
-    assert_within(abs(values.sum() - A.trace()).item(), 1e-13 * len(A) * A.abs().sum().item(), "trace")
+    assert_within(
+        abs(values.sum() - A.trace()).item(), 1e-13 * len(A) * A.abs().sum().item(), "trace"
+    )
     assert spectral_radius(A) == values.abs().max()
 
 
@@ -61,7 +65,9 @@ def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
     assert torch.equal(values, eigenvalues(A))
     found, left, right = scipy.linalg.eig(A.numpy(), left=True)  # columns of norm 1
     nearest = np.abs(values.numpy()[:, None] - found).argmin(1)
-    np.testing.assert_allclose(conditions, 1 / np.abs((left.conj() * right).sum(0))[nearest], rtol=1e-6)
+    np.testing.assert_allclose(
+        conditions, 1 / np.abs((left.conj() * right).sum(0))[nearest], rtol=1e-6
+    )
     assert (eigenvalue_conditions(MATRICES["nilpotent"])[1] > 1e15).all()  # a Jordan block
 
 
@@ -77,7 +83,9 @@ def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
 def test_refused_with_a_sentence(A, message):
     with pytest.raises(InvalidInputError, match=message):
         eigenvalues(A)
-    with pytest.raises(InvalidInputError, match="workers: expected a whole number of at least 1, got 0"):
+    with pytest.raises(
+        InvalidInputError, match="workers: expected a whole number of at least 1, got 0"
+    ):
         eigenvalues(torch.eye(2), workers=0)
 
 
@@ -95,10 +103,14 @@ def three_groups(units: int = 63) -> torch.Tensor:
     return 1.5 * signs[:, None] * signs * (group[:, None] == group) / (units / 3)
 
 
-@pytest.mark.parametrize("function", [eigenvalues, lambda A: eigenvalue_conditions(A)[0]], ids=["values", "conditions"])
+@pytest.mark.parametrize(
+    "function", [eigenvalues, lambda A: eigenvalue_conditions(A)[0]], ids=["values", "conditions"]
+)
 def test_where_one_lapack_gives_up_the_other_is_asked(function, monkeypatch):
     A = three_groups().expand(2, -1, -1)
-    torch.testing.assert_close(function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64))
+    torch.testing.assert_close(
+        function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64)
+    )
     assert function(A.float()).dtype == torch.complex64
 
     def gives_up(*_):
@@ -110,8 +122,11 @@ def test_where_one_lapack_gives_up_the_other_is_asked(function, monkeypatch):
     for name in ("eig", "eigvals"):
         monkeypatch.setattr(torch.linalg, name, fails)
     assert function(A).dtype == torch.complex128 and function(A.float()).dtype == torch.complex64
-    torch.testing.assert_close(function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64))
-    assert function(torch.eye(2)).dtype == torch.complex64  # of real eigenvalues NumPy gives real numbers
+    torch.testing.assert_close(
+        function(A)[:, :3].real, torch.full((2, 3), 1.5, dtype=torch.float64)
+    )
+    # of real eigenvalues NumPy gives real numbers
+    assert function(torch.eye(2)).dtype == torch.complex64
     for name in ("eig", "eigvals"):
         monkeypatch.setattr(np.linalg, name, gives_up)
     with pytest.raises(InvalidInputError, match="did not converge"):

@@ -1,4 +1,6 @@
-"""What the gallery says of plateaus: slopes of the depth less one in deep transitions, and of an RHN as its gates open."""
+"""What the gallery says of plateaus: slopes of the depth less one in deep transitions, and of an
+RHN as its gates open.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""A check of a training: from real trainings of small models, under any optimiser, loss and layout."""
+"""A check of a training: from real trainings of small models, under any optimiser, loss and
+layout.
+"""
 
 import copy
 import math
@@ -23,7 +25,11 @@ class Reader(nn.Module):
 
     def __init__(self, batch_first=True, last=True, size=8):
         super().__init__()
-        self.rnn, self.out, self.last = nn.GRU(2, size, batch_first=batch_first), nn.Linear(size, 1), last
+        self.rnn, self.out, self.last = (
+            nn.GRU(2, size, batch_first=batch_first),
+            nn.Linear(size, 1),
+            last,
+        )
         self.axis = 1 if batch_first else 0
 
     def forward(self, x):
@@ -52,17 +58,26 @@ def test_a_training_that_works_leaves(good):
     assert good.outcome == "leaves" and good.probability > 0.5
     assert 1 <= good.interval[0] <= good.escape_steps <= good.interval[1]
     assert good.escape_steps <= 500 and good.diverges_at == math.inf
-    assert good.verdict.startswith("Under Adam at a learning rate of 0.03, the loss of Reader falls below ")
+    assert good.verdict.startswith(
+        "Under Adam at a learning rate of 0.03, the loss of Reader falls below "
+    )
 
 
 def test_a_loss_that_falls_below_zero_is_shifted_and_its_training_is_the_same(good):
     model, x, y = made()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     below = lambda output, y: nn.functional.mse_loss(output, y) - 5  # noqa: E731
-    found = gersgorin.check(model, x, y, below, optimizer, steps=500, seconds=ENOUGH, losses=[-4.0] * 9)
-    assert found.shift == pytest.approx(5, abs=1e-3) and found.losses == pytest.approx([1] * 9, abs=1e-3)
+    found = gersgorin.check(
+        model, x, y, below, optimizer, steps=500, seconds=ENOUGH, losses=[-4.0] * 9
+    )
+    assert found.shift == pytest.approx(5, abs=1e-3) and found.losses == pytest.approx(
+        [1] * 9, abs=1e-3
+    )
     assert found.trials[0].losses == pytest.approx(good.trials[0].losses, abs=1e-3)
-    assert (found.escape_steps, found.outcome) == (good.escape_steps, "leaves") and "yours fall below 0" in str(found)
+    assert (found.escape_steps, found.outcome) == (
+        good.escape_steps,
+        "leaves",
+    ) and "yours fall below 0" in str(found)
     cured = gersgorin.cure(model, x, y, below, optimizer, steps=100, seconds=ENOUGH)
     assert cured.outcome == "cured" and 0 < cured.chosen.loss < 0.9
 
@@ -84,9 +99,15 @@ class Two(Reader):
             "leaves",
             None,
         ),
-        (nn.Identity(), lambda z, y: -torch.cosine_similarity(z, torch.cat([y, 1 - y], 1)).mean(), "leaves", None),
+        (
+            nn.Identity(),
+            lambda z, y: -torch.cosine_similarity(z, torch.cat([y, 1 - y], 1)).mean(),
+            "leaves",
+            None,
+        ),
         (nn.Identity(), lambda z, y: (z[:, 0] * y[:, 0]).mean(), "may leave", "no least loss"),
-        (nn.Softplus(), lambda z, y: (y[:, 0] / z[:, 0] + z[:, 0].log()).mean(), "leaves", None),  # only of positive z
+        # only of positive z
+        (nn.Softplus(), lambda z, y: (y[:, 0] / z[:, 0] + z[:, 0].log()).mean(), "leaves", None),
     ],
 )
 def test_losses_with_values_below_zero_have_an_answer(end, loss, outcome, cause):
@@ -94,7 +115,9 @@ def test_losses_with_values_below_zero_have_an_answer(end, loss, outcome, cause)
     torch.manual_seed(0)
     model = Two(end)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    found = gersgorin.check(model, x, (y / 2).exp() / 10, loss, optimizer, steps=600, seconds=ENOUGH)
+    found = gersgorin.check(
+        model, x, (y / 2).exp() / 10, loss, optimizer, steps=600, seconds=ENOUGH
+    )
     assert (found.outcome, found.causes[0].name if found.causes else None) == (outcome, cause)
 
 
@@ -118,7 +141,11 @@ class Noisy(nn.Module):
         self.reader, self.norm, self.drop = Reader(), nn.BatchNorm1d(1), nn.Dropout(0.3)
 
     def forward(self, x):
-        return self.drop(self.norm(self.reader(x)[0])) + 0.01 * random.random() + 0.01 * np.random.rand()  # noqa: NPY002
+        return (
+            self.drop(self.norm(self.reader(x)[0]))
+            + 0.01 * random.random()
+            + 0.01 * np.random.rand()  # noqa: NPY002
+        )
 
 
 class Counting(nn.MSELoss):
@@ -145,9 +172,17 @@ def test_nothing_that_was_given_changes_to_the_bit():
 
     def state():
         numpy = np.random.get_state()  # noqa: NPY002
-        states = [torch.get_rng_state(), generator.get_state(), random.getstate()[1], numpy[1], numpy[2]]
+        states = [
+            torch.get_rng_state(),
+            generator.get_state(),
+            random.getstate()[1],
+            numpy[1],
+            numpy[2],
+        ]
         gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-        flags = [p.requires_grad for p in model.parameters()] + [m.training for m in model.modules()]
+        flags = [p.requires_grad for p in model.parameters()] + [
+            m.training for m in model.modules()
+        ]
         kept = model.state_dict(), optimizer.state_dict(), scheduler.state_dict()
         return copy.deepcopy([states, gradients, flags, *kept])
 
@@ -185,7 +220,13 @@ def test_the_same_check_gives_the_same_answer(good):
 )
 def test_bad_input_is_refused_in_a_sentence(change, message):
     model, x, y = made()
-    parts = {"model": model, "x": x, "y": y, "loss_fn": nn.MSELoss(), "optimizer": torch.optim.Adam(model.parameters())}
+    parts = {
+        "model": model,
+        "x": x,
+        "y": y,
+        "loss_fn": nn.MSELoss(),
+        "optimizer": torch.optim.Adam(model.parameters()),
+    }
     with pytest.raises(InvalidInputError, match=message) as raised:
         gersgorin.check(**parts | change)
     assert "\n" not in str(raised.value)
@@ -200,7 +241,10 @@ def test_trainings_shorter_than_a_mean_of_losses_have_their_outcome(learning_rat
         nn.MSELoss()(model(x)[0], y).backward()
         optimizer.step()
     again = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9)
-    assert gersgorin.check(model, x, y, nn.MSELoss(), again, steps=10, seconds=ENOUGH).outcome == outcome
+    assert (
+        gersgorin.check(model, x, y, nn.MSELoss(), again, steps=10, seconds=ENOUGH).outcome
+        == outcome
+    )
 
 
 def test_without_data_the_chorales_are_read():
@@ -213,7 +257,9 @@ def test_without_data_the_chorales_are_read():
 
 def test_without_time_nothing_is_decided():
     model, x, y = made()
-    found = gersgorin.check(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters()), seconds=1e-6)
+    found = gersgorin.check(
+        model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters()), seconds=1e-6
+    )
     assert found.outcome == "may leave" and not found.tried
     assert found.cut and "the time ran out before the trials ended" in found.left_out
 
@@ -222,5 +268,7 @@ def test_a_rate_that_a_scheduler_changes_is_called_initial():
     model, x, y = made()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=30)
-    found = gersgorin.check(model, x, y, "mse", optimizer, scheduler=scheduler, steps=20, seconds=ENOUGH)
+    found = gersgorin.check(
+        model, x, y, "mse", optimizer, scheduler=scheduler, steps=20, seconds=ENOUGH
+    )
     assert "an initial_lr (of OneCycleLR) of 0.004" in found.verdict

@@ -1,4 +1,6 @@
-"""What a check of a training says agrees with its numbers, whatever these are: verdict, table and JSON of 500 forecasts."""
+"""What a check of a training says agrees with its numbers, whatever these are: verdict, table and
+JSON of 500 forecasts.
+"""
 
 import json
 import math
@@ -13,14 +15,22 @@ from gersgorin.checking.prediction import FINDINGS, TrainingCheck
 from gersgorin.checking.trials import Trial
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]|  ")
-CAUSES = [Cause(f"cause {k}", f"It measures {k}.", f"Mend {k}.", {"value": k}, sure=not k) for k in range(4)]
+CAUSES = [
+    Cause(f"cause {k}", f"It measures {k}.", f"Mend {k}.", {"value": k}, sure=not k)
+    for k in range(4)
+]
 OUTCOMES = ("leaves", "stays", "explodes", "leaves, then explodes", "may leave")
 
 
-def trials_of(draw: random.Random, rate: float, window: tuple[float, float] | None, steps: int) -> tuple[Trial, ...]:
+def trials_of(
+    draw: random.Random, rate: float, window: tuple[float, float] | None, steps: int
+) -> tuple[Trial, ...]:
     """Trials at some learning rates, of which those in the window leave and no other."""
     factors = [1.0, *(10.0 ** draw.uniform(-2, 2) for _ in range(draw.randint(0, 5)))]
-    taken = [draw.choice([0] * (factor != 1) + [draw.randint(1, steps)] * 2 + [steps]) for factor in factors]
+    taken = [
+        draw.choice([0] * (factor != 1) + [draw.randint(1, steps)] * 2 + [steps])
+        for factor in factors
+    ]
     if draw.random() < 0.1:
         taken = [0] * len(factors)
     trials = []
@@ -40,17 +50,23 @@ def made(seed: int) -> TrainingCheck:
     steps, rate = draw.choice([1, 30, 3000, 100_000]), draw.choice([1e-4, 0.00123456, 0.1])
 
     def step() -> float:
-        near = draw.choice([0.01, 0.3, 0.98, 0.9999, 1.0, 1.0001, 1.02, 3.0, 1e6, math.inf, math.inf])
+        near = draw.choice(
+            [0.01, 0.3, 0.98, 0.9999, 1.0, 1.0001, 1.02, 3.0, 1e6, math.inf, math.inf]
+        )
         return max(1.0, near * steps)
 
-    window = draw.choice([None, tuple(sorted(rate * 10.0 ** draw.uniform(-3, 3) for _ in range(2))), (rate, rate)])
+    window = draw.choice(
+        [None, tuple(sorted(rate * 10.0 ** draw.uniform(-3, 3) for _ in range(2))), (rate, rate)]
+    )
     trials = trials_of(draw, rate, window, min(steps, 300))
     tried = bool(trials[0].steps)
     low, middle, high = sorted((step(), step(), step())) if draw.random() < 0.9 else (0.0, 0.0, 0.0)
     forecast = {
         "escape_steps": middle if tried else math.inf,
         "interval": (low, high) if tried else (math.inf, math.inf),
-        "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0]) if tried else math.nan,
+        "probability": draw.choice([0.0, 0.004, 0.15, 0.3, 0.499, 0.7, 0.85, 0.996, 1.0])
+        if tried
+        else math.nan,
         "trials": trials,
     }
     lacking = draw.choice([("the trials, for lack of time",), ()])
@@ -91,7 +107,9 @@ def test_the_first_lines_are_the_verdict_at_most_three_causes_and_then_the_optim
         verdict = check.summary().partition("\n\n")[0].replace("\n", " ")
         assert verdict == check.verdict
         own = "".join(f"{cause.sentence} {cause.remedy} " for cause in check.causes[:3])
-        assert verdict.startswith(f"{own}Under {check.optimizer} at a learning rate of {check.learning_rate:.4g}, ")
+        assert verdict.startswith(
+            f"{own}Under {check.optimizer} at a learning rate of {check.learning_rate:.4g}, "
+        )
 
 
 def test_subnormals_are_said_where_they_matter():
@@ -113,7 +131,8 @@ def test_one_outcome_is_said_and_it_is_that_of_the_numbers():
         "leaves": "GRU falls below that of the best constant output within",
         "stays": " stays ",
         "explodes": "GRU explodes within",
-        "leaves, then explodes": "GRU falls below that of the best constant output, then explodes within",
+        "leaves, then explodes": "GRU falls below that of the best constant output, then "
+        "explodes within",
         "may leave": "GRU may or may not fall below that of the best constant output",
     }
     for check in TRIED:
@@ -124,15 +143,23 @@ def test_one_outcome_is_said_and_it_is_that_of_the_numbers():
             check.verdict.replace(" slightly ", " "),
             check.outcome == "leaves" and check.tried >= check.steps,
         )
-        assert [name for name, phrase in phrases.items() if phrase in verdict] == [check.outcome], verdict
-        assert (verdict != check.verdict) == (whole and check.last_loss > 0.9 and check.escape_steps > 0)
+        assert [name for name, phrase in phrases.items() if phrase in verdict] == [check.outcome], (
+            verdict
+        )
+        assert (verdict != check.verdict) == (
+            whole and check.last_loss > 0.9 and check.escape_steps > 0
+        )
         assert check.to_json()["outcome"] == check.outcome
         leaves, explodes = check.escape_steps <= check.steps, check.diverges_at < math.inf
         assert not check.outcome.startswith("leaves") or leaves
-        assert not (check.outcome == "stays" and leaves) and explodes == ("explodes" in check.outcome)
+        assert not (check.outcome == "stays" and leaves) and explodes == (
+            "explodes" in check.outcome
+        )
         if check.outcome in ("leaves", "stays"):
             assert (check.probability >= 0.5) == leaves
-            assert ("GRU probably stays " in check.verdict) == (check.outcome == "stays" and check.probability >= 0.1)
+            assert ("GRU probably stays " in check.verdict) == (
+                check.outcome == "stays" and check.probability >= 0.1
+            )
         (said,) = re.findall(r"\(probability[^()0-9]*(?:over |below )?(\d\.\d\d)\)", check.verdict)
         assert float(said) == pytest.approx(check.probability, abs=0.0101)
 
@@ -142,17 +169,26 @@ def test_times_are_said_as_they_were_found():
         when = " ".join(check.sentences())
         found = re.search(r"t (does|would do) so after about (\S+) steps", when)
         below = check.escape_steps == 0 and check.outcome.startswith("leaves")
-        assert bool(found) == (math.isfinite(check.escape_steps) and check.outcome != "explodes" and not below), when
+        assert bool(found) == (
+            math.isfinite(check.escape_steps) and check.outcome != "explodes" and not below
+        ), when
         if found and not found[2].startswith("10^"):
-            assert float(found[2].replace(",", "")) == pytest.approx(max(1, check.escape_steps), rel=0.006, abs=0.5)
-        assert (f"explodes at step {check.diverges_at:,.0f}" in when) == math.isfinite(check.diverges_at), when
+            assert float(found[2].replace(",", "")) == pytest.approx(
+                max(1, check.escape_steps), rel=0.006, abs=0.5
+            )
+        assert (f"explodes at step {check.diverges_at:,.0f}" in when) == math.isfinite(
+            check.diverges_at
+        ), when
 
 
 def test_without_a_step_at_its_learning_rate_nothing_is_known():
     untried = [check for check in CHECKS if not check.tried]
     assert len(untried) > 30
     for check in untried:
-        assert check.outcome == "may leave" and "it is not known if the loss of GRU falls below" in check.verdict
+        assert (
+            check.outcome == "may leave"
+            and "it is not known if the loss of GRU falls below" in check.verdict
+        )
         assert not re.search("probab|escape|explodes at step .* and", check.verdict), check.verdict
         assert [check.to_json()[name] for name in ("probability", "escape_steps")] == [None] * 2
 
@@ -160,13 +196,17 @@ def test_without_a_step_at_its_learning_rate_nothing_is_known():
 def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
     for check in CHECKS:
         needed = bool(check.cut) and (check.outcome == "may leave" or bool(check.probably))
-        found = re.search(r"to decide, give (more seconds|seconds=\d+)\.", check.verdict, re.IGNORECASE)
+        found = re.search(
+            r"to decide, give (more seconds|seconds=\d+)\.", check.verdict, re.IGNORECASE
+        )
         assert bool(found) == needed, check.verdict
         if needed:
             assert ("more" in found[1]) == math.isnan(check.step_seconds)
             assert not check.tried or f"ran out after {check.tried:,} step" in check.verdict
             later = re.search(
-                r"to decide, give seconds=(\d+)", replace(check, setup_seconds=1e6).verdict, re.IGNORECASE
+                r"to decide, give seconds=(\d+)",
+                replace(check, setup_seconds=1e6).verdict,
+                re.IGNORECASE,
             )
             assert later is None or int(later[1]) >= 1e6
 
@@ -174,14 +214,22 @@ def test_seconds_are_asked_for_if_the_time_was_up_before_a_decision():
 def test_trials_without_steps_are_not_told_as_trials():
     for check in TRIED:
         lines = rows(check)["trials"].splitlines()
-        assert [("not tried" in line) for line in lines] == [row["steps"] == 0 for row in check.table()], lines
+        assert [("not tried" in line) for line in lines] == [
+            row["steps"] == 0 for row in check.table()
+        ], lines
         assert " in 0 steps" not in check.summary()
 
 
 def test_why_is_the_sentence_of_the_first_cause():
     for check in CHECKS:
-        assert check.why == check.to_json()["why"] == (check.causes[0].sentence if check.causes else None)
-        assert [cause["name"] for cause in check.to_json()["causes"]] == [cause.name for cause in check.causes]
+        assert (
+            check.why
+            == check.to_json()["why"]
+            == (check.causes[0].sentence if check.causes else None)
+        )
+        assert [cause["name"] for cause in check.to_json()["causes"]] == [
+            cause.name for cause in check.causes
+        ]
 
 
 def test_parts_that_were_left_out_are_said():
@@ -195,7 +243,9 @@ def test_json_is_finite_and_has_the_names_that_stay():
     for check in CHECKS:
         content = json.loads(json.dumps(check.to_json(), allow_nan=False))
         assert names <= set(content)
-        assert content["escape_steps"] == (check.escape_steps if math.isfinite(check.escape_steps) else None)
+        assert content["escape_steps"] == (
+            check.escape_steps if math.isfinite(check.escape_steps) else None
+        )
         assert len(content["trials"]) == len(check.trials)
 
 
@@ -204,6 +254,11 @@ def test_a_figure_has_a_line_for_each_trial_and_the_outcome_in_its_title(outcome
     check = next(check for check in CHECKS if check.outcome == outcome)
     ax = check.plot()
     first = f"; first cause: {check.causes[0].name}" if check.causes else ""
-    assert ax.figure.get_suptitle().replace("\n", " ") == f"GRU {check.probably}{FINDINGS[outcome]}{first}"
+    assert (
+        ax.figure.get_suptitle().replace("\n", " ")
+        == f"GRU {check.probably}{FINDINGS[outcome]}{first}"
+    )
     lines = [line for line in ax.lines if str(line.get_label()).startswith("learning rate")]
-    assert [len(line.get_xdata()) for line in lines] == [trial.steps for trial in check.trials if trial.steps]
+    assert [len(line.get_xdata()) for line in lines] == [
+        trial.steps for trial in check.trials if trial.steps
+    ]

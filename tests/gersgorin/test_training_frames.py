@@ -1,4 +1,6 @@
-"""A model, sequences and a loss as one thing: its losses and gradients are the model's own, its constants the best there are."""
+"""A model, sequences and a loss as one thing: its losses and gradients are the model's own, its
+constants the best there are.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +32,9 @@ class Own(nn.Module):
 
 
 def polyphonic(**options):
-    return PolyphonicModel("rhn", hidden_size=5, depth=2, input_size=3, output_size=3, init="uniform:0.5", **options)
+    return PolyphonicModel(
+        "rhn", hidden_size=5, depth=2, input_size=3, output_size=3, init="uniform:0.5", **options
+    )
 
 
 def frames(*shape, seed=0):
@@ -51,9 +55,14 @@ def test_the_loss_of_a_polyphonic_model_is_its_own_over_real_frames_alone():
 
 def test_the_loss_of_a_language_model_is_its_own():
     torch.manual_seed(0)
-    ids, model = torch.randint(6, (8, 2)), LanguageModel("gru", vocabulary_size=6, hidden_size=6, tied=True)
+    ids, model = (
+        torch.randint(6, (8, 2)),
+        LanguageModel("gru", vocabulary_size=6, hidden_size=6, tied=True),
+    )
     training = FrameTraining(model, ids)
-    torch.testing.assert_close(training.frame_losses(), model.double()(ids[:-1], targets=ids[1:]).nll)
+    torch.testing.assert_close(
+        training.frame_losses(), model.double()(ids[:-1], targets=ids[1:]).nll
+    )
     assert training.output_bias == "output_bias"
     assert FrameTraining(model, ids[:, 0]).inputs.shape == (7, 1)
 
@@ -63,7 +72,10 @@ def test_gradients_are_those_of_the_model_which_stays_as_it_is():
     model, x = polyphonic(), frames(6, 2, 3)
     before = {name: p.clone() for name, p in model.named_parameters()}
     loss, gradients = FrameTraining(model, x).gradients()
-    assert all(p.dtype == torch.float32 and torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert all(
+        p.dtype == torch.float32 and torch.equal(p, before[name])
+        for name, p in model.named_parameters()
+    )
     wanted = model.double().nll(x).mean()
     wanted.backward()
     assert loss == pytest.approx(wanted.item(), rel=1e-12)
@@ -83,7 +95,9 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=("bernoulli", "squared", "own", "categorical"))
+@pytest.mark.parametrize(
+    ("loss", "targets"), LOSSES, ids=("bernoulli", "squared", "own", "categorical")
+)
 def test_no_constant_output_is_better_than_the_best(loss, targets):
     targets = torch.arange(18).view(9, 2) * 7 % 5 % 3 if targets is None else targets
     training = FrameTraining(Own(), (frames(9, 2, 3, seed=4), targets), loss)
@@ -93,7 +107,9 @@ def test_no_constant_output_is_better_than_the_best(loss, targets):
         return training.loss_fn(torch.as_tensor(z).expand(9, 2, 3), training.targets).item()
 
     found = minimize(value, np.zeros(3), method="Powell", options={"xtol": 1e-8, "ftol": 1e-12})
-    assert least == pytest.approx(value(constant.numpy())) and least == pytest.approx(found.fun, abs=1e-6)
+    assert least == pytest.approx(value(constant.numpy())) and least == pytest.approx(
+        found.fun, abs=1e-6
+    )
     with torch.no_grad():
         training.parameters[training.output_bias].copy_(constant)
         training.model.out.weight.zero_()
@@ -123,7 +139,9 @@ def test_a_bias_is_the_output_bias_only_where_it_is_added_to_every_output():
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
-@pytest.mark.parametrize("x", [frames(9, 4, 88), torch.full((9, 4, 88), 0.5), 1e9 * frames(9, 4, 88)])
+@pytest.mark.parametrize(
+    "x", [frames(9, 4, 88), torch.full((9, 4, 88), 0.5), 1e9 * frames(9, 4, 88)]
+)
 def test_recurrences_of_torch_are_recurrences_whatever_they_read(kind, x):
     model = Own(88, 32, 88, between=kind(88, 32))
     assert FrameTraining(model, (x, frames(9, 4, 88)), "bernoulli").output_bias == "out.bias"
@@ -166,17 +184,52 @@ def broken(value):
         (polyphonic(), 2 * frames(5, 3), None, "expected 0 to 1"),
         (polyphonic(), frames(5, 3), "hinge", "unknown loss"),
         (polyphonic(), frames(5, 3), lambda z, t: z.sum(-1) / 0, "expected a finite number"),
-        (LanguageModel("gru", vocabulary_size=3, hidden_size=4), torch.tensor([1, 2, 3]), None, "out of bounds"),
+        (
+            LanguageModel("gru", vocabulary_size=3, hidden_size=4),
+            torch.tensor([1, 2, 3]),
+            None,
+            "out of bounds",
+        ),
         (Own(), frames(5, 2, 3), None, "defines no loss"),
-        (Own(), (frames(5, 2, 3), frames(5, 2, 4)), "squared", "4 numbers a frame and the outputs 3"),
+        (
+            Own(),
+            (frames(5, 2, 3), frames(5, 2, 4)),
+            "squared",
+            "4 numbers a frame and the outputs 3",
+        ),
         (Own(), frames(5, 2, 3), lambda z, t: z[0], "expected one number"),
         (Own(between=nn.Linear(3, 4)), frames(5, 2, 3), "bernoulli", "is not a recurrence"),
-        (Own(between=nn.LSTM(3, 4, batch_first=True)), frames(5, 2, 3), "bernoulli", "is batch_first"),
-        (Own(between=nn.GRU(3, 2, bidirectional=True)), frames(5, 2, 3), "bernoulli", "looks ahead"),
-        (symbols(4, bidirectional=True), torch.arange(12).view(6, 2) % 4, "categorical", "looks ahead"),
-        (symbols(batch_first=True), torch.arange(12).view(6, 2) % 4, "categorical", "is batch_first"),
+        (
+            Own(between=nn.LSTM(3, 4, batch_first=True)),
+            frames(5, 2, 3),
+            "bernoulli",
+            "is batch_first",
+        ),
+        (
+            Own(between=nn.GRU(3, 2, bidirectional=True)),
+            frames(5, 2, 3),
+            "bernoulli",
+            "looks ahead",
+        ),
+        (
+            symbols(4, bidirectional=True),
+            torch.arange(12).view(6, 2) % 4,
+            "categorical",
+            "looks ahead",
+        ),
+        (
+            symbols(batch_first=True),
+            torch.arange(12).view(6, 2) % 4,
+            "categorical",
+            "is batch_first",
+        ),
         (nn.Flatten(), frames(5, 2, 3), "bernoulli", "no weights"),
-        (nn.Sequential(nn.Linear(3, 3), nn.Flatten()), frames(5, 2, 3), "bernoulli", r"expected outputs \(4, 2, K\)"),
+        (
+            nn.Sequential(nn.Linear(3, 3), nn.Flatten()),
+            frames(5, 2, 3),
+            "bernoulli",
+            r"expected outputs \(4, 2, K\)",
+        ),
         (len, frames(5, 2, 3), "bernoulli", "expected a torch module"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Trials of a training are the training itself, at several learning rates, and leave what they were given alone."""
+"""Trials of a training are the training itself, at several learning rates, and leave what they were
+given alone.
+"""
 
 import contextlib
 import copy
@@ -26,7 +28,11 @@ class Reader(nn.Module):
 
     def __init__(self, kind=nn.GRU, batch_first=True, last=True, size=7):
         super().__init__()
-        self.rnn, self.out, self.last = kind(2, size, batch_first=batch_first), nn.Linear(size, 1), last
+        self.rnn, self.out, self.last = (
+            kind(2, size, batch_first=batch_first),
+            nn.Linear(size, 1),
+            last,
+        )
         self.axis = 1 if batch_first else 0
 
     def forward(self, x):
@@ -62,7 +68,9 @@ OPTIMIZERS = [
 ]
 
 
-@for_each(("optimizer_of", "clip_norm"), [*zip(OPTIMIZERS, (None, 0.05, None, 0.05, None), strict=True)])
+@for_each(
+    ("optimizer_of", "clip_norm"), [*zip(OPTIMIZERS, (None, 0.05, None, 0.05, None), strict=True)]
+)
 def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_norm):
     model, x, y = made()
     loop = Training(model, x, y, "mse", optimizer_of(model.parameters()), clip_norm=clip_norm)
@@ -86,16 +94,24 @@ def test_copies_step_as_the_loop_does_at_each_learning_rate(optimizer_of, clip_n
 def test_groups_schedules_and_parameters_left_out_are_kept():
     model, x, y = made()
     model.rnn.bias_hh_l0.requires_grad_(False)
-    groups = [{"params": model.rnn.weight_hh_l0, "lr": 0.0}, {"params": [model.out.weight], "lr": 0.1}]
+    groups = [
+        {"params": model.rnn.weight_hh_l0, "lr": 0.0},
+        {"params": [model.out.weight], "lr": 0.1},
+    ]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
     loop = Training(model, x, y, "mse", optimizer, scheduler=scheduler)
     rates = [[group["lr"] for group in row] for row in map(loop.scheduled, range(5))]
-    assert np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]]) and loop.learning_rate == 0.1
+    assert (
+        np.allclose(rates, [[0, 1], [0, 1], [0, 0.5], [0, 0.5], [0, 0.25]])
+        and loop.learning_rate == 0.1
+    )
     trial = _Training(loop, 1.0, 1.0, 32)
     before = copy.deepcopy(trial.model.state_dict())
     trial.take(x, y)
-    changed = {name for name, p in trial.model.named_parameters() if not torch.equal(p, before[name])}
+    changed = {
+        name for name, p in trial.model.named_parameters() if not torch.equal(p, before[name])
+    }
     assert changed == {"out.weight"}
 
 
@@ -107,14 +123,18 @@ def test_the_axis_of_the_examples_is_found(batch_first, scale, last):
     with torch.no_grad():
         for p in model.rnn.parameters():
             p.mul_(scale)
-    assert Training(model, x, y, "mse", "sgd", learning_rate=0.1).data.axis == (0 if batch_first else 1)
+    assert Training(model, x, y, "mse", "sgd", learning_rate=0.1).data.axis == (
+        0 if batch_first else 1
+    )
 
 
 def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     x = torch.randn(64, 3, 2)
-    loop = Training(model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0)
+    loop = Training(
+        model, x, x.sum((1, 2))[:, None], "mse", "sgd", learning_rate=0.01, batch_axis=0
+    )
     slow, good, high = run_trials(loop, [1e-5, 1.0, 1e4], steps=400, seconds=60)
     assert slow.left == np.inf and 1 < good.left < 400
     assert slow.diverged == good.diverged == np.inf and high.diverged < 20
@@ -129,8 +149,14 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
         ({"loss_fn": "hinge"}, "expected a function"),
         ({"loss_fn": lambda output, y: (output - y).square()}, "expected a real scalar"),
         ({"loss_fn": lambda output, y: 1 / 0}, "loss_fn.* ZeroDivisionError"),
-        ({"loss_fn": lambda output, y: output.mean() * torch.nan}, "The loss of the first minibatch is nan"),
-        ({"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())}, "no parameters of this model"),
+        (
+            {"loss_fn": lambda output, y: output.mean() * torch.nan},
+            "The loss of the first minibatch is nan",
+        ),
+        (
+            {"optimizer": torch.optim.Adam(nn.Linear(1, 1).parameters())},
+            "no parameters of this model",
+        ),
         ({"optimizer": lambda model: torch.optim.LBFGS(model.parameters())}, "without a closure"),
         ({"clip_norm": 0.0}, "above 0"),
         ({"x": torch.rand(24, 5, 3)}, "does not run on x.* RuntimeError"),
@@ -150,14 +176,26 @@ def test_a_rate_that_is_too_high_diverges_and_a_good_one_leaves():
         ({"model": nn.Flatten()}, "has no parameters"),
         ({"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(1))}, "weights of no size yet"),
         ({"x": (1 / 0 for _ in range(2)), "y": None}, "the DataLoader fails: ZeroDivisionError"),
-        ({"model": made()[0].requires_grad_(False)}, "No parameter of the model requires a gradient"),
-        ({"loss_fn": "cross-entropy", "y": torch.ones(24).long()}, "loss_fn.* IndexError.*out of bounds"),
+        (
+            {"model": made()[0].requires_grad_(False)},
+            "No parameter of the model requires a gradient",
+        ),
+        (
+            {"loss_fn": "cross-entropy", "y": torch.ones(24).long()},
+            "loss_fn.* IndexError.*out of bounds",
+        ),
     ],
 )
 def test_what_is_no_training_is_refused(change, message):
     model, x, y = made()
     by_name = {"optimizer": "adam", "learning_rate": 0.1} if "model" in change else {}
-    parts = {"model": model, "x": x, "y": y, "loss_fn": "mse", "optimizer": torch.optim.Adam(model.parameters())}
+    parts = {
+        "model": model,
+        "x": x,
+        "y": y,
+        "loss_fn": "mse",
+        "optimizer": torch.optim.Adam(model.parameters()),
+    }
     parts |= by_name | change
     if callable(parts["optimizer"]) and not isinstance(parts["optimizer"], torch.optim.Optimizer):
         parts["optimizer"] = parts["optimizer"](model)
@@ -170,7 +208,9 @@ def test_a_scheduler_may_change_momentum_and_moments_too(monkeypatch):
     for kind, options in ((torch.optim.SGD, {"momentum": 0.9}), (torch.optim.AdamW, {})):
         model, x, y = made()
         optimizer = kind(model.parameters(), lr=0.1, **options)
-        one_cycle = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=21)
+        one_cycle = functools.partial(
+            torch.optim.lr_scheduler.OneCycleLR, max_lr=0.2, total_steps=21
+        )
         found = run_trials(
             Training(model, x, y, "mse", optimizer, scheduler=one_cycle(optimizer)),
             [1.0],
@@ -202,9 +242,13 @@ def test_the_axis_of_few_examples_is_that_of_the_parts_or_of_the_targets():
     model, x, y = made()
     sgd = {"optimizer": "sgd", "learning_rate": 0.1}
     assert Training(model, x[:1], y[:1], **sgd).data.axis == 0
-    assert Training(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2], **sgd).data.axis == 0
+    assert (
+        Training(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2], y[:2], **sgd).data.axis == 0
+    )
     with pytest.raises(InvalidInputError, match="is not clear"):
-        Training(nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2].reshape(2, 2, 5), y[:2], **sgd)
+        Training(
+            nn.Sequential(nn.Flatten(), nn.Linear(10, 1)), x[:2].reshape(2, 2, 5), y[:2], **sgd
+        )
 
 
 class Packed(nn.Module):
@@ -215,7 +259,9 @@ class Packed(nn.Module):
         self.rnn, self.out = nn.GRU(2, 5, batch_first=True), nn.Linear(5, 1)
 
     def forward(self, x, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
         return "states", self.out(self.rnn(packed)[1][0])
 
 
@@ -232,25 +278,48 @@ def test_several_inputs_are_taken_as_the_loop_takes_them(given):
         "pairs": ([((x, n), y) for x, n, y in batches], None),
         "dictionaries": ([{"x": x, "lengths": n, "target": y} for x, n, y in batches], None),
     }[given]
-    training = {"predict": lambda output: output[1], "steps": 60, "seconds": 60, "batch_size": 8, "batch_axis": 0}
+    training = {
+        "predict": lambda output: output[1],
+        "steps": 60,
+        "seconds": 60,
+        "batch_size": 8,
+        "batch_axis": 0,
+    }
     found = gersgorin.check(model, data, targets, "mse", "adam", learning_rate=0.03, **training)
     assert found.outcome == "leaves" and found.reach is None and found.first_loss > 0
-    loop = Training(model, data, targets, "mse", "adam", learning_rate=0.03, predict=training["predict"], batch_axis=0)
+    loop = Training(
+        model,
+        data,
+        targets,
+        "mse",
+        "adam",
+        learning_rate=0.03,
+        predict=training["predict"],
+        batch_axis=0,
+    )
     (some, n), t = batches[0][:2], batches[0][2]
-    inputs = {"x": some, "lengths": n} if isinstance(data, dict) or given == "dictionaries" else (some, n)
+    inputs = (
+        {"x": some, "lengths": n}
+        if isinstance(data, dict) or given == "dictionaries"
+        else (some, n)
+    )
     assert loop.loss(model, inputs, t) == nn.functional.mse_loss(model(some, n)[1], t)
 
 
 def test_mean_squared_error_of_targets_without_an_axis_of_outputs_is_that_of_each_example():
     model, x, y = made()
     loss = nn.functional.mse_loss(model(x), y)
-    assert Training(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
+    assert (
+        Training(model, x, y[:, 0], "mse", "sgd", learning_rate=0.1).loss(model, x, y[:, 0]) == loss
+    )
 
 
 def test_a_named_loss_does_not_mix_targets_of_another_layout():
     model, x, y = made(last=False)
     for targets in (y[:, 0], torch.rand(24, 1, 5, 2)):
-        with pytest.raises(InvalidInputError, match=r"needs y of shape \(24, 5, 1\), and y has .*: give one target"):
+        with pytest.raises(
+            InvalidInputError, match=r"needs y of shape \(24, 5, 1\), and y has .*: give one target"
+        ):
             Training(model, x, targets, "mse", "sgd", learning_rate=0.1)
 
 
@@ -287,7 +356,9 @@ def test_each_example_comes_as_often_as_any_other():
     model = nn.Linear(1, 1)
     for count, size in ((40, 32), (7, 7), (9, 4), (64, 16)):
         x = torch.arange(count)[:, None].float()
-        drawn = Training(model, x, x, "mse", "sgd", learning_rate=1.0, batch_size=size, batch_axis=0).data
+        drawn = Training(
+            model, x, x, "mse", "sgd", learning_rate=1.0, batch_size=size, batch_axis=0
+        ).data
         times = torch.cat([a for a, _ in drawn.minibatches(100)]).flatten().long().bincount()
         assert len(times) == count and len(set(times.tolist())) == 1
 
@@ -300,7 +371,10 @@ def drawn_labels(loader, steps=6):
 
 
 def test_of_overlapping_windows_the_last_ones_are_held_out_and_none_that_overlaps_them_is_trained():
-    windows = torch.randn(409, generator=torch.Generator().manual_seed(0)).unfold(0, 10, 2)[..., None]  # (200, 10, 1)
+    # (200, 10, 1)
+    windows = torch.randn(409, generator=torch.Generator().manual_seed(0)).unfold(0, 10, 2)[
+        ..., None
+    ]
     data = Examples(windows, windows[:, 0], 20, 0)
     data.keep_out()
     kept, trained = (torch.cat([x for x, _ in part]) for part in data.kept_out(4))
@@ -348,8 +422,12 @@ def test_a_loader_that_gives_nothing_when_it_is_read_again_is_refused():
 
 def test_the_constant_of_a_summed_loss_is_that_of_a_minibatch():
     model, x, y = made()
-    loop = Training(model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8)
-    assert trials_module.Constant(loop).loss == pytest.approx(8 * y.var(correction=0).item(), rel=1e-3)
+    loop = Training(
+        model, x, y, nn.MSELoss(reduction="sum"), "sgd", learning_rate=0.1, batch_size=8
+    )
+    assert trials_module.Constant(loop).loss == pytest.approx(
+        8 * y.var(correction=0).item(), rel=1e-3
+    )
 
 
 class Classes(nn.Module):
@@ -358,7 +436,10 @@ class Classes(nn.Module):
     def __init__(self, units, layout, frames=None, batch_first=True):
         super().__init__()
         self.rnn, self.out = nn.GRU(2, 8, batch_first=batch_first), nn.Linear(8, units)
-        self.layout, self.frames = layout, None if frames is None else nn.Parameter(torch.zeros(frames, units))
+        self.layout, self.frames = (
+            layout,
+            None if frames is None else nn.Parameter(torch.zeros(frames, units)),
+        )
 
     def forward(self, x):
         output = self.out(self.rnn(x)[0])
@@ -370,18 +451,25 @@ class Classes(nn.Module):
     [
         (4, lambda output: output, True, None, (1, 1, 4)),
         (4, lambda output: output.transpose(1, 2), True, None, (1, 4, 1)),
-        (10, lambda output: output.transpose(1, 2), True, None, (1, 10, 1)),  # as many units as frames
+        # as many units as frames
+        (10, lambda output: output.transpose(1, 2), True, None, (1, 10, 1)),
         (1, lambda output: output.squeeze(-1), True, None, (1, 1)),
         (1, lambda output: output.squeeze(-1), False, None, (1, 1)),
         (4, lambda output: output[:, -1], True, None, (1, 4)),
         (4, lambda output: output.transpose(1, 2), True, 10, (1, 4, 1)),
     ],
 )
-def test_the_constant_output_has_one_number_for_each_unit(units, layout, batch_first, frames, shape):
+def test_the_constant_output_has_one_number_for_each_unit(
+    units, layout, batch_first, frames, shape
+):
     model = Classes(units, layout, frames, batch_first)
     x = torch.rand(64, 10, 2) if batch_first else torch.rand(10, 64, 2)
     output = model(x)
-    y = torch.rand(output.shape) if units == 1 else torch.randint(units, output.sum(shape.index(units), True).shape)
+    y = (
+        torch.rand(output.shape)
+        if units == 1
+        else torch.randint(units, output.sum(shape.index(units), True).shape)
+    )
     y = y if units == 1 else y.squeeze(shape.index(units))
     loss = nn.MSELoss() if units == 1 else nn.CrossEntropyLoss()
     if units > 1 and shape[-1] == units and len(shape) == 3:
@@ -390,14 +478,18 @@ def test_the_constant_output_has_one_number_for_each_unit(units, layout, batch_f
     constant, value = loop.constant_output(loop.goals([(x, y)]))
     shares = y.flatten().bincount() / y.numel() if units > 1 else None
     assert constant.shape == shape
-    assert value == pytest.approx(y.var(correction=0).item() if units == 1 else -(shares * shares.log()).sum().item())
+    assert value == pytest.approx(
+        y.var(correction=0).item() if units == 1 else -(shares * shares.log()).sum().item()
+    )
 
 
 class Tagger(Packed):
     """Outputs of every frame of sequences of these lengths."""
 
     def forward(self, x, lengths):
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
         states = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
         return states[..., :3]
 
@@ -413,8 +505,16 @@ def test_frames_of_packed_sequences_and_of_a_second_input_are_no_units():
     x, before, y = torch.rand(64, 10, 2), torch.rand(64, 7, 2), torch.randint(3, (64, 10))
     entropy = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
     sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_axis": 0}
-    assert Training(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (1, 1, 3)
-    assert Training(Decoder(), (x, before), torch.rand(64, 7, 3), "mse", **sgd).units.shape == (1, 1, 3)
+    assert Training(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (
+        1,
+        1,
+        3,
+    )
+    assert Training(Decoder(), (x, before), torch.rand(64, 7, 3), "mse", **sgd).units.shape == (
+        1,
+        1,
+        3,
+    )
 
 
 def test_as_many_units_as_examples_stay_units():
@@ -454,8 +554,19 @@ def test_hooks_are_refused_because_copies_lose_them():
 def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
     model, x, y = made()
     for offset, refused in ((0.0, False), (100.0, True)):
-        loop = Training(model, x, y, lambda o, y, c=offset: (o - y).square().mean() + c, "sgd", learning_rate=0.1)
-        with pytest.raises(InvalidInputError, match="no output") if refused else contextlib.nullcontext():
+        loop = Training(
+            model,
+            x,
+            y,
+            lambda o, y, c=offset: (o - y).square().mean() + c,
+            "sgd",
+            learning_rate=0.1,
+        )
+        with (
+            pytest.raises(InvalidInputError, match="no output")
+            if refused
+            else contextlib.nullcontext()
+        ):
             loop.constant_output(loop.goals(loop.data.minibatches(4)))
     large = Training(
         nn.Linear(2, 88),
@@ -470,7 +581,9 @@ def test_a_loss_of_which_no_output_takes_off_two_percent_is_refused():
 
 def test_a_loss_that_a_constant_does_not_have_is_refused():
     model, x, y = made()
-    loop = Training(nn.Sequential(model, nn.Hardsigmoid()), x, y.round(), nn.BCELoss(), "sgd", learning_rate=0.1)
+    loop = Training(
+        nn.Sequential(model, nn.Hardsigmoid()), x, y.round(), nn.BCELoss(), "sgd", learning_rate=0.1
+    )
     with pytest.raises(InvalidInputError, match="use a loss of logits"):
         trials_module.Constant(loop)
 

@@ -1,4 +1,6 @@
-"""A user's own cell that is wrong somewhere: one sentence that names it, and never the end of a command as if all were well."""
+"""A user's own cell that is wrong somewhere: one sentence that names it, and never the end of a
+command as if all were well.
+"""
 
 import re
 import sys
@@ -13,9 +15,13 @@ from rhn.cells import Cell
 class Own(Cell):
     deep = False
 
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common
+    ):
         super().__init__(input_size, hidden_size, depth, **common)
-        self.weight = torch.nn.Parameter(torch.zeros(hidden_size, input_size, device=device, dtype=dtype))
+        self.weight = torch.nn.Parameter(
+            torch.zeros(hidden_size, input_size, device=device, dtype=dtype)
+        )
 
     def step(self, x, s):
         return torch.tanh(s + x @ self.weight.T)
@@ -31,13 +37,24 @@ def leave(*arguments, **keywords):
 
 
 CASES = {
-    "raises": (with_method("step", lambda self, x, s: 1 / 0), "Mine takes no step .*ZeroDivisionError"),
-    "none": (with_method("step", lambda self, x, s: None), "must return one state of 4 entries.*NoneType"),
+    "raises": (
+        with_method("step", lambda self, x, s: 1 / 0),
+        "Mine takes no step .*ZeroDivisionError",
+    ),
+    "none": (
+        with_method("step", lambda self, x, s: None),
+        "must return one state of 4 entries.*NoneType",
+    ),
     "not finite": (
-        with_method("jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)),
+        with_method(
+            "jacobian", lambda self, x, s: torch.full((*s.shape, 4), torch.nan, dtype=s.dtype)
+        ),
         "NaN",
     ),
-    "in place": (with_method("step", lambda self, x, s: s.add_(1)), "in place: expected a new tensor"),
+    "in place": (
+        with_method("step", lambda self, x, s: s.add_(1)),
+        "in place: expected a new tensor",
+    ),
     "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
 }
@@ -66,4 +83,6 @@ def test_the_users_own_frames_follow_the_sentence(tmp_path, own_folder, monkeypa
     sentence, *frames = capsys.readouterr().err.splitlines()
     assert sentence.startswith("error: failing_cells:Raising: Raising takes no step ")
     file = tmp_path / "failing_cells.py"
-    assert frames == [f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))]
+    assert frames == [
+        f'  File "{file}", line {n}, in {name}' for n, name in ((4, "step"), (6, "deeper"))
+    ]

@@ -1,4 +1,6 @@
-"""Wrong input to any command is one sentence on stderr and exit code 2: nothing is printed, and no file is written."""
+"""Wrong input to any command is one sentence on stderr and exit code 2: nothing is printed, and no
+file is written.
+"""
 
 import pickle
 from pathlib import Path
@@ -17,7 +19,10 @@ from gersgorin.recording.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 
-TARGETS = "check --module own_reader:Reader --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 0.01 --steps 40"
+TARGETS = (
+    "check --module own_reader:Reader --input x.npy --target y.npy --loss mse "
+    "--optimizer adam --learning-rate 0.01 --steps 40"
+)
 WRONG = {
     "analyze": "did you mean plot?",
     "lyapunow": "did you mean lyapunov?",
@@ -34,43 +39,56 @@ WRONG = {
     "plot --output nowhere/one.npz": "the folder nowhere does not exist",
     "plot --output novel.txt": "expected a name ending in .png",
     "plot --checkpoint missing.safetensors --output folder.png": "it is a folder",
-    "lyapunov --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or .json or .csv",
+    "lyapunov --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or "
+    ".json or .csv",
     "plot --leading 0": "a whole number from 1 to 64",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",
     "plot --checkpoint language.safetensors": "holds a language model, which reads a text",
-    "plot --checkpoint language.safetensors --input novel.txt --chorale bwv66.6": "--input and --chorale both name something to read",
+    "plot --checkpoint language.safetensors --input novel.txt --chorale bwv66.6": "--input and "
+    "--chorale both name something to read",
     "plot --checkpoint language.safetensors --input novel.txt --layer 2": "layer is 2",
     "plot --checkpoint language.safetensors --input empty.txt": "holds no tokens",
     "plot --input novel.txt": "novel.txt is not a file of numbers",
     "lyapunov --hidden-size 6 --steps 12 --count 7": "count is 7: the state has 6 entries",
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
-    "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries needs about",
-    "plateau --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a network with an output",
+    "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries "
+    "needs about",
+    "plateau --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a "
+    "network with an output",
     "plateau --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
-    "plateau --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: expected as many",
+    "plateau --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: "
+    "expected as many",
     "compare": "there is nothing to compare: name VARIANTS",
-    "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name another variant",
+    "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name "
+    "another variant",
     "compare depth=1,two": "depth=two: expected a whole number",
     "compare width=3": "the cell rhn has no option 'width'",
     "compare rnn,a.safetensors": "there is no checkpoint at a.safetensors",
-    f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: expected at most 24",
-    "compare init,lstm": "init means the network of --checkpoint FILE before its training: add that",
+    f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: "
+    "expected at most 24",
+    "compare init,lstm": "init means the network of --checkpoint FILE before its training: "
+    "add that",
     "compare init": "init means the network of --checkpoint FILE before its training: add that",
     "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
-    "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: cell.safetensors says",
+    "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: "
+    "cell.safetensors says",
     "compare depth=1,2 --analysis plateau": "--analysis plateau: expected one of spectra, products",
     "compare --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
     "compare --seeds 2 --checkpoint cell.safetensors": "those of cell.safetensors are trained",
     "compare seed=0,1 --seeds 2": "give one",
     "compare --sequences 2 --chorale bwv66.6": "both name something to read",
     "compare --sequences 2 --analysis pseudospectra": "medians over many runs are of the spectra",
-    "compare rnn --checkpoint language.safetensors --input novel.txt": "new cells cannot read the text",
-    "compare --checkpoint language.safetensors --input novel.txt --sequences 40": "steps is 4000, beyond the end of the text",
+    "compare rnn --checkpoint language.safetensors --input novel.txt": "new cells cannot read "
+    "the text",
+    "compare --checkpoint language.safetensors --input novel.txt --sequences 40": "steps is 4000, "
+    "beyond the end of the text",
     "recording run.npz --output figure.bmp": "expected a name ending in .png",
-    "recording nowhere.npz": "nowhere.npz does not exist: expected a record written by gersgorin.Recorder",
+    "recording nowhere.npz": "nowhere.npz does not exist: expected a record written by "
+    "gersgorin.Recorder",
     "recording .": "the folder . holds no record.npz: expected",
-    "recording novel.txt": "novel.txt is not a record written by gersgorin.Recorder(path=FILE.npz) or rhn train --record",
+    "recording novel.txt": "novel.txt is not a record written by "
+    "gersgorin.Recorder(path=FILE.npz) or rhn train --record",
     "recording lost.npz": "the record holds no finite number",
     "check --lr 1e-3": "--lr is not an option",
     "check --learning-rate nan": "--learning-rate is nan",
@@ -81,14 +99,17 @@ WRONG = {
     "check --module own_reader:Reader --cell rnn": "--cell cannot be given with --module",
     "check jsb-depth-x": "no preset",
     "check jsb-depth-1 --depth 2": "--depth cannot be given with a preset",
-    "check ptb-sota": "ptb-sota is a language model: expected a network that predicts frames; for a text call in Python",
-    "cure --checkpoint language.safetensors --input x.npy": "language.safetensors is a language model: expected",
+    "check ptb-sota": "ptb-sota is a language model: expected a network that predicts frames; "
+    "for a text call in Python",
+    "cure --checkpoint language.safetensors --input x.npy": "language.safetensors is a "
+    "language model: expected",
     "check --cell rnn --input missing.npy": "missing.npy cannot be read",
     "check --cell rnn --input nan.npy": "NaN",
     "check --cell rnn --input same.npy": "same at every frame",
     "check --cell rnn --input words.npy": "expected numbers of shape",
     " ".join(TARGETS.split()[:7]): "--loss and --optimizer are missing",
-    f"{TARGETS} --loss hinge": "'hinge' is not a loss, expected mse, cross-entropy, bernoulli, or your function",
+    f"{TARGETS} --loss hinge": "'hinge' is not a loss, expected mse, cross-entropy, bernoulli, "
+    "or your function",
     f"{TARGETS} --module own_reader.py:Reader": "No module named 'own_reader.py'",
     f"{TARGETS} --optimizer lion": "--optimizer: expected one of",
     f"{TARGETS} --momentum 0.9": "--momentum is for sgd and rmsprop",
@@ -115,7 +136,13 @@ def files(own_folder) -> Path:
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
     x = np.random.default_rng(0).random((90, 4, 2))
-    arrays = {"x": x, "y": x.sum((1, 2)), "nan": x[0] * np.nan, "same": np.zeros((9, 3)), "words": np.array(["a"])}
+    arrays = {
+        "x": x,
+        "y": x.sum((1, 2)),
+        "nan": x[0] * np.nan,
+        "same": np.zeros((9, 3)),
+        "words": np.array(["a"]),
+    }
     for name, array in arrays.items():
         np.save(name, array)
     recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording

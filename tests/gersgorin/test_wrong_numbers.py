@@ -1,4 +1,6 @@
-"""Every function that takes numbers refuses what are none in one sentence, and takes NumPy's arrays as tensors."""
+"""Every function that takes numbers refuses what are none in one sentence, and takes NumPy's arrays
+as tensors.
+"""
 
 import pytest
 import torch
@@ -11,7 +13,10 @@ from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
 
 T, M, N = 6, 3, 4
-X, S = (torch.rand(T, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in (M, N))
+X, S = (
+    torch.rand(T, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+    for k in (M, N)
+)
 CELL = RHN(M, N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator().manual_seed(0))
 FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
@@ -88,7 +93,11 @@ def test_an_option_that_is_none_is_refused_in_one_sentence(option):
 
 def test_inputs_made_in_inference_mode_are_measured_and_weights_refused():
     with torch.inference_mode():
-        x, cell, lstm = X.clone(), RHN(M, N, 2, dtype=torch.float64), LSTM(M, N, dtype=torch.float64)
+        x, cell, lstm = (
+            X.clone(),
+            RHN(M, N, 2, dtype=torch.float64),
+            LSTM(M, N, dtype=torch.float64),
+        )
     assert torch.equal(gersgorin.input_jacobian(CELL, x, S), gersgorin.input_jacobian(CELL, X, S))
     for function in (gersgorin.analyze, gersgorin.spectra):
         with pytest.raises(RhnError, match=r"made in torch\.inference_mode"):

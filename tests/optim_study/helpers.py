@@ -70,7 +70,10 @@ def drive(
         opened = open_storage(storage, out, wait)
         opened.make(config)
         study = Study(config, StudyFolder(out, config), fuse)
-        job = lambda study, numbers, place: Job(study.config, tuple(numbers), out, backend, save_seconds)  # noqa: E731
+
+        def job(study, numbers, place):
+            return Job(study.config, tuple(numbers), out, backend, save_seconds)
+
         Driver([study], opened, engine, job).run()
     return study
 
@@ -85,7 +88,11 @@ def reference(config: StudyConfig, number: int) -> TrialRecord:
 
 def stock_storage(storage: str | None, out: Path) -> BaseStorage:
     """As the dashboard and the `optuna` command open it."""
-    return RDBStorage(storage) if storage else JournalStorage(JournalFileBackend(str(out / "journal.log")))
+    return (
+        RDBStorage(storage)
+        if storage
+        else JournalStorage(JournalFileBackend(str(out / "journal.log")))
+    )
 
 
 def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> optuna.Study:
@@ -94,9 +101,13 @@ def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> o
 
 
 def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> None:
-    """Every trial COMPLETE exactly once, with the right parameters, values, reports and curves; the best model kept; nothing left."""
+    """Every trial COMPLETE exactly once, with the right parameters, values, reports and curves; the
+    best model kept; nothing left.
+    """
     trials = stock_study(config, out, storage).get_trials()
-    complete = sorted((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.user_attrs["trial"])
+    complete = sorted(
+        (t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.user_attrs["trial"]
+    )
     assert [trial.user_attrs["trial"] for trial in complete] == list(range(config.trials))
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     folder = StudyFolder(out, config)
@@ -110,7 +121,9 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
         finite = np.where(np.isfinite(record.curve), record.curve, np.nan)
         np.testing.assert_array_equal(kept.curve, finite)
         losses = finite[:, 0 if config.objective == "train" else 1]
-        due = [e for e in report_epochs(config.epochs) if e < len(losses) and np.isfinite(losses[e])]
+        due = [
+            e for e in report_epochs(config.epochs) if e < len(losses) and np.isfinite(losses[e])
+        ]
         assert trial.intermediate_values == {e: losses[e] for e in due}
     best = best_row((record.row for record in expected), config.objective)
     with safe_open(folder.path / "best.safetensors", framework="numpy") as file:
@@ -119,9 +132,16 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     assert [path.name for path in folder.path.rglob("*.safetensors")] == ["best.safetensors"]
 
 
-def started(config: StudyConfig, out: Path, storage: str | None = None, **options) -> subprocess.Popen:
+def started(
+    config: StudyConfig, out: Path, storage: str | None = None, **options
+) -> subprocess.Popen:
     """A process with a whole run, see `numpy_run`."""
-    job = {"protocol": config.protocol(), "trials": config.trials, "out": str(out), "storage": storage} | options
+    job = {
+        "protocol": config.protocol(),
+        "trials": config.trials,
+        "out": str(out),
+        "storage": storage,
+    } | options
     words = [sys.executable, RUN, json.dumps(job)]
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -131,12 +151,17 @@ def finished(process: subprocess.Popen, code: int = 0) -> str:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
     assert "Traceback" not in errors, errors
-    return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))  # frames of this folder
+    # frames of this folder
+    return "\n".join(line for line in errors.splitlines() if not line.startswith("  File"))
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
     """The spawned workers of a process."""
     with contextlib.suppress(OSError):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [
+            int(pid)
+            for pid in children
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
     return []

@@ -1,7 +1,7 @@
 """A backend without models: K noisy quadratic bowls, descended by SGD with momentum.
 
-Each has 8 weights and the loss 0.5 sum(h w^2); the noise of an epoch is a function of (seed, epoch), as the order of
-batches is. Learning rates above 0.1 or so diverge, as in the real study.
+Each has 8 weights and the loss 0.5 sum(h w^2); the noise of an epoch is a function of (seed,
+epoch), as the order of batches is. Learning rates above 0.1 or so diverge, as in the real study.
 """
 
 import json
@@ -26,13 +26,17 @@ CURVATURE = np.linspace(0.1, 40, 8, dtype=np.float32)
 class NumpyTrials:
     """Implements what a study needs of `rhn.training.trainer.Trainer`."""
 
-    def __init__(self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]):
+    def __init__(
+        self, config: StudyConfig, settings: Mapping[int, Settings], saved: Mapping[int, TrialState]
+    ):
         assert not saved or saved.keys() == settings.keys()
         assert len({state.epoch for state in saved.values()}) <= 1
         self.config = config
         self._settings = settings
         self._arrays = {n: dict(saved[n].arrays) if saved else self._start(n) for n in settings}
-        self._curves = {n: saved[n].curve if saved else np.array([self._losses(n)]) for n in settings}
+        self._curves = {
+            n: saved[n].curve if saved else np.array([self._losses(n)]) for n in settings
+        }
         self.epoch = len(next(iter(self._curves.values()))) - 1
 
     def live(self) -> list[int]:
@@ -44,7 +48,9 @@ class NumpyTrials:
         time.sleep(PAUSE)
         live = self.live()
         self.epoch += 1
-        noise = np.random.default_rng([self.config.seed, self.epoch]).normal(size=8).astype(np.float32)
+        noise = (
+            np.random.default_rng([self.config.seed, self.epoch]).normal(size=8).astype(np.float32)
+        )
         for n in live:
             self._descend(n, noise)
 
@@ -58,7 +64,9 @@ class NumpyTrials:
         return self._arrays[number]["best"]
 
     def _start(self, number: int) -> dict[str, np.ndarray]:
-        weights = np.random.default_rng([self.config.seed, number]).normal(size=8).astype(np.float32)
+        weights = (
+            np.random.default_rng([self.config.seed, number]).normal(size=8).astype(np.float32)
+        )
         return {"weights": weights, "momentum": np.zeros_like(weights), "best": weights}
 
     def _losses(self, number: int) -> tuple[float, float]:
@@ -92,8 +100,12 @@ class NumpyBackend:
 
     def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> Row:
         test = float(np.square(fused.best(number)).sum())
-        return finished_row(config, number, fused.curve(number), hidden_size=8, test_nll=test, constant_nll=1.0)
+        return finished_row(
+            config, number, fused.curve(number), hidden_size=8, test_nll=test, constant_nll=1.0
+        )
 
     def write_best(self, path: Path, fused: NumpyTrials, number: int, **about) -> None:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(save({"weights": fused.best(number)}, {"rhn": json.dumps({"metadata": about})}))
+            temporary.write_bytes(
+                save({"weights": fused.best(number)}, {"rhn": json.dumps({"metadata": about})})
+            )

@@ -1,4 +1,5 @@
-"""A run of one study with the NumPy backend: `numpy_run.py JOB`, the job as JSON (see `helpers.started`).
+"""A run of one study with the NumPy backend: `numpy_run.py JOB`, the job as JSON (see
+`helpers.started`).
 
 Exit code 2 with one sentence, and 130 after Ctrl-C, as the command's.
 """

@@ -1,4 +1,6 @@
-"""The backend that trains networks: company and cuts change no trial, and files hold what was measured."""
+"""The backend that trains networks: company and cuts change no trial, and files hold what was
+measured.
+"""
 
 import math
 import pickle
@@ -27,7 +29,14 @@ def corpus(tiny_data) -> Corpus:
 @pytest.fixture
 def config(corpus):
     def make(**changes):
-        usual = {"arch": "rhn", "depth": 2, "data": corpus.checksum, "trials": 4, "epochs": 6, "patience": 2}
+        usual = {
+            "arch": "rhn",
+            "depth": 2,
+            "data": corpus.checksum,
+            "trials": 4,
+            "epochs": 6,
+            "patience": 2,
+        }
         return StudyConfig(**(usual | {"budget_scale": 0.01} | changes))
 
     return make
@@ -43,7 +52,9 @@ def finished(config, tiny_data, numbers, saved=None):
 
 
 @pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
-def test_curves_and_rows_do_not_depend_on_company_or_cuts(arch, config, tiny_data, corpus, tmp_path):
+def test_curves_and_rows_do_not_depend_on_company_or_cuts(
+    arch, config, tiny_data, corpus, tmp_path
+):
     cfg, folder = config(arch=arch), StudyFolder(tmp_path, config(arch=arch))
     folder.make()
     together, rows = finished(cfg, tiny_data, range(4))
@@ -51,16 +62,27 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(arch, config, tiny_dat
     cut.run_epoch()
     for n in cut.live():
         folder.save_state(n, cut.state(n))
-    resumed, resumed_rows = finished(cfg, tiny_data, cut.live()[::-1], {n: folder.load_state(n) for n in cut.live()})
+    resumed, resumed_rows = finished(
+        cfg, tiny_data, cut.live()[::-1], {n: folder.load_state(n) for n in cut.live()}
+    )
     for n in range(4):
         assert rows[n] == resumed_rows[n] == finished(cfg, tiny_data, [n])[1][n]
         np.testing.assert_array_equal(together.curve(n), resumed.curve(n))
 
 
 @pytest.mark.parametrize("objective", ["train", "valid"])
-def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, config, tiny_data, corpus, tmp_path):
+def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(
+    objective, config, tiny_data, corpus, tmp_path
+):
     """At a learning rate where training and validation loss are best in different epochs."""
-    cfg = config(objective=objective, depth=1, budget_scale=0.03, epochs=60, patience=60, learning_rate=(0.5, 0.9))
+    cfg = config(
+        objective=objective,
+        depth=1,
+        budget_scale=0.03,
+        epochs=60,
+        patience=60,
+        learning_rate=(0.5, 0.9),
+    )
     fused, rows = finished(cfg, tiny_data, range(2))
     apart = [n for n in range(2) if np.unique(fused.curve(n).argmin(0)).size == 2]
     assert apart, "the test needs a trial whose best losses are not of one epoch"
@@ -73,21 +95,39 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, confi
     assert measured == [outcome.train_nll, outcome.valid_nll, outcome.test_nll]
     assert fused.curve(number)[outcome.best_epoch].tolist() == measured[:2]
     assert outcome.loss(objective) == measured[0 if objective == "train" else 1]
-    assert [outcome.best_train_nll, outcome.best_valid_nll] == fused.curve(number).min(0).tolist() != measured[:2]
+    assert (
+        [outcome.best_train_nll, outcome.best_valid_nll]
+        == fused.curve(number).min(0).tolist()
+        != measured[:2]
+    )
     assert read_metadata(path)["metadata"] == about
 
 
 def test_a_network_that_overflows_before_training_has_diverged_and_the_others_go_on(
     config, tiny_data, corpus, tmp_path
 ):
-    settings = {"arch": "irnn", "depth": 1, "init_schemes": ("identity",), "init_std": (1e-3, 1e6), "trials": 6}
+    settings = {
+        "arch": "irnn",
+        "depth": 1,
+        "init_schemes": ("identity",),
+        "init_std": (1e-3, 1e6),
+        "trials": 6,
+    }
     cfg = config(**settings, budget_scale=0.1, epochs=2)
     fused, rows = finished(cfg, tiny_data, range(6))
     over = [n for n in range(6) if not np.isfinite(fused.curve(n)[0]).all()]
     assert 0 < len(over) < 6, "the test needs both"
     for n, outcome in rows.items():
-        told = (outcome.best_train_nll, outcome.valid_nll, outcome.test_nll, outcome.epochs, outcome.best_epoch)
-        assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (outcome.diverged or n not in over)
+        told = (
+            outcome.best_train_nll,
+            outcome.valid_nll,
+            outcome.test_nll,
+            outcome.epochs,
+            outcome.best_epoch,
+        )
+        assert (told == (*[88 * math.log(2)] * 3, 0, 0)) == (n in over) and (
+            outcome.diverged or n not in over
+        )
     drive(cfg, tmp_path, backend=TorchBackend(tiny_data), fuse=6)
     folder = StudyFolder(tmp_path, cfg)
     assert [folder.load_record(n).row for n in range(6)] == list(rows.values())
@@ -110,13 +150,17 @@ PLAIN = {
 @pytest.mark.parametrize("optimizer", PLAIN)
 def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, tiny_data, corpus):
     """Two trials as one program against a loop over batches with torch.optim, each model alone."""
-    cfg = config(optimizer=optimizer, init_std=(0.05, 0.1), learning_rate=(3e-3, 1e-2), patience=6, epochs=3)
+    cfg = config(
+        optimizer=optimizer, init_std=(0.05, 0.1), learning_rate=(3e-3, 1e-2), patience=6, epochs=3
+    )
     fused, _ = finished(cfg, tiny_data, range(2))
     for number, settings in ((n, cfg.settings(n)) for n in range(2)):
         (model,) = build_models(cfg, {number: settings}).values()
         descent = PLAIN[optimizer](model.parameters(), settings.learning_rate)
         losses = [evaluate(model, corpus.train).nll]
-        pieces = [torch.as_tensor(piece).float() for piece in sorted(corpus.train, key=len, reverse=True)]
+        pieces = [
+            torch.as_tensor(piece).float() for piece in sorted(corpus.train, key=len, reverse=True)
+        ]
         batches = [pieces[:32], pieces[32:]]
         for epoch in range(1, cfg.epochs + 1):
             for k in batch_order(cfg.seed, cfg.arch, cfg.depth, epoch, len(batches)):

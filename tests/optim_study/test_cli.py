@@ -48,7 +48,9 @@ def options(*args):
 
 def test_a_figure_of_an_unfinished_study_counts_its_trials(finished, monkeypatch, capsys):
     rows = Plot.studies
-    monkeypatch.setattr(Plot, "studies", lambda self: [(config, trials[1:]) for config, trials in rows(self)])
+    monkeypatch.setattr(
+        Plot, "studies", lambda self: [(config, trials[1:]) for config, trials in rows(self)]
+    )
     assert run("plot", "--out", finished, "--output", "a.svg") == 0
     words = re.search(r"\d+ of \d+ trials so far", capsys.readouterr().err)[0]
     assert words in Path("a.svg").read_text()
@@ -68,7 +70,19 @@ def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing
 
 
 def test_dry_run_as_json_contains_the_complete_trials(finished, tiny_data, capsys):
-    words = ["--arch", "rhn", "--depth", 2, 4, "--preset", "smoke", "--trials", 9, "--out", finished]
+    words = [
+        "--arch",
+        "rhn",
+        "--depth",
+        2,
+        4,
+        "--preset",
+        "smoke",
+        "--trials",
+        9,
+        "--out",
+        finished,
+    ]
     assert run("run", *words, "--data", tiny_data, "--dry-run", "--json") == 0
     rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     found = [(row["study"], row["trials"], row["complete"]) for row in rows]
@@ -76,27 +90,61 @@ def test_dry_run_as_json_contains_the_complete_trials(finished, tiny_data, capsy
 
 
 def test_every_option_reaches_the_configuration(tiny_data):
-    words = "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 --objective valid --fuse 3"
-    words += " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out here --device cpu"
+    words = (
+        "--arch rhn gru --depth 1 --trials 7 --epochs 9 --patience 5 --budget-scale 0.5 "
+        "--objective valid --fuse 3"
+    )
+    words += (
+        " --jobs 4 --seed 11 --save-seconds 2 --storage postgresql+psycopg://x/y --out "
+        "here --device cpu"
+    )
     words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
-    words += f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip last --data {tiny_data}"
+    words += (
+        " --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip "
+        f"last --data {tiny_data}"
+    )
     words += " --cell-option gate_constant=0.5 --optimizer adam"
     names = [field.name for field in fields(RunConfig)]
     config, usual = options("run", "--preset", "small", *words.split()).config(), small()
-    assert not [name for name in names if getattr(config, name) == getattr(usual, name)], "every value is another one"
-    assert (config.arch, config.depth, config.learning_rate, config.fuse) == (("rhn", "gru"), (1,), (1e-3, 0.5), 3)
+    assert not [name for name in names if getattr(config, name) == getattr(usual, name)], (
+        "every value is another one"
+    )
+    assert (config.arch, config.depth, config.learning_rate, config.fuse) == (
+        ("rhn", "gru"),
+        (1,),
+        (1e-3, 0.5),
+        3,
+    )
 
 
 def test_what_a_run_prints(finished, tiny_data, capsys):
-    words = ["--preset", "smoke", "--depth", 1, 2, "--data", tiny_data, "--out", finished, "--device", "cpu"]
+    words = [
+        "--preset",
+        "smoke",
+        "--depth",
+        1,
+        2,
+        "--data",
+        tiny_data,
+        "--out",
+        finished,
+        "--device",
+        "cpu",
+    ]
     assert run("run", "--arch", "dt-rnn", *words, "--json") == 0
     printed = capsys.readouterr()
     rows = json.loads(printed.out, parse_constant=pytest.fail)
-    assert [(r["arch"], r["depth"], r["trial"]) for r in rows] == [("dt-rnn", d, n) for d in (1, 2) for n in range(4)]
+    assert [(r["arch"], r["depth"], r["trial"]) for r in rows] == [
+        ("dt-rnn", d, n) for d in (1, 2) for n in range(4)
+    ]
     assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert " of 16 trials trained, below 9.5" in lines[0] and lines[2].split()[:3] == ["study", "optimizer", "hidden"]
+    assert " of 16 trials trained, below 9.5" in lines[0] and lines[2].split()[:3] == [
+        "study",
+        "optimizer",
+        "hidden",
+    ]
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
 
@@ -107,7 +155,12 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
 def test_status_best_and_export_agree(finished, capsys):
     assert run("status", "--out", finished, "--json") == 0
     status = json.loads(capsys.readouterr().out)
-    assert [row["study"] for row in status] == ["rhn-depth1", "rhn-depth2", "dt-rnn-depth1", "dt-rnn-depth2"]
+    assert [row["study"] for row in status] == [
+        "rhn-depth1",
+        "rhn-depth2",
+        "dt-rnn-depth1",
+        "dt-rnn-depth2",
+    ]
     assert all((row["complete"], row["trials"], row["running"]) == (4, 4, 0) for row in status)
     assert run("export", "--out", finished, "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -117,13 +170,23 @@ def test_status_best_and_export_agree(finished, capsys):
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table
     assert run("best", "--out", finished, "--json") == 0
     for best, study in zip(json.loads(capsys.readouterr().out), status, strict=True):
-        trials = [row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])]
-        assert best["best_train_nll"] == study["best"] == min(row["best_train_nll"] for row in trials)
+        trials = [
+            row for row in rows if (row["arch"], row["depth"]) == (study["arch"], study["depth"])
+        ]
+        assert (
+            best["best_train_nll"] == study["best"] == min(row["best_train_nll"] for row in trials)
+        )
         assert best["checkpoint"] == str(finished / study["study"] / "best.safetensors")
 
 
 def test_default_names_hold_folders_and_numbers():
-    words = ["--csv small.csv", "--csv a/small.csv", "--out a/small", "--csv a/small/trials.csv", "--below 9"]
+    words = [
+        "--csv small.csv",
+        "--csv a/small.csv",
+        "--out a/small",
+        "--csv a/small/trials.csv",
+        "--below 9",
+    ]
     names = [str(options("plot", *each.split())._name()) for each in words]
     assert names == ["swarm-small.png", *["swarm-small-a.png"] * 3, "swarm-all-below-9.0.png"]
 
@@ -146,7 +209,13 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
     assert run("run", *words, "--out", "other") == 0
     capsys.readouterr()
     assert run("plot", finished, "other", "--json") == 0
-    assert [row["arch"] for row in json.loads(capsys.readouterr().out)] == ["rhn", "rhn", "dt-rnn", "dt-rnn", "gru"]
+    assert [row["arch"] for row in json.loads(capsys.readouterr().out)] == [
+        "rhn",
+        "rhn",
+        "dt-rnn",
+        "dt-rnn",
+        "gru",
+    ]
     assert [path.name for path in tmp_path.glob("swarm-*.png")] != []
 
 
@@ -156,11 +225,17 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         (["run", "--arch", "dt-rn"], "did you mean 'dt-rnn'"),
         (["run", "--budget-scale", "0.0001"], "too small"),
         (["run", "--learning-rate", "1", "0.1"], "learning_rate is (1.0, 0.1)"),
-        (["run", "--std-max", "1", "--init-std", "1e-8", "1"], "--std-max cannot be given with --init-std"),
+        (
+            ["run", "--std-max", "1", "--init-std", "1e-8", "1"],
+            "--std-max cannot be given with --init-std",
+        ),
         (["run", "--fuse", "0"], "fuse is 0"),
         (["run", "--address", "host:6379"], "--address is for --engine ray"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
-        (["status", "--out", "nowhere"], "there is no study in nowhere: nowhere/journal.log is missing"),
+        (
+            ["status", "--out", "nowhere"],
+            "there is no study in nowhere: nowhere/journal.log is missing",
+        ),
         (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
         (["plot", "--below", "-1"], "--below is -1"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
@@ -168,10 +243,14 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2_and_makes_no_files(words, message, tmp_path, capsys):
+def test_bad_input_is_one_sentence_and_exit_code_2_and_makes_no_files(
+    words, message, tmp_path, capsys
+):
     assert run(*words) == 2
     printed = capsys.readouterr()
-    assert message in printed.err and len(printed.err.strip().splitlines()) == 1 and printed.out == ""
+    assert (
+        message in printed.err and len(printed.err.strip().splitlines()) == 1 and printed.out == ""
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,23 +260,39 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         "try: main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
         "print('heavy:', {'torch', 'optuna', 'matplotlib', 'seaborn', 'pandas'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert "heavy: set()" in done.stdout
     for name in ("run", "status", "plot", "best", "export", "record"):
         assert name in done.stdout
 
 
-def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(finished, tiny_data, capsys):
+def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(
+    finished, tiny_data, capsys
+):
     words = ["record", "--out", finished, "--arch", "rhn", "--depth", 2, "--every", 1]
     assert run(*words, "--data", tiny_data) == 0
     (line,) = capsys.readouterr().out.splitlines()
     reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()
     recording = Recording.load(finished / "rhn-depth2" / "record.npz")
     assert reached == stored and len(recording) == 5 and recording.step[0] == 0
-    assert re.match(r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-", recording.about)
-    assert run(*words, "--data", tiny_data, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
+    assert re.match(
+        r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-",
+        recording.about,
+    )
+    assert (
+        run(*words, "--data", tiny_data, "--depth", 9) == 2
+        and "no complete trial" in capsys.readouterr().err
+    )
 
 
 def test_other_settings_of_studies_that_are_drawn_as_one_are_named():
-    one, longer, other = config(), config(arch="gru", epochs=999), config(optimizer="adam", learning_rate=(1e-5, 0.1))
-    assert cli_results._different([one, other]) == [] and cli_results._different([one, longer, other]) == ["--epochs"]
+    one, longer, other = (
+        config(),
+        config(arch="gru", epochs=999),
+        config(optimizer="adam", learning_rate=(1e-5, 0.1)),
+    )
+    assert cli_results._different([one, other]) == [] and cli_results._different(
+        [one, longer, other]
+    ) == ["--epochs"]

@@ -1,4 +1,6 @@
-"""The swarm plot shows every trial at its loss, and nothing else; the map every trial at its setting."""
+"""The swarm plot shows every trial at its loss, and nothing else; the map every trial at its
+setting.
+"""
 
 import re
 from dataclasses import replace
@@ -26,7 +28,9 @@ def rows():
     for arch, depth in product(("rhn", "dt-rnn", "dts-rnn"), (1, 2, 4, 6)):
         losses = np.where(rng.random(60) < 0.6, PLATEAU, rng.uniform(7, 13, 60))
         losses[rng.random(60) < 0.1] = 60.5
-        rows += [row(arch, depth, n, float(loss), diverged=loss == 60.5) for n, loss in enumerate(losses)]
+        rows += [
+            row(arch, depth, n, float(loss), diverged=loss == 60.5) for n, loss in enumerate(losses)
+        ]
     return rows
 
 
@@ -70,14 +74,23 @@ def test_points_of_spread_losses_do_not_cover_each_other(trials):
 def test_columns_are_ordered_by_depth_or_by_architecture(rows):
     rows = [r for r in rows if r.trial < 3 and r.depth < 4]
     axes = {by: plot_swarm(rows, by=by).axes[0] for by in ("arch", "depth")}
-    names = {by: [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()] for by, ax in axes.items()}
+    names = {
+        by: [t.get_text().replace("\n", " ") for t in ax.get_xticklabels()]
+        for by, ax in axes.items()
+    }
     archs = ("rhn", "dt-rnn", "dts-rnn")
     trained = {
-        (a, d): sum(r.best_train_nll < 9.5 for r in rows if (r.arch, r.depth) == (a, d)) for a in archs for d in (1, 2)
+        (a, d): sum(r.best_train_nll < 9.5 for r in rows if (r.arch, r.depth) == (a, d))
+        for a in archs
+        for d in (1, 2)
     }
     names = {by: [re.sub(" best [0-9.]+", "", name) for name in each] for by, each in names.items()}
-    assert names["arch"] == [f"{a} depth {d} {trained[a, d]} of 3 trained" for a in archs for d in (1, 2)]
-    assert names["depth"] == [f"{a} depth {d} {trained[a, d]} of 3 trained" for d in (1, 2) for a in archs]
+    assert names["arch"] == [
+        f"{a} depth {d} {trained[a, d]} of 3 trained" for a in archs for d in (1, 2)
+    ]
+    assert names["depth"] == [
+        f"{a} depth {d} {trained[a, d]} of 3 trained" for d in (1, 2) for a in archs
+    ]
 
 
 def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
@@ -90,7 +103,11 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     ]
     assert "4 of 8 rhn, 2 of 8 dt-rnn trained" in figure.get_suptitle()
     assert figure.get_supxlabel().startswith("adam, sgd; 7 units")
-    titles = [title for ax in plot_map(both).axes if "depth" in (title := " ".join(ax.get_title("left").split()))]
+    titles = [
+        title
+        for ax in plot_map(both).axes
+        if "depth" in (title := " ".join(ax.get_title("left").split()))
+    ]
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam: 2 trials"
 
 
@@ -99,12 +116,19 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
     ax, groups = plot_swarm(rows).axes[0], by_network(rows)
     medians = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "median"]
     for trials, points, median in zip(groups.values(), ax.collections, medians, strict=True):
-        assert [(color == 1).all() for color in points.get_facecolor()] == [r.diverged for r in trials]
+        assert [(color == 1).all() for color in points.get_facecolor()] == [
+            r.diverged for r in trials
+        ]
         assert median == np.median([r.best_train_nll for r in trials])
     colors = [tuple(c.get_edgecolor()[0]) for c in ax.collections]
     assert len(set(colors[:4])) == 1 and len(set(colors)) == 3
     legend = {text.get_text() for text in legend_of(ax.figure).get_texts()}
-    assert {"median", "diverged", "best constant output (11.16)", "counts as trained (below 9.5)"} < legend
+    assert {
+        "median",
+        "diverged",
+        "best constant output (11.16)",
+        "counts as trained (below 9.5)",
+    } < legend
 
 
 @for_each(
@@ -118,7 +142,9 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
     ],
 )
 def test_the_constant_output_is_drawn_where_it_is_known(constants, options, there):
-    rows = [r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)]
+    rows = [
+        r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)
+    ]
     ax, _ = plot_swarm(rows, **options).axes
     assert sum(line.get_gid() in ("constant", "learned") for line in ax.lines) == there
 
@@ -136,13 +162,21 @@ def test_the_map_shows_every_setting_in_its_panel(rows):
         biases = (-3, -2, -1, 0) if arch == "rhn" else (None,)
         for points, bias in zip(ax.collections, biases, strict=True):
             own = [r for r in trials if r.transform_bias == bias]
-            np.testing.assert_array_equal(points.get_offsets(), [(r.learning_rate, r.init_std) for r in own])
+            np.testing.assert_array_equal(
+                points.get_offsets(), [(r.learning_rate, r.init_std) for r in own]
+            )
             np.testing.assert_array_equal(points.get_array(), [r.best_train_nll for r in own])
-        assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == len(biases)
+        assert len({points.get_paths()[0].vertices.tobytes() for points in ax.collections}) == len(
+            biases
+        )
         assert sum(len(line.get_xdata()) for line in ax.lines) == sum(r.diverged for r in trials)
     assert len({(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in panels}) == 1
     biases = [f"transform bias {bias}" for bias in (-3, -2, -1, 0)]
-    assert [t.get_text() for t in legend_of(figure).get_texts()] == [*biases, "diverged", "no gates"]
+    assert [t.get_text() for t in legend_of(figure).get_texts()] == [
+        *biases,
+        "diverged",
+        "no gates",
+    ]
 
 
 def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  # noqa: F811
@@ -151,9 +185,16 @@ def test_the_area_shows_every_setting_its_scheme_and_whether_it_learned(area):  
     assert list(panels) == ["rhn, depth 4: 3 of 5", "dt-rnn, depth 4: 3 of 6"]
     ax = panels["dt-rnn, depth 4: 3 of 6"]
     marks = {c.get_gid(): c for c in ax.collections}
-    assert marks["gaussian"].get_offsets().tolist() == [[0.1, 1e-8], [0.1, 1e-2], [0.1, 1.0], [0.1, 0.011]]
+    assert marks["gaussian"].get_offsets().tolist() == [
+        [0.1, 1e-8],
+        [0.1, 1e-2],
+        [0.1, 1.0],
+        [0.1, 0.011],
+    ]
     assert marks["orthogonal"].get_offsets().tolist() == [[0.1, 0.2]] * 2
-    assert [color[3] for color in marks["gaussian"].get_facecolors()] == [0, 0, 0, 1], "full where it learned"
+    assert [color[3] for color in marks["gaussian"].get_facecolors()] == [0, 0, 0, 1], (
+        "full where it learned"
+    )
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert all(left < r.learning_rate < right and bottom < r.init_std < top for r in area)
     (box,) = ax.patches
@@ -176,23 +217,42 @@ def trials(arch, depth, count, **changes):
     losses = np.where(rng.random(count) < 0.5, PLATEAU, rng.uniform(0.2, 40, count))
     rates, deviations = 10 ** rng.uniform(-4, 0, count), 10 ** rng.uniform(-8, 0, count)
     return [
-        replace(r, learning_rate=rate, init_std=std, transform_bias=-float(r.trial % 4), diverged=r.best_train_nll > 30)
-        for r, rate, std in zip(network(arch, depth, losses.tolist(), **changes), rates, deviations, strict=True)
+        replace(
+            r,
+            learning_rate=rate,
+            init_std=std,
+            transform_bias=-float(r.trial % 4),
+            diverged=r.best_train_nll > 30,
+        )
+        for r, rate, std in zip(
+            network(arch, depth, losses.tolist(), **changes), rates, deviations, strict=True
+        )
     ]
 
 
 STUDIES = {
     "all diverged": network("rhn", 6, [60.5] * 9, diverged=True),
     "30 columns": [
-        r for arch in ("rhn", "dt-rnn", "dts-rnn", "lstm", LONG) for d in range(1, 7) for r in trials(arch, d, 3)
+        r
+        for arch in ("rhn", "dt-rnn", "dts-rnn", "lstm", LONG)
+        for d in range(1, 7)
+        for r in trials(arch, d, 3)
     ],
     "a long name": trials(LONG, 10, 60) + trials("模型-$x$", 2, 9),
-    "tiny and huge losses": network("rhn", 1, [1e-9, 1e-3, 5.0]) + network("rnn", 1, [1e9, 1e12], diverged=True),
+    "tiny and huge losses": network("rhn", 1, [1e-9, 1e-3, 5.0])
+    + network("rnn", 1, [1e9, 1e12], diverged=True),
     "nine biases": [replace(r, transform_bias=r.trial / 7) for r in trials("rhn", 4, 60)],
-    "four schemes": [replace(r, init_scheme=scheme) for scheme in SCHEMES for r in trials("rhn", 4, 9)],
+    "four schemes": [
+        replace(r, init_scheme=scheme) for scheme in SCHEMES for r in trials("rhn", 4, 9)
+    ],
 }
-EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else name for name in STUDIES]
-ABOUT = "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's parameters; seed 0; chorales 0123456789ab"
+EACH = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else name for name in STUDIES
+]
+ABOUT = (
+    "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's "
+    "parameters; seed 0; chorales 0123456789ab"
+)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,4 +1,6 @@
-"""Workers on a Ray cluster: the results are those of one process alone, whatever becomes of a node."""
+"""Workers on a Ray cluster: the results are those of one process alone, whatever becomes of a
+node.
+"""
 
 import signal
 import sys
@@ -15,7 +17,11 @@ from rhn.errors import InvalidInputError
 
 
 @pytest.mark.slow
-def test_tasks_of_ray_stopped_by_ctrl_c_give_the_results_of_one_process(tiny, undisturbed, monkeypatch):  # noqa: F811
+def test_tasks_of_ray_stopped_by_ctrl_c_give_the_results_of_one_process(
+    tiny,  # noqa: F811
+    undisturbed,  # noqa: F811
+    monkeypatch,
+):
     pytest.importorskip("ray", reason="ray is not installed")
     config = tiny(RunConfig, **LONG, jobs=2, save_seconds=0.0, engine="ray", address="local")
     stopped = command(config, "--engine", "ray", "--address", "local")
@@ -62,7 +68,16 @@ def test_without_ray_the_sentence_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, capsys):
     pytest.importorskip("ray", reason="ray is not installed")
-    words = ["--preset", "smoke", "--engine", "ray", "--address", "127.0.0.1:1", "--out", str(tmp_path / "out")]
+    words = [
+        "--preset",
+        "smoke",
+        "--engine",
+        "ray",
+        "--address",
+        "127.0.0.1:1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(["run", *words]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "no Ray cluster answers at 127.0.0.1:1: " in said[0]

@@ -1,4 +1,6 @@
-"""Whole runs of real networks on a few real bars: whatever is killed, stopped or shared, the results are the same bits."""
+"""Whole runs of real networks on a few real bars: whatever is killed, stopped or shared, the
+results are the same bits.
+"""
 
 import os
 import signal
@@ -16,12 +18,21 @@ from optim_study.runner import dry_run
 from rhn.errors import InvalidInputError
 from rhn.training.state import locked
 
-LONG = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 60, "patience": 60, "budget_scale": 0.003}
+LONG = {
+    "arch": ("rhn",),
+    "depth": (2,),
+    "trials": 3,
+    "epochs": 60,
+    "patience": 60,
+    "budget_scale": 0.003,
+}
 
 
 @pytest.fixture
 def tiny(tiny_data, tmp_path, monkeypatch):
-    """Makes the configuration of a tiny run in a folder of its own, without the figure, which takes as long as the training."""
+    """Makes the configuration of a tiny run in a folder of its own, without the figure, which takes
+    as long as the training.
+    """
     monkeypatch.setattr("optim_study.runner.save_figure", lambda path, draw: None)
     usual = {"data": tiny_data, "out": tmp_path / "out", "device": "cpu"}
     return lambda preset=smoke, **changes: preset(**(usual | changes))
@@ -43,8 +54,28 @@ def records(out: Path) -> dict[str, bytes]:
 
 def command(config: RunConfig, *more: str) -> subprocess.Popen:
     """The real command for this configuration."""
-    words = [sys.executable, "-m", "optim_study", "run", "--arch", *config.arch, "--depth", *config.depth, *more]
-    for name in ("out", "data", "trials", "epochs", "patience", "budget_scale", "jobs", "save_seconds", "device"):
+    words = [
+        sys.executable,
+        "-m",
+        "optim_study",
+        "run",
+        "--arch",
+        *config.arch,
+        "--depth",
+        *config.depth,
+        *more,
+    ]
+    for name in (
+        "out",
+        "data",
+        "trials",
+        "epochs",
+        "patience",
+        "budget_scale",
+        "jobs",
+        "save_seconds",
+        "device",
+    ):
         words += [f"--{name.replace('_', '-')}", getattr(config, name)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*map(str, words)], **pipes, start_new_session=True)
@@ -65,7 +96,10 @@ def test_cells_have_only_the_depths_and_options_that_they_know():
     with pytest.raises(InvalidInputError, match="LSTM has no recurrence depth"):
         dry_run(paper(arch=("lstm",), depth=(2,), device="cpu"))
     _, *studies = paper(arch=("all",), depth=(4,), cell_options={"skip": "last"}).studies("x")
-    assert {s.name: s.options for s in studies} == {"dt-rnn-depth4": {}, "dts-rnn-skip-last-depth4": {"skip": "last"}}
+    assert {s.name: s.options for s in studies} == {
+        "dt-rnn-depth4": {},
+        "dts-rnn-skip-last-depth4": {"skip": "last"},
+    }
     with pytest.raises(InvalidInputError, match="the cell rhn has no option 'skip'"):
         paper(arch=("rhn", "gru"), cell_options={"skip": "last"}).studies("x")
 
@@ -83,7 +117,9 @@ def test_files_of_something_else_are_left_as_they_are(tmp_path):
 def test_a_run_leaves_a_table_a_figure_and_the_best_models(tiny_data, tmp_path, capsys):
     results = run(smoke(arch=("dt-rnn", "gru"), data=tiny_data, out=tmp_path, device="cpu"))
     networks = [("dt-rnn", 1), ("dt-rnn", 2), ("gru", 1)]
-    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [(*each, n) for each in networks for n in range(4)]
+    assert [(r.arch, r.depth, r.trial) for r in results.rows] == [
+        (*each, n) for each in networks for n in range(4)
+    ]
     assert optim_study.read_csv(results.csv) == results.rows
     assert results.figure.stat().st_size > 5000
     assert list(results.best) == ["dt-rnn-depth1", "dt-rnn-depth2", "gru-depth1"]
@@ -119,7 +155,9 @@ def test_a_cell_of_the_users_own_is_studied_like_ours(jobs, tiny, tmp_path, monk
     (tmp_path / "mine.py").write_text(OWN_CELL)
     monkeypatch.syspath_prepend(tmp_path)
     results = run(tiny(arch=("mine:Cell",), depth=(1,), jobs=jobs), quiet=True)
-    assert [(row.arch, row.depth, row.trial) for row in results.rows] == [("mine:Cell", 1, n) for n in range(4)]
+    assert [(row.arch, row.depth, row.trial) for row in results.rows] == [
+        ("mine:Cell", 1, n) for n in range(4)
+    ]
     assert results.best["mine:Cell-depth1"].is_file()
 
 
@@ -135,9 +173,14 @@ def test_a_second_command_in_a_folder_is_refused(tiny, capsys):
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(signal.SIGINT, 130), *(pytest.param(s, -s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGKILL))],
+    [
+        (signal.SIGINT, 130),
+        *(pytest.param(s, -s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGKILL)),
+    ],
 )
-def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(sent, code, tiny, undisturbed):
+def test_the_real_command_stopped_in_its_middle_goes_on_to_the_same_bits(
+    sent, code, tiny, undisturbed
+):
     configuration = tiny(RunConfig, **LONG, save_seconds=0.0)
     stopped = command(configuration)
     wait_until_saved(stopped, configuration.out)
@@ -164,7 +207,8 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_stops_all(tiny, undisturbed):
 
 @pytest.mark.slow
 def test_workers_import_nothing_of_the_current_folder(tiny, tmp_path, own_folder):
-    for name in ("msvcrt", "_winapi", "torch"):  # the first two are sought in vain by Python's own modules
+    # the first two are sought in vain by Python's own modules
+    for name in ("msvcrt", "_winapi", "torch"):
         Path(f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     run(tiny(arch=("dt-rnn",), jobs=2), quiet=True)
     assert not Path("ran").exists()

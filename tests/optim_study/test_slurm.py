@@ -1,4 +1,6 @@
-"""The example for Slurm in the guide, run by a stand-in for `sbatch`: an array with one network a task, and one figure of all."""
+"""The example for Slurm in the guide, run by a stand-in for `sbatch`: an array with one network a
+task, and one figure of all.
+"""
 
 import os
 import re
@@ -20,10 +22,15 @@ for ((task = first; task <= last; task++)); do SLURM_ARRAY_TASK_ID=$task bash "$
 
 
 @pytest.mark.slow
-def test_the_guides_script_runs_a_network_a_task_and_one_figure_shows_all(tiny_data, tmp_path, monkeypatch, capsys):
+def test_the_guides_script_runs_a_network_a_task_and_one_figure_shows_all(
+    tiny_data, tmp_path, monkeypatch, capsys
+):
     (script,) = re.findall(r"```bash title=\"study.sh\"\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert "--array=0-11" in script, "the paper's twelve networks"
-    tools = {"sbatch": SBATCH, "optim-study": f'#!/bin/bash\nexec "{sys.executable}" -m optim_study "$@"\n'}
+    tools = {
+        "sbatch": SBATCH,
+        "optim-study": f'#!/bin/bash\nexec "{sys.executable}" -m optim_study "$@"\n',
+    }
     for name, text in tools.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

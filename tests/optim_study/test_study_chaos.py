@@ -1,8 +1,10 @@
-"""Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every write, and a lost node.
+"""Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every
+write, and a lost node.
 
     pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py     # STUDY_KILLS=100 and STUDY_STOPS=20 by default
 
-Each prints its counts. Every trial must be in the study exactly once, with the bits of an undisturbed run.
+Each prints its counts. Every trial must be in the study exactly once, with the bits of an
+undisturbed run.
 """
 
 import os
@@ -23,7 +25,9 @@ from rhn.errors import OutputError
 from rhn.training.state import is_locked
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
-KILLS, STOPS = (int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20)))
+KILLS, STOPS = (
+    int(os.environ.get(name, usual)) for name, usual in (("STUDY_KILLS", 100), ("STUDY_STOPS", 20))
+)
 LONG = config(trials=12, epochs=60, patience=60)
 
 
@@ -37,10 +41,14 @@ def report(counts: dict[str, int]) -> None:
     print(f"\n{told}: {LONG.trials} trials, each once, to the bit")
 
 
-def storm(tmp_path: Path, harms, count: int, storage: str | None = None, seconds: float = 2, **options) -> None:
-    """Runs of one study after another, until so many harms have been done to them at random moments.
+def storm(
+    tmp_path: Path, harms, count: int, storage: str | None = None, seconds: float = 2, **options
+) -> None:
+    """Runs of one study after another, until so many harms have been done to them at random
+    moments.
 
-    harms: name -> function of the process of a run that does it; returns False if there was nothing to harm yet.
+    harms: name -> function of the process of a run that does it; returns False if there was nothing
+    to harm yet.
     """
     rng, counts, studies, process = random.Random(0), dict.fromkeys(harms, 0), 0, None
     next_harm = rng.choice(list(harms))
@@ -149,7 +157,10 @@ def test_the_lost_node_of_the_driver_ends_the_run_and_the_study_goes_on(new_clus
 
 def test_stops_of_postgresql(server, tmp_path):  # noqa: F811
     ends = {"kills": server.kill, "crashes": server.stop, "restarts": lambda: server.stop("fast")}
-    harms = {name: lambda _, end=end: away_for(server, end, random.random()) for name, end in ends.items()}
+    harms = {
+        name: lambda _, end=end: away_for(server, end, random.random())
+        for name, end in ends.items()
+    }
     storm(tmp_path, harms, STOPS, server.url, seconds=6, wait=60.0)
 
 
@@ -163,7 +174,9 @@ def test_two_drivers_of_one_folder(tmp_path):
 
 
 def test_a_full_disk_at_every_write(tmp_path, monkeypatch):
-    """Each run fails at one more write than the one before: the writes of a run are its fsyncs and its renames."""
+    """Each run fails at one more write than the one before: the writes of a run are its fsyncs and
+    its renames.
+    """
     monkeypatch.setenv("STUDY_PAUSE", "0")
     study, at = config(trials=2, epochs=4), 0
     while True:

@@ -28,7 +28,9 @@ def made(out, **changes):
 
 def state(epoch=3, seed=0):
     rng = np.random.default_rng(seed)
-    return TrialState(rng.normal(size=(epoch + 1, 2)), {"weights": rng.normal(size=(3, 4)).astype(np.float32)})
+    return TrialState(
+        rng.normal(size=(epoch + 1, 2)), {"weights": rng.normal(size=(3, 4)).astype(np.float32)}
+    )
 
 
 def saved(folder, number, record=RECORD):
@@ -54,13 +56,22 @@ def test_files_of_another_study_count_as_absent(folder, tmp_path):
 
 
 @for_each(
-    "content", ["", "[]", '{"study_fingerprint": "fingerprint"}', {"curve": [1.0]}, {"outcome": {"test_nll": "low"}}]
+    "content",
+    [
+        "",
+        "[]",
+        '{"study_fingerprint": "fingerprint"}',
+        {"curve": [1.0]},
+        {"outcome": {"test_nll": "low"}},
+    ],
 )
 def test_a_damaged_record_is_removed(tmp_path, content):
     folder = made(tmp_path)
     saved(folder, 7)
     path = folder.path / "trials" / "0007.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | content) if isinstance(content, dict) else content)
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | content) if isinstance(content, dict) else content
+    )
     assert folder.load_record(7) is None and folder.recorded() == set()
 
 
@@ -68,11 +79,18 @@ def test_a_settled_trial_leaves_only_its_record(folder):
     folder.save_state(70, state())
     folder.save_state(7, state())
     saved(folder, 7)
-    (folder.path / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text("left by a killed worker")
+    (folder.path / "trials" / ".0007.rhn-partial-1a2b3c4d.safetensors").write_text(
+        "left by a killed worker"
+    )
     (folder.path / "trials" / ".0007.20251120.safetensors").write_text("the user's own")
     for _ in range(2):
         folder.settle(7, best=True)
-    kept = {"trials/.0007.20251120.safetensors", "trials/0007.json", "trials/0070.safetensors", "best.safetensors"}
+    kept = {
+        "trials/.0007.20251120.safetensors",
+        "trials/0007.json",
+        "trials/0070.safetensors",
+        "best.safetensors",
+    }
     assert {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*.*")} == kept
     saved(folder, 8)
     folder.settle(8, best=False)

@@ -1,4 +1,6 @@
-"""What a run will do is known before: its networks, its devices, and what fused trials take of memory, which is obeyed."""
+"""What a run will do is known before: its networks, its devices, and what fused trials take of
+memory, which is obeyed.
+"""
 
 import subprocess
 import sys
@@ -39,10 +41,14 @@ print(peak, memory(config, meta_model(config), "cpu", 100)(trials))
 """
 
 
-@pytest.mark.parametrize("case", [("lstm", 1, 0.3, 8), pytest.param(("rhn", 6, 0.1, 10), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case", [("lstm", 1, 0.3, 8), pytest.param(("rhn", 6, 0.1, 10), marks=pytest.mark.slow)]
+)
 def test_the_estimate_is_near_the_measured_peak(case):
     words = [sys.executable, "-c", MEASURE, *map(str, case)]
-    peak, estimate = map(int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split())
+    peak, estimate = map(
+        int, subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    )
     assert 0.8 < estimate / peak < 2.5, f"{in_words(peak)} measured, {in_words(estimate)} estimated"
 
 
@@ -68,13 +74,17 @@ def test_auto_obeys_the_memory_there_is():
     k = choose("cuda", free=little, jobs=1)
     assert 1 <= k < 60 and needs("cuda")(k) <= SHARE * little < needs("cuda")(k + 1)
     assert choose("cuda", jobs=1) == 60 and 8 * GIB < needs("cuda")(60) < 25 * GIB
-    with pytest.raises(InvalidInputError, match=r"one trial of rhn-depth6 would need about .* MiB are free"):
+    with pytest.raises(
+        InvalidInputError, match=r"one trial of rhn-depth6 would need about .* MiB are free"
+    ):
         choose(free=100 << 20)
 
 
 def test_what_is_asked_for_is_done_or_refused():
     assert choose(asked=40) == 40 and choose(asked=100) == 60
-    with pytest.raises(InvalidInputError, match=r"40 fused trials of rhn-depth6 .* use a smaller --fuse"):
+    with pytest.raises(
+        InvalidInputError, match=r"40 fused trials of rhn-depth6 .* use a smaller --fuse"
+    ):
         choose(asked=40, free=GIB / 2)
 
 
@@ -95,7 +105,10 @@ def test_workers_get_the_gpus_in_turn(gpus, jobs, expected, monkeypatch):
 
 def test_the_papers_study_has_the_papers_networks():
     units = {}
-    for config in (paper(device="cpu"), paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"})):
+    for config in (
+        paper(device="cpu"),
+        paper(device="cpu", arch=("dts-rnn",), cell_options={"skip": "last"}),
+    ):
         studies = config.studies("x")
         for study, row in zip(studies, plan(studies, config, ["cpu"]), strict=True):
             units.setdefault(study.label, []).append(row["hidden_size"])

@@ -1,4 +1,6 @@
-"""The protocol: the paper's values, settings as a function of the trial's number, and a refusal of every difference."""
+"""The protocol: the paper's values, settings as a function of the trial's number, and a refusal of
+every difference.
+"""
 
 import json
 import math
@@ -60,19 +62,34 @@ def test_a_protocol_of_another_version_is_refused_not_guessed():
 def test_a_study_from_before_there_were_schemes_goes_on_as_it_was():
     study = config_from_protocol(OLD, trials=60)
     assert study.protocol() == OLD and study.fingerprint == "9a892a90493eb1cc"
-    settings = {"learning_rate": 0.00025751501146777626, "init_std": 8.6253169812498e-05, "transform_bias": 0.0}
-    assert study.parameters(59) == settings and study.settings(59).init == "gaussian:8.6253169812498e-05"
+    settings = {
+        "learning_rate": 0.00025751501146777626,
+        "init_std": 8.6253169812498e-05,
+        "transform_bias": 0.0,
+    }
+    assert (
+        study.parameters(59) == settings
+        and study.settings(59).init == "gaussian:8.6253169812498e-05"
+    )
     require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), OLD)
-    with pytest.raises(InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"):
-        require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD)
+    with pytest.raises(
+        InvalidInputError, match=r"init_schemes .*identity.* here, absent in the study"
+    ):
+        require_same_protocol(
+            StudyConfig(arch="dt-rnn", depth=6, data="checksum", init_schemes=("identity",)), OLD
+        )
 
 
 def test_other_optimizers_have_their_own_range_and_no_momentum():
     study = config(optimizer="adam")
-    assert study.learning_rate == (1e-5, 0.1) and config(optimizer="adam", learning_rate=(1, 2)).learning_rate == (1, 2)
+    assert study.learning_rate == (1e-5, 0.1) and config(
+        optimizer="adam", learning_rate=(1, 2)
+    ).learning_rate == (1, 2)
     drawn, papers = ([c.settings(n) for n in range(60)] for c in (study, config()))
     assert [s.learning_rate for s in drawn] == pytest.approx([s.learning_rate / 10 for s in papers])
-    assert [replace(s, learning_rate=0.0) for s in drawn] == [replace(s, learning_rate=0.0) for s in papers]
+    assert [replace(s, learning_rate=0.0) for s in drawn] == [
+        replace(s, learning_rate=0.0) for s in papers
+    ]
     stored = json.loads(json.dumps(study.protocol()))
     assert stored["optimizer"] == "adam" and "momentum" not in stored
     assert config_from_protocol(stored, trials=study.trials) == study
@@ -90,7 +107,9 @@ def test_schemes_are_drawn_last_and_equally():
 def test_a_setting_depends_only_on_seed_architecture_depth_and_number():
     assert [draw(n) for n in range(60)] == [draw(n) for n in reversed(range(60))][::-1]
     assert draw(7) not in [draw(7, seed=1), draw(7, arch="dt-rnn"), draw(7, depth=6), draw(8)]
-    assert draw(7, options={"skip": "last"}) == draw(7), "both readings of a shortcut are compared at the same settings"
+    assert draw(7, options={"skip": "last"}) == draw(7), (
+        "both readings of a shortcut are compared at the same settings"
+    )
 
 
 def test_the_settings_fill_the_papers_ranges_evenly_in_the_logarithm():

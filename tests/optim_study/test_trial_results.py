@@ -10,8 +10,25 @@ from scipy.stats import binom, fisher_exact
 from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
-from optim_study.results import COLUMNS, Network, Row, csv_text, protocol_words, read_csv, study_about, write_csv
-from optim_study.shares import OUTSIDE, PAPERS_BOX, REGIONS, WHOLE, region, share_table, training_shares
+from optim_study.results import (
+    COLUMNS,
+    Network,
+    Row,
+    csv_text,
+    protocol_words,
+    read_csv,
+    study_about,
+    write_csv,
+)
+from optim_study.shares import (
+    OUTSIDE,
+    PAPERS_BOX,
+    REGIONS,
+    WHOLE,
+    region,
+    share_table,
+    training_shares,
+)
 from rhn.errors import DataError
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -20,8 +37,19 @@ PLATEAU = 11.13
 
 def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> Row:
     settings = {"learning_rate": 0.1, "init_std": 1e-4, "transform_bias": -1.0, "hidden_size": 7}
-    losses = {"best_train_nll": train, "best_valid_nll": train + 0.5, "train_nll": train, "valid_nll": train + 0.7}
-    others = {"test_nll": train + 0.6, "constant_nll": 11.16, "epochs": 100, "best_epoch": 90, "diverged": False}
+    losses = {
+        "best_train_nll": train,
+        "best_valid_nll": train + 0.5,
+        "train_nll": train,
+        "valid_nll": train + 0.7,
+    }
+    others = {
+        "test_nll": train + 0.6,
+        "constant_nll": 11.16,
+        "epochs": 100,
+        "best_epoch": 90,
+        "diverged": False,
+    }
     return Row(arch=arch, depth=depth, trial=trial, **(settings | losses | others | changes))
 
 
@@ -48,18 +76,27 @@ rows = st.lists(
 
 def test_a_table_of_an_earlier_version_lacks_what_it_did_not_know():
     rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
-    assert len(rows) == 720 and {(r.optimizer, r.init_scheme) for r in rows} == {("sgd", "gaussian")}
-    assert {(r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll, r.left_epoch) for r in rows} == {(None,) * 5}
+    assert len(rows) == 720 and {(r.optimizer, r.init_scheme) for r in rows} == {
+        ("sgd", "gaussian")
+    }
+    assert {
+        (r.best_epoch, r.train_nll, r.valid_nll, r.constant_nll, r.left_epoch) for r in rows
+    } == {(None,) * 5}
     assert rows[0].best_train_nll == 8.907453928186852 and rows[0].test_nll == 9.07093758781067
 
 
 def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
     lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]
-    found = [(line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines]
+    found = [
+        (line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines
+    ]
     assert found == [("2", "-1.0"), ("2", ""), ("1", ""), ("2", "-1.0")]
     assert [r.to_dict()["depth"] for r in rows] == [2, 2, 1, 2]
-    assert [Network(r.arch, r.depth).title for r in rows[1:3]] == ["dts-rnn-skip-last, depth 2", "lstm"]
+    assert [Network(r.arch, r.depth).title for r in rows[1:3]] == [
+        "dts-rnn-skip-last, depth 2",
+        "lstm",
+    ]
     write_csv(rows, tmp_path / "trials.csv")
     assert read_csv(str(tmp_path / "trials.csv")) == rows
 
@@ -93,7 +130,10 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
     rows = [
         r
         for optimizer, learned in (("adam", 9), ("sgd", 0))
-        for arch, losses in (("rhn", [7.0] * 9), ("dt-rnn", [7.0] * learned + [PLATEAU] * (9 - learned)))
+        for arch, losses in (
+            ("rhn", [7.0] * 9),
+            ("dt-rnn", [7.0] * learned + [PLATEAU] * (9 - learned)),
+        )
         for r in network(arch, 4, losses, optimizer=optimizer)
     ]
     found = training_shares(rows)
@@ -105,24 +145,47 @@ def test_networks_of_several_optimizers_are_apart_and_compared_under_their_own()
 
 def test_the_foot_of_a_figure_has_the_space_of_the_search_and_the_sizes_of_the_trials():
     configs = [StudyConfig(arch=arch, depth=1, data="toy") for arch in ("rhn", "dt-rnn")]
-    foot = study_about(network("rhn", 1, [8.0]) + network("dt-rnn", 1, [8.0], hidden_size=9), protocol_words(configs))
-    assert "; 7 and 9 units; " in foot and "; transform bias -3 to 0; " in foot and foot.count("bias") == 1
+    foot = study_about(
+        network("rhn", 1, [8.0]) + network("dt-rnn", 1, [8.0], hidden_size=9),
+        protocol_words(configs),
+    )
+    assert (
+        "; 7 and 9 units; " in foot
+        and "; transform bias -3 to 0; " in foot
+        and foot.count("bias") == 1
+    )
     assert "bias" not in protocol_words(configs[1:])
 
 
 def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
-    assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].interval == pytest.approx((0, 0.0596), abs=1e-4)
-    (share,) = training_shares(network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20))
-    assert (share.below, share.trials, share.share, share.best, share.best_trial) == (15, 60, 0.25, 7.0, 0)
+    assert training_shares(network("rhn", 1, [PLATEAU] * 60))[0].interval == pytest.approx(
+        (0, 0.0596), abs=1e-4
+    )
+    (share,) = training_shares(
+        network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20)
+    )
+    assert (share.below, share.trials, share.share, share.best, share.best_trial) == (
+        15,
+        60,
+        0.25,
+        7.0,
+        0,
+    )
     assert (share.median, share.hidden_size, share.p) == (PLATEAU, 20, None)
-    low, high = share.interval  # by definition: 15 or more, or 15 or fewer, have a chance of 2.5 % each
-    assert binom.sf(14, 60, low) == pytest.approx(0.025) and binom.cdf(15, 60, high) == pytest.approx(0.025)
+    # by definition: 15 or more, or 15 or fewer, have a chance of 2.5 % each
+    low, high = share.interval
+    assert binom.sf(14, 60, low) == pytest.approx(0.025) and binom.cdf(
+        15, 60, high
+    ) == pytest.approx(0.025)
     assert training_shares(network("rhn", 4, [9.4, 9.6]), below=9.3)[0].below == 0
 
 
 def test_architectures_are_compared_with_the_rhn_of_their_depth():
     """The committed small study: Fisher's exact test, Holm's correction over its eight tests."""
-    found = {(s.arch, s.depth): s for s in training_shares(read_csv(RESULTS / "2026-11-20-small-study.csv"))}
+    found = {
+        (s.arch, s.depth): s
+        for s in training_shares(read_csv(RESULTS / "2026-11-20-small-study.csv"))
+    }
     p = {key: share.p for key, share in found.items() if key[0] != "rhn"}
     assert [p["dt-rnn", d] for d in (2, 4, 6)] == pytest.approx([0.683, 2.25e-5, 5.91e-4], rel=2e-3)
     assert all(found["rhn", d].p is None for d in (1, 2, 4, 6))
@@ -132,20 +195,39 @@ def test_architectures_are_compared_with_the_rhn_of_their_depth():
 
 @pytest.fixture(scope="module")
 def area():
-    """By hand: in the paper's box 2 of 3 RHNs and 0 of 2 DT-RNNs train, above it 1 of 1 and 1 of 2, orthogonal 0 of 1 and 2 of 2."""
+    """By hand: in the paper's box 2 of 3 RHNs and 0 of 2 DT-RNNs train, above it 1 of 1 and 1 of 2,
+    orthogonal 0 of 1 and 2 of 2.
+    """
     settings = {
         "rhn": [(1e-8, 7.0), (1e-2, 8.0), (1e-4, PLATEAU), (0.5, 9.4), ("orthogonal", PLATEAU)],
-        "dt-rnn": [(1e-8, PLATEAU), (1e-2, 9.5), (0.011, 9.0), (1.0, 60.5), ("orthogonal", 8.0), ("orthogonal", 8.1)],
+        "dt-rnn": [
+            (1e-8, PLATEAU),
+            (1e-2, 9.5),
+            (0.011, 9.0),
+            (1.0, 60.5),
+            ("orthogonal", 8.0),
+            ("orthogonal", 8.1),
+        ],
     }
     return [
-        row(arch, 4, n, loss, **({"init_scheme": at, "init_std": 0.2} if isinstance(at, str) else {"init_std": at}))
+        row(
+            arch,
+            4,
+            n,
+            loss,
+            **({"init_scheme": at, "init_std": 0.2} if isinstance(at, str) else {"init_std": at}),
+        )
         for arch, trials in settings.items()
         for n, (at, loss) in enumerate(trials)
     ]
 
 
 def test_regions_with_the_same_trials_are_one_test():
-    rows = [r for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU)) for r in network(arch, 4, [train] * 6)]
+    rows = [
+        r
+        for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU))
+        for r in network(arch, 4, [train] * 6)
+    ]
     whole, box = training_shares(rows, regions=(WHOLE, PAPERS_BOX))[2:]
     assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
 
@@ -169,4 +251,7 @@ def test_regions_are_counted_by_hand(area):
     assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
     table = " ".join(share_table(shares).split())
     assert "dt-rnn-depth4, orthogonal sgd 7 2 0 8 8.05 2 100 % 16 to 100 % 0.3333 1" in table
-    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (PAPERS_BOX, OUTSIDE)
+    assert (region(row(learning_rate=0.5)), region(row(learning_rate=0.5, optimizer="adam"))) == (
+        PAPERS_BOX,
+        OUTSIDE,
+    )

@@ -1,4 +1,6 @@
-"""The documentation shows what is there: its links lead somewhere, its commands exist, and what it says can be copied works."""
+"""The documentation shows what is there: its links lead somewhere, its commands exist, and what it
+says can be copied works.
+"""
 
 import contextlib
 import importlib
@@ -57,7 +59,9 @@ def help_of(*words: str) -> str:
 
 
 def complaint(line: str) -> str | None:
-    """What is wrong with a shown command line: a subcommand or an option that its help does not know; None for other programs."""
+    """What is wrong with a shown command line: a subcommand or an option that its help does not
+    know; None for other programs.
+    """
     command, *rest = shlex.split(line)
     if command == "python" and rest[0] == "-m":
         return None if importlib.util.find_spec(rest[1]) else f"there is no module {rest[1]}"
@@ -73,7 +77,11 @@ def complaint(line: str) -> str | None:
     if words == ["optim-study", "run"] and "--preset" in rest:
         words += ["--preset", rest[rest.index("--preset") + 1]]
     options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
-    unknown = {option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*words))}
+    unknown = {
+        option
+        for option in options
+        if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*words))
+    }
     return f"{' '.join(words)} has no {', '.join(sorted(unknown))}" if unknown else None
 
 
@@ -86,7 +94,9 @@ def test_the_commands_of_a_page_exist(page):
 def test_a_command_of_the_gallery_draws_each_of_its_pictures():
     page = ROOT / "docs" / "gallery.md"
     words = {Path(word).stem for line in docs_commands.commands(page) for word in line.split()}
-    assert {Path(picture).stem for picture in re.findall(r"!\[\]\((.*)\)", page.read_text())} <= words
+    assert {
+        Path(picture).stem for picture in re.findall(r"!\[\]\((.*)\)", page.read_text())
+    } <= words
 
 
 def test_the_commands_of_readme_exist():
@@ -109,29 +119,42 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 def test_every_public_name_is_in_the_reference():
     shown = re.findall(
-        r"^::: \S+\.(\w+)$", "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()), re.MULTILINE
+        r"^::: \S+\.(\w+)$",
+        "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()),
+        re.MULTILINE,
     )
     for package in ("gersgorin", "gersgorin.linalg", "gersgorin.results", "analysis"):
         missing = set(importlib.import_module(package).__all__) - set(shown)
-        assert not missing, f"add a line ::: module.name to a page of docs/api for {missing} of {package}"
+        assert not missing, (
+            f"add a line ::: module.name to a page of docs/api for {missing} of {package}"
+        )
 
 
 def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path):
-    """Its numbers have a known answer, and a row makes it a command with the option of its function."""
+    """Its numbers have a known answer, and a row makes it a command with the option of its
+    function.
+    """
     from gersgorin.analyses import ANALYSES, Analysis
     from gersgorin.cli.main import main
     from gersgorin.results import load
     from gersgorin.run.run import Run
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    (code,) = re.findall(r'```python title="gersgorin/analyses/volume.py"\n(.*?)```', text, re.DOTALL)
+    (code,) = re.findall(
+        r'```python title="gersgorin/analyses/volume.py"\n(.*?)```', text, re.DOTALL
+    )
     (tmp_path / "volume.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     of_run = importlib.import_module("volume").of_run
     run = Run.of(lambda x, s: 2 * s + x, torch.zeros(5, 3), torch.ones(3))
-    assert of_run(run, skip=1).table() == [{"step": t, "log_det": pytest.approx(3 * math.log(2))} for t in range(4)]
+    assert of_run(run, skip=1).table() == [
+        {"step": t, "log_det": pytest.approx(3 * math.log(2))} for t in range(4)
+    ]
     row = Analysis(
-        "volume", "volume:of_run", "Change of volume of every step", {"skip": "Leave out the first N steps."}
+        "volume",
+        "volume:of_run",
+        "Change of volume of every step",
+        {"skip": "Leave out the first N steps."},
     )
     monkeypatch.setitem(ANALYSES, "volume", row)
     monkeypatch.chdir(tmp_path)
@@ -152,16 +175,24 @@ def environment() -> dict:
 
 NOTEBOOKS = docs_notebook.PAGES
 OTHERS = [page for page in PAGES if page not in NOTEBOOKS]
-RUNNABLE = [page for page in OTHERS if docs_commands.commands(page, to_run=True) or "\n```python" in page.read_text()]
+RUNNABLE = [
+    page
+    for page in OTHERS
+    if docs_commands.commands(page, to_run=True) or "\n```python" in page.read_text()
+]
 
 
 @pytest.mark.docs
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT / "docs")) for page in RUNNABLE])
+@pytest.mark.parametrize(
+    "page", RUNNABLE, ids=[str(page.relative_to(ROOT / "docs")) for page in RUNNABLE]
+)
 def test_what_a_page_shows_can_be_copied(page, tmp_path):
     """Its Python first, in one session, as files where they have a title, then its commands."""
     text = page.read_text()
-    for name, code in re.findall(r'^```python title="(.*?)"\n(.*?)^```$', text, re.DOTALL | re.MULTILINE):
+    for name, code in re.findall(
+        r'^```python title="(.*?)"\n(.*?)^```$', text, re.DOTALL | re.MULTILINE
+    ):
         (tmp_path / name).write_text(code)
     loose = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     env = environment() | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
@@ -179,9 +210,14 @@ def test_an_example_runs(path, tmp_path):
 @pytest.mark.docs
 @for_each("page", NOTEBOOKS)
 def test_the_notebook_of_a_page_is_up_to_date(page):
-    """Its cells are those of the page, and code hosting sites show it; `make notebook` writes it."""
+    """Its cells are those of the page, and code hosting sites show it; `make notebook` writes
+    it.
+    """
     notebook = page.with_suffix(".ipynb")
-    stored = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook.read_text())["cells"]]
+    stored = [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in json.loads(notebook.read_text())["cells"]
+    ]
     assert stored == docs_notebook.cells(page.read_text())
     assert notebook.stat().st_size < 400_000
 
@@ -199,6 +235,15 @@ def test_a_notebook_runs(page, tmp_path, monkeypatch):
 @pytest.mark.docs
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs is in the extra docs")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    build = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        tmp_path / "site",
+    ]
     subprocess.run(build, cwd=ROOT, env=environment() | {"NO_MKDOCS_2_WARNING": "1"}, check=True)
     assert (tmp_path / "site" / "index.html").is_file()

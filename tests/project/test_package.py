@@ -1,4 +1,6 @@
-"""The package as a user gets it: a wheel and a source archive, and the wheel alone in an empty environment without a compiler."""
+"""The package as a user gets it: a wheel and a source archive, and the wheel alone in an empty
+environment without a compiler.
+"""
 
 import os
 import re
@@ -35,7 +37,9 @@ class Model(torch.nn.Module):
     def forward(self, x):
         return self.head(self.rnn(x)[0][:, -1])
 """
-ANALYZE = "import torch, gersgorin; print(gersgorin.analyze(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
+ANALYZE = (
+    "import torch, gersgorin; print(gersgorin.analyze(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
+)
 LIBRARY = "from rhn.kernels.compiled import library; print(library())"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -43,7 +47,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 def tracked() -> list[str]:
     """The files of the project in git; skips outside a clone."""
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip("the files of a package are compared with those in git, and this is no clone")
     return [name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
@@ -51,7 +57,9 @@ def tracked() -> list[str]:
 
 def of_packages() -> set[str]:
     """The files of the packages, without scripts for the shell, which are for a clone."""
-    return {name for name in tracked() if name.split("/")[0] in PACKAGES and not name.endswith(".sh")}
+    return {
+        name for name in tracked() if name.split("/")[0] in PACKAGES and not name.endswith(".sh")
+    }
 
 
 def clean() -> dict[str, str]:
@@ -75,14 +83,25 @@ def archives(tmp_path_factory) -> tuple[Path, Path]:
     for name in tracked():
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / "source" / name)
-    run_or_skip(sys.executable, "-m", "build", "--outdir", folder / "dist", folder / "source", cwd=folder, env=clean())
+    run_or_skip(
+        sys.executable,
+        "-m",
+        "build",
+        "--outdir",
+        folder / "dist",
+        folder / "source",
+        cwd=folder,
+        env=clean(),
+    )
     (wheel,), (source,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
     return wheel, source
 
 
 @pytest.fixture(scope="module")
 def empty(archives, tmp_path_factory):
-    """Run a command in an environment of the wheel and its dependencies, in another folder, without a compiler."""
+    """Run a command in an environment of the wheel and its dependencies, in another folder, without
+    a compiler.
+    """
     folder = tmp_path_factory.mktemp("empty")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     scripts = folder / "venv" / "bin"
@@ -98,7 +117,9 @@ def empty(archives, tmp_path_factory):
 
     def run(*words: str, path: str = str(scripts)) -> str:
         env = {"HOME": str(folder / "home"), "PATH": path, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([scripts / words[0], *words[1:]], cwd=folder, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [scripts / words[0], *words[1:]], cwd=folder, env=env, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -118,7 +139,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(archives):
 
 def test_the_source_archive_holds_what_builds_the_wheel_and_nothing_else(archives):
     with tarfile.open(archives[1]) as file:
-        names = {name.partition("/")[2] for name in file.getnames() if file.getmember(name).isfile()}
+        names = {
+            name.partition("/")[2] for name in file.getnames() if file.getmember(name).isfile()
+        }
     assert {name for name in names if ".egg-info/" not in name} == of_packages() | PROJECT | SETUP
 
 
@@ -140,18 +163,23 @@ def test_the_metadata_name_the_pythons_that_are_required(archives):
 
 
 def test_the_installed_plot_draws_a_chorale(empty):
-    assert "spectral radius" in empty("gersgorin-plot", "--cell", "rhn", "--depth", "5", "--output", "rhn.png")
+    assert "spectral radius" in empty(
+        "gersgorin-plot", "--cell", "rhn", "--depth", "5", "--output", "rhn.png"
+    )
     assert (empty.folder / "rhn.png").stat().st_size > 10_000
 
 
 def test_the_installed_check_predicts_a_cell_by_name(empty):
     words = "--cell rhn --depth 2 --init gaussian:1e-4 --learning-rate 0.1 --seconds 300"
-    assert "falls below that of the best constant output" in empty("gersgorin", "check", *words.split())
+    assert "falls below that of the best constant output" in empty(
+        "gersgorin", "check", *words.split()
+    )
 
 
 def test_the_installed_check_predicts_an_own_module_with_arrays(empty):
     words = (
-        "--module own:Model --input x.npy --target y.npy --loss mse --optimizer adam --learning-rate 1e-2 --steps 100"
+        "--module own:Model --input x.npy --target y.npy --loss mse --optimizer adam "
+        "--learning-rate 1e-2 --steps 100"
     )
     assert "own:Model" in empty("gersgorin", "check", *words.split(), "--seconds", "5")
 
@@ -162,7 +190,9 @@ def test_the_installed_package_analyzes_a_layer_of_torch(empty):
 
 def test_without_a_compiler_info_says_so_and_a_training_runs(empty):
     assert "it needs a C compiler" in " ".join(empty("rhn", "info").split())
-    said = empty("rhn", "train", "jsb-depth-5", "--hidden-size", "8", "--epochs", "1", "--out", "run")
+    said = empty(
+        "rhn", "train", "jsb-depth-5", "--hidden-size", "8", "--epochs", "1", "--out", "run"
+    )
     assert "next: rhn evaluate run" in said
 
 

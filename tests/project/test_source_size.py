@@ -1,4 +1,6 @@
-"""The source is no larger than its budget: lines and nodes of the syntax trees of whole packages."""
+"""The source is no larger than its budget: lines and nodes of the syntax trees of whole
+packages.
+"""
 
 import ast
 from functools import cache
@@ -22,7 +24,9 @@ BUDGETS = {
 @cache
 def size(folder: str) -> tuple[int, int]:
     """(lines, nodes) of all files below a folder."""
-    texts = [path.read_text() for path in (ROOT / folder).rglob("*.*") if path.suffix in (".c", ".h")]
+    texts = [
+        path.read_text() for path in (ROOT / folder).rglob("*.*") if path.suffix in (".c", ".h")
+    ]
     python = [path.read_text() for path in (ROOT / folder).rglob("*.py")]
     nodes = sum(1 for text in python for _ in ast.walk(ast.parse(text)))
     return sum(len(text.splitlines()) for text in texts + python), nodes

@@ -1,4 +1,6 @@
-"""The project keeps its promises about itself: light imports, one-way dependencies, what is installed, what README says."""
+"""The project keeps its promises about itself: light imports, one-way dependencies, what is
+installed, what README says.
+"""
 
 import ast
 import contextlib
@@ -19,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
 HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich")
 
-# From the lowest level to the highest: a module imports its own level and lower ones only, never in a circle.
+# From the lowest level to the highest: a module imports its own level and lower ones only, never in
+# a circle.
 LEVELS_TEXT = """
     rhn.cells.registry rhn.errors rhn.utils rhn.version
     rhn.data rhn.kernels
@@ -35,23 +38,32 @@ LEVELS_TEXT = """
     analysis
 """
 LEVELS = {
-    room: level for level, line in enumerate(LEVELS_TEXT.replace("\\\n", "").split("\n")) for room in line.split()
+    room: level
+    for level, line in enumerate(LEVELS_TEXT.replace("\\\n", "").split("\n"))
+    for room in line.split()
 }
 
 
 def room_of(module: str) -> str:
     """The longest name in the list that a module begins with; "" for a package itself."""
-    return max((room for room in LEVELS if f"{module}.".startswith(f"{room}.")), key=len, default="")
+    return max(
+        (room for room in LEVELS if f"{module}.".startswith(f"{room}.")), key=len, default=""
+    )
 
 
 def sources() -> list[tuple[str, Path]]:
     """(module, file) of all source."""
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in files]
+    return [
+        (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
+        for path in files
+    ]
 
 
 def imports(module: str, path: Path) -> set[str]:
-    """What a file imports of ours, at its head, inside, or for annotations only, as full names: package.module.name."""
+    """What a file imports of ours, at its head, inside, or for annotations only, as full names:
+    package.module.name.
+    """
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_text())
     names = set()
@@ -59,7 +71,11 @@ def imports(module: str, path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = (
+                ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
+                if node.level
+                else ""
+            )
             start = ".".join(filter(None, (base, node.module)))
             names |= {f"{start}.{alias.name}" for alias in node.names}
     return {name for name in names if name.partition(".")[0] in PACKAGES}
@@ -89,9 +105,9 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
-ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")] + [
-    *PACKAGES[1:]
-]
+ACYCLIC = [
+    f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")
+] + [*PACKAGES[1:]]
 
 
 @for_each("package", ACYCLIC)
@@ -105,7 +121,8 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
         for module, path in modules.items()
         if module == package or module.startswith(f"{package}.")
     }
-    TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()  # which raises CycleError
+    # which raises CycleError
+    TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
 INTERFACES = {"main", "run", "of_run", "of_training"}  # of commands and of rows of analyses
@@ -115,7 +132,9 @@ def test_no_two_files_or_public_names_of_gersgorin_are_the_same():
     own = [(module, path) for module, path in sources() if module.startswith("gersgorin.")]
     nodes = [node for _, path in own for node in ast.parse(path.read_text()).body]
     files = Counter(path.stem for _, path in own if path.stem != "__init__")
-    names = Counter(n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_")
+    names = Counter(
+        n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"
+    )
     assert [name for name, times in files.items() if times > 1] == []
     assert [name for name, times in names.items() if times > 1 and name not in INTERFACES] == []
 
@@ -143,8 +162,16 @@ def test_imports_are_light(module):
 
 
 def test_functions_of_matrices_import_no_network():
-    code = "import sys, gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]; print(*[m for m in sys.modules if 'rhn.cells' in m])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+    code = (
+        "import sys, gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]; print(*[m "
+        "for m in sys.modules if 'rhn.cells' in m])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+        == []
+    )
 
 
 @for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results"])
@@ -176,16 +203,23 @@ def test_the_citation_and_the_changelog_name_this_version():
 def test_every_pin_is_one_version_and_no_text_names_a_registry():
     pins = (ROOT / "constraints.txt").read_text().split()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     for name in files:
         if (ROOT / name).suffix in (".txt", ".toml", ".md", ".sh", "") and (ROOT / name).is_file():
-            assert not re.search(r"index-url|pypi\.(org|python)|pythonhosted", (ROOT / name).read_text()), name
+            assert not re.search(
+                r"index-url|pypi\.(org|python)|pythonhosted", (ROOT / name).read_text()
+            ), name
 
 
 def test_the_code_in_readme_runs_and_prints_what_is_shown(tmp_path, own_folder, capsys):
-    (found,) = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL)
+    (found,) = re.findall(
+        r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     code, shown = found
-    timeless = code.replace("steps=1000)", "steps=1000, seconds=1000)")  # of a machine that is busy, too
+    # of a machine that is busy, too
+    timeless = code.replace("steps=1000)", "steps=1000, seconds=1000)")
     exec(compile(timeless, "README.md", "exec"), {})
     assert (tmp_path / "lstm.png").stat().st_size > 0
     printed = _without_digits(capsys.readouterr().out)

@@ -1,4 +1,6 @@
-"""A checkpoint gives back the same bits, is whole or not there at all; loading a wrong one is refused and runs nothing."""
+"""A checkpoint gives back the same bits, is whole or not there at all; loading a wrong one is
+refused and runs nothing.
+"""
 
 import functools
 import json
@@ -27,17 +29,26 @@ DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
 @for_each(
     ("case", "dtype"),
-    [*((case, torch.float32) for case in SHALLOW_CASES), *((SHALLOW_CASES[0], dtype) for dtype in DTYPES)],
+    [
+        *((case, torch.float32) for case in SHALLOW_CASES),
+        *((SHALLOW_CASES[0], dtype) for dtype in DTYPES),
+    ],
 )
 def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
     cell = case.build(dtype=dtype, batch_first=True, init="gaussian:0.1")
     with torch.no_grad():
-        next(cell.parameters()).view(-1)[:2] = torch.tensor([-0.0, 1e-40]).to(dtype)  # signed zeros and subnormals too
-    path, before = save_checkpoint(tmp_path / "cell.safetensors", cell, seed=7), torch.get_rng_state()
+        # signed zeros and subnormals too
+        next(cell.parameters()).view(-1)[:2] = torch.tensor([-0.0, 1e-40]).to(dtype)
+    path, before = (
+        save_checkpoint(tmp_path / "cell.safetensors", cell, seed=7),
+        torch.get_rng_state(),
+    )
     again = load_checkpoint(path)
     assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers"
     assert type(again) is type(cell) and again.config() == cell.config()
-    for (name, p), (other, q) in zip(cell.named_parameters(), again.named_parameters(), strict=True):
+    for (name, p), (other, q) in zip(
+        cell.named_parameters(), again.named_parameters(), strict=True
+    ):
         assert name == other and p.dtype == q.dtype and q.requires_grad
         assert p.detach().view(torch.uint8).equal(q.detach().view(torch.uint8)), name
     x = torch.randn(3, 4, 5).to(dtype)
@@ -79,7 +90,9 @@ def test_a_users_module_with_tied_weights_and_buffers(tmp_path):
     mine = Mine(4)
     mine.scale.mul_(3)
     path = save_checkpoint(tmp_path / "a", mine)
-    with pytest.raises(CheckpointError, match=r"holds a Mine, .*load_checkpoint\(path, factory=Mine\)"):
+    with pytest.raises(
+        CheckpointError, match=r"holds a Mine, .*load_checkpoint\(path, factory=Mine\)"
+    ):
         load_checkpoint(path)
     again = load_checkpoint(path, factory=Mine)
     assert again.b.weight is again.a.weight
@@ -140,8 +153,14 @@ def test_a_header_that_does_not_fit(good, header, match):
 def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
     weights = load_file(good)
     refused(forge(good, drop=("depth",)), match="do not fit its header")
-    refused(forge(good, tensors={k: v for k, v in weights.items() if k != "bias"}), match="bias has the shape missing")
-    refused(forge(good, tensors=weights | {"more": torch.zeros(1)}), match=r"more has the shape \(1,\), .*missing")
+    refused(
+        forge(good, tensors={k: v for k, v in weights.items() if k != "bias"}),
+        match="bias has the shape missing",
+    )
+    refused(
+        forge(good, tensors=weights | {"more": torch.zeros(1)}),
+        match=r"more has the shape \(1,\), .*missing",
+    )
     refused(forge(good, tensors={}), match="do not fit")
     for dtype in (torch.int64, torch.complex64, torch.float8_e5m2):
         wrong = {name: t.to(dtype) for name, t in weights.items()}
@@ -149,7 +168,10 @@ def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
     mixed = weights | {"bias": weights["bias"].double()}
     refused(forge(good, tensors=mixed), match="expected weights of one")
     weights["weight_hh"][1, 2, 3] = float("nan")
-    refused(forge(good, tensors=weights), match="weight_hh holds NaN .*: the training that wrote it had diverged")
+    refused(
+        forge(good, tensors=weights),
+        match="weight_hh holds NaN .*: the training that wrote it had diverged",
+    )
 
 
 def test_a_file_that_is_truncated_or_longer(good):
@@ -162,7 +184,9 @@ def test_a_file_that_is_truncated_or_longer(good):
 @settings(max_examples=60)
 @given(where=st.integers(0, 10**6), value=st.integers(0, 255))
 def test_one_changed_byte_is_refused_or_harmless(tmp_path_factory, where, value):
-    """Never a traceback: either one sentence, or a cell of the promised shape with finite weights."""
+    """Never a traceback: either one sentence, or a cell of the promised shape with finite
+    weights.
+    """
     path = tmp_path_factory.mktemp("byte") / "a"
     save_checkpoint(path, RHN(3, 4, 2))
     data = bytearray(path.read_bytes())
@@ -185,7 +209,10 @@ def test_loading_runs_nothing(tmp_path):
 
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
     torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
-    for name, words in (("a", r"is not a complete \.safetensors file"), ("b", "is a torch.save file")):
+    for name, words in (
+        ("a", r"is not a complete \.safetensors file"),
+        ("b", "is a torch.save file"),
+    ):
         refused(tmp_path / f"{name}.safetensors", match=words)
     assert not witness.exists()
 

@@ -1,4 +1,6 @@
-"""Ctrl-C in the first seconds of a command, while libraries are imported: a word and exit code 130, never a traceback."""
+"""Ctrl-C in the first seconds of a command, while libraries are imported: a word and exit code 130,
+never a traceback.
+"""
 
 import os
 import subprocess
@@ -8,32 +10,59 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRIES = ["rhn.cli.entry:rhn", "gersgorin.cli.entry:main_of_plot", "analysis.entry:analyze", "optim_study.entry:study"]
+ENTRIES = [
+    "rhn.cli.entry:rhn",
+    "gersgorin.cli.entry:main_of_plot",
+    "analysis.entry:analyze",
+    "optim_study.entry:study",
+]
 PRESSES = "import builtins, os, signal, sys\nsys.argv[1:] = ['plot']\nusual = builtins.__import__\n"
-PRESSES += "def pressing(name, *rest, **named):\n    if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
+PRESSES += (
+    "def pressing(name, *rest, **named):\n    if name == 'argparse': "
+    "os.kill(os.getpid(), signal.SIGINT)\n"
+)
 PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"
 MODULES = ["rhn", "gersgorin", "analysis"]
-FRAGILE = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in range(1000)]\n"
-FRAGILE += "except BaseException as error:\n    raise ImportError('the installation is broken') from error\n"
+FRAGILE = (
+    "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in "
+    "range(1000)]\n"
+)
+FRAGILE += (
+    "except BaseException as error:\n    raise ImportError('the installation is "
+    "broken') from error\n"
+)
 
 
 def started(code: str, cwd: Path) -> subprocess.CompletedProcess:
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{cwd}"}
-    asked = {"cwd": cwd, "env": env, "capture_output": True, "text": True, "check": False, "timeout": 120}
+    asked = {
+        "cwd": cwd,
+        "env": env,
+        "capture_output": True,
+        "text": True,
+        "check": False,
+        "timeout": 120,
+    }
     return subprocess.run([sys.executable, "-c", code], **asked)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_ctrl_c_while_a_command_is_loaded_is_a_word(entry, tmp_path):
     module, _, function = entry.partition(":")
-    done = started(f"import sys\nfrom {module} import {function}\n{PRESSES}sys.exit({function}())", tmp_path)
+    done = started(
+        f"import sys\nfrom {module} import {function}\n{PRESSES}sys.exit({function}())", tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_a_library_that_takes_ctrl_c_for_a_broken_installation_does_not_see_it(tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE)
-    (tmp_path / "command.py").write_text("import time\ndef main():\n    import fragile\n    time.sleep(60)\n")
-    done = started("import sys\nfrom rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path)
+    (tmp_path / "command.py").write_text(
+        "import time\ndef main():\n    import fragile\n    time.sleep(60)\n"
+    )
+    done = started(
+        "import sys\nfrom rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
@@ -42,4 +71,9 @@ def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path):
         "import os, signal\ndef main():\n    os.kill(os.getpid(), signal.SIGINT)\n    return 7\n"
     )
     ignoring = "import signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    assert started(f"{ignoring}from rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path).returncode == 7
+    assert (
+        started(
+            f"{ignoring}from rhn.cli.entry import enter\nsys.exit(enter('command'))", tmp_path
+        ).returncode
+        == 7
+    )

@@ -37,7 +37,12 @@ def drawn(path: Path, monkeypatch) -> bytes:
 
 
 def test_a_default_name_tells_folders_of_one_name_apart(tmp_path, own_folder):
-    plain, *others = [("dt", "runs/dt", "./dt", tmp_path / "runs" / "dt"), "o2/dt", "../dt", "runs/runs/dt"]
+    plain, *others = [
+        ("dt", "runs/dt", "./dt", tmp_path / "runs" / "dt"),
+        "o2/dt",
+        "../dt",
+        "runs/runs/dt",
+    ]
     assert {figures.place(Path(path)) for path in plain} == {None}
     assert len({figures.place(Path(path)) for path in others} | {None}) == 4
 
@@ -57,7 +62,8 @@ def test_a_figure_says_its_title_its_command_and_its_version_and_has_the_same_by
 @pytest.mark.parametrize("command", ["gersgorin.cli.analysis", "optim_study.cli"])
 def test_the_command_is_the_one_that_was_typed(command):
     code = (
-        f"from {command} import main; from rhn.utils.io import command; print(main(['no', 'su ch'])); print(command())"
+        f"from {command} import main; from rhn.utils.io import command; print(main(['no', "
+        "'su ch'])); print(command())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"2\n(gersgorin-plot|optim-study) no 'su ch'\n", done.stdout)
@@ -65,7 +71,9 @@ def test_the_command_is_the_one_that_was_typed(command):
 
 def test_no_password_and_no_broken_character_stands_in_a_file(monkeypatch):
     monkeypatch.setattr(
-        made, "_command", ["optim-study", "plot", "--storage", "postgresql://me:secret@host/s", "\udcff"]
+        made,
+        "_command",
+        ["optim-study", "plot", "--storage", "postgresql://me:secret@host/s", "\udcff"],
     )
     assert made.command() == r"optim-study plot --storage postgresql://me@host/s '\udcff'"
 
@@ -75,7 +83,10 @@ def test_a_file_of_somebody_else_is_written_over_only_by_force(own_folder, capsy
     Path("mine.png").write_bytes(b"dear to me")
     words = [*PLOT[1], "mine.png"]
     assert gersgorin_plot.main(words) == 2
-    assert "mine.png exists already" in capsys.readouterr().err and Path("mine.png").read_bytes() == b"dear to me"
+    assert (
+        "mine.png exists already" in capsys.readouterr().err
+        and Path("mine.png").read_bytes() == b"dear to me"
+    )
     assert gersgorin_plot.main([*words, "--force"]) == 0
     assert Path("mine.png").read_bytes() != b"dear to me"
     Path("x.npz").write_bytes(b"data")
@@ -96,7 +107,9 @@ def test_dollars_of_a_user_are_no_mathematics(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", figures.SUFFIXES)
-def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(tmp_path, monkeypatch, suffix):
+def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(
+    tmp_path, monkeypatch, suffix
+):
     ours, other = tmp_path / f"ours{suffix}", tmp_path / f"other{suffix}"
     drawn(ours, monkeypatch)
     with our_style():
@@ -122,7 +135,9 @@ def test_a_title_in_given_axes_is_where_their_style_has_it_and_none_is_erased(dr
 
 
 @pytest.mark.parametrize("most", [4, 9])
-@pytest.mark.parametrize("ends", [(8.3, 61.0), (8.4, 13.6), (0.97, 1.04), (0.004, 0.4), (0.02, 70.0), (1e-9, 1e3)])
+@pytest.mark.parametrize(
+    "ends", [(8.3, 61.0), (8.4, 13.6), (0.97, 1.04), (0.004, 0.4), (0.02, 70.0), (1e-9, 1e3)]
+)
 def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends, most):
     low, high = np.log10(ends)
     ticks = np.log10(LogTicks(numticks=most).tick_values(*ends))
@@ -130,21 +145,27 @@ def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends,
     assert sum((ticks >= low) & (ticks <= (low + high) / 2)) >= (2 if most > 4 else 1)
     inside = ticks[(ticks >= low) & (ticks <= high)]
     assert 2 <= len(inside) <= 2 * most
-    assert all(float(f"{10**tick:.3g}") == pytest.approx(10**tick) for tick in inside), "of at most three digits"
+    assert all(float(f"{10**tick:.3g}") == pytest.approx(10**tick) for tick in inside), (
+        "of at most three digits"
+    )
 
 
 @pytest.mark.parametrize("dots", [72, 100, 160, 300])
 def test_folded_lines_fit_whatever_the_resolution_is(dots):
     text = (
-        "uniform:0.04, transform bias -2, seed 0; chorale bwv269 of the chorales of music21 10.5.1; rhn-toolkit 0.4.0; "
-        * 9
+        "uniform:0.04, transform bias -2, seed 0; chorale bwv269 of the chorales of music21 "
+        "10.5.1; rhn-toolkit 0.4.0; " * 9
     )
     renderer, font = RendererAgg(9, 9, dots), FontProperties()
     for size in (6, 7, 8, 9, 12):
         font.set_size(size)
         lines = figures.folded(text, 5.0, size).split("\n")
-        widths = [renderer.get_text_width_height_descent(line, font, False)[0] / dots for line in lines]
-        assert max(widths) <= 5 and np.median(widths) > 4 and "".join(lines).count("rhn-toolkit") == 9
+        widths = [
+            renderer.get_text_width_height_descent(line, font, False)[0] / dots for line in lines
+        ]
+        assert (
+            max(widths) <= 5 and np.median(widths) > 4 and "".join(lines).count("rhn-toolkit") == 9
+        )
 
 
 def test_a_word_is_broken_only_if_it_is_longer_than_a_line():

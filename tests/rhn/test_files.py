@@ -1,4 +1,6 @@
-"""Files are written whole or not at all, over our own files only; what is read and damaged ends in a sentence."""
+"""Files are written whole or not at all, over our own files only; what is read and damaged ends in
+a sentence.
+"""
 
 import json
 import multiprocessing
@@ -37,7 +39,9 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, e
     assert names(tmp_path) == ["record.json"]
 
 
-@pytest.mark.parametrize("write", [check_output, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"])
+@pytest.mark.parametrize(
+    "write", [check_output, lambda path: atomic_path(path).__enter__()], ids=["check", "atomic"]
+)
 def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     """As root a rename over /dev/null would succeed, and break the machine."""
     os.mkfifo(tmp_path / "pipe")
@@ -47,18 +51,25 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path, write):
     assert Path(os.devnull).is_char_device()
 
 
-@pytest.mark.parametrize("name", ["nowhere/a.txt", "file/a.txt", "a" * 300], ids=["folder", "under a file", "long"])
+@pytest.mark.parametrize(
+    "name", ["nowhere/a.txt", "file/a.txt", "a" * 300], ids=["folder", "under a file", "long"]
+)
 def test_impossible_places_are_output_errors(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         check_output(tmp_path / name)
-    with pytest.raises(OutputError, match="cannot write"), atomic_path(tmp_path / name) as temporary:
+    with (
+        pytest.raises(OutputError, match="cannot write"),
+        atomic_path(tmp_path / name) as temporary,
+    ):
         temporary.write_text("x")
     assert names(tmp_path) == ["file"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
-    """A limit on the file's size stands for the full disk; the write fails midway, after some bytes."""
+    """A limit on the file's size stands for the full disk; the write fails midway, after some
+    bytes.
+    """
     target = tmp_path / "a.bin"
     target.write_text("old")
     script = f"""
@@ -72,7 +83,9 @@ try:
 except OutputError as error:
     print(error)
 """
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert out == f"cannot write {target}: File too large\n"
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.bin"]
@@ -97,7 +110,10 @@ def test_nothing_but_what_killed_writers_left_is_removed(tmp_path):
 def test_json_is_strict_and_whole(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"nll": [float("nan"), 1.5, (float("-inf"),)], "name": "é"}, indent=2)
-    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"nll": [None, 1.5, [None]], "name": "é"}
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
+        "nll": [None, 1.5, [None]],
+        "name": "é",
+    }
     with pytest.raises(TypeError):
         write_json(path, {"not": "JSON", "for": object()})
     assert read_json(path)["nll"][1] == 1.5 and names(tmp_path) == ["a.json"]
@@ -132,8 +148,16 @@ def test_arrays_come_back_by_name_and_what_is_no_such_file_is_refused(tmp_path):
     path = write_arrays(tmp_path / "record.npz", {"loss": np.array([1.5, np.nan])})
     with arrays_of(path, "the writer") as arrays:
         assert np.array_equal(arrays["loss"], [1.5, np.nan], equal_nan=True)
-    whole, refused = path.read_bytes(), pytest.raises(DataError, match=r"is not a record written by the writer")
-    for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:60] + b"?" * 40 + whole[100:]):
+    whole, refused = (
+        path.read_bytes(),
+        pytest.raises(DataError, match=r"is not a record written by the writer"),
+    )
+    for content in (
+        b"",
+        b"no archive",
+        whole[: len(whole) // 2],
+        whole[:60] + b"?" * 40 + whole[100:],
+    ):
         path.write_bytes(content)
         with refused, arrays_of(path, "the writer") as arrays:
             arrays["loss"]

@@ -1,4 +1,6 @@
-"""Presets are the paper's networks: each name is complete, and counts as many parameters as the paper prints."""
+"""Presets are the paper's networks: each name is complete, and counts as many parameters as the
+paper prints.
+"""
 
 import contextlib
 import io
@@ -29,13 +31,27 @@ def test_every_preset_is_complete_and_listed(listed):
     for name, row in listed.items():
         config = preset(name)
         assert isinstance(config, ChoraleConfig if name.startswith("jsb") else LanguageConfig)
-        assert {"name", "cell", "parameters", "depth", "layers", "hidden_size", "tied", "published_test"} == {*row}
+        assert {
+            "name",
+            "cell",
+            "parameters",
+            "depth",
+            "layers",
+            "hidden_size",
+            "tied",
+            "published_test",
+        } == {*row}
         assert (row["depth"], row["hidden_size"]) == (config.depth, config.hidden_size)
         assert row["tied"] is getattr(config, "tied", False)
 
 
 def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
-    assert [preset(f"jsb-depth-{depth}").hidden_size for depth in (1, 2, 4, 6)] == [215, 242, 257, 262]
+    assert [preset(f"jsb-depth-{depth}").hidden_size for depth in (1, 2, 4, 6)] == [
+        215,
+        242,
+        257,
+        262,
+    ]
     assert preset("jsb-depth-4", "dt-rnn").transform_bias is None
     flat = preset("jsb-depth-2", "lstm")
     assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
@@ -60,12 +76,14 @@ def test_the_list_has_a_line_for_each_preset(capsys):
         ("ptb-variational-lstm-tied", 51.0),  # 10^4 1500 + 2 (8 1500^2 + 4 1500) + 10^4
         ("ptb-theano", 23.5),
         ("ptb-torch7", 42.0),  # 2 10^7 words + 22 10^6 recurrent weights + biases
-        ("enwik8-theano", 50.1),  # enwik8-sota with (1500 - 205) (205 + 2 1500) more: a wider embedding
+        # enwik8-sota with (1500 - 205) (205 + 2 1500) more: a wider embedding
+        ("enwik8-theano", 50.1),
         ("enwik8-torch7", 50.1),
     ],
 )
 def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions, listed):
-    digit = 0.1 if isinstance(millions, float) else 1  # the last one printed; 5 x 1500 has 23.48, printed as 23.4
+    # the last one printed; 5 x 1500 has 23.48, printed as 23.4
+    digit = 0.1 if isinstance(millions, float) else 1
     assert abs(listed[name]["parameters"] / 1e6 - millions) < digit
 
 
@@ -86,7 +104,10 @@ def test_the_papers_numbers_belong_to_presets_of_the_sizes_printed(listed):
         for tied, test in (("", row.test), ("-tied", row.test_tied)):
             found = listed[f"ptb-depth-{row.depth}{tied}"]
             assert (found["hidden_size"], found["published_test"]) == (row.units, test)
-    assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (65.4, None)
+    assert (listed["ptb-sota"]["published_test"], listed["jsb-depth-1"]["published_test"]) == (
+        65.4,
+        None,
+    )
 
 
 def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
@@ -94,9 +115,19 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
         config = replace(preset("ptb-brainstorm"), hidden_size=4, **{"depth": 3} | changes)
         return build_model(config, 11).cells[0]
 
-    assert cell(cell_options={"activation": "relu"}).activation == "relu" and cell().activation == "tanh"
+    assert (
+        cell(cell_options={"activation": "relu"}).activation == "relu"
+        and cell().activation == "tanh"
+    )
     assert cell(transform_bias=None).transform_bias is None
-    assert len(cell(cell="dts-rnn", transform_bias=None, cell_options={"skip": "last"}, tied=False).weight_skip) == 1
+    assert (
+        len(
+            cell(
+                cell="dts-rnn", transform_bias=None, cell_options={"skip": "last"}, tied=False
+            ).weight_skip
+        )
+        == 1
+    )
     with pytest.raises(InvalidInputError, match="has no option 'gate_constant'"):
         cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
 

@@ -12,7 +12,9 @@ def test_lines_tell_of_the_share_and_the_time_left():
     assert line_of("all spectra", 12.0, 4, 4) == "all spectra: 100 %"
 
 
-def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_call(monkeypatch, capsys):
+def test_without_a_terminal_a_line_comes_now_and_then_even_from_the_middle_of_a_call(
+    monkeypatch, capsys
+):
     monkeypatch.setattr(progress, "FIRST_LINE", 0.01)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
     said, deadline = "", time.monotonic() + 60

@@ -1,4 +1,6 @@
-"""A small text and training for tests of language models: sentences of a made-up language with enough structure to learn."""
+"""A small text and training for tests of language models: sentences of a made-up language with
+enough structure to learn.
+"""
 
 import json
 from pathlib import Path
@@ -37,7 +39,9 @@ NOUNS, VERBS = ("cat", "dog", "bird", "fish"), ("sees", "hears", "likes")
 
 
 def sentences(count: int, seed: int = 0) -> str:
-    """So many sentences of five words, one a line: who does what to whom, and whoever hears, hears itself."""
+    """So many sentences of five words, one a line: who does what to whom, and whoever hears, hears
+    itself.
+    """
     rng, lines = np.random.default_rng(seed), []
     for _ in range(count):
         who, whom, verb = rng.choice(NOUNS), rng.choice(NOUNS), rng.choice(VERBS)
@@ -55,7 +59,9 @@ def small_corpus(train: int = 120, others: int = 30) -> TextCorpus:
     texts = [tokens_of(sentences(n, seed)) for seed, n in enumerate((train, others, others))]
     vocabulary = Vocabulary("words", tuple(dict.fromkeys(texts[0])))
     splits = [np.asarray(vocabulary.encode(words)) for words in texts]
-    return TextCorpus(*splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64)
+    return TextCorpus(
+        *splits, vocabulary=vocabulary, name="text", source="made up", checksum="0" * 64
+    )
 
 
 def text_trainer(config, corpus, seeds=(0,), device="cpu", **more) -> Trainer:

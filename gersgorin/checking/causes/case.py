@@ -28,7 +28,9 @@ ROUNDING = 100.0  # units of least precision of the largest output
 
 @contextmanager
 def noted(lacking: list[str], what: str) -> Iterator[None]:
-    """Context manager: an error of a module, a loss or a dataset for what it was never given becomes a sentence."""
+    """Context manager: an error of a module, a loss or a dataset for what it was never given
+    becomes a sentence.
+    """
     try:
         yield
     except NegativeLossError:  # see `Training.with_positive_loss`
@@ -48,16 +50,23 @@ class Case:
         self.axis = self._example_axis()
         self.count = self.first.shape[self.axis]
         with suppress(InvalidInputError):
-            loop.constant_output(loop.goals([(self.x, self.y)]))  # which finds out through what constant outputs go
+            # which finds out through what constant outputs go
+            loop.constant_output(loop.goals([(self.x, self.y)]))
 
     def _example_axis(self) -> int:
-        """Axis of the examples in x; of a DataLoader that does not collate batches itself 0, else as the model states it."""
+        """Axis of the examples in x; of a DataLoader that does not collate batches itself 0, else
+        as the model states it.
+        """
         data = self.loop.data
         if isinstance(data, Examples):
             return data.axis
-        usual = getattr(getattr(data, "loader", None), "collate_fn", default_collate) is default_collate
+        usual = (
+            getattr(getattr(data, "loader", None), "collate_fn", default_collate) is default_collate
+        )
         frames = self.loop.frame_axis
-        return 0 if usual or frames is None or self.y.shape[:2] != self.first.shape[:2] else 1 - frames
+        return (
+            0 if usual or frames is None or self.y.shape[:2] != self.first.shape[:2] else 1 - frames
+        )
 
     @property
     def frames(self) -> int | None:
@@ -70,7 +79,9 @@ class Case:
         """True if there is an output for each frame."""
         shape, x = self.output.shape, self.first
         return (
-            self.frames is not None and shape[:2] == x.shape[:2] and (len(shape) >= x.dim() or self.ahead is not None)
+            self.frames is not None
+            and shape[:2] == x.shape[:2]
+            and (len(shape) >= x.dim() or self.ahead is not None)
         )
 
     @property
@@ -96,13 +107,19 @@ class Case:
 
     @cached_property
     def ahead(self) -> int | None:
-        """1 if the targets are the next frames of the input, 0 if they are its frames; None: neither."""
+        """1 if the targets are the next frames of the input, 0 if they are its frames; None:
+        neither.
+        """
         x, y = self.first.movedim(self.axis, 0), self.y.movedim(self.target_axis, 0)
         if not isinstance(self.x, Tensor) or self.frames is None or x.shape[:2] != y.shape[:2]:
             return None
         if x.dim() == y.dim() + 1:
             x = x.squeeze(-1) if y.is_floating_point() else x.argmax(-1)
-        same = (k for k in (1, 0) if x.shape == y.shape and torch.equal(x[:, k:].to(y.dtype), y[:, : x.shape[1] - k]))
+        same = (
+            k
+            for k in (1, 0)
+            if x.shape == y.shape and torch.equal(x[:, k:].to(y.dtype), y[:, : x.shape[1] - k])
+        )
         return next(same, None)
 
     @cached_property
@@ -111,7 +128,11 @@ class Case:
 
         def keep(part: nn.Module, args: tuple, named: dict, made: Any) -> None:
             calls.append(
-                (part, next(iter((*args, *named.values())), None), made if isinstance(part, nn.RNNBase) else None)
+                (
+                    part,
+                    next(iter((*args, *named.values())), None),
+                    made if isinstance(part, nn.RNNBase) else None,
+                )
             )
 
         with ExitStack() as hooks:
@@ -127,7 +148,9 @@ class Case:
 
     @property
     def calls(self) -> list[tuple[nn.Module, Any, Any]]:
-        """(Layer, its first input, what it returned if it is recurrent) of each call behind `output`, in the order of their ends."""
+        """(Layer, its first input, what it returned if it is recurrent) of each call behind
+        `output`, in the order of their ends.
+        """
         return self._forward[1]
 
     @cached_property
@@ -135,7 +158,9 @@ class Case:
         """Of the loss by parameter; None for one that the loss does not reach."""
         parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         loss = self.loop.loss_fn(self.output, self.y)
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, retain_graph=True)
+        found = torch.autograd.grad(
+            loss, list(parameters.values()), allow_unused=True, retain_graph=True
+        )
         return dict(zip(parameters, found, strict=True))
 
     @cached_property
@@ -143,12 +168,16 @@ class Case:
         """Names of parameters that require a gradient, and that the optimiser does not move."""
         names = {id(p): name for name, p in self.loop.model.named_parameters()}
         groups = zip(self.loop.optimizer.param_groups, self.loop.rates, strict=True)
-        return self.gradients.keys() - {names[id(p)] for group, rate in groups if rate for p in group["params"]}
+        return self.gradients.keys() - {
+            names[id(p)] for group, rate in groups if rate for p in group["params"]
+        }
 
     @property
     def gradient_norm(self) -> float:
         """Norm of all gradients."""
-        return math.hypot(*(float(slope.norm()) for slope in self.gradients.values() if slope is not None))
+        return math.hypot(
+            *(float(slope.norm()) for slope in self.gradients.values() if slope is not None)
+        )
 
     @cached_property
     def loss_operations(self) -> set[str]:
@@ -162,13 +191,19 @@ class Case:
         return self.loop.least_constant([(self.output.shape, self.y)])[2]
 
     def least_loss(self, activation: Activation | None) -> float:
-        """The least loss on the examples of outputs that an activation can give, or of any, each of them free."""
+        """The least loss on the examples of outputs that an activation can give, or of any, each of
+        them free.
+        """
         zeros = torch.zeros_like(self.output, memory_format=torch.contiguous_format)
-        return least_constant(lambda z: self.loop.loss_fn(activation.of(z) if activation else z, self.y), zeros)[2]
+        return least_constant(
+            lambda z: self.loop.loss_fn(activation.of(z) if activation else z, self.y), zeros
+        )[2]
 
     @cached_property
     def twin(self) -> tuple[nn.Module, Callable[[Any], Any]]:
-        """(A copy in evaluation mode, in double precision if it runs so, what makes inputs fit it)."""
+        """(A copy in evaluation mode, in double precision if it runs so, what makes inputs fit
+        it).
+        """
         own = copy.deepcopy(self.loop.model).eval()
         double = copy.deepcopy(own).double()
         try:
@@ -191,7 +226,9 @@ class Case:
 
     @property
     def spread(self) -> float:
-        """Largest difference of the output of an example from their mean, relative to the largest output."""
+        """Largest difference of the output of an example from their mean, relative to the largest
+        output.
+        """
         return (self._differences(self.before) / self.before.abs().max().clamp_min(1e-30)).item()
 
     @torch.no_grad()
@@ -212,10 +249,14 @@ class Case:
         return dict(zip(parameters, found, strict=True))
 
     def change_along(self, directions: dict[str, Tensor], step: float) -> float:
-        """Change of the twin's loss for parameters that move along directions, by a central difference."""
+        """Change of the twin's loss for parameters that move along directions, by a central
+        difference.
+        """
 
         def loss(size: float) -> Tensor:
-            moved = self.changed_outputs(lambda name, p: p + size * directions[name] if name in directions else p)
+            moved = self.changed_outputs(
+                lambda name, p: p + size * directions[name] if name in directions else p
+            )
             return self._loss_of_twin(moved)
 
         return float((loss(step) - loss(-step)) / (2 * step))
@@ -229,9 +270,13 @@ class Case:
             raise InvalidInputError("the loss takes no numbers of double precision") from error
 
     def opened(self, name: str) -> float:
-        """How many times as far the outputs of the examples lie apart with zeros in place of a parameter."""
+        """How many times as far the outputs of the examples lie apart with zeros in place of a
+        parameter.
+        """
         without = self.changed_outputs(lambda other, p: p * (other != name))
-        return (self._differences(without) / self._differences(self.before).clamp_min(1e-300)).item()
+        return (
+            self._differences(without) / self._differences(self.before).clamp_min(1e-300)
+        ).item()
 
     def _differences(self, outputs: Tensor) -> Tensor:
         outputs = outputs.movedim(self.output_axis or 0, 0)
@@ -239,38 +284,55 @@ class Case:
 
     @cached_property
     def noise(self) -> float:
-        """Largest difference of the outputs between two calls in evaluation mode, relative to the largest output; 0 as a rule."""
+        """Largest difference of the outputs between two calls in evaluation mode, relative to the
+        largest output; 0 as a rule.
+        """
         again = self.outputs_of(self.x)
         return ((again - self.before).abs().max() / self.before.abs().max().clamp_min(1e-30)).item()
 
     def reads(self, frame: int) -> Tensor:
         """True for each output, (N,) or (N, T), of the twin that reads a frame."""
         model, fitting = self.twin
-        bad = self.loop.reads(model, fitting(self.first), frame, 1 - self.axis).movedim(self.output_axis or 0, 0)
-        return bad.flatten(2 if self.of_frames else 1).any(-1) if bad.dim() > 1 + self.of_frames else bad
+        bad = self.loop.reads(model, fitting(self.first), frame, 1 - self.axis).movedim(
+            self.output_axis or 0, 0
+        )
+        return (
+            bad.flatten(2 if self.of_frames else 1).any(-1)
+            if bad.dim() > 1 + self.of_frames
+            else bad
+        )
 
     @cached_property
     def reached(self) -> Tensor:
-        """(T,) True for each lag that the gradient of the last output reaches: NaN in its place pass on, whatever the weights are."""
+        """(T,) True for each lag that the gradient of the last output reaches: NaN in its place
+        pass on, whatever the weights are.
+        """
         model, fitting = self.twin
-        output, leaves = self.loop.output_of_leaves(model, fitting(self.first))  # several of repeated embeddings
+        # several of repeated embeddings
+        output, leaves = self.loop.output_of_leaves(model, fitting(self.first))
         if not leaves:
             raise InvalidInputError("no embedding reads all of x")
         output = output.select(1 - self.axis, -1) if self.of_frames else output
         slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
-        return torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).isnan().any(1).flip(0)
+        return (
+            torch.stack(slopes).sum(0).movedim(1 - self.axis, 0).flatten(1).isnan().any(1).flip(0)
+        )
 
     @cached_property
     def mixed(self) -> int:
-        """Number of other examples whose outputs change with the first one, or else with the last."""
+        """Number of other examples whose outputs change with the first one, or else with the
+        last.
+        """
         if self.output_axis is None or self.count < 2 or self.noise:
             return 0
         rows = self.first.movedim(self.axis, 0).flatten(1).double()
         for k in (0, self.count - 1):
-            x, other = self.first.clone(), int((rows - rows[k]).abs().sum(1).argmax())  # the one that differs most
+            # the one that differs most
+            x, other = self.first.clone(), int((rows - rows[k]).abs().sum(1).argmax())
             x.select(self.axis, k).copy_(self.first.select(self.axis, other))
             after, size = self.outputs_of(with_sequence(self.x, x)), self.before.abs().max().item()
-            rounding = size * torch.finfo(after.dtype).eps * ROUNDING  # packed sequences are added up in another order
+            # packed sequences are added up in another order
+            rounding = size * torch.finfo(after.dtype).eps * ROUNDING
             same = torch.isclose(self.before, after, rtol=0.0, atol=rounding, equal_nan=True)
             changed = (~same).movedim(self.output_axis, 0).reshape(self.count, -1).any(1)
             if found := int(changed.sum() - changed[k].long()):
@@ -278,9 +340,15 @@ class Case:
         return 0
 
     def training(
-        self, loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None, /, *, clears: bool = True, moves: bool = True
+        self,
+        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+        /,
+        *,
+        clears: bool = True,
+        moves: bool = True,
     ) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-        """Train a copy as the loop does; yields (model with gradients, output, loss) before each step.
+        """Train a copy as the loop does; yields (model with gradients, output, loss) before each
+        step.
 
         loss_fn: another one. clears: set gradients to zero before each step. moves: take the steps.
         """

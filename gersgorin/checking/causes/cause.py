@@ -1,4 +1,6 @@
-"""`Cause`: one reason why a network does not learn, with the number that shows it and the line that mends it."""
+"""`Cause`: one reason why a network does not learn, with the number that shows it and the line that
+mends it.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,9 @@ class Cause:
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
     sure: bool = False
-    """True if it alone prevents learning: nothing can learn so, or the training stays and a repaired one was seen to leave."""
+    """True if it alone prevents learning: nothing can learn so, or the training stays and a
+    repaired one was seen to leave.
+    """
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.remedy}"

@@ -1,6 +1,8 @@
-"""All causes of a training: those of the network and its data before the first step, and those that trials show.
+"""All causes of a training: those of the network and its data before the first step, and those that
+trials show.
 
-`before` takes some passes over a minibatch. `after` reads the trials, and makes some of a repaired training.
+`before` takes some passes over a minibatch. `after` reads the trials, and makes some of a repaired
+training.
 """
 
 import math
@@ -33,16 +35,23 @@ class Row:
 
     measure: Rows
     risk: bool = False
-    """True if healthy trainings may have it: then it is named only of a training that does not do well."""
+    """True if healthy trainings may have it: then it is named only of a training that does not do
+    well.
+    """
     exact: bool = False
     """True if nothing but a mistake gives it: then it is sure if the training stays."""
     last: bool = False
-    """True if another cause may have it as its consequence: then it is named only if no other is found."""
+    """True if another cause may have it as its consequence: then it is named only if no other is
+    found.
+    """
     slows: bool = False
-    """True if a training with it may leave and learn little: then it is also named of one with `POOR` of the constant's loss or more on
-    held-out examples."""
+    """True if a training with it may leave and learn little: then it is also named of one with
+    `POOR` of the constant's loss or more on held-out examples.
+    """
     refuted: bool = False
-    """True if inputs that tell their targets as they are refute it: then it is named only if its repair helps."""
+    """True if inputs that tell their targets as they are refute it: then it is named only if its
+    repair helps.
+    """
 
 
 BEFORE = (  # the most harmful first
@@ -83,7 +92,8 @@ BEFORE = (  # the most harmful first
 
 
 def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], list[str]]:
-    """(Causes with their rows, the most harmful first, to the first one that is sure; what could not be measured in words).
+    """(Causes with their rows, the most harmful first, to the first one that is sure; what could
+    not be measured in words).
 
     end: moment of time after which no measure begins.
     """
@@ -104,7 +114,8 @@ def before(case: Case, end: float = math.inf) -> tuple[list[tuple[Row, Cause]], 
 def after(
     case: Case, found: list[tuple[Row, Cause]], check: "TrainingCheck", watch: Watch, trials: Trials
 ) -> tuple[list[Cause], list[Trial], float | None]:
-    """(All causes, the surest first, further trials of the training at other learning rates, what a kernel regression explains).
+    """(All causes, the surest first, further trials of the training at other learning rates, what a
+    kernel regression explains).
 
     found: by `before`. check: what the trials showed.
     """
@@ -120,7 +131,8 @@ def after(
         if not (row.risk and well and (row.last or not by_heart) and not (row.slows and poor))
         and not (row.last and len(found) > 1)
     ]
-    mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()  # a mistake explains what was seen
+    # a mistake explains what was seen
+    mistaken, tried = any(not row.risk for row, _ in found), list[Trial]()
     kept = [] if mistaken and by_heart else kept  # which is a consequence
     refuted = {cause.name for row, cause in found if row.refuted and (share or 0.0) > CLEAR}
     better = list[Cause]()
@@ -134,7 +146,8 @@ def after(
         if not any(cause.sure for cause in causes + shifted):
             shown, tried = repaired(case, likely, trials, check.trials[0], rates=rates)
             names = {cause.name for cause in shown}
-            explosions = [] if any(cause.sure for cause in shown) else explosions  # which has another cause
+            # which has another cause
+            explosions = [] if any(cause.sure for cause in shown) else explosions
             others = [cause for cause in causes + explosions if cause.name not in names]
             causes = shown + others if any(cause.sure for cause in shown) else others + shown
         else:
@@ -148,7 +161,9 @@ def after(
         again = {cause.name for cause in better}
         causes = [cause for cause in causes if cause.name not in again] + better
         kept = [] if better else kept  # likewise
-    causes = [cause for cause in causes if cause.sure or cause in better or cause.name not in refuted]
+    causes = [
+        cause for cause in causes if cause.sure or cause in better or cause.name not in refuted
+    ]
     causes = [*own, *shifted, *causes, *kept]
     if not well and not causes:
         late = [too_few(check.steps, check.escape_steps)] if check.outcome == "leaves" else []
@@ -159,7 +174,9 @@ def after(
 def _of_other_examples(
     case: Case, check: "TrainingCheck", watch: Watch, lacking: list[str], *, well: bool
 ) -> tuple[list[Cause], list[Cause], float | None]:
-    """(Targets in other rows, what held-out examples show, what a kernel regression explains; None: not measured)."""
+    """(Targets in other rows, what held-out examples show, what a kernel regression explains; None:
+    not measured).
+    """
     shares = explained(case, lacking) if watch.kept and not watch.generalises else {}
     shifted, matched = mispaired(case, shares, lacking), shares.get(0, 0.0) > CLEAR
     kept = [*watch.causes(well=well, matched=matched)]
@@ -171,4 +188,9 @@ def _of_other_examples(
 def start(check: "TrainingCheck") -> Iterator[Cause]:
     """A start whose gradient does not see a sequence."""
     if check.reach is not None and check.reach.blind and check.reach.warning:
-        yield Cause("short reach", check.reach.warning, CURE, {"seen": check.reach.seen, "frames": check.reach.frames})
+        yield Cause(
+            "short reach",
+            check.reach.warning,
+            CURE,
+            {"seen": check.reach.seen, "frames": check.reach.frames},
+        )

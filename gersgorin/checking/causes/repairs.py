@@ -1,8 +1,9 @@
-"""Causes shown by a repair: a training stays, and the same training with one thing changed leaves; or it leaves, and the changed one is
-much better on held-out examples.
+"""Causes shown by a repair: a training stays, and the same training with one thing changed leaves;
+or it leaves, and the changed one is much better on held-out examples.
 
-Each repair is tried only if something speaks for it, the most plausible first, while there is time: in a short trial, and in a longer
-one if the short one has a lower loss than the training itself, or explains more.
+Each repair is tried only if something speaks for it, the most plausible first, while there is time:
+in a short trial, and in a longer one if the short one has a lower loss than the training itself, or
+explains more.
 """
 
 import copy
@@ -52,18 +53,26 @@ from rhn.errors import InvalidInputError
 
 SHORT, LONG = 0.05, 0.5  # of the steps of a training, for the first trial and the second one
 LEAST = 64  # steps of a first trial
-AHEAD = 0.98  # of the training's own loss at the same step: a first trial that is followed by a second one
+# of the training's own loss at the same step: a first trial that is followed by a second one
+AHEAD = 0.98
 EXPLAINS = 2.0  # times what the outputs of the training itself explain at the same step: likewise
-BEGINS, BETTER = 0.9, 0.7  # of the loss on held-out examples of a training that leaves: likewise; clearly better
-FIRST = 0.1  # of the steps: length of a trial at ten times the learning rate, of a training that leaves late
-ODD = 4.0  # times the size of a layer's own initial weights, from which on others may be too large or too small
+# of the loss on held-out examples of a training that leaves: likewise; clearly better
+BEGINS, BETTER = 0.9, 0.7
+# of the steps: length of a trial at ten times the learning rate, of a training that leaves late
+FIRST = 0.1
+# times the size of a layer's own initial weights, from which on others may be too large or too
+# small
+ODD = 4.0
 BINDS = 10.0  # times the clipping norm: a first gradient that clipping changes much
 DECAYS = 0.1  # of the first gradient: weight decay that may matter
-WEAK = 0.2  # of the constant's loss on held-out examples: with less a training does well, whatever is suspected
+# of the constant's loss on held-out examples: with less a training does well, whatever is suspected
+WEAK = 0.2
 MUCH = 0.5  # of dropout
 FADES = 0.9  # spectral radius of recurrent weights, below which states fade
 DEEP = 3  # recurrent layers, from which on fewer are tried
-SLOW = 1 / 3  # of the steps: a training that takes more of them to leave may do so by other scales or a higher rate
+# of the steps: a training that takes more of them to leave may do so by other scales or a higher
+# rate
+SLOW = 1 / 3
 UNSCALED = 5.0  # mean or standard deviation; or the inverse of the larger one
 
 
@@ -85,15 +94,23 @@ class Repair:
     lengths: Sequence[int] = ()
     """Steps of the trials; empty: a short one and a longer one."""
     undo: Callable[[Tensor], Tensor] | None = None
-    """Outputs in the unit of the given targets, if these are changed to another one: its loss is the given one of these."""
+    """Outputs in the unit of the given targets, if these are changed to another one: its loss is
+    the given one of these.
+    """
     strong: bool = False
-    """True if its numbers speak for it: the second trial is as long as the training, and made although the first one is not ahead."""
+    """True if its numbers speak for it: the second trial is as long as the training, and made
+    although the first one is not ahead.
+    """
     late: bool = False
-    """True if it may help only late: of a training that leaves, it is compared over `LONG` of the steps."""
+    """True if it may help only late: of a training that leaves, it is compared over `LONG` of the
+    steps.
+    """
 
     @property
     def doing_well(self) -> float:
-        """Loss on held-out examples, relative to the constant's, from which down a training that leaves needs no repair."""
+        """Loss on held-out examples, relative to the constant's, from which down a training that
+        leaves needs no repair.
+        """
         return WEAK if self.late else STRONG
 
     def applied(self, loop: Training) -> Training:
@@ -108,8 +125,13 @@ class Repair:
             return self.cause(trial)
         if trial.left == math.inf:
             return self.cause
-        sentence = f"{self.cause.sentence} With that changed the loss {BELOW} after {trial.left:.0f} steps."
-        return replace(self.cause, sentence=sentence, evidence=self.cause.evidence | {"left": trial.left})
+        sentence = (
+            f"{self.cause.sentence} With that changed the loss {BELOW} after "
+            f"{trial.left:.0f} steps."
+        )
+        return replace(
+            self.cause, sentence=sentence, evidence=self.cause.evidence | {"left": trial.left}
+        )
 
 
 @dataclass
@@ -124,27 +146,54 @@ class Trials:
     lacking: list[str] = field(default_factory=list)
     """Trials that failed, in words."""
 
-    def run(self, loop: Training, factors: Sequence[float], steps: int, **options: Any) -> list[Trial]:
+    def run(
+        self, loop: Training, factors: Sequence[float], steps: int, **options: Any
+    ) -> list[Trial]:
         """Trials until the first one leaves; none without time."""
-        options = {"until_any": True, "constant": self.constant if loop is self.case.loop else None} | options
+        options = {
+            "until_any": True,
+            "constant": self.constant if loop is self.case.loop else None,
+        } | options
         seconds, found = self.seconds_left(), list[Trial]()
         if factors and seconds > 0:
-            found = run_trials(loop, factors, steps=steps, seconds=seconds, seed=self.seed, **options)
+            found = run_trials(
+                loop, factors, steps=steps, seconds=seconds, seed=self.seed, **options
+            )
         if (factors and seconds <= 0) or any(trial.cut for trial in found):
             self.lacking[:] = dict.fromkeys([*self.lacking, CUT])
         return found
 
-    def end(self, loop: Training, factor: float, steps: int, constant: Constant) -> nn.Module | None:
-        """The model after some steps at a factor on the learning rate; None without time, or if its loss is not finite."""
+    def end(
+        self, loop: Training, factor: float, steps: int, constant: Constant
+    ) -> nn.Module | None:
+        """The model after some steps at a factor on the learning rate; None without time, or if its
+        loss is not finite.
+        """
         ends: list[nn.Module] = []
         read = lambda model, trial: bool(ends.append(model))  # type: ignore[func-returns-value]  # noqa: E731
-        self.run(loop, [factor], steps, until_any=False, after=math.inf, interval=steps, read=read, constant=constant)
+        self.run(
+            loop,
+            [factor],
+            steps,
+            until_any=False,
+            after=math.inf,
+            interval=steps,
+            read=read,
+            constant=constant,
+        )
         return ends[0] if ends else None
 
     def leaving(self, repair: Repair, own: Trial) -> tuple[Trial | None, list[Trial]]:
-        """(The trial of a repaired training that leaves, or None, all of them). own: of the training itself."""
+        """(The trial of a repaired training that leaves, or None, all of them). own: of the
+        training itself.
+        """
         self.progress(f"repaired: {repair.name}")
-        loop, steps, factors, tried = repair.applied(self.case.loop), self.case.steps, repair.factors, list[Trial]()
+        loop, steps, factors, tried = (
+            repair.applied(self.case.loop),
+            self.case.steps,
+            repair.factors,
+            list[Trial](),
+        )
         last = steps if repair.strong else int(LONG * steps)
         for length in repair.lengths or (min(steps, max(LEAST, int(SHORT * steps))), last):
             tried += self.run(loop, factors, length)
@@ -157,7 +206,9 @@ class Trials:
 
 
 def _is_ahead(trial: Trial, own: Trial) -> bool:
-    """True if a trial has a lower loss than the training itself at the same step, or if its outputs explain more of it."""
+    """True if a trial has a lower loss than the training itself at the same step, or if its outputs
+    explain more of it.
+    """
     steps = min(trial.steps, own.steps)
     same = own.ratios[steps - 1]
     if not math.isfinite(same) or trial.ratios[-1] < AHEAD * same:
@@ -177,9 +228,11 @@ def _lowest(trials: Sequence[Trial]) -> Trial | None:
 def repaired(
     case: Case, likely: list[Cause], trials: Trials, own: Trial, *, rates: bool
 ) -> tuple[list[Cause], list[Trial]]:
-    """(The first cause whose repair makes a training leave, the trials of this training at other learning rates).
+    """(The first cause whose repair makes a training leave, the trials of this training at other
+    learning rates).
 
-    likely: causes found before. own: the trial of the training itself. rates: try other learning rates.
+    likely: causes found before. own: the trial of the training itself. rates: try other learning
+    rates.
     """
     tried: list[Trial] = []
     for repair in _repairs(case, {cause.name: cause for cause in likely}, rates):
@@ -192,20 +245,42 @@ def repaired(
     return [], tried
 
 
-def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: Watch) -> Iterator[Cause]:
-    """The causes of a training that leaves whose repair makes it clearly better on held-out examples.
+def improved(
+    case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: Watch
+) -> Iterator[Cause]:
+    """The causes of a training that leaves whose repair makes it clearly better on held-out
+    examples.
 
-    A training that has less than `STRONG` of the constant's loss there does well. risks: that healthy trainings may have. own: the
-    training itself, whose model `watch` holds.
+    A training that has less than `STRONG` of the constant's loss there does well. risks: that
+    healthy trainings may have. own: the training itself, whose model `watch` holds.
     """
     likely, factor, found = {cause.name: cause for cause in risks}, towards_usual(case), False
-    if factor == 1 and case.loop.scheduler is None and own.steps > SLOW * case.steps and own.ratios[-1] > STRONG:
+    if (
+        factor == 1
+        and case.loop.scheduler is None
+        and own.steps > SLOW * case.steps
+        and own.ratios[-1] > STRONG
+    ):
         with noted(trials.lacking, "ten times the learning rate"):
-            faster = _lowest(trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False))
+            faster = _lowest(
+                trials.run(case.loop, [10.0], int(FIRST * case.steps), until_any=False)
+            )
             factor = 10.0 if faster and faster.ratios[-1] < own.ratios[-1] else 1.0
-    other_rate = Repair("another learning rate", lambda trial: rate_cause(case, trial), factors=[factor])
-    repairs = [*_missing(case, likely), *_schedule(case), *_padding(case, likely), *_both_ends(case, likely)]
-    repairs += [*_clipping(case, BINDS), *_decay(case, DECAYS), *_frozen(case, likely), *_dropout(case)]
+    other_rate = Repair(
+        "another learning rate", lambda trial: rate_cause(case, trial), factors=[factor]
+    )
+    repairs = [
+        *_missing(case, likely),
+        *_schedule(case),
+        *_padding(case, likely),
+        *_both_ends(case, likely),
+    ]
+    repairs += [
+        *_clipping(case, BINDS),
+        *_decay(case, DECAYS),
+        *_frozen(case, likely),
+        *_dropout(case),
+    ]
     few = case.steps <= FEW and case.loop.scheduler is None
     repairs += [
         *_longer(case) * few,
@@ -225,21 +300,29 @@ def improved(case: Case, risks: list[Cause], trials: Trials, own: Trial, watch: 
             cause = repair.shown(Trial(repair.factors[0]))
             yield replace(
                 cause,
-                sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out examples is {digits(before, 2)} times that of "
+                sentence=f"{cause.sentence} After {taken:,} steps the loss on held-out "
+                f"examples is {digits(before, 2)} times that of "
                 f"the best constant output, with that changed {digits(after, 2)} times.",
                 evidence=cause.evidence | {"loss": before, "better": after, "steps": taken},
             )
 
 
-def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch) -> tuple[float, float, int]:
-    """(Loss on held-out examples relative to the constant's, that of the repaired training, steps of both); NaN without time.
+def _held_out(
+    case: Case, repair: Repair, trials: Trials, steps: int, watch: Watch
+) -> tuple[float, float, int]:
+    """(Loss on held-out examples relative to the constant's, that of the repaired training, steps
+    of both); NaN without time.
 
-    Both losses are the repaired one, in evaluation mode, unless targets get another unit. If the repair is `late` both have `LONG` of
-    the steps at once; else only if a first, shorter trial is ahead, or if the training itself has learned nothing of this loss.
+    Both losses are the repaired one, in evaluation mode, unless targets get another unit. If the
+    repair is `late` both have `LONG` of the steps at once; else only if a first, shorter trial is
+    ahead, or if the training itself has learned nothing of this loss.
     """
     trials.progress(f"repaired: {repair.name}")
     loop, long, (factor,) = repair.applied(case.loop), int(LONG * case.steps), repair.factors
-    constant, changed = Constant(loop), [repair.change(pair) if repair.change else pair for pair in watch.kept]
+    constant, changed = (
+        Constant(loop),
+        [repair.change(pair) if repair.change else pair for pair in watch.kept],
+    )
     given = [(x, y) for (x, _), (_, y) in zip(watch.kept, changed, strict=True)]
     if repair.undo:
         given = changed = watch.kept
@@ -247,7 +330,9 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
     lowest = sum(best.losses(changed))
 
     @torch.no_grad()
-    def loss(model: nn.Module | None, pairs: list[Pair], undo: Callable[[Tensor], Tensor] | None = None) -> float:
+    def loss(
+        model: nn.Module | None, pairs: list[Pair], undo: Callable[[Tensor], Tensor] | None = None
+    ) -> float:
         if model is None:
             return math.nan
         outputs = ((judge.output(model.eval(), x), y) for x, y in pairs)
@@ -260,7 +345,11 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
         return before, math.nan, steps
     if repair.lengths:
         before = loss(trials.end(loop, factor, case.steps, constant), given)
-        return before, after_steps(repair.lengths[0]) if before > repair.doing_well else math.nan, case.steps
+        return (
+            before,
+            after_steps(repair.lengths[0]) if before > repair.doing_well else math.nan,
+            case.steps,
+        )
     at_once = repair.late and steps < LATE * long
     after = math.nan if at_once else after_steps(steps)
     if at_once or (steps < LATE * long and (after < BEGINS * before or before > LEFT)):
@@ -270,16 +359,28 @@ def _held_out(case: Case, repair: Repair, trials: Trials, steps: int, watch: Wat
 
 
 def _repairs(case: Case, likely: dict[str, Cause], rates: bool) -> Iterator[Repair]:
-    """The changes that something speaks for: of data and outputs, of the training, of its learning rate."""
+    """The changes that something speaks for: of data and outputs, of the training, of its learning
+    rate.
+    """
     yield from _repairs_of_data(case, likely)
     usual, others = rate_is_usual(case), decades(case) if rates else []
-    at_others = Repair("other learning rates", lambda trial: rate_cause(case, trial), factors=others, mistake=not usual)
+    at_others = Repair(
+        "other learning rates",
+        lambda trial: rate_cause(case, trial),
+        factors=others,
+        mistake=not usual,
+    )
     if others and not usual:
         yield at_others
     yield from _repairs_of_training(case, likely)
     if rates and case.steps <= FEW and case.loop.scheduler is None:
         longer = LONGER * case.steps
-        yield Repair("more steps", lambda trial: too_few(case.steps, trial.left), mistake=False, lengths=[longer])
+        yield Repair(
+            "more steps",
+            lambda trial: too_few(case.steps, trial.left),
+            mistake=False,
+            lengths=[longer],
+        )
     if others and usual and "explosion" not in likely:  # which smaller rates delay
         yield at_others
 
@@ -302,7 +403,9 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     far = far_scales.get("target scale") if regression else None
     if far:
         yield Repair("standardised targets", far, change=standardised(case, targets=True))
-    for cause in [far_scales[name] for name in ("input scale", "ids as numbers") if name in far_scales] * numbers:
+    for cause in [
+        far_scales[name] for name in ("input scale", "ids as numbers") if name in far_scales
+    ] * numbers:
         yield Repair("standardised inputs", cause, change=standardised(case, inputs=True))
         if far:
             both = standardised(case, inputs=True, targets=True)
@@ -311,7 +414,8 @@ def _repairs_of_data(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     if not regression and 0 < own < TINY:
         cause = Cause(
             "output scale",
-            f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, which differ by about 1.",
+            f"The outputs have a standard deviation of {own:.1g}, but the loss expects logits, "
+            "which differ by about 1.",
             "Do not divide the outputs; look for a small factor after the last layer.",
             {"std": own},
         )
@@ -335,7 +439,9 @@ def _repairs_of_training(case: Case, likely: dict[str, Cause]) -> Iterator[Repai
 
 
 def _clipping(case: Case, least: float = 0.0) -> Iterator[Repair]:
-    """No clipping, if the norm of the first gradient is at least `least` times that to which it is clipped."""
+    """No clipping, if the norm of the first gradient is at least `least` times that to which it is
+    clipped.
+    """
     norm, clip_norm = case.gradient_norm, case.loop.clip_norm
     if clip_norm is None or norm < least * clip_norm:
         return
@@ -353,13 +459,22 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
     """No weight decay, if its part of the first gradient is at least `least` of the rest."""
     loop = case.loop
     decay = max(group.get("weight_decay", 0) for group in loop.optimizer.param_groups)
-    share = decay * math.hypot(*(float(p.detach().norm()) for p in case.model.parameters() if p.requires_grad))
+    share = decay * math.hypot(
+        *(float(p.detach().norm()) for p in case.model.parameters() if p.requires_grad)
+    )
     share /= max(case.gradient_norm, 1e-30)
-    if not decay or share < least or (least and isinstance(loop.optimizer, torch.optim.AdamW)):  # which decouples it
+    # which decouples it
+    if not decay or share < least or (least and isinstance(loop.optimizer, torch.optim.AdamW)):
         return
-    words = f"Weight decay of {decay:g} pulls on the weights with {share:.2g} times the size of the first gradient."
+    words = (
+        f"Weight decay of {decay:g} pulls on the weights with {share:.2g} times the size "
+        "of the first gradient."
+    )
     coupled = not isinstance(loop.optimizer, torch.optim.AdamW)
-    remedy = f"Set weight_decay=0{', or use AdamW, which decays weights apart from their gradients' * coupled}."
+    remedy = (
+        "Set "
+        f"weight_decay=0{', or use AdamW, which decays weights apart from their gradients' * coupled}."
+    )
     optimizer = loop.copied(loop.model, dict(loop.model.named_parameters()))
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0
@@ -368,16 +483,25 @@ def _decay(case: Case, least: float = 0.0) -> Iterator[Repair]:
 
 
 def _schedule(case: Case, stays: bool = False) -> Iterator[Repair]:
-    """A constant learning rate, if the scheduler ends the training too early. stays: also if it does not."""
+    """A constant learning rate, if the scheduler ends the training too early. stays: also if it
+    does not.
+    """
     if case.loop.scheduler is None or not ((end := scheduled_end(case)) < case.steps or stays):
         return
-    name, words = type(case.loop.scheduler).__name__, "sets learning rates at which the loss does not fall"
+    name, words = (
+        type(case.loop.scheduler).__name__,
+        "sets learning rates at which the loss does not fall",
+    )
     if end < case.steps:
         words = (
-            f"sets learning rates below 1/{1 / STILL:,.0f} of its highest one from step {end:,} of {case.steps:,} on"
+            f"sets learning rates below 1/{1 / STILL:,.0f} of its highest one from step "
+            f"{end:,} of {case.steps:,} on"
         )
     cause = Cause(
-        "schedule", f"{name} {words}.", "Leave it out, or let the rate fall over the whole training.", {"end": end}
+        "schedule",
+        f"{name} {words}.",
+        "Leave it out, or let the rate fall over the whole training.",
+        {"end": end},
     )
     yield Repair("a constant learning rate", cause, {"scheduler": None}, late=True)
 
@@ -390,7 +514,9 @@ def _mixed(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
 
 def _missing(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
-    """Inputs of mean 0 and standard deviation 1 of each feature, with 0 for each code of a missing value."""
+    """Inputs of mean 0 and standard deviation 1 of each feature, with 0 for each code of a missing
+    value.
+    """
     if (cause := likely.get("missing values")) is None or (found := codes(case)) is None:
         return
 
@@ -415,12 +541,18 @@ def _padding(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
 
         def loss(z: Tensor, both: Tensor) -> Tensor:
             """Of the real frames, as one long sequence."""
-            y, real = both[..., 0], both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool()
+            y, real = (
+                both[..., 0],
+                both[..., 1].flatten(2).any(-1) if both.dim() > 3 else both[..., 1].bool(),
+            )
             return case.loop.loss_fn(*(part[real].unsqueeze(case.axis) for part in (z, y)))
 
         yield Repair("padding out of the loss", cause, {"loss_fn": loss}, marked, late=True)
     else:
-        front = lambda pair: (with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)), pair[1])  # noqa: E731
+        front = lambda pair: (
+            with_sequence(pair[0], in_front(sequence_of(pair[0]), case.axis)),
+            pair[1],
+        )  # noqa: E731
         yield Repair("padding in front", cause, change=front, late=True)
 
 
@@ -430,12 +562,20 @@ def _frozen(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
     model = copy.deepcopy(case.loop.model).requires_grad_()
     both = zip(case.loop.model.parameters(), model.parameters(), strict=True)
     others = [new for own, new in both if id(own) not in held]
-    if (cause := likely.get("untrained weights")) and (others or len(case.gradients) < len([*model.parameters()])):
+    if (cause := likely.get("untrained weights")) and (
+        others or len(case.gradients) < len([*model.parameters()])
+    ):
         optimizer = case.loop.copied(case.loop.model, dict(model.named_parameters()))
-        moving = next(group for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True) if rate)
+        moving = next(
+            group
+            for group, rate in zip(optimizer.param_groups, case.loop.rates, strict=True)
+            if rate
+        )
         moving["params"] += others
         late = bool(case.forgotten)  # else frozen on purpose
-        yield Repair("all weights trained", cause, {"model": model, "optimizer": optimizer}, late=late)
+        yield Repair(
+            "all weights trained", cause, {"model": model, "optimizer": optimizer}, late=late
+        )
 
 
 def _both_ends(case: Case, likely: dict[str, Cause]) -> Iterator[Repair]:
@@ -465,8 +605,15 @@ def _dropout(case: Case) -> Iterator[Repair]:
         part.training &= isinstance(part, nn.RNNBase | nn.modules.batchnorm._BatchNorm)
         if isinstance(part, nn.RNNBase):
             part.dropout = 0.0
-    layers = [part for part in case.model.modules() if isinstance(part, nn.RNNBase | nn.modules.dropout._DropoutNd)]
-    most = max((float(getattr(part, "dropout", 0.0) or getattr(part, "p", 0.0)) for part in layers), default=0.0)
+    layers = [
+        part
+        for part in case.model.modules()
+        if isinstance(part, nn.RNNBase | nn.modules.dropout._DropoutNd)
+    ]
+    most = max(
+        (float(getattr(part, "dropout", 0.0) or getattr(part, "p", 0.0)) for part in layers),
+        default=0.0,
+    )
     words = f"Dropout of up to {most:g}" if most else "Dropout"
     cause = Cause(
         "dropout",
@@ -478,10 +625,11 @@ def _dropout(case: Case) -> Iterator[Repair]:
 
 
 def _default_weights(case: Case) -> Iterator[Repair]:
-    """The initial weights that layers of torch.nn give themselves, if those of the model are far larger or smaller.
+    """The initial weights that layers of torch.nn give themselves, if those of the model are far
+    larger or smaller.
 
-    Matrices of a user's own module, whose inputs may be rows or columns, are drawn as those of torch.nn would be, uniform up to
-    1 / sqrt(inputs), if they are larger or smaller with both.
+    Matrices of a user's own module, whose inputs may be rows or columns, are drawn as those of
+    torch.nn would be, uniform up to 1 / sqrt(inputs), if they are larger or smaller with both.
     """
     model, sizes = copy.deepcopy(case.loop.model), {}
     with random_numbers_kept(model):
@@ -491,12 +639,17 @@ def _default_weights(case: Case) -> Iterator[Repair]:
             if reset and type(part).__module__.startswith("torch.nn."):
                 reset()
             for p in [] if reset else part.parameters(recurse=False):
-                if p.dim() == 2 and p.max() > p.min():  # no gains or shifts, which begin as ones or zeros
+                # no gains or shifts, which begin as ones or zeros
+                if p.dim() == 2 and p.max() > p.min():
                     size = math.sqrt(3) * p.detach().double().square().mean().sqrt().item()
                     a = min(max(size, max(p.shape) ** -0.5), min(p.shape) ** -0.5)
                     nn.init.uniform_(p, -a, a)
-    for (name, given), default in zip(case.loop.model.named_parameters(), model.parameters(), strict=True):
-        own, usual = (math.sqrt(p.detach().double().square().mean().item()) for p in (given, default))
+    for (name, given), default in zip(
+        case.loop.model.named_parameters(), model.parameters(), strict=True
+    ):
+        own, usual = (
+            math.sqrt(p.detach().double().square().mean().item()) for p in (given, default)
+        )
         shut = given.dim() == 1 and given.abs().max() > SATURATED  # a gate, by its bias
         if usual and not 1 / ODD < own / usual < ODD and (given.dim() > 1 or shut):
             sizes[name] = own, usual
@@ -506,9 +659,11 @@ def _default_weights(case: Case) -> Iterator[Repair]:
         own, usual = sizes[name]
         cause = Cause(
             "initial weights",
-            f"The initial weights of {listed(names)} are far from those that layers of torch.nn give themselves: {name} has a "
+            f"The initial weights of {listed(names)} are far from those that layers of "
+            f"torch.nn give themselves: {name} has a "
             f"size of {own:.2g} (root mean square), with those {usual:.2g}.",
-            "Leave the layers' own initial weights, or call reset_parameters() of each layer after everything that changes them; for "
+            "Leave the layers' own initial weights, or call reset_parameters() of each layer "
+            "after everything that changes them; for "
             "your own parameters nn.init.uniform_(p, -a, a), a = 1 / sqrt(units).",
             {"name": name, "size": own, "usual": usual, "all": names},
         )
@@ -516,27 +671,42 @@ def _default_weights(case: Case) -> Iterator[Repair]:
 
 
 def _orthogonal(case: Case) -> Iterator[Repair]:
-    """Orthogonal recurrent weights of layers without gates, if with their own a state fades at every step."""
+    """Orthogonal recurrent weights of layers without gates, if with their own a state fades at
+    every step.
+    """
     model, radii = copy.deepcopy(case.loop.model), dict[str, float]()
     with random_numbers_kept(model):
         torch.manual_seed(0)
         for name, p in model.named_parameters():
             layer, _, key = name.rpartition(".")
-            if key.startswith("weight_hh") and type(model.get_submodule(layer)) in (nn.RNN, nn.RNNCell):
+            if key.startswith("weight_hh") and type(model.get_submodule(layer)) in (
+                nn.RNN,
+                nn.RNNCell,
+            ):
                 radii[name] = torch.linalg.eigvals(p.detach().double()).abs().max().item()
                 nn.init.orthogonal_(p)
     if radii and max(radii.values()) < FADES:
         name, radius = min(radii.items(), key=lambda item: item[1])
-        words = f"{name} has a spectral radius of {radius:.2g}: states and gradients fade at every step."
+        words = (
+            f"{name} has a spectral radius of {radius:.2g}: states and gradients fade at "
+            "every step."
+        )
         remedy = " ".join(f"nn.init.orthogonal_(model.{name})" for name in radii)
         cause = Cause("initial weights", words, remedy, {"name": name, "radius": radius})
-        yield Repair("orthogonal recurrent weights", cause, {"model": model}, mistake=radius < 1 / ODD)
+        yield Repair(
+            "orthogonal recurrent weights", cause, {"model": model}, mistake=radius < 1 / ODD
+        )
 
 
 def _longer(case: Case) -> list[Repair]:
     """More steps."""
     words, more = f"The training has only {case.steps:,} steps.", 4 * case.steps
-    cause = Cause("too few steps", words, f"Train for {more:,} steps or more.", {"given": case.steps, "tried": more})
+    cause = Cause(
+        "too few steps",
+        words,
+        f"Train for {more:,} steps or more.",
+        {"given": case.steps, "tried": more},
+    )
     return [Repair(f"{more:,} steps", cause, lengths=[more])]
 
 
@@ -544,11 +714,21 @@ def _one_layer(case: Case) -> Iterator[Repair]:
     """The first layer of a deep stack, in place of all of them."""
     model, found = copy.deepcopy(case.loop.model), dict[str, int]()
     for name, part in case.loop.model.named_modules():
-        if type(part) in (nn.LSTM, nn.GRU, nn.RNN) and part.num_layers >= DEEP and not part.proj_size:
+        if (
+            type(part) in (nn.LSTM, nn.GRU, nn.RNN)
+            and part.num_layers >= DEEP
+            and not part.proj_size
+        ):
             how = {key: getattr(part, key) for key in ("bias", "batch_first", "bidirectional")}
             how |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
             layer = type(part)(part.input_size, part.hidden_size, **how).to(next(part.parameters()))
-            layer.load_state_dict({key: value for key, value in part.state_dict().items() if key in layer.state_dict()})
+            layer.load_state_dict(
+                {
+                    key: value
+                    for key, value in part.state_dict().items()
+                    if key in layer.state_dict()
+                }
+            )
             if name:
                 model.set_submodule(name, layer)
             else:
@@ -564,7 +744,9 @@ def _one_layer(case: Case) -> Iterator[Repair]:
 
 @torch.no_grad()
 def _runs(case: Case, model: nn.Module) -> bool:
-    """False for a changed model that its own code does not fit, such as a first state for more layers."""
+    """False for a changed model that its own code does not fit, such as a first state for more
+    layers.
+    """
     try:
         return case.loop.output(copy.deepcopy(model), case.x).shape == case.output.shape
     except InvalidInputError:
@@ -573,14 +755,22 @@ def _runs(case: Case, model: nn.Module) -> bool:
 
 def _normalised(case: Case) -> Iterator[Repair]:
     """No layer normalisation of the inputs, which takes level and size from each frame."""
-    layers = [part for part, x, _ in case.calls if isinstance(part, nn.LayerNorm) and x.shape == case.first.shape]
+    layers = [
+        part
+        for part, x, _ in case.calls
+        if isinstance(part, nn.LayerNorm) and x.shape == case.first.shape
+    ]
     names = [name for name, part in case.model.named_modules() if part in layers[:1]]
     if names and torch.equal(next(x for part, x, _ in case.calls if part in layers), case.first):
         model = copy.deepcopy(case.loop.model)
         model.set_submodule(names[0], nn.Identity())
-        words = f"{names[0]} normalises each frame of the inputs by itself: what its level and size say of the targets is gone."
+        words = (
+            f"{names[0]} normalises each frame of the inputs by itself: what its level and "
+            "size say of the targets is gone."
+        )
         remedy = (
-            "Normalise all frames together, x = (x - x.mean((0, 1))) / x.std((0, 1)), or normalise later layers only."
+            "Normalise all frames together, x = (x - x.mean((0, 1))) / x.std((0, 1)), or "
+            "normalise later layers only."
         )
         cause = Cause("scaled one by one", words, remedy, {"name": names[0]})
         if _runs(case, model):
@@ -592,5 +782,9 @@ def _unscaled(case: Case) -> Iterator[Repair]:
     for name, cause in scales(case, UNSCALED).items():
         change = standardised(case, targets=name == "target scale", inputs=name == "input scale")
         middle, size = scale_of([case.y.reshape(-1, 1)])
-        undo = (lambda z, a=middle, b=size: onto(z, STANDARD, (a, b))) if name == "target scale" else None
+        undo = (
+            (lambda z, a=middle, b=size: onto(z, STANDARD, (a, b)))
+            if name == "target scale"
+            else None
+        )
         yield Repair(f"another {name}", cause, change=change, undo=undo, late=True)

@@ -1,4 +1,6 @@
-"""Causes in the wiring: weights that do not move, a state that is cut, examples that mix, outputs that look ahead, unpaired targets."""
+"""Causes in the wiring: weights that do not move, a state that is cut, examples that mix, outputs
+that look ahead, unpaired targets.
+"""
 
 import math
 from collections.abc import Iterator
@@ -14,15 +16,24 @@ PAIRED = 1e-6  # relative change of a loss with permuted targets, from which on 
 OWN = 0.2  # share of the change of the gradient at an example's own output, if its targets change
 FIRST_FRAMES = 8  # that are all tried
 SEVERAL = 3  # permutations of the targets
-NUDGES = (2e-2, 1e-2), (1e-4, 1e-5)  # of weights in single and in double precision, for differences of the loss
+# of weights in single and in double precision, for differences of the loss
+NUDGES = (2e-2, 1e-2), (1e-4, 1e-5)
 WRONG = 0.05  # relative: a gradient that disagrees with both
 FAINT = 1e-2  # of the largest gradient of a weight: smaller ones are not looked at
-DETACH = "Detach the state only between minibatches: remove .detach(), .data or no_grad() from the loop over time."
+DETACH = (
+    "Detach the state only between minibatches: remove .detach(), .data or no_grad() from "
+    "the loop over time."
+)
 
 
 def unpaired_loss(case: Case) -> Iterator[Cause]:
     """The loss does not compare outputs with targets of the same examples."""
-    g, last, y, axis = torch.Generator().manual_seed(0), case.loop.activation, case.y, case.target_axis
+    g, last, y, axis = (
+        torch.Generator().manual_seed(0),
+        case.loop.activation,
+        case.y,
+        case.target_axis,
+    )
     if not y.dim() or y.shape[axis] != case.count or case.count < 3:
         return
     noise = torch.randn(case.output.shape, generator=g).to(case.output)
@@ -30,39 +41,67 @@ def unpaired_loss(case: Case) -> Iterator[Cause]:
     if last is None and y.is_floating_point():
         tried.append(y.mean() + y.std() * noise)
     orders = [torch.randperm(case.count, generator=g) for _ in range(SEVERAL)]
-    others = [other for order in orders if not torch.equal(other := y.index_select(axis, order.to(y.device)), y)]
+    others = [
+        other
+        for order in orders
+        if not torch.equal(other := y.index_select(axis, order.to(y.device)), y)
+    ]
     losses = [[case.loop.loss_fn(z, each).item() for each in (y, *others)] for z in tried]
     change, z = (
-        max(abs(each - own) / max(abs(own), 1e-300) for own, *rest in losses for each in (own, *rest)),
+        max(
+            abs(each - own) / max(abs(own), 1e-300)
+            for own, *rest in losses
+            for each in (own, *rest)
+        ),
         tried[-1],
     )
     if others and change <= PAIRED and z.std() > 0:
         yield Cause(
             "unpaired loss",
-            f"The loss does not change when targets are permuted among {case.count} examples (outputs {tuple(z.shape)}, y "
+            f"The loss does not change when targets are permuted among {case.count} examples "
+            f"(outputs {tuple(z.shape)}, y "
             f"{tuple(y.shape)}): it does not compare each output with its own target.",
-            "Give y the shape of the outputs, for example by y.reshape(output.shape), and average over losses of single examples.",
+            "Give y the shape of the outputs, for example by y.reshape(output.shape), and "
+            "average over losses of single examples.",
             {"change": change},
             sure=True,
         )
-    elif others and case.output_axis is not None and (share := _own_share(case, z.detach(), others[0])) < OWN:
+    elif (
+        others
+        and case.output_axis is not None
+        and (share := _own_share(case, z.detach(), others[0])) < OWN
+    ):
         yield Cause(
             "unpaired loss",
-            f"When the targets of one example change, only {share:.0%} of the change of the gradient is at its own outputs "
-            f"{tuple(z.shape)}: the loss compares outputs with targets y {tuple(y.shape)} of other examples.",
-            "Bring outputs and y into one order of axes by transpose or permute, before reshape or flatten.",
+            f"When the targets of one example change, only {share:.0%} of the change of the "
+            "gradient is at its own outputs "
+            f"{tuple(z.shape)}: the loss compares outputs with targets y {tuple(y.shape)} of "
+            "other examples.",
+            "Bring outputs and y into one order of axes by transpose or permute, before "
+            "reshape or flatten.",
             {"share": share},
         )
 
 
 def _own_share(case: Case, z: Tensor, others: Tensor) -> float:
-    """Share of the change of the gradient at the outputs of the examples whose targets are replaced; 1 if nothing changes."""
-    axis, differ = case.target_axis, (others != case.y).movedim(case.target_axis, 0).reshape(case.count, -1).any(1)
+    """Share of the change of the gradient at the outputs of the examples whose targets are
+    replaced; 1 if nothing changes.
+    """
+    axis, differ = (
+        case.target_axis,
+        (others != case.y).movedim(case.target_axis, 0).reshape(case.count, -1).any(1),
+    )
     rows = differ.nonzero().flatten()[:1]
     y = case.y.clone().index_copy_(axis, rows, others.index_select(axis, rows))
     z = z.requires_grad_()
     slopes = [torch.autograd.grad(case.loop.loss_fn(z, some), z)[0] for some in (case.y, y)]
-    changed = (slopes[0] - slopes[1]).abs().movedim(case.output_axis or 0, 0).reshape(case.count, -1).sum(1)
+    changed = (
+        (slopes[0] - slopes[1])
+        .abs()
+        .movedim(case.output_axis or 0, 0)
+        .reshape(case.count, -1)
+        .sum(1)
+    )
     return (changed[rows].sum() / changed.sum()).item() if changed.any() else 1.0
 
 
@@ -75,24 +114,33 @@ def hidden_weights(case: Case) -> Iterator[Cause]:
         names = listed(sorted({_holder(case.model, leaf) for leaf in hidden}))
         yield Cause(
             "untrained weights",
-            f"{sum(leaf.numel() for leaf in hidden):,} weights are used but are not parameters of the model ({names}): an optimiser of "
+            f"{sum(leaf.numel() for leaf in hidden):,} weights are used but are not parameters "
+            f"of the model ({names}): an optimiser of "
             "model.parameters() never changes them.",
-            "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in nn.Parameter.",
+            "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and "
+            "tensors in nn.Parameter.",
             {"tensors": len(hidden)},
         )
 
 
 def _holder(model: nn.Module, tensor: Tensor) -> str:
-    """ "layers[0]": the attribute of a module that holds a tensor outside of its parameters, or a layer with it."""
+    """ "layers[0]": the attribute of a module that holds a tensor outside of its parameters, or a
+    layer with it.
+    """
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             path, parts = f"{prefix}.{name}".lstrip("."), {"": value}
             if isinstance(value, list | tuple | dict) and not name.startswith("_"):
                 parts = {
-                    f"[{key!r}]": part for key, part in (value.items() if isinstance(value, dict) else enumerate(value))
+                    f"[{key!r}]": part
+                    for key, part in (
+                        value.items() if isinstance(value, dict) else enumerate(value)
+                    )
                 }
             for key, part in parts.items():
-                if part is tensor or (isinstance(part, nn.Module) and any(p is tensor for p in part.parameters())):
+                if part is tensor or (
+                    isinstance(part, nn.Module) and any(p is tensor for p in part.parameters())
+                ):
                     return path + key
     return f"a tensor of shape {tuple(tensor.shape)}"
 
@@ -113,17 +161,23 @@ def still_weights(case: Case) -> Iterator[Cause]:
         (
             zero,
             "The gradient is exactly 0 in",
-            "What they compute is saturated (tanh, sigmoid), switched off (ReLU) or multiplied by 0: begin with smaller weights, and "
+            "What they compute is saturated (tanh, sigmoid), switched off (ReLU) or multiplied "
+            "by 0: begin with smaller weights, and "
             "look for a factor 0.",
         ),
-        (case.forgotten - cut - zero, "The optimiser does not hold", "Make it from model.parameters()."),
+        (
+            case.forgotten - cut - zero,
+            "The optimiser does not hold",
+            "Make it from model.parameters().",
+        ),
         (sizes.keys() - case.gradients.keys(), "Frozen are", "Set requires_grad_(True) for them."),
     ):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
         if 0 < share < 1:
             yield Cause(
                 "untrained weights",
-                f"{words} {listed([name for name in sizes if name in which])}: {share:.0%} of all weights.",
+                f"{words} {listed([name for name in sizes if name in which])}: {share:.0%} of "
+                "all weights.",
                 remedy,
                 {"share": share, "names": sorted(which)},
             )
@@ -145,12 +199,16 @@ def cut_in_time(case: Case) -> Iterator[Cause]:
         yield Cause(
             "unread steps",
             f"The output depends only on {steps}: nothing can be learned from the others.",
-            "Pass the state from step to step" + (f", and read the last output: out{last}." if last else "."),
+            "Pass the state from step to step"
+            + (f", and read the last output: out{last}." if last else "."),
             {"frames": T, "read": [t + 1 for t in read]},
         )
         return
     if (case.of_frames or T - 2 in read) and case.reached[0] and not case.reached[1:].any():
-        words = f"is exactly 0: earlier inputs change the output, but the gradient reaches none of these {T - 1}"
+        words = (
+            "is exactly 0: earlier inputs change the output, but the gradient reaches "
+            f"none of these {T - 1}"
+        )
         yield Cause("detached state", f"The gradient through time {words}.", DETACH, {"frames": T})
 
 
@@ -160,29 +218,62 @@ def cut_partly(case: Case) -> Iterator[Cause]:
         return
     seen = int(case.reached.long().cumprod(0).sum())
     if 1 < seen < case.frames and not case.reached[seen:].any() and case.reads(0).any():
-        words = f"stops: the first inputs change the output, but the gradient reaches only the last {seen} of {case.frames} steps"
+        words = (
+            "stops: the first inputs change the output, but the gradient reaches only the "
+            f"last {seen} of {case.frames} steps"
+        )
         yield Cause(
-            "detached state", f"The gradient through time {words}.", DETACH, {"frames": case.frames, "seen": seen}
+            "detached state",
+            f"The gradient through time {words}.",
+            DETACH,
+            {"frames": case.frames, "seen": seen},
         )
 
 
 def half_read(case: Case) -> Iterator[Cause]:
-    """A bidirectional layer of which only the last step is read, where its backward half has seen one step."""
-    both = [(part, made) for part, _, made in case.calls if isinstance(part, nn.RNNBase) and part.bidirectional]
-    if not both or not isinstance(states := both[-1][1][0], Tensor) or states.dim() != 3 or not states.requires_grad:
+    """A bidirectional layer of which only the last step is read, where its backward half has seen
+    one step.
+    """
+    both = [
+        (part, made)
+        for part, _, made in case.calls
+        if isinstance(part, nn.RNNBase) and part.bidirectional
+    ]
+    if (
+        not both
+        or not isinstance(states := both[-1][1][0], Tensor)
+        or states.dim() != 3
+        or not states.requires_grad
+    ):
         return
     layer, (_, final) = both[-1]
-    weights = torch.randn(case.output.shape, generator=torch.Generator().manual_seed(0)).to(case.output)
+    weights = torch.randn(case.output.shape, generator=torch.Generator().manual_seed(0)).to(
+        case.output
+    )
     ends = [states, *(final if isinstance(final, tuple) else (final,))]
-    slopes = torch.autograd.grad((case.output * weights).sum(), ends, retain_graph=True, materialize_grads=True)
-    forward, backward = (half.flatten(1).any(1) for half in slopes[0].movedim(int(layer.batch_first), 0).chunk(2, -1))
+    slopes = torch.autograd.grad(
+        (case.output * weights).sum(), ends, retain_graph=True, materialize_grads=True
+    )
+    forward, backward = (
+        half.flatten(1).any(1) for half in slopes[0].movedim(int(layer.batch_first), 0).chunk(2, -1)
+    )
     read = any(slope.any() for slope in slopes[1:])
-    if len(backward) > 1 and not read and all(half[-1] and not half[:-1].any() for half in (forward, backward)):
-        kind, H, first = f"nn.{type(layer).__name__}", states.shape[-1] // 2, ":, " * layer.batch_first
+    if (
+        len(backward) > 1
+        and not read
+        and all(half[-1] and not half[:-1].any() for half in (forward, backward))
+    ):
+        kind, H, first = (
+            f"nn.{type(layer).__name__}",
+            states.shape[-1] // 2,
+            ":, " * layer.batch_first,
+        )
         yield Cause(
             "unread steps",
-            f"Of {len(backward)} outputs of a bidirectional {kind} only the last is read, where its backward half has seen one step.",
-            f"Read the backward half at the first step: torch.cat([out[{first}-1, :{H}], out[{first}0, {H}:]], -1) for out[{first}-1].",
+            f"Of {len(backward)} outputs of a bidirectional {kind} only the last is read, "
+            "where its backward half has seen one step.",
+            f"Read the backward half at the first step: torch.cat([out[{first}-1, :{H}], "
+            f"out[{first}0, {H}:]], -1) for out[{first}-1].",
             {
                 "frames": len(backward),
                 "layer": next(name for name, part in case.model.named_modules() if part is layer),
@@ -191,7 +282,9 @@ def half_read(case: Case) -> Iterator[Cause]:
 
 
 def softmax_of_one(case: Case) -> Iterator[Cause]:
-    """Each softmax over several numbers of an example runs over an axis of one number, and is always 1."""
+    """Each softmax over several numbers of an example runs over an axis of one number, and is
+    always 1.
+    """
     nodes = [node for node in graph(case.output) if operation(node) == "Softmax"]
     shapes = [
         (tuple(n._saved_result.shape), (n._saved_dim + 2**63) % 2**64 - 2**63) for n in nodes
@@ -201,20 +294,26 @@ def softmax_of_one(case: Case) -> Iterator[Cause]:
         shape, axis = shapes[0]
         yield Cause(
             "softmax over one number",
-            f"A softmax inside the network runs over axis {axis} of {shape}, which has one entry: its results are all 1.",
-            "Apply it along the axis of the steps, such as scores.softmax(1) for scores (examples, steps, 1).",
+            f"A softmax inside the network runs over axis {axis} of {shape}, which has one "
+            "entry: its results are all 1.",
+            "Apply it along the axis of the steps, such as scores.softmax(1) for scores "
+            "(examples, steps, 1).",
             {"shape": list(shape), "axis": axis},
         )
 
 
 def wrong_gradient(case: Case) -> Iterator[Cause]:
-    """A gradient that is not that of the loss, as of an own backward: along it the loss changes by another amount."""
+    """A gradient that is not that of the loss, as of an own backward: along it the loss changes by
+    another amount.
+    """
     slopes = {name: slope for name, slope in case.gradients_of_twin().items() if slope is not None}
     sizes = {name: float(slope.norm()) for name, slope in slopes.items()}
     sizes = {name: size for name, size in sizes.items() if size > FAINT * max(sizes.values())}
 
     def change(*names: str) -> float:
-        """Of the loss along the gradients of these weights; NaN if it depends on the size of the step."""
+        """Of the loss along the gradients of these weights; NaN if it depends on the size of the
+        step.
+        """
         along = {name: slopes[name] / sizes[name] for name in names}
         steps = NUDGES[all(slope.dtype == torch.float64 for slope in along.values())]
         far, near = (case.change_along(along, step) for step in steps)
@@ -229,18 +328,29 @@ def wrong_gradient(case: Case) -> Iterator[Cause]:
         if wrong(found := change(name), size):
             yield Cause(
                 "wrong gradient",
-                f"The gradient of {name} is wrong: along it the loss changes by {found:.3g} per unit, autograd says {size:.3g}.",
-                "Compare your autograd.Function with torch.autograd.gradcheck; look for a .detach() or an estimate on the way to it.",
+                f"The gradient of {name} is wrong: along it the loss changes by {found:.3g} "
+                f"per unit, autograd says {size:.3g}.",
+                "Compare your autograd.Function with torch.autograd.gradcheck; look for a "
+                ".detach() or an estimate on the way to it.",
                 {"name": name, "change": found, "gradient": size},
             )
             return
 
 
 def _has_time(case: Case) -> bool:
-    """True if frames of numbers or of embedded ids can be followed to the outputs of their own examples."""
-    if (case.frames or 0) < 3 or not isinstance(case.x, Tensor) or case.output_axis is None or case.mixed:
+    """True if frames of numbers or of embedded ids can be followed to the outputs of their own
+    examples.
+    """
+    if (
+        (case.frames or 0) < 3
+        or not isinstance(case.x, Tensor)
+        or case.output_axis is None
+        or case.mixed
+    ):
         return False
-    return case.first.is_floating_point() or any(isinstance(part, nn.Embedding) for part in case.model.modules())
+    return case.first.is_floating_point() or any(
+        isinstance(part, nn.Embedding) for part in case.model.modules()
+    )
 
 
 def unrepeatable_output(case: Case) -> Iterator[Cause]:
@@ -248,9 +358,12 @@ def unrepeatable_output(case: Case) -> Iterator[Cause]:
     if case.noise:
         yield Cause(
             "unrepeatable output",
-            f"In evaluation mode two calls with the same input differ by {case.noise:.1%} of the largest output.",
-            "Something in forward draws random numbers, such as an initial state by torch.randn, or keeps a state from call to call: "
-            "begin each sequence with zeros or a parameter; F.dropout(..., training=self.training).",
+            f"In evaluation mode two calls with the same input differ by {case.noise:.1%} of "
+            "the largest output.",
+            "Something in forward draws random numbers, such as an initial state by "
+            "torch.randn, or keeps a state from call to call: "
+            "begin each sequence with zeros or a parameter; F.dropout(..., "
+            "training=self.training).",
             {"share": case.noise},
         )
 
@@ -262,11 +375,16 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
     layers = [
         (f"nn.{type(part).__name__}", tuple(x.shape))
         for part, x, _ in case.calls
-        if isinstance(part, nn.RNNBase) and part.batch_first == bool(case.axis) and isinstance(x, Tensor)
+        if isinstance(part, nn.RNNBase)
+        and part.batch_first == bool(case.axis)
+        and isinstance(x, Tensor)
     ]
     shape = tuple(case.first.shape)
     words = f"Changing one example changes the outputs of {case.mixed} of {case.count - 1} others"
-    remedy = "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo the order of examples that "
+    remedy = (
+        "Swap axes by transpose or permute, not by view or reshape; apply softmax over "
+        "units; undo the order of examples that "
+    )
     remedy += "were sorted for packing."
     if layers:
         kind, given = layers[0]
@@ -275,8 +393,12 @@ def mixed_examples(case: Case) -> Iterator[Cause]:
             remedy = f"Write {kind}(..., batch_first={not case.axis})."
         else:
             words += f": {kind} reads an input of shape {given} made of x {shape}"
-            remedy = f"Swap the axes by transpose or permute before {kind}, in place of view or reshape."
-    yield Cause("mixed examples", f"{words}.", remedy, {"changed": case.mixed, "examples": case.count})
+            remedy = (
+                f"Swap the axes by transpose or permute before {kind}, in place of view or reshape."
+            )
+    yield Cause(
+        "mixed examples", f"{words}.", remedy, {"changed": case.mixed, "examples": case.count}
+    )
 
 
 def looks_ahead(case: Case) -> Iterator[Cause]:
@@ -300,7 +422,8 @@ def looks_ahead(case: Case) -> Iterator[Cause]:
     elif case.ahead == 0 and not later and case.reads(t)[:, t].any():
         yield Cause(
             "looks ahead",
-            "The target of a step is the input of this step, which its output reads: the network learns to copy.",
+            "The target of a step is the input of this step, which its output reads: the "
+            "network learns to copy.",
             "Shift the targets: x[:, :-1] and y = x[:, 1:].",
             {"frame": t},
         )

@@ -1,4 +1,6 @@
-"""The cells that are other answers to vanishing gradients: each is the plain loop of its paper, with its spectrum."""
+"""The cells that are other answers to vanishing gradients: each is the plain loop of its paper,
+with its spectrum.
+"""
 
 import math
 
@@ -17,7 +19,9 @@ from rhn.errors import InvalidInputError
 
 
 def loop(cell, step, x, s):
-    """All states (T, B, state_size) of a NumPy step(weights by name, x (m,), s (state_size,)), one sequence after another."""
+    """All states (T, B, state_size) of a NumPy step(weights by name, x (m,), s (state_size,)), one
+    sequence after another.
+    """
     p = {name: w.detach().numpy() for name, w in cell.named_parameters()}
     states = np.empty((len(x), *s.shape))
     for b in range(len(s)):
@@ -74,19 +78,27 @@ def antisymmetric(gated):
 def orthogonal(f):
     def step(p, x, s):
         z = p["weight_ih"] @ x + expm(lower(p["weight_hh"], 4)) @ s
-        return np.tanh(z + p["bias"]) if f == "tanh" else np.sign(z) * np.maximum(np.abs(z) + p["bias"], 0)
+        return (
+            np.tanh(z + p["bias"])
+            if f == "tanh"
+            else np.sign(z) * np.maximum(np.abs(z) + p["bias"], 0)
+        )
 
     return step
 
 
 def cornn(p, x, s):
     y, z = s[:4], s[4:]
-    z = z + 0.1 * (np.tanh(p["weight_hh"] @ np.r_[y, z] + p["weight_ih"] @ x + p["bias"]) - 1.5 * y - 0.7 * z)
+    z = z + 0.1 * (
+        np.tanh(p["weight_hh"] @ np.r_[y, z] + p["weight_ih"] @ x + p["bias"]) - 1.5 * y - 0.7 * z
+    )
     return np.r_[y + 0.1 * z, z]
 
 
 def mgu(p, x, s):
-    (W_f, W_g), (R_f, R_g), (b_f, b_g) = (np.split(p[name], 2) for name in ("weight_ih", "weight_hh", "bias"))
+    (W_f, W_g), (R_f, R_g), (b_f, b_g) = (
+        np.split(p[name], 2) for name in ("weight_ih", "weight_hh", "bias")
+    )
     f = sigma(W_f @ x + R_f @ s + b_f)
     return (1 - f) * s + f * np.tanh(W_g @ x + R_g @ (f * s) + b_g)
 
@@ -100,7 +112,10 @@ EQUATIONS = [
     ("indrnn", {"nonlinearity": "relu"}, indrnn(lambda z: np.maximum(z, 0))),
     ("indrnn", {"nonlinearity": "tanh"}, indrnn(np.tanh)),
     ("leaky", {"leak": 0.3}, leaky),
-    *(("antisymmetric", {"step_size": 0.2, "diffusion": 0.05, "gated": g}, antisymmetric(g)) for g in (False, True)),
+    *(
+        ("antisymmetric", {"step_size": 0.2, "diffusion": 0.05, "gated": g}, antisymmetric(g))
+        for g in (False, True)
+    ),
     *(("orthogonal", {"nonlinearity": f}, orthogonal(f)) for f in ("modrelu", "tanh")),
     ("cornn", {"dt": 0.1, "gamma": 1.5, "epsilon": 0.7}, cornn),
     ("mgu", {}, mgu),
@@ -137,8 +152,12 @@ def test_an_indrnn_remembers_at_the_start_whatever_draws_its_other_weights():
 @pytest.mark.parametrize("init", ["uniform:0.04", "orthogonal", "gaussian:3"])
 def test_an_echo_state_network_starts_at_its_spectral_radius(init):
     cell = CELLS["leaky"](3, 30, init=init, spectral_radius=0.95, dtype=torch.float64)
-    assert np.abs(np.linalg.eigvals(cell.weight_hh.detach().numpy())).max() == pytest.approx(0.95, abs=1e-12)
-    assert not CELLS["leaky"](3, 5, init="gaussian:0", spectral_radius=0.95).weight_hh.any(), "zero stays zero"
+    assert np.abs(np.linalg.eigvals(cell.weight_hh.detach().numpy())).max() == pytest.approx(
+        0.95, abs=1e-12
+    )
+    assert not CELLS["leaky"](3, 5, init="gaussian:0", spectral_radius=0.95).weight_hh.any(), (
+        "zero stays zero"
+    )
 
 
 # ---- antisymmetric (Chang et al. 2019) -----------------------------------------------------------
@@ -163,7 +182,9 @@ def test_the_recurrent_eigenvalues_of_an_antisymmetric_network_lie_on_one_line(n
 
 
 def test_antisymmetric_weights_of_a_scheme_with_a_size_count_their_columns():
-    cell = CELLS["antisymmetric"](3, 60, init="scaled:2", generator=torch.Generator().manual_seed(0))
+    cell = CELLS["antisymmetric"](
+        3, 60, init="scaled:2", generator=torch.Generator().manual_seed(0)
+    )
     assert abs(cell.weight_hh.std() * 60**0.5 - 2) < 0.1
 
 
@@ -176,7 +197,9 @@ def test_the_rotation_is_that_of_torchs_own_parametrization(n):
     parametrized(theirs, orthogonal_map="matrix_exp", use_trivialization=False)
     theirs.parametrizations.weight.original = nn.Parameter(skew(cell.weight_hh.detach(), n).tril())
     G = torch.randn(n, n, dtype=torch.float64)
-    wanted = torch.autograd.grad((theirs.weight * G).sum(), theirs.parametrizations.weight.original)[0]
+    wanted = torch.autograd.grad(
+        (theirs.weight * G).sum(), theirs.parametrizations.weight.original
+    )[0]
     for rotate in (rotation, stacked_rotation):
         Q = rotate(cell.weight_hh, n)
         assert_close(Q, theirs.weight, 1e-12, "Q")
@@ -201,7 +224,9 @@ def test_the_logarithm_of_a_random_rotation_is_that_of_a_uniform_one(n):
     if n > 2:  # the trace of a uniform rotation has mean 0 and variance 1
         trace = Q.diagonal(dim1=-2, dim2=-1).sum(-1)
         assert abs(trace.mean()) < 0.2 and abs(trace.var() - 1) < 0.35
-    assert torch.equal(CELLS["orthogonal"](3, n, init="identity:0").recurrent_matrix(), torch.eye(n))
+    assert torch.equal(
+        CELLS["orthogonal"](3, n, init="identity:0").recurrent_matrix(), torch.eye(n)
+    )
 
 
 # ---- coRNN (Rusch and Mishra 2021) ---------------------------------------------------------------

@@ -19,7 +19,9 @@ def whole(case, n, inputs, outputs):
 @for_each("case", CELL_CASES)
 def test_the_largest_that_fits(case):
     budget, inputs, outputs = 5_000, 7, 3
-    n = hidden_size_for_budget(case.key, budget, case.depth, input_size=inputs, output_size=outputs, **case.options)
+    n = hidden_size_for_budget(
+        case.key, budget, case.depth, input_size=inputs, output_size=outputs, **case.options
+    )
     assert whole(case, n, inputs, outputs) <= budget < whole(case, n + 1, inputs, outputs)
 
 

@@ -29,7 +29,11 @@ def numpy_rhn(cell, x, y):
     outputs = np.empty((len(x), *y.shape))
     for step, b in np.ndindex(outputs.shape[:2]):
         for layer in range(cell.depth):
-            z = p["weight_hh"][layer] @ s[b] + p["bias"][layer] + (layer == 0) * (p["weight_ih"] @ x[step, b])
+            z = (
+                p["weight_hh"][layer] @ s[b]
+                + p["bias"][layer]
+                + (layer == 0) * (p["weight_ih"] @ x[step, b])
+            )
             for i in range(n):
                 h, t = np.tanh(z[i]), sigma(z[n + i])
                 s[b, i] = h * t + s[b, i] * (1 - t if cell.coupled else sigma(z[2 * n + i]))
@@ -174,4 +178,6 @@ def test_a_gate_constant_is_a_transform_bias_that_no_parameter_holds(coupled):
     with torch.no_grad():
         for p in cell.parameters():
             p.zero_()  # as any weight decay would in the end
-    assert torch.allclose(torch.stack(cell.gates(x, s).t), torch.sigmoid(torch.tensor(-1.25, dtype=torch.float64)))
+    assert torch.allclose(
+        torch.stack(cell.gates(x, s).t), torch.sigmoid(torch.tensor(-1.25, dtype=torch.float64))
+    )

@@ -1,4 +1,6 @@
-"""Our RNN, LSTM and GRU are torch.nn's, with converted weights, both ways: outputs, states and gradients to float32 rounding."""
+"""Our RNN, LSTM and GRU are torch.nn's, with converted weights, both ways: outputs, states and
+gradients to float32 rounding.
+"""
 
 import pytest
 import torch
@@ -45,7 +47,10 @@ def test_from_torch_gives_outputs_states_and_gradients(name, bias, batch_first):
     theirs = THEIRS[name](bias=bias, batch_first=batch_first)
     randomize(theirs)
     ours = from_torch(theirs)
-    x, s0 = torch.randn(6, 4, 5, requires_grad=True), torch.randn(4, ours.state_size).mul_(0.5).requires_grad_()
+    x, s0 = (
+        torch.randn(6, 4, 5, requires_grad=True),
+        torch.randn(4, ours.state_size).mul_(0.5).requires_grad_(),
+    )
     if batch_first:
         x = torch.randn(4, 6, 5, requires_grad=True)
     y, last = ours(x, s0)
@@ -73,7 +78,8 @@ def test_to_torch_and_back_is_the_same_cell(name):
 
 
 @for_each(
-    ("kind", "options"), [(nn.RNNCell, {}), (nn.RNNCell, {"nonlinearity": "relu"}), (nn.GRUCell, {}), (nn.LSTMCell, {})]
+    ("kind", "options"),
+    [(nn.RNNCell, {}), (nn.RNNCell, {"nonlinearity": "relu"}), (nn.GRUCell, {}), (nn.LSTMCell, {})],
 )
 @for_each("bias", [True, False])
 def test_torchs_single_step_cells(kind, options, bias):
@@ -81,7 +87,11 @@ def test_torchs_single_step_cells(kind, options, bias):
     randomize(theirs)
     ours = from_torch(theirs)
     x, s = torch.randn(4, 5), torch.randn(4, ours.state_size) * 0.5
-    wanted = torch.cat(theirs(x, s.chunk(2, -1)), -1) if isinstance(theirs, nn.LSTMCell) else theirs(x, s)
+    wanted = (
+        torch.cat(theirs(x, s.chunk(2, -1)), -1)
+        if isinstance(theirs, nn.LSTMCell)
+        else theirs(x, s)
+    )
     assert_close(ours.step(x, s), wanted, 2e-6, "step")
 
 

@@ -1,4 +1,6 @@
-"""How weights start: the schemes' statistics, gate biases, and that a seed means the same everywhere."""
+"""How weights start: the schemes' statistics, gate biases, and that a seed means the same
+everywhere.
+"""
 
 import numpy
 import pytest
@@ -9,7 +11,20 @@ from hypothesis import strategies as st
 from tables import for_each
 from torch import nn
 
-from rhn.cells import CELLS, GRU, IRNN, LSTM, MGU, RHN, SLSTM, Cell, Initialization, Layer, MinGRU, Part
+from rhn.cells import (
+    CELLS,
+    GRU,
+    IRNN,
+    LSTM,
+    MGU,
+    RHN,
+    SLSTM,
+    Cell,
+    Initialization,
+    Layer,
+    MinGRU,
+    Part,
+)
 from rhn.cells.init import DEFAULT_SCALE, haar
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
@@ -19,7 +34,9 @@ shallow = for_each("case", SHALLOW_CASES)
 
 
 def own_weights(case):
-    """Names of what a cell starts in a way of its own, whatever the scheme: what is there where the scheme says zero."""
+    """Names of what a cell starts in a way of its own, whatever the scheme: what is there where the
+    scheme says zero.
+    """
     cell = case.plain(init="gaussian:0")
     named = {} if cell.starts_at_identity else dict(cell.named_parameters())
     return {name for name, p in named.items() if "bias" not in name and p.any()}
@@ -40,7 +57,11 @@ def seeded(seed=5):
 
 def weights(cell, without=()):
     """All that is drawn by the scheme: without the identity that an IRNN starts from."""
-    drawn = {name: p.detach() for name, p in cell.named_parameters() if "bias" not in name and name not in without}
+    drawn = {
+        name: p.detach()
+        for name, p in cell.named_parameters()
+        if "bias" not in name and name not in without
+    }
     if isinstance(cell, IRNN):
         drawn["weight_hh"] = drawn["weight_hh"] - torch.eye(cell.hidden_size)
     return torch.cat([p.flatten() for p in drawn.values()])
@@ -92,7 +113,9 @@ def test_identity_is_added_to_the_candidates_recurrent_matrices():
 
 @pytest.mark.parametrize(("init", "std"), [({}, 1e-3), ({"init": "gaussian:0.01"}, 0.01)], ids=str)
 def test_the_irnn_is_that_of_le_et_al(init, std):
-    """Rectified linear units, a recurrent matrix near the identity whatever draws the noise, and zero biases."""
+    """Rectified linear units, a recurrent matrix near the identity whatever draws the noise, and
+    zero biases.
+    """
     cell = CELLS["irnn"](5, 200, generator=seeded(), **init)
     noise = cell.weight_hh.detach()[0] - torch.eye(200)
     assert abs(noise.std() / std - 1) < 0.05 and not cell.bias.any()
@@ -104,21 +127,30 @@ def test_the_irnn_is_that_of_le_et_al(init, std):
 def recurrent_blocks(cell):
     """All recurrent n x n matrices (K, n, n), found by their shapes."""
     names = [name for name, _ in cell.named_parameters() if name in ("weight_hh", "weight_skip")]
-    return torch.cat([getattr(cell, name).detach().reshape(-1, cell.hidden_size, cell.hidden_size) for name in names])
+    return torch.cat(
+        [
+            getattr(cell, name).detach().reshape(-1, cell.hidden_size, cell.hidden_size)
+            for name in names
+        ]
+    )
 
 
 @square
 def test_scaled_weights_have_the_standard_deviation_of_their_columns(case):
     cell = case.plain(400, 50, init="scaled:2", generator=seeded())
     assert abs(cell.weight_ih.std() * 400**0.5 - 2) < 0.05
-    assert abs(recurrent_blocks(cell).std() * 50**0.5 - 2) < 0.08 and abs(recurrent_blocks(cell).mean()) < 0.02
+    assert (
+        abs(recurrent_blocks(cell).std() * 50**0.5 - 2) < 0.08
+        and abs(recurrent_blocks(cell).mean()) < 0.02
+    )
     assert not cell.bias[..., :50].any()
 
 
 @square
 def test_orthogonal_matrices_are_and_the_other_weights_are_the_scaled_ones(case):
     cell, scaled = (
-        case.plain(40, 9, init=f"{s}:1.5", generator=seeded(), dtype=torch.float64) for s in ("orthogonal", "scaled")
+        case.plain(40, 9, init=f"{s}:1.5", generator=seeded(), dtype=torch.float64)
+        for s in ("orthogonal", "scaled")
     )
     Q = recurrent_blocks(cell) / 1.5
     assert_close(Q @ Q.mT, torch.eye(9, dtype=torch.float64).expand_as(Q), 1e-12, "Q Q'")
@@ -130,7 +162,9 @@ def test_orthogonal_matrices_are_and_the_other_weights_are_the_scaled_ones(case)
 
 
 def test_orthogonal_matrices_are_uniform():
-    """Haar: tr Q has mean 0 and variance 1 at every n; without the rule of signs the diagonal would lean to one side."""
+    """Haar: tr Q has mean 0 and variance 1 at every n; without the rule of signs the diagonal would
+    lean to one side.
+    """
     Q = haar(torch.randn(20_000, 3, 3, generator=seeded(), dtype=torch.float64))
     trace = Q.diagonal(dim1=-2, dim2=-1).sum(-1)
     assert abs(trace.mean()) < 0.03 and abs(trace.var() - 1) < 0.04
@@ -141,15 +175,30 @@ class Told(Cell):
     """A user's cell that says which columns of its one weight are recurrent."""
 
     def __init__(
-        self, input_size, hidden_size, depth=1, *, says=True, generator=None, device=None, dtype=None, **common
+        self,
+        input_size,
+        hidden_size,
+        depth=1,
+        *,
+        says=True,
+        generator=None,
+        device=None,
+        dtype=None,
+        **common,
     ):
         super().__init__(input_size, hidden_size, depth, **common)
-        self.weight = nn.Parameter(torch.empty(hidden_size, input_size + hidden_size, dtype=dtype, device=device))
+        self.weight = nn.Parameter(
+            torch.empty(hidden_size, input_size + hidden_size, dtype=dtype, device=device)
+        )
         self.says = says
         self.reset_parameters(generator)
 
     def layers(self):
-        return (Layer(recurrent=Part("weight", numpy.s_[:, self.input_size :])),) if self.says else super().layers()
+        return (
+            (Layer(recurrent=Part("weight", numpy.s_[:, self.input_size :])),)
+            if self.says
+            else super().layers()
+        )
 
     def step(self, x, s):
         return torch.tanh(torch.cat((x, s), -1) @ self.weight.T)
@@ -157,7 +206,9 @@ class Told(Cell):
 
 def test_a_users_cell_says_where_its_recurrent_matrix_is_or_starts_scaled():
     told, untold = (
-        Told(4, 6, says=says, init="orthogonal", generator=seeded(), dtype=torch.float64).weight.detach()
+        Told(
+            4, 6, says=says, init="orthogonal", generator=seeded(), dtype=torch.float64
+        ).weight.detach()
         for says in (True, False)
     )
     assert_close(told[:, 4:] @ told[:, 4:].T, torch.eye(6, dtype=torch.float64), 1e-12, "Q Q'")
@@ -171,11 +222,17 @@ def test_a_users_cell_says_where_its_recurrent_matrix_is_or_starts_scaled():
 
 @pytest.mark.parametrize("scheme", ["scaled", "orthogonal:0.5"])
 def test_a_models_output_layer_is_scaled_and_its_file_tells_the_scheme(scheme, tmp_path):
-    model = PolyphonicModel("rhn", hidden_size=30, depth=2, output_size=500, init=scheme, generator=seeded())
+    model = PolyphonicModel(
+        "rhn", hidden_size=30, depth=2, output_size=500, init=scheme, generator=seeded()
+    )
     assert abs(model.output.weight.std() * 30**0.5 - Initialization.parse(scheme).scale) < 0.03
     assert not model.output.bias.any()
     save_checkpoint(tmp_path / "model.safetensors", model)
-    assert load_checkpoint(tmp_path / "model.safetensors").init == model.init == Initialization.parse(scheme)
+    assert (
+        load_checkpoint(tmp_path / "model.safetensors").init
+        == model.init
+        == Initialization.parse(scheme)
+    )
 
 
 def test_defaults_are_the_official_codes():
@@ -189,7 +246,10 @@ def test_defaults_are_the_official_codes():
 
 @for_each("b", [0.0, -3.5])
 def test_gate_biases(b):
-    coupled, uncoupled = RHN(3, 4, 2, transform_bias=b), RHN(3, 4, 2, transform_bias=b, coupled=False)
+    coupled, uncoupled = (
+        RHN(3, 4, 2, transform_bias=b),
+        RHN(3, 4, 2, transform_bias=b, coupled=False),
+    )
     coupled.reset_parameters()
     assert (coupled.bias[:, 4:] == b).all()
     assert (uncoupled.bias[:, 4:8] == b).all()
@@ -214,13 +274,18 @@ def test_a_gates_bias_starts_where_it_is_told_to(build, option, block):
 
 @pytest.mark.parametrize("coupled", [True, False])
 def test_without_a_transform_bias_the_gates_biases_are_drawn_as_the_others(coupled):
-    cell = RHN(30, 40, 2, coupled=coupled, transform_bias=None, init="uniform:0.3", generator=seeded())
+    cell = RHN(
+        30, 40, 2, coupled=coupled, transform_bias=None, init="uniform:0.3", generator=seeded()
+    )
     for block in cell.bias.split(40, -1):
         assert 0.25 < block.abs().max() <= 0.3 and block.unique().numel() == 80
     assert torch.equal(
-        cell.weight_hh, RHN(30, 40, 2, coupled=coupled, init="uniform:0.3", generator=seeded()).weight_hh
+        cell.weight_hh,
+        RHN(30, 40, 2, coupled=coupled, init="uniform:0.3", generator=seeded()).weight_hh,
     )
-    assert (RHN(3, 4, coupled=coupled, transform_bias=None, init="uniform,bias:0.5").bias == 0.5).all()
+    assert (
+        RHN(3, 4, coupled=coupled, transform_bias=None, init="uniform,bias:0.5").bias == 0.5
+    ).all()
 
 
 @given(st.sampled_from(sorted(DEFAULT_SCALE)), st.floats(0, 1e6))
@@ -232,7 +297,18 @@ def test_a_scheme_is_its_text(scheme, scale):
     assert Initialization.parse("gaussian:") == Initialization("gaussian", 0.01)
 
 
-@for_each("text", ["", "xavier", "uniform:-1", "gaussian:nan", "uniform:inf", "gaussian:0.1:2", "uniform:0.04,0.5"])
+@for_each(
+    "text",
+    [
+        "",
+        "xavier",
+        "uniform:-1",
+        "gaussian:nan",
+        "uniform:inf",
+        "gaussian:0.1:2",
+        "uniform:0.04,0.5",
+    ],
+)
 def test_unknown_schemes_are_refused(text):
     with pytest.raises(InvalidInputError, match=r"unknown .*expected"):
         Initialization.parse(text)

@@ -1,4 +1,6 @@
-"""Making, copying and describing cells; sizes, names and inputs that do not fit are refused in a sentence."""
+"""Making, copying and describing cells; sizes, names and inputs that do not fit are refused in a
+sentence.
+"""
 
 import copy
 import pickle
@@ -38,7 +40,9 @@ def test_state_dict_deepcopy_pickle_dtype_and_config(case):
     unusual = case.plain(init="gaussian:0.123", batch_first=True, kernel="reference")
     twin = type(cell)(**unusual.config())
     assert twin.config() == unusual.config()
-    assert [(n, p.shape) for n, p in twin.named_parameters()] == [(n, p.shape) for n, p in cell.named_parameters()]
+    assert [(n, p.shape) for n, p in twin.named_parameters()] == [
+        (n, p.shape) for n, p in cell.named_parameters()
+    ]
 
 
 @shallow
@@ -48,7 +52,11 @@ def test_the_meta_device_needs_no_memory_and_no_random_numbers(case):
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.is_meta for p in cell.parameters())
     small = case.plain(3, 4, device="meta")
-    assert isinstance(small, Cell) and (small.input_size, small.hidden_size, small.depth) == (3, 4, case.depth)
+    assert isinstance(small, Cell) and (small.input_size, small.hidden_size, small.depth) == (
+        3,
+        4,
+        case.depth,
+    )
     first, *others = [name for name, _ in small.named_parameters()]
     assert first == "weight_ih" and (others[0] == "weight_hh" or "weight_hh" not in others)
     x = torch.empty(5, 2, 3, dtype=torch.float64, device="meta")
@@ -56,7 +64,9 @@ def test_the_meta_device_needs_no_memory_and_no_random_numbers(case):
     real = small.to_empty(device="cpu")
     real.reset_parameters(torch.Generator().manual_seed(3))
     wanted = case.plain(3, 4, generator=torch.Generator().manual_seed(3))
-    assert all(torch.equal(p, q) for p, q in zip(real.parameters(), wanted.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(real.parameters(), wanted.parameters(), strict=True)
+    )
 
 
 def test_extra_repr_tells_the_configuration():
@@ -69,7 +79,9 @@ def test_extra_repr_tells_the_configuration():
 # ---- what is refused, and how --------------------------------------------------------------------
 
 
-@for_each(("sizes", "named"), [((0, 4), "input_size"), ((3, 4.0), "hidden_size"), ((3, 4, 0), "depth")])
+@for_each(
+    ("sizes", "named"), [((0, 4), "input_size"), ((3, 4.0), "hidden_size"), ((3, 4, 0), "depth")]
+)
 def test_sizes_are_whole_numbers_of_at_least_one(sizes, named):
     for cell in CELLS.values():
         with pytest.raises(InvalidInputError, match=named):
@@ -81,8 +93,14 @@ def test_sizes_are_whole_numbers_of_at_least_one(sizes, named):
     [
         (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
         (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
-        (lambda: RHN(3, 4, activation="gelu"), "activation is gelu, expected one of 'tanh', 'relu'"),
-        (lambda: RHN(3, 4, gate_constant=float("inf")), "gate_constant is inf, expected a finite number"),
+        (
+            lambda: RHN(3, 4, activation="gelu"),
+            "activation is gelu, expected one of 'tanh', 'relu'",
+        ),
+        (
+            lambda: RHN(3, 4, gate_constant=float("inf")),
+            "gate_constant is inf, expected a finite number",
+        ),
         (lambda: DTRNN(3, 4, nonlinearity="gelu"), "nonlinearity is gelu"),
         (lambda: DTSRNN(3, 4, 2, skip="first"), "skip is first"),
         (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
@@ -106,7 +124,10 @@ def test_unknown_names_are_refused_with_the_known_ones(build, message):
             lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)),
             r"s0 has shape \(3, 4\).*: expected \(B, N\) with .*B = 2",
         ),
-        (lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)), r"s0 has shape \(1, 4\).*: expected \(N\) with .*N = 4"),
+        (
+            lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)),
+            r"s0 has shape \(1, 4\).*: expected \(N\) with .*N = 4",
+        ),
         (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
         (lambda c: c([[1.0, 2.0, 3.0]]), "x is list"),
         (lambda c: c(torch.zeros(5, 3).to_sparse()), "x is .*sparse"),

@@ -1,4 +1,6 @@
-"""A dropout mask multiplies what enters the gates, at every step and layer alike, and never the carried state."""
+"""A dropout mask multiplies what enters the gates, at every step and layer alike, and never the
+carried state.
+"""
 
 import pytest
 import torch
@@ -19,12 +21,20 @@ gated = for_each("case", [c for c, J in CASES if "candidate" in c.plain().masks 
 
 
 def masks_for(cell, B, kind="shared", *, seed=0, candidate=True, **keywords):
-    """Random masks of every sort that the cell takes; `kind`: the gate blocks' masks are "shared" or "apart"."""
-    J, n, keywords = cell.blocks if kind == "apart" else 1, cell.hidden_size, {"dtype": cell.weight_ih.dtype} | keywords
+    """Random masks of every sort that the cell takes; `kind`: the gate blocks' masks are "shared"
+    or "apart".
+    """
+    J, n, keywords = (
+        cell.blocks if kind == "apart" else 1,
+        cell.hidden_size,
+        {"dtype": cell.weight_ih.dtype} | keywords,
+    )
     return CellMasks(
         dropout_mask(J, B, cell.input_size, seed=3 * seed, **keywords),
         dropout_mask(J, B, n, seed=3 * seed + 1, **keywords) if "state" in cell.masks else None,
-        dropout_mask(B, n, seed=3 * seed + 2, **keywords) if candidate and "candidate" in cell.masks else None,
+        dropout_mask(B, n, seed=3 * seed + 2, **keywords)
+        if candidate and "candidate" in cell.masks
+        else None,
     )
 
 
@@ -38,7 +48,9 @@ def run(cell, T=6, B=3):
 
 @every_case
 def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(case, kind):
-    """W (x * m) = (W diag m) x, so a row with masks is a network of its own without: at every step, layer and block."""
+    """W (x * m) = (W diag m) x, so a row with masks is a network of its own without: at every step,
+    layer and block.
+    """
     cell = case.build()
     x, s0 = run(cell)
     masks = masks_for(cell, 3, kind, candidate=False)
@@ -48,7 +60,9 @@ def test_input_and_state_masks_of_one_row_are_columns_of_its_matrices_scaled(cas
         entering = {"weight_ih": masks.input, "weight_hh": masks.state, "weight_skip": masks.state}
         with torch.no_grad():
             for name, matrix in twin.named_parameters():
-                for j, block in enumerate(matrix.chunk(J, -2) if entering.get(name) is not None else ()):
+                for j, block in enumerate(
+                    matrix.chunk(J, -2) if entering.get(name) is not None else ()
+                ):
                     block *= entering[name][j, b]
         wanted, state = twin(x[:, b], s0[b])
         assert_close(outputs[:, b], wanted, 1e-12, f"outputs of row {b}")
@@ -83,16 +97,26 @@ def layer_gates(cell, layer, x, s):
     return alone.gates(x * (layer == 0), s)
 
 
-# ---- the fused kernels --------------------------------------------------------------------
+# ---- the fused kernels ---------------------------------------------------------------------------
 
 
 LARGE = ("rhn", "dts-rnn", "lstm", "gru", "cornn")
-ALONE = [  # in C (and what has no code there), in Python, and with large products: a cell of each family of kernels
+# in C (and what has no code there), in Python, and with large products: a cell of each family of
+# kernels
+ALONE = [
     *((case, kind, 88, 37, "compiled") for case in SHALLOW_CASES for kind in ("none", "shared")),
-    *((CellCase("rhn", 3, options), "apart", 5, 7, "compiled") for options in ({}, {"coupled": False})),
+    *(
+        (CellCase("rhn", 3, options), "apart", 5, 7, "compiled")
+        for options in ({}, {"coupled": False})
+    ),
     (CellCase("rhn", 3, {"activation": "sigmoid"}), "shared", 5, 7, "compiled"),
     *((case, "none", 5, 7, "in Python") for case in SHALLOW_CASES if case.depth == 2),
-    *((case, kind, 88, 150, "in Python") for case in SHALLOW_CASES if case.key in LARGE for kind in ("none", "shared")),
+    *(
+        (case, kind, 88, 150, "in Python")
+        for case in SHALLOW_CASES
+        if case.key in LARGE
+        for kind in ("none", "shared")
+    ),
 ]
 
 
@@ -101,7 +125,10 @@ def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, rou
     """float32, one thread, 32 rows: outputs and every gradient, for K = 1, 2 and 3."""
     assert torch.get_num_threads() == 1
     cells = [case.build(m, n, seed=k, dtype=torch.float32) for k in range(3)]
-    masks = [CellMasks() if kind == "none" else masks_for(cell, 32, kind, seed=k) for k, cell in enumerate(cells)]
+    masks = [
+        CellMasks() if kind == "none" else masks_for(cell, 32, kind, seed=k)
+        for k, cell in enumerate(cells)
+    ]
     x, s0 = run(cells[0], B=32)
     x, w = x * (torch.rand_like(x) < 0.05) if m == 88 else x, torch.randn(6, 32, n)
 
@@ -111,9 +138,16 @@ def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, rou
 
     def assert_each_alone(K):
         stack = {name: p.detach() for name, p in stack_module_state(cells[:K])[0].items()}
-        stacked = CellMasks(*(None if some[0] is None else torch.stack(some) for some in zip(*masks[:K], strict=True)))
+        stacked = CellMasks(
+            *(
+                None if some[0] is None else torch.stack(some)
+                for some in zip(*masks[:K], strict=True)
+            )
+        )
         dims = CellMasks(*(None if mask is None else 0 for mask in masks[0]))
-        gradients, (_, outputs) = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, dims))(stack, stacked)
+        gradients, (_, outputs) = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, dims))(
+            stack, stacked
+        )
         for k, cell in enumerate(cells[:K]):
             names, parameters = zip(*cell.named_parameters(), strict=True)
             value, alone = loss(dict(zip(names, parameters, strict=True)), masks[k])
@@ -122,7 +156,8 @@ def test_a_model_in_a_stack_equals_itself_alone_to_the_bit(case, kind, m, n, rou
                 assert torch.equal(gradients[name][k], g), f"gradient of {name}, model {k} of {K}"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rhn.cells.gated._Gated._suits_torch", lambda *_: False)  # torch's own kernels have other bits
+        # torch's own kernels have other bits
+        patch.setattr("rhn.cells.gated._Gated._suits_torch", lambda *_: False)
         if route == "in Python":
             patch.setattr(compiled, "library", lambda: None)
         for K in (1, 2, 3):
@@ -135,7 +170,9 @@ def test_only_the_equation_has_a_gradient_of_its_masks():
     mask = dropout_mask(1, 3, 4).requires_grad_()
     arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, None, mask
     assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
-    with pytest.raises(RuntimeError, match='no gradient of a dropout mask: build the cell with kernel="reference"'):
+    with pytest.raises(
+        RuntimeError, match='no gradient of a dropout mask: build the cell with kernel="reference"'
+    ):
         torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
 
 
@@ -156,7 +193,9 @@ def test_unbatched_sequences_take_masks_too():
 class Leaky(Cell):
     """A user's cell: parameters and a step, no more."""
 
-    def __init__(self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common):
+    def __init__(
+        self, input_size, hidden_size, depth=1, *, generator=None, device=None, dtype=None, **common
+    ):
         super().__init__(input_size, hidden_size, depth, **common)
         self.weight = nn.Parameter(torch.empty(hidden_size, input_size, device=device, dtype=dtype))
         self.reset_parameters(generator)
@@ -167,10 +206,18 @@ class Leaky(Cell):
 
 def test_a_cell_of_ones_own_takes_an_input_mask_and_refuses_others():
     cell, x, mask = Leaky(3, 4), torch.randn(5, 2, 3), dropout_mask(1, 2, 3, dtype=torch.float32)
-    assert_close(cell(x)[1][0], sum(0.5 ** (4 - t) * (x[t, 0] @ cell.weight.T) for t in range(5)), 1e-6, "last")
+    assert_close(
+        cell(x)[1][0],
+        sum(0.5 ** (4 - t) * (x[t, 0] @ cell.weight.T) for t in range(5)),
+        1e-6,
+        "last",
+    )
     assert torch.equal(cell(x, dropout=CellMasks(mask))[0], cell(x * mask)[0])
     for masks in (CellMasks(state=torch.ones(1, 2, 4)), CellMasks(candidate=torch.ones(2, 4))):
-        with pytest.raises(InvalidInputError, match=r"takes no (state|candidate) mask: expected masks for input only"):
+        with pytest.raises(
+            InvalidInputError,
+            match=r"takes no (state|candidate) mask: expected masks for input only",
+        ):
             cell(x, dropout=masks)
     with pytest.raises(InvalidInputError, match="takes no state mask"):
         cell.states(x, torch.zeros(2, 4), CellMasks(state=torch.ones(1, 2, 4)))
@@ -181,12 +228,24 @@ def test_a_cell_of_ones_own_takes_an_input_mask_and_refuses_others():
 @for_each(
     ("cell", "masks", "message"),
     [
-        (RHN(3, 4), CellMasks(torch.ones(3, 2, 3)), r"the input mask has .*\(3, 2, 3\): expected .*J = 2"),
+        (
+            RHN(3, 4),
+            CellMasks(torch.ones(3, 2, 3)),
+            r"the input mask has .*\(3, 2, 3\): expected .*J = 2",
+        ),
         (RHN(3, 4), CellMasks(state=torch.ones(1, 2, 4) > 0), "the state mask is torch.bool"),
-        (RHN(3, 4), CellMasks(candidate=torch.ones(1, 2, 4)), r"the candidate mask .*\(1, 2, 4\): expected \(B, n\)"),
+        (
+            RHN(3, 4),
+            CellMasks(candidate=torch.ones(1, 2, 4)),
+            r"the candidate mask .*\(1, 2, 4\): expected \(B, n\)",
+        ),
         (RHN(3, 4, coupled=False), CellMasks(state=torch.ones(2, 2, 4)), "expected .*J = 3"),
         (LSTM(3, 4), CellMasks(state=torch.ones(4, 2, 4)), "expected .*J = 1"),
-        (RNN(3, 4), CellMasks(candidate=torch.ones(2, 4)), "RNN takes no candidate mask: .* input and state only"),
+        (
+            RNN(3, 4),
+            CellMasks(candidate=torch.ones(2, 4)),
+            "RNN takes no candidate mask: .* input and state only",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(cell, masks, message):

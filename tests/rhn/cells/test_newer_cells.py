@@ -1,4 +1,6 @@
-"""LRU and sLSTM are the plain loops of their papers, with what these say of their spectra and starts."""
+"""LRU and sLSTM are the plain loops of their papers, with what these say of their spectra and
+starts.
+"""
 
 import math
 
@@ -31,8 +33,13 @@ def test_lru_equals_complex_arithmetic(n):
     assert_is_loop(cell, step)
     A = cell.jacobian(*inputs(cell)).detach()
     found, pairs = torch.linalg.eigvals(A).numpy(), np.append(eigenvalues, eigenvalues[:q].conj())
-    assert np.abs(found[:, None] - pairs).min(0).max() < 1e-12 and np.abs(found[:, None] - pairs).min(1).max() < 1e-12
-    assert_close(torch.linalg.matrix_norm(A, 2), cell.norm_bound().detach(), 1e-12, "the bound is met")
+    assert (
+        np.abs(found[:, None] - pairs).min(0).max() < 1e-12
+        and np.abs(found[:, None] - pairs).min(1).max() < 1e-12
+    )
+    assert_close(
+        torch.linalg.matrix_norm(A, 2), cell.norm_bound().detach(), 1e-12, "the bound is met"
+    )
 
 
 def plain_slstm(p, x, h, c, n):
@@ -61,12 +68,14 @@ def test_slstm_equals_the_formula_without_stabiliser(start):
         assert (gates.t[0] == 1).all() and not gates.c[0].any(), "nothing but the newest input"
 
 
-# ---- sLSTM: what the stabiliser is for -------------------------------------------------------------------
+# ---- sLSTM: what the stabiliser is for -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [300.0, -300.0, 1e30, -1e30])
 def test_slstm_in_float32_bears_exponents_that_overflow(level):
-    """Only differences between input gates count: all of them e^level times as large change nothing but their rounding."""
+    """Only differences between input gates count: all of them e^level times as large change nothing
+    but their rounding.
+    """
     cell = SLSTM(m, 4)
     x = torch.randn(T, B, m, generator=torch.Generator().manual_seed(1))
     plain = cell(x)[0]
@@ -89,13 +98,19 @@ def test_the_jacobians_of_an_slstm_without_a_past_are_autograds():
     assert not cell.jacobian(x, s)[..., 4:].any(), "nothing of it is left"
 
 
-# ---- how they start ------------------------------------------------------------------------------------
+# ---- how they start ------------------------------------------------------------------------------
 
 
 @for_each("init", ["gaussian:1e-8", "scaled", "orthogonal", "identity"])
 @for_each(("r_min", "r_max", "max_phase"), [(0.0, 0.99, 2 * math.pi), (0.9, 0.999, 0.1)])
 def test_an_lru_starts_on_its_ring_whatever_draws_its_input_weights(init, r_min, r_max, max_phase):
-    options = {"r_min": r_min, "r_max": r_max, "max_phase": max_phase, "init": init, "dtype": torch.float64}
+    options = {
+        "r_min": r_min,
+        "r_max": r_max,
+        "max_phase": max_phase,
+        "init": init,
+        "dtype": torch.float64,
+    }
     cell = LRU(m, 4001, generator=torch.Generator().manual_seed(1), **options)
     a, b = (part.detach() for part in cell.eigenvalues())
     squared = a[:-1] ** 2 + b**2
@@ -105,8 +120,11 @@ def test_an_lru_starts_on_its_ring_whatever_draws_its_input_weights(init, r_min,
     assert abs(share.mean() - 0.5) < 6 * 0.289 * error, "uniform on the ring's area"
     assert abs(share.var() - 1 / 12) < 6 * 0.0745 * error, "uniform on the ring's area"
     phase = torch.atan2(b, a[:-1]) % (2 * math.pi)
-    assert phase.max() <= max_phase + 1e-12 and abs(phase.mean() / max_phase - 0.5) < 6 * 0.289 * error
-    gain = torch.exp(2 * cell.gamma_log[:-1].detach()) / (1 - squared)  # of white noise: gamma^2 sum |lambda|^2k
+    assert (
+        phase.max() <= max_phase + 1e-12 and abs(phase.mean() / max_phase - 0.5) < 6 * 0.289 * error
+    )
+    # of white noise: gamma^2 sum |lambda|^2k
+    gain = torch.exp(2 * cell.gamma_log[:-1].detach()) / (1 - squared)
     assert_close(gain, torch.ones_like(gain), 1e-9, "variance of the state over that of B x")
 
 
@@ -118,4 +136,6 @@ def test_an_lru_far_outside_its_ring_is_finite_and_so_is_its_gradient(nu, theta)
         cell.theta.fill_(theta)
     states, _ = cell(torch.ones(5, 1, 2))
     states.sum().backward()
-    assert torch.isfinite(states).all() and all(torch.isfinite(p.grad).all() for p in cell.parameters())
+    assert torch.isfinite(states).all() and all(
+        torch.isfinite(p.grad).all() for p in cell.parameters()
+    )

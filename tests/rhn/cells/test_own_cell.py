@@ -1,4 +1,6 @@
-"""Registered cells: one row or one decorator gives a cell its name, and words become values of its options."""
+"""Registered cells: one row or one decorator gives a cell its name, and words become values of its
+options.
+"""
 
 import sys
 
@@ -6,7 +8,16 @@ import pytest
 import torch
 from tables import for_each
 
-from rhn.cells import CELLS, LSTM, LeakyRNN, cell_options, make_cell, read_options, register_cell, resolve_cell
+from rhn.cells import (
+    CELLS,
+    LSTM,
+    LeakyRNN,
+    cell_options,
+    make_cell,
+    read_options,
+    register_cell,
+    resolve_cell,
+)
 from rhn.cells.registry import lacking
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
@@ -35,7 +46,9 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
     assert lacking("mine") == {"depth", "transform_bias"}
     assert (
-        preset("jsb-depth-1", "mine").learning_rate == preset("jsb-depth-1", f"{__name__}:Mine").learning_rate == 0.01
+        preset("jsb-depth-1", "mine").learning_rate
+        == preset("jsb-depth-1", f"{__name__}:Mine").learning_rate
+        == 0.01
     )
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)
     again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model))
@@ -46,7 +59,9 @@ def test_a_cell_may_be_registered_twice_but_a_name_only_once():
     register_cell("mine")(Mine)
     register_cell("mine")(Mine)
     for name in ("mine", "rhn"):
-        with pytest.raises(InvalidInputError, match=f"a cell '{name}' is registered already.*choose another name"):
+        with pytest.raises(
+            InvalidInputError, match=f"a cell '{name}' is registered already.*choose another name"
+        ):
             register_cell(name)(LSTM)
     with pytest.raises(InvalidInputError, match="expected small letters, digits, - and _"):
         register_cell("my:cell")
@@ -61,12 +76,28 @@ def test_make_cell_draws_the_same_weights_as_the_class():
 @pytest.mark.parametrize(
     ("cell", "given", "read"),
     [
-        ("leaky", {"leak": "0.5", "spectral_radius": "None"}, {"leak": 0.5, "spectral_radius": None}),
+        (
+            "leaky",
+            {"leak": "0.5", "spectral_radius": "None"},
+            {"leak": 0.5, "spectral_radius": None},
+        ),
         ("antisymmetric", {"gated": "true", "step_size": "1"}, {"gated": True, "step_size": 1.0}),
-        ("dts-rnn", {"skip": "last", "nonlinearity": "relu"}, {"skip": "last", "nonlinearity": "relu"}),
-        ("rhn", {"coupled": False, "transform_bias": "-3"}, {"coupled": False, "transform_bias": -3.0}),
+        (
+            "dts-rnn",
+            {"skip": "last", "nonlinearity": "relu"},
+            {"skip": "last", "nonlinearity": "relu"},
+        ),
+        (
+            "rhn",
+            {"coupled": False, "transform_bias": "-3"},
+            {"coupled": False, "transform_bias": -3.0},
+        ),
         ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),
-        (f"{__name__}:Mine", {"gain": "0.1", "kind": "hard", "leak": "1"}, {"gain": 0.1, "kind": "hard", "leak": 1.0}),
+        (
+            f"{__name__}:Mine",
+            {"gain": "0.1", "kind": "hard", "leak": "1"},
+            {"gain": 0.1, "kind": "hard", "leak": 1.0},
+        ),
     ],
     ids=str,
 )
@@ -87,12 +118,15 @@ def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
 )
 def test_an_unknown_option_or_value_is_named_with_the_options_of_the_cell(given, named):
     with pytest.raises(
-        InvalidInputError, match=f"{named}.*options of leaky, with defaults: leak .0.3., spectral_radius"
+        InvalidInputError,
+        match=f"{named}.*options of leaky, with defaults: leak .0.3., spectral_radius",
     ):
         read_options("leaky", given)
 
 
-def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(tmp_path, own_folder, monkeypatch):
+def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(
+    tmp_path, own_folder, monkeypatch
+):
     for path in (["somewhere", *sys.path], [str(tmp_path), *sys.path]):
         monkeypatch.setattr(sys, "path", list(path))
         resolve_cell("math:pow")

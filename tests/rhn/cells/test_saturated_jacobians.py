@@ -1,4 +1,6 @@
-"""Closed-form Jacobians of saturated cells keep their digits: slopes against mpmath, cells in float32 against float64."""
+"""Closed-form Jacobians of saturated cells keep their digits: slopes against mpmath, cells in
+float32 against float64.
+"""
 
 import copy
 
@@ -9,7 +11,9 @@ from tables import for_each
 
 from rhn.kernels.activations import ACTIVATIONS
 
-mp = pytest.importorskip("mpmath", reason="mpmath is not installed: nothing to check against").mp.clone()
+mp = pytest.importorskip(
+    "mpmath", reason="mpmath is not installed: nothing to check against"
+).mp.clone()
 mp.dps = 300
 
 
@@ -37,7 +41,10 @@ def test_float32_agrees_with_float64_where_everything_is_saturated(case):
     x, s = inputs(cell, 4)
     wide = copy.deepcopy(cell).double()
     for name in ("jacobian", "input_jacobian"):
-        found, wanted = getattr(cell, name)(x, s).double(), getattr(wide, name)(x.double(), s.double())
+        found, wanted = (
+            getattr(cell, name)(x, s).double(),
+            getattr(wide, name)(x.double(), s.double()),
+        )
         far = (found - wanted).abs() - 1e-3 * wanted.abs()
         assert (far <= 1e-35).all(), (
             f"{name}: {wanted[far > 1e-35][:3].tolist()}, got {found[far > 1e-35][:3].tolist()}"

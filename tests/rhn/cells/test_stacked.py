@@ -1,4 +1,6 @@
-"""Several layers of torch.nn's as one cell: the joint state moves, and its Jacobians are, as torch's own forward has them."""
+"""Several layers of torch.nn's as one cell: the joint state moves, and its Jacobians are, as
+torch's own forward has them.
+"""
 
 import pytest
 import torch
@@ -20,7 +22,11 @@ def built(kind, **options):
 def in_torchs_parts(s, theirs):
     """A joint state (..., N) as torch's: (L, ..., n), or for an LSTM a pair of such."""
     layers = torch.stack(s.split(s.shape[-1] // L, -1))
-    return tuple(part.contiguous() for part in layers.chunk(2, -1)) if isinstance(theirs, nn.LSTM) else layers
+    return (
+        tuple(part.contiguous() for part in layers.chunk(2, -1))
+        if isinstance(theirs, nn.LSTM)
+        else layers
+    )
 
 
 def joined(state):
@@ -31,7 +37,9 @@ def joined(state):
 cases = pytest.mark.parametrize(
     ("kind", "options"),
     [(nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu", "bias": False}), (nn.LSTM, {}), (nn.GRU, {})],
-    ids=lambda value: getattr(value, "__name__", ",".join(value) if isinstance(value, dict) else None),
+    ids=lambda value: getattr(
+        value, "__name__", ",".join(value) if isinstance(value, dict) else None
+    ),
 )
 
 
@@ -52,7 +60,9 @@ def test_the_joint_jacobians_are_those_of_torchs_own_forward(kind, options):
             assert (A - wanted_s).abs().max() < 1e-10 and (B - wanted_x).abs().max() < 1e-10
     assert (stack.step(x, s) - step(x, s)).abs().max() < 1e-12
     size = stack.state_size // L
-    assert all(not A[k * size : (k + 1) * size, (k + 1) * size :].any() for k in range(L)), "upper blocks are zero"
+    assert all(not A[k * size : (k + 1) * size, (k + 1) * size :].any() for k in range(L)), (
+        "upper blocks are zero"
+    )
 
 
 @cases
@@ -64,7 +74,9 @@ def test_a_stack_runs_as_torchs_module_does(kind, options, first):
     s0 = torch.randn(B, stack.state_size, dtype=torch.float64)
     wanted, state = theirs(x, in_torchs_parts(s0, theirs))
     outputs, last = stack(x, s0)
-    assert torch.allclose(outputs, wanted, atol=1e-12) and torch.allclose(last, joined(state), atol=1e-12)
+    assert torch.allclose(outputs, wanted, atol=1e-12) and torch.allclose(
+        last, joined(state), atol=1e-12
+    )
     layer = from_torch(theirs, 1)
     assert torch.equal(layer.weight_hh.squeeze(), theirs.weight_hh_l1) and layer.input_size == n
 
@@ -83,8 +95,14 @@ def test_its_gates_are_those_of_all_layers():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: from_torch(built(nn.GRU, bidirectional=True)), "expected one direction and no projection"),
-        (lambda: from_torch(built(nn.LSTM, proj_size=2)), "expected one direction and no projection"),
+        (
+            lambda: from_torch(built(nn.GRU, bidirectional=True)),
+            "expected one direction and no projection",
+        ),
+        (
+            lambda: from_torch(built(nn.LSTM, proj_size=2)),
+            "expected one direction and no projection",
+        ),
         (lambda: from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
         (lambda: from_torch("lstm"), "cannot convert str"),
         (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "a LSTM of 3 inputs on one of 4 units"),

@@ -1,4 +1,6 @@
-"""A cell of a user's that changes the equation of one of ours: nothing derived from the old equation is used for the new one."""
+"""A cell of a user's that changes the equation of one of ours: nothing derived from the old
+equation is used for the new one.
+"""
 
 import pytest
 import torch
@@ -22,7 +24,9 @@ def changed(key: str, method: str) -> type:
 def test_a_new_equation_is_measured_and_run_as_it_is(key, method):
     generator = torch.Generator().manual_seed(0)
     cell = changed(key, method)(3, 4, generator=generator, dtype=torch.float64)
-    x, s = (torch.rand(2, n, generator=generator, dtype=torch.float64) for n in (3, cell.state_size))
+    x, s = (
+        torch.rand(2, n, generator=generator, dtype=torch.float64) for n in (3, cell.state_size)
+    )
     expected = torch.func.vmap(torch.func.jacrev(cell.step, argnums=1))(x, s)
     torch.testing.assert_close(temporal_jacobian(cell, x, s), expected)
     torch.testing.assert_close(layer_jacobians(cell, x, s)[0], expected)

@@ -16,7 +16,18 @@ from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import sentences
 
 CHORALES = ("jsb-depth-2", "--hidden-size", "4", "--init-std", "0.1", "--patience", "999")
-TEXT = ("ptb-sota", "--words", "--hidden-size", "6", "--depth", "2", "--batch-size", "4", "--window", "8")
+TEXT = (
+    "ptb-sota",
+    "--words",
+    "--hidden-size",
+    "6",
+    "--depth",
+    "2",
+    "--batch-size",
+    "4",
+    "--window",
+    "8",
+)
 TEXT += ("--drop-input", "0.2", "--drop-output", "0.2", "--learning-rate", "0.1")
 
 
@@ -30,7 +41,17 @@ class Task:
 
     def command(self, out, *options) -> list[str]:
         """rhn train for three epochs, unless the options say otherwise."""
-        return ["train", *self.words, "--data", str(self.data), "--epochs", "3", "--out", str(out), *map(str, options)]
+        return [
+            "train",
+            *self.words,
+            "--data",
+            str(self.data),
+            "--epochs",
+            "3",
+            "--out",
+            str(out),
+            *map(str, options),
+        ]
 
     def train(self, out, *options) -> int:
         return cli.main(self.command(out, *options))
@@ -44,7 +65,8 @@ def short_chorales(tmp_path_factory) -> Path:
     """A file of the shortest chorales: 33 to train on, 3 and 3."""
     corpus, path = shortest_chorales(33, 3, 3), tmp_path_factory.mktemp("data") / "short.json"
     pitches = {
-        s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in getattr(corpus, s)] for s in SPLITS
+        s: [[(np.flatnonzero(f) + LOWEST_PITCH).tolist() for f in p] for p in getattr(corpus, s)]
+        for s in SPLITS
     }
     path.write_text(json.dumps(pitches))
     return path
@@ -90,14 +112,17 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def refused(capsys):
-    """refused(words, message): the command says one sentence with the message in it, prints nothing and ends with 2."""
+    """refused(words, message): the command says one sentence with the message in it, prints nothing
+    and ends with 2.
+    """
 
     def check(words, message) -> None:
         capsys.readouterr()
         assert cli.main(list(map(str, words))) == 2
         said = capsys.readouterr()
         assert said.out == ""
-        *progress, sentence = said.err.splitlines()  # on a slow machine there may be a line of progress
+        # on a slow machine there may be a line of progress
+        *progress, sentence = said.err.splitlines()
         assert sentence.startswith("error: ") and message in sentence
         assert not any("Traceback" in line or line.startswith("error") for line in progress)
 
@@ -118,11 +143,15 @@ def answer(capsys):
 
 @pytest.fixture
 def until():
-    """until(words, path, lines) starts a command in a process of its own and returns that once a file has so many lines."""
+    """until(words, path, lines) starts a command in a process of its own and returns that once a
+    file has so many lines.
+    """
 
     def start(words, path: Path, lines: int, **options) -> subprocess.Popen:
         program = [sys.executable, "-m", "rhn", *map(str, words)]
-        process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        process = subprocess.Popen(
+            program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
         deadline = time.monotonic() + 120
         while not path.exists() or len(path.read_text().splitlines()) < lines:
             assert process.poll() is None, process.communicate()

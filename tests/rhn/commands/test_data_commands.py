@@ -35,7 +35,9 @@ def test_a_text_is_shown_with_its_counts_and_its_beginning(novel, answer, printe
     assert rows == [[row["what"], f"{row['found']:,}"] for row in shown["counts"]]
     assert repr(shown["beginning"]) in out and shown["checksum"] in out and err == ""
     shown = answer("data", "show", "text", "--data", novel, "--characters", "--json")
-    assert shown["unit"] == "characters" and shown["counts"][-1]["found"] == len(set(novel.read_text()))
+    assert shown["unit"] == "characters" and shown["counts"][-1]["found"] == len(
+        set(novel.read_text())
+    )
 
 
 def test_a_text_that_is_not_the_published_one_gets_a_warning(tmp_path, printed):

@@ -1,4 +1,6 @@
-"""A cell of the user's own that raises or leaves, in the commands: exit code 2 and its own frames, never a success."""
+"""A cell of the user's own that raises or leaves, in the commands: exit code 2 and its own frames,
+never a success.
+"""
 
 import sys
 
@@ -27,7 +29,9 @@ class Leaving(cells.RNN):
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
     path = save_checkpoint(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
-    where = {"train": ["jsb-depth-1", "--out", str(tmp_path / "out")], "evaluate": [str(path)]}[command]
+    where = {"train": ["jsb-depth-1", "--out", str(tmp_path / "out")], "evaluate": [str(path)]}[
+        command
+    ]
     assert main([command, *where, "--cell", f"{__name__}:{cell}"]) == 2
     sentence, *frames = capsys.readouterr().err.splitlines()
     assert f"{__name__}:{cell}" in sentence and "mine.safetensors" not in sentence
@@ -36,7 +40,10 @@ def test_a_failing_cell_is_refused(command, cell, tmp_path, capsys):
 
 
 def test_files_of_libraries_of_another_environment_are_not_the_users():
-    scope, file = {"fail": fail}, "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py"
+    scope, file = (
+        {"fail": fail},
+        "/elsewhere/lib/python3.12/site-packages/torch/utils/_contextlib.py",
+    )
     exec(compile("def call(): fail()", file, "exec"), scope)
     with pytest.raises(ValueError, match="not today") as caught:
         scope["call"]()

@@ -1,4 +1,6 @@
-"""Dataclasses become options: the values of words, one sentence for what cannot be read, and `--help`."""
+"""Dataclasses become options: the values of words, one sentence for what cannot be read, and
+`--help`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,9 @@ class Plot(Base):
     rate: float = 0.5
     kind: Literal["swarm", "map"] = "swarm"
     fuse: Literal["auto"] | int | None = option(None, metavar="auto|K")
-    range: tuple[float, float] | None = option(None, "From where to where (default: 0 1).", metavar="LOW HIGH")
+    range: tuple[float, float] | None = option(
+        None, "From where to where (default: 0 1).", metavar="LOW HIGH"
+    )
     several_numbers: tuple[float, ...] = ()
     text: str = ""
     entries: dict = option({}, flag="--entry")
@@ -45,7 +49,9 @@ class Fit:
     """Fit."""
 
     output: Path = option(metavar="FILE")
-    settings: dict = configuration((Config,), lambda given: CONFIGS.get(str(given.get("output"))), "Its values.")
+    settings: dict = configuration(
+        (Config,), lambda given: CONFIGS.get(str(given.get("output"))), "Its values."
+    )
 
 
 CONFIGS = {"five": Config(units=5), "none": Config()}
@@ -115,7 +121,9 @@ def test_words_that_cannot_be_read_are_one_sentence(words, place, reason):
     with pytest.raises(InvalidInputError) as refused:
         read(*words.split())
     sentence = str(refused.value)
-    assert reason in sentence and sentence.endswith(f" (see {place} --help)") and "\n" not in sentence
+    assert (
+        reason in sentence and sentence.endswith(f" (see {place} --help)") and "\n" not in sentence
+    )
 
 
 def test_only_the_given_fields_of_a_configuration_are_settings():
@@ -135,4 +143,7 @@ def test_help_shows_the_commands_the_options_and_their_real_defaults(capsys):
     five, none = (shown(capsys, "fit", "--output", name, "--help") for name in ("five", "none"))
     assert "--tied, --no-tied Whether weights are shared (default: True)" in five
     assert "--units N Units of a layer. None: as many as fit (default: 5)" in five
-    assert "--units N Units of a layer. None (default): as many as fit. --file PATH A file (default: data.csv)." in none
+    assert (
+        "--units N Units of a layer. None (default): as many as fit. --file PATH A file "
+        "(default: data.csv)." in none
+    )

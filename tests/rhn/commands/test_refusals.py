@@ -23,10 +23,16 @@ REFUSED = [
         "train jsb-depth-1 --out OUT --optimizer adam --momentum 0.9",
         "--momentum is for sgd and rmsprop, and the optimizer is adam",
     ),
-    ("train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES", "cannot write"),
+    (
+        "train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES",
+        "cannot write",
+    ),
     ("train ptb-sota --out FILE --data TEXT --words", "train.txt is not a folder"),
     ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
-    ("train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000", "100000000 networks' training"),
+    (
+        "train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000",
+        "100000000 networks' training",
+    ),
     # resume
     ("resume OUT", "holds no training"),
     # evaluate
@@ -46,29 +52,50 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("name", ["data", "train", "resume", "evaluate", "report", "sample", "generate"])
-def test_bad_input_gets_one_sentence_and_exit_code_2(name, subtests, music, prose, trained, tmp_path, refused):
+@pytest.mark.parametrize(
+    "name", ["data", "train", "resume", "evaluate", "report", "sample", "generate"]
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    name, subtests, music, prose, trained, tmp_path, refused
+):
     other = tmp_path / "other"
     other.mkdir()
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("an entirely different text\n" * 100)
     run = trained(prose)
     alone = shutil.copy(run / "best.safetensors", tmp_path)
-    places = {"MUSIC": trained(music), "PROSE": run / "best.safetensors", "ALONE": alone, "RUN": run, "OTHER": other}
+    places = {
+        "MUSIC": trained(music),
+        "PROSE": run / "best.safetensors",
+        "ALONE": alone,
+        "RUN": run,
+        "OTHER": other,
+    }
     places |= {"NOTES": music.data, "TEXT": prose.data, "FILE": prose.data / "train.txt"}
     for words, message in ((command.split(), message) for command, message in REFUSED):
         if words[0] == name:
             with subtests.test(" ".join(words)):
-                refused([places.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in words], message)
+                refused(
+                    [
+                        places.get(word, word.replace("OUT", str(tmp_path / "out")))
+                        for word in words
+                    ],
+                    message,
+                )
                 assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """The current folder, whose modules write a file `ran` where they are imported; the path of that file."""
+    """The current folder, whose modules write a file `ran` where they are imported; the path of
+    that file.
+    """
     (tmp_path / "here").mkdir()
     for name in ("evil", "torch", "msvcrt", "yaml", "optuna", "music21", "rich"):
-        canary = f"from pathlib import Path\n\nPath({str(tmp_path / 'ran')!r}).touch()\n\n\ndef cell(): ...\n"
+        canary = (
+            "from pathlib import "
+            f"Path\n\nPath({str(tmp_path / 'ran')!r}).touch()\n\n\ndef cell(): ...\n"
+        )
         (tmp_path / "here" / f"{name}.py").write_text(canary)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delitem(sys.modules, "evil", raising=False)
@@ -107,7 +134,10 @@ for words in ("presets", "train jsb-depth-1 --print-config", "evaluate missing",
 
 @for_each(
     "program",
-    [["-P", "-c", SCRIPT], *(["-m", name, "--help"] for name in ("rhn", "gersgorin", "analysis", "optim_study"))],
+    [
+        ["-P", "-c", SCRIPT],
+        *(["-m", name, "--help"] for name in ("rhn", "gersgorin", "analysis", "optim_study")),
+    ],
 )
 def test_no_module_of_the_current_folder_is_imported(program, hostile):
     run = subprocess.run([sys.executable, *program], capture_output=True, text=True)
@@ -120,7 +150,10 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
         ("train jsb-depth-1 --out run --hidden-size 1000000000", "does not fit any memory"),
         ("train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("train jsb-depth-1 --out run --learning-rate inf", "a number above 0"),
-        ("train jsb-depth-1 --out run --init-std 1e29", "expected a scale and a bias of at most 1e+06"),
+        (
+            "train jsb-depth-1 --out run --init-std 1e29",
+            "expected a scale and a bias of at most 1e+06",
+        ),
         ("sample run --output o.mid --bars 20000000", "expected 1 or more, at most 10000"),
     ],
 )

@@ -28,7 +28,12 @@ def run(tmp_path):
             home.mkdir(parents=True)
             rates = {"learning_rate": rate} if rate else {}
             lines = [
-                {"epoch": k, f"train_{measure}": loss and loss + 1, f"valid_{measure}": loss, **rates}
+                {
+                    "epoch": k,
+                    f"train_{measure}": loss and loss + 1,
+                    f"valid_{measure}": loss,
+                    **rates,
+                }
                 for k, loss in enumerate(losses, 1)
             ]
             (home / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -42,8 +47,14 @@ def run(tmp_path):
 
 
 def test_curves_are_read_for_every_seed_with_their_best_epoch(run):
-    one, two = read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5, None]))  # the last epoch diverged
-    assert (one.name, one.best, two.name, two.best) == ("twins, seed-0", (2, 7.0), "twins, seed-1", (3, 7.5))
+    # the last epoch diverged
+    one, two = read_curves(run("twins", [9.0, 7.0, 8.0], [9.0, 8.0, 7.5, None]))
+    assert (one.name, one.best, two.name, two.best) == (
+        "twins, seed-0",
+        (2, 7.0),
+        "twins, seed-1",
+        (3, 7.5),
+    )
     assert one.train.tolist() == [10.0, 8.0, 9.0]
     assert one.learning_rate.tolist() == [0.2] * 3
 
@@ -92,17 +103,28 @@ def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
     table, again = tmp_path / "depth.csv", tmp_path / "again.csv"
     figure = str(tmp_path / "depth.png")
     assert cli.main(["report", "--depth", *map(str, runs), "--output", figure, str(table)]) == 0
-    assert cli.main(["report", "--depth", str(table), "--output", figure, str(again), "--force"]) == 0
+    assert (
+        cli.main(["report", "--depth", str(table), "--output", figure, str(again), "--force"]) == 0
+    )
     assert again.read_text() == table.read_text()
 
 
 @for_each(
     ("runs", "reason"),
     [
-        ([("novel", {"corpus": "text"})], "novel was trained on 'text', expected trainings on 'ptb'"),
-        ([("letters", {"measure": "bits_per_character", "corpus": "enwik8"})], "was trained on 'enwik8'"),
+        (
+            [("novel", {"corpus": "text"})],
+            "novel was trained on 'text', expected trainings on 'ptb'",
+        ),
+        (
+            [("letters", {"measure": "bits_per_character", "corpus": "enwik8"})],
+            "was trained on 'enwik8'",
+        ),
         ([("odd", {"depth": "three"})], "does not describe a training"),
-        ([("whole", {}), ("cut", {"max_tokens": 9000})], "whole and cut were trained on different texts"),
+        (
+            [("whole", {}), ("cut", {"max_tokens": 9000})],
+            "whole and cut were trained on different texts",
+        ),
     ],
 )
 def test_only_trainings_on_the_same_words_stand_beside_the_paper_s_numbers(runs, reason, run):
@@ -120,7 +142,9 @@ def test_the_sizes_of_networks_and_text_are_named(run):
         title(run("a", [70.0], **small), run("b", [70.0], hidden_size=1275))
         == "830 to 1,275 units, the whole vocabulary"
     )
-    assert title(run("c", [70.0], **small, **cut)) == "830 units, 2,000 words, the first 9,000 tokens"
+    assert (
+        title(run("c", [70.0], **small, **cut)) == "830 units, 2,000 words, the first 9,000 tokens"
+    )
 
 
 def test_the_loss_before_training_is_drawn_only_if_there_is_no_other(run):
@@ -160,17 +184,30 @@ TRAININGS = {
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    ("name", "rate"), [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)]
+    ("name", "rate"),
+    [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)],
 )
 def test_curves_can_be_read(name, rate, run, width):
-    curves = read_curves(run(*TRAININGS[name], rate=rate, measure="nll", data="d387295bfe1434ed47e88f4", init_std=0.05))
+    curves = read_curves(
+        run(
+            *TRAININGS[name],
+            rate=rate,
+            measure="nll",
+            data="d387295bfe1434ed47e88f4",
+            init_std=0.05,
+        )
+    )
     with our_style(width):
         readable(plots.draw_curves(curves))
         readable(plots.plot_curves(curves).figure)
 
 
 @pytest.mark.parametrize(
-    "cells", [["rhn"], ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"]]
+    "cells",
+    [
+        ["rhn"],
+        ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"],
+    ],
 )
 @pytest.mark.parametrize("depths", [[1], range(1, 11)])
 @pytest.mark.parametrize("width", WIDTHS)
@@ -196,12 +233,21 @@ def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
         ([0, 1], [75.0, 75.0]),
     ]
     texts, lines = ax.get_legend().get_texts(), ax.get_legend().get_lines()
-    drawn = {t.get_text(): (line.get_marker(), line.get_linestyle()) for t, line in zip(texts, lines, strict=True)}
+    drawn = {
+        t.get_text(): (line.get_marker(), line.get_linestyle())
+        for t, line in zip(texts, lines, strict=True)
+    }
     assert drawn == {"rhn": ("o", "-"), "rhn, tied": ("s", "None"), "lstm (75.0)": ("None", ":")}
 
 
-def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_path, own_folder, capsys):
-    folders = [run("l", [75.0], cell="lstm", layers=2), run("deep", [80.0, 75.5], depth=5, tied=True), run("a", [95.0])]
+def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(
+    run, tmp_path, own_folder, capsys
+):
+    folders = [
+        run("l", [75.0], cell="lstm", layers=2),
+        run("deep", [80.0, 75.5], depth=5, tied=True),
+        run("a", [95.0]),
+    ]
     assert cli.main(["report", "--depth", *map(str, folders)]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]
     assert [row.split() for row in rows] == [
@@ -214,7 +260,10 @@ def test_the_depths_are_printed_in_order_beside_the_paper_s_and_drawn(run, tmp_p
 
 def test_the_curves_of_a_run_are_drawn_and_written(run, tmp_path, capsys):
     figure, table = tmp_path / "curves.svg", tmp_path / "curves.csv"
-    assert cli.main(["report", str(run("one", [9.0, 7.0, 8.0])), "--output", str(figure), str(table)]) == 0
+    assert (
+        cli.main(["report", str(run("one", [9.0, 7.0, 8.0])), "--output", str(figure), str(table)])
+        == 0
+    )
     assert "7.0000" in capsys.readouterr().out and figure.read_bytes().startswith(b"<?xml")
     with table.open() as file:
         assert [float(row["valid_perplexity"]) for row in csv.DictReader(file)] == [9.0, 7.0, 8.0]

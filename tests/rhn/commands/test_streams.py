@@ -1,4 +1,6 @@
-"""Commands whose streams, folder or user can do less than usual: one sentence or plain output, never a traceback."""
+"""Commands whose streams, folder or user can do less than usual: one sentence or plain output,
+never a traceback.
+"""
 
 import os
 import subprocess
@@ -11,14 +13,17 @@ from rhn.cli.entry import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
-    f"{sys.executable} -c 'import sys; from rhn.cli.entry import run_command; sys.exit(run_command(lambda: print(1)))'"
+    f"{sys.executable} -c 'import sys; from rhn.cli.entry import run_command; "
+    "sys.exit(run_command(lambda: print(1)))'"
 )
 
 
 def shell(line: str, cwd=None, **environment) -> subprocess.CompletedProcess:
     """A command line as a user's shell runs it."""
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(["sh", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["sh", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
@@ -36,7 +41,10 @@ def test_closed_streams_swallow_the_output(closed):
 
 @pytest.mark.parametrize(
     "error",
-    [PermissionError(13, "Permission denied", "/there/file"), OSError(36, "File name too long", b"/there/file")],
+    [
+        PermissionError(13, "Permission denied", "/there/file"),
+        OSError(36, "File name too long", b"/there/file"),
+    ],
 )
 def test_an_error_of_the_machine_is_one_sentence(error, capsys):
     def main():

@@ -1,4 +1,6 @@
-"""What `rhn train` starts from: presets, files and options; `--print-config` and `--help` show it."""
+"""What `rhn train` starts from: presets, files and options; `--print-config` and `--help` show
+it.
+"""
 
 import json
 import os
@@ -31,19 +33,31 @@ def shown(capsys, *words) -> str:
 def test_every_setting_of_a_training_is_an_option_with_its_value(words, configuration, capsys):
     text = shown(capsys, "train", *words.split())
     for field, value in configuration(*words.split()).items():
-        said = "None (default):" if value is None else "NAME=VALUE" if value == {} else f"(default: {value})"
+        said = (
+            "None (default):"
+            if value is None
+            else "NAME=VALUE"
+            if value == {}
+            else f"(default: {value})"
+        )
         flag = rf"(no-)?{field.replace('_', '-').replace('options', 'option')}\b"
         assert any(said in option for option in text.split(" --") if re.match(flag, option)), field
 
 
 def test_what_print_config_prints_config_reads(tmp_path, capsys):
     for name in ("ptb-torch7", "jsb-depth-4"):
-        for options, given in ((), {}), (("--hidden-size", "7", "--seed", "3"), {"hidden_size": 7, "seed": 3}):
+        for options, given in (
+            ((), {}),
+            (("--hidden-size", "7", "--seed", "3"), {"hidden_size": 7, "seed": 3}),
+        ):
             assert cli.main(["train", name, *options, "--print-config"]) == 0
             printed = capsys.readouterr().out
             assert json.loads(printed) == asdict(replace(preset(name), **given))
             (tmp_path / "config.json").write_text(printed)
-            assert cli.main(["train", "--config", str(tmp_path / "config.json"), "--print-config"]) == 0
+            assert (
+                cli.main(["train", "--config", str(tmp_path / "config.json"), "--print-config"])
+                == 0
+            )
             assert capsys.readouterr().out == printed
 
 
@@ -52,11 +66,20 @@ def test_what_print_config_prints_config_reads(tmp_path, capsys):
     [
         ("ptb-sota --tied", {"tied": True}),
         ("ptb-sota --no-tied", {"tied": False}),
-        ("--tied --out ptb-sota ptb-depth-3 --hidden_size 8", {"depth": 3, "hidden_size": 8, "tied": True}),
+        (
+            "--tied --out ptb-sota ptb-depth-3 --hidden_size 8",
+            {"depth": 3, "hidden_size": 8, "tied": True},
+        ),
         ("ptb-torch7", {"cell_options": {"gate_constant": -4.0}, "transform_bias": None}),
         ("enwik8-torch7", {"cell_options": {"gate_constant": -4.0}, "transform_bias": None}),
-        ("ptb-torch7 --gate-constant 0 --no-coupled", {"cell_options": {"gate_constant": 0.0, "coupled": False}}),
-        ("ptb-torch7 --cell-option activation=relu", {"cell_options": {"gate_constant": -4.0, "activation": "relu"}}),
+        (
+            "ptb-torch7 --gate-constant 0 --no-coupled",
+            {"cell_options": {"gate_constant": 0.0, "coupled": False}},
+        ),
+        (
+            "ptb-torch7 --cell-option activation=relu",
+            {"cell_options": {"gate_constant": -4.0, "activation": "relu"}},
+        ),
         ("ptb-torch7 --cell lstm --depth 1", {"cell_options": {}}),
         ("jsb-depth-4 --cell dts-rnn --skip last", {"cell_options": {"skip": "last"}}),
     ],
@@ -67,16 +90,31 @@ def test_options_stand_on_top_of_the_preset_wherever_it_stands(words, entries, c
 
 def test_a_configuration_of_version_0_3_has_its_options_in_cell_options(tmp_path, configuration):
     whole = configuration("ptb-torch7")
-    fields = {"skip": "all", "coupled": True, "gate_constant": -4.0, "activation": "tanh", "precision": "float32"}
+    fields = {
+        "skip": "all",
+        "coupled": True,
+        "gate_constant": -4.0,
+        "activation": "tanh",
+        "precision": "float32",
+    }
     (tmp_path / "config.json").write_text(json.dumps(whole | fields | {"cell_options": {}}))
     assert configuration("--config", tmp_path / "config.json") == whole
 
 
-def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained, tmp_path, configuration):
+def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(
+    task, trained, tmp_path, configuration
+):
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps({"preset": "ptb-depth-5", "hidden_size": 50, "cell": "dt-rnn", "drop_input": 0}))
+    file.write_text(
+        json.dumps({"preset": "ptb-depth-5", "hidden_size": 50, "cell": "dt-rnn", "drop_input": 0})
+    )
     found = configuration("--config", file, "--layers", "2")
-    assert (found["depth"], found["hidden_size"], found["layers"], found["window"]) == (5, 50, 2, 35)
+    assert (found["depth"], found["hidden_size"], found["layers"], found["window"]) == (
+        5,
+        50,
+        2,
+        35,
+    )
     assert (found["cell"], found["transform_bias"], found["drop_input"]) == ("dt-rnn", None, 0)
     kept = json.loads((trained(task) / "config.json").read_text())
     assert configuration("--config", trained(task) / "config.json").items() <= kept.items()
@@ -87,7 +125,10 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(task, trained
     [
         ("[]", "is not a configuration"),
         ('{"preset": "ptb-sota", "hidden_sise": 3}', "did you mean 'hidden_size'"),
-        ('{"preset": "ptb-sota", "hidden_size": "3"}', 'hidden_size is "3", expected a whole number'),
+        (
+            '{"preset": "ptb-sota", "hidden_size": "3"}',
+            'hidden_size is "3", expected a whole number',
+        ),
         ('{"cell": "rhn"}', "is not a whole configuration"),
         ('{"preset": "jsb-depth-1", "cell": ["rhn"]}', 'cell is ["rhn"], expected a text'),
     ],
@@ -98,8 +139,13 @@ def test_a_configuration_file_that_cannot_be_used_is_refused(content, message, t
 
 
 def test_help_is_printed_without_loading_torch():
-    code = "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\nfinally: assert 'torch' not in sys.modules"
+    code = (
+        "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\nfinally: "
+        "assert 'torch' not in sys.modules"
+    )
     environment = os.environ | {"COLUMNS": "100"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert run.returncode == 0, run.stderr
     assert "--out DIR" in run.stdout and "ptb-sota" in run.stdout

@@ -23,7 +23,9 @@ def assert_same_record(one: Recording, other: Recording):
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
 
 
-def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(task, tmp_path, capsys):
+def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(
+    task, tmp_path, capsys
+):
     epochs = {"chorales": 6, "text": 3}[task.name]
     plain, recorded = tmp_path / "plain", tmp_path / "recorded"
     assert task.train(plain, "--epochs", epochs) == 0
@@ -32,7 +34,11 @@ def test_a_recorded_training_is_the_same_to_the_bit_and_measured_at_its_steps(ta
     found = record(recorded)
     assert found.step.tolist() == STEPS[task.name] and found.every == EVERY[task.name]
     assert f"recorder: {len(found)} measurements" in capsys.readouterr().err
-    assert np.isfinite(found.loss).all() and np.isfinite(found.radius).all() and len(set(found.loss)) == len(found)
+    assert (
+        np.isfinite(found.loss).all()
+        and np.isfinite(found.radius).all()
+        and len(set(found.loss)) == len(found)
+    )
 
 
 def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
@@ -44,10 +50,14 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     found = record(tmp_path / "run")
     assert found.loss[-1] == pytest.approx(loss.item()) and "loss of the probe" in found.summary()
     place = found.parameters.tolist().index("cells.0.weight_hh[1]")
-    assert found.gradient_norm[-1, place] == pytest.approx(model.cells[0].weight_hh.grad[1].norm().item())
+    assert found.gradient_norm[-1, place] == pytest.approx(
+        model.cells[0].weight_hh.grad[1].norm().item()
+    )
 
 
-def test_a_training_that_was_stopped_goes_on_in_its_record_without_gaps_or_double_entries(task, tmp_path):
+def test_a_training_that_was_stopped_goes_on_in_its_record_without_gaps_or_double_entries(
+    task, tmp_path
+):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     words = ("--epochs", 2, "--record", EVERY[task.name])
     assert task.train(whole, *words) == 0

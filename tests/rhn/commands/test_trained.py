@@ -1,4 +1,6 @@
-"""`rhn evaluate`, `rhn sample` and `rhn generate`: a folder means its best weights, and each method says which it was."""
+"""`rhn evaluate`, `rhn sample` and `rhn generate`: a folder means its best weights, and each method
+says which it was.
+"""
 
 import math
 
@@ -9,7 +11,9 @@ from rhn.cli import main as cli
 from rhn.data import chorales
 
 
-def test_a_folder_means_its_best_weights_and_its_data_is_known(task, trained, answer, refused, tmp_path):
+def test_a_folder_means_its_best_weights_and_its_data_is_known(
+    task, trained, answer, refused, tmp_path
+):
     folder = trained(task)
     found = answer("evaluate", folder, "--json")
     for words in ([folder / "best.safetensors"], [folder, "--data", task.data]):
@@ -34,12 +38,28 @@ def test_evaluation_gives_the_validation_perplexity_of_the_training(prose, train
     assert rows["perplexity"] == pytest.approx(best, rel=1e-6)
     whole = answer("evaluate", trained(prose), "--split", "valid", "--json")
     assert list(whole) == ["nll", "perplexity", "split", "tokens"]
-    assert whole["perplexity"] == pytest.approx(math.exp(whole["nll"])) and whole["tokens"] == 40 * 6 - 1
+    assert (
+        whole["perplexity"] == pytest.approx(math.exp(whole["nll"]))
+        and whole["tokens"] == 40 * 6 - 1
+    )
 
 
 def test_characters_are_measured_in_bits(small_text, tmp_path, answer):
-    command = ["train", "ptb-depth-1", "--characters", "--data", small_text, "--out", tmp_path, "--epochs", 1]
-    assert cli.main(list(map(str, [*command, "--hidden-size", 6, "--window", 8, "--batch-size", 4]))) == 0
+    command = [
+        "train",
+        "ptb-depth-1",
+        "--characters",
+        "--data",
+        small_text,
+        "--out",
+        tmp_path,
+        "--epochs",
+        1,
+    ]
+    assert (
+        cli.main(list(map(str, [*command, "--hidden-size", 6, "--window", 8, "--batch-size", 4])))
+        == 0
+    )
     found = answer("evaluate", tmp_path, "--json")
     assert list(found) == ["nll", "bits_per_character", "split", "tokens"]
     assert found["bits_per_character"] == pytest.approx(found["nll"] / math.log(2))
@@ -74,5 +94,9 @@ def test_generated_text_is_a_function_of_the_seed(prose, trained, capsys):
 
     first = generated("--prompt", "the cat", "--seed", "3")
     assert first.startswith("the cat")
-    assert generated("--prompt", "the cat", "--seed", "3") == first != generated("--prompt", "the cat", "--seed", "4")
+    assert (
+        generated("--prompt", "the cat", "--seed", "3")
+        == first
+        != generated("--prompt", "the cat", "--seed", "4")
+    )
     assert generated("--top-k", "1", "--seed", "1") == generated("--top-k", "1", "--seed", "2")

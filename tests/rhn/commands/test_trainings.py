@@ -1,4 +1,6 @@
-"""`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and what they print."""
+"""`rhn train` and `rhn resume`, of chorales and of texts alike: killed, stopped, prolonged, and
+what they print.
+"""
 
 import json
 import re
@@ -28,7 +30,9 @@ def assert_same_run(one, other):
         assert all(ours[key].equal(theirs[key]) for key in ours), name
 
 
-one_task = pytest.mark.parametrize("task", ["music", pytest.param("prose", marks=pytest.mark.slow)], indirect=True)
+one_task = pytest.mark.parametrize(
+    "task", ["music", pytest.param("prose", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @one_task
@@ -47,7 +51,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(task, until, tmp_path):
 @one_task
 def test_a_training_killed_before_its_first_epoch_knows_where_its_data_is(task, until, tmp_path):
     config = tmp_path / "run" / "config.json"
-    words = [word if word != str(task.data) else task.data.name for word in task.command(tmp_path / "run")]
+    words = [
+        word if word != str(task.data) else task.data.name
+        for word in task.command(tmp_path / "run")
+    ]
     process = until(words, config, 1, cwd=task.data.parent)
     process.kill()
     process.communicate()
@@ -64,7 +71,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(task, until, tmp_path):
     assert f"saved; continue with: rhn resume {tmp_path}" in said and "Traceback" not in said
 
 
-def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task, trained, tmp_path, capsys):
+def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(
+    task, trained, tmp_path, capsys
+):
     assert task.train(tmp_path, "--epochs", 2, "--max-minutes", 0) == 0
     assert f"continue with: rhn resume {tmp_path}" in capsys.readouterr().out
     assert len(metrics(tmp_path)) < 3
@@ -74,7 +83,9 @@ def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(task,
     assert_same_run(tmp_path, trained(task))
 
 
-def test_what_is_stopped_in_its_first_epoch_has_no_checkpoint_and_says_so(prose, trained, refused, tmp_path, capsys):
+def test_what_is_stopped_in_its_first_epoch_has_no_checkpoint_and_says_so(
+    prose, trained, refused, tmp_path, capsys
+):
     assert prose.train(tmp_path, "--max-minutes", 0) == 0
     said = capsys.readouterr().out
     assert "seed 0: no epoch has ended, 1 of " in said and "nan" not in said and " - " not in said
@@ -94,18 +105,27 @@ def test_results_go_to_stdout(task, trained, capsys):
     assert (found["epochs"], found["finished"], bool(found["diverged"])) == (3, True, False)
 
 
-def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(prose, tmp_path, answer, capsys):
+def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(
+    prose, tmp_path, answer, capsys
+):
     assert prose.train(tmp_path) == 0
     said = capsys.readouterr()
     assert f"next: rhn evaluate {tmp_path} --split test\n" in said.out
     found = answer(*prose.command(tmp_path, "--json"))
     best = min(metrics(tmp_path), key=lambda line: line["valid_perplexity"])
     names = ("valid_perplexity", "train_perplexity")
-    assert [found["best_epoch"], *(found[name] for name in names)] == [best["epoch"], *(best[name] for name in names)]
+    assert [found["best_epoch"], *(found[name] for name in names)] == [
+        best["epoch"],
+        *(best[name] for name in names),
+    ]
 
 
-def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(task, tmp_path, own_folder, refused):
-    (tmp_path / "mycells.py").write_text("from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n")
+def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(
+    task, tmp_path, own_folder, refused
+):
+    (tmp_path / "mycells.py").write_text(
+        "from rhn.cells import DTRNN\n\n\nclass Mine(DTRNN):\n    pass\n"
+    )
     assert task.train("run", "--cell", "mycells:Mine") == 0
     for again in ("evaluate", "resume"):
         refused([again, "run"], "cell of the user's own: add --cell mycells:Mine to import it")
@@ -131,18 +151,27 @@ def test_seeds_side_by_side_have_the_numbers_that_each_has_alone(prose, trained,
         assert found[place]["checkpoint"] == str(folder / "best.safetensors")
         for ours, theirs in zip(metrics(folder), metrics(alone), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
-        assert answer("evaluate", folder, "--json") == answer("evaluate", folder, "--data", prose.data, "--json")
+        assert answer("evaluate", folder, "--json") == answer(
+            "evaluate", folder, "--data", prose.data, "--json"
+        )
     assert metrics(tmp_path / "out" / "seed-0") != metrics(tmp_path / "out" / "seed-1")
 
 
 def test_a_training_that_diverges_in_its_first_epoch_says_so(prose, tmp_path, refused):
-    refused(prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before")
+    refused(
+        prose.command(tmp_path / "out", "--learning-rate", 1e30), "no epoch was finished before"
+    )
 
 
-def test_a_training_that_leads_to_nothing_says_so_in_one_sentence_with_the_learning_rate(task, tmp_path, capsys):
+def test_a_training_that_leads_to_nothing_says_so_in_one_sentence_with_the_learning_rate(
+    task, tmp_path, capsys
+):
     assert task.train(tmp_path, "--learning-rate", 50) == 0
     said = capsys.readouterr()
-    assert "at a learning rate of 50 the training has led to nothing better" in said.err.splitlines()[-1]
+    assert (
+        "at a learning rate of 50 the training has led to nothing better"
+        in said.err.splitlines()[-1]
+    )
     assert max(len(word) for word in said.out.split() if word[0].isdigit()) <= 10
 
 
@@ -152,14 +181,25 @@ def test_losses_and_the_time_left_are_shown(prose, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
     assert prose.train(tmp_path) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"epoch [23]/3, loss [\d.]+ nats, valid perplexity [\d.]+: \d+ %, about \d+ s left", said)
+    assert re.search(
+        r"epoch [23]/3, loss [\d.]+ nats, valid perplexity [\d.]+: \d+ %, about \d+ s left", said
+    )
     assert "nan" not in said
 
 
 def test_penn_treebank_is_trained_and_evaluated(tmp_path, answer):
     if not PTB.exists():
         pytest.skip(f"Penn Treebank is not at {PTB}")
-    command = ["train", "ptb-depth-2", "--data", str(PTB), "--out", str(tmp_path), "--max-tokens", "2000"]
+    command = [
+        "train",
+        "ptb-depth-2",
+        "--data",
+        str(PTB),
+        "--out",
+        str(tmp_path),
+        "--max-tokens",
+        "2000",
+    ]
     assert cli.main([*command, "--hidden-size", "8", "--epochs", "1"]) == 0
     with safe_open(tmp_path / "best.safetensors", "pt") as file:
         assert file.get_slice("embedding").get_shape() == [10_000, 8]

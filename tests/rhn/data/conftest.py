@@ -39,7 +39,12 @@ def small_corpus() -> Corpus:
     def piece(split, index, length):
         return Piece(rng.integers(0, 2, (length, 88)), name=f"bwv{index}", split=split, index=index)
 
-    return Corpus([piece("train", 0, 5), piece("train", 2, 3)], [piece("valid", 0, 4)], [piece("test", 0, 1)], "dice")
+    return Corpus(
+        [piece("train", 0, 5), piece("train", 2, 3)],
+        [piece("valid", 0, 4)],
+        [piece("test", 0, 1)],
+        "dice",
+    )
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ def test_a_piece_is_an_ordinary_array_of_bytes(piece):
     for plain in (np.asarray(piece), piece == 1, piece.sum(axis=1)):
         assert type(plain) is np.ndarray, "what is computed from a piece is no piece"
     assert isinstance(piece.sum(), np.integer)
-    assert not np.shares_memory(piece, Piece(piece, name="x", split="test", index=0)), "the frames given are copied"
+    assert not np.shares_memory(piece, Piece(piece, name="x", split="test", index=0)), (
+        "the frames given are copied"
+    )
 
 
 @pytest.mark.parametrize(

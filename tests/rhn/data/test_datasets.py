@@ -1,4 +1,6 @@
-"""Published data sets: downloads from a local server that are verified, kept, and never half there."""
+"""Published data sets: downloads from a local server that are verified, kept, and never half
+there.
+"""
 
 import functools
 import hashlib
@@ -45,13 +47,19 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def publish(server, monkeypatch):
-    """publish(name, content, *addresses, served): a data set with the checksums of `content`; the server has the files `served`."""
+    """publish(name, content, *addresses, served): a data set with the checksums of `content`; the
+    server has the files `served`.
+    """
 
     def publish(name, content, *addresses, served=None, **record):
         for file, data in (content if served is None else served).items():
             (server.folder / file).write_bytes(data)
         files = tuple(
-            PublishedFile(name=file, addresses=addresses or (server.address(file),), checksum=f"sha256:{sha256(data)}")
+            PublishedFile(
+                name=file,
+                addresses=addresses or (server.address(file),),
+                checksum=f"sha256:{sha256(data)}",
+            )
             for file, data in content.items()
         )
         if name == "jsb":
@@ -72,7 +80,10 @@ def test_a_data_set_is_downloaded_whole_and_can_be_read_by_every_user(publish, t
     folder, seen = tmp_path / "deep" / "new", []
     assert get("ptb", folder, progress=seen.append) == folder
     assert seen == ["one", "two"]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"one": CONTENT, "two": b"2"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "one": CONTENT,
+        "two": b"2",
+    }
     assert stat.S_IMODE((folder / "one").stat().st_mode) == 0o644
 
 
@@ -80,9 +91,18 @@ def test_the_chorales_are_a_file_in_the_users_data_folder_from_the_second_addres
     server, publish, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    publish("jsb", {"JSB-Chorales.pickle": CONTENT}, server.address("gone"), server.address("JSB-Chorales.pickle"))
+    publish(
+        "jsb",
+        {"JSB-Chorales.pickle": CONTENT},
+        server.address("gone"),
+        server.address("JSB-Chorales.pickle"),
+    )
     path = get("jsb")
-    assert path == data_folder("jsb") / "JSB-Chorales.pickle" == tmp_path / "share/rhn/jsb/JSB-Chorales.pickle"
+    assert (
+        path
+        == data_folder("jsb") / "JSB-Chorales.pickle"
+        == tmp_path / "share/rhn/jsb/JSB-Chorales.pickle"
+    )
     assert path.read_bytes() == CONTENT
 
 
@@ -103,7 +123,9 @@ def test_another_checksum_is_refused_with_both_and_the_old_file_stays(publish, t
     wanted = f"expected sha256:{sha256(CONTENT)} but got {sha256(b'something else')}"
     with pytest.raises(DataError, match=wanted):
         get("ptb", tmp_path / "data")
-    assert names(tmp_path / "data") == ["one"] and (tmp_path / "data" / "one").read_bytes() == b"mine"
+    assert (
+        names(tmp_path / "data") == ["one"] and (tmp_path / "data" / "one").read_bytes() == b"mine"
+    )
 
 
 def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_address_and_place(
@@ -128,11 +150,17 @@ def test_a_folder_that_cannot_be_made_and_an_unknown_set_are_named(tmp_path):
         get("imagenet", tmp_path)
 
 
-def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(publish, tmp_path, monkeypatch, capsys):
+def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(
+    publish, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     lines = {"train": 200, "valid": 40, "test": 40}
     counts = {split: 6 * n for split, n in lines.items()} | {"vocabulary": 5}
-    publish("tiny", {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()}, counts=counts)
+    publish(
+        "tiny",
+        {f"tiny-{split}.txt": (LINE * n).encode() for split, n in lines.items()},
+        counts=counts,
+    )
 
     def said(*words):
         assert cli.main([str(word) for word in words]) == 0
@@ -143,7 +171,14 @@ def test_a_new_text_with_a_record_is_downloaded_shown_trained_on_and_evaluated(p
     rows = json.loads(shown.out)["counts"]
     assert {row["what"]: row["found"] for row in rows} == counts
     assert all(row["same"] for row in rows) and "warning" not in shown.err
-    small = {"corpus": "tiny", "hidden_size": 5, "epochs": 1, "batch_size": 4, "window": 5, "init": "uniform:0.1"}
+    small = {
+        "corpus": "tiny",
+        "hidden_size": 5,
+        "epochs": 1,
+        "batch_size": 4,
+        "window": 5,
+        "init": "uniform:0.1",
+    }
     (tmp_path / "small.json").write_text(json.dumps(small))
     said("train", "--config", tmp_path / "small.json", "--out", tmp_path / "run")
     assert said("evaluate", tmp_path / "run" / "best.safetensors", "--json").out.startswith("{")

@@ -19,7 +19,9 @@ def builds(monkeypatch, rebuilt, cache_home):
     return calls
 
 
-def test_the_chorales_are_rebuilt_once_and_then_read_until_the_file_is_damaged(builds, rebuilt, cache_home, caplog):
+def test_the_chorales_are_rebuilt_once_and_then_read_until_the_file_is_damaged(
+    builds, rebuilt, cache_home, caplog
+):
     first, second = rhn.data.chorales(), rhn.data.chorales()
     assert len(builds) == 1 and caplog.messages == []
     (path,) = (cache_home / "rhn").iterdir()
@@ -29,12 +31,17 @@ def test_the_chorales_are_rebuilt_once_and_then_read_until_the_file_is_damaged(b
     assert {corpus.checksum for corpus in (first, second, third, fourth)} == {rebuilt.checksum}
 
 
-def test_other_notes_of_another_music21_are_used_with_a_warning(builds, rebuilt, monkeypatch, caplog):
+def test_other_notes_of_another_music21_are_used_with_a_warning(
+    builds, rebuilt, monkeypatch, caplog
+):
     monkeypatch.setattr(jsb, "EXPECTED_CHECKSUM", "f" * 64)
     monkeypatch.setattr(jsb, "music21_version", lambda: "99.0")
     assert rhn.data.chorales() is rebuilt
     (message,) = caplog.messages
-    assert all(word in message for word in ("99.0", jsb.EXPECTED_MUSIC21, rebuilt.checksum[:12], "ffffffffffff"))
+    assert all(
+        word in message
+        for word in ("99.0", jsb.EXPECTED_MUSIC21, rebuilt.checksum[:12], "ffffffffffff")
+    )
 
 
 @for_each("name", ["BWV 66.6", "train-14", "bwv281", "bwv69.6"])
@@ -43,11 +50,15 @@ def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     other = rebuilt.find(name)
     np.testing.assert_array_equal(piece, other)
     assert (piece.name, piece.label) == (other.name, other.label)
-    assert builds == [] and not cache_home.exists(), "one chorale needs neither cache nor rebuilding"
+    assert builds == [] and not cache_home.exists(), (
+        "one chorale needs neither cache nor rebuilding"
+    )
 
 
 def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score():
-    with pytest.raises(DataError, match=r"train-25 has no counterpart among music21's Bach scores.*--data FILE"):
+    with pytest.raises(
+        DataError, match=r"train-25 has no counterpart among music21's Bach scores.*--data FILE"
+    ):
         rhn.data.chorale("train-25")
     for score in ("bwv378", "bwv112.5-sc"):  # the nearest of valid-26; none of the split
         with pytest.raises(InvalidInputError, match=f"no chorale is called '{score}'"):
@@ -61,13 +72,18 @@ def test_without_scores_both_doors_say_how_to_get_them(fake_music21, cache_home)
 
 
 @given(data=st.data())
-def test_kept_chorales_come_back_and_damaged_ones_never_with_other_notes(rebuilt, tmp_path_factory, data):
+def test_kept_chorales_come_back_and_damaged_ones_never_with_other_notes(
+    rebuilt, tmp_path_factory, data
+):
     path = tmp_path_factory.getbasetemp() / "chorales.npz"
     jsb.save_cached(rebuilt, path)
     again = jsb.load_cached(path)
     assert (again.checksum, again.source) == (rebuilt.checksum, rebuilt.source)
     content = bytearray(path.read_bytes())
-    place, flip = data.draw(st.integers(0, len(content) - 1)), data.draw(st.none() | st.integers(1, 255))
+    place, flip = (
+        data.draw(st.integers(0, len(content) - 1)),
+        data.draw(st.none() | st.integers(1, 255)),
+    )
     content[place:] = b"" if flip is None else bytes([content[place] ^ flip]) + content[place + 1 :]
     path.write_bytes(content)
     again = jsb.load_cached(path)

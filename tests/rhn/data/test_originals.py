@@ -1,4 +1,6 @@
-"""Two formats of the original files give one corpus; what is no music is refused in one sentence, and no code in a file runs."""
+"""Two formats of the original files give one corpus; what is no music is refused in one sentence,
+and no code in a file runs.
+"""
 
 import json
 import pickle
@@ -23,12 +25,17 @@ def write(path, content):
     if path.suffix == ".json":
         path.write_text(json.dumps(content))
     else:
-        tuples = {split: [[tuple(frame) for frame in piece] for piece in content[split]] for split in content}
+        tuples = {
+            split: [[tuple(frame) for frame in piece] for piece in content[split]]
+            for split in content
+        }
         path.write_bytes(pickle.dumps(tuples, protocol=0))
     return path
 
 
-def test_the_original_has_its_published_sizes_and_the_names_of_the_table(original_chorales, tmp_path):
+def test_the_original_has_its_published_sizes_and_the_names_of_the_table(
+    original_chorales, tmp_path
+):
     corpus = rhn.data.chorales(str(original_chorales))
     splits = (corpus.train, corpus.valid, corpus.test)
     assert [len(pieces) for pieces in splits] == [229, 76, 77]
@@ -47,14 +54,20 @@ FRAMES = st.lists(st.sets(st.integers(21, 108), max_size=5).map(sorted), min_siz
 
 
 @every_format
-@given(content=st.fixed_dictionaries(dict.fromkeys(SPLITS, st.lists(FRAMES, min_size=1, max_size=3))))
+@given(
+    content=st.fixed_dictionaries(dict.fromkeys(SPLITS, st.lists(FRAMES, min_size=1, max_size=3)))
+)
 @settings(max_examples=30)
 def test_any_set_of_pitches_is_read_with_labels_for_names(tmp_path_factory, suffix, content):
     corpus = rhn.data.chorales(write(tmp_path_factory.getbasetemp() / f"any{suffix}", content))
     for split in SPLITS:
         pieces = getattr(corpus, split)
-        assert [piece.name for piece in pieces] == [f"{split}-{i}" for i in range(len(content[split]))]
-        assert [[(21 + np.flatnonzero(frame)).tolist() for frame in piece] for piece in pieces] == content[split]
+        assert [piece.name for piece in pieces] == [
+            f"{split}-{i}" for i in range(len(content[split]))
+        ]
+        assert [
+            [(21 + np.flatnonzero(frame)).tolist() for frame in piece] for piece in pieces
+        ] == content[split]
 
 
 def refused(path, match=""):
@@ -87,7 +100,9 @@ def test_a_damaged_file_is_refused(tmp_path, content, suffix):
 
 def test_a_pickle_of_python_2_is_read(tmp_path):
     """As `cPickle.dumps` of Python 2.7 wrote it."""
-    splits = b"".join(b"sS'%s'\n(lp3\n(lp4\n(I60\nI64\ntp5\naa" % split.encode() for split in SPLITS)
+    splits = b"".join(
+        b"sS'%s'\n(lp3\n(lp4\n(I60\nI64\ntp5\naa" % split.encode() for split in SPLITS
+    )
     (tmp_path / "old.pkl").write_bytes(b"(dp1\n" + splits[1:] + b"s.")
     assert rhn.data.chorales(tmp_path / "old.pkl").test[0].sum() == 2
 

@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rhn.data.jsb import EXPECTED_CHECKSUM, EXPECTED_MUSIC21, TICKS, ChoraleRow, frames_of, music21_version, rows
+from rhn.data.jsb import (
+    EXPECTED_CHECKSUM,
+    EXPECTED_MUSIC21,
+    TICKS,
+    ChoraleRow,
+    frames_of,
+    music21_version,
+    rows,
+)
 
 ROW = ChoraleRow(
     split="train",
@@ -24,7 +32,9 @@ PARTS = [[(0, 1, 60), (2, 3, 64)], [(0.5, 2.5, 55)]]
 
 def sounding(row, parts=PARTS):
     """The MIDI pitches of each frame."""
-    ticks = [[(round(a * TICKS), round(b * TICKS), pitch) for a, b, pitch in part] for part in parts]
+    ticks = [
+        [(round(a * TICKS), round(b * TICKS), pitch) for a, b, pitch in part] for part in parts
+    ]
     return [(21 + np.flatnonzero(frame)).tolist() for frame in frames_of(ticks, row)]
 
 
@@ -46,7 +56,11 @@ def test_a_row_cuts_chooses_transposes_divides_and_holds(change, frames):
 
 def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
     assert [len(pieces) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [223, 74, 77]
-    assert [sum(map(len, pieces)) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [13411, 4505, 4725]
+    assert [sum(map(len, pieces)) for pieces in (rebuilt.train, rebuilt.valid, rebuilt.test)] == [
+        13411,
+        4505,
+        4725,
+    ]
     assert "374 of 382 chorales" in rebuilt.source
     for piece in rebuilt.pieces:
         assert (piece.dtype, piece.shape[1], piece.max()) == (np.uint8, 88, 1)
@@ -59,6 +73,15 @@ def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
 def test_eight_chorales_have_no_counterpart_and_take_no_catalogue_name():
     unmatched = [row for row in rows() if not row.matched]
     assert [row.label for row in unmatched] == [
-        *("train-25", "train-28", "train-47", "train-115", "train-143", "train-145", "valid-26", "valid-52")
+        *(
+            "train-25",
+            "train-28",
+            "train-47",
+            "train-115",
+            "train-143",
+            "train-145",
+            "valid-26",
+            "valid-52",
+        )
     ]
     assert all(row.name == row.label for row in unmatched)

@@ -7,8 +7,11 @@ from rhn.data.jsb import TICKS, corpus_folder, read_score, rows
 from rhn.errors import DataError
 
 SCORES = sorted({row.score for row in rows()})
-# every 100th, and those that differ in kind: Humdrum, uncompressed MusicXML, bars that end in <forward>
-COMPARED = sorted({*SCORES[::100], *(s for s in SCORES if not s.endswith(".mxl")), "bach/bwv171.6.mxl"})
+# every 100th, and those that differ in kind: Humdrum, uncompressed MusicXML, bars that end in
+# <forward>
+COMPARED = sorted(
+    {*SCORES[::100], *(s for s in SCORES if not s.endswith(".mxl")), "bach/bwv171.6.mxl"}
+)
 
 XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
 {}</measure></part></score-partwise>"""
@@ -16,12 +19,18 @@ NOTE = "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>{}</dur
 
 
 def heard_by_music21(path):
-    """(onset, end, pitch) of every part in ticks, with music21's own parser; its fractions of a tick are rounded."""
+    """(onset, end, pitch) of every part in ticks, with music21's own parser; its fractions of a
+    tick are rounded.
+    """
     converter = pytest.importorskip("music21.converter")
     score = converter.parse(path, forceSource=True)
     return [
         [
-            (round(note.offset * TICKS), round((note.offset + note.quarterLength) * TICKS), pitch.midi)
+            (
+                round(note.offset * TICKS),
+                round((note.offset + note.quarterLength) * TICKS),
+                pitch.midi,
+            )
             for note in part.flatten().notes
             if not note.duration.isGrace
             for pitch in note.pitches
@@ -33,14 +42,24 @@ def heard_by_music21(path):
 @pytest.mark.parametrize("score", COMPARED)
 def test_every_note_is_the_one_that_music21_hears(score):
     path = corpus_folder() / score
-    assert [sorted(part) for part in read_score(path)] == [sorted(part) for part in heard_by_music21(path)]
+    assert [sorted(part) for part in read_score(path)] == [
+        sorted(part) for part in heard_by_music21(path)
+    ]
 
 
 @for_each(
     ("name", "content", "words"),
     [
-        ("chord.xml", XML.format("<note><chord/><duration>4</duration></note>"), "<chord> in part P1"),
-        ("voices.xml", XML.format("<backup><duration>4</duration></backup>"), "<backup> in part P1"),
+        (
+            "chord.xml",
+            XML.format("<note><chord/><duration>4</duration></note>"),
+            "<chord> in part P1",
+        ),
+        (
+            "voices.xml",
+            XML.format("<backup><duration>4</duration></backup>"),
+            "<backup> in part P1",
+        ),
         ("cut.xml", XML[:60], "not a readable score"),
         ("grace.krn", "**kern\n8qc\n", "'8qc' is not a single note"),
         ("split.krn", "**kern\n*^\n4c\t4e\n", "spines that split"),

@@ -65,7 +65,9 @@ def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(fo
     assert decoded(corpus) == {"train": "b a c\nb c a b\n", "valid": "a <unk>\n", "test": "c b\n"}
 
 
-def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(tmp_path, folder):
+def test_a_smaller_vocabulary_keeps_the_most_frequent_words_and_always_unk_and_eos(
+    tmp_path, folder
+):
     small = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
     corpus = read_text("text", small, vocabulary_size=4)
     assert corpus.vocabulary.symbols == ("a", "b", "<eos>", "<unk>")
@@ -85,7 +87,9 @@ def test_a_maximum_shortens_each_split_and_leaves_the_vocabulary(folder):
 
 @given(
     text=st.text(
-        st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab \n\r\t\x1c\x85é\u2003\ufeff"), min_size=41
+        st.characters(exclude_categories=["Cs"])
+        | st.sampled_from("ab \n\r\t\x1c\x85é\u2003\ufeff"),
+        min_size=41,
     )
 )
 def test_one_file_is_cut_90_5_5_into_its_words_or_characters(text, tmp_path_factory):
@@ -134,7 +138,9 @@ def test_another_text_is_read_with_the_vocabulary_given_and_a_warning_if_most_wo
     assert corpus.train[:4].tolist() == [1, 0, 1, 0]
     assert warned in caplog.text and bool(warned) == bool(caplog.text)
     with pytest.raises(DataError, match="is not in the vocabulary of 6 characters"):
-        read_text("text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", tuple("cat<unk>")[:6]))
+        read_text(
+            "text", tmp_path / "t.txt", vocabulary=Vocabulary("characters", tuple("cat<unk>")[:6])
+        )
 
 
 def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
@@ -146,13 +152,24 @@ def test_the_checksum_is_of_the_content_wherever_it_lies(folder, tmp_path):
     assert read_text("text", moved).checksum != first
 
 
-def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_code_numbers_it(treebank):
+def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_code_numbers_it(
+    treebank,
+):
     for file in TEXT_SETS["ptb"].files:
-        assert f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum
+        assert (
+            f"md5:{hashlib.md5((treebank / file.name).read_bytes()).hexdigest()}" == file.checksum
+        )
     ptb = read_text("ptb", treebank)
     assert [len(getattr(ptb, split)) for split in SPLITS] == [929_589, 73_760, 82_430]
-    assert len(ptb.vocabulary) == 10_000 and ptb.vocabulary.unknown == 1 and ptb.vocabulary.index["<eos>"] == 2
-    read = {split: (treebank / f"ptb.{split}.txt").read_text().replace("\n", "<eos>").split() for split in SPLITS}
+    assert (
+        len(ptb.vocabulary) == 10_000
+        and ptb.vocabulary.unknown == 1
+        and ptb.vocabulary.index["<eos>"] == 2
+    )
+    read = {
+        split: (treebank / f"ptb.{split}.txt").read_text().replace("\n", "<eos>").split()
+        for split in SPLITS
+    }
     order = sorted(Counter(read["train"]).items(), key=lambda item: (-item[1], item[0]))
     ids = {word: id_ for id_, (word, _) in enumerate(order)}
     for split in SPLITS:
@@ -171,7 +188,9 @@ def test_penn_treebank_has_its_published_counts_and_is_numbered_as_the_official_
         ("text", "novel.txt", False),
     ],
 )
-def test_a_file_belongs_to_a_set_by_its_name_and_a_folder_by_its_files(name, file, belongs, tmp_path):
+def test_a_file_belongs_to_a_set_by_its_name_and_a_folder_by_its_files(
+    name, file, belongs, tmp_path
+):
     assert not belongs_to(name, tmp_path)
     for part in ("train", "valid", "test") if file.startswith("ptb") else ():
         (tmp_path / f"ptb.{part}.txt").touch()
@@ -207,10 +226,14 @@ def test_a_missing_data_set_is_named_with_its_place_and_how_to_get_it(name, tmp_
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     refused(rf"{tmp_path}/share/rhn/{name} holds no {name}: `rhn data get {name}`", name)
     (tmp_path / "novel.txt").write_text("it was a dark and stormy night")
-    refused(rf"novel\.txt holds no {name}.*add --words or --characters", name, tmp_path / "novel.txt")
+    refused(
+        rf"novel\.txt holds no {name}.*add --words or --characters", name, tmp_path / "novel.txt"
+    )
 
 
-@for_each(("content", "words"), [(b"", "0 tokens"), (b"a", "1 tokens"), (b"\xef\xbb\xbf", "0 tokens")])
+@for_each(
+    ("content", "words"), [(b"", "0 tokens"), (b"a", "1 tokens"), (b"\xef\xbb\xbf", "0 tokens")]
+)
 def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
     (folder / "my.valid.txt").write_bytes(content)
     refused(f"valid split has {words}", "text", folder)
@@ -218,8 +241,12 @@ def test_a_split_of_fewer_than_two_tokens_is_refused(folder, content, words):
 
 @for_each("unit", ["words", "characters"])
 def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path, unit):
-    (tmp_path / "latin.txt").write_bytes(("\ufeff" + "né " * 20).encode() + "é".encode("latin-1") + b" n" * 9)
-    refused(r"latin\.txt is not UTF-8 text: .* at byte 83;", "text", tmp_path / "latin.txt", unit=unit)
+    (tmp_path / "latin.txt").write_bytes(
+        ("\ufeff" + "né " * 20).encode() + "é".encode("latin-1") + b" n" * 9
+    )
+    refused(
+        r"latin\.txt is not UTF-8 text: .* at byte 83;", "text", tmp_path / "latin.txt", unit=unit
+    )
 
 
 def test_splits_that_are_missing_or_ambiguous_are_named(folder, tmp_path):

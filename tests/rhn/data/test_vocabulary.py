@@ -8,8 +8,12 @@ from tables import for_each
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda word: word.split() == [word])
-lines = st.lists(st.lists(words.filter(lambda word: word != "<eos>"), min_size=1).map(" ".join), min_size=1)
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda word: word.split() == [word]
+)
+lines = st.lists(
+    st.lists(words.filter(lambda word: word != "<eos>"), min_size=1).map(" ".join), min_size=1
+)
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 

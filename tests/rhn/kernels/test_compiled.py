@@ -14,12 +14,15 @@ from rhn.kernels import OUTPUT, compiled
 from rhn.kernels.compiled import library
 from rhn.models import PolyphonicModel
 
-pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0"
+)
 
 COMPILED = [
     case
     for case in KERNELS
-    if case.deep and (case.options.get("activation") is None or "transition" in case.name)  # the others stay in Python
+    # the others stay in Python
+    if case.deep and (case.options.get("activation") is None or "transition" in case.name)
 ]
 SIZES = [  # (T, B, m, n, L), saturated
     ((1, 1, 1, 1, 1), False),
@@ -59,7 +62,9 @@ def stack_of(case, K=3, **changes):
     arguments = case.arguments(T, B, m, n, L, stack=K, dtype=torch.float32)
     w = torch.randn(T, B, n)
     every = tuple(range(len(arguments)))
-    return arguments, grad_and_value(lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=every)
+    return arguments, grad_and_value(
+        lambda *a: (case.manual(*a, **case.options) * w).square().sum(), argnums=every
+    )
 
 
 def flat(result):
@@ -85,13 +90,17 @@ def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(case, shared,
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in COMPILED if "relu" not in case.name and "last" not in case.name], ids=str
+    "case",
+    [case for case in COMPILED if "relu" not in case.name and "last" not in case.name],
+    ids=str,
 )
 @for_each(
     ("place", "keys", "bad"),
     [("W", 1.0, math.inf), ("W", 0.1, math.nan), ("b", 0.1, math.nan)],
 )
-def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(case, bad, keys, place):
+def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(
+    case, bad, keys, place
+):
     """Also from and to a weight whose input is zero throughout: 0 times it is NaN."""
     arguments, f = stack_of(case)
     arguments["x"] *= torch.rand_like(arguments["x"]) < keys
@@ -111,8 +120,12 @@ def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(c
 
 @pytest.mark.parametrize("units", [1, 8])
 def test_tanh_keeps_its_relative_precision_down_to_the_smallest_numbers(units):
-    """Networks start at weights of 1e-8: what reaches the state then must not drown in roundings."""
-    x = torch.cat([torch.logspace(-37, 1.5, 200), -torch.logspace(-37, 1.5, 200), torch.zeros(1)]).view(-1, 1, 1)
+    """Networks start at weights of 1e-8: what reaches the state then must not drown in
+    roundings.
+    """
+    x = torch.cat(
+        [torch.logspace(-37, 1.5, 200), -torch.logspace(-37, 1.5, 200), torch.zeros(1)]
+    ).view(-1, 1, 1)
     case = next(c for c in COMPILED if c.name == "deep-transition")
     W, zeros = torch.ones(units, 1), torch.zeros
     y = case.manual(x, zeros(1, units), W, zeros(1, units, units), zeros(1, units))
@@ -120,7 +133,8 @@ def test_tanh_keeps_its_relative_precision_down_to_the_smallest_numbers(units):
 
 
 @pytest.mark.parametrize(
-    ("size", "scale"), [((1, 1, 1, 1), 40.0), ((5, 33, 7, 88), 0.3), ((3, 32, 29, 130), 40.0), ((2, 64, 3, 300), 0.3)]
+    ("size", "scale"),
+    [((1, 1, 1, 1), 40.0), ((5, 33, 7, 88), 0.3), ((3, 32, 29, 130), 40.0), ((2, 64, 3, 300), 0.3)],
 )
 def test_the_output_with_its_loss_is_as_exact_as_the_reference(size, scale, calls):
     T, B, n, keys = size
@@ -147,13 +161,19 @@ def test_a_stack_of_outputs_has_the_bits_of_each_and_bad_ones_keep_to_themselves
     f = grad_and_value(OUTPUT, argnums=(0, 1, 2))
     stacked = flat(vmap(f, in_dims=(0, 0, 0, None, None))(y, W, b, frames, mask))
     for k in (0, 2):
-        assert all(map(torch.equal, (t[k] for t in stacked), flat(f(y[k], W[k], b[k], frames, mask))))
+        assert all(
+            map(torch.equal, (t[k] for t in stacked), flat(f(y[k], W[k], b[k], frames, mask)))
+        )
     assert stacked[0].isfinite().tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("change", [{}, {"n": 100}, {"n": 100, "B": 64}, {"dtype": torch.float64}, {"m": 200}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"n": 100}, {"n": 100, "B": 64}, {"dtype": torch.float64}, {"m": 200}], ids=str
+)
 def test_c_computes_what_its_limit_allows(change, calls):
-    """Up to 64 units in any batch, more in full ones; no other type, and no input that is much the widest."""
+    """Up to 64 units in any batch, more in full ones; no other type, and no input that is much the
+    widest.
+    """
     size = {"T": 2, "B": 3, "m": 4, "n": 5, "L": 2, "dtype": torch.float32} | change
     with torch.no_grad():
         COMPILED[0].manual(*COMPILED[0].arguments(**size).values(), **COMPILED[0].options)
@@ -182,7 +202,9 @@ def test_threads_treat_denormal_numbers_as_the_thread_that_calls():
     try:
         for flushed in (True, False):
             torch.set_flush_denormal(flushed)
-            states = vmap(lambda *tensors: case.manual(*tensors, **case.options))(*arguments.values())
+            states = vmap(lambda *tensors: case.manual(*tensors, **case.options))(
+                *arguments.values()
+            )
             torch.set_flush_denormal(False)
             assert [(model != 0).any().item() for model in states] == [not flushed] * 2
     finally:

@@ -1,4 +1,6 @@
-"""The compiled library is made once for a user, is loaded from a private folder only, and is never needed."""
+"""The compiled library is made once for a user, is loaded from a private folder only, and is never
+needed.
+"""
 
 import logging
 import os
@@ -19,7 +21,8 @@ def home(tmp_path, monkeypatch):
     """A cache folder of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(compiled.SWITCH, raising=False)
-    monkeypatch.setattr(compiled, "_FLAGS", ("-O0", *compiled._FLAGS[1:]))  # compiles in a fifth of the time
+    # compiles in a fifth of the time
+    monkeypatch.setattr(compiled, "_FLAGS", ("-O0", *compiled._FLAGS[1:]))
     return tmp_path / "rhn" / "compiled"
 
 
@@ -89,7 +92,9 @@ def test_the_environment_can_switch_it_off(monkeypatch):
 
 @pytest.fixture
 def sanitizing(tmp_path) -> dict[str, str]:
-    """An environment in which the library is built with the address and undefined-behaviour sanitizers."""
+    """An environment in which the library is built with the address and undefined-behaviour
+    sanitizers.
+    """
     gcc = shutil.which(os.environ.get("CC", "gcc"))
     if gcc is None:
         pytest.skip("no gcc")
@@ -100,7 +105,8 @@ def sanitizing(tmp_path) -> dict[str, str]:
         pytest.skip(f"{gcc} has no address sanitizer")
     compiler = tmp_path / "cc"
     compiler.write_text(
-        f'#!/bin/sh\nexec {gcc} "$@" -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all\n'
+        f'#!/bin/sh\nexec {gcc} "$@" -O2 -g -fno-omit-frame-pointer '
+        "-fsanitize=address,undefined -fno-sanitize-recover=all\n"
     )
     compiler.chmod(0o755)
     options = "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0:exitcode=99"
@@ -115,9 +121,22 @@ def sanitizing(tmp_path) -> dict[str, str]:
 
 @pytest.mark.chaos
 def test_the_sanitizers_find_nothing_in_the_kernels(sanitizing):
-    done = subprocess.run([sys.executable, "-c", PROBE], env=sanitizing, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], env=sanitizing, capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == ["True"], done.stderr
     files = [Path(__file__).parent / name for name in ("test_compiled.py", "test_softmax.py")]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not chaos", "-p", "no:cacheprovider", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "not chaos",
+        "-p",
+        "no:cacheprovider",
+        *files,
+    ]
     done = subprocess.run(command, env=sanitizing, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]

@@ -1,4 +1,6 @@
-"""The fused recurrences are the equations: values, every gradient, any size, to the bit where promised."""
+"""The fused recurrences are the equations: values, every gradient, any size, to the bit where
+promised.
+"""
 
 import pytest
 import torch
@@ -19,10 +21,14 @@ def value_and_gradients(function, arguments, needs=None, **options):
     needs = set(arguments) if needs is None else needs
     leaves = {name: t.clone().requires_grad_(name in needs) for name, t in arguments.items()}
     states = function(*leaves.values(), **options)
-    w = torch.randn(states.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64).to(states.dtype)
+    w = torch.randn(
+        states.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64
+    ).to(states.dtype)
     wanted = [t for t in leaves.values() if t.requires_grad]
     gradients = torch.autograd.grad((states * w).sum(), wanted)
-    return states.detach(), dict(zip((n for n, t in leaves.items() if t.requires_grad), gradients, strict=True))
+    return states.detach(), dict(
+        zip((n for n, t in leaves.items() if t.requires_grad), gradients, strict=True)
+    )
 
 
 def results(function, arguments, options):
@@ -43,7 +49,9 @@ def assert_exact(case, arguments):
     """States and every gradient are the equation's, computed in float64."""
     wide = {name: t.double() for name, t in arguments.items()}
     ours = results(case.manual, arguments, case.options)
-    assert all(t.is_contiguous() for name, t in ours.items() if name in ("W", "R", "b", "S", "q", "v"))
+    assert all(
+        t.is_contiguous() for name, t in ours.items() if name in ("W", "R", "b", "S", "q", "v")
+    )
     assert_as_exact(ours, lambda: results(case.reference, wide, case.options))
 
 
@@ -81,7 +89,10 @@ def test_float32_is_as_exact_as_rounding_lets_it_be(case, size, language, monkey
     assert_exact(case, case.arguments(*size, dtype=torch.float32))
 
 
-@for_each(("case", "dtype"), [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)])
+@for_each(
+    ("case", "dtype"),
+    [*((case, torch.bfloat16) for case in FAMILIES), (FAMILIES[0], torch.float16)],
+)
 def test_half_precision_is_as_exact_as_rounding_lets_it_be(case, dtype):
     assert_exact(case, case.arguments(4, 3, 4, 7, 2, dtype=dtype))
 
@@ -92,15 +103,21 @@ def test_second_derivatives_and_forward_mode_say_what_to_do(case):
     s0 = arguments[1].requires_grad_()
     total = lambda f: lambda s: f(arguments[0], s, *arguments[2:], **case.options).square().sum()  # noqa: E731
     (g,) = torch.autograd.grad(total(case.manual)(s0), s0, create_graph=True)
-    with pytest.raises(RuntimeError, match='no second derivative: build the cell with kernel="reference"'):
+    with pytest.raises(
+        RuntimeError, match='no second derivative: build the cell with kernel="reference"'
+    ):
         g.sum().backward()
     with pytest.raises(RuntimeError, match="no second derivative"):
         jacrev(jacrev(total(case.manual)))(s0.detach())
     for forward_mode in (jacfwd, hessian):
-        with pytest.raises(RuntimeError, match='no forward mode: build the cell with kernel="reference"'):
+        with pytest.raises(
+            RuntimeError, match='no forward mode: build the cell with kernel="reference"'
+        ):
             forward_mode(total(case.manual))(s0.detach())
     H = hessian(total(case.reference))(s0.detach())
-    assert_close(H, jacrev(jacrev(total(case.reference)))(s0.detach()), 1e-10, "hessian of the reference")
+    assert_close(
+        H, jacrev(jacrev(total(case.reference)))(s0.detach()), 1e-10, "hessian of the reference"
+    )
 
 
 @every_family
@@ -115,7 +132,9 @@ def test_backward_twice_and_a_changed_output(case):
 
 @every_family
 def test_an_empty_batch(case):
-    states, gradients = value_and_gradients(case.manual, case.arguments(3, 0, 3, 4, 2), **case.options)
+    states, gradients = value_and_gradients(
+        case.manual, case.arguments(3, 0, 3, 4, 2), **case.options
+    )
     assert states.shape[1] == 0
     assert not any(gradients[name].any() for name in gradients if name not in ("x", "s0"))
 

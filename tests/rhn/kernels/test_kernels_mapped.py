@@ -45,7 +45,9 @@ def test_stacked_models_under_vmap_equal_single_ones(case, shared, dim):
     arguments = [t[0] if n in shared else t for n, t in zip(names, arguments, strict=True)]
     moved = [t if n in shared else t.movedim(0, dim) for n, t in zip(names, arguments, strict=True)]
     dims, every = tuple(None if n in shared else dim for n in names), tuple(range(len(names)))
-    got = vmap(grad_and_value(loss_of(case.manual, w, case.options), argnums=every), in_dims=dims)(*moved)
+    got = vmap(grad_and_value(loss_of(case.manual, w, case.options), argnums=every), in_dims=dims)(
+        *moved
+    )
 
     def alone(k):
         mine = [t if n in shared else t[k] for n, t in zip(names, arguments, strict=True)]
@@ -64,7 +66,9 @@ def test_shared_weights_get_the_sum_of_the_gradients(case):
     y = vmap(lambda x: case.manual(x, *single[1:], **case.options))(x)
     wanted = torch.stack([case.reference(x_k, *single[1:], **case.options) for x_k in x])
     w = torch.randn_like(y)
-    for name, g, h in zip(names, *(torch.autograd.grad((v * w).sum(), leaves) for v in (y, wanted)), strict=True):
+    for name, g, h in zip(
+        names, *(torch.autograd.grad((v * w).sum(), leaves) for v in (y, wanted)), strict=True
+    ):
         assert_close(g, h, 1e-11, name)
 
 
@@ -80,7 +84,9 @@ def test_nested_vmap(case):
     reference = grad_and_value(loss_of(case.reference, w, case.options), argnums=every)
     for j in range(2):
         got = [g[j] for g in gradients], values[j]
-        assert_each(names, got, lambda k, j=j: reference(batches[j], *(t[k] for t in arguments[1:])), 3)
+        assert_each(
+            names, got, lambda k, j=j: reference(batches[j], *(t[k] for t in arguments[1:])), 3
+        )
 
 
 @every_family
@@ -93,7 +99,23 @@ def test_jacrev_through_time(case):
     got, wanted = (jacrev(last(f), argnums=every)(*single) for f in (case.manual, case.reference))
     for name, g, h in zip(names, got, wanted, strict=True):
         assert_close(g, h, 1e-11, name)
-    shared = lambda f: jacrev(lambda R: vmap(lambda x: last(f)(x, *single[1:3], R, *single[4:]))(arguments[0]))  # noqa: E731
-    assert_close(shared(case.manual)(single[3]), shared(case.reference)(single[3]), 1e-11, "weights shared by a stack")
+
+    def shared(f):
+        def of_recurrence(R):
+            return vmap(lambda x: last(f)(x, *single[1:3], R, *single[4:]))(arguments[0])
+
+        return jacrev(of_recurrence)
+
+    assert_close(
+        shared(case.manual)(single[3]),
+        shared(case.reference)(single[3]),
+        1e-11,
+        "weights shared by a stack",
+    )
     both = vmap(jacrev(last(case.manual), argnums=3))(*arguments)
-    assert_close(both[1], jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)), 1e-11, "vmap(jacrev)")
+    assert_close(
+        both[1],
+        jacrev(last(case.reference), argnums=3)(*(t[1] for t in arguments)),
+        1e-11,
+        "vmap(jacrev)",
+    )

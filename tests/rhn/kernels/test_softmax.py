@@ -1,4 +1,6 @@
-"""The output layer and its loss against the equation: values, every gradient, stacked models, in torch and in C."""
+"""The output layer and its loss against the equation: values, every gradient, stacked models, in
+torch and in C.
+"""
 
 import pytest
 import torch
@@ -12,8 +14,18 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import SOFTMAX, losses
 from rhn.kernels.compiled import library
 
-SIZES = [(1, 1, 1, 1), (3, 2, 5, 7), (35, 4, 33, 129), (2, 20, 7, 1000), (5, 13, 64, 65), (70, 1, 7, 64)]  # T, B, n, V
-in_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+# T, B, n, V
+SIZES = [
+    (1, 1, 1, 1),
+    (3, 2, 5, 7),
+    (35, 4, 33, 129),
+    (2, 20, 7, 1000),
+    (5, 13, 64, 65),
+    (70, 1, 7, 64),
+]
+in_c = pytest.mark.skipif(
+    library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0"
+)
 
 
 @pytest.fixture
@@ -46,15 +58,23 @@ def results(function, y, U, b, targets, mask):
         return (nll * torch.arange(1, nll.numel() + 1, dtype=nll.dtype).view(nll.shape)).sum()
 
     gradients = grad(loss, argnums=(0, 1, 2))(y, U, b)
-    return dict(zip(("nll", "y", "U", "b"), (function(y, U, b, targets, mask), *gradients), strict=True))
+    return dict(
+        zip(("nll", "y", "U", "b"), (function(y, U, b, targets, mask), *gradients), strict=True)
+    )
 
 
 @for_each("size", SIZES)
 @for_each(
     ("spread", "rate", "way"),
-    [(1.0, 0, "torch"), (30.0, 0, "torch"), *((s, r, "C") for s in (1e-8, 1.0, 30.0) for r in (0.5, 1))],
+    [
+        (1.0, 0, "torch"),
+        (30.0, 0, "torch"),
+        *((s, r, "C") for s in (1e-8, 1.0, 30.0) for r in (0.5, 1)),
+    ],
 )
-def test_values_and_gradients_are_as_exact_as_rounding_lets_them_be(size, spread, rate, way, any_vocabulary):
+def test_values_and_gradients_are_as_exact_as_rounding_lets_them_be(
+    size, spread, rate, way, any_vocabulary
+):
     if way == "C" and library() is None:
         return
     y, U, b, targets, mask = arguments(*size, rate=rate, spread=spread)
@@ -62,7 +82,8 @@ def test_values_and_gradients_are_as_exact_as_rounding_lets_them_be(size, spread
         ours = results(SOFTMAX, y, U, b, targets, mask)
     assert all((choice == "C") == (way == "C") for choice in choices)
     wide = [None if t is None else t.double() for t in (y, U, b, mask)]
-    count = targets.numel()  # a sure word: log(1 + a little), and 1 - p times the weight, at most `count`
+    # a sure word: log(1 + a little), and 1 - p times the weight, at most `count`
+    count = targets.numel()
     sizes = {"nll": 1, "b": count, "U": count * largest(y), "y": count * largest(U)}
     assert_as_exact(ours, lambda: results(book, *wide[:3], targets, wide[3]), sizes)
 
@@ -85,7 +106,9 @@ def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate, any_voc
     finally:
         torch.set_num_threads(before)
     for k in range(3):
-        alone = vmap(run, in_dims=(0, 0, 0, own))(*(t[k : k + 1] for t in inputs), masks[k : k + 1] if rate else None)
+        alone = vmap(run, in_dims=(0, 0, 0, own))(
+            *(t[k : k + 1] for t in inputs), masks[k : k + 1] if rate else None
+        )
         assert all(torch.equal(stacked[name][k], alone[name][0]) for name in alone)
 
 
@@ -94,7 +117,10 @@ def test_in_c_what_is_not_finite_keeps_to_its_row_and_a_dropped_unit_takes_no_pa
     y, U, b, targets, mask = arguments(2, 3, 4, 100)
     mask[:, 0], wrong = 2.0, y.clone()
     wrong[0, 1, 0], wrong[1, 0, 0] = torch.nan, torch.inf
-    assert SOFTMAX(wrong, U, b, targets, mask).isfinite().tolist() == [[True, False, True], [False, True, True]]
+    assert SOFTMAX(wrong, U, b, targets, mask).isfinite().tolist() == [
+        [True, False, True],
+        [False, True, True],
+    ]
     other = torch.where(mask == 0, 1e30, y)
     one, same = (results(SOFTMAX, t, U, b, targets, mask) for t in (y, other))
     assert all(torch.equal(one[name], same[name]) for name in one)

@@ -1,4 +1,6 @@
-"""A call is checked once by its row; C computes it if the limit allows, and its backward pass; the other code of the row the rest."""
+"""A call is checked once by its row; C computes it if the limit allows, and its backward pass; the
+other code of the row the rest.
+"""
 
 import pytest
 import torch
@@ -18,14 +20,16 @@ from rhn.kernels.table import Kernel
 
 CASES = {case.name: case for case in KERNELS}
 TRACED = ("highway", "gru", "loop")
-needs_c = pytest.mark.skipif(library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0")
+needs_c = pytest.mark.skipif(
+    library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0"
+)
 
 
 def arguments(name: str = "highway") -> dict:
     return CASES[name].arguments(3, 5, 4, 7, 3, dtype=torch.float32)
 
 
-# ---- which code computes ----
+# ---- which code computes -------------------------------------------------------------------------
 
 
 def times(factor):
@@ -45,7 +49,12 @@ def short(x, *, least):
     return f"it has fewer than {least} entries" if len(x) < least else None
 
 
-ROW = {"name": "product", "arguments": {"x": "entries"}, "reference": lambda x, least: 1.0 * x, "limit": short}
+ROW = {
+    "name": "product",
+    "arguments": {"x": "entries"},
+    "reference": lambda x, least: 1.0 * x,
+    "limit": short,
+}
 PRODUCT = Kernel(**ROW, options={"least": 3}, fused=times(3.0), compiled=times(2.0))
 ONLY_C = Kernel(**ROW, compiled=times(2.0))
 
@@ -76,7 +85,7 @@ def test_the_reference_is_plain_and_checked_too():
         PRODUCT(torch.rand(4, 4), reference=True)
 
 
-# ---- the check ----
+# ---- the check -----------------------------------------------------------------------------------
 
 
 @for_each(
@@ -97,7 +106,9 @@ def test_the_reference_is_plain_and_checked_too():
 def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(name, change, match):
     given = arguments()
     for reference in (False, True):
-        with pytest.raises(InvalidInputError, match=f"{name} of the deep transition kernel .*{match}"):
+        with pytest.raises(
+            InvalidInputError, match=f"{name} of the deep transition kernel .*{match}"
+        ):
             kernels.TRANSITION(*(given | {name: change(given[name])}).values(), reference=reference)
 
 
@@ -118,7 +129,9 @@ def test_one_initial_state_stands_for_all_rows_and_has_a_gradient_of_its_own_sha
     case, given = CASES[name], arguments(name)
     for s0 in (given["s0"][:1].clone(), given["s0"][0].clone()):
         given["s0"] = s0
-        ours, truth = (value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference))
+        ours, truth = (
+            value_and_gradients(f, given, **case.options) for f in (case.manual, case.reference)
+        )
         assert ours[1]["s0"].shape == s0.shape
         torch.testing.assert_close(ours, truth, rtol=1e-3, atol=1e-5)
 
@@ -132,7 +145,7 @@ def test_weights_of_another_cell_are_refused_also_under_vmap(other):
         vmap(lambda w: functional_call(cell, w, (x,)))(stack)
 
 
-# ---- tensors in other memory, and without any ----
+# ---- tensors in other memory, and without any ----------------------------------------------------
 
 VIEWS = {
     "strided": lambda t: torch.stack((t, t + 1), -1)[..., 0],
@@ -145,7 +158,8 @@ VIEWS = {
 def test_a_view_is_as_good_as_its_values(view):
     case, given = CASES["highway"], {key: VIEWS[view](t) for key, t in arguments("highway").items()}
     found, same = (
-        case.manual(*tensors, **case.options) for tensors in (given.values(), [t + 0 for t in given.values()])
+        case.manual(*tensors, **case.options)
+        for tensors in (given.values(), [t + 0 for t in given.values()])
     )
     torch.testing.assert_close(found, same, rtol=1e-4, atol=1e-5)
 
@@ -168,7 +182,9 @@ def test_where_operations_are_recorded_the_record_has_the_result_for_other_input
     others = [t * 0.5 for t in given.values()]
     total = lambda f: torch.func.grad(lambda *tensors: f(*tensors, **case.options).square().sum())  # noqa: E731
     record = make_fx(total(case.manual))(*given.values())
-    torch.testing.assert_close(record(*others), total(case.reference)(*others), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        record(*others), total(case.reference)(*others), rtol=1e-3, atol=1e-5
+    )
 
 
 @needs_c

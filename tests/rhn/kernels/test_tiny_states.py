@@ -1,8 +1,9 @@
 """Tiny weights: states and gradients keep their relative precision in every kernel.
 
-On the plateau of a deep transition every layer multiplies the state by the size of its weights. A kernel whose nonlinearity or operands
-end at 1e-7 returns zeros there, and a training would stand still because of the kernel. Judge: the equation in float64, entries
-compared with the largest one of their time step, layer and gate, as long as that is a normal float32.
+On the plateau of a deep transition every layer multiplies the state by the size of its weights. A
+kernel whose nonlinearity or operands end at 1e-7 returns zeros there, and a training would stand
+still because of the kernel. Judge: the equation in float64, entries compared with the largest one
+of their time step, layer and gate, as long as that is a normal float32.
 """
 
 import pytest
@@ -15,7 +16,13 @@ from rhn.kernels import compiled
 
 T, B, M, N = 3, 4, 5, 16
 ROWS = {case.name: case for case in KERNELS}
-NETWORKS = ("highway", "highway-uncoupled", "deep-transition", "deep-transition-skip-all", "deep-transition-relu")
+NETWORKS = (
+    "highway",
+    "highway-uncoupled",
+    "deep-transition",
+    "deep-transition-skip-all",
+    "deep-transition-relu",
+)
 MASKED = ("highway-masked", "highway-uncoupled-masked-apart", "deep-transition-skip-all-masked")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
@@ -26,11 +33,16 @@ def results(function, tensors: dict, dtype: torch.dtype, **options) -> dict[str,
     states = function(*leaves.values(), **options)
     w = torch.linspace(-1, 1, states.numel()).view_as(states).to(dtype)
     gradients = torch.autograd.grad((states * w).sum(), list(leaves.values()))
-    return {key: t.double() for key, t in zip(("states", *leaves), (states.detach(), *gradients), strict=True)}
+    return {
+        key: t.double()
+        for key, t in zip(("states", *leaves), (states.detach(), *gradients), strict=True)
+    }
 
 
 def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
-    """The largest error relative to the largest entry of its time step (states, x) or of its layer and gate."""
+    """The largest error relative to the largest entry of its time step (states, x) or of its layer
+    and gate.
+    """
     if name in ("W", "R", "b", "S"):
         axis = 0 if name == "W" else 1
         found, exact = (t.unflatten(axis, (-1, N)).flatten(0, axis) for t in (found, exact))
@@ -39,7 +51,11 @@ def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
     found, exact = found.flatten(1), exact.flatten(1)
     largest = exact.abs().amax(1)
     known = largest > 1e3 * SMALLEST_NORMAL
-    return ((found - exact).abs().amax(1) / largest)[known].nan_to_num(torch.inf).max().item() if known.any() else 0.0
+    return (
+        ((found - exact).abs().amax(1) / largest)[known].nan_to_num(torch.inf).max().item()
+        if known.any()
+        else 0.0
+    )
 
 
 @for_each("language", ["C", "Python"])

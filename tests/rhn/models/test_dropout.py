@@ -17,7 +17,9 @@ from rhn.training.sampling import generate, sample_chorale
 
 
 def model(cell="rhn", **options):
-    return LanguageModel(cell, vocabulary_size=11, hidden_size=6, depth=2, layers=2, dtype=torch.float64, **options)
+    return LanguageModel(
+        cell, vocabulary_size=11, hidden_size=6, depth=2, layers=2, dtype=torch.float64, **options
+    )
 
 
 def draw(dropout, *, seed=0, rows=5, steps=9, of=None):
@@ -40,7 +42,10 @@ def test_all_occurrences_of_a_word_in_a_row_share_one_draw(seed, rate):
 def test_every_entry_is_zero_or_one_over_keep_and_follows_from_the_generator(rate, seed):
     dropout = Dropout(embedding=rate, input=rate, hidden=rate, output=rate, candidate=rate)
     drawn = [draw(dropout, seed=seed)[1] for _ in range(2)]
-    leaves = [[masks.embedding, masks.output, *(m for cell in masks.cells for m in cell)] for masks in drawn]
+    leaves = [
+        [masks.embedding, masks.output, *(m for cell in masks.cells for m in cell)]
+        for masks in drawn
+    ]
     for mask in leaves[0]:
         assert ((mask == 0) | ((mask * (1 - rate) - 1).abs() < 1e-12)).all()
     assert all(map(torch.equal, *leaves))
@@ -75,7 +80,9 @@ def test_a_masked_word_is_no_input_and_a_masked_output_no_information():
     with torch.no_grad():
         net.embedding[1] = 0
     assert torch.allclose(net(tokens).outputs, masked.outputs, atol=1e-14)
-    blind = net(tokens, masks=Masks(None, (CellMasks(),) * 2, torch.zeros(1, 6, dtype=torch.float64)))
+    blind = net(
+        tokens, masks=Masks(None, (CellMasks(),) * 2, torch.zeros(1, 6, dtype=torch.float64))
+    )
     assert torch.equal(blind.logits, net.output_bias.expand_as(blind.logits))
     assert torch.equal(blind.outputs, net(tokens).outputs)
 
@@ -96,12 +103,16 @@ class Plain(torch.nn.Module):
 def test_a_cell_that_knows_no_masks_is_asked_for_nothing_unless_it_is_to_be_masked():
     require_masks(model(Plain), Dropout(embedding=0.5, output=0.5))
     assert draw(Dropout(output=0.5), of=model(Plain))[1].cells == Masks.none(2).cells
-    with pytest.raises(InvalidInputError, match=r"Plain takes no dropout masks: set drop_input, .* rhn.cells.Cell"):
+    with pytest.raises(
+        InvalidInputError, match=r"Plain takes no dropout masks: set drop_input, .* rhn.cells.Cell"
+    ):
         require_masks(model(Plain), Dropout(hidden=0.5))
 
 
 def composer(training):
-    made = PolyphonicModel(Plain, hidden_size=4, init="scaled", generator=torch.Generator().manual_seed(0))
+    made = PolyphonicModel(
+        Plain, hidden_size=4, init="scaled", generator=torch.Generator().manual_seed(0)
+    )
     return made.train(training)
 
 

@@ -14,11 +14,15 @@ TOKENS = torch.randint(13, (12, 3), generator=torch.Generator().manual_seed(0))
 def model(cell="rhn", **options):
     generator = torch.Generator().manual_seed(1)
     sizes = {"vocabulary_size": 13, "hidden_size": 6} | options
-    return LanguageModel(cell, generator=generator, dtype=torch.float64, init="uniform:0.5", **sizes)
+    return LanguageModel(
+        cell, generator=generator, dtype=torch.float64, init="uniform:0.5", **sizes
+    )
 
 
 def by_hand(net, tokens):
-    """Logits from the definition: one cell after another on embedded tokens, then the output layer."""
+    """Logits from the definition: one cell after another on embedded tokens, then the output
+    layer.
+    """
     x = net.embedding[tokens]
     for cell in net.cells:
         x, _ = cell(x)
@@ -40,7 +44,9 @@ def test_tied_weights_are_counted_and_trained_once():
     assert {name for name, _ in net.named_parameters()} >= {"embedding", "output_bias"}
     net.embedding.grad = None
     net(TOKENS.clamp(max=11)).logits.square().sum().backward()
-    assert net.embedding.grad[12].abs().sum() > 0, "of a symbol that is not read, as the output layer's weight"
+    assert net.embedding.grad[12].abs().sum() > 0, (
+        "of a symbol that is not read, as the output layer's weight"
+    )
 
 
 def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs():

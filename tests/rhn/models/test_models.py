@@ -1,4 +1,6 @@
-"""The polyphonic model is its equation, predicts from the past alone, stacks, and survives a checkpoint."""
+"""The polyphonic model is its equation, predicts from the past alone, stacks, and survives a
+checkpoint.
+"""
 
 import json
 
@@ -44,7 +46,9 @@ class PlainCell(nn.Module):
 
 def test_the_nll_is_that_of_an_independent_computation():
     m, x = model(depth=2), frames()
-    W, R, b = (p.detach().numpy() for p in (m.cells[0].weight_ih, m.cells[0].weight_hh, m.cells[0].bias))
+    W, R, b = (
+        p.detach().numpy() for p in (m.cells[0].weight_ih, m.cells[0].weight_hh, m.cells[0].bias)
+    )
     O, o = m.output.weight.detach().numpy(), m.output.bias.detach().numpy()
     X, n = x.numpy(), 6
     expected = np.zeros(X.shape[:2])
@@ -66,10 +70,13 @@ def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_ke
     """A product of 128 probabilities of 1/2 is below every normal number of float32."""
     for spread, shift in ((0, 0), (0, 30), (0, -30), (1e-3, 0), (1, 0), (30, 0), (1e4, 0)):
         z, x = torch.randn(5, 2, keys, dtype=dtype) * spread + shift, frames(5, 2, keys, dtype)
-        expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(-1)
+        expected = F.binary_cross_entropy_with_logits(z.double(), x.double(), reduction="none").sum(
+            -1
+        )
         with deterministic():  # denormal numbers are zero while training
             found = frame_nll(z, x)
-        terms = (1 + z.double().abs()).sum(-1)  # of one key: log(1 + exp(z)) - x z, rounded in any order
+        # of one key: log(1 + exp(z)) - x z, rounded in any order
+        terms = (1 + z.double().abs()).sum(-1)
         assert_within(largest((found - expected) / terms), 8 * torch.finfo(dtype).eps, "loss")
 
 
@@ -84,8 +91,13 @@ def test_the_loss_has_first_and_second_derivatives():
 def test_the_loss_of_stacked_models_is_each_one_s_own(in_dims):
     z, x = torch.randn(4, 4, 3, 88), frames(4, 4 * 3, dtype=torch.float32).unflatten(1, (4, 3))
     args = [t if d is not None else t[0] for t, d in zip((z, x), in_dims, strict=True)]
-    each = [[t if d is None else t.select(d, k) for t, d in zip(args, in_dims, strict=True)] for k in range(4)]
-    torch.testing.assert_close(vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each]))
+    each = [
+        [t if d is None else t.select(d, k) for t, d in zip(args, in_dims, strict=True)]
+        for k in range(4)
+    ]
+    torch.testing.assert_close(
+        vmap(frame_nll, in_dims)(*args), torch.stack([frame_nll(*a) for a in each])
+    )
 
 
 @for_each("key", CELLS)
@@ -95,7 +107,8 @@ def test_a_frame_is_predicted_from_the_frames_before_it(key):
     changed[4] = 1 - changed[4]
     before, after = m.nll(x), m.nll(changed)
     assert torch.equal(before[:3], after[:3])  # frames 1, 2, 3
-    assert (before[3] != after[3]).all() and (before[4:] != after[4:]).any()  # a unit of ReLU may be dead
+    # a unit of ReLU may be dead
+    assert (before[3] != after[3]).all() and (before[4:] != after[4:]).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -118,7 +131,9 @@ def test_the_generator_alone_decides_the_initial_weights():
 
     for cell in ("rhn", PlainCell):
         a, b, other = drawn(1, cell), drawn(1, cell), drawn(2, cell)
-        for (name, p), q, r in zip(a.named_parameters(), b.parameters(), other.parameters(), strict=True):
+        for (name, p), q, r in zip(
+            a.named_parameters(), b.parameters(), other.parameters(), strict=True
+        ):
             assert torch.equal(p, q)
             if "bias" not in name:
                 assert 0.009 < p.std().item() < 0.011, name
@@ -143,7 +158,9 @@ def test_what_cannot_be_built_is_refused(options, message):
 
 @for_each("key", CELLS)
 def test_a_checkpoint_gives_the_model_back(key, tmp_path):
-    m = model(key, layers=2, dtype=torch.float32, **({"transform_bias": -1} if key == "rhn" else {}))
+    m = model(
+        key, layers=2, dtype=torch.float32, **({"transform_bias": -1} if key == "rhn" else {})
+    )
     again = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", m))
     assert json.loads(json.dumps(m.config())) == again.config()
     assert all(torch.equal(p, q) for p, q in zip(m.parameters(), again.parameters(), strict=True))

@@ -1,6 +1,8 @@
-"""The official TensorFlow language model in NumPy: cost, hand-written backward through time, clipping and SGD; no autograd.
+"""The official TensorFlow language model in NumPy: cost, hand-written backward through time,
+clipping and SGD; no autograd.
 
-Written from the semantics of the paper's TensorFlow code (variational recurrent highway network, arXiv 1607.03474):
+Written from the semantics of the paper's TensorFlow code (variational recurrent highway network,
+arXiv 1607.03474):
 
     x[b, t] = embedding[tokens[b, t]] * noise_x[b, t]
     h = tanh([x * noise_i, s * noise_h] Matrix_h + Bias_h), t = sigmoid(likewise), s' = (h - s) * t + s;   x at depth 0 only
@@ -8,10 +10,11 @@ Written from the semantics of the paper's TensorFlow code (variational recurrent
     cost = sum over b, t of cross-entropy / B + weight_decay * sum over variables of v^2 / 2
     gradient * clip / max(norm, clip), norm over all variables; v -= learning_rate * gradient
 
-Everything public takes and gives our names and shapes of parameters; inside, the variables are the official ones, one
-matrix a gate and depth, (inputs, units), applied from the right.
+Everything public takes and gives our names and shapes of parameters; inside, the variables are the
+official ones, one matrix a gate and depth, (inputs, units), applied from the right.
 
-Shapes: B batch, T steps, V vocabulary, E embedding, n units, L depth, m inputs of a layer (E, above the first n).
+Shapes: B batch, T steps, V vocabulary, E embedding, n units, L depth, m inputs of a layer (E, above
+the first n).
 """
 
 from collections.abc import Mapping
@@ -44,7 +47,12 @@ class StepResult(NamedTuple):
 
 
 def training_step(
-    parameters: Arrays, window: Window, *, weight_decay: float, gradient_norm: float, learning_rate: float
+    parameters: Arrays,
+    window: Window,
+    *,
+    weight_decay: float,
+    gradient_norm: float,
+    learning_rate: float,
 ) -> StepResult:
     """One step of SGD on one window."""
     variables = official(parameters)
@@ -57,32 +65,44 @@ def training_step(
 
 
 def cost(parameters: Arrays, window: Window, weight_decay: float):
-    """The official cost; complex parameters give a complex one (analytic, for the complex-step derivative)."""
+    """The official cost; complex parameters give a complex one (analytic, for the complex-step
+    derivative).
+    """
     variables = official(parameters)
     decay = sum((v * v).sum() for v in variables.values()) / 2
     return forward(variables, window)[0] + weight_decay * decay
 
 
 def learning_rate(start: float, decay: float, max_epoch: int, epoch: int) -> float:
-    """Of an epoch, counted from 0: constant for max_epoch epochs, then divided by decay once more each epoch."""
+    """Of an epoch, counted from 0: constant for max_epoch epochs, then divided by decay once more
+    each epoch.
+    """
     return start / decay ** max(epoch - max_epoch + 1, 0)
 
 
 def forward(variables: Arrays, window: Window):
-    """loss, last states, and what the backward reads: each layer's tape and the last layer's outputs (B, T, n), masked."""
+    """loss, last states, and what the backward reads: each layer's tape and the last layer's
+    outputs (B, T, n), masked.
+    """
     inputs = variables["embedding"][window.tokens] * window.noise_x
     states, tapes = [], []
     for k, state in enumerate(window.states):
-        inputs, tape = forward_layer(variables, k, inputs, state, window.noise_i[k], window.noise_h[k])
+        inputs, tape = forward_layer(
+            variables, k, inputs, state, window.noise_i[k], window.noise_h[k]
+        )
         states.append(inputs[:, -1])
         tapes.append(tape)
     output = inputs * window.noise_o
-    likelihood = np.take_along_axis(log_probabilities(variables, output), window.targets[..., None], axis=-1)
+    likelihood = np.take_along_axis(
+        log_probabilities(variables, output), window.targets[..., None], axis=-1
+    )
     return -likelihood.sum() / len(window.tokens), states, (tapes, output)
 
 
 def forward_layer(variables: Arrays, k: int, inputs, state, noise_i, noise_h):
-    """inputs (B, T, m) -> outputs (B, T, n) and the tape: for each step and depth the state, [x, s] masked, h and t."""
+    """inputs (B, T, m) -> outputs (B, T, n) and the tape: for each step and depth the state, [x, s]
+    masked, h and t.
+    """
     outputs, tape, depth = [], [], depth_of(variables, k)
     for step in range(inputs.shape[1]):
         for i in range(depth):
@@ -90,7 +110,8 @@ def forward_layer(variables: Arrays, k: int, inputs, state, noise_i, noise_h):
             if i == 0:
                 read = np.concatenate([inputs[:, step] * noise_i, read], axis=1)
             z_h, z_t = (
-                read @ variables[f"RHN{k}/{gate}_{i}/Matrix"] + variables[f"RHN{k}/{gate}_{i}/Bias"] for gate in GATES
+                read @ variables[f"RHN{k}/{gate}_{i}/Matrix"] + variables[f"RHN{k}/{gate}_{i}/Bias"]
+                for gate in GATES
             )
             h, t = np.tanh(z_h), 1 / (1 + np.exp(-z_t))
             tape.append((state, read, h, t))
@@ -100,7 +121,9 @@ def forward_layer(variables: Arrays, k: int, inputs, state, noise_i, noise_h):
 
 
 def backward(variables: Arrays, window: Window, weight_decay: float) -> Arrays:
-    """The gradient of the cost by the official variables; the state before the window counts as a constant."""
+    """The gradient of the cost by the official variables; the state before the window counts as a
+    constant.
+    """
     _, _, (tapes, output) = forward(variables, window)
     gradients = {name: weight_decay * v for name, v in variables.items()}
 
@@ -116,13 +139,17 @@ def backward(variables: Arrays, window: Window, weight_decay: float) -> Arrays:
 
     d_inputs = d_logits @ softmax_w(variables).T * window.noise_o
     for k in reversed(range(len(tapes))):
-        d_inputs = backward_layer(variables, gradients, k, d_inputs, tapes[k], window.noise_i[k], window.noise_h[k])
+        d_inputs = backward_layer(
+            variables, gradients, k, d_inputs, tapes[k], window.noise_i[k], window.noise_h[k]
+        )
     np.add.at(gradients["embedding"], window.tokens, d_inputs * window.noise_x)
     return gradients
 
 
 def backward_layer(variables: Arrays, gradients: Arrays, k: int, d_outputs, tape, noise_i, noise_h):
-    """d_outputs (B, T, n) -> d_inputs (B, T, m); the layer's own gradients are added to `gradients`."""
+    """d_outputs (B, T, n) -> d_inputs (B, T, m); the layer's own gradients are added to
+    `gradients`.
+    """
     depth, n = depth_of(variables, k), d_outputs.shape[-1]
     d_state, d_inputs = np.zeros_like(d_outputs[:, 0]), []
     for step in reversed(range(d_outputs.shape[1])):
@@ -141,12 +168,16 @@ def backward_layer(variables: Arrays, gradients: Arrays, k: int, d_outputs, tape
 
 
 def official(parameters: Mapping[str, np.ndarray]) -> Arrays:
-    """Our parameters as the official variables: Matrix = [W; R] transposed at depth 0, R transposed below."""
+    """Our parameters as the official variables: Matrix = [W; R] transposed at depth 0, R transposed
+    below.
+    """
     variables = {"embedding": parameters["embedding"], "softmax_b": parameters["output_bias"]}
     if "output_weight" in parameters:
         variables["softmax_w"] = parameters["output_weight"].T
     for k in range(sum(name.endswith(".weight_hh") for name in parameters)):
-        W, R, bias = (parameters[f"cells.{k}.{name}"] for name in ("weight_ih", "weight_hh", "bias"))
+        W, R, bias = (
+            parameters[f"cells.{k}.{name}"] for name in ("weight_ih", "weight_hh", "bias")
+        )
         n = R.shape[-1]
         for block, gate in enumerate(GATES):
             rows = slice(block * n, (block + 1) * n)
@@ -165,7 +196,10 @@ def ours(variables: Arrays) -> Arrays:
     k = 0
     while depth := depth_of(variables, k):
         matrices, biases = (
-            [np.concatenate([variables[f"RHN{k}/{gate}_{i}/{what}"].T for gate in GATES]) for i in range(depth)]
+            [
+                np.concatenate([variables[f"RHN{k}/{gate}_{i}/{what}"].T for gate in GATES])
+                for i in range(depth)
+            ]
             for what in ("Matrix", "Bias")
         )
         n = len(matrices[0]) // len(GATES)

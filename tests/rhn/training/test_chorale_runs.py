@@ -1,4 +1,6 @@
-"""What a training on chorales leaves in its folder. What all trainings have in common: test_run_folder.py."""
+"""What a training on chorales leaves in its folder. What all trainings have in common:
+test_run_folder.py.
+"""
 
 import dataclasses
 import json
@@ -17,7 +19,14 @@ from tests.rhn.texts import SMALL, small_corpus
 from tests.rhn.texts import metrics as lines
 
 CONFIG = ChoraleConfig(
-    cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=6, patience=3
+    cell="rhn",
+    depth=2,
+    hidden_size=5,
+    learning_rate=0.3,
+    init_std=0.1,
+    transform_bias=-1.0,
+    epochs=6,
+    patience=3,
 )
 
 
@@ -65,7 +74,9 @@ def test_the_best_checkpoint_has_the_losses_that_the_run_reports(run, corpus):
     assert about["train"] == dataclasses.asdict(CONFIG)
 
 
-def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_allowed(corpus, tmp_path):
+def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_allowed(
+    corpus, tmp_path
+):
     config = dataclasses.replace(CONFIG, learning_rate=4.0, epochs=40, patience=2)
     (ended,) = train(config, corpus, tmp_path)
     assert ended.epochs == ended.best_epoch + 2 < 40
@@ -73,8 +84,12 @@ def test_a_training_that_patience_ended_ends_at_the_same_epoch_where_more_are_al
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after_a_resume(text, corpus, tmp_path):
-    config, data = (SMALL, small_corpus()) if text else (dataclasses.replace(CONFIG, init_std=1.0), corpus)
+def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after_a_resume(
+    text, corpus, tmp_path
+):
+    config, data = (
+        (SMALL, small_corpus()) if text else (dataclasses.replace(CONFIG, init_std=1.0), corpus)
+    )
     config, seeds = dataclasses.replace(config, learning_rate=2.0, patience=1, epochs=12), (0, 1, 2)
     results = train(config, data, tmp_path, seeds=seeds)
     assert len({result.epochs for result in results}) > 1
@@ -82,7 +97,9 @@ def test_seeds_that_patience_ended_one_after_another_have_the_same_results_after
 
 
 def test_a_diverged_run_says_so_and_keeps_a_finite_model(corpus, tmp_path):
-    with pytest.raises(DivergedError, match=r"epoch 1, at a learning rate of 3e\+38; the last good weights are in "):
+    with pytest.raises(
+        DivergedError, match=r"epoch 1, at a learning rate of 3e\+38; the last good weights are in "
+    ):
         train(dataclasses.replace(CONFIG, learning_rate=3e38), corpus, tmp_path)
     metrics = read_metadata(tmp_path / "best.safetensors")["metadata"]["metrics"]
     assert metrics.items() > lines(tmp_path)[0].items() and np.isfinite(metrics["test_nll"])

@@ -1,4 +1,6 @@
-"""One training is the same bits in any company, cut and resumed; and it is plain SGD on the chorales."""
+"""One training is the same bits in any company, cut and resumed; and it is plain SGD on the
+chorales.
+"""
 
 import itertools
 from dataclasses import replace
@@ -26,7 +28,14 @@ from rhn.training.trainer import Trainer
 from tests.rhn.pieces import shortest_chorales
 
 CONFIG = ChoraleConfig(
-    cell="rhn", depth=2, hidden_size=6, learning_rate=1, init_std=1, transform_bias=None, epochs=3, objective="train"
+    cell="rhn",
+    depth=2,
+    hidden_size=6,
+    learning_rate=1,
+    init_std=1,
+    transform_bias=None,
+    epochs=3,
+    objective="train",
 )
 
 
@@ -38,13 +47,27 @@ def corpus():
 
 def model(number=0, cell="rhn", *, depth=2, hidden_size=6, dtype=torch.float32, **options):
     made = PolyphonicModel(
-        cell, hidden_size=hidden_size, depth=depth if CELLS[cell].deep else 1, dtype=dtype, **options
+        cell,
+        hidden_size=hidden_size,
+        depth=depth if CELLS[cell].deep else 1,
+        dtype=dtype,
+        **options,
     )
     randomize(made, number, gain=0.5)
     return made
 
 
-def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.float32, hidden_size=6, **plan):
+def start(
+    numbers,
+    corpus,
+    cell="rhn",
+    *,
+    rates=None,
+    saved=None,
+    dtype=torch.float32,
+    hidden_size=6,
+    **plan,
+):
     """The trials of these numbers; the learning rate is 1 where nothing else is said."""
     models = {n: model(n, cell, hidden_size=hidden_size, dtype=dtype) for n in numbers}
     rates = dict.fromkeys(numbers, 1.0) if rates is None else {n: rates[n] for n in numbers}
@@ -53,7 +76,9 @@ def start(numbers, corpus, cell="rhn", *, rates=None, saved=None, dtype=torch.fl
 
 def trainer(models, rates, corpus, saved=None, device="cpu", dtype=torch.float32, **plan):
     first = next(iter(models.values()))
-    task = ChoraleTask(replace(CONFIG, cell=first.cell, depth=first.depth, **plan), corpus, device, dtype)
+    task = ChoraleTask(
+        replace(CONFIG, cell=first.cell, depth=first.depth, **plan), corpus, device, dtype
+    )
     return Trainer(task, models, rates, saved=saved, part_size=task.part_size(first))
 
 
@@ -131,7 +156,10 @@ def test_a_diverging_trial_keeps_its_best_loss_and_disturbs_nobody(rate, corpus)
     curve = together.curve(1)
     if rate == 3e38:
         assert len(curve) < 5 and not np.isfinite(curve[-1]).all()
-    assert evaluate(together.best_model(1), corpus.train).nll == curve[np.isfinite(curve).all(1), 0].min()
+    assert (
+        evaluate(together.best_model(1), corpus.train).nll
+        == curve[np.isfinite(curve).all(1), 0].min()
+    )
 
 
 def test_weights_that_are_not_finite_end_a_trial_though_its_loss_is(corpus):
@@ -144,7 +172,9 @@ def test_weights_that_are_not_finite_end_a_trial_though_its_loss_is(corpus):
 @pytest.mark.parametrize("objective", ["train", "valid"])
 @pytest.mark.parametrize("patience", [1, 3])
 def test_a_trial_stops_after_patience_epochs_without_a_better_loss(objective, patience, corpus):
-    training = run(start(RATES, corpus, rates=RATES, epochs=15, patience=patience, objective=objective))
+    training = run(
+        start(RATES, corpus, rates=RATES, epochs=15, patience=patience, objective=objective)
+    )
     for n in RATES:
         losses = training.curve(n)[:, 0 if objective == "train" else 1].tolist()
         ends = [
@@ -168,7 +198,9 @@ def test_a_trial_whose_loss_is_not_finite_before_training_has_ended(corpus):
 
 @pytest.mark.parametrize("cell", ["rhn", "dts-rnn", "gru"])
 def test_it_is_torch_s_sgd_on_the_mean_loss_of_a_frame(cell, corpus):
-    training = run(start([0, 1], corpus, cell, rates={0: 0.5, 1: 0.1}, dtype=torch.float64, epochs=2))
+    training = run(
+        start([0, 1], corpus, cell, rates={0: 0.5, 1: 0.1}, dtype=torch.float64, epochs=2)
+    )
     plain = model(1, cell, dtype=torch.float64, kernel="reference")
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
     pieces = sorted(corpus.train, key=len, reverse=True)
@@ -232,7 +264,10 @@ def test_a_gpu_trains_as_the_cpu_does(cell, corpus):
 @pytest.mark.gpu
 def test_a_gpu_training_resumes(corpus):
     models, plan = {n: model(n) for n in RATES}, {"epochs": 8, "patience": 2, "device": "cuda"}
-    whole, first = run(trainer(models, RATES, corpus, **plan)), run(trainer(models, RATES, corpus, **plan), until=5)
+    whole, first = (
+        run(trainer(models, RATES, corpus, **plan)),
+        run(trainer(models, RATES, corpus, **plan), until=5),
+    )
     live = first.live()
     saved = {n: first.state(n) for n in live}
     again = run(trainer({n: models[n] for n in live}, RATES, corpus, saved, **plan))
@@ -240,13 +275,14 @@ def test_a_gpu_training_resumes(corpus):
         np.testing.assert_allclose(again.curve(n), whole.curve(n), rtol=1e-4)
 
 
-# ---- how pieces are grouped where losses are measured ----------------------------------------------
+# ---- how pieces are grouped where losses are measured --------------------------------------------
 
 
 def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypatch):
     corpus, network = shortest_chorales(3, 70), model()
     total = sum(
-        network.nll(torch.from_numpy(np.array(piece)).float().unsqueeze(1)).double().sum() for piece in corpus.valid
+        network.nll(torch.from_numpy(np.array(piece)).float().unsqueeze(1)).double().sum()
+        for piece in corpus.valid
     )
     shapes = []
     for rows in (0.0, 1e6):

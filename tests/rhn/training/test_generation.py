@@ -1,4 +1,6 @@
-"""Generated text follows the model's probabilities, begins with the prompt and is the same for the same seed."""
+"""Generated text follows the model's probabilities, begins with the prompt and is the same for the
+same seed.
+"""
 
 import collections
 import math
@@ -28,7 +30,9 @@ def test_the_text_is_the_prompt_and_so_many_symbols(length):
     assert len(generate(random_model(UNENDING), UNENDING, length=length)) == length
 
 
-@pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}], ids=str
+)
 def test_the_coldest_text_takes_the_likeliest_symbol_every_time(options):
     model, ids = random_model(LETTERS), [1, 3]
     for _ in range(20):
@@ -48,7 +52,9 @@ def test_the_unknown_word_is_never_drawn_however_likely(options):
 def test_symbols_come_as_often_as_the_model_says(temperature):
     odds = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()
     model = constant_model(odds.log().tolist())
-    counts = collections.Counter(generate(model, UNENDING, prompt="a", length=4000, temperature=temperature)[1:])
+    counts = collections.Counter(
+        generate(model, UNENDING, prompt="a", length=4000, temperature=temperature)[1:]
+    )
     wanted = odds ** (1 / temperature)
     for letter, p in zip("abcd", (wanted / wanted.sum()).tolist(), strict=True):
         assert counts[letter] == pytest.approx(4000 * p, abs=4 * math.sqrt(4000 * p * (1 - p)))
@@ -86,11 +92,17 @@ def test_what_cannot_be_generated_is_refused(options, message):
     if options.get("model"):
         torch.nn.init.constant_(model.output_weight, math.inf)
     with pytest.raises(InvalidInputError, match=message):
-        generate(model, **{"vocabulary": LETTERS, "prompt": "a"} | {k: v for k, v in options.items() if k != "model"})
+        generate(
+            model,
+            **{"vocabulary": LETTERS, "prompt": "a"}
+            | {k: v for k, v in options.items() if k != "model"},
+        )
 
 
 def random_model(vocabulary):
-    model = LanguageModel(vocabulary_size=len(vocabulary), hidden_size=9, depth=2, dtype=torch.float64)
+    model = LanguageModel(
+        vocabulary_size=len(vocabulary), hidden_size=9, depth=2, dtype=torch.float64
+    )
     randomize(model, seed=8, gain=4)
     torch.nn.init.zeros_(model.output_bias)
     return model

@@ -1,4 +1,6 @@
-"""What surrounds a CUDA graph, shown on a CPU: a graph reads its inputs where they first were, and writes its results there again."""
+"""What surrounds a CUDA graph, shown on a CPU: a graph reads its inputs where they first were, and
+writes its results there again.
+"""
 
 import functools
 import gc
@@ -27,7 +29,9 @@ CUDA = torch.device("cuda")
 
 
 class FakeGraphs:
-    """Calls the function that it got first for a key, and puts what that returns where its first results are."""
+    """Calls the function that it got first for a key, and puts what that returns where its first
+    results are.
+    """
 
     def __init__(self, changes, device):
         self.recorded, self.changes = {}, changes
@@ -71,8 +75,13 @@ def test_numbers_are_part_of_the_key():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monkeypatch, temperature):
-    models = [LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64) for _ in range(2)]
+def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(
+    monkeypatch, temperature
+):
+    models = [
+        LanguageModel(vocabulary_size=5, hidden_size=6, layers=2, dtype=torch.float64)
+        for _ in range(2)
+    ]
     for seed, model in enumerate(models):
         randomize(model, seed)
     rows = in_rows(np.random.default_rng(1).integers(5, size=100), 2)
@@ -90,16 +99,21 @@ def test_a_text_is_scored_alike_where_each_window_overwrites_the_one_before(monk
 
 
 @pytest.mark.parametrize("begin", ["chorale_training", "text_training"])
-def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_before(begin, monkeypatch):
+def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_before(
+    begin, monkeypatch
+):
     found = []
     for device in ("cpu", "cuda"):
         monkeypatch.setattr(
-            "rhn.training.trainer.captured", lambda f, _, changes, to=device: captured(f, torch.device(to), changes)
+            "rhn.training.trainer.captured",
+            lambda f, _, changes, to=device: captured(f, torch.device(to), changes),
         )
         torch.manual_seed(0)
         found.append(globals()[begin]()[0])
     for number in found[0].numbers:
-        assert (found[0].curve(number) == found[1].curve(number)).all() and np.isfinite(found[0].curve(number)).all()
+        assert (found[0].curve(number) == found[1].curve(number)).all() and np.isfinite(
+            found[0].curve(number)
+        ).all()
         pairs = zip(*(trainer.model(number).parameters() for trainer in found), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
 
@@ -124,7 +138,9 @@ def no_garbage_collector():
 
 def chorale_training(device="cpu", hidden_size=4, trials=2):
     rng = np.random.default_rng(0)
-    pieces = [Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)]
+    pieces = [
+        Piece(rng.random((20, 88)) < 0.05, name=f"p{i}", split="train", index=i) for i in range(8)
+    ]
     models = {n: PolyphonicModel("rhn", hidden_size=hidden_size, depth=2) for n in range(trials)}
     corpus, config = Corpus(pieces, pieces[:2], pieces[:2], "noise"), preset("jsb-depth-2")
     trainer = Trainer(ChoraleTask(config, corpus, device), models, dict.fromkeys(models, 0.1))
@@ -133,7 +149,9 @@ def chorale_training(device="cpu", hidden_size=4, trials=2):
 
 
 def text_training(device="cpu"):
-    trainer = finish(text_trainer(replace(SMALL, epochs=1), small_corpus(20), seeds=(0, 1), device=device))
+    trainer = finish(
+        text_trainer(replace(SMALL, epochs=1), small_corpus(20), seeds=(0, 1), device=device)
+    )
     return trainer, trainer._trials.ensemble.weights["output_bias"]
 
 
@@ -144,7 +162,9 @@ def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training])
+@pytest.mark.parametrize(
+    "begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training]
+)
 def test_four_trainings_one_after_another_take_no_more_memory_than_one(begin, no_garbage_collector):
     left = []
     for _ in range(4):

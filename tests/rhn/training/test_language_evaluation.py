@@ -1,4 +1,6 @@
-"""Scores of language models: of a text in windows and in one piece, and probabilities that add up to one."""
+"""Scores of language models: of a text in windows and in one piece, and probabilities that add up
+to one.
+"""
 
 import functools
 import itertools
@@ -29,10 +31,16 @@ METHODS = {
     "score": score,
     "temperature": functools.partial(score, temperature=0.7),
     "monte-carlo": functools.partial(
-        monte_carlo_score, dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2), samples=3, window=2
+        monte_carlo_score,
+        dropout=Dropout(embedding=0.3, input=0.4, hidden=0.5, output=0.2),
+        samples=3,
+        window=2,
     ),
     "monte-carlo-official": functools.partial(
-        monte_carlo_score, dropout=Dropout(input=0.4, hidden=0.5, output=0.2), samples=3, window=None
+        monte_carlo_score,
+        dropout=Dropout(input=0.4, hidden=0.5, output=0.2),
+        samples=3,
+        window=None,
     ),
 }
 
@@ -41,7 +49,9 @@ METHODS = {
 @for_each("window", [1, 7, 64])
 def test_windows_score_what_one_unbroken_pass_scores(options, window):
     model, text = random_model(**options), random_text(150)
-    log_p = model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
+    log_p = (
+        model(torch.from_numpy(text[:-1]).view(-1, 1)).logits.squeeze(1).log_softmax(-1).detach()
+    )
     wanted = -log_p.numpy()[np.arange(149), text[1:]].mean()
     in_windows = ensemble_nll(Ensemble.of([model]), in_rows(text, 1), window=window)
     assert in_windows.item() == pytest.approx(wanted, rel=1e-12)
@@ -52,19 +62,30 @@ def test_windows_score_what_one_unbroken_pass_scores(options, window):
 def test_the_probabilities_of_all_texts_of_a_length_add_up_to_one(method):
     """So no token is used before it is scored, and what is scored is a probability."""
     model = random_model(vocabulary_size=3, depth=2)
-    scores = [method(model, np.asarray(np.array([0, *rest]))) for rest in itertools.product(range(3), repeat=4)]
+    scores = [
+        method(model, np.asarray(np.array([0, *rest])))
+        for rest in itertools.product(range(3), repeat=4)
+    ]
     assert {result.predicted for result in scores} == {4}
     assert sum(math.exp(-4 * result.nll) for result in scores) == pytest.approx(1, rel=1e-12)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("name", "temperature"), [("rhn-tied", 0.7), ("rhn-stacked", 1.0), ("lstm", 0.7)])
+@pytest.mark.parametrize(
+    ("name", "temperature"), [("rhn-tied", 0.7), ("rhn-stacked", 1.0), ("lstm", 0.7)]
+)
 def test_a_gpu_scores_alike_with_its_graphs(name, temperature):
     options = MODELS[name]
-    models, rows = [random_model(seed, **options) for seed in range(3)], in_rows(random_text(400), 2)
+    models, rows = (
+        [random_model(seed, **options) for seed in range(3)],
+        in_rows(random_text(400), 2),
+    )
     wanted, found = (
         ensemble_nll(
-            Ensemble.of(models, device), rows, functools.partial(read_window, temperature=temperature), window=30
+            Ensemble.of(models, device),
+            rows,
+            functools.partial(read_window, temperature=temperature),
+            window=30,
         ).tolist()
         for device in ("cpu", "cuda")
     )
@@ -86,6 +107,8 @@ def random_text(length, symbols=V):
 
 
 def random_model(seed=0, *, vocabulary_size=V, **options):
-    model = LanguageModel(vocabulary_size=vocabulary_size, hidden_size=7, dtype=torch.float64, **options)
+    model = LanguageModel(
+        vocabulary_size=vocabulary_size, hidden_size=7, dtype=torch.float64, **options
+    )
     randomize(model, seed, gain=2)
     return model

@@ -1,4 +1,6 @@
-"""The training loop of language models: it learns, resumes to the bit, seeds do not notice each other, what diverges leaves."""
+"""The training loop of language models: it learns, resumes to the bit, seeds do not notice each
+other, what diverges leaves.
+"""
 
 from dataclasses import replace
 
@@ -54,10 +56,14 @@ def test_a_seed_trains_alike_alone_and_beside_others(config):
     together = run(config, (5, 0, 9))
     for seed in (5, 0, 9):
         alone = run(config, (seed,))
-        assert all(torch.equal(t, weights(together, seed)[name]) for name, t in weights(alone, seed).items())
+        assert all(
+            torch.equal(t, weights(together, seed)[name])
+            for name, t in weights(alone, seed).items()
+        )
         for one, other in zip(alone.curve(seed), together.curve(seed), strict=True):
             assert (one[TRAIN], one[NORM]) == (other[TRAIN], other[NORM])
-            assert one[VALID] == pytest.approx(other[VALID], rel=1e-7)  # float32 sums of another number of rows
+            # float32 sums of another number of rows
+            assert one[VALID] == pytest.approx(other[VALID], rel=1e-7)
     assert (together.curve(5) != together.curve(0)).any(), "other seeds are other trainings"
 
 
@@ -74,12 +80,20 @@ def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_fro
     expected = model(tokens[:-1], (states,), targets=tokens[1:]).nll.detach().double().mean(1).sum()
     trainer.run_step()
     assert trainer._log[3, 0, 0].item() == pytest.approx(expected.item(), rel=1e-6)
-    drawn = torch.cat([replace(batch, step=step).inputs(model, [0])[1][1].flatten() for step in range(250)])
-    assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), "four standard deviations of 2000 draws"
+    drawn = torch.cat(
+        [replace(batch, step=step).inputs(model, [0])[1][1].flatten() for step in range(250)]
+    )
+    assert drawn.eq(0).double().mean().item() == pytest.approx(0.3, abs=0.04), (
+        "four standard deviations of 2000 draws"
+    )
 
 
-@pytest.mark.parametrize("more", [{}, {"averaging": 1, "epochs": 14, "learning_rate": 2.0}], ids=["last", "averaged"])
-def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weights_if_there_are_any(more):
+@pytest.mark.parametrize(
+    "more", [{}, {"averaging": 1, "epochs": 14, "learning_rate": 2.0}], ids=["last", "averaged"]
+)
+def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weights_if_there_are_any(
+    more,
+):
     training = run(replace(SMALL, **more))
     found = score(training.model(0), CORPUS.valid, batch_size=SMALL.batch_size)
     assert training.curve(0)[-1, VALID] == pytest.approx(found.nll, rel=1e-6)
@@ -90,7 +104,10 @@ def test_validation_reads_the_text_in_rows_without_dropout_by_the_averaged_weigh
 
 
 def test_an_average_is_the_mean_of_all_weights_from_where_it_begins():
-    models = [LanguageModel("rnn", vocabulary_size=3, hidden_size=2, dtype=torch.float64) for _ in range(2)]
+    models = [
+        LanguageModel("rnn", vocabulary_size=3, hidden_size=2, dtype=torch.float64)
+        for _ in range(2)
+    ]
     stack = Ensemble.of(models)
     average, seen = start_average(stack), []
     for step in range(6):
@@ -111,13 +128,18 @@ def test_what_diverges_leaves_and_the_others_do_not_notice():
     training._trials.ensemble.weights["output_bias"][1, 0] = torch.nan
     finish(training)
     assert training.numbers == [0, 2] and "step 4 of" in training.diverged(1)
-    assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [True, True]
+    assert [(training.curve(seed) == untouched.curve(seed)).all() for seed in (0, 2)] == [
+        True,
+        True,
+    ]
 
 
 def test_an_ended_seed_that_keeps_its_place_cannot_diverge(monkeypatch):
     """On a GPU ended trials stay in the ensemble for a while."""
     monkeypatch.setattr(Trainer, "_drop_ended", lambda self: None)
-    trainer = text_trainer(replace(SMALL, patience=1, epochs=12, learning_rate=2.0), CORPUS, seeds=(0, 1, 2))
+    trainer = text_trainer(
+        replace(SMALL, patience=1, epochs=12, learning_rate=2.0), CORPUS, seeds=(0, 1, 2)
+    )
     while trainer.live() == [0, 1, 2]:
         trainer.run_step()
     ended = min({0, 1, 2} - set(trainer.live()))
@@ -142,7 +164,9 @@ def test_a_validation_text_too_short_is_named():
 @pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
 def test_a_gpu_trains_alike_with_its_graphs(config):
     """Without dropout and resets, whose draws are the device's own."""
-    rates = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")}
+    rates = {
+        f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output", "candidate")
+    }
     config = replace(config, **rates, reset_probability=0.0)
     expected, found = run(config).curve(0), text_trainer(config, CORPUS, (0, 1), device="cuda")
     finish(found)

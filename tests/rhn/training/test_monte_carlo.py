@@ -1,4 +1,6 @@
-"""Monte-Carlo dropout equals a loop over single samples in plain Python numbers, and what follows from averaging probabilities."""
+"""Monte-Carlo dropout equals a loop over single samples in plain Python numbers, and what follows
+from averaging probabilities.
+"""
 
 import functools
 import math
@@ -29,7 +31,9 @@ CASES = {
 
 per_window = functools.partial(monte_carlo_score, window=7)
 official = functools.partial(monte_carlo_score, window=None)
-both_ways = pytest.mark.parametrize("evaluate", [per_window, official], ids=["per-window", "official"])
+both_ways = pytest.mark.parametrize(
+    "evaluate", [per_window, official], ids=["per-window", "official"]
+)
 
 
 @both_ways
@@ -38,13 +42,17 @@ def test_it_is_a_loop_over_single_samples(options, dropout, evaluate):
     model, text = random_model(**options), random_text()
     how = {"seed": 3, "temperature": 0.8}
     got = evaluate(model, text, dropout, samples=4, rows=3, **how)
-    wanted = naive_nll(naive_samples(model, text, dropout, 4, window=7 if evaluate is per_window else None, **how))
+    wanted = naive_nll(
+        naive_samples(model, text, dropout, 4, window=7 if evaluate is per_window else None, **how)
+    )
     assert got.nll == pytest.approx(wanted, rel=1e-12)
     assert got.nll != pytest.approx(score(model, text, temperature=0.8).nll, rel=1e-9)
 
 
 def test_the_official_way_draws_again_what_sees_no_word():
-    """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are sure of the right one."""
+    """Half of the samples have no embedding, and then are sure of the wrong symbol; the others are
+    sure of the right one.
+    """
     model, text = model_that_needs_its_embedding(), np.asarray(np.arange(20) % 2)
     calls, dropout = [], Dropout(embedding=0.5)
     told = {"progress": lambda *call: calls.append(call)}
@@ -58,16 +66,23 @@ def test_the_official_way_draws_again_what_sees_no_word():
 
 def test_samples_that_are_all_rejected_are_an_error():
     model, text = model_that_needs_its_embedding(), np.asarray(np.arange(20) % 2)
-    with pytest.raises(InvalidInputError, match=r"\d+ samples in a row have a perplexity of 500 or more"):
+    with pytest.raises(
+        InvalidInputError, match=r"\d+ samples in a row have a perplexity of 500 or more"
+    ):
         official(model, text, Dropout(embedding=0.9999), samples=2)
 
 
 @pytest.mark.gpu
 @both_ways
-@pytest.mark.parametrize(("options", "dropout"), [CASES[name] for name in ("rhn", "lstm")], ids=["rhn", "lstm"])
+@pytest.mark.parametrize(
+    ("options", "dropout"), [CASES[name] for name in ("rhn", "lstm")], ids=["rhn", "lstm"]
+)
 def test_a_gpu_scores_alike_with_its_graphs(options, dropout, evaluate):
     model, text = random_model(**options), random_text(200)
-    wanted, found = (evaluate(model, text, dropout, samples=5, rows=2, device=device).nll for device in ("cpu", "cuda"))
+    wanted, found = (
+        evaluate(model, text, dropout, samples=5, rows=2, device=device).nll
+        for device in ("cpu", "cuda")
+    )
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
@@ -76,31 +91,49 @@ def random_text(length=N):
 
 
 def random_model(hidden_size=6, **options):
-    model = LanguageModel(vocabulary_size=V, hidden_size=hidden_size, dtype=torch.float64, **options)
+    model = LanguageModel(
+        vocabulary_size=V, hidden_size=hidden_size, dtype=torch.float64, **options
+    )
     randomize(model, gain=2)
     return model
 
 
 def model_that_needs_its_embedding():
-    """Symbols 0 and 1 predict each other with 40 nats to spare; without an embedding, symbol 2 has 20 to spare."""
-    model = LanguageModel("rnn", vocabulary_size=3, hidden_size=1, embedding_size=1, dtype=torch.float64)
-    values = {"weight_ih": [[20.0]], "embedding": [[1.0], [-1.0], [0.0]], "output_weight": [[-60.0], [60.0], [0.0]]}
+    """Symbols 0 and 1 predict each other with 40 nats to spare; without an embedding, symbol 2 has
+    20 to spare.
+    """
+    model = LanguageModel(
+        "rnn", vocabulary_size=3, hidden_size=1, embedding_size=1, dtype=torch.float64
+    )
+    values = {
+        "weight_ih": [[20.0]],
+        "embedding": [[1.0], [-1.0], [0.0]],
+        "output_weight": [[-60.0], [60.0], [0.0]],
+    }
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(torch.tensor(values.get(name.removeprefix("cells.0."), 0.0), dtype=p.dtype).expand(p.shape))
+            p.copy_(
+                torch.tensor(values.get(name.removeprefix("cells.0."), 0.0), dtype=p.dtype).expand(
+                    p.shape
+                )
+            )
         model.output_bias[2] = 20
     return model
 
 
 def naive_samples(model, text, dropout, samples, *, window=None, seed=0, temperature=1.0):
-    """P(token) of each sample, lists of numbers, read step by step; masks of one step for all of them where there is no window."""
+    """P(token) of each sample, lists of numbers, read step by step; masks of one step for all of
+    them where there is no window.
+    """
     probabilities, sample = [], -1
     while len(probabilities) < samples:
         sample, states, found = sample + 1, None, []
         for t in range(len(text) - 1):
             part = t // window if window else 0
             words = text[part * window : (part + 1) * window] if window else text[:1]
-            drawn = draw_masks(model, torch.from_numpy(words).view(-1, 1), dropout, seeded(seed, sample, part))
+            drawn = draw_masks(
+                model, torch.from_numpy(words).view(-1, 1), dropout, seeded(seed, sample, part)
+            )
             word = drawn.embedding
             if word is not None:
                 word = word[t % window if window else 0].view(1, 1)

@@ -1,4 +1,6 @@
-"""One training step is the official TensorFlow one: an independent NumPy reference, proved first, then compared with."""
+"""One training step is the official TensorFlow one: an independent NumPy reference, proved first,
+then compared with.
+"""
 
 from dataclasses import replace
 
@@ -17,16 +19,26 @@ from rhn.training.language import LanguageTask
 from rhn.training.optimizers import SGD
 from rhn.training.trainer import Trials, training_step
 from tests.rhn.texts import SMALL, small_corpus
-from tests.rhn.training.numpy_language_model import Window, backward, cost, learning_rate, official, ours
+from tests.rhn.training.numpy_language_model import (
+    Window,
+    backward,
+    cost,
+    learning_rate,
+    official,
+    ours,
+)
 from tests.rhn.training.numpy_language_model import training_step as official_step
 
-V, N, B, T = 5, 7, 3, 6  # more steps than words: every row repeats a word, whose occurrences share noise_x
+# more steps than words: every row repeats a word, whose occurrences share noise_x
+V, N, B, T = 5, 7, 3, 6
 WEIGHT_DECAY = 1e-3
 RATES = [0.3, 0.05]  # of the two stacked models
 TOLERANCE = 1e-10
 
 NETWORKS = [
-    pytest.param(tied, depth, layers, id=f"{'tied' if tied else 'untied'}-depth{depth}-layers{layers}")
+    pytest.param(
+        tied, depth, layers, id=f"{'tied' if tied else 'untied'}-depth{depth}-layers{layers}"
+    )
     for tied in (True, False)
     for depth in (1, 3)
     for layers in (1, 2)
@@ -36,7 +48,9 @@ every_network = pytest.mark.parametrize(("tied", "depth", "layers"), NETWORKS)
 
 @every_network
 def test_the_references_backward_is_the_derivative_of_its_cost(tied, depth, layers):
-    """Every entry, by the complex step Im cost(p + i e) / e: a finite difference without cancellation, exact to rounding."""
+    """Every entry, by the complex step Im cost(p + i e) / e: a finite difference without
+    cancellation, exact to rounding.
+    """
     parameters = draw_parameters(tied, depth, layers, seed=1)
     window = draw_window(parameters, seed=2)
     gradients = ours(backward(official(parameters), window, WEIGHT_DECAY))
@@ -47,15 +61,22 @@ def test_the_references_backward_is_the_derivative_of_its_cost(tied, depth, laye
             moved = values.astype(complex)
             moved[index] += 1e-30j
             difference[index] = cost(parameters | {name: moved}, window, WEIGHT_DECAY).imag / 1e-30
-        np.testing.assert_allclose(gradients[name], difference, rtol=1e-10, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(
+            gradients[name], difference, rtol=1e-10, atol=1e-13, err_msg=name
+        )
 
 
 @every_network
 @for_each(
-    ("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("manual", 1e4, False), ("reference", 0.5, True)]
+    ("kernel", "gradient_norm", "clips"),
+    [("manual", 0.5, True), ("manual", 1e4, False), ("reference", 0.5, True)],
 )
-def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kernel, gradient_norm, clips):
-    """Two stacked models, each with weights, dropout, states and a learning rate of its own, read the same text."""
+def test_two_windows_of_training_are_the_official_ones(
+    tied, depth, layers, kernel, gradient_norm, clips
+):
+    """Two stacked models, each with weights, dropout, states and a learning rate of its own, read
+    the same text.
+    """
     theirs = [draw_parameters(tied, depth, layers, seed) for seed in (1, 2)]
     stack = Ensemble.of([model_of(parameters, kernel) for parameters in theirs])
     states = [draw_window(parameters, seed).states for seed, parameters in enumerate(theirs, 3)]
@@ -65,8 +86,12 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
     text = np.random.default_rng(5).integers(V, size=(B, 2 * T + 1))
 
     for tokens, seeds in ((text[:, : T + 1], (6, 7)), (text[:, T:], (8, 9))):
-        windows = [draw_window(theirs[k], seeds[k], tokens)._replace(states=states[k]) for k in range(2)]
-        wanted = [official_step(theirs[k], windows[k], learning_rate=RATES[k], **how) for k in range(2)]
+        windows = [
+            draw_window(theirs[k], seeds[k], tokens)._replace(states=states[k]) for k in range(2)
+        ]
+        wanted = [
+            official_step(theirs[k], windows[k], learning_rate=RATES[k], **how) for k in range(2)
+        ]
         assert all((each.norm > gradient_norm) == clips for each in wanted)
 
         read, rates = torch.from_numpy(tokens.T.copy()), torch.tensor(RATES, dtype=torch.float64)
@@ -78,7 +103,8 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
             assert_same(log[k, 0], each.loss, "loss")
             assert_same(log[k, 1], each.norm, "gradient norm")
             applied = {
-                name: (before[name] - t) / rates.view(-1, *[1] * (t.dim() - 1)) for name, t in stack.weights.items()
+                name: (before[name] - t) / rates.view(-1, *[1] * (t.dim() - 1))
+                for name, t in stack.weights.items()
             }
             assert_all_same(applied, k, each.gradients, "gradient of")
             assert_all_same(stack.weights, k, each.parameters, "updated")
@@ -88,18 +114,26 @@ def test_two_windows_of_training_are_the_official_ones(tied, depth, layers, kern
 
 
 def test_the_learning_rate_of_every_epoch_is_the_official_one():
-    """Penn Treebank: 0.2 for twenty epochs, then divided by 1.02 once more each epoch. Ours count from 1, theirs from 0."""
+    """Penn Treebank: 0.2 for twenty epochs, then divided by 1.02 once more each epoch. Ours count
+    from 1, theirs from 0.
+    """
     config = LanguageConfig(corpus="ptb", learning_rate=0.2, lr_decay=1.02, decay_after=20)
     rates = [learning_rate(0.2, 1.02, 20, epoch) for epoch in range(500)]
     assert rates[19:22] == [0.2, 0.2 / 1.02, 0.2 / 1.02**2]
-    assert [config.learning_rate / config.decay(epoch) for epoch in range(1, 501)] == pytest.approx(rates, rel=1e-12)
+    assert [config.learning_rate / config.decay(epoch) for epoch in range(1, 501)] == pytest.approx(
+        rates, rel=1e-12
+    )
 
 
 def draw_parameters(tied, depth, layers, seed):
-    """Our names and shapes; untied, the embedding has the vocabulary's size, as the vocabulary is smaller than the state."""
+    """Our names and shapes; untied, the embedding has the vocabulary's size, as the vocabulary is
+    smaller than the state.
+    """
     g = np.random.default_rng(seed)
     E = N if tied else V
-    shapes = {"embedding": (V, E), "output_bias": (V,)} | ({} if tied else {"output_weight": (V, N)})
+    shapes = {"embedding": (V, E), "output_bias": (V,)} | (
+        {} if tied else {"output_weight": (V, N)}
+    )
     for k in range(layers):
         shapes |= {
             f"cells.{k}.weight_ih": (2 * N, N if k else E),
@@ -110,7 +144,9 @@ def draw_parameters(tied, depth, layers, seed):
 
 
 def draw_window(parameters, seed, text=None):
-    """Random states and noise with zeros, and random text (B, T + 1) unless given; a word has one draw of noise_x a row."""
+    """Random states and noise with zeros, and random text (B, T + 1) unless given; a word has one
+    draw of noise_x a row.
+    """
     g = np.random.default_rng(seed)
     layers = sum(name.endswith("weight_hh") for name in parameters)
     words = g.integers(V, size=(B, T + 1)) if text is None else text
@@ -119,7 +155,10 @@ def draw_window(parameters, seed, text=None):
         targets=words[:, 1:],
         states=[g.uniform(-0.8, 0.8, (B, N)) for _ in range(layers)],
         noise_x=np.take_along_axis(draw_noise(g, 0.6, B, V), words[:, :-1], axis=1)[..., None],
-        noise_i=[draw_noise(g, 0.5, B, parameters[f"cells.{k}.weight_ih"].shape[1]) for k in range(layers)],
+        noise_i=[
+            draw_noise(g, 0.5, B, parameters[f"cells.{k}.weight_ih"].shape[1])
+            for k in range(layers)
+        ],
         noise_h=[draw_noise(g, 0.6, B, N) for _ in range(layers)],
         noise_o=draw_noise(g, 0.5, B, 1, N),
     )

@@ -27,7 +27,9 @@ SHUT = replace(SMALL, cell_options={"gate_constant": -1.0})
 
 
 def begun_by_version_0_3(folder: Path, precision: str, stop: int = 12) -> Path:
-    """A folder of some steps, whose configurations have a precision and options of the cell, whose state lacks the best weights."""
+    """A folder of some steps, whose configurations have a precision and options of the cell, whose
+    state lacks the best weights.
+    """
     older = {"precision": precision, "cell_options": {}} | OF_0_3 | SHUT.cell_options
     interrupt = Callback()
     interrupt.step = lambda trainer: trainer.steps == stop and os.kill(os.getpid(), signal.SIGINT)
@@ -35,12 +37,16 @@ def begun_by_version_0_3(folder: Path, precision: str, stop: int = 12) -> Path:
         train(SHUT, small_corpus(40), folder, callbacks=[interrupt])
     about = read_metadata(folder / "best.safetensors")["metadata"]
     about["train"] |= older
-    save_checkpoint(folder / "best.safetensors", load_checkpoint(folder / "best.safetensors"), **about)
+    save_checkpoint(
+        folder / "best.safetensors", load_checkpoint(folder / "best.safetensors"), **about
+    )
     config = folder / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | older))
     arrays, about = read_state(folder / "state.safetensors")
     about["training"] = json.dumps(json.loads(about["training"]) | older)
-    arrays = {"step": np.array(0)} | {name: array for name, array in arrays.items() if not name.startswith("best.")}
+    arrays = {"step": np.array(0)} | {
+        name: array for name, array in arrays.items() if not name.startswith("best.")
+    }
     write_state(folder / "state.safetensors", arrays, about)
     return folder
 

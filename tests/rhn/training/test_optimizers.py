@@ -49,18 +49,29 @@ def test_each_model_takes_torch_s_steps_also_after_pruning_and_a_resume(case, dt
     state, rate, live = ours.start(weights), torch.tensor(RATES, dtype=torch.float64), [0, 1, 2]
     for step in range(40):
         if step == 15:  # the first model leaves; what is left is copied, as a resume does
-            weights, state, rate, live = taken(weights, [1, 2]), taken(state, [1, 2]), rate[[1, 2]], [1, 2]
-        ours.step(weights, {name: t[live].to(dtype) for name, t in gradients(step).items()}, state, rate)
+            weights, state, rate, live = (
+                taken(weights, [1, 2]),
+                taken(state, [1, 2]),
+                rate[[1, 2]],
+                [1, 2],
+            )
+        ours.step(
+            weights, {name: t[live].to(dtype) for name, t in gradients(step).items()}, state, rate
+        )
     tolerance = {torch.float64: 1e-13, torch.float32: 3e-6}[dtype]
     for place, k in enumerate(live):
         own = {name: torch.nn.Parameter(t[k].clone()) for name, t in start.items()}
-        theirs = getattr(torch.optim, THEIRS[name])(own.values(), lr=RATES[k], foreach=False, **options)
+        theirs = getattr(torch.optim, THEIRS[name])(
+            own.values(), lr=RATES[k], foreach=False, **options
+        )
         for step in range(40):
             for name_, p in own.items():
                 p.grad = gradients(step)[name_][k].to(dtype)
             theirs.step()
         for name_, p in own.items():
-            torch.testing.assert_close(weights[name_][place], p.detach(), rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(
+                weights[name_][place], p.detach(), rtol=tolerance, atol=tolerance
+            )
 
 
 @for_each(("dtype", "decay"), [(torch.float32, 0.0), (torch.float32, 0.1), (torch.float64, 0.1)])
@@ -78,10 +89,14 @@ def test_a_clipped_step_is_torch_s_and_a_model_has_the_same_bits_alone(dtype, de
         theirs = [torch.nn.Parameter(t[k].clone()) for t in before.values()]
         for p, each in zip(theirs, g.values(), strict=True):
             p.grad = each[k] + decay * p.detach()
-        assert norm[k].item() == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, 5.0).item(), rel=1e-6)
+        assert norm[k].item() == pytest.approx(
+            torch.nn.utils.clip_grad_norm_(theirs, 5.0).item(), rel=1e-6
+        )
         torch.optim.SGD(theirs, lr=rate).step()
         alone = taken(before, [k])
-        assert torch.equal(step(alone, taken(g, [k]), torch.tensor([rate], dtype=torch.float64)), norm[k : k + 1])
+        assert torch.equal(
+            step(alone, taken(g, [k]), torch.tensor([rate], dtype=torch.float64)), norm[k : k + 1]
+        )
         for (name, w), p in zip(together.items(), theirs, strict=True):
             torch.testing.assert_close(w[k], p.detach(), rtol=1e-5, atol=1e-6)
             assert torch.equal(alone[name][0], w[k])
@@ -101,10 +116,15 @@ def test_the_configuration_names_the_optimizer_and_its_parameters():
 def test_a_training_with_it_goes_on_to_the_same_bits_beside_others_and_resumed(optimizer):
     config = replace(SMALL, optimizer=optimizer, learning_rate=0.01, epochs=2, weight_decay=1e-3)
     corpus = small_corpus(20)
-    whole, broken = finish(text_trainer(config, corpus, (0, 1, 2))), text_trainer(config, corpus, (0, 1, 2))
+    whole, broken = (
+        finish(text_trainer(config, corpus, (0, 1, 2))),
+        text_trainer(config, corpus, (0, 1, 2)),
+    )
     for _ in range(2):
         broken.run_step()
-    resumed = finish(text_trainer(config, corpus, (1, 2), saved={n: broken.state(n) for n in (1, 2)}))
+    resumed = finish(
+        text_trainer(config, corpus, (1, 2), saved={n: broken.state(n) for n in (1, 2)})
+    )
     for n in (1, 2):
         assert (resumed.curve(n)[:, 0] == whole.curve(n)[:, 0]).all()
     assert whole.curve(0)[-1, 0] < whole.curve(0)[0, 0], "it learns"

@@ -19,14 +19,22 @@ class Config:
 def test_an_entry_that_an_older_version_did_not_write_has_its_default():
     assert differences(Config(2), {"depth": 2, "layers": 1}, {"depth": 2}) == ""
     wanted = {"depth": 2, "layers": 3, "options": {"leak": 1}, "seeds": 1}
-    found = 'layers is 3 here and 1 there, options is {"leak": 1} here and {} there, seeds is 1 here and null there'
+    found = (
+        'layers is 3 here and 1 there, options is {"leak": 1} here and {} there, seeds is '
+        "1 here and null there"
+    )
     assert differences(Config(2), wanted, {"depth": 2}) == found
 
 
-@for_each("room", [0, 20, 40])  # none for the lines given, a part of a line, a part of the next line
+# none for the lines given, a part of a line, a part of the next line
+@for_each("room", [0, 20, 40])
 def test_a_full_disk_is_an_output_error_with_the_reason(tmp_path, room):
     """A limit on the file's size stands for the full disk."""
-    path, before, error = tmp_path / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE), None
+    path, before, error = (
+        tmp_path / "metrics.jsonl",
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        None,
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         for epochs in range(1, 9):

@@ -1,4 +1,6 @@
-"""A sampled chorale is four singable voices, the same for the same seed, and the file says what was sampled."""
+"""A sampled chorale is four singable voices, the same for the same seed, and the file says what was
+sampled.
+"""
 
 import copy
 import math
@@ -10,7 +12,14 @@ from cases import randomize
 
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.training.sampling import BEATS, LOWEST_PITCH, OPENINGS, sample_chorale, voices, write_chorale
+from rhn.training.sampling import (
+    BEATS,
+    LOWEST_PITCH,
+    OPENINGS,
+    sample_chorale,
+    voices,
+    write_chorale,
+)
 from rhn.utils.io import made_by_us
 
 
@@ -32,7 +41,9 @@ def test_every_frame_has_one_to_four_keys_and_the_first_is_a_known_chord(model):
     frames = sample_chorale(model, bars=8)
     assert frames.shape == (8 * BEATS, 88)
     assert all(1 <= len(chord) <= 4 for chord in keys(frames))
-    assert tuple(sorted((np.flatnonzero(frames[0]) + LOWEST_PITCH).tolist(), reverse=True)) in OPENINGS
+    assert (
+        tuple(sorted((np.flatnonzero(frames[0]) + LOWEST_PITCH).tolist(), reverse=True)) in OPENINGS
+    )
 
 
 def test_the_seed_decides_the_notes(model):
@@ -47,14 +58,17 @@ def test_a_frame_is_drawn_with_the_model_s_probabilities():
         model.output.bias.fill_(-40.0)
         model.output.bias[[40, 45]] = torch.tensor([0.0, -1.0])
     frames = sample_chorale(model, bars=1000, temperature=0.5)[1:]
-    both_silent = (1 - 1 / (1 + np.exp(0.0))) * (1 - 1 / (1 + np.exp(2.0)))  # then the likeliest key, 40, sounds
+    # then the likeliest key, 40, sounds
+    both_silent = (1 - 1 / (1 + np.exp(0.0))) * (1 - 1 / (1 + np.exp(2.0)))
     assert frames[:, 40].mean() == pytest.approx(0.5 + both_silent, abs=0.03)
     assert frames[:, 45].mean() == pytest.approx(1 / (1 + np.exp(2.0)), abs=0.03)
     assert frames.sum() == frames[:, [40, 45]].sum()
 
 
 def test_a_state_is_carried_from_frame_to_frame(model):
-    """Next to no temperature: the likeliest keys, as the model run over the whole chorale has them."""
+    """Next to no temperature: the likeliest keys, as the model run over the whole chorale has
+    them.
+    """
     frames = sample_chorale(model, bars=3, temperature=1e-6)
     with torch.no_grad():
         logits = model(torch.from_numpy(frames[:-1]).float().unsqueeze(1))[:, 0]
@@ -90,7 +104,11 @@ def test_the_file_sounds_as_sampled(suffix, model, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"bars": 0}, "at least 1"), ({"temperature": 0.0}, "above 0"), ({"temperature": float("nan")}, "above 0")],
+    [
+        ({"bars": 0}, "at least 1"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": float("nan")}, "above 0"),
+    ],
 )
 def test_what_cannot_be_sampled_is_refused(options, message, model):
     with pytest.raises(InvalidInputError, match=message):
@@ -100,5 +118,7 @@ def test_what_cannot_be_sampled_is_refused(options, message, model):
     overflowing = copy.deepcopy(model)
     with torch.no_grad():
         overflowing.output.weight.fill_(math.inf)
-    with pytest.raises(InvalidInputError, match="no longer finite after 1 frames: its weights are too large"):
+    with pytest.raises(
+        InvalidInputError, match="no longer finite after 1 frames: its weights are too large"
+    ):
         sample_chorale(overflowing)

@@ -1,4 +1,6 @@
-"""A state file gives back what was written to the last bit, or refuses: one flipped bit would change results without a word."""
+"""A state file gives back what was written to the last bit, or refuses: one flipped bit would
+change results without a word.
+"""
 
 import numpy as np
 import pytest

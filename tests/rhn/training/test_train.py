@@ -1,4 +1,6 @@
-"""A training in a folder ends the same whatever happened on the way, and is never mixed with another: of chorales and of texts."""
+"""A training in a folder ends the same whatever happened on the way, and is never mixed with
+another: of chorales and of texts.
+"""
 
 import contextlib
 import os
@@ -37,8 +39,16 @@ class Task:
     def train(self, folder: Path, corpus=None, step=None, epoch=None, save=None, **more):
         names = {name: more.pop(name) for name in list(more) if hasattr(self.config, name)}
         callback = Callback()
-        vars(callback).update({k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f})
-        return train(replace(self.config, **names), corpus or self.corpus, folder, callbacks=[callback], **more)[0]
+        vars(callback).update(
+            {k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f}
+        )
+        return train(
+            replace(self.config, **names),
+            corpus or self.corpus,
+            folder,
+            callbacks=[callback],
+            **more,
+        )[0]
 
 
 @pytest.fixture(scope="module", params=["chorales", "text"])
@@ -48,7 +58,14 @@ def task(request):
         other = replace(corpus, checksum="1" * 64)
         return Task("text", SMALL, corpus, (other, {"hidden_size": 10**9}))
     config = ChoraleConfig(
-        cell="rhn", depth=2, hidden_size=5, learning_rate=0.3, init_std=0.1, transform_bias=-1.0, epochs=5, patience=3
+        cell="rhn",
+        depth=2,
+        hidden_size=5,
+        learning_rate=0.3,
+        init_std=0.1,
+        transform_bias=-1.0,
+        epochs=5,
+        patience=3,
     )
     other = shortest_chorales(33, skip=1)
     return Task("chorales", config, shortest_chorales(33), (other, {"cell": "gru", "depth": 1}))
@@ -106,7 +123,9 @@ def test_a_lost_folder_ends_a_training_and_the_same_call_goes_on(task, whole, tm
     assert contents(folder) == contents(whole)
 
 
-def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(task, whole, tmp_path):
+def test_out_of_time_again_and_again_it_ends_alike_and_at_every_stop_the_files_tell_one_story(
+    task, whole, tmp_path
+):
     for _ in range(500):
         result = task.train(tmp_path, max_minutes=0)
         done = [line for line in lines(tmp_path) if line["epoch"] > 0]
@@ -137,7 +156,11 @@ def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_
         files = count(1)
         for name in ("write_state", "save_checkpoint"):
             write = getattr(run_folder, name)
-            patch.setattr(run_folder, name, lambda *a, w=write, **o: killed() if next(files) > written else w(*a, **o))
+            patch.setattr(
+                run_folder,
+                name,
+                lambda *a, w=write, **o: killed() if next(files) > written else w(*a, **o),
+            )
         task.train(tmp_path)
     with contextlib.suppress(Killed):
         task.train(tmp_path, step=killed)
@@ -166,7 +189,9 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
     task.train(tmp_path, epochs=2)
     task.train(tmp_path)
     assert contents(tmp_path) == contents(whole)
-    with pytest.raises(InvalidInputError, match=r"has done \d epochs already, expected --epochs of \d or more"):
+    with pytest.raises(
+        InvalidInputError, match=r"has done \d epochs already, expected --epochs of \d or more"
+    ):
         task.train(tmp_path, epochs=1)
     assert contents(tmp_path) == contents(whole)
 
@@ -174,7 +199,9 @@ def test_a_finished_training_may_go_on_for_more_epochs(task, whole, tmp_path):
 def test_callbacks_see_every_step_and_every_line(task, tmp_path):
     steps, told = [], []
     task.train(
-        tmp_path, step=lambda trainer: steps.append(trainer.steps), epoch=lambda seed, line: told.append((seed, line))
+        tmp_path,
+        step=lambda trainer: steps.append(trainer.steps),
+        epoch=lambda seed, line: told.append((seed, line)),
     )
     assert [(0, line) for line in lines(tmp_path) if line["epoch"] > 0] == told
     assert steps == list(range(len(steps))) and len(steps) > 1 + len(told)
@@ -185,7 +212,9 @@ def test_callbacks_see_every_step_and_every_line(task, tmp_path):
 
 def test_another_training_is_refused(task, whole):
     before = contents(whole)
-    with pytest.raises(InvalidInputError, match=r"holds another training: hidden_size is 6 here and \d+ there"):
+    with pytest.raises(
+        InvalidInputError, match=r"holds another training: hidden_size is 6 here and \d+ there"
+    ):
         task.train(whole, hidden_size=6)
     with pytest.raises(InvalidInputError, match=r"(data|text) is .* here and .* there"):
         task.train(whole, corpus=task.others[0])
@@ -245,7 +274,9 @@ def test_a_state_with_a_flipped_bit_or_half_of_one_is_refused(task, begun):
     good = path.read_bytes()
     for damaged in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1]):
         path.write_bytes(damaged)
-        refused(task, begun, r"state\.safetensors is damaged \(.*\): put an undamaged copy in its place")
+        refused(
+            task, begun, r"state\.safetensors is damaged \(.*\): put an undamaged copy in its place"
+        )
 
 
 def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_path):
@@ -254,7 +285,9 @@ def test_a_state_that_is_gone_is_not_begun_anew_over_what_was_done(task, tmp_pat
     refused(task, tmp_path, r"holds config\.json and .* but no state to continue from")
 
 
-@pytest.mark.parametrize("change", [{"hidden_size": 7}, {"learning_rate": 0.01}], ids=["shapes", "equal shapes"])
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": 7}, {"learning_rate": 0.01}], ids=["shapes", "equal shapes"]
+)
 def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_factory):
     other, (name, value) = tmp_path_factory.mktemp("other"), *change.items()
     task.train(other, epochs=1, **change)
