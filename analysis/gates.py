@@ -31,8 +31,8 @@ def gate_activity(
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
-        model: a network with gated cells (RHN, MGU, minGRU, LSTM: t = i, GRU: t = 1 - z, sLSTM: t =
-            I / n', or a user's own with `gates`), or such a cell alone.
+        model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with
+            `gates`), or such a cell alone.
         batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
             excerpts (`analysis.sequences`), arrays of ids (T,), or one.
         device: of the computation (default: that of the network).
@@ -116,9 +116,8 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
     if not gates:
         raise InvalidInputError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
-            "(RHN, LSTM, GRU, MGU, minGRU, sLSTM), or "
-            "one of your own that defines gates(x, s) (lesions work without gates: rhn-analyze "
-            "lesion --mode carry)"
+            "(RHN, LSTM, GRU), or one of your own that defines gates(x, s) (lesions work "
+            "without gates: rhn-analyze lesion --mode carry)"
         )
     if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:
         raise InvalidInputError(

@@ -1,7 +1,7 @@
 """Judge `gersgorin.check` and `gersgorin.cure` on fixed trainings that nothing is fitted to.
 
-    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 253 trainings: what check says beside what happens
-    python -m benchmarks.judge cures OUT.csv --minutes 60         # 198 trainings: which work after cure
+    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 213 trainings: what check says beside what happens
+    python -m benchmarks.judge cures OUT.csv --minutes 60         # 138 trainings: which work after cure
     python -m benchmarks.judge report OUT.csv ...                 # the tables
 
 The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv
@@ -381,11 +381,7 @@ def main() -> None:
     torch.set_num_threads(1)
     number, count = asked.of
     with (HERE / f"judge_{asked.what}.csv").open() as cases:
-        rows = [
-            {"number": k} | row
-            for k, row in enumerate(csv.DictReader(cases))
-            if k % count == number
-        ]
+        rows = [row for row in csv.DictReader(cases) if int(row["number"]) % count == number]
     run, seconds = (
         (cured, 2 * asked.seconds) if asked.what == "cures" else (forecast, asked.seconds)
     )

@@ -180,7 +180,7 @@ checkpoint-of-a-cell: --checkpoint alone.safetensors --steps 5
 language: --checkpoint language.safetensors --input novel.txt --steps 12
 input-npy: --cell rhn --depth 2 --hidden-size 5 --input x.npy
 input-npz: --cell gru --hidden-size 5 --input named.npz
-input-csv: --cell mingru --hidden-size 5 --input x.csv --steps 6
+input-csv: --cell leaky --hidden-size 5 --input x.csv --steps 6
 module-torch: --module torch.nn:LSTM --checkpoint weights.pt --input x.npy
 module-two-layers: --module own_networks:TwoLayers --input x.npy + lyapunov --module own_networks:TwoLayers --input x.npy --count 3
 module-second-layer: --module own_networks:TwoLayers --layer 2 --input x.npy
@@ -234,7 +234,7 @@ lesion: lesion trained.safetensors --split test --pairs
 RUNS = """
 study-smoke: optim-study run --preset smoke --out run --jobs 1 JSON
 study-small: optim-study run --preset small --arch dt-rnn rhn --depth 1 4 --trials 4 --epochs 8 --patience 4 --out run --jobs 1 JSON
-study-cells: optim-study run --preset smoke --arch rnn irnn lstm gru indrnn mgu mingru lru slstm antisymmetric orthogonal cornn leaky --trials 2 --epochs 2 --out run --jobs 1 JSON
+study-cells: optim-study run --preset smoke --arch rnn irnn lstm gru orthogonal leaky --trials 2 --epochs 2 --out run --jobs 1 JSON
 chorales: rhn train jsb-depth-5 --hidden-size 12 --epochs 3 --out whole JSON + rhn train jsb-depth-5 --hidden-size 12 --epochs 1 --out run JSON + rhn resume run --epochs 3 JSON + rhn evaluate run JSON + rhn sample run --output run/chorale.mid --bars 6 + analyze gates run --chorales bwv269 JSON + analyze lesion run --split test --pairs JSON
 chorales-wide: rhn train jsb-depth-2 --epochs 2 --out run JSON
 chorales-adam: rhn train jsb-depth-1 --hidden-size 12 --epochs 2 --optimizer adam --learning-rate 0.001 --out run JSON

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
-from rhn.cells.registry import is_known, resolve_cell
+from rhn.cells.registry import is_known, resolve_cell, unknown_cell
 from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
 from rhn.utils.io import atomic_path
 from rhn.utils.wording import first_line
@@ -168,6 +168,8 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
 
     if name in KINDS:
         if isinstance(cell, str) and not is_known(cell):
+            if ":" not in cell:
+                raise CheckpointError(f"{path}: {unknown_cell(cell)}")
             raise CheckpointError(
                 f"{path} has a cell of the user's own: add --cell {cell} to import it, or "
                 "in Python "

@@ -14,7 +14,7 @@ import torch
 from rounding import assert_within, largest
 
 from rhn import kernels
-from rhn.cells import CELLS, SLSTM, Cell
+from rhn.cells import CELLS, Cell
 from rhn.errors import InvalidInputError
 from rhn.kernels.loop import product
 
@@ -30,8 +30,6 @@ VARIANTS = {  # options that change a cell's equation
     "dts-rnn": ({}, {"skip": "last"}),
     "rnn": ({}, {"nonlinearity": "relu"}),
     "irnn": ({}, {"nonlinearity": "tanh"}),
-    "indrnn": ({}, {"nonlinearity": "tanh"}),
-    "antisymmetric": ({}, {"gated": True}),
     "orthogonal": ({}, {"nonlinearity": "tanh"}),
 }
 
@@ -87,15 +85,11 @@ def randomize(module: torch.nn.Module, seed=0, *, gain=0.9, saturated=False) -> 
 
 
 def inputs(cell: Cell, *lead: int, seed=1, spread=0.5) -> tuple[torch.Tensor, torch.Tensor]:
-    """x (*lead, m) and s (*lead, state_size) in the cell's dtype; an sLSTM's normalisers, which are
-    sums of exponentials, positive.
-    """
+    """x (*lead, m) and s (*lead, state_size) in the cell's dtype."""
     g = torch.Generator().manual_seed(seed)
-    draw = lambda size: torch.randn(*lead, size, generator=g, dtype=torch.float64)  # noqa: E731
     dtype = next(cell.parameters()).dtype
-    x, s, n = draw(cell.input_size), draw(cell.state_size) * spread, cell.hidden_size
-    if isinstance(cell, SLSTM):
-        s[..., 2 * n : 3 * n] = 0.3 + s[..., 2 * n : 3 * n].abs()
+    x = torch.randn(*lead, cell.input_size, generator=g, dtype=torch.float64)
+    s = torch.randn(*lead, cell.state_size, generator=g, dtype=torch.float64) * spread
     return x.to(dtype), s.to(dtype)
 
 

@@ -4,8 +4,8 @@ defines:
     s' = update(W x + b, s, *weights)
 
 A subclass of `LoopedCell` defines `update`, and `recurrent_weights` if they are not only
-`weight_hh`; `rhn.kernels.loop` runs it. If all its matrices multiply the state of n entries, gated
-or not, it may name "state" in its `masks`.
+`weight_hh`; `rhn.kernels.loop` runs it. If all its matrices multiply the state of n entries, it may
+name "state" in its `masks`.
 """
 
 import inspect
@@ -102,10 +102,7 @@ class DeclaredCell(Cell):
             self.bias.chunk(self.blocks)[block].fill_(getattr(self, option))
 
     def layers(self) -> tuple[Layer, ...]:
-        W, R, b = (
-            Part(name) if name in self.shapes() else None
-            for name in ("weight_ih", "weight_hh", "bias")
-        )
+        W, R, b = map(Part, ("weight_ih", "weight_hh", "bias"))
         return (Layer(input=W, recurrent=R, bias=b, gate=self.gate, carries=self.carries),)
 
 

@@ -182,7 +182,7 @@ def memory_blocks(
         return []
     half, (first, *deeper), steps = n - n // 4 * 2, layers, max(2.0, steps)
     if module.get_parameter(first.recurrent.parameter)[first.recurrent.index].dim() < 2:  # type: ignore[union-attr]
-        return []  # IndRNN
+        return []  # a number for each unit
     sense, keep, std = (
         slice(half),
         slice(half, None),

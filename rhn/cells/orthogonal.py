@@ -22,17 +22,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.cells.base import scaled_rows
-from rhn.cells.skew import SkewCell, random_rotation, rotation, stacked_rotation
+from rhn.cells.declared import LoopedCell, Shapes
+from rhn.cells.layers import Layer, Part
+from rhn.cells.rotation import random_rotation, rotation, stacked_rotation
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
 
 
-class OrthogonalRNN(SkewCell):
+class OrthogonalRNN(LoopedCell):
     """Orthogonal network. Weights: weight_ih (n, m), weight_hh (n (n - 1) / 2,), M below its
     diagonal, bias (n,).
     """
 
     nonlinearity: Literal["modrelu", "tanh"] = "modrelu"
+
+    def shapes(self) -> Shapes:
+        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Without weight_hh, which no analysis can read as a matrix."""
+        return (Layer(input=Part("weight_ih"), bias=Part("bias")),)
 
     def recurrent_matrix(self) -> Tensor:
         """Q (n, n)."""

@@ -61,19 +61,14 @@ CELLS = Cells(
         "rhn": "highway:RHN",
         "lstm": "gated:LSTM",
         "gru": "gated:GRU",
-        "indrnn": "indrnn:IndRNN",
-        "mgu": "mgu:MGU",
-        "mingru": "mingru:MinGRU",
-        "lru": "lru:LRU",
-        "slstm": "slstm:SLSTM",
-        "antisymmetric": "antisymmetric:AntisymmetricRNN",
         "orthogonal": "orthogonal:OrthogonalRNN",
-        "cornn": "cornn:CoRNN",
         "leaky": "leaky:LeakyRNN",
     }
 )
 OURS = tuple(CELLS)
 """The cells of the toolkit; users register theirs later."""
+REMOVED = ("indrnn", "mgu", "mingru", "lru", "slstm", "antisymmetric", "cornn")
+"""Cells of versions up to 0.4."""
 TORCH_CELLS = {
     f"torch.nn:{kind}{form}": kind.lower()
     for kind in ("RNN", "LSTM", "GRU")
@@ -154,9 +149,18 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
                 "hidden_size, depth, ...)"
             )
         return factory
+    raise InvalidInputError(unknown_cell(name))
+
+
+def unknown_cell(name: str) -> str:
+    """The message for a name without a cell: the nearest names, and all cells."""
     near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise InvalidInputError(
+    hint = ""
+    if name in REMOVED:
+        hint = ", removed in version 0.5; examples/cells.py has it as a module"
+    elif near:
+        hint = f"; did you mean {' or '.join(map(repr, near))}?"
+    return (
         f"unknown cell {name!r}{hint} (cells: {', '.join(CELLS)}, or your own as "
         "package.module:factory)"
     )

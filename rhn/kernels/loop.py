@@ -31,10 +31,6 @@ class Masked(NamedTuple):
     matrix: Tensor
     mask: Tensor
 
-    def chunk(self, chunks: int, dim: int) -> list["Masked"]:
-        """As of a tensor: the gates' blocks of rows, which share the mask."""
-        return [Masked(block, self.mask) for block in self.matrix.chunk(chunks, dim)]
-
 
 def reference(
     x: Tensor,

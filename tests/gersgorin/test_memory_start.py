@@ -13,7 +13,7 @@ import gersgorin
 from gersgorin.checking.reach import measure_reach
 from gersgorin.checking.starts import MEMORY, starts
 from gersgorin.training.training import Training
-from rhn.cells import CELLS
+from rhn.cells import CELLS, Cell, Layer, Part
 from rhn.cells.init import rotations
 from rhn.errors import InvalidInputError
 
@@ -31,6 +31,25 @@ class Reader(nn.Module):
 
     def forward(self, x):
         return self.out(self.rnn(x)[0][:, -1])
+
+
+class Vectors(Cell):
+    """A cell of a user whose units remember only themselves."""
+
+    deep = False
+    nonlinearity = "relu"
+
+    def __init__(self, input_size, hidden_size, depth=1, **common):
+        super().__init__(input_size, hidden_size, depth, **common)
+        self.W = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.u = nn.Parameter(torch.empty(hidden_size))
+        self.reset_parameters()
+
+    def step(self, x, s):
+        return torch.relu(x @ self.W.T + self.u * s)
+
+    def layers(self):
+        return (Layer(input=Part("W"), recurrent=Part("u")),)
 
 
 class Stepped(nn.Module):
@@ -86,7 +105,7 @@ OTHERS = {
     "GRU": lambda: nn.GRU(2, UNITS, batch_first=True),
     "RHN": ours("rhn", 2),
     "leaky": ours("leaky"),
-    "vectors": ours("indrnn"),
+    "vectors": lambda: Vectors(2, UNITS, batch_first=True),
     "three units": lambda: nn.RNN(2, 3, batch_first=True),
 }
 

@@ -239,3 +239,12 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     refused(forge(good, config={"cell": "intruder:Cell"}), match="a cell of the user's own")
     assert "intruder" not in sys.modules
     refused(forge(good, config={"layers": 10**6}), match="at most")
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"), [("mgu", ", removed in version 0.5; examples/cells.py"), ("rnh", "; did you")]
+)
+def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, hint, tmp_path):
+    good = save_checkpoint(tmp_path / "m.safetensors", PolyphonicModel("rhn", hidden_size=4))
+    match = rf"m\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
+    refused(forge(good, config={"cell": cell}), match=match)

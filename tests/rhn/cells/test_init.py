@@ -11,20 +11,7 @@ from hypothesis import strategies as st
 from tables import for_each
 from torch import nn
 
-from rhn.cells import (
-    CELLS,
-    GRU,
-    IRNN,
-    LSTM,
-    MGU,
-    RHN,
-    SLSTM,
-    Cell,
-    Initialization,
-    Layer,
-    MinGRU,
-    Part,
-)
+from rhn.cells import CELLS, GRU, IRNN, LSTM, RHN, Cell, Initialization, Layer, Part
 from rhn.cells.init import DEFAULT_SCALE, haar
 from rhn.checkpoints import load_checkpoint, save_checkpoint
 from rhn.errors import InvalidInputError
@@ -104,7 +91,7 @@ def test_identity_is_added_to_the_candidates_recurrent_matrices():
     I = torch.eye(6, dtype=torch.float64)
     for case in filter(is_square, SHALLOW_CASES):
         cell = case.plain(4, 6, init="identity:0")
-        place = {LSTM: 2, GRU: 2, SLSTM: 2, MGU: 1}.get(type(cell), 0)
+        place = {LSTM: 2, GRU: 2}.get(type(cell), 0)
         blocks = [*cell.weight_hh.detach().unflatten(-2, (-1, 6)).movedim(-3, 0)]
         assert (blocks.pop(place) == I).all(), str(case)
         assert not any(block.any() for block in blocks), str(case)
@@ -258,13 +245,7 @@ def test_gate_biases(b):
 
 @for_each(
     ("build", "option", "block"),
-    [
-        (LSTM, "forget_bias", 1),
-        (GRU, "update_bias", 1),
-        (MGU, "forget_bias", 0),
-        (MinGRU, "update_bias", 0),
-        (SLSTM, "forget_bias", 1),
-    ],
+    [(LSTM, "forget_bias", 1), (GRU, "update_bias", 1)],
 )
 def test_a_gates_bias_starts_where_it_is_told_to(build, option, block):
     told, untold = (build(3, 4, init="gaussian:1", **given) for given in ({option: -1.5}, {}))

@@ -100,7 +100,7 @@ def layer_gates(cell, layer, x, s):
 # ---- the fused kernels ---------------------------------------------------------------------------
 
 
-LARGE = ("rhn", "dts-rnn", "lstm", "gru", "cornn")
+LARGE = ("rhn", "dts-rnn", "lstm", "gru", "leaky")
 # in C (and what has no code there), in Python, and with large products: a cell of each family of
 # kernels
 ALONE = [

@@ -81,7 +81,6 @@ def test_make_cell_draws_the_same_weights_as_the_class():
             {"leak": "0.5", "spectral_radius": "None"},
             {"leak": 0.5, "spectral_radius": None},
         ),
-        ("antisymmetric", {"gated": "true", "step_size": "1"}, {"gated": True, "step_size": 1.0}),
         (
             "dts-rnn",
             {"skip": "last", "nonlinearity": "relu"},
@@ -89,7 +88,7 @@ def test_make_cell_draws_the_same_weights_as_the_class():
         ),
         (
             "rhn",
-            {"coupled": False, "transform_bias": "-3"},
+            {"coupled": "false", "transform_bias": "-3"},
             {"coupled": False, "transform_bias": -3.0},
         ),
         ("torch.nn:RNN", {"nonlinearity": "relu"}, {"nonlinearity": "relu"}),

@@ -20,7 +20,7 @@ def changed(key: str, method: str) -> type:
     return type("Mine", (CELLS[key],), {method: lambda self, *given: 0.5 * inherited(self, *given)})
 
 
-@for_each(("key", "method"), [*((key, "step") for key in CELLS), ("indrnn", "update")])
+@for_each(("key", "method"), [*((key, "step") for key in CELLS), ("leaky", "update")])
 def test_a_new_equation_is_measured_and_run_as_it_is(key, method):
     generator = torch.Generator().manual_seed(0)
     cell = changed(key, method)(3, 4, generator=generator, dtype=torch.float64)

@@ -100,7 +100,7 @@ def assert_same(a, b, numbers):
 
 
 @pytest.mark.parametrize(
-    "cell", ["rhn", "dts-rnn", "lstm", "gru", "mgu", "lru", "cornn"]
+    "cell", ["rhn", "dts-rnn", "lstm", "gru", "leaky"]
 )  # one of each family of kernels
 def test_a_trial_is_the_same_alone_and_in_any_company(cell, corpus):
     together = run(start(range(6), corpus, cell))

@@ -1,8 +1,9 @@
-"""Antisymmetric matrices from the n (n - 1) / 2 numbers they have, rotations from them, and the
-base of cells with one of these.
+"""Rotations: exponentials of antisymmetric matrices, which n (n - 1) / 2 numbers determine.
 
-    skew(w) = M with M[i, j] = w[k] and M[j, i] = -w[k] for the k-th pair i > j, row by row        M' = -M
-    rotation(w) = exp(skew(w))        orthogonal with determinant 1: every such matrix, without a constraint on w
+    skew(w) = M         M[i, j] = w[k] and M[j, i] = -w[k] for the k-th pair i > j, row by row
+    rotation(w) = exp(skew(w))        orthogonal with determinant 1
+
+Every rotation has such w, and w has no constraint.
 
 Why not `torch.nn.utils.parametrizations.orthogonal`, whose exponential this is: it changes the
 class of the module it is given, which can then be neither pickled nor stacked to K models with the
@@ -12,22 +13,8 @@ bits of one; and it keeps n^2 numbers for n (n - 1) / 2.
 import torch
 from torch import Tensor
 
-from rhn.cells.declared import LoopedCell, Shapes
 from rhn.cells.init import haar
-from rhn.cells.layers import Layer, Part
 from rhn.kernels.table import Kernel
-
-
-class SkewCell(LoopedCell):
-    """A cell whose weight_hh (n (n - 1) / 2,) is the M above, which no analysis can read as a
-    matrix.
-    """
-
-    def shapes(self) -> Shapes:
-        return super().shapes() | {"weight_hh": (self.hidden_size * (self.hidden_size - 1) // 2,)}
-
-    def layers(self) -> tuple[Layer, ...]:
-        return (Layer(input=Part("weight_ih"), bias=Part("bias"), carries=self.carries),)
 
 
 def skew(w: Tensor, n: int) -> Tensor:
