@@ -1,7 +1,7 @@
 """Judge `gersgorin.check` and `gersgorin.cure` on fixed trainings that nothing is fitted to.
 
-    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 213 trainings: what check says beside what happens
-    python -m benchmarks.judge cures OUT.csv --minutes 60         # 138 trainings: which work after cure
+    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 213 trainings: is check right?
+    python -m benchmarks.judge cures OUT.csv --minutes 60         # 138: which work after cure?
     python -m benchmarks.judge report OUT.csv ...                 # the tables
 
 The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv

@@ -32,8 +32,11 @@ class CellMasks(NamedTuple):
     One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani
     2016):
 
-        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j        block j of the gates (RHN: H, T, C), at every layer
-        s'  = (h * candidate) * t + s * c                        the carried state s is never masked
+        z_j = W_j (x * input_j) + R_j (s * state_j) + b_j
+        s'  = (h * candidate) * t + s * c
+
+    with j the block of the gates (RHN: H, T, C), at every layer; the carried state s is never
+    masked.
 
     input (J, B, m), state (J, B, n), candidate (B, n). Entries are 0, or 1/keep, so that
     expectations stay. J = 1: the blocks share one mask (the official TensorFlow code); J = G: each
@@ -62,9 +65,11 @@ class Cell(nn.Module):
 
         jacobian(x, s)           A = ds'/ds (..., N, N)
         input_jacobian(x, s)     ds'/dx (..., N, m), by default driven(x, s, weight_ih)
-        driven(x, s, M)          the change (..., N, k) of s' by a change M (G n, k) of the pre-activations
+        driven(x, s, M)          the change (..., N, k) of s' by a change M (G n, k) of the
+                                 pre-activations
         layer_jacobians(x, s)    L matrices, of the layers, whose product, the last one first, is A
-        norm_bound(beta=1.0)     a bound on ||A||_2 over all inputs and all states with entries within beta
+        norm_bound(beta=1.0)     a bound on ||A||_2 over all inputs and all states with entries
+                                 within beta
 
     Args:
         input_size: m, at least 1.

@@ -140,13 +140,16 @@ class StackedCell(Cell):
     """Several cells as one, the lowest first: their joint state, one step of the whole stack, its
     Jacobian. It adds no weights.
 
-        s = (s_1, ..., s_L);   s_l' = f_l(h_{l-1}', s_l),   h_0' = x,   h_l = the first n entries of s_l
+        s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
+        h_0' = x                 h_l = the first n entries of s_l
 
     A layer reads the output of the one below from the same step, so the Jacobian is block lower
     triangular. With A_l = ds_l'/ds_l and B_l = ds_l'/dh_{l-1}' of single layers, and [.] the rows
     of h,
 
-        ds_l'/ds_l = A_l,      ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l,      ds_l'/dx = B_l [ds_{l-1}'/dx]
+        ds_l'/ds_l = A_l
+        ds_l'/ds_k = B_l [ds_{l-1}'/ds_k]  for k < l
+        ds_l'/dx = B_l [ds_{l-1}'/dx]
 
     so its spectrum is that of all A_l together: what stacking adds is in the norms and in the
     discs. The outputs are those of the highest cell. Dropout between layers, which torch.nn has in

@@ -3,19 +3,24 @@
 
 In highway terms (`gates`): LSTM h = g, t = i, c = f; GRU h = n, t = 1 - z, c = z.
 
-LSTM Jacobian of the joint state (h, c), 2n x 2n. With k = diag(c f') R_f + diag(g i') R_i + diag(i
-g') R_g (= dc'/dh):
+LSTM Jacobian of the joint state (h, c), 2n x 2n:
 
     dc'/dh = k        dh'/dh = diag(o tanh'(c')) k + diag(tanh(c') o') R_o
     dc'/dc = diag(f)  dh'/dc = diag(o tanh'(c') f)
 
-    input: d(h', c')/dx is the left half, d(h', c')/dh, with W in place of R
-    bound: ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a;  ||A|| <= sqrt(2 (1 + a^2)) +
-        ||R_o|| / 4
+    k = diag(c f') R_f + diag(g i') R_i + diag(i g') R_g
 
-GRU Jacobian: diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r), with v
-= R_n h + q. dh'/dx has no diag(z) and no diag(r), and W in place of R. Norm bound: with
-|v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w and e = ||R_n|| + w ||R_r|| / 4:  ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4.
+    input: d(h', c')/dx is the left half, d(h', c')/dh, with W in place of R
+    bound: ||A|| <= sqrt(2 (1 + a^2)) + ||R_o|| / 4
+           ||k|| <= beta ||R_f|| / 4 + ||R_i|| / 4 + ||R_g|| =: a
+
+GRU Jacobian, with v = R_n h + q:
+
+    dh'/dh = diag(z) + diag((h - n) z') R_z + diag((1-z) n') (diag(r) R_n + diag(v r') R_r)
+
+    input: dh'/dx has no diag(z) and no diag(r), and W in place of R
+    bound: ||A|| <= sqrt(1 + e^2) + (1 + beta) ||R_z|| / 4
+           |v_i| <= max_i (beta sum_j |R_n,ij| + |q_i|) =: w,  e = ||R_n|| + w ||R_r|| / 4
 """
 
 import torch

@@ -1,9 +1,10 @@
 """The recurrent highway network (Zilly et al. 2017, equations 6-9): L gated layers within one step,
 the input into the first.
 
-    h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid; coupled: c_l = 1 - t_l
-                                                        (tanh may be another f, `activation`)
+    h_l = tanh(1{l=1} W_H x + R_Hl s_{l-1} + b_Hl)      t_l, c_l likewise with a sigmoid
     s_l = h_l * t_l + s_{l-1} * c_l                     s_0 = y, y' = s_L
+
+Coupled: c_l = 1 - t_l. tanh may be another f (`activation`).
 
 Jacobian (equations 10-15, as A[i, j] = dy'_i / dy_j): A = J_L ... J_1 with, where a diagonal
 multiplies rows,
@@ -16,12 +17,12 @@ Input: dy'/dx = J_L ... J_2 B, where B is J_1 without diag(c), and with W in pla
 Norm bound of one layer whose state is within beta: |h| <= 1, f' <= gamma, gates in (0, 1) and
 t(1-t) <= 1/4 give
 
-    coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4  ([diag(1-t), diag(t)] has norm at most 1)
+    coupled    ||J|| <= sqrt(1 + (gamma ||R_H||)^2) + (1 + beta) ||R_T|| / 4
     uncoupled  ||J|| <= 1 + gamma ||R_H|| + ||R_T|| / 4 + beta ||R_C|| / 4
 
-and the next layer's state is within max(beta, 1), respectively beta + 1. gamma is 1 (tanh) or 1/4
-(sigmoid). With relu or linear h grows with the input, so that no number bounds all inputs: the
-bound is infinite.
+and the next layer's state is within max(beta, 1), respectively beta + 1. Coupled, because
+[diag(1-t), diag(t)] has norm at most 1. gamma is 1 (tanh) or 1/4 (sigmoid). With relu or linear h
+grows with the input, so that no number bounds all inputs: the bound is infinite.
 """
 
 import functools

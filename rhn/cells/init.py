@@ -2,14 +2,16 @@
 
 Weights are drawn on the CPU from an explicit generator, so that all devices and dtypes start alike.
 
-| scheme         | weights                                               | biases             | used by                             |
-|----------------|-------------------------------------------------------|--------------------|-------------------------------------|
-| uniform:A      | uniform in [-A, A]                                    | uniform in [-A, A] | the official code, A = 0.04         |
-| gaussian:STD   | normal with standard deviation STD                    | zero               | the optimisation study, section 5.1 |
-| identity:STD   | recurrent candidate matrices I + noise, others normal | zero               | the IRNN (Le et al. 2015), figure 2 |
-| scaled[:G]     | normal with standard deviation G / sqrt(fan_in)       | zero               | LeCun et al. 1998, G = 1            |
-| orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled   | zero               | Saxe et al. 2014, G = 1             |
-| memory[:T]     | half of the units sense, half remember; others scaled | zero               | `memory_blocks`, T = 100 steps      |
+| scheme         | weights                                             | used by                  |
+|----------------|-----------------------------------------------------|--------------------------|
+| uniform:A      | uniform in [-A, A], also the biases                 | official code, A = 0.04  |
+| gaussian:STD   | normal with standard deviation STD                  | study, section 5.1       |
+| identity:STD   | candidate matrices I + noise, others normal         | IRNN (Le et al. 2015)    |
+| scaled[:G]     | normal with standard deviation G / sqrt(fan_in)     | LeCun et al. 1998, G = 1 |
+| orthogonal[:G] | recurrent matrices G Q, Q orthogonal; others scaled | Saxe et al. 2014, G = 1  |
+| memory[:T]     | half the units sense, half remember; others scaled  | `memory_blocks`, T = 100 |
+
+Biases are zero, except with `uniform`.
 
 fan_in is the number of columns of a matrix. (An embedding's rows have a length of about G.)
 

@@ -1,7 +1,9 @@
 """Describe the weights and gate blocks of each layer of a cell, so that analyses can read or change
 them.
 
-    s_l = f_l(x, s_{l-1}, y)        s_0 = y the state before the step, x its input, s_L the state after it
+    s_l = f_l(x, s_{l-1}, y)
+
+s_0 = y is the state before the step, x its input, s_L the state after it.
 
 `Cell.layers()` describes the weights of each layer, `Cell.run_layer` runs one. Both are optional;
 lesions need the parts that they change.

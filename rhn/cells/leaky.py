@@ -3,8 +3,8 @@ leak outside of the tanh).
 
     s' = (1 - a) s + a tanh(W x + R s + b)        a in (0, 1], the leak; a = 1 is the plain RNN
 
-Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b); to the input a diag(1 -
-h^2) W.
+Jacobian ds'/ds = (1 - a) I + a diag(1 - h^2) R, h = tanh(W x + R s + b);
+to the input a diag(1 - h^2) W.
 
 Norm bound: ||A|| <= 1 - a + a ||R||.
 

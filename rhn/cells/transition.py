@@ -1,13 +1,15 @@
 """The tanh cells: the plain RNN, its identity-initialised form, and deep transitions with and
 without shortcuts.
 
-    DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),          y' = s_L      (Pascanu et al. 2013)
-    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`) or only for l = L
-    (`skip="last"`)
+    DT-RNN     s_1 = f(W x + R_1 y + b_1),  s_l = f(R_l s_{l-1} + b_l),  y' = s_L
+    DT(S)-RNN  s_l = f(R_l s_{l-1} + S_l y + b_l) for every l >= 2 (`skip="all"`)
+               or only for l = L (`skip="last"`)
     RNN        L = 1
 
-Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j): with D_l = diag
-f'(z_l),
+Source: Pascanu et al. 2013.
+
+Jacobian dy'/dy (Zilly et al. 2017, equations 2-3, as A[i, j] = dy'_i / dy_j), with
+D_l = diag f'(z_l):
 
     P_1 = D_1 R_1,   P_l = D_l (R_l P_{l-1} + S_l),   A = P_L
 
@@ -18,8 +20,8 @@ that the layers still multiply to A:
 
 Input: dy'/dx = D_L R_L ... D_2 R_2 D_1 W, with or without shortcuts.
 
-Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||), gamma =
-max |f'| = 1.
+Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} + ||S_l||) and
+gamma = max |f'| = 1.
 """
 
 from typing import Literal
