@@ -246,5 +246,5 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
 )
 def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, hint, tmp_path):
     good = save_checkpoint(tmp_path / "m.safetensors", PolyphonicModel("rhn", hidden_size=4))
-    match = rf"m\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
+    match = rf"forged\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
     refused(forge(good, config={"cell": cell}), match=match)
