@@ -136,12 +136,6 @@ _ROWS = (
         },
     ),
     Analysis(
-        "bounds",
-        ".bounds:bounds",
-        "Bounds on the norm of the gradient along the run",
-        {"layers": "Also use windows of the layers within a step."},
-    ),
-    Analysis(
         "pseudospectra",
         ".pseudospectra:pseudospectra",
         "Pseudospectra of a few steps",

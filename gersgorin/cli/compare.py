@@ -42,7 +42,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
     )
     analysis: str = option(
         "spectra",
-        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds.",
+        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points.",
     )
     sequences: int | None = option(
         None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS
