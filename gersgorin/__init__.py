@@ -10,7 +10,6 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
     compare(networks, x)         networks side by side, or medians and bands over seeds and sequences
-    audit(module, x)             initialisation of every recurrent layer of a model
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
 Analyses of a model with a loss:
@@ -40,7 +39,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "analyses": ("register_analysis",),
-        "analyses.audit": ("audit",),
         "analyses.credit": ("credit",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),

@@ -169,12 +169,5 @@ _ROWS = (
         },
         needs="map",
     ),
-    Analysis(
-        "audit",
-        ".audit:audit",
-        "Initialisation of each recurrent layer: time scales, gains, gates, dead units",
-        {"seed": "Seed of the directions in which the influence of the first input is measured."},
-        needs="map",
-    ),
 )
 ANALYSES: dict[str, Analysis] = {row.name: row for row in _ROWS}

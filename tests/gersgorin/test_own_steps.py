@@ -14,7 +14,6 @@ from torch.func import jacrev
 from gersgorin import (
     Recorder,
     analyze,
-    audit,
     compare,
     extract_cell,
     fixed_points,
@@ -254,7 +253,6 @@ def test_a_loop_that_changes_states_or_inputs_is_refused(kind):
         spectra,
         extract_cell,
         Recorder,
-        *[audit] * (kind == "norm"),
         lambda f, x: compare([f], x),
     ):
         with pytest.raises(InvalidInputError, match=rf"{words}.*: gersgorin\.spectra\(f, x, s0\)$"):
@@ -361,11 +359,6 @@ def test_the_cell_of_a_loop_is_found_by_its_state_size():
     ):
         open_run(nameless, torch.zeros(T, 1, M))
     assert open_run(nameless, torch.zeros(T, 1, M), (torch.zeros(1, N),) * 2).state_size == 2 * N
-
-
-def test_audit_finds_the_same_cell():
-    loop = made(Loop, made(Pair), start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
-    assert audit(loop, frames(T)).layers == ["cell"]
 
 
 def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
