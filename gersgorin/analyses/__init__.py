@@ -140,8 +140,8 @@ _ROWS = (
         ".pseudospectra:pseudospectra",
         "Pseudospectra of a few steps",
         {
-            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of a "
-            "large state)."
+            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of more "
+            "than 64 state entries)."
         },
     ),
     Analysis(

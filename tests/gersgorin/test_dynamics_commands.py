@@ -16,7 +16,7 @@ from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.linalg import numerical_radius, pseudospectrum
-from gersgorin.linalg.resolvent import distance_to_circle
+from gersgorin.linalg.singular_values import distance_to_circle
 from gersgorin.loading.open import open_run
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
@@ -199,6 +199,15 @@ def test_the_curves_are_where_the_numbers_say():
         == f"step 0, curves inwards: norm of a change (log₁₀) {last:g}, {inner:g}, ..."
     )
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
+
+
+def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
+    cell, x = RNN(3, 900, dtype=d), torch.zeros(3, 3, dtype=d)
+    message = r"51 x 51 points for 3 steps of 900 state entries takes about 57 minutes"
+    with pytest.raises(InvalidInputError, match=rf"{message}.*at most 21 \(--side 21\)"):
+        pseudospectra(cell, x)
+    with pytest.raises(InvalidInputError, match="use fewer units"):
+        pseudospectra(lambda x, s: s, x, torch.zeros(5000, dtype=d), side=3)
 
 
 @pytest.mark.parametrize("side", [2, 20, 7.0])
