@@ -144,11 +144,12 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
 
     first, source, total = networks[0], sources[0], len(networks) * len(sources)
     advance, last = report(f"runs of {first.title}"), options.seed + len(networks) - 1
-    made = first.made + f" to seed {last}" * (len(networks) > 1 and bool(first.made))
+    made = f"{first.made} to seed {last}" if first.made and len(networks) > 1 else first.made
     along = f"{source.kind} {source.label}"
     if len(sources) > 1:
         along = counted(len(sources), "part" if source.kind == "text" else source.kind)
-        along += f" of {source.name}" * (source.kind != "chorale")
+        if source.kind != "chorale":
+            along += f" of {source.name}"
     runs = (
         (options.seed + k, run_along(replace(network, title=first.title), one, device=device))
         for k, network in enumerate(networks)

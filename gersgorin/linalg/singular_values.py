@@ -44,7 +44,8 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
         InvalidInputError: A is not square, not floating point, or holds NaN or infinity; a point of
             the grid is not finite; too large for the memory.
 
-    >>> pseudospectrum(torch.diag(torch.tensor([1.0, 3.0])), torch.tensor([0.0, 1j, 2.5]))  # normal: the distance to the spectrum
+    >>> A = torch.diag(torch.tensor([1.0, 3.0]))  # normal: the distance to the spectrum
+    >>> pseudospectrum(A, torch.tensor([0.0, 1j, 2.5]))
     tensor([1.0000, 1.4142, 0.5000], dtype=torch.float64)
     """
     check_square(A)

@@ -75,10 +75,8 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
         values, right = _converged("eig", stack)
         # its rows are y* / (y* x) where the columns are x
         left, singular = torch.linalg.inv_ex(right)
-        conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(
-            right, dim=-2
-        )
-        conditions = conditions.nan_to_num(torch.inf, torch.inf)
+        lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
+        conditions = (lengths[0] * lengths[1]).nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
     values, conditions = largest_first(*by_chunks(solve, A))

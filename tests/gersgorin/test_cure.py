@@ -224,9 +224,7 @@ def test_gates_follow_the_layouts_of_torch():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_one_does_not_read_data(
-    shared,
-):
+def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_reads_no_data(shared):
     model, (x, y) = made(lambda: Words(sparse=not shared)), recall()
     if shared:
         model.out = nn.Linear(5, 3)
@@ -277,7 +275,10 @@ STUCK = {
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=[pytest.mark.slow] * (k > 0)) for k, c in enumerate(STUCK.values())],
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if k else [])
+        for k, case in enumerate(STUCK.values())
+    ],
     ids=STUCK,
 )
 def test_a_stuck_network_trains_after_the_cure(case):
@@ -389,7 +390,9 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
 
 
 def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(monkeypatch):
-    worse = lambda factor: Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)  # noqa: E731
+    def worse(factor):
+        return Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)
+
     monkeypatch.setattr(
         search_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)]
     )
@@ -403,7 +406,9 @@ def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(mon
 
 
 def test_a_training_that_falls_slightly_gets_no_reason_for_a_failure(monkeypatch):
-    slightly = lambda factor: Trial(factor, [0.92] * 300, [1.0] * 300, left=32)  # noqa: E731
+    def slightly(factor):
+        return Trial(factor, [0.92] * 300, [1.0] * 300, left=32)
+
     monkeypatch.setattr(
         search_module, "run_trials", lambda loop, factors, **options: [*map(slightly, factors)]
     )

@@ -88,12 +88,16 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
 def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     cell = case.build(seed=7)
     x, starts = inputs(cell, 12)
-    for _ in range(
-        50 if case.key == "slstm" else 0
-    ):  # to where its stabiliser stands: before that no slope leads there
+    # to where its stabiliser stands: before that no slope leads there
+    for _ in range(50 if case.key == "slstm" else 0):
         starts = cell.step(x[0], starts).detach()
-    A = lambda s: temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
-    F = lambda s: cell.step(x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
+
+    def A(s):
+        return temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()
+
+    def F(s):
+        return cell.step(x[0], torch.from_numpy(s)).detach().numpy()
+
     theirs = [
         scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s)))
         for s in starts.numpy()
@@ -234,7 +238,9 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
 
 
 def test_the_search_stays_in_the_box_of_the_starts():
-    far = lambda s: 2 * s - 2.9  # noqa: E731 - stands still at 2.9, where no state settles
+    def far(s):  # stands still at 2.9, where no state settles
+        return 2 * s - 2.9
+
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(
@@ -468,7 +474,9 @@ def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
 
 
 def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
-    toggle = lambda x, s: s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)  # noqa: E731
+    def toggle(x, s):
+        return s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)
+
     found = fixed_points(
         toggle,
         torch.zeros(1, dtype=d),
@@ -480,11 +488,12 @@ def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_throu
 
 def test_a_slow_point_is_a_minimum_of_the_speed():
     n, r = 30, np.random.default_rng(0)
-    J, b = (
-        torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)),
-        torch.tensor(r.standard_normal(n)),
-    )
-    step = lambda s: s + 0.1 * (-s + torch.tanh(s) @ J.T + b)  # noqa: E731
+    J = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n))
+    b = torch.tensor(r.standard_normal(n))
+
+    def step(s):
+        return s + 0.1 * (-s + torch.tanh(s) @ J.T + b)
+
     found = fixed_points(step, None, 2 * torch.tensor(r.standard_normal((60, n))))
     assert found.is_slow.any()
     for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):

@@ -167,11 +167,12 @@ def test_a_lost_direction_and_a_single_step():
 
 
 def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
-    words = lambda found: "".join(found.sentences())  # noqa: E731
+    def words(found):
+        return "".join(found.sentences())
+
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
-    assert "that fixed point" in words(
-        still := of_run(run, repeat=1)
-    ) and "which is no attractor" in words(still)
+    still = of_run(run, repeat=1)
+    assert "that fixed point" in words(still) and "which is no attractor" in words(still)
     assert (
         math.isnan(still.kaplan_yorke)
         and still.dimension == still.finding == ""

@@ -30,7 +30,8 @@ class Seq2Seq(nn.Module):
     '''Reads (B, T, m), answers with a loop of single steps.'''
     def __init__(self, input_size=3, hidden_size=4):
         super().__init__()
-        self.encoder = nn.ModuleDict({"scale": nn.Linear(input_size, 5), "rnn": nn.LSTM(5, hidden_size, 2, batch_first=True)})
+        scale, rnn = nn.Linear(input_size, 5), nn.LSTM(5, hidden_size, 2, batch_first=True)
+        self.encoder = nn.ModuleDict({"scale": scale, "rnn": rnn})
         self.decoder = nn.GRUCell(hidden_size, hidden_size)
 
     def forward(self, x):

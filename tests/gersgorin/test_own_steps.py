@@ -284,7 +284,10 @@ def test_a_plain_loop_is_the_run_of_its_cell_to_the_bit(kind):
 
 def test_a_learned_first_state_is_that_of_the_run():
     x, h0 = frames(T, 2), nn.Parameter(torch.rand(2, 1, N).double())
-    step = lambda self, e, h: self.cell(e[None], h)[1]  # noqa: E731
+
+    def step(self, e, h):
+        return self.cell(e[None], h)[1]
+
     model = made(
         Loop, nn.GRU(M, N, 2), start=lambda self, x: h0.expand(-1, x.shape[1], -1), next=step
     )
