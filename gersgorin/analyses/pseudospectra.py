@@ -96,9 +96,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
             legend=True,
         )
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        return compose(
-            title_of(self.title, "pseudospectra of single steps"), self.about, block, bar
-        ).axes[0]
+        title = title_of(self.title, "pseudospectra of single steps")
+        return compose(title, self.about, block, bar).axes[0]
 
     @property
     def finding(self) -> str:

@@ -123,9 +123,8 @@ def kinks_at(
     """
     if not len(points):
         return torch.zeros(0, dtype=torch.bool)
-    noise = torch.randn(
-        points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    ).to(points)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(points.shape, generator=generator, dtype=torch.float64).to(points)
 
     def change(distance: Tensor | float) -> Tensor:
         both = [

@@ -131,9 +131,8 @@ class StepOperator(LinearOperator):
             )
         # of no convergence with those that did converge, or another one
         except ArpackError as error:
-            found = largest_first(
-                torch.from_numpy(getattr(error, "eigenvalues", np.zeros(0, complex)))
-            )[0]
+            values = getattr(error, "eigenvalues", np.zeros(0, complex))
+            found = largest_first(torch.from_numpy(values))[0]
             raise NotConvergedError(
                 f"{len(found)} of the {k + 1} eigenvalues sought were found in {restarts} "
                 "restarts: ask for fewer or more",

@@ -35,11 +35,9 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(
         points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11
     )
-    assert (
-        points.found_from.tolist() == [20]
-        and points.lost == 0
-        and points.input.tolist() == b.tolist()
-    )
+    assert points.found_from.tolist() == [20]
+    assert points.lost == 0
+    assert points.input.tolist() == b.tolist()
     moduli = np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1]
     np.testing.assert_allclose(np.abs(points.eigenvalues[0]), moduli, atol=1e-12)
 
@@ -116,14 +114,11 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
 def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
     ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
-    assert (
-        ghost.is_slow.tolist() == [True]
-        and ghost.kinds == ["slow, neutral"]
-        and ghost.found_from.tolist() == [3]
-    )
-    assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[
-        0
-    ] == ghost.least_residual == pytest.approx(0.002)
+    assert ghost.is_slow.tolist() == [True]
+    assert ghost.kinds == ["slow, neutral"]
+    assert ghost.found_from.tolist() == [3]
+    assert abs(ghost.states[0, 0]) < 1e-4
+    assert ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
     with pytest.raises(
         InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
     ):
@@ -140,9 +135,8 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    (found,) = (
-        points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
-    ).table()
+    points = fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
+    (found,) = points.table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == (
         "saddle",
         1,
@@ -197,9 +191,8 @@ def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_de
     found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
     assert found.trajectory.shape == (31, 6)
     counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
-    assert (
-        counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
-    )
+    assert counts[RED] == found.unstable[:8].sum()
+    assert counts[GREEN] == (found.unstable[:8] < 6).sum()
     # by a complex pair: an ellipse of half axes 2 to 1
     turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)
     focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
@@ -265,10 +258,8 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     np.testing.assert_array_equal(found.input, x.mean(0))
     more = fixed_points(cell, x, 60).starts
     np.testing.assert_array_equal(more[:51], trajectory(cell, x).detach())
-    assert (
-        len(np.unique(more, axis=0)) == 60
-        and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
-    )
+    assert len(np.unique(more, axis=0)) == 60
+    assert np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
     given = fixed_points(cell, x, found.starts)
     np.testing.assert_array_equal(given.states, found.states)
     held, same = (
@@ -287,10 +278,8 @@ def test_around_a_state_that_stays_the_starts_are_random():
         lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d)
     )
     found = fixed_points(run, starts=20)
-    assert (
-        sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
-        and len(np.unique(found.starts)) >= 10
-    )
+    assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
+    assert len(np.unique(found.starts)) >= 10
     assert "The starts are random, around the first state; the search kept to the box" in "".join(
         found.sentences()
     )
@@ -391,9 +380,8 @@ def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     growth = torch.tensor([0.005, -0.5, -1.0], dtype=d)
     for step in (1e-1, 1e-4):
         points = fixed_points(lambda s, step=step: s + step * growth * s, None, normal(9, 3))
-        assert points.kinds == ["saddle"] and points.time_constants[0, 0] == pytest.approx(
-            -1 / (0.005 * step), rel=1e-3
-        )
+        assert points.kinds == ["saddle"]
+        assert points.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
 
 
 def test_a_tuple_of_starts_is_one_of_states():

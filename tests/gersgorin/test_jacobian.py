@@ -145,7 +145,8 @@ def test_the_layers_multiply_to_the_temporal_jacobian(case):
     assert len(layers) == cell.depth
     assert_close(product(layers), A, 1e-12, "closed form")
     if isinstance(layers, list):
-        assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [
+        assert case.key == "dts-rnn"
+        assert [J.shape[-2:] for J in layers][:: case.depth - 1] == [
             (14, 7),
             (7, 14),
         ]

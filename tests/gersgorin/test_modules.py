@@ -138,9 +138,10 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     found = radii(capsys, *run, "--submodule", "decoder")
     assert found == expected(from_torch(model.decoder), decoded)
     upper = spectra(model, x[None], layer=2)
-    assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(
-        capsys, *run, "--layer", 2
-    ) == expected(Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0])
+    assert upper.title == "LSTM, layer 2 of 2, 4 units"
+    assert radii(capsys, *run, "--layer", 2) == expected(
+        Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0]
+    )
     part = spectra(model, x[None], submodule="decoder")
     assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(
         found
