@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.registry import benchmark, on_both
 from gersgorin import Recorder, eigenvalues, temporal_jacobian
-from gersgorin.linalg.resolvent import pseudospectrum
 from gersgorin.run.cell import as_cell
 from gersgorin.run.operators import StepOperator
 from rhn.cells import LSTM, RHN
@@ -75,30 +74,6 @@ def _(device):
         lambda: StepOperator.of_step(as_cell(cell), x, s).eigenvalues(32),
         lambda: np.linalg.eigvals(temporal_jacobian(cell, x, s).numpy()),
     )
-
-
-for kind, n, floor, full in (
-    ("real", 128, 12, False),
-    ("complex", 128, 8, True),
-    ("real", 64, 1.5, True),
-):
-    name = f"pseudospectrum of a {kind} {n} x {n} matrix, 100 x 100 points"
-
-    @benchmark(name, "NumPy's SVD a point", floor, full=full, pairs=3)
-    def _(device, kind=kind, n=n):
-        dtype = {"real": torch.float64, "complex": torch.complex128}[kind]
-        A = torch.randn(n, n, dtype=dtype, generator=torch.Generator().manual_seed(0)) / n**0.5
-        half = np.linspace(0, 1.5, 51)[1:]
-        axis = np.concatenate([-half[::-1], half])
-        grid, identity, array = axis + 1j * axis[:, None], np.eye(n), A.numpy()
-
-        def decompositions():  # row by row: the whole stack would take gigabytes
-            return [
-                np.linalg.svd(row[:, None, None] * identity - array, compute_uv=False)[:, -1]
-                for row in grid
-            ]
-
-        return (lambda: pseudospectrum(A, grid)), decompositions
 
 
 STEPS = 200  # of training, recorded three times

@@ -174,7 +174,7 @@ default: --cell rhn --depth 5
 chorale: --cell gru --hidden-size 6 --chorale bwv66.6 --init gaussian:0.3 --seed 3
 discs-column: --cell lstm SMALL --discs column
 discs-both: --cell rnn SMALL --discs both --init orthogonal:1.1
-cell-own: --cell own_networks:Leaking SMALL + lyapunov --cell own_networks:Leaking SMALL --count 2 + bounds --cell own_networks:Leaking SMALL
+cell-own: --cell own_networks:Leaking SMALL + lyapunov --cell own_networks:Leaking SMALL --count 2
 checkpoint: --checkpoint trained.safetensors --steps 8
 checkpoint-of-a-cell: --checkpoint alone.safetensors --steps 5
 language: --checkpoint language.safetensors --input novel.txt --steps 12
@@ -188,8 +188,6 @@ module-part: --module own_networks:Loop --submodule part.cell --input x.npy --st
 lyapunov: --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 + lyapunov --cell rnn --hidden-size 6 --init gaussian:0.5 --steps 12 --count 4 --repeat 5
 lyapunov-compare: compare lstm --cell rhn --depth 2 SMALL + lyapunov --cell rhn --depth 2 SMALL --count 2 + lyapunov --cell lstm SMALL --count 2 + fixed-points --cell rhn --depth 2 SMALL --starts 5 + fixed-points --cell lstm SMALL --starts 5
 fixed-points: --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 + fixed-points --cell rnn --hidden-size 4 --init gaussian:1 --steps 12 --starts 20
-certify: --cell gru --hidden-size 6 --init uniform:0.3 --steps 9 + bounds --cell gru --hidden-size 6 --init uniform:0.3 --steps 9
-certify-layers: compare rnn --cell rhn --depth 3 --hidden-size 5 --steps 6 + bounds --cell rhn --depth 3 --hidden-size 5 --steps 6 + bounds --cell rnn --hidden-size 5 --steps 6
 pseudospectra: --cell rnn --init gaussian:0.6 SMALL + pseudospectra --cell rnn --init gaussian:0.6 SMALL
 pseudospectra-compare: compare lstm --cell rhn --depth 2 SMALL + pseudospectra --cell rhn --depth 2 SMALL + pseudospectra --cell lstm SMALL
 leading: --cell lstm --hidden-size 40 --init gaussian:0.3 --leading 4 --steps 4
@@ -440,8 +438,6 @@ CALLS = {
     "lyapunov-map": lambda: g.lyapunov(henon, None, s0=noise(2) / 10, steps=200),
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4))),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
-    "bounds": lambda: drawn(g.bounds(cell_of(RHN, 3, 5, 3), frames(), unit="ms")),
-    "bounds-lstm": lambda: g.bounds(cell_of(LSTM, 3, 4), frames(), layers=False),
     "ensemble": lambda: compared(),
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:])),
     "credit-words": words_credit,

@@ -6,12 +6,10 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     spectra(network, x)          eigenvalues, Geršgorin discs, norms and products of every step
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
-    bounds(network, x)           bounds on the products
     pseudospectra(network, x)    pseudospectra of a few steps
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
     compare(networks, x)         networks side by side, or medians and bands over seeds and sequences
-    audit(module, x)             initialisation of every recurrent layer of a model
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
 Analyses of a model with a loss:
@@ -41,8 +39,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "analyses": ("register_analysis",),
-        "analyses.audit": ("audit",),
-        "analyses.bounds": ("bounds",),
         "analyses.credit": ("credit",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),

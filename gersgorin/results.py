@@ -11,8 +11,6 @@ from rhn.utils.lazy import lazy_names
 from rhn.utils.result import Result as Result
 
 HOMES = {
-    "analyses.audit": ("Audit",),
-    "analyses.bounds": ("NormBounds",),
     "analyses.credit": ("Credit",),
     "analyses.fixed_points": ("FixedPoints",),
     "analyses.steps": ("Gains", "GateActivity", "Products"),

@@ -9,7 +9,7 @@ from tables import for_each
 import gersgorin
 from analysis import gate_activity, lesion
 from gersgorin.linalg.inclusion import INCLUSION_SETS, numerical_radius
-from gersgorin.linalg.resolvent import pseudospectrum
+from gersgorin.linalg.singular_values import pseudospectrum
 from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel

@@ -36,7 +36,7 @@ class ReportedNetwork:
         "Lesions also of a large network, which take longer than half a minute (of a text: on "
         "20,000 tokens).",
     )
-    also: tuple[str, ...] = option((), "Further analyses, such as lyapunov or bounds.")
+    also: tuple[str, ...] = option((), "Further analyses, such as lyapunov.")
 
 
 @dataclass(frozen=True, kw_only=True)

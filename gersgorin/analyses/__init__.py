@@ -136,18 +136,12 @@ _ROWS = (
         },
     ),
     Analysis(
-        "bounds",
-        ".bounds:bounds",
-        "Bounds on the norm of the gradient along the run",
-        {"layers": "Also use windows of the layers within a step."},
-    ),
-    Analysis(
         "pseudospectra",
         ".pseudospectra:pseudospectra",
         "Pseudospectra of a few steps",
         {
-            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of a "
-            "large state)."
+            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of more "
+            "than 64 state entries)."
         },
     ),
     Analysis(
@@ -173,13 +167,6 @@ _ROWS = (
             "to 16384 outputs in all, else 16).",
             "seed": "Seed of the random vectors.",
         },
-        needs="map",
-    ),
-    Analysis(
-        "audit",
-        ".audit:audit",
-        "Initialisation of each recurrent layer: time scales, gains, gates, dead units",
-        {"seed": "Seed of the directions in which the influence of the first input is measured."},
         needs="map",
     ),
 )

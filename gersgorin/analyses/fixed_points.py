@@ -166,7 +166,7 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def box(self) -> str:
         """The box of the search in words."""
-        later = f" and of the states {SETTLED} steps later" * bool(self.settled)
+        later = f" and of the states {SETTLED} steps later" if self.settled else ""
         wider = self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
         return f"the box of the starts{later}, wider all around by {wider:.3g}"
 
@@ -227,7 +227,7 @@ class FixedPoints(Result, kind="fixed_points"):
         (undecided), "kink" (undecided, see `kinks`), with "slow, " before.
         """
         return [
-            f"{'slow, ' * slow}{kind}"
+            f"slow, {kind}" if slow else kind
             for kind, slow in zip(self._stability(), self.is_slow.tolist(), strict=True)
         ]
 
@@ -253,7 +253,8 @@ class FixedPoints(Result, kind="fixed_points"):
                 f" and the {counted(self.settled, 'distinct state')} to which they come in "
                 f"{SETTLED} steps"
             )
-            later += f" ({counted(only, 'point')} only from these)" * bool(only)
+            if only:
+                later += f" ({counted(only, 'point')} only from these)"
         points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
         yield f"{points}, from {starts} ({self.lost} led to none){later}."
         random = "The starts are random, around the first state; the" if self.drawn else "The"
@@ -338,7 +339,7 @@ class FixedPoints(Result, kind="fixed_points"):
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
             if len(states):
-                label = f"{'slow, ' * slow}{kind} point"
+                label = f"slow, {kind} point" if slow else f"{kind} point"
                 ax.plot(
                     *((states - middle) @ axes.T).T,
                     label=label,
@@ -466,7 +467,8 @@ def fixed_points(
         InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step
             whose state is not one tensor, NaN or infinity, a module's own loop.
 
-    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=torch.tensor([[-3.0], [0.1], [2.0]]).double())
+    >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
+    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=starts)
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
@@ -507,14 +509,11 @@ def _searched(
     `fixed_points`.
     """
     without, first = x is None and is_map(network), None
-    step, options = (held(network), {"steps": SETTLED} | options) if without else (network, options)
+    step = network
+    if without:
+        step, options = held(network), {"steps": SETTLED} | options
     if isinstance(starts, tuple):
-        parts = tuple(real_tensor("starts", part) for part in starts)
-        if len({len(part) for part in parts}) != 1:
-            raise InvalidInputError(
-                "starts: expected tensors (B, ...) of the same number B of states"
-            )
-        first, starts = tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
+        first, starts = _flat_starts(starts)
         options = {"s0": first} | options
     one = without or _is_one_step(step, x)
     if one and hold is not None:
@@ -523,31 +522,53 @@ def _searched(
             "input x (m,)"
         )
     if isinstance(starts, int) or not (one and is_step(step)):
-        options |= {"seed": seed} if isinstance(step, str) else {}
-        run = open_run(
-            network if without else step, x[None] if one and x is not None else x, **options
-        )
-        cell, x, label = run.any_step(), run.inputs.mean(0), run.label
-        held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
-        if hold is not None:
-            x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
-        title = label.title if without else f"{label.title}, {held_at}"
-        fields: dict[str, Any] = {
-            "title": title,
-            "about": label.about,
-            "trajectory": run.states.cpu().numpy(),
-        }
-        if isinstance(starts, int):
-            fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
-            starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
-        starts = real_tensor("starts", starts).to(run.states)
-    else:
-        cell = as_cell(step if first is None else stepping(step, first))
-        fields = {"title": name_of(network).replace("<lambda>", "f(s)" if without else "f(x, s)")}
+        if isinstance(step, str):
+            options |= {"seed": seed}
+        sequence = x[None] if one and x is not None else x
+        run = open_run(network, sequence, **options)
+        return _searched_along(run, starts, hold, seed, with_input=not without)
+    cell = as_cell(step if first is None else stepping(step, first))
+    return _searched_alone(cell, x, starts, name_of(network))
+
+
+def _searched_alone(
+    cell: StepCell, x, starts: Tensor, name: str
+) -> tuple[StepCell, Tensor, Tensor, dict]:
+    """What `_searched` returns, of a step of this name without a run."""
     starts = real_tensor("starts", starts)
     if x is None:
-        return cell, starts.new_zeros(1), starts, fields
-    x = real_tensor("x", x)
+        return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(s)")}
+    x, title = real_tensor("x", x), name.replace("<lambda>", "f(x, s)")
+    return cell, x, starts, {"title": title, "input": x.cpu().numpy()}
+
+
+def _flat_starts(starts: tuple) -> tuple[tuple[Tensor, ...], Tensor]:
+    """(The first state as a tuple of tensors (1, ...), all states (B, N)) of a tuple of tensors (B,
+    ...).
+    """
+    parts = tuple(real_tensor("starts", part) for part in starts)
+    if len({len(part) for part in parts}) != 1:
+        raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
+    return tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
+
+
+def _searched_along(
+    run: Run, starts: Tensor | int, hold: float | None, seed: int, *, with_input: bool
+) -> tuple[StepCell, Tensor, Tensor, dict]:
+    """What `_searched` returns, of an open run; with_input: whether its network reads an input."""
+    cell, x, label = run.any_step(), run.inputs.mean(0), run.label
+    held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
+    if hold is not None:
+        x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
+    fields: dict[str, Any] = {
+        "title": f"{label.title}, {held_at}" if with_input else label.title,
+        "about": label.about,
+        "trajectory": run.states.cpu().numpy(),
+    }
+    if isinstance(starts, int):
+        fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
+        starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
+    starts, x = real_tensor("starts", starts).to(run.states), real_tensor("x", x)
     return cell, x, starts, fields | {"input": x.cpu().numpy()}
 
 
@@ -576,8 +597,13 @@ def _points_of(
     """Search from the starts and where they settle: the fields of `FixedPoints` about the points,
     fixed before slow ones.
     """
-    step = lambda s: cell.states(x.expand(1, len(s), -1), s)[1]  # noqa: E731
-    jacobian = lambda s: cell.jacobian(x, s)  # noqa: E731
+
+    def step(s: Tensor) -> Tensor:
+        return cell.states(x.expand(1, len(s), -1), s)[1]
+
+    def jacobian(s: Tensor) -> Tensor:
+        return cell.jacobian(x, s)
+
     sides = starts.amax(0) - starts.amin(0)
     unit = (sides / sides.max()).clamp(min=NARROW) if sides.max() > 0 else torch.ones_like(sides)
     speed_at_starts = norm(step(starts) - starts)
@@ -589,10 +615,13 @@ def _points_of(
     size, every = max(1, BLOCK // starts.shape[1] ** 2), torch.cat((starts, settled))
     wider = margin * side.clamp(min=1)
     box, parts = {"low": (every.amin(0) - wider) / unit, "high": (every.amax(0) + wider) / unit}, []
-    scaled, slopes = (
-        (lambda z: step(z * unit) / unit),
-        (lambda z: jacobian(z * unit) * unit / unit[:, None]),
-    )
+
+    def scaled(z: Tensor) -> Tensor:
+        return step(z * unit) / unit
+
+    def slopes(z: Tensor) -> Tensor:
+        return jacobian(z * unit) * unit / unit[:, None]
+
     for part in every.split(size):
         parts.append(search(scaled, slopes, part / unit, **box, tolerance=tolerance))
         progress(min(len(parts) * size, len(every)), len(every))
@@ -623,11 +652,9 @@ def _points_of(
     )
     points = torch.cat(some)
     N = starts.shape[1]
-    jacobians = torch.cat(
-        [jacobian(ends[part]) for part in points.split(size)]
-        if len(points)
-        else [ends.new_zeros(0, N, N)]
-    )
+    jacobians = ends.new_zeros(0, N, N)
+    if len(points):
+        jacobians = torch.cat([jacobian(ends[part]) for part in points.split(size)])
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
@@ -688,17 +715,15 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     what = f"a search from {count:,} starts of {states.shape[-1]} entries"
     check_room(SEARCHED * states[0].nbytes * count, what, "give fewer starts", states.device.type)
     if drawn:
-        noise = torch.randn(
-            count, run.state_size, generator=generator, dtype=torch.float64, device="cpu"
-        ).to(states)
+        size = count, run.state_size
+        noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
         return states[0] + states[0].abs().max().clamp(min=1) * noise
     whole = min(count, len(states))
     some = states[torch.arange(whole, device=states.device) * len(states) // whole]
     more = count - whole
-    first, second = torch.randint(len(states), (2, more), generator=generator, device="cpu").to(
-        states.device
-    )
+    pairs = torch.randint(len(states), (2, more), generator=generator, device="cpu")
+    first, second = pairs.to(states.device)
     share = torch.rand(more, 1, generator=generator, dtype=torch.float64, device="cpu").to(states)
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
@@ -720,9 +745,8 @@ def _points(
         near = distance <= torch.maximum(apart, rounding)
         found.append((-int((left[near] < starts).sum()), int(left[near].min()), int(left[0])))
         left = left[~near]
-    counts, _, rows = (
-        torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3).T
-    )
+    table = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3)
+    counts, _, rows = table.T
     return rows, -counts
 
 
@@ -749,10 +773,8 @@ def principal_axes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
            [1., 0.]]), array([0.8, 0.2]))
     """
     _, sizes, axes = np.linalg.svd(states - states.mean(0), full_matrices=False)
-    axes, power = (
-        np.vstack((axes, np.zeros((2, states.shape[1]))))[:2],
-        np.append(sizes**2, [0.0, 0.0]),
-    )
+    axes = np.vstack((axes, np.zeros((2, states.shape[1]))))[:2]
+    power = np.append(sizes**2, [0.0, 0.0])
     largest = axes[np.arange(2), np.abs(axes).argmax(1)]
     axes = axes * np.where(largest < 0, -1.0, 1.0)[:, None]
     return axes + 0.0, power[:2] / (power.sum() or 1.0)

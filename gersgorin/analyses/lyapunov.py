@@ -167,9 +167,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if math.isinf(largest):
             unknown = "a step has the derivative 0: warmup= leaves the first ones out"
         within = f"({unknown})" if math.isnan(error) else f"+- {error:.2g} (95 %)"
-        over = counted(self.steps, "step") + (
-            f" after {self.warmup} that are not counted" if self.warmup else ""
-        )
+        over = counted(self.steps, "step")
+        if self.warmup:
+            over += f" after {self.warmup} that are not counted"
         yield (
             f"A small change of the state {does}: the largest Lyapunov exponent is "
             f"{largest:.4g} {within} a step, over {over}."
@@ -181,37 +181,38 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "exponents may be larger than stated: run more steps."
             )
         if self.still:
-            other = (
-                ", which is no attractor: give another first state, s0= in Python or "
-                "--start-noise 1 of the command"
-            )
-            yield (
-                "The state comes to rest in this run: but for the first steps, which warmup= "
-                "in Python and --repeat of the command "
-                "leave out, and a rest that falls as 1 / steps, these are the exponents of "
-                "that fixed point, logarithms of the moduli "
-                f"of its eigenvalues{other * (does == 'grows')}."
-            )
-        those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        words = (
-            f"is {self.dimension}"
-            if self.dimension
-            else "needs more exponents: their sum is not clearly negative"
-        )
-        yield (
-            f"The sum of {those} is "
-            f"{self.sum:.4g}{f'; the Kaplan-Yorke dimension {words}' * (not self.repels)}."
-        )
-        if lost := int(
-            (
-                self.exponents[np.isfinite(self.exponents)]
-                < largest + math.log(self.state_size * EPS)
-            ).sum()
-        ):
+            yield self._of_the_fixed_point(repels=does == "grows")
+        yield self._of_the_sum()
+        finite = self.exponents[np.isfinite(self.exponents)]
+        if lost := int((finite < largest + math.log(self.state_size * EPS)).sum()):
             yield (
                 f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a "
                 "direction shrinks to nothing in a step."
             )
+
+    def _of_the_fixed_point(self, *, repels: bool) -> str:
+        """The sentence about a run that comes to rest."""
+        other = ""
+        if repels:
+            other = (
+                ", which is no attractor: give another first state, s0= in Python or "
+                "--start-noise 1 of the command"
+            )
+        return (
+            "The state comes to rest in this run: but for the first steps, which warmup= in "
+            "Python and --repeat of the command leave out, and a rest that falls as 1 / steps, "
+            "these are the exponents of that fixed point, logarithms of the moduli of its "
+            f"eigenvalues{other}."
+        )
+
+    def _of_the_sum(self) -> str:
+        """The sentence about the sum and the dimension."""
+        those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
+        words = "needs more exponents: their sum is not clearly negative"
+        if self.dimension:
+            words = f"is {self.dimension}"
+        dimension = "" if self.repels else f"; the Kaplan-Yorke dimension {words}"
+        return f"The sum of {those} is {self.sum:.4g}{dimension}."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
@@ -438,9 +439,8 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
 
     scatter = _of_blocks(detrend(_means(lengths, growth, BLOCKS[0]), axis=0)).item()
     change = np.diff(_means(lengths, growth, 2), axis=0).item()
-    return change * (
-        abs(change) > max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE)
-    )
+    least = max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE)
+    return change if abs(change) > least else 0.0
 
 
 def _means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
-from gersgorin.linalg.resolvent import distance_to_circle, pseudospectrum
+from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
@@ -32,9 +32,12 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from rhn.utils.figures import RED
 from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import counted
 
 SIDE = 101  # points along a side of the grid
-WHOLE = 128  # entries of a state up to which the grid has all of them, half of them beyond
+WHOLE = 64  # entries of a state up to which the grid has all of them, half of them beyond
+A_MINUTE = 5e10  # operations of decompositions, n^3 a point, on one core
+MINUTES = 10  # a grid may take
 # without its yellow, invisible on white paper
 CURVES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
 LEVELS = 10  # curves at most
@@ -93,9 +96,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
             legend=True,
         )
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        return compose(
-            title_of(self.title, "pseudospectra of single steps"), self.about, block, bar
-        ).axes[0]
+        title = title_of(self.title, "pseudospectra of single steps")
+        return compose(title, self.about, block, bar).axes[0]
 
     @property
     def finding(self) -> str:
@@ -160,11 +162,14 @@ def pseudospectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        side: points along a side of the grid, an odd number (default: 101, or 51 of a large state).
+        side: points along a side of the grid, an odd number (default: 101, or 51 of a state of more
+            than 64 entries). The time grows with its square and with the cube of the state's size:
+            a quarter of a minute for 64 entries, two minutes for 256, on one core.
         progress: called with (steps done, steps in all).
 
     Raises:
-        InvalidInputError: side out of range, a state or Jacobian that is not finite.
+        InvalidInputError: side out of range, a grid that takes more than ten minutes, a state or
+            Jacobian that is not finite.
 
     >>> found = pseudospectra(lambda x, s: x * s, torch.full((9, 2), 0.75), s0=torch.ones(2))
     >>> found.steps.tolist(), found.to_circle.round(9).tolist()
@@ -174,9 +179,10 @@ def pseudospectra(
         raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
     run = open_run(network, x, s0, **options)
     steps = shown_steps(len(run.require_finite()))
-    A = run.jacobians(steps).detach()
-    N = A.shape[-1]
+    N = run.state_size
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)
+    _check_size(N, side, len(steps))
+    A = run.jacobians(steps).detach()
     corners = support_corners(
         support_function(A.cpu(), ANGLES if N <= SMALL else ANGLES // 2).double().numpy()
     )
@@ -200,6 +206,22 @@ def pseudospectra(
         eigenvalues=eigenvalues(A).cpu().numpy(),
         to_circle=np.array(to_circle),
         middle=float(middle),
+    )
+
+
+def _check_size(entries: int, side: int, steps: int) -> None:
+    """Raise InvalidInputError for a grid that takes too long, with the largest side that does
+    not.
+    """
+    minutes_a_point = steps * entries**3 / A_MINUTE / 2  # only half of the points are computed
+    minutes, largest = side**2 * minutes_a_point, math.isqrt(int(MINUTES / minutes_a_point))
+    if minutes <= MINUTES:
+        return
+    odd = largest if largest % 2 else largest - 1
+    remedy = f"give a side of at most {odd} (--side {odd})" if odd >= 3 else "use fewer units"
+    raise InvalidInputError(
+        f"a grid of {side} x {side} points for {counted(steps, 'step')} of {entries:,} state "
+        f"entries takes about {minutes:,.0f} minutes on one core: {remedy}"
     )
 
 

@@ -3,8 +3,10 @@
 `spectra` measures from whole Jacobians, or of a large state the k leading eigenvalues by products
 with vectors:
 
-    one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured, multiplied to the product and dropped
-    it does not                   products with vectors for eigenvalues and norms, blocks of rows for discs
+    one matrix fits the memory    each step's Jacobian is written by blocks of rows, measured,
+                                  multiplied to the product and dropped
+    it does not                   products with vectors for eigenvalues and norms, blocks of rows
+                                  for discs
 
 Legend: T steps, counted from 0; m inputs; N entries of a state; k eigenvalues; L layers with a
 gate.
@@ -252,10 +254,8 @@ class Spectra(Result, kind="spectra"):
         if math.isnan(radius):
             discs = f"{which} reach {reach:.3g} from 0"
         elif radius > 1 + ROUNDING:
-            outside, all_ = (
-                (np.abs(self.eigenvalues) > 1 + ROUNDING).sum(),
-                np.isfinite(self.eigenvalues).sum(),
-            )
+            outside = (np.abs(self.eigenvalues) > 1 + ROUNDING).sum()
+            all_ = np.isfinite(self.eigenvalues).sum()
             discs = (
                 f"{which} reach {reach:.3g} from 0 and {outside:,} of "
                 f"{counted(all_, 'eigenvalue')} leave the unit circle"
@@ -317,10 +317,8 @@ class Spectra(Result, kind="spectra"):
                 else "for any input and any state within this run's range"
             )
             yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
-        life, words = (
-            "gradient's half-life",
-            "steps, by the exponent at the last step; negative: it doubles",
-        )
+        life = "gradient's half-life"
+        words = "steps, by the exponent at the last step; negative: it doubles"
         yield f"{life:<26}{self.half_life:>11.4g}  {words}"
 
     def table(self) -> list[dict]:
@@ -374,10 +372,12 @@ def plot_spectrum(
     if not 0 <= step < T:
         raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
     if ax is None:
-        whole = lambda ax: plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")  # noqa: E731
-        return compose(
-            record.heading, record.about, Block([whole], 4.6, legend=True), width=5
-        ).axes[0]
+
+        def whole(ax: Axes) -> None:
+            plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")
+
+        block = Block([whole], 4.6, legend=True)
+        return compose(record.heading, record.about, block, width=5).axes[0]
     draw_discs(
         {axis: (centers[step], radii[step]) for axis, (centers, radii) in record.disc_sets.items()},
         ax,

@@ -196,10 +196,12 @@ class Products(Result, kind="products"):
 def gradient_words(log_norm: np.ndarray) -> str:
     """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
 
-    >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])), gradient_words(np.full(20, 2.5)), sep="; ")
-    the gradient's norm halves every 1.39 steps; the gradient's norm becomes 12.2 times as large,
-    12.2 times in the first step
-    >>> print(gradient_words(np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])))  # a dip is no part of it
+    >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
+    the gradient's norm halves every 1.39 steps
+    >>> print(gradient_words(np.full(20, 2.5)))
+    the gradient's norm becomes 12.2 times as large, 12.2 times in the first step
+    >>> dip = np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])  # it is no part of the growth
+    >>> print(gradient_words(dip))
     the gradient's norm halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
     the gradient's norm becomes 1.11 times as large, after 7.39 times in 2 steps

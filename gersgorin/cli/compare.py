@@ -42,7 +42,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
     )
     analysis: str = option(
         "spectra",
-        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points, bounds.",
+        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points.",
     )
     sequences: int | None = option(
         None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS
@@ -144,11 +144,12 @@ def _bands(options: CompareOptions, row: Analysis, networks, sources, device: st
 
     first, source, total = networks[0], sources[0], len(networks) * len(sources)
     advance, last = report(f"runs of {first.title}"), options.seed + len(networks) - 1
-    made = first.made + f" to seed {last}" * (len(networks) > 1 and bool(first.made))
+    made = f"{first.made} to seed {last}" if first.made and len(networks) > 1 else first.made
     along = f"{source.kind} {source.label}"
     if len(sources) > 1:
         along = counted(len(sources), "part" if source.kind == "text" else source.kind)
-        along += f" of {source.name}" * (source.kind != "chorale")
+        if source.kind != "chorale":
+            along += f" of {source.name}"
     runs = (
         (options.seed + k, run_along(replace(network, title=first.title), one, device=device))
         for k, network in enumerate(networks)

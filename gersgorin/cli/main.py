@@ -55,19 +55,25 @@ def _help(name: str | None) -> None:
     if name == "--version":
         print(f"gersgorin {__version__}")
     elif name in ("-h", "--help"):
-        print(
-            "usage: gersgorin COMMAND [options]\n\nSpectra, products and trainability of "
-            "recurrent networks.\n"
-        )
-        for title, chosen in (
-            ("Main:", EVERY_DAY),
-            ("Further:", [c for c in lines if c not in EVERY_DAY]),
-        ):
-            print(title, *(f"  {command:<15} {lines[command]}" for command in chosen), sep="\n")
-        print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
+        _print_commands(lines)
     else:
-        said = "a command is missing" if name is None else f"{name!r} is not a command"
-        near = [SYNONYMS[name]] if name in SYNONYMS else get_close_matches(name or "", lines, 1)
-        hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"
-        raise InvalidInputError(f"{said}{hint} (see gersgorin --help)")
+        raise _no_command(name, lines)
     raise EarlyExit(0)
+
+
+def _print_commands(lines: dict[str, str]) -> None:
+    """Print the usage, and the commands with their lines: those of every day first."""
+    about = "Spectra, products and trainability of recurrent networks."
+    print(f"usage: gersgorin COMMAND [options]\n\n{about}\n")
+    further = [command for command in lines if command not in EVERY_DAY]
+    for title, chosen in (("Main:", EVERY_DAY), ("Further:", further)):
+        print(title, *(f"  {command:<15} {lines[command]}" for command in chosen), sep="\n")
+    print("\n`gersgorin COMMAND --help` shows the options and examples of a command.")
+
+
+def _no_command(name: str | None, lines: dict[str, str]) -> InvalidInputError:
+    """The error for a word that is no command, with the nearest one or all of them."""
+    said = "a command is missing" if name is None else f"{name!r} is not a command"
+    near = [SYNONYMS[name]] if name in SYNONYMS else get_close_matches(name or "", lines, 1)
+    hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"
+    return InvalidInputError(f"{said}{hint} (see gersgorin --help)")

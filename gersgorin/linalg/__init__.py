@@ -23,7 +23,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "half_life",
             "jacobian_product",
         ),
-        "resolvent": ("pseudospectrum",),
+        "singular_values": ("pseudospectrum",),
         "spectrum": (
             "departure_from_normality",
             "eigenvalue_conditions",

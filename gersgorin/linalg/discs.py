@@ -46,7 +46,8 @@ class Discs(NamedTuple):
         """True for points in the union of the discs, their radii enlarged by `tol`; arguments as of
         `InclusionSet.contains`.
 
-        >>> gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).contains(torch.tensor([1.0, 1j, 1.01]))
+        >>> discs = gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        >>> discs.contains(torch.tensor([1.0, 1j, 1.01]))
         tensor([ True,  True, False])
         """
         z, tol = points_and_tolerance(z, tol, self.norm, self.centers.shape[-1])

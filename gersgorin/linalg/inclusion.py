@@ -1,7 +1,8 @@
 """Inclusion sets: regions of the complex plane that hold the spectrum of a matrix, by formulas of
 its entries.
 
-Ostrowski          |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; alpha = 1 and 0 are Geršgorin's row and column discs
+Ostrowski          |z - a_ii| <= r_i^alpha c_i^(1 - alpha) for at least one i; alpha = 1 and 0 are
+                   Geršgorin's row and column discs
 Brauer             ovals of Cassini, |z - a_ii| |z - a_jj| <= r_i r_j for at least one pair i != j
 MinimalGersgorin   the intersection of the row discs of X^-1 A X over all positive diagonal X
 NumericalRange     {x* A x : |x| = 1}, enclosed by support lines
@@ -107,11 +108,8 @@ class InclusionSet(ABC):
         strict = torch.zeros(1, dtype=torch.float64, device=self.A.device)
 
         def inside(z: np.ndarray) -> np.ndarray:
-            return (
-                self._contains(torch.as_tensor(scale * z, device=self.A.device), strict)
-                .cpu()
-                .numpy()
-            )
+            points = torch.as_tensor(scale * z, device=self.A.device)
+            return self._contains(points, strict).cpu().numpy()
 
         centers = self.centers.cpu().double().numpy() / scale
         return [scale * polygon for polygon in sampled_outline(inside, centers, points)]
@@ -203,10 +201,8 @@ class Ostrowski(InclusionSet):
         """The radii, (..., n), when every row and column sum is larger by `extra` (broadcast
         against them).
         """
-        rows, columns = (
-            off_diagonal_sums(self.A, "row") + extra,
-            off_diagonal_sums(self.A, "column") + extra,
-        )
+        rows = off_diagonal_sums(self.A, "row") + extra
+        columns = off_diagonal_sums(self.A, "column") + extra
         return rows**self.alpha * columns ** (1 - self.alpha)
 
     def _contains(self, z: Tensor, tol: Tensor) -> Tensor:

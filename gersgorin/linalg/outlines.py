@@ -50,9 +50,8 @@ def overlap_ends(
     >>> overlap_ends(np.array([0.0]), np.array([5.0]), np.array([3.0, 9.0]), np.array([1.0, 1.0]))
     (4.0, 4.0)
     """
-    size = binary_scale(
-        float(max((np.abs(centers) + radii).max(), (np.abs(others) + their_radii).max()))
-    )
+    farthest = max((np.abs(centers) + radii).max(), (np.abs(others) + their_radii).max())
+    size = binary_scale(float(farthest))
     c, r, d, s = centers[:, None] / size, radii[:, None] / size, others / size, their_radii / size
     low, high = np.maximum(c - r, d - s), np.minimum(c + r, d + s)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -76,10 +75,27 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
     """
     # squares then neither overflow nor underflow
     scale = binary_scale(float((np.abs(centers) + radii).max()))
-    centers, radii = centers / scale, radii / scale
-    # of the quotients: centers that differ by less than the least number are then equal
+    envelope = _upper_envelope(centers / scale, radii / scale)
+    ends = [start for _, _, start in envelope[1:]] + [np.inf]
+    curves: list[list[np.ndarray]] = []
+    reached_end = False
+    for (c, r, start), end in zip(envelope, ends, strict=True):
+        # relative to the center: a radius may be below its rounding
+        low, high = max(start - c, -r), min(end - c, r)
+        if low <= high:
+            if not reached_end:  # where two arcs meet, neither is below the axis
+                curves.append([])
+            curves[-1].append(scale * _arc(c, r, low, high, points))
+        reached_end = low <= high and end - c <= r
+    return [_mirrored(np.concatenate(arcs)) for arcs in curves]
+
+
+def _upper_envelope(centers: np.ndarray, radii: np.ndarray) -> list[tuple[float, float, float]]:
+    """Center, radius and the x from which this disc is the highest, of the discs that are the
+    highest somewhere, from left to right.
+    """
+    # centers that differ by less than the least number are equal here
     order = np.lexsort((radii, centers))
-    # center, radius, and the x from which this disc is the highest
     envelope: list[tuple[float, float, float]] = []
     for c, r in zip(centers[order].tolist(), radii[order].tolist(), strict=True):
         while envelope:
@@ -93,18 +109,7 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
         else:
             start = -np.inf
         envelope.append((c, r, start))
-    ends = [start for _, _, start in envelope[1:]] + [np.inf]
-    curves: list[list[np.ndarray]] = []
-    reached_end = False
-    for (c, r, start), end in zip(envelope, ends, strict=True):
-        # relative to the center: a radius may be below its rounding
-        low, high = max(start - c, -r), min(end - c, r)
-        if low <= high:
-            if not reached_end:  # where two arcs meet, neither is below the axis
-                curves.append([])
-            curves[-1].append(scale * _arc(c, r, low, high, points))
-        reached_end = low <= high and end - c <= r
-    return [_mirrored(np.concatenate(arcs)) for arcs in curves]
+    return envelope
 
 
 def sampled_outline(
@@ -125,22 +130,15 @@ def sampled_outline(
         np.concatenate([np.linspace(-2, 2, points), centers, (centers[1:] + centers[:-1]) / 2])
     )
     member = inside(axis + 0j)
-    left, right = (
-        np.flatnonzero(~member[:-1] & member[1:]),
-        np.flatnonzero(member[:-1] & ~member[1:]),
-    )
+    left = np.flatnonzero(~member[:-1] & member[1:])
+    right = np.flatnonzero(member[:-1] & ~member[1:])
     starts = _bisect(lambda x: inside(x + 0j), axis[left + 1], axis[left])
     stops = _bisect(lambda x: inside(x + 0j), axis[right], axis[right + 1])
     curves = []
     for start, stop in zip(starts, stops, strict=True):
         middle, half = (start + stop) / 2, (stop - start) / 2
-        x = np.unique(
-            [
-                start,
-                *np.clip(middle - half * np.cos(np.linspace(0, np.pi, points)), start, stop),
-                stop,
-            ]
-        )
+        between = middle - half * np.cos(np.linspace(0, np.pi, points))
+        x = np.unique([start, *np.clip(between, start, stop), stop])
         height = _bisect(lambda y, x=x: inside(x + 1j * y), np.zeros_like(x), np.full_like(x, 2))  # type: ignore[misc]
         height[[0, -1]] = 0
         curves.append(_mirrored(x + 1j * height))

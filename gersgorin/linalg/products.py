@@ -75,7 +75,8 @@ def running_log_norms(
 
     norm: of a partial product.
 
-    >>> [round(float(log), 4) for log in running_log_norms(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))]
+    >>> steps = torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)
+    >>> [round(float(log), 4) for log in running_log_norms(steps)]
     [0.6931, 0.0, 1.3863]
     """
     for P, log_scale in _prefix_products(steps):
@@ -111,8 +112,8 @@ def finite_time_exponent(A: Tensor) -> Tensor:
     Raises:
         InvalidInputError: as `jacobian_product`; or T = 0.
 
-    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
-    >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)  # radius 0 each, yet it doubles each step
+    >>> A = torch.tensor([[0.0, 2.0], [0.0, 0.0]])  # radius 0, yet the product doubles each step
+    >>> finite_time_exponent(torch.stack([A, A.T])).exp().round(decimals=4)
     tensor(2.)
     """
     P, log_scale = jacobian_product(check_square(A, steps=1))

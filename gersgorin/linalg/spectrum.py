@@ -48,7 +48,7 @@ def eigenvalues(A: Tensor, *, workers: int | None = None) -> Tensor:
     >>> eigenvalues(torch.tensor([1.0, -3.0, 3.0]).diag())
     tensor([ 3.+0.j, -3.+0.j,  1.+0.j])
     """
-    return largest_first(*_by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
+    return largest_first(*by_chunks(partial(_converged, "eigvals"), A, workers))[0].to(A.device)
 
 
 def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,13 +75,11 @@ def eigenvalue_conditions(A: Tensor) -> tuple[Tensor, Tensor]:
         values, right = _converged("eig", stack)
         # its rows are y* / (y* x) where the columns are x
         left, singular = torch.linalg.inv_ex(right)
-        conditions = torch.linalg.vector_norm(left, dim=-1) * torch.linalg.vector_norm(
-            right, dim=-2
-        )
-        conditions = conditions.nan_to_num(torch.inf, torch.inf)
+        lengths = torch.linalg.vector_norm(left, dim=-1), torch.linalg.vector_norm(right, dim=-2)
+        conditions = (lengths[0] * lengths[1]).nan_to_num(torch.inf, torch.inf)
         return values, conditions.masked_fill(singular[:, None] != 0, torch.inf).clamp(min=1)
 
-    values, conditions = largest_first(*_by_chunks(solve, A))
+    values, conditions = largest_first(*by_chunks(solve, A))
     return values.to(A.device), conditions.to(A.device)
 
 
@@ -159,7 +157,7 @@ def _converged(name: str, stack: Tensor) -> Any:
     return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
 
-def _by_chunks(
+def by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
     """Results (..., n) of `solve`, a function of (batch, n, n), for all matrices of A on the

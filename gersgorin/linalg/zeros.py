@@ -89,20 +89,15 @@ def finished(step, jacobian, s: Tensor, near: Tensor) -> Tensor:
     Beside an eigenvalue 1 the search ends early: a step along a curve of slow states is accepted
     only if it raises no speed.
     """
-    identity, trial, length = (
-        torch.eye(s.shape[1], dtype=s.dtype, device=s.device),
-        s,
-        near.expand(len(s)),
-    )
+    identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
+    trial, length = s, near.expand(len(s))
     for _ in range(ITERATIONS):
         d, _ = torch.linalg.solve_ex(identity - jacobian(trial), step(trial) - trial)
         shorter = norm(d) < SHORTER * length
         if not shorter.any():
             break
-        trial, length = (
-            torch.where(shorter[:, None], trial + d, trial),
-            torch.where(shorter, norm(d), 0),
-        )
+        trial = torch.where(shorter[:, None], trial + d, trial)
+        length = torch.where(shorter, norm(d), 0)
     return torch.where((norm(step(trial) - trial) < norm(step(s) - s))[:, None], trial, s)
 
 
@@ -128,9 +123,8 @@ def kinks_at(
     """
     if not len(points):
         return torch.zeros(0, dtype=torch.bool)
-    noise = torch.randn(
-        points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    ).to(points)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(points.shape, generator=generator, dtype=torch.float64).to(points)
 
     def change(distance: Tensor | float) -> Tensor:
         both = [

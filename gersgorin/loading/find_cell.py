@@ -450,7 +450,7 @@ def extract_cell(
 
     Of a linear recurrence the result is (a `ScanRun`, its elements), and of a loop that starts from
     a state of its own, such as a parameter, (a `Run` from there, its inputs). Functions of a run
-    accept both in place of a cell (`lyapunov`, `bounds`).
+    accept both in place of a cell (`lyapunov`, `spectra`).
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))

@@ -37,8 +37,7 @@ ROWS = 128  # products at once, at most: with more, states of many numbers leave
 class SequenceMap:
     """The `outputs` (S, k) of a module along x, and products with their derivatives.
 
-    `module` is a float64 copy in evaluation mode, `given` is x in the layout that it takes, `part`
-    the submodule whose outputs count.
+    `module` is a float64 copy in evaluation mode.
 
     Args:
         module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the
@@ -185,7 +184,7 @@ class SequenceMap:
             raise InvalidInputError(
                 f"the outputs of {self.name} have no gradient in its inputs: expected some"
             )
-        self.module, self.given, self.part = module, x.detach(), part
+        self.module = module
         self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), o.numel())))
 

@@ -32,9 +32,8 @@ class Film:
     @property
     def moments(self) -> list[int]:
         """The moments of the frames, at most 240 evenly spaced ones."""
-        return np.unique(
-            np.linspace(0, self.count - 1, min(self.count, MOST_FRAMES)).round().astype(int)
-        ).tolist()
+        moments = np.linspace(0, self.count - 1, min(self.count, MOST_FRAMES))
+        return np.unique(moments.round().astype(int)).tolist()
 
     @our_style()
     def save(self, path: str | Path, *, progress=lambda done, total: None) -> Path:

@@ -67,10 +67,8 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     values = eigenvalues[np.isfinite(eigenvalues)]
     if not len(values):
         return 0.0, 1.0
-    middle, spread = (
-        (values.real.max() + values.real.min()) / 2,
-        max(np.ptp(values.real), np.ptp(values.imag)) / 2,
-    )
+    middle = (values.real.max() + values.real.min()) / 2
+    spread = max(np.ptp(values.real), np.ptp(values.imag)) / 2
     return middle, 1.35 * spread
 
 
@@ -101,13 +99,8 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
         curve(record.numerical_radius, "numerical radius", **RANGE_STYLE)
     curve(record.spectral_radius, "spectral radius", color=RED, linewidth=1.4)
     if record.transform_gate.size:
-        curve(
-            record.transform_gate.mean(1),
-            record.gate_name,
-            color=GREEN,
-            linewidth=1.2,
-            linestyle="-.",
-        )
+        gate = record.transform_gate.mean(1)
+        curve(gate, record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
     ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest", loc="left")
     return over_time(ax, T, record.unit, "value")
@@ -142,30 +135,19 @@ def step_block(record: Spectra) -> Block:
     """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the
     eigenvalues enlarged.
     """
-    step, radius, panels = (
-        largest_step(record),
-        np.fmax.reduce(record.spectral_radius),
-        list[Axes](),
-    )
-    limit, half, reach = (
-        spectrum_limit([record], step),
-        crowd(record.eigenvalues)[1],
-        record.reach[step],
-    )
+    step, panels = largest_step(record), list[Axes]()
+    radius, reach = np.fmax.reduce(record.spectral_radius), record.reach[step]
+    limit, half = spectrum_limit([record], step), crowd(record.eigenvalues)[1]
     half, limit = max(half, limit / (1000 if half else 10)), max(limit, half)
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         allow = "growth" if reach > 1 + ROUNDING else "no growth"
-        words = (
-            "overlap of the discs reaches {} and allows"
-            if record.discs == "both"
-            else "discs reach {} and allow"
-        )
-        ax.set_title(
-            f"Step {step}"
-            + f": the {words.format(beside_one(reach))} {allow}" * bool(np.isfinite(reach))
-        )
+        words = "discs reach {} and allow"
+        if record.discs == "both":
+            words = "overlap of the discs reaches {} and allows"
+        reaches = f": the {words.format(beside_one(reach))} {allow}" if np.isfinite(reach) else ""
+        ax.set_title(f"Step {step}{reaches}")
 
     def enlarged(ax: Axes) -> None:
         plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)

@@ -2,7 +2,7 @@
 
     temporal_jacobian   A[..., i, j] = d s'_i / d s_j
     input_jacobian      B[..., i, j] = d s'_i / d x_j
-    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s', so that A = J_L ... J_1
+    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s': A = J_L ... J_1
 
 The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the
 same, row and column discs swap. Legend: m inputs, N = state_size (n units, an LSTM's state has 2n),
@@ -106,13 +106,6 @@ class StepCell:
             f"f(x, s) with s0{_hint(self.module)}"
         )
 
-    @property
-    def has_layers(self) -> bool:
-        """True if the Jacobian of each layer is known: for one layer, and with
-        `layer_jacobians`.
-        """
-        return self.depth == 1 or "layer_jacobians" in self._own
-
     def probe(self, x: Tensor, s: Tensor) -> None:
         """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything
         but a new state like s.
@@ -130,10 +123,9 @@ class StepCell:
             f"{self.name} takes no step from an input {tuple(x.shape)} and a state "
             f"{shapes or tuple(s.shape)}"
         )
-        end = (
-            f"x has {counted(x.shape[-1], 'column')}"
-            + ", its state is like s0, or like state_size" * bool(shapes)
-        )
+        end = f"x has {counted(x.shape[-1], 'column')}"
+        if shapes:
+            end += ", its state is like s0, or like state_size"
         try:
             with (
                 users_code(said, end),
@@ -218,7 +210,7 @@ class StepCell:
         """
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
-        if not self.has_layers:
+        if "layer_jacobians" not in self._own:
             raise InvalidInputError(
                 f"{self.name} has {self.depth} layers without a method for them: define "
                 "layer_jacobians(x, s)"
@@ -340,7 +332,8 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
     state: a tensor or tensors (B, ...), of several layers (L, B, ...).
 
-    >>> flat_state((torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])), layers=2).tolist()
+    >>> state = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
+    >>> flat_state(state, layers=2).tolist()
     [[1, 2, 5, 6, 3, 4, 7, 8]]
     """
     parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
@@ -471,9 +464,8 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         raise InvalidInputError(f"the leading dimensions of {shapes} do not broadcast") from None
     layered = name == "layer_jacobians" and cell.depth > 1
-    known = ["analytic"] * (name in cell._own or name == "layer_jacobians") + [*METHODS] * (
-        not layered
-    )
+    analytic = ["analytic"] if name in cell._own or name == "layer_jacobians" else []
+    known = analytic if layered else [*analytic, *METHODS]
     if method is not None and method not in known:
         raise InvalidInputError(
             f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}"
@@ -519,7 +511,8 @@ def input_jacobian(
 
     Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
-    >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
+    >>> x, s = torch.tensor([3.0, 5.0]), torch.zeros(1)
+    >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
     [[5.0, 3.0]]
     """
     return _of_step("input_jacobian", cell, x, s, method)

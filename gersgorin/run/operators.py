@@ -1,6 +1,7 @@
 """The Jacobian of a step as a linear operator, for states too large for whole Jacobians.
 
-    eigenvalues     the k of largest modulus   Arnoldi's method with implicit restarts (ARPACK, through SciPy)
+    eigenvalues     the k of largest modulus   Arnoldi's method with implicit restarts (ARPACK,
+                                               through SciPy)
     norm            ||A||_2                    Lanczos' method for A^T A (ARPACK)
     discs           Geršgorin's discs          rows of A in blocks, summed and forgotten
 
@@ -57,13 +58,8 @@ class StepOperator(LinearOperator):
         matrix: Tensor | None = None,
         rows=None,
     ):
-        self.forward, self.backward, self.like, self.matrix, self._rows = (
-            forward,
-            backward,
-            like,
-            matrix,
-            rows,
-        )
+        self.forward, self.backward = forward, backward
+        self.like, self.matrix, self._rows = like, matrix, rows
         super().__init__(np.dtype(str(like.dtype).removeprefix("torch.")), (len(like), len(like)))
 
     @classmethod
@@ -135,9 +131,8 @@ class StepOperator(LinearOperator):
             )
         # of no convergence with those that did converge, or another one
         except ArpackError as error:
-            found = largest_first(
-                torch.from_numpy(getattr(error, "eigenvalues", np.zeros(0, complex)))
-            )[0]
+            values = getattr(error, "eigenvalues", np.zeros(0, complex))
+            found = largest_first(torch.from_numpy(values))[0]
             raise NotConvergedError(
                 f"{len(found)} of the {k + 1} eigenvalues sought were found in {restarts} "
                 "restarts: ask for fewer or more",

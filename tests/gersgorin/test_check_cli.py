@@ -88,7 +88,8 @@ from torch import nn
 class Next(nn.Module):
     def __init__(self, input_size, hidden_size=5):
         super().__init__()
-        self.rnn, self.output = nn.GRU(input_size, hidden_size, num_layers=2), nn.Linear(hidden_size, input_size)
+        self.rnn = nn.GRU(input_size, hidden_size, num_layers=2)
+        self.output = nn.Linear(hidden_size, input_size)
 
     def forward(self, x):
         return self.output(self.rnn(x)[0])
@@ -154,7 +155,8 @@ from torch import nn
 class Reader(nn.Module):
     def __init__(self, input_size, hidden_size=5):
         super().__init__()
-        self.rnn, self.output = nn.GRU(input_size, hidden_size, batch_first=True), nn.Linear(hidden_size, 1)
+        self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+        self.output = nn.Linear(hidden_size, 1)
 
     def forward(self, x):
         print("called")

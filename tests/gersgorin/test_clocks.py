@@ -110,9 +110,8 @@ def test_minibatches_of_one_output_have_none():
 
 def growing(gain_of, steps, noise=0.05, seed=0):
     """A trial whose gain at each step is known, with noise of its slopes."""
-    slopes = [gain_of(step) for step in range(steps)] + noise * np.random.default_rng(
-        seed
-    ).standard_normal(steps)
+    noises = noise * np.random.default_rng(seed).standard_normal(steps)
+    slopes = [gain_of(step) for step in range(steps)] + noises
     return Trial(
         1.0,
         [1.0] * steps,

@@ -64,7 +64,6 @@ def test_moments_share_one_scale_and_show_their_own_lags(record):
 def test_the_gallery_measures_the_network_of_each_epoch(monkeypatch):
     monkeypatch.setattr(gallery, "FRAMES", 5)
     first, last = gallery.measure(shortest_chorales(33), {1: "first", 3: "last"}).items()
-    assert (first[0], last[0]) == ("first, epoch 1", "last, epoch 3") and first[1].loss > last[
-        1
-    ].loss
+    assert (first[0], last[0]) == ("first, epoch 1", "last, epoch 3")
+    assert first[1].loss > last[1].loss
     assert first[1].norms.shape == (4, 4)

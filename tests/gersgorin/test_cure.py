@@ -223,9 +223,7 @@ def test_gates_follow_the_layouts_of_torch():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_one_does_not_read_data(
-    shared,
-):
+def test_embeddings_are_drawn_again_without_their_padding_and_a_matrix_behind_reads_no_data(shared):
     model, (x, y) = made(lambda: Words(sparse=not shared)), recall()
     if shared:
         model.out = nn.Linear(5, 3)
@@ -276,7 +274,10 @@ STUCK = {
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=[pytest.mark.slow] * (k > 0)) for k, c in enumerate(STUCK.values())],
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if k else [])
+        for k, case in enumerate(STUCK.values())
+    ],
     ids=STUCK,
 )
 def test_a_stuck_network_trains_after_the_cure(case):
@@ -388,7 +389,9 @@ def test_without_time_it_gives_an_untested_start_and_asks_for_more():
 
 
 def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(monkeypatch):
-    worse = lambda factor: Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)  # noqa: E731
+    def worse(factor):
+        return Trial(factor, [2.0] * 8, [1.0] * 8, cut=True)
+
     monkeypatch.setattr(
         search_module, "run_trials", lambda loop, factors, **options: [*map(worse, factors)]
     )
@@ -402,7 +405,9 @@ def test_a_start_whose_own_trial_is_worse_than_a_constant_is_not_recommended(mon
 
 
 def test_a_training_that_falls_slightly_gets_no_reason_for_a_failure(monkeypatch):
-    slightly = lambda factor: Trial(factor, [0.92] * 300, [1.0] * 300, left=32)  # noqa: E731
+    def slightly(factor):
+        return Trial(factor, [0.92] * 300, [1.0] * 300, left=32)
+
     monkeypatch.setattr(
         search_module, "run_trials", lambda loop, factors, **options: [*map(slightly, factors)]
     )
@@ -596,9 +601,8 @@ def test_the_printed_code_for_an_optimizer_of_many_groups_can_be_pasted(slow_rat
     loop = Training(model, x, y, "cross-entropy", optimizer)
     lines = printed(slow_rate[1], code_of(loop, Plan(Start("given weights"), 10.0)))
     exec("\n".join(lines), {"optimizer": optimizer})
-    assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4} and max(
-        map(len, lines)
-    ) < 80
+    assert {group["lr"] for group in optimizer.param_groups} == {1.1e-4}
+    assert max(map(len, lines)) < 80
 
 
 def test_the_names_of_starts_are_explained(slow_rate):

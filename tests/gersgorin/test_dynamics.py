@@ -71,11 +71,9 @@ def test_a_batch_equals_its_sequences():
         whole = function(A)
         for i, j in np.ndindex(2, 3):
             torch.testing.assert_close(whole[i, j], function(A[:, i, j]))
-    assert (
-        not product(A)[1, 2].any()
-        and log_scale(A)[1, 2] == 0
-        and finite_time_exponent(A)[1, 2] == -torch.inf
-    )
+    assert not product(A)[1, 2].any()
+    assert log_scale(A)[1, 2] == 0
+    assert finite_time_exponent(A)[1, 2] == -torch.inf
     norms = cumulative_log_norms(A)
     assert norms.shape == (6, 2, 3) and not norms.isnan().any()
     assert (norms[2:, 1, 2] == -torch.inf).all() and norms[:, 0].isfinite().all()
@@ -90,10 +88,8 @@ def test_no_steps():
 
 
 def test_half_life():
-    assert (
-        half_life(0.0).item() == half_life(-0.0).item() == math.inf
-        and half_life(-math.inf).item() == 0
-    )
+    assert half_life(0.0).item() == half_life(-0.0).item() == math.inf
+    assert half_life(-math.inf).item() == 0
     steps = half_life(finite_time_exponent(torch.full((10, 1, 1), 0.9)))
     assert 0.9 ** steps.item() == pytest.approx(0.5)
 

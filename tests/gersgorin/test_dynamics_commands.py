@@ -16,7 +16,7 @@ from gersgorin.analyses.fixed_points import FixedPoints, principal_axes
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.linalg import numerical_radius, pseudospectrum
-from gersgorin.linalg.resolvent import distance_to_circle
+from gersgorin.linalg.singular_values import distance_to_circle
 from gersgorin.loading.open import open_run
 from rhn.cells import LSTM, RNN
 from rhn.data import chorale
@@ -67,10 +67,8 @@ def test_a_network_without_a_fixed_point(capsys):
     network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.npz"]
     assert run("fixed-points", "--starts", 4, *network) == 0
     out = capsys.readouterr().out
-    assert (
-        "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out
-        and "the least |F(s) - s|" in out
-    )
+    assert "0 fixed points, 0 slow, from 4 starts (4 led to none)" in out
+    assert "the least |F(s) - s|" in out
     found = FixedPoints.load("b.npz")
     assert found.kinds == found.table() == [] and found.summary() in out
 
@@ -96,9 +94,8 @@ def test_networks_by_name_modules_and_runs_are_the_same(function):
     options = {"hidden_size": 6, "depth": 2, "steps": 25}
     by_name = function("rhn", "bwv269", **options)
     of_run = function(open_run("rhn", "bwv269", **options))
-    assert by_name.to_dict() == of_run.to_dict() and by_name.title.startswith(
-        "rhn, depth 2, 6 units"
-    )
+    assert by_name.to_dict() == of_run.to_dict()
+    assert by_name.title.startswith("rhn, depth 2, 6 units")
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GRU(4, 5)).double()
     assert "GRU, 5 units" in function(model, torch.rand(8, 3, dtype=d)).title
 
@@ -139,9 +136,8 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
     assert saddle.get_label() == "saddle point" and len(searched.get_xdata()) == 30
     x, y = (-starts.mean(0).numpy())[[1, 2]]
-    assert saddle.get_xdata()[0] == pytest.approx(x, abs=2) and saddle.get_ydata()[
-        0
-    ] == pytest.approx(y, abs=2)
+    assert saddle.get_xdata()[0] == pytest.approx(x, abs=2)
+    assert saddle.get_ydata()[0] == pytest.approx(y, abs=2)
     axes, shares = principal_axes(points.starts)
     np.testing.assert_allclose(
         searched.get_xdata(), (points.starts - points.starts.mean(0)) @ axes[0]
@@ -161,9 +157,8 @@ def test_pseudospectra_are_those_of_the_shown_steps():
     A = temporal_jacobian(cell, x, trajectory(cell, x)[:-1]).detach()
     assert found.steps.tolist() == [0, 2, 4, 6] and told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     z = found.axis + 1j * found.axis[:, None]
-    assert np.array_equal(found.axis, -found.axis[::-1]) and found.axis[-1] > float(
-        numerical_radius(A[::2]).max()
-    )
+    assert np.array_equal(found.axis, -found.axis[::-1])
+    assert found.axis[-1] > float(numerical_radius(A[::2]).max())
     for k, step in enumerate(found.steps):
         np.testing.assert_allclose(
             found.sigma[k], pseudospectrum(A[step], z), rtol=1e-5, atol=1e-12
@@ -185,10 +180,8 @@ def test_the_curves_are_where_the_numbers_say():
     for level, path in zip(found.levels, curves.get_paths(), strict=True):
         if len(path.vertices):
             distances = np.abs(path.vertices[:, :1] + 1j * path.vertices[:, 1:] - values).min(1)
-            assert (
-                distances == pytest.approx(10**level, abs=0.115)
-                and np.abs(path.vertices).max() < found.axis[-1]
-            )
+            assert distances == pytest.approx(10**level, abs=0.115)
+            assert np.abs(path.vertices).max() < found.axis[-1]
     one = found.plot(figure.Figure().subplots())
     last, inner = found.levels[:-3:-1]
     assert (
@@ -201,6 +194,15 @@ def test_the_curves_are_where_the_numbers_say():
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 
+def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
+    cell, x = RNN(3, 900, dtype=d), torch.zeros(3, 3, dtype=d)
+    message = r"51 x 51 points for 3 steps of 900 state entries takes about 57 minutes"
+    with pytest.raises(InvalidInputError, match=rf"{message}.*at most 21 \(--side 21\)"):
+        pseudospectra(cell, x)
+    with pytest.raises(InvalidInputError, match="use fewer units"):
+        pseudospectra(lambda x, s: s, x, torch.zeros(5000, dtype=d), side=3)
+
+
 @pytest.mark.parametrize("side", [2, 20, 7.0])
 def test_the_grid_of_pseudospectra_has_an_odd_side(side):
     with pytest.raises(InvalidInputError, match=f"side is {side}: expected an odd number"):
@@ -211,9 +213,8 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
     (first, _, few), whole = (
         spectra[0].summary(whole=all_).partition("\n\n") for all_ in (False, True)
     )
-    assert first.startswith("A small change of the state") and few.endswith(
-        "and 4 more rows with --all"
-    )
+    assert first.startswith("A small change of the state")
+    assert few.endswith("and 4 more rows with --all")
     shown = [
         f"{exponent:.4g}" in text for text in (few, whole[2]) for exponent in spectra[0].exponents
     ]

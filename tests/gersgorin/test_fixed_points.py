@@ -35,11 +35,9 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(
         points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11
     )
-    assert (
-        points.found_from.tolist() == [20]
-        and points.lost == 0
-        and points.input.tolist() == b.tolist()
-    )
+    assert points.found_from.tolist() == [20]
+    assert points.lost == 0
+    assert points.input.tolist() == b.tolist()
     moduli = np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1]
     np.testing.assert_allclose(np.abs(points.eigenvalues[0]), moduli, atol=1e-12)
 
@@ -88,8 +86,13 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
 def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
     cell = case.build(seed=7)
     x, starts = inputs(cell, 12)
-    A = lambda s: temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
-    F = lambda s: cell.step(x[0], torch.from_numpy(s)).detach().numpy()  # noqa: E731
+
+    def A(s):
+        return temporal_jacobian(cell, x[0], torch.from_numpy(s)).detach().numpy()
+
+    def F(s):
+        return cell.step(x[0], torch.from_numpy(s)).detach().numpy()
+
     theirs = [
         scipy.optimize.root(lambda s: F(s) - s, s, jac=lambda s: A(s) - np.eye(len(s)))
         for s in starts.numpy()
@@ -108,14 +111,11 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
 def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
     ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
-    assert (
-        ghost.is_slow.tolist() == [True]
-        and ghost.kinds == ["slow, neutral"]
-        and ghost.found_from.tolist() == [3]
-    )
-    assert abs(ghost.states[0, 0]) < 1e-4 and ghost.residuals[
-        0
-    ] == ghost.least_residual == pytest.approx(0.002)
+    assert ghost.is_slow.tolist() == [True]
+    assert ghost.kinds == ["slow, neutral"]
+    assert ghost.found_from.tolist() == [3]
+    assert abs(ghost.states[0, 0]) < 1e-4
+    assert ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
     with pytest.raises(
         InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
     ):
@@ -132,9 +132,8 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    (found,) = (
-        points := fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
-    ).table()
+    points = fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
+    (found,) = points.table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == (
         "saddle",
         1,
@@ -189,9 +188,8 @@ def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_de
     found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
     assert found.trajectory.shape == (31, 6)
     counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
-    assert (
-        counts[RED] == found.unstable[:8].sum() and counts[GREEN] == (found.unstable[:8] < 6).sum()
-    )
+    assert counts[RED] == found.unstable[:8].sum()
+    assert counts[GREEN] == (found.unstable[:8] < 6).sum()
     # by a complex pair: an ellipse of half axes 2 to 1
     turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)
     focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
@@ -230,7 +228,9 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
 
 
 def test_the_search_stays_in_the_box_of_the_starts():
-    far = lambda s: 2 * s - 2.9  # noqa: E731 - stands still at 2.9, where no state settles
+    def far(s):  # stands still at 2.9, where no state settles
+        return 2 * s - 2.9
+
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
     assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(
@@ -255,10 +255,8 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     np.testing.assert_array_equal(found.input, x.mean(0))
     more = fixed_points(cell, x, 60).starts
     np.testing.assert_array_equal(more[:51], trajectory(cell, x).detach())
-    assert (
-        len(np.unique(more, axis=0)) == 60
-        and np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
-    )
+    assert len(np.unique(more, axis=0)) == 60
+    assert np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
     given = fixed_points(cell, x, found.starts)
     np.testing.assert_array_equal(given.states, found.states)
     held, same = (
@@ -277,10 +275,8 @@ def test_around_a_state_that_stays_the_starts_are_random():
         lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d)
     )
     found = fixed_points(run, starts=20)
-    assert (
-        sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
-        and len(np.unique(found.starts)) >= 10
-    )
+    assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
+    assert len(np.unique(found.starts)) >= 10
     assert "The starts are random, around the first state; the search kept to the box" in "".join(
         found.sentences()
     )
@@ -381,9 +377,8 @@ def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     growth = torch.tensor([0.005, -0.5, -1.0], dtype=d)
     for step in (1e-1, 1e-4):
         points = fixed_points(lambda s, step=step: s + step * growth * s, None, normal(9, 3))
-        assert points.kinds == ["saddle"] and points.time_constants[0, 0] == pytest.approx(
-            -1 / (0.005 * step), rel=1e-3
-        )
+        assert points.kinds == ["saddle"]
+        assert points.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
 
 
 def test_a_tuple_of_starts_is_one_of_states():
@@ -464,7 +459,9 @@ def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
 
 
 def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
-    toggle = lambda x, s: s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)  # noqa: E731
+    def toggle(x, s):
+        return s + 0.1 * (2 / (1 + s.flip(-1) ** 2) - s)
+
     found = fixed_points(
         toggle,
         torch.zeros(1, dtype=d),
@@ -476,11 +473,12 @@ def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_throu
 
 def test_a_slow_point_is_a_minimum_of_the_speed():
     n, r = 30, np.random.default_rng(0)
-    J, b = (
-        torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n)),
-        torch.tensor(r.standard_normal(n)),
-    )
-    step = lambda s: s + 0.1 * (-s + torch.tanh(s) @ J.T + b)  # noqa: E731
+    J = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n))
+    b = torch.tensor(r.standard_normal(n))
+
+    def step(s):
+        return s + 0.1 * (-s + torch.tanh(s) @ J.T + b)
+
     found = fixed_points(step, None, 2 * torch.tensor(r.standard_normal((60, n))))
     assert found.is_slow.any()
     for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):

@@ -131,9 +131,9 @@ def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
 
 def test_an_isolated_point_is_a_curve_while_an_inner_one_is_not():
     curves = discs_outline(np.array([0.0, 4.0, 4.5]), np.array([0.0, 1.0, 0.0]), 5)
-    assert (
-        len(curves) == 2 and (curves[0] == 0).all() and curves[1].real.min() == pytest.approx(3.0)
-    )
+    assert len(curves) == 2
+    assert (curves[0] == 0).all()
+    assert curves[1].real.min() == pytest.approx(3.0)
     assert Ostrowski(MATRICES["zero"], alpha=1).area() == 0
 
 
@@ -252,11 +252,9 @@ def test_discs_contain_what_their_set_contains(axis):
         torch.randn(2, 3, 40, dtype=torch.complex128) * 3,
     )
     inside = gersgorin_discs(A, axis).contains(z)
-    assert (
-        torch.equal(inside, INCLUSION_SETS[f"gersgorin-{axis}"](A).contains(z))
-        and inside.any()
-        and not inside.all()
-    )
+    assert torch.equal(inside, INCLUSION_SETS[f"gersgorin-{axis}"](A).contains(z))
+    assert inside.any()
+    assert not inside.all()
 
 
 @for_each("key", INCLUSION_SETS)

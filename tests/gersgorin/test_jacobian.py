@@ -145,7 +145,8 @@ def test_the_layers_multiply_to_the_temporal_jacobian(case):
     assert len(layers) == cell.depth
     assert_close(product(layers), A, 1e-12, "closed form")
     if isinstance(layers, list):
-        assert case.key == "dts-rnn" and [J.shape[-2:] for J in layers][:: case.depth - 1] == [
+        assert case.key == "dts-rnn"
+        assert [J.shape[-2:] for J in layers][:: case.depth - 1] == [
             (14, 7),
             (7, 14),
         ]
@@ -191,7 +192,9 @@ class Leaky(nn.Linear):
 
 
 def test_a_users_function_and_module():
-    f = lambda x, s: torch.tanh(2 * s + x.sum())  # noqa: E731
+    def f(x, s):
+        return torch.tanh(2 * s + x.sum())
+
     x, s = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
     slope = torch.diag_embed(2 * (1 - torch.tanh(2 * s + x.sum(-1, keepdim=True)) ** 2))
     for method in (None, "jacrev", "jacfwd"):
@@ -279,7 +282,10 @@ def test_a_trajectory_is_s0_and_the_repeated_step(case):
 def test_trajectories_of_functions_modules_and_batch_first_cells():
     assert trajectory(RHN(3, 4, batch_first=True), torch.randn(6, 2, 3)).shape == (7, 2, 4)
     x, s0 = torch.randn(5, 2, 3), torch.randn(2, 4)
-    f = lambda x, s: 0.5 * s + x.sum()  # noqa: E731
+
+    def f(x, s):
+        return 0.5 * s + x.sum()
+
     states = trajectory(f, x, s0)
     assert_close(states[2], 0.5 * states[1] + x[1].sum(-1, keepdim=True), 1e-6, "function")
     assert trajectory(f, x[:, 0], s0[0]).shape == (6, 4)

@@ -168,30 +168,25 @@ def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_i
 
 def test_a_lost_direction_and_a_single_step():
     found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
-    assert (
-        found.exponents[0] > -1
-        and found.exponents[1] == -math.inf
-        and np.isnan(found.standard_errors).all()
-    )
+    assert found.exponents[0] > -1
+    assert found.exponents[1] == -math.inf
+    assert np.isnan(found.standard_errors).all()
 
 
 def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
-    words = lambda found: "".join(found.sentences())  # noqa: E731
+    def words(found):
+        return "".join(found.sentences())
+
     run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
-    assert "that fixed point" in words(
-        still := of_run(run, repeat=1)
-    ) and "which is no attractor" in words(still)
-    assert (
-        math.isnan(still.kaplan_yorke)
-        and still.dimension == still.finding == ""
-        and "imension" not in words(still)
-    )
+    still = of_run(run, repeat=1)
+    assert "that fixed point" in words(still) and "which is no attractor" in words(still)
+    assert math.isnan(still.kaplan_yorke)
+    assert still.dimension == still.finding == ""
+    assert "imension" not in words(still)
     moved = of_run(run, count=1, start_noise=1.0)
-    assert (
-        moved.exponents[0] < -1
-        and "that fixed point" in words(moved)
-        and "no attractor" not in words(moved)
-    )
+    assert moved.exponents[0] < -1
+    assert "that fixed point" in words(moved)
+    assert "no attractor" not in words(moved)
     s0, rates = torch.tensor([0.0, 1.0], dtype=d), torch.tensor([2.0, 0.5], dtype=d)
     assert "no attractor" in words(lyapunov(lambda s: s * rates, None, s0=s0, steps=99))
 
@@ -213,10 +208,8 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
         standard_errors=np.array([7e-4, 4e-4]),
         still=False,
     )
-    assert (
-        "dimension is between 0 and 1.042." in found.summary()
-        and found.to_dict()["dimension"] == "between 0 and 1.042"
-    )
+    assert "dimension is between 0 and 1.042." in found.summary()
+    assert found.to_dict()["dimension"] == "between 0 and 1.042"
     shrinks = replace(
         found, exponents=np.array([-0.01, -0.97]), standard_errors=np.array([0.02, 0.5])
     )

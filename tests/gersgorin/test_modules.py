@@ -30,7 +30,8 @@ class Seq2Seq(nn.Module):
     '''Reads (B, T, m), answers with a loop of single steps.'''
     def __init__(self, input_size=3, hidden_size=4):
         super().__init__()
-        self.encoder = nn.ModuleDict({"scale": nn.Linear(input_size, 5), "rnn": nn.LSTM(5, hidden_size, 2, batch_first=True)})
+        scale, rnn = nn.Linear(input_size, 5), nn.LSTM(5, hidden_size, 2, batch_first=True)
+        self.encoder = nn.ModuleDict({"scale": scale, "rnn": rnn})
         self.decoder = nn.GRUCell(hidden_size, hidden_size)
 
     def forward(self, x):
@@ -137,9 +138,10 @@ def test_a_part_of_a_larger_module_is_looked_at_along_what_it_reads_there(own, c
     found = radii(capsys, *run, "--submodule", "decoder")
     assert found == expected(from_torch(model.decoder), decoded)
     upper = spectra(model, x[None], layer=2)
-    assert upper.title == "LSTM, layer 2 of 2, 4 units" and radii(
-        capsys, *run, "--layer", 2
-    ) == expected(Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0])
+    assert upper.title == "LSTM, layer 2 of 2, 4 units"
+    assert radii(capsys, *run, "--layer", 2) == expected(
+        Watched(model, 2).cell, Watched(model, 2).along(x[None]).inputs[:, 0]
+    )
     part = spectra(model, x[None], submodule="decoder")
     assert part.title == "decoder: GRUCell, 4 units" and part.spectral_radius == pytest.approx(
         found

@@ -126,13 +126,13 @@ def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
     monkeypatch.setattr(
         Run, "jacobians", lambda self, *at: computed.append(self) or jacobians(self, *at)
     )
-    found = analyze(cell, frames(T), analyses=("bounds",))
+    found = analyze(cell, frames(T), analyses=("pseudospectra",))
     assert [*found.results] == [
         "spectra",
         "products",
         "gains",
         "gates",
-        "bounds",
+        "pseudospectra",
     ] and found.lyapunov is None
     assert len(computed) <= 2  # blocks are kept
     assert set(found.to_dict()) == set(found.results)

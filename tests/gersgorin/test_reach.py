@@ -44,7 +44,10 @@ def test_the_gradient_of_a_leaky_sum_falls_as_its_leak(r, last):
 
 def test_the_last_frame_with_a_loss_counts():
     x = torch.randn(64, FRAMES, 1, generator=torch.Generator().manual_seed(0))
-    early = lambda output, y: (output[:, :8] - y[:, :8]).square().mean()  # noqa: E731
+
+    def early(output, y):
+        return (output[:, :8] - y[:, :8]).square().mean()
+
     loop = Training(
         Leaky(0.9, last=False), x, x.cumsum(1), early, "adam", learning_rate=1e-3, batch_axis=0
     )

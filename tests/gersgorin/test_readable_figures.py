@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from examples.paper import figures as gallery
-from gersgorin import Recorder, analyze, bounds, compare, fixed_points, lyapunov, memory
+from gersgorin import Recorder, analyze, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recording.recording import moving_recording
@@ -130,7 +130,6 @@ def runs(size, x, networks):
             )
             for k, c in enumerate(networks)
         ],
-        "bounds": [replace(bounds(c, x), **about(k)) for k, c in enumerate(networks)],
         "portraits": [pseudospectra(run, side=21) for run in along],
         "memories": [replace(memory(networks[0], x.repeat(2, 1)), title=LONG)],
     }
@@ -219,7 +218,7 @@ def test_a_figure_can_be_read(name, runs, training, size, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    "name", ["products", "gains", "gates", "bounds", "points", "lyapunov", "portraits", "memories"]
+    "name", ["products", "gains", "gates", "points", "lyapunov", "portraits", "memories"]
 )
 def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
     results = runs[name] if name in runs else [replace(training[1].results[name], title=LONG)]

@@ -239,9 +239,8 @@ def test_the_file_is_whole_while_the_training_runs_and_when_a_write_is_killed(
     with pytest.raises(KeyboardInterrupt):
         recorder.save()
     monkeypatch.undo()
-    assert Recording.load(path).loss.tolist()[1:] == [1.0] and [
-        p.name for p in tmp_path.iterdir()
-    ] == ["run.npz"]
+    assert Recording.load(path).loss.tolist()[1:] == [1.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["run.npz"]
 
 
 def test_the_file_is_never_long_behind_however_slow_it_is_to_write(tmp_path, monkeypatch):

@@ -193,12 +193,10 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
         size = matplotlib.rcParams["font.size"]
         for plot in (plot_spectrum, plot_products):
             ax = Figure().subplots()
-            assert (
-                plot(records["usual"], ax=ax) is ax
-                and ax.get_title()
-                and ax.get_xlabel()
-                and ax.get_ylabel()
-            )
+            assert plot(records["usual"], ax=ax) is ax
+            assert ax.get_title()
+            assert ax.get_xlabel()
+            assert ax.get_ylabel()
             colors = {to_hex(line.get_color()) for line in ax.lines}
             assert "#ffffff" in colors and "#000000" not in colors
             assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size

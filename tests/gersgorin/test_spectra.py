@@ -70,10 +70,8 @@ def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
     as_analyzed = numbers(gersgorin.analyze(model, x).spectra)
     assert numbers(found) != as_analyzed  # of other discs
     assert numbers(spectra(model, x)) == as_analyzed
-    assert (
-        found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3"
-        and found.discs == "column"
-    )
+    assert found.heading == "LSTM, 2 layers, 5 units on sequence of 7 x 1 x 3"
+    assert found.discs == "column"
     assert model[0].weight.dtype == torch.float32
 
 
@@ -121,9 +119,8 @@ def test_every_number_is_what_its_name_says():
         values = np.linalg.eigvals(A[t])
         product = A[t] @ product
         assert record.spectral_radius[t] == pytest.approx(np.abs(values).max())
-        assert record.norm[t] == pytest.approx(np.linalg.norm(A[t], 2)) and record.norm[t] <= float(
-            record.norm_bound
-        )
+        assert record.norm[t] == pytest.approx(np.linalg.norm(A[t], 2))
+        assert record.norm[t] <= float(record.norm_bound)
         assert record.numerical_radius[t] == pytest.approx(
             float(numerical_radius(torch.as_tensor(A[t]))), rel=5e-3
         )
@@ -131,10 +128,8 @@ def test_every_number_is_what_its_name_says():
             float(departure_from_normality(torch.as_tensor(A[t]), relative=True))
         )
         around = record.range_outline(t)
-        assert (
-            around.real.max() == pytest.approx(np.linalg.eigvalsh((A[t] + A[t].T) / 2)[-1])
-            and around[0] == around[-1]
-        )
+        assert around.real.max() == pytest.approx(np.linalg.eigvalsh((A[t] + A[t].T) / 2)[-1])
+        assert around[0] == around[-1]
         edges = np.diag(A[t]) + np.abs(A[t]).sum(1) - np.abs(np.diag(A[t]))
         assert record.rightmost_disc[t] == pytest.approx(edges.max())
         assert record.log_norm_product[t] == pytest.approx(math.log(np.linalg.norm(product, 2)))
@@ -166,15 +161,13 @@ def test_words_and_numbers_speak_of_the_same_discs():
         ("both", "row and column discs where they overlap"),
     ):
         record = of_matrices(A, "two", discs=discs)
-        assert record.reach == pytest.approx(
-            reach[discs]
-        ) and record.rightmost_disc == pytest.approx(reach[discs])
+        assert record.reach == pytest.approx(reach[discs])
+        assert record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
         assert f"the {words} reach {max(reach[discs]):.3g} from 0" in next(record.sentences())
-        assert record.to_dict()["discs"] == discs and record.table()[1]["reach"] == pytest.approx(
-            reach[discs][1]
-        )
+        assert record.to_dict()["discs"] == discs
+        assert record.table()[1]["reach"] == pytest.approx(reach[discs][1])
 
 
 def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():

@@ -66,7 +66,10 @@ def test_a_training_that_works_leaves(good):
 def test_a_loss_that_falls_below_zero_is_shifted_and_its_training_is_the_same(good):
     model, x, y = made()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    below = lambda output, y: nn.functional.mse_loss(output, y) - 5  # noqa: E731
+
+    def below(output, y):
+        return nn.functional.mse_loss(output, y) - 5
+
     found = gersgorin.check(
         model, x, y, below, optimizer, steps=500, seconds=ENOUGH, losses=[-4.0] * 9
     )
@@ -77,7 +80,8 @@ def test_a_loss_that_falls_below_zero_is_shifted_and_its_training_is_the_same(go
     assert (found.escape_steps, found.outcome) == (
         good.escape_steps,
         "leaves",
-    ) and "yours fall below 0" in str(found)
+    )
+    assert "yours fall below 0" in str(found)
     cured = gersgorin.cure(model, x, y, below, optimizer, steps=100, seconds=ENOUGH)
     assert cured.outcome == "cured" and 0 < cured.chosen.loss < 0.9
 

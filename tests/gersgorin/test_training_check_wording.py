@@ -28,7 +28,7 @@ def trials_of(
     """Trials at some learning rates, of which those in the window leave and no other."""
     factors = [1.0, *(10.0 ** draw.uniform(-2, 2) for _ in range(draw.randint(0, 5)))]
     taken = [
-        draw.choice([0] * (factor != 1) + [draw.randint(1, steps)] * 2 + [steps])
+        draw.choice([*([] if factor == 1 else [0]), *[draw.randint(1, steps)] * 2, steps])
         for factor in factors
     ]
     if draw.random() < 0.1:
@@ -70,6 +70,7 @@ def made(seed: int) -> TrainingCheck:
         "trials": trials,
     }
     lacking = draw.choice([("the trials, for lack of time",), ()])
+    cut = ["the time was up"] if any(trial.cut for trial in trials) else []
     return TrainingCheck(
         name="GRU",
         optimizer=draw.choice(["Adam", "SGD"]),
@@ -79,7 +80,7 @@ def made(seed: int) -> TrainingCheck:
         constant_loss=0.5,
         first_loss=0.9,
         **forecast,
-        left_out=("the time was up",) * any(trial.cut for trial in trials) + lacking,
+        left_out=(*cut, *lacking),
         causes=tuple(CAUSES[draw.randint(0, 1) :][: draw.choice([0, 0, 1, 4])]) if tried else (),
         step_seconds=draw.choice([math.nan, 0.25]),
     )

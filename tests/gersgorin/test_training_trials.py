@@ -50,6 +50,10 @@ class Always:
     deviations = staticmethod(lambda output: output - output.mean(0))
 
 
+def cross_entropy_of_steps(output, y):
+    return nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())
+
+
 def made(seed=0, **options):
     torch.manual_seed(seed)
     model = Reader(**options)
@@ -325,7 +329,10 @@ def test_a_named_loss_does_not_mix_targets_of_another_layout():
 
 def test_a_loss_that_reads_the_weights_of_the_given_model_is_refused():
     model, x, y = made()
-    penalized = lambda output, y: (output - y).square().mean() + model.out.weight.square().sum()  # noqa: E731
+
+    def penalized(output, y):
+        return (output - y).square().mean() + model.out.weight.square().sum()
+
     with pytest.raises(InvalidInputError, match="weight_decay"):
         Training(model, x, y, penalized, "sgd", learning_rate=0.1)
     assert model.out.weight.grad is None
@@ -473,7 +480,7 @@ def test_the_constant_output_has_one_number_for_each_unit(
     y = y if units == 1 else y.squeeze(shape.index(units))
     loss = nn.MSELoss() if units == 1 else nn.CrossEntropyLoss()
     if units > 1 and shape[-1] == units and len(shape) == 3:
-        loss = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
+        loss = cross_entropy_of_steps
     loop = Training(model, x, y, loss, "sgd", learning_rate=0.1)
     constant, value = loop.constant_output(loop.goals([(x, y)]))
     shares = y.flatten().bincount() / y.numel() if units > 1 else None
@@ -503,9 +510,10 @@ class Decoder(Tagger):
 
 def test_frames_of_packed_sequences_and_of_a_second_input_are_no_units():
     x, before, y = torch.rand(64, 10, 2), torch.rand(64, 7, 2), torch.randint(3, (64, 10))
-    entropy = lambda output, y: nn.functional.cross_entropy(output.flatten(0, 1), y.flatten())  # noqa: E731
     sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_axis": 0}
-    assert Training(Tagger(), (x, torch.full((64,), 10)), y, entropy, **sgd).units.shape == (
+    assert Training(
+        Tagger(), (x, torch.full((64,), 10)), y, cross_entropy_of_steps, **sgd
+    ).units.shape == (
         1,
         1,
         3,

@@ -155,7 +155,9 @@ def files(own_folder) -> Path:
 
 @for_each("line", WRONG)
 def test_wrong_input_is_one_sentence_and_writes_nothing(line, files, capsys):
-    written = lambda: {path for path in files.rglob("*") if "__pycache__" not in path.parts}  # noqa: E731
+    def written():
+        return {path for path in files.rglob("*") if "__pycache__" not in path.parts}
+
     before = written()
     assert main(line.split()) == 2
     captured = capsys.readouterr()
