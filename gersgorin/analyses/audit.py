@@ -33,7 +33,6 @@ from gersgorin.loading.find_cell import (
     joined_inputs,
     layers_of,
     no_cell,
-    state_layers,
 )
 from gersgorin.loading.sequence_map import SequenceMap, first_tensor
 from gersgorin.run.run import Progress, Run, shown_steps, silent
@@ -149,9 +148,8 @@ def audit(
     """Audit the initialisation of every recurrent layer of a model; the model is left as it was.
 
     Args:
-        module: a torch module with recurrent cells, scans (`scan_elements`) or layers of
-            transformers with a cache. Infinite weights are findings, and measured as the largest
-            finite number.
+        module: a torch module with recurrent cells. Infinite weights are findings, and measured
+            as the largest finite number.
         x: one sequence, see `gersgorin.memory`; some 20 to 100 steps of real data are enough.
         optimizer: of the training, on the module's parameters: weight decay of a parameter that is
             a decay is a finding.
@@ -246,8 +244,6 @@ def _finite(module: nn.Module) -> tuple[nn.Module, list[str]]:
 def _recurrent(module: nn.Module) -> list[nn.Module]:
     """The recurrent layers of a module. Raises InvalidInputError if it has none."""
     parts = cells_of(module)
-    inside = {inner for part in parts for inner in part.modules()}
-    parts += [part for part in state_layers(module) if part not in inside]
     if not parts and not is_hand_written(module):
         raise no_cell(module)
     return parts or [module]

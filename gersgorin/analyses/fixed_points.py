@@ -516,18 +516,19 @@ def _searched(
             )
         first, starts = tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
         options = {"s0": first} | options
-    one = without or _is_one_step(step, x)
+    s0 = options.get("s0") if isinstance(starts, int) else starts
+    one = without or _is_one_step(step, x, s0)
     if one and hold is not None:
         raise InvalidInputError(
             f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
             "input x (m,)"
         )
-    if isinstance(starts, int) or not (one and is_step(step)):
+    if isinstance(starts, int) or not (one and is_step(step, s0)):
         options |= {"seed": seed} if isinstance(step, str) else {}
         run = open_run(
             network if without else step, x[None] if one and x is not None else x, **options
         )
-        cell, x, label = run.any_step(), run.inputs.mean(0), run.label
+        cell, x, label = run.cell, run.inputs.mean(0), run.label
         held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
         if hold is not None:
             x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
@@ -664,8 +665,10 @@ def of_run(
     )
 
 
-def _is_one_step(network, x) -> bool:
-    """True if x is one constant input (m,), or None for a map without input."""
+def _is_one_step(network, x, s0) -> bool:
+    """True if x is one constant input (m,), or None for a map without input; s0: states that are
+    given, or None.
+    """
     if isinstance(network, str | Path | Run):
         return False
     if x is None:
@@ -673,7 +676,7 @@ def _is_one_step(network, x) -> bool:
     return (
         not isinstance(x, str | Path)
         and np.ndim(x) < 2
-        and (is_step(network) or cells_of(network) != [])
+        and (is_step(network, s0) or cells_of(network) != [])
     )
 
 
