@@ -192,9 +192,7 @@ class Watched:
 
     @property
     def cell(self) -> nn.Module:
-        """The cell with the copy's weights: one of torch.nn's in our form, or a forward(x, state) as
-        a cell.
-        """
+        """The cell with the copy's weights: torch.nn's in our form, a forward(x, state) as a cell."""
         if isinstance(self._cell, TORCH_CELLS):
             return from_torch(self._cell, self._layer)
         return stepping(self._cell, self._s0, named=bool(self._part))
@@ -444,13 +442,19 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor "
             "when it reads a sequence"
         )
-    one_step = (
-        isinstance(cell, nn.RNNCellBase) or is_hand_written(cell) or _steps_of_batch(calls[0])
-    )
-    if one_step or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
+    if _steps_of_batch(calls[0]) or _reads_frames(cell, seen):
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def _reads_frames(cell: nn.Module, inputs: list[Tensor]) -> bool:
+    """True if each call of a cell reads one frame, False if it reads a window of a sequence."""
+    if isinstance(cell, nn.RNNBase):
+        return False
+    if not hasattr(cell, "step"):
+        return True  # forward(x, state) is the step
+    return len(inputs) > 1 and inputs[0].dim() == 2
 
 
 def _steps_of_batch(call: Call) -> bool:

@@ -1,7 +1,8 @@
 """Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a
 `SequenceMap`.
 
-network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
+network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command
+          line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 

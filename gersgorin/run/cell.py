@@ -2,7 +2,7 @@
 
     temporal_jacobian   A[..., i, j] = d s'_i / d s_j
     input_jacobian      B[..., i, j] = d s'_i / d x_j
-    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s and s_L = s', so that A = J_L ... J_1
+    layer_jacobians     J_1..J_L, d s_l / d s_{l-1} with s_0 = s, s_L = s', so that A = J_L ... J_1
 
 The paper (Zilly et al. 2017, equations 2-3 and 10-15) prints the transposes; the spectrum is the
 same, row and column discs swap. Legend: m inputs, N = state_size (n units, an LSTM's state has 2n),
@@ -337,7 +337,8 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
 
     state: a tensor or tensors (B, ...), of several layers (L, B, ...).
 
-    >>> flat_state((torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])), layers=2).tolist()
+    >>> h, c = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
+    >>> flat_state((h, c), layers=2).tolist()
     [[1, 2, 5, 6, 3, 4, 7, 8]]
     """
     parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
@@ -516,7 +517,8 @@ def input_jacobian(
 
     Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
-    >>> input_jacobian(lambda x, s: s + x[0] * x[1], torch.tensor([3.0, 5.0]), torch.zeros(1)).tolist()
+    >>> x = torch.tensor([3.0, 5.0])
+    >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, torch.zeros(1)).tolist()
     [[5.0, 3.0]]
     """
     return _of_step("input_jacobian", cell, x, s, method)
