@@ -466,7 +466,8 @@ def fixed_points(
         InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step
             whose state is not one tensor, NaN or infinity, a module's own loop.
 
-    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=torch.tensor([[-3.0], [0.1], [2.0]]).double())
+    >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
+    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=starts)
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """

@@ -192,7 +192,7 @@ class Watched:
 
     @property
     def cell(self) -> nn.Module:
-        """The cell with the copy's weights: torch.nn's in our form, a forward(x, state) as a cell."""
+        """The cell with the copy's weights, torch.nn's in our form."""
         if isinstance(self._cell, TORCH_CELLS):
             return from_torch(self._cell, self._layer)
         return stepping(self._cell, self._s0, named=bool(self._part))
