@@ -29,7 +29,6 @@ Single steps:
     norm_bound(cell)                                                  over all inputs, and states within +-1
     eigenvalues, gersgorin_discs, jacobian_product                    of matrices; more in `gersgorin.linalg`
     extract_cell(module, x)                                           recurrent cell of a module and its inputs
-    from_cache(layer)                                                 a layer of transformers with a cache, as a cell
 """
 
 from rhn.utils.lazy import lazy_names
@@ -64,7 +63,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),
-        "loading.cache": ("from_cache",),
         "recording.recorder": ("Recorder",),
         "loading.open": ("open_run",),
         "results": ("load",),

@@ -515,13 +515,14 @@ def _searched(
     if isinstance(starts, tuple):
         first, starts = _flat_starts(starts)
         options = {"s0": first} | options
-    one = without or _is_one_step(step, x)
+    s0 = options.get("s0") if isinstance(starts, int) else starts
+    one = without or _is_one_step(step, x, s0)
     if one and hold is not None:
         raise InvalidInputError(
             f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
             "input x (m,)"
         )
-    if isinstance(starts, int) or not (one and is_step(step)):
+    if isinstance(starts, int) or not (one and is_step(step, s0)):
         if isinstance(step, str):
             options |= {"seed": seed}
         sequence = x[None] if one and x is not None else x
@@ -556,7 +557,7 @@ def _searched_along(
     run: Run, starts: Tensor | int, hold: float | None, seed: int, *, with_input: bool
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """What `_searched` returns, of an open run; with_input: whether its network reads an input."""
-    cell, x, label = run.any_step(), run.inputs.mean(0), run.label
+    cell, x, label = run.cell, run.inputs.mean(0), run.label
     held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
     if hold is not None:
         x, held_at = torch.full_like(x, hold), f"input held at {hold:g}"
@@ -691,8 +692,10 @@ def of_run(
     )
 
 
-def _is_one_step(network, x) -> bool:
-    """True if x is one constant input (m,), or None for a map without input."""
+def _is_one_step(network, x, s0) -> bool:
+    """True if x is one constant input (m,), or None for a map without input; s0: states that are
+    given, or None.
+    """
     if isinstance(network, str | Path | Run):
         return False
     if x is None:
@@ -700,7 +703,7 @@ def _is_one_step(network, x) -> bool:
     return (
         not isinstance(x, str | Path)
         and np.ndim(x) < 2
-        and (is_step(network) or cells_of(network) != [])
+        and (is_step(network, s0) or cells_of(network) != [])
     )
 
 

@@ -2,10 +2,12 @@
 input.
 
     found = memory(module, x)
-    found.influence[t2, t1]    || d o[t2] / d x[t1] ||_F    x[t] the inputs, o[t] the outputs of one sequence
+    found.influence[t2, t1]    || d o[t2] / d x[t1] ||_F
     found.by_lag[k]            root mean square over all pairs t2 - t1 = k
 
-Only inputs and outputs count, so recurrences, scans, convolutions and attention can be compared.
+for the inputs x[t] and the outputs o[t] of one sequence.
+
+Only inputs and outputs count, so recurrences, convolutions and attention can be compared.
 The square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1].
 It is exact from k vector-Jacobian products for each output, or for long runs Hutchinson's estimate
 from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
@@ -130,21 +132,11 @@ class Memory(Result, kind="memory"):
         if not self.influence.any():
             yield "No output depends on any input."
             return
-        life, beyond = self.half_life, min(10, T - 2)
-        top = int(self.by_lag.argmax())
-        if top == T - 1 > 0:
-            half = f"is largest at the longest lag of this sequence, {_steps(top)}"
-        else:
-            half = f"is largest {_steps(top)} back, and from there " * (top > 0)
-            half += (
-                f"falls below half for good within {_steps(life)}"
-                if np.isfinite(life)
-                else f"does not fall below half within {_steps(T - 1 - top)}"
-            )
+        beyond = min(10, T - 2)
         far = f"more than {_steps(beyond)} back"
         share = f"{100 * self.share_beyond(beyond):.3g} % of the squared influence is from {far}"
         said = (
-            f"The influence of an input {half}; its effective length is "
+            f"The influence of an input {self._decay()}; its effective length is "
             f"{self.effective_length:.3g} of {T} steps; {share}."
         )
         if self.probes:
@@ -157,9 +149,21 @@ class Memory(Result, kind="memory"):
             )
         if (none := vanishes_at(self.by_lag)) is not None:
             said += f" From {_steps(none)} back on it is zero, or too small for normal numbers."
-        yield said + f" {100 * self.ahead:.3g} % of all influence is from later inputs." * (
-            self.ahead > 0
-        )
+        if self.ahead > 0:
+            said += f" {100 * self.ahead:.3g} % of all influence is from later inputs."
+        yield said
+
+    def _decay(self) -> str:
+        """The lag of the largest influence and the half-life, as the end of a clause."""
+        life, top = self.half_life, int(self.by_lag.argmax())
+        longest = len(self.by_lag) - 1
+        if top == longest > 0:
+            return f"is largest at the longest lag of this sequence, {_steps(top)}"
+        if np.isfinite(life):
+            words = f"falls below half for good within {_steps(life)}"
+        else:
+            words = f"does not fall below half within {_steps(longest - top)}"
+        return f"is largest {_steps(top)} back, and from there {words}" if top else words
 
     def table(self) -> list[dict]:
         """One row a lag: its influence, the standard error, and the share of squared influence from
@@ -241,7 +245,7 @@ def _steps(lag: float) -> str:
     ('1 step', '2.5 steps')
     """
     words = f"{lag:.3g}"
-    return f"{words} step{'s' * (words != '1')}"
+    return "1 step" if words == "1" else f"{words} steps"
 
 
 @with_gradients()
@@ -263,7 +267,7 @@ def memory(
 
     Args:
         module: any torch module, or function, with one output a step, or one of the sequence:
-            recurrent, convolutional, a scan, attention. See
+            recurrent, convolutional, attention, a layer of transformers. See
             `gersgorin.loading.sequence_map.SequenceMap`, which may be given itself, for the layouts
             of x and for ids of tokens.
         x: one sequence.
@@ -278,7 +282,8 @@ def memory(
     Raises:
         InvalidInputError: see `SequenceMap`; probes out of range.
 
-    >>> found = memory(lambda x: torch.cumsum(0.5 ** torch.arange(4, dtype=x.dtype)[:, None] * x, 0), torch.ones(4, 1))
+    >>> weights = 0.5 ** torch.arange(4, dtype=torch.float64)[:, None]
+    >>> found = memory(lambda x: torch.cumsum(weights * x, 0), torch.ones(4, 1))
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
@@ -295,25 +300,42 @@ def memory(
         )
     check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    rows, errors = [], []
-    b = probes or k
-    for t in torch.arange(S).split(max(1, map_.at_once // b)):
-        signs = torch.randint(2, (len(t), b, k), generator=generator).mul(2).sub(1)
-        w = signs if probes else torch.eye(k).expand_as(signs)
-        norms = torch.linalg.vector_norm(
-            map_.pulled(t.tolist(), w.to(map_.outputs)), dim=3, dtype=torch.float64
-        )
-        squares = norms.square()
-        rows.append(squares.mean(1).sqrt() if probes else torch.linalg.vector_norm(norms, dim=1))
-        spread = (
-            squares.std(1) / (probes**0.5 * 2 * rows[-1]) if probes else torch.zeros_like(rows[-1])
-        )
-        errors.append(torch.where(rows[-1] > 0, spread, 0))
-        progress(int(t[-1]) + 1, S)
-    influence, error = (torch.cat(parts).cpu().numpy() for parts in (rows, errors))
+    rows = []
+    for steps in torch.arange(S).split(max(1, map_.at_once // (probes or k))):
+        if probes:
+            rows.append(_estimated(map_, steps.tolist(), probes, generator))
+        else:
+            rows.append(_exact(map_, steps.tolist()))
+        progress(int(steps[-1]) + 1, S)
+    influence, error = (torch.cat(parts).cpu().numpy() for parts in zip(*rows, strict=True))
     if not np.isfinite(influence).all():
         raise InvalidInputError(
             f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
         )
     labels = map_.label.of_result | ({"unit": unit} if unit else {})
     return Memory(influence=influence, error=error, probes=probes, **labels)
+
+
+def _exact(map_: SequenceMap, steps: list[int]) -> tuple[Tensor, Tensor]:
+    """Influence of all inputs on the outputs of some steps (n, T), and its error 0."""
+    k = map_.outputs.shape[1]
+    rows = _norms(map_, steps, torch.eye(k).expand(len(steps), k, k))
+    found = torch.linalg.vector_norm(rows, dim=1)
+    return found, torch.zeros_like(found)
+
+
+def _estimated(
+    map_: SequenceMap, steps: list[int], probes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same from random signs, and its standard error."""
+    size = len(steps), probes, map_.outputs.shape[1]
+    signs = torch.randint(2, size, generator=generator).mul(2).sub(1)
+    squares = _norms(map_, steps, signs).square()
+    found = squares.mean(1).sqrt()
+    return found, torch.where(found > 0, squares.std(1) / (probes**0.5 * 2 * found), 0)
+
+
+def _norms(map_: SequenceMap, steps: list[int], w: Tensor) -> Tensor:
+    """||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, b, k): (n, b, T)."""
+    pulled = map_.pulled(steps, w.to(map_.outputs))
+    return torch.linalg.vector_norm(pulled, dim=3, dtype=torch.float64)

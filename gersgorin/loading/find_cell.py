@@ -1,9 +1,8 @@
 """Find the recurrent cell in a module, and record its inputs while the module reads a sequence.
 
 Legend: T steps, B sequences, m inputs of the cell. A module is a cell of ours, one of torch.nn's
-recurrent modules, a user's cell (with `step` and `state_size`, see `rhn.cells.Cell`), a linear
-recurrence with `scan_elements` (see `gersgorin.loading.scan`), a layer of transformers with a
-decoding cache (see `gersgorin.loading.cache`), or anything that has one of them inside.
+recurrent modules, a user's cell (with `step` and `state_size`, see `rhn.cells.Cell`), a step
+forward(x, state), or anything that has one of them inside.
 """
 
 import copy
@@ -28,7 +27,6 @@ from gersgorin._validate import (
     uncompiled,
     users_code,
 )
-from gersgorin.loading.cache import from_cache, has_cache
 from gersgorin.loading.calls import Call, check_loop, first_sequence, watched_calls
 from gersgorin.loading.one_sequence import (
     is_one,
@@ -37,7 +35,6 @@ from gersgorin.loading.one_sequence import (
     unpacked,
     without_batch,
 )
-from gersgorin.loading.scan import ScanCell, ScanRun
 from gersgorin.run.cell import (
     State,
     Step,
@@ -85,23 +82,6 @@ def cells_of(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def is_scan(module: nn.Module) -> bool:
-    """True for a module with `scan_elements(x)`, see `gersgorin.loading.scan`."""
-    return callable(getattr(module, "scan_elements", None))
-
-
-def state_layers(module: nn.Module) -> list[nn.Module]:
-    """The scans and the layers with a known decoding cache in a module, in the order of
-    `modules()`; the innermost of nested ones.
-    """
-    found = [part for part in module.modules() if is_scan(part) or has_cache(part)]
-    return [
-        part
-        for part in found
-        if not any(inner in found for inner in part.modules() if inner is not part)
-    ]
-
-
 def run_by_equations(module: nn.Module) -> None:
     """Run our own cells in a module, a copy, by their equations, not by kernels: derivatives can be
     batched and have derivatives.
@@ -113,12 +93,13 @@ def run_by_equations(module: nn.Module) -> None:
             part.kernel = "reference"
 
 
-def is_step(network) -> TypeGuard[nn.Module | Step]:
+def is_step(network, s0: State | None = None) -> TypeGuard[nn.Module | Step]:
     """True for a cell or a function, which is called step by step; False for a module that reads
     whole sequences.
 
-    A module with forward(x, state) is a step if it needs the state, or has no recurrent layer
-    inside.
+    A module with forward(x, state) is a step if it needs the state. Layers that read a sequence
+    often take a state or a cache, too, but run without it: forward(x, state=None) is a step only
+    if it declares its `state_size` or a first state s0 is given, and if it has no cell inside.
     """
     if (
         not isinstance(network, nn.Module)
@@ -126,15 +107,17 @@ def is_step(network) -> TypeGuard[nn.Module | Step]:
         or hasattr(network, "step")
     ):
         return callable(network)
-    inside = recurrent_cells(network) or state_layers(network)
-    return takes(network, 2) and not (inside and takes(network, 1))
+    if not takes(network, 1):
+        return takes(network, 2)
+    declared = s0 is not None or hasattr(network, "state_size")
+    return declared and takes(network, 2) and not recurrent_cells(network)
 
 
 def is_map(network) -> TypeGuard[Callable]:
     """True for a function f(s), or a module with forward(state) and no recurrent layer inside,
     without input.
     """
-    if isinstance(network, nn.Module) and (recurrent_cells(network) or state_layers(network)):
+    if isinstance(network, nn.Module) and recurrent_cells(network):
         return False
     return (
         callable(network)
@@ -192,7 +175,7 @@ class Watched:
         self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
         part = part_of(self.module, submodule)
         hand_written = is_hand_written(part, s0, named=bool(submodule))
-        cells = [part] if hand_written else cells_of(part) or state_layers(part)
+        cells = [part] if hand_written else cells_of(part)
         cells = cells or ([] if s0 is None else [*own_steps(part).values()])
         if not cells:
             raise no_cell(part)
@@ -209,13 +192,7 @@ class Watched:
 
     @property
     def cell(self) -> nn.Module:
-        """The cell with the copy's weights: one of torch.nn's in our form, a scan, a cache, or a
-        forward(x, state) as a cell.
-        """
-        if is_scan(self._cell):
-            return ScanCell(self._cell)
-        if has_cache(self._cell):
-            return from_cache(self._cell)
+        """The cell with the copy's weights, torch.nn's in our form."""
         if isinstance(self._cell, TORCH_CELLS):
             return from_torch(self._cell, self._layer)
         return stepping(self._cell, self._s0, named=bool(self._part))
@@ -264,11 +241,7 @@ class Watched:
             check_loop(cell, module, probe, calls, T)
         s0 = s0.flatten(1) if self._layer is None else s0[:, self._layer]
         inputs, s0 = (inputs[:, 0], s0[0]) if one else (inputs, s0)
-        return (
-            ScanRun.along(self._cell, inputs)
-            if is_scan(self._cell)
-            else Run.of(self.cell, inputs, s0)
-        )
+        return Run.of(self.cell, inputs, s0)
 
     def _read(self, probe: Tensor) -> Read:
         """(The probe as it is read, the cell's inputs (T, B, m), its calls, the first state of its
@@ -358,13 +331,7 @@ class Watched:
 
     def _first_state(self, calls: list[Call], x: Tensor) -> Tensor:
         """The first state (B, L, N) that a loop gives the cell, else the cell's own."""
-        looped = (
-            calls
-            and calls[0].state
-            and (len(calls) > 1 or len(x) == 1)
-            and not has_cache(self._cell)
-        )
-        if looped:
+        if calls and calls[0].state and (len(calls) > 1 or len(x) == 1):
             s0 = flat_state(calls[0].state, layers_of(self._cell), x.shape[1])
         else:
             s0 = as_cell(
@@ -448,9 +415,8 @@ def extract_cell(
 
     Both are float64 copies; arguments and errors as for `Watched` and its `along`.
 
-    Of a linear recurrence the result is (a `ScanRun`, its elements), and of a loop that starts from
-    a state of its own, such as a parameter, (a `Run` from there, its inputs). Functions of a run
-    accept both in place of a cell (`lyapunov`, `spectra`).
+    Of a loop that starts from a state of its own, such as a parameter, the result is (a `Run` from
+    there, its inputs). Functions of a run accept it in place of a cell (`lyapunov`, `spectra`).
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
@@ -458,10 +424,8 @@ def extract_cell(
     (16, torch.Size([5, 1, 3]))
     """
     run = Watched(module, layer, submodule).along(x)
-    itself = isinstance(run, ScanRun) or not torch.equal(
-        run.states[0], run.cell.first_state(run.inputs)
-    )
-    return run if itself else run.cell.module, run.inputs
+    starts_at_its_own = torch.equal(run.states[0], run.cell.first_state(run.inputs))
+    return run.cell.module if starts_at_its_own else run, run.inputs
 
 
 def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tensor:
@@ -478,13 +442,19 @@ def joined_inputs(cell: nn.Module, module: nn.Module, calls: list[Call]) -> Tens
             f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor "
             "when it reads a sequence"
         )
-    one_step = (
-        isinstance(cell, nn.RNNCellBase) or is_hand_written(cell) or _steps_of_batch(calls[0])
-    )
-    if one_step or (len(seen) > 1 and seen[0].dim() == 2 and not isinstance(cell, nn.RNNBase)):
+    if _steps_of_batch(calls[0]) or _reads_frames(cell, seen):
         return torch.stack(seen)
     whole = torch.cat(seen, 1 if batch_first and seen[0].dim() == 3 else 0)
     return whole.transpose(0, 1) if batch_first and whole.dim() == 3 else whole
+
+
+def _reads_frames(cell: nn.Module, inputs: list[Tensor]) -> bool:
+    """True if each call of a cell reads one frame, False if it reads a window of a sequence."""
+    if isinstance(cell, nn.RNNBase):
+        return False
+    if not hasattr(cell, "step"):
+        return True  # forward(x, state) is the step
+    return len(inputs) > 1 and inputs[0].dim() == 2
 
 
 def _steps_of_batch(call: Call) -> bool:
@@ -549,7 +519,7 @@ def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = T
         or (s0 is None and first_state(part, named) is None)
     ):
         return False
-    return is_step(part)
+    return is_step(part, s0)
 
 
 def own_steps(module: nn.Module) -> dict[str, nn.Module]:
@@ -586,8 +556,8 @@ def no_cell(module: nn.Module) -> InvalidInputError:
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's "
         "RNN, LSTM or GRU or their cells "
         "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, "
-        "one with forward(x, state) and its first "
-        f"state s0, one with scan_elements(x), or a layer of transformers with a cache{hint}"
+        f"or one with forward(x, state) and its first state s0{hint}; "
+        "of any other layer gersgorin.memory(module, x) measures the influence of its inputs"
     )
 
 

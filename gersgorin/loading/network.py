@@ -231,7 +231,7 @@ class Subject:
     cell: nn.Module | Step
     """The cell; a new one is on the "meta" device, where it takes no memory."""
     open: Callable[[Tensor, str, torch.dtype], Run]
-    """open(a sequence, device, dtype): the run of the cell, or of its module's scan."""
+    """open(a sequence, device, dtype): the run of the cell."""
     made: str = ""
     """Origin of its weights, in words."""
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.cache import has_cache
 from rhn.errors import InvalidInputError
 
 
@@ -85,7 +84,7 @@ def layouts(module: nn.Module, x: Tensor) -> list[tuple[Tensor, int]]:
 
 def reads_batch_first(cell: nn.Module) -> bool:
     """True for a cell that reads (B, T, m)."""
-    return bool(getattr(cell, "batch_first", has_cache(cell)))
+    return bool(getattr(cell, "batch_first", False))
 
 
 def _alone(x: Tensor) -> int:

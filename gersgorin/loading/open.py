@@ -1,7 +1,8 @@
 """Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a
 `SequenceMap`.
 
-network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command line also a module by its name
+network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command
+          line also a module by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
@@ -36,7 +37,6 @@ from gersgorin.loading.network import (
 )
 from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.loading.scan import ScanRun
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
@@ -209,12 +209,8 @@ def run_along(
     x = source.sequence()
     if source.given is None:
         x = x.to(device, dtype if x.dim() > 1 else torch.int64)
-    run = subject.open(x, device, dtype)
-    if isinstance(run, ScanRun):
-        check_memory(run.cell, len(run), device, dtype)  # its size is known only now
-    return run.named(
-        label_of_source(source, name=subject.name, title=subject.title, made=subject.made)
-    )
+    label = label_of_source(source, name=subject.name, title=subject.title, made=subject.made)
+    return subject.open(x, device, dtype).named(label)
 
 
 def label_of_source(source: Source, **network: str) -> Label:

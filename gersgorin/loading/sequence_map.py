@@ -1,8 +1,8 @@
 """A module as a function of one sequence: from its inputs x[0..T-1] to its outputs o[0..T-1],
 differentiable.
 
-Any module fits: a recurrence, a scan, a convolution, attention, with one output a step or one of
-the sequence. Of a module that reads ids of tokens, the inputs are the vectors that its first
+Any module fits: a recurrence, a convolution, attention, with one output a step or one of the
+sequence. Of a module that reads ids of tokens, the inputs are the vectors that its first
 `nn.Embedding` returns.
 
 Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k numbers of an output.

@@ -35,7 +35,6 @@ OWN_METHODS = (
     "layer_jacobians",
     "gates",
     "norm_bound",
-    "push",
     "states",
     "initial_state",
 )
@@ -223,11 +222,9 @@ class StepCell:
         )
 
     def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): by `push`, layer by layer, or by
-        autograd without the matrix.
+        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): layer by layer, or by autograd
+        without the matrix.
         """
-        if "push" in self._own:
-            return [functools.partial(self._own["push"], *row) for row in zip(x, s, strict=True)]
         closed_form = "jacobian" in self._own
         if s.shape[-1] > SMALL and not closed_form:
             return [functools.partial(self._pushed, *row) for row in zip(x, s, strict=True)]

@@ -1,8 +1,5 @@
 """Runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
 
-    Run       a cell, from its closed forms or by autograd
-    ScanRun   a linear recurrence (`gersgorin.loading.scan`)
-
 Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
@@ -214,12 +211,6 @@ class Run:
         """
         for steps in self.slices(2 * self.depth):
             yield from self.cell.maps(*self._at(steps))
-
-    def any_step(self) -> StepCell:
-        """The cell, whose step can start from any state. Raises InvalidInputError for a run without
-        such a cell.
-        """
-        return self.cell
 
     def _at(self, at) -> tuple[Tensor, Tensor]:
         return self.inputs[at], self.states[:-1][at]

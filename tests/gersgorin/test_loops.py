@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from taggers import Tagger
-from test_caches import model_of
 from torch import nn
 
 import gersgorin
@@ -110,43 +109,6 @@ def test_lightning_records_what_a_plain_loop_records(accumulated, tmp_path):
     assert load(tmp_path / "run.npz").step.tolist() == [0, 2, 4]
     logger.save()
     assert "recorder/radius" in (tmp_path / "lightning_logs/version_0/metrics.csv").read_text()
-
-
-def test_the_trainer_of_transformers_is_recorded_before_gradients_are_cleared(tmp_path):
-    pytest.importorskip("accelerate", reason="the extra `loops` is not installed")
-    model = model_of("Mamba")
-    from transformers import Trainer, TrainingArguments
-
-    from gersgorin.integrations import TrainerRecorder
-
-    warnings.simplefilter("error", UserWarning)  # of the recorder, if it finds no gradients
-    warnings.simplefilter("ignore", DeprecationWarning)
-
-    class Language(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body, self.head = model, nn.Linear(8, 11)
-
-        def forward(self, input_ids, labels=None):
-            logits = self.head(self.body(input_ids, use_cache=False).last_hidden_state)
-            if labels is None:
-                return logits
-            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits
-
-    ids = torch.randint(11, (8, T), generator=torch.Generator().manual_seed(0))
-    arguments = TrainingArguments(
-        str(tmp_path), max_steps=4, per_device_train_batch_size=2, use_cpu=True, report_to=[], logging_steps=1,
-        disable_tqdm=True, save_strategy="no",
-    )  # fmt: skip
-    callback = TrainerRecorder(ids[:1], every=2, submodule="body.layers.1")
-    rows = [{"input_ids": row, "labels": row.roll(-1)} for row in ids]
-    Trainer(Language(), arguments, train_dataset=rows, callbacks=[callback]).train()
-    recording = callback.recording
-    assert (
-        recording.step.tolist() == [0, 2, 4]
-        and np.isfinite(recording.gradient_norm[1:]).all(1).any()
-    )
-    assert recording.mean("gradient_norm")[1:].min() > 0 and np.isfinite(recording.loss[1:]).all()
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -19,6 +19,7 @@ from gersgorin import (
     fixed_points,
     input_jacobian,
     lyapunov,
+    memory,
     open_run,
     products,
     spectra,
@@ -195,7 +196,7 @@ REFUSED = {
     "select a part of a module, not of a function": lambda x: spectra(
         lambda x, s: s, x, ZEROS, layer=1
     ),
-    "Identity has no recurrent cell": lambda x: spectra(
+    r"Identity has no recurrent cell.*gersgorin\.memory\(module, x\)": lambda x: spectra(
         made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x
     ),
 }
@@ -373,6 +374,31 @@ def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
         InvalidInputError, match=r"is called for 18 frames of x \(9, 1, 3\), not once for each"
     ):
         open_run(made(Twice, nn.GRUCell(M, N)), torch.ones(T, M))
+
+
+class Optional(nn.Module):
+    """A step of a frame (B, m) with a state, and without one a layer that reads (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(M, M)
+
+    def forward(self, x, state=None):
+        return self.mix(x).cumsum(1) if state is None else torch.tanh(self.mix(x) + state)
+
+
+def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_one():
+    layer, x, s0 = made(Optional, hidden_size=M), frames(T), torch.zeros(1, M).double()
+    assert memory(layer, x[None]).influence[-1].all()
+    with pytest.raises(InvalidInputError, match="Optional has no recurrent cell"):
+        spectra(layer, x)
+    wanted = truth(lambda x, s: layer(x, s), x, s0[0])
+    np.testing.assert_allclose(jacobians(layer, x, s0), wanted, rtol=1e-9, atol=1e-12)
+    assert fixed_points(layer, x[0], frames(9)).states.shape[1] == M
+    declared = made(Optional, state_size=M)
+    np.testing.assert_allclose(jacobians(declared, x), wanted, rtol=1e-9, atol=1e-12)
+    with pytest.raises(InvalidInputError, match="Optional is one step of a recurrence"):
+        memory(declared, x[None])
 
 
 @pytest.mark.parametrize("module", [False, True])
