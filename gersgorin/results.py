@@ -19,7 +19,6 @@ HOMES = {
     "analyses.lyapunov": ("LyapunovSpectrum",),
     "analyses.memory": ("Memory",),
     "analyses.overview": ("Overview",),
-    "analyses.plateau": ("Plateau",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.cure": ("Cure",),

@@ -32,7 +32,7 @@ NUMERICAL = {
     "rhn/cells": "answers cells convert newer_cells stacked",
     "rhn/models": "dropout language_model models",
     "rhn/training": "monte_carlo official_step optimizers",
-    "gersgorin": "credit inclusion influence jacobian large training_frames scans spectrum",
+    "gersgorin": "credit inclusion influence jacobian large scans spectrum",
 }
 FILES = [
     f"tests/{folder}/test_{name}.py"
