@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import gersgorin as g
@@ -325,8 +326,21 @@ def analysis(*arguments, **options) -> dict:
     }
 
 
-def checked(model, **options) -> dict:
-    found = g.check(model, rolls(), learning_rate=0.1, steps=60, seconds=300.0, **options)
+def nats_a_frame(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    costs = F.binary_cross_entropy_with_logits(output, y, reduction="none")
+    return costs.sum(-1).mean()
+
+
+def halved_squares(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return ((output - y).square().sum(-1) / 2).mean()
+
+
+def checked(model, loss_fn=nats_a_frame) -> dict:
+    """A check on next frames by SGD."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    x, y = rolls()[:-1], rolls()[1:]
+    options = {"batch_axis": 1, "steps": 60, "seconds": 300.0}
+    found = g.check(model, x, y, loss_fn, optimizer, **options)
     return {"json": found.to_json(), "words": found.summary()}
 
 
@@ -372,24 +386,6 @@ def steps_of(cell) -> dict:
     )
     found |= dict(zip(("row", "column"), A.discs(), strict=True))
     return found | {"leading": A.eigenvalues(2), "states": s}
-
-
-def plateau() -> dict:
-    """A plateau and its order."""
-    found = g.plateau(model_of("dt-rnn", depth=3, init="gaussian:1e-2"), rolls())
-    return {"plateau": found, "order": found.order}
-
-
-def objective() -> dict:
-    """A loss of a model, its gradients and its best constant."""
-    found = g.FrameTraining(model_of("lstm"), rolls())
-    loss, gradients = found.gradients()
-    return {
-        "loss": loss,
-        "gradients": gradients,
-        "frames": found.frame_losses(),
-        "constant": found.best_constant(),
-    }
 
 
 def words_credit():
@@ -442,10 +438,8 @@ CALLS = {
     "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:])),
     "credit-words": words_credit,
     "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
-    "plateau": plateau,
-    "objective": objective,
     "check": lambda: checked(model_of("dt-rnn", depth=3)),
-    "check-own": lambda: checked(own("Loop"), loss_fn="squared"),
+    "check-own": lambda: checked(own("Loop"), halved_squares),
     "recorder": lambda: drawn(recording(), "draw_recording"),
     "extract": extract,
 }

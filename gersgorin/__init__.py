@@ -9,26 +9,24 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     pseudospectra(network, x)    pseudospectra of a few steps
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
-    compare(networks, x)         networks side by side, or medians and bands over seeds and sequences
+    compare(networks, x)         networks side by side, or bands over seeds and sequences
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
 Analyses of a model with a loss:
 
     check(model, x, y, loss_fn, optimizer)    prediction whether a training works
     cure(model, x, y, loss_fn, optimizer)     a start and a learning rate with which it works
-    plateau(model, x)                         rates of learning at the best constant output
     credit(model, x, targets)                 share of the gradient at each lag
     Recorder(model, x)                        all of it during a training
-    Training(model, x, y, loss_fn)            model, data, loss and optimiser of these, to call by yourself
-    FrameTraining(model, x)                   the same on the next frames of sequences
+    Training(model, x, y, loss_fn)            model, data, loss and optimiser of these
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files.
 Single steps:
 
-    trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or callable f(x, s)
-    norm_bound(cell)                                                  over all inputs, and states within +-1
-    eigenvalues, gersgorin_discs, jacobian_product                    of matrices; more in `gersgorin.linalg`
-    extract_cell(module, x)                                           recurrent cell of a module and its inputs
+    trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or f(x, s)
+    norm_bound(cell)                                                  for all x, |s| <= 1
+    eigenvalues, gersgorin_discs, jacobian_product                    of matrices
+    extract_cell(module, x)                                           a module's cell, its inputs
 """
 
 from rhn.utils.lazy import lazy_names
@@ -43,7 +41,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.lyapunov": ("lyapunov",),
         "analyses.memory": ("memory",),
         "analyses.overview": ("analyze",),
-        "analyses.plateau": ("plateau",),
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),
@@ -56,7 +53,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         ),
         "checking.checking": ("check",),
         "checking.cure": ("cure",),
-        "training.frames": ("FrameTraining",),
         "training.training": ("Training",),
         "comparing.side_by_side": ("compare",),
         "loading.find_cell": ("extract_cell",),

@@ -17,7 +17,6 @@ HOMES = {
     "analyses.lyapunov": ("LyapunovSpectrum",),
     "analyses.memory": ("Memory",),
     "analyses.overview": ("Overview",),
-    "analyses.plateau": ("Plateau",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
     "checking.cure": ("Cure",),

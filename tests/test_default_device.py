@@ -42,9 +42,10 @@ MEASURES = {
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
     "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
-    "plateau": lambda: gersgorin.plateau(SMALL, FRAMES.numpy()),
     "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
-    "pieces": lambda: gersgorin.plateau(SMALL, [FRAMES[:, 0], FRAMES[:5, 1]]),
+    "pieces": lambda: gersgorin.credit(
+        SMALL, [FRAMES[:-1, 0], FRAMES[:5, 1]], [FRAMES[1:, 0], FRAMES[1:6, 1]]
+    ),
     "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),

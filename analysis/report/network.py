@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from analysis.gates import gate_activity
@@ -19,6 +18,7 @@ from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
 from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.analyses.supervised import Supervised
 from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.network import read_state
 from gersgorin.loading.open import module_of_options, network_of_options, run_along
@@ -26,7 +26,6 @@ from gersgorin.loading.options import NetworkOptions
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.run.run import Label, Run
-from gersgorin.training.frames import FrameTraining
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -164,12 +163,13 @@ def read_network(options: Options, path: Path) -> Read:
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
     """The result of a row of `ANALYSES`."""
-    if row.needs == "training":
+    if row.needs == "supervised":
         if not isinstance(read.model, PolyphonicModel | LanguageModel):
             raise InvalidInputError(f"{read.run.label.title} has no loss")
-        training = FrameTraining(read.model, torch.as_tensor(np.asarray(read.sequence)))
-        training.label = read.label
-        return row(training, progress=progress)
+        frames = np.asarray(read.sequence)
+        problem = Supervised(read.model, frames[:-1], frames[1:])
+        problem.label = read.label
+        return row(problem, progress=progress)
     if row.needs == "map":
         return row(
             SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label),

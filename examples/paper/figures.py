@@ -1,7 +1,7 @@
 """Draw the gallery of the paper's statements, or some of it: `python -m examples.paper.figures
 docs/figures radii-grow`.
 
-Every picture is a function without arguments; its numbers come from `claims` and `plateau`.
+Every picture is a function without arguments; its numbers come from `claims`.
 """
 
 import sys
@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from examples.paper import claims, plateau
+from examples.paper import claims
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparing.bands import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
@@ -174,8 +174,6 @@ GALLERY: dict[str, Callable[[], Figure]] = {
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,
-    "plateau-rates": plateau.draw_rates,
-    "plateau-gates": plateau.draw_gates,
 }
 
 if __name__ == "__main__":

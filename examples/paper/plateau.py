@@ -1,55 +1,152 @@
-"""Sweep untrained networks: relative gradients on the plateau against weight scale, and against
-gate bias.
+"""Measure how fast untrained networks learn on the plateau: `python -m examples.paper.plateau`.
 
-Untrained networks of 32 units on the chorales' 88 keys, probed with the beginnings of 16 training
-chorales. The slopes are derived in docs/results/2026-11-20-plateau.md. Near zero weights a layer of
-an RHN is s -> (c I + t R) s, t = sigmoid(b), c = 1 - t. If R has n x n independent entries of
-standard deviation std, the root mean square of its gain is
+A network with small initial weights first learns its output bias and then stays at the loss of the
+best constant output. There
+
+    rate of a matrix M = ||dL/dM|| / ||M||
+
+is the inverse of the time in which gradient flow changes M by its own size. Beside a product of P
+small matrices it falls as the power P - 2 of their scale: the `slope` d log rate / d log scale,
+measured between the network's own scale and a tenth of it. The first table repeats the orders of
+docs/results/2026-11-20-plateau.md: L - 1 in a deep transition of L layers, 0 in all other cells.
+
+The second table is about gates. Near zero weights a layer of an RHN is s -> (c I + t R) s with t =
+sigmoid(b), c = 1 - t. If R has n x n independent entries of standard deviation std, the root mean
+square of its gain is
 
     gain = sqrt(c^2 + t^2 n std^2)
 
 The input passes L - 1 such layers, so the rate of the output matrix grows as gain^(L - 1): constant
-if c is larger, std^(L - 1) if t std sqrt(n) is larger. The border is the gate bias b = -log(std
+if c is larger, std^(L - 1) if t std sqrt(n) is larger. The border is at the gate bias b = -log(std
 sqrt(n)).
+
+Legend: T frames, B sequences, L layers of a cell, n hidden units.
 """
 
+import copy
 import math
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch.nn.functional as F
+from torch import Tensor
 
-from gersgorin.analyses.plateau import TENTH, Plateau, plateau
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
-from rhn.plotting.figure import DASHES, Block, compose
-from rhn.utils.figures import BLUE, GREEN, GREY, MARKERS, ORANGE, RED, drawn
 
 UNITS, PIECES, FRAMES = 32, 16, 24
-# by depth
-STYLES = {1: (BLUE, DASHES[0]), 2: (GREEN, DASHES[1]), 4: (ORANGE, DASHES[2]), 6: (RED, DASHES[3])}
-STDS = tuple(np.logspace(-8, -1, 15))
-STD = 1e-3  # of the sweep of biases
-# bias of equal gains on the transform and carry paths: c = t std sqrt(n)
-BORDER = -math.log(STD * math.sqrt(UNITS))
-BOX = 1e-8, 1e-2  # range of standard deviations in the paper's search
-PROBED = f"{UNITS} units, seed 1, probed with {PIECES} training chorales"
+CELLS = {
+    "rnn": (1,),
+    "irnn": (1,),
+    "lstm": (1,),
+    "gru": (1,),
+    "dt-rnn": (1, 2, 4, 6, 10),
+    "dts-rnn": (1, 2, 4, 6, 10),
+    "rhn": (1, 2, 4, 6, 10),
+}
+"""Cells of the first table, and their depths."""
+STDS = (1e-2, 1e-4, 1e-6)
+GATE_DEPTHS, GATE_BIASES, GATE_STD = (1, 2, 4, 6), (-8.0, -4.0, 0.0, 4.0, 8.0, 12.0), 1e-3
+BORDER = -math.log(GATE_STD * math.sqrt(UNITS))
+"""Gate bias at which the carried and the transformed part of the state are equally strong."""
+TENTH = 0.1
+CLIP = 1e-7  # least distance of a key's share of the frames from 0 and 1, for finite odds
 
 
-def measure(cell: str, depth: int, std: float, **options) -> Plateau:
-    """The plateau of one network with seed 1 on the beginnings of evenly spaced training
-    chorales.
-    """
-    pieces = [piece for piece in chorales().train if len(piece) >= FRAMES]
-    probe = [np.asarray(piece)[:FRAMES] for piece in pieces[:: len(pieces) // PIECES][:PIECES]]
+@dataclass(frozen=True)
+class Rates:
+    """The relative gradients of one network at the best constant output."""
+
+    rates: dict[str, float]
+    """||dL/dM|| / ||M|| of every matrix M by name, the layers of a stack apart."""
+    slopes: dict[str, float]
+    """d log rate / d log scale of all weights, by matrix; NaN for a rate of 0."""
+
+    @property
+    def fastest(self) -> str:
+        """The matrix of the highest rate."""
+        return max(self.rates, key=lambda name: self.rates[name])
+
+    @property
+    def order(self) -> float:
+        """The slope of the fastest matrix."""
+        return self.slopes[self.fastest]
+
+
+def measure(cell: str, depth: int, std: float, **options) -> Rates:
+    """Measure the rates of a network with seed 1 on the beginnings of training chorales."""
     generator = torch.Generator().manual_seed(1)
     given = {"depth": depth, "init": f"gaussian:{float(std)!r}", "generator": generator} | options
-    return plateau(PolyphonicModel(cell, hidden_size=UNITS, **given), probe)
+    model = PolyphonicModel(cell, hidden_size=UNITS, **given).double()
+    frames = beginnings()
+    tenth = relative_gradients(scaled(model, TENTH), frames)
+    own = relative_gradients(model, frames)
+    return Rates(own, {name: _slope(rate, tenth[name]) for name, rate in own.items()})
 
 
-def predicted_slope(depth: int, bias: float, std: float = STD, units: int = UNITS) -> float:
+def beginnings() -> Tensor:
+    """The first frames of evenly spaced training chorales, (T, B, 88)."""
+    pieces = [piece for piece in chorales().train if len(piece) >= FRAMES]
+    some = pieces[:: len(pieces) // PIECES][:PIECES]
+    return torch.as_tensor(np.stack([piece[:FRAMES] for piece in some], 1)).double()
+
+
+def relative_gradients(model: PolyphonicModel, frames: Tensor) -> dict[str, float]:
+    """||dL/dM|| / ||M|| of every matrix; moves the output bias so that the mean output is the best
+    constant one.
+    """
+    x, y = frames[:-1], frames[1:]
+    best_constant = y.mean((0, 1)).clamp(CLIP, 1 - CLIP).logit()
+    with torch.no_grad():
+        model.output.bias += best_constant - model(x).mean((0, 1))
+    loss = F.binary_cross_entropy_with_logits(model(x), y, reduction="none").sum(-1).mean()
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss, [*parameters.values()])
+    slopes = matrices(dict(zip(parameters, gradients, strict=True)))
+    weights = matrices(parameters)
+    return {name: (slopes[name].norm() / M.norm()).item() for name, M in weights.items()}
+
+
+def matrices(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Views of the matrices among some parameters, the layers of a stack apart.
+
+    >>> list(matrices({"R": torch.zeros(2, 3, 3), "b": torch.zeros(3)}))
+    ['R[0]', 'R[1]']
+    """
+    found: dict[str, Tensor] = {}
+    for name, p in parameters.items():
+        if "bias" in name:  # of which some cells have a stack, too
+            continue
+        if p.dim() == 2:
+            found[name] = p.detach()
+        elif p.dim() == 3:
+            found |= {f"{name}[{k}]": layer for k, layer in enumerate(p.detach())}
+    return found
+
+
+def scaled(model: PolyphonicModel, factor: float) -> PolyphonicModel:
+    """A copy with all matrices multiplied by a factor; square blocks nearer to the identity than to
+    zero are scaled about the identity.
+    """
+    other = copy.deepcopy(model)
+    for M in matrices(dict(other.named_parameters())).values():
+        rows, columns = M.shape
+        centre = torch.zeros_like(M)
+        for start in range(0, rows - columns + 1, columns):
+            if M[start : start + columns].diagonal().mean() > 0.5:
+                centre[start : start + columns].fill_diagonal_(1)
+        M.copy_(centre + factor * (M - centre))
+    return other
+
+
+def _slope(own: float, tenth: float) -> float:
+    if own == 0 or tenth == 0:
+        return math.nan
+    return math.log(own / tenth) / -math.log(TENTH)
+
+
+def predicted_slope(depth: int, bias: float, std: float = GATE_STD, units: int = UNITS) -> float:
     """The mean slope of gain^(L - 1) between a standard deviation and a tenth of it.
 
     >>> predicted_slope(6, -8.0) < 0.01, predicted_slope(6, 30.0) > 4.99
@@ -60,61 +157,25 @@ def predicted_slope(depth: int, bias: float, std: float = STD, units: int = UNIT
     return (depth - 1) * 0.5 * math.log(large / small) / -math.log(TENTH)
 
 
-@drawn
-def draw_rates(depths=tuple(STYLES), stds=STDS) -> Figure:
-    """Draw the rate of the fastest matrix against the standard deviation of the weights, a line a
-    depth.
-    """
-
-    def rates(cell: str, name: str, ax: Axes) -> None:
+def main() -> None:
+    """Print both tables."""
+    print("rate of the fastest matrix, and its slope, by the standard deviation of the weights")
+    print(f"{'cell':9}{'depth':>5}" + "".join(f"{std:>19.0e}" for std in STDS))
+    for cell, depths in CELLS.items():
         for depth in depths:
-            found, (color, dashes) = [measure(cell, depth, std) for std in stds], STYLES[depth]
-            label = f"depth {depth}: slope {abs(np.nanmedian([p.order for p in found])):.0f}"
-            ax.plot(
-                stds,
-                [p.rates[p.fastest] for p in found],
-                label=label,
-                linewidth=2,
-                color=color,
-                linestyle=dashes,
-            )
-        ax.axvspan(*BOX, color=GREY, alpha=0.1, linewidth=0, label="the paper's search box")
-        ax.set(
-            xscale="log",
-            yscale="log",
-            title=name,
-            xlabel="standard deviation of the initial weights",
-        )
-        ax.set(xlim=(stds[0], stds[-1]), ylabel="relative rate of learning on the plateau")
-
-    draws = [partial(rates, "dt-rnn", "deep transition (DT-RNN)"), partial(rates, "rhn", "RHN")]
-    title = (
-        "The smaller the weights of deep transitions, the slower they learn; those of RHNs "
-        "do not mind"
-    )
-    return compose(title, PROBED, Block(draws, 3.2, 2, "y"), width=9)
+            found = [measure(cell, depth, std) for std in STDS]
+            row = "".join(f"{each.rates[each.fastest]:>12.4g}{each.order:>z7.2f}" for each in found)
+            print(f"{cell:9}{depth:>5}{row}")
+    print("\nslope of the output matrix of an RHN, by the bias of its gates: measured (predicted)")
+    print(f"depth{'':4}" + "".join(f"{bias:>14.0f}" for bias in GATE_BIASES))
+    for depth in GATE_DEPTHS:
+        row = ""
+        for bias in GATE_BIASES:
+            measured = measure("rhn", depth, GATE_STD, transform_bias=bias).slopes["output.weight"]
+            row += f"{measured:>z6.2f}{f'({predicted_slope(depth, bias):.2f})':>8}"
+        print(f"{depth:<9}{row}")
+    print(f"\nThe carried and the transformed part are equally strong at a bias of {BORDER:.2f}.")
 
 
-@drawn
-def draw_gates(depths=tuple(STYLES), biases=tuple(range(-8, 13))) -> Figure:
-    """Draw slopes of the output matrix's rate against the bias of the gates: measured as points,
-    predicted as lines.
-    """
-
-    def slopes(ax: Axes) -> None:
-        for depth, marker in zip(depths, MARKERS, strict=False):
-            measured = [
-                measure("rhn", depth, STD, transform_bias=b).slopes["output.weight"] for b in biases
-            ]
-            predicted, (color, dashes) = [predicted_slope(depth, b) for b in biases], STYLES[depth]
-            ax.plot(biases, predicted, color=color, linestyle=dashes, label=f"depth {depth}")
-            ax.plot(biases, measured, marker, color=color, markersize=4)
-        ax.axvline(BORDER, color=GREY, linestyle="--", linewidth=1)
-        ax.annotate(r" $c = t\,\sigma\sqrt{n}$", (BORDER, ax.get_ylim()[1]), va="top", color=GREY)
-        ax.set(xlim=(biases[0], biases[-1]), xlabel="bias of the transform gates")
-        ax.set_ylabel("d log rate / d log standard deviation")
-
-    about = f"lines: predicted, points: measured; standard deviation {STD:g}, {PROBED}"
-    return compose(
-        "An RHN whose gates open becomes a deep transition", about, Block([slopes], 3.6), width=6.5
-    )
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,9 @@
 a key of the JSON.
 
 A row names a function of a `Run` and declares the help of those of its keyword arguments that are
-options of the subcommand; their types and defaults are the function's. A row that needs a loss
-names a function of a `Training` instead, one about the outputs of a whole module a function of a
-`SequenceMap`.
+options of the subcommand; their types and defaults are the function's. A row that needs targets
+and a loss names a function of a `Supervised` instead, one about the outputs of a whole module a
+function of a `SequenceMap`.
 """
 
 import importlib
@@ -40,7 +40,9 @@ class Analysis:
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     needs: str = "run"
-    """"run", "training" for a model with a loss, or "map" for any module from inputs to outputs."""
+    """"run", "supervised" for a model with targets and a loss, or "map" for any module from inputs
+    to outputs.
+    """
 
     @property
     def command(self) -> str:
@@ -52,7 +54,7 @@ class Analysis:
         return self.function if callable(self.function) else named(self.function)
 
     def __call__(self, subject, **options):
-        """Compute the result of a run or a training."""
+        """Compute the result of a subject, see `needs`."""
         return self.load()(subject, **options)
 
 
@@ -145,17 +147,10 @@ _ROWS = (
         },
     ),
     Analysis(
-        "plateau",
-        ".plateau:of_training",
-        "Rates of learning on the plateau, and how they fall with the weights",
-        needs="training",
-        default=True,
-    ),
-    Analysis(
         "credit",
-        ".credit:of_training",
+        ".credit:of_supervised",
         "Share of the gradient that reaches each earlier step",
-        needs="training",
+        needs="supervised",
         default=True,
     ),
     Analysis(

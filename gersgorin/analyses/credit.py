@@ -8,11 +8,12 @@ lags make up the gradient.
 A parameter of a recurrence is used at every step. With y[t] the state after step t (of stacked
 cells the states of all of them) and L[t] the loss of frame t (Zilly et al. 2017, equation 1),
 
-    g = dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta with y[t1 - 1] held fixed)
+    g = dL/dtheta = sum over t2 of sum over t1 <= t2 of   (dL[t2]/dy[t1])  (dy[t1]/dtheta)
 
-The left factor is an `adjoint`; the right one is the derivative of a single step, and all steps are
-taken in one batch. With g[k] the sum over all pairs of lag k = t2 - t1, the gradient is g = g[0] +
-... + g[T - 1], and backpropagation truncated after k steps gives g[0] + ... + g[k].
+The left factor is an `adjoint`; the right one is the derivative of a single step, with y[t1 - 1]
+held fixed, and all steps are taken in one batch. With g[k] the sum over all pairs of lag k = t2 -
+t1, the gradient is g = g[0] + ... + g[T - 1], and backpropagation truncated after k steps gives
+g[0] + ... + g[k].
 
 Legend: T frames, B sequences, N entries of a cell's state.
 """
@@ -34,12 +35,12 @@ from torch.nn.functional import pad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin._validate import with_gradients
+from gersgorin.analyses.supervised import Supervised
 from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.cell import name_of, state_in
 from gersgorin.run.run import Progress, silent
-from gersgorin.training.frames import FrameTraining
 from gersgorin.training.losses import Loss
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
@@ -173,37 +174,26 @@ class Credit(Result, kind="credit"):
 
 
 class Unrolled:
-    """One run of the model of a training over its sequences, step by step. It changes this model,
-    which is a copy of the user's.
+    """One run of a model over its sequences, step by step. It changes `problem.model`, which is a
+    copy of the user's.
 
     The cells are in the model's order, the lowest of a stack first; parameters: theirs that are
     trained, by name.
 
     Raises:
-        InvalidInputError: no recurrent cell, one whose `step` does not run once a frame, or one
-            number as the loss of all frames.
+        InvalidInputError: no recurrent cell, or one whose `step` does not run once a frame.
     """
 
-    def __init__(self, training: FrameTraining):
-        replaced: list[nn.Module] = []
-        for name, module in [*training.model.named_modules()]:
-            written = is_hand_written(module, named=False)
-            if (
-                name
-                and (written or isinstance(module, TORCH_CELLS))
-                and not any(module in o.modules() for o in replaced)
-            ):
-                training.model.set_submodule(
-                    name, _FlatStep(module) if written else _StandIn(module)
-                )
-                replaced.append(module)
-        runs = [_Steps(cell) for cell in recurrent_cells(training.model) if hasattr(cell, "step")]
-        losses = training.frame_losses()
+    def __init__(self, problem: Supervised):
+        _step_by_step(problem.model)
+        cells = [cell for cell in recurrent_cells(problem.model) if hasattr(cell, "step")]
+        runs = [_Steps(cell) for cell in cells]
+        losses = problem.losses()
         self._runs = [run for run in runs if run.states]
-        self._check(training, losses)
-        self.losses = losses / training.mask.sum()
+        self._check(problem)
+        self.losses = losses / problem.mask.sum()
         inside = {id(p) for run in self._runs for p in run.cell.parameters()}
-        self.parameters = {name: p for name, p in training.parameters.items() if id(p) in inside}
+        self.parameters = {name: p for name, p in problem.parameters.items() if id(p) in inside}
         if not self.parameters:
             raise InvalidInputError(
                 "the recurrence has no trained parameter: expected some whose requires_grad is True"
@@ -237,19 +227,14 @@ class Unrolled:
         )
         return torch.cat([g.flatten() for g in found])
 
-    def _check(self, training: FrameTraining, losses: Tensor) -> None:
-        T, B = losses.shape
-        if losses.stride() == (0, 0) and losses.numel() > 1:
-            raise InvalidInputError(
-                f"the loss {training.frame_loss.name} is one number for all frames: expected "
-                "one for each frame, (T, B)"
-            )
+    def _check(self, problem: Supervised) -> None:
         if not self._runs:
             raise InvalidInputError(
-                f"{type(training.model).__name__} has no cell of rhn.cells or torch.nn, and no "
+                f"{type(problem.model).__name__} has no cell of rhn.cells or torch.nn, and no "
                 "other with step(x, s) and state_size"
             )
-        names = {module: name for name, module in training.model.named_modules()}
+        T, B = problem.mask.shape
+        names = {module: name for name, module in problem.model.named_modules()}
         for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
                 raise InvalidInputError(
@@ -258,6 +243,20 @@ class Unrolled:
                     f"frames of {B} sequences: expected its forward to call step(x, s) once "
                     "for each frame, all sequences together"
                 )
+
+
+def _step_by_step(model: nn.Module) -> None:
+    """Replace the recurrences of torch.nn, and a user's own, inside a model by cells with a
+    `step`.
+    """
+    replaced: list[nn.Module] = []
+    for name, module in [*model.named_modules()]:
+        written = is_hand_written(module, named=False)
+        recurrent = written or isinstance(module, TORCH_CELLS)
+        if not name or not recurrent or any(module in other.modules() for other in replaced):
+            continue
+        model.set_submodule(name, _FlatStep(module) if written else _StandIn(module))
+        replaced.append(module)
 
 
 class _Steps:
@@ -391,29 +390,36 @@ def credit(
         x: frames (T, B, m) or (T, m), ids (T, B) or (T,), or a list of pieces; targets: likewise,
             what the model is to predict at each frame of x, for the next frame x = frames[:-1],
             targets = frames[1:].
-        loss: see `gersgorin.training.frames`; frame by frame.
+        loss: "bernoulli" (of keys), "categorical" or "squared", or loss(outputs, targets) -> (T, B)
+            or (T, B, K); None: that of a model of ours.
         unit: of one frame, for the axes of time: "quarter notes", "tokens", "0.1 s".
 
     Time T single backward passes at once; memory T^2 B N numbers, N entries of the state: 0.2 GB
     for T = 300, N = 262.
 
     Raises:
-        InvalidInputError: as `gersgorin.FrameTraining`; no cell is found; or the loss is one number
-            for all frames.
+        InvalidInputError: weights, data or the loss are not finite, or do not fit; no cell is
+            found; the loss of a frame reads later states; or the loss is one number for all
+            frames.
     """
-    training = FrameTraining(model, (x, targets), loss)
-    training.label = replace(training.label, unit=unit)
-    return of_training(training)
+    problem = Supervised(model, x, targets, loss)
+    problem.label = replace(problem.label, unit=unit)
+    return of_supervised(problem)
 
 
 @with_gradients()
-def of_training(training: FrameTraining, *, progress: Progress = silent) -> Credit:
+def of_supervised(problem: Supervised, *, progress: Progress = silent) -> Credit:
     """Measure the credit over time of a model on its sequences."""
-    run = Unrolled(training)
+    run = Unrolled(problem)
     adjoints = run.adjoints()
-    present = training.mask.sum(1)  # sequences that have this frame
-    squares = sum(each.square().sum((2, 3)) for each in adjoints) * training.mask.sum() ** 2
+    present = problem.mask.sum(1)  # sequences that have this frame
+    squares = sum(each.square().sum((2, 3)) for each in adjoints) * problem.mask.sum() ** 2
     norms = (squares / present.unsqueeze(1)).sqrt()
+    if norms.triu(1).any():
+        raise InvalidInputError(
+            f"{type(problem.model).__name__} looks ahead: the loss of a frame changes with later "
+            "states; expected a model of inputs (T, B, m) that is not bidirectional"
+        )
     T = len(norms)
     whole = run.gradient([each.sum(0) for each in adjoints])
     rest, along = torch.zeros_like(whole), whole / whole.norm() ** 2
@@ -434,8 +440,8 @@ def of_training(training: FrameTraining, *, progress: Progress = silent) -> Cred
         lag_norm=lag_norm,
         lag_share=lag_share,
         lost=lost,
-        loss_unit=training.frame_loss.unit,
-        **training.label.of_result,
+        loss_unit=problem.loss_unit,
+        **problem.label.of_result,
     )
 
 

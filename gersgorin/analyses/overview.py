@@ -5,8 +5,7 @@ table and one figure.
     found                       in a notebook: the table, sentences and the figure
     found.spectra               eigenvalues, discs, products and exponents of every step
     found.gains, found.gates    of the input, of each layer
-    found.plateau               relative rates of learning at the best constant output, for a model with a loss
-    found.credit                earlier states that each loss reaches, likewise
+    found.credit                earlier states that each loss reaches, for a model with a loss
 
 The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and those in
 `analyses=("lyapunov",)`. All read the same `Run`, which computes its Jacobians once.
@@ -15,7 +14,7 @@ Legend: T steps, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,14 +23,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
-from gersgorin.analyses import ANALYSES
+from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.loading.open import Data, Network, open_run, open_training
+from gersgorin.analyses.supervised import Supervised
+from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sources import is_array, source_of
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
+from gersgorin.run.run import Run
 from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -115,15 +118,15 @@ def analyze(
         network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init,
             transform_bias, seed of a cell by name; layer, submodule; steps, unit; device. x is one
             sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any
-            module with a `loss`, get plateau and credit too; these read all sequences of x (T, B,
-            m), or tokens (T, B), the others the first.
+            module with a `loss`, get credit too, which reads all sequences of x (T, B, m), or
+            tokens (T, B); the others read the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
-        loss: see `gersgorin.FrameTraining`.
+        loss: see `gersgorin.credit`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
 
     Raises:
         InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit,
-            an unknown analysis, or, for a model with a loss, an error of `gersgorin.FrameTraining`.
+            an unknown analysis, or, for a model with a loss, an error of `gersgorin.credit`.
 
     >>> import torch
     >>> from rhn.cells import RHN
@@ -131,47 +134,66 @@ def analyze(
     >>> found.gains.input.shape, found.gains.layers.shape
     ((20,), (20, 2))
     """
-    analyses = tuple(name.replace("-", "_") for name in analyses)
-    if unknown := [name for name in analyses if name not in ANALYSES]:
-        raise InvalidInputError(
-            f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}"
-        )
+    chosen = _rows(analyses)
     model = network if isinstance(network, nn.Module) else None
-    trained = (
-        model if loss is not None or isinstance(model, PolyphonicModel | LanguageModel) else None
-    )
-    # of several sequences, of tokens or of frames
-    axes = 2 if isinstance(model, LanguageModel) else 3
-    first, which = x, ""
-    if (
-        trained is not None
-        and isinstance(x, Tensor | np.ndarray)
-        and x.ndim == axes
-        and min(x.shape[:2]) > 1
-    ):
-        first, which = x[:, :1], f" of the first of {x.shape[1]} sequences"
+    has_loss = loss is not None or isinstance(model, PolyphonicModel | LanguageModel)
+    first, which = _first(model, x) if has_loss else (x, "")
     run = open_run(network, first, s0, **options)
-    training = (
-        None if trained is None else open_training(trained, x, targets, loss, label=run.label)
-    )
-    module, sequence = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
-    wants_map = any(ANALYSES[name].needs == "map" for name in analyses)
-    map_ = SequenceMap(module, sequence, label=run.label) if wants_map else None
-    subjects = {"run": run, "training": training, "map": map_}
+    subjects: dict[str, Any] = {"run": run}
+    if model is not None and has_loss:
+        subjects["supervised"] = _supervised(model, x, targets, loss, run)
+    if any(row.needs == "map" for row in chosen.values()):
+        whole = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
+        subjects["map"] = SequenceMap(*whole, label=run.label)
     results = {
-        name: row(subjects[row.needs])
-        for name, row in ANALYSES.items()
-        if (row.default or name in analyses) and subjects[row.needs] is not None
+        name: row(subjects[row.needs]) for name, row in chosen.items() if row.needs in subjects
     }
     title = f"{results['spectra'].title}, {counted(len(run), 'step')}{which}"
     return Overview(results=results, title=title, about=run.label.about)
+
+
+def _rows(others: tuple[str, ...]) -> dict[str, Analysis]:
+    """The default rows of `ANALYSES` and others by name. Raises InvalidInputError."""
+    names = [name.replace("-", "_") for name in others]
+    if unknown := [name for name in names if name not in ANALYSES]:
+        raise InvalidInputError(
+            f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}"
+        )
+    return {name: row for name, row in ANALYSES.items() if row.default or name in names}
+
+
+def _first(model: nn.Module | None, x: Data) -> tuple[Data, str]:
+    """(The first of several sequences, words about it); x and "" for one sequence."""
+    axes = 2 if isinstance(model, LanguageModel) else 3  # of several sequences, of ids or frames
+    if not isinstance(x, Tensor | np.ndarray) or x.ndim != axes or min(x.shape[:2]) == 1:
+        return x, ""
+    return x[:, :1], f" of the first of {x.shape[1]} sequences"
+
+
+def _supervised(
+    model: nn.Module,
+    x: Data,
+    targets: Tensor | np.ndarray | None,
+    loss: str | Loss | None,
+    run: Run,
+) -> Supervised:
+    """A model with its loss, without targets on the next frames; the unit and the origin of x are
+    those of a run.
+    """
+    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
+    inputs, targets = (x[:-1], x[1:]) if targets is None else (x, targets)
+    found = Supervised(model, inputs, targets, loss)
+    found.label = replace(run.label, title=found.label.title)
+    return found
 
 
 @drawn
 def draw_overview(found: Overview) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
-    left_out = ("spectra", "products") + ("gates",) * (not found.gates.mean.size)
+    left_out = {"spectra", "products"}
+    if not found.gates.mean.size:
+        left_out.add("gates")
     others = {
         ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out
     }

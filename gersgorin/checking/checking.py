@@ -2,7 +2,6 @@
 steps of its optimiser.
 
 check(model, x, y, loss_fn, optimizer, steps=3000)               a training as its loop has it: any model, loss and optimiser
-check(model, x, learning_rate=0.1, loss_fn="squared")            SGD on the next frames of your own sequences
 check(model, learning_rate=0.1)                                  SGD on the next frames of the chorales
 """
 
@@ -28,8 +27,8 @@ from gersgorin.checking.prediction import TrainingCheck
 from gersgorin.checking.trials import Constant
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.find_cell import cell_title
-from gersgorin.training.frames import chorale_frames, next_frames
-from gersgorin.training.losses import NegativeLossError
+from gersgorin.loading.sources import chorale_excerpts
+from gersgorin.training.losses import NegativeLossError, mean_of_frames
 from gersgorin.training.minibatches import Examples, Pair
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
@@ -74,10 +73,10 @@ def check(
     examples leaves, but does not generalise to them.
 
     Args:
-        model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without y and
-            optimizer x are sequences as for `gersgorin.plateau`, whose next frames are predicted;
-            None: excerpts of the chorales. loss_fn is then a loss of `gersgorin.plateau`, None for
-            the model's own, and the optimiser SGD with `learning_rate` and momentum 0.9.
+        model, x, y, loss_fn, optimizer: of the training; see `gersgorin.Training`. Without x, y and
+            loss_fn the model predicts the next frames of excerpts of the chorales, without an
+            optimizer by SGD with `learning_rate` and momentum 0.9. To predict the next frames of
+            sequences (T, B, m) of yours give `x[:-1]`, `x[1:]` and batch_axis=1.
         parts: `batch_size=32` of minibatches of tensors; `clip_norm=1.0`, the largest gradient
             norm; `scheduler`, stepped after each step; `batch_axis=0` or 1, that of the examples in
             x; `learning_rate` of an optimiser given by name; `predict`, which takes the prediction
@@ -146,21 +145,14 @@ def check(
 def _training_parts(
     model: nn.Module, x: Any, y: Any, loss_fn: Any, optimizer: Any, parts: TrainingOptions
 ) -> tuple[Any, Any, Any, Any]:
-    """(x, y, loss_fn, optimizer), those of next frames by SGD if they are left out; then `parts`
-    changes, too.
+    """(x, y, loss_fn, optimizer), those of the chorales if they are left out; then `parts` changes,
+    too.
     """
-    if y is None and (optimizer is None or (x is None and loss_fn is None)):
+    if x is None and y is None and loss_fn is None:
         if optimizer is None:
-            rate = parts.pop("learning_rate", None)
-            if rate is None:
-                raise InvalidInputError(
-                    "learning_rate is missing: expected that of SGD on the next frames, or an "
-                    "optimizer"
-                )
-            optimizer = torch.optim.SGD(
-                model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM
-            )
-        x, y, loss_fn = chorale_frames(model) if x is None else next_frames(model, x, loss_fn)
+            optimizer = _sgd(model, parts.pop("learning_rate", None))
+        frames = chorale_excerpts()
+        x, y, loss_fn = frames[:-1], frames[1:], mean_of_frames("bernoulli")
         parts["batch_axis"] = 1
     needed = {"x": x, "loss_fn": loss_fn, "optimizer": optimizer}
     if missing := [key for key, value in needed.items() if value is None]:
@@ -170,6 +162,17 @@ def _training_parts(
             "loss_fn=loss_fn, optimizer=optimizer)"
         )
     return x, y, loss_fn, optimizer
+
+
+def _sgd(model: nn.Module, rate: Any) -> torch.optim.SGD:
+    """SGD with momentum. Raises InvalidInputError without a learning rate."""
+    if rate is None:
+        raise InvalidInputError(
+            "learning_rate is missing: expected that of SGD on the chorales, or an optimizer"
+        )
+    return torch.optim.SGD(
+        model.parameters(), lr=above_zero("learning_rate", rate), momentum=MOMENTUM
+    )
 
 
 def _described(loop: Training, steps: int) -> dict[str, Any]:

@@ -66,12 +66,13 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """The run, the training or the map of a command, as an analysis needs it."""
-    from gersgorin.loading.open import map_of_options, run_of_options, training_of_options
+    """The run, the supervised model or the map of a command, as an analysis needs it."""
+    from gersgorin.analyses.supervised import supervised_of_options
+    from gersgorin.loading.open import map_of_options, run_of_options
 
     needed: dict[str, Any] = {
         "run": run_of_options,
-        "training": training_of_options,
+        "supervised": supervised_of_options,
         "map": map_of_options,
     }
     return needed[row.needs](options, device=device)

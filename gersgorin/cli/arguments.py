@@ -10,11 +10,9 @@ import torch
 from torch import nn
 
 from gersgorin.checking.checking import MOMENTUM
-from gersgorin.loading.network import KEYS
 from gersgorin.loading.open import model_of_options, module_of_options
-from gersgorin.loading.sources import read_array, read_numbers
-from gersgorin.training.frames import chorale_frames, next_frames
-from gersgorin.training.losses import LOSSES
+from gersgorin.loading.sources import chorale_excerpts, read_array, read_numbers
+from gersgorin.training.losses import LOSSES, mean_of_frames
 from gersgorin.training.minibatches import BATCH_SIZE
 from gersgorin.training.optimizer import OPTIMIZERS
 from rhn.cells.registry import import_named
@@ -111,19 +109,17 @@ def _with_targets(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _of_next_frames(options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    frames = None if options.input is None else read_numbers(options.input).frames()
-    name, model, loss, settings = _network(options, KEYS if frames is None else frames.shape[-1])
-    if frames is None:
-        from rhn.data import chorales
-
-        x, y, loss_fn = chorale_frames(model, chorales(options.data))
+    if options.input is None:
+        frames = chorale_excerpts(options.data)
     else:
-        x, y, loss_fn = next_frames(model, frames, loss)
+        frames = read_numbers(options.input).values.swapaxes(0, 1)
+    name, model, loss, settings = _network(options, frames.shape[-1])
+    x, y, loss_fn = frames[:-1], frames[1:], mean_of_frames(loss)
     parts = {"model": model, "x": x, "y": y, "loss_fn": loss_fn, "name": name, "batch_axis": 1}
     return parts, SETTINGS | settings
 
 
-def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict[str, Any]]:
+def _network(options: Any, width: int) -> tuple[str, nn.Module, str, dict[str, Any]]:
     """(Name, network, loss, settings of its training) of the options, for frames of some width."""
     if options.preset:
         return options.preset, *_preset(options)
@@ -140,7 +136,7 @@ def _network(options: Any, width: int) -> tuple[str, nn.Module, str | None, dict
     return (
         name,
         model,
-        None,
+        "bernoulli",
         {key: value for key in names if isinstance(value := stored.get(key), int | float)},
     )
 

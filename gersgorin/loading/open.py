@@ -1,8 +1,7 @@
-"""Open networks and data, named by options or passed as objects: a `Run`, a `Training` or a
-`SequenceMap`.
+"""Open networks and data, named by options or passed as objects: a `Run` or a `SequenceMap`.
 
-network   a cell's name, a checkpoint or the folder of a training, a torch module; on the command
-          line also a module by its name
+network   a cell's name, a checkpoint or the folder of a training, a torch module, on the command
+          line also by its name
 data      a chorale's name, a file of numbers or a text, an array or a tensor
 """
 
@@ -25,7 +24,6 @@ from gersgorin.loading.find_cell import (
     stepping,
 )
 from gersgorin.loading.network import (
-    KEYS,
     Subject,
     labelled,
     names_weights,
@@ -38,11 +36,9 @@ from gersgorin.loading.network import (
 from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
 from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import Source, is_array, source_of, source_of_options
+from gersgorin.loading.sources import Source, source_of, source_of_options
 from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Label, Run
-from gersgorin.training.frames import FrameTraining
-from gersgorin.training.losses import Loss
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
@@ -154,23 +150,6 @@ def open_run(
     return _starting(run_along(subject, source, device=device, dtype=dtype), s0)
 
 
-def open_training(
-    model: nn.Module,
-    x: Data = None,
-    targets: Tensor | np.ndarray | None = None,
-    loss: str | Loss | None = None,
-    *,
-    label: Label,
-) -> FrameTraining:
-    """A model with its loss on data, and with the unit and origin of a run over them; without
-    targets on the next frames.
-    """
-    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
-    training = FrameTraining(model, (x[:-1], x[1:]) if targets is None else (x, targets), loss)
-    training.label = replace(label, title=training.label.title)
-    return training
-
-
 def _step_from(f: Step, s0: State | None) -> Subject:
     """A function f(x, s) from its first state; it reads an array in its own precision."""
     cell = as_cell(stepping(f, s0))
@@ -242,24 +221,6 @@ def run_of_options(options, *, device: str) -> Run:
     return run_along(
         network_of_options(options, source.input_size, source.steps), source, device=device
     )
-
-
-def training_of_options(options, *, device: str) -> FrameTraining:
-    """The model with an output that a command's options name, and the next frames of their data as
-    its targets. Raises RhnError.
-    """
-    check_network_options(options)
-    if options.layer is not None:
-        raise InvalidInputError(
-            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
-        )
-    source = source_of_options(options, options)
-    frames, width = source.frames(), source.input_size or KEYS
-    _, model, loss, made = model_of_options(options, width)
-    training = FrameTraining(model.to(device), frames, loss)
-    label = label_of_source(source, title=training.label.title, made=made or training.label.made)
-    training.label = replace(label, sequence=source.label, data=source.about)
-    return training
 
 
 def map_of_options(options, *, device: str) -> SequenceMap:

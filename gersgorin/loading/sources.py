@@ -2,7 +2,8 @@
 unpickled.
 
     .npy   (T,) one input, (T, m), or several sequences (S, T, m)
-    .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names` of the inputs, `name` of the data
+    .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
+           of the inputs, `name` of the data
     .csv   a row a step, a column an input; a first row of words names them
 
 Legend: S sequences, T steps, m inputs of a step.
@@ -25,7 +26,7 @@ from gersgorin.loading.one_sequence import one_sequence, without_batch
 from gersgorin.loading.options import DataOptions, NewOrTrained
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
-from rhn.data.jsb import music21_version
+from rhn.data.jsb import chorales, music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import CheckpointError, DataError, InvalidInputError
@@ -38,6 +39,7 @@ EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 TEXT_STEPS = 100
+EXCERPT = 25  # frames of a chorale, at most: a step is four times as fast as with whole ones
 MOST_NAMES = 4  # names of inputs in a figure's title
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
@@ -362,9 +364,25 @@ def chorales_origin(data: Path | None = None) -> str:
     )
 
 
+def chorale_excerpts(data: Path | None = None) -> np.ndarray:
+    """Frames (T, B, 88) of the training chorales, from different frames of each on.
+
+    T is 25, or the length of the longest piece; shorter pieces are left out. data: an original file
+    of chorales instead of those rebuilt from music21.
+    """
+    pieces = chorales(data).train
+    T = min(EXCERPT, max(map(len, pieces)))
+    cut = []
+    for k, piece in enumerate(pieces):
+        if len(piece) >= T:
+            start = 5 * k % (len(piece) - T + 1)
+            cut.append(piece[start : start + T])
+    return np.stack(cut, 1).astype(float)
+
+
 def _chorales(data: DataOptions, count: int | None) -> list[Source]:
     """The chorale that options name, or the first ones of the test split."""
-    from rhn.data import chorale, chorales
+    from rhn.data import chorale
 
     if count is None:
         return [chorale_source(chorale(data.chorale, data.data), data.data).cut(data.steps)]

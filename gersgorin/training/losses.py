@@ -1,113 +1,32 @@
-"""Losses by name or of a user, of frames and of whole outputs, and their best constant outputs.
+"""Losses by name or of a user, and their best constant outputs.
 
-**Losses of frames**, one number for each (`FrameLoss`); of a training on next frames:
+Of outputs with targets a loss is "mse", "cross-entropy" or "bernoulli", means over all numbers, or
+a user's (output, y) -> a scalar. `FRAME_COSTS` are losses of single frames: the chorales count a
+frame, not a key.
 
-| loss        | cost of a frame                                  | best constant output                       |
-|-------------|--------------------------------------------------|--------------------------------------------|
-| bernoulli   | -sum over k of log P(target_k), P = sigmoid(z_k) | log odds of each key's share of the frames |
-| categorical | -log softmax(z)[target]                          | log of each symbol's share of the frames   |
-| squared     | sum over k of (z_k - target_k)^2 / 2             | the mean target                            |
-| your own    | loss(outputs, targets)                           | by minimising it over one output           |
-
-All but your own are in nats (the squared loss: of a Gaussian of variance 1, less its constant). A
-key that never sounds in the sequences, or a symbol that never occurs, would have log odds of minus
-infinity: the share of a key is kept within `CLIP` of 0 and 1, that of a symbol above `CLIP` / K.
-
-**Losses of outputs with targets**: "mse", "cross-entropy" and "bernoulli", means over all numbers,
-or a user's (output, y) -> a scalar.
-
-Legend: T frames, B sequences, K outputs; outputs z (T, B, K); targets (T, B, K), or (T, B) int64
-for the categorical loss, `PADDING` after the end of a sequence.
+Legend: T frames, B sequences, K outputs.
 """
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gersgorin._validate import users_code, with_gradients
+from gersgorin._validate import with_gradients
 from gersgorin.training.activation import graph, operation
 from rhn.errors import InvalidInputError
 
-CLIP = 1e-7
 SEARCH_STEPS = 200  # for the best constant output
-ENOUGH, EXACT = 1e-6, 1e-12  # accuracy of its loss, on minibatches and on all frames
-# in place of targets after the end of a sequence: numbers, ids
-PADDING = float(torch.finfo(torch.float32).min), -100
+ENOUGH = 1e-6  # accuracy of its loss
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
 GAUSSIAN = (  # what to do with the loss that takes three arguments
     "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
     "loss(output[..., :1], y, output[..., 1:].exp())"
 )
-
-
-def real_frames(targets: Tensor) -> Tensor:
-    """True for each frame (T, B) of targets that is no padding."""
-    return targets[..., 0] != PADDING[0] if targets.is_floating_point() else targets != PADDING[1]
-
-
-@dataclass(frozen=True)
-class FrameLoss:
-    """A loss by name, or a user's own; called with outputs and targets it gives its mean over all
-    frames that are no padding.
-    """
-
-    name: str
-    frames: Loss
-    """Cost of every frame, from outputs and targets."""
-    constant: Callable[[Tensor, int], Tensor] | None = None
-    """Best constant output (K,), from the targets of all real frames (F, K) or (F,), and K; None:
-    search for it.
-    """
-    unit: str = "nats a frame"
-    """Of the mean loss."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.of_frames(outputs, targets)[real_frames(targets)].mean()
-
-    def of_frames(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The cost of every frame (T, B), 0 at padding."""
-        padding = ~real_frames(targets)
-        if not padding.any():
-            return self.costs(outputs, targets)
-        empty = padding.unsqueeze(-1) if targets.is_floating_point() else padding
-        costs = self.costs(outputs, targets.masked_fill(empty, 0))
-        if costs.stride() == (0, 0):
-            raise InvalidInputError(
-                f"the loss {self.name} gives one number, which would count the padding of "
-                "pieces of unequal lengths: "
-                "expected (T, B), or pieces of equal length"
-            )
-        return costs.masked_fill(padding, 0)
-
-    def costs(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The cost of every frame (T, B); of a loss that gives one number for all, that number at
-        every frame.
-
-        Raises InvalidInputError if a user's loss fails or gives something else.
-        """
-        with users_code(
-            f"the loss {self.name} cannot take outputs {tuple(outputs.shape)} and targets "
-            f"{tuple(targets.shape)}"
-        ):
-            costs = self.frames(outputs, targets)
-        frames = outputs.shape[:-1]
-        if isinstance(costs, Tensor) and costs.dim() == 0:
-            return costs.expand(frames)
-        if isinstance(costs, Tensor) and costs.shape[:-1] == frames:
-            costs = costs.sum(-1)
-        if not isinstance(costs, Tensor) or costs.shape != frames:
-            got = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
-            raise InvalidInputError(
-                f"the loss {self.name} gives {got}: expected one number, (T, B) or (T, B, K) "
-                f"for outputs {tuple(outputs.shape)}"
-            )
-        return costs
 
 
 class NegativeLossError(InvalidInputError):
@@ -123,12 +42,10 @@ class NegativeLossError(InvalidInputError):
 
 @with_gradients()
 def least_constant(
-    mean_loss: Callable[[Tensor], Tensor], zeros: Tensor, enough: float = ENOUGH
+    mean_loss: Callable[[Tensor], Tensor], zeros: Tensor
 ) -> tuple[Tensor, float, float]:
     """(The constant output of the least mean loss, the loss of zeros, the least loss), by a
     quasi-Newton method.
-
-    enough: the search ends with a smaller change, relative to the loss of zeros.
     """
     output = zeros.clone().requires_grad_()
 
@@ -142,7 +59,7 @@ def least_constant(
     search = torch.optim.LBFGS(
         [output],
         max_iter=SEARCH_STEPS,
-        tolerance_change=enough * abs(zero),
+        tolerance_change=ENOUGH * abs(zero),
         line_search_fn="strong_wolfe",
     )
     with contextlib.suppress(RuntimeError):  # an overflow, if the loss has no least value
@@ -150,52 +67,34 @@ def least_constant(
     return output.detach(), zero, mean_loss(output).item()
 
 
-def frame_loss(loss: str | Loss) -> FrameLoss:
-    """The loss of a name, or a function (outputs, targets) -> a number, (T, B) or (T, B, K); raises
-    InvalidInputError.
-    """
-    loss = (
-        {"mse": "squared", "cross-entropy": "categorical"}.get(loss, loss)
-        if isinstance(loss, str)
-        else loss
-    )
-    if isinstance(loss, str) and loss in FRAME_LOSSES:
-        return FRAME_LOSSES[loss]
-    if callable(loss):
-        name = getattr(loss, "__name__", type(loss).__name__)
-        return FrameLoss(
-            name, loss, unit=f"by the loss {name}" if name.isidentifier() else "by your loss"
-        )
-    raise InvalidInputError(
-        f"unknown loss {loss!r}: expected {', '.join(map(repr, FRAME_LOSSES))}, or a function "
-        "loss(outputs, targets)"
-    )
+def _bernoulli(outputs: Tensor, targets: Tensor) -> Tensor:
+    costs = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    return costs.sum(-1)
 
 
-def _log_shares(ids: Tensor, K: int) -> Tensor:
-    counts = torch.bincount(ids, minlength=K).double()
-    return (counts / counts.sum()).clamp_min(CLIP / K).log()
+def _categorical(outputs: Tensor, ids: Tensor) -> Tensor:
+    return -outputs.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
-FRAME_LOSSES: dict[str, FrameLoss] = {
-    "bernoulli": FrameLoss(
-        "bernoulli",
-        lambda z, targets: F.binary_cross_entropy_with_logits(z, targets, reduction="none").sum(-1),
-        lambda targets, K: targets.mean(0).clamp(CLIP, 1 - CLIP).logit(),
-    ),
-    "categorical": FrameLoss(
-        "categorical",
-        lambda z, ids: -z.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1),
-        _log_shares,
-        unit="nats a token",
-    ),
-    "squared": FrameLoss(
-        "squared",
-        lambda z, targets: (z - targets).square().sum(-1) / 2,
-        lambda targets, K: targets.mean(0),
-        unit="squared error a frame (halved)",
-    ),
+def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.mse_loss(outputs, targets, reduction="none").sum(-1) / 2
+
+
+FRAME_COSTS: dict[str, Loss] = {
+    "bernoulli": _bernoulli,
+    "categorical": _categorical,
+    "squared": _squared,
 }
+"""The cost (T, B) of each frame of outputs (T, B, K), from targets alike or ids (T, B)."""
+
+
+def mean_of_frames(name: str) -> Loss:
+    """The mean cost of a frame, for a loss of `FRAME_COSTS`."""
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return FRAME_COSTS[name](outputs, targets).mean()
+
+    return loss_fn
 
 
 def _shaped(y: Tensor, shape: torch.Size) -> Tensor:

@@ -18,11 +18,11 @@ import gersgorin
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
+from gersgorin.analyses.supervised import Supervised
 from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
-from gersgorin.training.frames import FrameTraining
 from rhn.cells import RHN
 from rhn.errors import OutputError
 from rhn.models import PolyphonicModel
@@ -88,7 +88,7 @@ def subjects():
         "run": Run.of(
             cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")
         ),
-        "training": FrameTraining(model, (x > 0.5).float()),
+        "supervised": Supervised(model, x[:-1] > 0.5, x[1:] > 0.5),
         "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
     }
 
@@ -125,7 +125,8 @@ def test_a_result_of_several_runs_or_analyses_fits_a_screen():
         PolyphonicModel("rnn", hidden_size=5, input_size=3, output_size=3),
         (x[:9, None] > 0).float(),
     )
-    checked = gersgorin.check(model, frames, learning_rate=0.1, steps=3)
+    parts = frames[:-1], frames[1:], "bernoulli", "sgd"
+    checked = gersgorin.check(model, *parts, learning_rate=0.1, batch_axis=1, steps=3)
     measured = (
         gersgorin.analyze(cell, x),
         gersgorin.analyze(model, frames),

@@ -1,4 +1,6 @@
-"""A check without targets trains on the next frames by SGD."""
+"""A check of trainings on next frames: targets `x[1:]` for the inputs `x[:-1]`."""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,16 +8,15 @@ import torch
 from torch import nn
 
 from gersgorin import check
-from gersgorin.training.frames import next_frames
+from gersgorin.checking.prediction import TrainingCheck
+from gersgorin.loading.sources import chorale_excerpts
+from rhn.data import chorales
+from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
 
 def model(**options) -> PolyphonicModel:
     return PolyphonicModel(**options, generator=torch.Generator().manual_seed(1))
-
-
-def waves(T: int = 20, B: int = 2) -> torch.Tensor:
-    return torch.sin(torch.arange(T * B * 3).reshape(T, B, 3) / 5.0)
 
 
 def own(cell: str, **options) -> PolyphonicModel:
@@ -30,45 +31,54 @@ def rolls() -> torch.Tensor:
     )
 
 
+def nats(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The mean over frames of the Bernoulli loss of all keys."""
+    costs = nn.functional.binary_cross_entropy_with_logits(output, y, reduction="none")
+    return costs.sum(-1).mean()
+
+
+def check_frames(model: PolyphonicModel, rate: float) -> TrainingCheck:
+    x, optimizer = rolls(), torch.optim.SGD(model.parameters(), rate, momentum=0.9)
+    options = {"batch_axis": 1, "steps": 300, "seconds": 600}
+    return check(model, x[:-1], x[1:], nats, optimizer, **options)
+
+
 def test_a_deep_transition_with_tiny_weights_stays_and_a_highway_network_leaves():
-    stuck = check(
-        own("dt-rnn", depth=6, init="gaussian:1e-4"),
-        rolls(),
-        learning_rate=0.1,
-        steps=300,
-        seconds=600,
-    )
-    assert stuck.outcome == "stays"
-    quick = check(
-        own("rhn", depth=2, init="gaussian:1e-4"),
-        rolls(),
-        learning_rate=1.0,
-        steps=300,
-        seconds=600,
-    )
+    assert check_frames(own("dt-rnn", depth=6, init="gaussian:1e-4"), 0.1).outcome == "stays"
+    quick = check_frames(own("rhn", depth=2, init="gaussian:1e-4"), 1.0)
     assert quick.outcome == "leaves"
     assert (quick.optimizer, quick.steps_per_epoch) == ("SGD", 2)
 
 
-def test_the_loss_of_next_frames_is_the_mean_over_real_ones():
-    pieces = [np.eye(5)[[0, 1, 2]], np.eye(5)[[0, 1, 2, 3, 4]]]
-    network = own("rnn")
-    x, y, loss = next_frames(network, pieces)
-    assert x.shape == (4, 2, 5) and x.dtype == torch.float32
-    costs = [network.nll(torch.from_numpy(p).float().unsqueeze(1)).flatten() for p in pieces]
-    torch.testing.assert_close(loss(network(x), y), torch.cat(costs).mean())
-    words = LanguageModel("rnn", vocabulary_size=7, hidden_size=4)
-    # at padding, too
-    assert x.min() == next_frames(words, [[1, 2, 3], [3, 4, 5, 6, 0]])[0].min() == 0
+def test_excerpts_of_the_chorales_are_as_long_as_each_other_and_begin_at_different_frames():
+    x, pieces = chorale_excerpts(), chorales().train
+    assert x.shape == (25, len(pieces), 88)
+    for k in (0, 1, 7):
+        start = 5 * k % (len(pieces[k]) - 24)
+        assert np.array_equal(x[:, k], pieces[k][start : start + 25])
 
 
-def test_words_and_modules_are_checked_on_what_follows():
-    words = LanguageModel("rnn", vocabulary_size=7, hidden_size=4)
-    found = check(words, torch.arange(60).remainder(7).view(20, 3), learning_rate=1.0, steps=40)
+def test_pieces_shorter_than_the_excerpts_are_left_out(tmp_path):
+    notes = [[60 + k % 5, 70] for k in range(30)]
+    path = tmp_path / "chorales.json"
+    for lengths, shape in {(30, 6, 26): (25, 2, 88), (4, 6): (6, 1, 88)}.items():
+        pieces = [notes[:n] for n in lengths]
+        path.write_text(json.dumps({"train": pieces, "valid": pieces, "test": pieces}))
+        assert chorale_excerpts(path).shape == shape
+
+
+def test_words_are_checked_on_what_follows():
+    words, ids = LanguageModel("rnn", vocabulary_size=7, hidden_size=4), torch.arange(60) % 7
+    ids, optimizer = ids.view(20, 3), torch.optim.SGD(words.parameters(), 1.0)
+    found = check(words, ids[:-1], ids[1:], "cross-entropy", optimizer, batch_axis=1, steps=40)
     assert found.name == "rnn, 4 units" and found.constant_loss == pytest.approx(
         np.log(7), rel=0.05
     )
-    module = nn.Sequential(nn.GRU(3, 3))
-    assert (
-        check(module, waves(), learning_rate=0.1, loss_fn="squared", steps=40).steps_per_epoch == 1
-    )
+
+
+def test_targets_are_never_guessed():
+    model = own("rnn")
+    with pytest.raises(InvalidInputError, match="loss_fn is missing"):
+        check(model, rolls(), learning_rate=0.1)
+    with pytest.raises(InvalidInputError, match="y is missing"):
+        check(model, rolls(), None, nats, torch.optim.SGD(model.parameters(), 0.1))

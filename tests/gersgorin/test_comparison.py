@@ -481,11 +481,11 @@ WRONG = {
     "x is a Tensor: expected a list of sequences": lambda: compare(
         networks(1), torch.rand(3, 2, 5), over="sequences"
     ),
-    "analysis is 'plateau': expected spectra, products": lambda: compare(
-        networks(1), *sequences(3), analysis="plateau"
+    "analysis is 'credit': expected spectra, products": lambda: compare(
+        networks(1), *sequences(3), analysis="credit"
     ),
     "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
-    r"ax is given for 2 networks: .* or one network, such as found\['b'\].plot\(ax\)": lambda: (
+    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\]": lambda: (
         compare(dict(zip("ab", networks(2), strict=True)), *sequences(3)).plot(Figure().subplots())
     ),
     "a network is a run": lambda: compare([open_run(networks(1)[0], *sequences(3))], *sequences(4)),

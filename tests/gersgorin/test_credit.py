@@ -3,22 +3,22 @@ add up to the whole gradient.
 """
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import torch
 from cases import assert_close, randomize
 from tables import for_each
+from taggers import Tagger
 from torch import nn
 
 from gersgorin import credit
 from gersgorin.analyses.credit import Unrolled
-from gersgorin.training.frames import FrameTraining
-from rhn.cells import (
-    RHN,
-    RNN,
-    from_torch,
-)
+from gersgorin.analyses.supervised import Supervised
+from gersgorin.cli.main import main
+from rhn.cells import RHN, RNN, from_torch
+from rhn.checkpoints import save_checkpoint
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 
@@ -177,17 +177,27 @@ def test_norms_and_lags_equal_brute_force_gradients(name):
     assert (
         record.lost_beyond(2) == record.lost[2] and record.lost_beyond(35) == record.lost[-1] == 0
     )
-    assert record.loss == pytest.approx(
-        FrameTraining(model, (x, targets)).mean_loss().item(), rel=1e-12
-    )
+    if isinstance(model, LanguageModel):
+        own = model(x, targets=targets).nll
+    else:
+        own = model.nll(torch.cat([x, targets[-1:]]))
+    assert record.loss == pytest.approx(own.mean().item(), rel=1e-12)
+
+
+def gradients(model, sequences, loss):
+    """The gradient of the mean loss in each parameter, by name."""
+    problem = Supervised(model, *sequences, loss)
+    parameters = problem.parameters
+    found = torch.autograd.grad(problem.losses().mean(), [*parameters.values()])
+    return dict(zip(parameters, found, strict=True))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_lags_add_up_to_the_gradient_of_the_models_own_forward(name):
     model = built(ALL[name])
     sequences, loss = probe(model, T, 2), None if name != "own" else "bernoulli"
-    wanted = FrameTraining(model, sequences, loss).gradients()[1]
-    run = Unrolled(FrameTraining(model, sequences, loss))
+    wanted = gradients(model, sequences, loss)
+    run = Unrolled(Supervised(model, *sequences, loss))
     assert all(parameter.startswith(("cells.", "rnn.")) for parameter in run.parameters)
     g = run.gradient([each.sum(0) for each in run.adjoints()])
     assert_close(
@@ -234,7 +244,7 @@ def test_the_gradient_is_in_the_trained_parameters_of_torchs_own_modules(kind, t
     )
     weights = [p for p in model.rnn.parameters() if p.requires_grad]
     g = torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
-    run = Unrolled(FrameTraining(model, (x, targets), "bernoulli"))
+    run = Unrolled(Supervised(model, x, targets, "bernoulli"))
     assert_close(run.gradient([each.sum(0) for each in run.adjoints()]), g, 1e-12, "gradient")
     assert credit(model, x, targets, loss="bernoulli").gradient_norm == pytest.approx(
         g.norm().item(), rel=1e-10
@@ -292,11 +302,16 @@ class Twice(Wrapped):
             "bernoulli",
             "Silent has no cell of rhn.cells or torch.nn, and no other with step",
         ),
+        (nn.Linear(3, 3), "bernoulli", "Linear has no cell of rhn.cells or torch.nn"),
+        (len, "bernoulli", "expected a torch module"),
         (
             Own(nn.LSTM(3, 4)),
             lambda z, t: (z - t).square().mean(),
             "is one number for all frames: expected one for each",
         ),
+        (Own(nn.LSTM(3, 4)), lambda z, t: z[0], r"gives \(2, 3\): expected \(T, B\)"),
+        (Own(nn.LSTM(3, 4)), lambda z, t: z.sum(-1) / 0, "expected a finite number"),
+        (Own(nn.LSTM(3, 4)), "hinge", "unknown loss 'hinge'"),
         (
             Loop(Twice()),
             "bernoulli",
@@ -314,6 +329,95 @@ class Twice(Wrapped):
 def test_what_cannot_be_measured_is_said(model, loss, message):
     with pytest.raises(InvalidInputError, match=message):
         credit(model, *probe(model, T, 2), loss=loss)
+
+
+class Backwards(nn.Module):
+    """A recurrence along the first axis of x, whatever it is, and from its end to its beginning."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRUCell(3, 3)
+
+    def forward(self, x):
+        state, states = None, []
+        for frame in x.flip(0):
+            state = self.rnn(frame, state)
+            states.append(state)
+        return torch.stack(states).flip(0)
+
+
+@for_each("model", [Tagger(nn.GRU(3, 4, batch_first=True), 3), Backwards()])
+def test_a_loss_that_reads_later_states_is_refused(model):
+    x, targets = probe(model, T, T)
+    with pytest.raises(InvalidInputError, match=f"{type(model).__name__} looks ahead"):
+        credit(model, x, targets, loss="squared")
+
+
+@for_each(
+    ("x", "targets", "said"),
+    [
+        (torch.full((5, 3), torch.nan), torch.ones(5, 3), "NaN or infinite"),
+        (torch.ones(5, 4), torch.ones(5, 3), "expected .*3"),
+        (torch.ones(0, 3), torch.ones(0, 3), "at least one step"),
+        ([], [], "do not make a batch"),
+        (torch.ones(5, 3), torch.ones(4, 3), "a target for every frame"),
+        ([torch.ones(5, 3), torch.ones(4, 3)], [torch.ones(5, 3)] * 2, "a target for every frame"),
+        (torch.ones(5, 3), torch.full((5, 3), 2.0), "expected 0 to 1"),
+        (torch.ones(5, 2, 3), torch.ones(5, 2, 4), "4 numbers a frame and the outputs 3"),
+        (torch.ones(5, 2, 3), torch.ones(5, 2, 1), "1 numbers a frame and the outputs 3"),
+    ],
+)
+def test_data_that_do_not_fit_are_one_sentence(x, targets, said):
+    with pytest.raises(InvalidInputError, match=said):
+        credit(built(MODELS["rhn"]), x, targets)
+
+
+def test_a_model_that_cannot_be_copied_or_run_is_one_sentence():
+    model, ids = built(MODELS["words"]), torch.tensor([1, 2, 3])
+    with pytest.raises(InvalidInputError, match="out of range"):
+        credit(model, ids + 3, ids)
+    nn.init.constant_(model.output_bias, torch.nan)
+    with pytest.raises(InvalidInputError, match="weights output_bias are NaN"):
+        credit(model, ids, ids)
+    model = built(MODELS["rhn"])
+    model.kept = model(torch.ones(3, 1, 3).double())
+    with pytest.raises(InvalidInputError, match="PolyphonicModel cannot be copied"):
+        credit(model, torch.ones(3, 3), torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor.int, lambda x: x.int().numpy(), torch.Tensor.tolist])
+def test_ids_are_any_integers(kind):
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(5, 5)
+
+        def forward(self, x):
+            return self.rnn(nn.functional.one_hot(x, 5).double())
+
+    ids = torch.arange(7) * 3 % 5
+    problem = Supervised(Reader(), kind(ids[:-1]), kind(ids[1:]), "categorical")
+    assert torch.equal(problem.inputs[:, 0], ids[:-1])
+    assert torch.equal(problem.targets[:, 0], ids[1:])
+
+
+def test_the_command_predicts_the_next_frames_of_a_checkpoint(own_folder, capsys):
+    model = built(MODELS["rhn"]).float()
+    x, targets = probe(model, T, 2)
+    np.save("x.npy", torch.cat([x, targets[-1:]]).transpose(0, 1).numpy())
+    save_checkpoint("model.safetensors", model)
+    words = ["--checkpoint", "model.safetensors", "--input", "x.npy", "--json", "--force"]
+    assert main(["credit", *words]) == 0
+    found = json.loads(capsys.readouterr().out)["credit"]
+    wanted = credit(model, x, targets)
+    assert found["lag_share"] == pytest.approx(wanted.lag_share.tolist())
+    assert found["loss_unit"] == "nats a frame"
+    assert found["about"].endswith("x.npy, 2 sequences of 7 steps, 3 numbers each")
+    words = ["--cell", "rhn", "--depth", "2", "--hidden-size", "4", "--input", "x.npy"]
+    assert main(["credit", *words, "--json", "--force"]) == 0
+    found = json.loads(capsys.readouterr().out)["credit"]
+    assert found["loss_unit"].startswith("squared error")
+    assert found["title"] == "rhn, depth 2, 4 units on sequence x.npy"
 
 
 class Written(nn.Module):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tables import for_each
 
-from gersgorin import credit, plateau, spectra, temporal_jacobian
+from gersgorin import credit, spectra, temporal_jacobian
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 
@@ -33,7 +33,6 @@ def runs():
 MEASURES = {
     "a step by autograd": lambda: temporal_jacobian(CELL, *at_a_step(), method="jacrev").detach(),
     "leading eigenvalues": lambda: spectra(CELL, runs()[0], leading=2).log_norm_product,
-    "plateau": lambda: plateau(MODEL, runs()[2]).order,
     "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
 }
 

@@ -107,9 +107,10 @@ def test_frames_of_one_sequence_have_one_answer(x):
         PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M),
         x[0].sigmoid().round(),
     )
-    answer = gersgorin.plateau(model, frames).to_dict()
+    answer = gersgorin.credit(model, frames[:-1], frames[1:]).to_dict()
     for form in ("(T, 1, m)", "(1, T, m)", "NumPy", "frame"):
-        assert gersgorin.plateau(model, FORMS[form](frames)).to_dict() == answer
+        x, y = FORMS[form](frames[:-1]), FORMS[form](frames[1:])
+        assert gersgorin.credit(model, x, y).to_dict() == answer
 
 
 def test_packed_sequences_are_read_without_their_padding():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tables import for_each
+from taggers import Tagger
 from test_gersgorin_cli import expected_radii as expected
 from torch import nn
 
@@ -18,6 +19,7 @@ from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.analysis import main
 from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
+from gersgorin.loading.sequence_map import SequenceMap
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
 
@@ -294,3 +296,20 @@ def test_a_state_too_large_for_the_memory_is_refused_before_the_work(own, capsys
     monkeypatch.setattr("rhn.utils.validation.free_memory", lambda device: 1000)
     assert main(["--module", f"{own}:made", "--input", "x.npy"]) == 2
     assert "a state of 4 over 9 steps needs about" in capsys.readouterr().err
+
+
+class Named(Tagger):
+    """A user's network whose attributes have the names of ours."""
+
+    def __init__(self):
+        super().__init__(nn.LSTM(3, 4), 3)
+        self.precision, self.kernel = 16, 3
+
+    def forward(self, x):
+        return super().forward(x.round(decimals=self.precision).roll(self.kernel, 0))
+
+
+def test_attributes_of_a_users_module_that_are_named_like_ours_stay():
+    model, x = Named(), torch.ones(6, 1, 3)
+    for found in (SequenceMap(model, x), Watched(model)):
+        assert (found.module.precision, found.module.kernel) == (16, 3)

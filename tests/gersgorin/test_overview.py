@@ -9,7 +9,7 @@ from tables import for_each
 from taggers import Tagger
 from torch import nn
 
-from gersgorin import analyze, credit, input_jacobian, layer_jacobians, plateau, trajectory
+from gersgorin import analyze, credit, input_jacobian, layer_jacobians, trajectory
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import spectra
 from gersgorin.loading.sources import chorales_origin
@@ -18,6 +18,7 @@ from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.result import KIND
 
 m, T = 4, 12
 
@@ -50,7 +51,7 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     )
     layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(ours, x0, s)]
     assert found.gains.layers == pytest.approx(torch.stack(layers, -1).detach().numpy())
-    assert found.plateau is None and found.credit is None
+    assert found.credit is None
     rows = {row["quantity"]: row for row in found.table()}
     assert rows["spectral radius"]["last"] == pytest.approx(spectrum.spectral_radius[-1])
     assert rows["input gain"]["mean"] == pytest.approx(found.gains.input.mean())
@@ -78,27 +79,18 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""
 
 
-def test_a_model_with_a_loss_has_its_plateau_and_credit_too():
+def test_a_model_with_a_loss_has_its_credit_too():
     net, x = model(), frames(T, 2)
     found = analyze(net, x)
-    direct = plateau(net, x)
-    assert (found.plateau.rates, found.plateau.slopes, found.plateau.loss) == (
-        direct.rates,
-        direct.slopes,
-        direct.loss,
-    )
-    assert found.plateau.order == pytest.approx(plateau(net, x).order)
     assert np.array_equal(found.credit.norms, credit(net, x[:-1], x[1:]).norms)
     assert found.title.endswith("12 steps of the first of 2 sequences")
-    assert (
-        found.plateau.fastest in found.summary() and "truncation after 10 steps" in found.summary()
-    )
+    assert "truncation after 10 steps" in found.summary()
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
-    assert analyze(words, ids).plateau.loss == pytest.approx(plateau(words, ids).loss)
+    assert analyze(words, ids).credit.loss == pytest.approx(credit(words, ids[:-1], ids[1:]).loss)
     assert repr(analyze(words, ids.numpy())) == repr(analyze(words, ids))
     tagger, targets = Tagger(nn.GRU(m, 5), m), frames(T, 2)
-    assert analyze(tagger, x[:, :1]).plateau is None
+    assert analyze(tagger, x[:, :1]).credit is None
     with_loss = analyze(tagger, x, targets=targets, loss="bernoulli")
     assert with_loss.credit.loss == pytest.approx(credit(tagger, x, targets, loss="bernoulli").loss)
 
@@ -152,9 +144,16 @@ def test_all_parts_are_saved_in_one_file(tmp_path):
         and again.table() == found.table()
         and [*again.results] == [*found.results]
     )
-    assert again.plateau.rates == found.plateau.rates and np.array_equal(
-        again.credit.norms, found.credit.norms
-    )
+    assert np.array_equal(again.credit.norms, found.credit.norms)
+
+
+def test_a_part_of_an_analysis_that_was_removed_is_left_out_of_a_file(tmp_path):
+    path = analyze(model(), frames(T)).save(tmp_path / "found.npz")
+    arrays = dict(np.load(path))
+    arrays |= {f"removed.{KIND}": np.array("removed"), "removed.rate": np.array(1.0)}
+    np.savez(path, **arrays)
+    assert "credit" in Overview.load(path).results
+    assert "removed" not in Overview.load(path).results
 
 
 def test_the_network_is_left_as_it_was():
@@ -174,7 +173,7 @@ def test_the_network_is_left_as_it_was():
 @for_each(
     ("module", "x", "options", "words"),
     [
-        (model(), torch.ones(T, m), {}, "the same at every frame"),
+        (model(), 2 * torch.ones(T, m), {}, "the targets reach from 2 to 2: expected 0 to 1"),
         (Tagger(nn.GRU(m, 5), m), frames(T, 2), {"loss": "huber"}, "huber"),
     ],
 )

@@ -244,9 +244,7 @@ def test_a_moment_of_a_training_can_be_read(training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in gallery.GALLERY if not name.startswith("plateau")]
-)
+@pytest.mark.parametrize("name", gallery.GALLERY)
 def test_a_picture_of_the_gallery_can_be_read(name, monkeypatch):
     with our_style():
         readable(gallery.GALLERY[name]())

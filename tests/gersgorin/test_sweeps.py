@@ -1,24 +1,64 @@
-"""What the gallery says of plateaus: slopes of the depth less one in deep transitions, and of an
-RHN as its gates open.
+"""What the note on the plateau says of rates and slopes, measured again: slopes of the depth less
+one in deep transitions, and of an RHN as its gates open.
 """
 
-import numpy as np
+import csv
+from pathlib import Path
+
 import pytest
+import torch
 
-from examples.paper.plateau import BORDER, STD, draw_gates, draw_rates, predicted_slope
+from examples.paper.plateau import BORDER, GATE_STD, measure, predicted_slope, relative_gradients
+from rhn.models import PolyphonicModel
+
+NOTE = Path(__file__).parents[2] / "docs/results/2026-11-20-plateau-orders.csv"
+REPEATED = [("lstm", 1), ("irnn", 1), ("dt-rnn", 4), ("dts-rnn", 6), ("rhn", 4)]
 
 
-def test_rates_of_deep_transitions_fall_with_the_scale_and_those_of_rhns_do_not():
-    deep, highway = draw_rates((1, 4), (1e-6, 1e-3)).axes
-    assert [line.get_label() for line in deep.lines] == ["depth 1: slope 0", "depth 4: slope 3"]
-    assert [line.get_label() for line in highway.lines] == ["depth 1: slope 0", "depth 4: slope 0"]
-    small, large = deep.lines[1].get_ydata()
-    assert large / small == pytest.approx(1e9, rel=0.1)
+@pytest.mark.parametrize(("cell", "depth"), REPEATED)
+def test_rates_and_orders_are_those_of_the_note(cell, depth):
+    rows = [
+        row
+        for row in csv.DictReader(NOTE.read_text().splitlines())
+        if (row["cell"], row["depth"]) == (cell, str(depth))
+    ]
+    assert len(rows) == 3
+    for row in rows:
+        found = measure(cell, depth, float(row["init_std"]))
+        assert found.fastest == row["fastest"]
+        assert found.rates[found.fastest] == pytest.approx(float(row["rate"]), rel=1e-3)
+        assert found.order == pytest.approx(float(row["order"]), rel=1e-3, abs=1e-6)
 
 
 def test_an_rhn_whose_gates_open_becomes_a_deep_transition_at_the_predicted_bias():
-    slopes = [line.get_ydata() for line in draw_gates((1, 4), (-8, 0, 6, 12)).axes[0].lines[:4]]
-    for predicted, measured, ends in zip(slopes[::2], slopes[1::2], ([0, 0], [0, 3]), strict=True):
-        np.testing.assert_allclose(measured, predicted, atol=0.2)
-        np.testing.assert_allclose([measured[0], measured[-1]], ends, atol=0.05)
-    assert predicted_slope(4, BORDER, STD / 1e3) == pytest.approx(0, abs=1e-3)
+    for depth in (1, 4):
+        slopes = {}
+        for bias in (-8.0, 0.0, 6.0, 12.0):
+            found = measure("rhn", depth, GATE_STD, transform_bias=bias)
+            slopes[bias] = found.slopes["output.weight"]
+            assert slopes[bias] == pytest.approx(predicted_slope(depth, bias), abs=0.2)
+        assert slopes[-8.0] == pytest.approx(0, abs=0.05)
+        assert slopes[12.0] == pytest.approx(depth - 1, abs=0.05)
+    assert predicted_slope(4, BORDER, GATE_STD / 1e3) == pytest.approx(0, abs=1e-3)
+
+
+def test_rates_are_gradients_at_the_constant_output():
+    generator = torch.Generator().manual_seed(1)
+    sizes = {"hidden_size": 6, "depth": 2, "input_size": 5, "output_size": 5}
+    model = PolyphonicModel("dt-rnn", **sizes, init="gaussian:0.3", generator=generator).double()
+    x = (torch.rand(12, 6, 5, generator=generator) < 0.4).double()
+    rates = relative_gradients(model, x)
+    p = x[1:].mean((0, 1))
+    torch.testing.assert_close(model(x[:-1]).mean((0, 1)), p.logit())
+    model.nll(x).mean().backward()
+    R, W = model.cells[0].weight_hh, model.output.weight
+    assert rates == {
+        "cells.0.weight_ih": pytest.approx(_rate(model.cells[0].weight_ih)),
+        "cells.0.weight_hh[0]": pytest.approx((R.grad[0].norm() / R[0].norm()).item()),
+        "cells.0.weight_hh[1]": pytest.approx((R.grad[1].norm() / R[1].norm()).item()),
+        "output.weight": pytest.approx(_rate(W)),
+    }
+
+
+def _rate(weight: torch.Tensor) -> float:
+    return (weight.grad.norm() / weight.norm()).item()

@@ -54,10 +54,10 @@ WRONG = {
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
     "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries "
     "needs about",
-    "plateau --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a "
+    "credit --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a "
     "network with an output",
-    "plateau --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
-    "plateau --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: "
+    "credit --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
+    "credit --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: "
     "expected as many",
     "compare": "there is nothing to compare: name VARIANTS",
     "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name "
@@ -73,7 +73,7 @@ WRONG = {
     "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
     "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: "
     "cell.safetensors says",
-    "compare depth=1,2 --analysis plateau": "--analysis plateau: expected one of spectra, products",
+    "compare depth=1,2 --analysis credit": "--analysis credit: expected one of spectra, products",
     "compare --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
     "compare --seeds 2 --checkpoint cell.safetensors": "those of cell.safetensors are trained",
     "compare seed=0,1 --seeds 2": "give one",
@@ -105,7 +105,7 @@ WRONG = {
     "language model: expected",
     "check --cell rnn --input missing.npy": "missing.npy cannot be read",
     "check --cell rnn --input nan.npy": "NaN",
-    "check --cell rnn --input same.npy": "same at every frame",
+    "check --cell rnn --input same.npy": "the targets are all the same",
     "check --cell rnn --input words.npy": "expected numbers of shape",
     " ".join(TARGETS.split()[:7]): "--loss and --optimizer are missing",
     f"{TARGETS} --loss hinge": "'hinge' is not a loss, expected mse, cross-entropy, bernoulli, "

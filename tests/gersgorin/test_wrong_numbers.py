@@ -7,7 +7,6 @@ import torch
 from tables import for_each
 
 import gersgorin
-from gersgorin.training.frames import FrameTraining
 from rhn.cells import LSTM, RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
@@ -20,6 +19,13 @@ X, S = (
 CELL = RHN(M, N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator().manual_seed(0))
 FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
+
+
+def checked(x):
+    """A check on the next frames of FRAMES."""
+    options = {"learning_rate": 0.1, "batch_axis": 1, "steps": 40, "seconds": 600}
+    return gersgorin.check(MODEL, x, FRAMES[1:, None], "bernoulli", "sgd", **options)
+
 
 WRONG = {
     "nothing": lambda x: None,
@@ -37,13 +43,12 @@ TAKERS = {
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
-    "plateau": (lambda x: gersgorin.plateau(MODEL, x).loss, FRAMES, ()),
-    "check": (
-        lambda x: gersgorin.check(MODEL, x, learning_rate=0.1, seconds=600).trials[0].losses,
-        FRAMES,
-        ("nothing",),
+    "check": (lambda x: checked(x).trials[0].losses, FRAMES[:-1, None].float(), ()),
+    "Training": (
+        lambda x: gersgorin.Training(MODEL, x, FRAMES[1:, None], "bernoulli", batch_axis=1).data.x,
+        FRAMES[:-1, None].float(),
+        (),
     ),
-    "Training": (lambda x: FrameTraining(MODEL, x).mean_loss(), FRAMES, ()),
 }
 wherever = for_each("taker", TAKERS)
 
