@@ -202,26 +202,31 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
 
 
 def _row(values: Mapping[str, str | None], place: str) -> Row:
+    """The row of a line of a table; place: the file and line, for messages."""
     parsed: dict = {}
     for name, hint in get_type_hints(Row).items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
-            continue
+            continue  # the default
         if not text and name in lacking(values.get("arch") or ""):
             parsed[name] = 1 if name == "depth" else None
-            continue
-        try:
-            parsed[name] = value = convert(text, hint)
-        except ValueError as error:
-            raise DataError(f"{place}: {name}: {error}") from None
-        if isinstance(value, float) and not (
-            math.isfinite(value) and (name not in HIGHEST or value > 0)
-        ):
-            raise DataError(
-                f"{place}: {name} is {text}, expected a finite number"
-                + " above 0" * (name in HIGHEST)
-            )
+        else:
+            parsed[name] = _parsed(name, text, hint, place)
     return Row(**parsed)
+
+
+def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
+    """The value of a column. Raises DataError for another type, or a number that no trial has."""
+    try:
+        value = convert(text, hint)
+    except ValueError as error:
+        raise DataError(f"{place}: {name}: {error}") from None
+    least, expected = -math.inf, "a finite number"
+    if name in HIGHEST:
+        least, expected = 0.0, "a finite number above 0"
+    if isinstance(value, float) and not least < value < math.inf:
+        raise DataError(f"{place}: {name} is {text}, expected {expected}")
+    return value
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
