@@ -13,7 +13,8 @@ from rhn.utils.options import Commands, Device, Trained, given_flags, option, pa
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import counted
 
-DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
+DESCRIPTION = """\
+Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269

@@ -1,14 +1,16 @@
 """Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts
 removed.
 
-| mode  | a lesioned layer                                                                               | needs of a layer        |
-|-------|------------------------------------------------------------------------------------------------|-------------------------|
-| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4 | gate, bias              |
-| carry | passes the state through exactly, by a loop that skips the layer; gates stay as they are       | `run_layer`             |
-| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                       | gate, recurrent, bias   |
-| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4               | gate, bias              |
-| blind | keeps its recurrence, but loses its input product                                              | input                   |
-| skip  | keeps its recurrence, but loses its shortcut from the state before the step                    | skip                    |
+| mode  | a lesioned layer                                                 | needs of a layer      |
+|-------|------------------------------------------------------------------|-----------------------|
+| bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias            |
+| carry | passes the state through exactly, by a loop that skips the layer | `run_layer`           |
+| mean  | transform gate of each unit fixed at its mean over the data      | gate, recurrent, bias |
+| open  | transform gates opened by a bias of +1e4                         | gate, bias            |
+| blind | keeps its recurrence, but loses its input product                | input                 |
+| skip  | keeps its recurrence, but loses its shortcut from the last state | skip                  |
+
+A carry gate of its own is opened by `bias`, shut by `open`, and fixed at c = 1 - mean by `mean`.
 
 Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid
 of -1e4 is exactly 0 (of +1e4 exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last

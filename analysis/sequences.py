@@ -53,7 +53,8 @@ class Excerpt(np.ndarray):
     """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are
     excerpts again.
 
-    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=Vocabulary("words", ("the", "<eos>", "cat")))[1:].symbols
+    >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
+    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=words)[1:].symbols
     ['cat', '<eos>']
     """
 

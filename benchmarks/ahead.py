@@ -2,7 +2,7 @@
 tenth and a third of their cost.
 
     python -m benchmarks.ahead run OUT.csv         # each to its end, by a plain loop
-    python -m benchmarks.ahead forecast OUT.csv    # the first third of each, by the trials of gersgorin.check
+    python -m benchmarks.ahead forecast OUT.csv    # a third of each, by the trials of `check`
     python -m benchmarks.ahead report RUN.csv FORECAST.csv
 
 The first two continue where they stopped. ahead.csv describes the trainings; `layers` is the depth
@@ -12,15 +12,17 @@ that of the best constant output on the same minibatches, or inf; `seconds` are 
 Forecasts are made after 0.09 and 0.3 of the steps: a tenth and a third of the cost, with the trial
 at ten times the learning rate beside.
 
-    recall, bits      one of four symbols, or three bits, of the first frame, asked `lag` frames later; blanks between
-    first             the number of the first frame, `lag` frames later; noise between
-    hold              whether the last pulse of eleven frames was positive, `lag` frames later; blanks between
-    adding            the sum of two marked numbers, one in each half of `lag` frames
-    product, xor      the product of two marked numbers of the first half; whether two marked bits of the first two thirds differ
-    order             two of two symbols of the first two thirds, and their order, among four other symbols
-    copy              five of four symbols, repeated after `lag` blanks
-    flip_flops        the last pulse of two channels, at each of 2 lag frames; one pulse a lag
-    digits            handwritten digits, pixel by pixel; permuted_digits: in one random order
+    recall       one of four symbols of the first frame, after `lag` blanks
+    bits         three bits of the first frame, after `lag` blanks
+    first        the number of the first frame, after `lag` frames of noise
+    hold         whether the last pulse of eleven frames was positive, after `lag` blanks
+    adding       the sum of two marked numbers, one in each half of `lag` frames
+    product      the product of two marked numbers of the first half
+    xor          whether two marked bits of the first two thirds differ
+    order        two of two symbols of the first two thirds in order, among four other symbols
+    copy         five of four symbols, repeated after `lag` blanks
+    flip_flops   the last pulse of two channels, at each of 2 lag frames; one pulse a lag
+    digits       handwritten digits, pixel by pixel; permuted_digits: in one random order
 """
 
 import csv

@@ -1,12 +1,13 @@
 """Judge `gersgorin.check` and `gersgorin.cure` on fixed trainings that nothing is fitted to.
 
-    python -m benchmarks.judge forecasts OUT.csv --minutes 60     # 253 trainings: what check says beside what happens
-    python -m benchmarks.judge cures OUT.csv --minutes 60         # 198 trainings: which work after cure
-    python -m benchmarks.judge report OUT.csv ...                 # the tables
+    python -m benchmarks.judge forecasts OUT.csv --minutes 60
+    python -m benchmarks.judge cures OUT.csv --minutes 60
+    python -m benchmarks.judge report OUT.csv ...
 
-The first two go on where they stopped; `--of K N` takes a share of the rows. judge_forecasts.csv
-and judge_cures.csv describe the trainings; `left`, `diverged` and `given` there say how they went
-without check and cure. Times are of the processor.
+The first compares the forecasts of check with 253 trainings, the second counts which of 198 work
+after cure, the third prints the tables. The first two go on where they stopped; `--of K N` takes a
+share of the rows. judge_forecasts.csv and judge_cures.csv describe the trainings, with their
+results without check and cure: `left`, `diverged`, `given`. Times are of the processor.
 
 Leaves: the mean loss of 32 steps is below 0.98 of the best constant output's on the same
 minibatches and stays there for 32 steps, or falls below 0.93. Works: the mean of the last 50 of
@@ -313,7 +314,8 @@ def report(rows: list[dict]) -> str:
     from sklearn.metrics import roc_auc_score
 
     lines = [
-        f"{'':<10}{'trainings':>10}{'AUC':>8}{'accuracy':>10}{'within 2x':>11}{'in interval':>13}{'open':>7}{'cost':>7}"
+        f"{'':<10}{'trainings':>10}{'AUC':>8}{'accuracy':>10}{'within 2x':>11}{'in interval':>13}"
+        f"{'open':>7}{'cost':>7}"
     ]
     for name, chosen in (
         ("SGD", lambda r: r["optimizer"] in SGD),
@@ -332,7 +334,8 @@ def report(rows: list[dict]) -> str:
         inside = [float(r["low"]) <= float(r["left"]) <= float(r["high"]) for r in both]
         cost = statistics.median(float(r["cost"]) for r in some)
         lines.append(
-            f"{name:<10}{len(some):>10}{roc_auc_score(truth, p):>8.3f}{np.mean((p > 0.5) == truth):>10.3f}{np.mean(twice):>11.2f}"
+            f"{name:<10}{len(some):>10}{roc_auc_score(truth, p):>8.3f}"
+            f"{np.mean((p > 0.5) == truth):>10.3f}{np.mean(twice):>11.2f}"
             f"{np.mean(inside):>13.2f}{np.mean((p > 0.2) & (p < 0.8)):>7.2f}{cost:>7.2f}"
         )
     return "\n".join(lines)

@@ -1,11 +1,13 @@
 """Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure`
 tries?
 
-    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000
-    --seconds 1500
-    python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # tasks: as it is, and cured with and without the start
-    python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --steps 1200 --seeds 0 1 2      # without `cure`
-    python -m benchmarks.memory_start figure FIGURE.png      # eigenvalues, and what the gradient of each start sees
+    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --seconds 1500
+    python -m benchmarks.memory_start tasks OUT.csv --steps 2000
+    python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --seeds 0 1 2
+    python -m benchmarks.memory_start figure FIGURE.png
+
+`tasks` trains each task as it is, and cured with and without the start; `parts` trains without
+`cure`; `figure` draws the eigenvalues of each start and the reach of its gradient.
 
 Losses are relative to that of the best constant output. Trainings are those of
 `benchmarks.plateau_table`: 32 of 4,000 examples, gradients clipped at norm 1. Its tasks keep their
@@ -13,11 +15,15 @@ optimisers; those here take 64 units and Adam.
 
     recall-T      which of two symbols the first frame was, then noise
     product-T     product of two marked numbers, one in each half
-    order-T       two of two symbols, in the second and the sixth tenth, among four distractors: which ones, of four classes
+    order-T       two of two symbols, in the second and the sixth tenth, among four distractors:
+                  which ones, of four classes
     parity-T      whether the first two signs agree, T - 2 empty frames later
-    cue-T         ids through an embedding: which of four symbols follows the only mark, in the first fifth, among eight others
-    pulses-T      in which of three noisy channels of five a pulse was first, of two in the first and the third fifth
-    vectors-T     difference of two marked vectors of two numbers, one in each half, among normal noise: two outputs
+    cue-T         ids through an embedding: which of four symbols follows the only mark, in the
+                  first fifth, among eight others
+    pulses-T      in which of three noisy channels of five a pulse was first, of two in the first
+                  and the third fifth
+    vectors-T     difference of two marked vectors of two numbers, one in each half, among normal
+                  noise: two outputs
     TASK-relu     the same with ReLU
 """
 

@@ -3,7 +3,7 @@ refactor leaves results equal.
 
     python benchmarks/same_results.py record BEFORE            # with PYTHONPATH=the old checkout
     python benchmarks/same_results.py record AFTER             # with PYTHONPATH=the new checkout
-    python benchmarks/same_results.py compare BEFORE AFTER     # exit code 1 where numbers differ or are missing
+    python benchmarks/same_results.py compare BEFORE AFTER     # exit code 1 if numbers differ
 
 A recording holds one .npz a case, of arrays by name: the numbers of each line of the printed table,
 of the JSON output, of the files written, and of everything drawn (lines, collections, patches,

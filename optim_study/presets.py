@@ -104,8 +104,10 @@ class RunConfig(SharedSettings):
     def architectures(self) -> tuple[str, ...]:
         """The architectures with `all` expanded, each once.
 
-        >>> RunConfig(arch=("dt-rnn", "all")).architectures, RunConfig(arch=("gru,rnn",)).architectures
-        (('dt-rnn', 'rhn', 'dts-rnn'), ('gru', 'rnn'))
+        >>> RunConfig(arch=("dt-rnn", "all")).architectures
+        ('dt-rnn', 'rhn', 'dts-rnn')
+        >>> RunConfig(arch=("gru,rnn",)).architectures
+        ('gru', 'rnn')
         """
         names = (
             name
