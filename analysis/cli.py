@@ -63,8 +63,11 @@ class Common(Trained, ResultOptions):
             record = self.measure(
                 model, sequences, split, device=device, progress=report(self.name)
             )
-            where = f"{split} split" + f" ({len(getattr(corpus, split)):,} tokens)" * text
-            where = counted(len(self.chorales), "chosen piece") if self.chorales else where
+            where = f"{split} split"
+            if self.chorales:
+                where = counted(len(self.chorales), "chosen piece")
+            elif text:
+                where += f" ({len(getattr(corpus, split)):,} tokens)"
             source = self.data.name if self.data else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=model_label(model).title, about=about)

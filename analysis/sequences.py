@@ -181,12 +181,8 @@ class Text(Task):
     probabilities of all.
     """
 
-    step, ndim, dtype, expected = (
-        "token",
-        1,
-        torch.int64,
-        "ids of tokens (T,), whole numbers >= 0 and < {}",
-    )
+    step, ndim, dtype = "token", 1, torch.int64
+    expected = "ids of tokens (T,), whole numbers >= 0 and < {}"
 
     def fits(self, array: np.ndarray) -> bool:
         """True if all are ids of the vocabulary."""

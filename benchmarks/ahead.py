@@ -49,9 +49,8 @@ STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
 
 def pulses(g, n: int, frames: int, channels: int, rate: float):
     """Pulses (n, frames, channels) of either sign, and the latest at each frame."""
-    x = (torch.rand(n, frames, channels, generator=g) < rate) * torch.randn(
-        n, frames, channels, generator=g
-    ).sign()
+    shape = n, frames, channels
+    x = (torch.rand(shape, generator=g) < rate) * torch.randn(shape, generator=g).sign()
     return x, x.gather(1, (torch.arange(frames)[:, None] * (x != 0)).cummax(1).values)
 
 
@@ -60,10 +59,8 @@ def marked(task: str, g, n: int, lag: int):
     end = {"adding": lag, "product": lag // 2}.get(task, 2 * lag // 3)
     at = [torch.randint(low, low + end // 2, (n,), generator=g) for low in (0, end // 2)]
     if task == "order":
-        x, symbols = (
-            torch.randint(2, 6, (n, lag), generator=g),
-            torch.randint(2, (2, n), generator=g),
-        )
+        x = torch.randint(2, 6, (n, lag), generator=g)
+        symbols = torch.randint(2, (2, n), generator=g)
         x[range(n), at[0]], x[range(n), at[1]] = symbols
         return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
     values = (
@@ -171,17 +168,13 @@ def report(runs: Path, forecasts: Path) -> str:
     truth = {
         r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())
     }
-    rows, lines = (
-        list(csv.DictReader(forecasts.open())),
-        [f"{sum(truth.values())} of {len(truth)} leave"],
-    )
+    rows = list(csv.DictReader(forecasts.open()))
+    lines = [f"{sum(truth.values())} of {len(truth)} leave"]
     for part in PARTS:
         p = np.array([float(r[f"{part}_p"]) for r in rows])
         y = np.array([truth[r["number"]] for r in rows])
-        leaves, still = (
-            p >= LIKELY,
-            np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows]),
-        )
+        leaves = p >= LIKELY
+        still = np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows])
         open_ = ~leaves & ~still
         lines.append(
             f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 "

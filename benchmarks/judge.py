@@ -143,10 +143,8 @@ def logistic_map(g):
 
 def sines(g):
     """The next number of a sine wave."""
-    rate, phase = (
-        0.2 + 0.6 * torch.rand(EXAMPLES, generator=g),
-        6.3 * torch.rand(EXAMPLES, generator=g),
-    )
+    rate = 0.2 + 0.6 * torch.rand(EXAMPLES, generator=g)
+    phase = 6.3 * torch.rand(EXAMPLES, generator=g)
     waves = torch.sin(rate * torch.arange(26)[:, None] + phase)[..., None]
     return waves[:-1], waves[1:], "mse", False
 
@@ -194,17 +192,12 @@ def network_of(row: dict, x, y, last: bool, time: int, **start) -> nn.Module:
     of the frames.
     """
     torch.manual_seed(int(row["seed"]))
-    symbols, kind, layers = (
-        not x.is_floating_point(),
-        row["network"].removeprefix("nn."),
-        int(row["layers"]),
-    )
-    parts = [nn.Embedding(int(x.max()) + 1, 8)] if symbols else []
-    sizes = (
-        8 if symbols else x.shape[-1],
-        int(row["units"]),
-        y.shape[-1] if y.is_floating_point() else int(y.max()) + 1,
-    )
+    kind, layers = row["network"].removeprefix("nn."), int(row["layers"])
+    parts, inputs = [], x.shape[-1]
+    if not x.is_floating_point():
+        parts, inputs = [nn.Embedding(int(x.max()) + 1, 8)], 8
+    outputs = y.shape[-1] if y.is_floating_point() else int(y.max()) + 1
+    sizes = inputs, int(row["units"]), outputs
     if kind in CELLS:
         parts.append(ours(kind, *sizes, every=not last, time=time, depth=layers, **start))
     else:
@@ -347,10 +340,8 @@ def report_of_cures(rows: list[dict]) -> str:
         np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured", "same")
     )
     stuck, claims = given >= WORKS, np.array([r["outcome"] == "cured" for r in rows])
-    changed, cpu = (
-        np.array([bool(r["changes"]) for r in rows]),
-        np.array([float(r["cpu"]) for r in rows]),
-    )
+    changed = np.array([bool(r["changes"]) for r in rows])
+    cpu = np.array([float(r["cpu"]) for r in rows])
     return "\n".join(
         [
             f"stuck: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the cure",

@@ -30,6 +30,7 @@ optimisers; those here take 64 units and Adam.
 import argparse
 import copy
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -99,28 +100,22 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
         at = mark(x, g)
         return x, x[rows, at, 0].prod(0)[:, None], F.mse_loss, 1
     if kind == "order":
-        x, order = (
-            torch.randint(2, 6, (examples, T), generator=g),
-            torch.zeros(examples, dtype=torch.long),
-        )
+        x = torch.randint(2, 6, (examples, T), generator=g)
+        order = torch.zeros(examples, dtype=torch.long)
         for k, low in enumerate((T // 10, T // 2)):
             symbol = torch.randint(0, 2, (examples,), generator=g)
             x[rows, torch.randint(low, low + T // 10, (examples,), generator=g)] = symbol
             order += symbol * 2**k
         return F.one_hot(x, 6).float(), order, F.cross_entropy, 4
     if kind == "cue":
-        x, symbol = (
-            torch.randint(5, 13, (examples, T), generator=g),
-            torch.randint(0, 4, (examples,), generator=g),
-        )
+        x = torch.randint(5, 13, (examples, T), generator=g)
+        symbol = torch.randint(0, 4, (examples,), generator=g)
         at = torch.randint(0, T // 5, (examples,), generator=g)
         x[rows, at], x[rows, at + 1] = 4, symbol
         return x, symbol, F.cross_entropy, 4
     if kind == "pulses":
-        x, channels = (
-            torch.randn(examples, T, 5, generator=g) / 2,
-            torch.randint(0, 3, (2, examples), generator=g),
-        )
+        x = torch.randn(examples, T, 5, generator=g) / 2
+        channels = torch.randint(0, 3, (2, examples), generator=g)
         for low, channel in zip((0, 2 * T // 5), channels, strict=True):
             x[rows, low + torch.randint(0, T // 5, (examples,), generator=g), channel] += 3
         return x, channels[0], F.cross_entropy, 3
@@ -346,6 +341,10 @@ def main() -> None:
         return
 
     every = search.starts
+
+    def without_memory(loop):
+        return (start for start in every(loop) if start.words != MEMORY)
+
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
         model, x, y, loss, optimizer, constant = training
@@ -354,7 +353,7 @@ def main() -> None:
             append(asked.out, row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "parts":
             every_part = parts(memory(training)[1], x, model)
-            own = lambda q, optimizer=optimizer: optimizer(q, lr=RATE)  # noqa: E731
+            own = partial(optimizer, lr=RATE)
             losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
             for (name, changed), value in zip(every_part.items(), losses, strict=True):
                 reach = measure_reach(memory((changed, *training[1:]))[0], changed)
@@ -363,9 +362,7 @@ def main() -> None:
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):
-                search.starts = lambda loop, kept=kept: (
-                    s for s in every(loop) if kept or s.words != MEMORY
-                )
+                search.starts = every if kept else without_memory
                 found = cured(training, asked.steps, asked.seconds)
                 row |= {f"{name} {key}": value for key, value in found.items()}
             search.starts = every

@@ -193,13 +193,8 @@ def picture(rows: list[dict], file: Path) -> None:
             own = [r for r in rows if (r["task"], r["network"]) == (task, kind)]
             for r in own:  # the seeds a little above each other
                 y, cured = k + 0.22 * (int(r["seed"]) - 1), [float(v) for v in r["cured"].split()]
-                ax.plot(
-                    [float(r["given"]), *cured],
-                    [y] * (1 + len(cured)),
-                    color="0.8",
-                    linewidth=1,
-                    zorder=0,
-                )
+                every = [float(r["given"]), *cured]
+                ax.plot(every, [y] * len(every), color="0.8", linewidth=1, zorder=0)
                 ax.plot(float(r["given"]), y, "s", color=ORANGE, markersize=4.5)
                 ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
         ax.plot([], [], "s", color=ORANGE, label="without cure")

@@ -91,7 +91,7 @@ def run_case(name: str, words: str) -> dict:
         texts.append(text)
         figures += drawn
         if command != "report":
-            force = ["--force"] * (command != "check")
+            force = [] if command == "check" else ["--force"]
             objects.append(json.loads(_run(_main(command), [*rest, *files, "--json", *force])[0]))
     written = sorted(set(Path.cwd().rglob("*")) - before)
     found = {
@@ -135,12 +135,8 @@ def _main(name: str):
 
 def _run(main, words: list[str]) -> tuple[str, list]:
     """What a command prints and draws; its figures are kept instead of rendered."""
-    output, errors, figures, savefig = (
-        io.StringIO(),
-        io.StringIO(),
-        [],
-        matplotlib.figure.Figure.savefig,
-    )
+    output, errors, figures = io.StringIO(), io.StringIO(), []
+    savefig = matplotlib.figure.Figure.savefig
 
     def keep(figure, where, *arguments, **options):
         if figure not in figures:  # of a film the last frame is kept
@@ -396,10 +392,8 @@ def compare(before: Path, after: Path) -> int:
     """Print what became of every case; returns 1 where numbers of the recording before differ or
     are missing after.
     """
-    worst, names = (
-        0,
-        sorted({path.name for folder in (before, after) for path in folder.glob("*.npz")}),
-    )
+    worst = 0
+    names = sorted({path.name for folder in (before, after) for path in folder.glob("*.npz")})
     for name in names:
         if not (before / name).exists() or not (after / name).exists():
             missing = after if (before / name).exists() else before

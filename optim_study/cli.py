@@ -64,7 +64,10 @@ class Run:
 
         if self.dry_run:
             rows = runner.dry_run(config)
-            print_json(rows) if self.json else print(plan_table(rows), READINGS, sep="\n\n")
+            if self.json:
+                print_json(rows)
+            else:
+                print(plan_table(rows), READINGS, sep="\n\n")
             return
         results = runner.run(config)
         if self.json:

@@ -267,27 +267,26 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Ranges, budget, seed and data that all these studies share."""
+    if not configs:
+        return ""
     gated = any("transform_bias" not in lacking(config.label) for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
-        of_one_size = " and ".join(
-            scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE
-        )
+        deviation = "standard deviation {:g} to {:g}".format(*config.init_std)
+        of_one_size = [scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE]
+        if of_one_size:
+            deviation += f" (1/sqrt(units) of {' and '.join(of_one_size)} starts)"
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
-            "standard deviation {:g} to {:g}".format(*config.init_std)
-            + f" (1/sqrt(units) of {of_one_size} starts)" * bool(of_one_size),
-            f"transform bias {range_words(config.transform_bias)}" * gated,
+            deviation,
+            f"transform bias {range_words(config.transform_bias)}" if gated else "",
             f"{config.budget_scale:g} times the paper's parameters",
             f"seed {config.seed}",
             f"chorales {config.data[:12]}",
         ]
 
-    shared = (
-        [word for word in words(configs[0]) if all(word in words(c) for c in configs)]
-        if configs
-        else []
-    )
+    of_each = [words(config) for config in configs]
+    shared = [word for word in of_each[0] if all(word in each for each in of_each)]
     return "; ".join(filter(None, shared))
 
 
@@ -298,6 +297,7 @@ def range_words(values: Collection[float]) -> str:
     ('2 to 4', '20 and 29', '0')
     """
     every = sorted({value + 0.0 for value in values})
-    return (" and " if len(every) == 2 else " to ").join(
-        f"{value:g}" for value in dict.fromkeys([every[0], every[-1]])
-    )
+    if len(every) == 1:
+        return f"{every[0]:g}"
+    between = "and" if len(every) == 2 else "to"
+    return f"{every[0]:g} {between} {every[-1]:g}"
