@@ -139,11 +139,11 @@ def _run(main, words: list[str]) -> tuple[str, list]:
     savefig = matplotlib.figure.Figure.savefig
 
     def keep(figure, where, *arguments, **options):
-        if figure not in figures:  # of a film the last frame is kept
+        if figure not in figures:
             figures.append(figure)
         if isinstance(where, str | Path):
             return Path(where).write_bytes(b"kept")
-        return savefig(figure, where, *arguments, **options)  # a frame, or an image in a page
+        return savefig(figure, where, *arguments, **options)  # an image in a page
 
     with (
         contextlib.redirect_stdout(output),
