@@ -32,7 +32,7 @@ LEVELS_TEXT = """
     gersgorin._validate gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.loading gersgorin.training gersgorin.checking.causes.cause
     gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording \
-        gersgorin.plotting gersgorin.results gersgorin.integrations
+        gersgorin.plotting gersgorin.results
     gersgorin.cli gersgorin.__main__
     optim_study
     analysis
