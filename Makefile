@@ -41,9 +41,10 @@ test-chaos: $(VENV)/.dev ## long tests: kills, database outages, full and vanish
 test-hosts: $(VENV)/.dev ## the numerical tests as on other processors and with other seeds, half an hour
 	CI=1 $(BIN)/python tests/hosts.py
 
-lint: $(VENV)/.dev ## ruff (check and format) and mypy, about a minute the first time
+lint: $(VENV)/.dev ## ruff (check and format), cognitive complexity and mypy, about a minute the first time
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/complexipy --plain
 	$(BIN)/mypy
 
 $(VENV)/.bench: $(VENV)/.dev
@@ -78,4 +79,4 @@ gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gp
 	bash benchmarks/gpu_check.sh gpu-results
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache .complexipy_cache build *.egg-info

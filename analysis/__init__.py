@@ -1,13 +1,14 @@
 """Transform gates and lesions of trained networks (Zilly et al. 2017, section 6).
 
-    activity = analysis.gate_activity(model, pieces)         GateActivity: layers x time, figure 5(b)
-    table = analysis.lesion(model, pieces, mode="bias")      LesionTable: the loss without each layer, figure 6
+    activity = analysis.gate_activity(model, pieces)     # layers x time, figure 5(b)
+    table = analysis.lesion(model, pieces, mode="bias")  # loss without each layer, figure 6
     activity.plot(); table.plot(); table.to_csv("lesions.csv")
 
 `pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, or your own arrays; for a
 language model ids of tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a
-text. Each function returns a result of plain numbers, which is drawn, saved and printed without
-torch. `rhn-analyze gates` and `rhn-analyze lesion` are the same two as commands.
+text. `gate_activity` returns a `GateActivity`, `lesion` a `LesionTable`: results of plain numbers,
+which are drawn, saved and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are
+the same two as commands.
 
 `analysis.lesion_modes` shows how to add a kind of lesion, `analysis.sequences` a kind of network.
 """

@@ -130,29 +130,20 @@ class GateActivity(Result, kind="gates_by_layer"):
             f"effective depth of {depth:.3g}."
         )
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
-        first = f"; the first {self.shown} are shown" * (len(self.names) > self.shown)
-        yield f"Means over {where}, {counted(self.steps, self.step)}{first}."
+        words = f"Means over {where}, {counted(self.steps, self.step)}"
+        if len(self.names) > self.shown:
+            words += f"; the first {self.shown} are shown"
+        yield f"{words}."
 
     def lines(self) -> Iterator[str]:
         """A row a layer, and the effective depth (mean over time) of each sequence."""
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
-        rows = [
-            (
-                label,
-                *(f"{s.mean_by_layer[l]:.3f}" for s in shown),
-                f"{whole[l]:.3f}",
-                *map("{:.1%}".format, shares),
-            )
-            for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True))
-        ]
-        sums = (
-            "sum",
-            *(f"{s.effective_depth.mean():.2f}" for s in shown),
-            f"{whole.sum():.2f}",
-            "",
-            "",
-            "",
-        )
+        rows = []
+        for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True)):
+            means = [*(s.mean_by_layer[l] for s in shown), whole[l]]
+            rows.append((label, *map("{:.3f}".format, means), *map("{:.1%}".format, shares)))
+        depths = [*(s.effective_depth.mean() for s in shown), whole.sum()]
+        sums = ("sum", *map("{:.2f}".format, depths), "", "", "")
         heads = ("layer", *(s.names[0] for s in shown), "all", "below 0.1", "between", "above 0.9")
         yield from table(heads, [*rows[::-1], sums]).split("\n")
 
@@ -211,18 +202,17 @@ class GateActivity(Result, kind="gates_by_layer"):
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
         title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
         least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
-        title += f", most in layer {self.labels[most]} ({greatest})" * (least != greatest)
+        if least != greatest:
+            title += f", most in layer {self.labels[most]} ({greatest})"
 
-        words = 0.5 * (self.step == "token")  # inches of tokens below
-        draws = [
-            partial(self._panel, k=k, steps=int(self.lengths[:count].max())) for k in range(count)
-        ]
+        words = 0.5 if self.step == "token" else 0.0  # inches of tokens below
+        steps = int(self.lengths[:count].max())
+        draws = [partial(self._panel, k=k, steps=steps) for k in range(count)]
         panels = Block(draws, 1.1 + 0.16 * self.layers + words)
-        ended = "; grey: ended" * (len(self.names) > 1)
-        bar = colour_bar(COLOURS, f"mean {self.gate_name} of a layer{ended}")
-        about = "; ".join(
-            filter(None, (self.about, f"shown: the first {count}" * (count < len(self.names))))
-        )
+        label = f"mean {self.gate_name} of a layer"
+        bar = colour_bar(COLOURS, label if len(self.names) == 1 else f"{label}; grey: ended")
+        shown = f"shown: the first {count}" if count < len(self.names) else ""
+        about = "; ".join(filter(None, (self.about, shown)))
         return compose(title_of(self.title, title), about, panels, bar)
 
 

@@ -13,7 +13,8 @@ from rhn.utils.options import Commands, Device, Trained, given_flags, option, pa
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import counted
 
-DESCRIPTION = """Measure trained networks: the activity of their transform gates, and the damage of lesions.
+DESCRIPTION = """\
+Measure trained networks: the activity of their transform gates, and the damage of lesions.
 
 examples:
   rhn-analyze gates runs/depth6 --chorales 0 5 bwv269
@@ -62,8 +63,11 @@ class Common(Trained, ResultOptions):
             record = self.measure(
                 model, sequences, split, device=device, progress=report(self.name)
             )
-            where = f"{split} split" + f" ({len(getattr(corpus, split)):,} tokens)" * text
-            where = counted(len(self.chorales), "chosen piece") if self.chorales else where
+            where = f"{split} split"
+            if self.chorales:
+                where = counted(len(self.chorales), "chosen piece")
+            elif text:
+                where += f" ({len(getattr(corpus, split)):,} tokens)"
             source = self.data.name if self.data else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=model_label(model).title, about=about)

@@ -96,9 +96,10 @@ class LesionTable(Result, kind="lesions"):
     def largest(self) -> str:
         """The single layer whose lesion changes the loss most, in words."""
         first, *others = self.by_damage()
-        lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes the loss"
-        lesion += f" on {self.split}" * bool(self.split) + f" by {first['delta']:+.3g}"
-        return lesion + ", the most of single layers" * bool(others)
+        loss = f"the loss on {self.split}" if self.split else "the loss"
+        lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
+        lesion += f" by {first['delta']:+.3g}"
+        return f"{lesion}, the most of single layers" if others else lesion
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and what the intervals say."""

@@ -43,8 +43,9 @@ def gate_activity(
             finite.
 
     >>> from rhn.cells import RHN
-    >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")
-    >>> gate_activity(cell, np.ones((3, 88))).sequences[0].activity.round(6)  # sigmoid(-20) in both layers at all three frames
+    >>> cell = RHN(88, 4, 2, transform_bias=-20, init="gaussian:0")  # t = sigmoid(-20)
+    >>> activity = gate_activity(cell, np.ones((3, 88)))
+    >>> activity.sequences[0].activity.round(6)  # layers x frames
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """

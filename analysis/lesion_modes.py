@@ -1,14 +1,16 @@
 """Lesion modes: gates shut, opened or held at their mean; layers skipped; inputs or shortcuts
 removed.
 
-| mode  | a lesioned layer                                                                               | needs of a layer        |
-|-------|------------------------------------------------------------------------------------------------|-------------------------|
-| bias  | transform gates shut by their bias, -1e4 (the paper's); a carry gate of its own opened by +1e4 | gate, bias              |
-| carry | passes the state through exactly, by a loop that skips the layer; gates stay as they are       | `run_layer`             |
-| mean  | each unit's transform gate fixed at its mean over the data, c = 1 - mean                       | gate, recurrent, bias   |
-| open  | transform gates opened by their bias, +1e4; a carry gate of its own shut by -1e4               | gate, bias              |
-| blind | keeps its recurrence, but loses its input product                                              | input                   |
-| skip  | keeps its recurrence, but loses its shortcut from the state before the step                    | skip                    |
+| mode  | a lesioned layer                                                 | needs of a layer      |
+|-------|------------------------------------------------------------------|-----------------------|
+| bias  | transform gates shut by a bias of -1e4 (the paper's)             | gate, bias            |
+| carry | passes the state through exactly, by a loop that skips the layer | `run_layer`           |
+| mean  | transform gate of each unit fixed at its mean over the data      | gate, recurrent, bias |
+| open  | transform gates opened by a bias of +1e4                         | gate, bias            |
+| blind | keeps its recurrence, but loses its input product                | input                 |
+| skip  | keeps its recurrence, but loses its shortcut from the last state | skip                  |
+
+A carry gate of its own is opened by `bias`, shut by `open`, and fixed at c = 1 - mean by `mean`.
 
 Cells describe their layers themselves (`rhn.cells.layers`), ours and a user's own alike. A sigmoid
 of -1e4 is exactly 0 (of +1e4 exactly 1), so a shut coupled layer is s + 0 (h - s) = s to the last
@@ -181,36 +183,23 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
     means: for mode "mean", the means of each layer's units over the data, (n,) each
     (`analysis.gates.unit_means`).
     """
-    tensors = model.state_dict()
-    changed: dict[str, Tensor] = {}
-
-    def draft(name: str) -> Tensor:
-        return changed.setdefault(name, tensors[name].clone())
-
-    every = places(model)
+    draft, every = _Draft(model), places(model)
     for number in lesion.layers:
         place = every[number - 1]
-        layer, gate = place.layer, place.layer.gate
-
-        def blocks(part: Part, place: Place = place) -> Tensor:
-            """The part by block and unit, (G, n, ...), a view of its draft."""
-            weight = draft(f"{place.name}.{part.parameter}".removeprefix("."))[part.index]
-            return weight.unflatten(0, (-1, place.cell.hidden_size))
-
-        if lesion.mode == "carry":
-            draft(place.name.removesuffix("cell") + "carried")[place.index] = True
-        elif lesion.mode in ("blind", "skip"):
-            blocks(layer.input if lesion.mode == "blind" else layer.skip)[:] = 0
-        elif lesion.mode == "mean":
-            held = [k for k in (gate.transform, gate.carry) if k is not None]
-            for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
-                blocks(part)[held] = 0
-            logit = torch.logit(means[number - 1].double())
-            _set_gate(layer, blocks(layer.bias), logit.clamp(SHUT, -SHUT))
-        else:
-            bias = blocks(layer.bias)
-            _set_gate(layer, bias, bias.new_tensor(SHUT if lesion.mode == "bias" else -SHUT))
-    return changed
+        match lesion.mode:
+            case "carry":
+                draft.carry(place)
+            case "blind":
+                draft.blocks(place, place.layer.input)[:] = 0
+            case "skip":
+                draft.blocks(place, place.layer.skip)[:] = 0
+            case "mean":
+                draft.hold_gates(place, means[number - 1])
+            case "bias":
+                draft.set_gates(place, SHUT)
+            case "open":
+                draft.set_gates(place, -SHUT)
+    return draft.changed
 
 
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
@@ -231,11 +220,40 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
     return model
 
 
-def _set_gate(layer: Layer, bias: Tensor, logit: Tensor) -> None:
-    """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases (G, n) of a
-    layer; logit: (n,) or a number.
-    """
-    gate, logit = layer.gate, logit.to(bias)
-    bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
-    if gate.carry is not None:
-        bias[gate.carry] = -logit
+class _Draft:
+    """Copies of a network's parameters, made when a lesion changes them."""
+
+    def __init__(self, model: nn.Module):
+        self._tensors = model.state_dict()
+        self.changed: dict[str, Tensor] = {}
+        """The copies, by name."""
+
+    def _copy(self, name: str) -> Tensor:
+        return self.changed.setdefault(name, self._tensors[name].clone())
+
+    def blocks(self, place: Place, part: Part) -> Tensor:
+        """A part of a layer by block and unit, (G, n, ...), a view of its copy."""
+        weight = self._copy(f"{place.name}.{part.parameter}".removeprefix("."))[part.index]
+        return weight.unflatten(0, (-1, place.cell.hidden_size))
+
+    def carry(self, place: Place) -> None:
+        """Make a layer of a `Carried` cell pass the state through."""
+        self._copy(place.name.removesuffix("cell") + "carried")[place.index] = True
+
+    def set_gates(self, place: Place, logit: Tensor | float) -> None:
+        """Set t = sigmoid(logit), and c = 1 - t in a separate carry gate, in the biases of a layer;
+        logit: (n,) or a number.
+        """
+        gate, bias = place.layer.gate, self.blocks(place, place.layer.bias)
+        logit = torch.as_tensor(logit, dtype=bias.dtype, device=bias.device)
+        bias[gate.transform] = (logit if gate.opens else -logit) - gate.constant
+        if gate.carry is not None:
+            bias[gate.carry] = -logit
+
+    def hold_gates(self, place: Place, mean: Tensor) -> None:
+        """Fix the gates of a layer at the means (n,) of its units."""
+        layer, gate = place.layer, place.layer.gate
+        held = [block for block in (gate.transform, gate.carry) if block is not None]
+        for part in filter(None, (layer.recurrent, layer.input, layer.skip)):
+            self.blocks(place, part)[held] = 0
+        self.set_gates(place, torch.logit(mean.double()).clamp(SHUT, -SHUT))

@@ -94,10 +94,8 @@ def lesion(
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
         )
-    layers, controls = (
-        lesioned_layers(model, mode),
-        lesioned_layers(model, "blind") if mode != "blind" else [],
-    )
+    layers = lesioned_layers(model, mode)
+    controls = lesioned_layers(model, "blind") if mode != "blind" else []
     plan: dict[tuple, Lesion] = {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
     plan |= {
         ("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs

@@ -53,7 +53,8 @@ class Excerpt(np.ndarray):
     """Consecutive tokens of a text: ids (T,) int64 with a name and their vocabulary; slices are
     excerpts again.
 
-    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=Vocabulary("words", ("the", "<eos>", "cat")))[1:].symbols
+    >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
+    >>> Excerpt([0, 2, 1], name="valid-7", vocabulary=words)[1:].symbols
     ['cat', '<eos>']
     """
 
@@ -180,12 +181,8 @@ class Text(Task):
     probabilities of all.
     """
 
-    step, ndim, dtype, expected = (
-        "token",
-        1,
-        torch.int64,
-        "ids of tokens (T,), whole numbers >= 0 and < {}",
-    )
+    step, ndim, dtype = "token", 1, torch.int64
+    expected = "ids of tokens (T,), whole numbers >= 0 and < {}"
 
     def fits(self, array: np.ndarray) -> bool:
         """True if all are ids of the vocabulary."""

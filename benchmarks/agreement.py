@@ -85,10 +85,8 @@ def main(words: Sequence[str] | None = None) -> int:
     row = "{:<6} {:>13} {:>13} {:>17} {:>13} {:>6}"
     print(row.format("split", "pieces", "equal pieces", "frames", "equal frames", "%"))
     for one in found:
-        pieces, frames = (
-            f"{one.pieces} of {one.pieces_original}",
-            f"{one.frames} of {one.frames_original}",
-        )
+        pieces = f"{one.pieces} of {one.pieces_original}"
+        frames = f"{one.frames} of {one.frames_original}"
         percent = f"{100 * one.frames_equal / one.frames:.2f}"
         print(row.format(one.split, pieces, one.pieces_equal, frames, one.frames_equal, percent))
     return 0

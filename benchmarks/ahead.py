@@ -2,7 +2,7 @@
 tenth and a third of their cost.
 
     python -m benchmarks.ahead run OUT.csv         # each to its end, by a plain loop
-    python -m benchmarks.ahead forecast OUT.csv    # the first third of each, by the trials of gersgorin.check
+    python -m benchmarks.ahead forecast OUT.csv    # a third of each, by the trials of `check`
     python -m benchmarks.ahead report RUN.csv FORECAST.csv
 
 The first two continue where they stopped. ahead.csv describes the trainings; `layers` is the depth
@@ -12,15 +12,17 @@ that of the best constant output on the same minibatches, or inf; `seconds` are 
 Forecasts are made after 0.09 and 0.3 of the steps: a tenth and a third of the cost, with the trial
 at ten times the learning rate beside.
 
-    recall, bits      one of four symbols, or three bits, of the first frame, asked `lag` frames later; blanks between
-    first             the number of the first frame, `lag` frames later; noise between
-    hold              whether the last pulse of eleven frames was positive, `lag` frames later; blanks between
-    adding            the sum of two marked numbers, one in each half of `lag` frames
-    product, xor      the product of two marked numbers of the first half; whether two marked bits of the first two thirds differ
-    order             two of two symbols of the first two thirds, and their order, among four other symbols
-    copy              five of four symbols, repeated after `lag` blanks
-    flip_flops        the last pulse of two channels, at each of 2 lag frames; one pulse a lag
-    digits            handwritten digits, pixel by pixel; permuted_digits: in one random order
+    recall       one of four symbols of the first frame, after `lag` blanks
+    bits         three bits of the first frame, after `lag` blanks
+    first        the number of the first frame, after `lag` frames of noise
+    hold         whether the last pulse of eleven frames was positive, after `lag` blanks
+    adding       the sum of two marked numbers, one in each half of `lag` frames
+    product      the product of two marked numbers of the first half
+    xor          whether two marked bits of the first two thirds differ
+    order        two of two symbols of the first two thirds in order, among four other symbols
+    copy         five of four symbols, repeated after `lag` blanks
+    flip_flops   the last pulse of two channels, at each of 2 lag frames; one pulse a lag
+    digits       handwritten digits, pixel by pixel; permuted_digits: in one random order
 """
 
 import csv
@@ -47,9 +49,8 @@ STARTS = {"rhn": "scaled", "dt-rnn": "orthogonal"}
 
 def pulses(g, n: int, frames: int, channels: int, rate: float):
     """Pulses (n, frames, channels) of either sign, and the latest at each frame."""
-    x = (torch.rand(n, frames, channels, generator=g) < rate) * torch.randn(
-        n, frames, channels, generator=g
-    ).sign()
+    shape = n, frames, channels
+    x = (torch.rand(shape, generator=g) < rate) * torch.randn(shape, generator=g).sign()
     return x, x.gather(1, (torch.arange(frames)[:, None] * (x != 0)).cummax(1).values)
 
 
@@ -58,10 +59,8 @@ def marked(task: str, g, n: int, lag: int):
     end = {"adding": lag, "product": lag // 2}.get(task, 2 * lag // 3)
     at = [torch.randint(low, low + end // 2, (n,), generator=g) for low in (0, end // 2)]
     if task == "order":
-        x, symbols = (
-            torch.randint(2, 6, (n, lag), generator=g),
-            torch.randint(2, (2, n), generator=g),
-        )
+        x = torch.randint(2, 6, (n, lag), generator=g)
+        symbols = torch.randint(2, (2, n), generator=g)
         x[range(n), at[0]], x[range(n), at[1]] = symbols
         return x, 2 * symbols[0] + symbols[1], "cross-entropy", True
     values = (
@@ -169,17 +168,13 @@ def report(runs: Path, forecasts: Path) -> str:
     truth = {
         r["number"]: float(r["left"]) <= float(r["steps"]) for r in csv.DictReader(runs.open())
     }
-    rows, lines = (
-        list(csv.DictReader(forecasts.open())),
-        [f"{sum(truth.values())} of {len(truth)} leave"],
-    )
+    rows = list(csv.DictReader(forecasts.open()))
+    lines = [f"{sum(truth.values())} of {len(truth)} leave"]
     for part in PARTS:
         p = np.array([float(r[f"{part}_p"]) for r in rows])
         y = np.array([truth[r["number"]] for r in rows])
-        leaves, still = (
-            p >= LIKELY,
-            np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows]),
-        )
+        leaves = p >= LIKELY
+        still = np.array([stays(float(r[f"{part}_p"]), int(r["steps"])) for r in rows])
         open_ = ~leaves & ~still
         lines.append(
             f"a {part}: AUC {roc_auc_score(y, p):.3f}, on the right side of 0.5 "

@@ -1,6 +1,7 @@
 """Lyapunov spectra, fixed points, discs and eigenvalues against what their users take today."""
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,9 +36,11 @@ def has_original() -> bool:
     return importlib.util.find_spec("FixedPointFinderTorch") is not None
 
 
-FINDER = (
-    f"fixed-point-finder: its published procedure (Adam on q){' and its own code' * has_original()}"
-)
+FINDER = "fixed-point-finder: its published procedure (Adam on q)"
+FINDERS = [fixed_points_by_adam]
+if has_original():
+    FINDER += " and its own code"
+    FINDERS.append(original_fixed_points)
 HYPEROPT = "lyapunov-hyperopt: its published procedure"
 
 
@@ -46,23 +49,21 @@ for n, floor in ((15, 3.0), (63, 1.0)):
     @benchmark(f"27 fixed points of a tanh RNN n={n} from {STARTS} starts", FINDER, floor, pairs=5)
     def _(device, n=n):
         (rnn, starts), x = three_bits(n, STARTS), torch.zeros(3, dtype=torch.float64)
-        others = [fixed_points_by_adam, *[original_fixed_points] * has_original()]
-        return (lambda: fixed_points(rnn, x, starts)), *(
-            (lambda f=f: f(rnn, x, starts)) for f in others
-        )
+        others = [partial(finder, rnn, x, starts) for finder in FINDERS]
+        return partial(fixed_points, rnn, x, starts), *others
 
 
 for n, T in ((64, 200), (256, 50)):
-    name, other = (
+
+    @benchmark(
         f"all Lyapunov exponents of a tanh RNN n={n} T={T}",
         f"{HYPEROPT} (closed form or autograd, QR each step)",
+        pairs=5,
     )
-
-    @benchmark(name, other, pairs=5)
     def _(device, n=n, T=T):
         rnn, x = torch.nn.RNN(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
-        others = exponents_by_autograd, exponents_by_diagonals
-        return (lambda: lyapunov(rnn, x)), *((lambda f=f: f(rnn, x)) for f in others)
+        procedures = lyapunov, exponents_by_autograd, exponents_by_diagonals
+        return tuple(partial(procedure, rnn, x) for procedure in procedures)
 
     @benchmark(
         f"10 Lyapunov exponents of a GRU n={n} T={T}",

@@ -38,10 +38,8 @@ for n, depth, T, B, m, floor in SIZES:
     )
     def _(device, n=n, depth=depth, T=T, B=B, m=m):
         x = torch.rand(T, B, m, device=device)
-        ours, loop = (
-            RHN(m, n, depth, device=device),
-            RHN(m, n, depth, kernel="reference", device=device),
-        )
+        ours = RHN(m, n, depth, device=device)
+        loop = RHN(m, n, depth, kernel="reference", device=device)
         return training(ours, x), training(loop, x)
 
 
@@ -77,10 +75,8 @@ def _(device, n=200, depth=5, T=35, B=20):
         return torch.empty(shape, device=device).bernoulli_(0.75, generator=generator) / 0.75
 
     masks = CellMasks(draw(1, B, n), draw(1, B, n))
-    ours, loop = (
-        RHN(n, n, depth, device=device),
-        RHN(n, n, depth, kernel="reference", device=device),
-    )
+    ours = RHN(n, n, depth, device=device)
+    loop = RHN(n, n, depth, kernel="reference", device=device)
     return training(ours, x, dropout=masks), training(loop, x, dropout=masks)
 
 

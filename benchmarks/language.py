@@ -56,10 +56,8 @@ def by_hand(
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    tokens, state = (
-        torch.randint(words, (config.window + 1, config.batch_size), device=device),
-        None,
-    )
+    tokens = torch.randint(words, (config.window + 1, config.batch_size), device=device)
+    state = None
 
     def run():
         nonlocal state

@@ -1,11 +1,13 @@
 """Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure`
 tries?
 
-    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --steps 2000
-    --seconds 1500
-    python -m benchmarks.memory_start tasks OUT.csv --steps 2000      # tasks: as it is, and cured with and without the start
-    python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --steps 1200 --seeds 0 1 2      # without `cure`
-    python -m benchmarks.memory_start figure FIGURE.png      # eigenvalues, and what the gradient of each start sees
+    python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --seconds 1500
+    python -m benchmarks.memory_start tasks OUT.csv --steps 2000
+    python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --seeds 0 1 2
+    python -m benchmarks.memory_start figure FIGURE.png
+
+`tasks` trains each task as it is, and cured with and without the start; `parts` trains without
+`cure`; `figure` draws the eigenvalues of each start and the reach of its gradient.
 
 Losses are relative to that of the best constant output. Trainings are those of
 `benchmarks.plateau_table`: 32 of 4,000 examples, gradients clipped at norm 1. Its tasks keep their
@@ -13,17 +15,22 @@ optimisers; those here take 64 units and Adam.
 
     recall-T      which of two symbols the first frame was, then noise
     product-T     product of two marked numbers, one in each half
-    order-T       two of two symbols, in the second and the sixth tenth, among four distractors: which ones, of four classes
+    order-T       two of two symbols, in the second and the sixth tenth, among four distractors:
+                  which ones, of four classes
     parity-T      whether the first two signs agree, T - 2 empty frames later
-    cue-T         ids through an embedding: which of four symbols follows the only mark, in the first fifth, among eight others
-    pulses-T      in which of three noisy channels of five a pulse was first, of two in the first and the third fifth
-    vectors-T     difference of two marked vectors of two numbers, one in each half, among normal noise: two outputs
+    cue-T         ids through an embedding: which of four symbols follows the only mark, in the
+                  first fifth, among eight others
+    pulses-T      in which of three noisy channels of five a pulse was first, of two in the first
+                  and the third fifth
+    vectors-T     difference of two marked vectors of two numbers, one in each half, among normal
+                  noise: two outputs
     TASK-relu     the same with ReLU
 """
 
 import argparse
 import copy
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -93,28 +100,22 @@ def _own(kind: str, T: int, g: torch.Generator, examples: int = table.EXAMPLES):
         at = mark(x, g)
         return x, x[rows, at, 0].prod(0)[:, None], F.mse_loss, 1
     if kind == "order":
-        x, order = (
-            torch.randint(2, 6, (examples, T), generator=g),
-            torch.zeros(examples, dtype=torch.long),
-        )
+        x = torch.randint(2, 6, (examples, T), generator=g)
+        order = torch.zeros(examples, dtype=torch.long)
         for k, low in enumerate((T // 10, T // 2)):
             symbol = torch.randint(0, 2, (examples,), generator=g)
             x[rows, torch.randint(low, low + T // 10, (examples,), generator=g)] = symbol
             order += symbol * 2**k
         return F.one_hot(x, 6).float(), order, F.cross_entropy, 4
     if kind == "cue":
-        x, symbol = (
-            torch.randint(5, 13, (examples, T), generator=g),
-            torch.randint(0, 4, (examples,), generator=g),
-        )
+        x = torch.randint(5, 13, (examples, T), generator=g)
+        symbol = torch.randint(0, 4, (examples,), generator=g)
         at = torch.randint(0, T // 5, (examples,), generator=g)
         x[rows, at], x[rows, at + 1] = 4, symbol
         return x, symbol, F.cross_entropy, 4
     if kind == "pulses":
-        x, channels = (
-            torch.randn(examples, T, 5, generator=g) / 2,
-            torch.randint(0, 3, (2, examples), generator=g),
-        )
+        x = torch.randn(examples, T, 5, generator=g) / 2
+        channels = torch.randint(0, 3, (2, examples), generator=g)
         for low, channel in zip((0, 2 * T // 5), channels, strict=True):
             x[rows, low + torch.randint(0, T // 5, (examples,), generator=g), channel] += 3
         return x, channels[0], F.cross_entropy, 3
@@ -340,6 +341,10 @@ def main() -> None:
         return
 
     every = search.starts
+
+    def without_memory(loop):
+        return (start for start in every(loop) if start.words != MEMORY)
+
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
         model, x, y, loss, optimizer, constant = training
@@ -348,7 +353,7 @@ def main() -> None:
             append(asked.out, row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "parts":
             every_part = parts(memory(training)[1], x, model)
-            own = lambda q, optimizer=optimizer: optimizer(q, lr=RATE)  # noqa: E731
+            own = partial(optimizer, lr=RATE)
             losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
             for (name, changed), value in zip(every_part.items(), losses, strict=True):
                 reach = measure_reach(memory((changed, *training[1:]))[0], changed)
@@ -357,9 +362,7 @@ def main() -> None:
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):
-                search.starts = lambda loop, kept=kept: (
-                    s for s in every(loop) if kept or s.words != MEMORY
-                )
+                search.starts = every if kept else without_memory
                 found = cured(training, asked.steps, asked.seconds)
                 row |= {f"{name} {key}": value for key, value in found.items()}
             search.starts = every

@@ -1,19 +1,25 @@
 """The table on the plateau: do recurrent networks of a well-known comparison leave the loss of a
 constant output, and freed by `cure`?
 
-    python -m benchmarks.plateau_table run OUT.csv --hours 3        # goes on where it stopped; --only adding-200 takes some rows
-    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]  # how many are freed, and the
-    rows but digits as a picture
-    python -m benchmarks.plateau_table clocks FIGURE.png            # what moves before the loss of the GRU with 200 steps does
+    python -m benchmarks.plateau_table run OUT.csv --hours 3
+    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]
+    python -m benchmarks.plateau_table clocks FIGURE.png
+
+`run` goes on where it stopped (`--only adding-200`: some rows). `report` counts the trainings that
+are freed and draws the rows but digits. `clocks` draws what moves before the loss of the GRU with
+200 steps does.
 
 Bai, Kolter and Koltun (arXiv 1803.01271) compare a convolutional network with RNN, LSTM and GRU of
 equal numbers of parameters. Tasks, parameters, clipping and kinds of optimiser are theirs as far as
 they say them; learning rates are those of their code's defaults.
 
-    adding-T      sum of two marked numbers of T, one in each half; 70,000 parameters, Adam 2e-3, squared error
-    copy-T        ten symbols of eight after T blanks; 16,000 parameters, RMSprop 5e-4, cross-entropy of the last ten frames: of all
-                  T + 20, which they take, a network without any memory learns the blanks
-    digits        scikit-learn's 8 x 8 digits, pixel by pixel; 16,000 parameters, Adam 2e-3; digits-permuted: in one random order
+    adding-T      sum of two marked numbers of T, one in each half; 70,000 parameters, Adam 2e-3,
+                  squared error
+    copy-T        ten symbols of eight after T blanks; 16,000 parameters, RMSprop 5e-4,
+                  cross-entropy of the last ten frames: of all T + 20, which they take, a network
+                  without any memory learns the blanks
+    digits        scikit-learn's 8 x 8 digits, pixel by pixel; 16,000 parameters, Adam 2e-3;
+                  digits-permuted: in one random order
 
 Written before the first run: 6,000 steps of 32 of 4,000 examples (digits: 1,797), gradients clipped
 at norm 1, subnormal numbers set to zero, seeds 0, 1, 2. A training is *freed* if it stays as it is
@@ -187,13 +193,8 @@ def picture(rows: list[dict], file: Path) -> None:
             own = [r for r in rows if (r["task"], r["network"]) == (task, kind)]
             for r in own:  # the seeds a little above each other
                 y, cured = k + 0.22 * (int(r["seed"]) - 1), [float(v) for v in r["cured"].split()]
-                ax.plot(
-                    [float(r["given"]), *cured],
-                    [y] * (1 + len(cured)),
-                    color="0.8",
-                    linewidth=1,
-                    zorder=0,
-                )
+                every = [float(r["given"]), *cured]
+                ax.plot(every, [y] * len(every), color="0.8", linewidth=1, zorder=0)
                 ax.plot(float(r["given"]), y, "s", color=ORANGE, markersize=4.5)
                 ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
         ax.plot([], [], "s", color=ORANGE, label="without cure")

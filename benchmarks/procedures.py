@@ -80,11 +80,8 @@ def exponents_by_diagonals(rnn: nn.RNN, x: Tensor) -> Tensor:
 
 
 def _exponents(jacobian_at, rnn, x: Tensor, k: int | None) -> Tensor:
-    h, Q, total = (
-        x.new_zeros(1, rnn.hidden_size),
-        torch.eye(rnn.hidden_size, dtype=x.dtype)[:, :k],
-        0,
-    )
+    h, total = x.new_zeros(1, rnn.hidden_size), 0
+    Q = torch.eye(rnn.hidden_size, dtype=x.dtype)[:, :k]
     for x_t in x.split(1):
         J = jacobian_at(x_t, h).detach()
         with torch.no_grad():

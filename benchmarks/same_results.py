@@ -3,7 +3,7 @@ refactor leaves results equal.
 
     python benchmarks/same_results.py record BEFORE            # with PYTHONPATH=the old checkout
     python benchmarks/same_results.py record AFTER             # with PYTHONPATH=the new checkout
-    python benchmarks/same_results.py compare BEFORE AFTER     # exit code 1 where numbers differ or are missing
+    python benchmarks/same_results.py compare BEFORE AFTER     # exit code 1 if numbers differ
 
 A recording holds one .npz a case, of arrays by name: the numbers of each line of the printed table,
 of the JSON output, of the files written, and of everything drawn (lines, collections, patches,
@@ -91,7 +91,7 @@ def run_case(name: str, words: str) -> dict:
         texts.append(text)
         figures += drawn
         if command != "report":
-            force = ["--force"] * (command != "check")
+            force = [] if command == "check" else ["--force"]
             objects.append(json.loads(_run(_main(command), [*rest, *files, "--json", *force])[0]))
     written = sorted(set(Path.cwd().rglob("*")) - before)
     found = {
@@ -135,19 +135,15 @@ def _main(name: str):
 
 def _run(main, words: list[str]) -> tuple[str, list]:
     """What a command prints and draws; its figures are kept instead of rendered."""
-    output, errors, figures, savefig = (
-        io.StringIO(),
-        io.StringIO(),
-        [],
-        matplotlib.figure.Figure.savefig,
-    )
+    output, errors, figures = io.StringIO(), io.StringIO(), []
+    savefig = matplotlib.figure.Figure.savefig
 
     def keep(figure, where, *arguments, **options):
-        if figure not in figures:  # of a film the last frame is kept
+        if figure not in figures:
             figures.append(figure)
         if isinstance(where, str | Path):
             return Path(where).write_bytes(b"kept")
-        return savefig(figure, where, *arguments, **options)  # a frame, or an image in a page
+        return savefig(figure, where, *arguments, **options)  # an image in a page
 
     with (
         contextlib.redirect_stdout(output),
@@ -396,10 +392,8 @@ def compare(before: Path, after: Path) -> int:
     """Print what became of every case; returns 1 where numbers of the recording before differ or
     are missing after.
     """
-    worst, names = (
-        0,
-        sorted({path.name for folder in (before, after) for path in folder.glob("*.npz")}),
-    )
+    worst = 0
+    names = sorted({path.name for folder in (before, after) for path in folder.glob("*.npz")})
     for name in names:
         if not (before / name).exists() or not (after / name).exists():
             missing = after if (before / name).exists() else before

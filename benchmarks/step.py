@@ -3,6 +3,7 @@ replaces or what torch offers.
 """
 
 import functools
+from unittest import mock
 
 import torch
 from torch import nn
@@ -92,10 +93,7 @@ def samples(device: str):
     )
 
     def plain():
-        kept, monte_carlo.captured = monte_carlo.captured, lambda function, device: function
-        try:
+        with mock.patch.object(monte_carlo, "captured", lambda function, device: function):
             return run()
-        finally:
-            monte_carlo.captured = kept
 
     return run, plain

@@ -49,10 +49,8 @@ def plain_epoch(config: StudyConfig, numbers: range, data: Corpus, device: str):
     time.
     """
     where = {"device": device, "dtype": torch.float32}
-    batches, valid = (
-        training_batches(data.train, config.batch_size, **where),
-        training_batches(data.valid, 64, **where),
-    )
+    batches = training_batches(data.train, config.batch_size, **where)
+    valid = training_batches(data.valid, 64, **where)
     trainings = []
     for number in numbers:
         model = PolyphonicModel(

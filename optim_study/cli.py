@@ -12,13 +12,14 @@ from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.options import Commands, configuration, option, parse
 
-DESCRIPTION = """Are deep recurrences optimisable? Random settings for each architecture and depth, trained as one program.
+DESCRIPTION = """\
+Are deep recurrences optimisable? Train random settings of each architecture and depth.
 
 examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
   optim-study run --arch all --preset small --jobs 2
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
-  optim-study run --arch all --depth 4 --preset small --init-schemes gaussian scaled orthogonal identity --std-max 1
+  optim-study run --preset small --depth 4 --init-schemes gaussian orthogonal --std-max 1
   optim-study status --out runs/all
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
@@ -63,7 +64,10 @@ class Run:
 
         if self.dry_run:
             rows = runner.dry_run(config)
-            print_json(rows) if self.json else print(plan_table(rows), READINGS, sep="\n\n")
+            if self.json:
+                print_json(rows)
+            else:
+                print(plan_table(rows), READINGS, sep="\n\n")
             return
         results = runner.run(config)
         if self.json:

@@ -131,9 +131,10 @@ class Export(Stored):
 
     def run(self) -> None:
         rows = self.rows()
-        print_json([row.to_dict() for row in rows]) if self.format == "json" else print(
-            csv_text(rows), end=""
-        )
+        if self.format == "json":
+            print_json([row.to_dict() for row in rows])
+        else:
+            print(csv_text(rows), end="")
 
 
 @dataclass(frozen=True, kw_only=True)

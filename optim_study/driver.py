@@ -100,27 +100,32 @@ class Driver:
             while self._queue or self._running:
                 while self._queue and self._free:
                     self._hand_out(self._free.pop(0))
-                ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
-                self._look()
-                for future in ended:
-                    place, batch = self._running.pop(future)
-                    self._free.append(place)
-                    self._settle(batch, future.exception() or future.result())
+                self._wait()
         except BaseException:
-            running = [future for future in self._running if not future.done()]
-            if running:
-                _logger.warning(STOPPING)
-            self._engine.stop(running)
+            self._stop()
             raise
+
+    def _wait(self) -> None:
+        """Wait a moment for ends of jobs, add new records, and go on after the jobs that ended."""
+        ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
+        self._look()
+        for future in ended:
+            place, batch = self._running.pop(future)
+            self._free.append(place)
+            self._settle(batch, future.exception() or future.result())
+
+    def _stop(self) -> None:
+        """Make the workers save and leave."""
+        running = [future for future in self._running if not future.done()]
+        if running:
+            _logger.warning(STOPPING)
+        self._engine.stop(running)
 
     def _hand_out(self, place: int) -> None:
         """Start the first batch of the queue, with at most as many trials as its study fuses."""
         batch = self._queue.popleft()
-        study, numbers, others = (
-            batch.study,
-            batch.numbers[: batch.study.fuse],
-            batch.numbers[batch.study.fuse :],
-        )
+        study = batch.study
+        numbers, others = batch.numbers[: study.fuse], batch.numbers[study.fuse :]
         if others:
             self._queue.appendleft(replace(batch, numbers=others))
         study.running.update(numbers)

@@ -48,34 +48,22 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     panels, symbols = networks_of(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
     colors = Normalize(losses.min(), 1.05 * np.median(losses))
-    style: dict = {
-        "norm": colors,
-        "cmap": "viridis_r",
-        "s": 18,
-        "edgecolor": "0.3",
-        "linewidth": 0.3,
-    }
+    style: dict = {"s": 18, "edgecolor": "0.3", "linewidth": 0.3}
+    style |= {"norm": colors, "cmap": "viridis_r"}
 
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
         for label, marker, own in _of_each(symbols, "transform_bias", trials):
             ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
             _symbol(ax, marker, f"transform bias {label}" if label[-1].isdigit() else label, "0.8")
         if lost := [row for row in trials if row.diverged]:
-            ax.plot(
-                *_places(lost),
-                "x",
-                color="black",
-                markersize=5,
-                markeredgewidth=0.8,
-                label="diverged",
-            )
+            cross: dict = {"color": "black", "markersize": 5, "markeredgewidth": 0.8}
+            ax.plot(*_places(lost), "x", label="diverged", **cross)
         ax.set_title(f"{drawable(network.title)}: {counted(len(trials), 'trial')}")
 
     worse = losses.max() > colors.vmax
     label = LABELS[loss] + (f"; the last colour: above {colors.vmax:.4g}" if worse else "")
-    bar = colour_bar(
-        ScalarMappable(colors, "viridis_r"), label, extend="max" if worse else "neither"
-    )
+    shades = ScalarMappable(colors, "viridis_r")
+    bar = colour_bar(shades, label, extend="max" if worse else "neither")
     words = (
         f"Random search, {counted(len(rows), 'trial')}: the loss by learning rate and "
         "initial standard deviation"
@@ -94,37 +82,43 @@ def plot_area(
 
     Raises InvalidInputError without trials.
     """
-    panels = networks_of(rows)
+
+    def trained(row: Row) -> bool:
+        return row.loss(loss) < below
 
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
-        color, trained = (
-            COLORS.get(network.arch, "black"),
-            [row for row in trials if row.loss(loss) < below],
-        )
-        (left, right), (bottom, top) = LEARNING_RATES[network.optimizer], DEVIATIONS
-        box: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
-        box["label"] = "the paper's box" + f", rates for {network.optimizer}" * (
-            network.optimizer != "sgd"
-        )
-        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **box))
-        for scheme, marker, own in _of_each(
-            SHAPES, "init_scheme", sorted(trials, key=lambda row: row in trained)
-        ):
-            faces = [color if row in trained else "none" for row in own]
-            edges = [color if row in trained else "0.45" for row in own]
-            style: dict = {
-                "marker": marker,
-                "s": 16,
-                "facecolors": faces,
-                "edgecolors": edges,
-                "linewidths": 0.7,
-            }
-            ax.scatter(*_places(own), gid=scheme, **style)
-            _symbol(ax, marker, scheme, "none")
+        _draw_box(network.optimizer, ax)
+        _draw_schemes(trials, trained, COLORS.get(network.arch, "black"), ax)
         _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")
-        ax.set_title(f"{drawable(network.title)}: {len(trained)} of {len(trials)}")
+        ax.set_title(f"{drawable(network.title)}: {sum(map(trained, trials))} of {len(trials)}")
 
-    return compose(study_title(rows, loss, below), study_about(rows, about), *_grid(panels, panel))
+    blocks = _grid(networks_of(rows), panel)
+    return compose(study_title(rows, loss, below), study_about(rows, about), *blocks)
+
+
+def _draw_box(optimizer: str, ax: Axes) -> None:
+    """Draw the paper's box of settings, with the learning rates of this optimizer."""
+    (left, right), (bottom, top) = LEARNING_RATES[optimizer], DEVIATIONS
+    label = "the paper's box" if optimizer == "sgd" else f"the paper's box, rates for {optimizer}"
+    style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
+    ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label=label, **style))
+
+
+def _draw_schemes(
+    trials: Sequence[Row], trained: Callable[[Row], bool], color: str, ax: Axes
+) -> None:
+    """Draw the trials by scheme, those that trained full, in this color, and over the others."""
+    for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=trained)):
+        ax.scatter(
+            *_places(own),
+            s=16,
+            marker=marker,
+            facecolors=[color if trained(row) else "none" for row in own],
+            edgecolors=[color if trained(row) else "0.45" for row in own],
+            linewidths=0.7,
+            gid=scheme,
+        )
+        _symbol(ax, marker, scheme, "none")
 
 
 def bias_symbols(rows: Sequence[Row]) -> Symbols:
@@ -151,9 +145,8 @@ def _grid(
 
     def draw(network: Network, trials: Sequence[Row], ax: Axes) -> None:
         panel(network, trials, ax)
-        ax.set(
-            xscale="log", yscale="log", xlabel="learning rate", ylabel="initial standard deviation"
-        )
+        ax.set(xscale="log", xlabel="learning rate")
+        ax.set(yscale="log", ylabel="initial standard deviation")
 
     columns = len({network.depth for network in panels})
     return [Block([partial(draw, *row) for row in panels.items()], 2.1, columns, "xy", legend=True)]

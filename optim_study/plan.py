@@ -89,7 +89,7 @@ def plan_table(rows: Sequence[dict]) -> str:
 def devices(config: RunConfig) -> list[str]:
     """The device of each worker: the CPU, or the GPUs in turn."""
     if resolve_device(config.device) == "cpu":
-        return ["cpu"] * (1 if config.jobs == "auto" else config.jobs)
+        return ["cpu" for _ in range(1 if config.jobs == "auto" else config.jobs)]
     gpus = torch.cuda.device_count()
     return [f"cuda:{k % gpus}" for k in range(gpus if config.jobs == "auto" else config.jobs)]
 
@@ -100,10 +100,8 @@ def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int]
     """
     weights, positions = weight_bytes(model), steps * -(-study.batch_size // ROWS) * ROWS
     trial = (3 + len(make_optimizer(study).kept)) * weights + TRIAL_BYTES
-    step, part = (
-        2 * weights + step_bytes(model, positions),
-        part_size(model, positions, torch.device(device)),
-    )
+    step = 2 * weights + step_bytes(model, positions)
+    part = part_size(model, positions, torch.device(device))
     return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step
 
 

@@ -104,8 +104,10 @@ class RunConfig(SharedSettings):
     def architectures(self) -> tuple[str, ...]:
         """The architectures with `all` expanded, each once.
 
-        >>> RunConfig(arch=("dt-rnn", "all")).architectures, RunConfig(arch=("gru,rnn",)).architectures
-        (('dt-rnn', 'rhn', 'dts-rnn'), ('gru', 'rnn'))
+        >>> RunConfig(arch=("dt-rnn", "all")).architectures
+        ('dt-rnn', 'rhn', 'dts-rnn')
+        >>> RunConfig(arch=("gru,rnn",)).architectures
+        ('gru', 'rnn')
         """
         names = (
             name
@@ -130,28 +132,36 @@ class RunConfig(SharedSettings):
         Raises InvalidInputError for an unknown architecture, a depth that it lacks, or an option
         that no cell has.
         """
-        from rhn.cells import cell_options, read_options, resolve_cell
+        from rhn.cells import read_options, resolve_cell
 
         shared = {field.name: getattr(self, field.name) for field in fields(SharedSettings)}
         cells = {arch: resolve_cell(arch) for arch in self.architectures}
-        wanted, left, studies = self.cell_options, dict(self.cell_options), []
+        unknown, studies = dict(self.cell_options), []
         for arch, cell in cells.items():
-            known = {option.name for option in cell_options(arch)} if wanted else set()
-            options = read_options(
-                arch, {name: value for name, value in wanted.items() if name in known}
-            )
-            left = {name: value for name, value in left.items() if name not in known}
-            depths = (
-                [1]
-                if 1 in self.depth and not getattr(cell, "deep", True)
-                else dict.fromkeys(self.depth)
-            )
+            own = self._options_of(arch)
+            unknown = {name: value for name, value in unknown.items() if name not in own}
+            options = read_options(arch, own)
             studies += [
-                StudyConfig(arch=arch, depth=n, data=data, options=options, **shared)
-                for n in depths
+                StudyConfig(arch=arch, depth=depth, data=data, options=options, **shared)
+                for depth in self._depths_of(cell)
             ]
-        read_options(next(iter(cells)), left)  # raises for one that no cell has
+        read_options(next(iter(cells)), unknown)  # raises for one that no cell has
         return studies
+
+    def _options_of(self, arch: str) -> dict:
+        """The cell options that an architecture has."""
+        from rhn.cells import cell_options
+
+        if not self.cell_options:
+            return {}
+        names = {option.name for option in cell_options(arch)}
+        return {name: value for name, value in self.cell_options.items() if name in names}
+
+    def _depths_of(self, cell: Any) -> list[int]:
+        """The depths to run a cell at, each once: only 1 if the cell has no recurrence depth."""
+        if 1 in self.depth and not getattr(cell, "deep", True):
+            return [1]
+        return list(dict.fromkeys(self.depth))
 
 
 def paper(**changes: Any) -> RunConfig:

@@ -88,14 +88,13 @@ class Settings:
     def init(self) -> str:
         """The initialisation as cells and models take it.
 
-        >>> Settings(learning_rate=0.1, init_std=1e-3, transform_bias=0.0, init_scheme="identity").init
+        >>> near_identity = {"init_std": 1e-3, "init_scheme": "identity"}
+        >>> Settings(learning_rate=0.1, transform_bias=0.0, **near_identity).init
         'identity:0.001'
         """
-        return (
-            self.init_scheme
-            if self.init_scheme in OF_ONE_SIZE
-            else f"{self.init_scheme}:{self.init_std!r}"
-        )
+        if self.init_scheme in OF_ONE_SIZE:
+            return self.init_scheme
+        return f"{self.init_scheme}:{self.init_std!r}"
 
 
 @dataclass(frozen=True, kw_only=True)

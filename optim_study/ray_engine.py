@@ -68,7 +68,7 @@ def places(config: RunConfig) -> list[str]:
         raise InvalidInputError(
             "no node of the Ray cluster has a CPU for workers: start one with --num-cpus"
         )
-    return [device] * (count if config.jobs == "auto" else config.jobs)
+    return [device for _ in range(count if config.jobs == "auto" else config.jobs)]
 
 
 class RayTasks:

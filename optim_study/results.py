@@ -202,26 +202,31 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
 
 
 def _row(values: Mapping[str, str | None], place: str) -> Row:
+    """The row of a line of a table; place: the file and line, for messages."""
     parsed: dict = {}
     for name, hint in get_type_hints(Row).items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
-            continue
+            continue  # the default
         if not text and name in lacking(values.get("arch") or ""):
             parsed[name] = 1 if name == "depth" else None
-            continue
-        try:
-            parsed[name] = value = convert(text, hint)
-        except ValueError as error:
-            raise DataError(f"{place}: {name}: {error}") from None
-        if isinstance(value, float) and not (
-            math.isfinite(value) and (name not in HIGHEST or value > 0)
-        ):
-            raise DataError(
-                f"{place}: {name} is {text}, expected a finite number"
-                + " above 0" * (name in HIGHEST)
-            )
+        else:
+            parsed[name] = _parsed(name, text, hint, place)
     return Row(**parsed)
+
+
+def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
+    """The value of a column. Raises DataError for another type, or a number that no trial has."""
+    try:
+        value = convert(text, hint)
+    except ValueError as error:
+        raise DataError(f"{place}: {name}: {error}") from None
+    least, expected = -math.inf, "a finite number"
+    if name in HIGHEST:
+        least, expected = 0.0, "a finite number above 0"
+    if isinstance(value, float) and not least < value < math.inf:
+        raise DataError(f"{place}: {name} is {text}, expected {expected}")
+    return value
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
@@ -262,27 +267,26 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Ranges, budget, seed and data that all these studies share."""
+    if not configs:
+        return ""
     gated = any("transform_bias" not in lacking(config.label) for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
-        of_one_size = " and ".join(
-            scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE
-        )
+        deviation = "standard deviation {:g} to {:g}".format(*config.init_std)
+        of_one_size = [scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE]
+        if of_one_size:
+            deviation += f" (1/sqrt(units) of {' and '.join(of_one_size)} starts)"
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
-            "standard deviation {:g} to {:g}".format(*config.init_std)
-            + f" (1/sqrt(units) of {of_one_size} starts)" * bool(of_one_size),
-            f"transform bias {range_words(config.transform_bias)}" * gated,
+            deviation,
+            f"transform bias {range_words(config.transform_bias)}" if gated else "",
             f"{config.budget_scale:g} times the paper's parameters",
             f"seed {config.seed}",
             f"chorales {config.data[:12]}",
         ]
 
-    shared = (
-        [word for word in words(configs[0]) if all(word in words(c) for c in configs)]
-        if configs
-        else []
-    )
+    of_each = [words(config) for config in configs]
+    shared = [word for word in of_each[0] if all(word in each for each in of_each)]
     return "; ".join(filter(None, shared))
 
 
@@ -293,6 +297,7 @@ def range_words(values: Collection[float]) -> str:
     ('2 to 4', '20 and 29', '0')
     """
     every = sorted({value + 0.0 for value in values})
-    return (" and " if len(every) == 2 else " to ").join(
-        f"{value:g}" for value in dict.fromkeys([every[0], every[-1]])
-    )
+    if len(every) == 1:
+        return f"{every[0]:g}"
+    between = "and" if len(every) == 2 else "to"
+    return f"{every[0]:g} {between} {every[-1]:g}"

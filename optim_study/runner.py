@@ -132,7 +132,8 @@ def _work(
     # nodes have another current folder
     out, data = config.folder.absolute(), config.data and config.data.absolute()
     studies = [
-        Study(c, StudyFolder(out, c), row["fuse"]) for c, row in zip(planned, rows, strict=True)
+        Study(study, StudyFolder(out, study), row["fuse"])
+        for study, row in zip(planned, rows, strict=True)
     ]
 
     def job(study: Study, numbers: Sequence[int], place: int) -> Job:
@@ -141,15 +142,7 @@ def _work(
 
     driver = Driver(studies, storage, engine, job)
     if not quiet:
-        rows = [
-            row | {"complete": len(study.rows)} for row, study in zip(rows, studies, strict=True)
-        ]
-        print(plan_table(rows), file=sys.stderr)
-        if all(study.is_complete for study in studies):
-            print(
-                "every trial is complete: nothing to do (a larger --trials extends a study)",
-                file=sys.stderr,
-            )
+        _print_plan(rows, studies)
     try:
         if quiet:
             driver.run()
@@ -157,13 +150,22 @@ def _work(
             with _displayed(studies) as watch:
                 driver.run(watch)
     except KeyboardInterrupt:
-        complete, trials = sum(len(s.rows) for s in studies), sum(s.config.trials for s in studies)
+        complete = sum(len(study.rows) for study in studies)
+        trials = sum(study.config.trials for study in studies)
         raise Interrupted(
             f"stopped with {complete} of {trials} trials complete and the running ones saved "
-            f"in {config.folder}; "
-            "run the same command again to continue"
+            f"in {config.folder}; run the same command again to continue"
         ) from None
     return studies
+
+
+def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
+    """Print the plan with the trials that are complete already."""
+    done = [row | {"complete": len(s.rows)} for row, s in zip(rows, studies, strict=True)]
+    print(plan_table(done), file=sys.stderr)
+    if all(study.is_complete for study in studies):
+        words = "every trial is complete: nothing to do (a larger --trials extends a study)"
+        print(words, file=sys.stderr)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ A network that ignores its input reaches 11.16 nats a frame on the chorales (the
 and many trials end there or a little below; at 9.5, the default, a network has begun to follow the
 music. `REGIONS` of the settings:
 
-    paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1 (1e-5 to 0.1 if not SGD)
+    paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1
+                      (1e-5 to 0.1 if not SGD)
     outside it        Gaussian weights of another standard deviation, or another learning rate
     scaled, orthogonal, identity   by scheme
 

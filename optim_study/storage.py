@@ -72,17 +72,19 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
                     f"cannot write {error.filename or JOURNAL}: {error.strerror or error}; {AGAIN}"
                 ) from error
             except (StorageInternalError, SQLAlchemyError) as error:
-                cause = error.__cause__ or error
-                words = " ".join(str(getattr(cause, "orig", None) or cause).split())
-                reason = f"the storage does not answer ({words})"
-                if self._wait and gone is None:
-                    _logger.warning("%s: waiting up to %s", reason, duration(self._wait))
-                gone = gone or time.monotonic()
+                gone = gone or self._begin_to_wait(error)
                 if time.monotonic() - gone >= self._wait:
-                    raise OutputError(f"{reason}; {AGAIN}") from error
+                    raise OutputError(f"{_no_answer(error)}; {AGAIN}") from error
             time.sleep(POLL_SECONDS)
 
     return repeated
+
+
+def _no_answer(error: Exception) -> str:
+    """The failure of a database in words, with the message of the server."""
+    cause = error.__cause__ or error
+    words = " ".join(str(getattr(cause, "orig", None) or cause).split())
+    return f"the storage does not answer ({words})"
 
 
 class Storage:
@@ -98,6 +100,12 @@ class Storage:
     @_patient
     def _connect(self, connect: Callable[[], BaseStorage]) -> None:
         self._backend = connect()
+
+    def _begin_to_wait(self, error: Exception) -> float:
+        """Log that the database is away, if it is waited for; returns the present time."""
+        if self._wait:
+            _logger.warning("%s: waiting up to %s", _no_answer(error), duration(self._wait))
+        return time.monotonic()
 
     @_patient
     def configs(self) -> list[StudyConfig]:

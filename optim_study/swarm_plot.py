@@ -64,11 +64,8 @@ def plot_swarm(
     """
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
-    if (
-        constant is None
-        and loss == "train"
-        and len(constants := {row.constant_nll for row in rows}) == 1
-    ):
+    constants = {row.constant_nll for row in rows}
+    if constant is None and loss == "train" and len(constants) == 1:
         (constant,) = constants
     if log is None:
         log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
@@ -77,12 +74,11 @@ def plot_swarm(
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    most = min(
-        MOST_COLUMNS,
-        max(1, int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])),
-    )
+    fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
+    most = min(MOST_COLUMNS, max(1, fitting))
     together = max(Counter(getattr(network, by) for network in columns).values())
-    most -= most % together * (most > together)  # of a depth, or an architecture, all in one row
+    if most > together:  # of a depth, or an architecture, all in one row
+        most -= most % together
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
     height = min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts)))
 
@@ -90,15 +86,8 @@ def plot_swarm(
         ax.set_yscale("log" if log and min(losses) > 0 else "linear")
         _draw_columns([every[k] for k in part], loss, below, ax)
         for name, (level, label) in levels.items():
-            ax.axhline(
-                level,
-                gid=name,
-                label=label,
-                linestyle=DASHES[name],
-                color="0.25",
-                linewidth=1,
-                zorder=0.8,
-            )
+            style: dict = {"color": "0.25", "linewidth": 1, "zorder": 0.8}
+            ax.axhline(level, gid=name, label=label, linestyle=DASHES[name], **style)
 
     block = Block([partial(row_of, part) for part in parts], height, 1, "y", legend=True)
     return compose(study_title(rows, loss, below), study_about(rows, about), block, width=width)
@@ -120,17 +109,12 @@ def _draw_columns(
     inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):
         _draw_column(ax, k, trials, loss, COLORS.get(network.arch, "black"))
-        best, trained = (
-            min(row.loss(loss) for row in trials),
-            sum(row.loss(loss) < below for row in trials),
-        )
-        least = f"best {best:{'.2f' if best >= 0.01 else '.2g'}}"
+        losses = [row.loss(loss) for row in trials]
+        best, trained = min(losses), sum(value < below for value in losses)
+        least = f"best {best:.2f}" if best >= 0.01 else f"best {best:.2g}"
         words = [*network.title.split(", "), least, f"{trained} of {len(trials)}", "trained"]
-        names.append(
-            "\n".join(
-                folded(drawable(word), 0.9 * inches, rcParams["xtick.labelsize"]) for word in words
-            )
-        )
+        size = rcParams["xtick.labelsize"]
+        names.append("\n".join(folded(drawable(word), 0.9 * inches, size) for word in words))
     ax.set_xticks(range(len(columns)), names)
     ax.set(xlim=(-0.5, len(columns) - 0.5), ylabel=LABELS[loss])
     ax.grid(axis="y", color="0.92", linewidth=0.6)
@@ -151,12 +135,7 @@ def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color
     points.set_edgecolor([color] * len(trials))
     if any(row.diverged for row in trials):
         ax.plot([], [], "o", color="black", markerfacecolor="white", markersize=4, label="diverged")
-    line: dict = {
-        "color": "black",
-        "linewidth": 1,
-        "marker": "<",
-        "markersize": 4,
-        "markevery": [1],
-        "zorder": 0.9,
-    }
-    ax.plot([k - 0.45, k + 0.42], [np.median(losses)] * 2, gid="median", label="median", **line)
+    median = float(np.median(losses))
+    line: dict = {"color": "black", "linewidth": 1, "zorder": 0.9}
+    line |= {"marker": "<", "markersize": 4, "markevery": [1]}
+    ax.plot([k - 0.45, k + 0.42], [median, median], gid="median", label="median", **line)

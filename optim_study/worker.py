@@ -9,7 +9,7 @@ writes nothing.
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -57,14 +57,17 @@ def attempt(
         vars(error).update(frames=users_frames(error))
         return error
     except Exception as error:
-        if isinstance(
-            error, MemoryError | torch.OutOfMemoryError
-        ) or "can't allocate memory" in str(error):
+        if _is_out_of_memory(error):
             return OutOfMemory(
                 f"one trial of study {job.config.name} does not fit the memory: {error}"
             )
         return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
     return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = MemoryError | torch.OutOfMemoryError
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def work(
@@ -85,7 +88,11 @@ def work(
     job.folder.make()
     left = [number for number in job.numbers if job.folder.load_record(number) is None]
     states = {number: job.folder.load_state(number) for number in left}
-    epoch_of = lambda number: state.epoch if (state := states[number]) else -1  # noqa: E731
+
+    def epoch_of(number: int) -> int:
+        state = states[number]
+        return state.epoch if state else -1
+
     with deferred_interrupt() as interrupt:
         for _, numbers in groupby(sorted(states, key=epoch_of, reverse=True), epoch_of):
             group = {number: states[number] for number in numbers}
@@ -106,34 +113,40 @@ def _train(
     left, saved = list(states), time.monotonic()
     while True:
         live = fused.live()
-        for number in left:
-            if number not in live and number not in job.folder.recorded():
-                _finish(job, fused, number)
+        _finish(job, fused, [number for number in left if number not in live])
         if not live:
             return
         left, stop = live, stopping()
         if stop or time.monotonic() - saved >= job.save_seconds:
-            for number in sorted(set(live) - job.folder.recorded()):
-                job.folder.save_state(number, fused.state(number))
+            _save(job, fused, live)
             saved = time.monotonic()
         if stop:
             raise Interrupted(
-                f"study {job.config.name} was stopped with its {len(live)} running trials "
-                f"saved in {job.folder.path}; "
-                "run the same command again to continue"
+                f"study {job.config.name} was stopped with its {len(live)} running trials saved "
+                f"in {job.folder.path}; run the same command again to continue"
             )
         on_epoch()
         fused.run_epoch()
 
 
-def _finish(job: Job, fused, number: int) -> None:
-    config, row = job.config, job.backend.row(job.config, fused, number)
-    about = {
-        "study": config.protocol(),
-        "trial": number,
-        "settings": asdict(config.settings(number)),
-    }
-    job.backend.write_best(
-        job.folder.model_path(number), fused, number, **about, outcome=row.results
-    )
-    job.folder.save_record(number, TrialRecord(row, fused.curve(number)))
+def _save(job: Job, fused, live: Iterable[int]) -> None:
+    """Save the states of running trials."""
+    for number in sorted(set(live) - job.folder.recorded()):
+        job.folder.save_state(number, fused.state(number))
+
+
+def _finish(job: Job, fused, ended: Iterable[int]) -> None:
+    """Write the best weights and then the record of trials that have ended."""
+    config, folder = job.config, job.folder
+    for number in ended:
+        if number in folder.recorded():
+            continue
+        row = job.backend.row(config, fused, number)
+        about = {
+            "study": config.protocol(),
+            "trial": number,
+            "settings": asdict(config.settings(number)),
+            "outcome": row.results,
+        }
+        job.backend.write_best(folder.model_path(number), fused, number, **about)
+        folder.save_record(number, TrialRecord(row, fused.curve(number)))

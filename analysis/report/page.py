@@ -70,10 +70,8 @@ def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -
 
 def page_html(title: str, sections: Sequence[Section], made: str) -> str:
     """The page as text."""
-    script, verdict = (
-        _part("page.js"),
-        " ".join(filter(None, (section.verdict for section in sections))),
-    )
+    script = _part("page.js")
+    verdict = " ".join(filter(None, (section.verdict for section in sections)))
     links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(sections, 1)]
     return Template(_part("page.html")).substitute(
         title=escape(title),
@@ -102,18 +100,17 @@ def _table(table: Table) -> str:
     caption, shown = table.caption, table.rows[: table.most]
     if len(shown) < len(table.rows):
         caption += f", the first {len(shown)} of {len(table.rows)} rows"
-    caption, columns = (
-        escape(caption),
-        list(dict.fromkeys(name for row in table.rows for name in row)),
-    )
+    caption = escape(caption)
+    columns = list(dict.fromkeys(name for row in table.rows for name in row))
     names = (escape(name.replace("_", " ")) for name in columns)
     heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in names)
     rows = "\n".join(
         f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>"
         for row in finite_json(shown)
     )
+    details = "<details open>" if len(table.rows) <= OPEN_ROWS else "<details>"
     return (
-        f"<details{' open' * (len(table.rows) <= OPEN_ROWS)}>\n<summary>{caption}</summary>\n"
+        f"{details}\n<summary>{caption}</summary>\n"
         f'<div class="scrolls" tabindex="0" role="region" aria-label="{caption}">\n'
         f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</details>"
     )

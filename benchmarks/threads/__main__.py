@@ -1,10 +1,15 @@
 """Judge the causes that `gersgorin.check` names.
 
-    python -m benchmarks.threads development OUT.csv     # threads with odd numbers, by which the causes were written
-    python -m benchmarks.threads set_aside OUT.csv       # 19 others, rebuilt by somebody else and run once
-    python -m benchmarks.threads healthy OUT.csv         # 59 healthy trainings: no cause is right
-    python -m benchmarks.threads report OUT.csv ...      # the tables
-    python -m benchmarks.threads healthy --plain         # errors after a plain loop, of threads broken and repaired
+    python -m benchmarks.threads development OUT.csv
+    python -m benchmarks.threads set_aside OUT.csv
+    python -m benchmarks.threads healthy OUT.csv
+    python -m benchmarks.threads report OUT.csv ...
+    python -m benchmarks.threads healthy --plain
+
+`development` runs the threads with odd numbers, by which the causes were written, `set_aside` 19
+others, rebuilt by somebody else and run once, `healthy` 59 healthy trainings, for which no cause is
+right. `report` prints the tables. With `--plain` a plain loop prints the errors of the threads,
+broken and repaired.
 
 The first three go on where they stopped. A thread counts if a plain loop shows its symptom and the
 repair takes it away: the error of the repaired training is at most `REPAIRED` of that of the broken

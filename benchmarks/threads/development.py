@@ -1,7 +1,7 @@
 """The threads with odd numbers in threads.csv as small trainings: as its owner wrote it, and with
 one repair.
 
-    t05(False), t05(True)       # the training of thread 5 with a softmax before the cross entropy, and without it
+    t05(False), t05(True)    # thread 5 with a softmax before the cross entropy, and without it
 
 Legend: N examples, T frames, m inputs, K outputs or classes, V words.
 """

@@ -1,10 +1,10 @@
 """A training as its owner writes it, its plain loop, and the data and errors that several cases
 share.
 
-    training = Training(model, x, y, nn.MSELoss(), torch.optim.Adam(model.parameters(), 1e-3),
-    test=(x_new, y_new))
-    losses = fit(training)              # the plain loop, of the model itself
-    error(training)                     # of the trained model on fresh examples, relative to the best constant answer's
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    training = Training(model, x, y, nn.MSELoss(), adam, test=(x_new, y_new))
+    losses = fit(training)    # the plain loop, of the model itself
+    error(training)           # on fresh examples, relative to the best constant answer's
 
 Legend: N examples, T frames, m inputs, K outputs or classes.
 """

@@ -105,7 +105,8 @@ def equation_14(cell: RHN, x: Tensor, s: Tensor, *, printed: bool) -> Tensor:
     """The matrix (n, n) with the row discs of equation 14, for one uncoupled highway layer, x (m,),
     s (n,): for each i
 
-        |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i| <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
+        |z - c_i - H'_ii t_i - C'_ii s_i - T'_ii h_i|
+            <= sum over j != i of |H'_ij t_i + C'_ij s_i + T'_ij h_i|
 
     printed: H' = R_H^T diag[tanh'(z_H)], C' and T' likewise, as in equations 11 to 13. Otherwise
     their transposes, which give the Jacobian.

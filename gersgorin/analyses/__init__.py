@@ -35,8 +35,6 @@ class Analysis:
     """Options of the subcommand in its help."""
     figure: str = ""
     """Function of the result that draws its figure, named as `function`; "": that of the result."""
-    film: str = ""
-    """Function of the result that gives its film: the subcommand writes .gif files too."""
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     needs: str = "run"
@@ -107,7 +105,6 @@ _ROWS = (
             "--cell lstm --hidden-size 830 --leading 32 --steps 20",
         ),
         figure="gersgorin.plotting.run_figure:draw_run",
-        film="gersgorin.plotting.animation:moving_run",
         default=True,
     ),
     Analysis(

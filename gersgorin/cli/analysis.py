@@ -6,12 +6,12 @@ import inspect
 from dataclasses import make_dataclass
 from typing import Any
 
-from gersgorin.analyses import ANALYSES, Analysis, figure_of, named
-from gersgorin.cli.outputs import FILES, default_figure, saver, show
+from gersgorin.analyses import ANALYSES, Analysis, figure_of
+from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import NUMBERS, Outputs
+from rhn.utils.figures import Outputs
 from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
 
@@ -52,16 +52,13 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
         )
     # of the question, in the figure's name and in the JSON
     name = "" if row.name == "spectra" else row.command
-    outputs = Outputs.of(options, default_figure(name, options), FILES if row.film else NUMBERS)
+    outputs = Outputs.of(options, default_figure(name, options))
     device = resolve_device(options.device)
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(
-            lambda: figure_of(result),
-            saver(result, named(row.film), report) if row.film else result.save,
-        )
+        outputs.write(lambda: figure_of(result), result.save)
     show(outputs, options, result, name and row.name)
 
 

@@ -8,33 +8,20 @@ gersgorin-rhn-vs-depth-1-2-5-test.png
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
 from rhn.cli.entry import print_json
-from rhn.utils.figures import NUMBERS, Outputs, figure_name, place
+from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.options import default_of
 from rhn.utils.result import Result
 
-FILES = (*NUMBERS, ".gif")  # beside a figure, of a result with an animation
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command
 SILENT = {"output", "json", "all", "force", "device", "analysis"}
 USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
-
-
-def saver(result: Result, film: Callable, report: Callable) -> Callable[[Path], None]:
-    """Save a result by the suffix of a file, as .gif its film; report: of `progress_bars`."""
-
-    def save(path: Path) -> None:
-        if path.suffix.lower() == ".gif":
-            film(result).save(path, progress=report("animation"))
-        else:
-            result.save(path)
-
-    return save
 
 
 def show(outputs: Outputs, options, result: Result, name: str = "") -> None:

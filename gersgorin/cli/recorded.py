@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gersgorin.cli.outputs import FILES, saver, show
+from gersgorin.cli.outputs import show
 from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.options import option, parse
-from rhn.utils.progress import progress_bars
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 
@@ -21,7 +20,7 @@ class RecordingOptions(ResultOptions):
 
     examples:
       gersgorin recording runs/depth6
-      gersgorin recording run.npz --output training.pdf training.gif
+      gersgorin recording run.npz --output training.pdf training.npz
     """
 
     path: Path = option(
@@ -44,13 +43,12 @@ def run(options: RecordingOptions) -> None:
             f"the folder {options.path} holds no {FILE}: expected that of a training with rhn "
             "train --record N"
         )
-    outputs = Outputs.of(options, figure_of_recording(options.path), FILES)
+    outputs = Outputs.of(options, figure_of_recording(options.path))
 
-    from gersgorin.recording.recording import Recording, moving_recording
+    from gersgorin.recording.recording import Recording
 
     recording = Recording.load(path)
-    with progress_bars() as report:
-        outputs.write(recording.figure, saver(recording, moving_recording, report))
+    outputs.write(recording.figure, recording.save)
     show(outputs, options, recording)
 
 

@@ -1,1 +1,1 @@
-"""Drawings that several analyses share, and animations."""
+"""Drawings that several analyses share."""

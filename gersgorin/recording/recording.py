@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.analyses.spectra import draw_discs
-from gersgorin.plotting.animation import Film
 from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.run import shown_steps
 from rhn.errors import DataError
@@ -29,11 +28,10 @@ from rhn.plotting.figure import (
     Style,
     complex_plane,
     compose,
-    fill_place,
     panels,
     shade_style,
 )
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawable, drawn, sized
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, drawn, sized
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -378,28 +376,6 @@ def draw_recording(recording: Recording) -> Shown:
     about = _about(recording) + f"; further panels in a figure of a page: {further}" * bool(further)
     above = Block(spectra, 2.2, 2, "xy", legend=True)
     return compose(_heading(recording), about, above, *below, width=WIDTH, squeezed=0.6)
-
-
-@drawn
-def moving_recording(recording: Recording) -> Film:
-    """The spectra of the measurements as a film, beside spectral radius and bulk."""
-    # a measurement with everything, for the legend
-    known = int(np.argmax(np.isfinite(recording.eigenvalues).all(1)))
-    draws = [partial(plot_moment, recording, moment=known), partial(plot_measures, recording)]
-    figure = compose(
-        _heading(recording), _about(recording), Block(draws, 3.8, 2, legend=True), width=WIDTH
-    )
-    ax, beside, *_ = figure.axes
-    beside.set_ylabel("value of one step")
-    now = beside.axvline(recording.step[0], color=GREY, linewidth=1)
-
-    def draw(moment: int) -> None:
-        ax.clear()
-        fill_place(plot_moment(recording, ax, moment=moment))
-        now.set_xdata([recording.step[moment]] * 2)
-
-    draw(known)
-    return Film(figure, draw, len(recording))
 
 
 def _about(recording: Recording) -> str:

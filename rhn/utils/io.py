@@ -177,7 +177,7 @@ def _file(path: str | Path) -> Path:
 
 _command: list[str] = []
 _NAME = b"rhn-toolkit "
-_COMMENTED = (".gif", ".mp4", ".npz", ".mid")  # formats whose comment is the name
+_COMMENTED = (".npz", ".mid")  # formats whose comment is the name
 _ENTRIES = (
     b"tEXtSoftware\0",
     b"<dc:title>",

@@ -119,8 +119,7 @@ class Drawing(Sized, Writing):
 
     output: tuple[Path, ...] = option(
         (),
-        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz), an "
-        "animation (.gif), if the command has them.",
+        "Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz).",
         metavar="FILE",
     )
 

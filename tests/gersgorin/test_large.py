@@ -21,7 +21,6 @@ from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.analysis import main
 from gersgorin.linalg import cumulative_log_norms
-from gersgorin.plotting.animation import moving_run
 from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run import operators
 from gersgorin.run.cell import as_cell
@@ -320,7 +319,6 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     record.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["steps"][1]["spectral_radius"] is None
     draw_run(record).canvas.draw()
-    moving_run(record).save(tmp_path / "x.gif")
     nothing = spectra(Run.of(cell, 0 * x), leading=20)
     assert np.isnan(nothing.eigenvalues).all()
     assert "the row discs reach 1 from 0. At 3 of 3" in next(nothing.sentences())

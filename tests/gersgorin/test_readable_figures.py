@@ -15,7 +15,6 @@ from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, compare, fixed_points, lyapunov, memory
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
-from gersgorin.recording.recording import moving_recording
 from gersgorin.run.run import Label, Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.models import PolyphonicModel
@@ -234,13 +233,6 @@ def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
 def test_the_plot_of_a_check_can_be_read(seed, width):
     with our_style(width):
         readable(replace(made(seed), name=LONG).plot().get_figure(root=True))
-
-
-def test_a_moment_of_a_training_can_be_read(training):
-    film = moving_recording(training[0])
-    film.draw(film.count - 1)
-    with our_style():
-        readable(film.figure)
 
 
 @pytest.mark.slow

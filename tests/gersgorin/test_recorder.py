@@ -24,7 +24,7 @@ from gersgorin import (
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recording.recorder import LONGEST_UNSAVED
-from gersgorin.recording.recording import MOMENTS, Recording
+from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -306,6 +306,21 @@ def test_a_file_holds_all_of_it_without_pickle_and_other_files_are_refused(tmp_p
         np.savez(tmp_path / "r.npz", **asdict(recording) | wrong)
         with pytest.raises(DataError, match="not a record written by"):
             Recording.load(tmp_path / "r.npz")
+
+
+def test_every_mean_is_logged_with_its_name_and_step():
+    logged = []
+
+    def recorder_of(model):
+        return Recorder(model, frames(1, T), every=2, log=lambda *each: logged.append(each))
+
+    *_, recording = train(Tagger(), 4, recorder_of)
+    assert {step for _, _, step in logged} == {0, 2, 4}
+    for name in ("radius", "exponent", "input_gain"):
+        values = [value for found, value, _ in logged if found == f"recorder/{name}"]
+        np.testing.assert_allclose(values, recording.mean(name), rtol=1e-6)
+    assert {name.partition("/")[2] for name, *_ in logged} <= MEASURES.keys()
+    assert all(type(value) is float and np.isfinite(value) for _, value, _ in logged)
 
 
 def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):

@@ -11,11 +11,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra
-from gersgorin.plotting.animation import moving_run
 from gersgorin.plotting.run_figure import (
     draw_run,
     plot_products,
@@ -26,7 +24,6 @@ from gersgorin.plotting.run_figure import (
 from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
-from rhn.utils.figures import our_style
 from tests.readable import drawn_texts, readable, whole_title
 
 LABEL = Label(
@@ -136,16 +133,11 @@ def test_every_figure_of_a_run_is_readable(records, name):
     readable(draw_run(record))
     for plot in (plot_spectrum, plot_suggested, plot_products):
         readable(plot(record).figure)
-    with our_style():
-        film = moving_run(record)
-        film.draw(film.count - 1)
-        readable(film.figure)
 
 
 def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
     title = whole_title(draw_run(records["deep, long names"]))
     assert all(words in title for words in (LONG, LABEL.sequence, ABOUT, "rhn-toolkit"))
-    assert title == whole_title(moving_run(records["deep, long names"]).figure)
 
 
 def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
@@ -167,19 +159,6 @@ def test_the_unit_circle_is_above_the_dots(records):
 def test_in_a_notebook_axes_show_their_figure(records):
     for shown in (plot_spectrum(records["usual"]), draw_run(records["usual"])):
         assert shown._repr_png_().startswith(b"\x89PNG")
-
-
-def test_an_animation_has_a_frame_a_step_of_a_long_run_240(records, tmp_path):
-    told = []
-    path = moving_run(records["one unit"]).save(
-        tmp_path / "run.gif", progress=lambda *step: told.append(step)
-    )
-    with Image.open(path) as image:
-        assert image.n_frames == 9 and told[-1] == (9, 9)
-    assert len(moving_run(measured(RNN, 1, T=500)).moments) == 240
-    for name, said in (("a.png", "expected a name ending in"), ("none/a.gif", "none")):
-        with pytest.raises(RhnError, match=said):
-            moving_run(records["one unit"]).save(tmp_path / name)
 
 
 def test_a_step_that_is_not_there_is_refused(records):

@@ -39,8 +39,8 @@ WRONG = {
     "plot --output nowhere/one.npz": "the folder nowhere does not exist",
     "plot --output novel.txt": "expected a name ending in .png",
     "plot --checkpoint missing.safetensors --output folder.png": "it is a folder",
-    "lyapunov --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or "
-    ".json or .csv",
+    "plot --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or .json "
+    "or .csv",
     "plot --leading 0": "a whole number from 1 to 64",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",

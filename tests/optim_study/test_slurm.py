@@ -17,7 +17,9 @@ SBATCH = """#!/bin/bash
 # Runs each task of an array, in turn.
 script=$1; shift
 read -r first last < <(sed -nE 's/.*--array=([0-9]+)-([0-9]+).*/\\1 \\2/p' "$script")
-for ((task = first; task <= last; task++)); do SLURM_ARRAY_TASK_ID=$task bash "$script" "$@" || exit; done
+for ((task = first; task <= last; task++)); do
+    SLURM_ARRAY_TASK_ID=$task bash "$script" "$@" || exit
+done
 """
 
 

@@ -1,10 +1,10 @@
 """Chaos: workers and drivers killed at random moments, a database that stops, a full disk at every
 write, and a lost node.
 
-    pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py     # STUDY_KILLS=100 and STUDY_STOPS=20 by default
+    pytest -s -n 0 -m chaos tests/optim_study/test_study_chaos.py
 
-Each prints its counts. Every trial must be in the study exactly once, with the bits of an
-undisturbed run.
+By default STUDY_KILLS=100 and STUDY_STOPS=20. Each prints its counts. Every trial must be in the
+study exactly once, with the bits of an undisturbed run.
 """
 
 import os

@@ -31,12 +31,16 @@ from rhn.training.ensemble import tune_malloc
 tune_malloc()
 arch, depth, scale, trials = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(0)
-pieces = [Piece(rng.random((100, 88)) < 0.05, name=f"piece{i}", split="train", index=i) for i in range(32)]
+pieces = [
+    Piece(rng.random((100, 88)) < 0.05, name=f"piece{i}", split="train", index=i)
+    for i in range(32)
+]
 corpus = Corpus(pieces, pieces[:2], pieces[:2], "noise")
 config = StudyConfig(arch=arch, depth=depth, data=corpus.checksum, budget_scale=scale)
 swarm = start_training(config, {n: config.settings(n) for n in range(trials)}, {}, corpus)
 swarm.run_epoch()
-peak = 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_text())[1])  # ru_maxrss begins with the parent's
+# ru_maxrss begins with the parent's
+peak = 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_text())[1])
 print(peak, memory(config, meta_model(config), "cpu", 100)(trials))
 """
 

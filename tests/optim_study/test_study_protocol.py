@@ -15,8 +15,9 @@ from optim_study.protocol import StudyConfig, config_from_protocol, require_same
 from rhn.errors import DataError, InvalidInputError
 
 OLD = {
-    "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train", "learning_rate": [0.0001, 1.0],
-    "init_std": [1e-08, 0.01], "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
+    "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train",
+    "learning_rate": [0.0001, 1.0], "init_std": [1e-08, 0.01],
+    "transform_bias": [0.0, -1.0, -2.0, -3.0], "seed": 0, "arch": "dt-rnn", "depth": 6,
     "data": "checksum", "batch_size": 32, "momentum": 0.9, "options": {},
 }  # fmt: skip
 """A protocol as it was stored when all weights started Gaussian."""

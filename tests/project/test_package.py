@@ -22,7 +22,8 @@ PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
 PROJECT = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "MANIFEST.in", "constraints.txt"}
 SETUP = {"pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO"}
 OFFLINE = re.compile(
-    r"No matching distribution found|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout"
+    "No matching distribution found|NewConnectionError|NameResolutionError|ConnectTimeout|"
+    "ReadTimeout"
 )
 MODEL = """
 import torch

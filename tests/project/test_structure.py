@@ -31,8 +31,8 @@ LEVELS_TEXT = """
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.loading gersgorin.training gersgorin.checking.causes.cause
-    gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording gersgorin.plotting gersgorin.results \
-        gersgorin.integrations
+    gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording \
+        gersgorin.plotting gersgorin.results
     gersgorin.cli gersgorin.__main__
     optim_study
     analysis

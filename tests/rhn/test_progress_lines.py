@@ -7,7 +7,7 @@ from rhn.utils.progress import line_of, progress_bars
 
 
 def test_lines_tell_of_the_share_and_the_time_left():
-    assert line_of("animation", 12.0, 0, 0) == "animation: 12 s so far"
+    assert line_of("drawing", 12.0, 0, 0) == "drawing: 12 s so far"
     assert line_of("spectra", 12.0, 1, 4) == "spectra: 25 %, about 36 s left"
     assert line_of("all spectra", 12.0, 4, 4) == "all spectra: 100 %"
 
