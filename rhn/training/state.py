@@ -140,10 +140,10 @@ def read_state(
         raise DataError(
             f"{path} cannot be read ({reason}): check that it is a file that you may read"
         ) from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(
-            path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)
-        ) from error
+    except KeyError as error:
+        raise _damaged(path, "or an older version wrote it") from error
+    except (SafetensorError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
