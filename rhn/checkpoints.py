@@ -33,7 +33,7 @@ KINDS = {
     "LanguageModel": "a language model (rhn generate)",
     "PolyphonicModel": "a model of chorales (rhn sample)",
 }
-# its files begin with one of these
+# files of torch.save begin with one of these
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
     "which does not say what network it is of: give --module package.module:factory, or keep "

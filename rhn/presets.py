@@ -33,7 +33,7 @@ from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
 
-# of a run's config.json, beside the configuration
+# entries of a run's config.json beside the configuration
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
@@ -95,7 +95,7 @@ PTB_DEPTHS = {
     row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} for row in PTB_BY_DEPTH
 }
 PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
-# the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
+# with the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
 # which is `ptb-depth-10-tied`
 PTB_SOTA = PTB_TIED | {"weight_decay": 1e-9}
 PTB_BASELINE = PTB | {"transform_bias": None}

@@ -58,8 +58,8 @@ from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, P
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import arrays_of, write_arrays
 
+# a version of music21, and the checksum of the set rebuilt with it
 EXPECTED_MUSIC21 = "10.5.1"
-# of the set rebuilt with it
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"
 
 logger = logging.getLogger(__name__)
@@ -214,8 +214,7 @@ _REMEDY = (
     "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
     "or read an original file of the chorales instead (--data FILE: .json or .pickle)"
 )
-# above the C of an octave; C4 is 60
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C; C4 is 60
 _MOVING = {"*^", "*v", "*x", "*+"}  # spines of **kern that split, join, swap or begin
 TABLE = Path(__file__).with_name("jsb_split.csv")
 LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a bar

@@ -243,7 +243,7 @@ def _vocabulary(
     too_many = size is not None and len(words) > size
     if UNKNOWN not in words and (too_many or len(words) < len(symbols)):
         words.append(UNKNOWN)
-    # a stable sort: by frequency
+    # the sort is stable: the others stay in the order of their frequency
     kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])
     return Vocabulary(unit, tuple(word for word in words if word in kept))
 

@@ -27,7 +27,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import compiled
 from rhn.kernels.compiled import LANES, lanes, padded, rows
 
-# smaller ones are faster in torch; places of targets are float32 in C
+# sizes: smaller ones are faster in torch; places of targets are float32 in C
 VOCABULARIES = range(1 << 12, 1 << 24)
 
 
@@ -45,7 +45,7 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        # of 1/2 that make the smallest normal number
+        # so many factors of 1/2 make the smallest normal number
         factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]
         certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# numbers: MKL's small products give other bits where a result does not start on a boundary of 64
+# in numbers: MKL's small products give other bits if a result does not start on a boundary of 64
 # bytes
 ALIGNMENT = 16
 Mask = Tensor | None
@@ -65,7 +65,7 @@ def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes
     broadcast.
     """
-    # torch's own imports its compiler, half a second
+    # not torch.broadcast_shapes, which imports torch's compiler: half a second
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
     return aligned_bmm(dz.transpose(1, 2), inputs).unflatten(0, batch).contiguous()

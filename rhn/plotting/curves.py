@@ -241,7 +241,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
     ax.plot([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")
-    # chorales have none
+    # a training on chorales has no dropout
     train = "training" if curves[0].measure == "nll" else "training, with its dropout"
     ax.plot([], [], color=GREY, linewidth=1, linestyle="--", label=train)
     label = "epoch"

@@ -52,10 +52,9 @@ from rhn.utils.validation import check_room
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
-# weights of the models in one pass of a step: more than fits the cache is slower
-CACHE_BYTES = 8 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
+CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more would not fit the cache
 PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,11 +365,9 @@ def part_size(model: nn.Module, positions: int, device: torch.device) -> int | N
     """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
     if device.type != "cpu":
         return None
-    in_cache, in_part = (
-        CACHE_BYTES // weight_bytes(model),
-        PART_BYTES // step_bytes(model, positions),
-    )
-    return max(1, min(in_cache, in_part))
+    in_cache = CACHE_BYTES // weight_bytes(model)
+    in_memory = PART_BYTES // step_bytes(model, positions)
+    return max(1, min(in_cache, in_memory))
 
 
 def tune_malloc() -> None:

@@ -46,7 +46,7 @@ from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed, positive
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
-# rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+# samples rejected in a row: a tenth of the usual 1000, and beyond chance for a trained model
 REDRAWS = 100
 HELD = 2**26  # probabilities held at once: half a gigabyte
 

@@ -48,7 +48,7 @@ from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.options import default_of
 
-# of the time may go into saving: a kill costs as much as is trained between two saves
+# share of the time for saving: a kill costs as much as is trained between two saves
 SAVE_SHARE = 0.02
 
 

@@ -32,8 +32,8 @@ from rhn.utils.io import atomic_path, writing
 
 _logger = logging.getLogger(__name__)
 
-# of the header, the only one, as safetensors writes several in any order: JSON of checksum and
-# metadata
+# The only entry of the header, as safetensors writes several in any order: JSON of checksum and
+# metadata.
 ENTRY = "rhn_state"
 LOCK = ".lock"
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"

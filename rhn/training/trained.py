@@ -51,7 +51,7 @@ def initial_model(
     """
     model, header = load_model(path, cell), read_metadata(path)
     about, own = header["metadata"], None
-    # metadata of something else
+    # the errors are those of metadata of something else
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         if "train" in about:
             run, name, trial = about["train"], "cell", 0
