@@ -1,8 +1,8 @@
 """Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the
 module and where it comes from.
 
-    header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments}, "versions":
-    {...}, "metadata": {...}}
+    header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
+                     "versions": {...}, "metadata": {...}}
 
 Loading unpickles nothing and imports nothing that the file names. The module is first built without
 memory (torch's meta device), and its names and shapes are compared with the weights in the file.
@@ -33,12 +33,11 @@ KINDS = {
     "LanguageModel": "a language model (rhn generate)",
     "PolyphonicModel": "a model of chorales (rhn sample)",
 }
-# its files begin with one of these
+# files of torch.save begin with one of these
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
     "which does not say what network it is of: give --module package.module:factory, or keep "
-    "the network with "
-    "rhn.checkpoints.save_checkpoint"
+    "the network with rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
@@ -151,9 +150,8 @@ def weights_file(path: str | Path) -> Path:
         return Path(path)
     best = Path(path, BEST)
     if not best.is_file():
-        such = next(
-            (f", such as {other.parent}" for other in sorted(Path(path).glob(f"*/{BEST}"))), ""
-        )
+        others = sorted(Path(path).glob(f"*/{BEST}"))
+        such = f", such as {others[0].parent}" if others else ""
         raise CheckpointError(
             f"{path} holds no {BEST}: expected a checkpoint, or the folder of one training{such}"
         )
@@ -171,17 +169,15 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
             if ":" not in cell:
                 raise CheckpointError(f"{path}: {unknown_cell(cell)}")
             raise CheckpointError(
-                f"{path} has a cell of the user's own: add --cell {cell} to import it, or "
-                "in Python "
-                "load_checkpoint(path, factory=rhn.models.with_cell(...))"
+                f"{path} has a cell of the user's own: add --cell {cell} to import it, or in "
+                "Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
             f"{path} holds a {name}, which is not in this toolkit: add --cell "
-            f"package.module:{name}, or in Python "
-            f"load_checkpoint(path, factory={name})"
+            f"package.module:{name}, or in Python load_checkpoint(path, factory={name})"
         )
     return found
 
@@ -206,12 +202,9 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (SafetensorError, ValueError, RuntimeError) as error:
         if beginning.startswith(TORCH_SAVE):
             raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
-        why = (
-            f"{path} is not a complete .safetensors file (another kind, truncated or "
-            f"damaged): {error}"
-        )
         raise CheckpointError(
-            f"{why}; expected the weights, best.safetensors, or the folder of a training"
+            f"{path} is not a complete .safetensors file (another kind, truncated or damaged): "
+            f"{error}; expected the weights, best.safetensors, or the folder of a training"
         ) from error
     if text is None:
         raise CheckpointError(
@@ -234,12 +227,13 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     )
 
 
+def _shape(t: Tensor | None) -> tuple[int, ...] | str:
+    return "missing" if t is None else tuple(t.shape)
+
+
 def _require_fit(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for name in sorted(expected.keys() | found.keys()):
-        shape, promised = (
-            tuple(t.shape) if t is not None else "missing"
-            for t in (found.get(name), expected.get(name))
-        )
+        shape, promised = (_shape(tensors.get(name)) for tensors in (found, expected))
         if shape != promised:
             raise CheckpointError(
                 f"{path}: its weights do not fit its header: {name} has the shape {shape}, in "

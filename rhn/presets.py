@@ -12,7 +12,7 @@ uses later methods and is no part of the reproduction.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -33,7 +33,7 @@ from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
 
-# of a run's config.json, beside the configuration
+# entries of a run's config.json beside the configuration
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
@@ -95,7 +95,7 @@ PTB_DEPTHS = {
     row.depth: PTB | {"depth": row.depth, "hidden_size": row.units} for row in PTB_BY_DEPTH
 }
 PTB_TIED = PTB_DEPTHS[10] | {"tied": True}
-# the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
+# with the weight decay that the paper names for it; the code's configuration of this name has 1e-7,
 # which is `ptb-depth-10-tied`
 PTB_SOTA = PTB_TIED | {"weight_decay": 1e-9}
 PTB_BASELINE = PTB | {"transform_bias": None}
@@ -108,8 +108,10 @@ ENWIK8 = {
     "batch_size": 128,
     "window": 50,
     "lr_decay": 1.04,
+    "decay_after": 5,
+    "weight_decay": 1e-7,
+    **_dropout(0.10, 0.30, 0.05, 0.30),
 }
-ENWIK8 |= {"decay_after": 5, "weight_decay": 1e-7, **_dropout(0.10, 0.30, 0.05, 0.30)}
 ENWIK8_SOTA = ENWIK8 | {
     "depth": 10,
     "hidden_size": 1500,
@@ -137,14 +139,13 @@ MODERN = PTB_SOTA | {
     "learning_rate": 20 / 35,
     "gradient_norm": 0.25 * 35,
     "lr_decay": 1.0,
-}
-MODERN |= {
     "weight_decay": 8e-7 * 35,
     "averaging": 5,
     "temporal_activation_regularization": 1e-3,
     "reset_probability": 0.01,
+    **_dropout(0.10, 0.65, 0.10, 0.70),
+    "drop_candidate": 0.25,
 }
-MODERN |= {**_dropout(0.10, 0.65, 0.10, 0.70), "drop_candidate": 0.25}
 
 BY_DEPTH = (
     "Penn Treebank with the paper's units for this depth, 1 to 10: 31.8 to 32.1 million "
@@ -292,11 +293,8 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
 
     size = None
     if isinstance(config, LanguageConfig):
-        size = (
-            vocabulary_size
-            or config.vocabulary_size
-            or data_set(config.corpus).counts["vocabulary"]
-        )
+        size = vocabulary_size or config.vocabulary_size
+        size = size or data_set(config.corpus).counts["vocabulary"]
     with torch.device("meta"):
         return num_parameters(build_model(config, size, device="meta"))
 
@@ -330,37 +328,23 @@ def starting_point(
     """
     given = {} if file is None else read_config(file)
     name = name or given.get("preset")
-    given = {
-        entry: value for entry, value in given.items() if entry not in ("preset", *RUN_ENTRIES)
-    }
-    own = given.get("cell")
+    given = _without(given, ("preset", *RUN_ENTRIES))
     start = preset(name) if name else None
-    kind = type(start) if start else LanguageConfig if "corpus" in given else ChoraleConfig
+    kind = _kind_of(start, given)
     _check(given, kind, file)
-    if cell is None and own and ":" in own and not is_known(own):
-        raise InvalidInputError(
-            f"{file} names a cell of the user's own: add --cell {own} to import it"
-        )
+    own = given.get("cell")
+    if cell is None:
+        _require_known(own, file)
     first = start.cell if start else "rhn"
     chosen = cell or own or first
     if chosen != (own or first):
-        given = {
-            entry: value
-            for entry, value in given.items()
-            if entry not in ("cell_options", "transform_bias")
-        }
-    words = (
-        (start.cell_options if start and chosen == first else {})
-        | given.get("cell_options", {})
-        | (options or {})
-    )
-    given = (
-        _start_of(chosen, kind)
-        | given
-        | {"cell": chosen, "cell_options": read_options(chosen, words)}
-    )
+        given = _without(given, ("cell_options", "transform_bias"))
+    inherited = start.cell_options if start and chosen == first else {}
+    words = inherited | given.get("cell_options", {}) | (options or {})
+    chosen_options = read_options(chosen, words)
+    given = _start_of(chosen, kind) | given | {"cell": chosen, "cell_options": chosen_options}
     if name is not None:
-        return replace(preset(name, chosen, given["cell_options"]), **given)
+        return replace(preset(name, chosen, chosen_options), **given)
     try:
         return kind(**given)
     except TypeError as error:
@@ -368,6 +352,30 @@ def starting_point(
             f'{file} is not a whole configuration ({error}): add "preset" with the name to '
             "start from"
         ) from error
+
+
+def _without(given: Mapping, names: Collection[str]) -> dict:
+    """The other entries."""
+    return {name: value for name, value in given.items() if name not in names}
+
+
+def _kind_of(
+    start: ChoraleConfig | LanguageConfig | None, given: Mapping
+) -> type[ChoraleConfig | LanguageConfig]:
+    """The class of a configuration: its preset's; without a preset a text names its corpus."""
+    if start is not None:
+        return type(start)
+    return LanguageConfig if "corpus" in given else ChoraleConfig
+
+
+def _require_known(cell: str | None, file: Path | None) -> None:
+    """Raise InvalidInputError if a file names a cell of the user's own, which nothing has
+    imported.
+    """
+    if cell and ":" in cell and not is_known(cell):
+        raise InvalidInputError(
+            f"{file} names a cell of the user's own: add --cell {cell} to import it"
+        )
 
 
 def load_corpus(
@@ -404,7 +412,7 @@ def _start_of(cell: str, kind: type) -> dict:
     start of its cells.
     """
     factory = resolve_cell(cell)
-    bias = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
-    return bias | (
-        {"init": None} if kind is LanguageConfig and hasattr(factory, "own_init") else {}
-    )
+    start: dict = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
+    if kind is LanguageConfig and hasattr(factory, "own_init"):
+        start["init"] = None
+    return start

@@ -91,29 +91,24 @@ def _described(name: str, data: Path | None, unit: Unit) -> dict:
     else:
         kind, found["vocabulary"] = corpus.vocabulary.unit, len(corpus.vocabulary)
         beginning = corpus.vocabulary.decode(corpus.train[: BEGINNING[kind]])
-    rows = [
-        {
-            "what": what,
-            "found": n,
-            "published": published.get(what),
-            "same": published.get(what, n) == n,
-        }
-        for what, n in found.items()
-    ]
+
+    def row(what: str, count: int) -> dict:
+        usual = published.get(what)
+        same = usual is None or usual == count
+        return {"what": what, "found": count, "published": usual, "same": same}
+
     about = {"name": name, "source": corpus.source, "checksum": corpus.checksum, "unit": kind}
-    return about | {"counts": rows, "beginning": beginning}
+    return about | {"counts": [row(*each) for each in found.items()], "beginning": beginning}
 
 
 def _print(shown: dict) -> None:
     print(f"{shown['source']}\nchecksum {shown['checksum']}")
-    rows = [
-        (
-            row["what"],
-            f"{row['found']:,}",
-            f"{row['published']:,}" if row["published"] else "",
-            "" if row["same"] else "differs",
-        )
-        for row in shown["counts"]
-    ]
+    rows = [_line(row) for row in shown["counts"]]
     print(table((shown["unit"], "found", "published", ""), rows))
     print(f"begins {shown['beginning']!r}")
+
+
+def _line(row: dict) -> list[str]:
+    """A line of the table of counts."""
+    published = f"{row['published']:,}" if row["published"] else ""
+    return [row["what"], f"{row['found']:,}", published, "" if row["same"] else "differs"]

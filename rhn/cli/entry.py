@@ -23,9 +23,9 @@ from rhn.utils.io import finite_json
 INTERRUPTED = 130
 # packages beside this one
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
-# files of theirs begin so,
+# the beginnings of files that are not the user's
 LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))
-INSTALLED = {"site-packages", "dist-packages"}  # or lie in such a folder, of any environment
+INSTALLED = {"site-packages", "dist-packages"}  # and their folders, of any environment
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -63,7 +63,7 @@ def _leave(code: int) -> None:
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        # closed, or without a reader
+        # a stream may be closed, or without a reader
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
@@ -155,21 +155,23 @@ def own_cell(name: str | None) -> Iterator[None]:
     try:
         yield
     except USERS_FAULT as error:
-        if (
-            name is None
-            or ":" not in name
-            or (isinstance(error, InvalidInputError) and name in str(error))
-        ):
+        message = None
+        if name is not None and ":" in name:
+            message = _fault_of(name, error)
+        if message is None:
             raise
-        if isinstance(error, RhnError):
-            if not isinstance(error, InvalidInputError):
-                raise
-            message = str(error).removeprefix(f"{name.partition(':')[2]}: ")
-            raise UsersCodeError(f"{name}: {message}") from error
-        frames = frames_of(error)
-        if isinstance(error, OSError) and not frames:
-            raise  # an error of the machine
-        raise UsersCodeError(f"{name} does not run: {type(error).__name__}: {error}") from error
+        raise UsersCodeError(message) from error
+
+
+def _fault_of(name: str, error: BaseException) -> str | None:
+    """The sentence on an error in the code of a cell; None for an error that needs no other one."""
+    if isinstance(error, InvalidInputError):
+        factory = name.partition(":")[2]
+        return None if name in str(error) else f"{name}: {str(error).removeprefix(f'{factory}: ')}"
+    of_machine = isinstance(error, OSError) and not frames_of(error)
+    if isinstance(error, RhnError) or of_machine:
+        return None
+    return f"{name} does not run: {type(error).__name__}: {error}"
 
 
 def users_frames(error: BaseException) -> list[str]:
@@ -191,8 +193,9 @@ def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
     found = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), lookup_lines=False
     )
-    return [
-        f
-        for f in found
-        if not f.filename.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(f.filename).parts)
-    ]
+    return [frame for frame in found if _is_users(frame.filename)]
+
+
+def _is_users(file: str) -> bool:
+    """True for a file outside our packages, Python and installed libraries."""
+    return not file.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(file).parts)

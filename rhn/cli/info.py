@@ -48,27 +48,22 @@ class Info:
         print(", ".join(f"{name} {number}" for name, number in versions.items()))
         for device in found:
             print(f"{device['name']:<8}{device['model']}; {device['details']}")
-        used = ("yes" if kernel["used"] else f"no: {kernel['reason']}" for kernel in kernels)
-        rows = [
-            (k["name"], k["device"], k["purpose"], words)
-            for k, words in zip(kernels, used, strict=True)
-        ]
-        print(
-            f"\n{table(('kernel', 'device', 'for', 'used'), rows, left=('device', 'for', 'used'))}"
-        )
+        rows = [(k["name"], k["device"], k["purpose"], _used(k)) for k in kernels]
+        header = ("kernel", "device", "for", "used")
+        print("\n" + table(header, rows, left=header[1:]))
+
+
+def _used(kernel: dict[str, Any]) -> str:
+    """Whether an implementation is used, or why not."""
+    return "yes" if kernel["used"] else f"no: {kernel['reason']}"
 
 
 def devices() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
-    found = [
-        {
-            "name": "cpu",
-            "model": platform.machine(),
-            "details": counted(torch.get_num_threads(), "torch thread"),
-        }
-    ]
+    threads = counted(torch.get_num_threads(), "torch thread")
+    found = [{"name": "cpu", "model": platform.machine(), "details": threads}]
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         details = (
@@ -115,19 +110,13 @@ def facts(name: str) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> list:
     """A line of the table."""
-    size, paper, tied = (
-        f"{row['parameters'] / 1e6:.2f}M",
-        row["published_test"],
-        "yes" if row["tied"] else "no",
-    )
-    result = "" if paper is None else f"{paper:.1f}" if paper > 10 else f"{paper:.2f}"
-    return [
-        row["name"],
-        row["cell"],
-        size,
-        row["depth"],
-        row["layers"],
-        row["hidden_size"],
-        tied,
-        result,
-    ]
+    size, tied = f"{row['parameters'] / 1e6:.2f}M", "yes" if row["tied"] else "no"
+    sizes = [row[name] for name in ("depth", "layers", "hidden_size")]
+    return [row["name"], row["cell"], size, *sizes, tied, _result(row["published_test"])]
+
+
+def _result(paper: float | None) -> str:
+    """A published result: perplexity to one digit, bits to two."""
+    if paper is None:
+        return ""
+    return f"{paper:.1f}" if paper > 10 else f"{paper:.2f}"

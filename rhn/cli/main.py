@@ -9,7 +9,8 @@ from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.options import Commands, parse
 
 COMMANDS = Commands(
-    """Train recurrent models of text and of chorales, evaluate them, and let them write and compose.
+    "Train recurrent models of text and of chorales, evaluate them, and let them write and compose."
+    """
 
 examples:
   rhn data get ptb
@@ -39,6 +40,6 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(args: list[str] | None) -> None:
     command = parse(COMMANDS, args, prog="rhn")
-    # of a trained network; a training guards its own
+    # the cell of a trained network; a training guards its own
     with own_cell(getattr(command, "cell", None)):
         command.run()

@@ -109,13 +109,8 @@ class ProbeRecorder(Callback):
             return
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
-        origin = {
-            "path": self._path,
-            "start": trainer.steps,
-            "loss": loss,
-            "about": about,
-            "loss_of": "the probe",
-        }
+        origin = {"path": self._path, "start": trainer.steps, "about": about}
+        origin |= {"loss": loss, "loss_of": "the probe"}
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:

@@ -34,9 +34,8 @@ class Report(Drawing):
     def run(self) -> None:
         names = [run.stem if run.suffix == ".csv" else run.resolve().name for run in self.runs]
         named = [word for run in zip(names, map(place, self.runs), strict=True) for word in run]
-        outputs = Outputs.of(
-            self, figure_name("depth" if self.depth else "curves", *named), (".csv",)
-        )
+        usual = figure_name("depth" if self.depth else "curves", *named)
+        outputs = Outputs.of(self, usual, (".csv",))
         outputs.write(*(self._depth() if self.depth else self._curves()))
         print(outputs)
 
@@ -50,9 +49,8 @@ class Report(Drawing):
         best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
         best.insert(1, "epochs", [c.epochs[-1] for c in curves])
         print(best.to_string(index=False, float_format="{:.4f}".format), LABELS[measure], sep="\n")
-        return lambda: draw_curves(curves), lambda path: _save(
-            pd.concat([c.table() for c in curves]), path
-        )
+        table = pd.concat([c.table() for c in curves])
+        return lambda: draw_curves(curves), lambda path: _save(table, path)
 
     def _depth(self):
         from rhn.plotting.curves import draw_depth, read_depth

@@ -49,12 +49,8 @@ def _start(given: dict) -> Config | None:
         return None
     options = given.get("cell_options", {})
     config = starting_point(name, file, given.get("cell"), options)
-    short = {
-        name: given[name]
-        for name in CELL_FLAGS
-        if given.get(name) is not None and name not in options
-    }
-    return replace(config, cell_options=config.cell_options | short)
+    short = [name for name in CELL_FLAGS if given.get(name) is not None and name not in options]
+    return replace(config, cell_options=config.cell_options | {name: given[name] for name in short})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +183,12 @@ class Train(Running):
         """
         own = {f.name for f in fields(config)}
         others = [flag(name) for name in self.settings if name not in own]
-        others += [] if text else given_flags(self, TEXT_OPTIONS)
-        kinds = (
-            ("chorales", "a language model") if text else ("language models", "a model of chorales")
-        )
+        kind, model = "chorales", "a language model"
+        if not text:
+            others += given_flags(self, TEXT_OPTIONS)
+            kind, model = "language models", "a model of chorales"
         for other in others:
-            raise InvalidInputError(
-                f"{other} is for {kinds[0]}, and this trains {kinds[1]}: leave it out"
-            )
+            raise InvalidInputError(f"{other} is for {kind}, and this trains {model}: leave it out")
         chosen = self.settings.get("optimizer", config.optimizer)
         for name in self.settings:
             users = [kind for kind, names in HYPERPARAMETERS.items() if name in names]
@@ -313,12 +307,10 @@ def train(
     if not all(result.finished for result in results):
         print(f"time ran out; continue with: rhn resume {shlex.quote(str(out))}")
     elif all(_in_vain(result, corpus) for result in results):
-        rate = (
-            f"at a learning rate of {config.learning_rate:g} the training has led to "
-            "nothing better than the first weights"
-        )
         print(
-            f"{rate}: try another one, a lower one if the losses have exploded, in another --out",
+            f"at a learning rate of {config.learning_rate:g} the training has led to nothing "
+            "better than the first weights: try another one, a lower one if the losses have "
+            "exploded, in another --out",
             file=sys.stderr,
         )
 
@@ -328,11 +320,9 @@ def _threads(config: Config, options: Running) -> int:
 
     if options.threads is not None:
         return options.threads
-    return (
-        1
-        if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD
-        else torch.get_num_threads()
-    )
+    if isinstance(config, ChoraleConfig) or config.hidden_size < ONE_THREAD:
+        return 1
+    return torch.get_num_threads()
 
 
 class Progress:
@@ -383,15 +373,13 @@ def _row(result: "TrainingResult", corpus: Corpus | TextCorpus) -> dict:
     """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 
-    row = asdict(result) | {
-        "checkpoint": result.checkpoint if Path(result.checkpoint).exists() else None
-    }
+    row = asdict(result)
+    if not Path(result.checkpoint).exists():
+        row["checkpoint"] = None
     if result.test_nll is not None:
         return row
-    name, losses = (
-        measure_name(corpus.vocabulary),
-        {"train": row.pop("train_nll"), "valid": row.pop("valid_nll")},
-    )
+    name = measure_name(corpus.vocabulary)
+    losses = {"train": row.pop("train_nll"), "valid": row.pop("valid_nll")}
     del row["test_nll"]
     return row | {f"{split}_{name}": measure(nll, name) for split, nll in losses.items()}
 
@@ -401,22 +389,21 @@ def _print_rows(rows: list[dict]) -> None:
     names = [name for name in rows[0] if name.startswith(("train_", "valid_", "test_"))]
     lines = []
     for row in rows:
-        if not row["epochs"] and math.isnan(row[names[1]]):
-            done, steps = row["steps"]
-            print(
-                f"seed {row['seed']}: no epoch has ended, {done} of {steps} steps of the first "
-                "are done"
-            )
+        if row["epochs"] or not math.isnan(row[names[1]]):
+            lines.append(_line(row, names))
             continue
-        losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
-        lines.append(
-            [row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""]
-        )
+        done, steps = row["steps"]
+        first = f"{done} of {steps} steps of the first are done"
+        print(f"seed {row['seed']}: no epoch has ended, {first}")
     if lines:
         print(table(("seed", "epochs", "best", *names, ""), lines, left=("",)))
     for row in rows:
         if row["checkpoint"]:
-            print(
-                f"next: rhn evaluate {shlex.quote(str(Path(row['checkpoint']).parent))} "
-                "--split test"
-            )
+            folder = shlex.quote(str(Path(row["checkpoint"]).parent))
+            print(f"next: rhn evaluate {folder} --split test")
+
+
+def _line(row: dict, names: Sequence[str]) -> list:
+    """A line of the table: a seed, its epochs, and its losses by these names."""
+    losses = [f"{row[name]:.4f}" if row[name] < 1e5 else f"{row[name]:.4g}" for name in names]
+    return [row["seed"], row["epochs"], row["best_epoch"], *losses, row["diverged"] or ""]

@@ -74,20 +74,15 @@ class Evaluate(Trained):
         from rhn.training.chorales import evaluate
         from rhn.training.trained import corpus_of
 
-        model, device = (
-            load_model(self.checkpoint, self.cell, PolyphonicModel),
-            resolve_device(self.device),
-        )
-        found = evaluate(
-            model, getattr(corpus_of(self.checkpoint, self.data), self.split), device=device
-        )
+        model = load_model(self.checkpoint, self.cell, PolyphonicModel)
+        device = resolve_device(self.device)
+        pieces = getattr(corpus_of(self.checkpoint, self.data), self.split)
+        found = evaluate(model, pieces, device=device)
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
         else:
-            print(
-                f"{self.split}: {found.nll:.4f} nats a frame over {found.predicted} "
-                "predicted frames"
-            )
+            over = f"over {found.predicted} predicted frames"
+            print(f"{self.split}: {found.nll:.4f} nats a frame {over}")
 
     def _text(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:
@@ -111,10 +106,8 @@ class Evaluate(Trained):
         if samples := self.mc or self.mc_official:
             used |= {"samples": samples, "method": "mc" if self.mc else "mc-official"}
         if self.json:
-            print_json(
-                {"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted}
-                | used
-            )
+            row = {"nll": found.nll, name: value, "split": self.split, "tokens": found.predicted}
+            print_json(row | used)
         else:
             how = "".join(f", {key} {value}" for key, value in used.items())
             print(
@@ -133,11 +126,8 @@ class Evaluate(Trained):
             return score(trained.model, text, batch_size=self.batch_size or 1, **shared)
         from rhn.training.monte_carlo import monte_carlo_score
 
-        shared |= {
-            "samples": samples,
-            "window": trained.config.window if self.mc else None,
-            "seed": self.seed,
-        }
+        window = trained.config.window if self.mc else None
+        shared |= {"samples": samples, "window": window, "seed": self.seed}
         return monte_carlo_score(trained.model, text, trained.config.dropout, **shared)
 
 
@@ -181,8 +171,6 @@ class Generate(Trained):
         from rhn.training.trained import load_text_model
 
         trained = load_text_model(self.checkpoint, self.cell)
-        how = {
-            name: getattr(self, name)
-            for name in ("prompt", "length", "temperature", "seed", "top_k")
-        }
+        names = ("prompt", "length", "temperature", "seed", "top_k")
+        how = {name: getattr(self, name) for name in names}
         print(generate(trained.model, trained.vocabulary, **how))

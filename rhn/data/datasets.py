@@ -39,8 +39,7 @@ class DataSet:
     """A published data set.
 
     files:  of a text three, its training, validation and test text; or one with the name of the
-    set, plain or in a .zip,
-            cut 90 / 5 / 5 %
+            set, plain or in a .zip, cut 90 / 5 / 5 %
     counts: pieces or tokens by split, and "vocabulary"
     unit:   the kind of a token: "words", "characters" or "bytes"; None for music
     """

@@ -23,8 +23,9 @@ The rule:
 
 1. a part's note is held through the rest that follows it, if the row has hold_through_rests;
 2. frame i of the score holds the pitches with onset <= i * step < end; the last frame may be held
-`LAST_HELD` more; 3. the frames are cut into the row's segments, which are joined (this is how
-repeats are played), and transposed.
+   `LAST_HELD` more;
+3. the frames are cut into the row's segments, which are joined (this is how repeats are played),
+   and transposed.
 
 A part of a score is a list of notes `(onset, end, pitch)` in order of time: onset and end in ticks
 (`TICKS` a quarter note, so that triplets and sixty-fourths are whole numbers) from the beginning,
@@ -57,8 +58,8 @@ from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, P
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import arrays_of, write_arrays
 
+# a version of music21, and the checksum of the set rebuilt with it
 EXPECTED_MUSIC21 = "10.5.1"
-# of the set rebuilt with it
 EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059effedf"
 
 logger = logging.getLogger(__name__)
@@ -76,10 +77,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
     if source is not None:
         return read_original(Path(source))
     version = music21_version()
-    path = (
-        user_cache_path("rhn", appauthor=False)
-        / f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
-    )
+    name = f"chorales-music21-{version}-{EXPECTED_CHECKSUM[:12]}.npz"
+    path = user_cache_path("rhn", appauthor=False) / name
     corpus = load_cached(path)
     if corpus is None:
         print("Rebuilding the chorales from music21's scores, once ...", file=sys.stderr)
@@ -88,8 +87,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
     if corpus.checksum != EXPECTED_CHECKSUM:
         logger.warning(
             "The chorales rebuilt with this music21 (%s) have checksum %.12s..., expected "
-            "%.12s... of music21 %s: "
-            "they are used, but results may differ; for the expected notes reinstall music21==%s",
+            "%.12s... of music21 %s: they are used, but results may differ; for the expected notes "
+            "reinstall music21==%s",
             *(version, corpus.checksum, EXPECTED_CHECKSUM, EXPECTED_MUSIC21, EXPECTED_MUSIC21),
         )
     return corpus
@@ -109,10 +108,9 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     row = lookup(rows(), name)
     if not row.matched:
         raise DataError(
-            f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among "
-            "music21's Bach scores "
-            f"({Path(row.score).stem} is the nearest, with other notes); read it from an "
-            "original file (--data FILE)"
+            f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's "
+            f"Bach scores ({Path(row.score).stem} is the nearest, with other notes); read it from "
+            "an original file (--data FILE)"
         )
     return row.piece(frames_of(read_score(corpus_folder() / row.score), row))
 
@@ -169,11 +167,10 @@ def read_original(path: Path) -> Corpus:
         )
     try:
         with path.open("rb") as file:
-            content = (
-                json.load(file)
-                if suffix == ".json"
-                else PlainUnpickler(file, encoding="latin-1").load()
-            )
+            if suffix == ".json":
+                content = json.load(file)
+            else:
+                content = PlainUnpickler(file, encoding="latin-1").load()
         rolls = {
             (split, i): _roll(frames) for split in SPLITS for i, frames in enumerate(content[split])
         }
@@ -191,8 +188,8 @@ def read_original(path: Path) -> Corpus:
     if names.keys() != rolls.keys():
         names = {(split, index): f"{split}-{index}" for split, index in rolls}
     pieces = [
-        Piece(roll, name=names[place], split=place[0], index=place[1])
-        for place, roll in rolls.items()
+        Piece(roll, name=names[split, index], split=split, index=index)
+        for (split, index), roll in rolls.items()
     ]
     return Corpus.of(pieces, f"original file {path.absolute()}")
 
@@ -217,8 +214,8 @@ _REMEDY = (
     "reinstall it from the package index (pip install --force-reinstall 'music21>=10'), "
     "or read an original file of the chorales instead (--data FILE: .json or .pickle)"
 )
-# above the C of an octave; C4 is 60
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C; C4 is 60
+_MOVING = {"*^", "*v", "*x", "*+"}  # spines of **kern that split, join, swap or begin
 TABLE = Path(__file__).with_name("jsb_split.csv")
 LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a bar
 
@@ -285,9 +282,8 @@ def rebuild() -> Corpus:
     Raises DataError if music21's scores are missing or damaged.
     """
     folder = corpus_folder()
-    return corpus_of(
-        [frames_of(read_score(folder / row.score), row) for row in rows() if row.matched]
-    )
+    matched = [row for row in rows() if row.matched]
+    return corpus_of([frames_of(read_score(folder / row.score), row) for row in matched])
 
 
 def corpus_of(rolls: Sequence[np.ndarray]) -> Corpus:
@@ -311,9 +307,8 @@ def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
     length = max((math.ceil(end / step) for _, end, _ in notes), default=0)
     roll = np.zeros((length + LAST_HELD, KEYS), np.uint8)
     for onset, end, pitch in notes:
-        roll[
-            math.ceil(onset / step) : math.ceil(end / step), pitch + row.semitones - LOWEST_PITCH
-        ] = 1
+        sounding = slice(math.ceil(onset / step), math.ceil(end / step))
+        roll[sounding, pitch + row.semitones - LOWEST_PITCH] = 1
     roll[length:] = roll[length - 1]
     return np.concatenate([roll[start:end] for start, end in row.segments])
 
@@ -377,9 +372,8 @@ def musicxml(path: Path) -> ElementTree.Element:
         return ElementTree.parse(path).getroot()
     with zipfile.ZipFile(path) as archive:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        return ElementTree.fromstring(
-            archive.read(container.findall(".//{*}rootfile")[0].attrib["full-path"])
-        )
+        name = container.findall(".//{*}rootfile")[0].attrib["full-path"]
+        return ElementTree.fromstring(archive.read(name))
 
 
 def _musicxml_part(part: ElementTree.Element) -> Part:
@@ -400,11 +394,14 @@ def _musicxml_part(part: ElementTree.Element) -> Part:
         elif element.tag == "note" and element.find("grace") is None:
             start, now = now, now + int(element.findtext("duration", "")) * TICKS // divisions
             if (pitch := element.find("pitch")) is not None:
-                octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
-                notes.append(
-                    (start, now, 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter)
-                )
+                notes.append((start, now, _midi_number(pitch)))
     return notes
+
+
+def _midi_number(pitch: ElementTree.Element) -> int:
+    """The MIDI number of a <pitch>: its step, octave and accidental."""
+    octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
+    return 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter
 
 
 def _kern(text: str) -> list[Part]:
@@ -412,21 +409,28 @@ def _kern(text: str) -> list[Part]:
     moment.
     """
     lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
-    parts = []
-    for column in (i for i, kind in enumerate(lines[0]) if kind == "**kern"):
-        notes, now = [], 0
-        for line in lines[1:]:
-            if line[0].startswith("*") and {"*^", "*v", "*x", "*+"} & set(line):
-                raise ValueError("spines that split or move are not supported")
-            token = line[column]
-            if token == "." or token[0] in "*=":
-                continue
-            duration, pitch = _kern_token(token)
-            start, now = now, now + duration
-            if pitch is not None:
-                notes.append((start, now, pitch))
-        parts.append(notes)
-    return parts[::-1]
+    columns = [column for column, kind in enumerate(lines[0]) if kind == "**kern"]
+    return [_kern_part(lines[1:], column) for column in columns][::-1]
+
+
+def _kern_part(lines: Sequence[Sequence[str]], column: int) -> Part:
+    """The notes of a spine, which follow one another.
+
+    >>> _kern_part([["4c"], ["."], ["=1"], ["4r"], ["4d"]], 0)
+    [(0, 10080, 60), (20160, 30240, 62)]
+    """
+    notes, now = [], 0
+    for line in lines:
+        if line[0].startswith("*") and _MOVING & {*line}:
+            raise ValueError("spines that split or move are not supported")
+        token = line[column]
+        if token == "." or token[0] in "*=":
+            continue
+        duration, pitch = _kern_token(token)
+        start, now = now, now + duration
+        if pitch is not None:
+            notes.append((start, now, pitch))
+    return notes
 
 
 def _kern_token(token: str) -> tuple[int, int | None]:
@@ -437,7 +441,8 @@ def _kern_token(token: str) -> tuple[int, int | None]:
     """
     value = re.search(r"([1-9]\d*)(\.*)", token)
     letters = re.search(r"(([A-Ga-g])\2*)([#-]*)", token)
-    if not value or " " in token or "q" in token or ("r" in token) == bool(letters):
+    is_rest, is_grace_or_chord = "r" in token, "q" in token or " " in token
+    if not value or is_grace_or_chord or is_rest == bool(letters):
         raise ValueError(f"{token!r} is not a single note or rest")
     dots = len(value[2])
     duration = 4 * (2 ** (dots + 1) - 1) * TICKS // (int(value[1]) * 2**dots)

@@ -23,6 +23,7 @@ import logging
 import re
 import zipfile
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -49,7 +50,7 @@ class TextCorpus:
     name:      "ptb", "enwik8", "text8" or "text"
     source:    name, unit and path
     checksum:  SHA-256 (hex) of the files' content, the vocabulary and the length; the same wherever
-    the files lie
+               the files lie
     """
 
     train: np.ndarray
@@ -74,15 +75,16 @@ def read_text(
 
     name: a published set's, or "text".
     path: the folder of a published set or one of its files (plain or .zip if it is one file); for
-    "text", a folder with one
-        file for each split ("train", "valid" and "test" in their names), or a folder of *.txt or
-        one file, cut 90 / 5 / 5 %. None: the folder of `rhn data get`.
+        "text", a folder with one file for each split ("train", "valid" and "test" in their names),
+        or a folder of *.txt or one file, cut 90 / 5 / 5 %. None: the folder of `rhn data get`.
     unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
     max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole
-    text. vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>`
-    stands for the others. vocabulary: a checkpoint's. A published set must have the same; any other
-    text is encoded with it, with a warning
-        if more than a fifth of its words are unknown.
+        text.
+    vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands
+        for the others.
+    vocabulary: a checkpoint's. A published set must have the same; any other text is encoded with
+        it, with a warning if more than a fifth of its words are unknown.
+
     Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and
     for a split of fewer than 2 tokens; InvalidInputError for options that do not go together.
     """
@@ -91,47 +93,68 @@ def read_text(
         raise InvalidInputError(
             f"a vocabulary size is for words; a text of {unit} keeps all its symbols"
         )
+    groups = _contents(name, path)
+    contents = {file: content for group in groups for file, content in group.items()}
+    first, *others = contents
+    place = first.parent if others else first
+    texts, symbols = _codes(groups, unit)
+    if len(texts) == 1:
+        texts = _cut(texts[0])
+    _require_tokens(texts, max_tokens, place)
+    counts = np.array([_counts(text, len(symbols)) for text in texts])
+    if vocabulary is None or name != "text":
+        size = vocabulary_size or (len(vocabulary) if vocabulary else None)
+        own = _vocabulary(symbols, counts, unit, size)
+        _require_same(own, vocabulary, place)
+        table = _id_table(symbols, counts, own)
+    else:
+        own = vocabulary
+        table = _id_table(symbols, counts, own, place)
+    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
+    train, valid, test = (table[text[:max_tokens]] for text in texts)
+    several = f"{len(digests)} files in " if others else ""
+    source = f"{name}, {unit}, from {several}{place.absolute()}"
+    checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    return TextCorpus(train, valid, test, own, name, source, checksum)
+
+
+def _contents(name: str, path: str | Path | None) -> list[dict[Path, bytes]]:
+    """The bytes of the files of each split, or of a text without splits; see `find_files`."""
     try:
-        groups = find_files(name, path)
-        contents = {file: _content(file, name) for group in groups for file in group}
+        return [{file: _content(file, name) for file in group} for group in find_files(name, path)]
     except OSError as error:
         raise DataError(
             f"{error.filename or path} cannot be read: {error.strerror or error}"
         ) from error
-    place = groups[0][0] if len(contents) == 1 else groups[0][0].parent
-    texts, symbols = _codes([{file: contents[file] for file in group} for group in groups], unit)
-    if len(texts) == 1:
-        train, valid = len(texts[0]) * 90 // 100, len(texts[0]) * 5 // 100
-        texts = np.split(texts[0], (train, train + valid))
+
+
+def _cut(text: np.ndarray) -> list[np.ndarray]:
+    """Cut a text into 90 / 5 / 5 %.
+
+    >>> [len(part) for part in _cut(np.arange(101))]
+    [90, 5, 6]
+    """
+    train, valid = len(text) * 90 // 100, len(text) * 5 // 100
+    return np.split(text, (train, train + valid))
+
+
+def _require_tokens(texts: Sequence[np.ndarray], max_tokens: int | None, place: Path) -> None:
+    """Raise DataError for a split of fewer than 2 tokens: one to read and one to predict."""
     for split, text in zip(SPLITS, texts, strict=True):
-        if len(text[:max_tokens]) < 2:
-            raise DataError(
-                f"{place}: its {split} split has {len(text[:max_tokens])} tokens, expected "
-                "at least 2"
-            )
-    counts = np.array([_counts(text, len(symbols)) for text in texts])
-    if vocabulary is None or name != "text":
-        own = _vocabulary(
-            symbols, counts, unit, vocabulary_size or (len(vocabulary) if vocabulary else None)
+        count = len(text[:max_tokens])
+        if count < 2:
+            raise DataError(f"{place}: its {split} split has {count} tokens, expected at least 2")
+
+
+def _require_same(own: Vocabulary, expected: Vocabulary | None, place: Path) -> None:
+    """Raise DataError if a text makes another vocabulary than that of a checkpoint."""
+    if expected not in (None, own):
+        raise DataError(
+            f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the "
+            f"checkpoint's training, of {len(expected)} {expected.unit}; give the files of the "
+            "training"
         )
-        if vocabulary not in (None, own):
-            raise DataError(
-                f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the "
-                "checkpoint's training, of "
-                f"{len(vocabulary)} {vocabulary.unit}; give the files of the training"
-            )
-        table = _id_table(symbols, counts, own)
-    else:
-        table, own = _id_table(symbols, counts, vocabulary, place), vocabulary
-    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
-    described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
-    train, valid, test = (table[text[:max_tokens]] for text in texts)
-    source = (
-        f"{name}, {unit}, from "
-        f"{f'{len(digests)} files in ' if len(digests) > 1 else ''}{place.absolute()}"
-    )
-    checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
-    return TextCorpus(train, valid, test, own, name, source, checksum)
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
@@ -207,20 +230,20 @@ def _vocabulary(
     """Make the vocabulary of a text.
 
     counts: (3, S), occurrences in the training, validation and test text
-    size:   keep only the most frequent words, and always `<unk>` and `<eos>`; None, all of the training text
+    size:   keep only the most frequent words, and always `<unk>` and `<eos>`; None, all of the
+            training text
+
     `<unk>` is added as the last word if the text has none and a word needs it.
     """
     if unit != "words":
-        return Vocabulary(
-            unit, tuple(sorted(symbols[place] for place in np.flatnonzero(counts.sum(axis=0))))
-        )
+        used = np.flatnonzero(counts.sum(axis=0))
+        return Vocabulary(unit, tuple(sorted(symbols[place] for place in used)))
     seen = sorted((-n, word) for word, n in zip(symbols, counts[0].tolist(), strict=True) if n)
     words = [word for _, word in seen]
-    if UNKNOWN not in words and (
-        len(words) < len(symbols) or (size is not None and len(words) > size)
-    ):
+    too_many = size is not None and len(words) > size
+    if UNKNOWN not in words and (too_many or len(words) < len(symbols)):
         words.append(UNKNOWN)
-    # a stable sort: by frequency
+    # the sort is stable: the others stay in the order of their frequency
     kept = set(sorted(words, key=lambda word: word not in (UNKNOWN, EOS))[:size])
     return Vocabulary(unit, tuple(word for word in words if word in kept))
 
@@ -233,24 +256,22 @@ def _id_table(
     place: warn, with this path, if most words of a text are outside.
     Raises DataError for a symbol outside a vocabulary without `<unk>`.
     """
-    table, used = (
-        np.array([vocabulary.index.get(symbol, -1) for symbol in symbols]),
-        counts.sum(axis=0),
-    )
+    table = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols])
+    used = counts.sum(axis=0)
     outside = (table < 0) & (used > 0)
     if outside.any() and vocabulary.unknown is None:
         raise DataError(
-            f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of "
-            f"{len(vocabulary)} {vocabulary.unit}, which has no "
-            "`<unk>`; remove it from the text or give another one"
+            f"{symbols[np.argmax(outside)]!r:.60} is not in the vocabulary of {len(vocabulary)} "
+            f"{vocabulary.unit}, which has no `<unk>`; remove it from the text or give another one"
         )
     share = used[outside].sum() / used.sum()
     if place is not None and share > FOREIGN:
-        words = (
-            "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read "
-            "as `<unk>`"
+        logger.warning(
+            "%s: %.0f %% of the words are not in the checkpoint's vocabulary and are read as "
+            "`<unk>`",
+            place,
+            100 * share,
         )
-        logger.warning(words, place, 100 * share)
     table[table < 0] = vocabulary.unknown or 0
     return table.astype(np.min_scalar_type(len(vocabulary)))
 
@@ -273,8 +294,7 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
         return [[file] for file in files]
     raise DataError(
         f"{place} holds no {name}: `rhn data get {name}` fetches it, --data says where else it "
-        "is, and for a text of your own add "
-        "--words or --characters"
+        "is, and for a text of your own add --words or --characters"
     )
 
 
@@ -286,12 +306,10 @@ def belongs_to(name: str, place: Path) -> bool:
 def _published(name: str, place: Path) -> list[Path]:
     """The files of a published set in a folder, or beside one of them; none if one is missing."""
     names = [file.name for file in TEXT_SETS[name].files]
-    if len(names) == 1:  # plain or packed
-        return [
-            file
-            for file in (place, place / name, place / names[0])
-            if file.is_file() and file.name.startswith(name)
-        ][:1]
+    if len(names) == 1:
+        plain_or_packed = (place, place / name, place / names[0])
+        found = [f for f in plain_or_packed if f.is_file() and f.name.startswith(name)]
+        return found[:1]
     folder = place.parent if place.name in names else place
     files = [folder / file for file in names]
     return files if all(file.is_file() for file in files) else []
@@ -300,9 +318,7 @@ def _published(name: str, place: Path) -> list[Path]:
 def _plain_text(place: Path) -> list[list[Path]]:
     if not place.is_dir():
         return [[place]]
-    files = sorted(
-        file for file in place.iterdir() if file.is_file() and not file.name.startswith(".")
-    )
+    files = sorted(f for f in place.iterdir() if f.is_file() and not f.name.startswith("."))
     # by whole words: "latest.txt" is no test split, "wiki.test.tokens" is one
     groups = [
         [file for file in files if split in re.split("[^a-z]+", file.name.lower())]

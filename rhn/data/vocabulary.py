@@ -24,7 +24,9 @@ class Vocabulary:
 
     unit:     "words", "characters" or "bytes"
     symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to
-    255 Raises InvalidInputError for a unit or a symbol that is none.
+              255
+
+    Raises InvalidInputError for a unit or a symbol that is none.
 
     >>> vocabulary = Vocabulary("words", ("the", "<eos>", "cat", "<unk>"))
     >>> vocabulary.encode("the cat\\nthe dog")
@@ -76,8 +78,7 @@ class Vocabulary:
             place = int(np.argmax(ids < 0))
             raise InvalidInputError(
                 f"{symbols[place]!r:.60} (number {place} of the text's {self.unit}) is not in "
-                "the vocabulary of "
-                f"{len(self)} {self.unit}; leave it out"
+                f"the vocabulary of {len(self)} {self.unit}; leave it out"
             )
         return ids
 
@@ -97,9 +98,8 @@ class Vocabulary:
             return bytes(symbols).decode("utf-8", errors="replace")
         if self.unit == "characters":
             return "".join(symbols)
-        return re.sub(
-            " ?\n ?", "\n", " ".join("\n" if symbol == EOS else symbol for symbol in symbols)
-        )
+        words = " ".join("\n" if symbol == EOS else symbol for symbol in symbols)
+        return re.sub(" ?\n ?", "\n", words)
 
     def to_json(self) -> dict:
         """The vocabulary as values for JSON; `from_json` reads them."""
@@ -121,22 +121,25 @@ def split_words(text: str) -> list[str]:
     return text.replace("\n", f" {EOS} ").split()
 
 
+def _is_word(symbol) -> bool:
+    return isinstance(symbol, str) and symbol.split() == [symbol]
+
+
+def _is_character(symbol) -> bool:
+    return isinstance(symbol, str) and len(symbol) == 1
+
+
+def _is_byte(symbol) -> bool:
+    return type(symbol) is int and 0 <= symbol <= 255
+
+
 _SPLIT: dict[str, Callable] = {
     "words": split_words,
     "characters": str,
     "bytes": lambda t: t.encode(errors="replace"),
 }
-_SYMBOLS = {
-    "words": (
-        "a word without whitespace",
-        lambda symbol: isinstance(symbol, str) and symbol.split() == [symbol],
-    ),
-    "characters": (
-        "a single character",
-        lambda symbol: isinstance(symbol, str) and len(symbol) == 1,
-    ),
-    "bytes": (
-        "a whole number from 0 to 255",
-        lambda symbol: type(symbol) is int and 0 <= symbol <= 255,
-    ),
+_SYMBOLS: dict[str, tuple[str, Callable]] = {
+    "words": ("a word without whitespace", _is_word),
+    "characters": ("a single character", _is_character),
+    "bytes": ("a whole number from 0 to 255", _is_byte),
 }

@@ -15,8 +15,12 @@ from torch import Tensor
 class Activation(NamedTuple):
     """One nonlinearity.
 
-    function: z -> h;  in_place: the same, into z;  slope: h -> f'(z);  derivative: z -> f'(z)
-    (relu: 0 at 0) steepest: the largest f'(z);  bound: the largest |h|
+    function:   z -> h
+    in_place:   the same, into z
+    slope:      h -> f'(z)
+    derivative: z -> f'(z), of relu 0 at 0
+    steepest:   the largest f'(z)
+    bound:      the largest |h|
     """
 
     function: Callable[[Tensor], Tensor]

@@ -127,18 +127,8 @@ def _load(compiler: str) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as room:
             new = Path(room) / "kernels.so"
             program = _declarations() + '#include "kernels.c"\n'
-            _run(
-                compiler,
-                *_FLAGS,
-                "-I",
-                str(_SOURCES),
-                "-x",
-                "c",
-                "-",
-                "-o",
-                str(new),
-                program=program.encode(),
-            )
+            arguments = ["-I", str(_SOURCES), "-x", "c", "-", "-o", str(new)]
+            _run(compiler, *_FLAGS, *arguments, program=program.encode())
             new.replace(kept)
         return ctypes.CDLL(str(kept))
 
@@ -180,14 +170,12 @@ def _run(compiler: str, *arguments: str, program: bytes = b"") -> bytes:
 def _declarations() -> str:
     """The structs of the functions' arguments in C."""
     lines = [
-        "typedef struct { float *data; long stride; } Tensor; /* stride: to the next model, 0 "
-        "if they share it */"
+        "typedef struct { float *data; long stride; } Tensor; "
+        "/* stride: to the next model, 0 if they share it */"
     ]
-    for name, (sizes, tensors) in FUNCTIONS.items():
-        lines.append(
-            f"struct {name} {{ long {', '.join(sizes.split())}; Tensor "
-            f"{', '.join(tensors.split())}; }};"
-        )
+    for name, row in FUNCTIONS.items():
+        sizes, tensors = (", ".join(words.split()) for words in row)
+        lines.append(f"struct {name} {{ long {sizes}; Tensor {tensors}; }};")
     return "\n".join(lines) + "\n"
 
 
@@ -240,9 +228,9 @@ def _in_memory(t: Tensor) -> Tensor:
     """A contiguous tensor with its numbers: gradients may be views that stand for their negative,
     or zeros without memory.
     """
-    return (
-        torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t.resolve_neg().contiguous()
-    )
+    if t._is_zerotensor():
+        return torch.zeros(t.shape, dtype=t.dtype)
+    return t.resolve_neg().contiguous()
 
 
 def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
@@ -310,10 +298,8 @@ def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
     """
     x, R = tensors["x"], tensors["R"]
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
-    y, layers = (
-        x.new_empty(K, T, n, filled),
-        x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None,
-    )
+    y = x.new_empty(K, T, n, filled)
+    layers = x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
     call("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
@@ -329,10 +315,8 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
     known = {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
     known |= {f"d{w}": t for w, t in weights.items()}
     call("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
-    return {
-        "x": None if dx is None else rows(dx, B).contiguous(),
-        "s0": rows(ds0, B).contiguous(),
-    } | weights
+    dx = None if dx is None else rows(dx, B).contiguous()
+    return {"x": dx, "s0": rows(ds0, B).contiguous(), **weights}
 
 
 def _given(tensors: dict, activation: str) -> dict:

@@ -4,10 +4,11 @@ models.
 The passes of an implementation are written once, for tensors by name with a leading model axis, K
 or 1 if the models share them:
 
-    forward(**tensors, K=, keep=, **options)                  -> (result, *residuals), residuals only with `keep`
-    backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name, those at least that `needs` names
+    forward(**tensors, K=, keep=, **options)                  -> (result, *residuals)
+    backward(grad, needs, residuals, **tensors, **options)    -> gradients (K, ...) by name
 
-A tensor may be None (a dropout mask). Masks and targets have no gradient.
+Residuals are kept only with `keep`; the gradients are at least those that `needs` names. A tensor
+may be None (a dropout mask). Masks and targets have no gradient.
 
 `batched_function(code, ...)` calls them for a single model (K = 1). Under `torch.func.vmap` the
 mapped axis is folded into K, so that `vmap(grad_and_value(loss))` over stacked models makes one
@@ -150,11 +151,9 @@ def _no_autocast(like: Tensor) -> AbstractContextManager:
     their operations.
     """
     device = like.device.type
-    return (
-        torch.autocast(device, enabled=False)
-        if torch.amp.is_autocast_available(device)
-        else nullcontext()
-    )
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:

@@ -7,7 +7,7 @@ LSTM, state cat(h, c) (.., 2n), blocks in the order i, f, g, o:
 
 GRU, blocks in the order r, z, n, with a bias q of its own inside the reset product:
 
-    r, z = sigma(W x + R h + b)       n = tanh(W_n x + b_n + r (R_n h + q))        h' = (1 - z) n + z h
+    r, z = sigma(W x + R h + b)    n = tanh(W_n x + b_n + r (R_n h + q))    h' = (1 - z) n + z h
 
 With dropout masks, R h becomes R (h * m) and the candidates g and n become g * m' and n * m'; c and
 the carried h are never masked. Here R (4n, n) or (3n, n) and b (4n,) or (3n,) have no depth axis; m
@@ -39,13 +39,9 @@ def lstm_step(
     """(h', c', (i, f, g, o)), each (..., n), from the pre-activations z (..., 4n) and the cell
     state c (..., n).
     """
-    i, f, g, o = z.chunk(4, -1)
-    i, f, g, o = (
-        torch.sigmoid(i),
-        torch.sigmoid(f),
-        masked(torch.tanh(g), candidate_mask),
-        torch.sigmoid(o),
-    )
+    z_i, z_f, z_g, z_o = z.chunk(4, -1)
+    i, f = torch.sigmoid(z_i), torch.sigmoid(z_f)
+    g, o = masked(torch.tanh(z_g), candidate_mask), torch.sigmoid(z_o)
     c = f * c + i * g
     return o * torch.tanh(c), c, (i, f, g, o)
 
@@ -116,23 +112,14 @@ def lstm_forward(x, s0, W, R, b, state_mask, candidate_mask, *, K: int, keep: bo
     S[:, 0] = s0
     A = workspace(R, K, T, B, 4 * n).copy_(input_product(x, W, b, K))
     Rt = R.transpose(1, 2).expand(K, -1, -1)
-    H, C, As, IFs, Gs, Os = (
-        v.unbind(1)
-        for v in (
-            S[..., :n],
-            S[..., n:],
-            A,
-            A[..., : 2 * n],
-            A[..., 2 * n : 3 * n],
-            A[..., 3 * n :],
-        )
-    )
+    H, C, As = (v.unbind(1) for v in (S[..., :n], S[..., n:], A))
+    blocks = A[..., : 2 * n], A[..., 2 * n : 3 * n], A[..., 3 * n :]
+    IFs, Gs, Os = (block.unbind(1) for block in blocks)
     for t in range(T):
         As[t].baddbmm_(masked(H[t], m), Rt)
         gates, g, o = IFs[t].sigmoid_(), Gs[t].tanh_(), Os[t].sigmoid_()
-        c = torch.mul(gates[..., n:], C[t], out=C[t + 1]).addcmul_(
-            gates[..., :n], masked(g, candidate_mask)
-        )
+        i, f = gates[..., :n], gates[..., n:]
+        c = torch.mul(f, C[t], out=C[t + 1]).addcmul_(i, masked(g, candidate_mask))
         torch.mul(torch.tanh(c), o, out=H[t + 1])
     return S[:, 1:].clone(), S, A
 

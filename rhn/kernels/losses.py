@@ -3,7 +3,8 @@ equations, and C for K stacked models.
 
 Music: the keys of a frame are independent, and a frame costs -log of its probability,
 
-    nll = sum over keys k of  softplus(z_k) - x_k z_k,        z = W y + b the logits, x the keys that sound (0 or 1)
+    nll = sum over keys k of  softplus(z_k) - x_k z_k
+    z = W y + b the logits, x the keys that sound (0 or 1)
 
 Written as one Function, because next to small networks 88 keys are most of the work: with
 softplus(z) = max(z, 0) - log sigmoid(|z|) the 88 logarithms of a frame become one, of a product.
@@ -26,7 +27,7 @@ from rhn.errors import InvalidInputError
 from rhn.kernels import compiled
 from rhn.kernels.compiled import LANES, lanes, padded, rows
 
-# smaller ones are faster in torch; places of targets are float32 in C
+# sizes: smaller ones are faster in torch; places of targets are float32 in C
 VOCABULARIES = range(1 << 12, 1 << 24)
 
 
@@ -44,7 +45,7 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        # of 1/2 that make the smallest normal number
+        # so many factors of 1/2 make the smallest normal number
         factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]
         certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
@@ -82,11 +83,9 @@ def output_limit(y: Tensor, **others: Tensor) -> str | None:
     torch are faster.
     """
     units = y.shape[-1]
-    return (
-        f"{units} units are too many for it"
-        if units > compiled.SMALL
-        else compiled.limit(y, units=units)
-    )
+    if units > compiled.SMALL:
+        return f"{units} units are too many for it"
+    return compiled.limit(y, units=units)
 
 
 def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
@@ -97,23 +96,13 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     """
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
-    out = (
-        [y.new_empty(K, *shape) for shape in ((T, n, filled), (keys, n), (keys,))]
-        if keep
-        else [None] * 3
-    )
-    inputs = {
-        "y": lanes(y),
-        "W": W,
-        "b": b,
-        "frames": lanes(frames),
-        "mask": F.pad(mask, (0, filled - B)),
-    }
-    dy, dW, db = out
-    compiled.call(
-        "rhn_bernoulli", K, T=T, B=B, n=n, keys=keys, **inputs, dy=dy, dW=dW, db=db, totals=totals
-    )
-    return (totals, *out) if keep else (totals,)
+    shapes = {"dy": (T, n, filled), "dW": (keys, n), "db": (keys,)}
+    grads = {name: y.new_empty(K, *shape) if keep else None for name, shape in shapes.items()}
+    sizes = {"T": T, "B": B, "n": n, "keys": keys}
+    mask = F.pad(mask, (0, filled - B))
+    inputs = {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames), "mask": mask}
+    compiled.call("rhn_bernoulli", K, **sizes, **inputs, **grads, totals=totals)
+    return (totals, *grads.values()) if keep else (totals,)
 
 
 def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
@@ -121,7 +110,9 @@ def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):
     given = {name: t for (name, t) in zip(("y", "W", "b"), residuals, strict=True) if needs[name]}
     factor = grad.to(y.dtype)
     found = {name: t * factor.view(-1, *[1] * (t.dim() - 1)) for name, t in given.items()}
-    return found | ({"y": rows(found["y"], y.shape[2])} if "y" in found else {})
+    if "y" in found:
+        found["y"] = rows(found["y"], y.shape[2])
+    return found
 
 
 def softmax_reference(

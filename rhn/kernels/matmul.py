@@ -6,7 +6,9 @@ the same bits alone or in a stack.
 
 With dropout (Gal and Ghahramani 2016), where one mask serves every time step and every layer:
 
-    z_j = R_j (s * m_j) + addend_j        ds = carried + sum_j m_j * (R_j' dz_j)        dR_j = dz_j (s * m_j)'
+    z_j  = R_j (s * m_j) + addend_j
+    ds   = carried + sum_j m_j * (R_j' dz_j)
+    dR_j = dz_j (s * m_j)'
 
 Block j of R's rows has the mask m_j, j = 1..J. Masks (K or 1, J, B, n), or None: then all rows are
 one block without a mask.
@@ -19,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# numbers: MKL's small products give other bits where a result does not start on a boundary of 64
+# in numbers: MKL's small products give other bits if a result does not start on a boundary of 64
 # bytes
 ALIGNMENT = 16
 Mask = Tensor | None
@@ -63,7 +65,7 @@ def weight_gradient(dz: Tensor, inputs: Tensor) -> Tensor:
     """dz' inputs, summed over all rows N: (..., N, g), (..., N, k) -> (..., g, k); leading axes
     broadcast.
     """
-    # torch's own imports its compiler, half a second
+    # not torch.broadcast_shapes, which imports torch's compiler: half a second
     batch = np.broadcast_shapes(dz.shape[:-2], inputs.shape[:-2])
     dz, inputs = (t.expand(*batch, *t.shape[-2:]).flatten(0, -3) for t in (dz, inputs))
     return aligned_bmm(dz.transpose(1, 2), inputs).unflatten(0, batch).contiguous()
@@ -87,9 +89,8 @@ def masked_linear(s: Tensor, R: Tensor, b: Tensor | None, mask: Mask) -> Tensor:
     """
     if mask is None:
         return F.linear(s, R, b)
-    z = torch.cat(
-        [F.linear(s * m, block) for m, block in zip(mask, R.chunk(len(mask)), strict=True)], -1
-    )
+    pairs = zip(mask, R.chunk(len(mask)), strict=True)
+    z = torch.cat([F.linear(s * m, block) for m, block in pairs], -1)
     return z if b is None else z + b
 
 
@@ -97,9 +98,8 @@ def state_weight_gradient(dz: Tensor, S: Tensor, mask: Mask) -> Tensor:
     """dR (K, L, g, n) of all rows at once: dz (K, L, T B, g), states S (K, L or 1, T, B, n)."""
     masks = _masks(mask)
     states = ((S if m is None else S * m[:, None, None]).flatten(2, 3) for m in masks)
-    return torch.cat(
-        [weight_gradient(*pair) for pair in zip(dz.chunk(len(masks), -1), states, strict=True)], -2
-    )
+    pairs = zip(dz.chunk(len(masks), -1), states, strict=True)
+    return torch.cat([weight_gradient(*pair) for pair in pairs], -2)
 
 
 class StateProducts:

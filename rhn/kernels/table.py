@@ -1,12 +1,12 @@
 """The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code
 for K stacked models.
 
-    TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused; backward uses the same code
+    TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
-A call is checked once, where it enters, and decided by shapes, types, devices and what the machine
-has, never by values: a call under `vmap` (where a tensor has the shape of one model's) or in a CUDA
-graph is treated like any other.
+Backward uses the code of forward. A call is checked once, where it enters, and decided by shapes,
+types, devices and what the machine has, never by values: a call under `vmap` (where a tensor has
+the shape of one model's) or in a CUDA graph is treated like any other.
 
 Shapes are those of one model, in the legend of `rhn.kernels`: dimensions apart by spaces, "G*n" a
 product, "..." any shape. A tensor with "?" may be None.
@@ -34,13 +34,15 @@ Sizes = dict[str, int]
 class Kernel:
     """One recurrence or loss.
 
-    name: also for messages
+    name:      also for messages
     arguments: the shape of each tensor by its name; more tensors, of any shape, are weights of the
-    loop options: the default of every option
+               loop
+    options:   the default of every option
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
-    fused: forward and backward for K stacked models, see `rhn.kernels.function`; without them the
-    reference takes their place compiled: the same two in C
-    limit: (**tensors, **options) -> why C does not compute a call, or None
+    fused:     forward and backward for K stacked models, see `rhn.kernels.function`; without them
+               the reference takes their place
+    compiled:  the same two in C
+    limit:     (**tensors, **options) -> why C does not compute a call, or None
     """
 
     name: str
@@ -72,9 +74,8 @@ class Kernel:
         """
         more = {f"weight {k}": "..." for k in range(len(tensors) - len(self.arguments))}
         arguments = {**self.arguments, **more}
-        tensors += tuple(
-            options.pop(name.removesuffix("?"), None) for name in [*arguments][len(tensors) :]
-        )
+        by_name = [*arguments][len(tensors) :]
+        tensors += tuple(options.pop(name.removesuffix("?"), None) for name in by_name)
         checked: dict = {}
         sizes: Sizes = {}
         for (argument, shape), t in zip(arguments.items(), tensors, strict=True):
@@ -83,9 +84,8 @@ class Kernel:
                 t = t.expand(tensors[0].shape[1], -1)
             if t is not None or name == argument:
                 dtype = torch.int64 if name == "targets" else None
-                check_tensor(
-                    f"{name} of the {self.name} kernel", t, shape, sizes, tensors[0], dtype
-                )
+                title = f"{name} of the {self.name} kernel"
+                check_tensor(title, t, shape, sizes, tensors[0], dtype)
             checked[name] = t
         return checked, {**self.options, **options}
 
@@ -206,15 +206,12 @@ def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
     if shape == "...":
         return None
     dimensions = _dimensions(shape)
-    if len(found) == len(dimensions) and all(
-        _is_size(*each, sizes) for each in zip(found, dimensions, strict=True)
-    ):
+    pairs = zip(found, dimensions, strict=False)
+    if len(found) == len(dimensions) and all(_is_size(*pair, sizes) for pair in pairs):
         return None
     known = ", ".join(f"{size} = {number}" for size, number in sizes.items() if size in shape)
-    return (
-        f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})"
-        + f" with {known}" * bool(known)
-    )
+    why = f"has shape {tuple(found)}: expected ({shape.replace(' ', ', ')})"
+    return f"{why} with {known}" if known else why
 
 
 def _is_size(number: int, factors: Sequence[str], sizes: Sizes) -> bool:

@@ -4,11 +4,14 @@ shared by all its steps.
 Legend: T steps, B rows of a batch, V symbols, m inputs and n units of a cell, J mask blocks (1
 shared, or one for each gate).
 
-    embedding (T, B)    drops word types: all occurrences of a word in a row of the window share one draw
-    input     (J, B, m) of each cell, where its input enters the gates
-    state     (J, B, n) of each cell, where its state enters the recurrent matrices; the same for all layers of the recurrence
-    candidate (B, n)    of each cell, on the candidate before its gate (recurrent dropout, Semeniuta et al. 2016)
-    output    (B, n)    before the softmax
+    embedding (T, B)     drops word types: all occurrences of a word in a row of the window share
+                         one draw
+    input     (J, B, m)  of each cell, where its input enters the gates
+    state     (J, B, n)  of each cell, where its state enters the recurrent matrices; the same for
+                         all layers of the recurrence
+    candidate (B, n)     of each cell, on the candidate before its gate (recurrent dropout,
+                         Semeniuta et al. 2016)
+    output    (B, n)     before the softmax
 
 Every entry is 0 or 1 / keep.
 """
@@ -67,11 +70,8 @@ def draw_masks(model: Any, tokens: Tensor, dropout: Dropout, generator: torch.Ge
         if not rate:
             return None
         keep = 1 - rate
-        return (
-            torch.empty(shape, dtype=dtype, device=generator.device)
-            .bernoulli_(keep, generator=generator)
-            .div_(keep)
-        )
+        mask = torch.empty(shape, dtype=dtype, device=generator.device)
+        return mask.bernoulli_(keep, generator=generator).div_(keep)
 
     words = draw(dropout.embedding, B, model.vocabulary_size)
     embedding = None if words is None else words.gather(1, tokens.t().to(words.device)).t()
@@ -91,7 +91,6 @@ def require_masks(model: Any, dropout: Dropout) -> None:
     for cell in model.cells if dropout.of_cells else ():
         if not isinstance(cell, Cell):
             raise InvalidInputError(
-                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden "
-                "and drop_candidate to 0, or write it as a "
-                "rhn.cells.Cell"
+                f"{type(cell).__name__} takes no dropout masks: set drop_input, drop_hidden and "
+                "drop_candidate to 0, or write it as a rhn.cells.Cell"
             )

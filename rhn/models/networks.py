@@ -5,7 +5,8 @@ models elsewhere.
 
 The polyphonic model, for frames (quarter notes) of 88 keys:
 
-    logits[t] = W_o y[t] + b_o,   y = recurrence(frames),   P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
+    logits[t] = W_o y[t] + b_o,   y = recurrence(frames)
+    P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
 So frame t is predicted from the frames before it, and the first frame, before which there is
 nothing, is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats a frame" of
@@ -14,15 +15,17 @@ this toolkit is a mean over predicted frames.
 The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of
 size E:
 
-    x[t] = e[w[t]] m_x[t]                 e (V, E) the embedding, m the dropout masks (see `rhn.models.dropout`), 1 without dropout
-    y    = cells(x)                       stacked, each with its own masks on its input and on its state
-    logits[t] = U (y[t] m_o) + b          U = e if the weights are tied (Press and Wolf 2017), else (V, n)
+    x[t] = e[w[t]] m_x[t]           e (V, E) the embedding
+    y    = cells(x)                 stacked, each with its own masks on its input and on its state
+    logits[t] = U (y[t] m_o) + b    U = e if the weights are tied (Press and Wolf 2017), else (V, n)
 
-So logits[t] is the prediction of token w[t + 1].
+where m are the dropout masks (see `rhn.models.dropout`), 1 without dropout. So logits[t] is the
+prediction of token w[t + 1].
 """
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -86,20 +89,9 @@ class RecurrentModel(nn.Module):
         own = init is None
         self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
         self.options, self._own_start = options, own and not _draws(factory)
-        self.cells = nn.ModuleList(
-            _build(
-                self.cell,
-                factory,
-                m,
-                hidden_size,
-                depth,
-                self.init,
-                generator,
-                options | where,
-                own=own,
-            )
-            for m in [input_size] + [hidden_size] * (layers - 1)
-        )
+        each = partial(_build, self.cell, factory, self.init, generator, options | where, own=own)
+        widths = [input_size, *[hidden_size] * (layers - 1)]
+        self.cells = nn.ModuleList(each((m, hidden_size, depth)) for m in widths)
 
     def config(self) -> dict:
         """Constructor arguments that rebuild this model, JSON-ready (device and dtype apart).
@@ -170,15 +162,13 @@ class PolyphonicModel(RecurrentModel):
         **options,
     ):
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        input_size, output_size = (
-            positive("input_size", input_size),
-            positive("output_size", output_size),
-        )
+        input_size = positive("input_size", input_size)
+        output_size = positive("output_size", output_size)
         super().__init__(
             cell, input_size, hidden_size, depth, layers, init, generator, options, where
         )
         self.input_size, self.output_size = input_size, output_size
-        self.output = _Drawn(hidden_size, self.output_size, **where)
+        self.output = _Drawn(hidden_size, output_size, **where)
         draw(self.output, self.init, generator)
 
     def forward(
@@ -290,9 +280,8 @@ class LanguageModel(RecurrentModel):
             x = x * masks.embedding.unsqueeze(-1)
         last, starts = [], [None] * self.layers if states is None else states
         for cell, s0, dropout in zip(self.cells, starts, masks.cells, strict=True):
-            x, s = (
-                cell(x, s0, dropout=dropout) if any(m is not None for m in dropout) else cell(x, s0)
-            )
+            masked = {"dropout": dropout} if any(m is not None for m in dropout) else {}
+            x, s = cell(x, s0, **masked)
             last.append(s)
         layer = self.embedding if self.tied else self.output_weight, self.output_bias
         if targets is not None:
@@ -317,23 +306,22 @@ def own_init(factory: Callable, hidden_size: int) -> str:
 
 
 def _build(
-    name, factory, input_size, hidden_size, depth, init, generator, keywords, *, own: bool
+    name: str,
+    factory: Callable[..., nn.Module],
+    init: Initialization,
+    generator: torch.Generator | None,
+    keywords: dict,
+    sizes: tuple[int, int, int],
+    *,
+    own: bool,
 ) -> nn.Module:
+    """A cell with its first weights: those that it draws itself; or as it starts by itself (`own`),
+    with torch's random numbers from the generator; or drawn by the scheme.
+    """
     draws = _draws(factory)
-    seeded = own and not draws and generator is not None
-    keywords = keywords | ({"init": init, "generator": generator} if draws else {})
-    try:
-        with torch.random.fork_rng(devices=[], enabled=seeded):
-            if seeded:  # torch's own random numbers follow from the generator
-                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
-            cell = factory(input_size, hidden_size, depth, **keywords)
-    except USERS_FAULT as error:
-        if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
-            raise
-        kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
-        raise kind(
-            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
-        ) from error
+    if draws:
+        keywords = keywords | {"init": init, "generator": generator}
+    cell = _call(name, factory, sizes, keywords, generator if own and not draws else None)
     if isinstance(cell, nn.RNNBase | nn.RNNCellBase):
         cell = from_torch(cell)
     if getattr(cell, "batch_first", False):
@@ -341,11 +329,42 @@ def _build(
             f"the cell {name!r} is batch_first, and a network reads (T, B, m): leave that out"
         )
     if not draws and not own:
-        told = init.scheme == "orthogonal" and isinstance(cell, Cell)
-        draw(cell, init, generator, recurrent=recurrent_parts(cell) if told else ())
-        if init.scheme == "memory":
-            remember(cell, cell.layers() if isinstance(cell, Cell) else (), init.scale, generator)
+        _draw_cell(cell, init, generator)
     return cell
+
+
+def _call(
+    name: str,
+    factory: Callable[..., nn.Module],
+    sizes: tuple[int, int, int],
+    keywords: dict,
+    generator: torch.Generator | None,
+) -> nn.Module:
+    """Call the factory of a cell. Raises InvalidInputError or UsersCodeError, with its name.
+
+    generator: torch's own random numbers follow from it; None: they are left alone.
+    """
+    seeded = generator is not None
+    try:
+        with torch.random.fork_rng(devices=[], enabled=seeded):
+            if seeded:
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
+            return factory(*sizes, **keywords)
+    except USERS_FAULT as error:
+        if isinstance(error, RhnError) or (is_ours(factory) and not isinstance(error, TypeError)):
+            raise
+        kind = InvalidInputError if isinstance(error, TypeError) else UsersCodeError
+        raise kind(
+            f"the cell {name!r} cannot be built: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _draw_cell(cell: nn.Module, init: Initialization, generator: torch.Generator | None) -> None:
+    """Draw the weights of a cell that does not draw them itself."""
+    orthogonal = init.scheme == "orthogonal" and isinstance(cell, Cell)
+    draw(cell, init, generator, recurrent=recurrent_parts(cell) if orthogonal else ())
+    if init.scheme == "memory":
+        remember(cell, cell.layers() if isinstance(cell, Cell) else (), init.scale, generator)
 
 
 def _draws(factory: Callable) -> bool:

@@ -121,29 +121,19 @@ def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
     paper = published()[[*NETWORK, "valid_perplexity"]].rename(columns="published_{}".format)
     keys = {"left_on": NETWORK, "right_on": [f"published_{name}" for name in NETWORK]}
     table = table.assign(other=table.cell != "rhn").merge(paper, how="left", **keys)
-    return table.sort_values(["other", *NETWORK[:3]], kind="stable", ignore_index=True)[
-        [*DEPTH_COLUMNS]
-    ]
+    order = ["other", *NETWORK[:3]]
+    return table.sort_values(order, kind="stable", ignore_index=True)[[*DEPTH_COLUMNS]]
 
 
 def published() -> pd.DataFrame:
     """The paper's networks of figure 5(a), without and with tied weights, in columns of
     `read_depth`.
     """
+    untied = [(False, row, row.valid) for row in PTB_BY_DEPTH]
+    tied = [(True, row, row.valid_tied) for row in PTB_BY_DEPTH]
     rows = [
-        (
-            "the paper's",
-            "rhn",
-            tied,
-            row.depth,
-            1,
-            row.units,
-            PTB_WORDS,
-            pd.NA,
-            row.valid_tied if tied else row.valid,
-        )
-        for tied in (False, True)
-        for row in PTB_BY_DEPTH
+        ("the paper's", "rhn", is_tied, row.depth, 1, row.units, PTB_WORDS, pd.NA, valid)
+        for is_tied, row, valid in untied + tied
     ]
     return pd.DataFrame(rows, columns=["run", *SHAPE, "valid_perplexity"]).astype(WHOLE)
 
@@ -167,9 +157,8 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
         measure = next(m for m in LABELS if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
-        curves = Curves(
-            name, measure, lines["epoch"].astype(int).to_numpy(), train, valid, rates, facts
-        )
+        epochs = lines["epoch"].astype(int).to_numpy()
+        curves = Curves(name, measure, epochs, train, valid, rates, facts)
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
             f"{file} is not a training's: expected an epoch, a train_... and a valid_..., "
@@ -215,21 +204,17 @@ def _best(run: Path) -> pd.DataFrame:
             f"{run} was trained on {corpus!r}, expected trainings on 'ptb', as the paper's: "
             "leave out --depth"
         )
-    about = (
-        {"run": run.resolve().name, "text": text}
-        | shape
-        | {"epochs": max(int(c.epochs[-1]) for c in curves)}
-    )
+    epochs = max(int(c.epochs[-1]) for c in curves)
+    about = {"run": run.resolve().name, "text": text, **shape, "epochs": epochs}
     return pd.DataFrame([about | {"valid_perplexity": c.best[1]} for c in curves])
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """A table of `rhn report --depth`; its path stands for the checksum of the text."""
     exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
+    types = {"run": str, "cell": str} | WHOLE
     try:
-        table = pd.read_csv(path, dtype={"run": str, "cell": str} | WHOLE, converters=exact)[
-            [*DEPTH_COLUMNS[:-1]]
-        ]
+        table = pd.read_csv(path, dtype=types, converters=exact)[[*DEPTH_COLUMNS[:-1]]]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is not a table of `rhn report --depth` ({first_line(error)})"
@@ -250,23 +235,19 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
-        ax.plot(
-            c.epochs[drawn],
-            c.train[drawn],
-            linestyle="--",
-            linewidth=1,
-            alpha=0.7,
-            **style | {"marker": "."},
-        )
+        dashed = style | {"marker": ".", "linestyle": "--", "linewidth": 1, "alpha": 0.7}
+        ax.plot(c.epochs[drawn], c.train[drawn], **dashed)
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
     ax.plot([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")
-    # chorales have none
+    # a training on chorales has no dropout
     train = "training" if curves[0].measure == "nll" else "training, with its dropout"
     ax.plot([], [], color=GREY, linewidth=1, linestyle="--", label=train)
-    left_out = " (0, before the training, is not drawn)" * any(0 in c.epochs[:-1] for c in curves)
-    ax.set(xlabel=f"epoch{left_out}", ylabel=LABELS[curves[0].measure])
+    label = "epoch"
+    if any(0 in c.epochs[:-1] for c in curves):
+        label += " (0, before the training, is not drawn)"
+    ax.set(xlabel=label, ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -276,11 +257,8 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 @drawn
 def draw_curves(curves: Sequence[Curves]) -> Shown:
     """The curves of trainings; the title has the facts that they share."""
-    return compose(
-        "Training curves",
-        shared([c.facts for c in curves]),
-        Block([partial(plot_curves, curves)], 3.4),
-    )
+    block = Block([partial(plot_curves, curves)], 3.4)
+    return compose("Training curves", shared([c.facts for c in curves]), block)
 
 
 def _style(k: int) -> dict:
@@ -296,9 +274,8 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     table: from `read_depth` or `published`; source: of the trainings, for the title.
     """
     if ax is None:
-        return compose(
-            BY_DEPTH, "", Block([partial(plot_depth, table, source=source)], 3.4), width=4.5
-        ).axes[0]
+        block = Block([partial(plot_depth, table, source=source)], 3.4)
+        return compose(BY_DEPTH, "", block, width=4.5).axes[0]
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     for label, members in series:
@@ -309,19 +286,13 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
             for mean in means:
                 ax.axhline(mean, label=f"{name} ({mean:.1f})", **line)
             continue
-        line = {
-            "linestyle": "-" if len(means) > 1 else "none",
-            "linewidth": 1.2,
-            "markersize": 4,
-            **style,
-        }
+        line = {"linestyle": "-" if len(means) > 1 else "none", "linewidth": 1.2, "markersize": 4}
+        line |= style
         ax.plot(means.index.get_level_values("depth"), means, label=name, markevery=[], **line)
         ax.plot(members.depth, members.valid_perplexity, **line | {"linestyle": "none"})
     deepest = max(table.depth.max(), 2)
-    ax.set(
-        xlabel="recurrence depth", ylabel="best validation perplexity", xlim=(0.5, deepest + 0.5)
-    )
-    ax.set_xticks(range(1, deepest + 1))
+    ax.set(xlabel="recurrence depth", ylabel="best validation perplexity")
+    ax.set(xlim=(0.5, deepest + 0.5), xticks=range(1, deepest + 1))
     ax.set_title(f"{source}: {sizes(table)}", loc="left")
     return ax
 
@@ -332,21 +303,20 @@ def draw_depth(table: pd.DataFrame) -> Shown:
     to a panel's lowest perplexity.
     """
     tables = {"trained here": table, "Zilly et al. (2017)": published()}
-    span = max(
-        found.valid_perplexity.max() / found.valid_perplexity.min() for found in tables.values()
-    )
+    measured = [found.valid_perplexity for found in tables.values()]
+    span = max(values.max() / values.min() for values in measured)
 
     def panel(source: str, found: pd.DataFrame, ax: Axes) -> None:
         low, margin = found.valid_perplexity.min(), 0.05 * (span - 1)
         plot_depth(found, ax, source).set_ylim(low * (1 - margin), low * (span + margin))
 
-    about = (
-        f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}; trained here: "
-        "symbols are seeds, lines their means"
-    )
-    about += (
-        f"; each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value "
-        "in its panel"
+    about = "; ".join(
+        (
+            f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}",
+            "trained here: symbols are seeds, lines their means",
+            f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its "
+            "panel",
+        )
     )
     block = Block([partial(panel, *row) for row in tables.items()], 4.0, 2)
     return compose(BY_DEPTH, about, block, width=10)
@@ -354,8 +324,10 @@ def draw_depth(table: pd.DataFrame) -> Shown:
 
 def _series(table: pd.DataFrame) -> list[str]:
     """The label of the series of each row."""
+
+    def label(cell: str, tied: bool, layers: int) -> str:
+        words = [cell, "tied" if tied else "", f"{layers} layers" if layers > 1 else ""]
+        return ", ".join(filter(None, words))
+
     rows = table[["cell", "tied", "layers"]].itertuples(index=False)
-    return [
-        f"{cell}{', tied' if tied else ''}{f', {layers} layers' if layers > 1 else ''}"
-        for cell, tied, layers in rows
-    ]
+    return [label(*row) for row in rows]

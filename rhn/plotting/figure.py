@@ -20,7 +20,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
@@ -98,44 +98,32 @@ class Block:
         that is `width` wide by itself, with `more` columns than usual if they fit.
         """
         fitting = max(1, int(inches / (self.least * rcParams["font.size"] / 9)))
-        columns = min(
-            max(self.columns, math.ceil(self.columns * inches / width)) + more * (self.columns > 1),
-            fitting,
-        )
-        count = -(-len(self.draws) // columns)
+        usual = max(self.columns, math.ceil(self.columns * inches / width))
+        if self.columns > 1:
+            usual += more
+        count = -(-len(self.draws) // min(usual, fitting))
         length = -(-len(self.draws) // count)
         rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
-        height = (
-            self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, rcParams["font.size"] / 9)
-        )
-        return rows, [0.01] * self.legend + [height] * count
+        letters = max(1.0, rcParams["font.size"] / 9)
+        heights = [self.height * float(np.clip(wider, 0.75, 1.1)) * letters] * count
+        return rows, [0.01, *heights] if self.legend else heights
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
         """Draw the rows into a grid from this row on, and the legend above them; returns axes whose
         curves have no names yet.
         """
-        # of all rows: equal lengths mean equal times
-        axes, span = list[Axes](), grid.ncols // len(rows[0])
-        for k, row in enumerate(rows, top + self.legend):
+        axes, length = list[Axes](), len(rows[0])
+        span = grid.ncols // length  # of all rows: equal lengths mean equal times
+        for k, row in enumerate(rows, top + 1 if self.legend else top):
             for place, panel in enumerate(row):
-                shared = {f"share{axis}": axes[0] for axis in self.shared if axes}
-                ax = figure.add_subplot(
-                    grid[k, place * span : (place + 1) * span], axes_class=ShownAxes, **shared
+                first = axes[0] if axes else None
+                axes.append(
+                    self._panel(figure, grid[k, place * span : (place + 1) * span], panel, first)
                 )
-                self.draws[panel](ax)
-                plain_ticks(ax)
-                width = figure.get_figwidth() * span / grid.ncols - rcParams["font.size"] / 12
-                ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
-                axes.append(ax)
-                if "x" in self.shared and panel + len(rows[0]) < len(self.draws):
-                    ax.tick_params(labelbottom=False)
-                if "y" in self.shared and place:
-                    ax.tick_params(labelleft=False)
-                if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
-                    ax.set_ylabel("")
+                self._hide_repeated(axes, place, below=panel + length < len(self.draws))
         if len({ax.get_xlabel() for ax in axes}) == 1:
-            for ax in axes[: -len(rows[0])]:  # those below which another stands
+            for ax in axes[:-length]:  # those below which another stands
                 ax.set_xlabel("")
         if not self.legend or not consistent(axes):
             return axes
@@ -143,6 +131,30 @@ class Block:
         above.set_axis_off()
         legend_above(above, entries(axes), figure.get_figwidth() - 1)
         return []
+
+    def _panel(self, figure: Figure, spot: SubplotSpec, panel: int, first: Axes | None) -> Axes:
+        """Draw a panel into its place in the grid; first: the axes whose limits it may share."""
+        shared = {} if first is None else {f"share{axis}": first for axis in self.shared}
+        ax = figure.add_subplot(spot, axes_class=ShownAxes, **shared)
+        self.draws[panel](ax)
+        plain_ticks(ax)
+        columns = len(spot.colspan), spot.get_gridspec().ncols
+        width = figure.get_figwidth() * columns[0] / columns[1] - rcParams["font.size"] / 12
+        ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
+        return ax
+
+    def _hide_repeated(self, axes: Sequence[Axes], place: int, *, below: bool) -> None:
+        """Remove labels from the last axes that others have, too.
+
+        place: of these axes in their row; below: whether others stand below them.
+        """
+        ax = axes[-1]
+        if "x" in self.shared and below:
+            ax.tick_params(labelbottom=False)
+        if "y" in self.shared and place:
+            ax.tick_params(labelleft=False)
+        if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
+            ax.set_ylabel("")
 
 
 def compose(
@@ -164,11 +176,8 @@ def compose(
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     height = sum(heights) + lines * rcParams["font.size"] / 50
     cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
-    grid, top, unnamed = (
-        figure.add_gridspec(len(heights), cells, height_ratios=heights),
-        0,
-        list[Axes](),
-    )
+    grid = figure.add_gridspec(len(heights), cells, height_ratios=heights)
+    top, unnamed = 0, list[Axes]()
     for block, (rows, each) in zip(blocks, parts, strict=True):
         unnamed += block.draw(figure, grid, top, rows)
         top += len(each)
@@ -180,9 +189,8 @@ def compose(
     for _ in range(5):  # the layout depends on the labels, and they on the layout
         for ax in laid_out(figure).axes:
             for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
-                axis.set_label_text(
-                    folded(axis.get_label_text(), pixels / figure.dpi, rcParams["font.size"])
-                )
+                label, room = axis.get_label_text(), pixels / figure.dpi
+                axis.set_label_text(folded(label, room, rcParams["font.size"]))
             fix_number_of_ticks(ax)
             fill_place(ax)
     return figure
@@ -193,9 +201,8 @@ def set_height(figure: Figure, height: float, squeezed: float) -> None:
     it, as its page or slide.
     """
     above, least = _above(figure), squeezed * height / max(1.0, rcParams["font.size"] / 9)
-    figure.set_figheight(
-        min(above + height, highest()) if above + least <= highest() else above + height
-    )
+    fits = above + least <= highest()
+    figure.set_figheight(min(above + height, highest()) if fits else above + height)
 
 
 def _above(figure: Figure) -> float:
@@ -260,11 +267,10 @@ def panels(
             if ax is not None:
                 draws[0](result, ax, **options)
                 return ax
-            whole = (
-                title(result)
-                if callable(title)
-                else title_of(result.title, title or result.finding)
-            )
+            if callable(title):
+                whole = title(result)
+            else:
+                whole = title_of(result.title, title or result.finding)
             each = [partial(draw, result, **options) for draw in draws]
             block = Block(
                 each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least
@@ -294,11 +300,8 @@ def name_curves(ax: Axes) -> None:
     box, points = ax.get_window_extent(), rcParams["legend.fontsize"] * ax.figure.dpi / 72
     gap, names = 1.4 * points / box.height, [label.replace("\n", " ") for label in labels]
     ends = [_right_end(handle, ax) for handle in handles]
-    if (
-        np.isnan(ends).any()
-        or len(ends) * gap > 1
-        or 0.6 * max(map(len, names)) * points > LONGEST * box.width
-    ):
+    too_long = 0.6 * max(map(len, names)) * points > LONGEST * box.width
+    if np.isnan(ends).any() or len(ends) * gap > 1 or too_long:
         legend_above(ax, handles)
         return
     order, least = np.argsort(ends, kind="stable"), gap * (np.arange(len(ends)) + 0.5)
@@ -312,16 +315,15 @@ def name_curves(ax: Axes) -> None:
         "textcoords": "offset points",
         "va": "center",
     }
+    style["fontsize"] = rcParams["legend.fontsize"]
     for k, place in zip(order, places, strict=True):
-        shade = (
-            handles[k].get_color()
-            if isinstance(handles[k], Line2D)
-            else handles[k].get_facecolor()[0][:3]
-        )
-        color = tuple(np.multiply(0.8, to_rgb(shade)))  # darker, for thin letters
-        ax.annotate(
-            names[k], (1, place), color=color, fontsize=rcParams["legend.fontsize"], **style
-        )
+        color = tuple(np.multiply(0.8, to_rgb(_colour(handles[k]))))  # darker, for thin letters
+        ax.annotate(names[k], (1, place), color=color, **style)
+
+
+def _colour(handle: Any):
+    """The colour of a line or an area."""
+    return handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()[0][:3]
 
 
 def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> None:
@@ -343,19 +345,19 @@ def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> No
         if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
             break
     if handles and (title := ax.get_title("left")):
-        ax.set_title(
-            title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi
-        )
+        pad = 0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi
+        ax.set_title(title, loc="left", pad=pad)
 
 
 def _right_end(handle: Any, ax: Axes) -> float:
     """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if
     it does not.
     """
-    paths = (
-        [handle.get_path()] if isinstance(handle, Line2D) else getattr(handle, "get_paths", list)()
-    )
-    if not isinstance(handle, Line2D | PolyCollection) or not paths:  # a band of NaN has none
+    if isinstance(handle, Line2D):
+        paths = [handle.get_path()]
+    else:
+        paths = handle.get_paths() if isinstance(handle, PolyCollection) else []
+    if not paths:  # a band of NaN has none
         return math.nan
     x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(paths[0].vertices)).T
     ends = y[np.isfinite(y) & (x > 0.97)]
@@ -389,19 +391,15 @@ class LogTicks(ticker.LogLocator):
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         (low, high), most = np.log10(sorted((vmin, vmax))), self.numticks or 7
         if high - low < LINEAR:
-            return ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10)).tick_values(
-                vmin, vmax
-            )
+            even = ticker.MaxNLocator(min(9, int(most)), steps=(1, 2, 5, 10))
+            return even.tick_values(vmin, vmax)
         least = (high - low) / (1.4 * most)
+        if high - low <= 2:
+            least = min(0.47, least)
         for numbers in ROUND:
-            if np.diff(np.log10(numbers), append=1).min() >= (
-                least if high - low > 2 else min(0.47, least)
-            ):
-                return (
-                    np.outer(10.0 ** np.arange(np.floor(low), np.ceil(high) + 1), numbers)
-                    .ravel()
-                    .tolist()
-                )
+            if np.diff(np.log10(numbers), append=1).min() >= least:
+                decades = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
+                return np.outer(decades, numbers).ravel().tolist()
         return super().tick_values(vmin, vmax)
 
 
@@ -419,10 +417,8 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
     """Draw the gradient's norm from each step to step 0 on a log scale, from its natural logarithm
     (T,).
     """
-    t, decades = (
-        np.arange(len(log_norm) + 1),
-        np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10),
-    )
+    t = np.arange(len(log_norm) + 1)
+    decades = np.where(np.isfinite(log_norm), log_norm, np.nan) / np.log(10)
     ax.plot(t, np.r_[0, decades], color=ink(ax), linewidth=1.4)
     ax.axhline(0, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     if (zero := np.isneginf(log_norm)).any():
@@ -473,10 +469,9 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
     def draw(ax: Axes) -> None:
         ax.set_axis_off()
         bar = ax.inset_axes((0, 0.8, 1, 0.2))
-        words = folded(label, ax.figure.figure.get_figwidth() - 0.5, rcParams["font.size"])
-        ax.figure.figure.colorbar(
-            colours, cax=bar, orientation="horizontal", label=words, **options
-        )
+        figure = ax.figure.figure
+        words = folded(label, figure.get_figwidth() - 0.5, rcParams["font.size"])
+        figure.colorbar(colours, cax=bar, orientation="horizontal", label=words, **options)
 
     return Block([draw], 0.6)
 
@@ -490,10 +485,8 @@ def shade_style(k: int, count: int) -> Style:
     """Shade, from dark to light, and dashes of the k-th of lines that have an order: layers,
     lengths.
     """
-    return {
-        "color": colormaps["viridis"](0.9 * k / max(1, count - 1)),
-        "linestyle": DASHES[k % len(DASHES)],
-    }
+    shade = colormaps["viridis"](0.9 * k / max(1, count - 1))
+    return {"color": shade, "linestyle": DASHES[k % len(DASHES)]}
 
 
 def entries(axes: Iterable[Axes]) -> list:
@@ -520,16 +513,26 @@ def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
     """
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
-    if len({*titles}) > 1:
-        parts = [each.split("; ") for each in abouts]
-        same = [part for part in parts[0] if all(part in others for others in parts)]
-        own = [
-            f"{title}: {', '.join(p for p in each if p not in same)}"
-            for title, each in zip(titles, parts, strict=True)
-        ]
-        few = not about and all(abouts) and len(results) <= MOST_DESCRIBED
-        return "", "; ".join([*own, *same]) if few else about, titles
-    return titles[0], about, [""] * len(titles) if about else abouts
+    if len({*titles}) == 1:
+        return titles[0], about, [""] * len(titles) if about else abouts
+    if not about and all(abouts) and len(results) <= MOST_DESCRIBED:
+        about = _described(titles, abouts)
+    return "", about, titles
+
+
+def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:
+    """The descriptions of several results in one line: each one's own parts, then the common ones.
+
+    >>> _described(["gru", "rhn"], ["seed 0; bwv269", "seed 1; bwv269"])
+    'gru: seed 0; rhn: seed 1; bwv269'
+    """
+    parts = [about.split("; ") for about in abouts]
+    same = [part for part in parts[0] if all(part in others for others in parts)]
+    own = [
+        f"{title}: {', '.join(part for part in each if part not in same)}"
+        for title, each in zip(titles, parts, strict=True)
+    ]
+    return "; ".join([*own, *same])
 
 
 def title_of(network: str, what: str) -> str:

@@ -108,27 +108,20 @@ def shared(facts: Sequence[Sequence[str]]) -> str:
     >>> shared([("gaussian:0.1", "seed 0"), ("gaussian:0.1", "seed 1")])
     'gaussian:0.1'
     """
-    return (
-        "; ".join(fact for fact in facts[0] if all(fact in others for others in facts))
-        if facts
-        else ""
-    )
+    first = facts[0] if facts else ()
+    return "; ".join(fact for fact in first if all(fact in others for others in facts))
 
 
 def _start(values: Mapping) -> list[str]:
     """Initialisation, its long numbers to four digits, and the biases."""
     init = str(values.get("init") or "")
     short = re.sub(r"\d\.\d{4,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", init)
-    return [
-        *filter(None, [short]),
-        *_named(values, [name for name in values if name.endswith("_bias")]),
-    ]
+    biases = _named(values, [name for name in values if name.endswith("_bias")])
+    return [short, *biases] if short else biases
 
 
 def _named(values: Mapping, names: Iterable[str]) -> list[str]:
     """These entries in words, "learning rate 0.2", without those that are None."""
     found = {name.replace("_", " "): values[name] for name in names if values.get(name) is not None}
-    return [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in found.items()
-    ]
+    numbers = {name: f"{v:g}" if isinstance(v, float) else v for name, v in found.items()}
+    return [f"{name} {number}" for name, number in numbers.items()]

@@ -14,6 +14,7 @@ evaluate` repeats it in float32. The cost is one forward pass over the data.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,8 @@ class ChoraleTask(Task):
 
     def batches(self, epoch: int) -> list[Minibatch]:
         name = self.config.cell, self.config.depth
-        return [
-            self._batches[i]
-            for i in batch_order(self.config.seed, *name, epoch, len(self._batches))
-        ]
+        order = batch_order(self.config.seed, *name, epoch, len(self._batches))
+        return [self._batches[i] for i in order]
 
     def loss(self, model, own, batch: Minibatch) -> tuple[Tensor, tuple]:
         total = _total_nll(model, batch)
@@ -99,8 +98,8 @@ class ChoraleTask(Task):
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         if self._evaluate[0] is not ensemble:
-            splits = self._splits  # without self, see `captured`
-            losses = lambda: torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)  # noqa: E731
+            # without self, see `captured`
+            losses = partial(split_losses, ensemble, self._splits)
             self._evaluate = ensemble, captured(losses, self.device)
         return self._evaluate[1]()
 
@@ -129,9 +128,9 @@ def evaluation_batches(
     device; see `STEP_ROWS`.
     """
     usable, start, found = _longest_first(pieces), 0, []
-    for blocks in grouped(
-        [len(piece) for piece in usable[::ROWS]], STEP_ROWS.get(torch.device(device).type, 1e6)
-    ):
+    longest = [len(piece) for piece in usable[::ROWS]]
+    step_rows = STEP_ROWS.get(torch.device(device).type, 1e6)
+    for blocks in grouped(longest, step_rows):
         found.append(_minibatch(usable[start : start + blocks * ROWS], device=device, dtype=dtype))
         start += blocks * ROWS
     return found
@@ -174,9 +173,13 @@ def evaluate(
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
     """Nats a predicted frame of each model, (K,) in float64."""
-    return sum(ensemble.map(_total_nll, batch) for batch in batches) / sum(
-        batch.size for batch in batches
-    )
+    total = sum(ensemble.map(_total_nll, batch) for batch in batches)
+    return total / sum(batch.size for batch in batches)
+
+
+def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> Tensor:
+    """Nats a predicted frame of each model in each split, (K, splits) in float64."""
+    return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
 def constant_output_nll(corpus: Corpus) -> float:
@@ -210,6 +213,5 @@ def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
     for row, piece in enumerate(pieces):
         frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
-    return Minibatch(
-        torch.from_numpy(frames).to(device, dtype), torch.from_numpy(mask).to(device, dtype), size
-    )
+    tensors = (torch.from_numpy(array).to(device, dtype) for array in (frames, mask))
+    return Minibatch(*tensors, size)

@@ -91,10 +91,9 @@ class TrainingConfig:
     @property
     def options(self) -> dict:
         """Options of the cell beside its sizes."""
-        gated = self.transform_bias is not None or accepts(
-            resolve_cell(self.cell), "transform_bias"
-        )
-        bias = {"transform_bias": self.transform_bias} if gated else {}
+        bias: dict = {}
+        if self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias"):
+            bias = {"transform_bias": self.transform_bias}
         return bias | read_options(self.cell, self.cell_options)
 
 
@@ -151,8 +150,8 @@ class LanguageConfig(TrainingConfig):
         "uniform:0.04",
         "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
         "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it "
-        "starts all biases at B. "
-        "None: as the cell starts by itself (the default for torch.nn's cells).",
+        "starts all biases at B. None: as the cell starts by itself (the default for torch.nn's "
+        "cells).",
     )
     transform_bias: float | None = -2.0
     drop_embedding: float = option(
@@ -224,9 +223,8 @@ class LanguageConfig(TrainingConfig):
         from rhn.models.dropout import Dropout
 
         names = ("embedding", "input", "hidden", "output", "candidate")
-        return Dropout(
-            **{name: getattr(self, f"drop_{name}") for name in names}, gate_masks=self.gate_masks
-        )
+        rates = {name: getattr(self, f"drop_{name}") for name in names}
+        return Dropout(**rates, gate_masks=self.gate_masks)
 
     def decay(self, epoch: int) -> float:
         """The divisor of the learning rate in an epoch, counted from 1 (the official code counts
@@ -251,17 +249,15 @@ def upgraded(given: dict, source: Path) -> dict:
     if given.get("precision", "float32") != "float32":
         raise InvalidInputError(
             f"{source} is of a training with precision {given['precision']!r}, which version "
-            "0.3 was the last to have: "
-            "use that version, or train again"
+            "0.3 was the last to have: use that version, or train again"
         )
-    told = (
-        given.keys()
-        if "preset" in given
-        else {name for name in OF_0_3 if given.get(name) != OF_0_3[name]}
-    )
-    options = {name: given[name] for name in OF_0_3 if name in given and name in told}
+    options = {name: given[name] for name in OF_0_3 if name in given}
+    if "preset" not in given:
+        options = {name: value for name, value in options.items() if value != OF_0_3[name]}
     kept = {name: value for name, value in given.items() if name not in {"precision", *OF_0_3}}
-    return kept | ({"cell_options": options | kept.get("cell_options", {})} if options else {})
+    if options:
+        kept["cell_options"] = options | kept.get("cell_options", {})
+    return kept
 
 
 def read_config(file: Path) -> dict:

@@ -2,8 +2,8 @@
 once.
 
     ensemble = Ensemble.of(models)
-    ensemble.map(lambda model, x: model(x), x)          (K, ...): each model on the same x
-    ensemble.gradients(loss, x)                         gradients of loss(model, x), by name, (K, ...)
+    ensemble.map(lambda model, x: model(x), x)    (K, ...): each model on the same x
+    ensemble.gradients(loss, x)                   gradients of loss(model, x), by name, (K, ...)
 
 The modules are ordinary ones: torch.func puts the K sets of weights through one of them. Nothing is
 summed over K, so no model depends on the others.
@@ -52,10 +52,9 @@ from rhn.utils.validation import check_room
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
 TRAINED = 4  # weights, gradients, momentum, and the best weights so far
-# weights of the models in one pass of a step: more than fits the cache is slower
-CACHE_BYTES = 8 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
+CACHE_BYTES = 8 << 20  # weights of the models in one pass of a step: more would not fit the cache
 PART_BYTES = 512 << 20  # memory of a pass: larger parts gain nothing
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +103,8 @@ class Ensemble:
 
     def __getitem__(self, which: slice | list[int]) -> "Ensemble":
         """Some of the models: views of them for a slice, a copy for a list of places."""
-        return Ensemble(
-            self.skeleton, *tree_map(lambda t: t[which], (self.weights, self.constants))
-        )
+        some = tree_map(lambda t: t[which], (self.weights, self.constants))
+        return Ensemble(self.skeleton, *some)
 
     def finite(self) -> Tensor:
         """(K,) bool: whether all trained weights of a model are finite."""
@@ -120,7 +118,8 @@ class Ensemble:
         """
 
         def of_one(weights, constants, own):
-            return function(self._model(weights, constants), *[own] * (own is not None), *shared)
+            mine = () if own is None else (own,)
+            return function(self._model(weights, constants), *mine, *shared)
 
         with torch.no_grad():
             return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
@@ -135,10 +134,12 @@ class Ensemble:
         """
 
         def of_one(weights, constants, own):
-            mine = [own] * (own is not None)
-            return grad(lambda w: loss(self._model(w, constants), *mine, *shared), has_aux=has_aux)(
-                weights
-            )
+            mine = () if own is None else (own,)
+
+            def loss_of(weights):
+                return loss(self._model(weights, constants), *mine, *shared)
+
+            return grad(loss_of, has_aux=has_aux)(weights)
 
         return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
@@ -174,24 +175,36 @@ def captured(
     """
     if device.type != "cuda":
         return function
-    graphs, inputs = _Graphs(changes, device), {}
+    return _Captured(function, _Graphs(changes, device))
 
-    def call(*trees: Any) -> Any:
+
+class _Captured:
+    """A function whose tensor arguments are copied into its graphs."""
+
+    def __init__(self, function: Callable[..., Any], graphs: "_Graphs"):
+        self._function, self._graphs = function, graphs
+        self._inputs: dict[Hashable, list] = {}
+
+    def __call__(self, *trees: Any) -> Any:
         leaves, structure = tree_flatten(trees)
-        key = tuple(
-            (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves
-        )
-        if key not in inputs:
-            inputs[key] = [
-                torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves
-            ]
-        kept = inputs[key]
+        key = tuple(map(_key, leaves))
+        if key not in self._inputs:
+            self._inputs[key] = list(map(_place, leaves))
+        kept = self._inputs[key]
         for place, leaf in zip(kept, leaves, strict=True):
             if isinstance(leaf, Tensor):
                 place.copy_(leaf)
-        return graphs.replay(key, lambda: function(*tree_unflatten(kept, structure)))
+        return self._graphs.replay(key, lambda: self._function(*tree_unflatten(kept, structure)))
 
-    return call
+
+def _key(leaf: Any) -> Hashable:
+    """What a graph depends on: the shape and type of a tensor, any other value."""
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
+
+
+def _place(leaf: Any) -> Any:
+    """The memory of a tensor argument in a graph; other arguments are part of the graph."""
+    return torch.empty_like(leaf) if isinstance(leaf, Tensor) else leaf
 
 
 class _Graphs:
@@ -326,14 +339,11 @@ def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
     """Raise InvalidInputError if the free memory of a device does not hold the training of `models`
     models like this one.
     """
-    whose, smaller = (
-        ("the network's", "") if models == 1 else (f"{models} networks'", "fewer of them, ")
-    )
-    advice = f"use {smaller}a smaller hidden size or depth"
-    need = models * TRAINED * weight_bytes(model)
-    check_room(
-        need, f"{whose} training (weights, gradients, optimizer)", advice, str(device or "cpu")
-    )
+    whose, advice = "the network's", "use a smaller hidden size or depth"
+    if models != 1:
+        whose, advice = f"{models} networks'", "use fewer of them, a smaller hidden size or depth"
+    what = f"{whose} training (weights, gradients, optimizer)"
+    check_room(models * TRAINED * weight_bytes(model), what, advice, str(device or "cpu"))
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -355,9 +365,9 @@ def part_size(model: nn.Module, positions: int, device: torch.device) -> int | N
     """Number of models in one pass of a step on such a batch; None for all of them (on a GPU)."""
     if device.type != "cpu":
         return None
-    return max(
-        1, min(CACHE_BYTES // weight_bytes(model), PART_BYTES // step_bytes(model, positions))
-    )
+    in_cache = CACHE_BYTES // weight_bytes(model)
+    in_memory = PART_BYTES // step_bytes(model, positions)
+    return max(1, min(in_cache, in_memory))
 
 
 def tune_malloc() -> None:
@@ -386,11 +396,8 @@ def batch_order(seed: int, arch: str, depth: int, epoch: int, batches: int) -> l
     >>> batch_order(0, "rhn", 4, 1, 7)
     [2, 0, 6, 1, 3, 5, 4]
     """
-    return (
-        np.random.default_rng(_sequence("batches", seed, arch, depth, epoch))
-        .permutation(batches)
-        .tolist()
-    )
+    generator = np.random.default_rng(_sequence("batches", seed, arch, depth, epoch))
+    return generator.permutation(batches).tolist()
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -402,6 +409,5 @@ def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator
 def _sequence(
     purpose: str, seed: int, arch: str, depth: int, number: int
 ) -> np.random.SeedSequence:
-    return np.random.SeedSequence(
-        [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
-    )
+    entropy = [seed, crc32(arch.encode()), depth, number, crc32(purpose.encode())]
+    return np.random.SeedSequence(entropy)

@@ -77,9 +77,8 @@ def read_window(
         return reading.nll, reading.states
     reading, targets = model(tokens[:-1], states, masks), tokens[1:]
     logits = (reading.logits / temperature).flatten(0, -2)
-    return F.cross_entropy(logits, targets.flatten(), reduction="none").view(
-        targets.shape
-    ), reading.states
+    nll = F.cross_entropy(logits, targets.flatten(), reduction="none")
+    return nll.view(targets.shape), reading.states
 
 
 def ensemble_nll(
@@ -116,9 +115,8 @@ def window_of(
     rows: np.ndarray, start: int, steps: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """The tokens (T + 1, B) int64 of a window of rows (B, N // B)."""
-    return torch.from_numpy(
-        np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
-    ).to(device)
+    tokens = np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
+    return torch.from_numpy(tokens).to(device)
 
 
 def check_temperature(temperature: float) -> None:
@@ -129,7 +127,9 @@ def check_temperature(temperature: float) -> None:
 
 def perplexity(nll: float) -> float:
     """exp(nll), infinity if that overflows."""
-    return math.exp(nll) if nll < 700 else math.inf if nll == nll else math.nan
+    if math.isnan(nll):
+        return math.nan
+    return math.exp(nll) if nll < 700 else math.inf
 
 
 def measure_name(vocabulary: Vocabulary) -> str:

@@ -2,10 +2,13 @@
 
 Legend: T steps of a window, B rows, K models; everything of a model has a leading axis K.
 
-    loss   = sum over steps and rows of -log P(token) / B  [+ activation terms (Merity et al. 2017), in nats a token times T]
-             [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
-    g      = d loss / d p, scaled down to norm `gradient_norm` over all parameters of a model if it is larger
-    p     <- p - lr g, or a step of another optimizer       [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
+    loss = sum over steps and rows of -log P(token) / B
+           [+ activation terms (Merity et al. 2017), in nats a token times T]
+           [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
+    g    = d loss / d p, over all parameters of a model scaled down to norm `gradient_norm` if it is
+           larger
+    p   <- p - lr g, or a step of another optimizer
+           [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
 
 The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
 
@@ -58,20 +61,15 @@ class LanguageTask(Task):
     ):
         super().__init__(config, device)
         self._vocabulary, self._measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
-        self.columns = (
-            f"train_{self._measure}",
-            f"valid_{self._measure}",
-            "learning_rate",
-            "gradient_norm",
-        )
+        losses = f"train_{self._measure}", f"valid_{self._measure}"
+        self.columns = (*losses, "learning_rate", "gradient_norm")
         self.gradient_norm, self.averaging = config.gradient_norm, config.averaging
         shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         if len(corpus.train) // config.batch_size <= shortest:
             raise DataError(
                 f"{len(corpus.train)} tokens do not fill {config.batch_size} rows of "
-                f"{shortest + 1}: "
-                f"take a longer text, a smaller batch than {config.batch_size} or a shorter "
-                f"window than {shortest}"
+                f"{shortest + 1}: take a longer text, a smaller batch than {config.batch_size} or "
+                f"a shorter window than {shortest}"
             )
         self.rows = in_rows(corpus.train, config.batch_size)
         try:
@@ -88,10 +86,8 @@ class LanguageTask(Task):
         return measure(nll, self._measure)
 
     def batches(self, epoch: int) -> list["Window"]:
-        config = self.config
-        cuts = epoch_windows(
-            self.rows.shape[1], config.window, vary=config.vary_window, epoch=epoch
-        )
+        columns, how = self.rows.shape[1], self.config
+        cuts = epoch_windows(columns, how.window, vary=how.vary_window, epoch=epoch)
         return [Window(self, epoch, step, *cut) for step, cut in enumerate(cuts)]
 
     def loss(

@@ -1,9 +1,10 @@
 """Monte-Carlo dropout: the probability of each token is its mean over networks drawn with dropout
 on (Gal and Ghahramani 2016).
 
-    P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]         z_i the logits with the masks of sample i
+    P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]
 
-Legend: S samples, N tokens, T steps of a window, B samples side by side.
+Legend: z_i logits with the masks of sample i, S samples, N tokens, T steps of a window, B samples
+side by side.
 
 Each sample reads the whole text from the zero state, with masks that are drawn anew in every
 window, as in training. With window=None the masks are one set for the whole text, as the official
@@ -20,6 +21,8 @@ mean, which is softer by itself.
 import copy
 import functools
 import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +46,7 @@ from rhn.utils.progress import Advance
 from rhn.utils.validation import check_seed, positive
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
-# rejected in a row: a tenth of the usual 1000 samples, and beyond chance for a trained model
+# samples rejected in a row: a tenth of the usual 1000, and beyond chance for a trained model
 REDRAWS = 100
 HELD = 2**26  # probabilities held at once: half a gigabyte
 
@@ -78,61 +81,71 @@ def monte_carlo_score(
     """
     check_temperature(temperature)
     check_seed(seed)
-    samples, text, length = (
-        positive("samples", samples),
-        in_rows(tokens, 1),
-        positive("window", window or WINDOW),
-    )
-    model, steps = copy.deepcopy(model).to(device).eval(), text.shape[1] - 1
+    samples, text = positive("samples", samples), in_rows(tokens, 1)
+    length, steps = positive("window", window or WINDOW), text.shape[1] - 1
+    model = copy.deepcopy(model).to(device).eval()
     rows = min(positive("rows", rows), max(1, HELD // steps))
-    total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
     read = captured(
         functools.partial(read_window, model, temperature=temperature), model.embedding.device
     )
+    total = torch.full((steps,), -math.inf, dtype=torch.float64, device=device)
     kept, drawn, in_a_row = 0, 0, 0
     while kept < samples:
         numbers = range(drawn, drawn + min(rows, samples - kept))
-        held, start, states, masks = (
-            total.new_empty(steps, len(numbers)),
-            0,
-            (None,) * model.layers,
-            None,
-        )
-        for k, part in enumerate(text_windows(text, length, device)):
-            if window or masks is None:
-                masks = _draw(model, dropout, seed, numbers, k, part[:-1] if window else part[:1])
-            nll, states = read(states, part.expand(-1, len(numbers)), masks)
-            held[start : start + len(nll)] = -nll
-            start += len(nll)
-            progress(drawn * steps + len(numbers) * start, (samples + drawn - kept) * steps)
-        accepted = [bool(window) or perplexity(-mean) < ACCEPTED for mean in held.mean(0).tolist()]
+        draw = functools.partial(_draw, model, dropout, seed, numbers)
+        windows, fixed = text_windows(text, length, device), not window
+        log_p, done = total.new_empty(steps, len(numbers)), 0
+        for nll in _read_side_by_side(read, windows, draw, model.layers, len(numbers), fixed=fixed):
+            log_p[done : done + len(nll)] = -nll
+            done += len(nll)
+            progress(drawn * steps + len(numbers) * done, (samples + drawn - kept) * steps)
+        means = log_p.mean(0).tolist()
+        accepted = [not fixed or perplexity(-mean) < ACCEPTED for mean in means]
         in_a_row = 0 if any(accepted) else in_a_row + len(accepted)
         if in_a_row >= REDRAWS:
             raise InvalidInputError(
                 f"{in_a_row} samples in a row have a perplexity of {ACCEPTED:g} or more, which "
-                "the official code draws again: "
-                "expected a trained model and the dropout of its training; or draw new masks "
-                "in every window"
+                "the official code draws again: expected a trained model and the dropout of its "
+                "training; or draw new masks in every window"
             )
-        torch.logaddexp(
-            total, held[:, torch.tensor(accepted, device=device)].logsumexp(1), out=total
-        )
+        chosen = log_p[:, torch.tensor(accepted, device=device)]
+        torch.logaddexp(total, chosen.logsumexp(1), out=total)
         kept, drawn = kept + sum(accepted), numbers.stop
     return Score((math.log(samples) - total.mean()).item(), steps)
+
+
+def _read_side_by_side(
+    read: Callable,
+    windows: Iterable[Tensor],
+    draw: Callable[[int, Tensor], Masks],
+    layers: int,
+    samples: int,
+    *,
+    fixed: bool,
+) -> Iterator[Tensor]:
+    """-log P (T, S) of each window of tokens (T + 1, 1), from the zero state on.
+
+    fixed: keep the masks of the first step; otherwise draw new ones in every window.
+    """
+    states: Any = (None,) * layers
+    masks = None
+    for k, tokens in enumerate(windows):
+        if masks is None or not fixed:
+            masks = draw(k, tokens[:1] if fixed else tokens[:-1])
+        nll, states = read(states, tokens.expand(-1, samples), masks)
+        yield nll
 
 
 def _draw(
     model: nn.Module, dropout: Dropout, seed: int, samples: range, window: int, tokens: Tensor
 ) -> Masks:
     """The masks of these samples for a window of tokens (T, 1), side by side."""
-    drawn = [
-        draw_masks(model, tokens.cpu(), dropout, seeded(seed, sample, window)) for sample in samples
-    ]
+    generators = [seeded(seed, sample, window) for sample in samples]
+    drawn = [draw_masks(model, tokens.cpu(), dropout, generator) for generator in generators]
 
     def beside(axis: int, *masks) -> Tensor | None:
         return None if masks[0] is None else torch.cat(masks, axis).to(tokens.device)
 
     words, *others = zip(*drawn, strict=True)
-    return Masks(
-        beside(-1, *words), *(tree_map(functools.partial(beside, -2), *masks) for masks in others)
-    )
+    rest = (tree_map(functools.partial(beside, -2), *masks) for masks in others)
+    return Masks(beside(-1, *words), *rest)

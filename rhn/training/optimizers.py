@@ -2,12 +2,13 @@
 
     sgd       v <- momentum v + g;   w <- w - rate v
     adam      m <- beta1 m + (1 - beta1) g;   s <- beta2 s + (1 - beta2) g^2
-              w <- w - rate m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon)              t steps so far
+              w <- w - rate m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + epsilon)
     adamw     w <- (1 - rate weight_decay) w, then as adam
-    rmsprop   s <- alpha s + (1 - alpha) g^2;   v <- momentum v + g / (sqrt(s) + epsilon);   w <- w - rate v
+    rmsprop   s <- alpha s + (1 - alpha) g^2
+              v <- momentum v + g / (sqrt(s) + epsilon);   w <- w - rate v
 
-g is the gradient plus weight_decay w (not for adamw), times `scale`, which clips it. With `shrink`
-w <- (1 - shrink) w after each step.
+t is the number of steps so far. g is the gradient plus weight_decay w (not for adamw), times
+`scale`, which clips it. With `shrink` w <- (1 - shrink) w after each step.
 
 Weights, gradients and the state are tensors (K, ...) by name; rate and scale are (K,). An optimizer
 has no memory of its own: the state is pruned and saved with the models. A stack is updated by
@@ -50,17 +51,13 @@ class Optimizer:
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
         """The state before the first step."""
-        first = next(iter(weights.values()))
-        steps = (
-            {"steps": torch.zeros(len(first), dtype=torch.float64, device=first.device)}
-            if self.counts
-            else {}
-        )
-        return steps | {
-            f"{kept}.{name}": torch.zeros_like(w)
-            for kept in self.kept
-            for name, w in weights.items()
-        }
+        state = {}
+        if self.counts:
+            first = next(iter(weights.values()))
+            state["steps"] = torch.zeros(len(first), dtype=torch.float64, device=first.device)
+        for kept in self.kept:
+            state |= {f"{kept}.{name}": torch.zeros_like(w) for name, w in weights.items()}
+        return state
 
     def step(
         self,
@@ -178,12 +175,11 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 def make_optimizer(config: TrainingConfig) -> Optimizer:
     """The optimizer of a configuration."""
-    kind = OPTIMIZERS[config.optimizer]
-    form = "shrink" if getattr(config, "weight_decay_form", "loss") == "shrink" else "weight_decay"
-    return kind(
-        **{"weight_decay": 0.0, form: config.weight_decay},
-        **{name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]},
-    )
+    shrinks = getattr(config, "weight_decay_form", "loss") == "shrink"
+    # 0.0 also for AdamW, which has another default
+    decay = {"weight_decay": 0.0, "shrink" if shrinks else "weight_decay": config.weight_decay}
+    others = {name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]}
+    return OPTIMIZERS[config.optimizer](**decay, **others)
 
 
 def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> Tensor:
@@ -214,14 +210,16 @@ def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
     average["average_count"].add_(average["average_active"])
     share = 1 / average["average_count"]
     for name, w in ensemble.weights.items():
-        average[f"average.{name}"].lerp_(w, share.view(-1, *[1] * (w.dim() - 1)))
+        average[f"average.{name}"].lerp_(w, _each(share, w))
 
 
 def has_stalled(losses: Sequence[float], patience: int) -> bool:
     """True if the last loss is above the least of those more than `patience` epochs before it.
 
-    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2), has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
-    (True, False)
+    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2)
+    True
+    >>> has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
+    False
     """
     earlier = losses[: -patience - 1]
     return len(earlier) > 0 and losses[-1] > min(earlier)

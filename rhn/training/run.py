@@ -4,7 +4,8 @@ result of an uninterrupted one.
     config.json          configuration and data
     metrics.jsonl        a line an epoch
     best.safetensors     the checkpoint of the best epoch so far
-    state.safetensors    all that a resume needs, the best weights too, saved now and then and at the end
+    state.safetensors    all that a resume needs, the best weights too, saved now and then and at
+                         the end
 
 With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The state decides:
 lines of epochs after it are removed and written again, with the same numbers (on a CPU, the same
@@ -20,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 from safetensors import SafetensorError
@@ -47,7 +48,7 @@ from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.options import default_of
 
-# of the time may go into saving: a kill costs as much as is trained between two saves
+# share of the time for saving: a kill costs as much as is trained between two saves
 SAVE_SHARE = 0.02
 
 
@@ -121,9 +122,8 @@ def train(
         Interrupted: Ctrl-C; everything is saved.
     """
     seeds = seeds or [config.seed]
-    run = _Run(
-        config, corpus, Path(out), seeds, device, callbacks
-    )  # a model that cannot be built leaves no folder behind
+    # first: a model that cannot be built leaves no folder behind
+    run = _Run(config, corpus, Path(out), seeds, device, callbacks)
     with (
         deterministic(threads if run.text else 1),
         locked(run.folder),
@@ -132,39 +132,14 @@ def train(
         # not all below: other trainings may be writing there
         for place in (run.folder, *run.folder.glob("seed-*")):
             remove_leftovers(place)
-        deadline, next_save = time.monotonic() + 60 * max_minutes, 0.0
-        trainer = run.begin({"device": device, **about})
-        for callback in callbacks:
-            callback.step(trainer)
-        while trainer.live():
-            ended = trainer.run_step()
-            if ended:
-                run.end_epoch()
-            for callback in callbacks:
-                callback.step(trainer)
-            now = time.monotonic()
-            stop = trainer.live() and (interrupt.pending or now > deadline)
-            if stop or now > next_save or not trainer.live() or (ended and run.text):
-                run.save()
-                next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
-            if stop:
-                break
+        deadline = time.monotonic() + 60 * max_minutes
+        run.begin({"device": device, **about})
+        run.train(interrupt, deadline)
         if interrupt.pending:
-            folder = shlex.quote(str(run.folder))
-            raise Interrupted(
-                f"stopped after epoch {trainer.epoch}, saved; continue with: rhn resume {folder}"
-            )
+            raise run.interrupted()
         results = [run.result(seed) for seed in seeds]
         if all(result.diverged for result in results):
-            kept = sorted(str(path) for path in run.folder.rglob("best.safetensors"))
-            left = (
-                f"the last good weights are in {', '.join(kept)}"
-                if kept
-                else "no epoch was finished before"
-            )
-            raise DivergedError(
-                f"{results[0].diverged}; {left}; try a lower learning rate in another --out"
-            )
+            raise run.diverged(results[0])
         return results
 
 
@@ -185,14 +160,13 @@ class _Run:
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
         self._homes = homes(folder, seeds)
-        fixed = (
-            {"seeds": list(seeds), "text": corpus.checksum}
-            if self.text
-            else {"data": corpus.checksum}
-        )
-        self._training = asdict(config) | fixed
+        self._training = asdict(config)
+        if self.text:
+            self._training |= {"seeds": list(seeds), "text": corpus.checksum}
+        else:
+            self._training |= {"data": corpus.checksum}
 
-    def begin(self, about: Mapping[str, object]) -> Trainer:
+    def begin(self, about: Mapping[str, object]) -> None:
         """Check that the folder is of this training, make its trainer, and write the files as the
         state says.
         """
@@ -210,15 +184,36 @@ class _Run:
         for seed, home in self._homes.items():
             write_lines(home / "metrics.jsonl", self._lines(seed))
         self._write_checkpoints()
-        return self.trainer
+
+    def train(self, interrupt: SimpleNamespace, deadline: float) -> None:
+        """Train to the end, or until an interrupt or the deadline (`time.monotonic`), and save now
+        and then.
+
+        A language model is also saved after each epoch, in which others save several times.
+        """
+        self._report_step()
+        next_save, over = 0.0, not self.trainer.live()
+        while not over:
+            ended = self.trainer.run_step()
+            if ended:
+                self.end_epoch()
+            self._report_step()
+            now = time.monotonic()
+            over = interrupt.pending or now > deadline or not self.trainer.live()
+            due = now > next_save or (ended and self.text)
+            if over or due:
+                self.save()
+                next_save = time.monotonic() + (time.monotonic() - now) / SAVE_SHARE
+
+    def _report_step(self) -> None:
+        for callback in self._callbacks:
+            callback.step(self.trainer)
 
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises InvalidInputError for that of another training."""
         try:
-            there, done = (
-                upgraded(json.loads(metadata["training"]), self.folder),
-                int(metadata.get("epochs", 0)),
-            )
+            there = upgraded(json.loads(metadata["training"]), self.folder)
+            done = int(metadata.get("epochs", 0))
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
                     f"{self.folder} holds another training: {different}; give the same values "
@@ -229,17 +224,7 @@ class _Run:
                     f"{self.folder} has done {done} epochs already, expected --epochs of "
                     f"{done} or more"
                 )
-            saved = {}
-            for seed, home in self._homes.items():
-                prefix = self._prefix(seed)
-                own = {
-                    name.removeprefix(prefix): array
-                    for name, array in arrays.items()
-                    if name.startswith(prefix)
-                }
-                saved[seed] = TrialState(
-                    own.pop("curve"), own | _best_of_0_3(own, home / "best.safetensors")
-                )
+            saved = {seed: self._saved(seed, arrays) for seed in self._homes}
             return Trainer(self._task, self._models, saved=saved)
         except (KeyError, OSError, SafetensorError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
@@ -247,6 +232,17 @@ class _Run:
             raise DataError(
                 f"{path} is of no training ({reason}): put its own back, or give another --out"
             ) from error
+
+    def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
+        """The state of a seed among the arrays of all."""
+        prefix = self._prefix(seed)
+        own = {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith(prefix)
+        }
+        curve = own.pop("curve")
+        return TrialState(curve, own | _best_of_0_3(own, self._homes[seed] / "best.safetensors"))
 
     def end_epoch(self) -> None:
         """Write the lines of each seed trained in the epoch that has just ended; the others had
@@ -256,8 +252,9 @@ class _Run:
         for seed in [seed for seed in self._homes if len(self.trainer.curve(seed)) == rows]:
             lines = self._lines(seed)
             write_lines(self._homes[seed] / "metrics.jsonl", lines)
-            for callback in () if self.trainer.diverged(seed) else self._callbacks:
-                callback.epoch(seed, lines[-1])
+            if not self.trainer.diverged(seed):
+                for callback in self._callbacks:
+                    callback.epoch(seed, lines[-1])
 
     def save(self) -> None:
         """Write the state, then the checkpoints."""
@@ -299,13 +296,27 @@ class _Run:
             path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
             save_checkpoint(path, model, train=train, **about, metrics=finite_json(metrics))
 
-    def result(self, seed: int) -> TrainingResult:
-        trainer, curve, first, best = (
-            self.trainer,
-            self.trainer.curve(seed),
-            self._task.first_epoch,
-            self._best(seed),
+    def interrupted(self) -> Interrupted:
+        """The error after Ctrl-C."""
+        return Interrupted(
+            f"stopped after epoch {self.trainer.epoch}, saved; continue with: rhn resume "
+            f"{shlex.quote(str(self.folder))}"
         )
+
+    def diverged(self, result: TrainingResult) -> DivergedError:
+        """The error if every seed has diverged, with the reason of one."""
+        kept = sorted(str(path) for path in self.folder.rglob("best.safetensors"))
+        left = "no epoch was finished before"
+        if kept:
+            left = f"the last good weights are in {', '.join(kept)}"
+        return DivergedError(
+            f"{result.diverged}; {left}; try a lower learning rate in another --out"
+        )
+
+    def result(self, seed: int) -> TrainingResult:
+        """The end of the training for a seed."""
+        trainer, first, best = self.trainer, self._task.first_epoch, self._best(seed)
+        curve = trainer.curve(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
         return TrainingResult(
             seed=seed,
@@ -328,17 +339,15 @@ class _Run:
     def _lines(self, seed: int) -> list[dict]:
         """The lines of metrics.jsonl."""
         task, lines = self._task, []
-        for epoch, (train, valid, *others) in enumerate(
-            self.trainer.curve(seed).tolist(), start=task.first_epoch
-        ):
+        rows = self.trainer.curve(seed).tolist()
+        for epoch, (train, valid, *others) in enumerate(rows, start=task.first_epoch):
             row = (task.measured(train), task.measured(valid), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
 
     def _test_nll(self, seed: int) -> float:
-        return evaluate(
-            self.trainer.best_model(seed), self._corpus.test, device=self._task.device
-        ).nll
+        model = self.trainer.best_model(seed)
+        return evaluate(model, self._corpus.test, device=self._task.device).nll
 
 
 def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str, np.ndarray]:
@@ -364,8 +373,7 @@ def require_own_folder(folder: Path) -> None:
     if found := [name for name in names if (folder / name).exists()]:
         raise InvalidInputError(
             f"{folder} holds {' and '.join(found)} but no state to continue from "
-            "(state.safetensors): "
-            "train again in a new folder, `rhn train ... --out NEW`"
+            "(state.safetensors): train again in a new folder, `rhn train ... --out NEW`"
         )
 
 

@@ -102,8 +102,7 @@ def generate(
     if len(vocabulary) != model.vocabulary_size:
         raise InvalidInputError(
             f"the vocabulary has {len(vocabulary)} symbols, expected the model's "
-            f"{model.vocabulary_size}: "
-            "give the one that the model was trained with"
+            f"{model.vocabulary_size}: give the one that the model was trained with"
         )
     if vocabulary.unknown is not None and len(vocabulary) == 1:
         raise InvalidInputError(
@@ -115,11 +114,8 @@ def generate(
     if not text:
         newline = vocabulary.index.get(NEWLINE[vocabulary.unit])
         if newline is None:
-            text = [
-                _draw_symbol(
-                    torch.zeros(len(vocabulary), device="cpu"), vocabulary, None, generator
-                )
-            ]
+            uniform = torch.zeros(len(vocabulary), device="cpu")
+            text = [_draw_symbol(uniform, vocabulary, None, generator)]
         unread = list(text) or [newline]
     states = None
     while len(text) < end:
@@ -154,9 +150,8 @@ def voices(frames: np.ndarray) -> list[list[int]]:
     >>> voices(frames)
     [[72], [64], [48], [48]]
     """
-    chords = [
-        sorted((np.flatnonzero(frame) + LOWEST_PITCH).tolist(), reverse=True) for frame in frames
-    ]
+    keys = [np.flatnonzero(frame) + LOWEST_PITCH for frame in frames]
+    chords = [sorted(pitches.tolist(), reverse=True) for pitches in keys]
     return [[chord[min(voice, len(chord) - 1)] for chord in chords] for voice in range(len(VOICES))]
 
 
@@ -188,12 +183,8 @@ def _score(parts: list[list[int]]):
     score.metadata.software = (made_with(),)
     for name, pitches in zip(VOICES, parts, strict=True):
         part = stream.Part(id=name)
-        part.append(
-            [
-                instrument.fromString(name),
-                clef.BassClef() if name in VOICES[2:] else clef.TrebleClef(),
-            ]
-        )
+        sign = clef.BassClef() if name in VOICES[2:] else clef.TrebleClef()
+        part.append([instrument.fromString(name), sign])
         part.append(meter.TimeSignature(f"{BEATS}/4"))
         for pitch, beats in _held(pitches):
             part.append(note.Note(pitch, quarterLength=beats))
@@ -230,9 +221,8 @@ def _draw_symbol(
 ) -> int:
     """A symbol other than `<unk>`, of logits (V,)."""
     if vocabulary.unknown is not None:
-        logits = logits.index_fill(
-            0, torch.tensor(vocabulary.unknown, device=logits.device), -torch.inf
-        )
+        unknown = torch.tensor(vocabulary.unknown, device=logits.device)
+        logits = logits.index_fill(0, unknown, -torch.inf)
     if top_k is not None:
         kept = logits.topk(min(top_k, len(logits)))
         logits = torch.full_like(logits, -torch.inf).scatter(0, kept.indices, kept.values)

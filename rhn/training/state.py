@@ -32,8 +32,8 @@ from rhn.utils.io import atomic_path, writing
 
 _logger = logging.getLogger(__name__)
 
-# of the header, the only one, as safetensors writes several in any order: JSON of checksum and
-# metadata
+# The only entry of the header, as safetensors writes several in any order: JSON of checksum and
+# metadata.
 ENTRY = "rhn_state"
 LOCK = ".lock"
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
@@ -140,10 +140,10 @@ def read_state(
         raise DataError(
             f"{path} cannot be read ({reason}): check that it is a file that you may read"
         ) from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(
-            path, "or an older version wrote it" if isinstance(error, KeyError) else str(error)
-        ) from error
+    except KeyError as error:
+        raise _damaged(path, "or an older version wrote it") from error
+    except (SafetensorError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

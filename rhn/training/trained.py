@@ -51,13 +51,12 @@ def initial_model(
     """
     model, header = load_model(path, cell), read_metadata(path)
     about, own = header["metadata"], None
-    # metadata of something else
+    # the errors are those of metadata of something else
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        run, name, trial = (
-            (about["train"], "cell", 0)
-            if "train" in about
-            else (about["study"], "arch", about["trial"])
-        )
+        if "train" in about:
+            run, name, trial = about["train"], "cell", 0
+        else:
+            run, name, trial = about["study"], "arch", about["trial"]
         own = weights_generator(run["seed"], run[name], run["depth"], trial)
     generator = own or torch.Generator().manual_seed(seed)
     if hasattr(model, "reset_parameters"):
@@ -80,8 +79,7 @@ class TrainedText:
         """The complete corpus of the training, or another text in the vocabulary of the model.
 
         data: folder or archive of that corpus, or file or folder of another text. None: the path in
-        the run folder, else the place
-            of `rhn data get`.
+            the run folder, else the place of `rhn data get`.
 
         Raises:
             InvalidInputError: `data` is missing for a text of the user's own.

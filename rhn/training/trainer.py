@@ -19,7 +19,7 @@ are ignored.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -132,9 +132,8 @@ class Trials:
 
     def __getitem__(self, which: slice | list[int]) -> "Trials":
         """Some of the places: views of them for a slice, a copy for a list."""
-        numbers = (
-            self.numbers[which] if isinstance(which, slice) else [self.numbers[k] for k in which]
-        )
+        places = range(len(self))[which] if isinstance(which, slice) else which
+        numbers = [self.numbers[place] for place in places]
         state = {name: t[which] for name, t in self.state.items()}
         return Trials(numbers, self.ensemble[which], self.rate[which], state)
 
@@ -181,13 +180,7 @@ class Trainer:
         self.task, self.config = task, task.config
         self._models = dict(models)
         self._where: dict[int, str] = {}
-        trained = {
-            n: ((name, p) for name, p in m.named_parameters() if p.requires_grad)
-            for n, m in models.items()
-        }
-        self._best: dict[int, Weights] = {
-            n: {name: p.detach() for name, p in own} for n, own in trained.items()
-        }
+        self._best = {n: _trained_weights(model) for n, model in models.items()}
         self._rates = dict(learning_rates or dict.fromkeys(models, self.config.learning_rate))
         self._optimizer, self._part_size = optimizer or make_optimizer(self.config), part_size
         self._curves = {n: np.empty((0, len(task.columns))) for n in models}
@@ -275,9 +268,8 @@ class Trainer:
             self._carry = [None] * len(self._parts)
         batch = self._batches[self._done]
         skeleton = self._trials.ensemble.skeleton
-        shared, drawn = zip(
-            *[batch.inputs(skeleton, part.numbers) for part in self._parts], strict=True
-        )
+        inputs = [batch.inputs(skeleton, part.numbers) for part in self._parts]
+        shared, drawn = zip(*inputs, strict=True)
         self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
         self._done += 1
         ended = self._done == len(self._batches)
@@ -307,13 +299,10 @@ class Trainer:
         """The data that a trial needs to go on; of one that has left its best weights."""
         arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
-            within = {
-                f"states.{i}": torch.cat(ts) for i, ts in enumerate(zip(*self._carry, strict=True))
-            }
-            arrays |= {
-                name: t.numpy()
-                for name, t in self._of(number, self._trials.tensors | within).items()
-            }
+            carried = enumerate(zip(*self._carry, strict=True))
+            within = {f"states.{i}": torch.cat(ts) for i, ts in carried}
+            own = self._of(number, self._trials.tensors | within)
+            arrays |= {name: t.numpy() for name, t in own.items()}
             if self._done:
                 arrays["step"] = np.array(self._done)
                 logged = self._log[:, self._trials.numbers.index(number)].T.cpu()
@@ -321,39 +310,45 @@ class Trainer:
         return TrialState(self._curves[number], arrays)
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
+        """Go on from the states of all trials."""
         self._curves = {n: saved[n].curve for n in self._models}
-        arrays = {
-            n: {name: torch.from_numpy(np.array(a)) for name, a in saved[n].arrays.items()}
-            for n in self._models
-        }
+        arrays = {n: _as_tensors(saved[n].arrays) for n in self._models}
         for number, own in arrays.items():
-            self._best[number] |= {
-                name: own[f"best.{name}"] for name in self._best[number] if f"best.{name}" in own
-            }
+            self._best[number] |= _saved_best(own, self._best[number])
         live = [n for n, own in arrays.items() if any(name.startswith("weights.") for name in own)]
-        # version 0.3 has no last row of a diverged trial
-        for number in set(self.live()) - set(live):
-            self._curves[number] = np.vstack(
-                [self._curves[number], np.full(len(self.task.columns), np.nan)]
-            )
-        trials = self._new_trials(live)
-        for k, number in enumerate(live):
-            for name, t in trials.tensors.items():
-                t[k] = arrays[number][name]
-        self._use(trials)
+        self._end_trials_of_0_3(live)
+        self._use(self._restored(live, arrays))
         going = [n for n in self.live() if n in live] or live
         self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
         self._before = sum(len(self.task.batches(epoch)) for epoch in range(1, self._epoch))
         self._done = int(arrays[live[0]].get("step", 0))
         if self._done:
-            for k, number in enumerate(live):
-                for i, name in enumerate(self._logged):
-                    self._log[:, k, i] = arrays[number][name]
-            names = [name for name in arrays[live[0]] if name.startswith("states.")]
-            carried = tuple(
-                torch.stack([arrays[n][name] for n in live]).to(self._log.device) for name in names
-            )
-            self._carry = [carried] * len(self._parts)  # several parts carry nothing
+            self._resume_epoch([arrays[number] for number in live])
+
+    def _end_trials_of_0_3(self, live: Sequence[int]) -> None:
+        """Add the last row to the curves of diverged trials, which version 0.3 left out."""
+        for number in set(self.live()) - set(live):
+            row = np.full(len(self.task.columns), np.nan)
+            self._curves[number] = np.vstack([self._curves[number], row])
+
+    def _restored(self, numbers: list[int], arrays: Mapping[int, Weights]) -> Trials:
+        """Trials with their saved tensors."""
+        trials = self._new_trials(numbers)
+        for k, number in enumerate(numbers):
+            for name, t in trials.tensors.items():
+                t[k] = arrays[number][name]
+        return trials
+
+    def _resume_epoch(self, saved: Sequence[Weights]) -> None:
+        """Go on within an epoch: restore what its steps have logged, and what they carry on."""
+        for k, own in enumerate(saved):
+            for i, name in enumerate(self._logged):
+                self._log[:, k, i] = own[name]
+        names = [name for name in saved[0] if name.startswith("states.")]
+        carried = tuple(
+            torch.stack([own[name] for own in saved]).to(self._log.device) for name in names
+        )
+        self._carry = [carried] * len(self._parts)  # several parts carry nothing
 
     # ---- within ----------------------------------------------------------------------------------
 
@@ -364,9 +359,8 @@ class Trainer:
 
     def _new_trials(self, numbers: list[int]) -> Trials:
         ensemble = Ensemble.of([self._models[n] for n in numbers], self.task.device)
-        rate = torch.tensor(
-            [self._rates[n] for n in numbers], device=ensemble.device, dtype=torch.float64
-        )
+        rates = [self._rates[n] for n in numbers]
+        rate = torch.tensor(rates, device=ensemble.device, dtype=torch.float64)
         average = start_average(ensemble) if self.task.averaging else {}
         return Trials(numbers, ensemble, rate, self._optimizer.start(ensemble.weights) | average)
 
@@ -481,6 +475,21 @@ def training_step(
         logs.append(torch.stack(log, 1))
         carried.append(last)
     return torch.cat(logs), carried
+
+
+def _trained_weights(model: nn.Module) -> Weights:
+    """The parameters that a training changes, by name, not copied."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _saved_best(saved: Weights, names: Collection[str]) -> Weights:
+    """The best weights among the tensors of a state, as far as it has them."""
+    return {name: saved[f"best.{name}"] for name in names if f"best.{name}" in saved}
+
+
+def _as_tensors(arrays: Mapping[str, np.ndarray]) -> Weights:
+    """Copies of saved arrays, by name."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def _finite_mean(numbers: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from html import escape
 from pathlib import Path
 from textwrap import wrap
@@ -22,6 +22,7 @@ from rhn.utils.io import atomic_path, check_output, command, made_with
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
 # Okabe and Ito's, for the colour-blind
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -89,21 +90,25 @@ def drawn(draw: Callable) -> Callable:
         given = [ax for ax in (*args, options.get("ax")) if hasattr(ax, "set_title")]
         with nullcontext() if given and figure is None else our_style(figure):
             shown = draw(*args, **options)
-        # else it is drawn in our own figure
-        for ax in given if rcParams["axes.titlelocation"] != "left" else ():
-            title, (width, height) = (
-                ax.get_title("left") or ax.get_title(),
-                ax.bbox.size / ax.figure.dpi,
-            )
-            ax.set_title("", loc="left")
-            ax.set_title(folded(title, width, ax.title.get_fontsize()))
-            for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
-                axis.set_label_text(
-                    folded(axis.get_label_text(), inches, axis.label.get_fontsize())
-                )
+        if rcParams["axes.titlelocation"] != "left":  # else it is drawn in our own figure
+            for ax in given:
+                _fold_texts(ax)
         return shown
 
     return sized_draw
+
+
+def _fold_texts(ax) -> None:
+    """Fold the title and the labels of axes to their width and height, with the title where the
+    caller's style has it.
+    """
+    width, height = ax.bbox.size / ax.figure.dpi
+    title = ax.get_title("left") or ax.get_title()
+    ax.set_title("", loc="left")
+    ax.set_title(folded(title, width, ax.title.get_fontsize()))
+    for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
+        label = folded(axis.get_label_text(), inches, axis.label.get_fontsize())
+        axis.set_label_text(label)
 
 
 def inches_of(figure: str | float) -> float:
@@ -133,7 +138,9 @@ def highest() -> float:
     infinite without a choice.
     """
     inches = _chosen.get()
-    return math.inf if inches is None else SLIDE_HEIGHT if inches > 12 else PAGE_HEIGHT
+    if inches is None:
+        return math.inf
+    return SLIDE_HEIGHT if inches > 12 else PAGE_HEIGHT
 
 
 def save_figure(
@@ -146,13 +153,11 @@ def save_figure(
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
-        title = " ".join(f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()).replace(
-            r"\$", "$"
-        )
+        words = f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()
+        title = " ".join(words).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
-        drawing.savefig(
-            temporary, metadata=dict(zip(METADATA[path.suffix.lower()], values, strict=False))
-        )
+        keys = METADATA[path.suffix.lower()]
+        drawing.savefig(temporary, metadata=dict(zip(keys, values, strict=False)))
 
 
 @dataclass(frozen=True)
@@ -177,9 +182,8 @@ class Outputs:
 
     def __str__(self) -> str:
         """A line for each file."""
-        return "\n".join(
-            [f"figure: {path}" for path in self.figures] + [f"file: {path}" for path in self.others]
-        )
+        figures = [f"figure: {path}" for path in self.figures]
+        return "\n".join([*figures, *(f"file: {path}" for path in self.others)])
 
     def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
         """Draw the figures, and save the other files."""
@@ -212,9 +216,10 @@ def figure_name(*words: object) -> Path:
     """
     whole = "-".join(str(word) for word in words if word not in (None, ""))
     name = re.sub(r"[^\w.-]+", "-", whole)
-    # a checksum keeps names apart that were changed
     if len(name.encode()) > LONGEST_NAME or name != whole:
-        name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{crc32(whole.encode(errors='replace')):08x}"
+        # a checksum keeps names apart that were changed
+        beginning = name.encode()[:LONGEST_NAME].decode(errors="ignore")
+        name = f"{beginning}-{crc32(whole.encode(errors='replace')):08x}"
     return Path(f"{name.lstrip('.-')}.png")
 
 
@@ -253,13 +258,13 @@ def drawable(text: str) -> str:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties()))
-    shown = (
-        c
-        if c.isprintable() and font.get_char_index(ord(c))
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
-    return re.sub(r"(?<!\\)\$", r"\\$", "".join(shown))
+
+    def shown(character: str) -> str:
+        if character.isprintable() and font.get_char_index(ord(character)):
+            return character
+        return character.encode("unicode_escape").decode()
+
+    return re.sub(r"(?<!\\)\$", r"\\$", "".join(map(shown, text)))
 
 
 def time_label(unit: str, what: str = "time step") -> str:
@@ -288,21 +293,32 @@ def folded(text: str, inches: float, size: float) -> str:
 
     font = get_font(findfont(FontProperties()))
     font.set_size(size, DPI)
-
-    def inches_of_line(line: str) -> float:
-        font.set_text(line.replace("\0", "$"))
-        return HINTED * font.get_width_height()[0] / (64 * DPI)  # it counts in 1/64 of a dot
-
-    def parts(line: str) -> list[str]:
-        lines = [""]
-        for word in line.split(" "):
-            share = room / max(inches_of_line(word), 1e-9)
-            for piece in [word] if share >= 1 else wrap(word, max(1, int(share * len(word)))):
-                longer = f"{lines[-1]} {piece}".strip(" ")
-                lines = [*lines[:-1], longer] if inches_of_line(longer) <= room else [*lines, piece]
-        return [each for each in lines if each]
-
-    room = max(inches, LEAST * size / 72)
+    room, width_of = max(inches, LEAST * size / 72), partial(_line_width, font)
     joined = re.sub(r"(?<=\w) (?=-?\d)", "\xa0", text.replace(r"\$", "\0")).split("\n")
-    lines = [line if "$" in line else "\n".join(parts(line)) for line in joined]
+    lines = [line if "$" in line else _folded_line(line, room, width_of) for line in joined]
     return "\n".join(lines).replace("\0", r"\$").replace("\xa0", " ")
+
+
+def _line_width(font: "FT2Font", line: str) -> float:
+    """The width of a line in inches; a null character stands for an escaped dollar."""
+    font.set_text(line.replace("\0", "$"))
+    return HINTED * font.get_width_height()[0] / (64 * DPI)  # it counts in 1/64 of a dot
+
+
+def _folded_line(line: str, inches: float, width_of: Callable[[str], float]) -> str:
+    """Break a line at its spaces, and words that are wider than a line within them.
+
+    >>> _folded_line("a longer example", 6, len)
+    'a\\nlonger\\nexampl\\ne'
+    """
+    lines = [""]
+    for word in line.split(" "):
+        share = inches / max(width_of(word), 1e-9)
+        pieces = [word] if share >= 1 else wrap(word, max(1, int(share * len(word))))
+        for piece in pieces:
+            longer = f"{lines[-1]} {piece}".strip(" ")
+            if width_of(longer) <= inches:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return "\n".join(filter(None, lines))

@@ -197,10 +197,8 @@ def command() -> str | None:
     """The command for a shell, without passwords; None if the library was called from other
     code.
     """
-    shown = shlex.join(
-        without_password(word).encode(errors="backslashreplace").decode() for word in _command
-    )
-    return shown or None
+    words = (without_password(word).encode(errors="backslashreplace") for word in _command)
+    return shlex.join(word.decode() for word in words) or None
 
 
 def made_with() -> str:

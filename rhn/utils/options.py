@@ -1,14 +1,14 @@
 """Declare options as the fields of dataclasses, once for commands, files and Python; read a command
 line into them with argparse.
 
-| type of the field            | on the command line                                                          |
-|------------------------------|------------------------------------------------------------------------------|
-| bool                         | --name; of a configuration, or with another default, also --no-name          |
-| int, float, str, Path        | --name VALUE                                                                 |
-| Literal                      | --name VALUE, one of its words                                               |
-| tuple[X, ...], tuple[X, X]   | --name VALUE VALUE                                                           |
-| dict                         | --name NAME=VALUE, given once for each entry; values are words               |
-| X or None                    | as X, and the word None if X is neither text nor path                        |
+| type of the field          | on the command line                                                 |
+|----------------------------|---------------------------------------------------------------------|
+| bool                       | --name; of a configuration, or with another default, also --no-name |
+| int, float, str, Path      | --name VALUE                                                        |
+| Literal                    | --name VALUE, one of its words                                      |
+| tuple[X, ...], tuple[X, X] | --name VALUE VALUE                                                  |
+| dict                       | --name NAME=VALUE, given once for each entry; values are words      |
+| X or None                  | as X, and the word None if X is neither text nor path               |
 """
 
 import argparse
@@ -54,9 +54,8 @@ def option(
 
     help: of the field, also where a subclass has another default; `--help` adds the default.
     about: metavar="LOW HIGH", the words for its values in `--help`; flag="--name", if it is not
-    called like the field;
-        positional=True for a value without a flag; short="-o"; least, most, above, below: the range
-        of a number (`check_ranges`).
+        called like the field; positional=True for a value without a flag; short="-o"; least, most,
+        above, below: the range of a number (`check_ranges`).
     """
     value = {"default_factory": dict} if default == {} else {"default": default}
     return field(**value, repr=repr, metadata=about | ({"help": help} if help else {}))
@@ -164,9 +163,8 @@ def flag(name: str) -> str:
 
 def given_flags(options, names: Iterable[str]) -> list[str]:
     """Those of the named options whose value is not the default: ["--mc-official"]."""
-    given = (
-        f for f in fields(options) if f.name in names and getattr(options, f.name) != default_of(f)
-    )
+    named = [f for f in fields(options) if f.name in names]
+    given = [f for f in named if getattr(options, f.name) != default_of(f)]
     return [f.metadata.get("flag", flag(f.name)) for f in given]
 
 
@@ -182,8 +180,8 @@ def check_ranges(options, named: Callable[[str], str] = str) -> None:
         if not bounds or value is None:
             continue
         if not (value < inf and all(holds(value, bound) for (holds, _), bound in bounds.items())):
-            said = ", ".join(words.format(bound) for (_, words), bound in bounds.items())
-            raise InvalidInputError(f"{named(f.name)} is {value}, expected {said}")
+            range_ = ", ".join(words.format(bound) for (_, words), bound in bounds.items())
+            raise InvalidInputError(f"{named(f.name)} is {value}, expected {range_}")
 
 
 @dataclass(frozen=True)
@@ -333,39 +331,47 @@ def _add(
     default.
     """
     facts, (item, nargs) = about(kind, f.name), item_of(f.type)
-    shown = None if default is False and not pair else default
-    text = (
-        argparse.SUPPRESS
-        if hidden
-        else _with_default(facts.get("help", ""), shown).replace("%", "%%")
-    )
-    names = [*filter(None, [facts.get("short")]), facts.get("flag", flag(f.name))]
+    names, text = _names(facts, f.name), argparse.SUPPRESS
+    if not hidden:
+        shown = None if default is False and not pair else default
+        text = _with_default(facts.get("help", ""), shown).replace("%", "%%")
     if bool in kinds_of(item):
         action = argparse.BooleanOptionalAction if pair or default is not False else "store_true"
         parser.add_argument(*names, dest=f.name, action=action, help=text)
         return
-    metavar = facts.get("metavar") or metavar_of(item)
-    how = {
-        "help": text,
-        "metavar": tuple(metavar.split()) if isinstance(nargs, int) else metavar,
-        "nargs": nargs,
-    }
-    if item is dict:
-        how |= {"action": _Entry}
-    elif get_origin(item) is Literal:
-        how |= {"choices": get_args(item)}
-    else:
-        how |= {"type": partial(_read, item)}
+    required, reading = default is MISSING, _reading(item, nargs, facts.get("metavar"))
     if facts.get("positional"):
-        optional = "*" if nargs else "?"
-        parser.add_argument(f.name, **how | {"nargs": nargs if default is MISSING else optional})
+        if not required:
+            reading["nargs"] = "*" if nargs else "?"
+        parser.add_argument(f.name, help=text, **reading)
     else:
-        parser.add_argument(*names, dest=f.name, required=default is MISSING, **how)
+        parser.add_argument(*names, dest=f.name, required=required, help=text, **reading)
+
+
+def _names(facts: Mapping[str, Any], name: str) -> list[str]:
+    """The flags of an option, a short one first."""
+    usual = facts.get("flag", flag(name))
+    return [facts["short"], usual] if "short" in facts else [usual]
+
+
+def _reading(item: Any, nargs: int | str | None, metavar: str | None) -> dict[str, Any]:
+    """How argparse reads the values of an option: their number, their word in the help, and their
+    type, choices or action.
+    """
+    word = metavar or metavar_of(item)
+    words = tuple(word.split()) if isinstance(nargs, int) else word
+    how: dict[str, Any] = {"nargs": nargs, "metavar": words}
+    if item is dict:
+        return how | {"action": _Entry}
+    if get_origin(item) is Literal:
+        return how | {"choices": get_args(item)}
+    return how | {"type": partial(_read, item)}
 
 
 def _read(hint: Any, word: str) -> Any:
+    negative = word.startswith(" ") and NEGATIVE.match(word, 1)
     try:
-        return convert(word[1:] if word.startswith(" ") and NEGATIVE.match(word, 1) else word, hint)
+        return convert(word[1:] if negative else word, hint)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -376,13 +382,10 @@ def _reason(unknown: list[str], options: type) -> str:
     if word is None:
         return f"{unknown[0].strip()!r} is one word too many"
     known = [(options, f) for f in fields(options)] + _hidden(options)
-    flags = [
-        "--help",
-        "--version",
-        *(about(kind, f.name).get("flag", flag(f.name)) for kind, f in known),
-    ]
-    near = difflib.get_close_matches(word, flags, 1, cutoff=0.7)
-    return f"{word} is not an option" + (f"; perhaps you meant {near[0]}" if near else "")
+    flags = [about(kind, f.name).get("flag", flag(f.name)) for kind, f in known]
+    near = difflib.get_close_matches(word, ["--help", "--version", *flags], 1, cutoff=0.7)
+    hint = f"; perhaps you meant {near[0]}" if near else ""
+    return f"{word} is not an option{hint}"
 
 
 def _with_default(text: str, value: Any) -> str:
@@ -398,10 +401,13 @@ def _wrapped(text: str) -> str:
     stay.
     """
     width = shutil.get_terminal_size().columns - 2
-    paragraphs = text.split("\n\n")
-    return "\n\n".join(
-        p if "\n  " in p else textwrap.fill(" ".join(p.split()), width) for p in paragraphs
-    )
+
+    def wrapped(paragraph: str) -> str:
+        if "\n  " in paragraph:
+            return paragraph
+        return textwrap.fill(" ".join(paragraph.split()), width)
+
+    return "\n\n".join(map(wrapped, text.split("\n\n")))
 
 
 def _escaped(word: str) -> str:

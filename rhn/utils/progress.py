@@ -18,9 +18,12 @@ COLUMNS = 80  # of these lines, as there is no terminal
 
 
 def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(60 * 38), duration(3600 * 5.25), duration(86400 * 3), duration(86400 * 1400)
-    ('42 s', '38 min', '5.2 h', '3 days', '4 years')
+    """A time in words.
+
+    >>> duration(42), duration(60 * 38), duration(3600 * 5.25)
+    ('42 s', '38 min', '5.2 h')
+    >>> duration(86400 * 3), duration(86400 * 1400)
+    ('3 days', '4 years')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -69,12 +72,10 @@ def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
     """
     if not (done and total):
         return f"{title}: {duration(seconds)} so far"
-    left = (
-        f", about {duration(seconds * (total / done - 1))} left"
-        if KNOWN * total <= done < total
-        else ""
-    )
-    return f"{title}: {math.floor(100 * done / total)} %{left}"
+    share = f"{title}: {math.floor(100 * done / total)} %"
+    if not KNOWN * total <= done < total:
+        return share
+    return f"{share}, about {duration(seconds * (total / done - 1))} left"
 
 
 @contextlib.contextmanager
@@ -103,11 +104,8 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
                 title, begun, *share = current
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
                     line = line_of(title, time.monotonic() - begun, *share)
-                    print(
-                        textwrap.fill(line, COLUMNS, subsequent_indent="  "),
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    lines = textwrap.fill(line, COLUMNS, subsequent_indent="  ")
+                    print(lines, file=sys.stderr, flush=True)
             pause = LINE_SECONDS
 
     printer = threading.Thread(target=print_lines, daemon=True, name="progress")

@@ -71,10 +71,12 @@ class Result:
     def lines(self) -> Iterable[str]:
         """The names of the columns and the rows of the table, as text."""
         rows = self.table()
+        if not rows:
+            return []
         cells = [
             [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
         ]
-        return table([*rows[0]], cells).split("\n") if rows else []
+        return table([*rows[0]], cells).split("\n")
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences, network and data, and the numbers behind them, or the first rows of
@@ -128,30 +130,32 @@ class Result:
         Atomic. Only .npz can be read again; a result of a training has none. Raises OutputError.
         """
         path = Path(path)
-        if path.suffix.lower() in SUFFIXES:
-            save_figure(path, self.figure, figure)
-        elif path.suffix.lower() == ".csv":
-            rows = self.table()
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-            write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
-        elif path.suffix.lower() == ".json":
-            write_json(
-                path,
-                {"made_with": made_with(), KIND: self.kind}
-                | _plain(self._saved())
-                | self.derived(),
-            )
-        elif path.suffix.lower() != ".npz" or not self.kind:
-            raise OutputError(
-                f"{path}: expected the ending {'.npz, ' * bool(self.kind)}.json, .csv, "
-                f"{', '.join(SUFFIXES)}"
-            )
-        else:
-            saved = {
-                name: _as_array(value) for name, value in self._saved().items() if value is not None
-            }
-            write_arrays(path, {KIND: np.array(self.kind)} | saved)
+        match path.suffix.lower():
+            case ".npz" if self.kind:
+                self._save_arrays(path)
+            case ".json":
+                mark = {"made_with": made_with(), KIND: self.kind}
+                write_json(path, mark | _plain(self._saved()) | self.derived())
+            case ".csv":
+                self._save_table(path)
+            case suffix if suffix in SUFFIXES:
+                save_figure(path, self.figure, figure)
+            case _:
+                endings = (".json", ".csv", *SUFFIXES)
+                words = ", ".join((".npz", *endings) if self.kind else endings)
+                raise OutputError(f"{path}: expected the ending {words}")
         return path
+
+    def _save_arrays(self, path: Path) -> None:
+        saved = {name: value for name, value in self._saved().items() if value is not None}
+        arrays = {name: _as_array(value) for name, value in saved.items()}
+        write_arrays(path, {KIND: np.array(self.kind)} | arrays)
+
+    def _save_table(self, path: Path) -> None:
+        """Write the rows, which may lack columns."""
+        rows = self.table()
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -177,11 +181,11 @@ class Result:
     def _of_file(cls, values: Mapping) -> Self:
         """Make a result from the arrays in a file."""
         hints, given = get_type_hints(cls), [f for f in _saved_fields(cls) if f.name in values]
-        lacking = {
+        required = {
             f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
-        } - {*values}
-        if lacking:
-            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        }
+        if lacking := sorted(required - {*values}):
+            raise ValueError(f"it lacks {', '.join(lacking)}")
         result = cls(**{f.name: _from_array(values[f.name], hints[f.name]) for f in given})
         result.validate()
         return result
@@ -227,29 +231,32 @@ def _from_json(value: Any, hint: Any) -> Any:
     kinds = {get_origin(kind) or kind for kind in kinds_of(hint)}
     if get_origin(hint) is dict:
         return {key: _from_json(part, get_args(hint)[1]) for key, part in value.items()}
-    return np.array(value) if np.ndarray in kinds else tuple(value) if tuple in kinds else value
+    if np.ndarray in kinds:
+        return np.array(value)
+    return tuple(value) if tuple in kinds else value
 
 
 def _as_array(value: Any) -> np.ndarray:
     """A field's value as an array of an .npz file; dictionaries, lists and tuples as JSON."""
-    return (
-        np.array(json.dumps(_plain(value)))
-        if isinstance(value, dict | list | tuple)
-        else np.asarray(value)
-    )
+    if isinstance(value, dict | list | tuple):
+        return np.array(json.dumps(_plain(value)))
+    return np.asarray(value)
 
 
 def _plain(value: Any) -> Any:
     """A field's value for JSON."""
     if isinstance(value, np.ndarray | np.generic):
-        return (
-            np.stack((value.real, value.imag), -1) if np.iscomplexobj(value) else value
-        ).tolist()
+        return (_parts(value) if np.iscomplexobj(value) else value).tolist()
     if isinstance(value, dict):
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value.to_dict() if isinstance(value, Result) else value
+
+
+def _parts(z: np.ndarray | np.generic) -> np.ndarray:
+    """Complex numbers as [real, imaginary]."""
+    return np.stack((z.real, z.imag), -1)
 
 
 def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
@@ -259,25 +266,35 @@ def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]
     >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
     [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
     """
-    split: dict[str, Iterable] = {}
+    named: dict[str, list] = {}
     for name, values in columns.items():
-        if isinstance(values, np.ndarray) and values.ndim == 2:
-            values = {str(k): column for k, column in enumerate(values.T, 1)}
-        if isinstance(values, Mapping):
-            split |= {f"{name}_{key}".replace(" ", "_"): part for key, part in values.items()}
-        else:
-            split[name] = values
-    plain = [
-        values.tolist() if isinstance(values, np.ndarray) else [*values]
-        for values in split.values()
-    ]
-    return [dict(zip(split, row, strict=True)) for row in zip(*plain, strict=True)]
+        named |= _columns(name, values)
+    return [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
+
+
+def _columns(name: str, values: Iterable | Mapping[str, Iterable]) -> dict[str, list]:
+    """The columns of a table by name: one, or one for each layer or key.
+
+    >>> _columns("gain", np.array([[0.5, 2.0]]))
+    {'gain_1': [0.5], 'gain_2': [2.0]}
+    """
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        values = {str(k): column for k, column in enumerate(values.T, 1)}
+    if isinstance(values, Mapping):
+        keys = [f"{name}_{key}".replace(" ", "_") for key in values]
+        return dict(zip(keys, map(_plain_column, values.values()), strict=True))
+    return {name: _plain_column(values)}
+
+
+def _plain_column(values: Iterable) -> list:
+    """The numbers of a column as Python's own."""
+    return values.tolist() if isinstance(values, np.ndarray) else [*values]
 
 
 def fitted(text: str) -> str:
     """Wrap a text to the width of a screen."""
-    lines = text.split("\n")
-    return "\n".join(
-        fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line
-        for line in lines
-    )
+
+    def wrapped(line: str) -> str:
+        return fill(line, COLUMNS, break_on_hyphens=False) if len(line) > COLUMNS else line
+
+    return "\n".join(map(wrapped, text.split("\n")))

@@ -48,8 +48,8 @@ def not_dense_real(t) -> str | None:
         "on the meta device": t.is_meta,
         "quantised": t.is_quantized,
         "complex": t.is_complex(),
+        "sparse": str(t.layout) != "torch.strided",
     }
-    kinds["sparse"] = str(t.layout) != "torch.strided"
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
@@ -75,8 +75,10 @@ def positive(name: str, value: Any) -> int:
 def fits(value, hint) -> bool:
     """True if a value has a type: bool, int, float, str, None, a Literal or a union of these.
 
-    >>> fits(3, float), fits(True, int), fits(10**400, float), fits("all", Literal["all", "last"]), fits(None, int | None)
-    (True, False, False, True, True)
+    >>> fits(3, float), fits(True, int), fits(10**400, float)
+    (True, False, False)
+    >>> fits("all", Literal["all", "last"]), fits(None, int | None)
+    (True, True)
     """
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
@@ -93,18 +95,14 @@ def convert(word: str, hint) -> Any:
     """A word as a value of a type; None only if it is no text and no path. Raises ValueError with
     the expected type.
 
-    >>> convert("3", int | None), convert("None", int | None), convert("auto", int | Literal["auto"])
-    (3, None, 'auto')
+    >>> convert("3", int | None), convert("None", int | None)
+    (3, None)
+    >>> convert("auto", int | Literal["auto"])
+    'auto'
     """
     for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
         with contextlib.suppress(ValueError, KeyError):
-            value = (
-                CONVERTERS[kind](word)
-                if kind in CONVERTERS
-                else word
-                if get_origin(kind) is Literal
-                else kind(word)
-            )
+            value = word if get_origin(kind) is Literal else CONVERTERS.get(kind, kind)(word)
             if kind is Path or fits(value, kind):  # a path has the type of its system
                 return value
     raise ValueError(f"expected {expected(hint)}, got {word!r:.60}")
@@ -181,7 +179,9 @@ def in_words(size: float) -> str:
         return f"{size:.0f} bytes"
     if size < 2**20:
         return f"{size / 2**10:.0f} KiB"
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+    if size < 2**30:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _available() -> int:
@@ -197,9 +197,9 @@ def _left_in_group(group: Path) -> float:
     """Bytes left in a container (control groups, version 2), cached files counted as free."""
     try:
         limit = int((group / "memory.max").read_text())
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())[
-            "inactive_file"
-        ]
-        return max(0, limit - int((group / "memory.current").read_text()) + int(cached))
+        used = int((group / "memory.current").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+        cached = int(dict(line.split() for line in lines)["inactive_file"])
+        return max(0, limit - used + cached)
     except (OSError, KeyError, ValueError):
         return math.inf

@@ -48,12 +48,11 @@ def table(
     """
     columns: list[list[str]] = []
     drop = list(drop)
-    for name, *column in zip(*[list(map(str, line)) for line in (header, *rows)], strict=True):
-        size = max(map(len, (name, *column)))
-        to_left = not columns or name in left
-        columns.append(
-            [cell.ljust(size) if to_left else cell.rjust(size) for cell in (name, *column)]
-        )
+    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    for cells in zip(*lines, strict=True):
+        size, name = max(map(len, cells)), cells[0]
+        align = str.ljust if not columns or name in left else str.rjust
+        columns.append([align(cell, size) for cell in cells])
     while drop and sum(len(column[0]) for column in columns) + 2 * (len(columns) - 1) > width:
         name = drop.pop(0)
         columns = [column for column in columns if column[0].strip() != name]
@@ -64,12 +63,13 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, without errno and the C++ frames of torch; its class if
     the message is empty.
 
-    >>> first_line(RuntimeError("too large\\nException raised from malloc")), first_line(ValueError())
-    ('too large', 'ValueError')
+    >>> first_line(RuntimeError("too large\\nException raised from malloc"))
+    'too large'
+    >>> first_line(ValueError())
+    'ValueError'
     """
-    return next(
-        iter(str(getattr(error, "strerror", None) or error).splitlines()), type(error).__name__
-    )
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def without_password(address: str) -> str:

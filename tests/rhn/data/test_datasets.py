@@ -87,7 +87,7 @@ def test_a_data_set_is_downloaded_whole_and_can_be_read_by_every_user(publish, t
     assert stat.S_IMODE((folder / "one").stat().st_mode) == 0o644
 
 
-def test_the_chorales_are_a_file_in_the_users_data_folder_from_the_second_address_if_the_first_does_not_answer(
+def test_the_chorales_go_to_the_users_data_folder_from_the_first_address_that_answers(
     server, publish, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
@@ -134,7 +134,8 @@ def test_without_a_network_a_whole_file_is_found_and_a_missing_one_named_with_ad
     publish("ptb", {"one": CONTENT})
     server.shutdown()
     server.server_close()
-    message = rf"{server.address('one')} cannot be fetched \(.+\); fetch it by hand and put it at {tmp_path}"
+    failure = rf"{server.address('one')} cannot be fetched \(.+\)"
+    message = f"{failure}; fetch it by hand and put it at {tmp_path}"
     with pytest.raises(DataError, match=message):
         get("ptb", tmp_path)
     assert names(tmp_path) == ["www"]

@@ -5,7 +5,8 @@ Written from the semantics of the paper's TensorFlow code (variational recurrent
 arXiv 1607.03474):
 
     x[b, t] = embedding[tokens[b, t]] * noise_x[b, t]
-    h = tanh([x * noise_i, s * noise_h] Matrix_h + Bias_h), t = sigmoid(likewise), s' = (h - s) * t + s;   x at depth 0 only
+    h = tanh([x * noise_i, s * noise_h] Matrix_h + Bias_h), x at depth 0 only
+    t = sigmoid(likewise), s' = (h - s) * t + s
     logits = y * noise_o softmax_w + softmax_b, softmax_w = embedding^T where tied
     cost = sum over b, t of cross-entropy / B + weight_decay * sum over variables of v^2 / 2
     gradient * clip / max(norm, clip), norm over all variables; v -= learning_rate * gradient

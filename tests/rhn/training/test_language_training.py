@@ -67,7 +67,7 @@ def test_a_seed_trains_alike_alone_and_beside_others(config):
     assert (together.curve(5) != together.curve(0)).any(), "other seeds are other trainings"
 
 
-def test_rows_start_a_window_from_zero_with_the_reset_probability_and_others_from_their_last_state():
+def test_rows_start_a_window_from_zero_with_the_reset_probability_or_from_their_last_state():
     dropless = {f"drop_{place}": 0.0 for place in ("embedding", "input", "hidden", "output")}
     trainer = text_trainer(replace(SMALL, **dropless, reset_probability=0.3, batch_size=8), CORPUS)
     for _ in range(3):
