@@ -369,6 +369,15 @@ def test_audit_finds_the_same_cell():
     assert audit(loop, frames(T)).layers == ["cell"]
 
 
+@for_each("depth", [3, "shallow"])
+def test_a_step_with_an_attribute_depth_is_one_layer_without_layer_jacobians(depth):
+    cell, x = made(Loop), frames(T, 1)
+    cell.step, cell.state_size, cell.depth = Loop.next.__get__(cell), N, depth
+    found = analyze(cell, x)
+    assert found.gains.layers[:, 0] == pytest.approx(spectra(cell, x).norm)
+    assert found.gains.layers.shape == (T, 1)
+
+
 def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
     class Twice(Loop):
         def next(self, e, h):
