@@ -16,10 +16,9 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, colour_bar, compose, title_of
+from rhn.plotting.figure import Block, WholeTicks, colour_bar, compose, title_of
 from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table
@@ -181,7 +180,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         for bar in sequence.bars if fit else ():
             ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         layer_ticks(self.labels, ax.yaxis)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(WholeTicks())
         ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
         ax.set(
             xlim=(0, steps),

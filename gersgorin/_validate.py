@@ -4,14 +4,16 @@ states of a caller.
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rhn.cli.entry import frames_of
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line
@@ -173,15 +175,35 @@ def random_numbers_kept(where: nn.Module | Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def users_code(said: str, hint: str = "") -> Iterator[None]:
+def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
     """Turn an error of a user's code into UsersCodeError "said: its first line; hint"; errors of
-    the toolkit pass through.
+    the toolkit and a lack of memory pass through.
+
+    hint: or a function that finds one, called after the error.
     """
     try:
         yield
-    except RhnError:
+    except (RhnError, MemoryError):
         raise
     except USERS_FAULT as error:
-        end = f"; {hint}" if hint else ""
-        reason = first_line(error).split(". ")[0]
+        found = hint if isinstance(hint, str) else hint()
+        end = f"; {found}" if found else ""
+        reason = first_line(error).split(". ")[0].removesuffix(".")
         raise UsersCodeError(f"{said}: {type(error).__name__}: {reason}{end}") from error
+
+
+@contextmanager
+def users_errors() -> Iterator[None]:
+    """Turn any error out of a user's code, such as a backward of their own, into UsersCodeError with
+    its place; errors of the toolkit's code, and a lack of memory, pass through.
+    """
+    try:
+        yield
+    except (RhnError, MemoryError):
+        raise
+    except USERS_FAULT as error:
+        frames = frames_of(error)
+        if not frames:
+            raise
+        at = f"{frames[-1].name}, line {frames[-1].lineno} of {Path(frames[-1].filename).name},"
+        raise UsersCodeError(f"{at} raised {type(error).__name__}: {first_line(error)}") from error

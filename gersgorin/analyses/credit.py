@@ -29,7 +29,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
@@ -48,6 +47,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     Block,
     Shown,
+    WholeTicks,
     colour_bar,
     colour_norm,
     compose,
@@ -169,7 +169,7 @@ class Credit(Result, kind="credit"):
         ax.set(
             xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel="part of the gradient's norm"
         )
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.xaxis.set_major_locator(WholeTicks(5))
         return ax
 
 

@@ -39,7 +39,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 from torch import Tensor
 
@@ -48,7 +47,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, Style, panels, shade_style
+from rhn.plotting.figure import DASHED, Style, WholeTicks, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
@@ -243,7 +242,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         bars = "" if np.isnan(self.standard_errors).all() else ", with 95 % intervals"
         ax.set(xlabel="number of the exponent", ylabel=RATE, title=f"Mean growth rates{bars}")
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(WholeTicks())
 
     def draw_convergence(self, ax: Axes) -> None:
         """Running estimates of the first eight exponents against the steps counted."""
@@ -261,7 +260,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set(xlabel=time_label(self.unit, "steps counted"), ylabel=RATE)
         ax.set_title("Running means over the steps counted")
         ax.set_xlim(0, self.steps)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(WholeTicks())
 
     plot = panels(8, 3.2, "Lyapunov exponents")(draw, draw_convergence)
 

@@ -23,7 +23,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
@@ -31,7 +30,7 @@ from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import colour_norm, heat_map, panels
+from rhn.plotting.figure import WholeTicks, colour_norm, heat_map, panels
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed
@@ -216,7 +215,7 @@ class Memory(Result, kind="memory"):
             ax.set_yscale("log")
             ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, len(lags) - 1)
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.xaxis.set_major_locator(WholeTicks(6))
         ax.set(
             xlabel=time_label(self.unit, "lag $t_2 - t_1$"), ylabel=f"{INFLUENCE}, RMS over pairs"
         )

@@ -15,7 +15,13 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
+from gersgorin._validate import (
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+    users_errors,
+    with_gradients,
+)
 from gersgorin.checking.causes.case import Case, noted
 from gersgorin.checking.causes.cause import CUT, Cause, PreventedError
 from gersgorin.checking.causes.diagnosis import after, before
@@ -38,6 +44,7 @@ from rhn.utils.wording import counted, rounded_up
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
 
+@users_errors()
 @one_thread()
 def check(
     model: nn.Module,

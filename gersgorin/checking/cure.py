@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import random_numbers_kept, with_gradients
+from gersgorin._validate import random_numbers_kept, users_errors, with_gradients
 from gersgorin.checking.causes.case import Case
 from gersgorin.checking.causes.cause import Cause
 from gersgorin.checking.causes.data import scales
@@ -395,6 +395,7 @@ def _optimizer_lines(loop: Training, factor: float) -> list[str]:
     return ["# in place of your own optimizer:", made]
 
 
+@users_errors()
 @one_thread()
 def cure(
     model: nn.Module,

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, Spectra
@@ -34,6 +33,7 @@ from rhn.plotting.figure import (
     WIDTH,
     Block,
     Shown,
+    WholeTicks,
     compose,
     line_style,
     names_of,
@@ -453,7 +453,7 @@ def _over_time(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[
             ylabel="runs",
             xlabel=time_label(comparisons[0].unit),
         )
-        ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.yaxis.set_major_locator(WholeTicks(3))
 
     blocks = [Block([partial(measures, name) for name in PANELS], 2.0, 2, "x", legend=True)]
     return blocks + [Block([runs], 0.9)] * any(

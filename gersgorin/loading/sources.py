@@ -36,6 +36,7 @@ from rhn.utils.wording import counted, first_line
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
+ZIP = (b"PK\3\4", b"PK\5\6")  # beginnings of an archive, and of an empty one
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 TEXT_STEPS = 100
@@ -232,6 +233,10 @@ def read_numbers(path: Path) -> Source:
             f"{path} is not a file of numbers: expected a name ending in {', '.join(SUFFIXES)}"
         )
     array, about = _read(path, reader)
+    if not array.size:
+        raise DataError(
+            f"{path} has {_lacking(array.shape)}: its shape is {array.shape}, {EXPECTED}"
+        )
     if not 1 <= array.ndim <= 3:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
     values = array.astype(np.float64)
@@ -262,7 +267,22 @@ def read_array(path: Path) -> np.ndarray:
         raise InvalidInputError(
             f"{path} is not an array: expected a .npy file, which numpy.save writes"
         )
-    return _read(path, _load)[0]
+    array, _ = _read(path, _load)
+    if not array.size:
+        raise DataError(f"{path} has no numbers: its shape is {array.shape}")
+    return array
+
+
+def _lacking(shape: tuple[int, ...]) -> str:
+    """The axis of length 0 in the shape of sequences, in words.
+
+    >>> _lacking((0, 3)), _lacking((0, 9, 3)), _lacking((9, 0))
+    ('no steps', 'no sequences', 'no inputs')
+    """
+    axes = (
+        ("no sequences", "no steps", "no inputs") if len(shape) == 3 else ("no steps", "no inputs")
+    )
+    return next((words for words, n in zip(axes, shape, strict=False) if n == 0), "no numbers")
 
 
 def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tuple[np.ndarray, dict]:
@@ -278,18 +298,35 @@ def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tupl
     except DataError:
         raise
     except Exception as error:  # any error of NumPy at a damaged or hostile file
+        if "allow_pickle" in str(error):  # advice of NumPy that runs code
+            raise DataError(f"{path} holds objects of Python: {EXPECTED}") from error
         raise DataError(f"{path} cannot be read as numbers: {first_line(error)}") from error
-    if array.dtype.kind not in "biuf" or not array.size:
+    if array.dtype.kind not in "biuf":
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
     return array, about
 
 
+def _check_beginning(path: Path, beginnings: tuple[bytes, ...], writer: str) -> None:
+    """Raise DataError unless a file begins as those of its suffix do; another kind of file may have
+    that name.
+    """
+    with path.open("rb") as file:
+        begins = file.read(len(beginnings[0]))
+    if begins not in beginnings:
+        raise DataError(
+            f"{path} is not a {path.suffix.lower()} file in spite of its name: expected what {writer} "
+            "writes, or a table of text in a .csv file"
+        )
+
+
 def _load(path: Path) -> tuple[np.ndarray, dict]:
+    _check_beginning(path, (np.lib.format.MAGIC_PREFIX,), "numpy.save")
     return np.asarray(np.load(path, allow_pickle=False)), {}
 
 
 def _npz(path: Path) -> tuple[np.ndarray, dict]:
     """The numbers, and their description in the file."""
+    _check_beginning(path, ZIP, "numpy.savez")
     with np.load(path, allow_pickle=False) as arrays:
         data = [key for key in arrays.files if key not in ABOUT]
         if not data:

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from gersgorin.analyses.spectra import draw_discs
 from gersgorin.plotting.run_figure import crowd
@@ -26,6 +25,7 @@ from rhn.plotting.figure import (
     Block,
     Shown,
     Style,
+    WholeTicks,
     complex_plane,
     compose,
     panels,
@@ -290,7 +290,7 @@ def plot_measures(
         if values.ndim == 2 and lines:
             ax.set_yscale("log")
     title, _ = PANELS.get(tuple(names), ("", None))
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_locator(WholeTicks(6))
     scale = ", logarithmic" * (ax.get_yscale() == "log")
     ax.set(
         xlabel=STEPS,

@@ -72,7 +72,8 @@ class StepCell:
     def __init__(self, module: nn.Module | Step):
         self.module, self.name = module, name_of(module)
         self._step: Step = getattr(module, "step", module)
-        self.depth: int = getattr(module, "depth", 1)
+        depth = getattr(module, "depth", 1)  # of a user's module possibly something else
+        self.depth = depth if isinstance(depth, int) else 1
         self.gate_name: str = getattr(module, "gate_name", "transform gate")
         self.input_size: int | None = getattr(module, "input_size", None)
         self.hidden_size: int | None = getattr(module, "hidden_size", None)

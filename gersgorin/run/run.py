@@ -179,12 +179,11 @@ class Run:
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer
-        also reads it.
+        also reads it. (..., 1) of the whole step if the Jacobians of the layers are not known.
         """
         N = self.state_size
-        return torch.stack(
-            [torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in self.layer_jacobians(at)], -1
-        )
+        layers = self.layer_jacobians(at) if self.cell.has_layers else [self.jacobians(at)]
+        return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1)
 
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""

@@ -8,7 +8,8 @@ Legend: T frames, B sequences, K outputs.
 """
 
 import contextlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.training.activation import graph, operation
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.wording import in_short
 
 SEARCH_STEPS = 200  # for the best constant output
 ENOUGH = 1e-6  # accuracy of its loss
@@ -26,6 +28,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 GAUSSIAN = (  # what to do with the loss that takes three arguments
     "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
     "loss(output[..., :1], y, output[..., 1:].exp())"
+)
+POSITIVE = (
+    "it takes outputs between 0 and 1, and constant outputs of any value are tried: use a loss of "
+    "logits"
 )
 
 
@@ -127,11 +133,74 @@ def target_loss(loss_fn: Any) -> Loss:
         raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean {name}()?")
     if callable(loss_fn):
         return loss_fn
-    if loss_fn not in LOSSES:
+    if not isinstance(loss_fn, str) or loss_fn not in LOSSES:
         raise InvalidInputError(
-            f"loss_fn is {loss_fn!r}, expected a function (output, y) or one of {', '.join(LOSSES)}"
+            f"loss_fn is {in_short(loss_fn)}, expected a function (output, y) or one of {', '.join(LOSSES)}"
         )
     return LOSSES[loss_fn]
+
+
+def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
+    """The fault of an output or of targets that a loss has refused; "" if it is not known.
+
+    The loss is called with zeros as targets: with numbers in the shape of the output, and with
+    classes, which lack one of its axes. Of those that it takes, the most similar are compared.
+    """
+    if isinstance(loss, nn.GaussianNLLLoss):
+        return GAUSSIAN
+    output, shape = output.detach(), tuple(output.shape)
+    tried = [torch.zeros_like(output)]
+    tried += [output.select(axis, 0).long() * 0 for axis in {1, len(shape) - 1} if axis > 0]
+    taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
+    if not taken:
+        return POSITIVE if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
+    like = max(taken, key=lambda zeros: _similarity(zeros, y))
+    if like.shape != y.shape and len(shape) > 2 and shape[:-1] == y.shape:
+        return (
+            "if its targets are classes, give loss_fn='cross-entropy', which takes the classes last"
+        )
+    wanted = f"y of shape {tuple(like.shape)}"
+    if like.is_floating_point():
+        faults = [f"expected {wanted}, as the output"] if like.shape != y.shape else []
+        faults += [] if y.is_floating_point() else [f"y is {_dtype(y)}: give y.float()"]
+        return "; ".join(faults)
+    count = output.numel() // max(1, like.numel())
+    return "; ".join(_faults_of_classes(y, like, count, getattr(loss, "ignore_index", -100)))
+
+
+def _takes(loss: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss raises nothing, and does not broadcast."""
+    try:
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            loss(output, y)
+    except USERS_FAULT:
+        return False
+    return True
+
+
+def _similarity(zeros: Tensor, y: Tensor) -> tuple[bool, bool, bool]:
+    return (
+        zeros.shape == y.shape,
+        zeros.numel() == y.numel(),
+        zeros.is_floating_point() == y.is_floating_point(),
+    )
+
+
+def _faults_of_classes(y: Tensor, like: Tensor, count: int, ignored: int) -> Iterator[str]:
+    """The faults of targets in the place of classes 0 to count - 1 of some shape."""
+    if y.shape != like.shape:
+        yield f"expected classes, y of shape {tuple(like.shape)}"
+    if y.is_floating_point():
+        yield f"y is {_dtype(y)} and the loss takes classes, whole numbers: give y.long()"
+    classes = y[y != ignored]
+    least, largest = classes.aminmax() if len(classes) else (0, 0)
+    least, largest = int(least), int(largest)
+    if least < 0 or largest >= count:
+        yield f"y holds classes {least} to {largest}, the output has {count}: 0 to {count - 1}"
+
+
+def _dtype(y: Tensor) -> str:
+    return str(y.dtype).removeprefix("torch.")
 
 
 def short_of_frames(loss: Tensor) -> tuple[str, str] | None:

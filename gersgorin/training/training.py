@@ -35,10 +35,10 @@ from gersgorin.checking.causes.cause import Cause, PreventedError, prevented
 from gersgorin.loading.find_cell import step_hint
 from gersgorin.training.activation import Activation, last_activation, states_of
 from gersgorin.training.losses import (
-    GAUSSIAN,
     Loss,
     NegativeLossError,
     least_constant,
+    misfit,
     short_of_frames,
     target_loss,
 )
@@ -264,21 +264,13 @@ class Training:
         return self.changed_output(model, x, leaf), leaves
 
     def loss_fn(self, output: Tensor, y: Tensor) -> Tensor:
-        """The loss of an output. Raises InvalidInputError with what it raised."""
-        shapes = tuple(output.shape), tuple(y.shape)
-        hint = f"give y the shape {shapes[0]}" * (
-            output.numel() == y.numel() and shapes[0] != shapes[1]
+        """The loss of an output. Raises InvalidInputError with what it raised, and the fault of
+        output or targets.
+        """
+        said = (
+            f"loss_fn(output, y) fails for an output {tuple(output.shape)} and y {tuple(y.shape)}"
         )
-        if output.dim() > 2 and shapes[0][:-1] == shapes[1]:
-            hint = (
-                "if its targets are classes, give loss_fn='cross-entropy', which takes the "
-                "classes last"
-            )
-        hint = GAUSSIAN if isinstance(self._loss, nn.GaussianNLLLoss) else hint
-        said = f"loss_fn(output, y) fails for an output {shapes[0]} and y {shapes[1]}"
-        with users_code(
-            said, hint or "constant outputs of any value are tried too: use a loss of logits"
-        ):
+        with users_code(said, lambda: misfit(self._loss, output, y)):
             loss = self._loss(output, y)
         return loss + self.shift if self.shift else loss
 
@@ -299,7 +291,8 @@ class Training:
         loss.backward()
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
-        optimizer.step()
+        with users_code(f"{type(optimizer).__name__} takes no step without a closure"):
+            optimizer.step()
         return output, loss
 
     def copied(
@@ -470,9 +463,8 @@ class Training:
     def constant_loss(self, constant: Tensor, shape: torch.Size, y: Tensor) -> Tensor:
         """Loss of a constant output on a minibatch whose outputs have this shape."""
         output = constant.expand(shape).clone()
-        return self.loss_fn(output if self.before is None else self.before.of(output), y).reshape(
-            ()
-        )
+        output = output if self.before is None else self.before.of(output)
+        return self.loss_fn(output, y).reshape(())
 
     @torch.no_grad()
     def goals(self, batches: list[Pair]) -> list[Goal]:
@@ -565,8 +557,7 @@ class Training:
         for flush in (True, True, False, True, False):  # the first one is slow for other reasons
             with flushed() if flush else nullcontext():
                 start = time.thread_time(), time.perf_counter()
-                with users_code(f"{type(optimizer).__name__} takes no step without a closure"):
-                    self.step(model, optimizer, x, y)
+                self.step(model, optimizer, x, y)
                 seconds[flush].append(time.thread_time() - start[0])
             if flush:
                 self.step_seconds = time.perf_counter() - start[1]

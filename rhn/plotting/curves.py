@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
-from rhn.plotting.figure import Block, Shown, compose
+from rhn.plotting.figure import Block, Shown, WholeTicks, compose
 from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
@@ -250,7 +249,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     ax.set(xlabel=label, ylabel=LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(WholeTicks())
     return ax
 
 

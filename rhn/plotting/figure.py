@@ -403,12 +403,23 @@ class LogTicks(ticker.LogLocator):
         return super().tick_values(vmin, vmax)
 
 
+class WholeTicks(ticker.MaxNLocator):
+    """Ticks at whole numbers, also on an axis with only one of them."""
+
+    def __init__(self, most: int = 10):
+        super().__init__(most, integer=True)
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        first, last = np.ceil(vmin), np.floor(vmax)
+        return np.array([first]) if first == last else super().tick_values(vmin, vmax)
+
+
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     """Make the horizontal axis one of time, from 0 to a number of steps, after everything is
     drawn.
     """
     ax.set_xlim(0, steps)
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(WholeTicks())
     ax.set(xlabel=time_label(unit), ylabel=ylabel)
     return ax
 
@@ -457,10 +468,14 @@ def colour_norm(*values: np.ndarray) -> LogNorm:
 
 
 def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
-    """Draw the numbers of all pairs (t2 upwards, t1 to the right); zeros stay white."""
+    """Draw the numbers of all pairs (t2 upwards, t1 to the right), (S, T) of the last S of T steps;
+    zeros stay white.
+    """
+    S, T = values.shape
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-    return ax.imshow(values, origin="lower", aspect="auto", norm=norm, interpolation="none")
+        axis.set_major_locator(WholeTicks(5))
+    place = {"origin": "lower", "aspect": "auto", "extent": (-0.5, T - 0.5, T - S - 0.5, T - 0.5)}
+    return ax.imshow(values, **place, norm=norm, interpolation="none")
 
 
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:

@@ -72,6 +72,19 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def in_short(value: object) -> str:
+    """A value for a message: the kind and the shape of an array or a tensor, else the first line of
+    its repr, at most 60 characters.
+
+    >>> in_short(range(3)), in_short("tanh")
+    ('range(0, 3)', "'tanh'")
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    return f"{value!r:.60}".partition("\n")[0]
+
+
 def without_password(address: str) -> str:
     """An address of a database without its password, for scripts, messages and figures. It still
     connects with ~/.pgpass or PGPASSWORD.

@@ -365,6 +365,15 @@ def test_the_cell_of_a_loop_is_found_by_its_state_size():
     assert open_run(nameless, torch.zeros(T, 1, M), (torch.zeros(1, N),) * 2).state_size == 2 * N
 
 
+@for_each("depth", [3, "shallow"])
+def test_a_step_with_an_attribute_depth_is_one_layer_without_layer_jacobians(depth):
+    cell, x = made(Loop), frames(T, 1)
+    cell.step, cell.state_size, cell.depth = Loop.next.__get__(cell), N, depth
+    found = analyze(cell, x)
+    assert found.gains.layers[:, 0] == pytest.approx(spectra(cell, x).norm)
+    assert found.gains.layers.shape == (T, 1)
+
+
 def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
     class Twice(Loop):
         def next(self, e, h):

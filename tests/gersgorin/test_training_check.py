@@ -237,6 +237,82 @@ def test_bad_input_is_refused_in_a_sentence(change, message):
     assert "\n" not in str(raised.value)
 
 
+LABELS = torch.arange(64) % 4
+
+
+@for_each(
+    ("loss_fn", "y", "fault"),
+    [
+        (nn.CrossEntropyLoss(), LABELS.float(), r"give y.long\(\)"),
+        (nn.CrossEntropyLoss(), LABELS + 1, "y holds classes 1 to 4, the output has 4: 0 to 3"),
+        ("cross-entropy", LABELS - 1, "y holds classes -1 to 2, the output has 4: 0 to 3"),
+        (nn.NLLLoss(), (LABELS == 9).long() + 9 * (LABELS == 3), "y holds classes 0 to 9"),
+        (nn.CrossEntropyLoss(), LABELS[:, None], r"expected classes, y of shape \(32,\)"),
+        (nn.MSELoss(), torch.rand(64, 5), r"expected y of shape \(32, 4\), as the output"),
+        (nn.BCEWithLogitsLoss(), torch.ones(64, 4).long(), r"y is int64: give y.float\(\)"),
+    ],
+)
+def test_targets_that_the_loss_does_not_take_are_named(loss_fn, y, fault):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(30, 4))
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(InvalidInputError, match=fault) as raised:
+        gersgorin.check(model, torch.rand(64, 10, 3), y, loss_fn, optimizer)
+    assert "logits" not in str(raised.value)
+
+
+class Backward(torch.autograd.Function):
+    """Fails in its backward."""
+
+    @staticmethod
+    def forward(ctx, z):
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return [][0]
+
+
+def failing_after(calls, error):
+    """A loss that raises an error after some calls."""
+    count = iter(range(calls))
+
+    def loss_fn(output, y):
+        if next(count, None) is None:
+            raise error
+        return (output - y).square().mean()
+
+    return loss_fn
+
+
+@pytest.mark.parametrize("ask", [gersgorin.check, gersgorin.cure])
+@pytest.mark.parametrize(
+    ("loss_fn", "words"),
+    [
+        (failing_after(0, IndexError("empty")), r"loss_fn\(output, y\) fails .*IndexError: empty"),
+        (failing_after(200, IndexError("empty")), r"fails .*IndexError: empty"),
+        (
+            lambda output, y: Backward.apply(output - y).square().mean(),
+            "backward, line .* raised IndexError: list index out of range",
+        ),
+    ],
+)
+def test_an_error_of_the_users_loss_is_a_sentence_about_that_call(ask, loss_fn, words):
+    model, x, y = made()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
+    with pytest.raises(InvalidInputError, match=words) as raised:
+        ask(model, x, y, loss_fn, optimizer, steps=5000, seconds=ENOUGH)
+    assert "logits" not in str(raised.value)
+
+
+@for_each("error", [KeyboardInterrupt, MemoryError])
+def test_what_is_no_fault_of_the_loss_goes_through(error):
+    model, x, y = made()
+    with pytest.raises(error):
+        gersgorin.check(
+            model, x, y, failing_after(3, error()), torch.optim.Adam(model.parameters())
+        )
+
+
 @pytest.mark.parametrize(("learning_rate", "outcome"), [(1e-3, "leaves"), (1e4, "explodes")])
 def test_trainings_shorter_than_a_mean_of_losses_have_their_outcome(learning_rate, outcome):
     model, x, y = made()
