@@ -509,19 +509,14 @@ def _searched(
     `fixed_points`.
     """
     without, first = x is None and is_map(network), None
-    step = network
+    step, s0 = network, options.get("s0") if isinstance(starts, int) else starts
     if without:
         step, options = held(network), {"steps": SETTLED} | options
     if isinstance(starts, tuple):
         first, starts = _flat_starts(starts)
         options = {"s0": first} | options
-    s0 = options.get("s0") if isinstance(starts, int) else starts
     one = without or _is_one_step(step, x, s0)
-    if one and hold is not None:
-        raise InvalidInputError(
-            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
-            "input x (m,)"
-        )
+    _check_hold(hold, one)
     if isinstance(starts, int) or not (one and is_step(step, s0)):
         if isinstance(step, str):
             options |= {"seed": seed}
@@ -530,6 +525,15 @@ def _searched(
         return _searched_along(run, starts, hold, seed, with_input=not without)
     cell = as_cell(step if first is None else stepping(step, first))
     return _searched_alone(cell, x, starts, name_of(network))
+
+
+def _check_hold(hold: float | None, one: bool) -> None:
+    """Raise InvalidInputError for an input to hold in place of a sequence if there is none."""
+    if one and hold is not None:
+        raise InvalidInputError(
+            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
+            "input x (m,)"
+        )
 
 
 def _searched_alone(

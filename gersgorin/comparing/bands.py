@@ -189,8 +189,10 @@ def quantile(values: np.ndarray, share: float) -> float:
     """Linear between the sorted values, as `numpy.quantile`; but half way to minus infinity is
     minus infinity instead of NaN. Of no values it is NaN.
 
-    >>> quantile(np.array([3.0, 1.0, 2.0, 10.0]), 0.5), quantile(np.array([-np.inf, -np.inf, 0.0]), 0.25)
-    (2.5, -inf)
+    >>> quantile(np.array([3.0, 1.0, 2.0, 10.0]), 0.5)
+    2.5
+    >>> quantile(np.array([-np.inf, -np.inf, 0.0]), 0.25)
+    -inf
     """
     if not len(values):
         return math.nan

@@ -193,7 +193,8 @@ def compare(
     >>> found = compare({"rnn": RNN(3, 8), "gru": GRU(3, 8)}, torch.rand(20, 3))
     >>> [*found], found["gru"].spectral_radius.shape
     (['rnn', 'gru'], (20,))
-    >>> bands = compare([RNN(3, 8), RNN(3, 8)], list(torch.rand(5, 20, 3)), over=("seeds", "sequences"))
+    >>> networks, sequences = [RNN(3, 8), RNN(3, 8)], list(torch.rand(5, 20, 3))
+    >>> bands = compare(networks, sequences, over=("seeds", "sequences"))
     >>> bands[0].spectral_radius.shape
     (10, 20)
     """

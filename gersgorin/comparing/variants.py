@@ -2,7 +2,7 @@
 to a network.
 
 rnn,irnn,package.module:factory      cells
-depth=1,2,5,10, leak=0.1,0.5         an option of new cells, or of the cell's own, with all other options equal
+depth=1,2,5,10, leak=0.1,0.5         an option of new cells, or of the cell's own; all others equal
 init=orthogonal,uniform:0.04,bias:0  a comma before "bias:" belongs to the value
 a.safetensors,runs/depth6            trained weights: files, or folders of runs
 init                                 the network of a checkpoint before its training

@@ -6,9 +6,11 @@ of any training.
             loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
-            recorder.step(loss)          # with the present gradients; or step(loss, output, y) with Recorder(..., loss_fn=criterion)
+            recorder.step(loss)          # with the present gradients
             optimizer.zero_grad()
     recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
+
+With Recorder(..., loss_fn=criterion) a step is recorder.step(loss, output, y).
 
 A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
 gives the same bits as without. Single steps are measured at a few positions spread over the probe,

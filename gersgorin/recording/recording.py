@@ -306,8 +306,10 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
     Names are without the prefix that cells of models of one layer share.
 
-    >>> [*_of_weights(np.ones((1, 2)), ["cells.0.weight[1]", "output.bias"])], [*_of_weights(np.ones((1, 1)), ["cells.1.weight"])]
-    (['weight[1]'], ['cells.1.weight'])
+    >>> [*_of_weights(np.ones((1, 2)), ["cells.0.weight[1]", "output.bias"])]
+    ['weight[1]']
+    >>> [*_of_weights(np.ones((1, 1)), ["cells.1.weight"])]
+    ['cells.1.weight']
     """
     stacked = any(name.startswith("cells.1.") for name in names)
     labels = names if stacked else [name.removeprefix("cells.0.") for name in names]

@@ -106,6 +106,11 @@ class StepCell:
             f"f(x, s) with s0{_hint(self.module)}"
         )
 
+    @property
+    def has_layers(self) -> bool:
+        """True if the Jacobian of each layer is known: of one layer, and with `layer_jacobians`."""
+        return self.depth == 1 or "layer_jacobians" in self._own
+
     def probe(self, x: Tensor, s: Tensor) -> None:
         """Take one step from an input (m,) and a state (N,). Raises InvalidInputError for anything
         but a new state like s.
@@ -210,7 +215,7 @@ class StepCell:
         """
         if self.depth == 1:
             return self.jacobian(x, s, **how).unsqueeze(0)
-        if "layer_jacobians" not in self._own:
+        if not self.has_layers:
             raise InvalidInputError(
                 f"{self.name} has {self.depth} layers without a method for them: define "
                 "layer_jacobians(x, s)"

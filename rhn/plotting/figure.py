@@ -411,7 +411,7 @@ class WholeTicks(ticker.MaxNLocator):
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         first, last = np.ceil(vmin), np.floor(vmax)
-        return np.array([first]) if first == last else super().tick_values(vmin, vmax)
+        return [float(first)] if first == last else super().tick_values(vmin, vmax)
 
 
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
@@ -474,8 +474,10 @@ def heat_map(ax: Axes, values: np.ndarray, norm: LogNorm) -> AxesImage:
     S, T = values.shape
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(WholeTicks(5))
-    place = {"origin": "lower", "aspect": "auto", "extent": (-0.5, T - 0.5, T - S - 0.5, T - 0.5)}
-    return ax.imshow(values, **place, norm=norm, interpolation="none")
+    extent = (-0.5, T - 0.5, T - S - 0.5, T - 0.5)
+    return ax.imshow(
+        values, norm=norm, origin="lower", aspect="auto", extent=extent, interpolation="none"
+    )
 
 
 def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:

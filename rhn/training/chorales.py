@@ -213,5 +213,5 @@ def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
     for row, piece in enumerate(pieces):
         frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
-    tensors = (torch.from_numpy(array).to(device, dtype) for array in (frames, mask))
-    return Minibatch(*tensors, size)
+    x, real = (torch.from_numpy(array).to(device, dtype) for array in (frames, mask))
+    return Minibatch(x, real, size)
