@@ -213,5 +213,8 @@ def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
     for row, piece in enumerate(pieces):
         frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
-    tensors = (torch.from_numpy(array).to(device, dtype) for array in (frames, mask))
-    return Minibatch(*tensors, size)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device, dtype)
+
+    return Minibatch(tensor(frames), tensor(mask), size)
