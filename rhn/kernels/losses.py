@@ -96,13 +96,13 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     """
     (T, B, n), keys = y.shape[1:], W.shape[1]
     totals, filled = y.new_empty(K, dtype=torch.float64), padded(B)
-    shapes = {"dy": (T, n, filled), "dW": (keys, n), "db": (keys,)}
-    grads = {name: y.new_empty(K, *shape) if keep else None for name, shape in shapes.items()}
-    sizes = {"T": T, "B": B, "n": n, "keys": keys}
-    mask = F.pad(mask, (0, filled - B))
-    inputs = {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames), "mask": mask}
-    compiled.call("rhn_bernoulli", K, **sizes, **inputs, **grads, totals=totals)
-    return (totals, *grads.values()) if keep else (totals,)
+    shapes = (T, n, filled), (keys, n), (keys,)
+    dy, dW, db = (y.new_empty(K, *shape) if keep else None for shape in shapes)
+    call: dict = {"T": T, "B": B, "n": n, "keys": keys}
+    call |= {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames)}
+    call |= {"mask": F.pad(mask, (0, filled - B)), "dy": dy, "dW": dW, "db": db, "totals": totals}
+    compiled.call("rhn_bernoulli", K, **call)
+    return (totals, dy, dW, db) if keep else (totals,)
 
 
 def output_backward_in_c(grad: Tensor, needs, residuals, *, y, **others):

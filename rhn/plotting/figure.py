@@ -353,13 +353,15 @@ def _right_end(handle: Any, ax: Axes) -> float:
     """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if
     it does not.
     """
+    paths: Sequence = ()
     if isinstance(handle, Line2D):
         paths = [handle.get_path()]
-    else:
-        paths = handle.get_paths() if isinstance(handle, PolyCollection) else []
+    elif isinstance(handle, PolyCollection):
+        paths = handle.get_paths()
     if not paths:  # a band of NaN has none
         return math.nan
-    x, y = ax.transAxes.inverted().transform(handle.get_transform().transform(paths[0].vertices)).T
+    points = handle.get_transform().transform(paths[0].vertices)
+    x, y = ax.transAxes.inverted().transform(points).T
     ends = y[np.isfinite(y) & (x > 0.97)]
     return float(ends.max() + ends.min()) / 2 if len(ends) else math.nan
 
