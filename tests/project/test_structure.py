@@ -125,7 +125,7 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
-INTERFACES = {"main", "run", "of_run", "of_training"}  # of commands and of rows of analyses
+INTERFACES = {"main", "run", "of_run"}  # of commands and of rows of analyses
 
 
 def test_no_two_files_or_public_names_of_gersgorin_are_the_same():
