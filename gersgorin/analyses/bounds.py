@@ -44,6 +44,7 @@ from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, GROWTH, Style, over_time, panels, shade_style
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room
 from rhn.utils.wording import counted, table
@@ -460,6 +461,7 @@ def _half_life(exponent: float) -> float:
     return -math.log(2) / exponent if exponent < 0 else math.inf
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def bounds(

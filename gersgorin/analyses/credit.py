@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import check_order, with_gradients
 from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
 from gersgorin.run.autodiff import vjps
@@ -401,6 +401,7 @@ def credit(
         InvalidInputError: as `gersgorin.FrameTraining`; no cell is found; or the loss is one number
             for all frames.
     """
+    check_order("credit(model, x, targets)", model=model, x=x)
     training = FrameTraining(model, (x, targets), loss)
     training.label = replace(training.label, unit=unit)
     return of_training(training)

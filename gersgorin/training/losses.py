@@ -173,7 +173,7 @@ def frame_loss(loss: str | Loss) -> FrameLoss:
             name, loss, unit=f"by the loss {name}" if name.isidentifier() else "by your loss"
         )
     raise InvalidInputError(
-        f"unknown loss {loss!r}: expected {', '.join(map(repr, FRAME_LOSSES))}, or a function "
+        f"unknown loss {in_short(loss)}: expected {', '.join(map(repr, FRAME_LOSSES))}, or a function "
         "loss(outputs, targets)"
     )
 
