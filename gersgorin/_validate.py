@@ -3,6 +3,7 @@ states of a caller.
 """
 
 import copy
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from rhn.cli.entry import frames_of
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, in_short
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -107,6 +108,38 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
     return A
 
 
+ROLES: dict[str, Callable[[Any], bool]] = {
+    "network": lambda value: callable(value) or isinstance(value, str | Path),
+    "loss_fn": lambda value: callable(value) or isinstance(value, str),
+    "optimizer": lambda value: isinstance(value, str | torch.optim.Optimizer),
+}
+"""Whether a value can be an argument of this kind; numbers are anything else."""
+
+
+def check_order(expected: str, **given: Any) -> None:
+    """Raise InvalidInputError if two arguments are swapped: each can be the other one only.
+
+    expected: the call, such as "spectra(network, x)". given: arguments by name; a model, a module
+    and a cell are a network, other names that have no role are numbers.
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    for (name, value), (other, taken) in itertools.combinations(known.items(), 2):
+        wrong = not _can_be(name, value) and not _can_be(other, taken)
+        if wrong and _can_be(name, taken) and _can_be(other, value):
+            raise InvalidInputError(
+                f"{name} is {in_short(value)}, and {other} is {in_short(taken)}: they are "
+                f"swapped, expected {expected}"
+            )
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """True if a value can be the argument of this name."""
+    role = "network" if name in ("model", "module", "cell") else name
+    if role in ROLES:
+        return ROLES[role](value)
+    return not callable(value) and not isinstance(value, torch.optim.Optimizer)
+
+
 def check_weights(module: nn.Module) -> None:
     """Raise NotFiniteError with their names if weights of a module are NaN or infinite."""
     check_gradients(module)
@@ -194,8 +227,8 @@ def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
 
 @contextmanager
 def users_errors() -> Iterator[None]:
-    """Turn any error out of a user's code, such as a backward of their own, into UsersCodeError with
-    its place; errors of the toolkit's code, and a lack of memory, pass through.
+    """Turn any error out of a user's code, such as a backward of their own, into UsersCodeError
+    with its place; errors of the toolkit's code, and a lack of memory, pass through.
     """
     try:
         yield

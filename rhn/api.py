@@ -2,7 +2,7 @@
 and for texts.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rhn.training.run import TrainingResult
 from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
+from rhn.utils.keywords import check_keywords, keywords
 
 save = save_checkpoint
 
@@ -55,6 +56,8 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
             data get` puts them.
         options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
     """
+    known = keywords(chorales if name == "jsb" else read_text)
+    check_keywords("load_data", options, ["name", "path", *known])
     return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
 
 
@@ -81,6 +84,8 @@ def train(
     """
     if isinstance(config, str):
         config = preset(config, changes.get("cell"), changes.get("cell_options"))
+    known = [field.name for field in fields(config)]
+    check_keywords("train", changes, ["out", "device", "max_minutes", *known])
     config = replace(config, **changes)
     data = load_corpus(config) if data is None else data
     return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
@@ -100,6 +105,7 @@ def evaluate(
     options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
     """
     measure = score if isinstance(model, LanguageModel) else evaluate_chorales
+    check_keywords("evaluate", options, ["model", "data", "split", *keywords(measure)])
     return measure(model, getattr(data, split), device=device, **options)
 
 
@@ -117,6 +123,8 @@ def sample(
 
     Raises InvalidInputError for a text without a vocabulary, or an argument out of range.
     """
+    draw = generate if isinstance(model, LanguageModel) else sample_chorale
+    check_keywords("sample", options, ["model", "vocabulary", *keywords(draw)])
     if isinstance(model, LanguageModel):
         if vocabulary is None:
             raise InvalidInputError(

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import check_order, with_gradients
 from gersgorin.analyses.supervised import Supervised
 from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
@@ -402,6 +402,7 @@ def credit(
             found; the loss of a frame reads later states; or the loss is one number for all
             frames.
     """
+    check_order("credit(model, x, targets)", model=model, x=x)
     problem = Supervised(model, x, targets, loss)
     problem.label = replace(problem.label, unit=unit)
     return of_supervised(problem)

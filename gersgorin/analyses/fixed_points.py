@@ -22,7 +22,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin._validate import real_tensor
+from gersgorin._validate import check_order, real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
 from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
@@ -33,9 +33,10 @@ from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import complex_plane, panels
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
@@ -421,6 +422,7 @@ class FixedPoints(Result, kind="fixed_points"):
     plot = panels(8, 4)(draw, draw_spectra)
 
 
+@keywords_of(open_run, without=("s0",))
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -482,7 +484,8 @@ def fixed_points(
     tolerance = TOLERANCES[starts.dtype] if tolerance is None else tolerance
     if not (0 < tolerance < math.inf and 0 < margin < math.inf):
         raise InvalidInputError(
-            f"tolerance is {tolerance!r}, margin {margin!r}: expected numbers above 0"
+            f"tolerance is {in_short(tolerance)}, margin {in_short(margin)}: "
+            "expected numbers above 0"
         )
     cell.probe(inputs, starts[0])
     settled = _settled(cell, inputs, starts)
@@ -508,6 +511,7 @@ def _searched(
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of
     `fixed_points`.
     """
+    check_order("fixed_points(network, x)", network=network, x=x)
     without, first = x is None and is_map(network), None
     step, s0 = network, options.get("s0") if isinstance(starts, int) else starts
     if without:

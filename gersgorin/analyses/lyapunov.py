@@ -49,9 +49,10 @@ from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, Style, WholeTicks, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 DEFAULT_COUNT = 10  # exponents of the command
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
@@ -274,6 +275,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return numbers | {"curve": curve}
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def lyapunov(
@@ -405,7 +407,7 @@ def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
 def _checked(name: str, value, least: int, most: int, why: str) -> int:
     if type(value) is not int or not least <= value <= most:
         raise InvalidInputError(
-            f"{name} is {value!r}: {why}; expected a whole number, {least} to {most}"
+            f"{name} is {in_short(value)}: {why}; expected a whole number, {least} to {most}"
         )
     return value
 

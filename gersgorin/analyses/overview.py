@@ -40,6 +40,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import drawn
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import rows_of
 from rhn.utils.wording import counted
 
@@ -101,6 +102,7 @@ class Overview(Several, kind="overview"):
         return {name: result.to_dict() for name, result in self.results.items()}
 
 
+@keywords_of(open_run)
 def analyze(
     network: Network = "rhn",
     x: Data = None,

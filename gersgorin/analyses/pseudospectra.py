@@ -31,8 +31,9 @@ from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
 from rhn.utils.figures import RED
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 SIDE = 101  # points along a side of the grid
 WHOLE = 64  # entries of a state up to which the grid has all of them, half of them beyond
@@ -146,6 +147,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
@@ -176,7 +178,7 @@ def pseudospectra(
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
     if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
-        raise InvalidInputError(f"side is {side!r}: expected an odd number of at least 3")
+        raise InvalidInputError(f"side is {in_short(side)}: expected an odd number of at least 3")
     run = open_run(network, x, s0, **options)
     steps = shown_steps(len(run.require_finite()))
     N = run.state_size

@@ -36,8 +36,9 @@ from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane, compose
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, drawn
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 DISC_WORDS = {
     "row": "row discs",
@@ -458,6 +459,7 @@ def largest_step(record: Spectra) -> int:
 @with_gradients()
 @torch.no_grad()
 # two threads on small matrices gain little on an idle machine and lose much on a busy one
+@keywords_of(open_run)
 @one_thread()
 def spectra(
     network: Network = "rhn",
@@ -488,7 +490,9 @@ def spectra(
     ((20, 8), 'rhn, depth 2, 8 units')
     """
     if discs not in DISC_WORDS:
-        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(DISC_WORDS)}")
+        raise InvalidInputError(
+            f"discs is {in_short(discs)}, expected one of {', '.join(DISC_WORDS)}"
+        )
     run = open_run(network, x, s0, **options)
     label = run.require_finite().label
     if leading is None and run.state_size > WHOLE:

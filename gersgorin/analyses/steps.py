@@ -24,6 +24,7 @@ from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import draw_growth, draw_layers, panels, title_of
 from rhn.utils.figures import GREEN
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
@@ -76,6 +77,7 @@ class Gains(Result, kind="gains"):
         return draw_layers(self.layers, self.unit, "2-norm", ax)
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def gains(
@@ -132,6 +134,7 @@ class GateActivity(Result, kind="gates"):
         return super()._repr_html_() if self.mean.size else f"<pre>{html.escape(repr(self))}</pre>"
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 def gates(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
@@ -245,6 +248,7 @@ def _factor(log: float) -> str:
     return f"{math.exp(log):.3g}" if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
 
 
+@keywords_of(open_run)
 @torch.no_grad()
 def products(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from gersgorin._validate import (
+    check_order,
     random_numbers_kept,
     uncompiled,
     users_code,
@@ -39,11 +40,13 @@ from gersgorin.training.minibatches import Examples, Pair
 from gersgorin.training.optimizer import above_zero
 from gersgorin.training.training import Training, TrainingOptions, check_limits
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.wording import counted, rounded_up
+from rhn.utils.keywords import keywords_of
+from rhn.utils.wording import counted, in_short, rounded_up
 
 MOMENTUM = 0.9  # of SGD, if no optimiser is given
 
 
+@keywords_of(Training, without=("loading_seconds",))
 @users_errors()
 @one_thread()
 def check(
@@ -105,10 +108,16 @@ def check(
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
+    check_order(
+        "check(model, x, y, loss_fn, optimizer)",
+        model=model,
+        x=x,
+        y=y,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+    )
     if not isinstance(model, nn.Module):
-        raise InvalidInputError(
-            f"the model is a {type(model).__name__}, expected a torch.nn.Module"
-        )
+        raise InvalidInputError(f"the model is {in_short(model)}, expected a torch.nn.Module")
     x, y, loss_fn, optimizer = _training_parts(model, x, y, loss_fn, optimizer, parts)
     check_limits(steps, seconds, seed)
     with users_code("losses: expected a number for each step"):

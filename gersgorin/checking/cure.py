@@ -40,6 +40,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import MARKERS
 from rhn.utils.io import finite_json
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import FIRST, Result, fitted, rows_of
 from rhn.utils.wording import counted, rounded_up, table
 
@@ -395,6 +396,7 @@ def _optimizer_lines(loop: Training, factor: float) -> list[str]:
     return ["# in place of your own optimizer:", made]
 
 
+@keywords_of(Training, without=("loading_seconds",))
 @users_errors()
 @one_thread()
 def cure(

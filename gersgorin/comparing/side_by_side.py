@@ -33,8 +33,9 @@ from gersgorin.loading.open import open_run
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Shown
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, LINES, Result, fitted
-from rhn.utils.wording import counted, table
+from rhn.utils.wording import counted, in_short, table
 
 OVER = "seeds", "sequences"
 
@@ -157,6 +158,7 @@ class SideBySide(Several, kind="side by side"):
         )
 
 
+@keywords_of(open_run, without=("network", "s0"))
 def compare(
     networks: Mapping[str, Any] | Iterable[Any] | nn.Module | str | Path | Run,
     x: Any = None,
@@ -204,7 +206,7 @@ def compare(
             f"over is {unknown[0]!r}, expected 'seeds', 'sequences', both or None"
         )
     if discs not in AXES:
-        raise InvalidInputError(f"discs is {discs!r}, expected one of {', '.join(AXES)}")
+        raise InvalidInputError(f"discs is {in_short(discs)}, expected one of {', '.join(AXES)}")
     row = ANALYSES.get(analysis.replace("-", "_"))
     if row is None or row.needs != "run" or (over and analysis != "spectra"):
         known = (
@@ -212,7 +214,7 @@ def compare(
             if over
             else ", ".join(name for name, row in ANALYSES.items() if row.needs == "run")
         )
-        raise InvalidInputError(f"analysis is {analysis!r}: expected {known}")
+        raise InvalidInputError(f"analysis is {in_short(analysis)}: expected {known}")
     if "sequences" in over and not isinstance(x, list | tuple):
         raise InvalidInputError(
             f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', "

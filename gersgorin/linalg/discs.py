@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gersgorin._validate import check_square
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import in_short
 
 
 class Discs(NamedTuple):
@@ -84,7 +85,7 @@ def gersgorin_discs(A: Tensor, axis: str = "row") -> Discs:
     """
     check_square(A)
     if axis not in ("row", "column"):
-        raise InvalidInputError(f"axis: expected 'row' or 'column', got {axis!r}")
+        raise InvalidInputError(f"axis: expected 'row' or 'column', got {in_short(axis)}")
     return Discs(A.diagonal(dim1=-2, dim2=-1), off_diagonal_sums(A, axis))
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import (
+    check_order,
     check_weights,
     copied,
     finite_tensor,
@@ -50,7 +51,7 @@ from gersgorin.run.run import Label, Run
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
 Read = tuple[Tensor, Tensor, list[Call], Tensor]
@@ -168,7 +169,7 @@ class Watched:
     ):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(
-                f"expected a torch module, got {name_of(module)}: write it as one"
+                f"expected a torch module, got {in_short(module)}: write it as one"
             )
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
@@ -184,8 +185,8 @@ class Watched:
         ]
         if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
             raise InvalidInputError(
-                f"layer is {layer}: the module has {counted(len(places), 'recurrent cell')}, "
-                "counted from 1"
+                f"layer is {in_short(layer)}: the module has "
+                f"{counted(len(places), 'recurrent cell')}, counted from 1"
             )
         self._cell, self._layer = (cells[0], None) if layer is None else places[layer - 1]
         _ = self.cell  # refuses what cannot be converted
@@ -423,6 +424,7 @@ def extract_cell(
     >>> cell.state_size, inputs.shape
     (16, torch.Size([5, 1, 3]))
     """
+    check_order("extract_cell(module, x)", module=module, x=x)
     run = Watched(module, layer, submodule).along(x)
     starts_at_its_own = torch.equal(run.states[0], run.cell.first_state(run.inputs))
     return run.cell.module if starts_at_its_own else run, run.inputs
@@ -489,7 +491,7 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
         if near
         else f"it has {', '.join(names[:8]) or 'no parts'}"
     )
-    raise InvalidInputError(f"{type(module).__name__} has no submodule {name!r}: {hint}")
+    raise InvalidInputError(f"{type(module).__name__} has no submodule {in_short(name)}: {hint}")
 
 
 def embeds(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import check_order
 from gersgorin.loading.find_cell import (
     Watched,
     check_state,
@@ -46,6 +47,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
 from rhn.utils.options import check_ranges, given_flags
 from rhn.utils.validation import check_room, check_seed, fits
+from rhn.utils.wording import in_short
 
 # options of cells by name
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -100,6 +102,7 @@ def open_run(
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read,
             or do not fit each other.
     """
+    check_order("the network first, then x, then s0", network=network, x=x)
     s0 = None if s0 is None else check_state(s0)
     if isinstance(network, Run):
         if network.states.dim() != 2:
@@ -108,7 +111,9 @@ def open_run(
             )
         return _starting(network, s0)
     if not fits(steps, int | None):
-        raise InvalidInputError(f"steps is {steps!r:.40}: expected a whole number of at least 1")
+        raise InvalidInputError(
+            f"steps is {in_short(steps)}: expected a whole number of at least 1"
+        )
     if without := x is None and s0 is not None and is_map(network):
         if steps is None:
             raise InvalidInputError(
@@ -309,11 +314,13 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
     supported.
     """
     if dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(f"dtype is {dtype!r:.40}: expected torch.float64 or torch.float32")
+        raise InvalidInputError(
+            f"dtype is {in_short(dtype)}: expected torch.float64 or torch.float32"
+        )
     try:
         torch.empty(1, device=torch.device(device)).item()
     # the several errors of torch for a missing device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InvalidInputError(
-            f"device is {device!r:.40}: expected 'cpu' or a GPU of this machine, 'cuda'"
+            f"device is {in_short(device)}: expected 'cpu' or a GPU of this machine, 'cuda'"
         ) from error

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import (
+    check_order,
     check_weights,
     copied,
     random_numbers_kept,
@@ -30,6 +31,7 @@ from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import name_of
 from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.utils.wording import in_short
 
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
 
@@ -63,10 +65,10 @@ class SequenceMap:
         label: Label | None = None,
         submodule: str | None = None,
     ):
+        check_order("the module first, then x", module=module, x=x)
         if not callable(module):
             raise InvalidInputError(
-                "expected a torch module or a function of a whole sequence, got "
-                f"{type(module).__name__}"
+                f"expected a torch module or a function of a whole sequence, got {in_short(module)}"
             )
         self.name, self._submodule = name_of(module), submodule
         x, module = one_sequence(x), module if isinstance(module, nn.Module) else Function(module)

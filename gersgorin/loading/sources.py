@@ -314,8 +314,8 @@ def _check_beginning(path: Path, beginnings: tuple[bytes, ...], writer: str) -> 
         begins = file.read(len(beginnings[0]))
     if begins not in beginnings:
         raise DataError(
-            f"{path} is not a {path.suffix.lower()} file in spite of its name: expected what {writer} "
-            "writes, or a table of text in a .csv file"
+            f"{path} is not a {path.suffix.lower()} file in spite of its name: expected what "
+            f"{writer} writes, or a table of text in a .csv file"
         )
 
 

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin._validate import check_order
 from gersgorin.checking.clocks import signal
 from gersgorin.checking.trials import Trial, curvature
 from gersgorin.linalg.discs import gersgorin_discs
@@ -43,6 +44,7 @@ from gersgorin.run.run import Run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
+from rhn.utils.wording import in_short
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
 
@@ -203,6 +205,7 @@ class Recorder:
         loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         about: str | None = None,
     ):
+        check_order("Recorder(module, probe)", module=module, probe=probe)
         for name, value, least in (
             ("every", every, 1),
             ("positions", positions, 1),
@@ -210,7 +213,7 @@ class Recorder:
         ):
             if type(value) is not int or value < least:
                 raise InvalidInputError(
-                    f"{name} is {value!r}, expected a whole number of {least} or more"
+                    f"{name} is {in_short(value)}, expected a whole number of {least} or more"
                 )
         self._module, self._probe, self._every, self._positions, self._log = (
             module,

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from gersgorin._validate import check_gradients, real_tensor, users_code
+from gersgorin._validate import check_gradients, check_order, real_tensor, users_code
 from gersgorin.run.autodiff import Linearized
 from rhn.cells import Gates, from_torch
 from rhn.errors import InvalidInputError, RhnError
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, in_short
 
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
@@ -404,7 +404,7 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     if isinstance(cell, StepCell):
         return cell
     if not callable(cell):
-        raise InvalidInputError(f"expected a cell or a callable f(x, s), got {name_of(cell)}")
+        raise InvalidInputError(f"expected a cell or a callable f(x, s), got {in_short(cell)}")
     if isinstance(getattr(cell, "state_size", None), tuple) and not hasattr(cell, "step"):
         s0 = first_state(cell)
         cell = cell if s0 is None else flat_step(cell, s0)
@@ -450,6 +450,7 @@ def _hint(module) -> str:
 
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
     """The Jacobians of this name, for the public functions below, which take anything."""
+    check_order("the cell first, then x, then s", cell=cell, x=x, s=s)
     if isinstance(s, tuple):
         cell, s = _side_by_side(cell, s, np.shape(x)[:-1])
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
@@ -471,7 +472,7 @@ def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any
     known = analytic if layered else [*analytic, *METHODS]
     if method is not None and method not in known:
         raise InvalidInputError(
-            f"method is {method!r:.40}: {cell.name} has {', '.join(known)} for {name}"
+            f"method is {in_short(method)}: {cell.name} has {', '.join(known)} for {name}"
         )
     if x.numel() and s.numel():
         cell.probe(x.reshape(-1, x.shape[-1])[0], s.reshape(-1, s.shape[-1])[0])
@@ -557,6 +558,7 @@ def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> T
     if it has none; required for a bare callable, which has no state_size.
     Raises InvalidInputError if shapes do not fit.
     """
+    check_order("trajectory(cell, x, s0)", cell=cell, x=x)
     if isinstance(s0, tuple):
         cell, s0 = _side_by_side(cell, s0, np.shape(x)[1:-1])
     cell, x = as_cell(cell), real_tensor("x", x)
@@ -596,6 +598,6 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
         state_bound = state_bound.item()
     if not isinstance(state_bound, int | float) or not state_bound >= 0:
         raise InvalidInputError(
-            f"state_bound must be a number of at least 0, got {state_bound!r:.40}"
+            f"state_bound must be a number of at least 0, got {in_short(state_bound)}"
         )
     return ours.norm_bound(float(state_bound))

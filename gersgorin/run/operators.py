@@ -25,6 +25,7 @@ from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from gersgorin.run.autodiff import Linearized
 from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
+from rhn.utils.wording import in_short
 
 Product = Callable[[Tensor], Tensor]
 
@@ -113,7 +114,7 @@ class StepOperator(LinearOperator):
         most = N - 3 if self.matrix is None else N
         if type(k) is not int or not 1 <= k <= most:
             said = f"expected how many of the {N} eigenvalues, a whole number from 1 to {most}"
-            raise InvalidInputError(f"k is {k!r}: {said}")
+            raise InvalidInputError(f"k is {in_short(k)}: {said}")
         if self.matrix is not None and (N <= BY_LAPACK or k > N - 3):
             return eigenvalues(self.matrix)[:k]
         start = np.random.default_rng(0).standard_normal(N).astype(self.dtype)

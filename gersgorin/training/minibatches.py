@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Subset
 
 from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import DataError, InvalidInputError
+from rhn.utils.wording import in_short
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """Of a model: one, several in order, or several by name; the first one is the sequence."""
@@ -53,11 +54,11 @@ class Examples:
     def __init__(self, x: Inputs, y: Tensor, batch_size: int, axis: int):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidInputError(
-                f"batch_size is {batch_size!r}, expected a whole number of at least 1"
+                f"batch_size is {in_short(batch_size)}, expected a whole number of at least 1"
             )
         if axis not in (0, 1):
             raise InvalidInputError(
-                f"batch_axis is {axis!r}, expected 0 (batch_first=True), 1 or None"
+                f"batch_axis is {in_short(axis)}, expected 0 (batch_first=True), 1 or None"
             )
         self.x, self.y, self.axis, first = x, y, axis, sequence_of(x)
         if first.dim() <= self.axis:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gersgorin.checking.causes.cause import prevented
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import in_short
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -31,7 +32,7 @@ def times(rate: float, factor: float) -> float:
 def above_zero(name: str, value: Any) -> float:
     """A finite number above 0. Raises InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
+        raise InvalidInputError(f"{name} is {in_short(value)}, expected a number above 0")
     return value
 
 
@@ -56,7 +57,7 @@ def optimizer_of(
     if isinstance(optimizer, str):
         if optimizer.lower() not in OPTIMIZERS:
             raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an "
+                f"optimizer is {in_short(optimizer)}, expected one of {', '.join(OPTIMIZERS)}, or an "
                 "instance"
             )
         if learning_rate is None:
@@ -69,7 +70,7 @@ def optimizer_of(
         )
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
-            f"optimizer is {optimizer!r:.60}, expected a name, or an instance as "
+            f"optimizer is {in_short(optimizer)}, expected a name, or an instance as "
             "torch.optim.Adam(model.parameters(), lr=1e-3)"
         )
     if learning_rate is not None:

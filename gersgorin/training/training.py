@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import (
+    check_order,
     check_weights,
     random_numbers_kept,
     uncompiled,
@@ -59,6 +60,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.ensemble import flushed
 from rhn.training.state import LEFT
 from rhn.utils.validation import check_seed
+from rhn.utils.wording import in_short
 
 Goal = tuple[torch.Size, Tensor]  # of the outputs for a minibatch, and its targets
 MOST_STEPS = 10**9  # of a training
@@ -132,10 +134,16 @@ class Training:
         loading_seconds: float = math.inf,
         predict: Callable[[Any], Tensor] | None = None,
     ):
+        check_order(
+            "the order (model, x, y, loss_fn, optimizer)",
+            model=model,
+            x=x,
+            y=y,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+        )
         if not isinstance(model, nn.Module):
-            raise InvalidInputError(
-                f"the model is a {type(model).__name__}, expected a torch.nn.Module"
-            )
+            raise InvalidInputError(f"the model is {in_short(model)}, expected a torch.nn.Module")
         self.compiled, model = model is not uncompiled(model), uncompiled(model)
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
             raise InvalidInputError(
@@ -653,4 +661,6 @@ def check_limits(steps: Any, seconds: Any, seed: Any) -> None:
     above_zero("seconds", seconds)
     check_seed(seed)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
-        raise InvalidInputError(f"steps is {steps!r}, expected a whole number of at least 1")
+        raise InvalidInputError(
+            f"steps is {in_short(steps)}, expected a whole number of at least 1"
+        )

@@ -2,12 +2,11 @@
 
 Legend, here and in every file below:
 
-    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models, G gate
-    blocks in one product
+    T steps, B batch rows, m inputs, n hidden units, L recurrence depth, K stacked models,
+    G gate blocks in one product
     x  (T, B, m)      s0 (B, state_size)      states (T, B, state_size), without s0
     W  (G n, m)       R  (L, G n, n)          b  (L, G n)
-    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None; see
-    `rhn.cells.CellMasks`
+    state_mask  (J, B, n), J = 1 or G, and candidate_mask  (B, n): dropout masks or None
 
 Every recurrence is a row of `rhn.kernels.table`, a `Kernel`: its arguments, its equation as a loop
 (the reference), and fused code with the same values. That code hoists the input product out of the

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import in_short
 
 _hints = cache(get_type_hints)
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
@@ -28,7 +29,7 @@ def check_fields(config) -> None:
         value = getattr(config, f.name)
         if not fits(value, hints[f.name]):
             raise InvalidInputError(
-                f"{f.name} is {value!r:.60}, expected {expected(hints[f.name])}"
+                f"{f.name} is {in_short(value)}, expected {expected(hints[f.name])}"
             )
 
 
@@ -57,7 +58,7 @@ def check_seed(seed: int) -> None:
     """Raise InvalidInputError unless the seed is valid for every generator."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
         raise InvalidInputError(
-            f"the seed is {seed!r:.60}, expected a whole number from 0 to {LARGEST}"
+            f"the seed is {in_short(seed)}, expected a whole number from 0 to {LARGEST}"
         )
 
 
@@ -68,7 +69,9 @@ def positive(name: str, value: Any) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        raise InvalidInputError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise InvalidInputError(
+            f"{name} must be a whole number of at least 1, got {in_short(value)}"
+        )
     return number
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
+SHORT = 60  # characters of a value in a message
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
@@ -73,16 +74,21 @@ def first_line(error: BaseException) -> str:
 
 
 def in_short(value: object) -> str:
-    """A value for a message: the kind and the shape of an array or a tensor, else the first line of
-    its repr, at most 60 characters.
+    """A value for a message: the kind and the shape of an array or a tensor, the beginning of a
+    text, the kind of anything else whose repr is long.
 
-    >>> in_short(range(3)), in_short("tanh")
-    ('range(0, 3)', "'tanh'")
+    >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
+    ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
     """
+    kind = type(value).__name__
+    kind = f"an {kind}" if kind[0] in "AEIOUaeiou" else f"a {kind}"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
-        return f"a {type(value).__name__} of shape {tuple(shape)}"
-    return f"{value!r:.60}".partition("\n")[0]
+        return f"{kind} of shape {tuple(shape)}"
+    text = repr(value)
+    if isinstance(value, str):
+        return text[:SHORT]
+    return text if len(text) <= SHORT and "\n" not in text else kind
 
 
 def without_password(address: str) -> str:

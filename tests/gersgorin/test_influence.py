@@ -263,7 +263,7 @@ def test_one_output_of_a_sequence_is_that_of_its_last_step(shape):
     np.testing.assert_allclose(found.by_lag, slopes[0, ::-1], rtol=1e-12)
     assert found.ahead == 0 and f"of {T} steps" in found.summary()
     (pairs,) = (ax for ax in found.figure().axes if ax.get_ylabel() == "output $t_2$")
-    assert pairs.get_yticks().tolist() == [T - 1]
+    assert [*pairs.get_yticks()] == [T - 1]
     assert (pairs.get_xticks() % 1 == 0).all()
 
 

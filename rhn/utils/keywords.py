@@ -1,0 +1,74 @@
+"""Keywords that a public function passes on to others: list them in its signature, and refuse any
+other by its nearest right word.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, TypeVar, cast
+
+from rhn.errors import InvalidInputError
+
+OTHER_WORDS = {  # of other libraries
+    "criterion": "loss_fn",
+    "epochs": "steps",
+    "iterations": "steps",
+    "lr": "learning_rate",
+    "units": "hidden_size",
+}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def check_keywords(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InvalidInputError for the first given keyword of a function that is not known.
+
+    >>> check_keywords("spectra", ["hidden"], ["depth", "hidden_size"])
+    Traceback (most recent call last):
+    rhn.errors.InvalidInputError: spectra() has no argument 'hidden': did you mean hidden_size?
+    """
+    known = list(known)
+    unknown = next((word for word in given if word not in known), None)
+    if unknown is None:
+        return
+    word = OTHER_WORDS.get(unknown)
+    near = [word] if word in known else get_close_matches(unknown, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+    raise InvalidInputError(f"{name}() has no argument {unknown!r}: {hint}")
+
+
+def keywords(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters of a function that only a keyword gives."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def keywords_of(
+    target: Callable[..., Any], without: tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
+    """Decorate a function that passes **options to a target: its signature lists the target's
+    keywords in their place, and others are refused.
+
+    target: a function or a class. without: its keywords that the function gives by itself.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        taken = {p.name for p in own} | {*without}
+        more = [
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in inspect.signature(target).parameters.values()
+            if p.name not in taken and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        known = [p.name for p in (*own, *more)]
+
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            check_keywords(function.__name__, options, known)
+            return function(*args, **options)
+
+        vars(checked)["__signature__"] = signature.replace(parameters=[*own, *more])
+        return cast(Function, checked)
+
+    return decorate
