@@ -2,12 +2,13 @@
 module and where it comes from.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
-                     "versions": {...}, "metadata": {...}}
+                     "checksum": of the weights, "versions": {...}, "metadata": {...}}
 
 Loading unpickles nothing and imports nothing that the file names. The module is first built without
 memory (torch's meta device), and its names and shapes are compared with the weights in the file.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -55,10 +56,12 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         raise CheckpointError(
             f"cannot save {type(model).__name__}: it needs a config(), its constructor's arguments"
         )
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
     header = {
         "format": FORMAT,
         "class": type(model).__name__,
         "config": config(),
+        "checksum": _checksum(tensors),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -72,7 +75,6 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         raise CheckpointError(
             f"cannot save {path}: configuration or metadata is not plain JSON ({error})"
         ) from error
-    tensors = {name: t.detach().cpu().contiguous() for name, t in _tensors(model).items()}
     # the library's own save_file would leave a file that only its owner can read
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"rhn": text}))
@@ -97,6 +99,11 @@ def load_checkpoint(
     build = factory or _ours(path, name, config.get("cell"))
     try:
         _require_fit(path, _tensors(build(**config, device="meta")), tensors)
+        if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
+            raise CheckpointError(
+                f"{path} is damaged: its weights do not have the checksum of its header; copy it "
+                "again, or train again"
+            )
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
             model = build(**config, dtype=next(iter(tensors.values())).dtype)
@@ -185,6 +192,15 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name; a tied one once."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """BLAKE2 of all weights, 32 letters."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, t in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(t.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:

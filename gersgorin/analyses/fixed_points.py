@@ -422,7 +422,7 @@ class FixedPoints(Result, kind="fixed_points"):
     plot = panels(8, 4)(draw, draw_spectra)
 
 
-@keywords_of(open_run, without=("s0",))
+@keywords_of(open_run)
 @torch.no_grad()
 @one_thread()
 def fixed_points(

@@ -88,7 +88,8 @@ def in_short(value: object) -> str:
     text = repr(value)
     if isinstance(value, str):
         return text[:SHORT]
-    return text if len(text) <= SHORT and "\n" not in text else kind
+    plain = len(text) <= SHORT and "\n" not in text and not text.startswith("<")
+    return text if plain else kind
 
 
 def without_password(address: str) -> str:

@@ -304,7 +304,7 @@ X, S = torch.zeros(3, dtype=d), torch.zeros(4, 2, dtype=d)
 @for_each(
     ("arguments", "words"),
     [
-        ({"x": None, "network": 3}, r"expected a cell or a callable f\(x, s\), got int"),
+        ({"x": None, "network": 3}, r"expected a cell or a callable f\(x, s\), got 3"),
         ({"starts": S[0]}, r"starts: expected a tensor \(B, N\)"),
         ({"starts": S[:, :1]}, r"state of 2"),
         ({"starts": (S, S[:2])}, "the same number B of states"),

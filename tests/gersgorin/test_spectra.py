@@ -91,7 +91,7 @@ def test_numbers_pieces_and_files_are_read_alike():
 @for_each(
     ("given", "said"),
     [
-        ({"network": 3}, "expected a cell or a callable f(x, s), got int"),
+        ({"network": 3}, "expected a cell or a callable f(x, s), got 3"),
         ({"network": RHN(88, 4), "depth": 2}, "depth is for a new cell"),
         ({"x": [1.0]}, "x is a list"),
     ],

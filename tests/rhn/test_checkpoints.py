@@ -248,3 +248,12 @@ def test_a_cell_that_is_gone_or_unknown_is_named_with_all_cells(cell, hint, tmp_
     good = save_checkpoint(tmp_path / "m.safetensors", PolyphonicModel("rhn", hidden_size=4))
     match = rf"forged\.safetensors: unknown cell '{cell}'{hint}.*\(cells: rnn, irnn, "
     refused(forge(good, config={"cell": cell}), match=match)
+
+
+def test_a_flipped_bit_of_the_weights_is_noticed(tmp_path):
+    path = save_checkpoint(tmp_path / "a.safetensors", RNN(3, 4))
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors is damaged: .* checksum"):
+        load_checkpoint(path)

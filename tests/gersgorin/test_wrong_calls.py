@@ -1,0 +1,60 @@
+"""Wrong keywords and swapped arguments are refused in terms of the function that was called."""
+
+import inspect
+
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+import gersgorin
+import rhn
+from rhn.errors import InvalidInputError
+
+X = torch.randn(8, 2, 3)
+MODEL = nn.LSTM(3, 4)
+MSE = nn.MSELoss()
+ADAM = torch.optim.Adam(MODEL.parameters())
+
+WORDS = {
+    r"check\(\) has no argument 'epochs': did you mean steps\?": lambda: gersgorin.check(
+        MODEL, X, X[..., :1], MSE, ADAM, epochs=5
+    ),
+    r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: gersgorin.cure(
+        MODEL, X, X[..., :1], MSE, ADAM, lr=5
+    ),
+    r"spectra\(\) has no argument 'hidden': did you mean hidden_size\?": lambda: gersgorin.spectra(
+        "rnn", hidden=3
+    ),
+    r"train\(\) has no argument 'epoch': did you mean epochs\?": lambda: rhn.train(
+        "jsb-depth-1", out="runs", epoch=3
+    ),
+}
+
+
+@for_each("said", WORDS)
+def test_a_keyword_that_a_function_lacks_is_refused_with_the_nearest_one(said):
+    with pytest.raises(InvalidInputError, match=said):
+        WORDS[said]()
+
+
+SWAPPED = {
+    "spectra": lambda: gersgorin.spectra(X, MODEL),
+    "check": lambda: gersgorin.check(X, MODEL, X[..., :1], MSE, ADAM),
+    "credit": lambda: gersgorin.credit(X, MODEL, X[..., :1]),
+}
+
+
+@for_each("name", SWAPPED)
+def test_swapped_arguments_are_named_without_their_numbers(name):
+    with pytest.raises(InvalidInputError, match="swapped, expected") as error:
+        SWAPPED[name]()
+    assert "a Tensor of shape (8, 2, 3)" in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+@for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])
+def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
+    known = inspect.signature(getattr(gersgorin, name)).parameters
+    assert {"hidden_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
+    assert not [p for p in known.values() if p.kind is p.VAR_KEYWORD]
