@@ -1,0 +1,130 @@
+"""`check` names the part at fault, by facts and by swaps; a sound training learns."""
+
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+from rhn.errors import InvalidInputError
+from trainability.check import check
+from trainability.race import Race, Row, rungs
+from trainability.swaps import SWAPS, register_swap
+from trainability.training import Training
+
+N, T = 300, 6
+G = torch.Generator().manual_seed(0)
+X = torch.randn(N, T, 2, generator=G)
+Y = X[..., 0].sum(1, keepdim=True) / 2
+CLASSES = torch.full((N,), 3)  # of a network with one output
+LONG = 1e4  # seconds: a busy machine changes nothing
+
+
+class Net(nn.Module):
+    """A GRU and a linear layer of its last state."""
+
+    def __init__(self, dropout=0.0, batch_first=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(2, 16, batch_first=batch_first)
+        self.out, self.drop = nn.Linear(16, 1), nn.Dropout(dropout)
+
+    def forward(self, x):
+        return self.out(self.drop(self.rnn(x)[0][:, -1]))
+
+
+def checked(model, x, y, rate=1e-2, kind=torch.optim.Adam, steps=240, **parts):
+    options = parts.pop("options", {})
+    optimizer = kind(model.parameters(), rate, **options)
+    return check(model, x, y, nn.MSELoss(), optimizer, steps=steps, seconds=LONG, **parts)
+
+
+def test_a_sound_training_learns_and_nothing_is_swapped():
+    found = checked(Net(), X, Y)
+    assert (found.outcome, found.part, found.causes) == ("learns", None, ())
+    assert [row.what for row in found.rows] == ["as given", "the last value repeated"]
+
+
+@pytest.mark.parametrize(
+    ("part", "parts"),
+    [
+        ("inputs", {"x": X * torch.tensor([1e-3, 1.0])}),
+        ("targets", {"y": 500 + 100 * Y}),
+        ("optimizer", {"rate": 1e-6}),
+        ("optimizer", {"options": {"weight_decay": 1.0}}),
+        ("network", {"model": Net(batch_first=False)}),
+    ],
+    ids=["input scale", "target scale", "learning rate", "weight decay", "batch for time"],
+)
+def test_the_part_at_fault_is_named(part, parts):
+    found = checked(**({"model": Net(), "x": X, "y": Y} | parts))
+    assert found.outcome in ("does not learn", "learns little")
+    assert found.part == part, found
+
+
+def test_initial_weights_of_zero_are_found():
+    model = Net()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    found = checked(model, X, Y)
+    assert found.part == "initial weights", found
+
+
+def test_a_swap_of_ones_own_is_part_of_the_table(monkeypatch):
+    swaps = [*SWAPS]
+    for name in ("trainability.swaps", "trainability.check"):
+        monkeypatch.setattr(importlib.import_module(name), "SWAPS", swaps)
+
+    @register_swap("targets", "targets of the first column")
+    def first_column(training: Training):
+        return training.copy()
+
+    found = checked(Net(), X, torch.randn(N, 1, generator=G), steps=16)
+    assert "targets of the first column" in [row.what for row in found.rows]
+
+
+def test_rows_of_a_race_see_the_same_minibatches():
+    training = Training(Net(), X, Y, "mse", "sgd", learning_rate=0.1)
+    race = Race({}, [])
+    rows = [Row("", "a", training.copy()), Row("", "b", training.copy())]
+    for row in rows:
+        race.train(row, 5, float("inf"))
+    assert rows[0].losses == rows[1].losses
+    assert rungs(240) == [30, 60, 120, 240]
+
+
+def test_the_model_and_the_optimiser_that_were_given_are_not_changed():
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    before = [p.detach().clone() for p in model.parameters()]
+    check(model, X, Y, nn.MSELoss(), optimizer, steps=16, seconds=LONG)
+    assert all(map(torch.equal, before, model.parameters()))
+    assert not optimizer.state and all(p.grad is None for p in model.parameters())
+
+
+def test_an_optimiser_that_needs_a_closure_is_taken():
+    model = Net()
+    found = check(
+        model, X, Y, nn.MSELoss(), torch.optim.LBFGS(model.parameters()), steps=4, seconds=LONG
+    )
+    assert found.rows[0].error < 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"loss_fn": lambda output, y: [][0]}, "IndexError"),
+        ({"y": CLASSES, "loss_fn": nn.CrossEntropyLoss()}, "the loss fails for outputs"),
+        ({"x": X[:10]}, "expected as many"),
+        ({"optimizer": "adam"}, "needs a learning rate"),
+        ({"model": X}, "expected a torch.nn.Module"),
+    ],
+    ids=["a loss that fails", "a loss of classes", "fewer inputs", "no rate", "no model"],
+)
+def test_what_makes_no_training_is_a_sentence(parts, said):
+    model = Net()
+    given = {"model": model, "x": X, "y": Y, "loss_fn": nn.MSELoss()}
+    given |= {"optimizer": torch.optim.Adam(model.parameters(), 1e-3)} | parts
+    with pytest.raises(InvalidInputError, match=said):
+        check(**given, steps=4)

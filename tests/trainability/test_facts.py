@@ -1,0 +1,221 @@
+"""Each fact is stated of a training with the fault, and not of the same training without it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from trainability.facts import facts
+from trainability.probe import Probe
+from trainability.training import Training
+
+N, T = 40, 6
+G = torch.Generator().manual_seed(0)
+X = torch.randn(N, T, 3, generator=G)
+SUM = X.sum((1, 2)).unsqueeze(1) / 4
+CLASS = (SUM[:, 0] > 0).long()
+IDS = torch.randint(30, (N, T), generator=G)
+
+
+class Net(nn.Module):
+    """A recurrent layer, and a linear layer of its last state or of each."""
+
+    def __init__(self, outputs=1, *, kind=nn.GRU, end=None, every=False, inputs=3, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = kind(inputs, 8, **{"batch_first": True} | options)
+        width = 16 if options.get("bidirectional") else 8
+        self.out, self.end, self.every = nn.Linear(width, outputs), end, every
+
+    def states(self, x):
+        return self.rnn(x)[0]
+
+    def forward(self, x):
+        states = self.states(x)
+        z = self.out(states if self.every else states[:, -1])
+        return z if self.end is None else self.end(z)
+
+
+class Detached(Net):
+    """Cut the state after each frame."""
+
+    def states(self, x):
+        state, states = None, []
+        for t in range(x.shape[1]):
+            out, state = self.rnn(x[:, t : t + 1], state)
+            state = state.detach()
+            states.append(out)
+        return torch.cat(states, 1)
+
+
+class Forgetful(Net):
+    """Begin anew at each frame."""
+
+    def states(self, x):
+        return torch.cat([self.rnn(x[:, t : t + 1])[0] for t in range(x.shape[1])], 1)
+
+
+class Blind(Net):
+    """Drop the last number of each frame."""
+
+    def states(self, x):
+        return super().states(torch.cat([x[..., :2], torch.zeros_like(x[..., :1])], -1))
+
+
+class Listed(Net):
+    """Keep a layer in a plain list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(8, 8)]
+
+    def states(self, x):
+        return self.layers[0](super().states(x))
+
+
+class Noisy(Net):
+    """Begin with a random state."""
+
+    def states(self, x):
+        return self.rnn(x, torch.randn(1, len(x), 8))[0]
+
+
+class Rounded(Net):
+    """Round what comes from the recurrent layer."""
+
+    def states(self, x):
+        return super().states(x) + (10 * self.rnn(x)[0]).round() - super().states(x).detach()
+
+
+class Straight(torch.autograd.Function):
+    """The square, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class Words(nn.Module):
+    """An embedding of ids before a `Net`."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.embedding, self.net = nn.Embedding(30, 3), Net(**options)
+
+    def forward(self, x):
+        return self.net(self.embedding(x))
+
+
+def optimizer_of_part(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.out.parameters(), 1e-3)
+
+
+def training_of(model, x, y, loss_fn, optimizer=None, **parts: Any) -> Training:
+    optimizer = optimizer or torch.optim.Adam(model.parameters(), 1e-3)
+    return Training(model, x, y, loss_fn, optimizer, batch_size=8, **parts)
+
+
+def broadcast(output, y):
+    return ((output - y) ** 2).mean()
+
+
+MSE, CE, NLL = nn.MSELoss(), nn.CrossEntropyLoss(), nn.NLLLoss()
+DEAD = Net()
+with torch.no_grad():
+    DEAD.out.weight.zero_()
+
+# name, sure, the training with the fault, the same without it
+CASES: list[tuple[str, bool, tuple, tuple]] = [
+    ("not finite", True, (Net(end=torch.log), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("no gradient", True, (Net(end=torch.round), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unpaired loss", True, (Net(), X, SUM[:, 0], broadcast), (Net(), X, SUM, broadcast)),
+    ("no least loss", True, (Net(2), X, CLASS, NLL), (Net(2), X, CLASS, CE)),
+    ("output range", True, (Net(end=torch.tanh), X, 50 + SUM, MSE), (Net(), X, 50 + SUM, MSE)),
+    ("softmax twice", False, (Net(2, end=nn.Softmax(-1)), X, CLASS, CE), (Net(2), X, CLASS, CE)),
+    ("mixed examples", False, (Net(batch_first=False), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("mixed examples", False, (Words(batch_first=False), IDS, SUM, MSE), (Words(), IDS, SUM, MSE)),
+    ("untrained weights", False, (Listed(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unread steps", False, (Forgetful(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unread inputs", False, (Blind(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("detached state", False, (Detached(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("wrong gradient", False, (Net(end=Straight.apply), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("constant output", False, (DEAD, X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unrepeatable output", False, (Noisy(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("one step", False, (Net(), X[:, :1], SUM, MSE), (Net(), X, SUM, MSE)),
+    (
+        "looks ahead",
+        False,
+        (Net(3, every=True, bidirectional=True), X[:, :-1], X[:, 1:], MSE),
+        (Net(3, every=True), X[:, :-1], X[:, 1:], MSE),
+    ),
+    (
+        "ids as numbers",
+        False,
+        (Net(inputs=1), IDS.unsqueeze(-1).float(), SUM, MSE),
+        (Words(), IDS, SUM, MSE),
+    ),
+]
+NAMES = [f"{name}-{k}" for k, (name, *_) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("name", "sure", "broken", "sound"), CASES, ids=NAMES)
+def test_a_fact_is_stated_of_the_fault_and_not_without_it(name, sure, broken, sound):
+    found, _ = facts(Probe(training_of(*broken)))
+    assert {cause.name: cause.sure for cause in found}.get(name) is sure, found
+    found, missing = facts(Probe(training_of(*sound)))
+    assert name not in {cause.name for cause in found}
+    assert not missing
+
+
+def test_weights_that_the_optimiser_lacks_are_named():
+    model = Net()
+    found, _ = facts(Probe(training_of(model, X, SUM, MSE, optimizer_of_part(model))))
+    (cause,) = found
+    assert cause.part == "optimizer" and "rnn.weight_ih_l0" in cause.evidence["names"]
+
+
+def test_an_input_that_no_output_reads_is_named():
+    class Deaf(Net):
+        def forward(self, x, y):
+            return super().forward(x)
+
+    found, _ = facts(Probe(training_of(Deaf(), (X, X + 1), SUM, MSE)))
+    assert [cause.name for cause in found] == ["unread inputs"]
+    assert "input 2 of 2" in found[0].sentence
+
+
+def test_an_autoencoder_does_not_look_ahead():
+    class Autoencoder(Net):
+        def states(self, x):
+            code = super().states(x)[:, -1:]
+            return code.expand(-1, x.shape[1], -1)
+
+    found, _ = facts(Probe(training_of(Autoencoder(3, every=True), X, X.clone(), MSE)))
+    assert not found
+
+
+def test_time_first_trainings_and_tuples_raise_no_alarm():
+    class Pair(Net):
+        def states(self, x):
+            return self.rnn(x)[0].transpose(0, 1)
+
+        def forward(self, x):
+            return super().forward(x), None
+
+    x = X.transpose(0, 1).contiguous()
+    found, missing = facts(Probe(training_of(Pair(batch_first=False), x, SUM, MSE, batch_axis=1)))
+    assert not found and not missing
+
+
+def test_the_model_that_was_given_is_not_changed():
+    model = Net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    facts(Probe(training_of(model, X, SUM, F.mse_loss)))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())

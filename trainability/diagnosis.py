@@ -1,0 +1,122 @@
+"""`Diagnosis`: the outcome of a training, the part at fault, and the rows that show it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from rhn.plotting.figure import panels
+from rhn.utils.figures import GREY, RED
+from rhn.utils.result import Result
+from rhn.utils.wording import counted
+from trainability.cause import Cause
+
+LARGEST = 1000.0  # error that is printed; larger ones are no number
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One version of the training, and how far it came."""
+
+    part: str
+    """The part that was changed; "" of the training as given."""
+    what: str
+    """The change in words: "inputs standardised"."""
+    error: float
+    """On held-out examples: 0 perfect, 1 the best constant answer."""
+    steps: int
+    standard_error: float
+    """Of the difference to the training as given."""
+    curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+    """(steps, error) at each measurement."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Diagnosis(Result):
+    """What a check has found."""
+
+    outcome: str
+    """ "learns", "learns little", "does not learn", "diverges" or "undecided"."""
+    error: float = math.nan
+    """On held-out examples after the training: 0 perfect, 1 a constant answer."""
+    steps: int = 0
+    """Of the training as given that were run."""
+    part: str | None = None
+    """The part at fault; None: not known, or none."""
+    causes: tuple[Cause, ...] = ()
+    """The first one explains the fault; empty for a training that learns."""
+    facts: tuple[Cause, ...] = ()
+    """What was found on one minibatch, also of a training that learns."""
+    rows: tuple[TableRow, ...] = ()
+    """The training as given, and every version of it."""
+    left_out: tuple[str, ...] = ()
+    """Versions that were not run, and why."""
+    not_measured: tuple[str, ...] = ()
+    """Facts that could not be measured, and why."""
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        if not self.rows:
+            return f"{self.title} {self.outcome}: no step can help."
+        size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
+        return (
+            f"{self.title} {self.outcome}: after {counted(self.steps, 'step')} its error on "
+            f"held-out examples is {size}."
+        )
+
+    @property
+    def shown(self) -> list[TableRow]:
+        """The training as given, and the best version of each part."""
+        best: dict[str, TableRow] = {}
+        for row in self.rows:
+            if row.part not in best or row.error < best[row.part].error:
+                best[row.part] = row
+        return list(best.values())
+
+    def _saved(self) -> dict[str, Any]:
+        lists = ("causes", "facts", "rows")
+        return super()._saved() | {
+            name: [asdict(entry) for entry in getattr(self, name)] for name in lists
+        }
+
+    def sentences(self) -> Iterator[str]:
+        """The verdict, a line for each part, and the first cause with its remedy."""
+        yield self.verdict
+        if self.outcome != "learns" and self.rows:
+            yield ""
+            for row in self.shown:
+                here = f"   <- the fault is in the {row.part}" if row.part == self.part else ""
+                error = f"{row.error:>8.2f}" if row.error < LARGEST else f"{'-':>8}"
+                yield f"  {row.what:<36}{error}{here}"
+            yield ""
+        for cause in self.causes[:1]:
+            yield cause.sentence
+            yield cause.remedy
+        if not self.causes and self.facts:
+            yield f"Beside it: {self.facts[0].sentence}"
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each version of the training."""
+        names = ("part", "what", "error", "steps", "standard_error")
+        return [{name: getattr(row, name) for name in names} for row in self.rows]
+
+    @panels(6, 3.4, "error of each version of the training")
+    def plot(self, ax: Any = None) -> Axes:
+        """Draw the error over the steps, a line a version; the part at fault in colour."""
+        for row in self.rows:
+            at_fault = bool(row.part) and row.part == self.part
+            steps, errors = zip(*row.curve, strict=True) if row.curve else ((), ())
+            given = not row.part
+            ax.plot(
+                steps,
+                errors,
+                color=RED if at_fault else "black" if given else GREY,
+                linewidth=2 if at_fault or given else 1,
+                label=row.what if at_fault or given else None,
+            )
+        ax.axhline(1, color=GREY, linestyle=":", linewidth=1)
+        ax.set(xlabel="steps", ylabel="error (1: a constant answer)", ylim=(0, 1.5))
+        return ax

@@ -1,0 +1,554 @@
+"""Facts: exact statements about one minibatch of a training, without a threshold but rounding.
+
+Each is a function of a `Probe` that returns a `Cause` or None. A fact that prevents learning by
+itself is sure, and nothing needs to be trained; any other explains what the swaps show.
+
+    found, missing = facts(probe)        # causes, and sentences about what could not be measured
+
+Legend: B examples, T frames.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from gersgorin._validate import random_numbers_kept
+from rhn.errors import USERS_FAULT
+from rhn.utils.wording import first_line
+from trainability.activation import graph, operation
+from trainability.cause import Cause, listed
+from trainability.data import Inputs
+from trainability.losses import class_axis, free_loss, is_binary
+from trainability.probe import Probe
+from trainability.reference import predicts_inputs
+from trainability.swaps import default_weights, inputs_standardised
+from trainability.training import Training
+
+WRONG = 0.01  # relative difference of a gradient in double precision, far beyond rounding
+NUDGES = 1e-5, 1e-6  # of a weight
+STEPS = 3  # of the optimiser, after which a weight that is used has moved
+ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
+CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+DROPS = "Look where forward drops what their layer gives."
+IDS = 20  # least number of different whole numbers that are read as ids
+
+
+def not_finite(probe: Probe) -> Cause | None:
+    """The loss of the first minibatch is NaN or infinite."""
+    if probe.loss.isfinite():
+        return None
+    bad = int((~probe.output.isfinite()).sum())
+    if bad:
+        where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
+        remedy = "Draw smaller weights, or scale the inputs."
+    elif any(operation(node) == "CtcLoss" for node in graph(probe.loss)):
+        where = "the outputs are finite: the CTC loss has fewer frames than labels, it"
+        remedy = "Give the network more frames, or leave these examples out: zero_infinity=True."
+    else:
+        where = "the outputs are finite: the loss is"
+        remedy = "Look for a log or root of 0, or a division by 0, in the loss."
+    return Cause(
+        "not finite",
+        "network" if bad else "loss",
+        f"The loss of the first minibatch is {probe.loss.item()}; {where} NaN or infinite.",
+        remedy,
+        sure=True,
+    )
+
+
+def no_gradient(probe: Probe) -> Cause | None:
+    """No weight gets a gradient: the graph is cut, or the gradient is exactly 0 everywhere."""
+    if any(p.requires_grad for p in probe.training.model.parameters()):
+        if not probe.output.requires_grad:
+            where, part = "The outputs have no gradient in any weight", "network"
+        elif not probe.loss.requires_grad:
+            where, part = "The loss has no gradient in the outputs", "loss"
+        elif any(g is not None and g.any() for g in probe.gradients.values()):
+            return None
+        else:
+            where, part = "The gradient of the loss is exactly 0 in every weight", "network"
+    else:
+        where, part = "No parameter of the model requires a gradient", "network"
+    return Cause(
+        "no gradient",
+        part,
+        f"{where}: no weight moves.",
+        "Look for torch.no_grad(), .detach(), .item(), argmax, round or requires_grad_(False), and "
+        "for a loss that does not depend on the outputs.",
+        sure=True,
+    )
+
+
+def hidden_weights(probe: Probe) -> Cause | None:
+    """Weights that the loss uses and that are no parameters of the model."""
+    known = {id(p) for p in probe.training.model.parameters()}
+    leaves = [getattr(node, "variable", None) for node in graph(probe.loss)]
+    hidden = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in known]
+    if not hidden:
+        return None
+    names = sorted({holder(probe.training.model, leaf) for leaf in hidden})
+    return Cause(
+        "untrained weights",
+        "network",
+        f"{sum(leaf.numel() for leaf in hidden):,} weights are used but are not parameters of the "
+        f"model ({listed(names)}): an optimiser of model.parameters() never changes them.",
+        "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
+        "nn.Parameter.",
+    )
+
+
+def still_weights(probe: Probe) -> Cause | None:
+    """Weights that no output depends on, or that do not move in three steps of the optimiser."""
+    reached = gradients_of_still(probe)
+    names = dict(probe.training.model.named_parameters())
+    used = [name for name in reached if probe.uses(name)]
+    frozen = [name for name in used if not names[name].requires_grad]
+    moving = [name for name in used if reached[name]]
+    rest = [name for name in used if name not in {*frozen, *moving}]
+    for which, part, words, remedy in (
+        ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
+        (moving, "optimizer", "The optimiser does not move", "Make it from model.parameters()."),
+        ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
+        (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
+    ):
+        share = sum(names[n].numel() for n in which) / sum(p.numel() for p in names.values())
+        if 0 < share < 1:
+            said = f"{words} {listed(which)}: {share:.0%} of all weights never move."
+            evidence = {"names": which, "share": share}
+            return Cause("untrained weights", part, said, remedy, evidence=evidence)
+    return None
+
+
+def gradients_of_still(probe: Probe) -> dict[str, bool]:
+    """Whether a gradient reaches it, for each weight that does not move in three steps."""
+    training = probe.training.copy()
+    names = dict(training.model.named_parameters())
+    before = {name: p.detach().clone() for name, p in names.items()}
+    reached = dict.fromkeys(names, False)
+    training.model.train()
+    with random_numbers_kept(training.model):
+        for x, y in islice(training.data.stream(0), STEPS):
+            training.step(x, y)
+            for name, p in names.items():
+                reached[name] |= p.grad is not None and bool(p.grad.any())
+    return {name: hit for name, hit in reached.items() if torch.equal(names[name], before[name])}
+
+
+def is_cut(probe: Probe, name: str) -> bool:
+    """True if a parameter has no gradient with torch's own weights and standard inputs either."""
+    if probe.frames == 1:  # of recurrent weights on a first state of zeros
+        return False
+    other = default_weights(probe.training)
+    given = inputs_standardised(other) or other
+    output = given.output(probe.x)
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+    parameter = dict(given.model.named_parameters())[name]
+    (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
+    return slope is None or not slope.any()
+
+
+def wrong_gradient(probe: Probe) -> Cause | None:
+    """Along the gradient of a weight the loss changes by another amount than autograd says."""
+    training = probe.in_double
+    if training is None:
+        return None
+    x, y = in_double(probe.x), in_double(probe.y)
+    names = {n: p for n, p in training.model.named_parameters() if p.requires_grad}
+    loss = training.loss(training.output(x), y)
+    slopes = torch.autograd.grad(loss, list(names.values()), materialize_grads=True)
+    for (name, p), slope in zip(names.items(), slopes, strict=True):
+        size = float(slope.norm())
+        if size < 1e-6 * abs(loss.item()):
+            continue
+        far, near = (change_of_loss(training, x, y, p, slope / size, step) for step in NUDGES)
+        if abs(far - near) < 1e-3 * size and abs(near - size) > WRONG * size:
+            return Cause(
+                "wrong gradient",
+                "network",
+                f"The gradient of {name} is wrong: along it the loss changes by {near:.3g} per "
+                f"unit, autograd says {size:.3g}.",
+                "Compare your autograd.Function with torch.autograd.gradcheck; look for .detach() "
+                "or an estimate on the way to it.",
+                evidence={"name": name, "change": near, "gradient": size},
+            )
+    return None
+
+
+@torch.no_grad()
+def change_of_loss(
+    training: Training, x: Inputs, y: Tensor, p: Tensor, along: Tensor, step: float
+) -> float:
+    """Change of the loss per unit of a move of a parameter, by a central difference."""
+    kept, losses = p.detach().clone(), []
+    for sign in (1, -1):
+        p.copy_(kept + sign * step * along)
+        losses.append(training.loss(training.output(x), y).item())
+    p.copy_(kept)
+    return (losses[0] - losses[1]) / (2 * step)
+
+
+def in_double(values: object) -> Any:
+    """Numbers in double precision; ids as they are."""
+    return tree_map(lambda v: v.double() if v.is_floating_point() else v, values)
+
+
+def holder(model: nn.Module, tensor: Tensor) -> str:
+    """The attribute of a module that holds a tensor outside of its parameters: "layers[0]"."""
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            for key, part in _parts(name, value):
+                of_layer = isinstance(part, nn.Module) and any(
+                    p is tensor for p in part.parameters()
+                )
+                if part is tensor or of_layer:
+                    return f"{prefix}.{name}".lstrip(".") + key
+    return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def _parts(name: str, value: object) -> list[tuple[str, object]]:
+    """(Index in words, entry) of a list or dictionary in an attribute; the attribute itself."""
+    if name.startswith("_") or not isinstance(value, list | tuple | dict):
+        return [("", value)]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(f"[{key!r}]", part) for key, part in items]
+
+
+def mixed_examples(probe: Probe) -> Cause | None:
+    """The output of an example depends on other examples."""
+    if not probe.mixed:
+        return None
+    shape = tuple(probe.first.shape)
+    words = f"Changing one example changes the outputs of {probe.mixed} of {probe.count - 1} others"
+    remedy = (
+        "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
+        "the order of examples that were sorted for packing."
+    )
+    wrong = [
+        part
+        for part in probe.training.model.modules()
+        if isinstance(part, nn.RNNBase) and part.batch_first == bool(probe.axis)
+    ]
+    if wrong and len(shape) == 3:
+        kind = f"nn.{type(wrong[0]).__name__}"
+        words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
+        remedy = f"Write {kind}(..., batch_first={not probe.axis})."
+    return Cause(
+        "mixed examples", "network", f"{words}.", remedy, evidence={"changed": probe.mixed}
+    )
+
+
+def unread_inputs(probe: Probe) -> Cause | None:
+    """One of several inputs, or numbers of each frame, that no output depends on."""
+    if probe.mixed or probe.output_axis is None:
+        return None
+    unread = [
+        k
+        for k in range(len(probe.leaves))
+        if probe.follows(k)
+        and not probe.mask(k, lambda v: torch.ones_like(v, dtype=torch.bool)).any()
+    ]
+    read = probe.reads_features
+    if unread:
+        words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
+    elif read is not None and not read.all() and read.any():
+        lost = (~read).nonzero().flatten().tolist()
+        words = (
+            f"No output depends on {len(lost)} of the {len(read)} numbers of a frame "
+            f"({listed([str(j) for j in lost])})"
+        )
+    else:
+        return None
+    return Cause(
+        "unread inputs",
+        "network",
+        f"{words}.",
+        "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
+    )
+
+
+def unread_frames(probe: Probe) -> Cause | None:
+    """The outputs of an example depend on a few of its frames only."""
+    reads, T = probe.reads_frames, probe.frames
+    if reads is None or T is None or T < 3:
+        return None
+    if probe.of_frames:
+        own = reads.flatten(2).any(2) if reads.dim() > 2 else reads  # (read, output)
+        if own[: T - 1, T - 1].any() or own[1:, 0].any():
+            return None
+        which = "its own frame"
+    else:
+        frames = reads.flatten(1).any(1).nonzero().flatten().tolist()
+        if len(frames) > 1 or not frames:
+            return None
+        which = f"frame {frames[0] + 1} of {T}"
+    return Cause(
+        "unread steps",
+        "network",
+        f"An output depends only on {which}: nothing can be learned from the others.",
+        "Pass the state from step to step, and read the last output: out[:, -1] with "
+        "batch_first=True, out[-1] without.",
+        evidence={"frames": T},
+    )
+
+
+def detached_state(probe: Probe) -> Cause | None:
+    """Earlier frames change the last output, but no gradient reaches them."""
+    reads, reached, T = probe.reads_frames, probe.gradient_frames, probe.frames
+    if reads is None or reached is None or T is None or T < 3:
+        return None
+    depends = reads.select(1, -1) if probe.of_frames else reads
+    depends = depends.flatten(1).any(1)
+    lost = depends & ~reached
+    if not lost.any() or not reached.any():
+        return None
+    return Cause(
+        "detached state",
+        "network",
+        f"The last output depends on {int(depends.sum())} of {T} frames, and its gradient reaches "
+        f"{int(reached.sum())}.",
+        "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
+        evidence={"depends": int(depends.sum()), "reached": int(reached.sum())},
+    )
+
+
+def looks_ahead(probe: Probe) -> Cause | None:
+    """The target of a frame is an input that its output reads."""
+    reads, T = probe.reads_frames, probe.frames
+    if reads is None or not probe.of_frames or T is None or T < 3:
+        return None
+    own = reads.flatten(2).any(2) if reads.dim() > 2 else reads
+    later = bool(own.tril(-1).any())
+    if later and predicts_inputs(probe.x, probe.y, probe.axis):
+        both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
+        remedy = (
+            "Set bidirectional=False."
+            if both
+            else "Let an output depend on its own frame and earlier ones only."
+        )
+        words = "The target of a frame is a later input, and its output depends on later inputs."
+    elif not later and copies_input(probe) and own.diagonal().any():
+        remedy = "Shift the targets: x[:, :-1] and y = x[:, 1:]."
+        words = "The target of a frame is the input of this frame, which its output reads."
+    else:
+        return None
+    return Cause("looks ahead", "network" if later else "targets", words, remedy)
+
+
+def copies_input(probe: Probe) -> bool:
+    """True if the targets are the inputs of the same frames."""
+    x, y = probe.first, probe.y
+    if x.dim() == y.dim() + 1 and x.shape[:2] == y.shape[:2]:
+        x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
+    return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+
+
+def unrepeatable_output(probe: Probe) -> Cause | None:
+    """Two calls in evaluation mode differ."""
+    if not probe.noise:
+        return None
+    return Cause(
+        "unrepeatable output",
+        "network",
+        f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}.",
+        "Something in forward draws random numbers, or keeps a state from call to call: begin each "
+        "sequence with zeros or a parameter; F.dropout(..., training=self.training).",
+    )
+
+
+def unpaired_loss(probe: Probe) -> Cause | None:
+    """The loss does not compare each output with the target of its own example."""
+    axis = probe.output_axis
+    if axis is None or probe.count < 3 or probe.y.dim() == 0:
+        return None
+    target_axis = probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
+    if probe.y.shape[target_axis] != probe.count:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    z = probe.output.detach()
+    z = z + 0.1 * torch.randn(z.shape, generator=generator).to(z)
+    y = probe.y
+    rows = y.movedim(target_axis, 0).flatten(1) if y.dim() > 1 else y.unsqueeze(1)
+    other = int((rows != rows[0]).any(1).long().argmax())
+    if torch.equal(rows[other], rows[0]):
+        return None
+    changed = y.clone()
+    changed.select(target_axis, 0).copy_(y.select(target_axis, other))
+    slopes = []
+    for targets in (y, changed):
+        leaf = z.clone().requires_grad_()
+        loss = probe.training.loss(leaf.clone(), targets)
+        slopes.append(torch.autograd.grad(loss, leaf, materialize_grads=True)[0])
+    moved = (slopes[0] - slopes[1]).abs().movedim(axis, 0).flatten(1).sum(1)
+    if not moved.sum() or moved[0] > 0.5 * moved.sum():
+        return None
+    return Cause(
+        "unpaired loss",
+        "loss",
+        f"When the target of one example changes, only {moved[0] / moved.sum():.0%} of the change "
+        f"of the gradient is at its own output: outputs have shape {tuple(z.shape)}, y has "
+        f"{tuple(y.shape)}.",
+        f"Give y the shape of the outputs, such as y.reshape({tuple(z.shape)}), and bring both "
+        "into one order of axes by transpose or permute before reshape or flatten.",
+        sure=True,
+        evidence={"share": float(moved[0] / moved.sum())},
+    )
+
+
+def output_range(probe: Probe) -> Cause | None:
+    """The last activation allows no output with a lower loss than a constant, or far from free."""
+    last = probe.last_activation
+    if last is None:
+        return None
+    loss, z, y = probe.training.loss, probe.output, probe.y
+    constant = free_loss(loss, z, y, last.of, constant=True)
+    least = free_loss(loss, z, y, last.of)
+    free = free_loss(loss, z, y, lambda z: z)
+    if not all(map(math.isfinite, (constant, least))) or free >= least - 0.1 * abs(constant):
+        return None
+    if least <= 0.1 * abs(constant):
+        return None
+    twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(probe)
+    return Cause(
+        "softmax twice" if twice else "output range",
+        "loss" if twice else "network",
+        f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: the least loss in "
+        f"this range is {least:.3g}, that of the best constant output {constant:.3g}.",
+        f"Remove {last.words} from the end of the model"
+        + (": this loss expects logits." if twice else ", or scale the targets to its range."),
+        sure=least >= constant * (1 - ROUNDING),
+        evidence={"least": least, "constant": constant},
+    )
+
+
+def takes_logits(probe: Probe) -> bool:
+    """True if the loss applies a softmax or a sigmoid to the outputs."""
+    z = probe.output.detach().requires_grad_()
+    names = {operation(node) for node in graph(probe.training.loss(z.clone(), probe.y))}
+    return bool(names & {"LogSoftmax", "BinaryCrossEntropyWithLogits"})
+
+
+def no_least_loss(probe: Probe) -> Cause | None:
+    """The loss falls without end for large outputs: its arguments are of another kind."""
+    if probe.last_activation is not None:
+        return None
+    z, loss = probe.output.detach(), probe.training.loss
+    axis = class_axis(z, probe.y)
+    if axis is not None:
+        right = torch.zeros_like(z).scatter_(axis, probe.y.clamp_min(0).unsqueeze(axis), 1.0)
+    elif z.shape == probe.y.shape:
+        right = probe.y.to(z.dtype) * 2 - float(is_binary(probe.y))
+    else:
+        return None
+    with torch.no_grad():
+        losses = [loss(size * right, probe.y).item() for size in (1e2, 1e4)]
+    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0):
+        return None
+    return Cause(
+        "no least loss",
+        "loss",
+        f"The loss has no least value: outputs of size 100 take it to {losses[0]:.3g}, of 10,000 "
+        f"to {losses[1]:.3g}.",
+        "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
+        "binary loss lie between 0 and 1.",
+        sure=True,
+    )
+
+
+def equal_outputs(probe: Probe) -> Cause | None:
+    """The outputs of all examples are equal although their inputs differ."""
+    axis = probe.output_axis
+    rows = probe.first.movedim(probe.axis, 0).flatten(1)
+    if axis is None or probe.count < 2 or (rows == rows[0]).all():
+        return None
+    outputs = probe.before.movedim(axis, 0).flatten(1)
+    if not torch.equal(outputs, outputs[:1].expand_as(outputs)):
+        return None
+    zeros = [n for n, p in probe.training.model.named_parameters() if p.dim() > 1 and not p.any()]
+    one = probe.output.shape[-1] == 1 and probe.output.dim() > 1
+    last = probe.last_activation
+    softmax = one and last is not None and "oftmax" in last.kind
+    return Cause(
+        "constant output",
+        "network" if softmax else "initial weights",
+        f"The outputs of {probe.count} examples are equal ({outputs[0, 0].item():.3g})"
+        + (": a softmax over one unit is always 1." if softmax else "."),
+        "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
+        if softmax
+        else f"These weights are all 0: {listed(zeros)}. Leave the layers their own weights."
+        if zeros
+        else "Look for a dead ReLU, rounding, inputs that saturate all units, or an unused input.",
+        sure=softmax,
+    )
+
+
+def one_step(probe: Probe) -> Cause | None:
+    """Sequences of one frame in a recurrent network."""
+    recurrent = any(isinstance(p, nn.RNNBase) for p in probe.training.model.modules())
+    if probe.frames != 1 or not recurrent:
+        return None
+    shape = tuple(probe.first.shape)
+    return Cause(
+        "one step",
+        "inputs",
+        f"Each sequence has one step: x has shape {shape}, with {probe.count} examples.",
+        "Give the steps an axis of their own: x.unsqueeze(-1) for x of shape (examples, steps), or "
+        "windows of the series.",
+    )
+
+
+def ids_as_sizes(probe: Probe) -> Cause | None:
+    """Whole numbers, one a frame, that a layer reads as sizes."""
+    x = probe.first
+    if not x.is_floating_point() or x.dim() != 3 or x.shape[-1] != 1 or (x < 0).any():
+        return None
+    if not torch.equal(x, x.round()) or len(x.unique()) < IDS:
+        return None
+    return Cause(
+        "ids as numbers",
+        "inputs",
+        f"The inputs are whole numbers up to {x.max():.0f}, {len(x.unique())} different ones, and "
+        "the network reads them as sizes.",
+        f"If they are ids, begin with nn.Embedding({x.max() + 1:.0f}, 32); if sizes, standardise.",
+    )
+
+
+FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
+    not_finite,
+    no_gradient,
+    unpaired_loss,
+    no_least_loss,
+    output_range,
+    mixed_examples,
+    hidden_weights,
+    still_weights,
+    unread_frames,
+    unread_inputs,
+    detached_state,
+    wrong_gradient,
+    equal_outputs,
+    looks_ahead,
+    unrepeatable_output,
+    one_step,
+    ids_as_sizes,
+)
+
+
+def facts(probe: Probe) -> tuple[list[Cause], list[str]]:
+    """(The causes that are facts, the surest first; sentences about what could not be measured)."""
+    found, missing = [], []
+    for fact in FACTS:
+        try:
+            cause = fact(probe)
+        except USERS_FAULT as error:  # of a module or a loss that takes no such numbers
+            missing.append(f"{fact.__name__.replace('_', ' ')}: {first_line(error)}")
+            continue
+        if cause is not None:
+            found.append(cause)
+        if fact in (not_finite, no_gradient) and cause is not None:
+            break
+    return sorted(found, key=lambda cause: not cause.sure), missing

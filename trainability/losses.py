@@ -1,0 +1,327 @@
+"""Losses by name, and one score for all: the error of outputs, 0 perfect, 1 the best constant.
+
+    score = score_of(loss_fn, output, pairs, axis)   # how outputs are compared with targets
+    score.errors(output, y)                          # (B,), of each example
+    score.relative(errors)                           # their mean, relative to the best constant
+
+| targets                         | error of an example                | best constant      |
+|---------------------------------|------------------------------------|--------------------|
+| classes                         | share of wrong ones                | the commonest one  |
+| 0 and 1, an output each         | share on the wrong side            | the commoner one   |
+| numbers, an output each         | mean squared error                 | the mean           |
+| all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
+
+Positions behind the end of a sequence, whose outputs do not change the loss, are not scored.
+
+Legend: B examples, T frames, K output units.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from rhn.errors import USERS_FAULT, InvalidInputError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""loss_fn(output, y) -> a scalar."""
+TINY = 1e-12  # of a variance or a share: the constant is right
+SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
+
+
+def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
+    """Targets of a named loss in a shape that differs in axes of length 1 only."""
+    if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
+        raise InvalidInputError(
+            f"the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: "
+            "give one target for each output"
+        )
+    return y.reshape(shape)
+
+
+def _mse(output: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(output, _shaped(y, output.shape).to(output.dtype))
+
+
+def _cross_entropy(output: Tensor, y: Tensor) -> Tensor:
+    classes = _shaped(y, output.shape[:-1]).flatten().long()
+    return F.cross_entropy(output.flatten(0, -2), classes)
+
+
+def _bernoulli(output: Tensor, y: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, _shaped(y, output.shape).to(output.dtype))
+
+
+LOSSES: dict[str, Loss] = {"mse": _mse, "cross-entropy": _cross_entropy, "bernoulli": _bernoulli}
+
+
+def target_loss(loss_fn: Any) -> Loss:
+    """The loss of a name, or a function (output, y) -> a scalar. Raises InvalidInputError."""
+    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
+        raise InvalidInputError(
+            f"loss_fn is the class {loss_fn.__name__}: did you mean {loss_fn.__name__}()?"
+        )
+    if callable(loss_fn):
+        return loss_fn
+    if loss_fn not in LOSSES:
+        raise InvalidInputError(
+            f"loss_fn is {loss_fn!r:.60}, expected a function (output, y) or one of "
+            f"{', '.join(LOSSES)}"
+        )
+    return LOSSES[loss_fn]
+
+
+def class_axis(output: Tensor, y: Tensor) -> int | None:
+    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+
+    >>> class_axis(torch.zeros(8, 5), torch.zeros(8).long())
+    1
+    >>> class_axis(torch.zeros(8, 20, 5), torch.zeros(8, 20).long())
+    2
+    """
+    if y.is_floating_point() or output.dim() != y.dim() + 1:
+        return None
+    if output.shape[:1] == y.shape[:1] and output.shape[2:] == y.shape[1:]:
+        return 1
+    return output.dim() - 1 if output.shape[:-1] == y.shape else None
+
+
+def is_binary(y: Tensor) -> bool:
+    """True for targets that are all 0 or 1."""
+    return bool(((y == 0) | (y == 1)).all())
+
+
+def scored(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """True for each target that is scored (the shape of y): all up to the last that counts.
+
+    A target counts if its outputs have a gradient in the loss.
+    """
+    every = torch.ones(y.shape, dtype=torch.bool, device=y.device)
+    axis = class_axis(output, y)
+    if y.dim() < 2 or (axis is None and output.shape != y.shape):
+        return every
+    with torch.enable_grad():
+        z = output.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_fn(z.clone(), y), z, materialize_grads=True)
+    counts = slope.abs().sum(axis) > 0 if axis is not None else slope != 0
+    if counts.all() or not counts.any():
+        return every
+    frames = 1 if counts.dim() == 2 or axis is not None else counts.dim() - 2
+    later = counts.flip(frames).long().cumsum(frames).flip(frames)
+    return later > 0
+
+
+@dataclass
+class Score:
+    """The error of outputs, comparable across losses, units and outputs; made by `score_of`."""
+
+    kind: str
+    """ "classes", "signs", "numbers" or "loss"."""
+    axis: int
+    """Of the examples in y."""
+    loss_fn: Loss
+    """Of the training, by which targets are left out and by which a "loss" is scored."""
+    constant: Tensor | None = None
+    """The best constant answer: a class, or a number for each unit."""
+    weights: Tensor | None = None
+    """(K,) of the classes; None: all alike."""
+    least: float = 0.0
+    """The least free loss of a score by the loss; 0 of all others."""
+    size: float = 1.0
+    """Mean error of the constant, above `least`."""
+
+    def errors(self, output: Tensor, y: Tensor) -> Tensor:
+        """Errors (B,) of the examples that have a target; (1,) of a score by the loss."""
+        if self.kind == "loss":
+            with torch.no_grad():
+                return (self.loss_fn(output, y) - self.least).reshape(1).double()
+        counts = torch.ones_like(y, dtype=torch.bool)
+        if self.kind != "numbers":
+            counts = scored(self.loss_fn, output, y)
+        return self._of_examples(self.answers(output, y), y, counts)
+
+    def answers(self, output: Tensor, y: Tensor) -> Tensor:
+        """The classes, signs or numbers (the shape of y) that outputs stand for."""
+        output = output.detach()
+        if self.kind == "classes":
+            return output.argmax(class_axis(output, y))
+        z = output.reshape(y.shape).double()
+        if self.kind == "signs":
+            between = bool((z >= 0).all() and (z <= 1).all())
+            return (z > (0.5 if between else 0.0)).double()
+        return z
+
+    def _of_examples(self, answers: Tensor, y: Tensor, counts: Tensor) -> Tensor:
+        """(B,) mean errors of answers over the targets of an example that count."""
+        if self.kind == "numbers":
+            wrong = (answers - y.double()).square()
+        else:
+            wrong = (answers != y).double()
+            counts = counts & (y >= 0)
+        if self.weights is not None:
+            wrong = wrong * self.weights[y.long().clamp_min(0)]
+        wrong = wrong.masked_fill(~counts, math.nan)
+        rows = wrong.movedim(self.axis, 0).flatten(1).nanmean(1) if y.dim() > 1 else wrong
+        return rows[~rows.isnan()]
+
+    def of_constant(self, y: Tensor) -> Tensor:
+        """Errors (B,) of the best constant answer."""
+        assert self.constant is not None
+        every = torch.ones_like(y, dtype=torch.bool)
+        return self._of_examples(self.constant.to(y.device).expand(y.shape), y, every)
+
+    def relative(self, errors: Tensor) -> float:
+        """Mean error relative to that of the best constant; infinite if it is not finite."""
+        value = float(errors.mean()) / self.size
+        return value if math.isfinite(value) else math.inf
+
+    def balanced(self, targets: list[Tensor]) -> "Score | None":
+        """The score with all classes alike, if one class has more than half of the targets."""
+        if self.kind not in ("classes", "signs"):
+            return None
+        known = torch.cat([y.flatten() for y in targets]).long()
+        shares = torch.bincount(known[known >= 0]).double()
+        shares = shares / shares.sum()
+        if len(shares) < 2 or shares.max() <= 0.5:
+            return None
+        weights = torch.where(shares > 0, 1 / (shares * (shares > 0).sum()), 0.0)
+        other = replace(self, weights=weights)
+        other.size = max(float(torch.cat([other.of_constant(y) for y in targets]).mean()), TINY)
+        return other
+
+
+def score_of(loss_fn: Loss, output: Tensor, pairs: list, axis: int) -> Score:
+    """The score for outputs like those of the first pair (x, y), its constant the best on all."""
+    targets = [y for _, y in pairs]
+    score = Score(kind_of(output, targets[0]), axis, loss_fn)
+    if score.kind == "loss":
+        constant = free_loss(loss_fn, output, targets[0], constant=True)
+        least = free_loss(loss_fn, output, targets[0])
+        if not math.isfinite(least):  # it falls without end
+            least = constant - max(abs(constant), 1.0)
+        score.least, score.size = least, max(constant - least, TINY)
+        return score
+    if score.kind == "classes":
+        known = torch.cat([y.flatten() for y in targets])
+        score.constant = known[known >= 0].mode().values
+    else:
+        rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
+        mean = torch.cat(rows).mean(0)
+        score.constant = mean if score.kind == "numbers" else (mean > 0.5).double()
+    score.size = max(float(torch.cat([score.of_constant(y) for y in targets]).mean()), TINY)
+    return score
+
+
+def kind_of(output: Tensor, y: Tensor) -> str:
+    """How outputs are compared with targets: "classes", "signs", "numbers", or by the "loss"."""
+    if class_axis(output, y) is not None and output.numel() > y.numel():
+        return "classes"
+    if output.numel() != y.numel():
+        return "loss"
+    if is_binary(y):
+        return "signs"
+    return "numbers" if y.is_floating_point() else "loss"
+
+
+def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
+    """The least loss that L-BFGS finds from a start; -inf of a loss without a least value."""
+    z = start.detach().clone().requires_grad_()
+    search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
+    found = [math.inf]
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = loss(z).reshape(())
+        value.backward()
+        found.append(value.item())
+        return value
+
+    try:
+        search.step(closure)
+    except USERS_FAULT:  # an overflow of a loss without a least value
+        return -math.inf
+    finite = [value for value in found if math.isfinite(value)]
+    return min(finite) if finite else math.nan
+
+
+def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
+    """The usual loss for outputs and targets; None where the shapes leave it open.
+
+    Outputs between 0 and 1 that sum to 1, or lie between 0 and 1, are taken for probabilities.
+    """
+    kind = kind_of(output, y)
+    if kind == "classes":
+        return _of_classes
+    if kind == "signs":
+        return _of_signs
+    if kind == "numbers":
+        return _of_numbers
+    return None
+
+
+def _of_classes(output: Tensor, y: Tensor) -> Tensor:
+    axis = class_axis(output, y)
+    logs = _log_probabilities(output.movedim(-1 if axis is None else axis, -1))
+    return F.nll_loss(logs.flatten(0, -2), y.flatten().long())
+
+
+def _of_signs(output: Tensor, y: Tensor) -> Tensor:
+    z, y = output.reshape(y.shape), y.to(output.dtype)
+    if z.min() >= 0 and z.max() <= 1:
+        return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), y)
+    return F.binary_cross_entropy_with_logits(z, y)
+
+
+def _of_numbers(output: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(output.reshape(y.shape), y.to(output.dtype))
+
+
+@with_gradients()
+def free_loss(
+    loss_fn: Loss,
+    output: Tensor,
+    y: Tensor,
+    final: Callable[[Tensor], Tensor] | None = None,
+    *,
+    constant: bool = False,
+) -> float:
+    """The least loss of outputs final(z), with z free or constant over examples and frames.
+
+    final: None for none; the search then begins at the outputs. -inf: there is no least value.
+    """
+    axis = class_axis(output, y)
+    units = (output.dim() - 1 if axis is None else axis) if output.dim() > 1 else None
+    start = output.detach() if final is None else torch.zeros_like(output)
+    if constant:
+        start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
+
+    def loss(z: Tensor) -> Tensor:
+        whole = z.expand(output.shape).clone()
+        return loss_fn(whole if final is None else final(whole), y)
+
+    return _least(loss, start)
+
+
+def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """The usual loss of classes or signs with weights (K,) of the classes."""
+    axis = class_axis(output, y)
+    if axis is None:
+        z, target = output.reshape(y.shape), y.to(output.dtype)
+        of_each = weights.to(z)[y.long()]
+        if z.min() >= 0 and z.max() <= 1:
+            return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), target, of_each)
+        return F.binary_cross_entropy_with_logits(z, target, of_each)
+    logs = _log_probabilities(output.movedim(axis, -1)).flatten(0, -2)
+    return F.nll_loss(logs, y.flatten().long(), weights.to(logs))
+
+
+def _log_probabilities(z: Tensor) -> Tensor:
+    """Logarithms of probabilities (..., K), from these or from logits."""
+    if z.min() >= 0 and z.max() <= 1 and torch.allclose(z.sum(-1), z.new_ones(()), atol=1e-3):
+        return z.clamp_min(1e-7).log()
+    return z.log_softmax(-1)

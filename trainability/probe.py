@@ -1,0 +1,306 @@
+"""One minibatch of a training before its first step, and what its outputs depend on.
+
+    probe = Probe(training)
+    probe.reads_frames           # (T, ...) True where an output depends on frame t
+    probe.mixed                  # number of other examples that change with one
+
+A NaN in the place of a number passes on to everything that depends on it, whatever the weights
+are: the mask of NaN in the outputs is an exact statement about the wiring. An id is followed by
+another id in its place.
+
+Legend: B examples, T frames, m numbers of a frame.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from rhn.errors import RhnError
+from trainability.activation import Activation, last_activation, states_of
+from trainability.data import Inputs
+from trainability.training import Training
+
+MOVED = 1e-3  # standard deviation of what is added to weights
+FEATURES = 256  # numbers of a frame that are followed one by one, at most
+
+
+class Probe:
+    """A training with one of its minibatches; nothing here changes it."""
+
+    def __init__(self, training: Training):
+        self.training = training.copy()
+        self.x, self.y = training.data.sample(training_batch(training))
+        self.leaves: list[Tensor] = tree_leaves(self.x)
+        self.axis = training.axis
+        self.first = self.leaves[0]
+        self.count = self.first.shape[self.axis] if self.first.dim() > self.axis else 1
+
+    # ---- outputs and gradients ---------------------------------------------------------------
+
+    @property
+    def output(self) -> Tensor:
+        """Of the untrained model in training mode, with its graph."""
+        return self._forward[0]
+
+    @property
+    def last_activation(self) -> Activation | None:
+        """The last operation on the outputs, if it bounds them."""
+        return self._forward[1]
+
+    @cached_property
+    def _forward(self) -> tuple[Tensor, Activation | None]:
+        self.training.model.train()
+        with states_of(self.training.model) as states:
+            output = self.training.output(self.x)
+        return output, last_activation(output, states)
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """Of `output`, with its graph."""
+        return self.training.loss(self.output, self.y)
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor | None]:
+        """Of the loss by parameter; None for one that the loss does not reach."""
+        trained = {n: p for n, p in self.training.model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(
+            self.loss, list(trained.values()), allow_unused=True, retain_graph=True
+        )
+        return dict(zip(trained, found, strict=True))
+
+    @torch.no_grad()
+    def evaluated(self, x: Inputs) -> Tensor:
+        """The outputs of the model in evaluation mode."""
+        self.training.model.eval()
+        return self.training.output(x)
+
+    @cached_property
+    def in_double(self) -> Training | None:
+        """The training in evaluation mode and double precision, away from the kinks of ReLU.
+
+        None if the model or the loss takes no such numbers, or is not repeatable.
+        """
+        other = self.training.copy()
+        other.model.eval().double()
+        generator = torch.Generator().manual_seed(0)
+        try:
+            other = other.with_loss(self.training.loss_in_double())
+            with torch.no_grad():
+                for p in other.model.parameters():
+                    noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                    p.add_(MOVED * noise.to(p.device))
+                x, y = tree_map(
+                    lambda v: v.double() if v.is_floating_point() else v, (self.x, self.y)
+                )
+                once, twice = (other.loss(other.output(x), y) for _ in range(2))
+        except RhnError:
+            return None
+        return other if torch.equal(once, twice) else None
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The outputs in evaluation mode."""
+        return self.evaluated(self.x)
+
+    @cached_property
+    def noise(self) -> float:
+        """Largest difference of the outputs between two calls in evaluation mode."""
+        return (self.evaluated(self.x) - self.before).abs().max().item()
+
+    # ---- axes --------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> int | None:
+        """T; None if the sequence has no frames."""
+        has = self.first.dim() == 2 + self.first.is_floating_point()
+        return self.first.shape[1 - self.axis] if has else None
+
+    @property
+    def output_axis(self) -> int | None:
+        """Axis of the examples in the output; None: it has none."""
+        shape = self.before.shape
+        order = (self.axis, 0) if self.of_frames else (0, self.axis, 1)
+        return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
+
+    @property
+    def of_frames(self) -> bool:
+        """True if there is an output for each frame."""
+        shape = self.before.shape
+        return (
+            self.frames is not None
+            and len(shape) >= 2
+            and shape[:2] == self.first.shape[:2]
+            and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
+        )
+
+    # ---- dependence by NaN -------------------------------------------------------------------
+
+    def follows(self, leaf: int) -> bool:
+        """True if the outputs can be followed back to an input: numbers, or two ids or more."""
+        x = self.leaves[leaf]
+        numbers = x.is_floating_point() and not self._is_cast(x)
+        return numbers or bool((x != x.flatten()[0]).any() and not self.noise)
+
+    def _is_cast(self, x: Tensor) -> bool:
+        """True for whole numbers that the network may turn into ids."""
+        has_ids = any(isinstance(part, nn.Embedding) for part in self.training.model.modules())
+        return has_ids and torch.equal(x, x.round())
+
+    def mask(self, leaf: int, where: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:
+        """True for each number of the outputs that depends on some numbers of an input.
+
+        where: takes the input and returns True for the numbers in question. x: other inputs than
+            those of the minibatch. Numbers become NaN; ids become other ids, and outputs that
+            differ by more than rounding depend on them.
+        """
+        x = self.x if x is None else x
+        given = tree_leaves(x)[leaf]
+        marks = where(given)
+        places = iter(range(len(self.leaves)))
+        if given.is_floating_point() and not self._is_cast(given):
+            spoiled = given.masked_fill(marks, math.nan)
+            changed = tree_map(lambda v: spoiled if next(places) == leaf else v, x)
+            return self.evaluated(changed).isnan()
+        other = torch.where(marks, next_ids(given), given)
+        changed = tree_map(lambda v: other if next(places) == leaf else v, x)
+        before, after = self.evaluated(x), self.evaluated(changed)
+        rounding = 100 * torch.finfo(before.dtype).eps * before.abs().max()
+        return (after - before).abs() > rounding
+
+    @cached_property
+    def mixed(self) -> int:
+        """Number of other examples whose outputs depend on one of them."""
+        if self.output_axis is None or self.count < 2 or not self.follows(0):
+            return 0
+        found = 0
+        for k in (0, self.count - 1):
+            bad = self.mask(0, partial(one_slice, axis=self.axis, k=k))
+            rows = bad.movedim(self.output_axis, 0).flatten(1).any(1)
+            found = max(found, int(rows.sum() - rows[k].long()))
+        return found
+
+    def copies(self, number: int, leaf: int, where: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Masks (number, ...) of the outputs of copies of the first example, one for each k.
+
+        where(values of one example, k): True for the numbers of copy k in question. Minibatches
+        keep their size, for models that expect it.
+        """
+        rows = []
+        index = torch.zeros(self.count, dtype=torch.int64, device=self.first.device)
+        x = tree_map(lambda v: v.index_select(self._axis_of(v), index.to(v.device)), self.x)
+        for start in range(0, number, self.count):
+
+            def spoiled(values: Tensor, start: int = start) -> Tensor:
+                values = values.movedim(self.axis, 0)
+                marks = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+                for k in range(min(self.count, number - start)):
+                    marks[k] = where(values[k], start + k)
+                return marks.movedim(0, self.axis)
+
+            bad = self.mask(leaf, spoiled, x)
+            rows.append(bad.movedim(self.output_axis or 0, 0)[: number - start])
+        return torch.cat(rows)
+
+    def _axis_of(self, value: Tensor) -> int:
+        """The axis of the examples in one of the inputs."""
+        if value.dim() > self.axis and value.shape[self.axis] == self.count:
+            return self.axis
+        return 0
+
+    @cached_property
+    def reads_frames(self) -> Tensor | None:
+        """(T, ...) True where an output of an example depends on its frame t; None: not known."""
+        T = self.frames
+        if T is None or self.output_axis is None or self.mixed or not self.follows(0):
+            return None
+        return self.copies(T, 0, lambda values, t: one_slice(values, 0, t))
+
+    @cached_property
+    def reads_features(self) -> Tensor | None:
+        """(m,) True where an output of an example depends on number j of a frame."""
+        m = self.first.shape[-1]
+        numbers = self.first.is_floating_point() and self.first.dim() >= 2
+        if not numbers or m > FEATURES or self.output_axis is None or self.mixed:
+            return None
+        last = self.first.dim() - 2
+        bad = self.copies(m, 0, lambda values, j: one_slice(values, last, j))
+        return bad.flatten(1).any(1)
+
+    @cached_property
+    def gradient_frames(self) -> Tensor | None:
+        """(T,) True for each frame that the gradient of the last output reaches."""
+        if self.reads_frames is None:
+            return None
+        leaves: list[Tensor] = []
+
+        def leaf(values: Tensor) -> Tensor:
+            leaves.append(values.detach().requires_grad_())
+            return leaves[-1].clone()
+
+        output = self._with_leaves(leaf)
+        if self.of_frames:
+            output = output.select(1 - self.axis, -1)
+        if not leaves:
+            return None
+        slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
+        reached = torch.stack(
+            [s.movedim(1 - self.axis, 0).flatten(1).isnan().any(1) for s in slopes]
+        )
+        return reached.any(0)
+
+    def _with_leaves(self, leaf: Callable[[Tensor], Tensor]) -> Tensor:
+        """Outputs whose sequence, or what embeddings make of it, is a leaf of the graph."""
+        self.training.model.eval()
+        with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
+            if self.first.is_floating_point() and not self._is_cast(self.first):
+                places = iter(range(len(self.leaves)))
+                x = tree_map(lambda v: leaf(v) if next(places) == 0 else v, self.x)
+                return self.training.output(x)
+            for part in self.training.model.modules():
+                if isinstance(part, nn.Embedding):
+
+                    def replace(part: nn.Module, ids: tuple, made: Tensor) -> Tensor:
+                        whole = ids[0].shape == self.first.shape
+                        return leaf(made) if whole else made
+
+                    hooks.enter_context(part.register_forward_hook(replace))
+            return self.training.output(self.x)
+
+    @torch.no_grad()
+    def uses(self, name: str) -> bool:
+        """True if an output depends on a parameter."""
+        parameter = dict(self.training.model.named_parameters())[name]
+        kept = parameter.detach().clone()
+        try:
+            parameter.fill_(math.nan)
+            return bool(self.evaluated(self.x).isnan().any())
+        finally:
+            parameter.copy_(kept)
+
+
+def next_ids(ids: Tensor) -> Tensor:
+    """Other ids, each the next larger one that occurs; the least one after the largest.
+
+    >>> next_ids(torch.tensor([3, 7, 9, 3]))
+    tensor([7, 9, 3, 7])
+    """
+    known = ids.unique()
+    places = torch.searchsorted(known, ids.contiguous())
+    return known[(places + 1) % len(known)]
+
+
+def one_slice(values: Tensor, axis: int, k: int) -> Tensor:
+    """True at index k of an axis."""
+    marks = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    marks.select(axis, k).fill_(True)
+    return marks
+
+
+def training_batch(training: Training) -> int:
+    """The number of examples of a minibatch."""
+    return getattr(training.data, "batch_size", 32)

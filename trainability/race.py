@@ -1,0 +1,165 @@
+"""A race between versions of a training: successive halving on the same minibatches.
+
+    race = Race({"error": score}, pairs)
+    race.run_alone(given, steps, end)            # the training as given, until it has learned well
+    race.run(rows, steps, end)                   # all others for as many steps
+
+All rows see the same minibatches in the same order and are measured on the same held-out examples
+after the same numbers of steps. After each rung the half with the larger errors stops.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gersgorin._validate import random_numbers_kept
+from rhn.errors import RhnError
+from rhn.training.ensemble import flushed
+from rhn.utils.wording import first_line
+from trainability.data import Pair
+from trainability.losses import Score
+from trainability.training import Training
+
+RUNGS = 4  # of a race: at 1/8, 1/4, 1/2 and all of the steps
+GOOD = 0.1  # error of a training that has learned well: it stops
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The errors of a row on the held-out examples after some steps."""
+
+    steps: int
+    errors: dict[str, Tensor]
+    """(E,) of the examples, by the name of a score."""
+    relative: dict[str, float]
+    """Their means, 1 for the best constant answer."""
+
+
+@dataclass
+class Row:
+    """One version of a training in a race: what was changed, and how far it came."""
+
+    part: str
+    """The part that was changed; "" of the training as given."""
+    what: str
+    """The change in words: "inputs standardised"."""
+    training: Training | None
+    """Independent of all other rows; it is trained. None: a forecast without weights."""
+    by: str = "error"
+    """The name of the score by which it is judged."""
+    steps: int = 0
+    """Taken so far."""
+    measures: list[Measure] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Of each step, on its minibatch."""
+    exploded: int | None = None
+    """The step at which the loss was no longer finite; None: it was."""
+    problem: str = ""
+    """What the training raised; "" as a rule."""
+    stream: Iterator[Pair] | None = field(default=None, repr=False)
+
+    @property
+    def error(self) -> float:
+        """The last relative error; inf of a row that was not measured."""
+        return self.measures[-1].relative[self.by] if self.measures else math.inf
+
+    def after(self, steps: int) -> Measure | None:
+        """The last measure after at most some steps."""
+        reached = [measure for measure in self.measures if measure.steps <= steps]
+        return reached[-1] if reached else None
+
+
+class Race:
+    """Versions of a training on the same minibatches, measured on the same held-out examples.
+
+    Args:
+        scores: the errors of outputs by name: "error", and "balanced" where it differs.
+        pairs: minibatches of held-out examples.
+        seed: of the order of the minibatches and of random numbers inside a model.
+        progress: called with a description of each part.
+    """
+
+    def __init__(
+        self,
+        scores: dict[str, Score],
+        pairs: list[Pair],
+        *,
+        seed: int = 0,
+        progress: Callable[[str], None] = lambda doing: None,
+    ):
+        self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
+
+    def run_alone(self, row: Row, steps: int, end: float) -> None:
+        """Train a row to its end, measured at each rung; a training that has learned well stops."""
+        self.progress(row.what)
+        for goal in rungs(steps):
+            self.train(row, goal, end)
+            if row.steps < goal or row.exploded is not None or row.error <= GOOD:
+                return
+
+    def run(self, rows: list[Row], steps: int, end: float) -> None:
+        """Halve rows over the rungs; those that are longer run for longer."""
+        alive = [(row, row.training) for row in rows if row.training is not None]
+        shortest = min((training.steps for _, training in alive), default=1)
+        for goal in rungs(steps):
+            for row, training in alive:
+                self.progress(row.what)
+                self.train(row, max(1, round(goal * training.steps / shortest)), end)
+            running = [pair for pair in alive if pair[0].exploded is None and pair[0].error > GOOD]
+            running.sort(key=lambda pair: pair[0].error)
+            alive = running[: math.ceil(len(running) / 2)]
+            if time.monotonic() >= end:
+                return
+
+    def train(self, row: Row, steps: int, end: float) -> None:
+        """Train a row up to a number of steps or a moment of time, and measure it."""
+        training = row.training
+        if training is None or time.monotonic() >= end:
+            return
+        row.stream = row.stream or training.data.stream(self.seed)
+        try:
+            with flushed(), random_numbers_kept(training.model):
+                torch.manual_seed(self.seed + row.steps)
+                training.model.train()
+                while row.steps < steps and row.exploded is None and time.monotonic() < end:
+                    row.losses.append(training.step(*next(row.stream)))
+                    row.steps += 1
+                    if not math.isfinite(row.losses[-1]):
+                        row.exploded = row.steps
+            self.measure(row, training)
+        except RhnError as error:  # of this version: the others go on
+            row.problem, row.exploded = first_line(error), row.steps
+
+    def measure(self, row: Row, training: Training) -> None:
+        """Measure the errors of a row on the held-out examples."""
+        self.add(row, training.errors(self.scores, self.pairs))
+
+    def add(self, row: Row, parts: dict[str, list[Tensor]]) -> None:
+        """Add a measure of the errors of all minibatches to a row."""
+        errors = {name: torch.cat(values) for name, values in parts.items()}
+        relative = {name: self.scores[name].relative(values) for name, values in errors.items()}
+        row.measures.append(Measure(row.steps, errors, relative))
+
+    def gain(self, given: Row, row: Row) -> tuple[float, float]:
+        """(How far a row is below the training as given at as many steps, its standard error)."""
+        after = given.after(row.steps) or given.after(given.steps)
+        if after is None or not row.measures:
+            return 0.0, 0.0
+        before, now = after.errors[row.by], row.measures[-1].errors[row.by]
+        if before.shape != now.shape or not (before.isfinite().all() and now.isfinite().all()):
+            return after.relative[row.by] - row.error, 0.0
+        d = (before - now) / self.scores[row.by].size
+        return float(d.mean()), float(d.std() / math.sqrt(len(d))) if len(d) > 1 else 0.0
+
+
+def rungs(steps: int) -> list[int]:
+    """The numbers of steps after which rows are compared.
+
+    >>> rungs(1000), rungs(3)
+    ([125, 250, 500, 1000], [1, 3])
+    """
+    return sorted({max(1, steps >> k) for k in range(RUNGS)})

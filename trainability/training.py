@@ -1,0 +1,324 @@
+"""`Training`: model, data, loss, optimiser, schedule, clipping and number of steps, on copies.
+
+    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
+    other = training.copy()              # an independent copy, whose parts may be changed
+    for x, y in islice(other.data.stream(0), 100):
+        other.step(x, y)
+
+Nothing that was given is changed: model, optimiser and scheduler are copied.
+"""
+
+import copy
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from gersgorin._validate import check_weights, uncompiled, users_code
+from rhn.errors import InvalidInputError
+from trainability.data import (
+    BATCH_SIZE,
+    Batches,
+    Change,
+    Data,
+    Examples,
+    Inputs,
+    Pair,
+    inputs_of,
+    numbers_like,
+    sequence_of,
+)
+from trainability.losses import Loss, Score, target_loss
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def same(values: Any) -> Any:
+    """Return values as they are."""
+    return values
+
+
+class Training:
+    """Everything that a training uses; its parts are copies and may be changed on a copy.
+
+    Args:
+        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
+        x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs,
+            the sequence first; or as x a DataLoader or a list of batches, and no y. Batches are
+            (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
+            label or labels.
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
+        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw",
+            "rmsprop" with a `learning_rate`.
+        learning_rate: of an optimiser given by name.
+        steps: length of the training.
+        batch_size: of the minibatches drawn from tensors.
+        batch_axis: axis of the examples in x and y. None: 0, or 1 if the targets have frames and
+            all recurrent layers of the model take (T, B, m).
+        clip_norm: largest gradient norm; None: no clipping.
+        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
+        predict: takes the prediction, a tensor, from what the model returns; None: that, its
+            `logits`, or the first entry of a tuple.
+        loading_seconds: most time for reading batches of a DataLoader.
+
+    Raises:
+        InvalidInputError or DataError: these parts do not make a training; the message says which.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
+    >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
+    >>> training = Training(model, torch.rand(50, 3, 2), torch.rand(50, 1), "mse", sgd)
+    >>> training.steps, len(training.data.held_out)
+    (3000, 5)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Any,
+        y: Any = None,
+        loss_fn: str | Loss = "mse",
+        optimizer: str | Optimizer = "adam",
+        *,
+        learning_rate: float | None = None,
+        steps: int = 3000,
+        batch_size: int = BATCH_SIZE,
+        batch_axis: int | None = None,
+        clip_norm: float | None = None,
+        scheduler: Any = None,
+        predict: Callable[[Any], Tensor] | None = None,
+        loading_seconds: float = 10.0,
+    ):
+        check_model(model)
+        for name, value in (("steps", steps), ("batch_size", batch_size)):
+            whole_number(name, value)
+        if clip_norm is not None:
+            above_zero("clip_norm", clip_norm)
+        model = uncompiled(model)
+        self.steps, self.clip_norm = steps, clip_norm
+        self.predict = predict or output_of
+        self._loss = target_loss(loss_fn)
+        given = optimizer_of(model, optimizer, learning_rate)
+        self.model, self.optimizer, self.scheduler = copied(
+            model, given, scheduler_of(scheduler, given)
+        )
+        like = next(self.model.parameters())
+        if y is None:
+            self.data: Data = Batches(x, like, loading_seconds)
+        else:
+            x, y = inputs_of(x, like), numbers_like("y", y, like)
+            axis = axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
+            if axis not in (0, 1):
+                raise InvalidInputError(f"batch_axis is {axis!r}, expected 0, 1 or None")
+            self.data = Examples(x, y, batch_size, axis)
+        self.change_inputs: Change = same
+        self.change_targets: Change = same
+        self.restore_outputs: Change = same
+
+    def copy(self) -> "Training":
+        """An independent copy: another model, optimiser and scheduler, the same data."""
+        other = copy.copy(self)
+        other.model, other.optimizer, other.scheduler = copied(
+            self.model, self.optimizer, self.scheduler
+        )
+        return other
+
+    @property
+    def axis(self) -> int:
+        """Of the examples in x."""
+        return self.data.axis
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest of the groups; of a schedule that to which it is relative."""
+        groups = self.optimizer.param_groups
+        return max(float(group.get("initial_lr") or group.get("lr", 0.0)) for group in groups)
+
+    @property
+    def loss_fn(self) -> Loss:
+        """The loss of outputs and of targets as the data give them."""
+        return lambda output, y: self.loss(output, self.change_targets(y))
+
+    def output(self, x: Inputs) -> Tensor:
+        """The prediction for inputs. Raises InvalidInputError with what the model raised."""
+        x = self.change_inputs(x)
+        in_order, by_name = (
+            ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+        )
+        shapes = ", ".join(str(tuple(v.shape)) for v in (*in_order, *by_name.values()))
+        with users_code(f"the model does not run on x of shape {shapes}"):
+            output = self.predict(self.model(*in_order, **by_name))
+        if not isinstance(output, Tensor):
+            raise InvalidInputError(
+                f"predict returned a {type(output).__name__}, expected the prediction as a tensor"
+            )
+        return output
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The loss of an output. Raises InvalidInputError with what the loss raised."""
+        said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
+        with users_code(said):
+            loss = self._loss(output, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = (
+                f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            )
+            raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
+        return loss.reshape(())
+
+    def with_loss(self, loss_fn: Loss) -> "Training":
+        """A copy with another loss."""
+        other = self.copy()
+        other._loss = loss_fn
+        return other
+
+    def loss_in_double(self) -> Loss:
+        """The loss with its buffers in double precision, such as weights of classes."""
+        loss = self._loss
+        return copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+
+    def step(self, x: Inputs, y: Tensor) -> float:
+        """Take one step on a minibatch; returns the loss before it."""
+        y = self.change_targets(y)
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            loss = self.loss(self.output(x), y)
+            loss.backward()
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            return loss
+
+        with users_code(f"a step of {type(self.optimizer).__name__} fails"):
+            loss = float(self.optimizer.step(closure).detach())
+        if self.scheduler is not None:
+            with warnings.catch_warnings():  # a copy of an optimiser does not count its steps
+                warnings.simplefilter("ignore")
+                self.scheduler.step()
+        return loss
+
+    @torch.no_grad()
+    def errors(self, scores: dict[str, Score], pairs: list[Pair]) -> dict[str, list[Tensor]]:
+        """Errors of the examples of each minibatch by each score, in evaluation mode."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            outputs = [(self.restore_outputs(self.output(x)), y) for x, y in pairs]
+        finally:
+            self.model.train(training)
+        return {
+            name: [score.errors(output, y) for output, y in outputs]
+            for name, score in scores.items()
+        }
+
+
+def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:
+    """Copies of these parts that belong together, the optimiser's with an empty state."""
+    memo: dict[int, Any] = {id(optimizer.state): defaultdict(dict)}
+    said = f"{type(model).__name__} or its optimiser cannot be copied"
+    with users_code(said), torch.inference_mode(False):
+        other = copy.deepcopy((model, optimizer, scheduler), memo)
+        for name in vars(optimizer).keys() - vars(other[1]).keys() - {"step"}:  # as of L-BFGS
+            setattr(other[1], name, copy.deepcopy(getattr(optimizer, name), memo))
+    return other
+
+
+def check_model(model: Any) -> None:
+    """Raise InvalidInputError unless this is a module with finite weights of known sizes."""
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(
+            f"the model is a {type(model).__name__}, expected a torch.nn.Module"
+        )
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise InvalidInputError(
+            f"{type(model).__name__} has weights of no size yet: run it once before"
+        )
+    if next(model.parameters(), None) is None:
+        raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")
+    check_weights(uncompiled(model))
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A whole number of at least 1. Raises InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInputError(f"{name} is {value!r}, expected a whole number of at least 1")
+    return value
+
+
+def above_zero(name: str, value: Any) -> float:
+    """A finite number above 0. Raises InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
+    return value
+
+
+def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
+    """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
+    if isinstance(optimizer, str):
+        if optimizer.lower() not in OPTIMIZERS:
+            raise InvalidInputError(
+                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an "
+                "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
+            )
+        if learning_rate is None:
+            raise InvalidInputError(
+                f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
+            )
+        kind = OPTIMIZERS[optimizer.lower()]
+        return kind(model.parameters(), lr=above_zero("learning_rate", learning_rate))
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidInputError(
+            f"optimizer is a {type(optimizer).__name__}, expected a name, or an instance as "
+            "torch.optim.Adam(model.parameters(), lr=1e-3)"
+        )
+    if learning_rate is not None:
+        raise InvalidInputError("learning_rate is for an optimiser given by its name")
+    return optimizer
+
+
+def scheduler_of(scheduler: Any, optimizer: Optimizer) -> Any:
+    """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser."""
+    if scheduler is None:
+        return None
+    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+        raise InvalidInputError(
+            f"scheduler is a {type(scheduler).__name__}, expected one of "
+            "torch.optim.lr_scheduler that does not depend on the loss"
+        )
+    if scheduler.optimizer is not optimizer:
+        raise InvalidInputError("the scheduler belongs to another optimiser")
+    return scheduler
+
+
+def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
+    """0, or 1 if only that fits: as many targets as entries of axis 1, or frames of (T, B, m)."""
+    shape = sequence_of(x).shape
+    if len(shape) < 2 or y.dim() == 0:
+        return 0
+    if y.shape[:2] == shape[:2]:
+        known = {getattr(part, "batch_first", None) for part in model.modules()}
+        return 1 if False in known and True not in known else 0
+    return 1 if y.shape[0] == shape[1] != shape[0] else 0
+
+
+def output_of(output: Any) -> Tensor:
+    """The output of a module that returns it alone, as `logits`, or first in a tuple."""
+    output = getattr(output, "logits", output)
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InvalidInputError(
+            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins "
+            "with one: predict= takes it from what the model returns"
+        )
+    return output

@@ -1,0 +1,60 @@
+"""The names and sentences of causes that swaps have shown."""
+
+from trainability.cause import Cause
+from trainability.race import Row
+
+NAMES = {
+    "inputs standardised": (
+        "input scale",
+        "Standardise: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
+    ),
+    "targets standardised": (
+        "target scale",
+        "Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
+    ),
+    "the usual loss": ("loss", "Use the loss that belongs to the outputs and targets."),
+    "rare classes weighted": (
+        "class imbalance",
+        "Weight the classes in the loss, or draw them equally often: WeightedRandomSampler.",
+    ),
+    "torch's initial weights": (
+        "initial weights",
+        "Leave the layers the weights that torch.nn gives them.",
+    ),
+    "no weight decay": ("weight decay", "Set weight_decay=0."),
+    "a constant learning rate": ("schedule", "Leave out the scheduler, or let it fall later."),
+    "no clipping": ("clip_norm too small", "Leave out the clipping, or allow a larger norm."),
+    "a tenth of the learning rate": ("learning rate too high", "Divide the learning rate by 10."),
+    "ten times the learning rate": ("learning rate too low", "Multiply the learning rate by 10."),
+    "no dropout": ("dropout", "Lower the dropout."),
+    "shuffled minibatches": ("sorted data", "Shuffle: DataLoader(..., shuffle=True)."),
+    "4 times the steps": ("too few steps", "Train longer."),
+    "a GRU in place of the network": (
+        "network",
+        "Look for the error in the network: its layers, axes, states and outputs.",
+    ),
+}
+
+
+def cause_of_row(base: Row, row: Row) -> Cause:
+    """The cause that a swap has shown."""
+    name, remedy = NAMES.get(row.what, (row.part, "Change this part of the training."))
+    before = base.after(row.steps)
+    given = before.relative[row.by] if before else base.error
+    sentence = (
+        f"With {row.what} the error on held-out examples is {row.error:.2g} of a constant "
+        f"answer's, without {given:.2g}."
+    )
+    return Cause(name, row.part, sentence, remedy, evidence={"error": row.error})
+
+
+def cause_of_naive(base: Row, naive: Row) -> Cause:
+    """The cause of a training that is no better than the last value repeated."""
+    return Cause(
+        "repeats the last value",
+        naive.part,
+        f"The last value of the inputs has an error of {naive.error:.2g} of a constant answer's on "
+        f"held-out examples, the network {base.error:.2g}.",
+        "Predict the change from the last value, y - x[:, -1], and compare with its error.",
+        evidence={"naive": naive.error, "error": base.error},
+    )
