@@ -199,7 +199,7 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
     found = hashlib.blake2b(digest_size=16)
     for name, t in sorted(tensors.items()):
         found.update(name.encode())
-        found.update(t.reshape(-1).view(torch.uint8).numpy())
+        found.update(t.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
