@@ -2,13 +2,14 @@
 
     import rhn
 
-    cell = rhn.make_cell("leaky", 88, 16, leak=0.5)  # or "rhn", "lstm", "torch.nn:GRU",
-    "my_package.cells:MyCell" data = rhn.load_data("jsb")  # chorales as piano rolls (T, 88); "ptb"
-    and other texts likewise
+    # or "rhn", "lstm", "torch.nn:GRU", "my_package.cells:MyCell"
+    cell = rhn.make_cell("leaky", 88, 16, leak=0.5)
+    data = rhn.load_data("jsb")  # chorales as piano rolls (T, 88); "ptb" and other texts likewise
     outputs, state = cell(cell.weight_ih.new_tensor(data.train[0]))
 
-    (result,) = rhn.train("jsb-depth-1", data, out="runs/leaky", cell="leaky", hidden_size=16,
-    epochs=2) model = rhn.load("runs/leaky")
+    small = {"cell": "leaky", "hidden_size": 16, "epochs": 2}
+    (result,) = rhn.train("jsb-depth-1", data, out="runs/leaky", **small)
+    model = rhn.load("runs/leaky")
     print(rhn.evaluate(model, data, "test").nll, "nats a frame")
     frames = rhn.sample(model, bars=2)
 
