@@ -114,7 +114,10 @@ def get(
     for `--data`.
 
     That is the folder of a text, and the file of the chorales. Files that are there and whole are
-    kept. progress: called with the name of each file before its download.
+    kept.
+
+    progress: called with the name of each file before its download.
+
     Raises DataError if no address answers or the checksum differs, OutputError if the folder cannot
     be written, InvalidInputError for an unknown name.
     """

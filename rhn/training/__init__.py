@@ -1,11 +1,13 @@
 """Training, evaluation and sampling of models, on chorales and on texts.
 
-from rhn.training.chorales import ChoraleTask
-from rhn.training.trainer import Trainer
+A task and a trainer, for a configuration and its data:
 
-task = ChoraleTask(config, corpus)
-trainer = Trainer(task, {0: task.model(0)})
-while trainer.live():
-    trainer.run_epoch()
-model = trainer.best_model(0)
+    from rhn.training.chorales import ChoraleTask
+    from rhn.training.trainer import Trainer
+
+    task = ChoraleTask(config, corpus)
+    trainer = Trainer(task, {0: task.model(0)})
+    while trainer.live():
+        trainer.run_epoch()
+    model = trainer.best_model(0)
 """
