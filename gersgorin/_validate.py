@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cli.entry import frames_of
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.utils.tracebacks import frames_of
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, in_short
 

@@ -20,16 +20,3 @@ class Cause:
     """True if nothing can learn so, or the training learns without it in three orders."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
-
-    def __str__(self) -> str:
-        return f"{self.sentence} {self.remedy}"
-
-
-def listed(names: list[str], most: int = 3) -> str:
-    """Some names, and how many more there are.
-
-    >>> listed(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

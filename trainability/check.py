@@ -9,6 +9,7 @@ from torch import nn
 
 from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.training.optimizer import above_zero
 from rhn.errors import InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.wording import first_line
 from trainability.cause import Cause
@@ -19,7 +20,7 @@ from trainability.naive import last_value
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.swaps import PARTS, SWAPS, WHOLE
-from trainability.training import Training, above_zero
+from trainability.training import Training
 from trainability.words import cause_of_naive, cause_of_row
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps

@@ -13,31 +13,32 @@ Legend: N examples, T frames.
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import RandomSampler
 
-from gersgorin._validate import finite_tensor, users_code
+from gersgorin._validate import users_code
+from gersgorin.training.minibatches import (
+    Inputs,
+    Pair,
+    inputs_and_targets,
+    inputs_of,
+    numbers_like,
+    overlap,
+    sequence_of,
+)
 from rhn.errors import DataError, InvalidInputError
 
-Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
-"""Of a model: one tensor, several in order, or several by name; the first one is the sequence."""
-Pair = tuple[Inputs, Tensor]
-"""Inputs and targets."""
-TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
-BATCH_SIZE = 32
 FEWEST = 20  # examples or batches, from which on some are held out
 MOST_HELD_OUT = 128  # examples
 PARTS = 16  # minibatches of the held-out examples
 MOST_BATCHES = 2000  # read from a loader
-OVERLAPPING = 0.7  # least share of neighbours that overlap, of windows of a series
 
 
 class Examples:
@@ -51,8 +52,6 @@ class Examples:
     Raises:
         InvalidInputError: x and y have different numbers of examples, or other sizes are wrong.
     """
-
-    shuffles = True
 
     def __init__(self, x: Inputs, y: Tensor, batch_size: int, axis: int):
         self.x, self.y, self.axis = x, y, axis
@@ -72,7 +71,8 @@ class Examples:
         if self.count < FEWEST:
             return torch.arange(self.count), torch.arange(0)
         number = min(MOST_HELD_OUT, self.count // 5)
-        gap = overlap(sequence_of(self.x).movedim(self.axis, 0), number)
+        first = sequence_of(self.x).movedim(self.axis, 0)
+        gap = overlap(self.count, lambda rows: first[rows])
         if gap:
             last = self.count - number
             return torch.arange(last - gap), torch.arange(last, self.count)
@@ -84,11 +84,6 @@ class Examples:
         """Minibatches of the examples that are held out; empty if there are too few."""
         parts = max(1, min(PARTS, len(self._held) // 2))
         return [self.take(rows) for rows in self._held.tensor_split(parts) if len(rows)]
-
-    @property
-    def epoch(self) -> float:
-        """Steps of one pass through the data."""
-        return len(self._rows) / min(self.batch_size, len(self._rows))
 
     def _axis_of(self, value: Tensor) -> int | None:
         """The axis of the examples; that of x if both it and 0 have N entries and frames agree."""
@@ -125,7 +120,7 @@ class Batches:
     """Ready-made minibatches: those of the first epoch of a loader, or of as much as time allows.
 
     Args:
-        loader: of (x, y), (x, further inputs, y), or dictionaries with targets named as `TARGETS`.
+        loader: of (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
         like: a parameter of the model; its device is that of the minibatches.
         seconds: most time for reading.
 
@@ -148,17 +143,11 @@ class Batches:
                     break
         if not every:
             raise DataError("the DataLoader is empty: expected at least one batch")
-        self.cut = len(every) == MOST_BATCHES or time.monotonic() > end
         step = 10 if len(every) >= FEWEST else len(every) + 1
         self.held_out = every[step - 1 :: step][:PARTS]
         self._train = [pair for k, pair in enumerate(every, 1) if k % step]
         self.shuffles = isinstance(getattr(loader, "sampler", None), RandomSampler)
         self.axis = 0
-
-    @property
-    def epoch(self) -> float:
-        """Steps of one pass through the batches that were read."""
-        return len(self._train)
 
     def stream(self, seed: int) -> Iterator[Pair]:
         """Yield the batches in the loader's order, or in another one each epoch if it shuffles."""
@@ -198,83 +187,6 @@ def _filled(pair: Pair, leaves: tuple[Tensor, ...]) -> Pair:
     """A pair of the same form with other tensors."""
     following = iter(leaves)
     return tree_map(lambda _: next(following), pair)
-
-
-def overlap(x: Tensor, number: int) -> int:
-    """Rows that overlap the last ones, if x (N, T, ...) are windows of a series in their order.
-
-    At most `number`; 0 of other rows.
-
-    >>> overlap(torch.arange(10.0).unfold(0, 4, 1).unsqueeze(-1).repeat(5, 1, 1), 3)
-    3
-    >>> overlap(torch.rand(40, 5, 1), 3)
-    0
-    """
-    if x.dim() < 2 or len(x) < FEWEST:
-        return 0
-    first = torch.linspace(0, len(x) - 2, 16).long()
-    some, following = x[first], x[first + 1]
-    for shift in range(1, x.shape[1] // 2 + 1):
-        same = (some[:, shift:] == following[:, :-shift]).flatten(1).all(1)
-        moves = (some != some[:, :1]).flatten(1).any(1)
-        if (same & moves).float().mean() > OVERLAPPING:
-            return min(x.shape[1] // shift, number)
-    return 0
-
-
-def sequence_of(x: Inputs) -> Tensor:
-    """The first input."""
-    return tree_leaves(x)[0]
-
-
-def with_sequence(x: Inputs, first: Tensor) -> Inputs:
-    """The same inputs with another first one."""
-    if isinstance(x, Tensor):
-        return first
-    if isinstance(x, dict):
-        return x | {next(iter(x)): first}
-    return (first, *x[1:])
-
-
-def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
-    """(Inputs, targets) of a batch of a loader: targets are last, or have a name of `TARGETS`."""
-    if isinstance(batch, Mapping):
-        names = [name for name in TARGETS if name in batch]
-        others = {name: value for name, value in batch.items() if name not in names}
-        if len(names) != 1 or not others:
-            raise InvalidInputError(
-                f"a batch has {', '.join(map(str, batch))}: expected inputs and one of "
-                f"{', '.join(TARGETS)}"
-            )
-        return others if len(others) > 1 else next(iter(others.values())), batch[names[0]]
-    if not isinstance(batch, tuple | list) or len(batch) < 2:
-        raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
-    *x, y = batch
-    return x[0] if len(x) == 1 else tuple(x), y
-
-
-def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:
-    """Finite numbers on the device of a parameter; arrays that are no integers in its type."""
-    if not isinstance(given, Tensor):
-        with users_code(f"{name} is not an array of numbers"):
-            given = np.asarray(given)
-    values = finite_tensor(name, given).detach()
-    keeps_type = isinstance(given, Tensor) or not values.is_floating_point()
-    return values.to(like.device, None if keeps_type else like.dtype)
-
-
-def inputs_of(given: Any, like: Tensor) -> Inputs:
-    """The inputs of a model as finite tensors. Raises InvalidInputError or NotFiniteError."""
-    if isinstance(given, PackedSequence):
-        raise InvalidInputError(
-            "x is a PackedSequence: give the padded tensor and the lengths, x=(padded, lengths), "
-            "and pack them in the model"
-        )
-    if isinstance(given, Mapping):
-        return {str(name): numbers_like(f"x[{name!r}]", v, like) for name, v in given.items()}
-    if isinstance(given, tuple | list):
-        return tuple(numbers_like(f"x[{k}]", value, like) for k, value in enumerate(given))
-    return numbers_like("x", given, like)
 
 
 Change = Callable[[Any], Any]

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from gersgorin._validate import random_numbers_kept
+from gersgorin.checking.causes.cause import listed
+from gersgorin.training.activation import graph, operation
+from gersgorin.training.minibatches import Inputs
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line
-from trainability.activation import graph, operation
-from trainability.cause import Cause, listed
-from trainability.data import Inputs
+from trainability.cause import Cause
 from trainability.losses import class_axis, free_loss, is_binary
 from trainability.probe import Probe
 from trainability.reference import predicts_inputs

@@ -19,61 +19,17 @@ Legend: B examples, T frames, K output units.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from rhn.errors import USERS_FAULT, InvalidInputError
+from gersgorin.training.losses import Loss
+from rhn.errors import USERS_FAULT
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""loss_fn(output, y) -> a scalar."""
 TINY = 1e-12  # of a variance or a share: the constant is right
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
-
-
-def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
-    """Targets of a named loss in a shape that differs in axes of length 1 only."""
-    if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
-        raise InvalidInputError(
-            f"the loss needs y of shape {tuple(shape)}, and y has {tuple(y.shape)}: "
-            "give one target for each output"
-        )
-    return y.reshape(shape)
-
-
-def _mse(output: Tensor, y: Tensor) -> Tensor:
-    return F.mse_loss(output, _shaped(y, output.shape).to(output.dtype))
-
-
-def _cross_entropy(output: Tensor, y: Tensor) -> Tensor:
-    classes = _shaped(y, output.shape[:-1]).flatten().long()
-    return F.cross_entropy(output.flatten(0, -2), classes)
-
-
-def _bernoulli(output: Tensor, y: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(output, _shaped(y, output.shape).to(output.dtype))
-
-
-LOSSES: dict[str, Loss] = {"mse": _mse, "cross-entropy": _cross_entropy, "bernoulli": _bernoulli}
-
-
-def target_loss(loss_fn: Any) -> Loss:
-    """The loss of a name, or a function (output, y) -> a scalar. Raises InvalidInputError."""
-    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
-        raise InvalidInputError(
-            f"loss_fn is the class {loss_fn.__name__}: did you mean {loss_fn.__name__}()?"
-        )
-    if callable(loss_fn):
-        return loss_fn
-    if loss_fn not in LOSSES:
-        raise InvalidInputError(
-            f"loss_fn is {loss_fn!r:.60}, expected a function (output, y) or one of "
-            f"{', '.join(LOSSES)}"
-        )
-    return LOSSES[loss_fn]
 
 
 def class_axis(output: Tensor, y: Tensor) -> int | None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from trainability.data import Inputs
+from gersgorin.training.minibatches import Inputs
 from trainability.losses import class_axis
 
 UNITS = 64
@@ -131,17 +131,12 @@ class Reference(nn.Module):
 
 
 def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor) -> bool:
-    """True if outputs and targets have the frames of an input."""
-    return any(
-        leaf.dim() >= 2
-        and output.dim() >= 2
-        and y.dim() >= 2
-        and leaf.shape[:2] == output.shape[:2] == y.shape[:2]
-        and leaf.shape[0] * leaf.shape[1] > 1
-        and (output.dim() > 2 or y.shape == output.shape)
-        and leaf.dim() + leaf.is_floating_point() >= 2
-        for leaf in tree_leaves(x)
-    ) and (tree_leaves(x)[0].dim() >= 3 or not tree_leaves(x)[0].is_floating_point())
+    """True if outputs and targets have the examples and frames of an input."""
+    leaves = tree_leaves(x)
+    has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()
+    alike = (leaf.shape[:2] == output.shape[:2] == y.shape[:2] for leaf in leaves)
+    whole = output.dim() > 2 or y.shape == output.shape
+    return has_frames and output.dim() >= 2 and whole and any(alike)
 
 
 def predicts_inputs(x: Inputs, y: Tensor, axis: int) -> bool:

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from gersgorin.training.minibatches import Inputs, sequence_of, with_sequence
 from rhn.errors import InvalidInputError
-from trainability.data import Batches, Inputs, sequence_of, with_sequence
+from trainability.data import Batches
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.reference import (
     Reference,

@@ -9,7 +9,6 @@ Nothing that was given is changed: model, optimiser and scheduler are copied.
 """
 
 import copy
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,30 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gersgorin._validate import check_weights, uncompiled, users_code
-from rhn.errors import InvalidInputError
-from trainability.data import (
+from gersgorin.training.losses import Loss, target_loss
+from gersgorin.training.minibatches import (
     BATCH_SIZE,
-    Batches,
-    Change,
-    Data,
-    Examples,
     Inputs,
     Pair,
     inputs_of,
     numbers_like,
     sequence_of,
 )
-from trainability.losses import Loss, Score, target_loss
-
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-}
+from gersgorin.training.optimizer import OPTIMIZERS, above_zero, scheduler_of
+from gersgorin.training.training import output_of
+from rhn.errors import InvalidInputError
+from trainability.data import Batches, Change, Data, Examples
+from trainability.losses import Score
 
 
 def same(values: Any) -> Any:
@@ -143,11 +134,6 @@ class Training:
         """The largest of the groups; of a schedule that to which it is relative."""
         groups = self.optimizer.param_groups
         return max(float(group.get("initial_lr") or group.get("lr", 0.0)) for group in groups)
-
-    @property
-    def loss_fn(self) -> Loss:
-        """The loss of outputs and of targets as the data give them."""
-        return lambda output, y: self.loss(output, self.change_targets(y))
 
     def output(self, x: Inputs) -> Tensor:
         """The prediction for inputs. Raises InvalidInputError with what the model raised."""
@@ -255,13 +241,6 @@ def whole_number(name: str, value: Any) -> int:
     return value
 
 
-def above_zero(name: str, value: Any) -> float:
-    """A finite number above 0. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}, expected a number above 0")
-    return value
-
-
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
     """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
@@ -286,20 +265,6 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
     return optimizer
 
 
-def scheduler_of(scheduler: Any, optimizer: Optimizer) -> Any:
-    """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser."""
-    if scheduler is None:
-        return None
-    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
-        raise InvalidInputError(
-            f"scheduler is a {type(scheduler).__name__}, expected one of "
-            "torch.optim.lr_scheduler that does not depend on the loss"
-        )
-    if scheduler.optimizer is not optimizer:
-        raise InvalidInputError("the scheduler belongs to another optimiser")
-    return scheduler
-
-
 def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
     """0, or 1 if only that fits: as many targets as entries of axis 1, or frames of (T, B, m)."""
     shape = sequence_of(x).shape
@@ -309,16 +274,3 @@ def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
         known = {getattr(part, "batch_first", None) for part in model.modules()}
         return 1 if False in known and True not in known else 0
     return 1 if y.shape[0] == shape[1] != shape[0] else 0
-
-
-def output_of(output: Any) -> Tensor:
-    """The output of a module that returns it alone, as `logits`, or first in a tuple."""
-    output = getattr(output, "logits", output)
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise InvalidInputError(
-            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that begins "
-            "with one: predict= takes it from what the model returns"
-        )
-    return output

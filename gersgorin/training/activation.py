@@ -3,7 +3,7 @@ states of a recurrent layer.
 
 with states_of(model) as states:
     output = model(x)
-last_activation(output, states)         # Activation(kind="Sigmoid", words="a sigmoid", low=0.0, high=1.0), or None
+last_activation(output, states)         # Activation(kind="Sigmoid", ...), or None
 """
 
 import math
@@ -91,19 +91,10 @@ def states_of(model: nn.Module) -> Iterator[States]:
     found: States = []
 
     def keep(layer: nn.Module, given: tuple, made: Any) -> None:
-        if getattr(layer, "proj_size", 0):
-            return
-        name = type(layer).__name__
-        low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
-        first, last = (
-            made if isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell) else (made, made)
-        )
-        for state in (first, last):
-            hidden = state[0] if isinstance(state, tuple) else state
-            if isinstance(hidden, Tensor):
-                found.append(
-                    (hidden.grad_fn, Activation(name, f"the states of nn.{name}", low, high))
-                )
+        if not getattr(layer, "proj_size", 0):
+            found.extend(
+                (hidden.grad_fn, range_of_states(layer)) for hidden in _hidden(layer, made)
+            )
 
     with ExitStack() as hooks:
         for part in model.modules():
@@ -112,22 +103,35 @@ def states_of(model: nn.Module) -> Iterator[States]:
         yield found
 
 
+def _hidden(layer: nn.Module, made: Any) -> list[Tensor]:
+    """The hidden states among what a recurrent layer returns: of all frames, and the last."""
+    pair = isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell)
+    states = [
+        state[0] if isinstance(state, tuple) else state for state in (made if pair else [made])
+    ]
+    return [state for state in states if isinstance(state, Tensor)]
+
+
+def range_of_states(layer: nn.Module) -> Activation:
+    """The range of the states of a recurrent layer."""
+    name = type(layer).__name__
+    low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
+    return Activation(name, f"the states of nn.{name}", low, high)
+
+
 def last_activation(output: Tensor, states: States) -> Activation | None:
     """The activation that bounds an output; None if none does, or if it is not known."""
-    node = output.grad_fn
-    while node is not None:
-        for known, activation in states:
-            if known is node:
-                return activation
-        name = operation(node)
-        if name in RANGES:
-            axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
-            words, low, high = RANGES[name]
-            if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
-                words, high = "exp(-distance)", 1.0
-            return Activation(name, words, low, high, axis if axis < output.dim() else -1)
-        node = node.next_functions[0][0] if name in SHAPING else None
-    return None
+    known, node = dict(states), output.grad_fn
+    while node is not None and node not in known and operation(node) not in RANGES:
+        node = node.next_functions[0][0] if operation(node) in SHAPING else None
+    if node is None or node in known:
+        return known.get(node)
+    name = operation(node)
+    axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
+    words, low, high = RANGES[name]
+    if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
+        words, high = "exp(-distance)", 1.0
+    return Activation(name, words, low, high, axis if axis < output.dim() else -1)
 
 
 def _sign(node: Any) -> int:

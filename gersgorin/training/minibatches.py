@@ -222,7 +222,7 @@ class Batches:
                 number = 0
                 for pair in _read(self.loader):
                     number += 1
-                    x, y = _inputs_and_targets(pair)
+                    x, y = inputs_and_targets(pair)
                     pair = inputs_of(x, self.like), numbers_like("y", y, self.like)
                     yield self.change(tree_map(Tensor.clone, pair))
                 if not number:
@@ -332,7 +332,7 @@ def numbers_like(name: str, given: Any, like: Tensor) -> Tensor:
     return values.to(like.device, None if keeps_type else like.dtype)
 
 
-def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
+def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     """(Inputs, targets) of a batch of a DataLoader: the targets are last, or have a name of
     `TARGETS`.
     """

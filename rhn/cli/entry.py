@@ -11,21 +11,15 @@ import json
 import os
 import signal
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from rhn.errors import USERS_FAULT, EarlyExit, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.io import finite_json
+from rhn.utils.tracebacks import frames_of
 
 INTERRUPTED = 130
-# packages beside this one
-OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
-# the beginnings of files that are not the user's
-LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))
-INSTALLED = {"site-packages", "dist-packages"}  # and their folders, of any environment
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -186,16 +180,3 @@ def users_frames(error: BaseException) -> list[str]:
         f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
         for frame in frames[-SHOWN:]
     ]
-
-
-def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of a traceback outside our packages, Python and installed libraries."""
-    found = traceback.StackSummary.extract(
-        traceback.walk_tb(error.__traceback__), lookup_lines=False
-    )
-    return [frame for frame in found if _is_users(frame.filename)]
-
-
-def _is_users(file: str) -> bool:
-    """True for a file outside our packages, Python and installed libraries."""
-    return not file.startswith(LIBRARIES) and INSTALLED.isdisjoint(Path(file).parts)

@@ -8,9 +8,10 @@ import pytest
 
 from rhn import cells
 from rhn.checkpoints import save_checkpoint
-from rhn.cli.entry import frames_of, run_command
+from rhn.cli.entry import run_command
 from rhn.cli.main import main
 from rhn.models import PolyphonicModel
+from rhn.utils.tracebacks import frames_of
 
 
 def leave(*arguments, **keywords):
