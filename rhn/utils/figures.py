@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rhn.errors import InvalidInputError
-from rhn.utils.io import atomic_path, check_output, command, made_with
+from rhn.utils.io import atomic_path, check_output, command, made_with, replace_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -168,6 +168,8 @@ class Outputs:
     others: list[Path]
     size: str | None
     """Of the figures, see `our_style`."""
+    kept: tuple[Path, ...] = ()
+    """Tables that exist, and are written over only by one with the same columns."""
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
@@ -175,10 +177,14 @@ class Outputs:
         OutputError.
         """
         files = options.output or [path for path in (default,) if path]
+        tables = [path for path in files if path.suffix.lower() == ".csv"]
         for path in files:
-            check_output(path, (*SUFFIXES, *suffixes), force=options.force)
+            force = options.force or path in tables
+            check_output(path, (*SUFFIXES, *suffixes), force=force)
         figures = [path for path in files if path.suffix.lower() in SUFFIXES]
-        return cls(figures, [path for path in files if path not in figures], options.figure)
+        others = [path for path in files if path not in figures]
+        kept = [path for path in tables if path.exists() and not options.force]
+        return cls(figures, others, options.figure, tuple(kept))
 
     def __str__(self) -> str:
         """A line for each file."""
@@ -191,7 +197,10 @@ class Outputs:
             for path in self.figures:
                 save_figure(path, draw)
             for path in self.others:
-                save(path)
+                if path in self.kept:
+                    replace_table(path, save)
+                else:
+                    save(path)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shlex
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rhn.errors import DataError, OutputError, RhnError
@@ -111,6 +111,22 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable])
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return Path(path)
+
+
+def replace_table(path: Path, save: Callable[[Path], object]) -> None:
+    """Write over a table (.csv) that has the same columns.
+
+    A table has no mark of ours: the line of its columns tells whether the same command wrote it.
+    Raises OutputError for a file with another first line, which stays as it was.
+    """
+    with atomic_path(path) as temporary:
+        save(temporary)
+        with path.open("rb") as before, temporary.open("rb") as after:
+            if before.readline() != after.readline():
+                raise OutputError(
+                    f"{path} exists already, with other columns than this table: name another "
+                    "file, or write over it with --force"
+                )
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:

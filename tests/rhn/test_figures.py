@@ -13,6 +13,7 @@ from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from gersgorin.cli import analysis as gersgorin_plot
+from gersgorin.cli.main import main as gersgorin_main
 from rhn.errors import OutputError
 from rhn.plotting.figure import LogTicks
 from rhn.utils import figures
@@ -172,3 +173,21 @@ def test_a_word_is_broken_only_if_it_is_longer_than_a_line():
     words = "how far the rhn-toolkit reaches without time step (days) " + "x" * 300
     for inches in np.linspace(1.2, 3, 40):
         assert figures.folded(words, inches, 9).split()[:8] == words.split()[:8]
+
+
+def test_a_table_with_the_same_columns_is_written_over_and_any_other_only_by_force(
+    own_folder, capsys
+):
+    words = ["products", "--cell", "rnn", "--steps", "4", "--output", "table.csv"]
+    assert gersgorin_main(words) == 0
+    first = Path("table.csv").read_bytes()
+    assert gersgorin_main([*words, "--seed", "1"]) == 0
+    second = Path("table.csv").read_bytes()
+    assert first != second and first.split()[0] == second.split()[0]
+    Path("table.csv").write_text("mine,data\n1,2\n")
+    assert gersgorin_main(words) == 2
+    assert "with other columns than this table" in capsys.readouterr().err
+    assert Path("table.csv").read_text() == "mine,data\n1,2\n"
+    assert [path.name for path in Path().iterdir()] == ["table.csv"]
+    assert gersgorin_main([*words, "--force"]) == 0
+    assert Path("table.csv").read_bytes() == first
