@@ -124,8 +124,10 @@ def last_activation(output: Tensor, states: States) -> Activation | None:
     known, node = dict(states), output.grad_fn
     while node is not None and node not in known and operation(node) not in RANGES:
         node = node.next_functions[0][0] if operation(node) in SHAPING else None
-    if node is None or node in known:
-        return known.get(node)
+    if node is None:
+        return None
+    if node in known:
+        return known[node]
     name = operation(node)
     axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
     words, low, high = RANGES[name]

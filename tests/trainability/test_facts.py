@@ -180,6 +180,13 @@ def test_weights_that_the_optimiser_lacks_are_named():
     assert cause.part == "optimizer" and "rnn.weight_ih_l0" in cause.evidence["names"]
 
 
+def test_a_frozen_recurrent_layer_bounds_no_output():
+    model = Net()
+    model.rnn.requires_grad_(False)
+    found, _ = facts(Probe(training_of(model, X, 50 + SUM, MSE)))
+    assert [cause.name for cause in found] == ["untrained weights"]
+
+
 def test_an_input_that_no_output_reads_is_named():
     class Deaf(Net):
         def forward(self, x, y):
