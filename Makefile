@@ -75,8 +75,8 @@ notebook: $(VENV)/.dev ## write the notebooks of the tutorial and of docs/notebo
 test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples
 	$(BIN)/python -m pytest -q -m docs tests/project/test_docs.py
 
-gpu-check: ## on a GPU machine: the tests marked gpu and the benchmarks, into gpu-results/
-	bash benchmarks/gpu_check.sh gpu-results
+gpu-check: ## on a GPU machine: its tests, timings and a few epochs of ptb-sota (PTB=FOLDER), into gpu-results/
+	bash benchmarks/gpu.sh 9 gpu-results $(PTB)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache .complexipy_cache build *.egg-info

@@ -76,6 +76,8 @@ def main() -> int:
         else:
             below.append(b)
         mark = f"  BELOW {b.floor:g}" if b in below else ""
+        # times of a shared CPU mean nothing
+        mark += f"  {1000 * ratio.seconds:.2f} ms" if options.device == "cuda" else ""
         print(
             f"{ratio.median:6.2f}x  ({ratio.low:.2f} to {ratio.high:.2f})  {b.name}, against "
             f"{b.against}{mark}",

@@ -131,6 +131,18 @@ def sota(device: str):
     return ours(preset("ptb-sota"), 10_000, device), plain(preset("ptb-sota"), 10_000, device)
 
 
+@benchmark(
+    "language model step, ptb-sota",
+    "nn.LSTM of equal parameters",
+    # one layer of cuDNN has a tenth of the products in a row
+    floor=0.0,
+    pairs=3,
+    devices=("cuda",),
+)
+def sota_lstm(device: str):
+    return ours(preset("ptb-sota"), 10_000, device), lstm(preset("ptb-sota"), 10_000, device)
+
+
 @benchmark("language model step, RHN n=50 depth=5, 1,000 words, 4 seeds", "one after another")
 def seeds(device: str):
     config = replace(preset("ptb-depth-5"), hidden_size=50)

@@ -54,6 +54,8 @@ class Ratio:
     median: float
     low: float
     high: float
+    seconds: float
+    """The median of ours."""
 
 
 def paired(
@@ -74,9 +76,10 @@ def paired(
 
     for function in (ours, *others):
         function()
-    ratios = []
+    ratios, own = [], []
     for k in range(pairs):
         order = (ours, *others) if k % 2 else (*others, ours)
         taken = {function: seconds(function) for function in order}
         ratios.append(min(taken[f] for f in others) / taken[ours])
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+        own.append(taken[ours])
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios), statistics.median(own))
