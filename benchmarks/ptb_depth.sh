@@ -31,8 +31,10 @@ if [ "${LSTM:-1}" != 0 ]; then
     names+=(lstm)
 fi
 wait
-for best in $(cd "$runs" && find "${names[@]}" -name best.safetensors | sort); do
-    echo "$(dirname "$best") $(rhn evaluate "$runs/$best" --data "$data" --split test --json)"
-done | tee "$results/ptb-depth-test.txt"
+evaluated() { echo "$(dirname "$1") $(rhn evaluate "$runs/$1" --data "$data" --split test --device cpu --json 2>/dev/null)"; }
+(cd "$runs" && find "${names[@]}" -name best.safetensors | sort) | while read -r best; do
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    evaluated "$best" &
+done | sort | tee "$results/ptb-depth-test.txt"
 rhn report --depth "${names[@]/#/$runs/}" --force --output "$results/ptb-depth.png" "$results/ptb-depth.csv"
 rhn report "${names[@]/#/$runs/}" --force --output "$results/ptb-depth-curves.png"
