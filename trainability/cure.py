@@ -5,23 +5,15 @@
     print(found.code)                  # lines to paste: the optimiser, and the same weights
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-1. Facts about one minibatch. A sure one ends the search: only the user can mend it.
-2. The training as given. If it learns well, also in two other orders, it stays.
-3. Starts (`trainability.starts`), the best first: those from which the gradient reaches the
-   beginning of a sequence most evenly (`trainability.reach`).
-4. A race of the best starts at several learning rates, on the same minibatches. After each rung the
-   better half goes on: those that learn by their error on held-out examples, those that do not yet
-   by the gradient that they have now.
-5. The best one as a whole training in two other orders of the minibatches.
+`trainability.search` says how it searches.
 """
 
 import copy
 import inspect
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,112 +30,14 @@ from rhn.utils.figures import MARKERS
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, rounded_up
 from trainability.cause import Cause
-from trainability.check import helps, target_axis
-from trainability.data import Batches
-from trainability.facts import facts
-from trainability.losses import Score, score_of
-from trainability.probe import Probe
-from trainability.race import GOOD, Race, Row
-from trainability.reach import Reach, measure_reach
-from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, filled, starts
-from trainability.swaps import WHOLE
+from trainability.reach import Reach
+from trainability.search import Change, Search, Trial
+from trainability.starts import filled
 from trainability.training import Training
 
-TRAINS = 0.9  # error below which a training learns something
-BEST = 3  # starts in the race, beside the given one
-RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
-ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
-AROUND = (
-    1.0,
-    0.1,
-    10.0,
-)  # factors on the given one, of optimisers that divide by the gradient's size
-OF_SGD = *AROUND, 0.01, 100.0
-APART = 1.4  # factor between two learning rates that are both worth a trial
-ORDERS = 2  # other ones, in which the best is confirmed
-FOR_GIVEN = 0.3  # of the time, for the training as given
-FEWEST = 8  # trials of a race
-MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is taken
-SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 SHOWN = 4  # rows of the text
 COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again afterwards"
-
-
-class ScaledScheduler:
-    """A scheduler whose learning rates are multiplied by a factor; any kind of scheduler."""
-
-    def __init__(self, scheduler: Any, optimizer: Optimizer, factor: float):
-        self.scheduler, self.optimizer, self.factor = scheduler, optimizer, factor
-
-    def step(self) -> None:
-        """Step the scheduler at its own rates, then multiply them again."""
-        for group in self.optimizer.param_groups:
-            group["lr"] /= self.factor
-        self.scheduler.step()
-        for group in self.optimizer.param_groups:
-            group["lr"] *= self.factor
-
-
-@dataclass(frozen=True)
-class Change:
-    """A start and a learning rate."""
-
-    start: Start
-    factor: float = 1.0
-    """On the learning rates that were given."""
-    adam: float | None = None
-    """Learning rate of Adam in place of the given optimiser; None: the given one."""
-
-    def applied(self, training: Training) -> Training:
-        """A changed copy of a training."""
-        other = training.copy()
-        self.start.apply(other.model)
-        if self.adam is not None:
-            other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
-            other.scheduler = None
-        elif self.factor != 1:
-            for group in other.optimizer.param_groups:
-                group["lr"] = times(group["lr"], self.factor)
-            if other.scheduler is not None:
-                other.scheduler = ScaledScheduler(other.scheduler, other.optimizer, self.factor)
-        return other
-
-    def rate(self, training: Training) -> float:
-        """The learning rate; with a scheduler that to which it is relative."""
-        return self.adam or times(training.learning_rate, self.factor)
-
-    def words(self, training: Training) -> str:
-        """In words: "orthogonal matrices, learning rate 0.01"."""
-        parts = [self.start.words] if self.start.code else []
-        if self.adam is not None:
-            parts.append(f"Adam {self.adam:.3g}")
-        elif self.factor != 1:
-            parts.append(f"learning rate {self.rate(training):.3g}")
-        return ", ".join(parts) or "as given"
-
-    @property
-    def size(self) -> tuple[float, ...]:
-        """How much it changes, for the choice of the smallest change."""
-        return (
-            SIMPLICITY.get(self.start.words, 3),
-            self.adam is not None,
-            abs(math.log(self.factor)),
-        )
-
-
-@dataclass
-class Trial:
-    """A change, its row in the race, and its errors in other orders of the minibatches."""
-
-    change: Change
-    row: Row
-    place: int = 0
-    """In the order of the starts and rates before the race."""
-    reach: Reach | None = None
-    """Of the gradient at its weights now."""
-    others: list[float] = field(default_factory=list)
-    """Errors in other orders."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -374,9 +268,7 @@ def cure(
         chosen, outcome = search.run()
         changed = chosen.change.applied(training).model
     given, others = search.given, [t for t in search.trials if t is not search.given]
-    others.sort(
-        key=lambda t: (t is not chosen, -t.row.steps if t.row.error > GOOD else 0, t.row.error)
-    )
+    others.sort(key=lambda t: (t is not chosen, t.row.error))
     code = "" if chosen is given else code_of(training, chosen.change, model)
     return Cure(
         title=name or type(uncompiled(model)).__name__,
@@ -397,245 +289,6 @@ def cure(
         needed_seconds=search.needed_seconds if search.ran_out else None,
         training=training,
     )
-
-
-class Search:
-    """The trials that were made, and the choice between them."""
-
-    def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
-        self.training, self.end, self.seed, self.progress = training, end, seed, progress
-        self.given = Trial(Change(Start(GIVEN)), Row("", "as given", training.copy()))
-        self.trials = [self.given]
-        self.reach: Reach | None = None
-        self.ran_out = False
-        self.needed_seconds = 0.0
-        self.one_order = isinstance(training.data, Batches) and not training.data.shuffles
-        progress("facts")
-        probe = Probe(training)
-        _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
-        self.causes, _ = facts(probe)
-        self.pairs = training.data.held_out or [training.data.sample(WHOLE)]
-        if not self.is_hopeless:
-            output = probe.evaluated(self.pairs[0][0])
-            self.score = score_of(training.loss, output, self.pairs, target_axis(probe))
-            self.race = self._race_in(seed)
-
-    @property
-    def is_hopeless(self) -> bool:
-        """True if nothing can learn so, whatever the weights and the learning rate are."""
-        return bool(self.causes) and self.causes[0].sure
-
-    def _race_in(self, seed: int) -> Race:
-        """A race in an order of the minibatches."""
-        return Race({"error": self.score}, self.pairs, seed=seed, progress=self.progress)
-
-    @property
-    def late(self) -> bool:
-        """True if the time is over."""
-        return time.monotonic() >= self.end
-
-    def run(self) -> tuple[Trial, str]:
-        """(The choice, the outcome)."""
-        given, steps = self.given, self.training.steps
-        if self.is_hopeless:
-            return given, "not searched"
-        begun = time.monotonic()
-        self._whole(self.race, given.row, steps, begun + FOR_GIVEN * (self.end - begun))
-        if given.row.problem:
-            raise InvalidInputError(given.row.problem)
-        length = given.row.steps
-        self.ran_out = length < steps and given.row.exploded is None
-        step_seconds = (time.monotonic() - begun) / length
-        whole, per_trial = step_seconds * steps, _share_of_a_trial()
-        learns = given.row.exploded is None and given.row.error < TRAINS
-        if learns and given.row.error <= GOOD and (said := self._confirmed(given, steps)):
-            return given, "healthy" if said == "cured" else said
-        changes = self._changes()
-        self.needed_seconds = whole * (1 + per_trial * len(changes) + ORDERS) / (1 - FOR_GIVEN)
-        length = steps if given.row.exploded is not None else length
-        left = (self.end - time.monotonic()) / (step_seconds * length) - ORDERS
-        self._run_race(changes[: max(FEWEST, int(left / per_trial))], length)
-        for trial in self._helping():
-            if said := self._confirmed(trial, length):
-                return trial, said
-        if learns and (said := self._confirmed(given, steps)):
-            return given, "healthy" if said == "cured" else said
-        return given, "none helped"
-
-    def _row(self, change: Change) -> Row:
-        """A new row of a race for a change."""
-        return Row("", change.words(self.training), change.applied(self.training))
-
-    def _whole(self, race: Race, row: Row, steps: int, end: float) -> None:
-        """A whole training, measured at each rung."""
-        self.progress(row.what)
-        for goal in rungs(steps):
-            if row.exploded is None:
-                race.train(row, goal, end)
-
-    def _changes(self) -> list[Change]:
-        """The changes to try: the given start and the best others, the likeliest first."""
-        every = self._ranked_starts()
-        best = [self.given.change.start, *every[:BEST]]
-        of_rates = list(_changes_of_rate(self.training))
-        changes = [Change(start, factor, adam) for factor, adam in of_rates for start in best]
-        return [change for change in changes if change != self.given.change]
-
-    def _ranked_starts(self) -> list[Start]:
-        """All starts but the given one, that with the most even gradient first.
-
-        Those follow that see less than half of a sequence, and the output bias by itself.
-        """
-        self.progress("the gradient of each start by lag")
-        ranked = []
-        for place, start in enumerate(starts(self.training)):
-            reach = measure_reach(Change(start).applied(self.training))
-            if start.code:
-                ranked.append(((start.words == OUTPUT_BIAS, *_rank(reach), place), start))
-            else:
-                self.reach = reach
-        return [start for _, start in sorted(ranked, key=_first)]
-
-    def _run_race(self, changes: list[Change], steps: int) -> None:
-        """Halve the trials of changes over the rungs; those that have learned well wait."""
-        for place, change in enumerate(changes):
-            self.trials.append(Trial(change, self._row(change), place))
-        alive = [trial for trial in self.trials if trial is not self.given]
-        for goal in rungs(steps):
-            for trial in alive:
-                if trial.row.exploded is None and trial.row.error > GOOD:
-                    self.progress(trial.row.what)
-                    self.race.train(trial.row, goal, self.end)
-            if self.late:
-                self.ran_out = True
-                return
-            alive = self._better_half(alive, goal)
-
-    def _better_half(self, alive: list[Trial], goal: int) -> list[Trial]:
-        """The better half of some trials, and the best one that keeps the given weights."""
-        alive = [trial for trial in alive if trial.row.exploded is None]
-        for trial in alive:
-            if trial.row.steps == goal and trial.row.training is not None:
-                learned = learns(self.score, trial.row, self.pairs)
-                trial.reach = None if learned else measure_reach(trial.row.training)
-        alive.sort(key=self._rank)
-        better = alive[: math.ceil(len(alive) / 2)]
-        same = [trial for trial in alive if not trial.change.start.code]
-        better += [trial for trial in same[:1] if trial not in better]
-        for trial in alive:
-            if trial not in better:
-                trial.row.training, trial.row.stream = None, None  # frees its memory
-        return better
-
-    def _rank(self, trial: Trial) -> tuple[float, ...]:
-        """For a sort: by error, or by the gradient while it learns nothing."""
-        if learns(self.score, trial.row, self.pairs):
-            return (0, max(trial.row.error, GOOD), *trial.change.size)
-        return (1, *_rank(trial.reach), trial.place)
-
-    def _helping(self) -> list[Trial]:
-        """The trials that help, the best choice first: of about equal gains the smallest change."""
-        gains = [
-            (helps(self.race, self.given.row, trial.row), trial)
-            for trial in self.trials
-            if trial is not self.given and trial.row.exploded is None
-        ]
-        found, left = list[Trial](), [pair for pair in gains if pair[0] > 0]
-        while left:
-            most = max(gain for gain, _ in left)
-            near = [pair for pair in left if pair[0] >= MOST_OF_IT * most]
-            best = min(near, key=lambda pair: pair[1].change.size)
-            found.append(best[1])
-            left.remove(best)
-        return found
-
-    def _confirmed(self, trial: Trial, steps: int) -> str:
-        """Train a choice in other orders: "cured", "seen once", or "" if it fails again."""
-        self.progress(f"in other orders: {trial.row.what}")
-        if trial.row.steps < steps and trial.row.exploded is None:
-            if trial.row.training is None:  # it was dropped
-                trial.row = self._row(trial.change)
-            self._whole(self.race, trial.row, steps, self.end)
-        if not self._is_sound(trial, trial.row):
-            return ""
-        for order in range(0 if self.one_order else ORDERS):
-            row = self._row(trial.change)
-            self._whole(self._race_in(self.seed + 1 + order), row, steps, self.end)
-            if row.steps < steps and row.exploded is None:
-                self.ran_out = True
-                return "seen once"
-            trial.others.append(row.error)
-            if not self._is_sound(trial, row):
-                return ""
-        return "seen once" if self.one_order else "cured"
-
-    def _is_sound(self, trial: Trial, row: Row) -> bool:
-        """True if a training learns: as given below a constant answer, a change far better."""
-        if row.exploded is not None:
-            return False
-        if trial is self.given:
-            return row.error < TRAINS
-        return helps(self.race, self.given.row, row) > 0
-
-
-def rungs(steps: int) -> list[int]:
-    """The numbers of steps after which trials are compared.
-
-    >>> rungs(640)
-    [20, 40, 80, 160, 320, 640]
-    """
-    return sorted({max(1, steps >> k) for k in range(RUNGS)})
-
-
-def _share_of_a_trial() -> float:
-    """The steps of a race for each of its trials, in trainings."""
-    return (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)
-
-
-def _first(pair: tuple) -> Any:
-    return pair[0]
-
-
-def _rank(reach: Reach | None) -> tuple[float, ...]:
-    """For a sort: gradients that see a sequence first, then the most even ones, by powers of e."""
-    if reach is None:
-        return (0, 0)
-    unevenness = reach.unevenness
-    return (
-        reach.blind or reach.explodes,
-        unevenness if math.isinf(unevenness) else round(unevenness),
-    )
-
-
-def _changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
-    """Yield (factor on the learning rates, learning rate of Adam in their place)."""
-    given = training.learning_rate
-    if isinstance(training.optimizer, torch.optim.SGD):
-        yield from ((factor, None) for factor in OF_SGD)
-        yield from ((1.0, rate) for rate in ADAM[::2])
-        return
-    rates = list[float]()
-    for rate in (given, *ADAM, *(times(given, factor) for factor in AROUND)):
-        if all(max(rate / known, known / rate) >= APART for known in rates):
-            rates.append(rate)
-    yield from ((rate / given, None) for rate in rates)
-
-
-def learns(score: Score, row: Row, pairs: list) -> bool:
-    """True if the error of a row is below a constant answer's by two standard errors."""
-    if not row.measures:
-        return False
-    errors = row.measures[-1].errors["error"]
-    if score.constant is None:
-        constant = torch.full_like(errors, score.size)
-    else:
-        constant = torch.cat([score.of_constant(y) for _, y in pairs])
-    if constant.shape != errors.shape:
-        constant = constant.mean().expand(errors.shape)
-    d = (constant - errors) / score.size
-    if len(d) < 2 or not torch.isfinite(d).all():
-        return False
-    return float(d.mean()) > 2 * float(d.std()) / math.sqrt(len(d))
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:

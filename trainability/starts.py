@@ -255,15 +255,8 @@ class _Starts:
         """Half of the units of each recurrence of tanh or ReLU sense, half remember; or nothing."""
         changes = list[str]()
         for path, module in self.model.named_modules():
-            own = dict(module.named_parameters(recurse=False))
-            layers = _layers(module, own)
-            if not layers or not all(name in self.trained for name in _names(path, module)):
-                continue
-            for layer in [layers] if isinstance(module, Cell) else _stacked(layers):
-                for part, index, *change in memory_blocks(module, layer, self.frames):
-                    place = tuple(k for k in (part.index, index) if k is not ...)
-                    block = Block(_joined(path, part.parameter), place)
-                    changes.append(block.changed(*change))
+            if all(name in self.trained for name in _names(path, module)):
+                changes += _memory_of(path, module, self.frames)
         return [*self.drawn("normal", "constant"), *changes] if changes else []
 
     @torch.no_grad()
@@ -342,6 +335,15 @@ def _names(path: str, module: nn.Module) -> list[str]:
     return [_joined(path, name) for name, _ in module.named_parameters(recurse=False)]
 
 
+def _memory_of(path: str, module: nn.Module, frames: int) -> Iterator[str]:
+    """Yield the lines by which half of the units of a recurrence sense and half remember."""
+    layers = _layers(module, dict(module.named_parameters(recurse=False)))
+    for group in [layers] if isinstance(module, Cell) else _stacked(layers):
+        for part, index, *change in memory_blocks(module, group, frames):
+            place = tuple(k for k in (part.index, index) if k is not ...)
+            yield Block(_joined(path, part.parameter), place).changed(*change)
+
+
 def _stacked(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
     """Layers on each other, each by itself with its input."""
     return [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
@@ -357,20 +359,24 @@ def _blocks(model: nn.Module, sizes: dict[nn.Module, float]) -> Iterator[Block]:
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             shared = uses[id(module.weight)] > 1
             yield from _of_embedding(_joined(path, "weight"), module, shared)
-            continue
-        own, described = dict(module.named_parameters(recurse=False)), set()
-        for layer in _layers(module, own):
-            for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
-                if part is not None and part.parameter in own:
-                    described.add(part.parameter)
-                    size = sizes.get(module, 0.0)
-                    yield from _of_part(path, module, own[part.parameter], part, layer, size)
-        for name in own if described else ():
-            if "bias" in name and name not in described:  # the second of torch's two
-                yield Block(_joined(path, name))
-        n, skew = getattr(module, "hidden_size", 0), own.get("weight_hh")
-        if isinstance(module, Cell) and skew is not None and skew.shape == (n * (n - 1) // 2,):
-            yield Block(_joined(path, "weight_hh"), (), "matrix", std=n**-0.5)
+        else:
+            yield from _of_module(path, module, sizes.get(module, 0.0))
+
+
+def _of_module(path: str, module: nn.Module, size: float) -> Iterator[Block]:
+    """Yield the blocks of a module's own parameters; size: norm of its input if this is data."""
+    own, described = dict(module.named_parameters(recurse=False)), set()
+    for layer in _layers(module, own):
+        for part in (layer.input, layer.recurrent, layer.skip, layer.bias):
+            if part is not None and part.parameter in own:
+                described.add(part.parameter)
+                yield from _of_part(path, module, own[part.parameter], part, layer, size)
+    for name in own if described else ():
+        if "bias" in name and name not in described:  # the second of torch's two
+            yield Block(_joined(path, name))
+    n, skew = getattr(module, "hidden_size", 0), own.get("weight_hh")
+    if isinstance(module, Cell) and skew is not None and skew.shape == (n * (n - 1) // 2,):
+        yield Block(_joined(path, "weight_hh"), (), "matrix", std=n**-0.5)
 
 
 def _of_embedding(
@@ -422,7 +428,7 @@ def _bias_of_gate(
     return Block(name, index, opposite=Block(name, (*whole, forget)))
 
 
-def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
+def _layers(module: nn.Module, own: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     """The weights of a module, described as those of our cells.
 
     None for normalisations, embeddings and convolutions.
@@ -437,16 +443,18 @@ def _layers(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
         return (Layer(recurrent=weight, bias=bias) if square else Layer(input=weight, bias=bias),)
     if type(module).__module__.startswith("torch."):
         return ()
-    layers = list[Layer]()
-    for name, q in own.items():
-        indices: Any = range(len(q)) if q.dim() == 3 else (...,)
-        for index in indices if q.dim() in (2, 3) else ():
-            part, square = Part(name, index), q.shape[-1] == q.shape[-2]
-            layers.append(Layer(recurrent=part) if square else Layer(input=part))
-    return tuple(layers)
+    matrices = [Part(name) for name, q in own.items() if q.dim() == 2]
+    matrices += [Part(name, k) for name, q in own.items() if q.dim() == 3 for k in range(len(q))]
+    return tuple(_layer_of(part, own[part.parameter]) for part in matrices)
 
 
-def _layers_of_torch(module: nn.Module, own: dict[str, Tensor]) -> tuple[Layer, ...]:
+def _layer_of(matrix: Part, q: Tensor) -> Layer:
+    """A layer of one matrix, recurrent if it is square."""
+    square = q.shape[-1] == q.shape[-2]
+    return Layer(recurrent=matrix) if square else Layer(input=matrix)
+
+
+def _layers_of_torch(module: nn.Module, own: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     """The layers of a recurrence of torch.nn, and projections of its states."""
     kind = type(module).__name__
     gate = next((blocks for name, blocks in TORCH_GATES.items() if kind.startswith(name)), None)
