@@ -22,9 +22,11 @@ from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.losses import Score
+from trainability.signal import explained, forecast
 from trainability.training import Training
 
 RUNGS = 4  # of a race: at 1/8, 1/4, 1/2 and all of the steps
+POINTS = 16  # measurements of the training as given, for the growth of what it explains
 GOOD = 0.1  # error of a training that has learned well: it stops
 
 
@@ -37,6 +39,8 @@ class Measure:
     """(E,) of the examples, by the name of a score."""
     relative: dict[str, float]
     """Their means, 1 for the best constant answer."""
+    explained: float = math.nan
+    """Share of the targets' variance that the outputs explain."""
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Row:
     """Independent of all other rows; it is trained. None: a forecast without weights."""
     by: str = "error"
     """The name of the score by which it is judged."""
+    order: int = 0
+    """Seed of the order of the minibatches, beside that of the race."""
     steps: int = 0
     """Taken so far."""
     measures: list[Measure] = field(default_factory=list)
@@ -58,14 +64,24 @@ class Row:
     """Of each step, on its minibatch."""
     exploded: int | None = None
     """The step at which the loss was no longer finite; None: it was."""
+    seconds: float = 0.0
+    """Of its steps and measurements."""
     problem: str = ""
     """What the training raised; "" as a rule."""
+    count: int = 0
+    """Held-out targets of each unit, by which the explained share is measured."""
     stream: Iterator[Pair] | None = field(default=None, repr=False)
 
     @property
     def error(self) -> float:
         """The last relative error; inf of a row that was not measured."""
         return self.measures[-1].relative[self.by] if self.measures else math.inf
+
+    @property
+    def forecast(self) -> float | None:
+        """The step at which it explains half of the targets, by the growth of what it explains."""
+        points = [(measure.steps, measure.explained) for measure in self.measures]
+        return forecast(points, self.count)
 
     def after(self, steps: int) -> Measure | None:
         """The last measure after at most some steps."""
@@ -94,9 +110,10 @@ class Race:
         self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
 
     def run_alone(self, row: Row, steps: int, end: float) -> None:
-        """Train a row to its end, measured at each rung; a training that has learned well stops."""
+        """Train a row to its end, often measured; a training that has learned well stops."""
         self.progress(row.what)
-        for goal in rungs(steps):
+        points = {round(steps * k / POINTS) for k in range(1, POINTS + 1)} - {0}
+        for goal in sorted(points | set(rungs(steps))):
             self.train(row, goal, end)
             if row.steps < goal or row.exploded is not None or row.error <= GOOD:
                 return
@@ -118,12 +135,13 @@ class Race:
     def train(self, row: Row, steps: int, end: float) -> None:
         """Train a row up to a number of steps or a moment of time, and measure it."""
         training = row.training
-        if training is None or time.monotonic() >= end:
+        begun = time.monotonic()
+        if training is None or begun >= end:
             return
-        row.stream = row.stream or training.data.stream(self.seed)
+        row.stream = row.stream or training.data.stream(self.seed + row.order)
         try:
             with flushed(), random_numbers_kept(training.model):
-                torch.manual_seed(self.seed + row.steps)
+                torch.manual_seed(self.seed + row.order + row.steps)
                 training.model.train()
                 while row.steps < steps and row.exploded is None and time.monotonic() < end:
                     row.losses.append(training.step(*next(row.stream)))
@@ -133,16 +151,22 @@ class Race:
             self.measure(row, training)
         except RhnError as error:  # of this version: the others go on
             row.problem, row.exploded = first_line(error), row.steps
+        row.seconds += time.monotonic() - begun
 
     def measure(self, row: Row, training: Training) -> None:
         """Measure the errors of a row on the held-out examples."""
-        self.add(row, training.errors(self.scores, self.pairs))
+        self.add(row, training.answers([x for x, _ in self.pairs]))
 
-    def add(self, row: Row, parts: dict[str, list[Tensor]]) -> None:
-        """Add a measure of the errors of all minibatches to a row."""
-        errors = {name: torch.cat(values) for name, values in parts.items()}
+    def add(self, row: Row, outputs: list[Tensor]) -> None:
+        """Add a measure of the outputs for all held-out examples to a row."""
+        targets = [y for _, y in self.pairs]
+        errors = {
+            name: torch.cat([score.errors(*pair) for pair in zip(outputs, targets, strict=True)])
+            for name, score in self.scores.items()
+        }
         relative = {name: self.scores[name].relative(values) for name, values in errors.items()}
-        row.measures.append(Measure(row.steps, errors, relative))
+        share, row.count = explained(outputs, targets)
+        row.measures.append(Measure(row.steps, errors, relative, share))
 
     def gain(self, given: Row, row: Row) -> tuple[float, float]:
         """(How far a row is below the training as given at as many steps, its standard error)."""

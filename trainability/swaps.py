@@ -48,7 +48,6 @@ PARTS = (
 SAMPLE = 512  # examples by which scales are measured
 WHOLE = 4096  # by which shares of classes are
 RATE = 1e-3  # of Adam
-LONGER = 4  # times the steps
 
 
 @dataclass(frozen=True)
@@ -263,27 +262,24 @@ def shuffled(training: Training) -> Training | None:
     return other
 
 
-@register_swap("length", f"{LONGER} times the steps")
-def longer(training: Training) -> Training:
-    """Train longer."""
-    other = training.copy()
-    other.steps = LONGER * training.steps
-    return other
-
-
 @register_swap("network", "a GRU in place of the network")
 def reference_network(training: Training) -> Training | None:
     """Another network that reads the same inputs, under the same kind of optimiser."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
+    return with_model(training, reference_for(training, x, output, y))
+
+
+def with_model(training: Training, model: nn.Module) -> Training:
+    """A copy with another network, under an optimiser of the same kind and settings."""
     other = training.copy()
-    other.model = reference_for(training, x, output, y)
+    other.model = model
     group = training.optimizer.param_groups[0]
     settings = {
         name: value for name, value in group.items() if name not in ("params", "initial_lr")
     }
     kind = type(training.optimizer)
-    other.optimizer = kind(other.model.parameters(), lr=training.learning_rate)
+    other.optimizer = kind(model.parameters(), lr=training.learning_rate)
     for made in other.optimizer.param_groups:
         made.update(settings | {"lr": training.learning_rate})
     other.scheduler = None
