@@ -32,9 +32,9 @@ HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
 FOR_GIVEN = 0.3  # of the time, for the training as given
 # of the time are over after the swaps, a longer training, and other orders
-FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.65, 0.75, 0.9
+FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
 LONGER = 4  # times the steps
-HALVING = 0.5  # of the steps of a race, times those of the training as given, for each row
+SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
 OTHER_ORDERS = 2
 # another network has other weights, its own optimiser and no dropout
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
@@ -113,7 +113,8 @@ def check(
             )
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
-        trial = Trial(training, probe, found, begun, seconds, seed, progress)
+        left = max(begun + seconds - time.monotonic(), seconds / 2)
+        trial = Trial(training, probe, found, left, seed, progress)
         return trial.diagnosis(given, own, pairs)
 
 
@@ -122,7 +123,7 @@ class Trial:
 
     Args:
         training, probe, found: the training, its first minibatch, and the facts about it.
-        begun, seconds: the moment at which the check began, and its most time.
+        seconds: most time, from now on.
         seed, progress: of `check`.
     """
 
@@ -131,13 +132,12 @@ class Trial:
         training: Training,
         probe: Probe,
         found: list[Cause],
-        begun: float,
         seconds: float,
         seed: int,
         progress: Callable[[str], None],
     ):
         self.training, self.found = training, found
-        self.begun, self.seconds = begun, seconds
+        self.begun, self.seconds = time.monotonic(), seconds
         pairs = training.data.held_out or [training.data.sample(WHOLE)]
         axis = target_axis(probe)
         score = score_of(training.loss, probe.evaluated(pairs[0][0]), pairs, axis)
@@ -168,8 +168,12 @@ class Trial:
     def run_versions(self, base: Row) -> Row:
         """Race all swaps, then other orders, then layers; returns the order that counts."""
         self.rows, self.left_out = versions(self.training, self.race.scores)
+        whole = [row for row in self.rows if row.part == "everything"]
+        single = [row for row in self.rows if row.part != "everything"]
         end = self.until(FOR_SWAPS)
-        self.race.run(self.rows, affordable(base, len(self.rows), end - time.monotonic()), end)
+        steps = affordable(base, single, end - time.monotonic())
+        self.race.run(single, steps, end)
+        self.race.run(whole, steps, self.until(FOR_LONGER))
         self.left_out += [f"{row.what}: no time" for row in self.rows if not row.measures]
         self.run_longer(base)
         base = self.run_orders(base)
@@ -209,10 +213,11 @@ class Trial:
         return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
 
 
-def affordable(base: Row, rows: int, seconds: float) -> int:
-    """The steps to which so many rows can race in some seconds; at most those of the given one."""
-    each = base.seconds / max(base.steps, 1) * HALVING * max(rows, 1)
-    return max(1, min(base.steps, int(seconds / max(each, 1e-9))))
+def affordable(base: Row, rows: list[Row], seconds: float) -> int:
+    """The steps to which rows can race in some seconds; at most those of the given training."""
+    each = base.seconds / max(base.steps, 1) * SLOWER
+    cost = each * (0.2 * len(rows) + 0.8 * len({row.part for row in rows}))
+    return max(1, min(base.steps, int(seconds / max(cost, 1e-9))))
 
 
 def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], list[str]]:
@@ -238,8 +243,8 @@ def target_axis(probe: Probe) -> int:
 
 def helps(race: Race, base: Row, row: Row) -> float:
     """How far a row brings the error down; 0 unless by two standard errors, and by a third."""
-    before = base.after(row.steps) or base.after(base.steps)
-    if before is None or not row.measures:
+    before = base.beside(row)
+    if before is None:
         return 0.0
     given = before.relative[row.by]
     mean, deviation = race.gain(base, row)

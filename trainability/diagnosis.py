@@ -16,6 +16,7 @@ from trainability.cause import Cause
 OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn", "diverges")} | {
     "undecided": "is undecided"
 }
+SHOWN = 6  # rows on the screen
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 
 
@@ -98,12 +99,15 @@ class Diagnosis(Result):
 
     @property
     def shown(self) -> list[TableRow]:
-        """The training as given, and the best version of each part."""
+        """The training as given, and the best version of each part, six rows at most."""
         best: dict[str, TableRow] = {}
         for row in self.rows:
             if row.part not in best or row.error < best[row.part].error:
                 best[row.part] = row
-        return list(best.values())
+        kept = {part for part in ("", self.part, "network", "everything") if part in best}
+        others = sorted(best.keys() - kept, key=lambda part: best[part].error)
+        kept |= set(others[: SHOWN - len(kept)])
+        return [row for part, row in best.items() if part in kept]
 
     def _saved(self) -> dict[str, Any]:
         lists = ("causes", "facts", "rows")
@@ -128,6 +132,10 @@ class Diagnosis(Result):
             yield self.foreseen
         if not self.causes and self.facts:
             yield f"Beside it: {self.facts[0].sentence}"
+
+    def summary(self, *, whole: bool = False) -> str:
+        """The sentences; whole: and the table."""
+        return super().summary() if whole else "\n".join(self.sentences())
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training."""

@@ -5,7 +5,8 @@
     race.run(rows, steps, end)                   # all others for as many steps
 
 All rows see the same minibatches in the same order and are measured on the same held-out examples
-after the same numbers of steps. After each rung the half with the larger errors stops.
+after the same numbers of steps. After each rung the half with the larger errors stops, but for the
+best row of each part.
 """
 
 import math
@@ -83,10 +84,15 @@ class Row:
         points = [(measure.steps, measure.explained) for measure in self.measures]
         return forecast(points, self.count)
 
-    def after(self, steps: int) -> Measure | None:
-        """The last measure after at most some steps."""
-        reached = [measure for measure in self.measures if measure.steps <= steps]
-        return reached[-1] if reached else None
+    def beside(self, other: "Row") -> Measure | None:
+        """The measure to which another row is compared: the better of that after as many steps,
+        and the last one; None if one of both was not measured.
+        """
+        if not self.measures or not other.measures:
+            return None
+        reached = [measure for measure in self.measures if measure.steps <= other.steps]
+        both = (reached[-1] if reached else self.measures[0]), self.measures[-1]
+        return min(both, key=lambda measure: measure.relative[other.by])
 
 
 class Race:
@@ -127,8 +133,7 @@ class Race:
                 self.progress(row.what)
                 self.train(row, max(1, round(goal * training.steps / shortest)), end)
             running = [pair for pair in alive if pair[0].exploded is None and pair[0].error > GOOD]
-            running.sort(key=lambda pair: pair[0].error)
-            alive = running[: math.ceil(len(running) / 2)]
+            alive = survivors(running)
             if time.monotonic() >= end:
                 return
 
@@ -143,11 +148,13 @@ class Race:
             with flushed(), random_numbers_kept(training.model):
                 torch.manual_seed(self.seed + row.order + row.steps)
                 training.model.train()
-                while row.steps < steps and row.exploded is None and time.monotonic() < end:
+                while row.steps < steps and row.exploded is None:
                     row.losses.append(training.step(*next(row.stream)))
                     row.steps += 1
                     if not math.isfinite(row.losses[-1]):
                         row.exploded = row.steps
+                    if time.monotonic() >= end:
+                        break
             self.measure(row, training)
         except RhnError as error:  # of this version: the others go on
             row.problem, row.exploded = first_line(error), row.steps
@@ -169,15 +176,23 @@ class Race:
         row.measures.append(Measure(row.steps, errors, relative, share))
 
     def gain(self, given: Row, row: Row) -> tuple[float, float]:
-        """(How far a row is below the training as given at as many steps, its standard error)."""
-        after = given.after(row.steps) or given.after(given.steps)
-        if after is None or not row.measures:
+        """(How far a row is below the training as given, its standard error)."""
+        before = given.beside(row)
+        if before is None:
             return 0.0, 0.0
-        before, now = after.errors[row.by], row.measures[-1].errors[row.by]
-        if before.shape != now.shape or not (before.isfinite().all() and now.isfinite().all()):
-            return after.relative[row.by] - row.error, 0.0
-        d = (before - now) / self.scores[row.by].size
+        theirs, ours = before.errors[row.by], row.measures[-1].errors[row.by]
+        if theirs.shape != ours.shape or not (theirs.isfinite().all() and ours.isfinite().all()):
+            return before.relative[row.by] - row.error, 0.0
+        d = (theirs - ours) / self.scores[row.by].size
         return float(d.mean()), float(d.std() / math.sqrt(len(d))) if len(d) > 1 else 0.0
+
+
+def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]:
+    """The better half of some rows, and the best one of each part."""
+    by_error = sorted(running, key=lambda pair: pair[0].error)
+    best = {pair[0].part: pair for pair in reversed(by_error)}
+    half = by_error[: math.ceil(len(by_error) / 2)]
+    return [pair for pair in by_error if pair in half or best[pair[0].part] is pair]
 
 
 def rungs(steps: int) -> list[int]:

@@ -43,7 +43,7 @@ NAMES = {
 def cause_of_row(base: Row, row: Row, layer: Row | None = None) -> Cause:
     """The cause that a swap has shown; layer: the stand-in for one layer that does as well."""
     name, remedy = NAMES.get(row.what, (row.part, "Change this part of the training."))
-    before = base.after(row.steps)
+    before = base.beside(row)
     given = before.relative[row.by] if before else base.error
     sentence = (
         f"With {row.what} the error on held-out examples is {row.error:.2g} of a constant "
