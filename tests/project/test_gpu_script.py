@@ -1,4 +1,6 @@
-"""benchmarks/gpu.sh, tried on a CPU: every stage writes its result, and once only."""
+"""benchmarks/gpu.sh, tried on a CPU: every stage writes its result, and once only; no floor of a
+benchmark fails it on a GPU.
+"""
 
 import os
 import subprocess
@@ -7,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.registry import Benchmark, Ratio
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +37,14 @@ def test_without_a_folder_the_script_prints_its_usage():
     done = run("2")
     assert done.returncode == 2
     assert "bash benchmarks/gpu.sh MINUTES OUT [PTB_FOLDER]" in done.stderr
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_floor_holds_on_a_cpu_only(device, monkeypatch):
+    slow = Ratio(median=0.5, low=0.5, high=0.5, seconds=1.0)
+    monkeypatch.setattr(benchmarks, "paired", lambda *functions, **options: slow)
+    row = Benchmark(name="row", prepare=lambda device: (), against="another", floor=1.0)
+    assert benchmarks.measure(row, device) == (slow, device == "cuda")
 
 
 @pytest.mark.slow
