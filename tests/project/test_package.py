@@ -18,7 +18,7 @@ import pytest
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
+PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
 PROJECT = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "MANIFEST.in", "constraints.txt"}
 SETUP = {"pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO"}
 OFFLINE = re.compile(
