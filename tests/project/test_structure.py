@@ -155,7 +155,6 @@ COMMANDS = [
     "rhn.cli.main",
     "gersgorin.cli.main",
     "gersgorin.cli.analysis",
-    "gersgorin.cli.check",
     "trainability.cli",
     "analysis.report.cli",
     "analysis.cli",

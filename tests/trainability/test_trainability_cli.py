@@ -153,6 +153,10 @@ def test_a_wrong_name_is_one_sentence(capsys, own, word, sentence):
         ("--cell rnn --epochs 3 --steps 3", "--steps cannot be given with --epochs"),
         ("--cell rnn --optimizer adam --momentum 0.5", "--momentum is for sgd and rmsprop"),
         ("--cell rnn --input missing.npy", "missing.npy cannot be read"),
+        ("--cell rnn --input nan.npy", "NaN"),
+        ("--cell rnn --module own_next:Next", "--cell cannot be given with --module"),
+        ("--cell rnn --output nowhere/one.json", "the folder nowhere does not exist"),
+        ("--cell rnn --seed -1", "seed is -1"),
         ("--cell rnn --submodule next", "--submodule names a part of --module"),
         ("--cell rnn --learning-rate nan", "--learning-rate is nan"),
         ("--init gauss", "unknown initialisation"),
@@ -162,6 +166,7 @@ def test_a_wrong_name_is_one_sentence(capsys, own, word, sentence):
 )
 def test_wrong_options_are_one_sentence(capsys, own, words, sentence):
     np.save("x.npy", np.zeros((9, 3)))
+    np.save("nan.npy", np.full((9, 3), np.nan))
     language = LanguageModel("lstm", vocabulary_size=11, hidden_size=3)
     save_checkpoint("language.safetensors", language, vocabulary=[*"abcdefghijk"])
     code, out, err = run(capsys, "check", *words.split())
