@@ -83,16 +83,16 @@ def run_case(name: str, words: str) -> dict:
         if k or (name == "plot" and not part.startswith("-")):
             command, *rest = rest
         files = ["--output", f"figure{k}.png"]
-        if command in ("check", "report"):
-            files = ["--output", "page.html"] if command == "report" else []
+        if command == "report":
+            files = ["--output", "page.html"]
         elif command != "recording":
             files = [*files, f"data{k}.npz", "--device", "cpu"]
         text, drawn = _run(_main(command), [*rest, *files])
         texts.append(text)
         figures += drawn
         if command != "report":
-            force = [] if command == "check" else ["--force"]
-            objects.append(json.loads(_run(_main(command), [*rest, *files, "--json", *force])[0]))
+            words = [*rest, *files, "--json", "--force"]
+            objects.append(json.loads(_run(_main(command), words)[0]))
     written = sorted(set(Path.cwd().rglob("*")) - before)
     found = {
         "text": Lines("\n".join(texts)),

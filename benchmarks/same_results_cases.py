@@ -25,7 +25,6 @@ from rhn.training.ensemble import build_model, weights_generator
 COMMANDS = {
     "plot": "gersgorin.cli.analysis:main",
     "compare": "gersgorin.cli.compare:main",
-    "check": "gersgorin.cli.check:main",
     "report": "analysis.report.cli:main",
     "analyze": "analysis.cli:main",
     "rhn": "rhn.cli.main:main",
@@ -212,15 +211,6 @@ sequences-of-text: --checkpoint language.safetensors --input novel.txt --sequenc
 before-training: init --checkpoint trained.safetensors --steps 8 + fixed-points --checkpoint trained.safetensors --steps 8 --starts 6
 language-before-training: init --checkpoint language.safetensors --input novel.txt --steps 9
 """
-CHECKS = """
-dt-rnn: --cell dt-rnn --depth 6 TINY --epochs 10 --seconds 300
-rhn: --cell rhn --depth 2 TINY --transform-bias -1 --epochs 10 --seconds 300
-lstm: --cell lstm --hidden-size 6 --init gaussian:0.1 --learning-rate 0.1 --epochs 10 --seconds 300
-preset: jsb-depth-1 --cell gru --epochs 7 --batches 3 --seconds 300
-input: --cell rnn --hidden-size 5 --input sequences.npy --init gaussian:0.1 --epochs 50 --seconds 300
-module: --module own_networks:Loop --input sequences.npy --epochs 30 --seconds 300
-checkpoint: --checkpoint trained.safetensors --epochs 10 --seconds 300
-"""
 REPORTS = """
 checkpoint: trained.safetensors --steps 8
 language: language.safetensors --input novel.txt --steps 9
@@ -270,7 +260,6 @@ def command_lines() -> dict[str, tuple[str, str]]:
     tables = {
         "plot": PLOTS,
         "compare": COMPARISONS,
-        "check": CHECKS,
         "report": REPORTS,
         "analyze": ANALYSES,
     }

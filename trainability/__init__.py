@@ -1,15 +1,45 @@
 """Why does this network not learn? Swap one part of its training at a time for a known good one.
 
-In preparation: it will replace `gersgorin.check` and `gersgorin.cure`.
-
     found = check(model, x, y, loss_fn, optimizer, steps=3000)    # a Diagnosis
     print(found)                                                  # the part at fault, and the rows
     found.part, found.causes, found.table()
+
+    Training(model, x, y, loss_fn, optimizer)    all parts of a training, on copies
+    register_swap(part, what)                    one more version that `check` tries
+    Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients and what outputs explain
+
+`import trainability` is light: torch is loaded by the first of these names.
 """
 
-from trainability.check import check
-from trainability.diagnosis import Diagnosis
-from trainability.swaps import Swap, register_swap
-from trainability.training import Training
+import sys
+from types import ModuleType
+from typing import Any
 
-__all__ = ("Diagnosis", "Swap", "Training", "check", "register_swap")
+from rhn.utils.lazy import lazy_names
+from rhn.version import __version__ as __version__
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "check": ("check",),
+        "diagnosis": ("Diagnosis",),
+        "recorder": ("Recorder",),
+        "swaps": ("Swap", "register_swap"),
+        "training": ("Training",),
+    },
+)
+
+
+class _Package(ModuleType):
+    """This package, in which a public function keeps its name when its file is imported.
+
+    Python sets `trainability.check` to the module check.py; it becomes the function of that name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in __all__:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -50,10 +50,7 @@ FINDINGS = {  # outcomes in the title of a figure
 }
 # causes that another start or rate may remove
 SEARCHED = ("initial weights", "learning rate", "explosion")
-CURE = (
-    "To search for initial weights and a learning rate that work: gersgorin cure, in Python "
-    "gersgorin.cure."
-)
+CURE = "To search for initial weights and a learning rate that work: gersgorin.cure."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -11,14 +11,6 @@ from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)
-    "check": (
-        "gersgorin.cli.check",
-        "Say why a network will not train, or when it will, before the first step",
-    ),
-    "cure": (
-        "gersgorin.cli.check",
-        "Search for initial weights and a learning rate with which it trains",
-    ),
     "compare": (
         "gersgorin.cli.compare",
         "Compare cells, depths, initialisations, seeds or checkpoints",
@@ -26,16 +18,20 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
-EVERY_DAY = ("plot", "check", "cure", "compare", "memory", "fixed-points", "report")
-SYNONYMS = {"analyze": "plot", "analyse": "plot", "train": "check", "predict": "check"}
+EVERY_DAY = ("plot", "compare", "memory", "fixed-points", "report")
+SYNONYMS = {
+    "analyze": "plot",
+    "analyse": "plot",
+    "check": "trainability check",
+    "cure": "trainability cure",
+    "train": "rhn train",
+}
 
 
 def main(args: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code."""
     words = list(map(str, sys.argv[1:] if args is None else args))
     name, rest = (words[0], words[1:]) if words else (None, [])
-    if name == "cure":
-        rest = ["--cure", "cured.safetensors", *rest]  # a later --cure counts
     if name == "report":
         return plugin("report")(rest)
     if name in COMMANDS:
@@ -63,7 +59,7 @@ def _help(name: str | None) -> None:
 
 def _print_commands(lines: dict[str, str]) -> None:
     """Print the usage, and the commands with their lines: those of every day first."""
-    about = "Spectra, products and trainability of recurrent networks."
+    about = "Spectra, products and gradients of recurrent networks."
     print(f"usage: gersgorin COMMAND [options]\n\n{about}\n")
     further = [command for command in lines if command not in EVERY_DAY]
     for title, chosen in (("Main:", EVERY_DAY), ("Further:", further)):

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -40,7 +39,6 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
-from rhn.utils.io import atomic_path
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line
 
@@ -124,15 +122,6 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise CheckpointError(
             f"{path} does not fit {type(module).__name__}: {lines:.300}"
         ) from error
-
-
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights of a module for `load_weights`, atomically. Raises OutputError."""
-    tensors = {
-        name: t.detach().cpu().contiguous().clone() for name, t in module.state_dict().items()
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -259,20 +259,6 @@ def read_numbers(path: Path) -> Source:
     return Source(values=values.reshape(S, T, m), **known)
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The real numbers of a .npy file in their own shape and type. Raises DataError or
-    InvalidInputError.
-    """
-    if path.suffix.lower() != ".npy":
-        raise InvalidInputError(
-            f"{path} is not an array: expected a .npy file, which numpy.save writes"
-        )
-    array, _ = _read(path, _load)
-    if not array.size:
-        raise DataError(f"{path} has no numbers: its shape is {array.shape}")
-    return array
-
-
 def _lacking(shape: tuple[int, ...]) -> str:
     """The axis of length 0 in the shape of sequences, in words.
 

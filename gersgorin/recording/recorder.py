@@ -10,7 +10,7 @@ of any training.
             optimizer.zero_grad()
     recorder.recording                   # a Recording; `gersgorin recording run.npz` draws it
 
-With Recorder(..., loss_fn=criterion) a step is recorder.step(loss, output, y).
+`trainability.Recorder` also measures what share of the loss the outputs explain.
 
 A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
 gives the same bits as without. Single steps are measured at a few positions spread over the probe,
@@ -33,8 +33,6 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order
-from gersgorin.checking.clocks import signal
-from gersgorin.checking.trials import Trial, curvature
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
@@ -141,7 +139,6 @@ def _norm(t: Tensor) -> float:
 
 
 POSITIONS = 4
-MEMORY = 100  # steps of the running mean of the outputs
 SAVE_SHARE = 0.01  # largest share of the time for writing the file
 LONGEST_UNSAVED = 10.0  # seconds after which the file is written in any case
 NO_GRADIENTS = (
@@ -176,8 +173,6 @@ class Recorder:
             layers.
         submodule: the part of the module in which to look, by its name in `named_modules`:
             "encoder.rnn".
-        loss_fn: loss_fn(output, y) of the training, for the share of the loss of their mean that
-            the outputs explain (`gersgorin.checking.clocks`); outputs have their units last.
         about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers".
             None: the one in the resumed file, or that of a cell of ours.
 
@@ -202,7 +197,6 @@ class Recorder:
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
-        loss_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
         about: str | None = None,
     ):
         check_order("Recorder(module, probe)", module=module, probe=probe)
@@ -228,7 +222,6 @@ class Recorder:
         self._about = self._watched.made if about is None else str(about)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
-        self._loss_fn, self._since, self._seen, self._mean = loss_fn, Trial(1.0), 0, torch.zeros(())
         self._begun, self._warned, self._loss_of = time.perf_counter(), False, loss_of
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
@@ -241,67 +234,23 @@ class Recorder:
     def __exit__(self, *error) -> None:
         self.close()
 
-    def step(
-        self,
-        loss: Tensor | float | None = None,
-        output: Tensor | None = None,
-        y: Tensor | None = None,
-    ) -> None:
+    def step(self, loss: Tensor | float | None = None) -> None:
         """Count a step of training; at every N-th one measure, with the gradients that stand in
         `.grad`.
 
         Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and
         records the gradients as missing.
-
-        output, y: of this step's minibatch, with `loss_fn`: what the outputs explain is measured
-        over all steps between measurements.
         """
         self._steps += 1
-        if output is not None:
-            if y is None or self._loss_fn is None:
-                raise InvalidInputError(
-                    "y or loss_fn is missing: expected Recorder(..., loss_fn=...) and "
-                    "step(loss, output, y)"
-                )
-            self._explain(output, y, self._loss_fn)
         if self._steps % self._every == 0:
             if not self._warned and not has_gradients(self._module):
                 self._warned = True
                 warnings.warn(NO_GRADIENTS, stacklevel=2)
             self.measure(self._steps, loss)
 
-    @torch.enable_grad()
-    def _explain(
-        self, output: Tensor, y: Tensor, loss_fn: Callable[[Tensor, Tensor], Tensor]
-    ) -> None:
-        """Add the first-order gain of a minibatch's outputs over the mean output of about `MEMORY`
-        steps.
-        """
-        if not isinstance(output, Tensor):
-            raise InvalidInputError(
-                f"output is a {type(output).__name__}: expected the tensor that loss_fn takes"
-            )
-        mean, trial = (
-            output.detach().reshape(-1, output.shape[-1] if output.dim() > 1 else 1).mean(0),
-            self._since,
-        )
-        if self._mean.dim() and self._mean.shape != mean.shape:
-            raise InvalidInputError(
-                f"output has {len(mean)} units, and had {len(self._mean)} before: expected "
-                "them last"
-            )
-        self._seen += 1
-        self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
-        constant, d = self._mean.expand(output.shape).requires_grad_(), output.detach() - mean
-        loss = loss_fn(constant.clone(), y)
-        if not torch.isfinite(loss):  # such as of a minibatch whose targets are all masked
-            return
-        (slope,) = torch.autograd.grad(
-            loss, constant, retain_graph=not trial.curvatures, materialize_grads=True
-        )
-        if not trial.curvatures:
-            trial.curvatures.append(curvature(loss, constant, d))
-        trial.add(math.nan, loss.item(), slope, d)
+    def since_last(self) -> dict[str, float]:
+        """Numbers about the steps since the last measurement, by their names in `Recording`."""
+        return {"explained": math.nan}
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of steps, independently of `every`; weights or states that
@@ -314,14 +263,13 @@ class Recorder:
         value = np.array(
             math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float
         )
-        gain = signal(self._since, 0, self._since.steps).gain if self._since.steps > 1 else math.nan
         row = {
             "step": np.array(step),
             "loss": value,
             "gradient_norm": norms,
             "relative_rate": rates,
         }
-        row["explained"], self._since = np.array(gain), Trial(1.0)
+        row |= {name: np.array(number) for name, number in self.since_last().items()}
         try:
             row |= self._look()
         except InvalidInputError as error:

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from gersgorin import spectra
-from gersgorin.cli.arguments import training_of
-from gersgorin.cli.check import CheckOptions
 from gersgorin.loading.options import NetworkOptions
 from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.ensemble import build_model
 from rhn.utils.options import about
+from trainability.cli import CheckOptions, of_next_frames
 
 UNITS = 16
 LIMIT = UNITS**-0.5  # within which torch draws
@@ -44,7 +43,7 @@ def x(own_folder):
 
 def checked(*, init: str | None = None, cell: str = "torch.nn:LSTM") -> nn.Module:
     options = CheckOptions(cell=cell, hidden_size=UNITS, input=Path("x.npy"), init=init)
-    return training_of(options)["model"]
+    return of_next_frames(options)["model"]
 
 
 def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):

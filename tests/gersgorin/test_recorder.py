@@ -3,7 +3,6 @@ notice.
 """
 
 import copy
-import math
 import warnings
 from dataclasses import asdict
 
@@ -383,48 +382,3 @@ def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
     with warnings.catch_warnings(action="error"):
         assert (trained(late=False).gradient_norm[1:] > 0).all()
-
-
-@pytest.mark.parametrize("size", [1e-6, 2.0])
-def test_the_share_that_outputs_explain_is_measured_between_measurements(tmp_path, size):
-    g = torch.Generator().manual_seed(0)
-    y = torch.randn(40, 100, 1, generator=g)
-    output = size * (0.4 * y + torch.randn(40, 100, 1, generator=g))
-    model, path = Looped(), tmp_path / "run.npz"
-    with Recorder(
-        model, frames(T, 1), every=20, path=path, loss_fn=nn.functional.mse_loss
-    ) as recorder:
-        for step in range(40):
-            recorder.step(1.0, output[step], y[step])
-    known = []
-    for z, t in zip(output[..., 0].split(20), y[..., 0].split(20), strict=True):
-        d = z - z.mean(1, keepdim=True)
-        G, H, L = (
-            2 * (d * t).mean().item(),
-            2 * d.square().mean().item(),
-            t.var(1, correction=0).mean().item(),
-        )
-        a = min(1.0, G / H)
-        known.append((a * G - a * a * H / 2) / L)
-    assert recorder.recording.explained[1:] == pytest.approx(known, rel=0.05)
-    assert np.isnan(recorder.recording.explained[0])
-    assert Recording.load(path).explained == pytest.approx(
-        recorder.recording.explained, nan_ok=True
-    )
-
-
-def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
-    y = torch.randn(50, generator=torch.Generator().manual_seed(0))
-    y -= y.mean()
-    # the second one in place
-    losses = (nn.functional.mse_loss, lambda output, y: output.sub_(y).square().mean())
-    for loss_fn in losses:
-        recorder = Recorder(Looped(), frames(T, 1), every=2, loss_fn=loss_fn)
-        for targets in (y, y * math.nan, y, y):
-            recorder.step(1.0, 0.1 * y, targets)
-        assert recorder.recording.explained[2] > 0.1  # the first two steps have one loss
-    for given in ((y, None), y), (y.reshape(10, 5), y), (y,):
-        with pytest.raises(InvalidInputError, match="expected"):
-            recorder.step(1.0, *given)
-    with pytest.raises(InvalidInputError, match="loss_fn is missing"):
-        Recorder(Looped(), frames(T, 1)).step(1.0, y, y)

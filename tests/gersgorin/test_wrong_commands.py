@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tables import for_each
-from test_check_cli import READER
 from test_gersgorin_cli import language_model
 from test_modules import Bomb
 
@@ -19,13 +18,11 @@ from gersgorin.recording.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 
-TARGETS = (
-    "check --module own_reader:Reader --input x.npy --target y.npy --loss mse "
-    "--optimizer adam --learning-rate 0.01 --steps 40"
-)
 WRONG = {
     "analyze": "did you mean plot?",
     "lyapunow": "did you mean lyapunov?",
+    "check --cell rnn": "did you mean trainability check?",
+    "cure": "did you mean trainability cure?",
     "plot --cell ..:x": "expected package.module:factory",
     "plot --cell .cells:Mine": "expected package.module:factory",
     "plot --cell :x": "expected package.module:factory",
@@ -90,40 +87,6 @@ WRONG = {
     "recording novel.txt": "novel.txt is not a record written by "
     "gersgorin.Recorder(path=FILE.npz) or rhn train --record",
     "recording lost.npz": "the record holds no finite number",
-    "check --lr 1e-3": "--lr is not an option",
-    "check --learning-rate nan": "--learning-rate is nan",
-    "check --momentum 1": "--momentum is 1",
-    "check --seed -1": "seed is -1",
-    "check --init gauss": "unknown initialisation",
-    "check --cell rnn --submodule next": "--submodule names a part of --module",
-    "check --module own_reader:Reader --cell rnn": "--cell cannot be given with --module",
-    "check jsb-depth-x": "no preset",
-    "check jsb-depth-1 --depth 2": "--depth cannot be given with a preset",
-    "check ptb-sota": "ptb-sota is a language model: expected a network that predicts frames; "
-    "for a text call in Python",
-    "cure --checkpoint language.safetensors --input x.npy": "language.safetensors is a "
-    "language model: expected",
-    "check --cell rnn --input missing.npy": "missing.npy cannot be read",
-    "check --cell rnn --input nan.npy": "NaN",
-    "check --cell rnn --input same.npy": "the targets are all the same",
-    "check --cell rnn --input words.npy": "expected numbers of shape",
-    " ".join(TARGETS.split()[:7]): "--loss and --optimizer are missing",
-    f"{TARGETS} --loss hinge": "'hinge' is not a loss, expected mse, cross-entropy, bernoulli, "
-    "or your function",
-    f"{TARGETS} --module own_reader.py:Reader": "No module named 'own_reader.py'",
-    f"{TARGETS} --optimizer lion": "--optimizer: expected one of",
-    f"{TARGETS} --momentum 0.9": "--momentum is for sgd and rmsprop",
-    f"{TARGETS} --epochs 3": "--steps cannot be given with --epochs",
-    f"{TARGETS} --steps 0": "--steps is 0",
-    f"{TARGETS} --batch-size 0": "--batch-size is 0",
-    f"{TARGETS} --seconds 0": "--seconds is 0",
-    f"{TARGETS} --clip-norm 0": "--clip-norm is 0",
-    f"{TARGETS} --target missing.npy": "missing.npy cannot be read",
-    f"{TARGETS} --target own_reader.py": "expected a .npy file",
-    f"{TARGETS} --batch-axis 1": "expected as many; --batch-axis 0 or 1 says",
-    f"{TARGETS} --output outcome.txt": "outcome.txt",
-    f"{TARGETS} --output nowhere/one.json": "the folder nowhere does not exist",
-    f"{TARGETS} --cure cured.png": "expected a name ending in .safetensors",
 }
 
 
@@ -132,19 +95,8 @@ def files(own_folder) -> Path:
     """A folder with networks, data and records, of which some cannot be used."""
     language_model()
     save_checkpoint("cell.safetensors", RHN(88, 4))
-    Path("own_reader.py").write_text(READER)
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
-    x = np.random.default_rng(0).random((90, 4, 2))
-    arrays = {
-        "x": x,
-        "y": x.sum((1, 2)),
-        "nan": x[0] * np.nan,
-        "same": np.zeros((9, 3)),
-        "words": np.array(["a"]),
-    }
-    for name, array in arrays.items():
-        np.save(name, array)
     recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording
     recording.save("run.npz")
     lost = {name: getattr(recording, name) * np.nan for name in MOMENTS if name != "step"}

@@ -40,10 +40,11 @@ MAINS = {
     "rhn": "rhn.cli.main",
     "gersgorin": "gersgorin.cli.main",
     "gersgorin-plot": "gersgorin.cli.analysis",
+    "trainability": "trainability.cli",
     "rhn-analyze": "analysis.cli",
     "optim-study": "optim_study.cli",
 }
-SUBCOMMANDS = ("gersgorin", "rhn", "rhn-analyze", "optim-study")
+SUBCOMMANDS = ("gersgorin", "trainability", "rhn", "rhn-analyze", "optim-study")
 
 
 @cache
@@ -123,7 +124,13 @@ def test_every_public_name_is_in_the_reference():
         "\n".join(p.read_text() for p in (ROOT / "docs/api").iterdir()),
         re.MULTILINE,
     )
-    for package in ("gersgorin", "gersgorin.linalg", "gersgorin.results", "analysis"):
+    for package in (
+        "gersgorin",
+        "gersgorin.linalg",
+        "gersgorin.results",
+        "trainability",
+        "analysis",
+    ):
         missing = set(importlib.import_module(package).__all__) - set(shown)
         assert not missing, (
             f"add a line ::: module.name to a page of docs/api for {missing} of {package}"

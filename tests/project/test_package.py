@@ -12,13 +12,12 @@ import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
+PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
 PROJECT = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "MANIFEST.in", "constraints.txt"}
 SETUP = {"pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO"}
 OFFLINE = re.compile(
@@ -37,6 +36,12 @@ class Model(torch.nn.Module):
 
     def forward(self, x):
         return self.head(self.rnn(x)[0][:, -1])
+
+
+def training():
+    x, model = torch.randn(32, 8, 3), Model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    return dict(model=model, x=x, y=x.mean((1, 2))[:, None], loss="mse", optimizer=optimizer)
 """
 ANALYZE = (
     "import torch, gersgorin; print(gersgorin.analyze(torch.nn.LSTM(3, 8), torch.randn(20, 1, 3)))"
@@ -112,9 +117,6 @@ def empty(archives, tmp_path_factory):
         env=clean(),
     )
     (folder / "own.py").write_text(MODEL)
-    x = np.random.default_rng(0).normal(size=(32, 8, 3)).astype("float32")
-    np.save(folder / "x.npy", x)
-    np.save(folder / "y.npy", x.mean(axis=(1, 2))[:, None])
 
     def run(*words: str, path: str = str(scripts)) -> str:
         env = {"HOME": str(folder / "home"), "PATH": path, "OMP_NUM_THREADS": "1"}
@@ -170,19 +172,14 @@ def test_the_installed_plot_draws_a_chorale(empty):
     assert (empty.folder / "rhn.png").stat().st_size > 10_000
 
 
-def test_the_installed_check_predicts_a_cell_by_name(empty):
-    words = "--cell rhn --depth 2 --init gaussian:1e-4 --learning-rate 0.1 --seconds 300"
-    assert "falls below that of the best constant output" in empty(
-        "gersgorin", "check", *words.split()
-    )
+def test_the_installed_check_reads_a_cell_by_name(empty):
+    words = "--cell rhn --depth 2 --init gaussian:1e-4 --learning-rate 0.1 --steps 20"
+    assert "rhn, depth 2, 64 units" in empty("trainability", "check", *words.split())
 
 
-def test_the_installed_check_predicts_an_own_module_with_arrays(empty):
-    words = (
-        "--module own:Model --input x.npy --target y.npy --loss mse --optimizer adam "
-        "--learning-rate 1e-2 --steps 100"
-    )
-    assert "own:Model" in empty("gersgorin", "check", *words.split(), "--seconds", "5")
+def test_the_installed_check_reads_a_training_in_a_file(empty):
+    words = "own.py:training --steps 100"
+    assert "Model " in empty("trainability", "check", *words.split(), "--seconds", "20")
 
 
 def test_the_installed_package_analyzes_a_layer_of_torch(empty):

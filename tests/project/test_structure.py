@@ -18,7 +18,7 @@ from tables import for_each
 from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("rhn", "gersgorin", "optim_study", "analysis")
+PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
 HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich")
 
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
@@ -34,6 +34,8 @@ LEVELS_TEXT = """
     gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording \
         gersgorin.plotting gersgorin.results
     gersgorin.cli gersgorin.__main__
+    trainability
+    trainability.cli trainability.__main__
     optim_study
     analysis
 """
@@ -105,6 +107,12 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_study_does_not_need_the_diagnosis():
+    own = [source for source in sources() if source[0].startswith("optim_study")]
+    wrong = [name for module in own for name in imports(*module) if name.startswith("trainability")]
+    assert wrong == []
+
+
 ACYCLIC = [
     f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")
 ] + [*PACKAGES[1:]]
@@ -147,14 +155,14 @@ COMMANDS = [
     "rhn.cli.main",
     "gersgorin.cli.main",
     "gersgorin.cli.analysis",
-    "gersgorin.cli.check",
+    "trainability.cli",
     "analysis.report.cli",
     "analysis.cli",
     "optim_study.cli",
 ]
 
 
-@for_each("module", ["rhn", "rhn.cells", "rhn.data", "rhn.checkpoints", "gersgorin", *COMMANDS])
+@for_each("module", [*PACKAGES, "rhn.cells", "rhn.data", "rhn.checkpoints", *COMMANDS])
 def test_imports_are_light(module):
     code = f"import sys, {module}; print(*sorted(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -174,7 +182,7 @@ def test_functions_of_matrices_import_no_network():
     )
 
 
-@for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results"])
+@for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results", "trainability"])
 def test_every_public_name_is_there(package):
     module = importlib.import_module(package)
     assert all(getattr(module, name) for name in module.__all__)

@@ -1,0 +1,298 @@
+"""`trainability check` and `trainability cure`: both ways to name a training, what is printed and
+written, and what is refused.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+from rhn.checkpoints import save_checkpoint
+from rhn.errors import RhnError
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.result import Result
+from trainability.cli import CheckOptions, main, of_next_frames
+
+OWN = """
+import sys
+from types import SimpleNamespace
+
+import torch
+from helper import mean
+from torch import nn
+
+print("loading")
+if __name__ == "__main__" or sys.argv != ["own/train.py"]:
+    raise SystemExit("run as a script")
+
+generator = torch.Generator().manual_seed(0)
+torch.manual_seed(0)
+x = torch.randn(60, 4, 3, generator=generator)
+model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+optimizer = torch.optim.Adam(model.parameters(), 0.05)
+training = {
+    "model": model, "x": x, "y": mean(x), "loss": nn.MSELoss(), "optimizer": optimizer,
+    "steps": 40, "seconds": 1000,
+}
+large = training | {"y": 9000 + 4000 * mean(x)}
+same_outputs = training | {"model": nn.Sequential(model, nn.Softmax(-1))}
+as_object = SimpleNamespace(**training, notes="further attributes are ignored")
+as_object.loss_fn = as_object.__dict__.pop("loss")
+
+def make():
+    return training
+
+def of_size(size):
+    return training
+
+def fails():
+    raise ValueError("no data today")
+
+def leaves():
+    sys.exit(0)
+
+without_model = {name: part for name, part in training.items() if name != "model"}
+unknown = training | {"batchsize": 3}
+two_losses = training | {"loss_fn": "mse"}
+other_sizes = training | {"y": mean(x)[:50]}
+a_tuple = tuple(training.values())
+"""
+
+
+@pytest.fixture
+def own(own_folder) -> None:
+    """A file with trainings in another folder, which imports a file beside it."""
+    Path("own").mkdir()
+    Path("own/train.py").write_text(OWN)
+    Path("own/helper.py").write_text("def mean(x):\n    return x.mean((1, 2)).unsqueeze(1)\n")
+    Path("own/broken.py").write_text("training = {\n")
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    code = main([*words])
+    said = capsys.readouterr()
+    sys.modules.pop("helper", None)
+    return code, said.out, said.err
+
+
+def answer(capsys, *words: str) -> dict:
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def test_a_dictionary_an_object_and_a_function_name_the_same_training(capsys, own):
+    found = [
+        answer(capsys, "check", f"own/train.py:{n}") for n in ("training", "as_object", "make")
+    ]
+    assert found[0]["outcome"] == "learns" and found[0]["title"] == "Sequential"
+    assert found[0] == found[1] == found[2]
+
+
+def test_only_the_answer_is_on_stdout(capsys, own):
+    code, out, _ = run(capsys, "check", "own/train.py:training")
+    assert code == 0 and out.startswith("Sequential learns: ") and out.count("\n") == 1
+
+
+def test_a_limit_of_the_command_comes_before_that_of_the_file(capsys, own):
+    assert answer(capsys, "check", "own/train.py:large", "--steps", "8")["steps"] == 8
+
+
+def test_import_path_and_arguments_are_restored(capsys, own):
+    before = [*sys.path], [*sys.argv]
+    run(capsys, "check", "own/train.py:training", "--steps", "1")
+    assert (sys.path, sys.argv) == before
+
+
+@for_each(
+    ("word", "sentence"),
+    [
+        ("missing.py:training", "missing.py is not there"),
+        ("own/train.py:trainin", "own/train.py has no trainin: did you mean training?"),
+        ("own/train.py:nothing_like_it", "expected the name of a training in it"),
+        ("own/train.py", "expected FILE.py:NAME"),
+        ("own.train:training", "expected FILE.py:NAME"),
+        ("own/train.py:fails", "own/train.py:fails does not run: ValueError: no data today"),
+        ("own/train.py:leaves", "own/train.py:leaves does not run: SystemExit: 0"),
+        ("own/broken.py:training", "does not run: SyntaxError"),
+        ("own/train.py:of_size", "'size'): expected a function without them"),
+        ("own/train.py:without_model", "it is a dictionary without model"),
+        ("own/train.py:model", "it is a Sequential without model, x, loss, optimizer"),
+        ("own/train.py:a_tuple", "expected a dictionary or an object with model, x, y, loss"),
+        ("own/train.py:unknown", "'batchsize' is no part of a training: did you mean batch_size?"),
+        ("own/train.py:two_losses", "loss and loss_fn are both given"),
+        ("own/train.py:other_sizes", "own/train.py:other_sizes: x of shape (60, 4, 3)"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(capsys, own, word, sentence):
+    code, out, err = run(capsys, "check", word)
+    line, *frames = err.splitlines()
+    assert (code, out) == (2, "") and sentence in line, err
+    assert all(frame.startswith('  File "own/') for frame in frames), err
+
+
+@for_each(
+    ("words", "sentence"),
+    [
+        ("own/train.py:training --cell rnn", "--cell cannot be given with FILE.py:NAME"),
+        ("own/train.py:training --clip-norm 1", "--clip-norm cannot be given with FILE.py:NAME"),
+        ("jsb-depth-x", "no preset"),
+        ("jsb-depth-1 --depth 2", "--depth cannot be given with a preset"),
+        ("jsb-depth-1 --checkpoint c.safetensors", "a preset cannot be given with --checkpoint"),
+        ("ptb-sota", "ptb-sota is a language model"),
+        ("--checkpoint language.safetensors --input x.npy", "is a language model"),
+        ("--cell rnn --input x.npy --data x.json", "--data cannot be given with --input"),
+        ("--cell rnn --epochs 3 --steps 3", "--steps cannot be given with --epochs"),
+        ("--cell rnn --optimizer adam --momentum 0.5", "--momentum is for sgd and rmsprop"),
+        ("--cell rnn --input missing.npy", "missing.npy cannot be read"),
+        ("--cell rnn --input nan.npy", "NaN"),
+        ("--cell rnn --module own_next:Next", "--cell cannot be given with --module"),
+        ("--cell rnn --output nowhere/one.json", "the folder nowhere does not exist"),
+        ("--cell rnn --seed -1", "seed is -1"),
+        ("--cell rnn --submodule next", "--submodule names a part of --module"),
+        ("--cell rnn --learning-rate nan", "--learning-rate is nan"),
+        ("--init gauss", "unknown initialisation"),
+        ("--lr 1e-3", "--lr is not an option"),
+        ("--output x.npz", "expected a name ending in"),
+    ],
+)
+def test_wrong_options_are_one_sentence(capsys, own, words, sentence):
+    np.save("x.npy", np.zeros((9, 3)))
+    np.save("nan.npy", np.full((9, 3), np.nan))
+    language = LanguageModel("lstm", vocabulary_size=11, hidden_size=3)
+    save_checkpoint("language.safetensors", language, vocabulary=[*"abcdefghijk"])
+    code, out, err = run(capsys, "check", *words.split())
+    assert (code, out, err.count("\n")) == (2, "", 1) and sentence in err, err
+
+
+@for_each(
+    ("words", "steps", "rate"),
+    [
+        ({"training": "jsb-depth-1", "cell": "gru", "epochs": 7, "batches": 3}, 21, 0.2),
+        ({"cell": "lstm", "input": Path("many.npy"), "epochs": 20}, 40, 0.1),
+        ({"cell": "lstm", "input": Path("one.npy"), "epochs": 20, "momentum": 0.0}, 20, 0.1),
+        ({"cell": "rhn", "input": Path("one.npy"), "steps": 5}, 5, 0.1),
+        ({"cell": "rhn", "input": Path("one.npy"), "optimizer": "adam"}, 3000, 1e-3),
+        ({"checkpoint": Path("net.safetensors")}, 4 * 7, 0.5),
+    ],
+)
+def test_a_training_on_next_frames_is_that_of_the_options(own_folder, words, steps, rate):
+    np.save("many.npy", np.sin(np.arange(240.0)).reshape(40, 2, 3))
+    np.save("one.npy", np.sin(np.arange(60.0)).reshape(20, 3))
+    model = PolyphonicModel("gru", hidden_size=8)
+    save_checkpoint("net.safetensors", model, train={"learning_rate": 0.5, "epochs": 4})
+    parts = of_next_frames(CheckOptions(**words))
+    (group,) = parts["optimizer"].param_groups
+    assert (parts["steps"], group["lr"]) == (steps, rate)
+    assert group.get("momentum", 0.0) == words.get("momentum", 0.0 if "optimizer" in words else 0.9)
+    frames = torch.as_tensor(parts["x"])[1:], torch.as_tensor(parts["y"])[:-1]
+    assert torch.equal(*frames) and parts["batch_axis"] == 1
+
+
+def test_cells_are_checked_on_the_chorales(capsys):
+    words = ["--cell", "rhn", "--depth", "2", "--hidden-size", "4", "--steps", "2"]
+    found = answer(capsys, "check", *words, "--seconds", "5")
+    assert found["title"] == "rhn, depth 2, 4 units" and found["steps"] == 2
+    assert found["about"] == "SGD, learning rate 0.1"
+
+
+MODULE = """
+from torch import nn
+
+class Next(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size)
+        self.output = nn.Linear(hidden_size, input_size)
+
+    def forward(self, x):
+        return self.output(self.rnn(x)[0])
+"""
+
+
+def test_a_module_is_checked_on_the_next_frames_of_a_file(capsys, own_folder, monkeypatch):
+    Path("own_next.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(own_folder)
+    np.save("x.npy", np.sin(np.arange(720.0)).reshape(30, 12, 2))
+    words = ["--module", "own_next:Next", "--input", "x.npy", "--steps", "4"]
+    assert answer(capsys, "check", *words)["title"] == "own_next:Next"
+
+
+def test_the_answer_is_written_and_drawn(capsys, own):
+    files = ["found.png", "found.json", "found.csv"]
+    code, out, _ = run(capsys, "check", "own/train.py:large", "--output", *files)
+    assert code == 0 and out.endswith("\nfigure: found.png\nfile: found.json\nfile: found.csv\n")
+    assert Path("found.png").read_bytes().startswith(b"\x89PNG")
+    written = json.loads(Path("found.json").read_text())
+    assert written["part"] == "targets" and written["causes"][0]["part"] == "targets"
+    lines = Path("found.csv").read_text().splitlines()
+    assert lines[0].startswith("part,what,error,steps") and len(lines) == 1 + len(written["rows"])
+
+
+MOST_LINES = 12
+LONG = pytest.mark.xfail(strict=True, reason="Diagnosis.shown has a line for every part")
+
+
+@pytest.mark.parametrize("name", ["training", "same_outputs", pytest.param("large", marks=LONG)])
+def test_an_answer_has_at_most_twelve_lines(capsys, own, name):
+    code, out, _ = run(capsys, "check", f"own/train.py:{name}")
+    assert code == 0 and out.count("\n") <= MOST_LINES
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Found(Result):
+    """Stands for the result of a cure."""
+
+    seconds: float
+
+    def summary(self, *, whole: bool = True) -> str:
+        return f"cured in {self.seconds} s"
+
+
+def test_a_cure_takes_the_same_training(capsys, own, monkeypatch):
+    given = {}
+
+    def cure(model, x, y, loss_fn, optimizer, *, progress, **options):
+        given.update(options, loss=loss_fn, model=model)
+        return Found(seconds=options["seconds"])
+
+    stub = ModuleType("trainability.cure")
+    stub.cure = cure
+    monkeypatch.setitem(sys.modules, "trainability.cure", stub)
+    code, out, _ = run(capsys, "cure", "own/train.py:make", "--seconds", "9")
+    assert (code, out) == (0, "cured in 9.0 s\n")
+    assert given["steps"] == 40 and isinstance(given["loss"], nn.MSELoss)
+    assert answer(capsys, "cure", "own/train.py:make")["seconds"] == 1000
+    assert answer(capsys, "cure", "--cell", "gru", "--seconds", "3")["seconds"] == 3
+    assert given["batch_axis"] == 1 and isinstance(given["model"], PolyphonicModel)
+
+
+def test_what_a_cure_refuses_is_one_sentence(capsys, own, monkeypatch):
+    def cure(*args, **options):
+        raise RhnError("nothing can be changed")
+
+    stub = ModuleType("trainability.cure")
+    stub.cure = cure
+    monkeypatch.setitem(sys.modules, "trainability.cure", stub)
+    code, _, err = run(capsys, "cure", "own/train.py:training")
+    assert code == 2 and err.startswith("error: nothing can be changed\n")
+
+
+def test_help_has_examples_and_loads_no_torch():
+    code = (
+        "import sys, trainability.cli as c\n"
+        "try: c.main(['check', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "trainability check train.py:training" in done.stdout
+    assert done.stdout.endswith("False\n")

@@ -1,0 +1,459 @@
+"""`trainability check` and `trainability cure`: why does a training not learn, and what helps?
+
+The training is a user's, FILE.py:NAME, or that of a network that predicts the next frames of
+sequences: of the chorales, or of a file of numbers.
+"""
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from gersgorin.loading.options import NewOrTrained
+from rhn.cli.entry import enter, own_cell, print_json, run_command
+from rhn.errors import InvalidInputError
+from rhn.utils.figures import Outputs
+from rhn.utils.options import Commands, Drawing, flag, given_flags, option, parse
+from rhn.utils.progress import progress_bars
+from rhn.utils.result import fitted
+from rhn.utils.wording import first_line
+
+MODULE = "__training__"  # `__name__` of FILE.py
+NEEDED = ("model", "x", "loss", "optimizer")  # of a training in FILE.py
+OF_COMMAND = ("parts", "progress", "loading_seconds")  # arguments that no training in FILE.py has
+WITH_MOMENTUM = ("sgd", "rmsprop")
+STEPS = 3000  # with --optimizer
+SETTINGS = {"learning_rate": 0.1, "momentum": 0.9, "epochs": 300, "batch_size": 32}
+"""Of SGD on next frames."""
+EXCLUSIVE = {  # an option, and those that cannot be given with it
+    "module": ("training",),
+    "checkpoint": ("training",),
+    "training": ("input", "depth", "hidden_size", "init", "transform_bias"),
+    "input": ("data",),
+    "epochs": ("steps",),
+}
+PRESET = {"--training": "a preset"}  # it has no flag
+OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "json")
+"""The options that go with FILE.py:NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(NewOrTrained):
+    """A training of one's own, or the network of a training on next frames."""
+
+    group = "network"
+
+    training: str | None = option(
+        None,
+        "FILE.py:NAME, your training; or a preset of `rhn train` for chorales: its network and "
+        "its training.",
+        metavar="TRAINING",
+        positional=True,
+    )
+    module: str | None = option(
+        None, "Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."
+    )
+    seed: int = option(0, "Seed of new weights, and of the order of the minibatches.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextFrames:
+    """A training on next frames: with --optimizer by that, otherwise by SGD with momentum."""
+
+    group = "training on next frames"
+
+    learning_rate: float | None = option(
+        None, "Default: that of the preset or file, else 0.1; with --optimizer torch's.", above=0
+    )
+    momentum: float | None = option(
+        None, "Default: as above, else 0.9; with --optimizer torch's.", least=0, below=1
+    )
+    epochs: int | None = option(None, "Default: as above, else 300.", least=1)
+    batch_size: int | None = option(None, "Sequences in a batch (default 32).", least=1)
+    batches: int | None = option(
+        None, "Steps in an epoch (default: from the data and the batch size).", least=1
+    )
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(
+        None, "The optimiser, with torch's defaults."
+    )
+    clip_norm: float | None = option(None, "Largest gradient norm.", above=0)
+    input: Path | None = option(
+        None,
+        "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m) (default: the chorales).",
+        metavar="FILE",
+    )
+    data: Path | None = option(
+        None,
+        "Original chorales (.json, .pickle) instead of those rebuilt from music21.",
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The length of the training, and the time of the answer."""
+
+    group = "limits"
+
+    steps: int | None = option(
+        None,
+        "Length of the training (default: that of FILE.py, or of all epochs; otherwise 3000).",
+        least=1,
+    )
+    seconds: float | None = option(
+        None, "Time limit, in seconds (default: that of FILE.py, otherwise 60).", above=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed(Drawing):
+    """The files of a result, and how it is printed."""
+
+    group = "output"
+
+    json: bool = option(False, "Print one JSON object instead of text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Printed, Limits, NextFrames, Network):
+    """Find the part of a training that keeps it from learning.
+
+    Facts about one minibatch come first. Then the training runs, on copies, and after it versions
+    of it in which one part is replaced by a known good one. The exit code is 0 for every answer.
+
+    NAME in FILE.py is a dictionary, an object, or a function without arguments that returns one. It
+    gives model, x, y, loss and optimizer, and if needed further arguments of trainability.check,
+    such as batch_axis or scheduler. FILE.py runs as by `python FILE.py`, except for what stands
+    below `if __name__ == "__main__":`.
+
+    Without FILE.py:NAME the training is that of a network that predicts the next frames of
+    sequences.
+
+    examples:
+      trainability check train.py:training
+      trainability check train.py:make_training --steps 2000 --seconds 120 --output check.png
+      trainability check --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
+      trainability check --cell rhn --depth 4 --optimizer adam --steps 1000 --json
+      trainability check --module my_package.models:make --checkpoint weights.pt --input x.csv
+      trainability check jsb-depth-6 --cell dt-rnn
+      trainability check --checkpoint runs/mine
+    """
+
+    question = "check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CureOptions(Printed, Limits, NextFrames, Network):
+    """Search for initial weights and a learning rate with which a training learns.
+
+    The training is named as for `trainability check`. The answer has the lines of Python to paste.
+    The exit code is 0 for every answer.
+
+    examples:
+      trainability cure train.py:training
+      trainability cure train.py:training --seconds 300 --output cure.png cure.csv
+      trainability cure --cell dt-rnn --depth 6 --init gaussian:1e-4 --learning-rate 0.1
+    """
+
+    question = "cure"
+
+
+COMMANDS = Commands("Why does a training not learn?", {"check": CheckOptions, "cure": CureOptions})
+Options = CheckOptions | CureOptions
+
+
+def trainability() -> int:
+    """The console script."""
+    return enter("trainability.cli")
+
+
+def main(args: list[str] | None = None, prog: str = "trainability") -> int:
+    """Run a subcommand; returns its exit code."""
+    return run_command(lambda: run(parse(COMMANDS, args, prog=prog)))
+
+
+def run(options: Options) -> None:
+    """Check the options, then the training; draw, write and print the result."""
+    own = file_and_name(options.training)
+    if own:
+        check_own(options)
+    else:
+        check_exclusive(options)
+    outputs = Outputs.of(options, None, (".json", ".csv"))
+    with (
+        progress_bars() as report,
+        own_cell(":".join(own) if own else options.module or options.cell),
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),  # what the user's code prints at each call
+        as_script(own[0]) if own else nullcontext(),
+    ):
+        say = partial(report("data and network"), 0, None)
+        parts = own_training(options, *own) if own else of_next_frames(options)
+        answer = getattr(import_module(f"trainability.{options.question}"), options.question)
+        found = answer(**parts, progress=say)
+    outputs.write(found.figure, found.save)
+    show(found, outputs, options)
+
+
+def show(found: Any, outputs: Outputs, options: Options) -> None:
+    """Print a result and its files."""
+    if options.json:
+        print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
+        return
+    whole = isinstance(options, CureOptions)
+    text = found.summary() if whole else "\n".join(found.sentences())
+    print(fitted(text) if sys.stdout.isatty() else text)
+    if outputs.figures or outputs.others:
+        print(f"\n{outputs}")
+
+
+def check_own(options: Options) -> None:
+    """Raise InvalidInputError for options that change a training in FILE.py."""
+    if given := given_flags(options, [name for name in vars(options) if name not in OWN]):
+        raise InvalidInputError(
+            f"{', '.join(given)} cannot be given with FILE.py:NAME, which has the whole training: "
+            "leave one out"
+        )
+
+
+def check_exclusive(options: Options) -> None:
+    """Raise InvalidInputError for options of a training on next frames that exclude each other."""
+    for name, others in EXCLUSIVE.items():
+        given = given_flags(options, others)
+        if given and given_flags(options, (name,)):
+            words = [PRESET.get(word, word) for word in (*given, flag(name))]
+            raise InvalidInputError(
+                f"{', '.join(words[:-1])} cannot be given with {words[-1]}: leave one out"
+            )
+
+
+# A training of one's own, FILE.py:NAME
+
+
+def file_and_name(word: str | None) -> tuple[str, str] | None:
+    """(FILE.py, NAME), or None for a preset. Raises InvalidInputError for one of the two only."""
+    file, colon, name = (word or "").rpartition(":")
+    if file.endswith(".py") and name.isidentifier():
+        return file, name
+    if colon or name.endswith(".py"):
+        raise InvalidInputError(
+            f"{word}: expected FILE.py:NAME, where NAME in FILE.py gives model, x, y, loss and "
+            "optimizer"
+        )
+    return None
+
+
+@contextmanager
+def as_script(file: str) -> Iterator[None]:
+    """Set the import path and the arguments of this process to those of `python FILE.py`."""
+    path, arguments = sys.path[:], sys.argv
+    sys.path.insert(0, str(Path(file).resolve().parent))
+    sys.argv = [file]
+    try:
+        yield
+    finally:
+        sys.path[:], sys.argv = path, arguments
+
+
+def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
+    """The arguments of `trainability.check` that a name in a file gives. Raises RhnError."""
+    module = module_of(Path(file))
+    if not hasattr(module, name):
+        near = get_close_matches(name, vars(module), 1)
+        hint = f"did you mean {near[0]}?" if near else "expected the name of a training in it"
+        raise InvalidInputError(f"{file} has no {name}: {hint}")
+    given = arguments_of(getattr(module, name))
+    limits = {"steps": options.steps, "seconds": options.seconds}
+    if given_flags(options, ("seed",)):
+        limits["seed"] = options.seed
+    return given | {name: value for name, value in limits.items() if value is not None}
+
+
+def module_of(path: Path) -> ModuleType:
+    """Run a file of Python, under another name than "__main__". Raises InvalidInputError."""
+    if not path.is_file():
+        raise InvalidInputError(f"{path} is not there: expected a file of Python")
+    module = ModuleType(MODULE)
+    module.__file__ = str(path)
+    sys.modules[MODULE] = module  # where dataclasses and pickle look for its names
+    exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    return module
+
+
+def arguments_of(value: Any) -> dict[str, Any]:
+    """The arguments of `trainability.check` in a dictionary, an object or what a function returns.
+
+    Raises InvalidInputError for anything else, without a needed one, or with an unknown one.
+    """
+    if inspect.isroutine(value) or isinstance(value, partial):
+        value = returned_by(value)
+    given = entries_of(value) if isinstance(value, Mapping) else attributes_of(value)
+    if "loss" in given and "loss_fn" in given:
+        raise InvalidInputError("loss and loss_fn are both given: leave one out")
+    parts = {"loss" if name == "loss_fn" else name: part for name, part in given.items()}
+    if missing := [name for name in NEEDED if name not in parts]:
+        kind = "a dictionary" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        raise InvalidInputError(
+            f"it is {kind} without {', '.join(missing)}: expected a dictionary or an object with "
+            "model, x, y, loss and optimizer"
+        )
+    parts["loss_fn"] = parts.pop("loss")
+    return parts
+
+
+def entries_of(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """The parts in a dictionary. Raises InvalidInputError for a key that is none."""
+    known = known_arguments()
+    for name in value:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(sorted(known))}"
+            raise InvalidInputError(f"{name!r} is no part of a training: {hint}")
+    return dict(value)
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The parts among the attributes of an object."""
+    return {name: getattr(value, name) for name in known_arguments() if hasattr(value, name)}
+
+
+def returned_by(function: Any) -> Any:
+    """What a function without arguments returns. Raises InvalidInputError for one that needs
+    some.
+    """
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise InvalidInputError(
+            f"it cannot be called without arguments ({error}): expected a function without them"
+        ) from None
+    return function()
+
+
+def known_arguments() -> set[str]:
+    """Names of the parts of a training, and of further arguments of `trainability.check`."""
+    from trainability.check import check
+    from trainability.training import Training
+
+    names = {*inspect.signature(check).parameters, *inspect.signature(Training).parameters, "loss"}
+    return names.difference(OF_COMMAND)
+
+
+# A network that predicts the next frames of sequences
+
+
+def of_next_frames(options: Options) -> dict[str, Any]:
+    """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
+    from gersgorin.loading.open import check_network_options
+    from gersgorin.loading.sources import chorale_excerpts, read_numbers
+    from gersgorin.training.losses import mean_of_frames
+
+    check_network_options(options)
+    if options.input is None:
+        frames = chorale_excerpts(options.data)
+    else:
+        frames = read_numbers(options.input).values.swapaxes(0, 1)
+    name, model, loss, stored = network_of(options, frames.shape[-1])
+    settings = SETTINGS | stored
+    batch_size = options.batch_size or settings["batch_size"]
+    batches = options.batches or math.ceil(frames.shape[1] / batch_size)
+    parts = {
+        "model": model,
+        "x": frames[:-1],
+        "y": frames[1:],
+        "loss_fn": mean_of_frames(loss),
+        "optimizer": optimizer_of(options, model, settings),
+        "name": name,
+        "batch_axis": 1,
+        "batch_size": batch_size,
+        "steps": steps_of(options, settings["epochs"] * batches, batches),
+        "clip_norm": options.clip_norm,
+        "seed": options.seed,
+    }
+    return parts if options.seconds is None else parts | {"seconds": options.seconds}
+
+
+def steps_of(options: Options, usual: int, batches: int) -> int:
+    """Length of a training: --steps, --epochs of so many batches, or the usual one."""
+    if options.steps is not None:
+        return options.steps
+    if options.epochs is not None:
+        return options.epochs * batches
+    return STEPS if options.optimizer else usual
+
+
+def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
+    """The optimiser: of --optimizer with torch's defaults, otherwise SGD of these settings."""
+    from gersgorin.training.optimizer import OPTIMIZERS
+
+    given = {"lr": options.learning_rate, "momentum": options.momentum}
+    usual: dict[str, Any] = {}
+    if options.optimizer is None:
+        usual = {"lr": settings["learning_rate"], "momentum": settings["momentum"]}
+    elif options.momentum is not None and options.optimizer not in WITH_MOMENTUM:
+        raise InvalidInputError(
+            f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}"
+        )
+    name = options.optimizer or "sgd"
+    chosen = usual | {key: value for key, value in given.items() if value is not None}
+    try:
+        return OPTIMIZERS[name](model.parameters(), **chosen)
+    except ValueError as error:  # of torch, for a model without parameters
+        raise InvalidInputError(f"cannot make {name}: {first_line(error)}") from error
+
+
+def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
+    """(Name, network, loss, settings of its training) of the options, for frames of some width."""
+    from gersgorin.loading.open import model_of_options
+    from rhn.models import LanguageModel
+
+    if options.training:
+        return options.training, *preset_network(options)
+    name, model, loss, _ = model_of_options(options, width)
+    if loss is not None:
+        return name, model, loss, {}
+    if isinstance(model, LanguageModel):
+        raise no_frames(options.checkpoint)
+    return name, model, "bernoulli", stored_settings(Path(str(options.checkpoint)))
+
+
+def stored_settings(checkpoint: Path) -> dict[str, Any]:
+    """Settings of the training that a checkpoint is of."""
+    from rhn.checkpoints import read_metadata
+
+    about = read_metadata(checkpoint).get("metadata") or {}
+    stored = dict(about.get("train") or {})
+    for part in (about.get("study"), about.get("settings")):  # of a trial
+        stored |= part if isinstance(part, dict) else {}
+    names = ("learning_rate", "momentum", "epochs")
+    return {key: value for key in names if isinstance(value := stored.get(key), int | float)}
+
+
+def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
+    """(Network, loss, settings) of a preset of `rhn train`. Raises InvalidInputError."""
+    from rhn.presets import preset
+    from rhn.training.config import LanguageConfig
+    from rhn.training.ensemble import build_model
+
+    config = preset(str(options.training), options.cell, options.cell_options)
+    if isinstance(config, LanguageConfig):
+        raise no_frames(options.training)
+    settings = {name: getattr(config, name) for name in SETTINGS}
+    return build_model(config, None, seed=options.seed), "bernoulli", settings
+
+
+def no_frames(given: Any) -> InvalidInputError:
+    """The error for a language model, a preset or a file."""
+    return InvalidInputError(
+        f"{given} is a language model: expected a network that predicts frames; for a text give "
+        "FILE.py:NAME with windows of its tokens"
+    )
