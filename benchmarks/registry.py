@@ -20,8 +20,9 @@ class Benchmark:
     against: str
     """What the others are, in words; the fastest of them counts."""
     floor: float = 1.0
-    """The least ratio that passes: 1 against plain torch, NumPy or nn.*; 0.95 if both make the same
-    call; less only if ours does more. Above 1: what the project promises.
+    """The least ratio that passes on a CPU: 1 against plain torch, NumPy or nn.*; 0.95 if both make
+    the same call; less only if ours does more. Above 1: what the project promises. No ratio of a
+    GPU is promised.
     """
     pairs: int = 7
     full: bool = False

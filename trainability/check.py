@@ -1,31 +1,44 @@
 """`check`: find the part of a training at fault, by facts and by swaps of one part at a time."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
+from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.training.minibatches import Pair
 from gersgorin.training.optimizer import above_zero
 from rhn.errors import InvalidInputError, NotFiniteError, RhnError
+from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
 from trainability.cause import Cause
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.facts import facts
+from trainability.inside import stand_ins
 from trainability.losses import Score, score_of
 from trainability.naive import last_value
+from trainability.own import of_losses, of_validation, validation_pairs
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.swaps import PARTS, SWAPS, WHOLE
 from trainability.training import Training
-from trainability.words import cause_of_naive, cause_of_row
+from trainability.words import cause_of_data, cause_of_naive, cause_of_row
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
 FOR_GIVEN = 0.3  # of the time, for the training as given
+# of the time are over after the swaps, a longer training, and other orders
+FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
+LONGER = 4  # times the steps
+SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
+OTHER_ORDERS = 2
+# another network has other weights, its own optimiser and no dropout
+REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
+CLEAR = 2.0  # times the steps: a forecast that is as far off decides
 MOST_ERROR = 10.0  # error that is as good as any larger one
 LEARNS = 0.95  # error below which a training has learned something
 
@@ -41,6 +54,8 @@ def check(
     *,
     steps: int = 3000,
     seconds: float = 60.0,
+    losses: Sequence[float] = (),
+    validation: Any = None,
     name: str | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
@@ -51,12 +66,17 @@ def check(
     Facts about one minibatch come first. Then the training runs as it was given; if it does not
     learn well, versions of it with one part changed run on the same minibatches, and all are
     measured by their error on the same held-out examples: 0 is perfect, 1 the best constant answer.
+    One order of the minibatches is one order: a training that explodes or does not learn is run in
+    two others where time allows, and the middle one of the three counts.
 
     Args:
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
             arguments.
         steps: length of the training.
         seconds: most time of the check.
+        losses: of your own run, one a step: compared with those of a plain loop.
+        validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
+            of the training.
         name: title of the network; None: its class.
         seed: of the order of the minibatches.
         progress: called with a description of each part.
@@ -68,6 +88,9 @@ def check(
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
     above_zero("seconds", seconds)
+    check_seed(seed)
+    with users_code("losses: expected a number for each step"):
+        own = [float(loss) for loss in losses]
     begun = time.monotonic()
     title = name or type(uncompiled(model)).__name__
     try:
@@ -88,37 +111,113 @@ def check(
             return Diagnosis(
                 **given, outcome="does not learn", part=found[0].part, causes=tuple(found)
             )
-        return _raced(training, probe, found, given, begun + seconds, seed, progress)
+        like = next(training.model.parameters())
+        pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
+        left = max(begun + seconds - time.monotonic(), seconds / 2)
+        trial = Trial(training, probe, found, left, seed, progress)
+        return trial.diagnosis(given, own, pairs)
 
 
-def _raced(
-    training: Training,
-    probe: Probe,
-    found: list[Cause],
-    given: dict[str, Any],
-    end: float,
-    seed: int,
-    progress: Callable[[str], None],
-) -> Diagnosis:
-    """Train as given, then with one part changed, and compare."""
-    pairs = training.data.held_out or [training.data.sample(WHOLE)]
-    score = score_of(training.loss, probe.evaluated(pairs[0][0]), pairs, target_axis(probe))
-    scores = {"error": score}
-    if balanced := score.balanced([y for _, y in pairs]):
-        scores["balanced"] = balanced
-    race = Race(scores, pairs, seed=seed, progress=progress)
-    base = Row("", "as given", training.copy())
-    race.run_alone(base, training.steps, time.monotonic() + FOR_GIVEN * (end - time.monotonic()))
-    if base.problem:
-        raise InvalidInputError(base.problem)
-    rows, left_out = list[Row](), list[str]()
-    if base.error > GOOD or base.exploded is not None:
-        rows, left_out = versions(training, scores)
-        race.run(rows, base.steps or 1, end)
-        left_out += [f"{row.what}: no time" for row in rows if not row.measures]
-    naive = last_value(race, training.axis)
-    rows += [naive] if naive else []
-    return _diagnosis(race, base, rows, found, given, left_out)
+class Trial:
+    """The training as given, and versions of it, run and compared within some time.
+
+    Args:
+        training, probe, found: the training, its first minibatch, and the facts about it.
+        seconds: most time, from now on.
+        seed, progress: of `check`.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        probe: Probe,
+        found: list[Cause],
+        seconds: float,
+        seed: int,
+        progress: Callable[[str], None],
+    ):
+        self.training, self.found = training, found
+        self.begun, self.seconds = time.monotonic(), seconds
+        pairs = training.data.held_out or [training.data.sample(WHOLE)]
+        axis = target_axis(probe)
+        score = score_of(training.loss, probe.evaluated(pairs[0][0]), pairs, axis)
+        scores = {"error": score}
+        if balanced := score.balanced([y for _, y in pairs]):
+            scores["balanced"] = balanced
+        self.race = Race(scores, pairs, seed=seed, progress=progress)
+        self.rows, self.left_out = list[Row](), list[str]()
+        self.orders = list[Row]()
+
+    def until(self, share: float) -> float:
+        """The moment at which a share of the time is over."""
+        return self.begun + share * self.seconds
+
+    def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
+        """Run everything that the outcome asks for, and say what it shows."""
+        base = Row("", "as given", self.training.copy())
+        self.race.run_alone(base, self.training.steps, self.until(FOR_GIVEN))
+        if base.problem:
+            raise InvalidInputError(base.problem)
+        told = of_losses(losses, base) or (of_validation(pairs, base, self.race) if pairs else None)
+        if told is None and (base.error > GOOD or base.exploded is not None):
+            base = self.run_versions(base)
+        elif (naive := last_value(self.race, self.training.axis)) is not None:
+            self.rows.append(naive)
+        return conclusion(self, base, told, given)
+
+    def run_versions(self, base: Row) -> Row:
+        """Race all swaps, then other orders, then layers; returns the order that counts."""
+        self.rows, self.left_out = versions(self.training, self.race.scores)
+        whole = [row for row in self.rows if row.part == "everything"]
+        single = [row for row in self.rows if row.part != "everything"]
+        end = self.until(FOR_SWAPS)
+        steps = affordable(base, single, end - time.monotonic())
+        self.race.run(single, steps, end)
+        self.race.run(whole, steps, self.until(FOR_LONGER))
+        self.left_out += [f"{row.what}: no time" for row in self.rows if not row.measures]
+        self.run_longer(base)
+        base = self.run_orders(base)
+        best = verdict(self.race, base, self.rows)
+        if best is not None and best.part == "network":
+            inside = [
+                Row("network", f"a stand-in for self.{name}", other)
+                for name, other in stand_ins(self.training)
+            ]
+            self.race.run(inside, base.steps or 1, self.until(1.0))
+            self.rows += inside
+        naive = last_value(self.race, self.training.axis)
+        self.rows += [naive] if naive else []
+        return base
+
+    def run_longer(self, base: Row) -> None:
+        """Go on with the training as given, if it has run to its end."""
+        if base.exploded is not None or base.steps < self.training.steps:
+            return
+        longer = replace(base, part="length", what=f"{LONGER} times the steps")
+        longer.measures = list(base.measures)
+        self.race.run_alone(longer, LONGER * self.training.steps, self.until(FOR_LONGER))
+        self.rows.append(longer)
+
+    def run_orders(self, base: Row) -> Row:
+        """The training in two other orders where time allows it: the middle one of three."""
+        self.orders = [base]
+        if base.exploded is None and (base.error < LEARNS or base.steps < self.training.steps):
+            return base
+        left = self.until(FOR_ORDERS) - time.monotonic()
+        if base.seconds * OTHER_ORDERS > left:
+            return base
+        for order in range(1, 1 + OTHER_ORDERS):
+            row = Row("", "as given, another order", self.training.copy(), order=order)
+            self.race.run_alone(row, self.training.steps, self.until(1.0))
+            self.orders.append(row)
+        return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
+
+
+def affordable(base: Row, rows: list[Row], seconds: float) -> int:
+    """The steps to which rows can race in some seconds; at most those of the given training."""
+    each = base.seconds / max(base.steps, 1) * SLOWER
+    cost = each * (0.2 * len(rows) + 0.8 * len({row.part for row in rows}))
+    return max(1, min(base.steps, int(seconds / max(cost, 1e-9))))
 
 
 def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], list[str]]:
@@ -144,8 +243,8 @@ def target_axis(probe: Probe) -> int:
 
 def helps(race: Race, base: Row, row: Row) -> float:
     """How far a row brings the error down; 0 unless by two standard errors, and by a third."""
-    before = base.after(row.steps) or base.after(base.steps)
-    if before is None or not row.measures:
+    before = base.beside(row)
+    if before is None:
         return 0.0
     given = before.relative[row.by]
     mean, deviation = race.gain(base, row)
@@ -165,52 +264,61 @@ def verdict(race: Race, base: Row, rows: list[Row]) -> Row | None:
     return min(enough, key=lambda row: PARTS.index(row.part))
 
 
-def _diagnosis(
-    race: Race,
-    base: Row,
-    rows: list[Row],
-    found: list[Cause],
-    given: dict[str, Any],
-    left_out: list[str],
-) -> Diagnosis:
+def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
     """The outcome, the part and the causes."""
-    naive = next((row for row in rows if row.training is None), None)
-    best = verdict(race, base, [row for row in rows if row.training is not None])
-    all_help = any(row.part == "everything" and helps(race, base, row) for row in rows)
-    outcome = outcome_of(base, best is not None or all_help)
+    race, found = trial.race, trial.found
+    raced = [row for row in trial.rows if row.training is not None]
+    naive = next((row for row in trial.rows if row.training is None), None)
+    best = verdict(race, base, raced)
+    all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
+    foreseen = base.forecast if base.steps < trial.training.steps else None
+    outcome = outcome_of(base, best is not None or all_help, trial.training.steps, foreseen)
     part, causes = None, list[Cause]()
-    if outcome == "learns" and naive and not is_better(race, base, naive):
+    if told is not None:
+        part, causes = told.part, [told, *found]
+        outcome = "learns little" if outcome == "learns" else outcome
+    elif outcome == "learns" and naive and not is_better(race, base, naive):
         outcome, part = "learns little", naive.part
         causes = [cause_of_naive(base, naive), *found]
     elif outcome != "learns":
-        part, causes = part_and_causes(base, best, found, all_help)
+        part, causes = part_and_causes(trial, base, best, all_help)
     return Diagnosis(
         **given,
         outcome=outcome,
         error=base.error,
         steps=base.steps,
+        of_steps=trial.training.steps,
+        seconds=base.seconds / max(base.steps, 1) * trial.training.steps,
+        forecast=foreseen,
+        orders=tuple(row.error if row.exploded is None else math.inf for row in trial.orders),
         part=part,
         causes=tuple(causes),
         facts=tuple(found),
-        rows=tuple(
-            TableRow(
-                row.part,
-                row.what,
-                row.error,
-                row.steps,
-                race.gain(base, row)[1],
-                tuple((measure.steps, measure.relative[row.by]) for measure in row.measures),
-            )
-            for row in (base, *rows)
-        ),
-        left_out=tuple(left_out),
+        rows=tuple(table_row(race, base, row) for row in (base, *trial.rows)),
+        left_out=tuple(trial.left_out),
     )
 
 
-def outcome_of(base: Row, better: bool) -> str:
-    """The outcome of the training as given; better: whether some version does far better."""
+def table_row(race: Race, base: Row, row: Row) -> TableRow:
+    """A row of the table."""
+    curve = tuple((measure.steps, measure.relative[row.by]) for measure in row.measures)
+    return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
+
+
+def outcome_of(base: Row, better: bool, steps: int, foreseen: float | None) -> str:
+    """The outcome of the training as given.
+
+    Args:
+        better: whether some version does far better.
+        steps: of the whole training. foreseen: the step at which half is explained, where not all
+            steps were run; None: not known.
+    """
     if base.exploded is not None:
         return "diverges"
+    if base.steps < steps and base.error >= LEARNS:
+        if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
+            return "undecided"
+        return "learns" if foreseen < steps else "does not learn"
     if base.error >= LEARNS:
         return "does not learn"
     return "learns little" if better and base.error > GOOD else "learns"
@@ -223,11 +331,21 @@ def is_better(race: Race, base: Row, naive: Row) -> bool:
 
 
 def part_and_causes(
-    base: Row, best: Row | None, found: list[Cause], all_help: bool
+    trial: Trial, base: Row, best: Row | None, all_help: bool
 ) -> tuple[str | None, list[Cause]]:
     """The part at fault, and the causes: facts that explain what helps, that, and other facts."""
+    found = trial.found
     if best is None:
-        return (found[0].part if found else (None if all_help else "data")), found
-    explaining = [replace(cause, sure=True) for cause in found if cause.part == best.part]
-    others = [cause for cause in found if cause.part != best.part]
-    return best.part, [*explaining, cause_of_row(base, best), *others]
+        if found or all_help:
+            return (found[0].part if found else None), found
+        return "data", [cause_of_data(base, trial.race)]
+    confirmed = len(trial.orders) > 1 or base.error < LEARNS
+    sure = confirmed and best.error <= GOOD
+    layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
+    at_fault = verdict(trial.race, base, layers)
+    cause = replace(cause_of_row(base, best, at_fault), sure=sure)
+    replaced = REPLACED.get(best.part, (best.part,))
+    explaining = [replace(fact, sure=True) for fact in found if fact.part in replaced]
+    others = [fact for fact in found if fact.part not in replaced]
+    causes = [*explaining, cause, *others]
+    return causes[0].part, causes

@@ -159,6 +159,10 @@ class Batches:
             for k in order.tolist():
                 yield tree_map(Tensor.clone, self._train[k])
 
+    def all(self) -> list[Pair]:
+        """All batches, also those that are held out."""
+        return [*self._train, *self.held_out]
+
     def sample(self, number: int) -> Pair:
         """A batch, drawn at random."""
         return next(self.shuffled().stream(1))

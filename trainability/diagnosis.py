@@ -13,6 +13,10 @@ from rhn.utils.result import Result
 from rhn.utils.wording import counted
 from trainability.cause import Cause
 
+OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn", "diverges")} | {
+    "undecided": "is undecided"
+}
+SHOWN = 6  # rows on the screen
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 
 
@@ -43,6 +47,15 @@ class Diagnosis(Result):
     """On held-out examples after the training: 0 perfect, 1 a constant answer."""
     steps: int = 0
     """Of the training as given that were run."""
+    of_steps: int = 0
+    """Of the whole training."""
+    seconds: float = 0.0
+    """That the whole training takes, by those steps."""
+    forecast: float | None = None
+    """Step at which it explains half of the targets, where not all steps were run; None: it cannot
+    be told."""
+    orders: tuple[float, ...] = ()
+    """Errors in each order of the minibatches that was tried; infinite: it exploded."""
     part: str | None = None
     """The part at fault; None: not known, or none."""
     causes: tuple[Cause, ...] = ()
@@ -60,21 +73,41 @@ class Diagnosis(Result):
     def verdict(self) -> str:
         """The outcome in one sentence."""
         if not self.rows:
-            return f"{self.title} {self.outcome}: no step can help."
+            return f"{self.title} {OUTCOMES[self.outcome]}: no step can help."
         size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
+        after = counted(self.steps, "step")
+        if self.steps < self.of_steps:
+            after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
+        orders = f" ({len(self.orders)} orders were tried)" if len(self.orders) > 1 else ""
         return (
-            f"{self.title} {self.outcome}: after {counted(self.steps, 'step')} its error on "
-            f"held-out examples is {size}."
+            f"{self.title} {OUTCOMES[self.outcome]}: after {after} its error on held-out examples "
+            f"is {size}{orders}."
         )
 
     @property
+    def foreseen(self) -> str:
+        """What can be said of a training whose steps were not all run; "" of any other."""
+        if self.steps >= self.of_steps or self.outcome != "undecided":
+            return ""
+        words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
+        if self.forecast is None:
+            return f"{words}; nothing grows yet by which its end could be told."
+        if math.isinf(self.forecast):
+            return f"{words}; what it explains of the targets does not grow."
+        step = counted(round(self.forecast), "step")
+        return f"{words}; by its growth it explains half of the targets after about {step}."
+
+    @property
     def shown(self) -> list[TableRow]:
-        """The training as given, and the best version of each part."""
+        """The training as given, and the best version of each part, six rows at most."""
         best: dict[str, TableRow] = {}
         for row in self.rows:
             if row.part not in best or row.error < best[row.part].error:
                 best[row.part] = row
-        return list(best.values())
+        kept = {part for part in ("", self.part, "network", "everything") if part in best}
+        others = sorted(best.keys() - kept, key=lambda part: best[part].error)
+        kept |= set(others[: SHOWN - len(kept)])
+        return [row for part, row in best.items() if part in kept]
 
     def _saved(self) -> dict[str, Any]:
         lists = ("causes", "facts", "rows")
@@ -95,8 +128,14 @@ class Diagnosis(Result):
         for cause in self.causes[:1]:
             yield cause.sentence
             yield cause.remedy
+        if self.foreseen:
+            yield self.foreseen
         if not self.causes and self.facts:
             yield f"Beside it: {self.facts[0].sentence}"
+
+    def summary(self, *, whole: bool = False) -> str:
+        """The sentences; whole: and the table."""
+        return super().summary() if whole else "\n".join(self.sentences())
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training."""

@@ -109,11 +109,12 @@ def still_weights(probe: Probe) -> Cause | None:
     names = dict(probe.training.model.named_parameters())
     used = [name for name in reached if probe.uses(name)]
     frozen = [name for name in used if not names[name].requires_grad]
-    moving = [name for name in used if reached[name]]
-    rest = [name for name in used if name not in {*frozen, *moving}]
+    driven = driven_by(probe.training.optimizer)
+    left_out = [name for name in used if reached[name] and id(names[name]) not in driven]
+    rest = [name for name in used if not reached[name] and name not in frozen]
     for which, part, words, remedy in (
         ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (moving, "optimizer", "The optimiser does not move", "Make it from model.parameters()."),
+        (left_out, "optimizer", "The optimiser leaves out", "Make it from model.parameters()."),
         ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
         (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
     ):
@@ -123,6 +124,12 @@ def still_weights(probe: Probe) -> Cause | None:
             evidence = {"names": which, "share": share}
             return Cause("untrained weights", part, said, remedy, evidence=evidence)
     return None
+
+
+def driven_by(optimizer: torch.optim.Optimizer) -> set[int]:
+    """Identities of the parameters that an optimiser changes at a rate above 0."""
+    groups = [group for group in optimizer.param_groups if float(group.get("lr", 1.0)) > 0]
+    return {id(p) for group in groups for p in group["params"]}
 
 
 def gradients_of_still(probe: Probe) -> dict[str, bool]:
@@ -439,10 +446,10 @@ def no_least_loss(probe: Probe) -> Cause | None:
         return None
     z, loss = probe.output.detach(), probe.training.loss
     axis = class_axis(z, probe.y)
-    if axis is not None:
+    if z.numel() == probe.y.numel():
+        right = probe.y.reshape(z.shape).to(z.dtype) * 2 - float(is_binary(probe.y))
+    elif axis is not None:
         right = torch.zeros_like(z).scatter_(axis, probe.y.clamp_min(0).unsqueeze(axis), 1.0)
-    elif z.shape == probe.y.shape:
-        right = probe.y.to(z.dtype) * 2 - float(is_binary(probe.y))
     else:
         return None
     with torch.no_grad():

@@ -5,7 +5,8 @@
     race.run(rows, steps, end)                   # all others for as many steps
 
 All rows see the same minibatches in the same order and are measured on the same held-out examples
-after the same numbers of steps. After each rung the half with the larger errors stops.
+after the same numbers of steps. After each rung the half with the larger errors stops, but for the
+best row of each part.
 """
 
 import math
@@ -22,9 +23,11 @@ from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.losses import Score
+from trainability.signal import explained, forecast
 from trainability.training import Training
 
 RUNGS = 4  # of a race: at 1/8, 1/4, 1/2 and all of the steps
+POINTS = 16  # measurements of the training as given, for the growth of what it explains
 GOOD = 0.1  # error of a training that has learned well: it stops
 
 
@@ -37,6 +40,8 @@ class Measure:
     """(E,) of the examples, by the name of a score."""
     relative: dict[str, float]
     """Their means, 1 for the best constant answer."""
+    explained: float = math.nan
+    """Share of the targets' variance that the outputs explain."""
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Row:
     """Independent of all other rows; it is trained. None: a forecast without weights."""
     by: str = "error"
     """The name of the score by which it is judged."""
+    order: int = 0
+    """Seed of the order of the minibatches, beside that of the race."""
     steps: int = 0
     """Taken so far."""
     measures: list[Measure] = field(default_factory=list)
@@ -58,8 +65,12 @@ class Row:
     """Of each step, on its minibatch."""
     exploded: int | None = None
     """The step at which the loss was no longer finite; None: it was."""
+    seconds: float = 0.0
+    """Of its steps and measurements."""
     problem: str = ""
     """What the training raised; "" as a rule."""
+    count: int = 0
+    """Held-out targets of each unit, by which the explained share is measured."""
     stream: Iterator[Pair] | None = field(default=None, repr=False)
 
     @property
@@ -67,10 +78,21 @@ class Row:
         """The last relative error; inf of a row that was not measured."""
         return self.measures[-1].relative[self.by] if self.measures else math.inf
 
-    def after(self, steps: int) -> Measure | None:
-        """The last measure after at most some steps."""
-        reached = [measure for measure in self.measures if measure.steps <= steps]
-        return reached[-1] if reached else None
+    @property
+    def forecast(self) -> float | None:
+        """The step at which it explains half of the targets, by the growth of what it explains."""
+        points = [(measure.steps, measure.explained) for measure in self.measures]
+        return forecast(points, self.count)
+
+    def beside(self, other: "Row") -> Measure | None:
+        """The measure to which another row is compared: the better of that after as many steps,
+        and the last one; None if one of both was not measured.
+        """
+        if not self.measures or not other.measures:
+            return None
+        reached = [measure for measure in self.measures if measure.steps <= other.steps]
+        both = (reached[-1] if reached else self.measures[0]), self.measures[-1]
+        return min(both, key=lambda measure: measure.relative[other.by])
 
 
 class Race:
@@ -94,9 +116,10 @@ class Race:
         self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
 
     def run_alone(self, row: Row, steps: int, end: float) -> None:
-        """Train a row to its end, measured at each rung; a training that has learned well stops."""
+        """Train a row to its end, often measured; a training that has learned well stops."""
         self.progress(row.what)
-        for goal in rungs(steps):
+        points = {round(steps * k / POINTS) for k in range(1, POINTS + 1)} - {0}
+        for goal in sorted(points | set(rungs(steps))):
             self.train(row, goal, end)
             if row.steps < goal or row.exploded is not None or row.error <= GOOD:
                 return
@@ -110,50 +133,66 @@ class Race:
                 self.progress(row.what)
                 self.train(row, max(1, round(goal * training.steps / shortest)), end)
             running = [pair for pair in alive if pair[0].exploded is None and pair[0].error > GOOD]
-            running.sort(key=lambda pair: pair[0].error)
-            alive = running[: math.ceil(len(running) / 2)]
+            alive = survivors(running)
             if time.monotonic() >= end:
                 return
 
     def train(self, row: Row, steps: int, end: float) -> None:
         """Train a row up to a number of steps or a moment of time, and measure it."""
         training = row.training
-        if training is None or time.monotonic() >= end:
+        begun = time.monotonic()
+        if training is None or begun >= end:
             return
-        row.stream = row.stream or training.data.stream(self.seed)
+        row.stream = row.stream or training.data.stream(self.seed + row.order)
         try:
             with flushed(), random_numbers_kept(training.model):
-                torch.manual_seed(self.seed + row.steps)
+                torch.manual_seed(self.seed + row.order + row.steps)
                 training.model.train()
-                while row.steps < steps and row.exploded is None and time.monotonic() < end:
+                while row.steps < steps and row.exploded is None:
                     row.losses.append(training.step(*next(row.stream)))
                     row.steps += 1
                     if not math.isfinite(row.losses[-1]):
                         row.exploded = row.steps
+                    if time.monotonic() >= end:
+                        break
             self.measure(row, training)
         except RhnError as error:  # of this version: the others go on
             row.problem, row.exploded = first_line(error), row.steps
+        row.seconds += time.monotonic() - begun
 
     def measure(self, row: Row, training: Training) -> None:
         """Measure the errors of a row on the held-out examples."""
-        self.add(row, training.errors(self.scores, self.pairs))
+        self.add(row, training.answers([x for x, _ in self.pairs]))
 
-    def add(self, row: Row, parts: dict[str, list[Tensor]]) -> None:
-        """Add a measure of the errors of all minibatches to a row."""
-        errors = {name: torch.cat(values) for name, values in parts.items()}
+    def add(self, row: Row, outputs: list[Tensor]) -> None:
+        """Add a measure of the outputs for all held-out examples to a row."""
+        targets = [y for _, y in self.pairs]
+        errors = {
+            name: torch.cat([score.errors(*pair) for pair in zip(outputs, targets, strict=True)])
+            for name, score in self.scores.items()
+        }
         relative = {name: self.scores[name].relative(values) for name, values in errors.items()}
-        row.measures.append(Measure(row.steps, errors, relative))
+        share, row.count = explained(outputs, targets)
+        row.measures.append(Measure(row.steps, errors, relative, share))
 
     def gain(self, given: Row, row: Row) -> tuple[float, float]:
-        """(How far a row is below the training as given at as many steps, its standard error)."""
-        after = given.after(row.steps) or given.after(given.steps)
-        if after is None or not row.measures:
+        """(How far a row is below the training as given, its standard error)."""
+        before = given.beside(row)
+        if before is None:
             return 0.0, 0.0
-        before, now = after.errors[row.by], row.measures[-1].errors[row.by]
-        if before.shape != now.shape or not (before.isfinite().all() and now.isfinite().all()):
-            return after.relative[row.by] - row.error, 0.0
-        d = (before - now) / self.scores[row.by].size
+        theirs, ours = before.errors[row.by], row.measures[-1].errors[row.by]
+        if theirs.shape != ours.shape or not (theirs.isfinite().all() and ours.isfinite().all()):
+            return before.relative[row.by] - row.error, 0.0
+        d = (theirs - ours) / self.scores[row.by].size
         return float(d.mean()), float(d.std() / math.sqrt(len(d))) if len(d) > 1 else 0.0
+
+
+def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]:
+    """The better half of some rows, and the best one of each part."""
+    by_error = sorted(running, key=lambda pair: pair[0].error)
+    best = {pair[0].part: pair for pair in reversed(by_error)}
+    half = by_error[: math.ceil(len(by_error) / 2)]
+    return [pair for pair in by_error if pair in half or best[pair[0].part] is pair]
 
 
 def rungs(steps: int) -> list[int]:

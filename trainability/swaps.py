@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from gersgorin.training.losses import Loss
 from gersgorin.training.minibatches import Inputs, sequence_of, with_sequence
-from rhn.errors import InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError
 from trainability.data import Batches
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.reference import (
@@ -48,7 +49,6 @@ PARTS = (
 SAMPLE = 512  # examples by which scales are measured
 WHOLE = 4096  # by which shares of classes are
 RATE = 1e-3  # of Adam
-LONGER = 4  # times the steps
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,30 @@ def targets_standardised(training: Training) -> Training | None:
 def usual_loss(training: Training) -> Training | None:
     """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
     x, y = training.data.sample(SAMPLE)
-    loss_fn = canonical_loss(output_of_copy(training, x), y)
-    return None if loss_fn is None else training.with_loss(loss_fn)
+    output = output_of_copy(training, x)
+    loss_fn = canonical_loss(output, y)
+    if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
+        return None
+    return training.with_loss(loss_fn)
+
+
+def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if two losses have the same gradient in the outputs, in double precision."""
+    slopes = []
+    for loss in (one, other):
+        z = output.double().requires_grad_()
+        try:
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(loss(z.clone(), numbers_in_double(y)), z)
+        except USERS_FAULT:  # of a loss that takes no double precision
+            return False
+        slopes.append(slope)
+    return torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-12)
+
+
+def numbers_in_double(y: Tensor) -> Tensor:
+    """Targets in double precision, classes as they are."""
+    return y.double() if y.is_floating_point() else y
 
 
 @register_swap("loss", "rare classes weighted", by="balanced")
@@ -263,27 +285,24 @@ def shuffled(training: Training) -> Training | None:
     return other
 
 
-@register_swap("length", f"{LONGER} times the steps")
-def longer(training: Training) -> Training:
-    """Train longer."""
-    other = training.copy()
-    other.steps = LONGER * training.steps
-    return other
-
-
 @register_swap("network", "a GRU in place of the network")
 def reference_network(training: Training) -> Training | None:
     """Another network that reads the same inputs, under the same kind of optimiser."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
+    return with_model(training, reference_for(training, x, output, y))
+
+
+def with_model(training: Training, model: nn.Module) -> Training:
+    """A copy with another network, under an optimiser of the same kind and settings."""
     other = training.copy()
-    other.model = reference_for(training, x, output, y)
+    other.model = model
     group = training.optimizer.param_groups[0]
     settings = {
         name: value for name, value in group.items() if name not in ("params", "initial_lr")
     }
     kind = type(training.optimizer)
-    other.optimizer = kind(other.model.parameters(), lr=training.learning_rate)
+    other.optimizer = kind(model.parameters(), lr=training.learning_rate)
     for made in other.optimizer.param_groups:
         made.update(settings | {"lr": training.learning_rate})
     other.scheduler = None

@@ -23,7 +23,6 @@ from gersgorin.training.losses import Loss, target_loss
 from gersgorin.training.minibatches import (
     BATCH_SIZE,
     Inputs,
-    Pair,
     inputs_of,
     numbers_like,
     sequence_of,
@@ -32,7 +31,6 @@ from gersgorin.training.optimizer import OPTIMIZERS, above_zero, scheduler_of
 from gersgorin.training.training import output_of
 from rhn.errors import InvalidInputError
 from trainability.data import Batches, Change, Data, Examples
-from trainability.losses import Score
 
 
 def same(values: Any) -> Any:
@@ -194,18 +192,14 @@ class Training:
         return loss
 
     @torch.no_grad()
-    def errors(self, scores: dict[str, Score], pairs: list[Pair]) -> dict[str, list[Tensor]]:
-        """Errors of the examples of each minibatch by each score, in evaluation mode."""
+    def answers(self, inputs: list[Inputs]) -> list[Tensor]:
+        """Outputs for inputs in evaluation mode, on the scale of the targets that were given."""
         training = self.model.training
         self.model.eval()
         try:
-            outputs = [(self.restore_outputs(self.output(x)), y) for x, y in pairs]
+            return [self.restore_outputs(self.output(x)) for x in inputs]
         finally:
             self.model.train(training)
-        return {
-            name: [score.errors(output, y) for output, y in outputs]
-            for name, score in scores.items()
-        }
 
 
 def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:

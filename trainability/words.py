@@ -1,7 +1,11 @@
 """The names and sentences of causes that swaps have shown."""
 
+import math
+
 from trainability.cause import Cause
-from trainability.race import Row
+from trainability.own import FAR, error_on
+from trainability.race import Race, Row
+from trainability.swaps import SAMPLE
 
 NAMES = {
     "inputs standardised": (
@@ -36,16 +40,45 @@ NAMES = {
 }
 
 
-def cause_of_row(base: Row, row: Row) -> Cause:
-    """The cause that a swap has shown."""
+def cause_of_row(base: Row, row: Row, layer: Row | None = None) -> Cause:
+    """The cause that a swap has shown; layer: the stand-in for one layer that does as well."""
     name, remedy = NAMES.get(row.what, (row.part, "Change this part of the training."))
-    before = base.after(row.steps)
+    before = base.beside(row)
     given = before.relative[row.by] if before else base.error
     sentence = (
         f"With {row.what} the error on held-out examples is {row.error:.2g} of a constant "
         f"answer's, without {given:.2g}."
     )
+    if layer is not None:
+        part = layer.what.removeprefix("a stand-in for ")
+        sentence += f" With another layer in place of {part} alone it is {layer.error:.2g}."
+        remedy = f"Look for the error in {part}: what it reads, its axes, states and outputs."
     return Cause(name, row.part, sentence, remedy, evidence={"error": row.error})
+
+
+def cause_of_data(base: Row, race: Race) -> Cause:
+    """The cause of a training that no swap helps: learned by heart, or nothing to be learned."""
+    known = math.inf
+    if base.training is not None and base.exploded is None:
+        known = error_on(base.training, race, [base.training.data.sample(SAMPLE)])
+    evidence = {"error": base.error, "on the training's examples": known}
+    if known <= FAR * base.error:
+        return Cause(
+            "learned by heart",
+            "data",
+            f"On examples of the training the error is {known:.2g} of a constant answer's, on held-"
+            f"out ones {base.error:.2g}.",
+            "Give it more examples, or fewer weights; see that targets belong to their inputs.",
+            evidence=evidence,
+        )
+    return Cause(
+        "data",
+        "data",
+        "No part that was exchanged helps, nor all at once: these targets do not follow from these "
+        "inputs, as far as a GRU can tell.",
+        "See that each target belongs to its input, and that the inputs hold what decides it.",
+        evidence=evidence,
+    )
 
 
 def cause_of_naive(base: Row, naive: Row) -> Cause:
