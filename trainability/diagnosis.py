@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from rhn.plotting.figure import panels
+from rhn.plotting.figure import DASHED, ink, panels
 from rhn.utils.figures import GREY, RED
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
@@ -142,20 +143,49 @@ class Diagnosis(Result):
         names = ("part", "what", "error", "steps", "standard_error")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
-    @panels(6, 3.4, "error of each version of the training")
+    @property
+    def at_fault(self) -> TableRow | None:
+        """The best version of the part at fault, if its error is below that as given."""
+        rows = [row for row in self.rows if row.part and row.part == self.part and row.curve]
+        best = min(rows, key=lambda row: row.error, default=None)
+        return best if best is not None and best.error < self.error else None
+
+    @property
+    def finding(self) -> str:
+        """What brings the error down, and how far, for the title of a figure."""
+        row = self.at_fault
+        if row is None:
+            return OUTCOMES[self.outcome]
+        falls = f"from {self.error:.2f} to" if self.error < LARGEST else "to"
+        return f"with {row.what} the error falls {falls} {row.error:.2f}"
+
+    @panels(6, 3.4)
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the error over the steps, a line a version; the part at fault in colour."""
+        """Draw the error over the steps: as given, the version that shows the fault, others grey.
+
+        The limits are those of the first two.
+        """
+        best = self.at_fault
+        named = [row for row in self.rows if row.curve and (row is best or not row.part)]
         for row in self.rows:
-            at_fault = bool(row.part) and row.part == self.part
-            steps, errors = zip(*row.curve, strict=True) if row.curve else ((), ())
-            given = not row.part
-            ax.plot(
-                steps,
-                errors,
-                color=RED if at_fault else "black" if given else GREY,
-                linewidth=2 if at_fault or given else 1,
-                label=row.what if at_fault or given else None,
-            )
-        ax.axhline(1, color=GREY, linestyle=":", linewidth=1)
-        ax.set(xlabel="steps", ylabel="error (1: a constant answer)", ylim=(0, 1.5))
+            if row not in named and row.curve:
+                ax.plot(*zip(*row.curve, strict=True), color=GREY, linewidth=0.7, alpha=0.6)
+        for row in named:
+            color, words = (RED, row.what) if row is best else (ink(ax), "as given")
+            line = ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
+            name_end(line[0], words)
+        points = [point for row in named for point in row.curve if point[1] < LARGEST]
+        if points:
+            steps, errors = zip(*points, strict=True)
+            ax.set_xlim(0, max(steps))
+            ax.set_ylim(min(*errors, 0.5) / 1.5, max(*errors, 1.0) * 1.5)
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
+        ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
         return ax
+
+
+def name_end(line: Line2D, words: str) -> None:
+    """Write words at the right end of a line, in its colour."""
+    end = line.get_xydata()[-1]
+    style = {"textcoords": "offset points", "va": "center", "color": line.get_color()}
+    line.axes.annotate(words, end, (6, 0), annotation_clip=False, **style)
