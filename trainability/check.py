@@ -191,7 +191,9 @@ class Trial:
         steps = affordable(base, single, end - time.monotonic())
         self.race.run(single, steps, end)
         self.race.run(whole, steps, self.until(FOR_LONGER))
-        self.left_out += [f"{row.what}: no time" for row in self.rows if not row.measures]
+        self.left_out += [
+            f"{row.what}: {row.problem or 'no time'}" for row in self.rows if not row.measures
+        ]
         self.run_longer(base)
         base = self.run_orders(base)
         best = verdict(self.race, base, self.rows)
@@ -297,8 +299,8 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     elif outcome == "learns" and base.error > GOOD and (meant := never_meant(found)):
         outcome, part, causes = "learns little", meant.part, [meant, *found]
     elif outcome == "learns" and naive and not is_better(race, base, naive):
-        outcome, part = "learns little", naive.part
-        causes = [cause_of_naive(base, naive), *found]
+        causes = [*found, cause_of_naive(base, naive)]
+        outcome, part = "learns little", causes[0].part
     elif outcome != "learns":
         part, causes = part_and_causes(trial, base, best, all_help)
     return Diagnosis(
