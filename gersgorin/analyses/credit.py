@@ -37,10 +37,10 @@ from gersgorin._validate import check_order, with_gradients
 from gersgorin.analyses.supervised import Supervised
 from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
+from gersgorin.losses import Loss
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.cell import name_of, state_in
 from gersgorin.run.run import Progress, silent
-from gersgorin.training.losses import Loss
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError

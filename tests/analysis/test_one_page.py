@@ -34,7 +34,6 @@ from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.utils.options import parse
-from tests.gersgorin.test_check_cli import READER
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -378,6 +377,20 @@ def test_a_damaged_folder_is_one_sentence(study, tmp_path, capsys):
     assert (
         name in error and error.strip().count("\n") == 0 and not (tmp_path / "page.html").exists()
     )
+
+
+READER = """
+from torch import nn
+
+class Reader(nn.Module):
+    def __init__(self, input_size, hidden_size=5):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+        self.output = nn.Linear(hidden_size, 1)
+
+    def forward(self, x):
+        return self.output(self.rnn(x)[0][:, -1])
+"""
 
 
 def test_a_module_of_a_user_s_own_is_reported_from_a_file_of_torch_save(own_folder, capsys):

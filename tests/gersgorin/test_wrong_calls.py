@@ -9,6 +9,7 @@ from torch import nn
 
 import gersgorin
 import rhn
+import trainability
 from rhn.errors import InvalidInputError
 
 X = torch.randn(8, 2, 3)
@@ -17,10 +18,10 @@ MSE = nn.MSELoss()
 ADAM = torch.optim.Adam(MODEL.parameters())
 
 WORDS = {
-    r"check\(\) has no argument 'epochs': did you mean steps\?": lambda: gersgorin.check(
+    r"check\(\) has no argument 'epochs': did you mean steps\?": lambda: trainability.check(
         MODEL, X, X[..., :1], MSE, ADAM, epochs=5
     ),
-    r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: gersgorin.cure(
+    r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: trainability.cure(
         MODEL, X, X[..., :1], MSE, ADAM, lr=5
     ),
     r"spectra\(\) has no argument 'hidden': did you mean hidden_size\?": lambda: gersgorin.spectra(
@@ -40,7 +41,7 @@ def test_a_keyword_that_a_function_lacks_is_refused_with_the_nearest_one(said):
 
 SWAPPED = {
     "spectra": lambda: gersgorin.spectra(X, MODEL),
-    "check": lambda: gersgorin.check(X, MODEL, X[..., :1], MSE, ADAM),
+    "check": lambda: trainability.check(X, MODEL, X[..., :1], MSE, ADAM),
     "credit": lambda: gersgorin.credit(X, MODEL, X[..., :1]),
 }
 
@@ -55,6 +56,7 @@ def test_swapped_arguments_are_named_without_their_numbers(name):
 
 @for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])
 def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
-    known = inspect.signature(getattr(gersgorin, name)).parameters
+    home = trainability if name in ("check", "cure") else gersgorin
+    known = inspect.signature(getattr(home, name)).parameters
     assert {"hidden_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
     assert not [p for p in known.values() if p.kind is p.VAR_KEYWORD]
