@@ -1,4 +1,4 @@
-"""Judge `gersgorin.check` and `gersgorin.cure` on fixed trainings that nothing is fitted to.
+"""Judge `gersgorin.check` and `trainability.cure` on fixed trainings that nothing is fitted to.
 
     python -m benchmarks.judge forecasts OUT.csv --minutes 60
     python -m benchmarks.judge cures OUT.csv --minutes 60
@@ -33,6 +33,7 @@ from benchmarks import tasks
 from benchmarks.networks import Net, cross, minibatches, ours, train
 from benchmarks.rows import fill
 from rhn.cells import CELLS
+from trainability.cure import cure
 
 HERE = Path(__file__).parent
 EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
@@ -280,14 +281,10 @@ def cured(row: dict, seconds: float) -> dict:
     """How a training ends as it is, and after cure, relative to the best constant output."""
     model, x, y, loss, optimizer, axis = built(row)
     began = time.process_time()
-    found = gersgorin.cure(
-        model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis
-    )
-    said = {
-        "outcome": found.outcome,
-        "changes": "; ".join(found.changes),
-        "cpu": time.process_time() - began,
-    }
+    found = cure(model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis)
+    cpu = time.process_time() - began
+    said = {"outcome": found.outcome, "changes": found.changes, "cpu": cpu}
+    said |= {"before": found.before, "error": found.error}
     if not found.changed:
         return said | {"cured": row["given"], "same": row["given"]}
     again = found.model, x, y, loss, found.optimizer(found.model.parameters()), axis

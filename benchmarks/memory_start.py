@@ -1,5 +1,4 @@
-"""Does a plain RNN learn long lags from sensing and remembering units, which `gersgorin.cure`
-tries?
+"""Does a plain RNN learn long lags from sensing and remembering units, which `cure` tries?
 
     python -m benchmarks.memory_start search OUT.csv adding-200 --parameters 17300 --seconds 1500
     python -m benchmarks.memory_start tasks OUT.csv --steps 2000
@@ -37,18 +36,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import gersgorin
 from benchmarks import plateau_table as table
 from benchmarks.networks import minibatches
 from benchmarks.rows import append
 from benchmarks.tasks import mark
-from gersgorin.checking import search
-from gersgorin.checking.reach import measure_reach
-from gersgorin.checking.starts import MEMORY, OUTPUT_BIAS, starts
-from gersgorin.training.training import Training
 from rhn.cells.init import WRITTEN, haar, rotations
 from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
+from trainability import search
+from trainability.cure import cure
+from trainability.reach import measure_reach
+from trainability.search import Change
+from trainability.starts import MEMORY, OUTPUT_BIAS, starts
+from trainability.training import Training
 
 TASKS = "recall-100", "product-100", "order-100", "parity-60", "cue-80", "pulses-80", "vectors-60"
 ORDERS = 1001, 1002
@@ -153,26 +153,27 @@ def cured(training, steps: int, seconds: float) -> dict:
         "batch_axis": 0,
         "progress": print,
     }
-    found = gersgorin.cure(model, x, y, loss, given, **options)
-    row = {
-        "outcome": found.outcome,
-        "changes": "; ".join(found.changes),
-        "rate": found.learning_rate,
-    }
-    row |= {"cpu": round(time.process_time() - began)}
-    again = found.chosen.before.steps if found.chosen.before else 0
-    row["trainings"] = round((sum(tried["steps"] for tried in found.table()) + again) / steps, 2)
-    row["unseen"] = (
-        trained(found.model, x, y, loss, found.optimizer, constant, steps) if found.changed else ""
-    )
+    found = cure(model, x, y, loss, given, **options)
+    row = {"outcome": found.outcome, "changes": found.changes, "rate": found.learning_rate}
+    row |= {"cpu": round(time.process_time() - began), "error": found.error}
+    again = sum(len(trial.others) for trial in found.trials)
+    row["trainings"] = round(sum(tried["steps"] for tried in found.table()) / steps + again, 2)
+    row["unseen"] = ""
+    if found.changed:
+        row["unseen"] = trained(found.model, x, y, loss, found.optimizer, constant, steps)
     return row
 
 
-def memory(training):
-    """The model of a training with the start."""
+def whole_of(training) -> Training:
+    """The parts of a training as one."""
     model, x, y, loss, optimizer, _ = training
-    loop = Training(model, x, y, loss, optimizer(model.parameters()), batch_axis=0)
-    return loop, next(start for start in starts(loop) if start.words == MEMORY).applied(model)
+    return Training(model, x, y, loss, optimizer(model.parameters()), batch_axis=0)
+
+
+def memory(training) -> nn.Module:
+    """The model of a training with the start."""
+    whole = whole_of(training)
+    return next(s for s in starts(whole) if s.words == MEMORY).applied(whole.model)
 
 
 @torch.no_grad()
@@ -283,7 +284,8 @@ def figure(file: Path) -> None:
     """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding
     problem of 200 steps.
     """
-    loop, model = memory(training_of("adding-200", 17_300))
+    training = training_of("adding-200", 17_300)
+    whole, model = whole_of(training), memory(training)
     z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
 
     def plane(ax) -> None:
@@ -298,12 +300,12 @@ def figure(file: Path) -> None:
         ax.set_title("Eigenvalues of the recurrent matrix")
 
     def lags(ax) -> None:
-        for k, start in enumerate(start for start in starts(loop) if start.words != OUTPUT_BIAS):
-            share = measure_reach(loop, start.applied(loop.model)).share  # the bias changes none
+        for k, start in enumerate(s for s in starts(whole) if s.words != OUTPUT_BIAS):
+            share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
             ax.plot(share, label=start.words, **line_style(k))
         ax.set(
             ylim=(LEAST, 3),
-            xlim=(0, loop.data.probe()[0].shape[1]),
+            xlim=(0, training[1].shape[1]),
             xlabel="lag in steps",
             yscale="log",
         )
@@ -342,8 +344,8 @@ def main() -> None:
 
     every = search.starts
 
-    def without_memory(loop):
-        return (start for start in every(loop) if start.words != MEMORY)
+    def without_memory(training):
+        return (start for start in every(training) if start.words != MEMORY)
 
     for task, seed in ((task, seed) for seed in asked.seeds for task in asked.task or TASKS):
         training = training_of(task, asked.parameters, seed)
@@ -352,11 +354,11 @@ def main() -> None:
         if asked.what == "search":
             append(asked.out, row | cured(training, asked.steps, asked.seconds))
         elif asked.what == "parts":
-            every_part = parts(memory(training)[1], x, model)
+            every_part = parts(memory(training), x, model)
             own = partial(optimizer, lr=RATE)
             losses = together([*every_part.values()], x, y, loss, own, constant, asked.steps)
             for (name, changed), value in zip(every_part.items(), losses, strict=True):
-                reach = measure_reach(memory((changed, *training[1:]))[0], changed)
+                reach = measure_reach(whole_of((changed, *training[1:])))
                 before = {"rate": RATE, "sees": reach.seen, "unevenness": f"{reach.unevenness:.2g}"}
                 append(asked.out, row | before | {"part": name, "loss": f"{value:.3g}"})
         else:

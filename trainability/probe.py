@@ -242,7 +242,7 @@ class Probe:
             leaves.append(values.detach().requires_grad_())
             return leaves[-1].clone()
 
-        output = self._with_leaves(leaf)
+        output = self.with_leaves(leaf)
         if self.of_frames:
             output = output.select(1 - self.axis, -1)
         if not leaves:
@@ -253,7 +253,7 @@ class Probe:
         )
         return reached.any(0)
 
-    def _with_leaves(self, leaf: Callable[[Tensor], Tensor]) -> Tensor:
+    def with_leaves(self, leaf: Callable[[Tensor], Tensor]) -> Tensor:
         """Outputs whose sequence, or what embeddings make of it, is a leaf of the graph."""
         self.training.model.eval()
         with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
