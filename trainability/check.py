@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from gersgorin._validate import (
-    check_order,
     random_numbers_kept,
     uncompiled,
     users_code,
@@ -96,14 +95,6 @@ def check(
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
-    check_order(
-        "check(model, x, y, loss_fn, optimizer)",
-        model=model,
-        x=x,
-        y=y,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-    )
     above_zero("seconds", seconds)
     check_seed(seed)
     with users_code("losses: expected a number for each step"):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, uncompiled, users_code
+from gersgorin._validate import check_order, check_weights, uncompiled, users_code
 from gersgorin.losses import Loss, output_of
 from rhn.errors import InvalidInputError
 from trainability.data import Batches, Change, Data, Examples
@@ -90,6 +90,14 @@ class Training:
         predict: Callable[[Any], Tensor] | None = None,
         loading_seconds: float = 10.0,
     ):
+        check_order(
+            "model, x, y, loss_fn, optimizer",
+            model=model,
+            x=x,
+            y=y,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+        )
         check_model(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             whole_number(name, value)
