@@ -413,6 +413,13 @@ def test_the_share_that_outputs_explain_is_measured_between_measurements(tmp_pat
     )
 
 
+@for_each("loss", ["0.3 nats", torch.ones(3), [1.0, 2.0]])
+def test_a_loss_that_is_no_number_is_refused(loss):
+    recorder = Recorder(Looped(), frames(T, 1))
+    with pytest.raises(InvalidInputError, match=r"loss is .*: expected a number"):
+        recorder.measure(1, loss)
+
+
 def test_outputs_of_any_shape_are_read_or_refused_in_a_sentence():
     y = torch.randn(50, generator=torch.Generator().manual_seed(0))
     y -= y.mean()
