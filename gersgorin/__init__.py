@@ -1,4 +1,4 @@
-"""Temporal Jacobians, spectra and trainability of recurrent networks.
+"""Temporal Jacobians and spectra of recurrent networks.
 
 Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or
 (T, m), or a step f(x, s) with a first state s0; see `open_run`:
@@ -12,13 +12,10 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     compare(networks, x)         networks side by side, or bands over seeds and sequences
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
-Analyses of a model with a loss:
+    credit(model, x, targets)    share of the gradient of a loss at each lag
+    Recorder(model, x)           all of it during a training
 
-    check(model, x, y, loss_fn, optimizer)    prediction whether a training works
-    cure(model, x, y, loss_fn, optimizer)     a start and a learning rate with which it works
-    credit(model, x, targets)                 share of the gradient at each lag
-    Recorder(model, x)                        all of it during a training
-    Training(model, x, y, loss_fn)            model, data, loss and optimiser of these
+Why a training does not learn is the subject of the package `trainability`.
 
 Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files.
 Single steps:
@@ -51,9 +48,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "temporal_jacobian",
             "trajectory",
         ),
-        "checking.checking": ("check",),
-        "checking.cure": ("cure",),
-        "training.training": ("Training",),
         "comparing.side_by_side": ("compare",),
         "loading.find_cell": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),

@@ -19,8 +19,6 @@ HOMES = {
     "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
-    "checking.cure": ("Cure",),
-    "checking.prediction": ("TrainingCheck",),
     "comparing.bands": ("Comparison",),
     "comparing.side_by_side": ("SideBySide",),
     "recording.recording": ("Recording",),

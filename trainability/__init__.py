@@ -4,6 +4,9 @@
     print(found)                                                  # the part at fault, and the rows
     found.part, found.causes, found.table()
 
+    found = cure(model, x, y, loss_fn, optimizer, steps=3000)     # a Cure
+    found.model, found.optimizer(found.model.parameters())        # initial weights that help
+
     Training(model, x, y, loss_fn, optimizer)    all parts of a training, on copies
     register_swap(part, what)                    one more version that `check` tries
     Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients and what outputs explain
@@ -22,6 +25,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "check": ("check",),
+        "cure": ("Cure", "cure"),
         "diagnosis": ("Diagnosis",),
         "recorder": ("Recorder",),
         "swaps": ("Swap", "register_swap"),

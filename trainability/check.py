@@ -8,19 +8,25 @@ from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, uncompiled, users_code, with_gradients
+from gersgorin._validate import (
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+    with_gradients,
+)
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.training.minibatches import Pair
-from gersgorin.training.optimizer import above_zero
 from rhn.errors import InvalidInputError, NotFiniteError, RhnError
+from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
 from trainability.cause import Cause
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.facts import facts
+from trainability.inputs import Pair
 from trainability.inside import stand_ins
 from trainability.losses import Score, score_of
 from trainability.naive import last_value
+from trainability.optimizers import above_zero
 from trainability.own import of_losses, of_validation, validation_pairs
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
@@ -36,6 +42,7 @@ FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
 LONGER = 4  # times the steps
 SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
 OTHER_ORDERS = 2
+NEVER_MEANT = "mixed examples", "wrong gradient", "unrepeatable output"
 # another network has other weights, its own optimiser and no dropout
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
@@ -43,6 +50,7 @@ MOST_ERROR = 10.0  # error that is as good as any larger one
 LEARNS = 0.95  # error below which a training has learned something
 
 
+@keywords_of(Training, without=("loading_seconds",))
 @one_thread()
 @with_gradients()
 def check(
@@ -174,7 +182,9 @@ class Trial:
         steps = affordable(base, single, end - time.monotonic())
         self.race.run(single, steps, end)
         self.race.run(whole, steps, self.until(FOR_LONGER))
-        self.left_out += [f"{row.what}: no time" for row in self.rows if not row.measures]
+        self.left_out += [
+            f"{row.what}: {row.problem or 'no time'}" for row in self.rows if not row.measures
+        ]
         self.run_longer(base)
         base = self.run_orders(base)
         best = verdict(self.race, base, self.rows)
@@ -277,9 +287,11 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     if told is not None:
         part, causes = told.part, [told, *found]
         outcome = "learns little" if outcome == "learns" else outcome
+    elif outcome == "learns" and base.error > GOOD and (meant := never_meant(found)):
+        outcome, part, causes = "learns little", meant.part, [meant, *found]
     elif outcome == "learns" and naive and not is_better(race, base, naive):
-        outcome, part = "learns little", naive.part
-        causes = [cause_of_naive(base, naive), *found]
+        causes = [*found, cause_of_naive(base, naive)]
+        outcome, part = "learns little", causes[0].part
     elif outcome != "learns":
         part, causes = part_and_causes(trial, base, best, all_help)
     return Diagnosis(
@@ -297,6 +309,11 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
         rows=tuple(table_row(race, base, row) for row in (base, *trial.rows)),
         left_out=tuple(trial.left_out),
     )
+
+
+def never_meant(found: list[Cause]) -> Cause | None:
+    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
+    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
 
 
 def table_row(race: Race, base: Row, row: Row) -> TableRow:

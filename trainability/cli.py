@@ -355,7 +355,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
     from gersgorin.loading.open import check_network_options
     from gersgorin.loading.sources import chorale_excerpts, read_numbers
-    from gersgorin.training.losses import mean_of_frames
+    from gersgorin.losses import mean_of_frames
 
     check_network_options(options)
     if options.input is None:
@@ -393,7 +393,7 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
 
 def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
     """The optimiser: of --optimizer with torch's defaults, otherwise SGD of these settings."""
-    from gersgorin.training.optimizer import OPTIMIZERS
+    from trainability.optimizers import OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
     usual: dict[str, Any] = {}

@@ -23,15 +23,17 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.training.optimizer import above_zero, times
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import MARKERS
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result
+from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, rounded_up
 from trainability.cause import Cause
+from trainability.optimizers import above_zero, times
 from trainability.reach import Reach
-from trainability.search import Change, Search, Trial
+from trainability.search import Attempt, Change, Search
 from trainability.starts import filled
 from trainability.training import Training
 
@@ -65,9 +67,9 @@ class Cure(Result):
     """Of the training as given."""
     causes: tuple[Cause, ...]
     """Facts about one minibatch, the surest first."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Attempt, ...]
     """The training as given, then all others, the best first."""
-    chosen: Trial
+    chosen: Attempt
     reach: Reach | None
     """Of the gradient at the given weights; None: not measured."""
     steps: int
@@ -134,10 +136,10 @@ class Cure(Result):
         )
 
     @property
-    def shown(self) -> list[Trial]:
+    def shown(self) -> list[Attempt]:
         """The training as given, the one that is chosen, and the best of each other start."""
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
-        best: dict[str, Trial] = {}
+        best: dict[str, Attempt] = {}
         for trial in self.trials[1:]:
             if trial.row.measures and trial is not self.chosen:
                 best.setdefault(trial.change.start.words, trial)
@@ -225,6 +227,7 @@ def rates_of(training: Training, factor: float) -> list[float]:
     return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
 
+@keywords_of(Training, without=("loading_seconds",))
 @one_thread()
 @with_gradients()
 def cure(
@@ -259,6 +262,7 @@ def cure(
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
     above_zero("seconds", seconds)
+    check_seed(seed)
     begun = time.monotonic()
     training = Training(
         model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts

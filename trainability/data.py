@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import RandomSampler
 
 from gersgorin._validate import users_code
-from gersgorin.training.minibatches import (
+from rhn.errors import DataError, InvalidInputError
+from trainability.inputs import (
     Inputs,
     Pair,
     inputs_and_targets,
@@ -33,7 +34,6 @@ from gersgorin.training.minibatches import (
     overlap,
     sequence_of,
 )
-from rhn.errors import DataError, InvalidInputError
 
 FEWEST = 20  # examples or batches, from which on some are held out
 MOST_HELD_OUT = 128  # examples

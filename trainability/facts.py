@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from gersgorin._validate import random_numbers_kept
-from gersgorin.checking.causes.cause import listed
-from gersgorin.training.activation import graph, operation
-from gersgorin.training.minibatches import Inputs
 from rhn.errors import USERS_FAULT
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, listed
+from trainability.activation import graph, operation
 from trainability.cause import Cause
+from trainability.inputs import Inputs
 from trainability.losses import class_axis, free_loss, is_binary
 from trainability.probe import Probe
 from trainability.reference import predicts_inputs

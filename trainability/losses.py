@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from gersgorin.training.losses import Loss
+from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
 
 TINY = 1e-12  # of a variance or a share: the constant is right

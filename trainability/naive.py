@@ -7,7 +7,7 @@ Legend: B examples, T frames, m numbers of a frame, K targets.
 
 from torch import Tensor
 
-from gersgorin.training.minibatches import Inputs, sequence_of
+from trainability.inputs import Inputs, sequence_of
 from trainability.race import Race, Row
 
 

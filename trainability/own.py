@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gersgorin.training.minibatches import (
+from rhn.errors import InvalidInputError
+from trainability.cause import Cause
+from trainability.data import Batches, Examples
+from trainability.inputs import (
     Inputs,
     Pair,
     inputs_of,
@@ -21,9 +24,6 @@ from gersgorin.training.minibatches import (
     sequence_of,
     with_sequence,
 )
-from rhn.errors import InvalidInputError
-from trainability.cause import Cause
-from trainability.data import Batches, Examples
 from trainability.race import Race, Row
 from trainability.swaps import scale_of
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin.training.activation import Activation, last_activation, states_of
-from gersgorin.training.minibatches import Inputs
 from rhn.errors import RhnError
+from trainability.activation import Activation, last_activation, states_of
+from trainability.inputs import Inputs
 from trainability.training import Training
 
 MOVED = 1e-3  # standard deviation of what is added to weights

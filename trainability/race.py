@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from gersgorin._validate import random_numbers_kept
-from gersgorin.training.minibatches import Pair
 from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
+from trainability.inputs import Pair
 from trainability.losses import Score
 from trainability.signal import explained, forecast
 from trainability.training import Training

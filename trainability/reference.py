@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from gersgorin.training.minibatches import Inputs
+from trainability.inputs import Inputs
 from trainability.losses import class_axis
 
 UNITS = 64

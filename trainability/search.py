@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gersgorin.training.optimizer import times
 from rhn.errors import InvalidInputError
 from trainability.check import HELPS, LEARNS, target_axis
 from trainability.data import Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
+from trainability.optimizers import times
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.reach import Reach, measure_reach
@@ -38,14 +38,10 @@ BEST = 3  # starts in the race, beside the given one
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
 SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that a trial costs on average
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
-AROUND = (
-    1.0,
-    0.1,
-    10.0,
-)  # factors on the given one, of optimisers that divide by the gradient's size
-OF_SGD = *AROUND, 0.01, 100.0
+AROUND = 1.0, 0.1, 10.0  # factors on the given one
+OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
 APART = 1.4  # factor between two learning rates that are both worth a trial
-ORDERS = 2  # other ones, in which the best is confirmed
+ORDERS = 1, 2  # of the minibatches, beside the first one, in which the best is confirmed
 FOR_GIVEN = 0.3  # of the time, for the training as given
 FEWEST = 8  # trials of a race
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is taken
@@ -115,7 +111,7 @@ class Change:
 
 
 @dataclass
-class Trial:
+class Attempt:
     """A change, its row in the race, and its errors in other orders of the minibatches."""
 
     change: Change
@@ -148,7 +144,7 @@ class Search:
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
         self.training, self.end, self.seed, self.progress = training, end, seed, progress
-        self.given = Trial(Change(Start(GIVEN)), Row("", "as given", training.copy()))
+        self.given = Attempt(Change(Start(GIVEN)), Row("", "as given", training.copy()))
         self.trials = [self.given]
         self.reach: Reach | None = None
         self.ran_out, self.needed_seconds = False, 0.0
@@ -157,7 +153,7 @@ class Search:
         _ = self.probe.loss  # whatever a model or a loss raises at once names that call
         self.causes, _ = facts(self.probe)
 
-    def run(self) -> tuple[Trial, str]:
+    def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
         given = self.given
         if self.causes and self.causes[0].sure:
@@ -180,33 +176,31 @@ class Search:
         self.pairs = data.held_out or [data.sample(WHOLE)]
         output = self.probe.evaluated(self.pairs[0][0])
         self.score = score_of(loss, output, self.pairs, target_axis(self.probe))
-        self.race = self._race_in(self.seed)
+        scores = {"error": self.score}
+        self.race = Race(scores, self.pairs, seed=self.seed, progress=self.progress)
 
-    def _race_in(self, seed: int) -> Race:
-        """A race in an order of the minibatches."""
-        return Race({"error": self.score}, self.pairs, seed=seed, progress=self.progress)
-
-    def _row(self, change: Change) -> Row:
-        """A new row of a race for a change."""
-        return Row("", change.words(self.training), change.applied(self.training))
+    def _row(self, change: Change, order: int = 0) -> Row:
+        """A new row of the race for a change, in an order of the minibatches."""
+        words = change.words(self.training)
+        return Row("", words, change.applied(self.training), order=order)
 
     def _train_given(self) -> None:
         """The training as given; as many steps as there is time for are those of all others."""
         row, steps, begun = self.given.row, self.training.steps, time.monotonic()
         self.steps = steps
-        self._whole(self.race, row, begun + FOR_GIVEN * (self.end - begun))
+        self._whole(row, begun + FOR_GIVEN * (self.end - begun))
         if row.problem:
             raise InvalidInputError(row.problem)
         self.step_seconds = (time.monotonic() - begun) / max(1, row.steps)
         if row.exploded is None and row.steps < steps:
             self.steps, self.ran_out = max(1, row.steps), True
 
-    def _whole(self, race: Race, row: Row, end: float) -> None:
+    def _whole(self, row: Row, end: float) -> None:
         """A whole training, measured at each rung."""
         self.progress(row.what)
         for goal in rungs(self.steps):
             if row.exploded is None:
-                race.train(row, goal, end)
+                self.race.train(row, goal, end)
 
     def _changes(self) -> list[Change]:
         """The changes to try: the given start and the best others, the likeliest first."""
@@ -234,11 +228,11 @@ class Search:
     def _run_race(self) -> None:
         """Halve the trials of all changes over the rungs; those that have learned well wait."""
         changes = self._changes()
-        needed = 1 + SHARE * len(changes) + ORDERS
+        needed = 1 + SHARE * len(changes) + len(ORDERS)
         self.needed_seconds = self.step_seconds * self.training.steps * needed / (1 - FOR_GIVEN)
-        left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - ORDERS
+        left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - len(ORDERS)
         changes = changes[: max(FEWEST, int(left / SHARE))]
-        alive = [Trial(change, self._row(change), k) for k, change in enumerate(changes)]
+        alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
         self.trials += alive
         for goal in rungs(self.steps):
             for trial in alive:
@@ -250,13 +244,13 @@ class Search:
                 return
             alive = self._better_half([trial for trial in alive if trial.row.exploded is None])
 
-    def _better_half(self, alive: list[Trial]) -> list[Trial]:
+    def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
         """The better half of some trials, and the best one that keeps the given weights."""
         for trial in alive:
             trial.learns = learns(self.score, trial.row, self.pairs)
             if not trial.learns and trial.row.training is not None:
                 trial.reach = measure_reach(trial.row.training)
-        alive = sorted(alive, key=Trial.rank)
+        alive = sorted(alive, key=Attempt.rank)
         better = alive[: math.ceil(len(alive) / 2)]
         same = [trial for trial in alive if not trial.change.start.code]
         better += [trial for trial in same[:1] if trial not in better]
@@ -265,9 +259,9 @@ class Search:
                 trial.row.training, trial.row.stream = None, None  # to free their memory
         return better
 
-    def _helping(self) -> list[Trial]:
+    def _helping(self) -> list[Attempt]:
         """The trials that help, the best choice first: of about equal gains the smallest change."""
-        found, left = list[Trial](), [t for t in self.trials[1:] if self._is_sound(t, t.row)]
+        found, left = list[Attempt](), [t for t in self.trials[1:] if self._is_sound(t, t.row)]
         while left:
             worst = min(1.0, self.given.row.error)
             most = max(worst - trial.row.error for trial in left)
@@ -276,18 +270,18 @@ class Search:
             left.remove(found[-1])
         return found
 
-    def _confirmed(self, trial: Trial) -> str:
+    def _confirmed(self, trial: Attempt) -> str:
         """Train a choice in other orders: "cured", "seen once", or "" if it fails there."""
         self.progress(f"in other orders: {trial.row.what}")
         if trial.row.steps < self.steps and time.monotonic() < self.end:
             if trial.row.training is None:  # it was dropped on the way
                 trial.row = self._row(trial.change)
-            self._whole(self.race, trial.row, self.end)
+            self._whole(trial.row, self.end)
         if not self._is_sound(trial, trial.row):
             return ""
-        for order in range(0 if self.one_order else ORDERS):
-            row = self._row(trial.change)
-            self._whole(self._race_in(self.seed + 1 + order), row, self.end)
+        for order in () if self.one_order else ORDERS:
+            row = self._row(trial.change, order)
+            self._whole(row, self.end)
             if row.steps < self.steps and row.exploded is None:
                 self.ran_out = True
                 return "seen once"
@@ -296,7 +290,7 @@ class Search:
                 return ""
         return "seen once" if self.one_order or self.ran_out else "cured"
 
-    def _is_sound(self, trial: Trial, row: Row) -> bool:
+    def _is_sound(self, trial: Attempt, row: Row) -> bool:
         """True if a training learns; if it learns as given, a change must do far better."""
         given = self.given.row
         if row.exploded is not None:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from gersgorin.training.losses import Loss
-from gersgorin.training.minibatches import Inputs, sequence_of, with_sequence
+from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT, InvalidInputError
 from trainability.data import Batches
+from trainability.inputs import Inputs, sequence_of, with_sequence
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.reference import (
     Reference,

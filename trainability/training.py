@@ -18,24 +18,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, uncompiled, users_code
-from gersgorin.training.losses import Loss, target_loss
-from gersgorin.training.minibatches import (
-    BATCH_SIZE,
+from gersgorin._validate import check_order, check_weights, uncompiled, users_code
+from gersgorin.losses import Loss, output_of
+from rhn.errors import InvalidInputError
+from trainability.data import Batches, Change, Data, Examples
+from trainability.inputs import (
     Inputs,
     inputs_of,
     numbers_like,
     sequence_of,
 )
-from gersgorin.training.optimizer import OPTIMIZERS, above_zero, scheduler_of
-from gersgorin.training.training import output_of
-from rhn.errors import InvalidInputError
-from trainability.data import Batches, Change, Data, Examples
+from trainability.named_losses import target_loss
+from trainability.optimizers import above_zero, optimizer_of, scheduler_of
 
 
 def same(values: Any) -> Any:
     """Return values as they are."""
     return values
+
+
+BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
@@ -88,6 +90,14 @@ class Training:
         predict: Callable[[Any], Tensor] | None = None,
         loading_seconds: float = 10.0,
     ):
+        check_order(
+            "model, x, y, loss_fn, optimizer",
+            model=model,
+            x=x,
+            y=y,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+        )
         check_model(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             whole_number(name, value)
@@ -233,30 +243,6 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidInputError(f"{name} is {value!r}, expected a whole number of at least 1")
     return value
-
-
-def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
-    """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
-            raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an "
-                "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
-            )
-        if learning_rate is None:
-            raise InvalidInputError(
-                f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
-            )
-        kind = OPTIMIZERS[optimizer.lower()]
-        return kind(model.parameters(), lr=above_zero("learning_rate", learning_rate))
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidInputError(
-            f"optimizer is a {type(optimizer).__name__}, expected a name, or an instance as "
-            "torch.optim.Adam(model.parameters(), lr=1e-3)"
-        )
-    if learning_rate is not None:
-        raise InvalidInputError("learning_rate is for an optimiser given by its name")
-    return optimizer
 
 
 def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:

@@ -37,10 +37,10 @@ from gersgorin._validate import check_order, with_gradients
 from gersgorin.analyses.supervised import Supervised
 from gersgorin.linalg.products import vanishes_at
 from gersgorin.loading.find_cell import TORCH_CELLS, is_hand_written, recurrent_cells
+from gersgorin.losses import Loss
 from gersgorin.run.autodiff import vjps
 from gersgorin.run.cell import name_of, state_in
 from gersgorin.run.run import Progress, silent
-from gersgorin.training.losses import Loss
 from rhn.cells import Cell
 from rhn.cells.convert import from_torch, weights_of_torch
 from rhn.errors import InvalidInputError
@@ -237,11 +237,17 @@ class Unrolled:
         names = {module: name for name, module in problem.model.named_modules()}
         for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
+                swapped = len(run.states) == B and run.states[0].shape[:-1] == (T,)
+                expected = (
+                    "a model that reads (T, B, m), not batch_first"
+                    if swapped
+                    else "its forward to call step(x, s) once for each frame, all sequences "
+                    "together"
+                )
                 raise InvalidInputError(
                     f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states "
-                    f"{tuple(run.states[0].shape)} for {T} "
-                    f"frames of {B} sequences: expected its forward to call step(x, s) once "
-                    "for each frame, all sequences together"
+                    f"{tuple(run.states[0].shape)} for {T} frames of {B} sequences: expected "
+                    f"{expected}"
                 )
 
 

@@ -32,10 +32,10 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import is_array, source_of
+from gersgorin.losses import Loss
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
-from gersgorin.training.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.figure import Block, Shown, compose

@@ -29,9 +29,7 @@ from gersgorin.loading.find_cell import model_label, step_hint
 from gersgorin.loading.network import KEYS
 from gersgorin.loading.open import check_network_options, label_of_source, model_of_options
 from gersgorin.loading.sources import source_of_options
-from gersgorin.training.losses import FRAME_COSTS, Loss
-from gersgorin.training.minibatches import numbers_of
-from gersgorin.training.training import output_of
+from gersgorin.losses import FRAME_COSTS, Loss, numbers_of, output_of
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 

@@ -100,3 +100,13 @@ def without_password(address: str) -> str:
     'postgresql://me@host:5432/study?sslmode=require'
     """
     return OPTION.sub("", PASSWORD.sub(r"\1@", address)).rstrip("?&")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Names in one line, the number of those beyond the first ones in words.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.gersgorin.test_training_check_wording import made
 
 from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, compare, fixed_points, lyapunov, memory
@@ -22,7 +23,6 @@ from rhn.plotting.figure import names_of
 from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
-from tests.gersgorin.test_training_check_wording import made
 from tests.readable import WIDTHS, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent

@@ -9,7 +9,9 @@ from torch import nn
 
 import gersgorin
 import rhn
-from rhn.errors import InvalidInputError
+import trainability
+from rhn.cells import RHN
+from rhn.errors import InvalidInputError, NotFiniteError
 
 X = torch.randn(8, 2, 3)
 MODEL = nn.LSTM(3, 4)
@@ -17,10 +19,10 @@ MSE = nn.MSELoss()
 ADAM = torch.optim.Adam(MODEL.parameters())
 
 WORDS = {
-    r"check\(\) has no argument 'epochs': did you mean steps\?": lambda: gersgorin.check(
+    r"check\(\) has no argument 'epochs': did you mean steps\?": lambda: trainability.check(
         MODEL, X, X[..., :1], MSE, ADAM, epochs=5
     ),
-    r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: gersgorin.cure(
+    r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: trainability.cure(
         MODEL, X, X[..., :1], MSE, ADAM, lr=5
     ),
     r"spectra\(\) has no argument 'hidden': did you mean hidden_size\?": lambda: gersgorin.spectra(
@@ -40,7 +42,7 @@ def test_a_keyword_that_a_function_lacks_is_refused_with_the_nearest_one(said):
 
 SWAPPED = {
     "spectra": lambda: gersgorin.spectra(X, MODEL),
-    "check": lambda: gersgorin.check(X, MODEL, X[..., :1], MSE, ADAM),
+    "check": lambda: trainability.check(X, MODEL, X[..., :1], MSE, ADAM),
     "credit": lambda: gersgorin.credit(X, MODEL, X[..., :1]),
 }
 
@@ -53,8 +55,51 @@ def test_swapped_arguments_are_named_without_their_numbers(name):
     assert len(str(error.value)) < 200
 
 
+NUMBERS = torch.randn(8, 3)
+CLASSES = {
+    "network is the class LSTM": lambda: gersgorin.spectra(nn.LSTM, NUMBERS),
+    "network is the class RHN": lambda: gersgorin.lyapunov(RHN, NUMBERS),
+    "module is the class GRU": lambda: gersgorin.memory(nn.GRU, NUMBERS),
+    "model is the class LSTM": lambda: trainability.check(nn.LSTM, X, X, MSE, ADAM),
+    "cell is the class GRUCell": lambda: gersgorin.temporal_jacobian(nn.GRUCell, NUMBERS, NUMBERS),
+}
+
+
+@for_each("said", CLASSES)
+def test_the_class_of_a_network_is_refused_as_that(said):
+    with pytest.raises(InvalidInputError, match=rf"{said}: expected a network, \w+\(...\)"):
+        CLASSES[said]()
+
+
+def test_data_that_were_not_given_are_named_if_the_network_does_not_read_them():
+    with pytest.raises(InvalidInputError, match=r"x was not given, so it read chorale bwv269"):
+        gersgorin.spectra(MODEL)
+
+
+def test_a_first_state_that_is_not_finite_is_refused_as_that():
+    with pytest.raises(NotFiniteError, match="s0 holds 2 NaN"):
+        gersgorin.spectra(nn.GRU(3, 2), NUMBERS, torch.full((2,), torch.nan))
+
+
+def test_credit_of_a_model_that_reads_batches_first_says_so():
+    class BatchFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(3, 3, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    with pytest.raises(InvalidInputError, match=r"reads \(T, B, m\), not batch_first"):
+        gersgorin.credit(BatchFirst(), NUMBERS, NUMBERS, loss="squared")
+    square = torch.randn(8, 8, 3)  # T = B
+    with pytest.raises(InvalidInputError, match="looks ahead"):
+        gersgorin.credit(BatchFirst(), square, square, loss="squared")
+
+
 @for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])
 def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
-    known = inspect.signature(getattr(gersgorin, name)).parameters
+    home = trainability if name in ("check", "cure") else gersgorin
+    known = inspect.signature(getattr(home, name)).parameters
     assert {"hidden_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
     assert not [p for p in known.values() if p.kind is p.VAR_KEYWORD]

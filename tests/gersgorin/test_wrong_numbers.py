@@ -7,6 +7,7 @@ import torch
 from tables import for_each
 
 import gersgorin
+import trainability
 from rhn.cells import LSTM, RHN
 from rhn.errors import RhnError
 from rhn.models import PolyphonicModel
@@ -21,10 +22,10 @@ MODEL = PolyphonicModel("rhn", hidden_size=4, depth=1, generator=torch.Generator
 FRAMES = (torch.rand(T, 88, generator=torch.Generator().manual_seed(1)) < 0.3).double()
 
 
-def checked(x):
-    """A check on the next frames of FRAMES."""
-    options = {"learning_rate": 0.1, "batch_axis": 1, "steps": 40, "seconds": 600}
-    return gersgorin.check(MODEL, x, FRAMES[1:, None], "bernoulli", "sgd", **options)
+def training(x):
+    """A training on the next frames of FRAMES."""
+    options = {"learning_rate": 0.1, "batch_axis": 1, "steps": 40}
+    return trainability.Training(MODEL, x, FRAMES[1:, None], "bernoulli", "sgd", **options)
 
 
 WRONG = {
@@ -43,12 +44,7 @@ TAKERS = {
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
     "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
-    "check": (lambda x: checked(x).trials[0].losses, FRAMES[:-1, None].float(), ()),
-    "Training": (
-        lambda x: gersgorin.Training(MODEL, x, FRAMES[1:, None], "bernoulli", batch_axis=1).data.x,
-        FRAMES[:-1, None].float(),
-        (),
-    ),
+    "Training": (lambda x: training(x).data.x, FRAMES[:-1, None].float(), ()),
 }
 wherever = for_each("taker", TAKERS)
 

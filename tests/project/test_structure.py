@@ -29,9 +29,9 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.run.autodiff gersgorin.linalg
-    gersgorin.run gersgorin.loading gersgorin.training gersgorin.checking.causes.cause
-    gersgorin.analyses gersgorin.checking gersgorin.comparing gersgorin.recording \
+    gersgorin._validate gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
+    gersgorin.run gersgorin.loading
+    gersgorin.analyses gersgorin.comparing gersgorin.recording \
         gersgorin.plotting gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability

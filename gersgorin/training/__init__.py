@@ -1,1 +1,0 @@
-"""One training: model, data, loss and optimiser as one object, its minibatches and its losses."""
