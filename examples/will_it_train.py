@@ -5,7 +5,7 @@ what happened.
 import torch
 from torch import nn
 
-import gersgorin
+import trainability
 
 STEPS = 3000
 SECONDS, T = 30, 50
@@ -39,6 +39,6 @@ for cell, happened in HAPPENED.items():
     torch.manual_seed(0)
     model, (x, y) = Adder(cell), adding()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    found = gersgorin.check(model, x, y, nn.MSELoss(), optimizer, steps=STEPS, seconds=SECONDS)
-    print(f"{cell}: {found.verdict}")
+    found = trainability.check(model, x, y, nn.MSELoss(), optimizer, steps=STEPS, seconds=SECONDS)
+    print(f"{cell}: {found.verdict} {found.foreseen}".rstrip())
     print(f"    in a training: {happened or 'not'} in {STEPS} steps")

@@ -1,0 +1,174 @@
+"""Ten common faults in one small training, and what `trainability.check` prints about each.
+
+    python examples/ten_faults.py                # all of them, about three minutes on one core
+    python examples/ten_faults.py two_softmax    # one
+    trainability check examples/ten_faults.py:two_softmax --steps 400 --output check.png
+
+The task: sum the first of three numbers over all frames but the last one.
+"""
+
+import sys
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import trainability
+
+STEPS, SECONDS, BATCH = 400, 20, 32
+
+torch.manual_seed(0)
+x = torch.randn(600, 10, 3)  # (B, T, m): 600 sequences, 10 frames, 3 numbers
+y = x[:, :-1, :1].sum(1) / 3
+labels = (y[:, 0] > 0).long()
+
+
+class Net(nn.Module):
+    """An LSTM, and a head that reads its last output."""
+
+    def __init__(self, outputs=1, batch_first=True):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 16, batch_first=batch_first)
+        self.head = nn.Linear(16, outputs)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Softmax(Net):
+    """Probabilities, of which nn.CrossEntropyLoss takes the softmax again."""
+
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class Viewed(Net):
+    """Axes that are not swapped but cut anew."""
+
+    def forward(self, x):
+        frames = x.view(x.shape[1], x.shape[0], 3)
+        return self.head(self.lstm(frames)[0][-1])
+
+
+class Listed(nn.Module):
+    """Layers in a list: they are no parameters of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.GRU(3, 16, batch_first=True), nn.GRU(16, 16, batch_first=True)]
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x, _ = layer(x)
+        return self.head(x[:, -1])
+
+
+class Detached(nn.Module):
+    """A state without its history."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(3, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), 16)
+        for frame in x.unbind(1):
+            h = self.cell(frame, h.detach())
+        return self.head(h)
+
+
+def training(model, x=x, y=y, loss_fn=None, learning_rate=1e-2, steps=STEPS, **more):
+    """Arguments of `trainability.check`."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    parts = {"model": model, "x": x, "y": y, "optimizer": optimizer, "steps": steps}
+    return parts | {"loss_fn": loss_fn or nn.MSELoss(), **more}
+
+
+def batch_for_time():
+    """The LSTM lacks batch_first=True: it takes examples for time."""
+    return training(Net(batch_first=False))
+
+
+def raw_targets():
+    """Targets in watts, at a mean of 9000."""
+    return training(Net(), y=9000 + 700 * y)
+
+
+def high_rate():
+    """A learning rate of 3."""
+    return training(Net(), learning_rate=3.0)
+
+
+def two_softmax():
+    """A softmax before the cross entropy, which has its own."""
+    return training(Softmax(2), y=labels, loss_fn=nn.CrossEntropyLoss(), learning_rate=1e-3)
+
+
+def mixed_axes():
+    """`view` where `transpose` was meant."""
+    return training(Viewed(batch_first=False))
+
+
+def listed_layers():
+    """Layers in a Python list."""
+    return training(Listed())
+
+
+def detached_state():
+    """`detach` between the frames."""
+    return training(Detached())
+
+
+def sorted_data():
+    """A loader that gives small targets first and large ones last."""
+    order = y[:, 0].argsort()
+    return training(Net(), x=DataLoader(TensorDataset(x[order], y[order]), BATCH), y=None)
+
+
+def few_steps():
+    """Twenty steps."""
+    return training(Net(), steps=20)
+
+
+def random_targets():
+    """Targets that do not follow from the inputs."""
+    generator = torch.Generator().manual_seed(1)
+    return training(Net(), x=x[:100], y=torch.randn(100, 1, generator=generator))
+
+
+def own_loop():
+    """A loop without zero_grad, and the losses of its steps."""
+    model, losses = Net(), []
+    parts = training(Net())
+    parts["model"].load_state_dict(model.state_dict())
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(STEPS):
+        rows = torch.randint(len(x), (BATCH,))
+        loss = (model(x[rows]) - y[rows]).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return parts | {"losses": losses}
+
+
+FAULTS = (
+    batch_for_time,
+    raw_targets,
+    high_rate,
+    two_softmax,
+    mixed_axes,
+    listed_layers,
+    detached_state,
+    sorted_data,
+    few_steps,
+    random_targets,
+    own_loop,
+)
+
+if __name__ == "__main__":
+    for fault in FAULTS:
+        if fault.__name__ in (sys.argv[1:] or [fault.__name__]):
+            torch.manual_seed(0)
+            print(f"{fault.__name__}: {fault.__doc__}")
+            print(trainability.check(**fault(), seconds=SECONDS), end="\n\n")
