@@ -32,7 +32,7 @@ from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.swaps import PARTS, SWAPS, WHOLE
 from trainability.training import Training
-from trainability.words import cause_of_data, cause_of_naive, cause_of_row
+from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
@@ -47,7 +47,6 @@ NEVER_MEANT = "mixed examples", "wrong gradient", "unrepeatable output"
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
 MOST_ERROR = 10.0  # error that is as good as any larger one
-LEARNS = 0.95  # error below which a training has learned something
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -211,7 +210,8 @@ class Trial:
     def run_orders(self, base: Row) -> Row:
         """The training in two other orders where time allows it: the middle one of three."""
         self.orders = [base]
-        if base.exploded is None and (base.error < LEARNS or base.steps < self.training.steps):
+        unfinished = base.steps < self.training.steps
+        if base.exploded is None and (unfinished or self.race.beats_constant(base)):
             return base
         left = self.until(FOR_ORDERS) - time.monotonic()
         if base.seconds * OTHER_ORDERS > left:
@@ -282,7 +282,13 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     best = verdict(race, base, raced)
     all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
     foreseen = base.forecast if base.steps < trial.training.steps else None
-    outcome = outcome_of(base, best is not None or all_help, trial.training.steps, foreseen)
+    outcome = outcome_of(
+        base,
+        learned=race.beats_constant(base),
+        better=best is not None or all_help,
+        steps=trial.training.steps,
+        foreseen=foreseen,
+    )
     part, causes = None, list[Cause]()
     if told is not None:
         part, causes = told.part, [told, *found]
@@ -294,6 +300,8 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
         outcome, part = "learns little", causes[0].part
     elif outcome != "learns":
         part, causes = part_and_causes(trial, base, best, all_help)
+    elif base.error > GOOD and (cause := learned_by_heart(base, race)):
+        outcome, part, causes = "learns little", "data", [cause, *found]
     return Diagnosis(
         **given,
         outcome=outcome,
@@ -322,21 +330,24 @@ def table_row(race: Race, base: Row, row: Row) -> TableRow:
     return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
 
 
-def outcome_of(base: Row, better: bool, steps: int, foreseen: float | None) -> str:
+def outcome_of(
+    base: Row, *, learned: bool, better: bool, steps: int, foreseen: float | None
+) -> str:
     """The outcome of the training as given.
 
     Args:
+        learned: whether its error is below that of a constant answer.
         better: whether some version does far better.
         steps: of the whole training. foreseen: the step at which half is explained, where not all
             steps were run; None: not known.
     """
     if base.exploded is not None:
         return "diverges"
-    if base.steps < steps and base.error >= LEARNS:
+    if base.steps < steps and not learned:
         if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
             return "undecided"
         return "learns" if foreseen < steps else "does not learn"
-    if base.error >= LEARNS:
+    if not learned:
         return "does not learn"
     return "learns little" if better and base.error > GOOD else "learns"
 
@@ -356,7 +367,7 @@ def part_and_causes(
         if found or all_help:
             return (found[0].part if found else None), found
         return "data", [cause_of_data(base, trial.race)]
-    confirmed = len(trial.orders) > 1 or base.error < LEARNS
+    confirmed = len(trial.orders) > 1 or trial.race.beats_constant(base)
     sure = confirmed and best.error <= GOOD
     layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
     at_fault = verdict(trial.race, base, layers)
