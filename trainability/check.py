@@ -217,7 +217,7 @@ class Trial:
         if base.seconds * OTHER_ORDERS > left:
             return base
         for order in range(1, 1 + OTHER_ORDERS):
-            row = Row("", "as given, another order", self.training.copy(), order=order)
+            row = Row("", "as given", self.training.copy(), order=order)
             self.race.run_alone(row, self.training.steps, self.until(1.0))
             self.orders.append(row)
         return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
@@ -252,9 +252,11 @@ def target_axis(probe: Probe) -> int:
 
 
 def helps(race: Race, base: Row, row: Row) -> float:
-    """How far a row brings the error down; 0 unless by two standard errors, and by a third."""
+    """How far a row brings the error down; 0 unless by two standard errors, by a third, and below
+    a constant answer's.
+    """
     before = base.beside(row)
-    if before is None:
+    if before is None or not race.beats_constant(row):
         return 0.0
     given = before.relative[row.by]
     mean, deviation = race.gain(base, row)
@@ -298,6 +300,8 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     elif outcome == "learns" and naive and not is_better(race, base, naive):
         causes = [*found, cause_of_naive(base, naive)]
         outcome, part = "learns little", causes[0].part
+    elif outcome == "undecided" and best is None:
+        causes = found
     elif outcome != "learns":
         part, causes = part_and_causes(trial, base, best, all_help)
     elif base.error > GOOD and (cause := learned_by_heart(base, race)):
@@ -367,8 +371,8 @@ def part_and_causes(
         if found or all_help:
             return (found[0].part if found else None), found
         return "data", [cause_of_data(base, trial.race)]
-    confirmed = len(trial.orders) > 1 or trial.race.beats_constant(base)
-    sure = confirmed and best.error <= GOOD
+    # a better version of a training that learns something is no proof of a fault
+    sure = len(trial.orders) > 1 and best.error <= GOOD
     layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
     at_fault = verdict(trial.race, base, layers)
     cause = replace(cause_of_row(base, best, at_fault), sure=sure)
