@@ -23,7 +23,6 @@ from torch.optim import Optimizer
 
 from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.training.optimizer import above_zero, times
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import MARKERS
@@ -31,6 +30,7 @@ from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, rounded_up
 from trainability.cause import Cause
+from trainability.optimizers import above_zero, times
 from trainability.reach import Reach
 from trainability.search import Attempt, Change, Search
 from trainability.starts import filled

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gersgorin.training.optimizer import times
 from rhn.errors import InvalidInputError
 from trainability.check import HELPS, LEARNS, target_axis
 from trainability.data import Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
+from trainability.optimizers import times
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.reach import Reach, measure_reach
