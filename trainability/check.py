@@ -277,10 +277,12 @@ def verdict(race: Race, base: Row, rows: list[Row]) -> Row | None:
 
 
 def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
-    """The outcome, the part and the causes."""
-    race, found = trial.race, trial.found
+    """The outcome, the part and the causes.
+
+    told: what the user's own losses or validation set show.
+    """
+    race = trial.race
     raced = [row for row in trial.rows if row.training is not None]
-    naive = next((row for row in trial.rows if row.training is None), None)
     best = verdict(race, base, raced)
     all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
     foreseen = base.forecast if base.steps < trial.training.steps else None
@@ -291,24 +293,16 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
         steps=trial.training.steps,
         foreseen=foreseen,
     )
-    part, causes = None, list[Cause]()
+    part: str | None
     if told is not None:
-        part, causes = told.part, [told, *found]
-        outcome = "learns little" if outcome == "learns" else outcome
-    elif outcome == "learns" and base.error > GOOD and (meant := never_meant(found)):
-        outcome, part, causes = "learns little", meant.part, [meant, *found]
-    elif outcome == "learns" and naive and not is_better(race, base, naive):
-        causes = [*found, cause_of_naive(base, naive)]
-        outcome, part = "learns little", causes[0].part
-    elif outcome == "undecided" and best is None:
-        causes = found
-    elif outcome != "learns":
-        part, causes = part_and_causes(trial, base, best, all_help)
-    elif base.error > GOOD and (cause := learned_by_heart(base, race)):
-        outcome, part, causes = "learns little", "data", [cause, *found]
+        part, causes = told.part, [told, *trial.found]
+    elif outcome == "learns":
+        part, causes = doubts(trial, base)
+    else:
+        part, causes = part_and_causes(trial, base, best, outcome, all_help)
     return Diagnosis(
         **given,
-        outcome=outcome,
+        outcome="learns little" if outcome == "learns" and causes else outcome,
         error=base.error,
         steps=base.steps,
         of_steps=trial.training.steps,
@@ -317,21 +311,35 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
         orders=tuple(row.error if row.exploded is None else math.inf for row in trial.orders),
         part=part,
         causes=tuple(causes),
-        facts=tuple(found),
+        facts=tuple(trial.found),
         rows=tuple(table_row(race, base, row) for row in (base, *trial.rows)),
         left_out=tuple(trial.left_out),
     )
 
 
-def never_meant(found: list[Cause]) -> Cause | None:
-    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
-    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
+def doubts(trial: Trial, base: Row) -> tuple[str | None, list[Cause]]:
+    """(The part, causes) of a training that learns, and still is no good; (None, []) as a rule."""
+    found, race = trial.found, trial.race
+    naive = next((row for row in trial.rows if row.training is None), None)
+    if base.error > GOOD and (meant := never_meant(found)):
+        return meant.part, [meant, *found]
+    if naive is not None and not is_better(race, base, naive):
+        causes = [*found, cause_of_naive(base, naive)]
+        return causes[0].part, causes
+    if base.error > GOOD and (cause := learned_by_heart(base, race)):
+        return cause.part, [cause, *found]
+    return None, []
 
 
 def table_row(race: Race, base: Row, row: Row) -> TableRow:
     """A row of the table."""
     curve = tuple((measure.steps, measure.relative[row.by]) for measure in row.measures)
     return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
+
+
+def never_meant(found: list[Cause]) -> Cause | None:
+    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
+    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
 
 
 def outcome_of(
@@ -363,13 +371,15 @@ def is_better(race: Race, base: Row, naive: Row) -> bool:
 
 
 def part_and_causes(
-    trial: Trial, base: Row, best: Row | None, all_help: bool
+    trial: Trial, base: Row, best: Row | None, outcome: str, all_help: bool
 ) -> tuple[str | None, list[Cause]]:
     """The part at fault, and the causes: facts that explain what helps, that, and other facts."""
     found = trial.found
     if best is None:
-        if found or all_help:
-            return (found[0].part if found else None), found
+        if found and outcome != "undecided":
+            return found[0].part, found
+        if all_help or outcome == "undecided":
+            return None, found
         return "data", [cause_of_data(base, trial.race)]
     # a better version of a training that learns something is no proof of a fault
     sure = len(trial.orders) > 1 and best.error <= GOOD
@@ -377,7 +387,7 @@ def part_and_causes(
     at_fault = verdict(trial.race, base, layers)
     cause = replace(cause_of_row(base, best, at_fault), sure=sure)
     replaced = REPLACED.get(best.part, (best.part,))
-    explaining = [replace(fact, sure=True) for fact in found if fact.part in replaced]
-    others = [fact for fact in found if fact.part not in replaced]
-    causes = [*explaining, cause, *others]
+    explaining = [fact for fact in found if fact.part in replaced]
+    others = [fact for fact in found if fact not in explaining]
+    causes = [*(replace(fact, sure=True) for fact in explaining), cause, *others]
     return causes[0].part, causes
