@@ -32,7 +32,7 @@ from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.swaps import PARTS, SWAPS, WHOLE
 from trainability.training import Training
-from trainability.words import cause_of_data, cause_of_naive, cause_of_row
+from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
@@ -47,7 +47,6 @@ NEVER_MEANT = "mixed examples", "wrong gradient", "unrepeatable output"
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
 MOST_ERROR = 10.0  # error that is as good as any larger one
-LEARNS = 0.95  # error below which a training has learned something
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -211,13 +210,14 @@ class Trial:
     def run_orders(self, base: Row) -> Row:
         """The training in two other orders where time allows it: the middle one of three."""
         self.orders = [base]
-        if base.exploded is None and (base.error < LEARNS or base.steps < self.training.steps):
+        unfinished = base.steps < self.training.steps
+        if base.exploded is None and (unfinished or self.race.beats_constant(base)):
             return base
         left = self.until(FOR_ORDERS) - time.monotonic()
         if base.seconds * OTHER_ORDERS > left:
             return base
         for order in range(1, 1 + OTHER_ORDERS):
-            row = Row("", "as given, another order", self.training.copy(), order=order)
+            row = Row("", "as given", self.training.copy(), order=order)
             self.race.run_alone(row, self.training.steps, self.until(1.0))
             self.orders.append(row)
         return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
@@ -252,9 +252,11 @@ def target_axis(probe: Probe) -> int:
 
 
 def helps(race: Race, base: Row, row: Row) -> float:
-    """How far a row brings the error down; 0 unless by two standard errors, and by a third."""
+    """How far a row brings the error down; 0 unless by two standard errors, by a third, and below
+    a constant answer's.
+    """
     before = base.beside(row)
-    if before is None:
+    if before is None or not race.beats_constant(row):
         return 0.0
     given = before.relative[row.by]
     mean, deviation = race.gain(base, row)
@@ -275,28 +277,32 @@ def verdict(race: Race, base: Row, rows: list[Row]) -> Row | None:
 
 
 def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
-    """The outcome, the part and the causes."""
-    race, found = trial.race, trial.found
+    """The outcome, the part and the causes.
+
+    told: what the user's own losses or validation set show.
+    """
+    race = trial.race
     raced = [row for row in trial.rows if row.training is not None]
-    naive = next((row for row in trial.rows if row.training is None), None)
     best = verdict(race, base, raced)
     all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
     foreseen = base.forecast if base.steps < trial.training.steps else None
-    outcome = outcome_of(base, best is not None or all_help, trial.training.steps, foreseen)
-    part, causes = None, list[Cause]()
+    outcome = outcome_of(
+        base,
+        learned=race.beats_constant(base),
+        better=best is not None or all_help,
+        steps=trial.training.steps,
+        foreseen=foreseen,
+    )
+    part: str | None
     if told is not None:
-        part, causes = told.part, [told, *found]
-        outcome = "learns little" if outcome == "learns" else outcome
-    elif outcome == "learns" and base.error > GOOD and (meant := never_meant(found)):
-        outcome, part, causes = "learns little", meant.part, [meant, *found]
-    elif outcome == "learns" and naive and not is_better(race, base, naive):
-        causes = [*found, cause_of_naive(base, naive)]
-        outcome, part = "learns little", causes[0].part
-    elif outcome != "learns":
-        part, causes = part_and_causes(trial, base, best, all_help)
+        part, causes = told.part, [told, *trial.found]
+    elif outcome == "learns":
+        part, causes = doubts(trial, base)
+    else:
+        part, causes = part_and_causes(trial, base, best, outcome, all_help)
     return Diagnosis(
         **given,
-        outcome=outcome,
+        outcome="learns little" if outcome == "learns" and causes else outcome,
         error=base.error,
         steps=base.steps,
         of_steps=trial.training.steps,
@@ -305,15 +311,24 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
         orders=tuple(row.error if row.exploded is None else math.inf for row in trial.orders),
         part=part,
         causes=tuple(causes),
-        facts=tuple(found),
+        facts=tuple(trial.found),
         rows=tuple(table_row(race, base, row) for row in (base, *trial.rows)),
         left_out=tuple(trial.left_out),
     )
 
 
-def never_meant(found: list[Cause]) -> Cause | None:
-    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
-    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
+def doubts(trial: Trial, base: Row) -> tuple[str | None, list[Cause]]:
+    """(The part, causes) of a training that learns, and still is no good; (None, []) as a rule."""
+    found, race = trial.found, trial.race
+    naive = next((row for row in trial.rows if row.training is None), None)
+    if base.error > GOOD and (meant := never_meant(found)):
+        return meant.part, [meant, *found]
+    if naive is not None and not is_better(race, base, naive):
+        causes = [*found, cause_of_naive(base, naive)]
+        return causes[0].part, causes
+    if base.error > GOOD and (cause := learned_by_heart(base, race)):
+        return cause.part, [cause, *found]
+    return None, []
 
 
 def table_row(race: Race, base: Row, row: Row) -> TableRow:
@@ -322,21 +337,29 @@ def table_row(race: Race, base: Row, row: Row) -> TableRow:
     return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
 
 
-def outcome_of(base: Row, better: bool, steps: int, foreseen: float | None) -> str:
+def never_meant(found: list[Cause]) -> Cause | None:
+    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
+    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
+
+
+def outcome_of(
+    base: Row, *, learned: bool, better: bool, steps: int, foreseen: float | None
+) -> str:
     """The outcome of the training as given.
 
     Args:
+        learned: whether its error is below that of a constant answer.
         better: whether some version does far better.
         steps: of the whole training. foreseen: the step at which half is explained, where not all
             steps were run; None: not known.
     """
     if base.exploded is not None:
         return "diverges"
-    if base.steps < steps and base.error >= LEARNS:
+    if base.steps < steps and not learned:
         if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
             return "undecided"
         return "learns" if foreseen < steps else "does not learn"
-    if base.error >= LEARNS:
+    if not learned:
         return "does not learn"
     return "learns little" if better and base.error > GOOD else "learns"
 
@@ -348,21 +371,23 @@ def is_better(race: Race, base: Row, naive: Row) -> bool:
 
 
 def part_and_causes(
-    trial: Trial, base: Row, best: Row | None, all_help: bool
+    trial: Trial, base: Row, best: Row | None, outcome: str, all_help: bool
 ) -> tuple[str | None, list[Cause]]:
     """The part at fault, and the causes: facts that explain what helps, that, and other facts."""
     found = trial.found
     if best is None:
-        if found or all_help:
-            return (found[0].part if found else None), found
+        if found and outcome != "undecided":
+            return found[0].part, found
+        if all_help or outcome == "undecided":
+            return None, found
         return "data", [cause_of_data(base, trial.race)]
-    confirmed = len(trial.orders) > 1 or base.error < LEARNS
-    sure = confirmed and best.error <= GOOD
+    # a better version of a training that learns something is no proof of a fault
+    sure = len(trial.orders) > 1 and best.error <= GOOD
     layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
     at_fault = verdict(trial.race, base, layers)
     cause = replace(cause_of_row(base, best, at_fault), sure=sure)
     replaced = REPLACED.get(best.part, (best.part,))
-    explaining = [replace(fact, sure=True) for fact in found if fact.part in replaced]
-    others = [fact for fact in found if fact.part not in replaced]
-    causes = [*explaining, cause, *others]
+    explaining = [fact for fact in found if fact.part in replaced]
+    others = [fact for fact in found if fact not in explaining]
+    causes = [*(replace(fact, sure=True) for fact in explaining), cause, *others]
     return causes[0].part, causes

@@ -107,7 +107,8 @@ class Diagnosis(Result):
                 best[row.part] = row
         kept = {part for part in ("", self.part, "network", "everything") if part in best}
         others = sorted(best.keys() - kept, key=lambda part: best[part].error)
-        kept |= set(others[: SHOWN - len(kept)])
+        most = SHOWN - 2 if self.foreseen else SHOWN
+        kept |= set(others[: max(0, most - len(kept))])
         return [row for part, row in best.items() if part in kept]
 
     def _saved(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
 DROPS = "Look where forward drops what their layer gives."
+LEFT_OUT = "The optimiser leaves out"
 IDS = 20  # least number of different whole numbers that are read as ids
 
 
@@ -104,25 +105,32 @@ def hidden_weights(probe: Probe) -> Cause | None:
 
 def still_weights(probe: Probe) -> Cause | None:
     """Weights that no output depends on, or that do not move in three steps of the optimiser."""
-    reached = gradients_of_still(probe)
-    names = dict(probe.training.model.named_parameters())
-    used = [name for name in reached if probe.uses(name)]
-    frozen = [name for name in used if not names[name].requires_grad]
-    driven = driven_by(probe.training.optimizer)
-    left_out = [name for name in used if reached[name] and id(names[name]) not in driven]
-    rest = [name for name in used if not reached[name] and name not in frozen]
-    for which, part, words, remedy in (
-        ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (left_out, "optimizer", "The optimiser leaves out", "Make it from model.parameters()."),
-        ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
-        (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
-    ):
-        share = sum(names[n].numel() for n in which) / sum(p.numel() for p in names.values())
-        if 0 < share < 1:
+    sizes = {name: p.numel() for name, p in probe.training.model.named_parameters()}
+    for which, part, words, remedy in kinds_of_still(probe):
+        share = sum(sizes[name] for name in which) / sum(sizes.values())
+        whole = share == 1
+        if 0 < share < 1 or (whole and words == LEFT_OUT):
             said = f"{words} {listed(which)}: {share:.0%} of all weights never move."
             evidence = {"names": which, "share": share}
-            return Cause("untrained weights", part, said, remedy, evidence=evidence)
+            return Cause("untrained weights", part, said, remedy, sure=whole, evidence=evidence)
     return None
+
+
+def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
+    """(Names of weights that do not move, the part at fault, why in words, the remedy)."""
+    reached = gradients_of_still(probe)
+    parameters = dict(probe.training.model.named_parameters())
+    used = [name for name in reached if probe.uses(name)]
+    frozen = [name for name in used if not parameters[name].requires_grad]
+    driven = driven_by(probe.training.optimizer)
+    left_out = [name for name in used if reached[name] and id(parameters[name]) not in driven]
+    rest = [name for name in used if not reached[name] and name not in frozen]
+    return [
+        ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
+        (left_out, "optimizer", LEFT_OUT, "Make it from model.parameters(), at a rate above 0."),
+        ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
+        (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
+    ]
 
 
 def driven_by(optimizer: torch.optim.Optimizer) -> set[int]:

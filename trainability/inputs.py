@@ -57,18 +57,23 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     `TARGETS`.
     """
     if isinstance(batch, Mapping):
-        names = [name for name in TARGETS if name in batch]
-        if len(names) == 1 and len(batch) > 1:
-            others = {name: value for name, value in batch.items() if name not in names}
-            return others if len(others) > 1 else next(iter(others.values())), batch[names[0]]
-        raise InvalidInputError(
-            f"a batch has {', '.join(map(str, batch))}: expected inputs and one of "
-            f"{', '.join(TARGETS)}"
-        )
+        return _by_name(batch)
     if not isinstance(batch, tuple | list) or len(batch) < 2:
         raise InvalidInputError("the DataLoader gives no pairs: expected (x, y) of each batch")
     *x, y = batch
     return x[0] if len(x) == 1 else tuple(x), y
+
+
+def _by_name(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """(Inputs, targets) of a batch that is a dictionary."""
+    names = [name for name in TARGETS if name in batch]
+    if len(names) != 1 or len(batch) < 2:
+        raise InvalidInputError(
+            f"a batch has {', '.join(map(str, batch))}: expected inputs and one of "
+            f"{', '.join(TARGETS)}"
+        )
+    others = {name: value for name, value in batch.items() if name not in names}
+    return others if len(others) > 1 else next(iter(others.values())), batch[names[0]]
 
 
 def inputs_of(given: Any, like: Tensor) -> Inputs:

@@ -28,7 +28,7 @@ from trainability.inputs import (
     numbers_like,
     sequence_of,
 )
-from trainability.named_losses import target_loss
+from trainability.named_losses import misfit, target_loss
 from trainability.optimizers import above_zero, optimizer_of, scheduler_of
 
 
@@ -161,7 +161,7 @@ class Training:
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what the loss raised."""
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
-        with users_code(said):
+        with users_code(said, lambda: misfit(self._loss, output, y)):
             loss = self._loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = (

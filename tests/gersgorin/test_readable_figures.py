@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.gersgorin.test_training_check_wording import made
 
 from examples.paper import figures as gallery
 from gersgorin import Recorder, analyze, compare, fixed_points, lyapunov, memory
@@ -226,13 +225,6 @@ def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
         with our_style(width):
             readable(figure)
         assert figure.get_figwidth() == SIZES[width]
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("seed", range(5))
-def test_the_plot_of_a_check_can_be_read(seed, width):
-    with our_style(width):
-        readable(replace(made(seed), name=LONG).plot().get_figure(root=True))
 
 
 @pytest.mark.slow

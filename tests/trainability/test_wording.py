@@ -1,0 +1,71 @@
+"""What a check says agrees with its numbers, whatever these are, and its figure can be read."""
+
+import json
+import math
+import random
+import re
+
+import pytest
+
+from rhn.utils.figures import our_style
+from tests.readable import WIDTHS, readable
+from trainability.cause import Cause
+from trainability.diagnosis import Diagnosis, TableRow
+from trainability.swaps import PARTS, SWAPS
+
+DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]")
+OUTCOMES = "learns", "learns little", "does not learn", "diverges", "undecided"
+LINES = 12
+
+
+def made(seed: int) -> Diagnosis:
+    """A diagnosis of random numbers, of every kind that there can be."""
+    draw = random.Random(seed)
+
+    def number() -> float:
+        return draw.choice([0.0, 0.01, 0.5, 0.98, 1.0, 1.3, 80.0, 1e9, math.inf, math.nan])
+
+    steps, outcome = draw.choice([1, 40, 3000]), draw.choice(OUTCOMES)
+    run = steps if outcome != "undecided" else max(1, steps // 3)
+    rows = [TableRow("", "as given", number(), run, 0.0, ((1, 1.0), (run, 0.9)))]
+    rows += [
+        TableRow(swap.part, swap.what, number(), run, 0.1, ((1, 1.0), (run, 0.2)))
+        for swap in SWAPS
+        if draw.random() < 0.7
+    ]
+    causes = tuple(
+        Cause(f"cause {k}", draw.choice(PARTS), f"It measures {k}.", f"Mend {k}.", sure=not k)
+        for k in range(draw.randint(0, 3))
+    )
+    return Diagnosis(
+        title="Net",
+        outcome=outcome,
+        error=rows[0].error,
+        steps=run,
+        of_steps=steps,
+        seconds=draw.choice([0.2, 50.0, 4000.0]),
+        forecast=draw.choice([None, math.inf, 55.5, 1e7]),
+        orders=draw.choice([(), (1.0,), (1.0, 0.9, math.inf)]),
+        part=causes[0].part if causes else None,
+        causes=() if outcome == "learns" else causes,
+        facts=causes,
+        rows=tuple(rows) if draw.random() < 0.9 else (),
+    )
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_an_answer_is_whole_sentences_in_twelve_lines(seed):
+    found = made(seed)
+    text = str(found)
+    for line in found.sentences():
+        assert line.startswith("  ") or not DANGLING.search(line), line
+    assert text.count("\n") < LINES
+    assert text.startswith("Net ")
+    assert json.dumps(found.to_dict())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_figure_of_a_check_can_be_read(seed, width):
+    with our_style(width):
+        readable(made(seed).plot().get_figure(root=True))
