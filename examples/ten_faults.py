@@ -101,8 +101,8 @@ def raw_targets():
 
 
 def high_rate():
-    """A learning rate of 0.3."""
-    return training(Net(), learning_rate=0.3)
+    """A learning rate of 3."""
+    return training(Net(), learning_rate=3.0)
 
 
 def two_softmax():
