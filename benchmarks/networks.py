@@ -125,7 +125,7 @@ def minibatches(
 
 
 def output_of(model: nn.Module, x: Any) -> Tensor:
-    """The prediction of a model, as `gersgorin.check` takes it: of x or of several inputs, the
+    """The prediction of a model, as `trainability.check` takes it: of x or of several inputs, the
     first of several outputs.
     """
     output = model(*x) if isinstance(x, tuple | list) else model(x)

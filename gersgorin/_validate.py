@@ -61,7 +61,7 @@ def finite_tensor(name: str, value: Any) -> Tensor:
     x = real_tensor(name, value)
     if x.numel() == 0 or x.dim() == 0:
         raise InvalidInputError(
-            f"{name} has shape {tuple(x.shape)}: expected at least one step of a sequence"
+            f"{name} has shape {tuple(x.shape)}: expected a sequence of at least one step"
         )
     if bad := int((~torch.isfinite(x)).sum()):
         raise NotFiniteError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
@@ -117,7 +117,8 @@ ROLES: dict[str, Callable[[Any], bool]] = {
 
 
 def check_order(expected: str, **given: Any) -> None:
-    """Raise InvalidInputError if two arguments are swapped: each can be the other one only.
+    """Raise InvalidInputError if two arguments are swapped, each can be the other one only, or if
+    a network is its class.
 
     expected: the call, such as "spectra(network, x)". given: arguments by name; a model, a module
     and a cell are a network, other names that have no role are numbers.
@@ -130,11 +131,20 @@ def check_order(expected: str, **given: Any) -> None:
                 f"{name} is {in_short(value)}, and {other} is {in_short(taken)}: they are "
                 f"swapped, expected {expected}"
             )
+    for name, value in known.items():
+        if _role(name) == "network" and isinstance(value, type):
+            raise InvalidInputError(
+                f"{name} is the class {value.__name__}: expected a network, {value.__name__}(...)"
+            )
+
+
+def _role(name: str) -> str:
+    return "network" if name in ("model", "module", "cell") else name
 
 
 def _can_be(name: str, value: Any) -> bool:
     """True if a value can be the argument of this name."""
-    role = "network" if name in ("model", "module", "cell") else name
+    role = _role(name)
     if role in ROLES:
         return ROLES[role](value)
     return not callable(value) and not isinstance(value, torch.optim.Optimizer)

@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from gersgorin._validate import (
-    check_order,
     random_numbers_kept,
     uncompiled,
     users_code,
@@ -33,7 +32,7 @@ from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.swaps import PARTS, SWAPS, WHOLE
 from trainability.training import Training
-from trainability.words import cause_of_data, cause_of_naive, cause_of_row
+from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
@@ -48,7 +47,6 @@ NEVER_MEANT = "mixed examples", "wrong gradient", "unrepeatable output"
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
 MOST_ERROR = 10.0  # error that is as good as any larger one
-LEARNS = 0.95  # error below which a training has learned something
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -96,14 +94,6 @@ def check(
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
     """
-    check_order(
-        "check(model, x, y, loss_fn, optimizer)",
-        model=model,
-        x=x,
-        y=y,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-    )
     above_zero("seconds", seconds)
     check_seed(seed)
     with users_code("losses: expected a number for each step"):
@@ -191,7 +181,9 @@ class Trial:
         steps = affordable(base, single, end - time.monotonic())
         self.race.run(single, steps, end)
         self.race.run(whole, steps, self.until(FOR_LONGER))
-        self.left_out += [f"{row.what}: no time" for row in self.rows if not row.measures]
+        self.left_out += [
+            f"{row.what}: {row.problem or 'no time'}" for row in self.rows if not row.measures
+        ]
         self.run_longer(base)
         base = self.run_orders(base)
         best = verdict(self.race, base, self.rows)
@@ -218,13 +210,14 @@ class Trial:
     def run_orders(self, base: Row) -> Row:
         """The training in two other orders where time allows it: the middle one of three."""
         self.orders = [base]
-        if base.exploded is None and (base.error < LEARNS or base.steps < self.training.steps):
+        unfinished = base.steps < self.training.steps
+        if base.exploded is None and (unfinished or self.race.beats_constant(base)):
             return base
         left = self.until(FOR_ORDERS) - time.monotonic()
         if base.seconds * OTHER_ORDERS > left:
             return base
         for order in range(1, 1 + OTHER_ORDERS):
-            row = Row("", "as given, another order", self.training.copy(), order=order)
+            row = Row("", "as given", self.training.copy(), order=order)
             self.race.run_alone(row, self.training.steps, self.until(1.0))
             self.orders.append(row)
         return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
@@ -259,9 +252,11 @@ def target_axis(probe: Probe) -> int:
 
 
 def helps(race: Race, base: Row, row: Row) -> float:
-    """How far a row brings the error down; 0 unless by two standard errors, and by a third."""
+    """How far a row brings the error down; 0 unless by two standard errors, by a third, and below
+    a constant answer's.
+    """
     before = base.beside(row)
-    if before is None:
+    if before is None or not race.beats_constant(row):
         return 0.0
     given = before.relative[row.by]
     mean, deviation = race.gain(base, row)
@@ -289,7 +284,13 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     best = verdict(race, base, raced)
     all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
     foreseen = base.forecast if base.steps < trial.training.steps else None
-    outcome = outcome_of(base, best is not None or all_help, trial.training.steps, foreseen)
+    outcome = outcome_of(
+        base,
+        learned=race.beats_constant(base),
+        better=best is not None or all_help,
+        steps=trial.training.steps,
+        foreseen=foreseen,
+    )
     part, causes = None, list[Cause]()
     if told is not None:
         part, causes = told.part, [told, *found]
@@ -297,10 +298,14 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     elif outcome == "learns" and base.error > GOOD and (meant := never_meant(found)):
         outcome, part, causes = "learns little", meant.part, [meant, *found]
     elif outcome == "learns" and naive and not is_better(race, base, naive):
-        outcome, part = "learns little", naive.part
-        causes = [cause_of_naive(base, naive), *found]
+        causes = [*found, cause_of_naive(base, naive)]
+        outcome, part = "learns little", causes[0].part
+    elif outcome == "undecided" and best is None:
+        causes = found
     elif outcome != "learns":
         part, causes = part_and_causes(trial, base, best, all_help)
+    elif base.error > GOOD and (cause := learned_by_heart(base, race)):
+        outcome, part, causes = "learns little", "data", [cause, *found]
     return Diagnosis(
         **given,
         outcome=outcome,
@@ -329,21 +334,24 @@ def table_row(race: Race, base: Row, row: Row) -> TableRow:
     return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
 
 
-def outcome_of(base: Row, better: bool, steps: int, foreseen: float | None) -> str:
+def outcome_of(
+    base: Row, *, learned: bool, better: bool, steps: int, foreseen: float | None
+) -> str:
     """The outcome of the training as given.
 
     Args:
+        learned: whether its error is below that of a constant answer.
         better: whether some version does far better.
         steps: of the whole training. foreseen: the step at which half is explained, where not all
             steps were run; None: not known.
     """
     if base.exploded is not None:
         return "diverges"
-    if base.steps < steps and base.error >= LEARNS:
+    if base.steps < steps and not learned:
         if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
             return "undecided"
         return "learns" if foreseen < steps else "does not learn"
-    if base.error >= LEARNS:
+    if not learned:
         return "does not learn"
     return "learns little" if better and base.error > GOOD else "learns"
 
@@ -363,8 +371,8 @@ def part_and_causes(
         if found or all_help:
             return (found[0].part if found else None), found
         return "data", [cause_of_data(base, trial.race)]
-    confirmed = len(trial.orders) > 1 or base.error < LEARNS
-    sure = confirmed and best.error <= GOOD
+    # a better version of a training that learns something is no proof of a fault
+    sure = len(trial.orders) > 1 and best.error <= GOOD
     layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
     at_fault = verdict(trial.race, base, layers)
     cause = replace(cause_of_row(base, best, at_fault), sure=sure)

@@ -209,8 +209,7 @@ def show(found: Any, outputs: Outputs, options: Options) -> None:
     if options.json:
         print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
         return
-    whole = isinstance(options, CureOptions)
-    text = found.summary() if whole else "\n".join(found.sentences())
+    text = found.summary()
     print(fitted(text) if sys.stdout.isatty() else text)
     if outputs.figures or outputs.others:
         print(f"\n{outputs}")

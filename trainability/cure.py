@@ -26,6 +26,7 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import MARKERS
+from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, rounded_up
@@ -224,6 +225,7 @@ def rates_of(training: Training, factor: float) -> list[float]:
     return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
 
+@keywords_of(Training, without=("loading_seconds",))
 @one_thread()
 @with_gradients()
 def cure(

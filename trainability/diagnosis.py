@@ -111,9 +111,11 @@ class Diagnosis(Result):
 
     def _saved(self) -> dict[str, Any]:
         lists = ("causes", "facts", "rows")
-        return super()._saved() | {
+        saved = super()._saved() | {
             name: [asdict(entry) for entry in getattr(self, name)] for name in lists
         }
+        del saved["seconds"]  # of this machine at that moment
+        return saved
 
     def sentences(self) -> Iterator[str]:
         """The verdict, a line for each part, and the first cause with its remedy."""

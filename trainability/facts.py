@@ -113,15 +113,21 @@ def still_weights(probe: Probe) -> Cause | None:
     rest = [name for name in used if not reached[name] and name not in frozen]
     for which, part, words, remedy in (
         ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (left_out, "optimizer", "The optimiser leaves out", "Make it from model.parameters()."),
+        (
+            left_out,
+            "optimizer",
+            "The optimiser leaves out",
+            "Make it from this model's parameters(), at a rate above 0.",
+        ),
         ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
         (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
     ):
         share = sum(names[n].numel() for n in which) / sum(p.numel() for p in names.values())
-        if 0 < share < 1:
+        if 0 < share < 1 or (which and which is left_out):
             said = f"{words} {listed(which)}: {share:.0%} of all weights never move."
             evidence = {"names": which, "share": share}
-            return Cause("untrained weights", part, said, remedy, evidence=evidence)
+            sure = share == 1
+            return Cause("untrained weights", part, said, remedy, sure=sure, evidence=evidence)
     return None
 
 

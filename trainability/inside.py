@@ -106,13 +106,13 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
     >>> list(layers_of(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))))
     ['0', '2']
     """
-    layers, prefix = dict(model.named_children()), ""
+    layers = dict(model.named_children())
     while len(layers) == 1 and not isinstance(next(iter(layers.values())), nn.RNNBase):
         ((name, only),) = layers.items()
-        inner = {f"{prefix}{name}.{key}": part for key, part in only.named_children()}
+        inner = {f"{name}.{key}": part for key, part in only.named_children()}
         if not inner:
             break
-        prefix, layers = f"{prefix}{name}.", inner
+        layers = inner
     return {
         name: layer
         for name, layer in layers.items()

@@ -22,7 +22,9 @@ def last_value(race: Race, axis: int) -> Row | None:
         row = Row("data", "the last value repeated", None)
         race.add(row, [output for output in outputs if output is not None])
         rows.append(row)
-    return min(rows, key=lambda row: row.error, default=None)
+    best = min(rows, key=lambda row: row.error, default=None)
+    # targets that are a frame of the inputs are no forecast
+    return best if best is not None and best.error > 0 else None
 
 
 def repeated(x: Inputs, y: Tensor, axis: int, number: int) -> Tensor | None:

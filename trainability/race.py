@@ -175,6 +175,14 @@ class Race:
         share, row.count = explained(outputs, targets)
         row.measures.append(Measure(row.steps, errors, relative, share))
 
+    def beats_constant(self, row: Row) -> bool:
+        """True if the error of a row is below the best constant answer's by two standard errors."""
+        if not row.measures or row.exploded is not None:
+            return False
+        errors = row.measures[-1].errors[row.by]
+        deviation = float(errors.std()) / math.sqrt(len(errors)) if len(errors) > 1 else 0.0
+        return row.error + 2 * deviation / self.scores[row.by].size < 1
+
     def gain(self, given: Row, row: Row) -> tuple[float, float]:
         """(How far a row is below the training as given, its standard error)."""
         before = given.beside(row)

@@ -21,7 +21,7 @@ import torch
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from trainability.check import HELPS, LEARNS, target_axis
+from trainability.check import HELPS, target_axis
 from trainability.data import Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
@@ -46,6 +46,7 @@ FOR_GIVEN = 0.3  # of the time, for the training as given
 FEWEST = 8  # trials of a race
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is taken
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
+LEARNS = 0.95  # error below which a training has learned something
 
 
 class ScaledScheduler:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gersgorin._validate import check_weights, uncompiled, users_code
+from gersgorin._validate import check_order, check_weights, uncompiled, users_code
 from gersgorin.losses import Loss, output_of
 from rhn.errors import InvalidInputError
 from trainability.data import Batches, Change, Data, Examples
@@ -28,7 +28,7 @@ from trainability.inputs import (
     numbers_like,
     sequence_of,
 )
-from trainability.named_losses import target_loss
+from trainability.named_losses import misfit, target_loss
 from trainability.optimizers import above_zero, optimizer_of, scheduler_of
 
 
@@ -90,6 +90,14 @@ class Training:
         predict: Callable[[Any], Tensor] | None = None,
         loading_seconds: float = 10.0,
     ):
+        check_order(
+            "model, x, y, loss_fn, optimizer",
+            model=model,
+            x=x,
+            y=y,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+        )
         check_model(model)
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             whole_number(name, value)
@@ -153,7 +161,7 @@ class Training:
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what the loss raised."""
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
-        with users_code(said):
+        with users_code(said, lambda: misfit(self._loss, output, y)):
             loss = self._loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = (

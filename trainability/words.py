@@ -1,7 +1,5 @@
 """The names and sentences of causes that swaps have shown."""
 
-import math
-
 from trainability.cause import Cause
 from trainability.own import FAR, error_on
 from trainability.race import Race, Row
@@ -56,28 +54,32 @@ def cause_of_row(base: Row, row: Row, layer: Row | None = None) -> Cause:
     return Cause(name, row.part, sentence, remedy, evidence={"error": row.error})
 
 
+def learned_by_heart(base: Row, race: Race) -> Cause | None:
+    """The cause of a training whose own examples have a far lower error than held-out ones."""
+    if base.training is None or base.exploded is not None:
+        return None
+    known = error_on(base.training, race, [base.training.data.sample(SAMPLE)])
+    if known > FAR * base.error:
+        return None
+    return Cause(
+        "learned by heart",
+        "data",
+        f"On examples of the training the error is {known:.2g} of a constant answer's, on held-out "
+        f"ones {base.error:.2g}.",
+        "Give it more examples, or fewer weights; see that targets belong to their inputs.",
+        evidence={"error": base.error, "on the training's examples": known},
+    )
+
+
 def cause_of_data(base: Row, race: Race) -> Cause:
     """The cause of a training that no swap helps: learned by heart, or nothing to be learned."""
-    known = math.inf
-    if base.training is not None and base.exploded is None:
-        known = error_on(base.training, race, [base.training.data.sample(SAMPLE)])
-    evidence = {"error": base.error, "on the training's examples": known}
-    if known <= FAR * base.error:
-        return Cause(
-            "learned by heart",
-            "data",
-            f"On examples of the training the error is {known:.2g} of a constant answer's, on held-"
-            f"out ones {base.error:.2g}.",
-            "Give it more examples, or fewer weights; see that targets belong to their inputs.",
-            evidence=evidence,
-        )
-    return Cause(
+    return learned_by_heart(base, race) or Cause(
         "data",
         "data",
         "No part that was exchanged helps, nor all at once: these targets do not follow from these "
         "inputs, as far as a GRU can tell.",
         "See that each target belongs to its input, and that the inputs hold what decides it.",
-        evidence=evidence,
+        evidence={"error": base.error},
     )
 
 

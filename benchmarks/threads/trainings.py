@@ -24,7 +24,7 @@ from benchmarks.networks import minibatches, output_of, train
 
 @dataclass
 class Training:
-    """Arguments of `gersgorin.check` and of a plain loop."""
+    """Arguments of `trainability.check` and of a plain loop."""
 
     model: nn.Module
     x: Any

@@ -237,11 +237,17 @@ class Unrolled:
         names = {module: name for name, module in problem.model.named_modules()}
         for run in self._runs:
             if len(run.states) != T or any(y.shape[:-1] != (B,) for y in run.states):
+                swapped = len(run.states) == B and run.states[0].shape[:-1] == (T,)
+                expected = (
+                    "a model that reads (T, B, m), not batch_first"
+                    if swapped
+                    else "its forward to call step(x, s) once for each frame, all sequences "
+                    "together"
+                )
                 raise InvalidInputError(
                     f"{names[run.cell] or 'the model'} took {len(run.states)} steps of states "
-                    f"{tuple(run.states[0].shape)} for {T} "
-                    f"frames of {B} sequences: expected its forward to call step(x, s) once "
-                    "for each frame, all sequences together"
+                    f"{tuple(run.states[0].shape)} for {T} frames of {B} sequences: expected "
+                    f"{expected}"
                 )
 
 

@@ -69,10 +69,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
         """The step of which the least change moves an eigenvalue onto the unit circle."""
         k = int(self.to_circle.argmin())
         change = f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]}"
-        yield (
-            f"{change} puts an eigenvalue on the unit circle; the other steps shown need as "
-            "much or more."
-        )
+        others = "; the other steps shown need as much or more" if len(self.steps) > 1 else ""
+        yield f"{change} puts an eigenvalue on the unit circle{others}."
 
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
@@ -139,7 +137,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
         edge = np.maximum.outer(away, away) == away[-1]
         high = np.nan_to_num(np.log10(self.sigma[:, edge].min()))
         low = min(high - 1, math.log10(least) if least > 0 else high)
-        step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if (high - low) / s < LEVELS)
+        wide = high - low + 1e-9  # often a decade, which rounding must not move below it
+        step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if wide / s < LEVELS)
         return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 1)
 
     def to_dict(self) -> dict:

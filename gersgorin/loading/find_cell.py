@@ -574,6 +574,7 @@ def check_state(s0: Any) -> State:
         raise InvalidInputError(
             "s0: expected a floating-point tensor with at least one entry, or a tuple of them"
         )
+    tree_map(functools.partial(finite_tensor, "s0"), s0)
     return s0
 
 

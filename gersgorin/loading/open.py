@@ -152,7 +152,13 @@ def open_run(
         subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
     name, kind = ("", "no input") if without else (source.name, source.kind)
     source = replace(source, unit=unit or source.unit, name=name, kind=kind)
-    return _starting(run_along(subject, source, device=device, dtype=dtype), s0)
+    try:
+        run = run_along(subject, source, device=device, dtype=dtype)
+    except InvalidInputError as error:
+        if x is not None or isinstance(network, str | Path):
+            raise
+        raise InvalidInputError(f"{error}; x was not given, so it read chorale {name}") from error
+    return _starting(run, s0)
 
 
 def _step_from(f: Step, s0: State | None) -> Subject:

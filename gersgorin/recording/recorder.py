@@ -27,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,6 +132,18 @@ def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         [_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs]
     )
     return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
+
+
+def _number(loss: Any) -> float:
+    """A loss as a number, NaN for None. Raises InvalidInputError for anything but a scalar."""
+    try:
+        return (
+            math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else float(loss)
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"loss is {in_short(loss)}: expected a number, such as the mean of a minibatch"
+        ) from error
 
 
 def _norm(t: Tensor) -> float:
@@ -260,9 +273,7 @@ class Recorder:
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
         norms, rates = gradient_norms(self._module)
-        value = np.array(
-            math.nan if loss is None else loss.item() if isinstance(loss, Tensor) else loss, float
-        )
+        value = np.array(_number(loss))
         row = {
             "step": np.array(step),
             "loss": value,

@@ -205,7 +205,9 @@ def load(path: str | Path, writer: str = Result.writer) -> Result:
     files.
     """
     with arrays_of(path, writer) as arrays:
-        kind = str(arrays.get(KIND))
+        if KIND not in arrays:
+            raise ValueError("it does not name the kind of its result")
+        kind = str(arrays[KIND])
         if kind not in Result.classes:
             raise ValueError(
                 f"it holds {kind!r:.40}, expected one of {', '.join(sorted(Result.classes))}"

@@ -194,6 +194,19 @@ def test_the_curves_are_where_the_numbers_say():
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 
+def test_rounding_does_not_change_the_number_of_curves():
+    found = pseudospectra(Linear(3), torch.eye(3, dtype=d).div(2).flatten()[None], side=21)
+    scales = 1 + 1e-14 * np.arange(-20, 20)
+    assert len({len(replace(found, sigma=scale * found.sigma).levels) for scale in scales}) == 1
+
+
+def test_of_one_step_no_other_is_spoken_of():
+    found = pseudospectra(Linear(3), torch.eye(3, dtype=d).div(2).flatten()[None], side=21)
+    assert found.summary().startswith(
+        "A change of norm 0.5 of the Jacobian at step 0 puts an eigenvalue on the unit circle.\n"
+    )
+
+
 def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
     cell, x = RNN(3, 900, dtype=d), torch.zeros(3, 3, dtype=d)
     message = r"51 x 51 points for 3 steps of 900 state entries takes about 57 minutes"

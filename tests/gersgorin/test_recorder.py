@@ -382,3 +382,10 @@ def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
     with warnings.catch_warnings(action="error"):
         assert (trained(late=False).gradient_norm[1:] > 0).all()
+
+
+@for_each("loss", ["0.3 nats", torch.ones(3), [1.0, 2.0]])
+def test_a_loss_that_is_no_number_is_refused(loss):
+    recorder = Recorder(Looped(), frames(T, 1))
+    with pytest.raises(InvalidInputError, match=r"loss is .*: expected a number"):
+        recorder.measure(1, loss)

@@ -196,6 +196,9 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     assert np.array(data["eigenvalues"]).shape == (6, 7, 2) and len(data["steps"]) == 6
     with pytest.raises(DataError, match="not a record"):
         Spectra.load(tmp_path / "r.json")
+    np.savez(tmp_path / "mine.npz", x=np.ones(3))
+    with pytest.raises(DataError, match="does not name the kind of its result"):
+        gersgorin.load(tmp_path / "mine.npz")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 
 from rhn.errors import InvalidInputError
 from trainability import check
-from trainability.inside import stand_ins
+from trainability.inside import layers_of, stand_ins
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
@@ -155,3 +155,16 @@ def test_wrong_arguments():
         check(model, x, y, "mse", adam, losses=["a"])
     with pytest.raises(InvalidInputError, match="validation"):
         check(model, x, y, "mse", adam, validation=x, steps=5)
+
+
+def test_layers_inside_of_a_wrapped_network_have_their_whole_names():
+    class Wrapper(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x)
+
+    model = Wrapper(Wrapper(Tagger(broken=False)))
+    assert list(layers_of(model)) == ["net.net.read", "net.net.attention", "net.net.head"]

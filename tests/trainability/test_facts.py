@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from trainability import check
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.training import Training
@@ -226,3 +227,10 @@ def test_the_model_that_was_given_is_not_changed():
     facts(Probe(training_of(model, X, SUM, F.mse_loss)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_an_optimiser_of_another_network_is_a_fault_of_the_optimiser():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    other = torch.optim.Adam(nn.Linear(12, 1).parameters())
+    found = check(model, torch.randn(60, 4, 3), torch.randn(60, 1), "mse", other, steps=20)
+    assert found.part == "optimizer" and found.causes[0].sure
