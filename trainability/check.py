@@ -378,7 +378,7 @@ def part_and_causes(
     if best is None:
         if found and outcome != "undecided":
             return found[0].part, found
-        if all_help or outcome == "undecided":
+        if all_help or outcome == "undecided" or any(map(trial.race.beats_constant, trial.rows)):
             return None, found
         return "data", [cause_of_data(base, trial.race)]
     # a better version of a training that learns something is no proof of a fault

@@ -119,21 +119,19 @@ class Cure(Result):
     def verdict(self) -> str:
         """What was found, in a sentence or two."""
         name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
-        was = f"its error on held-out examples is {_number(self.before)} of a constant answer's"
+        error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
+        tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
         if self.outcome == "not searched":
             return f"{name} cannot learn: no initial weights or learning rate can repair that."
-        if self.outcome == "healthy":
-            return f"{name} trains as it is: {after} {was}, also in two other orders."
-        if not self.changed and self.outcome == "seen once":
-            return f"{name} trains as it is: {after} {was}, in the one order that was seen."
-        if not self.changed:
-            tried = [t for t in self.trials[1:] if t.row.measures]
-            return f"None of {counted(len(tried), 'change')} helps {name}: {after} {was}."
-        orders = ", also in two other orders" if self.outcome == "cured" else ""
-        return (
-            f"{name} learns with {self.changes}: {after} its error on held-out examples is "
-            f"{_number(self.error)} of a constant answer's{orders}."
-        )
+        if self.outcome == "none helped":
+            return f"None of {tried} helps {name}: {after} {error}."
+        orders = "in the one order that was seen"
+        if self.outcome != "seen once":
+            orders = "also in two other orders"
+        if self.changed:
+            return f"{name} learns with {self.changes}: {after} {error}, {orders}."
+        better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
+        return f"{name} trains as it is: {after} {error}, {orders}.{better}"
 
     @property
     def shown(self) -> list[Attempt]:

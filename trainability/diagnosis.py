@@ -119,21 +119,24 @@ class Diagnosis(Result):
         del saved["seconds"]  # of this machine at that moment
         return saved
 
+    def _line(self, row: TableRow) -> str:
+        """A row on the screen."""
+        here = f"   <- the fault is in the {row.part}" if row.part == self.part else ""
+        error = f"{row.error:>8.2f}" if row.error < LARGEST else f"{'-':>8}"
+        return f"  {row.what:<36}{error}{here}"
+
     def sentences(self) -> Iterator[str]:
         """The verdict, a line for each part, and the first cause with its remedy."""
         yield self.verdict
         if self.outcome != "learns" and self.rows:
-            yield ""
-            for row in self.shown:
-                here = f"   <- the fault is in the {row.part}" if row.part == self.part else ""
-                error = f"{row.error:>8.2f}" if row.error < LARGEST else f"{'-':>8}"
-                yield f"  {row.what:<36}{error}{here}"
-            yield ""
+            yield from ("", *map(self._line, self.shown), "")
         for cause in self.causes[:1]:
             yield cause.sentence
             yield cause.remedy
         if self.foreseen:
             yield self.foreseen
+        elif self.rows and not self.causes and self.outcome in ("does not learn", "diverges"):
+            yield "No single part brings the error down by a third: look at several."
         if not self.causes and self.facts:
             yield f"Beside it: {self.facts[0].sentence}"
 

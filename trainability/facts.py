@@ -23,7 +23,7 @@ from rhn.utils.wording import first_line, listed
 from trainability.activation import graph, operation
 from trainability.cause import Cause
 from trainability.inputs import Inputs
-from trainability.losses import class_axis, free_loss, is_binary
+from trainability.losses import class_axis, free_loss, is_binary, takes_logits
 from trainability.probe import Probe
 from trainability.reference import predicts_inputs
 from trainability.swaps import default_weights, inputs_standardised
@@ -427,7 +427,7 @@ def output_range(probe: Probe) -> Cause | None:
         return None
     if least <= 0.1 * abs(constant):
         return None
-    twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(probe)
+    twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(loss, z, y)
     return Cause(
         "softmax twice" if twice else "output range",
         "loss" if twice else "network",
@@ -438,13 +438,6 @@ def output_range(probe: Probe) -> Cause | None:
         sure=least >= constant * (1 - ROUNDING),
         evidence={"least": least, "constant": constant},
     )
-
-
-def takes_logits(probe: Probe) -> bool:
-    """True if the loss applies a softmax or a sigmoid to the outputs."""
-    z = probe.output.detach().requires_grad_()
-    names = {operation(node) for node in graph(probe.training.loss(z.clone(), probe.y))}
-    return bool(names & {"LogSoftmax", "BinaryCrossEntropyWithLogits"})
 
 
 def no_least_loss(probe: Probe) -> Cause | None:

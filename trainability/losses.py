@@ -8,6 +8,7 @@
 |---------------------------------|------------------------------------|--------------------|
 | classes                         | share of wrong ones                | the commonest one  |
 | 0 and 1, an output each         | share on the wrong side            | the commoner one   |
+| several 0 and 1 an example      | squared error of the probability   | the mean of each   |
 | numbers, an output each         | mean squared error                 | the mean           |
 | all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
 
@@ -27,6 +28,7 @@ from torch import Tensor
 from gersgorin._validate import with_gradients
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
+from trainability.activation import graph, operation
 
 TINY = 1e-12  # of a variance or a share: the constant is right
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
@@ -77,13 +79,15 @@ class Score:
     """The error of outputs, comparable across losses, units and outputs; made by `score_of`."""
 
     kind: str
-    """ "classes", "signs", "numbers" or "loss"."""
+    """ "classes", "signs", "bits", "numbers" or "loss"."""
     axis: int
     """Of the examples in y."""
     loss_fn: Loss
     """Of the training, by which targets are left out and by which a "loss" is scored."""
     constant: Tensor | None = None
     """The best constant answer: a class, or a number for each unit."""
+    logits: bool = False
+    """Whether outputs of bits are logits; else they are probabilities."""
     weights: Tensor | None = None
     """(K,) of the classes; None: all alike."""
     least: float = 0.0
@@ -107,6 +111,8 @@ class Score:
         if self.kind == "classes":
             return output.argmax(class_axis(output, y))
         z = output.reshape(y.shape).double()
+        if self.kind == "bits":
+            return z.sigmoid() if self.logits else z.clamp(0, 1)
         if self.kind == "signs":
             between = bool((z >= 0).all() and (z <= 1).all())
             return (z > (0.5 if between else 0.0)).double()
@@ -114,7 +120,7 @@ class Score:
 
     def _of_examples(self, answers: Tensor, y: Tensor, counts: Tensor) -> Tensor:
         """(B,) mean errors of answers over the targets of an example that count."""
-        if self.kind == "numbers":
+        if self.kind in ("numbers", "bits"):
             wrong = (answers - y.double()).square()
         else:
             wrong = (answers != y).double()
@@ -156,31 +162,49 @@ def score_of(loss_fn: Loss, output: Tensor, pairs: list, axis: int) -> Score:
     targets = [y for _, y in pairs]
     score = Score(kind_of(output, targets[0]), axis, loss_fn)
     if score.kind == "loss":
-        constant = free_loss(loss_fn, output, targets[0], constant=True)
-        least = free_loss(loss_fn, output, targets[0])
-        if not math.isfinite(least):  # it falls without end
-            least = constant - max(abs(constant), 1.0)
-        score.least, score.size = least, max(constant - least, TINY)
-        return score
-    if score.kind == "classes":
-        known = torch.cat([y.flatten() for y in targets])
-        score.constant = known[known >= 0].mode().values
-    else:
-        rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
-        mean = torch.cat(rows).mean(0)
-        score.constant = mean if score.kind == "numbers" else (mean > 0.5).double()
+        return _by_loss(score, output, targets[0])
+    score.constant = best_constant(score.kind, targets)
+    score.logits = score.kind == "bits" and takes_logits(loss_fn, output, targets[0])
     score.size = max(float(torch.cat([score.of_constant(y) for y in targets]).mean()), TINY)
     return score
 
 
+def _by_loss(score: Score, output: Tensor, y: Tensor) -> Score:
+    """The score by the loss, between the least free one and that of the best constant."""
+    constant = free_loss(score.loss_fn, output, y, constant=True)
+    least = free_loss(score.loss_fn, output, y)
+    if not math.isfinite(least):  # it falls without end
+        least = constant - max(abs(constant), 1.0)
+    score.least, score.size = least, max(constant - least, TINY)
+    return score
+
+
+def best_constant(kind: str, targets: list[Tensor]) -> Tensor:
+    """The commonest class, the commoner sign of each output, or its mean."""
+    if kind == "classes":
+        known = torch.cat([y.flatten() for y in targets])
+        return known[known >= 0].mode().values
+    rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
+    mean = torch.cat(rows).mean(0)
+    return (mean > 0.5).double() if kind == "signs" else mean
+
+
+def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss applies a softmax or a sigmoid to outputs."""
+    with torch.enable_grad():
+        z = output.detach().clone().requires_grad_()
+        names = {operation(node) for node in graph(loss_fn(z.clone(), y))}
+    return bool(names & {"LogSoftmax", "BinaryCrossEntropyWithLogits", "LogSigmoid", "Sigmoid"})
+
+
 def kind_of(output: Tensor, y: Tensor) -> str:
-    """How outputs are compared with targets: "classes", "signs", "numbers", or by the "loss"."""
+    """How outputs are compared with targets: the kind of a `Score`."""
     if class_axis(output, y) is not None and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
         return "loss"
     if is_binary(y):
-        return "signs"
+        return "bits" if y.dim() > 1 and y.shape[-1] > 1 and y.is_floating_point() else "signs"
     return "numbers" if y.is_floating_point() else "loss"
 
 
@@ -213,7 +237,7 @@ def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
     kind = kind_of(output, y)
     if kind == "classes":
         return _of_classes
-    if kind == "signs":
+    if kind in ("signs", "bits"):
         return _of_signs
     if kind == "numbers":
         return _of_numbers

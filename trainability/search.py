@@ -193,6 +193,7 @@ class Search:
         if row.problem:
             raise InvalidInputError(row.problem)
         self.step_seconds = (time.monotonic() - begun) / max(1, row.steps)
+        self.needed_seconds = self.step_seconds * steps / FOR_GIVEN
         if row.exploded is None and row.steps < steps:
             self.steps, self.ran_out = max(1, row.steps), True
 
@@ -229,8 +230,9 @@ class Search:
     def _run_race(self) -> None:
         """Halve the trials of all changes over the rungs; those that have learned well wait."""
         changes = self._changes()
-        needed = 1 + SHARE * len(changes) + len(ORDERS)
-        self.needed_seconds = self.step_seconds * self.training.steps * needed / (1 - FOR_GIVEN)
+        needed = (SHARE * len(changes) + len(ORDERS)) / (1 - FOR_GIVEN)
+        needed *= self.step_seconds * self.training.steps
+        self.needed_seconds = max(self.needed_seconds, needed)
         left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - len(ORDERS)
         changes = changes[: max(FEWEST, int(left / SHARE))]
         alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
@@ -273,11 +275,7 @@ class Search:
 
     def _confirmed(self, trial: Attempt) -> str:
         """Train a choice in other orders: "cured", "seen once", or "" if it fails there."""
-        self.progress(f"in other orders: {trial.row.what}")
-        if trial.row.steps < self.steps and time.monotonic() < self.end:
-            if trial.row.training is None:  # it was dropped on the way
-                trial.row = self._row(trial.change)
-            self._whole(trial.row, self.end)
+        self._complete(trial)
         if not self._is_sound(trial, trial.row):
             return ""
         for order in () if self.one_order else ORDERS:
@@ -286,10 +284,25 @@ class Search:
             if row.steps < self.steps and row.exploded is None:
                 self.ran_out = True
                 return "seen once"
-            trial.others.append(row.error)
             if not self._is_sound(trial, row):
+                self._refuse(trial, row)
                 return ""
+            trial.others.append(row.error)
         return "seen once" if self.one_order or self.ran_out else "cured"
+
+    def _complete(self, trial: Attempt) -> None:
+        """Bring a trial to the whole length, if there is time."""
+        self.progress(f"in other orders: {trial.row.what}")
+        if trial.row.steps == self.steps or time.monotonic() >= self.end:
+            return
+        if trial.row.training is None:  # it was dropped on the way
+            trial.row = self._row(trial.change)
+        self._whole(trial.row, self.end)
+
+    def _refuse(self, trial: Attempt, failing: Row) -> None:
+        """Compare changes with the order in which the training as given fails."""
+        if trial is self.given:
+            trial.row, trial.others = failing, []
 
     def _is_sound(self, trial: Attempt, row: Row) -> bool:
         """True if a training learns; if it learns as given, a change must do far better."""

@@ -105,3 +105,15 @@ def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
     assert free_loss(loss, torch.zeros(N, 2), Y) == pytest.approx(0, abs=1e-8)
     variance = Y.var(0, correction=0).mean()
     assert free_loss(loss, torch.zeros(N, 2), Y, constant=True) == pytest.approx(float(variance))
+
+
+def test_several_bits_are_scored_by_their_probabilities():
+    """Sparse outputs are on the wrong side of no threshold long before they are learned."""
+    y = (torch.rand(200, 6, 20, generator=torch.Generator().manual_seed(0)) < 0.05).float()
+    for loss_fn, output in (
+        (nn.BCEWithLogitsLoss(), torch.logit(0.3 * y + 0.02)),
+        (nn.BCELoss(), 0.3 * y + 0.02),
+    ):
+        score = score_of(loss_fn, output, [(output, y)], 0)
+        assert score.kind == "bits"
+        assert score.relative(score.errors(output, y)) == pytest.approx(0.49, abs=0.05)
