@@ -27,10 +27,10 @@ from trainability.inside import stand_ins
 from trainability.losses import Score, score_of
 from trainability.naive import last_value
 from trainability.optimizers import above_zero
-from trainability.own import of_losses, of_validation, validation_pairs
+from trainability.own import error_on, of_losses, of_validation, validation_pairs
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
-from trainability.swaps import PARTS, SWAPS, WHOLE
+from trainability.swaps import PARTS, SAMPLE, SWAPS, WHOLE
 from trainability.training import Training
 from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
 
@@ -154,6 +154,7 @@ class Trial:
         self.race = Race(scores, pairs, seed=seed, progress=progress)
         self.rows, self.left_out = list[Row](), list[str]()
         self.orders = list[Row]()
+        self.known = math.inf  # error on examples of the training
 
     def until(self, share: float) -> float:
         """The moment at which a share of the time is over."""
@@ -165,6 +166,9 @@ class Trial:
         self.race.run_alone(base, self.training.steps, self.until(FOR_GIVEN))
         if base.problem:
             raise InvalidInputError(base.problem)
+        if base.training is not None and base.exploded is None:
+            sample = self.training.data.sample(SAMPLE)
+            self.known = error_on(base.training, self.race, [sample])
         told = of_losses(losses, base) or (of_validation(pairs, base, self.race) if pairs else None)
         if told is None and (base.error > GOOD or base.exploded is not None):
             base = self.run_versions(base)
@@ -326,7 +330,7 @@ def doubts(trial: Trial, base: Row) -> tuple[str | None, list[Cause]]:
     if naive is not None and not is_better(race, base, naive):
         causes = [*found, cause_of_naive(base, naive)]
         return causes[0].part, causes
-    if base.error > GOOD and (cause := learned_by_heart(base, race)):
+    if base.error > GOOD and (cause := learned_by_heart(base, trial.known)):
         return cause.part, [cause, *found]
     return None, []
 
@@ -380,7 +384,7 @@ def part_and_causes(
             return found[0].part, found
         if all_help or outcome == "undecided" or any(map(trial.race.beats_constant, trial.rows)):
             return None, found
-        return "data", [cause_of_data(base, trial.race)]
+        return "data", [cause_of_data(base, trial.known)]
     # a better version of a training that learns something is no proof of a fault
     sure = len(trial.orders) > 1 and best.error <= GOOD
     layers = [row for row in trial.rows if row.what.startswith("a stand-in")]

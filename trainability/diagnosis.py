@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from rhn.plotting.figure import DASHED, ink, panels
 from rhn.utils.figures import GREY, RED
@@ -178,8 +177,9 @@ class Diagnosis(Result):
                 ax.plot(*zip(*row.curve, strict=True), color=GREY, linewidth=0.7, alpha=0.6)
         for row in named:
             color, words = (RED, row.what) if row is best else (ink(ax), "as given")
-            line = ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
-            name_end(line[0], words)
+            ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
+            style = {"textcoords": "offset points", "va": "center", "color": color}
+            ax.annotate(words, row.curve[-1], (6, 0), annotation_clip=False, **style)
         points = [point for row in named for point in row.curve if point[1] < LARGEST]
         if points:
             steps, errors = zip(*points, strict=True)
@@ -188,10 +188,3 @@ class Diagnosis(Result):
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
         ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
         return ax
-
-
-def name_end(line: Line2D, words: str) -> None:
-    """Write words at the right end of a line, in its colour."""
-    end = line.get_xydata()[-1]
-    style = {"textcoords": "offset points", "va": "center", "color": line.get_color()}
-    line.axes.annotate(words, end, (6, 0), annotation_clip=False, **style)
