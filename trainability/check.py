@@ -42,7 +42,7 @@ FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
 LONGER = 4  # times the steps
 SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
 OTHER_ORDERS = 2
-NEVER_MEANT = "mixed examples", "wrong gradient", "unrepeatable output"
+NEVER_MEANT = "mixed examples", "wrong gradient"
 # another network has other weights, its own optimiser and no dropout
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
@@ -326,7 +326,7 @@ def doubts(trial: Trial, base: Row) -> tuple[str | None, list[Cause]]:
     found, race = trial.found, trial.race
     naive = next((row for row in trial.rows if row.training is None), None)
     if base.error > GOOD and (meant := never_meant(found)):
-        return meant.part, [meant, *found]
+        return meant.part, [meant, *(cause for cause in found if cause is not meant)]
     if naive is not None and not is_better(race, base, naive):
         causes = [*found, cause_of_naive(base, naive)]
         return causes[0].part, causes
