@@ -190,7 +190,7 @@ class Trial:
         ]
         self.run_longer(base)
         base = self.run_orders(base)
-        best = verdict(self.race, base, self.rows)
+        best = verdict(self.race, base, self.rows, self.found)
         if best is not None and best.part == "network":
             inside = [
                 Row("network", f"a stand-in for self.{name}", other)
@@ -269,15 +269,19 @@ def helps(race: Race, base: Row, row: Row) -> float:
     return min(given, MOST_ERROR) - row.error
 
 
-def verdict(race: Race, base: Row, rows: list[Row]) -> Row | None:
-    """The smallest change that brings most of what the best one does; None: no single one helps."""
+def verdict(race: Race, base: Row, rows: list[Row], found: Sequence[Cause] = ()) -> Row | None:
+    """The smallest change that brings most of what the best one does, one that a fact explains
+    first; None: no single one helps.
+    """
     gains = [(helps(race, base, row), row) for row in rows if row.part != "everything"]
     gains = [(value, row) for value, row in gains if value > 0]
     if not gains:
         return None
     most = max(value for value, _ in gains)
     enough = [row for value, row in gains if value >= MOST_OF_IT * most]
-    return min(enough, key=lambda row: PARTS.index(row.part))
+    known = {fact.part for fact in found}
+    explained = [row for row in enough if known & {*REPLACED.get(row.part, (row.part,))}]
+    return min(explained or enough, key=lambda row: PARTS.index(row.part))
 
 
 def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
@@ -287,7 +291,7 @@ def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any
     """
     race = trial.race
     raced = [row for row in trial.rows if row.training is not None]
-    best = verdict(race, base, raced)
+    best = verdict(race, base, raced, trial.found)
     all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
     foreseen = base.forecast if base.steps < trial.training.steps else None
     outcome = outcome_of(

@@ -120,7 +120,7 @@ class Diagnosis(Result):
 
     def _line(self, row: TableRow) -> str:
         """A row on the screen."""
-        here = f"   <- the fault is in the {row.part}" if row.part == self.part else ""
+        here = f"   <- the fault is in the {row.part}" if row == self.at_fault else ""
         error = f"{row.error:>8.2f}" if row.error < LARGEST else f"{'-':>8}"
         return f"  {row.what:<36}{error}{here}"
 
@@ -150,10 +150,10 @@ class Diagnosis(Result):
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The best version of the part at fault, if its error is below that as given."""
-        rows = [row for row in self.rows if row.part and row.part == self.part and row.curve]
+        """The best version of the part at fault, if its error is below that as given and 1."""
+        rows = [row for row in self.rows if row.part and row.part == self.part]
         best = min(rows, key=lambda row: row.error, default=None)
-        return best if best is not None and best.error < self.error else None
+        return best if best is not None and best.error < min(self.error, 1) else None
 
     @property
     def finding(self) -> str:

@@ -36,21 +36,25 @@ def of_losses(losses: Sequence[float], base: Row) -> Cause | None:
     """The loop, if the losses of the user's run end far above those of the plain loop."""
     if not losses or not base.losses or base.exploded is not None:
         return None
-    count = min(len(losses), len(base.losses))
-    last = max(1, count // PART)
-    theirs = sum(losses[count - last : count]) / last
-    ours = sum(base.losses[count - last : count]) / last
+    count = len(losses)
+    theirs, ours = end_of(losses), end_of(base.losses[:count])
     begin = base.losses[0]
     if math.isfinite(theirs) and begin - theirs >= FAR * (begin - ours):
         return None
     return Cause(
         "own loop",
         "loop",
-        f"After {count} steps your loss is {theirs:.3g}, in a plain loop {ours:.3g}.",
+        f"After {count:,} steps your loss is {theirs:.3g}, in a plain loop it comes to {ours:.3g}.",
         "Look in the loop for a missing optimizer.zero_grad() or step(), an optimiser or loss that "
         "is made in the loop, model.eval(), and another model than the one that is trained.",
         evidence={"yours": theirs, "plain": ours, "steps": count},
     )
+
+
+def end_of(losses: Sequence[float]) -> float:
+    """The mean of the last tenth."""
+    last = max(1, len(losses) // PART)
+    return sum(losses[-last:]) / last
 
 
 def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:

@@ -27,6 +27,10 @@ NAMES = {
     "no clipping": ("clip_norm too small", "Leave out the clipping, or allow a larger norm."),
     "a tenth of the learning rate": ("learning rate too high", "Divide the learning rate by 10."),
     "ten times the learning rate": ("learning rate too low", "Multiply the learning rate by 10."),
+    "Adam 0.001, clipping 1": (
+        "optimizer",
+        "Use Adam at 0.001 on all weights, with gradients clipped at norm 1.",
+    ),
     "no dropout": ("dropout", "Lower the dropout."),
     "shuffled minibatches": ("sorted data", "Shuffle: DataLoader(..., shuffle=True)."),
     "4 times the steps": ("too few steps", "Train longer."),
