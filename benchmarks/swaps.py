@@ -57,6 +57,13 @@ def threads(folder: Path, name: str) -> Iterator[tuple[str, str, Callable]]:
         yield str(number), truth.get(str(number), ""), made
 
 
+def parts_in_table(folder: Path, name: str) -> dict[str, str]:
+    """The parts that are right, "a | b", by number; empty for a set that names causes only."""
+    table = folder / "benchmarks" / "threads" / f"{name}.csv"
+    rows = csv.DictReader(table.open()) if table.exists() else ()
+    return {row["number"]: row["part"] for row in rows}
+
+
 def parts_of(training) -> tuple[tuple, dict]:
     """(Arguments in order, keywords) of a training of a set."""
     given = training.model, training.x, training.y, training.loss_fn, training.optimizer
@@ -84,6 +91,7 @@ def write_checks(folder: Path, name: str, out: Path, seconds: float) -> None:
     """
     for module in ("check", "race"):
         sys.modules[f"trainability.{module}"].time = SimpleNamespace(monotonic=time.process_time)
+    right = parts_in_table(folder, name)
     done = {json.loads(line)["number"] for line in out.open()} if out.exists() else set()
     for number, truth, make in threads(folder, name):
         if number in done:
@@ -93,6 +101,7 @@ def write_checks(folder: Path, name: str, out: Path, seconds: float) -> None:
             again = make()
             options["losses"] = again.fit(again)
         began, row = time.process_time(), {"number": number, "truth": truth}
+        row |= {"parts": right[number]} if number in right else {}
         try:
             found = check(*given, seconds=seconds, **options)
             row |= found.to_dict()
@@ -167,7 +176,8 @@ def print_report(parts: Path, files: list[Path]) -> None:
     rows = [json.loads(line) for path in files for line in path.open()]
     counts = dict.fromkeys(("shown", "part", "all", "first", "sure", "sure right"), 0)
     for row in rows:
-        right = right_parts(row["truth"], accepted)
+        right = {part.strip() for part in row.get("parts", "").split("|")}
+        right = right if "parts" in row else right_parts(row["truth"], accepted)
         right |= {"order"} if "loop" in right else set()
         names = [cause["name"] for cause in row.get("causes", ())]
         known = {cause.strip() for cause in row["truth"].split("|")}

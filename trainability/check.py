@@ -153,7 +153,7 @@ class Trial:
             scores["balanced"] = balanced
         self.race = Race(scores, pairs, seed=seed, progress=progress)
         self.rows, self.left_out = list[Row](), list[str]()
-        self.orders = list[Row]()
+        self.orders, self.layers = list[Row](), list[Row]()
         self.known = math.inf  # error on examples of the training
 
     def until(self, share: float) -> float:
@@ -192,12 +192,12 @@ class Trial:
         base = self.run_orders(base)
         best = verdict(self.race, base, self.rows, self.found)
         if best is not None and best.part == "network":
-            inside = [
+            self.layers = [
                 Row("network", f"a stand-in for self.{name}", other)
                 for name, other in stand_ins(self.training)
             ]
-            self.race.run(inside, base.steps or 1, self.until(1.0))
-            self.rows += inside
+            self.race.run(self.layers, base.steps or 1, self.until(1.0))
+            self.rows += self.layers
         naive = last_value(self.race, self.training.axis)
         self.rows += [naive] if naive else []
         return base
@@ -391,8 +391,7 @@ def part_and_causes(
         return "data", [cause_of_data(base, trial.known)]
     # a better version of a training that learns something is no proof of a fault
     sure = len(trial.orders) > 1 and best.error <= GOOD
-    layers = [row for row in trial.rows if row.what.startswith("a stand-in")]
-    at_fault = verdict(trial.race, base, layers)
+    at_fault = verdict(trial.race, base, trial.layers)
     cause = replace(cause_of_row(base, best, at_fault), sure=sure)
     replaced = REPLACED.get(best.part, (best.part,))
     explaining = [fact for fact in found if fact.part in replaced]

@@ -11,18 +11,16 @@ Legend: B examples, T frames.
 import math
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from gersgorin._validate import random_numbers_kept
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line, listed
 from trainability.activation import graph, operation
 from trainability.cause import Cause
-from trainability.inputs import Inputs
+from trainability.inputs import Inputs, in_double
 from trainability.losses import class_axis, free_loss, is_binary, takes_logits
 from trainability.probe import Probe
 from trainability.reference import predicts_inputs
@@ -35,7 +33,7 @@ STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
 DROPS = "Look where forward drops what their layer gives."
-LEFT_OUT = "The optimiser leaves out"
+DRIVE = "Make it from model.parameters(), at a rate above 0."
 IDS = 20  # least number of different whole numbers that are read as ids
 
 
@@ -108,11 +106,12 @@ def still_weights(probe: Probe) -> Cause | None:
     sizes = {name: p.numel() for name, p in probe.training.model.named_parameters()}
     for which, part, words, remedy in kinds_of_still(probe):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
-        whole = share == 1
-        if 0 < share < 1 or (whole and words == LEFT_OUT):
+        if share:
             said = f"{words} {listed(which)}: {share:.0%} of all weights never move."
             evidence = {"names": which, "share": share}
-            return Cause("untrained weights", part, said, remedy, sure=whole, evidence=evidence)
+            return Cause(
+                "untrained weights", part, said, remedy, sure=share == 1, evidence=evidence
+            )
     return None
 
 
@@ -127,7 +126,12 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
     rest = [name for name in used if not reached[name] and name not in frozen]
     return [
         ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (left_out, "optimizer", LEFT_OUT, "Make it from model.parameters(), at a rate above 0."),
+        (
+            left_out,
+            "optimizer",
+            "The optimiser leaves out",
+            "Make it from model.parameters(), at a rate above 0.",
+        ),
         ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
         (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
     ]
@@ -205,11 +209,6 @@ def change_of_loss(
         losses.append(training.loss(training.output(x), y).item())
     p.copy_(kept)
     return (losses[0] - losses[1]) / (2 * step)
-
-
-def in_double(values: object) -> Any:
-    """Numbers in double precision; ids as they are."""
-    return tree_map(lambda v: v.double() if v.is_floating_point() else v, values)
 
 
 def holder(model: nn.Module, tensor: Tensor) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from gersgorin.losses import numbers_of
 from rhn.errors import InvalidInputError
@@ -105,6 +105,11 @@ def _several(given: Sequence[Any], like: Tensor) -> tuple[Tensor, ...]:
 def with_sequence(x: Inputs, sequence: Tensor) -> Inputs:
     """Another tensor in the place of the first input."""
     return tree_unflatten([sequence, *tree_leaves(x)[1:]], tree_structure(x))
+
+
+def in_double(values: object) -> Any:
+    """Numbers in double precision; ids as they are."""
+    return tree_map(lambda v: v.double() if v.is_floating_point() else v, values)
 
 
 def sequence_of(x: Inputs) -> Tensor:

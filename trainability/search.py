@@ -21,7 +21,7 @@ import torch
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from trainability.check import HELPS, target_axis
+from trainability.check import FOR_GIVEN, HELPS, MOST_OF_IT, target_axis
 from trainability.data import Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
@@ -42,11 +42,8 @@ AROUND = 1.0, 0.1, 10.0  # factors on the given one
 OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
 APART = 1.4  # factor between two learning rates that are both worth a trial
 ORDERS = 1, 2  # of the minibatches, beside the first one, in which the best is confirmed
-FOR_GIVEN = 0.3  # of the time, for the training as given
 FEWEST = 8  # trials of a race
-MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is taken
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
-LEARNS = 0.95  # error below which a training has learned something
 
 
 class ScaledScheduler:
@@ -310,15 +307,14 @@ class Search:
         if row.exploded is not None:
             return False
         if trial is self.given:
-            return row.error < LEARNS
+            return self.race.beats_constant(row)
         mean, deviation = self.race.gain(given, row)
         enough = HELPS * given.error if self._learns_as_given else FREES
         return row.error <= enough and mean >= 2 * deviation
 
     @property
     def _learns_as_given(self) -> bool:
-        row = self.given.row
-        return row.exploded is None and row.error < LEARNS
+        return self.race.beats_constant(self.given.row)
 
 
 def rungs(steps: int) -> list[int]:

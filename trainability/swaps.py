@@ -23,7 +23,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT, InvalidInputError
 from trainability.data import Batches
-from trainability.inputs import Inputs, sequence_of, with_sequence
+from trainability.inputs import Inputs, in_double, sequence_of, with_sequence
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.reference import (
     Reference,
@@ -151,16 +151,11 @@ def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
         z = output.double().requires_grad_()
         try:
             with torch.enable_grad():
-                (slope,) = torch.autograd.grad(loss(z.clone(), numbers_in_double(y)), z)
+                (slope,) = torch.autograd.grad(loss(z.clone(), in_double(y)), z)
         except USERS_FAULT:  # of a loss that takes no double precision
             return False
         slopes.append(slope)
     return torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-12)
-
-
-def numbers_in_double(y: Tensor) -> Tensor:
-    """Targets in double precision, classes as they are."""
-    return y.double() if y.is_floating_point() else y
 
 
 @register_swap("loss", "rare classes weighted", by="balanced")

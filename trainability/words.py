@@ -51,9 +51,8 @@ def cause_of_row(base: Row, row: Row, layer: Row | None = None) -> Cause:
         f"answer's, without {given:.2g}."
     )
     if layer is not None:
-        part = layer.what.removeprefix("a stand-in for ")
-        sentence += f" With another layer in place of {part} alone it is {layer.error:.2g}."
-        remedy = f"Look for the error in {part}: what it reads, its axes, states and outputs."
+        sentence += f" With {layer.what} alone it is {layer.error:.2g}."
+        remedy = "Look for the error in that layer: what it reads, its axes, states and outputs."
     return Cause(name, row.part, sentence, remedy, evidence={"error": row.error})
 
 
