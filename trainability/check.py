@@ -246,7 +246,7 @@ def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], l
             failed.append(f"{swap.what}: {first_line(error)}")
             continue
         if changed is not None:
-            rows.append(Row(swap.part, swap.what, changed, swap.by))
+            rows.append(Row(swap.part, swap.what, changed, swap.by, swap.late))
     return rows, failed
 
 

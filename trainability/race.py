@@ -56,6 +56,8 @@ class Row:
     """Independent of all other rows; it is trained. None: a forecast without weights."""
     by: str = "error"
     """The name of the score by which it is judged."""
+    late: bool = False
+    """True if it differs only later in a training: it is not stopped early."""
     order: int = 0
     """Seed of the order of the minibatches, beside that of the race."""
     steps: int = 0
@@ -196,11 +198,12 @@ class Race:
 
 
 def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]:
-    """The better half of some rows, and the best one of each part."""
+    """The better half of some rows, the best one of each part, and those that differ late."""
     by_error = sorted(running, key=lambda pair: pair[0].error)
     best = {pair[0].part: pair for pair in reversed(by_error)}
     half = by_error[: math.ceil(len(by_error) / 2)]
-    return [pair for pair in by_error if pair in half or best[pair[0].part] is pair]
+    best_or_late = [*best.values(), *(pair for pair in by_error if pair[0].late)]
+    return [pair for pair in by_error if pair in half or pair in best_or_late]
 
 
 def rungs(steps: int) -> list[int]:

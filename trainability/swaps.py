@@ -61,6 +61,8 @@ class Swap:
     apply: Callable[[Training], Training | None]
     by: str = "error"
     """The score by which it is judged: "balanced" for all classes alike."""
+    late: bool = False
+    """True if it changes nothing at the begin of a training: it is not stopped early."""
 
     def __call__(self, training: Training) -> Training | None:
         return self.apply(training)
@@ -70,12 +72,16 @@ SWAPS: list[Swap] = []
 """All swaps, in the order of the table."""
 
 
-def register_swap(part: str, what: str, *, by: str = "error") -> Callable[[Callable], Callable]:
+def register_swap(
+    part: str, what: str, *, by: str = "error", late: bool = False
+) -> Callable[[Callable], Callable]:
     """Decorator that adds a swap: a function of a training that returns a changed copy or None.
 
     Args:
         part: one of `PARTS`. what: the change in words, for the table.
         by: the score by which it is judged, "error", or "balanced" for all classes alike.
+        late: whether it changes nothing at the begin of a training, so that it must not be stopped
+            early, as a schedule.
 
     Raises:
         InvalidInputError: an unknown part.
@@ -84,7 +90,7 @@ def register_swap(part: str, what: str, *, by: str = "error") -> Callable[[Calla
         raise InvalidInputError(f"part is {part!r}, expected one of {', '.join(PARTS)}")
 
     def register(apply: Callable[[Training], Training | None]) -> Callable:
-        SWAPS.append(Swap(part, what, apply, by))
+        SWAPS.append(Swap(part, what, apply, by, late))
         return apply
 
     return register
@@ -202,7 +208,7 @@ def without_decay(training: Training) -> Training | None:
     return _with_groups(training, weight_decay=0.0)
 
 
-@register_swap("optimizer", "a constant learning rate")
+@register_swap("optimizer", "a constant learning rate", late=True)
 def without_schedule(training: Training) -> Training | None:
     """Leave out the schedule: the rate to which it is relative."""
     if training.scheduler is None:
