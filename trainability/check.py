@@ -19,19 +19,16 @@ from rhn.errors import InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
-from trainability.cause import Cause
-from trainability.diagnosis import Diagnosis, TableRow
+from trainability.data import Pair
+from trainability.diagnosis import Cause, Diagnosis, TableRow
 from trainability.facts import facts
-from trainability.inputs import Pair
 from trainability.inside import stand_ins
 from trainability.losses import Score, score_of
-from trainability.naive import last_value
-from trainability.optimizers import above_zero
 from trainability.own import error_on, of_losses, of_validation, validation_pairs
 from trainability.probe import Probe
-from trainability.race import GOOD, Race, Row
+from trainability.race import GOOD, Race, Row, last_value
 from trainability.swaps import PARTS, SAMPLE, SWAPS, WHOLE
-from trainability.training import Training
+from trainability.training import Training, above_zero
 from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
 
 HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps

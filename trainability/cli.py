@@ -392,7 +392,7 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
 
 def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
     """The optimiser: of --optimizer with torch's defaults, otherwise SGD of these settings."""
-    from trainability.optimizers import OPTIMIZERS
+    from trainability.training import OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
     usual: dict[str, Any] = {}

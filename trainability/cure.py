@@ -30,12 +30,11 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, rounded_up
-from trainability.cause import Cause
-from trainability.optimizers import above_zero, times
+from trainability.diagnosis import Cause
 from trainability.reach import Reach
 from trainability.search import Attempt, Change, Search
 from trainability.starts import filled
-from trainability.training import Training
+from trainability.training import Training, above_zero, times
 
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 SHOWN = 4  # rows of the text

@@ -11,7 +11,25 @@ from rhn.plotting.figure import DASHED, ink, panels
 from rhn.utils.figures import GREY, RED
 from rhn.utils.result import Result
 from rhn.utils.wording import counted
-from trainability.cause import Cause
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason why a training does not learn, or learns less than it could."""
+
+    name: str
+    """Two or three words: "mixed examples"."""
+    part: str
+    """The part of the training at fault: "network"."""
+    sentence: str
+    """What was measured, with the number."""
+    remedy: str
+    """What to do, with a line to paste if one is enough."""
+    sure: bool = False
+    """True if nothing can learn so, or the training learns without it in three orders."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """The numbers, by name."""
+
 
 OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn", "diverges")} | {
     "undecided": "is undecided"

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from gersgorin._validate import random_numbers_kept
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import first_line, listed
-from trainability.activation import graph, operation
-from trainability.cause import Cause
-from trainability.inputs import Inputs, in_double
-from trainability.losses import class_axis, free_loss, is_binary, takes_logits
+from trainability.data import Inputs, in_double
+from trainability.diagnosis import Cause
+from trainability.losses import class_axis, free_loss, graph, is_binary, operation, takes_logits
 from trainability.probe import Probe
 from trainability.reference import predicts_inputs
 from trainability.swaps import default_weights, inputs_standardised

@@ -18,17 +18,130 @@ Legend: B examples, T frames, K output units.
 """
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.losses import Loss
-from rhn.errors import USERS_FAULT
-from trainability.activation import graph, operation
+from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.wording import in_short
+
+GAUSSIAN = (  # what to do with the loss that takes three arguments
+    "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
+    "loss(output[..., :1], y, output[..., 1:].exp())"
+)
+POSITIVE = (
+    "it takes outputs between 0 and 1, and constant outputs of any value are tried: use a loss of "
+    "logits"
+)
+
+
+def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
+    """Targets of a named loss in a shape that differs only in axes of length 1. Raises
+    InvalidInputError for another one.
+    """
+    if [n for n in y.shape if n != 1] != [n for n in shape if n != 1]:
+        raise InvalidInputError(
+            f"in a minibatch, the loss needs y of shape {tuple(shape)}, and y has "
+            f"{tuple(y.shape)}: give one target for each output"
+        )
+    return y.reshape(shape)
+
+
+LOSSES = {
+    "mse": lambda output, y: F.mse_loss(output, _shaped(y, output.shape).to(output.dtype)),
+    "cross-entropy": lambda output, y: F.cross_entropy(
+        output.flatten(0, -2), _shaped(y, output.shape[:-1]).flatten().long()
+    ),
+    "bernoulli": lambda output, y: F.binary_cross_entropy_with_logits(
+        output, _shaped(y, output.shape).to(output.dtype)
+    ),
+}
+
+
+def target_loss(loss_fn: Any) -> Loss:
+    """The loss of a name, or a function (output, y) -> a scalar. Raises InvalidInputError."""
+    if isinstance(loss_fn, type) and issubclass(loss_fn, nn.Module):
+        name = f"nn.{loss_fn.__name__}" if hasattr(nn, loss_fn.__name__) else loss_fn.__name__
+        raise InvalidInputError(f"loss_fn is the class {loss_fn.__name__}: did you mean {name}()?")
+    if callable(loss_fn):
+        return loss_fn
+    if not isinstance(loss_fn, str) or loss_fn not in LOSSES:
+        raise InvalidInputError(
+            f"loss_fn is {in_short(loss_fn)}, expected a function (output, y) or one of "
+            f"{', '.join(LOSSES)}"
+        )
+    return LOSSES[loss_fn]
+
+
+def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
+    """The fault of an output or of targets that a loss has refused; "" if it is not known.
+
+    The loss is called with zeros as targets: with numbers in the shape of the output, and with
+    classes, which lack one of its axes. Of those that it takes, the most similar are compared.
+    """
+    if isinstance(loss, nn.GaussianNLLLoss):
+        return GAUSSIAN
+    output, shape = output.detach(), tuple(output.shape)
+    tried = [torch.zeros_like(output)]
+    tried += [output.select(axis, 0).long() * 0 for axis in {1, len(shape) - 1} if axis > 0]
+    taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
+    if not taken:
+        return POSITIVE if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
+    like = max(taken, key=lambda zeros: _similarity(zeros, y))
+    if like.shape != y.shape and len(shape) > 2 and shape[:-1] == y.shape:
+        return (
+            "if its targets are classes, give loss_fn='cross-entropy', which takes the classes last"
+        )
+    wanted = f"y of shape {tuple(like.shape)}"
+    if like.is_floating_point():
+        faults = [f"expected {wanted}, as the output"] if like.shape != y.shape else []
+        faults += [] if y.is_floating_point() else [f"y is {_dtype(y)}: give y.float()"]
+        return "; ".join(faults)
+    count = output.numel() // max(1, like.numel())
+    return "; ".join(_faults_of_classes(y, like, count, getattr(loss, "ignore_index", -100)))
+
+
+def _takes(loss: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss raises nothing, and does not broadcast."""
+    try:
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            loss(output, y)
+    except USERS_FAULT:
+        return False
+    return True
+
+
+def _similarity(zeros: Tensor, y: Tensor) -> tuple[bool, bool, bool]:
+    return (
+        zeros.shape == y.shape,
+        zeros.numel() == y.numel(),
+        zeros.is_floating_point() == y.is_floating_point(),
+    )
+
+
+def _faults_of_classes(y: Tensor, like: Tensor, count: int, ignored: int) -> Iterator[str]:
+    """The faults of targets in the place of classes 0 to count - 1 of some shape."""
+    if y.shape != like.shape:
+        yield f"expected classes, y of shape {tuple(like.shape)}"
+    if y.is_floating_point():
+        yield f"y is {_dtype(y)} and the loss takes classes, whole numbers: give y.long()"
+    classes = y[y != ignored]
+    least, largest = classes.aminmax() if len(classes) else (0, 0)
+    least, largest = int(least), int(largest)
+    if least < 0 or largest >= count:
+        yield f"y holds classes {least} to {largest}, the output has {count}: 0 to {count - 1}"
+
+
+def _dtype(y: Tensor) -> str:
+    return str(y.dtype).removeprefix("torch.")
+
 
 TINY = 1e-12  # of a variance or a share: the constant is right
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
@@ -305,3 +418,19 @@ def _log_probabilities(z: Tensor) -> Tensor:
     if z.min() >= 0 and z.max() <= 1 and torch.allclose(z.sum(-1), z.new_ones(()), atol=1e-3):
         return z.clamp_min(1e-7).log()
     return z.log_softmax(-1)
+
+
+def operation(node: Any) -> str:
+    """Name of a node of autograd: "Softmax"."""
+    return node.name().rsplit("::", 1)[-1].rstrip("0123456789").removesuffix("Backward")
+
+
+def graph(tensor: Tensor) -> list[Any]:
+    """The nodes of autograd behind a tensor."""
+    found, waiting = dict[Any, None](), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            waiting += [following for following, _ in node.next_functions]
+    return list(found)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from trainability.cause import Cause
-from trainability.data import Batches, Examples
-from trainability.inputs import (
+from trainability.data import (
+    Batches,
+    Examples,
     Inputs,
     Pair,
     inputs_of,
@@ -24,6 +24,7 @@ from trainability.inputs import (
     sequence_of,
     with_sequence,
 )
+from trainability.diagnosis import Cause
 from trainability.race import Race, Row
 from trainability.swaps import scale_of
 

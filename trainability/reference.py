@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from trainability.inputs import Inputs
+from trainability.data import Inputs
 from trainability.losses import class_axis
 
 UNITS = 64

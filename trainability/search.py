@@ -25,13 +25,12 @@ from trainability.check import FOR_GIVEN, HELPS, MOST_OF_IT, target_axis
 from trainability.data import Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
-from trainability.optimizers import times
 from trainability.probe import Probe
 from trainability.race import GOOD, Race, Row
 from trainability.reach import Reach, measure_reach
 from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, starts
 from trainability.swaps import WHOLE
-from trainability.training import Training
+from trainability.training import Training, times
 
 FREES = 0.9  # error to which a change must bring a training that learns nothing
 BEST = 3  # starts in the race, beside the given one

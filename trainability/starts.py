@@ -36,7 +36,7 @@ from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.errors import USERS_FAULT
-from trainability.inputs import sequence_of
+from trainability.data import sequence_of
 from trainability.training import Training
 
 IMPORT = "import torch as _torch\n"  # under another name: `torch` may be a name of the function

@@ -22,8 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT, InvalidInputError
-from trainability.data import Batches
-from trainability.inputs import Inputs, in_double, sequence_of, with_sequence
+from trainability.data import Batches, Inputs, in_double, sequence_of, with_sequence
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.reference import (
     Reference,

@@ -1,6 +1,6 @@
 """The names and sentences of causes that swaps have shown."""
 
-from trainability.cause import Cause
+from trainability.diagnosis import Cause
 from trainability.own import FAR
 from trainability.race import Row
 

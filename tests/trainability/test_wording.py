@@ -9,8 +9,7 @@ import pytest
 
 from rhn.utils.figures import our_style
 from tests.readable import WIDTHS, readable
-from trainability.cause import Cause
-from trainability.diagnosis import Diagnosis, TableRow
+from trainability.diagnosis import Cause, Diagnosis, TableRow
 from trainability.swaps import PARTS, SWAPS
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]")
