@@ -10,7 +10,6 @@ from torch import nn
 
 from gersgorin._validate import (
     random_numbers_kept,
-    uncompiled,
     users_code,
     with_gradients,
 )
@@ -19,44 +18,52 @@ from rhn.errors import InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
-from trainability.data import Pair
+from trainability.data import SAMPLE, WHOLE, Pair
 from trainability.diagnosis import Cause, Diagnosis, TableRow
 from trainability.facts import facts
-from trainability.inside import stand_ins
 from trainability.losses import Score, score_of
-from trainability.own import error_on, of_losses, of_validation, validation_pairs
 from trainability.probe import Probe
-from trainability.race import GOOD, Race, Row, last_value
-from trainability.swaps import PARTS, SAMPLE, SWAPS, WHOLE
-from trainability.training import Training, above_zero
-from trainability.words import cause_of_data, cause_of_naive, cause_of_row, learned_by_heart
+from trainability.race import AS_GIVEN, GOOD, Race, Row, Version, last_value
+from trainability.reference import stand_ins
+from trainability.swaps import SWAPS
+from trainability.training import Training, above_zero, as_training, name_of
+from trainability.verdict import (
+    REPLACED,
+    cause_of_data,
+    cause_of_naive,
+    cause_of_row,
+    error_on,
+    helps,
+    is_better,
+    learned_by_heart,
+    never_meant,
+    of_losses,
+    of_validation,
+    outcome_of,
+    validation_pairs,
+    verdict,
+)
 
-HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
-MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
 FOR_GIVEN = 0.3  # of the time, for the training as given
 # of the time are over after the swaps, a longer training, and other orders
 FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
 LONGER = 4  # times the steps
 SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
 OTHER_ORDERS = 2
-NEVER_MEANT = "mixed examples", "wrong gradient"
-# another network has other weights, its own optimiser and no dropout
-REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
-CLEAR = 2.0  # times the steps: a forecast that is as far off decides
-MOST_ERROR = 10.0  # error that is as good as any larger one
+LONGER_RUN = Version("length", f"{LONGER} times the steps", "too few steps", "Train longer.")
 
 
 @keywords_of(Training, without=("loading_seconds",))
 @one_thread()
 @with_gradients()
 def check(
-    model: nn.Module,
-    x: Any,
+    model: nn.Module | Training,
+    x: Any = None,
     y: Any = None,
     loss_fn: Any = "mse",
     optimizer: Any = "adam",
     *,
-    steps: int = 3000,
+    steps: int | None = None,
     seconds: float = 60.0,
     losses: Sequence[float] = (),
     validation: Any = None,
@@ -75,8 +82,8 @@ def check(
 
     Args:
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
-            arguments.
-        steps: length of the training.
+            arguments. A `Training` in place of the model has all of them.
+        steps: length of the training; None: 3000, or that of a `Training`.
         seconds: most time of the check.
         losses: of your own run, one a step: compared with those of a plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
@@ -96,9 +103,9 @@ def check(
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
     begun = time.monotonic()
-    title = name or type(uncompiled(model)).__name__
+    title = name or name_of(model)
     try:
-        training = Training(
+        training = as_training(
             model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
         )
     except NotFiniteError as error:
@@ -159,7 +166,7 @@ class Trial:
 
     def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
         """Run everything that the outcome asks for, and say what it shows."""
-        base = Row("", "as given", self.training.copy())
+        base = Row(AS_GIVEN, self.training.copy())
         self.race.run_alone(base, self.training.steps, self.until(FOR_GIVEN))
         if base.problem:
             raise InvalidInputError(base.problem)
@@ -171,7 +178,7 @@ class Trial:
             base = self.run_versions(base)
         elif (naive := last_value(self.race, self.training.axis)) is not None:
             self.rows.append(naive)
-        return conclusion(self, base, told, given)
+        return self.conclusion(base, told, given)
 
     def run_versions(self, base: Row) -> Row:
         """Race all swaps, then other orders, then layers; returns the order that counts."""
@@ -190,7 +197,7 @@ class Trial:
         best = verdict(self.race, base, self.rows, self.found)
         if best is not None and best.part == "network":
             self.layers = [
-                Row("network", f"a stand-in for self.{name}", other)
+                Row(Version("network", f"a stand-in for self.{name}"), other)
                 for name, other in stand_ins(self.training)
             ]
             self.race.run(self.layers, base.steps or 1, self.until(1.0))
@@ -203,7 +210,7 @@ class Trial:
         """Go on with the training as given, if it has run to its end."""
         if base.exploded is not None or base.steps < self.training.steps:
             return
-        longer = replace(base, part="length", what=f"{LONGER} times the steps")
+        longer = replace(base, version=LONGER_RUN)
         longer.measures = list(base.measures)
         self.race.run_alone(longer, LONGER * self.training.steps, self.until(FOR_LONGER))
         self.rows.append(longer)
@@ -218,10 +225,84 @@ class Trial:
         if base.seconds * OTHER_ORDERS > left:
             return base
         for order in range(1, 1 + OTHER_ORDERS):
-            row = Row("", "as given", self.training.copy(), order=order)
+            row = Row(AS_GIVEN, self.training.copy(), order)
             self.race.run_alone(row, self.training.steps, self.until(1.0))
             self.orders.append(row)
         return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
+
+    def conclusion(self, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
+        """The outcome, the part and the causes.
+
+        told: what the user's own losses or validation set show.
+        """
+        race = self.race
+        raced = [row for row in self.rows if row.training is not None]
+        best = verdict(race, base, raced, self.found)
+        all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
+        foreseen = base.forecast if base.steps < self.training.steps else None
+        outcome = outcome_of(
+            base,
+            learned=race.beats_constant(base),
+            better=best is not None or all_help,
+            steps=self.training.steps,
+            foreseen=foreseen,
+        )
+        part: str | None
+        if told is not None:
+            part, causes = told.part, [told, *self.found]
+        elif outcome == "learns":
+            part, causes = self.doubts(base)
+        else:
+            part, causes = self.part_and_causes(base, best, outcome, all_help)
+        return Diagnosis(
+            **given,
+            outcome="learns little" if outcome == "learns" and causes else outcome,
+            error=base.error,
+            steps=base.steps,
+            of_steps=self.training.steps,
+            seconds=base.seconds / max(base.steps, 1) * self.training.steps,
+            forecast=foreseen,
+            orders=tuple(row.error if row.exploded is None else math.inf for row in self.orders),
+            part=part,
+            causes=tuple(causes),
+            facts=tuple(self.found),
+            rows=tuple(table_row(race, base, row) for row in (base, *self.rows)),
+            left_out=tuple(self.left_out),
+        )
+
+    def doubts(self, base: Row) -> tuple[str | None, list[Cause]]:
+        """(The part, causes) of a training that learns, and still is no good; else (None, [])."""
+        found, race = self.found, self.race
+        naive = next((row for row in self.rows if row.training is None), None)
+        if base.error > GOOD and (meant := never_meant(found)):
+            return meant.part, [meant, *(cause for cause in found if cause is not meant)]
+        if naive is not None and not is_better(race, base, naive):
+            causes = [*found, cause_of_naive(base, naive)]
+            return causes[0].part, causes
+        if base.error > GOOD and (cause := learned_by_heart(base, self.known)):
+            return cause.part, [cause, *found]
+        return None, []
+
+    def part_and_causes(
+        self, base: Row, best: Row | None, outcome: str, all_help: bool
+    ) -> tuple[str | None, list[Cause]]:
+        """The part at fault, and the causes: facts that explain what helps come first."""
+        found = self.found
+        if best is None:
+            if found and outcome != "undecided":
+                return found[0].part, found
+            if all_help or outcome == "undecided" or any(map(self.race.beats_constant, self.rows)):
+                return None, found
+            return "data", [cause_of_data(base, self.known)]
+        # a better version of a training that learns something is no proof of a fault
+        sure = len(self.orders) > 1 and best.error <= GOOD
+        at_fault = verdict(self.race, base, self.layers)
+        cause = replace(cause_of_row(base, best, at_fault), sure=sure)
+        replaced = REPLACED.get(best.part, (best.part,))
+        explaining = [fact for fact in found if fact.part in replaced]
+        others = [fact for fact in found if fact not in explaining]
+        causes = [*(replace(fact, sure=True) for fact in explaining), cause, *others]
+        return causes[0].part, causes
 
 
 def affordable(base: Row, rows: list[Row], seconds: float) -> int:
@@ -243,7 +324,7 @@ def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], l
             failed.append(f"{swap.what}: {first_line(error)}")
             continue
         if changed is not None:
-            rows.append(Row(swap.part, swap.what, changed, swap.by, swap.late))
+            rows.append(Row(swap, changed))
     return rows, failed
 
 
@@ -252,146 +333,7 @@ def target_axis(probe: Probe) -> int:
     return probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
 
 
-def helps(race: Race, base: Row, row: Row) -> float:
-    """How far a row brings the error down; 0 unless by two standard errors, by a third, and below
-    a constant answer's.
-    """
-    before = base.beside(row)
-    if before is None or not race.beats_constant(row):
-        return 0.0
-    given = before.relative[row.by]
-    mean, deviation = race.gain(base, row)
-    if not row.error <= HELPS * given or mean < 2 * deviation:
-        return 0.0
-    return min(given, MOST_ERROR) - row.error
-
-
-def verdict(race: Race, base: Row, rows: list[Row], found: Sequence[Cause] = ()) -> Row | None:
-    """The smallest change that brings most of what the best one does, one that a fact explains
-    first; None: no single one helps.
-    """
-    gains = [(helps(race, base, row), row) for row in rows if row.part != "everything"]
-    gains = [(value, row) for value, row in gains if value > 0]
-    if not gains:
-        return None
-    most = max(value for value, _ in gains)
-    enough = [row for value, row in gains if value >= MOST_OF_IT * most]
-    known = {fact.part for fact in found}
-    explained = [row for row in enough if known & {*REPLACED.get(row.part, (row.part,))}]
-    return min(explained or enough, key=lambda row: PARTS.index(row.part))
-
-
-def conclusion(trial: Trial, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
-    """The outcome, the part and the causes.
-
-    told: what the user's own losses or validation set show.
-    """
-    race = trial.race
-    raced = [row for row in trial.rows if row.training is not None]
-    best = verdict(race, base, raced, trial.found)
-    all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
-    foreseen = base.forecast if base.steps < trial.training.steps else None
-    outcome = outcome_of(
-        base,
-        learned=race.beats_constant(base),
-        better=best is not None or all_help,
-        steps=trial.training.steps,
-        foreseen=foreseen,
-    )
-    part: str | None
-    if told is not None:
-        part, causes = told.part, [told, *trial.found]
-    elif outcome == "learns":
-        part, causes = doubts(trial, base)
-    else:
-        part, causes = part_and_causes(trial, base, best, outcome, all_help)
-    return Diagnosis(
-        **given,
-        outcome="learns little" if outcome == "learns" and causes else outcome,
-        error=base.error,
-        steps=base.steps,
-        of_steps=trial.training.steps,
-        seconds=base.seconds / max(base.steps, 1) * trial.training.steps,
-        forecast=foreseen,
-        orders=tuple(row.error if row.exploded is None else math.inf for row in trial.orders),
-        part=part,
-        causes=tuple(causes),
-        facts=tuple(trial.found),
-        rows=tuple(table_row(race, base, row) for row in (base, *trial.rows)),
-        left_out=tuple(trial.left_out),
-    )
-
-
-def doubts(trial: Trial, base: Row) -> tuple[str | None, list[Cause]]:
-    """(The part, causes) of a training that learns, and still is no good; (None, []) as a rule."""
-    found, race = trial.found, trial.race
-    naive = next((row for row in trial.rows if row.training is None), None)
-    if base.error > GOOD and (meant := never_meant(found)):
-        return meant.part, [meant, *(cause for cause in found if cause is not meant)]
-    if naive is not None and not is_better(race, base, naive):
-        causes = [*found, cause_of_naive(base, naive)]
-        return causes[0].part, causes
-    if base.error > GOOD and (cause := learned_by_heart(base, trial.known)):
-        return cause.part, [cause, *found]
-    return None, []
-
-
 def table_row(race: Race, base: Row, row: Row) -> TableRow:
     """A row of the table."""
     curve = tuple((measure.steps, measure.relative[row.by]) for measure in row.measures)
     return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
-
-
-def never_meant(found: list[Cause]) -> Cause | None:
-    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
-    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
-
-
-def outcome_of(
-    base: Row, *, learned: bool, better: bool, steps: int, foreseen: float | None
-) -> str:
-    """The outcome of the training as given.
-
-    Args:
-        learned: whether its error is below that of a constant answer.
-        better: whether some version does far better.
-        steps: of the whole training. foreseen: the step at which half is explained, where not all
-            steps were run; None: not known.
-    """
-    if base.exploded is not None:
-        return "diverges"
-    if base.steps < steps and not learned:
-        if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
-            return "undecided"
-        return "learns" if foreseen < steps else "does not learn"
-    if not learned:
-        return "does not learn"
-    return "learns little" if better and base.error > GOOD else "learns"
-
-
-def is_better(race: Race, base: Row, naive: Row) -> bool:
-    """True if a training is below a forecast without weights by two standard errors."""
-    mean, deviation = race.gain(naive, base)
-    return mean > 2 * deviation
-
-
-def part_and_causes(
-    trial: Trial, base: Row, best: Row | None, outcome: str, all_help: bool
-) -> tuple[str | None, list[Cause]]:
-    """The part at fault, and the causes: facts that explain what helps, that, and other facts."""
-    found = trial.found
-    if best is None:
-        if found and outcome != "undecided":
-            return found[0].part, found
-        if all_help or outcome == "undecided" or any(map(trial.race.beats_constant, trial.rows)):
-            return None, found
-        return "data", [cause_of_data(base, trial.known)]
-    # a better version of a training that learns something is no proof of a fault
-    sure = len(trial.orders) > 1 and best.error <= GOOD
-    at_fault = verdict(trial.race, base, trial.layers)
-    cause = replace(cause_of_row(base, best, at_fault), sure=sure)
-    replaced = REPLACED.get(best.part, (best.part,))
-    explaining = [fact for fact in found if fact.part in replaced]
-    others = [fact for fact in found if fact not in explaining]
-    causes = [*(replace(fact, sure=True) for fact in explaining), cause, *others]
-    return causes[0].part, causes

@@ -130,7 +130,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     Facts about one minibatch come first. Then the training runs, on copies, and after it versions
     of it in which one part is replaced by a known good one. The exit code is 0 for every answer.
 
-    NAME in FILE.py is a dictionary, an object, or a function without arguments that returns one. It
+    NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
+    arguments that returns one. It
     gives model, x, y, loss and optimizer, and if needed further arguments of trainability.check,
     such as batch_axis or scheduler. FILE.py runs as by `python FILE.py`, except for what stands
     below `if __name__ == "__main__":`.
@@ -293,8 +294,12 @@ def arguments_of(value: Any) -> dict[str, Any]:
 
     Raises InvalidInputError for anything else, without a needed one, or with an unknown one.
     """
+    from trainability.training import Training
+
     if inspect.isroutine(value) or isinstance(value, partial):
         value = returned_by(value)
+    if isinstance(value, Training):
+        return {"model": value}
     given = entries_of(value) if isinstance(value, Mapping) else attributes_of(value)
     if "loss" in given and "loss_fn" in given:
         raise InvalidInputError("loss and loss_fn are both given: leave one out")

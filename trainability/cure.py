@@ -34,7 +34,7 @@ from trainability.diagnosis import Cause
 from trainability.reach import Reach
 from trainability.search import Attempt, Change, Search
 from trainability.starts import filled
-from trainability.training import Training, above_zero, times
+from trainability.training import Training, above_zero, as_training, name_of, times
 
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 SHOWN = 4  # rows of the text
@@ -228,13 +228,13 @@ def rates_of(training: Training, factor: float) -> list[float]:
 @one_thread()
 @with_gradients()
 def cure(
-    model: nn.Module,
-    x: Any,
+    model: nn.Module | Training,
+    x: Any = None,
     y: Any = None,
     loss_fn: Any = "mse",
     optimizer: Any = "adam",
     *,
-    steps: int = 3000,
+    steps: int | None = None,
     seconds: float = 60.0,
     name: str | None = None,
     seed: int = 0,
@@ -245,8 +245,8 @@ def cure(
 
     Args:
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
-            arguments.
-        steps: length of the training.
+            arguments. A `Training` in place of the model has all of them.
+        steps: length of the training; None: 3000, or that of a `Training`.
         seconds: most time of the search, which takes about seven trainings.
         name: title of the network; None: its class.
         seed: of the order of the minibatches; the next two confirm.
@@ -260,8 +260,9 @@ def cure(
     """
     above_zero("seconds", seconds)
     check_seed(seed)
+    given_model = model.model if isinstance(model, Training) else model
     begun = time.monotonic()
-    training = Training(
+    training = as_training(
         model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
     )
     with random_numbers_kept(training.model):
@@ -270,9 +271,9 @@ def cure(
         changed = chosen.change.applied(training).model
     given, others = search.given, [t for t in search.trials if t is not search.given]
     others.sort(key=lambda t: (t is not chosen, t.row.error))
-    code = "" if chosen is given else code_of(training, chosen.change, model)
+    code = "" if chosen is given else code_of(training, chosen.change, given_model)
     return Cure(
-        title=name or type(uncompiled(model)).__name__,
+        title=name or name_of(model),
         outcome=outcome,
         model=changed,
         learning_rate=chosen.change.rate(training),
@@ -285,7 +286,7 @@ def cure(
         trials=(given, *others),
         chosen=chosen,
         reach=search.reach,
-        steps=steps,
+        steps=training.steps,
         seconds=time.monotonic() - begun,
         needed_seconds=search.needed_seconds if search.ran_out else None,
         training=training,

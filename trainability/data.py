@@ -34,6 +34,8 @@ Pair = tuple[Inputs, Tensor]  # inputs and targets
 TARGETS = ("y", "target", "targets", "label", "labels")  # names in a batch that is a dictionary
 # of neighbouring examples, and the share that overlap if all are windows of a series
 PAIRS, MOST = 8, 0.7
+SAMPLE = 512  # examples by which scales are measured
+WHOLE = 4096  # by which shares of classes are
 LONGEST = 128  # rows that overlap others
 
 

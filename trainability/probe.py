@@ -38,34 +38,33 @@ RANGES = {  # operations of autograd: in words, least and greatest value
     "Softplus": ("softplus", 0.0, INF),
     "Exp": ("exp", 0.0, INF),
 }
-SHAPING = (  # operations that move, copy or average values
-    {
-        "Alias",
-        "AsStrided",
-        "Cat",
-        "Clone",
-        "Expand",
-        "Gather",
-        "Index",
-        "IndexSelect",
-        "Mean",
-        "Permute",
-        "Select",
-    }
-    | {
-        "ReshapeAlias",
-        "Slice",
-        "Split",
-        "SplitWithSizes",
-        "Squeeze",
-        "Stack",
-        "T",
-        "ToCopy",
-        "Transpose",
-        "Unbind",
-    }
-    | {"Unsqueeze", "UnsafeSplit", "UnsafeView", "View"}
-)
+SHAPING = {  # operations that move, copy or average values
+    "Alias",
+    "AsStrided",
+    "Cat",
+    "Clone",
+    "Expand",
+    "Gather",
+    "Index",
+    "IndexSelect",
+    "Mean",
+    "Permute",
+    "Select",
+    "ReshapeAlias",
+    "Slice",
+    "Split",
+    "SplitWithSizes",
+    "Squeeze",
+    "Stack",
+    "T",
+    "ToCopy",
+    "Transpose",
+    "Unbind",
+    "Unsqueeze",
+    "UnsafeSplit",
+    "UnsafeView",
+    "View",
+}
 States = list[tuple[Any, "Activation"]]
 
 

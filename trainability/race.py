@@ -44,20 +44,33 @@ class Measure:
     """Share of the targets' variance that the outputs explain."""
 
 
+@dataclass(frozen=True)
+class Version:
+    """What differs from the training as given."""
+
+    part: str = ""
+    """The part that was changed; "" of the training as given."""
+    what: str = "as given"
+    """The change in words: "inputs standardised"."""
+    cause: str = ""
+    """The name of the cause if it helps: "input scale"."""
+    remedy: str = "Change this part of the training."
+    by: str = "error"
+    """The score by which it is judged: "balanced" for all classes alike."""
+    late: bool = False
+    """True if it changes nothing at the begin of a training: it is not stopped early."""
+
+
+AS_GIVEN = Version()
+
+
 @dataclass
 class Row:
-    """One version of a training in a race: what was changed, and how far it came."""
+    """One version of a training in a race, and how far it came."""
 
-    part: str
-    """The part that was changed; "" of the training as given."""
-    what: str
-    """The change in words: "inputs standardised"."""
+    version: Version
     training: Training | None
     """Independent of all other rows; it is trained. None: a forecast without weights."""
-    by: str = "error"
-    """The name of the score by which it is judged."""
-    late: bool = False
-    """True if it differs only later in a training: it is not stopped early."""
     order: int = 0
     """Seed of the order of the minibatches, beside that of the race."""
     steps: int = 0
@@ -74,6 +87,21 @@ class Row:
     count: int = 0
     """Held-out targets of each unit, by which the explained share is measured."""
     stream: Iterator[Pair] | None = field(default=None, repr=False)
+
+    @property
+    def part(self) -> str:
+        """The part that was changed."""
+        return self.version.part
+
+    @property
+    def what(self) -> str:
+        """The change in words."""
+        return self.version.what
+
+    @property
+    def by(self) -> str:
+        """The name of the score by which it is judged."""
+        return self.version.by
 
     @property
     def error(self) -> float:
@@ -202,7 +230,7 @@ def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]
     by_error = sorted(running, key=lambda pair: pair[0].error)
     best = {pair[0].part: pair for pair in reversed(by_error)}
     half = by_error[: math.ceil(len(by_error) / 2)]
-    best_or_late = [*best.values(), *(pair for pair in by_error if pair[0].late)]
+    best_or_late = [*best.values(), *(pair for pair in by_error if pair[0].version.late)]
     return [pair for pair in by_error if pair in half or pair in best_or_late]
 
 
@@ -215,6 +243,9 @@ def rungs(steps: int) -> list[int]:
     return sorted({max(1, steps >> k) for k in range(RUNGS)})
 
 
+LAST_VALUE = Version("data", "the last value repeated", "repeats the last value")
+
+
 def last_value(race: Race, axis: int) -> Row | None:
     """The row of the numbers of the last frame that lie closest to the targets."""
     score, rows = race.scores["error"], list[Row]()
@@ -223,7 +254,7 @@ def last_value(race: Race, axis: int) -> Row | None:
         outputs = [repeated(x, y, axis, number) for x, y in race.pairs]
         if any(output is None for output in outputs):
             return None
-        row = Row("data", "the last value repeated", None)
+        row = Row(LAST_VALUE, None)
         race.add(row, [output for output in outputs if output is not None])
         rows.append(row)
     best = min(rows, key=lambda row: row.error, default=None)

@@ -21,16 +21,16 @@ import torch
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from trainability.check import FOR_GIVEN, HELPS, MOST_OF_IT, target_axis
-from trainability.data import Batches
+from trainability.check import FOR_GIVEN, target_axis
+from trainability.data import WHOLE, Batches
 from trainability.facts import facts
 from trainability.losses import Score, score_of
 from trainability.probe import Probe
-from trainability.race import GOOD, Race, Row
+from trainability.race import AS_GIVEN, GOOD, Race, Row, Version
 from trainability.reach import Reach, measure_reach
 from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, starts
-from trainability.swaps import WHOLE
 from trainability.training import Training, times
+from trainability.verdict import HELPS, MOST_OF_IT
 
 FREES = 0.9  # error to which a change must bring a training that learns nothing
 BEST = 3  # starts in the race, beside the given one
@@ -141,7 +141,7 @@ class Search:
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
         self.training, self.end, self.seed, self.progress = training, end, seed, progress
-        self.given = Attempt(Change(Start(GIVEN)), Row("", "as given", training.copy()))
+        self.given = Attempt(Change(Start(GIVEN)), Row(AS_GIVEN, training.copy()))
         self.trials = [self.given]
         self.reach: Reach | None = None
         self.ran_out, self.needed_seconds = False, 0.0
@@ -179,7 +179,7 @@ class Search:
     def _row(self, change: Change, order: int = 0) -> Row:
         """A new row of the race for a change, in an order of the minibatches."""
         words = change.words(self.training)
-        return Row("", words, change.applied(self.training), order=order)
+        return Row(Version(what=words), change.applied(self.training), order)
 
     def _train_given(self) -> None:
         """The training as given; as many steps as there is time for are those of all others."""

@@ -2,7 +2,7 @@
 
 Each is a function of a `Training` that returns a changed copy, or None where it does not apply:
 
-    @register_swap("optimizer", "RMSprop 0.001")
+    @register_swap("optimizer", "RMSprop 0.001", cause="optimizer", remedy="Use RMSprop.")
     def rmsprop(training):
         other = training.copy()
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT, InvalidInputError
-from trainability.data import Batches, Inputs, in_double, sequence_of, with_sequence
+from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
 from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
+from trainability.race import Version
 from trainability.reference import (
     Reference,
     has_output_for_each_frame,
@@ -45,25 +47,17 @@ PARTS = (
     "everything",
 )
 """The parts of a training, the smallest change first."""
-SAMPLE = 512  # examples by which scales are measured
-WHOLE = 4096  # by which shares of classes are
 RATE = 1e-3  # of Adam
 
 
-@dataclass(frozen=True)
-class Swap:
+@dataclass(frozen=True, kw_only=True)
+class Swap(Version):
     """A change of one part of a training to a known good one."""
 
-    part: str
-    what: str
-    """In words: "inputs standardised"."""
     apply: Callable[[Training], Training | None]
-    by: str = "error"
-    """The score by which it is judged: "balanced" for all classes alike."""
-    late: bool = False
-    """True if it changes nothing at the begin of a training: it is not stopped early."""
 
     def __call__(self, training: Training) -> Training | None:
+        """A changed copy, or None where the swap does not apply."""
         return self.apply(training)
 
 
@@ -71,16 +65,12 @@ SWAPS: list[Swap] = []
 """All swaps, in the order of the table."""
 
 
-def register_swap(
-    part: str, what: str, *, by: str = "error", late: bool = False
-) -> Callable[[Callable], Callable]:
+def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Callable]:
     """Decorator that adds a swap: a function of a training that returns a changed copy or None.
 
     Args:
         part: one of `PARTS`. what: the change in words, for the table.
-        by: the score by which it is judged, "error", or "balanced" for all classes alike.
-        late: whether it changes nothing at the begin of a training, so that it must not be stopped
-            early, as a schedule.
+        about: cause and remedy of the diagnosis if it helps, and further fields of `Version`.
 
     Raises:
         InvalidInputError: an unknown part.
@@ -89,7 +79,7 @@ def register_swap(
         raise InvalidInputError(f"part is {part!r}, expected one of {', '.join(PARTS)}")
 
     def register(apply: Callable[[Training], Training | None]) -> Callable:
-        SWAPS.append(Swap(part, what, apply, by, late))
+        SWAPS.append(Swap(part=part, what=what, apply=apply, **about))
         return apply
 
     return register
@@ -107,7 +97,12 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(values.dtype), spread.to(values.dtype)
 
 
-@register_swap("inputs", "inputs standardised")
+@register_swap(
+    "inputs",
+    "inputs standardised",
+    cause="input scale",
+    remedy="Standardise: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
+)
 def inputs_standardised(training: Training) -> Training | None:
     """Subtract the mean of each feature of the sequence, and divide by its standard deviation."""
     x = sequence_of(training.data.sample(SAMPLE)[0])
@@ -119,7 +114,12 @@ def inputs_standardised(training: Training) -> Training | None:
     return other
 
 
-@register_swap("targets", "targets standardised")
+@register_swap(
+    "targets",
+    "targets standardised",
+    cause="target scale",
+    remedy="Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
+)
 def targets_standardised(training: Training) -> Training | None:
     """Train on standardised targets; outputs are scaled back before they are scored."""
     x, y = training.data.sample(SAMPLE)
@@ -138,7 +138,12 @@ def targets_standardised(training: Training) -> Training | None:
     return other
 
 
-@register_swap("loss", "the usual loss")
+@register_swap(
+    "loss",
+    "the usual loss",
+    cause="loss",
+    remedy="Use the loss that belongs to the outputs and targets.",
+)
 def usual_loss(training: Training) -> Training | None:
     """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
     x, y = training.data.sample(SAMPLE)
@@ -163,7 +168,13 @@ def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
     return torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-12)
 
 
-@register_swap("loss", "rare classes weighted", by="balanced")
+@register_swap(
+    "loss",
+    "rare classes weighted",
+    by="balanced",
+    cause="class imbalance",
+    remedy="Weight the classes in the loss, or draw them equally often: WeightedRandomSampler.",
+)
 def rare_classes_weighted(training: Training) -> Training | None:
     """The usual loss with each class in inverse proportion to its share of the targets."""
     x, y = training.data.sample(WHOLE)
@@ -174,7 +185,12 @@ def rare_classes_weighted(training: Training) -> Training | None:
     return training.with_loss(partial(weighted_loss, weights=score.weights))
 
 
-@register_swap("initial weights", "torch's initial weights")
+@register_swap(
+    "initial weights",
+    "torch's initial weights",
+    cause="initial weights",
+    remedy="Leave the layers the weights that torch.nn gives them.",
+)
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
     other = training.copy()
@@ -201,13 +217,24 @@ def _with_groups(training: Training, **settings: float) -> Training | None:
     return other if changed else None
 
 
-@register_swap("optimizer", "no weight decay")
+@register_swap(
+    "optimizer",
+    "no weight decay",
+    cause="weight decay",
+    remedy="Set weight_decay=0.",
+)
 def without_decay(training: Training) -> Training | None:
     """Set the weight decay to 0."""
     return _with_groups(training, weight_decay=0.0)
 
 
-@register_swap("optimizer", "a constant learning rate", late=True)
+@register_swap(
+    "optimizer",
+    "a constant learning rate",
+    late=True,
+    cause="schedule",
+    remedy="Leave out the scheduler, or let it fall later.",
+)
 def without_schedule(training: Training) -> Training | None:
     """Leave out the schedule: the rate to which it is relative."""
     if training.scheduler is None:
@@ -219,7 +246,12 @@ def without_schedule(training: Training) -> Training | None:
     return other
 
 
-@register_swap("optimizer", "no clipping")
+@register_swap(
+    "optimizer",
+    "no clipping",
+    cause="clip_norm too small",
+    remedy="Leave out the clipping, or allow a larger norm.",
+)
 def without_clipping(training: Training) -> Training | None:
     """Leave out the clipping of gradients."""
     if training.clip_norm is None:
@@ -241,19 +273,34 @@ def _with_rate(training: Training, factor: float) -> Training | None:
     return other
 
 
-@register_swap("optimizer", "a tenth of the learning rate")
+@register_swap(
+    "optimizer",
+    "a tenth of the learning rate",
+    cause="learning rate too high",
+    remedy="Divide the learning rate by 10.",
+)
 def tenth_of_rate(training: Training) -> Training | None:
     """Divide the learning rate by ten."""
     return _with_rate(training, 0.1)
 
 
-@register_swap("optimizer", "ten times the learning rate")
+@register_swap(
+    "optimizer",
+    "ten times the learning rate",
+    cause="learning rate too low",
+    remedy="Multiply the learning rate by 10.",
+)
 def ten_times_the_rate(training: Training) -> Training | None:
     """Multiply the learning rate by ten."""
     return _with_rate(training, 10.0)
 
 
-@register_swap("optimizer", f"Adam {RATE:g}, clipping 1")
+@register_swap(
+    "optimizer",
+    f"Adam {RATE:g}, clipping 1",
+    cause="optimizer",
+    remedy="Use Adam at 0.001 on all weights, with gradients clipped at norm 1.",
+)
 def adam(training: Training) -> Training:
     """Adam on all weights, with clipping at 1, without schedule and decay."""
     other = training.copy()
@@ -263,7 +310,12 @@ def adam(training: Training) -> Training:
     return other
 
 
-@register_swap("regularization", "no dropout")
+@register_swap(
+    "regularization",
+    "no dropout",
+    cause="dropout",
+    remedy="Lower the dropout.",
+)
 def without_dropout(training: Training) -> Training | None:
     """Set every dropout of torch.nn to 0."""
     other, found = training.copy(), False
@@ -275,7 +327,12 @@ def without_dropout(training: Training) -> Training | None:
     return other if found else None
 
 
-@register_swap("order", "shuffled minibatches")
+@register_swap(
+    "order",
+    "shuffled minibatches",
+    cause="sorted data",
+    remedy="Shuffle: DataLoader(..., shuffle=True).",
+)
 def shuffled(training: Training) -> Training | None:
     """Shuffle the examples of ready-made minibatches that come in one order."""
     if not isinstance(training.data, Batches) or training.data.shuffles:
@@ -285,28 +342,17 @@ def shuffled(training: Training) -> Training | None:
     return other
 
 
-@register_swap("network", "a GRU in place of the network")
+@register_swap(
+    "network",
+    "a GRU in place of the network",
+    cause="network",
+    remedy="Look for the error in the network: its layers, axes, states and outputs.",
+)
 def reference_network(training: Training) -> Training | None:
     """Another network that reads the same inputs, under the same kind of optimiser."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    return with_model(training, reference_for(training, x, output, y))
-
-
-def with_model(training: Training, model: nn.Module) -> Training:
-    """A copy with another network, under an optimiser of the same kind and settings."""
-    other = training.copy()
-    other.model = model
-    group = training.optimizer.param_groups[0]
-    settings = {
-        name: value for name, value in group.items() if name not in ("params", "initial_lr")
-    }
-    kind = type(training.optimizer)
-    other.optimizer = kind(model.parameters(), lr=training.learning_rate)
-    for made in other.optimizer.param_groups:
-        made.update(settings | {"lr": training.learning_rate})
-    other.scheduler = None
-    return other
+    return training.with_model(reference_for(training, x, output, y))
 
 
 def reference_for(
@@ -326,7 +372,10 @@ def reference_for(
     return model.to(output.device)
 
 
-@register_swap("everything", "everything")
+@register_swap(
+    "everything",
+    "everything",
+)
 def everything(training: Training) -> Training | None:
     """A GRU on standardised inputs and targets, with the usual loss and Adam."""
     x, y = training.data.sample(SAMPLE)

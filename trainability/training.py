@@ -125,6 +125,7 @@ def same(values: Any) -> Any:
     return values
 
 
+STEPS = 3000  # of a training whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
@@ -170,7 +171,7 @@ class Training:
         optimizer: str | Optimizer = "adam",
         *,
         learning_rate: float | None = None,
-        steps: int = 3000,
+        steps: int = STEPS,
         batch_size: int = BATCH_SIZE,
         batch_axis: int | None = None,
         clip_norm: float | None = None,
@@ -264,6 +265,19 @@ class Training:
         other._loss = loss_fn
         return other
 
+    def with_model(self, model: nn.Module) -> "Training":
+        """A copy with another network, under an optimiser of the same kind and settings."""
+        other = self.copy()
+        other.model, other.scheduler = model, None
+        group = self.optimizer.param_groups[0]
+        settings = {
+            name: value for name, value in group.items() if name not in ("params", "initial_lr")
+        }
+        other.optimizer = type(self.optimizer)(model.parameters(), lr=self.learning_rate)
+        for made in other.optimizer.param_groups:
+            made.update(settings | {"lr": self.learning_rate})
+        return other
+
     def loss_in_double(self) -> Loss:
         """The loss with its buffers in double precision, such as weights of classes."""
         loss = self._loss
@@ -298,6 +312,48 @@ class Training:
             return [self.restore_outputs(self.output(x)) for x in inputs]
         finally:
             self.model.train(training)
+
+
+def as_training(
+    model: nn.Module | Training,
+    x: Any,
+    y: Any,
+    loss_fn: Any,
+    optimizer: Any,
+    *,
+    steps: int | None,
+    loading_seconds: float,
+    **parts: Any,
+) -> Training:
+    """A copy of a training, or the one that its parts make.
+
+    Raises InvalidInputError if a training is given with parts of another one, or if these parts
+    make none.
+    """
+    if not isinstance(model, Training):
+        length = STEPS if steps is None else steps
+        return Training(
+            model,
+            x,
+            y,
+            loss_fn,
+            optimizer,
+            steps=length,
+            loading_seconds=loading_seconds,
+            **parts,
+        )
+    if x is not None or y is not None or parts:
+        raise InvalidInputError(
+            "a Training has its own data and options: give only it, steps and seconds"
+        )
+    training = model.copy()
+    training.steps = training.steps if steps is None else whole_number("steps", steps)
+    return training
+
+
+def name_of(model: nn.Module | Training) -> str:
+    """The class of a network."""
+    return type(uncompiled(model.model if isinstance(model, Training) else model)).__name__
 
 
 def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:

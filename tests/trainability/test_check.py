@@ -9,7 +9,7 @@ from torch import nn
 
 from rhn.errors import InvalidInputError
 from trainability import check
-from trainability.inside import layers_of, stand_ins
+from trainability.reference import layers_of, stand_ins
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
