@@ -28,6 +28,7 @@ optimisers; those here take 64 units and Adam.
 
 import argparse
 import copy
+import importlib
 import time
 from functools import partial
 from pathlib import Path
@@ -43,10 +44,8 @@ from benchmarks.tasks import mark
 from rhn.cells.init import WRITTEN, haar, rotations
 from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
-from trainability import search
-from trainability.cure import cure
+from trainability.cure import Change, cure
 from trainability.reach import measure_reach
-from trainability.search import Change
 from trainability.starts import MEMORY, OUTPUT_BIAS, starts
 from trainability.training import Training
 
@@ -342,7 +341,8 @@ def main() -> None:
         figure(asked.out)
         return
 
-    every = search.starts
+    module = importlib.import_module("trainability.cure")
+    every = module.starts
 
     def without_memory(training):
         return (start for start in every(training) if start.words != MEMORY)
@@ -364,10 +364,10 @@ def main() -> None:
         else:
             row["as it is"] = trained(model, x, y, loss, optimizer, constant, asked.steps)
             for name, kept in (("with", True), ("without", False)):
-                search.starts = every if kept else without_memory
+                module.starts = every if kept else without_memory
                 found = cured(training, asked.steps, asked.seconds)
                 row |= {f"{name} {key}": value for key, value in found.items()}
-            search.starts = every
+            module.starts = every
             append(asked.out, row)
 
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from rhn.errors import RhnError
-from trainability.check import HELPS, MOST_OF_IT, check
+from trainability.check import check
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.race import GOOD
 from trainability.swaps import PARTS
 from trainability.training import Training
+from trainability.verdict import HELPS, MOST_OF_IT
 
 OPTIONS = ("clip_norm", "scheduler", "batch_axis")
 SWAPS = {  # of the rows: the part that each changes

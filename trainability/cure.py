@@ -5,223 +5,378 @@
     print(found.code)                  # lines to paste: the optimiser, and the same weights
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-`trainability.search` says how it searches.
+How it searches:
+
+1. Facts about one minibatch. A sure one ends the search: only the user can repair it.
+2. The training as given. If it learns well, also in two other orders, it is kept.
+3. Starts (`trainability.starts`), the best first: those from which the gradient reaches the
+   beginning of a sequence most evenly.
+4. A race of the best starts at several learning rates, on the same minibatches. After each rung the
+   better half goes on: those that learn by their error on held-out examples, those that do not yet
+   by the gradient that they have now.
+5. The best one as a whole training in two other orders of the minibatches. If it fails there, the
+   next one.
 """
 
-import copy
 import inspect
+import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, ink, line_style, panels
-from rhn.utils.figures import MARKERS
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result
 from rhn.utils.validation import check_seed
-from rhn.utils.wording import counted, rounded_up
-from trainability.diagnosis import Cause
-from trainability.reach import Reach
-from trainability.search import Attempt, Change, Search
-from trainability.starts import filled
+from trainability.check import FOR_GIVEN, target_axis
+from trainability.data import WHOLE, Batches
+from trainability.diagnosis import Cure
+from trainability.facts import facts
+from trainability.losses import Score, score_of
+from trainability.probe import Probe
+from trainability.race import AS_GIVEN, GOOD, Race, Row, Version
+from trainability.reach import Reach, measure_reach
+from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
+from trainability.verdict import HELPS, MOST_OF_IT
 
-LARGEST = 1000.0  # error that is printed; larger ones are no number
-SHOWN = 4  # rows of the text
-COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again afterwards"
+FREES = 0.9  # error to which a change must bring a training that learns nothing
+BEST = 3  # starts in the race, beside the given one
+RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
+SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that a trial costs on average
+ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
+AROUND = 1.0, 0.1, 10.0  # factors on the given one
+OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
+APART = 1.4  # factor between two learning rates that are both worth a trial
+ORDERS = 1, 2  # of the minibatches, beside the first one, in which the best is confirmed
+FEWEST = 8  # trials of a race
+SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Cure(Result):
-    """Result of `cure`."""
+class ScaledScheduler:
+    """A scheduler whose learning rates are multiplied by a factor; any kind of scheduler."""
 
-    outcome: str
-    """ "healthy" (it trains as it is), "cured", "seen once" (in one order of the minibatches: there
-    was no time, or no other order), "none helped" or "not searched" (a cause that only the user can
-    mend).
+    def __init__(self, scheduler: Any, optimizer: Optimizer, factor: float):
+        self.scheduler, self.optimizer, self.factor = scheduler, optimizer, factor
+
+    def step(self) -> None:
+        """Step the scheduler at its own rates, then multiply them again."""
+        for group in self.optimizer.param_groups:
+            group["lr"] /= self.factor
+        self.scheduler.step()
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.factor
+
+
+@dataclass(frozen=True)
+class Change:
+    """A start and a learning rate."""
+
+    start: Start
+    factor: float = 1.0
+    """On the learning rates that were given."""
+    adam: float | None = None
+    """Learning rate of Adam in place of the given optimiser; None: the given one."""
+
+    def applied(self, training: Training) -> Training:
+        """A changed copy of a training."""
+        other = training.copy()
+        self.start.apply(other.model)
+        if self.adam is not None:
+            other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
+            other.scheduler = None
+        elif self.factor != 1:
+            for group in other.optimizer.param_groups:
+                group["lr"] = times(group["lr"], self.factor)
+            if other.scheduler is not None:
+                other.scheduler = ScaledScheduler(other.scheduler, other.optimizer, self.factor)
+        return other
+
+    def rate(self, training: Training) -> float:
+        """The learning rate; with a scheduler that to which it is relative."""
+        return self.adam or times(training.learning_rate, self.factor)
+
+    def words(self, training: Training) -> str:
+        """In words: "orthogonal matrices, learning rate 0.01"."""
+        parts = [self.start.words] if self.start.code else []
+        if self.adam is not None:
+            parts.append(f"Adam {self.adam:.3g}")
+        elif self.factor != 1:
+            parts.append(f"learning rate {self.rate(training):.3g}")
+        return ", ".join(parts) or "as given"
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """How much it changes, for the choice of the smallest change."""
+        return (
+            SIMPLICITY.get(self.start.words, 3),
+            self.adam is not None,
+            abs(math.log(self.factor)),
+        )
+
+
+@dataclass
+class Attempt:
+    """A change, its row in the race, and its errors in other orders of the minibatches."""
+
+    change: Change
+    row: Row
+    place: int = 0
+    """In the order of the starts and rates before the race."""
+    reach: Reach | None = None
+    """Of the gradient at its weights now."""
+    learns: bool = False
+    """True if its error is clearly below a constant answer's."""
+    others: list[float] = field(default_factory=list)
+    """Errors in other orders."""
+
+    def rank(self) -> tuple[float, ...]:
+        """For a sort: by error, or by the gradient as long as it learns nothing."""
+        if self.learns:
+            return (0, max(self.row.error, GOOD), *self.change.size)
+        return (1, *rank(self.reach), self.place)
+
+
+class Search:
+    """The trials that were made, and the choice between them.
+
+    Args:
+        training: as given.
+        end: moment of time by which the search ends.
+        seed: of the order of the minibatches; the next two confirm.
+        progress: called with a description of each part.
     """
-    model: nn.Module
-    """A copy of the model that was given, with the start that helps."""
-    learning_rate: float
-    """With a scheduler its initial_lr."""
-    clip_norm: float | None
-    """As given."""
-    start: str
-    """In words: "orthogonal matrices"."""
-    code: str
-    """Lines that make the optimiser and change `model` as `self.model` was changed; "" for none."""
-    error: float
-    """Of the chosen training on held-out examples: 0 perfect, 1 a constant answer."""
-    before: float
-    """Of the training as given."""
-    causes: tuple[Cause, ...]
-    """Facts about one minibatch, the surest first."""
-    trials: tuple[Attempt, ...]
-    """The training as given, then all others, the best first."""
-    chosen: Attempt
-    reach: Reach | None
-    """Of the gradient at the given weights; None: not measured."""
-    steps: int
-    """Length of the training."""
-    seconds: float
-    """That the search took."""
-    needed_seconds: float | None
-    """Of a search that decides; None if this one has."""
-    training: Training
 
-    @property
-    def changed(self) -> bool:
-        """True if anything differs from what was given."""
-        return self.chosen is not self.trials[0]
+    def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
+        self.training, self.end, self.seed, self.progress = training, end, seed, progress
+        self.given = Attempt(Change(Start(GIVEN)), Row(AS_GIVEN, training.copy()))
+        self.trials = [self.given]
+        self.reach: Reach | None = None
+        self.ran_out, self.needed_seconds = False, 0.0
+        self.one_order = isinstance(training.data, Batches) and not training.data.shuffles
+        self.probe = Probe(training)
+        _ = self.probe.loss  # whatever a model or a loss raises at once names that call
+        self.causes, _ = facts(self.probe)
 
-    @property
-    def changes(self) -> str:
-        """In words: "orthogonal matrices, learning rate 0.01"; "" for none."""
-        return self.chosen.change.words(self.training) if self.changed else ""
+    def run(self) -> tuple[Attempt, str]:
+        """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
+        given = self.given
+        if self.causes and self.causes[0].sure:
+            return given, "not searched"
+        self._prepare()
+        self._train_given()
+        if given.row.error <= GOOD and (outcome := self._confirmed(given)):
+            return given, "healthy" if outcome == "cured" else outcome
+        self._run_race()
+        for trial in self._helping():
+            if outcome := self._confirmed(trial):
+                return trial, outcome
+        if self._learns_as_given and (outcome := self._confirmed(given)):
+            return given, "healthy" if outcome == "cured" else outcome
+        return given, "none helped"
 
-    def optimizer(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """The optimiser that helps, with an empty state, on the parameters of a copy of the model.
+    def _prepare(self) -> None:
+        """Choose how outputs are scored."""
+        data, loss = self.training.data, self.training.loss
+        self.pairs = data.held_out or [data.sample(WHOLE)]
+        output = self.probe.evaluated(self.pairs[0][0])
+        self.score = score_of(loss, output, self.pairs, target_axis(self.probe))
+        scores = {"error": self.score}
+        self.race = Race(scores, self.pairs, seed=self.seed, progress=self.progress)
 
-        Raises InvalidInputError for other parameters.
+    def _row(self, change: Change, order: int = 0) -> Row:
+        """A new row of the race for a change, in an order of the minibatches."""
+        words = change.words(self.training)
+        return Row(Version(what=words), change.applied(self.training), order)
+
+    def _train_given(self) -> None:
+        """The training as given; as many steps as there is time for are those of all others."""
+        row, steps, begun = self.given.row, self.training.steps, time.monotonic()
+        self.steps = steps
+        self._whole(row, begun + FOR_GIVEN * (self.end - begun))
+        if row.problem:
+            raise InvalidInputError(row.problem)
+        self.step_seconds = (time.monotonic() - begun) / max(1, row.steps)
+        self.needed_seconds = self.step_seconds * steps / FOR_GIVEN
+        if row.exploded is None and row.steps < steps:
+            self.steps, self.ran_out = max(1, row.steps), True
+
+    def _whole(self, row: Row, end: float) -> None:
+        """A whole training, measured at each rung."""
+        self.progress(row.what)
+        for goal in rungs(self.steps):
+            if row.exploded is None:
+                self.race.train(row, goal, end)
+
+    def _changes(self) -> list[Change]:
+        """The changes to try: the given start and the best others, the likeliest first."""
+        best = [self.given.change.start, *self._ranked_starts()[:BEST]]
+        rates = list(changes_of_rate(self.training))
+        changes = [Change(start, factor, adam) for factor, adam in rates for start in best]
+        return [change for change in changes if change != self.given.change]
+
+    def _ranked_starts(self) -> list[Start]:
+        """All starts but the given one, that with the most even gradient first.
+
+        Those follow that see less than half of a sequence, and the output bias by itself.
         """
-        theirs, own = list(parameters), list(self.training.model.parameters())
-        if [p.shape for p in theirs] != [p.shape for p in own]:
-            raise InvalidInputError(
-                "these are not the parameters of a copy of the model: expected "
-                "found.model.parameters()"
-            )
-        if self.chosen.change.adam is not None:
-            return torch.optim.Adam(theirs, self.chosen.change.adam)
-        given = self.training.optimizer
-        memo: dict[int, Any] = {id(p): q for p, q in zip(own, theirs, strict=True)}
-        memo[id(given.state)] = defaultdict(dict)
-        fresh = copy.deepcopy(given, memo)
-        for name in vars(given).keys() - vars(fresh).keys() - {"step"}:  # as of L-BFGS
-            setattr(fresh, name, copy.deepcopy(getattr(given, name), memo))
-        rates = rates_of(self.training, self.chosen.change.factor)
-        for group, rate in zip(fresh.param_groups, rates, strict=True):
-            group["lr"] = rate
-            group.pop("initial_lr", None)  # which a new scheduler would take
-        return fresh
-
-    @property
-    def verdict(self) -> str:
-        """What was found, in a sentence or two."""
-        name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
-        error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
-        tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
-        if self.outcome == "not searched":
-            return f"{name} cannot learn: no initial weights or learning rate can repair that."
-        if self.outcome == "none helped":
-            return f"None of {tried} helps {name}: {after} {error}."
-        orders = "in the one order that was seen"
-        if self.outcome != "seen once":
-            orders = "also in two other orders"
-        if self.changed:
-            return f"{name} learns with {self.changes}: {after} {error}, {orders}."
-        better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
-        return f"{name} trains as it is: {after} {error}, {orders}.{better}"
-
-    @property
-    def shown(self) -> list[Attempt]:
-        """The training as given, the one that is chosen, and the best of each other start."""
-        first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
-        best: dict[str, Attempt] = {}
-        for trial in self.trials[1:]:
-            if trial.row.measures and trial is not self.chosen:
-                best.setdefault(trial.change.start.words, trial)
-        return [*first, *best.values()][:SHOWN]
-
-    def sentences(self) -> Iterator[str]:
-        """The verdict, the best trials, the causes, and how to go on; at most twelve lines."""
-        yield self.verdict
-        if self.trials[0].row.measures:
-            yield ""
-            for trial in self.shown:
-                words = trial.change.words(self.training)
-                errors = " ".join(f"{_number(e):>6}" for e in (trial.row.error, *trial.others))
-                yield f"  {words:<60}{errors}"
-            yield ""
-        for cause in self.causes[:1]:
-            yield f"{cause.sentence} {cause.remedy}"
-        if self.reach and self.reach.warning and self.outcome != "healthy":
-            yield self.reach.warning
-        if self.changed and self.chosen.change.start.code:
-            yield f"{self.chosen.change.start.meaning}."
-        if self.needed_seconds is not None:
-            yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
-        elif self.outcome == "seen once":
-            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
-        if self.code:
-            yield "found.code has the lines to paste behind the model."
-
-    def summary(self, *, whole: bool = True) -> str:
-        """The sentences; whole: with the lines to paste."""
-        code = f"\n\n{self.code}".rstrip() if whole else ""
-        return "\n".join(self.sentences()) + code
-
-    def __repr__(self) -> str:
-        return self.summary(whole=False)
-
-    def table(self) -> list[dict[str, Any]]:
-        """One row for each trial: start, optimiser, steps, error, and errors in other orders."""
-        given = type(self.training.optimizer).__name__
-        return [
-            {
-                "start": trial.change.start.words,
-                "optimizer": given if trial.change.adam is None else "Adam",
-                "learning_rate": trial.change.rate(self.training),
-                "steps": trial.row.steps,
-                "error": trial.row.error,
-                "other_orders": " ".join(f"{error:.3g}" for error in trial.others),
-            }
-            for trial in self.trials
+        self.progress("the gradient of each start by lag")
+        every = list(starts(self.training))
+        reaches = [measure_reach(Change(start).applied(self.training)) for start in every]
+        self.reach = reaches[0]
+        ranks = [
+            (start.words == OUTPUT_BIAS, *rank(reach))
+            for start, reach in zip(every, reaches, strict=True)
         ]
+        places = sorted(range(1, len(every)), key=ranks.__getitem__)
+        return [every[place] for place in places]
 
-    def _saved(self) -> dict[str, Any]:
-        names = ("title", "outcome", "changes", "start", "learning_rate", "clip_norm", "code")
-        numbers = ("error", "before", "steps", "seconds", "needed_seconds", "verdict")
-        saved = {name: getattr(self, name) for name in (*names, *numbers)}
-        causes = [vars(cause) for cause in self.causes]
-        return saved | {"causes": causes, "trials": self.table()}
+    def _run_race(self) -> None:
+        """Halve the trials of all changes over the rungs; those that have learned well wait."""
+        changes = self._changes()
+        needed = (SHARE * len(changes) + len(ORDERS)) / (1 - FOR_GIVEN)
+        needed *= self.step_seconds * self.training.steps
+        self.needed_seconds = max(self.needed_seconds, needed)
+        left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - len(ORDERS)
+        changes = changes[: max(FEWEST, int(left / SHARE))]
+        alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
+        self.trials += alive
+        for goal in rungs(self.steps):
+            for trial in alive:
+                if trial.row.error > GOOD:
+                    self.progress(trial.row.what)
+                    self.race.train(trial.row, goal, self.end)
+            if time.monotonic() >= self.end:
+                self.ran_out = True
+                return
+            alive = self._better_half([trial for trial in alive if trial.row.exploded is None])
 
-    @panels(6.4, 3.4, "error of each start and learning rate")
-    def plot(self, ax: Any = None) -> Axes:
-        """Draw the error at the end of each trial over its learning rate, a line a start."""
-        tried = [t for t in self.trials if t.row.error < LARGEST]
-        for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
-            own = [t for t in tried if t.change.start.words == words]
-            points = sorted((t.change.rate(self.training), t.row.error) for t in own)
-            rates, errors = zip(*points, strict=True)
-            mark = MARKERS[k % len(MARKERS)]
-            ax.plot(rates, errors, marker=mark, label=words, **line_style(k))
-        if self.changed:
-            ringed = {"mfc": "none", "color": ink(ax), "label": "chosen"}
-            ax.plot(self.learning_rate, self.error, "o", ms=14, **ringed)
-        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant answer")
-        ax.set(xscale="log", xlabel="learning rate", ylabel="error (1: a constant answer)")
-        return ax
+    def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
+        """The better half of some trials, and the best one that keeps the given weights."""
+        for trial in alive:
+            trial.learns = learns(self.score, trial.row, self.pairs)
+            if not trial.learns and trial.row.training is not None:
+                trial.reach = measure_reach(trial.row.training)
+        alive = sorted(alive, key=Attempt.rank)
+        better = alive[: math.ceil(len(alive) / 2)]
+        same = [trial for trial in alive if not trial.change.start.code]
+        better += [trial for trial in same[:1] if trial not in better]
+        for trial in alive:
+            if trial not in better:
+                trial.row.training, trial.row.stream = None, None  # to free their memory
+        return better
+
+    def _helping(self) -> list[Attempt]:
+        """The trials that help, the best choice first: of about equal gains the smallest change."""
+        found, left = list[Attempt](), [t for t in self.trials[1:] if self._is_sound(t, t.row)]
+        while left:
+            worst = min(1.0, self.given.row.error)
+            most = max(worst - trial.row.error for trial in left)
+            near = [trial for trial in left if worst - trial.row.error >= MOST_OF_IT * most]
+            found.append(min(near, key=lambda trial: trial.change.size))
+            left.remove(found[-1])
+        return found
+
+    def _confirmed(self, trial: Attempt) -> str:
+        """Train a choice in other orders: "cured", "seen once", or "" if it fails there."""
+        self._complete(trial)
+        if not self._is_sound(trial, trial.row):
+            return ""
+        for order in () if self.one_order else ORDERS:
+            row = self._row(trial.change, order)
+            self._whole(row, self.end)
+            if row.steps < self.steps and row.exploded is None:
+                self.ran_out = True
+                return "seen once"
+            if not self._is_sound(trial, row):
+                self._refuse(trial, row)
+                return ""
+            trial.others.append(row.error)
+        return "seen once" if self.one_order or self.ran_out else "cured"
+
+    def _complete(self, trial: Attempt) -> None:
+        """Bring a trial to the whole length, if there is time."""
+        self.progress(f"in other orders: {trial.row.what}")
+        if trial.row.steps == self.steps or time.monotonic() >= self.end:
+            return
+        if trial.row.training is None:  # it was dropped on the way
+            trial.row = self._row(trial.change)
+        self._whole(trial.row, self.end)
+
+    def _refuse(self, trial: Attempt, failing: Row) -> None:
+        """Compare changes with the order in which the training as given fails."""
+        if trial is self.given:
+            trial.row, trial.others = failing, []
+
+    def _is_sound(self, trial: Attempt, row: Row) -> bool:
+        """True if a training learns; if it learns as given, a change must do far better."""
+        given = self.given.row
+        if row.exploded is not None:
+            return False
+        if trial is self.given:
+            return self.race.beats_constant(row)
+        mean, deviation = self.race.gain(given, row)
+        enough = HELPS * given.error if self._learns_as_given else FREES
+        return row.error <= enough and mean >= 2 * deviation
+
+    @property
+    def _learns_as_given(self) -> bool:
+        return self.race.beats_constant(self.given.row)
 
 
-def _number(error: float) -> str:
-    """An error in a sentence."""
-    return f"{error:.2f}" if error < LARGEST else "not a number"
+def rungs(steps: int) -> list[int]:
+    """The numbers of steps after which trials are compared.
+
+    >>> rungs(640)
+    [20, 40, 80, 160, 320, 640]
+    """
+    return sorted({max(1, steps >> k) for k in range(RUNGS)})
 
 
-def rates_of(training: Training, factor: float) -> list[float]:
-    """The learning rates of the groups times a factor; with a scheduler those of its begin."""
-    groups = training.optimizer.param_groups
-    return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
+def rank(reach: Reach | None) -> tuple[float, ...]:
+    """For a sort: gradients that see a sequence first, then the most even ones, by powers of e."""
+    if reach is None:
+        return (0, 0)
+    evenness = reach.unevenness
+    return (reach.blind or reach.explodes, round(evenness) if evenness < math.inf else evenness)
+
+
+def changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
+    """Yield (factor on the learning rates, learning rate of Adam in place of the optimiser)."""
+    given = training.learning_rate
+    if isinstance(training.optimizer, torch.optim.SGD):
+        yield from ((factor, None) for factor in OF_SGD)
+        yield from ((1.0, rate) for rate in ADAM[::2])
+        return
+    rates = list[float]()
+    for rate in (given, *ADAM, *(times(given, factor) for factor in AROUND)):
+        if all(max(rate / known, known / rate) >= APART for known in rates):
+            rates.append(rate)
+    yield from ((rate / given, None) for rate in rates)
+
+
+def learns(score: Score, row: Row, pairs: list) -> bool:
+    """True if the error of a row is below a constant answer's by two standard errors."""
+    if not row.measures:
+        return False
+    errors = row.measures[-1].errors["error"]
+    constant = torch.full_like(errors, score.size)
+    if score.constant is not None:
+        each = torch.cat([score.of_constant(y) for _, y in pairs])
+        constant = each if each.shape == errors.shape else constant
+    d = constant - errors
+    if len(d) < 2 or not torch.isfinite(d).all():
+        return False
+    return float(d.mean()) > 2 * float(d.std()) / math.sqrt(len(d))
+
+
+COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again afterwards"
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -314,7 +469,7 @@ def _lines_of_optimizer(training: Training, change: Change) -> list[str]:
     if change.adam is not None:
         made = f"optimizer = _torch.optim.Adam(model.parameters(), lr={change.adam:g})"
         return ["import torch as _torch", "# in place of your own optimizer:", made]
-    rates = rates_of(training, change.factor)
+    rates = training.rates(change.factor)
     kind, held = type(optimizer), sum(len(g["params"]) for g in optimizer.param_groups)
     simple = len(optimizer.param_groups) == 1 and held == len(list(model.parameters()))
     if not simple or getattr(torch.optim, kind.__name__, None) is not kind:

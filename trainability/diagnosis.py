@@ -1,16 +1,25 @@
-"""`Diagnosis`: the outcome of a training, the part at fault, and the rows that show it."""
+"""Results: a `Diagnosis`, with the part at fault and the rows that show it, and a `Cure`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from rhn.plotting.figure import DASHED, ink, panels
-from rhn.utils.figures import GREY, RED
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import DASHED, ink, line_style, panels
+from rhn.utils.figures import GREY, MARKERS, RED
 from rhn.utils.result import Result
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, rounded_up
+from trainability.training import Training, copy_of_optimizer
+
+if TYPE_CHECKING:
+    from trainability.cure import Attempt
+    from trainability.reach import Reach
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn",
     "undecided": "is undecided"
 }
 SHOWN = 6  # rows on the screen
+SHOWN_TRIALS = 4  # of a search
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 
 
@@ -206,3 +216,176 @@ class Diagnosis(Result):
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
         ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
         return ax
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Cure(Result):
+    """Result of `cure`."""
+
+    outcome: str
+    """ "healthy" (it trains as it is), "cured", "seen once" (in one order of the minibatches: there
+    was no time, or no other order), "none helped" or "not searched" (a cause that only the user can
+    mend).
+    """
+    model: nn.Module
+    """A copy of the model that was given, with the start that helps."""
+    learning_rate: float
+    """With a scheduler its initial_lr."""
+    clip_norm: float | None
+    """As given."""
+    start: str
+    """In words: "orthogonal matrices"."""
+    code: str
+    """Lines that make the optimiser and change `model` as `self.model` was changed; "" for none."""
+    error: float
+    """Of the chosen training on held-out examples: 0 perfect, 1 a constant answer."""
+    before: float
+    """Of the training as given."""
+    causes: tuple[Cause, ...]
+    """Facts about one minibatch, the surest first."""
+    trials: "tuple[Attempt, ...]"
+    """The training as given, then all others, the best first."""
+    chosen: "Attempt"
+    reach: "Reach | None"
+    """Of the gradient at the given weights; None: not measured."""
+    steps: int
+    """Length of the training."""
+    seconds: float
+    """That the search took."""
+    needed_seconds: float | None
+    """Of a search that decides; None if this one has."""
+    training: Training
+
+    @property
+    def changed(self) -> bool:
+        """True if anything differs from what was given."""
+        return self.chosen is not self.trials[0]
+
+    @property
+    def changes(self) -> str:
+        """In words: "orthogonal matrices, learning rate 0.01"; "" for none."""
+        return self.chosen.change.words(self.training) if self.changed else ""
+
+    def optimizer(self, parameters: Iterable[Tensor]) -> Optimizer:
+        """The optimiser that helps, with an empty state, on the parameters of a copy of the model.
+
+        Raises InvalidInputError for other parameters.
+        """
+        theirs, own = list(parameters), list(self.training.model.parameters())
+        if [p.shape for p in theirs] != [p.shape for p in own]:
+            raise InvalidInputError(
+                "these are not the parameters of a copy of the model: expected "
+                "found.model.parameters()"
+            )
+        if self.chosen.change.adam is not None:
+            return torch.optim.Adam(theirs, self.chosen.change.adam)
+        memo: dict[int, Any] = {id(p): q for p, q in zip(own, theirs, strict=True)}
+        fresh = copy_of_optimizer(self.training.optimizer, memo)
+        rates = self.training.rates(self.chosen.change.factor)
+        for group, rate in zip(fresh.param_groups, rates, strict=True):
+            group["lr"] = rate
+            group.pop("initial_lr", None)  # which a new scheduler would take
+        return fresh
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence or two."""
+        name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
+        error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
+        tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
+        if self.outcome == "not searched":
+            return f"{name} cannot learn: no initial weights or learning rate can repair that."
+        if self.outcome == "none helped":
+            return f"None of {tried} helps {name}: {after} {error}."
+        orders = "in the one order that was seen"
+        if self.outcome != "seen once":
+            orders = "also in two other orders"
+        if self.changed:
+            return f"{name} learns with {self.changes}: {after} {error}, {orders}."
+        better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
+        return f"{name} trains as it is: {after} {error}, {orders}.{better}"
+
+    @property
+    def shown(self) -> "list[Attempt]":
+        """The training as given, the one that is chosen, and the best of each other start."""
+        first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
+        best: dict[str, Any] = {}
+        for trial in self.trials[1:]:
+            if trial.row.measures and trial is not self.chosen:
+                best.setdefault(trial.change.start.words, trial)
+        return [*first, *best.values()][:SHOWN_TRIALS]
+
+    def sentences(self) -> Iterator[str]:
+        """The verdict, the best trials, the causes, and how to go on; at most twelve lines."""
+        yield self.verdict
+        if self.trials[0].row.measures:
+            yield ""
+            for trial in self.shown:
+                words = trial.change.words(self.training)
+                errors = " ".join(f"{_number(e):>6}" for e in (trial.row.error, *trial.others))
+                yield f"  {words:<60}{errors}"
+            yield ""
+        for cause in self.causes[:1]:
+            yield f"{cause.sentence} {cause.remedy}"
+        if self.reach and self.reach.warning and self.outcome != "healthy":
+            yield self.reach.warning
+        if self.changed and self.chosen.change.start.code:
+            yield f"{self.chosen.change.start.meaning}."
+        if self.needed_seconds is not None:
+            yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
+        elif self.outcome == "seen once":
+            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
+        if self.code:
+            yield "found.code has the lines to paste behind the model."
+
+    def summary(self, *, whole: bool = True) -> str:
+        """The sentences; whole: with the lines to paste."""
+        code = f"\n\n{self.code}".rstrip() if whole else ""
+        return "\n".join(self.sentences()) + code
+
+    def __repr__(self) -> str:
+        return self.summary(whole=False)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each trial: start, optimiser, steps, error, and errors in other orders."""
+        given = type(self.training.optimizer).__name__
+        return [
+            {
+                "start": trial.change.start.words,
+                "optimizer": given if trial.change.adam is None else "Adam",
+                "learning_rate": trial.change.rate(self.training),
+                "steps": trial.row.steps,
+                "error": trial.row.error,
+                "other_orders": " ".join(f"{error:.3g}" for error in trial.others),
+            }
+            for trial in self.trials
+        ]
+
+    def _saved(self) -> dict[str, Any]:
+        names = ("title", "outcome", "changes", "start", "learning_rate", "clip_norm", "code")
+        numbers = ("error", "before", "steps", "seconds", "needed_seconds", "verdict")
+        saved = {name: getattr(self, name) for name in (*names, *numbers)}
+        causes = [vars(cause) for cause in self.causes]
+        return saved | {"causes": causes, "trials": self.table()}
+
+    @panels(6.4, 3.4, "error of each start and learning rate")
+    def plot(self, ax: Any = None) -> Axes:
+        """Draw the error at the end of each trial over its learning rate, a line a start."""
+        tried = [t for t in self.trials if t.row.error < LARGEST]
+        for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
+            own = [t for t in tried if t.change.start.words == words]
+            points = sorted((t.change.rate(self.training), t.row.error) for t in own)
+            rates, errors = zip(*points, strict=True)
+            mark = MARKERS[k % len(MARKERS)]
+            ax.plot(rates, errors, marker=mark, label=words, **line_style(k))
+        if self.changed:
+            ringed = {"mfc": "none", "color": ink(ax), "label": "chosen"}
+            ax.plot(self.learning_rate, self.error, "o", ms=14, **ringed)
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant answer")
+        ax.set(xscale="log", xlabel="learning rate", ylabel="error (1: a constant answer)")
+        return ax
+
+
+def _number(error: float) -> str:
+    """An error in a sentence."""
+    return f"{error:.2f}" if error < LARGEST else "not a number"

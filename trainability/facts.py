@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import random_numbers_kept
 from rhn.errors import USERS_FAULT
-from rhn.utils.wording import first_line, listed
-from trainability.data import Inputs, in_double
+from rhn.utils.wording import counted, first_line, listed
+from trainability.data import Inputs, in_double, sequence_of, with_sequence
 from trainability.diagnosis import Cause
 from trainability.losses import class_axis, free_loss, graph, is_binary, operation, takes_logits
 from trainability.probe import Probe
@@ -309,6 +309,39 @@ def unread_frames(probe: Probe) -> Cause | None:
     )
 
 
+def dead_frames(probe: Probe) -> Cause | None:
+    """Frames that no output depends on, because what is computed from them is multiplied by 0."""
+    T, reads = probe.frames, probe.reads_frames
+    if T is None or reads is None or not probe.first.is_floating_point():
+        return None
+    other = Probe(default_weights(probe.training))  # whatever the given weights are
+    training = other.in_double
+    if training is None:
+        return None
+    x = in_double(other.x)
+    first = sequence_of(x).requires_grad_()
+    output = training.output(with_sequence(x, first))
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+    (slope,) = torch.autograd.grad((output * weights).sum(), first)
+    dead = ~slope.movedim(1 - other.axis, 0).flatten(1).any(1) & reads.flatten(1).any(1)
+    if not dead.any() or dead.all():
+        return None
+    shape = [1, 1, *[1] * (first.dim() - 2)]
+    shape[1 - other.axis] = T
+    moved = torch.where(dead.reshape(shape), first.roll(1, other.axis), first)
+    if not torch.equal(training.output(with_sequence(x, moved)), output):
+        return None
+    frames = [str(t + 1) for t in dead.nonzero().flatten().tolist()]
+    return Cause(
+        "unread steps",
+        "network",
+        f"No output depends on {counted(len(frames), 'frame')} of {T} ({listed(frames)}): "
+        "what is computed from them is multiplied by 0.",
+        "Look for a mask or a reset that zeroes the state inside a sequence.",
+        evidence={"frames": len(frames)},
+    )
+
+
 def detached_state(probe: Probe) -> Cause | None:
     """Earlier frames change the last output, but no gradient reaches them."""
     reads, reached, T = probe.reads_frames, probe.gradient_frames, probe.frames
@@ -375,41 +408,47 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
 
 def unpaired_loss(probe: Probe) -> Cause | None:
     """The loss does not compare each output with the target of its own example."""
-    axis = probe.output_axis
-    if axis is None or probe.count < 3 or probe.y.dim() == 0:
+    moved = changes_with_a_target(probe)
+    if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
         return None
-    target_axis = probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
-    if probe.y.shape[target_axis] != probe.count:
+    share = float(moved[0] / moved.sum())
+    shape = tuple(probe.output.shape)
+    return Cause(
+        "unpaired loss",
+        "loss",
+        f"When the target of one example changes, only {share:.0%} of the change of the gradient "
+        f"is at its own output: outputs have shape {shape}, y has {tuple(probe.y.shape)}.",
+        f"Give y the shape of the outputs, such as y.reshape({shape}), and bring both into one "
+        "order of axes by transpose or permute before reshape or flatten.",
+        sure=True,
+        evidence={"share": share},
+    )
+
+
+def changes_with_a_target(probe: Probe) -> Tensor | None:
+    """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
+    first one becomes that of another; None if examples have no targets of their own.
+    """
+    axis, y = probe.output_axis, probe.y
+    if axis is None or probe.count < 3 or y.dim() == 0:
         return None
-    generator = torch.Generator().manual_seed(0)
-    z = probe.output.detach()
-    z = z + 0.1 * torch.randn(z.shape, generator=generator).to(z)
-    y = probe.y
+    target_axis = probe.axis if y.shape[:2] == probe.first.shape[:2] else 0
+    if y.shape[target_axis] != probe.count:
+        return None
     rows = y.movedim(target_axis, 0).flatten(1) if y.dim() > 1 else y.unsqueeze(1)
     other = int((rows != rows[0]).any(1).long().argmax())
     if torch.equal(rows[other], rows[0]):
         return None
     changed = y.clone()
     changed.select(target_axis, 0).copy_(y.select(target_axis, other))
+    z = probe.output.detach()
+    z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
     slopes = []
     for targets in (y, changed):
         leaf = z.clone().requires_grad_()
         loss = probe.training.loss(leaf.clone(), targets)
         slopes.append(torch.autograd.grad(loss, leaf, materialize_grads=True)[0])
-    moved = (slopes[0] - slopes[1]).abs().movedim(axis, 0).flatten(1).sum(1)
-    if not moved.sum() or moved[0] > 0.5 * moved.sum():
-        return None
-    return Cause(
-        "unpaired loss",
-        "loss",
-        f"When the target of one example changes, only {moved[0] / moved.sum():.0%} of the change "
-        f"of the gradient is at its own output: outputs have shape {tuple(z.shape)}, y has "
-        f"{tuple(y.shape)}.",
-        f"Give y the shape of the outputs, such as y.reshape({tuple(z.shape)}), and bring both "
-        "into one order of axes by transpose or permute before reshape or flatten.",
-        sure=True,
-        evidence={"share": float(moved[0] / moved.sum())},
-    )
+    return (slopes[0] - slopes[1]).abs().movedim(axis, 0).flatten(1).sum(1)
 
 
 def output_range(probe: Probe) -> Cause | None:
@@ -533,6 +572,7 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     hidden_weights,
     still_weights,
     unread_frames,
+    dead_frames,
     unread_inputs,
     detached_state,
     wrong_gradient,

@@ -229,8 +229,12 @@ class Training:
     @property
     def learning_rate(self) -> float:
         """The largest of the groups; of a schedule that to which it is relative."""
+        return max(self.rates())
+
+    def rates(self, factor: float = 1.0) -> list[float]:
+        """The learning rates of the groups times a factor; of a schedule those of its begin."""
         groups = self.optimizer.param_groups
-        return max(float(group.get("initial_lr") or group.get("lr", 0.0)) for group in groups)
+        return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
     def output(self, x: Inputs) -> Tensor:
         """The prediction for inputs. Raises InvalidInputError with what the model raised."""
@@ -358,12 +362,19 @@ def name_of(model: nn.Module | Training) -> str:
 
 def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:
     """Copies of these parts that belong together, the optimiser's with an empty state."""
-    memo: dict[int, Any] = {id(optimizer.state): defaultdict(dict)}
+    memo: dict[int, Any] = {}
     said = f"{type(model).__name__} or its optimiser cannot be copied"
     with users_code(said), torch.inference_mode(False):
-        other = copy.deepcopy((model, optimizer, scheduler), memo)
-        for name in vars(optimizer).keys() - vars(other[1]).keys() - {"step"}:  # as of L-BFGS
-            setattr(other[1], name, copy.deepcopy(getattr(optimizer, name), memo))
+        other = copy.deepcopy(model, memo)
+        return other, copy_of_optimizer(optimizer, memo), copy.deepcopy(scheduler, memo)
+
+
+def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:
+    """A copy of an optimiser with an empty state; memo: of deepcopy, with its new parameters."""
+    memo[id(optimizer.state)] = defaultdict(dict)
+    other = copy.deepcopy(optimizer, memo)
+    for name in vars(optimizer).keys() - vars(other).keys() - {"step"}:  # as of L-BFGS
+        setattr(other, name, copy.deepcopy(getattr(optimizer, name), memo))
     return other
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,10 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
-from trainability import search
-from trainability.cure import code_of, cure
+from trainability.cure import Change, code_of, cure, rungs
 from trainability.race import Race
-from trainability.search import Change, rungs
 from trainability.starts import GIVEN, Start, starts
 from trainability.training import Training
 
@@ -214,7 +213,7 @@ def test_a_change_that_fails_in_another_order_is_refused_and_the_next_one_tried(
                 failed[:] = [row]
                 row.exploded = row.steps
 
-    monkeypatch.setattr(search, "Race", Failing)
+    monkeypatch.setattr(import_module("trainability.cure"), "Race", Failing)
     found = cured(Reader())
     assert found.outcome == "cured" and found.chosen.row.what != failed[0].what
 

@@ -65,6 +65,17 @@ class Blind(Net):
         return super().states(torch.cat([x[..., :2], torch.zeros_like(x[..., :1])], -1))
 
 
+class Reset(Net):
+    """Set the state to 0 in the middle of a sequence."""
+
+    def states(self, x):
+        states, state = [], x.new_zeros(1, len(x), 8)
+        for t in range(x.shape[1]):
+            out, state = self.rnn(x[:, t : t + 1], state * (t != 3))
+            states.append(out)
+        return torch.cat(states, 1)
+
+
 class Listed(Net):
     """Keep a layer in a plain list."""
 
@@ -143,6 +154,7 @@ CASES: list[tuple[str, bool, tuple, tuple]] = [
     ("mixed examples", False, (Words(batch_first=False), IDS, SUM, MSE), (Words(), IDS, SUM, MSE)),
     ("untrained weights", False, (Listed(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("unread steps", False, (Forgetful(), X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("unread steps", False, (Reset(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("unread inputs", False, (Blind(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("detached state", False, (Detached(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("wrong gradient", False, (Net(end=Straight.apply), X, SUM, MSE), (Net(), X, SUM, MSE)),

@@ -8,7 +8,7 @@ from torch import nn
 
 from rhn.errors import InvalidInputError
 from trainability.check import check
-from trainability.race import Race, Row, rungs
+from trainability.race import AS_GIVEN, Race, Row, rungs
 from trainability.swaps import SWAPS, register_swap
 from trainability.training import Training
 
@@ -87,7 +87,7 @@ def test_a_swap_of_ones_own_is_part_of_the_table(monkeypatch):
 def test_rows_of_a_race_see_the_same_minibatches():
     training = Training(Net(), X, Y, "mse", "sgd", learning_rate=0.1)
     race = Race({}, [])
-    rows = [Row("", "a", training.copy()), Row("", "b", training.copy())]
+    rows = [Row(AS_GIVEN, training.copy()), Row(AS_GIVEN, training.copy())]
     for row in rows:
         race.train(row, 5, float("inf"))
     assert rows[0].losses == rows[1].losses

@@ -10,8 +10,8 @@ from torch import nn
 
 from rhn.cells import CELLS, Cell, Layer, Part
 from rhn.models import PolyphonicModel
+from trainability.cure import Change
 from trainability.reach import Reach, measure_reach
-from trainability.search import Change
 from trainability.starts import MEANINGS, MEMORY, starts
 from trainability.training import Training
 

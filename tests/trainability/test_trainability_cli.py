@@ -29,6 +29,8 @@ import torch
 from helper import mean
 from torch import nn
 
+import trainability
+
 print("loading")
 if __name__ == "__main__" or sys.argv != ["own/train.py"]:
     raise SystemExit("run as a script")
@@ -46,6 +48,9 @@ large = training | {"y": 9000 + 4000 * mean(x)}
 same_outputs = training | {"model": nn.Sequential(model, nn.Softmax(-1))}
 as_object = SimpleNamespace(**training, notes="further attributes are ignored")
 as_object.loss_fn = as_object.__dict__.pop("loss")
+as_training = trainability.Training(
+    model, x, mean(x), nn.MSELoss(), optimizer, steps=40
+)
 
 def make():
     return training
@@ -95,6 +100,11 @@ def test_a_dictionary_an_object_and_a_function_name_the_same_training(capsys, ow
     ]
     assert found[0]["outcome"] == "learns" and found[0]["title"] == "Sequential"
     assert found[0] == found[1] == found[2]
+
+
+def test_a_training_object_names_itself(capsys, own):
+    found = answer(capsys, "check", "own/train.py:as_training", "--steps", "8")
+    assert found["steps"] == 8 and found["title"] == "Sequential"
 
 
 def test_only_the_answer_is_on_stdout(capsys, own):
