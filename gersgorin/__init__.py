@@ -41,6 +41,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),
+        "run.run": ("Run",),
         "run.cell": (
             "input_jacobian",
             "layer_jacobians",
@@ -49,7 +50,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "trajectory",
         ),
         "comparing.side_by_side": ("compare",),
-        "loading.find_cell": ("extract_cell",),
+        "loading.watched": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),

@@ -37,7 +37,7 @@ from gersgorin._validate import check_order
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.find_cell import Watched
+from gersgorin.loading.watched import Watched
 from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
 from gersgorin.run.run import Run
 from rhn.cells import Cell
