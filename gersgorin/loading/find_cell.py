@@ -559,7 +559,7 @@ def no_cell(module: nn.Module) -> InvalidInputError:
         "RNN, LSTM or GRU or their cells "
         "such as nn.LSTMCell, a module with state_size = n and step(x (B, m), s (B, n)) -> s, "
         f"or one with forward(x, state) and its first state s0{hint}; "
-        "of any other layer gersgorin.memory(module, x) measures the influence of its inputs"
+        "of any other layer gersgorin.influence(module, x) measures the influence of its inputs"
     )
 
 

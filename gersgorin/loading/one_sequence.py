@@ -1,7 +1,7 @@
 """Read x of an analysis as one sequence: which axes are frames, a batch of one, and units; layouts
 in which modules take it.
 
-Every analysis of a run, `compare`, `memory` and `Recorder` read x by these functions.
+Every analysis of a run, `compare` and `Recorder` read x by these functions.
 
 Legend: T frames, m units.
 """

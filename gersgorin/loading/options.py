@@ -37,7 +37,7 @@ class NewOrTrained:
     )
     module: str | None = option(
         None,
-        "Your module, package.module:factory: a step (not for memory, credit), "
+        "Your module, package.module:factory: a step (not for influence), "
         "or its first recurrent cell.",
     )
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
