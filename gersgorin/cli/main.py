@@ -18,7 +18,7 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
-EVERY_DAY = ("plot", "compare", "memory", "fixed-points", "report")
+EVERY_DAY = ("plot", "compare", "influence", "fixed-points", "report")
 SYNONYMS = {
     "analyze": "plot",
     "analyse": "plot",

@@ -18,6 +18,13 @@ def is_ids(x: Tensor) -> bool:
     return not x.is_floating_point() and x.dtype.itemsize > 1
 
 
+def declared_axis(module: Any) -> int | None:
+    """The axis of the batch by `batch_first` of the parts of a module; None if none has it."""
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    flags = [bool(part.batch_first) for part in parts if hasattr(part, "batch_first")]
+    return (0 if any(flags) else 1) if flags else None
+
+
 def batch_axis_of(
     module: Any, x: Tensor, given: int | None = None, *, ids: bool | None = None
 ) -> int | None:
@@ -53,13 +60,24 @@ def batch_axis_of(
         return None
     if given is not None:
         return given
-    parts = module.modules() if isinstance(module, nn.Module) else ()
-    flags = [bool(part.batch_first) for part in parts if hasattr(part, "batch_first")]
-    if flags:
-        return 0 if any(flags) else 1
+    if (declared := declared_axis(module)) is not None:
+        return declared
     if (shape[0] == 1) != (shape[1] == 1):
         return 0 if shape[0] == 1 else 1
     raise InvalidInputError(
         f"x {shape} has two axes that may be the batch: give batch_axis=0 for (B, T, ...) or "
         "batch_axis=1 for (T, B, ...)"
     )
+
+
+def laid_out(module: Any, frames: Tensor, given: int | None = None) -> Tensor:
+    """Sequences of a file as a module reads them: several, (T, S, m) or ids (T, S), with the batch
+    where `given` or the module has it; one, (T, m) or (T,), then also with a batch, else as it is.
+
+    Raises InvalidInputError, see `batch_axis_of`.
+    """
+    one = frames.dim() == (1 if is_ids(frames) else 2)
+    if one and given is None and declared_axis(module) is None:
+        return frames
+    batch = frames.unsqueeze(1) if one else frames
+    return batch.transpose(0, 1) if batch_axis_of(module, batch, given) == 0 else batch

@@ -1,5 +1,5 @@
-"""Record the calls of a recurrent cell while its module reads a sequence, and prove by the same pass
-that its loop is the cell's own.
+"""Record the calls of a recurrent cell while its module reads a sequence, and prove by the same
+pass that its loop is the cell's own.
 
     h = cell(x[t], h)             the run of the cell
     h = norm(cell(x[t], h))       refused: the state changes between two calls

@@ -250,7 +250,7 @@ def no_cell(module: nn.Module) -> InvalidInputError:
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's "
         "RNN, LSTM or GRU or their cells such as nn.LSTMCell, a module with "
         "step(x (B, m), s (B, n)) -> s and its state_size, or one with forward(x, state) and its "
-        f"first state s0{hint}; of any other layer gersgorin.memory(module, x) measures the "
+        f"first state s0{hint}; of any other layer gersgorin.influence(module, x) measures the "
         "influence of its inputs"
     )
 

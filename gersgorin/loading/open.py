@@ -1,4 +1,5 @@
-"""Open networks and data, named by options or passed as objects: a `Run` or a `SequenceMap`.
+"""Open networks and data, named by options or passed as objects: a `Run` or a
+`ModelWithData`.
 
 network   a cell's name, a checkpoint or the folder of a training, a torch module, on the command
           line also by its name
@@ -15,9 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order
-from gersgorin.loading.find_cell import check_state, held, is_map, part_of, stepping
+from gersgorin.loading.batch import laid_out
+from gersgorin.loading.find_cell import (
+    check_state,
+    held,
+    is_map,
+    model_label,
+    part_of,
+    stepping,
+)
 from gersgorin.loading.inputs import without_batch
 from gersgorin.loading.network import (
+    KEYS,
     Subject,
     labelled,
     names_weights,
@@ -28,7 +38,7 @@ from gersgorin.loading.network import (
     watched_cell,
 )
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
 from gersgorin.loading.sources import Source, source_of, source_of_module, source_of_options
 from gersgorin.loading.watched import Watched
 from gersgorin.run.cell import (
@@ -231,10 +241,7 @@ def _of_step(
     else:
         source = source_of(x, data, options)
     if state_size is not None:
-        like = source.sequence()
-        s0 = zero_state(
-            checked_sizes(state_size), like if like.is_floating_point() else like.double()
-        )
+        s0 = zero_state(checked_sizes(state_size), source.sequence())
     cell = as_cell(stepping(f, s0))
     start = _flat(cell, s0)
 
@@ -316,24 +323,56 @@ def run_of_options(options, *, device: str) -> Run:
     return run_along(subject, source, device=device).with_gates(gates)
 
 
-def map_of_options(options, *, device: str) -> SequenceMap:
-    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a
-    command's options. Raises RhnError.
+def model_with_data(options, *, device: str) -> ModelWithData:
+    """The model that a command's options name, with their sequences; for a loss (`options.of`) a
+    network with an output, and the next frames as targets. Raises RhnError.
     """
-    source = source_of_options(options, options)
+    check_network_options(options)
+    if options.layer is not None:
+        raise InvalidInputError(
+            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+        )
+    source, of = source_of_options(options, options), getattr(options, "of", OUTPUTS)
     module: Any
-    if options.module:
-        check_network_options(options)
-        module, made, _ = trained_network(options, source.input_size)
-        title = labelled(options.submodule or "", type(module).__name__)
-        label = label_of_source(source, name=options.module, title=title, made=made)
-    else:
+    if of == OUTPUTS and not (options.module or options.checkpoint):
         run = run_along(network_of_options(options, source.input_size, source.steps), source)
         label, module = run.label, run.cell.module
-        if options.checkpoint:
-            module, _, _ = trained_network(options, source.input_size)
-    x = source.sequence() if source.raw is None else torch.from_numpy(source.raw)
-    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+    else:
+        if of == OUTPUTS or options.module:
+            module, made, _ = trained_network(options, source.input_size)
+        else:
+            _, module, _, made = model_of_options(options, source.input_size or KEYS)
+        own = model_label(module)
+        title = labelled(options.submodule or "", own.title or type(module).__name__)
+        label = label_of_source(source, title=title, made=made or own.made)
+    return on_next_frames(
+        module.to(device),
+        source.frames_for(module),
+        of,
+        batch_axis=getattr(options, "batch_axis", None),
+        submodule=options.submodule,
+        label=replace(label, sequence=source.label, data=source.about),
+    )
+
+
+def on_next_frames(
+    model: nn.Module, frames: Tensor, of: Any, *, batch_axis: int | None = None, **fields
+) -> ModelWithData:
+    """A model with sequences (T, m) or (T, S, m), or ids; for a loss the targets are the next
+    frames.
+    """
+    x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
+    if y is not None:
+        y = laid_out(model, y, batch_axis)
+    x = laid_out(model, x, batch_axis)
+    return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
+
+
+def own_loss(model: Any) -> str:
+    """The name of the loss of a model of ours; "outputs" for any other."""
+    if isinstance(model, PolyphonicModel):
+        return "bernoulli"
+    return "categorical" if isinstance(model, LanguageModel) else OUTPUTS
 
 
 def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:

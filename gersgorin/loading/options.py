@@ -37,7 +37,7 @@ class NewOrTrained:
     )
     module: str | None = option(
         None,
-        "Your module, package.module:factory: a step (not for memory, credit), "
+        "Your module, package.module:factory: a step (not for influence), "
         "or its first recurrent cell.",
     )
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
@@ -64,7 +64,7 @@ class NetworkOptions(NewOrTrained):
     )
     state_size: str | None = option(  # type: ignore[assignment]
         None,
-        "Entries of the state of a step of your own that does not say it: 5, or 5,5 of two tensors.",
+        "Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors.",
         metavar="N[,N]",
     )
     gates: str | None = option(  # type: ignore[assignment]

@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin._validate import real_tensor
@@ -30,6 +30,7 @@ from gersgorin.loading.inputs import (
     is_several,
     one_sequence,
     padded,
+    reads_ids,
     shape_of,
     without_batch,
 )
@@ -120,6 +121,12 @@ class Source:
     def sequence(self) -> Any:
         """The first sequence, (T, m) or ids (T,); the input of a caller as it was given."""
         return torch.from_numpy(self.values[0]) if self.given is None else self.given
+
+    def frames_for(self, module: nn.Module) -> Tensor:
+        """The same for a module; ids (T,) as they are in the file for one that reads ids."""
+        if self.raw is not None and reads_ids(module, x := real_tensor("x", self.raw)):
+            return without_batch(one_sequence(x, ids=True))
+        return self.frames()
 
     def frames(self) -> Tensor:
         """One sequence (T, m) or ids (T,), or several with time first."""

@@ -82,6 +82,7 @@ def checked_sizes(state_size: Any) -> Sizes:
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
     """Zeros (*lead, n), or a tuple of them, in the precision and on the device of a tensor."""
+    like = like if like.is_floating_point() else like.double()
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
     zeros = tuple(like.new_zeros(*lead, n) for n in sizes)
     return zeros if isinstance(state_size, tuple) else zeros[0]
@@ -636,9 +637,7 @@ def trajectory(
     check_order("trajectory(cell, x, s0)", cell=cell, x=x)
     if s0 is None and state_size is not None:
         x = real_tensor("x", x)
-        s0 = zero_state(
-            checked_sizes(state_size), x if x.is_floating_point() else x.double(), *x.shape[1:-1]
-        )
+        s0 = zero_state(checked_sizes(state_size), x, *x.shape[1:-1])
     if isinstance(s0, tuple):
         cell, s0 = _side_by_side(cell, s0, np.shape(x)[1:-1])
     cell, x = as_cell(cell), real_tensor("x", x)

@@ -149,8 +149,8 @@ class Run:
         return dict(module.state_dict()) if isinstance(module, nn.Module) else {}
 
     def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
-        """Write `inputs`, `states`, the weights by their names as "weights.NAME", title and about to
-        an .npz file, atomically; on request also `jacobians` (T, N, N).
+        """Write `inputs`, `states`, weights by name as "weights.NAME", `title` and `about` to an
+        .npz file, atomically; on request also `jacobians` (T, N, N).
 
         Raises OutputError for another ending, or a file that cannot be written.
         """
