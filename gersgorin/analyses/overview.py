@@ -29,7 +29,7 @@ from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
 from gersgorin.loading.batch import laid_out
-from gersgorin.loading.one_sequence import is_one, one_sequence, without_batch
+from gersgorin.loading.inputs import is_one, one_sequence, without_batch
 from gersgorin.loading.open import Data, Network, on_next_frames, open_run, own_loss
 from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData

@@ -159,13 +159,18 @@ def one_sequence(x: Any, *, ids: bool = False) -> Tensor:
         x = x.double()  # frames of keys are bytes
     if x.dim() == 1 and not ids:
         x = x[:, None]
-    if x.dim() > _alone(x) and 1 not in x.shape[:2]:
+    if not is_one(x):
         expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
         raise InvalidInputError(
             f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, "
             "such as x[:, :1], or x[:1] of (B, T, m)"
         )
     return x
+
+
+def is_one(x: Tensor) -> bool:
+    """True for numbers or ids of one sequence, without a batch or with a batch of one."""
+    return x.dim() <= _alone(x) or 1 in x.shape[:2]
 
 
 def without_batch(x: Tensor) -> Tensor:
