@@ -575,7 +575,7 @@ def _searched_along(
         "title": f"{label.title}, {held_at}" if with_input else label.title,
         "about": label.about,
         "trajectory": run.states.cpu().numpy(),
-    }
+    } | run.itself
     if isinstance(starts, int):
         fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
         starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])

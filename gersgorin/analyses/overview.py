@@ -152,7 +152,7 @@ def analyze(
         if row.needs in subjects
     }
     title = f"{results['spectra'].title}, {counted(len(run), 'step')}{which}"
-    return Overview(results=results, title=title, about=run.label.about)
+    return Overview(results=results, title=title, about=run.label.about, **run.itself)
 
 
 def _rows(others: tuple[str, ...]) -> dict[str, Analysis]:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close, randomize
+from gersgorin.analyses.credit import Unrolled
+from gersgorin.analyses.supervised import Supervised
 from tables import for_each
 from taggers import Tagger
 from torch import nn
 
 from gersgorin import credit
-from gersgorin.analyses.credit import Unrolled
-from gersgorin.analyses.supervised import Supervised
 from gersgorin.cli.main import main
 from rhn.cells import RHN, RNN, from_torch
 from rhn.checkpoints import save_checkpoint

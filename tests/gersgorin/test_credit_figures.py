@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gersgorin.analyses.credit import Credit, draw_credit
 
 from examples.paper import credit as gallery
-from gersgorin.analyses.credit import Credit, draw_credit
 from rhn.plotting.figure import DECADES
 from tests.rhn.pieces import shortest_chorales
 

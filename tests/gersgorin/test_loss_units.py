@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from gersgorin.analyses.credit import draw_credit
 from taggers import Tagger
 from torch import nn
 
 from gersgorin import credit
-from gersgorin.analyses.credit import draw_credit
 from rhn.models import LanguageModel, PolyphonicModel
 
 
