@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.batch import batch_axis_of, is_ids
+from gersgorin.loading.batch import is_ids
 from rhn.errors import InvalidInputError
 
 Input = Tensor | PackedSequence | tuple | dict
@@ -94,18 +94,16 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
     return first
 
 
-def size_of(module: Any, x: Input, batch_axis: int | None = None) -> tuple[int, int]:
-    """(T, B) of the input of a module. Raises InvalidInputError if the axis of the batch is not
-    known, see `batch_axis_of`.
+def lengths_of(x: Input, batch_axis: int | None = None) -> tuple[int, ...]:
+    """T, the number of steps of an input; where its batch axis is not given, the lengths of both
+    axes.
     """
     frames = frames_of(x)
     if isinstance(frames, PackedSequence):
-        return len(frames.batch_sizes), int(frames.batch_sizes[0])
-    alone = frames.dim() <= _alone(frames)
-    if alone or frames.shape[:2] == (1, 1):
-        return len(frames), 1
-    axis = batch_axis_of(module, frames, batch_axis)
-    return frames.shape[1 - axis], frames.shape[axis]
+        return (len(frames.batch_sizes),)
+    if frames.dim() <= _alone(frames):
+        return (len(frames),)
+    return frames.shape[:2] if batch_axis is None else (frames.shape[1 - batch_axis],)
 
 
 def shape_of(x: Input) -> tuple[int, ...]:
@@ -122,7 +120,6 @@ def ways_to_pass(module: nn.Module, x: Input, batch_axis: int | None = None) -> 
     if not isinstance(x, Tensor) or x.dim() > _alone(x):
         return [x]
     if batch_axis is not None:
-        batch_axis_of(module, x[None], batch_axis)  # refuses other numbers than 0 and 1
         return [x.unsqueeze(batch_axis)]
     said = [part.batch_first for part in module.modules() if isinstance(part, nn.RNNBase)]
     return [x[None] if any(said) else x[:, None], x] if said else [x]

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -382,7 +382,7 @@ def _cell_of_checkpoint(
         )
     watched = Watched(model, options.layer or 1)
     name = options.cell or name_of_cell(watched.cell)
-    title = cell_title(watched.cell, name=name)
+    title = cell_title(cast(nn.Module, watched.cell), name=name)
     if len(cells) > 1:
         title = f"cell {options.layer or 1} of {len(cells)}: {title}"
     return name, title, watched

@@ -171,7 +171,7 @@ class Source:
         return replace(self, given=one_sequence(x, ids=watched.reads_ids(x)))
 
 
-def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None = False) -> Source:
+def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False) -> Source:
     """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
     text = reads_text(network)
     if isinstance(x, Piece):

@@ -29,10 +29,10 @@ from gersgorin.loading.inputs import (
     Input,
     as_input,
     converted,
+    lengths_of,
     padded,
     reads_ids,
     shape_of,
-    size_of,
     ways_to_pass,
 )
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
@@ -129,13 +129,15 @@ class Watched:
         Args:
             x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
                 (B, T, m).
-            batch_axis: the axis of the batch in x, see `batch_axis_of`.
+            batch_axis: the axis of the batch in x; None: as `batch_axis_of`, or `ways_to_pass`.
             one: whether x is one sequence; its inputs are then (T, m).
 
         Raises:
             InvalidInputError: x is not finite or does not fit, holds several sequences instead of
                 one, or the module has a loop that changes states or inputs of its cell.
         """
+        if batch_axis not in (None, 0, 1):
+            raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
         x = as_input(x)
         if self._is_bare(x):
             inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
@@ -190,8 +192,9 @@ class Watched:
         check_loop(cell, module, calls)
         windows = self._windows(calls, batch_axis)
         inputs = self._checked(torch.cat(windows))
-        T, steps = size_of(module, x, batch_axis)[0], len(inputs)
-        if steps != T and (len(calls) > 1 or steps == 1):
+        lengths, steps = lengths_of(x, batch_axis), len(inputs)
+        missed = steps not in lengths or 1 == steps < max(lengths)
+        if missed and (len(calls) > 1 or steps == 1):
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
             raise own_step(cell, module, wrong)
         s0 = self._first_state(calls[0].state, inputs)

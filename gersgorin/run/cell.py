@@ -429,7 +429,8 @@ def first_state(module: Any, named: bool = False) -> State | None:
     """
     size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
     sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
+    known = all(type(n) is int and n > 0 for n in sizes)
+    if size is None or not known or not isinstance(module, nn.Module):
         return None
     own: Any = getattr(module, "initial_state", None)
     if own is None or not takes(own, 0):

@@ -91,12 +91,12 @@ def test_every_form_that_a_network_takes_has_one_answer(x, network, analysis):
 
 
 def test_a_form_that_nothing_says_is_asked_for(x):
-    with pytest.raises(InvalidInputError, match="does not run on x.*give batch_axis=0 or"):
+    with pytest.raises(InvalidInputError, match=r"does not run on x.*give batch_axis=0 or"):
         gersgorin.spectra(Loop(), x[0])
     answer = gersgorin.spectra(loop := Loop(), x[:1]).norm
     assert np.array_equal(gersgorin.spectra(loop, x[0], batch_axis=0).norm, answer)
     with pytest.raises(InvalidInputError, match="has two axes that may be the batch"):
-        gersgorin.extract_cell(Loop(), x)
+        gersgorin.extract_cell(nn.LSTMCell(M, N), x)
     for module, form in ((nn.LSTM(M, N), x[:1]), (nn.GRU(M, N, batch_first=True), x[0][:, None])):
         with pytest.raises(InvalidInputError, match="one step of 7 sequences"):
             gersgorin.spectra(module, form)
@@ -117,7 +117,7 @@ def test_several_sequences_have_one_error(x, network, analysis):
 
 
 def test_the_run_of_several_sequences_is_no_run_of_one(x):
-    loop, _ = gersgorin.extract_cell(Loop(), x, batch_axis=0)
+    loop, _ = gersgorin.extract_cell(Loop(), x)
     with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
         gersgorin.lyapunov(loop)
 
