@@ -12,13 +12,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from gersgorin.analyses.supervised import Supervised
 from tables import not_explained
 
 import gersgorin
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
-from gersgorin.analyses.supervised import Supervised
 from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.results import load

@@ -11,7 +11,6 @@ from torch import nn
 
 import gersgorin
 from rhn.errors import InvalidInputError
-from rhn.models import PolyphonicModel
 
 B, T, M, N = 4, 7, 3, 5
 
@@ -68,7 +67,6 @@ ANALYSES = {
     "lyapunov": lambda f, x: gersgorin.lyapunov(f, x).exponents,
     "compare": lambda f, x: gersgorin.compare({"this": f}, x)["this"].norm,
     "bands": lambda f, x: gersgorin.compare(f, [x], over="sequences")[0].norm,
-    "memory": lambda f, x: gersgorin.memory(f, x).influence,
     "record": lambda f, x: gersgorin.Recorder(f, x).recording.radius,
 }
 
@@ -77,8 +75,6 @@ ANALYSES = {
 def test_every_form_of_one_sequence_has_one_answer(x, network, analysis):
     torch.manual_seed(0)
     module, measure = NETWORKS[network](), ANALYSES[analysis]
-    if network == "step" and analysis == "memory":
-        return  # a step reads no whole sequence
     answer = measure(module, x[0])
     for form in FORMS.values():
         np.testing.assert_allclose(measure(module, form(x[0])), answer, rtol=1e-9, atol=1e-12)
@@ -86,7 +82,7 @@ def test_every_form_of_one_sequence_has_one_answer(x, network, analysis):
 
 @for_each(
     ("network", "analysis"),
-    itertools.product(NETWORKS, ["spectra", "lyapunov", "compare", "memory"]),
+    itertools.product(NETWORKS, ["spectra", "lyapunov", "compare"]),
 )
 def test_several_sequences_have_one_error(x, network, analysis):
     with pytest.raises(
@@ -100,17 +96,6 @@ def test_the_run_of_several_sequences_is_no_run_of_one(x):
     loop, _ = gersgorin.extract_cell(Loop(), x)
     with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
         gersgorin.lyapunov(loop)
-
-
-def test_frames_of_one_sequence_have_one_answer(x):
-    model, frames = (
-        PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M),
-        x[0].sigmoid().round(),
-    )
-    answer = gersgorin.credit(model, frames[:-1], frames[1:]).to_dict()
-    for form in ("(T, 1, m)", "(1, T, m)", "NumPy", "frame"):
-        x, y = FORMS[form](frames[:-1]), FORMS[form](frames[1:])
-        assert gersgorin.credit(model, x, y).to_dict() == answer
 
 
 def test_packed_sequences_are_read_without_their_padding():
@@ -196,8 +181,7 @@ def test_an_output_of_as_many_numbers_as_steps_is_one_output(x):
         def forward(self, x):
             return self.out(self.rnn(x)[0][:, -1])
 
-    for form in FORMS.values():
-        assert gersgorin.memory(Last(), form(x[0])).influence.shape == (1, T)
+    assert gersgorin.influence(Last(), x[:1]).influence.shape == (1, T)
 
 
 def test_whole_numbers_are_frames_unless_they_can_be_ids(x):

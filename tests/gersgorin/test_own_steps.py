@@ -17,9 +17,9 @@ from gersgorin import (
     compare,
     extract_cell,
     fixed_points,
+    influence,
     input_jacobian,
     lyapunov,
-    memory,
     open_run,
     products,
     spectra,
@@ -196,7 +196,7 @@ REFUSED = {
     "select a part of a module, not of a function": lambda x: spectra(
         lambda x, s: s, x, ZEROS, layer=1
     ),
-    r"Identity has no recurrent cell.*gersgorin\.memory\(module, x\)": lambda x: spectra(
+    r"Identity has no recurrent cell.*gersgorin\.influence\(module, x\)": lambda x: spectra(
         made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x
     ),
 }
@@ -398,7 +398,7 @@ class Optional(nn.Module):
 
 def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_one():
     layer, x, s0 = made(Optional, hidden_size=M), frames(T), torch.zeros(1, M).double()
-    assert memory(layer, x[None]).influence[-1].all()
+    assert influence(layer, x[None]).influence[-1].all()
     with pytest.raises(InvalidInputError, match="Optional has no recurrent cell"):
         spectra(layer, x)
     wanted = truth(lambda x, s: layer(x, s), x, s0[0])
@@ -407,7 +407,7 @@ def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_o
     declared = made(Optional, state_size=M)
     np.testing.assert_allclose(jacobians(declared, x), wanted, rtol=1e-9, atol=1e-12)
     with pytest.raises(InvalidInputError, match="Optional is one step of a recurrence"):
-        memory(declared, x[None])
+        influence(declared, x[None])
 
 
 @pytest.mark.parametrize("module", [False, True])
