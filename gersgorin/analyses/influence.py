@@ -287,7 +287,10 @@ class Influence(Result, kind="influence"):
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
-        image = heat_map(ax, self.influence, colour_norm(self.influence))
+        colours, positive = colour_norm(self.influence), self.influence[self.influence > 0]
+        least = 10.0 ** np.floor(np.log10(positive.min(initial=colours.vmax)))
+        colours.vmin = max(colours.vmin, min(least, colours.vmax / 10))
+        image = heat_map(ax, self.influence, colours)
         what = "output" if self.of == OUTPUTS else "loss"
         ax.set(
             xlabel=time_label(self.unit, "input $t_1$"),
@@ -403,9 +406,9 @@ def of_model(
             "exact influence"
         )
     check_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     rows = []
-    for steps in torch.arange(S).split(max(1, map_.at_once // (probes or k))):
+    for steps in torch.arange(S, device="cpu").split(max(1, map_.at_once // (probes or k))):
         signs = _signs(map_, len(steps), probes, generator) if probes else _units(map_, len(steps))
         rows.append(_rows(map_, steps.tolist(), signs, estimate=probes > 0))
         progress(int(steps[-1]) + 1, S)
@@ -420,13 +423,13 @@ def of_model(
 def _units(map_: SequenceMap, n: int) -> Tensor:
     """One weight vector for each number of an output, (n, k, B, k)."""
     _, B, k = map_.outputs.shape
-    return torch.eye(k)[:, None].expand(n, k, B, k)
+    return torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
 
 
 def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -> Tensor:
     """Random signs (n, probes, B, k)."""
     size = n, probes, *map_.outputs.shape[1:]
-    return torch.randint(2, size, generator=generator).mul(2).sub(1)
+    return torch.randint(2, size, generator=generator, device="cpu").mul(2).sub(1)
 
 
 def _rows(

@@ -14,7 +14,7 @@ Legend: T steps, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,8 @@ from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.loading.batch import laid_out
+from gersgorin.loading.batch import is_ids, laid_out
+from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.inputs import is_one, one_sequence, without_batch
 from gersgorin.loading.open import Data, Network, on_next_frames, open_run, own_loss
 from gersgorin.loading.options import DataOptions, NewOrTrained
@@ -186,17 +187,17 @@ def _with_data(
     if model is None or x is None:
         return ModelWithData(model=run.cell.module, x=run.inputs, label=run.label)
     x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
-    frames = _frames(x)
+    frames, label = _frames(x), replace(run.label, title=model_label(model).title)
     if targets is None:
-        return on_next_frames(model, frames, of, label=run.label)
+        return on_next_frames(model, frames, of, label=label)
     y = laid_out(model, _frames(targets))
-    return ModelWithData(model=model, x=laid_out(model, frames), y=y, label=run.label)
+    return ModelWithData(model=model, x=laid_out(model, frames), y=y, label=label)
 
 
 def _frames(x: Tensor | np.ndarray) -> Tensor:
     """One sequence (T, m), or ids (T,), without a batch; several (T, B, m) as they are."""
     x = real_tensor("x", x)
-    return without_batch(one_sequence(x)) if is_one(x) else x
+    return without_batch(one_sequence(x, ids=is_ids(x))) if is_one(x) else x
 
 
 @drawn

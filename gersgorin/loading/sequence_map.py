@@ -219,14 +219,16 @@ class SequenceMap:
         return again is not None and again.shape == o.shape
 
     def _check_apart(self, o: Tensor) -> None:
-        """Raise InvalidInputError if outputs of the first sequence depend on another one."""
+        """Raise InvalidInputError if outputs of the first or last sequence depend on others."""
         if o.shape[1] == 1:
             return
-        generator = torch.Generator().manual_seed(0)
+        # on the CPU, where a default device of the caller counts for nothing
+        cpu = {"generator": torch.Generator("cpu").manual_seed(0), "device": "cpu"}
         # positive random weights of the outputs, so that no derivatives cancel by symmetry
-        w = torch.zeros_like(o)
-        w[:, 0] = torch.rand(o.shape[2], generator=generator).to(o) + 0.5
-        if self._pulled(w[None], o)[:, :, 1:].any():
+        w = o.new_zeros(2, *o.shape)
+        w[0, :, 0] = w[1, :, -1] = torch.rand(o.shape[2], **cpu).to(o) + 0.5
+        first, last = self._pulled(w, o)
+        if first[:, 1:].any() or last[:, :-1].any():
             axis, shape = self.sequences.axis, tuple(self.sequences.values.shape)
             raise InvalidInputError(
                 f"outputs of {self.name} for one sequence depend on others, with axis {axis} of x "

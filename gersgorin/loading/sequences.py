@@ -38,9 +38,10 @@ class Sequences:
             self._places = pad_packed_sequence(self.packed._replace(data=count))[0]
             self.T, self.B = self._places.shape
         if self.T < 2:
+            axis = "" if self.axis is None else f" (axis {self.axis} is the batch)"
+            hint = "" if self.axis is None else f", or batch_axis={1 - self.axis}"
             raise InvalidInputError(
-                f"x {tuple(values.shape)} has one step, with axis {self.axis} as the batch: "
-                "expected at least two steps, or another batch_axis"
+                f"x {tuple(values.shape)} has one step{axis}: expected at least two{hint}"
             )
 
     def present(self, outputs: int) -> Tensor:

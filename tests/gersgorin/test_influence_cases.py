@@ -66,10 +66,10 @@ CASES = {  # name: (model, x, batch axis)
     "one output": lambda: (Reader(5, last=True), numbers(True), 0),
 }
 LOSSES = {  # name: (model, x, y, name of the loss, the same by torch, (B, T) or (B,))
-    "next frames": lambda x=numbers(True).sigmoid().round(): (
+    "next frames": lambda: (
         Reader(M),
-        x[:, :-1],
-        x[:, 1:],
+        numbers(True),
+        numbers(True).sigmoid().round(),
         "bernoulli",
         lambda o, y: F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1),
     ),
