@@ -288,8 +288,8 @@ class Influence(Result, kind="influence"):
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
         colours, positive = colour_norm(self.influence), self.influence[self.influence > 0]
-        least = 10.0 ** np.floor(np.log10(positive.min(initial=colours.vmax)))
-        colours.vmin = max(colours.vmin, min(least, colours.vmax / 10))
+        if positive.size:
+            colours.vmin = max(colours.vmin or 0.0, 10.0 ** np.floor(np.log10(positive.min() / 2)))
         image = heat_map(ax, self.influence, colours)
         what = "output" if self.of == OUTPUTS else "loss"
         ax.set(

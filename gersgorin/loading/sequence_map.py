@@ -151,37 +151,41 @@ class SequenceMap:
         """What the module, or its part, returns for x; sets the leaf that it is a function of."""
         part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
         like = next(self.module.parameters(), of.values)
-        number = dtype or (like.dtype if like.is_floating_point() else None)
-        leaf = None if of.ids else of.values.to(like.device, number).detach().clone()
-        main = of.values.to(like.device) if leaf is None else leaf.requires_grad_().clone()
-        self.sequences.values = of.values.to(like.device)
-
-        def moved(value: Any) -> Any:
-            if value is self._main:
-                packed = of.packed and of.packed.to(like.device)  # type: ignore[arg-type]
-                return packed._replace(data=main) if packed else main
-            if not isinstance(value, Tensor) or value.dim() < 2:
-                return value  # lengths stay on the CPU
-            return value.to(like.device, number if value.is_floating_point() else None)
-
-        given = self._arguments
+        if dtype is None and like.is_floating_point():
+            dtype = like.dtype
+        of.values = of.values.to(like.device)
+        embedded = Embedded(of) if of.ids else None
+        leaf = None if of.ids else of.values.to(dtype).detach().clone().requires_grad_()
+        main = of.values if leaf is None else leaf.clone()  # a module may change it in place
         hook = part.register_forward_hook(lambda part, args, output: calls.append(output))
-        embedded = Embedded(of)
         with (
             random_numbers_kept(like),
             torch.backends.cudnn.flags(enabled=False),
-            embedded if leaf is None else nullcontext(),
+            embedded or nullcontext(),
         ):
-            if isinstance(given, dict):
-                self.module(**{name: moved(value) for name, value in given.items()})
-            else:
-                self.module(*map(moved, given))
+            self._call(main, like.device, dtype)
         hook.remove()
-        self._leaf: Any = embedded.leaf if leaf is None else leaf
+        self._leaf: Any = embedded.leaf if embedded else leaf
         found = [o for call in calls if (o := first_tensor(call)) is not None]
         if not found:
             raise InvalidInputError(f"{self.name} returns no tensor of numbers")
         return found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
+
+    def _call(self, main: Tensor, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Call the module with the user's arguments and `main` as the sequence."""
+
+        def moved(value: Any) -> Any:
+            if value is self._main:
+                packed = self.sequences.packed
+                return packed.to(device)._replace(data=main) if packed else main  # type: ignore[arg-type]
+            if not isinstance(value, Tensor) or value.dim() < 2:
+                return value  # lengths stay on the CPU
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        if isinstance(self._arguments, dict):
+            self.module(**{name: moved(value) for name, value in self._arguments.items()})
+        else:
+            self.module(*map(moved, self._arguments))
 
     def _frames(self, o: Tensor) -> Tensor:
         """The outputs as (S, B, k). Raises InvalidInputError."""
@@ -223,10 +227,11 @@ class SequenceMap:
         if o.shape[1] == 1:
             return
         # on the CPU, where a default device of the caller counts for nothing
-        cpu = {"generator": torch.Generator("cpu").manual_seed(0), "device": "cpu"}
+        generator = torch.Generator("cpu").manual_seed(0)
         # positive random weights of the outputs, so that no derivatives cancel by symmetry
         w = o.new_zeros(2, *o.shape)
-        w[0, :, 0] = w[1, :, -1] = torch.rand(o.shape[2], **cpu).to(o) + 0.5
+        weights = torch.rand(o.shape[2], generator=generator, device="cpu").to(o) + 0.5
+        w[0, :, 0] = w[1, :, -1] = weights
         first, last = self._pulled(w, o)
         if first[:, 1:].any() or last[:, :-1].any():
             axis, shape = self.sequences.axis, tuple(self.sequences.values.shape)

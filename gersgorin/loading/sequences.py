@@ -27,22 +27,27 @@ class Sequences:
         values = finite_tensor("x", x if self.packed is None else self.packed.data)
         self.ids = is_ids(values)
         self.values = values if self.ids or values.is_floating_point() else values.double()
-        if self.packed is None:
+        self._places = None if self.packed is None else places_in(self.packed)
+        if self._places is None:
             self.axis = batch_axis_of(model, values, batch_axis, ids=self.ids)
-            time = 0 if self.axis is None else 1 - self.axis
-            self.T, self.B = values.shape[time], 1 if self.axis is None else values.shape[self.axis]
-            self._places = None
         else:
             self.axis = 1 if batch_axis is None else batch_axis  # of padded outputs
-            count = torch.arange(1, len(values) + 1, device=values.device)
-            self._places = pad_packed_sequence(self.packed._replace(data=count))[0]
-            self.T, self.B = self._places.shape
+        self.T, self.B = self._sizes()
         if self.T < 2:
-            axis = "" if self.axis is None else f" (axis {self.axis} is the batch)"
+            said = "" if self.axis is None else f" (axis {self.axis} is the batch)"
             hint = "" if self.axis is None else f", or batch_axis={1 - self.axis}"
             raise InvalidInputError(
-                f"x {tuple(values.shape)} has one step{axis}: expected at least two{hint}"
+                f"x {tuple(values.shape)} has one step{said}: expected at least two{hint}"
             )
+
+    def _sizes(self) -> tuple[int, int]:
+        """T and B."""
+        shape = self.values.shape
+        if self._places is not None:
+            return self._places.shape[0], self._places.shape[1]
+        if self.axis is None:
+            return shape[0], 1
+        return shape[1 - self.axis], shape[self.axis]
 
     def present(self, outputs: int) -> Tensor:
         """True for the steps that a sequence has, (T, B); for one output they end together."""
@@ -64,18 +69,23 @@ class Sequences:
 
         They may also have time and batch the other way round than x.
         """
-        T, B, pair = self.T, self.B, tuple(o.shape[:2])
-        if self.axis is None:
-            if o.dim() and o.shape[0] == T:
-                return o.unsqueeze(1)
-        elif pair == ((B, T) if self.axis == 0 else (T, B)):
+        pair = tuple(o.shape[:2])
+        if self.axis is None and o.dim() and o.shape[0] == self.T:
+            return o.unsqueeze(1)
+        as_x = (self.B, self.T) if self.axis == 0 else (self.T, self.B)
+        if pair == as_x:
             return o.transpose(0, 1) if self.axis == 0 else o
-        if pair in ((T, B), (B, T)):
-            return o if pair == (T, B) else o.transpose(0, 1)
+        if pair == as_x[::-1]:
+            return o if self.axis == 0 else o.transpose(0, 1)
+        return self._one_each(o)
+
+    def _one_each(self, o: Tensor) -> Tensor | None:
+        """One output of each sequence as (1, B, k); None if it is none."""
+        if tuple(o.shape) == (self.B,):
+            return o.reshape(1, self.B, 1)
         numbers = o.shape[-1] if o.dim() else 1
-        if o.numel() == B * numbers and (B == 1 or B in o.shape[:-1]):
-            return o.reshape(1, B, -1)
-        return o.reshape(1, B, 1) if tuple(o.shape) == (B,) else None
+        fits = self.B == 1 or self.B in o.shape[:-1]
+        return o.reshape(1, self.B, -1) if fits and o.numel() == self.B * numbers else None
 
     def leaf_of(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
         """(A leaf with the axes of x, these vectors (..., m) as its function); None for ids that
@@ -101,3 +111,9 @@ class Sequences:
         lengths = (places > 0).sum(0).tolist()
         columns = [places[:, b].roll(self.T - n) for b, n in enumerate(lengths)]
         return torch.stack(columns, 1)
+
+
+def places_in(packed: PackedSequence) -> Tensor:
+    """The place, counted from 1, of each step (T, B) in the data of a packed sequence; 0: none."""
+    count = torch.arange(1, len(packed.data) + 1, device=packed.data.device)
+    return pad_packed_sequence(packed._replace(data=count))[0]
