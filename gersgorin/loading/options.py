@@ -5,8 +5,12 @@ go.
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclopts import Group, Parameter
+
 from rhn.cells.registry import CELLS
 from rhn.utils.options import Device, Drawing, option
+
+NETWORK = Parameter(group=Group("network", sort_key=1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,12 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
-from rhn.cli.data import Get, Show
-from rhn.cli.entry import own_cell, run_command
-from rhn.cli.info import Info, Presets
-from rhn.cli.report import Report
-from rhn.cli.train import Resume, Train
-from rhn.cli.trained import Evaluate, Generate, Sample
-from rhn.utils.options import Commands, parse
+from typing import Any
 
-COMMANDS = Commands(
+from rhn.cli.entry import own_cell, run_command
+from rhn.utils.commands import command_line, run_read
+
+COMMANDS = command_line(
+    "rhn",
     "Train recurrent models of text and of chorales, evaluate them, and let them write and compose."
     """
 
@@ -19,27 +17,30 @@ examples:
   rhn generate runs/sota --prompt "the company"
   rhn train jsb-depth-6 --out runs/depth6
   rhn sample runs/depth6 --output chorale.mid""",
-    {
-        "train": Train,
-        "resume": Resume,
-        "evaluate": Evaluate,
-        "generate": Generate,
-        "sample": Sample,
-        "report": Report,
-        "presets": Presets,
-        "info": Info,
-        "data": Commands("Fetch a data set, or see what one holds.", {"get": Get, "show": Show}),
-    },
 )
+DATA = command_line("data", "Fetch a data set, or see what one holds.")
+for path in (
+    "train:Train",
+    "train:Resume",
+    "trained:Evaluate",
+    "trained:Generate",
+    "trained:Sample",
+    "report:Report",
+    "info:Presets",
+    "info:Info",
+):
+    COMMANDS.command(f"rhn.cli.{path}", name=path.partition(":")[2].lower())
+for name in ("Get", "Show"):
+    DATA.command(f"rhn.cli.data:{name}", name=name.lower())
+COMMANDS.command(DATA)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: _run(args))
+    return run_command(lambda: run_read(COMMANDS, args, _run))
 
 
-def _run(args: list[str] | None) -> None:
-    command = parse(COMMANDS, args, prog="rhn")
+def _run(command: Any) -> None:
     # the cell of a trained network; a training guards its own
     with own_cell(getattr(command, "cell", None)):
         command.run()
