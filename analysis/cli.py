@@ -8,10 +8,11 @@ from gersgorin.cli.outputs import given_words, show
 from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.commands import Device, Trained, command_line, given_flags, run_read
+from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs, figure_name
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural
+from rhn.utils.shared_options import Device, Trained, given_flags
 from rhn.utils.wording import counted
 
 DESCRIPTION = """\

@@ -9,7 +9,7 @@ from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.commands import Configured, command_line, print_help, run_read, settings_of
+from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_of
 
 DESCRIPTION = """\
 Are deep recurrences optimisable? Train random settings of each architecture and depth.

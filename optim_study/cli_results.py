@@ -25,10 +25,10 @@ from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shar
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
-from rhn.utils.commands import OUTPUT, Drawing, flag, given_flags
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive
+from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
 
 RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")

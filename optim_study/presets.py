@@ -16,8 +16,8 @@ from cyclopts import Parameter
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
-from rhn.utils.commands import CellOptions, Device
 from rhn.utils.ranges import NonNegative
+from rhn.utils.shared_options import CellOptions, Device
 from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")

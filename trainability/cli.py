@@ -23,11 +23,12 @@ from cyclopts import Group, Parameter
 from gersgorin.loading.options import NETWORK, NewOrTrained
 from rhn.cli.entry import enter, own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.commands import OUTPUT, Drawing, command_line, flag, given_flags, run_read
+from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive, Share
 from rhn.utils.result import fitted
+from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
 from rhn.utils.wording import first_line
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rhn.cli.entry import own_cell, run_command
-from rhn.utils.commands import command_line, run_read
+from rhn.utils.command_line import command_line, run_read
 
 COMMANDS = command_line(
     "rhn",

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from rhn.utils.commands import OUTPUT, Drawing
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path
+from rhn.utils.shared_options import OUTPUT, Drawing
 
 # headings of the printed table
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import own_cell, print_json, resolve_device
-from rhn.data import Corpus, TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.presets import (
     ChoraleConfig,
@@ -25,13 +24,15 @@ from rhn.presets import (
     starting_point,
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.commands import Configured, Device, OnOff, flag, given_flags, print_help, settings_of
+from rhn.utils.command_line import Configured, print_help, settings_of
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
+from rhn.utils.shared_options import Device, OnOff, flag, given_flags
 from rhn.utils.validation import check_seed, fits
 from rhn.utils.wording import table
 
 if TYPE_CHECKING:
+    from rhn.data import Corpus, TextCorpus
     from rhn.training.run import TrainingResult
     from rhn.training.trainer import Trainer
 
@@ -354,7 +355,7 @@ def _in_vain(result: "TrainingResult", corpus) -> bool:
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
 
 
-def _row(result: "TrainingResult", corpus: Corpus | TextCorpus) -> dict:
+def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
     """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 

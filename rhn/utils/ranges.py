@@ -18,7 +18,7 @@ class Range:
     """Bounds of a finite number.
 
     >>> str(Range(least=0, below=1)), str(Range(above=0, most=9))
-    ('0 or more and less than 1', 'a number above 0 and at most 9')
+    ('0 or more, less than 1', 'a number above 0, at most 9')
     """
 
     least: float = -inf
@@ -34,7 +34,7 @@ class Range:
             "at most {:g}": self.most,
         }
         given = [text.format(bound) for text, bound in words.items() if abs(bound) < inf]
-        return " and ".join(given) or "a finite number"
+        return ", ".join(given) or "a finite number"
 
     def __call__(self, hint: Any, value: float | None) -> None:
         """Raise ValueError for a number outside; None is inside. The signature is cyclopts'."""

@@ -1,98 +1,26 @@
-"""Commands as dataclasses, read by cyclopts: the fields are the options, their docstrings the help.
+"""Commands are dataclasses that cyclopts reads: fields are options, with their docstrings as help.
 
-app = command_line("tool", "Tools.")
-app.command("package.module:Draw", name="draw", help="Draw.")
-read(app, ["draw", "--force"])  # Draw(force=True)
+`command_line` makes an `App` with our defaults; `app.command(Draw, name="draw")` adds a command.
 """
 
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Group, Parameter, ValidationError
 from cyclopts.help import DefaultFormatter, PanelSpec
-from cyclopts.parameter import get_parameters
 
 from rhn.errors import InvalidInputError
-from rhn.utils.figures import inches_of
 from rhn.utils.io import remember_command
-from rhn.utils.validation import kinds_of
+from rhn.utils.validation import expected
 from rhn.version import __version__
 
-Device = Literal["auto", "cpu", "cuda"]
-OUTPUT = Parameter(group=Group("output", sort_key=9))
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
-SENTENCES = re.compile(r"\.\s+(Did|Choose|Available|Only|expected)")  # of an error
-
-
-def _entries(hint: Any, tokens: Sequence[Any]) -> dict[str, str]:
-    """NAME=VALUE, given once for each entry; leak-rate=1 is the entry leak_rate."""
-    found = {}
-    for token in tokens:
-        name, equals, value = token.value.partition("=")
-        if not (name.strip() and equals):
-            raise ValueError(f"expected NAME=VALUE, such as leak=0.5, got {token.value!r:.60}")
-        found[name.strip().replace("-", "_")] = value
-    return found
-
-
-Entries = Annotated[
-    dict,
-    Parameter(
-        converter=_entries,
-        accepts_keys=False,
-        n_tokens=-1,
-        consume_multiple=False,
-        metavar="NAME=VALUE",
-    ),
-]
-CellOptions = Annotated[Entries, Parameter(name="--cell-option")]
-OnOff = Annotated[bool, Parameter(negative=None)]
-"""A flag that can also be given as --no-flag."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """The options of every command about a trained network."""
-
-    checkpoint: Path = field(kw_only=False)
-    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
-    cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sized:
-    """The size of figures."""
-
-    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
-    """Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or inches."""
-
-    def __post_init__(self):
-        if self.figure is not None:
-            inches_of(self.figure)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Writing:
-    """The option of every command that writes results."""
-
-    force: Annotated[bool, OUTPUT] = False
-    """Also overwrite files without the mark of this toolkit; tables (.csv) have none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing(Sized, Writing):
-    """The options of every command that draws."""
-
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
-    """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,25 +44,6 @@ def settings_of(*configs: type) -> Any:
         TypedDict("Settings", hints, total=False),  # type: ignore[misc]
         Parameter(name="*", show=False),
     ]
-
-
-def default_of(f: Field) -> Any:
-    """The value of a missing option, or MISSING."""
-    return f.default if f.default_factory is MISSING else f.default_factory()
-
-
-def flag(name: str) -> str:
-    """A field's name as an option: hidden_size is --hidden-size."""
-    return "--" + name.replace("_", "-")
-
-
-def given_flags(options: Any, names: Iterable[str]) -> list[str]:
-    """Those of the named options whose value is not the default: ["--mc-official"]."""
-    hints = get_type_hints(type(options), include_extras=True)
-    named = [f for f in fields(options) if f.name in names]
-    given = [f.name for f in named if getattr(options, f.name) != default_of(f)]
-    about = {name: get_parameters(hints[name])[1] for name in given}
-    return [next((p.name[0] for p in about[name] if p.name), flag(name)) for name in given]
 
 
 def command_line(name: str, help: str, **how: Any) -> App:
@@ -176,8 +85,19 @@ def read(app: App, args: Sequence[str] | None) -> Any:
         return app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
         place = " ".join((app.name[0], *(error.command_chain or ())))
-        sentence = SENTENCES.sub(_joined, str(error)).rstrip(".")
-        raise InvalidInputError(f"{sentence} (see {place} --help)") from None
+        raise InvalidInputError(f"{_sentence(error)} (see {place} --help)") from None
+
+
+def _sentence(error: CycloptsError) -> str:
+    """The message of an error as one sentence."""
+    if isinstance(error, ValidationError) and error.argument:
+        return f"{error.argument.name} is {error.argument.value}, {error.exception_message}"
+    if isinstance(error, CoercionError) and error.token and error.msg is None:
+        kind = error.target_type
+        if get_origin(kind) is not Literal:  # cyclopts suggests the nearest word
+            name = error.token.keyword or error.argument.name
+            return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
+    return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
 
 
 def run_read(
@@ -194,11 +114,6 @@ def _load_listed(app: App, words: Sequence[str]) -> None:
         app.resolved_commands()
     elif words[0] in app:
         _load_listed(app[words[0]], words[1:])
-
-
-def _joined(found: re.Match) -> str:
-    """The begin of a further sentence, as a part of the first."""
-    return f"; {found[1].lower()}"
 
 
 def print_help(name: str, command: type, config: Any) -> None:
@@ -257,7 +172,12 @@ def _shown_default(value: Any) -> str | None:
 def _require_whole_numbers(app: App, names: Sequence[str], arguments: Iterable[Any]) -> None:
     """Refuse 1.5 for a whole number, which cyclopts would round."""
     for argument in arguments:
-        kinds = kinds_of(get_parameters(argument.hint)[0])
-        for token in argument.tokens if int in kinds and float not in kinds else ():
-            if FRACTION.fullmatch(token.value):
+        whole = int in _types_in(argument.hint)
+        for token in argument.tokens:
+            if whole and FRACTION.fullmatch(token.value):
                 raise CoercionError(token=token, argument=argument, target_type=int)
+
+
+def _types_in(hint: Any) -> set:
+    """The types of an annotation: {int, str} of tuple[int, ...] | str."""
+    return {hint}.union(*map(_types_in, get_args(hint)))
