@@ -63,13 +63,7 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """The run, the supervised model or the map of a command, as an analysis needs it."""
-    from gersgorin.analyses.supervised import supervised_of_options
-    from gersgorin.loading.open import map_of_options, run_of_options
+    """The run, or the model with its data, of a command, as an analysis needs it."""
+    from gersgorin.loading.open import model_with_data, run_of_options
 
-    needed: dict[str, Any] = {
-        "run": run_of_options,
-        "supervised": supervised_of_options,
-        "map": map_of_options,
-    }
-    return needed[row.needs](options, device=device)
+    return (run_of_options if row.needs == "run" else model_with_data)(options, device=device)

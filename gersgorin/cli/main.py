@@ -15,10 +15,14 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
         "gersgorin.cli.compare",
         "Compare cells, depths, initialisations, seeds or checkpoints",
     ),
+    "run": (
+        "gersgorin.cli.run",
+        "Write inputs, states, weights and Jacobians of a run for NumPy",
+    ),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
-EVERY_DAY = ("plot", "compare", "memory", "fixed-points", "report")
+EVERY_DAY = ("plot", "compare", "influence", "fixed-points", "report")
 SYNONYMS = {
     "analyze": "plot",
     "analyse": "plot",

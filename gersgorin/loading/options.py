@@ -41,12 +41,13 @@ class NewOrTrained:
     )
     module: str | None = option(
         None,
-        "Your module, package.module:factory: a step (not for memory, credit), "
+        "Your module, package.module:factory: a step (not for influence), "
         "or its first recurrent cell.",
     )
     submodule: str | None = option(None, "Part of --module with the cell, such as encoder.rnn.")
 
-    layer = None  # the first cell, without the option of `NetworkOptions`
+    # without the options of `NetworkOptions`: the first cell, as it says itself
+    layer = batch_axis = state_size = gates = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,24 @@ class NetworkOptions(NewOrTrained):
     layer: int | None = option(
         None, "Which of several recurrent cells, counted from 1 (default: the first)."
     )  # type: ignore[assignment]
+    batch_axis: int | None = option(  # type: ignore[assignment]
+        None,
+        "Axis of the batch in --input as --module takes it: 0 for (B, T, m), 1 for (T, B, m) "
+        "(default: by its batch_first, or the axis of length 1).",
+        least=0,
+        most=1,
+    )
+    state_size: str | None = option(  # type: ignore[assignment]
+        None,
+        "Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors.",
+        metavar="N[,N]",
+    )
+    gates: str | None = option(  # type: ignore[assignment]
+        None,
+        "Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors "
+        "by name.",
+        metavar="FUNCTION",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -329,7 +329,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
 
 
 def test_the_page_of_a_large_study_is_small():
-    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    rows = read_csv(RESULTS / "small-study.csv")
     text = page_html("t", study_sections(small().studies("checksum"), rows), "")
     assert text.count("<tr>") > len(rows) and len(text) < 1e6
 

@@ -1,0 +1,103 @@
+"""How the steps and sequences of x lie in its axes, in those of outputs, and in derivatives.
+
+Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gersgorin._validate import finite_tensor
+from gersgorin.loading.batch import batch_axis_of, is_ids
+from rhn.errors import InvalidInputError
+
+
+class Sequences:
+    """The axes of x: how its T steps and B sequences lie in one tensor `values`, (T, m), (T, B, m),
+    (B, T, m), ids likewise, or the data of a packed sequence.
+
+    Raises InvalidInputError for NaN, one step, or an unknown batch axis.
+    """
+
+    def __init__(self, model: Callable, x: Any, batch_axis: int | None):
+        self.packed = x if isinstance(x, PackedSequence) else None
+        values = finite_tensor("x", x if self.packed is None else self.packed.data)
+        self.ids = is_ids(values)
+        self.values = values if self.ids or values.is_floating_point() else values.double()
+        if self.packed is None:
+            self.axis = batch_axis_of(model, values, batch_axis, ids=self.ids)
+            time = 0 if self.axis is None else 1 - self.axis
+            self.T, self.B = values.shape[time], 1 if self.axis is None else values.shape[self.axis]
+            self._places = None
+        else:
+            self.axis = 1 if batch_axis is None else batch_axis  # of padded outputs
+            count = torch.arange(1, len(values) + 1, device=values.device)
+            self._places = pad_packed_sequence(self.packed._replace(data=count))[0]
+            self.T, self.B = self._places.shape
+        if self.T < 2:
+            axis = "" if self.axis is None else f" (axis {self.axis} is the batch)"
+            hint = "" if self.axis is None else f", or batch_axis={1 - self.axis}"
+            raise InvalidInputError(
+                f"x {tuple(values.shape)} has one step{axis}: expected at least two{hint}"
+            )
+
+    def present(self, outputs: int) -> Tensor:
+        """True for the steps that a sequence has, (T, B); for one output they end together."""
+        if self._places is None:
+            return torch.ones(self.T, self.B, dtype=torch.bool, device=self.values.device)
+        return self._aligned(outputs) > 0
+
+    def by_step(self, slopes: Tensor, outputs: int) -> Tensor:
+        """Derivatives (j, ...) in the leaf as (j, T, B, m), 0 where a sequence has no such step."""
+        if self._places is not None:
+            zero = torch.zeros_like(slopes[:, :1])
+            return torch.cat((zero, slopes), 1)[:, self._aligned(outputs)].flatten(3)
+        if self.axis == 0:
+            slopes = slopes.transpose(1, 2)
+        return slopes.reshape(len(slopes), self.T, self.B, -1)
+
+    def by_frame(self, o: Tensor) -> Tensor | None:
+        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither.
+
+        They may also have time and batch the other way round than x.
+        """
+        T, B, pair = self.T, self.B, tuple(o.shape[:2])
+        if self.axis is None:
+            if o.dim() and o.shape[0] == T:
+                return o.unsqueeze(1)
+        elif pair == ((B, T) if self.axis == 0 else (T, B)):
+            return o.transpose(0, 1) if self.axis == 0 else o
+        if pair in ((T, B), (B, T)):
+            return o if pair == (T, B) else o.transpose(0, 1)
+        numbers = o.shape[-1] if o.dim() else 1
+        if o.numel() == B * numbers and (B == 1 or B in o.shape[:-1]):
+            return o.reshape(1, B, -1)
+        return o.reshape(1, B, 1) if tuple(o.shape) == (B,) else None
+
+    def leaf_of(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(A leaf with the axes of x, these vectors (..., m) as its function); None for ids that
+        are not those of x.
+        """
+        x, vectors = self.values, vectors.detach()
+        if torch.equal(ids, x):
+            leaf = vectors.clone().requires_grad_()
+            return leaf, leaf.clone()
+        if x.dim() == 2 and torch.equal(ids, x.T):
+            leaf = vectors.transpose(0, 1).clone().requires_grad_()
+            return leaf, leaf.transpose(0, 1).clone()
+        if self.B == 1 and torch.equal(ids.flatten(), x.flatten()):
+            leaf = vectors.reshape(*x.shape, -1).clone().requires_grad_()
+            return leaf, leaf.reshape(vectors.shape).clone()
+        return None
+
+    def _aligned(self, outputs: int) -> Tensor:
+        places = self._places
+        assert places is not None
+        if outputs > 1:
+            return places
+        lengths = (places > 0).sum(0).tolist()
+        columns = [places[:, b].roll(self.T - n) for b, n in enumerate(lengths)]
+        return torch.stack(columns, 1)
