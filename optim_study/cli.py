@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from optim_study.cli_results import Best, Export, Plot, Record, Status
 from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
@@ -94,9 +95,8 @@ class Run(Configured):
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)
-COMMANDS.command(Run, name="run")
-for name in ("Status", "Plot", "Best", "Export", "Record"):
-    COMMANDS.command(f"optim_study.cli_results:{name}", name=name.lower())
+for command in (Run, Status, Plot, Best, Export, Record):
+    COMMANDS.command(command, name=command.__name__.lower())
 
 
 def main(args: list[str] | None = None) -> int:

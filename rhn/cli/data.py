@@ -8,10 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rhn.cli.entry import print_json
-from rhn.data.corpus import SPLITS
 from rhn.data.datasets import CHORALES, TEXT_SETS, Unit, data_set, get
-from rhn.data.jsb import chorales
-from rhn.data.text import read_text
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import table
@@ -77,6 +74,9 @@ class Show:
 
 def _described(name: str, data: Path | None, unit: Unit) -> dict:
     """The JSON of a data set; unit: of a text of the user's own."""
+    from rhn.data import chorales, read_text
+    from rhn.data.corpus import SPLITS
+
     corpus: Any = chorales(data) if name == CHORALES.name else read_text(name, data, unit=unit)
     found = {split: len(getattr(corpus, split)) for split in SPLITS}
     published = {} if name == "text" else data_set(name).counts

@@ -7,8 +7,6 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
-
 from rhn.cli.entry import print_json
 from rhn.presets import PRESETS, parameters, preset
 from rhn.utils.wording import counted, table
@@ -33,6 +31,7 @@ class Info:
     """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
 
     def run(self) -> None:
+        import numpy
         import torch
 
         from rhn.kernels.table import kernel_states

@@ -2,7 +2,12 @@
 
 from typing import Any
 
+from rhn.cli.data import Get, Show
 from rhn.cli.entry import own_cell, run_command
+from rhn.cli.info import Info, Presets
+from rhn.cli.report import Report
+from rhn.cli.train import Resume, Train
+from rhn.cli.trained import Evaluate, Generate, Sample
 from rhn.utils.command_line import command_line, run_read
 
 COMMANDS = command_line(
@@ -19,19 +24,10 @@ examples:
   rhn sample runs/depth6 --output chorale.mid""",
 )
 DATA = command_line("data", "Fetch a data set, or see what one holds.")
-for path in (
-    "train:Train",
-    "train:Resume",
-    "trained:Evaluate",
-    "trained:Generate",
-    "trained:Sample",
-    "report:Report",
-    "info:Presets",
-    "info:Info",
-):
-    COMMANDS.command(f"rhn.cli.{path}", name=path.partition(":")[2].lower())
-for name in ("Get", "Show"):
-    DATA.command(f"rhn.cli.data:{name}", name=name.lower())
+for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
+    COMMANDS.command(command, name=command.__name__.lower())
+DATA.command(Get, name="get")
+DATA.command(Show, name="show")
 COMMANDS.command(DATA)
 
 

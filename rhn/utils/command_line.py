@@ -68,6 +68,13 @@ def command_line(name: str, help: str, **how: Any) -> App:
     )
 
 
+def single(name: str, command: type, **how: Any) -> App:
+    """The command line of one command, without a word for it."""
+    app = command_line(name, command.__doc__ or "", **how)
+    app.default(command)
+    return app
+
+
 def read(app: App, args: Sequence[str] | None) -> Any:
     """The dataclass of the command that the words name; None after `--help` and `--version`.
 
@@ -80,7 +87,6 @@ def read(app: App, args: Sequence[str] | None) -> Any:
     if not words and app.default_command is None:
         names = ", ".join(name for name in app if not name.startswith("-"))
         raise InvalidInputError(f"a command is missing, expected one of {names}")
-    _load_listed(app, words)
     try:
         return app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
@@ -108,21 +114,12 @@ def run_read(
         run(command)
 
 
-def _load_listed(app: App, words: Sequence[str]) -> None:
-    """Import the commands that a help lists, for their first lines."""
-    if not words or words[0].startswith("-"):
-        app.resolved_commands()
-    elif words[0] in app:
-        _load_listed(app[words[0]], words[1:])
-
-
 def print_help(name: str, command: type, config: Any) -> None:
     """Print the help of a `Configured` command, with the fields of a configuration and their values
     in it as defaults; config: None for a command that has none yet.
     """
-    app = command_line(name, command.__doc__ or "", help_flags=(), version_flags=())
-    app.default(command if config is None else _with_fields(command, config))
-    app.help_print([])
+    shown = command if config is None else _with_fields(command, config)
+    single(name, shown, help_flags=(), version_flags=()).help_print([])
 
 
 def _with_fields(command: type, config: Any) -> type:
@@ -132,7 +129,7 @@ def _with_fields(command: type, config: Any) -> type:
     for name, hint in get_type_hints(kind, include_extras=True).items():
         default = field(default_factory=partial(getattr, config, name))
         own.append((name, Annotated[hint, group], default))
-    space = {"__module__": command.__module__}
+    space = {"__module__": command.__module__, "__doc__": command.__doc__}
     bases = (command, kind)
     return make_dataclass("Shown", own, bases=bases, namespace=space, frozen=True, kw_only=True)
 
