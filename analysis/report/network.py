@@ -37,8 +37,8 @@ from rhn.models import LanguageModel
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.config import HYPERPARAMETERS
 from rhn.training.trained import TrainedText, corpus_of, load_text_model
-from rhn.utils.options import flag
 from rhn.utils.result import Result
+from rhn.utils.shared_options import flag
 
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from gersgorin.analyses import ANALYSES
 from rhn.cli.entry import run_command
-from rhn.errors import EarlyExit, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
@@ -58,7 +58,6 @@ def _help(name: str | None) -> None:
         _print_commands(lines)
     else:
         raise _no_command(name, lines)
-    raise EarlyExit(0)
 
 
 def _print_commands(lines: dict[str, str]) -> None:

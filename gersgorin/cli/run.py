@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from gersgorin.loading.options import DataOptions, NetworkOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
-from rhn.utils.options import Device, Writing, option, parse
+from rhn.utils.shared_options import OUTPUT, Device, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +21,17 @@ class RunOptions(Writing, DataOptions, NetworkOptions):
       gersgorin run --checkpoint runs/mine --chorale bwv66.6 --output run.npz --jacobians
     """
 
-    group = "output"
-
-    output: Path = option(Path("run.npz"), "The .npz file.", metavar="FILE")
-    jacobians: bool = option(False, "Also write the Jacobians of all steps, (T, N, N).")
-    device: Device = option("auto", "Device of the run.")
+    output: Annotated[Path, OUTPUT] = Path("run.npz")
+    """The .npz file."""
+    jacobians: Annotated[bool, OUTPUT] = False
+    """Also write the Jacobians of all steps, (T, N, N)."""
+    device: Annotated[Device, OUTPUT] = "auto"
+    """Device of the run."""
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin run") -> int:
     """Run the command; returns its exit code. prog: as it was typed."""
-    return run_command(lambda: run(parse(RunOptions, args, prog=prog)))
+    return run_command(lambda: run_read(single(prog, RunOptions), args, run))
 
 
 def run(options: RunOptions) -> None:

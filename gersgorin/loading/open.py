@@ -60,7 +60,8 @@ from rhn.cells.registry import import_named
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
-from rhn.utils.options import check_ranges, given_flags
+from rhn.utils.ranges import check_ranges
+from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 from rhn.utils.wording import in_short
 

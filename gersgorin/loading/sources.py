@@ -42,7 +42,7 @@ from rhn.data.jsb import chorales, music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.utils.options import given_flags
+from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import counted, first_line
 

@@ -183,10 +183,7 @@ def test_shares_are_counted_below_the_threshold_and_their_intervals_are_exact():
 
 def test_architectures_are_compared_with_the_rhn_of_their_depth():
     """The committed small study: Fisher's exact test, Holm's correction over its eight tests."""
-    found = {
-        (s.arch, s.depth): s
-        for s in training_shares(read_csv(RESULTS / "small-study.csv"))
-    }
+    found = {(s.arch, s.depth): s for s in training_shares(read_csv(RESULTS / "small-study.csv"))}
     p = {key: share.p for key, share in found.items() if key[0] != "rhn"}
     assert [p["dt-rnn", d] for d in (2, 4, 6)] == pytest.approx([0.683, 2.25e-5, 5.91e-4], rel=2e-3)
     assert all(found["rhn", d].p is None for d in (1, 2, 4, 6))
