@@ -286,7 +286,7 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    homes = "plotting.run_figure", "comparing.bands", "recording.recording"
+    homes = "plotting.run_figure", "analyses.bands", "recording.recording"
     modules = [import_module(f"gersgorin.{home}") for home in homes]
     return {
         "result": result,
@@ -301,7 +301,7 @@ def compared() -> dict:
     )[0]
     return {
         "result": found,
-        "figure": import_module("gersgorin.comparing.bands").draw_bands([found]),
+        "figure": import_module("gersgorin.analyses.bands").draw_bands([found]),
     }
 
 

@@ -48,7 +48,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "temporal_jacobian",
             "trajectory",
         ),
-        "comparing.side_by_side": ("compare",),
+        "comparison": ("compare",),
         "loading.find_cell": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),

@@ -10,14 +10,11 @@ from rhn.utils.options import Device, Drawing, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewOrTrained:
-    """A new cell, trained weights, or a module."""
+class NewCell:
+    """A new cell."""
 
     group = "network"
 
-    cell: str | None = option(
-        None, f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
-    )
     depth: int | None = option(None, "Recurrence depth of a new cell (default 1).", least=1)
     hidden_size: int | None = option(None, "Hidden units of a new cell (default 64).", least=1)
     init: str | None = option(
@@ -26,10 +23,21 @@ class NewOrTrained:
         "uniform:0.04 or the cell's).",
     )
     transform_bias: float | None = option(None, "Initial gate bias of an RHN (default -2).")
+    seed: int = option(0, "Seed of the initial weights.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewOrTrained(NewCell):
+    """A new cell, trained weights, or a module."""
+
+    group = "network"
+
+    cell: str | None = option(
+        None, f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
+    )
     cell_options: dict = option(
         {}, "An option of the cell, such as leak=0.5; repeatable.", flag="--cell-option"
     )
-    seed: int = option(0, "Seed of the initial weights.")
     checkpoint: Path | None = option(
         None,
         "Trained weights: a file or the folder of a run. With --module: its state_dict.",

@@ -6,7 +6,7 @@ line into them with argparse.
 | bool                       | --name; of a configuration, or with another default, also --no-name |
 | int, float, str, Path      | --name VALUE                                                        |
 | Literal                    | --name VALUE, one of its words                                      |
-| tuple[X, ...], tuple[X, X] | --name VALUE VALUE                                                  |
+| tuple[X, ...], tuple[X, X] | --name VALUE VALUE; of the first also given more than once          |
 | dict                       | --name NAME=VALUE, given once for each entry; values are words      |
 | X or None                  | as X, and the word None if X is neither text nor path               |
 """
@@ -365,7 +365,8 @@ def _reading(item: Any, nargs: int | str | None, metavar: str | None) -> dict[st
         return how | {"action": _Entry}
     if get_origin(item) is Literal:
         return how | {"choices": get_args(item)}
-    return how | {"type": partial(_read, item)}
+    several = {"action": "extend"} if nargs == "+" else {}  # also given more than once
+    return how | several | {"type": partial(_read, item)}
 
 
 def _read(hint: Any, word: str) -> Any:
