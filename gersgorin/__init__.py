@@ -9,7 +9,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     pseudospectra(network, x)    pseudospectra of a few steps
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
-    compare(networks, x)         networks side by side, or bands over seeds and sequences
+    compare({"rnn": rnn}, x)     networks side by side, or bands over seeds and sequences
     memory(module, x)            influence of earlier inputs on the outputs of any module
 
     credit(model, x, targets)    share of the gradient of a loss at each lag

@@ -42,7 +42,7 @@ from gersgorin.analyses.spectra import (
 from gersgorin.loading.open import open_run
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, title_of
+from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
 from rhn.utils.figures import GREY, drawable, drawn, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
@@ -50,7 +50,9 @@ from rhn.utils.wording import counted, in_short, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
-INSET = (0.54, 0.5, 0.42, 0.42)  # of a panel, what is too small to be seen in it
+# height and side of the inset with what is too small to be seen, as shares of a panel, and its
+# place at the left or right
+ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -339,7 +341,7 @@ def draw_comparison(
     columns = min(len(records), IN_A_ROW)
     spectra = Block(draws, 0, columns, "y", legend=True, least=1.6, square=True)
     runs = [of_spectra(record) for record in records]
-    where = f"{title_of('', common)} on {records[0].along}".strip()
+    where = f"{common} on {records[0].along}" if common else records[0].along
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
     below = [] if slide else over_time_blocks(runs, names, step=step)
     return compose(last_longest(runs, names), about, spectra, *below, squeezed=0.6)
@@ -348,7 +350,8 @@ def draw_comparison(
 def draw_inset(record: Spectra, step: int, ax: Axes) -> None:
     """Enlarge what is drawn of a step in a corner of its panel, with the scale at its axis."""
     half, middle = extent(record, step)
-    inset = ax.inset_axes(INSET, zorder=6)
+    place = LEFT if middle > half else RIGHT  # where it covers neither the set nor its lines
+    inset = ax.inset_axes((place, ABOVE, SIDE, SIDE), zorder=6)
     draw_set(record, step, inset)
     inset.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
     inset.set(xticks=[], yticks=[])
@@ -389,11 +392,14 @@ def draw_results(
 
 def share_limits(axes: Sequence[Axes], limit: float | None = None) -> None:
     """Give axes the limits that contain those of all; limit: see `rhn.utils.result.asked`."""
+    plane = all(ax.get_aspect() == 1 for ax in axes)
+    decades = any(ax.get_yscale() == "log" for ax in axes)
+    if not plane and decades and all(ax.dataLim.y0 > 0 for ax in axes):
+        for ax in axes:
+            ax.set_yscale("log")
+            plain_ticks(ax)
     x, y = (np.array([getattr(ax, f"get_{axis}lim")() for ax in axes]) for axis in "xy")
-    scale = "log" if all(ax.get_yscale() == "log" for ax in axes) else "linear"
     for ax in axes:
-        if ax.get_aspect() != 1:
-            ax.set_yscale(scale)
         ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
         if limit is not None:
             set_limit(ax, limit)

@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import gates, gradient_words, joined, measured, subject_of
+from gersgorin.analyses.steps import gates, gradient_words, joined, measured, percent, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
@@ -517,15 +517,6 @@ def _side(distance: float) -> str:
     if abs(distance - 1) <= ROUNDING:
         return "on the unit circle"
     return f"{'outside' if distance > 1 else 'inside'} the unit circle"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with two digits.
-
-    >>> percent(0.123), percent(0.0004)
-    ('12 %', '0.04 %')
-    """
-    return f"{float(f'{100 * share:.2g}'):g} %"
 
 
 def largest_step(record: Spectra) -> int:

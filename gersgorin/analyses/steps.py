@@ -132,18 +132,19 @@ class GateActivity(Result, kind="gates"):
         the = the[:1].upper() + the[1:] if the else "The network"
         if not self.mean.size:
             return f"{the} has no gates that gersgorin knows"
-        return f"The {self.gate_name}s{subject_of(self.title)} are {self.mean.mean():.0%} open"
+        return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
 
     def sentences(self) -> Iterator[str]:
         """The mean of all gates, and of each layer's if they are several."""
         yield f"{self.finding}."
         if self.mean.size and self.mean.shape[1] > 1:
-            layers = ", ".join(f"{value:.0%}" for value in self.mean.mean(0))
+            layers = ", ".join(percent(value) for value in self.mean.mean(0))
             yield f"From the first layer to the last they are {layers} open."
 
     def table(self) -> list[dict]:
-        """One row a step: step, layer_1, layer_2, ..."""
-        return rows_of(step=range(len(self.mean)), layer=self.mean)
+        """One row a step: step, layer_1, layer_2, ...; none if there are no gates."""
+        steps = range(len(self.mean) if self.mean.size else 0)
+        return rows_of(step=steps, layer=self.mean[: len(steps)])
 
     @panels(6, 3.2, finding_of)
     def plot(self, ax=None, step: int | None = None) -> Axes:
@@ -302,6 +303,15 @@ def _by_factor(log: float) -> str:
         else f"10^{size / math.log(10):.3g}"
     )
     return f"{'grows' if log > 0 else 'shrinks'} {factor} times"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with two digits.
+
+    >>> percent(0.123), percent(0.0004)
+    ('12 %', '0.04 %')
+    """
+    return f"{float(f'{100 * share:.2g}'):g} %"
 
 
 def subject_of(title: str) -> str:

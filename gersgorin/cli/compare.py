@@ -126,7 +126,7 @@ def run(options: CompareOptions) -> None:
     )
     rows = _rows(options)
     sources = sources_of_options(_reader(rows), options, options.samples.get("sequences"))
-    networks = [_draws(options, one, sources[0].input_size) for one in rows]
+    networks = [_draws(options, one, sources[0]) for one in rows]
     device, measure = resolve_device(options.device), _bands if options.samples else _along
     with progress_bars() as report:
         results = [measure(options, row, draws, sources, device, report) for draws in networks]
@@ -384,16 +384,16 @@ def _vocabulary(path: Path) -> str | None:
     return repr(header["metadata"].get("vocabulary")) if language else None
 
 
-def _draws(options: CompareOptions, row: _Row, input_size: int | None) -> list:
-    """The network of a row with each seed. input_size: numbers of a step of the data; None for ids
-    of tokens.
-    """
+def _draws(options: CompareOptions, row: _Row, source) -> list:
+    """The network of a row with each seed, for the steps of a source."""
     from gersgorin.loading.network import labelled, new_cell
     from gersgorin.loading.open import network_of_options
+    from rhn.cells.init import for_steps
 
     found = []
     for k in range(options.samples.get("seeds", 1)):
         network = replace(row.network, seed=row.network.seed + k)
+        input_size = source.input_size  # None for ids of tokens
         if network.cell is None:
             subject = network_of_options(network, input_size, fresh=row.fresh)
         elif input_size is None:
@@ -401,6 +401,7 @@ def _draws(options: CompareOptions, row: _Row, input_size: int | None) -> list:
                 f"the new cell {network.cell} cannot read a text: name files of language models"
             )
         else:
+            network = replace(network, init=for_steps(network.init, source.steps))
             subject = new_cell(network, input_size, compared=len(options.words) > 1)
         parts = subject.title.split(", ")
         varied = [word for word in row.varied if word not in parts]

@@ -187,10 +187,7 @@ def test_the_curves_are_where_the_numbers_say():
     assert (
         " ".join(one.get_title().split()).endswith(found.curves) and not one.texts
     )  # numbers on narrow curves would lie on each other
-    assert (
-        found.finding
-        == f"step 0, curves inwards: norm of a change (log₁₀) {last:g}, {inner:g}, ..."
-    )
+    assert found.curves == f"curves inwards: norm of a change (log₁₀) {last:g}, {inner:g}, ..."
     assert 2 < len(found.levels) < 15 and np.ptp(np.diff(found.levels)) < 1e-9
 
 
