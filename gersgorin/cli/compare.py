@@ -25,7 +25,6 @@ from rhn.cells.registry import (
     read_options,
     resolve_cell,
 )
-from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -59,7 +58,9 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     """Networks, joined by commas: cells (rnn,lstm), files or folders of trained weights
     (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
-    set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
+    set: Annotated[
+        tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE", consume_multiple=False)
+    ] = ()
     """An option of the new cells that have it, or of one of them (rhn.depth=3); given again with
     another value: one network for each value.
     """
@@ -173,6 +174,8 @@ class _Row:
     @property
     def identity(self) -> str:
         """What makes the network: a folder of a training and the file in it are one."""
+        from rhn.checkpoints import weights_file  # here, because `--help` should not load torch
+
         path = self.network.checkpoint
         home = path and weights_file(path).absolute()
         return repr((self.fresh, home, replace(self.network, checkpoint=None)))
@@ -315,6 +318,8 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
     ['a/run', 'b/run']
     """
+    from rhn.checkpoints import BEST
+
     homes = [path.parent if path.name == BEST else path for path in paths]
     found = [str(home).removesuffix(".safetensors") for home in homes]
     names = [Path(path).name for path in found]
@@ -367,6 +372,8 @@ def _vocabulary(path: Path) -> str | None:
     """The vocabulary of the language model in a checkpoint; None for a network that reads
     numbers.
     """
+    from rhn.checkpoints import read_metadata
+
     header = read_metadata(path)
     language = header["class"] == "LanguageModel"
     return repr(header["metadata"].get("vocabulary")) if language else None
