@@ -58,9 +58,7 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     """Networks, joined by commas: cells (rnn,lstm), files or folders of trained weights
     (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
-    set: Annotated[
-        tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE", consume_multiple=False)
-    ] = ()
+    set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
     """An option of the new cells that have it, or of one of them (rhn.depth=3); given again with
     another value: one network for each value.
     """
