@@ -18,7 +18,7 @@ ENTRIES = [
 ]
 PRESSES = "import builtins, os, signal, sys\nsys.argv[1:] = ['plot']\nusual = builtins.__import__\n"
 PRESSES += (
-    "def pressing(name, *rest, **named):\n    if name == 'argparse': "
+    "def pressing(name, *rest, **named):\n    if name == 'cyclopts': "
     "os.kill(os.getpid(), signal.SIGINT)\n"
 )
 PRESSES += "    return usual(name, *rest, **named)\nbuiltins.__import__ = pressing\n"

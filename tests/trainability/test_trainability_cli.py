@@ -170,7 +170,7 @@ def test_a_wrong_name_is_one_sentence(capsys, own, word, sentence):
         ("--cell rnn --submodule next", "--submodule names a part of --module"),
         ("--cell rnn --learning-rate nan", "--learning-rate is nan"),
         ("--init gauss", "unknown initialisation"),
-        ("--lr 1e-3", "--lr is not an option"),
+        ("--lr 1e-3", "Unknown option: --lr"),
         ("--output x.npz", "expected a name ending in"),
     ],
 )
