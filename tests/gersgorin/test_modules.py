@@ -19,7 +19,7 @@ from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.analysis import main
 from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import ModelWithData, SequenceMap
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
 
@@ -311,5 +311,5 @@ class Named(Tagger):
 
 def test_attributes_of_a_users_module_that_are_named_like_ours_stay():
     model, x = Named(), torch.ones(6, 1, 3)
-    for found in (SequenceMap(model, x), Watched(model)):
+    for found in (SequenceMap(ModelWithData(model=model, x=x)), Watched(model)):
         assert (found.module.precision, found.module.kernel) == (16, 3)
