@@ -8,6 +8,9 @@ The loss of the last frame that has one is differentiated with respect to the in
 weights have moved. That is a risk and no verdict: some networks that see little of a sequence
 leave their plateau.
 
+`gersgorin.influence` measures all frames in float64. Here it is one pass of a minibatch in the
+training's own precision, whose rounding decides what a training can see.
+
 Legend: T frames.
 """
 
