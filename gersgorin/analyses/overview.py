@@ -157,7 +157,8 @@ def analyze(
     first, which = (x, "") if of == OUTPUTS else _first(model, x)
     run = open_run(network, first, s0, **options)
     subjects: dict[str, Any] = {"run": run}
-    if of != OUTPUTS or "influence" in analyses:
+    enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
+    if "influence" in analyses or (of != OUTPUTS and enough):
         subjects["model"] = _with_data(model, x, targets, of, run)
     results = {
         name: row(subjects[row.needs], **({"of": of} if name == "influence" else {}))
