@@ -11,6 +11,7 @@ weights (a layer's apart).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -263,7 +264,7 @@ def _style(recording: Recording) -> Style:
     return {"linewidth": 1.2, "marker": marker, "markersize": 3}
 
 
-def _draw_mean(recording: Recording, name: str, dashes: str, ax: Axes) -> None:
+def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
     """The mean of a measure, and a band from the least to the largest position."""
     values, mean, color = vars(recording)[name], recording.mean(name), COLOURS[name]
     style = _style(recording) | {"color": color, "linestyle": dashes}
@@ -363,6 +364,8 @@ def draw_recording(recording: Recording) -> Shown:
     weights = [names for names in known if names[0] in OF_WEIGHTS]
     others = [names for names in known if names not in weights]
     few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
+    if sized(WIDTH) >= 12:  # of a slide
+        few, weights, others = 2, [], others + weights
     below = [
         Block([partial(measures, names) for names in part], 1.6, 2, "x", part is weights)
         for part in (others[:few], weights)
