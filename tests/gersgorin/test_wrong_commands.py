@@ -57,7 +57,7 @@ WRONG = {
     "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "
     "(84, 1, 64) and the loss 'squared'",
     "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
-    "influence --cell rnn --batch-axis 2": "batch_axis is 2: expected 0 or 1",
+    "influence --cell rnn --batch-axis 2": "--batch-axis is 2, expected 0 or more, at most 1",
     "compare": "there is nothing to compare: name VARIANTS",
     "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name "
     "another variant",
