@@ -81,7 +81,7 @@ def gate_activity(
 def unit_means(
     model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
 ) -> list[Tensor]:
-    """Average the transform gate of each unit over all steps that enter a prediction.
+    """Average the transform gate of each unit over all steps on which a prediction depends.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
     count.

@@ -1,4 +1,4 @@
-"""The commands of `optim-study` about an existing run: status, best, export, plot, record."""
+"""Commands of `optim-study` for an existing run: status, best, export, plot, record."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
-"""The configuration of a run, and presets: the paper's study, a small one, and one of seconds.
+"""The configuration of a run, and its presets: the paper's study, a small one, and one of a few
+seconds.
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
 
@@ -22,7 +23,7 @@ PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(SharedSettings):
-    """A run: a study for each architecture and depth, and options of the work. The defaults are the
+    """A run: one study for each architecture and depth, and how to run them. The defaults are the
     paper's protocol.
 
     `optim-study run --help` describes the fields.

@@ -1,5 +1,5 @@
-"""The protocol of the study: training of a trial, ranges of its settings, and everything else that
-no resume may change.
+"""The protocol of the study: the training of a trial, the ranges of its settings, and everything
+else that a resume must keep.
 
 It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices
 where the paper leaves one.
@@ -182,7 +182,7 @@ class SharedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """One (architecture, depth) with everything that its results depend on. Only `trials` may grow
+    """One architecture and depth with everything that its results depend on. Only `trials` may grow
     between runs.
     """
 
@@ -226,8 +226,8 @@ class StudyConfig(SharedSettings):
 
     @property
     def budget(self) -> int:
-        """The most parameters of a network of this recurrence depth, output layer and biases
-        included.
+        """The maximum number of parameters at this recurrence depth, including output layer and
+        biases.
         """
         return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
 

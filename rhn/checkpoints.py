@@ -1,5 +1,5 @@
-"""Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the
-module and where it comes from.
+"""Checkpoints: one .safetensors file with the weights and a JSON header, from which the module is
+rebuilt.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
                      "checksum": of the weights, "versions": {...}, "metadata": {...}}
@@ -44,8 +44,8 @@ DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
-    """Write a cell or model, bit-exact and atomically; `metadata` (JSON values: seed, metrics, data
-    set, ...) is kept with it.
+    """Write a cell or model, bit for bit and atomically, with `metadata` as JSON values (seed,
+    metrics, data set, ...).
 
     Raises:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
@@ -84,7 +84,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
 def load_checkpoint(
     path: str | Path, *, factory: Callable[..., nn.Module] | None = None
 ) -> nn.Module:
-    """The cell or model in a checkpoint, on the CPU.
+    """Load the cell or model of a checkpoint onto the CPU.
 
     Args:
         path: file written by `save_checkpoint`, or the folder of a training: its best weights.
@@ -120,7 +120,7 @@ def load_checkpoint(
 
 
 def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> Any:
-    """The model in a checkpoint, as `load_checkpoint`.
+    """Load the model of a checkpoint, as `load_checkpoint` does.
 
     cell: its cell, if that is one of the user's own, as package.module:factory; it is imported.
     kind: the class that is expected; None: any.
@@ -149,7 +149,7 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file of a checkpoint: of a folder the best weights of the training in it.
+    """Return the file of a checkpoint; for a folder, the best weights of its training.
 
     Raises CheckpointError for a folder without them.
     """

@@ -160,8 +160,8 @@ def draw(
 def memory_blocks(
     module: nn.Module, layers: Sequence[Layer], steps: float
 ) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of a start of a deep transition of tanh or ReLU for
-    sequences of `steps` frames, else none.
+    """(Part, index, operation, its number) of the scheme `memory` for a deep transition of tanh or
+    ReLU and sequences of `steps` frames; none for others.
 
     Half of the units sense: random features of the present frame, no recurrence. The others
     remember: they read no input, and rotate in planes. The first half writes to them so little that
@@ -204,7 +204,7 @@ def memory_blocks(
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
-    """`memory` with a number of steps if it has none; other initialisations as they are."""
+    """Give the scheme `memory` a number of steps if it has none; return other schemes unchanged."""
     return f"memory:{steps}" if init == "memory" else init
 
 

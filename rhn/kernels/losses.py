@@ -79,8 +79,8 @@ def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tens
 
 
 def output_limit(y: Tensor, **others: Tensor) -> str | None:
-    """Why C does not compute a call; None if it does. From about 100 units on, the products of
-    torch are faster.
+    """Return the reason why C does not compute a call; None if it does. From about 100 units on,
+    torch's products are faster.
     """
     units = y.shape[-1]
     if units > compiled.SMALL:
@@ -125,8 +125,8 @@ def softmax_reference(
 
 
 def softmax_limit(y, U, mask, **others) -> str | None:
-    """Why C does not compute a call; None if it does. Without a mask, which lets it leave out
-    units, torch is faster.
+    """Return the reason why C does not compute a call; None if it does. C is faster only with a
+    mask, by which it leaves out units.
     """
     if mask is None:
         return "nothing is dropped"

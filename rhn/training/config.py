@@ -90,7 +90,7 @@ class TrainingConfig:
 
     @property
     def options(self) -> dict:
-        """Options of the cell beside its sizes."""
+        """Options of the cell, without its sizes."""
         bias: dict = {}
         if self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias"):
             bias = {"transform_bias": self.transform_bias}
@@ -241,7 +241,7 @@ class LanguageConfig(TrainingConfig):
 
 
 def upgraded(given: dict, source: Path) -> dict:
-    """The entries of a configuration that version 0.3 wrote, as this version has them.
+    """Convert the entries of a configuration of version 0.3 to those of this version.
 
     Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for
     "mixed", naming the file.
@@ -261,8 +261,8 @@ def upgraded(given: dict, source: Path) -> dict:
 
 
 def read_config(file: Path) -> dict:
-    """The entries of a JSON file of a configuration: config.json of a training, or one to start
-    from; raises InvalidInputError.
+    """Read the JSON file of a configuration: config.json of a training, or one to start from;
+    raises InvalidInputError.
     """
     try:
         content = read_json(file)
