@@ -125,8 +125,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         """The mean opening of the gates, the effective number of layers, and the amount of data."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
         yield (
-            f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an "
-            f"effective depth of {depth:.3g}."
+            f"Its {self.gate_name}s are {100 * gate:.3g} % open on average, an effective depth of "
+            f"{depth:.3g}."
         )
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
@@ -199,8 +199,8 @@ class GateActivity(Result, kind="gates_by_layer"):
     def figure(self) -> Figure:
         """Draw one panel for each shown sequence, with a shared colour bar."""
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
-        title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
-        least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
+        title = f"{self.gate_name}s are {100 * self.mean_by_layer.mean():.2g} % open on average"
+        least, greatest = (f"{100 * end(self.mean_by_layer):.2g} %" for end in (np.min, np.max))
         if least != greatest:
             title += f", most in layer {self.labels[most]} ({greatest})"
 

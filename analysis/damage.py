@@ -211,7 +211,7 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         layer_ticks([row["label"] for row in alone], axis, 0)
         axis.set_label_text("layer")
-    ax.set_title("two layers; diagonal: one alone", loc="left")
+    ax.set_title("two layers; diagonal: one layer", loc="left")
     ax.figure.colorbar(image, ax=ax, aspect=40, label=f"damage (nats a {table.step})")
 
 

@@ -124,7 +124,7 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
         raise InvalidInputError(
             f"{type(cell).__name__}.gates returns transform gates of shapes "
             f"{[tuple(t.shape) for t in gates]}: expected "
-            f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
+            f"{cell.depth}, one per layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
             f"shape {tuple(x.shape)}"
         )
     return gates

@@ -75,7 +75,7 @@ class Status(Stored):
         print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
             print(
-                "interrupted: begun, but without a worker now; repeat the command of the run "
+                "interrupted: started, but no worker trains it now; run the same command again "
                 "to continue"
             )
 

@@ -136,7 +136,7 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
         range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)
     }
     if any(row.transform_bias is None for row in rows):
-        symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
+        symbols["no gates" if symbols else "trial of a cell without gates"] = NO_GATES, (None,)
     return symbols
 
 

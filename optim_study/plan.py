@@ -131,9 +131,9 @@ def fused(
     if need(k) > free:
         what = f"{k} fused trials" if k > 1 else "one trial"
         raise InvalidInputError(
-            f"{what} of {study.name} would need about {in_words(need(k))} of memory a worker, "
-            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller "
-            "--budget-scale"
+            f"{what} of {study.name} would need about {in_words(need(k))} of memory for each "
+            f"worker, and {in_words(free)} are free: use a smaller --fuse, fewer --jobs or "
+            "a smaller --budget-scale"
         )
     return k
 

@@ -26,12 +26,12 @@ from rhn.utils.options import check_ranges, option
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
-Where the paper leaves a choice, this study takes the following:
+Where the paper leaves a choice, this study uses the following:
 - the budget of 150,000 parameters a layer counts all of them, the output layer
   and the biases included;
 - the loss is a mean over the predicted frames of a batch: a sum over them would
   need learning rates about 1,800 times smaller;
-- biases start at zero, but for the transform gates' of an RHN;
+- biases are initially zero, except those of the transform gates of an RHN;
 - sequences are sorted by length once and cut into fixed batches; the order of
   the batches changes every epoch;
 - the first frame of a sequence is not predicted;
@@ -39,8 +39,8 @@ Where the paper leaves a choice, this study takes the following:
   with the loss of an output of zeros;
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
   last layer only);
-- the paper trains with SGD and momentum 0.9. Other optimizers have the values
-  of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
+- the paper trains with SGD and momentum 0.9. Other optimizers have the
+  defaults of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
 
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32

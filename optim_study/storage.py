@@ -146,7 +146,7 @@ class Storage:
             for trial in trials
         ):
             raise DataError(
-                f"study {config.name} was begun by version 0.3 and is not finished: continue "
+                f"study {config.name} was started by version 0.3 and is not finished: continue "
                 "with that version "
                 "(pip install rhn-toolkit==0.3), or give another output folder or storage"
             )

@@ -42,7 +42,7 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
     model, known = initial_model(path, cell=cell)
     if not known:
         raise CheckpointError(
-            f"{path} does not say how its weights began: expected a file of rhn train or "
+            f"{path} has no record of its initial weights: expected a file of rhn train or "
             "optim-study"
         )
     return model

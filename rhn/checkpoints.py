@@ -37,7 +37,7 @@ KINDS = {
 # files of torch.save begin with one of these
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
-    "which does not say what network it is of: give --module package.module:factory, or keep "
+    "which does not name its network: give --module package.module:factory, or save "
     "the network with rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -101,8 +101,8 @@ def load_checkpoint(
         _require_fit(path, _tensors(build(**config, device="meta")), tensors)
         if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
             raise CheckpointError(
-                f"{path} is damaged: its weights do not have the checksum of its header; copy it "
-                "again, or train again"
+                f"{path} is damaged: its weights do not match the checksum in its header; copy "
+                "it again, or train again"
             )
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
@@ -176,7 +176,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
             if ":" not in cell:
                 raise CheckpointError(f"{path}: {unknown_cell(cell)}")
             raise CheckpointError(
-                f"{path} has a cell of the user's own: add --cell {cell} to import it, or in "
+                f"{path} has a cell of your own: add --cell {cell} to import it, or in "
                 "Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)
@@ -238,8 +238,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
     raise CheckpointError(
-        f"{path}: its header does not say which class it holds, with what configuration and "
-        "metadata"
+        f"{path}: its header lacks the class of its model, the configuration or the metadata"
     )
 
 

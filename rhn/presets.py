@@ -349,7 +349,7 @@ def starting_point(
         return kind(**given)
     except TypeError as error:
         raise InvalidInputError(
-            f'{file} is not a whole configuration ({error}): add "preset" with the name to '
+            f'{file} is not a complete configuration ({error}): add "preset" with the name to '
             "start from"
         ) from error
 
@@ -371,9 +371,7 @@ def _kind_of(
 def _require_known(cell: str | None, file: Path | None) -> None:
     """Raise InvalidInputError if a file names a user's cell that has not been imported."""
     if cell and ":" in cell and not is_known(cell):
-        raise InvalidInputError(
-            f"{file} names a cell of the user's own: add --cell {cell} to import it"
-        )
+        raise InvalidInputError(f"{file} names a cell of your own: add --cell {cell} to import it")
 
 
 def load_corpus(

@@ -111,7 +111,7 @@ def _training(options: Options, progress: Progress) -> list[Section]:
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
     measure = LABELS[require_one_measure(curves)]
     said = {
-        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch "
+        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation at its best, in epoch "
         f"{c.best[0]} of {c.epochs[-1]}."
         for c in curves
     }
@@ -202,7 +202,7 @@ def _shares(found: Sequence[Share]) -> Section:
     trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
     text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
     if (least := min(s.trials for s in found)) < FEW:
-        text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
+        text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [
         asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True))
         for s in found

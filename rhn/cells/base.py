@@ -143,7 +143,7 @@ class Cell(nn.Module):
             # stack
             raise InvalidInputError(
                 f"a network of input_size {input_size} and hidden_size {hidden_size} does not "
-                "fit any memory: use smaller sizes"
+                "fit into memory: use smaller sizes"
             )
         if kernel not in KERNELS:
             raise InvalidInputError(

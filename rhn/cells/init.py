@@ -214,8 +214,8 @@ def remember(
     """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
     if not (blocks := memory_blocks(cell, layers, steps)):
         raise InvalidInputError(
-            f"{type(cell).__name__} cannot start as memory: expected a tanh or ReLU cell "
-            "without gates, as rnn or dt-rnn"
+            f"{type(cell).__name__} cannot have the initialisation memory: expected a tanh or "
+            "ReLU cell without gates, such as rnn or dt-rnn"
         )
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()

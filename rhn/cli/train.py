@@ -309,7 +309,7 @@ def train(
     elif all(_in_vain(result, corpus) for result in results):
         print(
             f"at a learning rate of {config.learning_rate:g} the training has led to nothing "
-            "better than the first weights: try another one, a lower one if the losses have "
+            "better than the initial weights: try another one, a lower one if the losses have "
             "exploded, in another --out",
             file=sys.stderr,
         )

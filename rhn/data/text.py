@@ -151,9 +151,8 @@ def _require_same(own: Vocabulary, expected: Vocabulary | None, place: Path) -> 
     """Raise DataError if the vocabulary of a text is not that of a checkpoint."""
     if expected not in (None, own):
         raise DataError(
-            f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the "
-            f"checkpoint's training, of {len(expected)} {expected.unit}; give the files of the "
-            "training"
+            f"{place} has another vocabulary ({len(own)} {own.unit}) than the training of the "
+            f"checkpoint ({len(expected)} {expected.unit}): give the files of the training"
         )
 
 

@@ -248,8 +248,8 @@ def upgraded(given: dict, source: Path) -> dict:
     """
     if given.get("precision", "float32") != "float32":
         raise InvalidInputError(
-            f"{source} is of a training with precision {given['precision']!r}, which version "
-            "0.3 was the last to have: use that version, or train again"
+            f"{source} has the precision {given['precision']!r}, which versions after 0.3 lack: "
+            "use version 0.3, or train again"
         )
     options = {name: given[name] for name in OF_0_3 if name in given}
     if "preset" not in given:

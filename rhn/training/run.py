@@ -230,7 +230,8 @@ class _Run:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             path = self.folder / "state.safetensors"
             raise DataError(
-                f"{path} is of no training ({reason}): put its own back, or give another --out"
+                f"{path} does not belong to a training ({reason}): put the right file back, or "
+                "give another --out"
             ) from error
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:

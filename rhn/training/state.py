@@ -156,7 +156,7 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
 
 def _damaged(path: Path, reason: str) -> DamagedError:
     return DamagedError(
-        f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again "
+        f"{path} is damaged ({reason}): put an undamaged copy in its place, or start again "
         "without it"
     )
 

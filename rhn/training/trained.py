@@ -108,7 +108,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
         vocabulary = Vocabulary.from_json(about["vocabulary"])
     except (KeyError, TypeError, ValueError, RhnError) as error:
         raise CheckpointError(
-            f"{path} does not say how it was trained ({error}): expected one written by rhn train"
+            f"{path} has no record of its training ({error}): expected one written by rhn train"
         ) from error
     if len(vocabulary) != model.vocabulary_size:
         raise CheckpointError(

@@ -125,7 +125,7 @@ def replace_table(path: Path, save: Callable[[Path], object]) -> None:
             if before.readline() != after.readline():
                 raise OutputError(
                     f"{path} exists already, with other columns than this table: name another "
-                    "file, or write over it with --force"
+                    "file, or overwrite it with --force"
                 )
 
 
@@ -168,8 +168,8 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
         raise OutputError(
-            f"{path} exists already, without a mark of this toolkit: name another file, or "
-            "write over it with --force"
+            f"{path} exists already and was not written by this toolkit: name another file, or "
+            "overwrite it with --force"
         )
     if not path.parent.is_dir():
         raise OutputError(
