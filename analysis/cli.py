@@ -8,9 +8,11 @@ from gersgorin.cli.outputs import given_words, show
 from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs, figure_name
-from rhn.utils.options import Commands, Device, Trained, given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.ranges import Count, Natural
+from rhn.utils.shared_options import Device, Trained, given_flags
 from rhn.utils.wording import counted
 
 DESCRIPTION = """\
@@ -27,22 +29,17 @@ examples:
 class Common(Trained, ResultOptions):
     """The options of both commands."""
 
-    data: Path | None = option(
-        None,
-        "The original chorales (.json or .pickle) instead of those rebuilt from music21's "
-        "scores. For a language model: a text, as a file (cut 90/5/5 %) or the folder of "
-        "its training text (default: where `rhn data get` puts it).",
-        metavar="FILE",
-    )
-    device: Device = option("auto", "Device of the computation.")
-    chorales: tuple[str, ...] = option(
-        (),
-        "Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split.",
-    )
-    split: Literal["train", "valid", "test"] | None = option(
-        None,
-        "Split of the chorales (default test) or of the text (default valid).",
-    )
+    data: Path | None = None
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores. For
+    a language model: a text, as a file (cut 90/5/5 %) or the folder of its training text (default:
+    where `rhn data get` puts it).
+    """
+    device: Device = "auto"
+    """Device of the computation."""
+    chorales: tuple[str, ...] = ()
+    """Only these chorales, by place (0 5) or name (bwv269, valid-3); default: all of the split."""
+    split: Literal["train", "valid", "test"] | None = None
+    """Split of the chorales (default test) or of the text (default valid)."""
 
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
@@ -82,7 +79,8 @@ class Gates(Common):
     5b of the paper).
     """
 
-    length: int = option(60, "For a text: tokens of an excerpt (default 60).", least=1)
+    length: Count = 60
+    """For a text: tokens of an excerpt."""
 
     name = "gates"
 
@@ -110,27 +108,19 @@ class LesionCommand(Common):
     first layer's damage beyond it reported.
     """
 
-    mode: str | None = option(
-        None,
-        "bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at "
-        "their means over all predicted steps), open (gates forced open), blind (input "
-        "removed), skip (shortcuts of a "
-        "DT(S)-RNN removed). Default: bias, or carry for cells without gates.",
-    )
-    length: int = option(
-        200,
-        "For a text: tokens that each sequence predicts (default 200), from a zero state.",
-        least=1,
-    )
-    max_tokens: int = option(
-        20_000, "For a text: tokens in all, from its beginning (default 20000).", least=1
-    )
-    pairs: bool = option(False, "Also lesion every pair of layers.")
-    seed: int = option(
-        0,
-        "Seed of the bootstrap that draws the intervals, over chorales or parts of a text.",
-        least=0,
-    )
+    mode: str | None = None
+    """bias (gates shut, the paper's), carry (layer skipped exactly), mean (gates fixed at their
+    means over all predicted steps), open (gates forced open), blind (input removed), skip
+    (shortcuts of a DT(S)-RNN removed). Default: bias, or carry for cells without gates.
+    """
+    length: Count = 200
+    """For a text: tokens that each sequence predicts, from a zero state."""
+    max_tokens: Count = 20_000
+    """For a text: tokens in all, from its beginning."""
+    pairs: bool = False
+    """Also lesion every pair of layers."""
+    seed: Natural = 0
+    """Seed of the bootstrap that draws the intervals, over chorales or parts of a text."""
 
     name = "lesion"
 
@@ -152,12 +142,14 @@ class LesionCommand(Common):
         )
 
 
-COMMANDS = Commands(DESCRIPTION, {"gates": Gates, "lesion": LesionCommand})
+COMMANDS = command_line("rhn-analyze", DESCRIPTION)
+COMMANDS.command(Gates, name="gates")
+COMMANDS.command(LesionCommand, name="lesion")
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: parse(COMMANDS, args, prog="rhn-analyze").run())
+    return run_command(lambda: run_read(COMMANDS, args))
 
 
 def _opened(options: Gates | LesionCommand) -> tuple:

@@ -3,7 +3,7 @@
 # least training loss kept. Killed at any moment, the same command goes on. The 1000 epochs take hours on a CPU; scale it down with options
 # of `rhn train`.
 #
-#   bash analysis/depth6.sh runs/depth6 docs/results [--hidden-size 128 --epochs 100 ...]
+#   bash analysis/depth6.sh runs/depth6 results [--hidden-size 128 --epochs 100 ...]
 set -eu
 run=$1 results=$2
 shift 2

@@ -45,7 +45,7 @@ from rhn.cells.init import WRITTEN, haar, rotations
 from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
 from trainability.cure import Change, cure
-from trainability.reach import measure_reach
+from trainability.signal import measure_reach
 from trainability.starts import MEMORY, OUTPUT_BIAS, starts
 from trainability.training import Training
 

@@ -377,11 +377,10 @@ def steps_of(cell) -> dict:
     return found | {"leading": A.eigenvalues(2), "states": s}
 
 
-def words_credit():
+def words_influence():
     ids = torch.tensor([0, 2, 4, 0, 3, 1, 0, 2])[:, None]
-    return g.credit(
-        seeded(LanguageModel, "gru", vocabulary_size=5, hidden_size=4), ids[:-1], ids[1:]
-    )
+    model = seeded(LanguageModel, "gru", vocabulary_size=5, hidden_size=4)
+    return g.influence(model, ids[:-1], of="categorical", y=ids[1:])
 
 
 def extract() -> list:
@@ -424,9 +423,9 @@ CALLS = {
     "fixed-points": lambda: drawn(g.fixed_points(cell_of(RNN, 3, 4), frames()[0], noise(12, 4))),
     "fixed-points-gru": lambda: g.fixed_points(cell_of(GRU, 3, 4), frames()[0], noise(6, 4)),
     "ensemble": lambda: compared(),
-    "credit": lambda: drawn(g.credit(model_of(depth=2), rolls()[:-1], rolls()[1:])),
-    "credit-words": words_credit,
-    "credit-own": lambda: g.credit(own("Loop"), rolls(), rolls(), loss="squared"),
+    "influence": lambda: drawn(g.influence(model_of(depth=2), rolls())),
+    "influence-words": words_influence,
+    "influence-own": lambda: g.influence(own("Loop"), rolls(), of="squared", y=rolls()),
     "check": lambda: checked(model_of("dt-rnn", depth=3)),
     "check-own": lambda: checked(own("Loop"), halved_squares),
     "recorder": lambda: drawn(recording(), "draw_recording"),

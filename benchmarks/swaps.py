@@ -7,7 +7,7 @@
     python -m benchmarks.swaps peer FOLDER set_aside OUT.jsonl   # facts beside those of torchtest2
 
 FOLDER is a checkout that has the set: `git worktree add FOLDER COMMIT`, with the commits of
-docs/results/2026-11-24-causes.md. `healthy` in place of `set_aside`: trainings without a fault.
+docs/results/swaps.md. `healthy` in place of `set_aside`: trainings without a fault.
 """
 
 import argparse

@@ -54,4 +54,4 @@ print(gersgorin.analyze(cell, x).summary())
 model = PolyphonicModel(
     "__main__:ResidualRNN", hidden_size=32, init="gaussian:0.05", generator=generator
 )
-print(gersgorin.analyze(model, chorale("bwv269")).credit.summary())
+print(gersgorin.analyze(model, chorale("bwv269")).influence.summary())

@@ -10,9 +10,8 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
     compare(networks, x)         networks side by side, or bands over seeds and sequences
-    memory(module, x)            influence of earlier inputs on the outputs of any module
+    influence(model, x)          how far back outputs, or a loss, depend on the inputs of any model
 
-    credit(model, x, targets)    share of the gradient of a loss at each lag
     Recorder(model, x)           all of it during a training
 
 Why a training does not learn is the subject of the package `trainability`.
@@ -33,14 +32,14 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "analyses": ("register_analysis",),
-        "analyses.credit": ("credit",),
+        "analyses.influence": ("influence",),
         "analyses.fixed_points": ("fixed_points",),
         "analyses.lyapunov": ("lyapunov",),
-        "analyses.memory": ("memory",),
         "analyses.overview": ("analyze",),
         "analyses.pseudospectra": ("pseudospectra",),
         "analyses.spectra": ("spectra",),
         "analyses.steps": ("gains", "gates", "products"),
+        "run.run": ("Run",),
         "run.cell": (
             "input_jacobian",
             "layer_jacobians",
@@ -49,7 +48,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "trajectory",
         ),
         "comparing.side_by_side": ("compare",),
-        "loading.find_cell": ("extract_cell",),
+        "loading.watched": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import in_short
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
@@ -39,6 +40,42 @@ FRAME_COSTS: dict[str, Loss] = {
     "squared": _squared,
 }
 """The cost (T, B) of each frame of outputs (T, B, K), from targets alike or ids (T, B)."""
+
+
+OTHER_NAMES = {"mse": "squared", "cross_entropy": "categorical"}
+
+
+def name_of_loss(loss: str | Loss) -> str:
+    """The name of a loss: that of `FRAME_COSTS`, or of a function. Raises InvalidInputError."""
+    if isinstance(loss, str) and (name := OTHER_NAMES.get(loss, loss)) in FRAME_COSTS:
+        return name
+    if not callable(loss):
+        names = ", ".join(map(repr, (*FRAME_COSTS, *OTHER_NAMES)))
+        raise InvalidInputError(
+            f"the loss is {in_short(loss)}: expected {names}, or a function of (outputs, y)"
+        )
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
+    """The costs (S, B) of outputs z (S, B, K) by the name of a loss. y: numbers like z, or ids
+    (S, B). Raises InvalidInputError.
+    """
+    name = name_of_loss(name)
+    wanted = z.shape[:2] if name == "categorical" else z.shape
+    if y.numel() != wanted.numel() or (len(z) > 1 and y.shape[:2] != z.shape[:2]):
+        raise InvalidInputError(
+            f"y {tuple(y.shape)} does not fit outputs {tuple(z.shape)} and the loss {name!r}: "
+            f"expected {tuple(wanted)}"
+        )
+    y = y.reshape(wanted)
+    if name == "categorical":
+        if y.is_floating_point() or y.min() < 0 or y.max() >= z.shape[-1]:
+            raise InvalidInputError(f"y holds no classes 0 to {z.shape[-1] - 1}: expected those")
+        return FRAME_COSTS[name](z, y.long())
+    if name == "bernoulli" and (y.min() < 0 or y.max() > 1):
+        raise InvalidInputError(f"y reaches from {y.min():g} to {y.max():g}: expected 0 to 1")
+    return FRAME_COSTS[name](z, y.to(z.dtype))
 
 
 def mean_of_frames(name: str) -> Loss:

@@ -11,11 +11,10 @@ from rhn.utils.lazy import lazy_names
 from rhn.utils.result import Result as Result
 
 HOMES = {
-    "analyses.credit": ("Credit",),
+    "analyses.influence": ("Influence",),
     "analyses.fixed_points": ("FixedPoints",),
     "analyses.steps": ("Gains", "GateActivity", "Products"),
     "analyses.lyapunov": ("LyapunovSpectrum",),
-    "analyses.memory": ("Memory",),
     "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),

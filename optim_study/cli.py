@@ -1,7 +1,7 @@
 """`optim-study`: run a study and look at its results."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from optim_study.cli_results import Best, Export, Plot, Record, Status
@@ -10,7 +10,7 @@ from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Commands, configuration, option, parse
+from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_of
 
 DESCRIPTION = """\
 Are deep recurrences optimisable? Train random settings of each architecture and depth.
@@ -24,50 +24,47 @@ examples:
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
+Settings = settings_of(RunConfig)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Configured):
     """Run a study for each architecture and depth, or go on with one; finished trials never run
     again.
 
     `optim-study run --preset small --help` shows that preset's values.
     """
 
-    preset: Literal["paper", "small", "smoke"] = option(
-        "paper",
-        "paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: "
-        "too short to train anything.",
-    )
-    skip: Literal["all", "last"] = option(
-        "all",
-        "The shortcuts of dts-rnn: to every layer from the second, or only to the last, as "
-        "--cell-option skip=last.",
-    )
-    settings: dict = configuration(
-        (RunConfig,),
-        lambda given: PRESETS[given.get("preset", "paper")](),
-        "With the preset's values.",
-    )
-    std_max: float | None = option(
-        None,
-        "The highest initial standard deviation, instead of the second value of --init-std.",
-        metavar="S",
-    )
-    dry_run: bool = option(
-        False, "Only print the plan, and our reading of the paper where it leaves a choice."
-    )
-    json: bool = option(False, "Print the trials (with --dry-run: the plan) as one JSON list.")
+    preset: Literal["paper", "small", "smoke"] = "paper"
+    """paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: too
+    short to train anything.
+    """
+    skip: Literal["all", "last"] = "all"
+    """The shortcuts of dts-rnn: to every layer from the second, or only to the last, as
+    --cell-option skip=last.
+    """
+    settings: Settings = field(default_factory=dict)
+    std_max: float | None = None
+    """The highest initial standard deviation, instead of the second value of --init-std."""
+    dry_run: bool = False
+    """Only print the plan, and our reading of the paper where it leaves a choice."""
+    json: bool = False
+    """Print the trials (with --dry-run: the plan) as one JSON list."""
 
     def run(self) -> None:
+        if self.help:
+            print_help("optim-study run", Run, self.config())
+            return
         config = self.config()
         from optim_study import runner
-        from optim_study.plan import plan_table
+        from optim_study.plan import plan_table, protocol_text
 
         if self.dry_run:
             rows = runner.dry_run(config)
             if self.json:
                 print_json(rows)
             else:
-                print(plan_table(rows), READINGS, sep="\n\n")
+                print(plan_table(rows), protocol_text(rows), READINGS, sep="\n\n")
             return
         results = runner.run(config)
         if self.json:
@@ -97,12 +94,11 @@ class Run:
         return replace(config, init_std=(config.init_std[0], self.std_max))
 
 
-COMMANDS = Commands(
-    DESCRIPTION,
-    {"run": Run, "status": Status, "plot": Plot, "best": Best, "export": Export, "record": Record},
-)
+COMMANDS = command_line("optim-study", DESCRIPTION)
+for command in (Run, Status, Plot, Best, Export, Record):
+    COMMANDS.command(command, name=command.__name__.lower())
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: parse(COMMANDS, args, prog="optim-study").run())
+    return run_command(lambda: run_read(COMMANDS, args))

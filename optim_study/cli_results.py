@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from optim_study import results
 from optim_study.protocol import SharedSettings, StudyConfig
@@ -24,8 +26,9 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.options import Drawing, flag, given_flags, option
 from rhn.utils.progress import progress_bars
+from rhn.utils.ranges import Count, Positive
+from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
 
 RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
@@ -45,10 +48,10 @@ BEST = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoi
 class Stored:
     """The storage of an existing run."""
 
-    out: Path = option(Path("runs/all"), "Folder of the run.", metavar="DIR")
-    storage: str | None = option(
-        None, "The run's database (default: the journal file OUT/journal.log).", metavar="URL"
-    )
+    out: Path = Path("runs/all")
+    """Folder of the run."""
+    storage: Annotated[str | None, Parameter(metavar="URL")] = None
+    """The run's database (default: the journal file OUT/journal.log)."""
 
     def studies(self) -> list[tuple[StudyConfig, list[Row]]]:
         """Each study with its complete trials."""
@@ -66,7 +69,8 @@ class Stored:
 class Status(Stored):
     """Show the progress of each study: complete, running, interrupted and diverged trials."""
 
-    json: bool = option(False, "Print one JSON list.")
+    json: bool = False
+    """Print one JSON list."""
 
     def run(self) -> None:
         rows = [self._about(config, trials) for config, trials in self.studies()]
@@ -105,7 +109,8 @@ class Best(Stored):
     checkpoint.
     """
 
-    json: bool = option(False, "Print one JSON list.")
+    json: bool = False
+    """Print one JSON list."""
 
     def run(self) -> None:
         rows = []
@@ -127,7 +132,8 @@ class Best(Stored):
 class Export(Stored):
     """Print all complete trials."""
 
-    format: Literal["csv", "json"] = option("csv", "csv, with a header, or json, one list.")
+    format: Literal["csv", "json"] = "csv"
+    """csv, with a header, or json, one list."""
 
     def run(self) -> None:
         rows = self.rows()
@@ -148,44 +154,34 @@ class Plot(Stored, Drawing):
       optim-study plot --csv trials.csv --kind area --json
     """
 
-    runs: tuple[Path, ...] = option(
-        (), "Folders of runs, drawn as one.", metavar="DIR", positional=True
-    )
-    csv: Path | None = option(
-        None,
-        "A table of trials (trials.csv, or the output of export) instead of a run's folder.",
-        metavar="FILE",
-    )
-    kind: Literal["swarm", "map", "area"] = option(
-        "swarm",
-        "swarm: one column per network; map: learning rate against initial standard deviation, "
-        "one panel per network, coloured "
-        "by loss; area: the same, but shapes show the scheme and filled symbols the trials "
-        "that trained, with the paper's box; it "
-        "counts by box and by scheme.",
-    )
-    loss: Objective = option("train", "Loss of a trial, the lowest of all epochs: train or valid.")
-    by: By = option("arch", "Order of the columns of the swarm plot: arch (architecture) or depth.")
-    log: bool = option(
-        False,
-        "Log axis for the losses of the swarm plot (default: if a loss is far above the best "
-        "constant output).",
-    )
-    below: float = option(
-        BELOW, "Loss in nats a frame below which a trial counts as trained.", above=0
-    )
-    constant: float | None = option(
-        None,
-        "Loss of the best constant output: a line in the swarm plot, another 10 % below "
-        "(default: the training loss in the trials; "
-        "tables of early versions lack it, and trials have none for validation).",
-        metavar="NLL",
-        above=0,
-    )
-    output: tuple[Path, ...] = option(
-        (), "A figure (.png, .svg, .pdf), and its trials (.csv).", metavar="FILE"
-    )
-    json: bool = option(False, "Print the counts as one JSON list.")
+    runs: tuple[Path, ...] = field(default=(), kw_only=False)
+    """Folders of runs, drawn as one."""
+    csv: Path | None = None
+    """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
+    kind: Literal["swarm", "map", "area"] = "swarm"
+    """swarm: one column per network; map: learning rate against initial standard deviation, one
+    panel per network, coloured by loss; area: the same, but shapes show the scheme and filled
+    symbols the trials that trained, with the paper's box; it counts by box and by scheme.
+    """
+    loss: Objective = "train"
+    """Loss of a trial, the lowest of all epochs: train or valid."""
+    by: By = "arch"
+    """Order of the columns of the swarm plot: arch (architecture) or depth."""
+    log: bool = False
+    """Log axis for the losses of the swarm plot (default: if a loss is far above the best constant
+    output).
+    """
+    below: Positive = BELOW
+    """Loss in nats a frame below which a trial counts as trained."""
+    constant: Positive | None = None
+    """Loss of the best constant output: a line in the swarm plot, another 10 % below (default: the
+    training loss in the trials; tables of early versions lack it, and trials have none for
+    validation).
+    """
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """A figure (.png, .svg, .pdf), and its trials (.csv)."""
+    json: bool = False
+    """Print the counts as one JSON list."""
 
     def run(self) -> None:
         if self.kind != "swarm" and (given := given_flags(self, ("by", "log", "constant"))):
@@ -287,18 +283,14 @@ class Record(Stored):
       gersgorin recording runs/small/rhn-depth6
     """
 
-    arch: tuple[str, ...] | None = option(None, "Only these architectures.")
-    depth: tuple[int, ...] | None = option(None, "Only these recurrence depths.", metavar="L")
-    every: int = option(
-        50,
-        "Steps of the optimizer from one measurement to the next, each at the end of its epoch.",
-        least=1,
-    )
-    data: Path | None = option(
-        None,
-        "The original chorales (.json or .pickle), if the study was trained on them.",
-        metavar="FILE",
-    )
+    arch: tuple[str, ...] | None = None
+    """Only these architectures."""
+    depth: tuple[int, ...] | None = None
+    """Only these recurrence depths."""
+    every: Count = 50
+    """Steps of the optimizer from one measurement to the next, each at the end of its epoch."""
+    data: Path | None = None
+    """The original chorales (.json or .pickle), if the study was trained on them."""
 
     def run(self) -> None:
         studies = [

@@ -19,7 +19,7 @@ import torch
 from optim_study.backend import hidden_size, load_corpus, make_optimizer
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
-from optim_study.results import columns_table
+from optim_study.results import PROTOCOL, columns_table, protocol_columns
 from rhn.cells.registry import lacking, num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
@@ -76,6 +76,7 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
                 "parameters": num_parameters(model),
                 "fuse": k,
                 "memory_bytes": need(k),
+                **protocol_columns(study),
             }
         )
     return rows
@@ -84,6 +85,12 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
 def plan_table(rows: Sequence[dict]) -> str:
     """Rows of `plan` as text."""
     return columns_table([row | {"memory": in_words(row["memory_bytes"])} for row in rows], COLUMNS)
+
+
+def protocol_text(rows: Sequence[dict]) -> str:
+    """The protocol that the rows of a plan share as text, a line for each of its numbers."""
+    lines = ((name.replace("_", " "), rows[0][name]) for name in PROTOCOL)
+    return "\n".join(f"{name}: {value}" for name, value in lines if value is not None)
 
 
 def devices(config: RunConfig) -> list[str]:

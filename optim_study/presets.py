@@ -8,17 +8,24 @@ preset.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from optim_study.protocol import SharedSettings, StudyConfig
 from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
-from rhn.utils.options import Device, option
+from rhn.utils.ranges import NonNegative
+from rhn.utils.shared_options import CellOptions, Device
 from rhn.utils.validation import require
 
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
+ARCHITECTURES = (
+    f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's "
+    f"{', '.join(PAPER_ARCHITECTURES)}."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,66 +36,42 @@ class RunConfig(SharedSettings):
     `optim-study run --help` describes the fields.
     """
 
-    arch: tuple[str, ...] = option(
-        ("all",),
-        f"{', '.join(CELLS)}, or your own as package.module:factory; all: the paper's rhn, "
-        "dt-rnn, dts-rnn.",
-    )
-    depth: tuple[int, ...] = option(
-        (1, 2, 4, 6), "Recurrence depths; cells without depth run only at 1.", metavar="L"
-    )
-    cell_options: dict = option(
-        {},
-        "An option of the cells, such as leak=0.5; repeatable. It holds for the architectures "
-        "that have it (separate studies).",
-        flag="--cell-option",
-    )
+    arch: Annotated[tuple[str, ...], Parameter(help=ARCHITECTURES)] = ("all",)
+    depth: tuple[int, ...] = (1, 2, 4, 6)
+    """Recurrence depths; cells without depth run only at 1."""
+    cell_options: CellOptions = field(default_factory=dict)
+    """An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that
+    have it (separate studies).
+    """
 
-    data: Path | None = option(
-        None,
-        "The original chorales (.json or .pickle) instead of those rebuilt from music21's scores.",
-        metavar="FILE",
-    )
-    out: Path | None = option(
-        None, "Folder of the run, created if necessary (default: runs/ARCH).", metavar="DIR"
-    )
-    storage: str | None = option(
-        None,
-        "A database of Optuna's, postgresql://user:password@host:port/database (default: the "
-        "journal file OUT/journal.log).",
-        metavar="URL",
-        repr=False,
-    )
-    wait_storage: float = option(
-        300.0,
-        "Time to wait for a database that goes away, each time; 0: no waiting.",
-        metavar="SECONDS",
-        least=0,
-    )
-    fuse: int | Literal["auto"] = option(
-        "auto", "Trials trained as one program; auto: as many as suit the device.", metavar="K"
-    )
-    jobs: int | Literal["auto"] = option(
-        "auto",
-        "Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the "
-        "cluster). A single one works in this process.",
-        metavar="N",
-    )
-    engine: Literal["processes", "ray"] = option(
-        "processes",
-        "Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share "
-        "OUT and the data.",
-    )
-    address: str | None = option(
-        None,
-        "Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one "
-        "for the run).",
-        metavar="HOST:PORT",
-    )
-    device: Device = option("auto", "Device of the training.")
-    save_seconds: float = option(
-        60.0, "Interval between saves of running trials: the most time that a kill costs.", least=0
-    )
+    data: Path | None = None
+    """The original chorales (.json or .pickle) instead of those rebuilt from music21's scores."""
+    out: Path | None = None
+    """Folder of the run, created if necessary (default: runs/ARCH)."""
+    storage: Annotated[str | None, Parameter(metavar="URL")] = field(default=None, repr=False)
+    """A database of Optuna's, postgresql://user:password@host:port/database (default: the journal
+    file OUT/journal.log).
+    """
+    wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
+    """Time to wait for a database that goes away, each time; 0: no waiting."""
+    fuse: int | Literal["auto"] = "auto"
+    """Trials trained as one program; auto: as many as suit the device."""
+    jobs: int | Literal["auto"] = "auto"
+    """Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A
+    single one works in this process.
+    """
+    engine: Literal["processes", "ray"] = "processes"
+    """Workers are processes of this machine, or tasks on a Ray cluster, whose nodes share OUT and
+    the data.
+    """
+    address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None
+    """Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the
+    run).
+    """
+    device: Device = "auto"
+    """Device of the training."""
+    save_seconds: NonNegative = 60.0
+    """Interval between saves of running trials: the most time that a kill costs."""
 
     def __post_init__(self):
         super().__post_init__()

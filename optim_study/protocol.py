@@ -14,15 +14,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from zlib import crc32
 
 import numpy as np
+from cyclopts import Parameter
 
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.options import check_ranges, option
+from rhn.utils.ranges import Count, Natural, Share, check_ranges, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
@@ -53,6 +54,7 @@ OF_ONE_SIZE = ("scaled", "orthogonal")
 sqrt(n).
 """
 
+Interval = Annotated[tuple[float, float], Parameter(metavar="LOW HIGH")]
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
@@ -103,46 +105,35 @@ class SharedSettings:
     InvalidInputError for values out of range.
     """
 
-    trials: int = option(
-        60,
-        "Trials of each study: a total. A larger one extends a study.",
-        least=1,
-        most=100_000,  # settings and rows are held in memory
-    )
-    epochs: int = option(1000, "Maximum number of epochs of a trial.", least=1)
-    patience: int = option(100, "A trial stops after N epochs without a lower loss.", least=1)
-    budget_scale: float = option(
-        1.0, "Factor on the paper's parameter budgets of 150,000 a layer.", above=0, most=1e6
-    )
-    objective: Objective = option(
-        "train", "The loss whose lowest value is the value of a trial and selects its best weights."
-    )
-    optimizer: OptimizerName = option(
-        "sgd",
-        "sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with "
-        "its values.",
-    )
-    learning_rate: tuple[float, float] = option(
-        (),
-        "Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the "
-        "paper's; 1e-5 0.1 for the others.",
-        metavar="LOW HIGH",
-    )
-    init_std: tuple[float, float] = option(
-        (1e-8, 1e-2),
-        "Lowest and highest initial standard deviation, drawn log-uniform.",
-        metavar="LOW HIGH",
-    )
-    init_schemes: tuple[str, ...] = option(
-        ("gaussian",),
-        "How weights start, equally likely: gaussian, identity (both at the drawn deviation), "
-        "scaled, orthogonal (at 1/sqrt(n)).",
-        metavar="SCHEME",
-    )
-    transform_bias: tuple[float, ...] = option(
-        (0.0, -1.0, -2.0, -3.0), "The transform biases to choose from, equally likely.", metavar="B"
-    )
-    seed: int = option(0, "Seed of settings, initial weights and the order of batches.", least=0)
+    # settings and rows are held in memory
+    trials: Annotated[int, within(least=1, most=100_000)] = 60
+    """Trials of each study: a total. A larger one extends a study."""
+    epochs: Count = 1000
+    """Maximum number of epochs of a trial."""
+    patience: Count = 100
+    """A trial stops after N epochs without a lower loss."""
+    budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
+    """Factor on the paper's parameter budgets of 150,000 a layer."""
+    objective: Objective = "train"
+    """The loss whose lowest value is the value of a trial and selects its best weights."""
+    optimizer: OptimizerName = "sgd"
+    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its
+    values.
+    """
+    learning_rate: Interval = ()  # type: ignore[assignment]
+    """Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's;
+    1e-5 0.1 for the others.
+    """
+    init_std: Interval = (1e-8, 1e-2)
+    """Lowest and highest initial standard deviation, drawn log-uniform."""
+    init_schemes: tuple[str, ...] = ("gaussian",)
+    """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled,
+    orthogonal (at 1/sqrt(n)).
+    """
+    transform_bias: tuple[float, ...] = (0.0, -1.0, -2.0, -3.0)
+    """The transform biases to choose from, equally likely."""
+    seed: Natural = 0
+    """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
         if not self.learning_rate and self.optimizer in LEARNING_RATES:
@@ -188,13 +179,14 @@ class StudyConfig(SharedSettings):
 
     arch: str
     """Name of the architecture: `rhn`, `dt-rnn`, ..., or a user's `package.module:factory`."""
-    depth: int = option(help="Recurrence depth.", least=1)
+    depth: Count
+    """Recurrence depth."""
     data: str
     """Checksum of the data set."""
-    batch_size: int = option(32, "Sequences a batch.", least=1)
-    momentum: float = option(
-        0.9, "Momentum of SGD; the other optimizers have none.", least=0, below=1
-    )
+    batch_size: Count = 32
+    """Sequences a batch."""
+    momentum: Share = 0.9
+    """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""
 

@@ -65,6 +65,18 @@ class Row:
     """True if a loss or a weight overflowed; all losses are from before, or
     `optim_study.backend.SILENT_NLL` without any.
     """
+    learning_rate_range: str | None = None
+    """Lowest and highest learning rate of the study, as for --learning-rate; as this, the columns
+    after it are those of `PROTOCOL`.
+    """
+    init_std_range: str | None = None
+    transform_biases: str | None = None
+    batch_size: int | None = None
+    momentum: float | None = None
+    """None for optimizers without."""
+    max_epochs: int | None = None
+    patience: int | None = None
+    seed: int | None = None
 
     def __post_init__(self):
         if "transform_bias" in lacking(self.arch):  # drawn for every trial, but not used
@@ -103,9 +115,29 @@ class Network(NamedTuple):
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-RESULTS = COLUMNS[COLUMNS.index("hidden_size") :]
+PROTOCOL = COLUMNS[COLUMNS.index("learning_rate_range") :]
+RESULTS = COLUMNS[COLUMNS.index("hidden_size") : -len(PROTOCOL)]
 _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
+
+
+def protocol_columns(config: StudyConfig) -> dict[str, str | float | None]:
+    """The protocol of a study: its box as options have it, and the settings of the training."""
+    values = {
+        "learning_rate_range": _numbers(config.learning_rate),
+        "init_std_range": _numbers(config.init_std),
+        "transform_biases": _numbers(config.transform_bias),
+        "batch_size": config.batch_size,
+        "momentum": config.protocol().get("momentum"),
+        "max_epochs": config.epochs,
+        "patience": config.patience,
+        "seed": config.seed,
+    }
+    return {name: values[name] for name in PROTOCOL}
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def best_row(rows: Iterable[Row], loss: Objective) -> Row:
@@ -189,7 +221,12 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
         if own.get("init_scheme") in OF_ONE_SIZE:
             own["init_std"] = own["hidden_size"] ** -0.5
         row = Row(
-            arch=config.label, depth=config.depth, optimizer=config.optimizer, trial=number, **own
+            arch=config.label,
+            depth=config.depth,
+            optimizer=config.optimizer,
+            trial=number,
+            **own,
+            **protocol_columns(config),
         )
         check_fields(row)
     except (KeyError, TypeError, InvalidInputError) as error:

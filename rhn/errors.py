@@ -50,10 +50,6 @@ class NotConvergedError(RhnError):
         self.found = found
 
 
-class EarlyExit(SystemExit):
-    """A command ends after `--help` or `--version`, with success."""
-
-
 USERS_FAULT = (Exception, SystemExit)
 """What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were
 well.

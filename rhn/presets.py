@@ -15,7 +15,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from rhn.cells.registry import (
     accepts,
@@ -25,13 +25,15 @@ from rhn.cells.registry import (
     read_options,
     resolve_cell,
 )
-from rhn.data import Corpus, TextCorpus, chorales, read_text
 from rhn.data.datasets import TEXT_SETS, data_set
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.validation import expected, fits
+
+if TYPE_CHECKING:
+    from rhn.data import Corpus, TextCorpus
 
 # entries of a run's config.json beside the configuration
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
@@ -376,10 +378,13 @@ def _require_known(cell: str | None, file: Path | None) -> None:
 
 def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
-) -> Corpus | TextCorpus:
+) -> "Corpus | TextCorpus":
     """Load the data of a configuration from a file or folder; None: from the folder of `rhn data
     get`, or rebuilt. Raises DataError.
     """
+    # here, because `--help` should not wait for NumPy
+    from rhn.data import chorales, read_text
+
     if isinstance(config, ChoraleConfig):
         return chorales(data)
     unit = config.unit if config.corpus == "text" else "words"  # published texts have their own

@@ -13,11 +13,11 @@ GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
 
 
 def not_explained(names: Iterable[str]) -> set[str]:
-    """Those of these names, with spaces or underscores, that no row of the glossary's tables
-    has.
+    """Those of these names, with spaces or underscores, that no line of the glossary has in
+    bold.
     """
-    rows = re.findall(r"^\| (.+?) \|", GLOSSARY.read_text(), re.MULTILINE)
-    words = {*rows, *(word for row in rows for word in row.split(", "))}
+    bold = re.findall(r"\*\*(.+?)\.?\*\*", GLOSSARY.read_text().lower())
+    words = {word for names in bold for word in names.split(", ")}
     return {name for name in names if not {name, name.replace("_", " ")} & words}
 
 

@@ -34,6 +34,8 @@ PIECES = [np.eye(9, 88, k, dtype=np.uint8) for k in range(4)]
 WRITER = LanguageModel(vocabulary_size=5, hidden_size=6, generator=GENERATOR)
 TEXT = np.asarray(np.arange(60) ** 2 % 5)
 SEEN = (CELL, X)
+READER = torch.nn.GRU(3, 2)
+PACKED = torch.nn.utils.rnn.pack_sequence([torch.ones(5, 3), torch.ones(4, 3)])
 
 
 MEASURES = {
@@ -42,10 +44,9 @@ MEASURES = {
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
     "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
     "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
-    "credit": lambda: gersgorin.credit(SMALL, FRAMES[:-1], FRAMES[1:]),
-    "pieces": lambda: gersgorin.credit(
-        SMALL, [FRAMES[:-1, 0], FRAMES[:5, 1]], [FRAMES[1:, 0], FRAMES[1:6, 1]]
-    ),
+    "influence": lambda: gersgorin.influence(SMALL, FRAMES, probes=3),
+    "of a loss": lambda: gersgorin.influence(SMALL, FRAMES[:-1], of="bernoulli", y=FRAMES[1:]),
+    "packed": lambda: gersgorin.influence(READER, PACKED),
     "analyze": lambda: gersgorin.analyze(SMALL, FRAMES.float()),
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),

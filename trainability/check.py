@@ -275,7 +275,7 @@ class Trial:
         found, race = self.found, self.race
         naive = next((row for row in self.rows if row.training is None), None)
         if base.error > GOOD and (meant := never_meant(found)):
-            return meant.part, [meant, *(cause for cause in found if cause is not meant)]
+            return meant.part, sorted(found, key=lambda cause: cause is not meant)
         if naive is not None and not is_better(race, base, naive):
             causes = [*found, cause_of_naive(base, naive)]
             return causes[0].part, causes
@@ -289,6 +289,8 @@ class Trial:
         """The part at fault, and the causes: facts that explain what helps come first."""
         found = self.found
         if best is None:
+            if meant := never_meant(found):
+                return meant.part, sorted(found, key=lambda cause: cause is not meant)
             if found and outcome != "undecided":
                 return found[0].part, found
             if all_help or outcome == "undecided" or any(map(self.race.beats_constant, self.rows)):

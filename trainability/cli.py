@@ -10,23 +10,29 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from gersgorin.loading.options import NewOrTrained
+from cyclopts import Group, Parameter
+
+from gersgorin.loading.options import NETWORK, NewOrTrained
 from rhn.cli.entry import enter, own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
-from rhn.utils.options import Commands, Drawing, flag, given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.ranges import Count, Positive, Share
 from rhn.utils.result import fitted
+from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
 from rhn.utils.wording import first_line
 
+FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
+LIMITS = Parameter(group=Group("limits", sort_key=4))
 MODULE = "__training__"  # `__name__` of FILE.py
 NEEDED = ("model", "x", "loss", "optimizer")  # of a training in FILE.py
 OF_COMMAND = ("parts", "progress", "loading_seconds")  # arguments that no training in FILE.py has
@@ -50,77 +56,56 @@ OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "jso
 class Network(NewOrTrained):
     """A training of one's own, or the network of a training on next frames."""
 
-    group = "network"
-
-    training: str | None = option(
-        None,
-        "FILE.py:NAME, your training; or a preset of `rhn train` for chorales: its network and "
-        "its training.",
-        metavar="TRAINING",
-        positional=True,
-    )
-    module: str | None = option(
-        None, "Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."
-    )
-    seed: int = option(0, "Seed of new weights, and of the order of the minibatches.")
+    training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
+    """FILE.py:NAME, your training; or a preset of `rhn train` for chorales: its network and its
+    training.
+    """
+    module: Annotated[str | None, NETWORK] = None
+    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
+    seed: Annotated[int, NETWORK] = 0
+    """Seed of new weights, and of the order of the minibatches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NextFrames:
     """A training on next frames: with --optimizer by that, otherwise by SGD with momentum."""
 
-    group = "training on next frames"
-
-    learning_rate: float | None = option(
-        None, "Default: that of the preset or file, else 0.1; with --optimizer torch's.", above=0
-    )
-    momentum: float | None = option(
-        None, "Default: as above, else 0.9; with --optimizer torch's.", least=0, below=1
-    )
-    epochs: int | None = option(None, "Default: as above, else 300.", least=1)
-    batch_size: int | None = option(None, "Sequences in a batch (default 32).", least=1)
-    batches: int | None = option(
-        None, "Steps in an epoch (default: from the data and the batch size).", least=1
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] | None = option(
-        None, "The optimiser, with torch's defaults."
-    )
-    clip_norm: float | None = option(None, "Largest gradient norm.", above=0)
-    input: Path | None = option(
-        None,
-        "Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m) (default: the chorales).",
-        metavar="FILE",
-    )
-    data: Path | None = option(
-        None,
-        "Original chorales (.json, .pickle) instead of those rebuilt from music21.",
-        metavar="FILE",
-    )
+    learning_rate: Annotated[Positive | None, FRAMES] = None
+    """Default: that of the preset or file, else 0.1; with --optimizer torch's."""
+    momentum: Annotated[Share | None, FRAMES] = None
+    """Default: as above, else 0.9; with --optimizer torch's."""
+    epochs: Annotated[Count | None, FRAMES] = None
+    """Default: as above, else 300."""
+    batch_size: Annotated[Count | None, FRAMES] = None
+    """Sequences in a batch (default 32)."""
+    batches: Annotated[Count | None, FRAMES] = None
+    """Steps in an epoch (default: from the data and the batch size)."""
+    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"] | None, FRAMES] = None
+    """The optimiser, with torch's defaults."""
+    clip_norm: Annotated[Positive | None, FRAMES] = None
+    """Largest gradient norm."""
+    input: Annotated[Path | None, FRAMES] = None
+    """Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m) (default: the chorales)."""
+    data: Annotated[Path | None, FRAMES] = None
+    """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """The length of the training, and the time of the answer."""
 
-    group = "limits"
-
-    steps: int | None = option(
-        None,
-        "Length of the training (default: that of FILE.py, or of all epochs; otherwise 3000).",
-        least=1,
-    )
-    seconds: float | None = option(
-        None, "Time limit, in seconds (default: that of FILE.py, otherwise 60).", above=0
-    )
+    steps: Annotated[Count | None, LIMITS] = None
+    """Length of the training (default: that of FILE.py, or of all epochs; otherwise 3000)."""
+    seconds: Annotated[Positive | None, LIMITS] = None
+    """Time limit, in seconds (default: that of FILE.py, otherwise 60)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Printed(Drawing):
     """The files of a result, and how it is printed."""
 
-    group = "output"
-
-    json: bool = option(False, "Print one JSON object instead of text.")
+    json: Annotated[bool, OUTPUT] = False
+    """Print one JSON object instead of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +153,9 @@ class CureOptions(Printed, Limits, NextFrames, Network):
     question = "cure"
 
 
-COMMANDS = Commands("Why does a training not learn?", {"check": CheckOptions, "cure": CureOptions})
+COMMANDS = command_line("trainability", "Why does a training not learn?")
+COMMANDS.command(CheckOptions, name="check")
+COMMANDS.command(CureOptions, name="cure")
 Options = CheckOptions | CureOptions
 
 
@@ -177,9 +164,9 @@ def trainability() -> int:
     return enter("trainability.cli")
 
 
-def main(args: list[str] | None = None, prog: str = "trainability") -> int:
+def main(args: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code."""
-    return run_command(lambda: run(parse(COMMANDS, args, prog=prog)))
+    return run_command(lambda: run_read(COMMANDS, args, run))
 
 
 def run(options: Options) -> None:

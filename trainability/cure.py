@@ -41,7 +41,7 @@ from trainability.facts import facts
 from trainability.losses import Score, score_of
 from trainability.probe import Probe
 from trainability.race import AS_GIVEN, GOOD, Race, Row, Version
-from trainability.reach import Reach, measure_reach
+from trainability.signal import Reach, measure_reach
 from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
 from trainability.verdict import HELPS, MOST_OF_IT

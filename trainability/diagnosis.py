@@ -19,7 +19,7 @@ from trainability.training import Training, copy_of_optimizer
 
 if TYPE_CHECKING:
     from trainability.cure import Attempt
-    from trainability.reach import Reach
+    from trainability.signal import Reach
 
 
 @dataclass(frozen=True)

@@ -506,29 +506,45 @@ def no_least_loss(probe: Probe) -> Cause | None:
 
 def equal_outputs(probe: Probe) -> Cause | None:
     """The outputs of all examples are equal although their inputs differ."""
-    axis = probe.output_axis
     rows = probe.first.movedim(probe.axis, 0).flatten(1)
-    if axis is None or probe.count < 2 or (rows == rows[0]).all():
+    if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
         return None
-    outputs = probe.before.movedim(axis, 0).flatten(1)
-    if not torch.equal(outputs, outputs[:1].expand_as(outputs)):
-        return None
+    last, value = probe.last_activation, probe.before.flatten()[0].item()
+    words = f"The outputs of {probe.count} examples are equal ({value:.3g})"
+    if last is not None and "oftmax" in last.kind and probe.output.shape[-1] == 1:
+        return Cause(
+            "constant output",
+            "network",
+            f"{words}: a softmax over one unit is always 1.",
+            "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit.",
+            sure=True,
+        )
+    part, without = part_of_equal_outputs(probe)
+    remedy = f"They differ with {without}." if without else "See which input they depend on."
     zeros = [n for n, p in probe.training.model.named_parameters() if p.dim() > 1 and not p.any()]
-    one = probe.output.shape[-1] == 1 and probe.output.dim() > 1
-    last = probe.last_activation
-    softmax = one and last is not None and "oftmax" in last.kind
-    return Cause(
-        "constant output",
-        "network" if softmax else "initial weights",
-        f"The outputs of {probe.count} examples are equal ({outputs[0, 0].item():.3g})"
-        + (": a softmax over one unit is always 1." if softmax else "."),
-        "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
-        if softmax
-        else f"These weights are all 0: {listed(zeros)}. Leave the layers their own weights."
-        if zeros
-        else "Look for a dead ReLU, rounding, inputs that saturate all units, or an unused input.",
-        sure=softmax,
-    )
+    if zeros:
+        remedy = f"These weights are all 0: {listed(zeros)}. Leave the layers their own weights."
+    return Cause("constant output", part, f"{words}.", remedy)
+
+
+def gives_equal_outputs(probe: Probe) -> bool:
+    """True if the outputs of all examples of a minibatch are equal."""
+    if probe.output_axis is None:
+        return False
+    outputs = probe.before.movedim(probe.output_axis, 0).flatten(1)
+    return torch.equal(outputs, outputs[:1].expand_as(outputs))
+
+
+def part_of_equal_outputs(probe: Probe) -> tuple[str, str]:
+    """(The part without which outputs differ, the change in words); otherwise the network, ""."""
+    for part, words, swap in (
+        ("inputs", "standardised inputs", inputs_standardised),
+        ("initial weights", "the initial weights of torch", default_weights),
+    ):
+        other = swap(probe.training)
+        if other is not None and not gives_equal_outputs(Probe(other)):
+            return part, words
+    return "network", ""
 
 
 def one_step(probe: Probe) -> Cause | None:

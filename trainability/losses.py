@@ -321,8 +321,11 @@ def kind_of(output: Tensor, y: Tensor) -> str:
     return "numbers" if y.is_floating_point() else "loss"
 
 
-def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
-    """The least loss that L-BFGS finds from a start; -inf of a loss without a least value."""
+def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """(The least loss that L-BFGS finds from a start, where it ends).
+
+    The loss is -inf, and the end not finite, if there is no least value.
+    """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
     found = [math.inf]
@@ -337,9 +340,9 @@ def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> float:
     try:
         search.step(closure)
     except USERS_FAULT:  # an overflow of a loss without a least value
-        return -math.inf
+        return -math.inf, torch.full_like(start, math.nan)
     finite = [value for value in found if math.isfinite(value)]
-    return min(finite) if finite else math.nan
+    return (min(finite) if finite else math.nan), z.detach()
 
 
 def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
@@ -397,7 +400,7 @@ def free_loss(
         whole = z.expand(output.shape).clone()
         return loss_fn(whole if final is None else final(whole), y)
 
-    return _least(loss, start)
+    return least(loss, start)[0]
 
 
 def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:

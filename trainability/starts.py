@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.errors import USERS_FAULT
 from trainability.data import sequence_of
+from trainability.losses import least
 from trainability.training import Training
 
 IMPORT = "import torch as _torch\n"  # under another name: `torch` may be a name of the function
@@ -47,7 +47,6 @@ _g = _torch.Generator({device!r}).manual_seed(0)
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 MOST_STD = 3.0  # of a matrix that reads the data
 EXAMPLES = 128  # for the mean output and the best constant output
-SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
 DRAWN, ORTHOGONAL, IDENTITY = "matrices of 1/sqrt(n)", "orthogonal matrices", "identity matrices"
 MEMORY, DEFAULT = "sensing and remembering units", "torch's initial weights"
@@ -275,20 +274,12 @@ class _Starts:
     @torch.enable_grad()
     def _best_constant(self, outputs: Tensor) -> Tensor | None:
         """The constant output (K,) of the least loss; None if there is no such."""
-        z = torch.zeros_like(outputs[(0,) * (outputs.dim() - 1)]).requires_grad_()
-        search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
 
-        def closure() -> Tensor:
-            search.zero_grad()
-            loss = self.training.loss(z.expand(outputs.shape).clone(), self.y)
-            loss.backward()
-            return loss
+        def loss(z: Tensor) -> Tensor:
+            return self.training.loss(z.expand(outputs.shape).clone(), self.y)
 
-        try:
-            search.step(closure)
-        except USERS_FAULT:  # an overflow of a loss without a least value
-            return None
-        return z.detach() if torch.isfinite(z).all() else None
+        _, z = least(loss, torch.zeros_like(outputs[(0,) * (outputs.dim() - 1)]))
+        return z if torch.isfinite(z).all() else None
 
 
 def frames_of(x: Tensor, axis: int) -> int:

@@ -8,15 +8,16 @@ from analysis.report.options import Options
 from gersgorin.cli.outputs import given_words
 from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import figure_name, our_style
 from rhn.utils.io import check_output, command, made_with
-from rhn.utils.options import given_flags, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.shared_options import given_flags
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: report(parse(Options, args, prog="gersgorin report")))
+    return run_command(lambda: run_read(single("gersgorin report", Options), args, report))
 
 
 def report(options: Options) -> None:

@@ -33,7 +33,7 @@ from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
 from rhn.training.chorales import constant_output_nll
 from rhn.training.trained import corpus_of
-from rhn.utils.options import given_flags
+from rhn.utils.shared_options import given_flags
 from rhn.utils.wording import counted
 
 MOST_TRIALS = 1000

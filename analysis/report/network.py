@@ -17,23 +17,28 @@ from analysis.lesions import lesion
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches
+from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.analyses.supervised import Supervised
 from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.network import read_state
-from gersgorin.loading.open import module_of_options, network_of_options, run_along
+from gersgorin.loading.open import (
+    module_of_options,
+    network_of_options,
+    on_next_frames,
+    own_loss,
+    run_along,
+)
 from gersgorin.loading.options import NetworkOptions
-from gersgorin.loading.sequence_map import SequenceMap
 from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
 from gersgorin.run.run import Label, Run
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models import LanguageModel
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.training.config import HYPERPARAMETERS
 from rhn.training.trained import TrainedText, corpus_of, load_text_model
-from rhn.utils.options import flag
 from rhn.utils.result import Result
+from rhn.utils.shared_options import flag
 
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words
@@ -163,19 +168,11 @@ def read_network(options: Options, path: Path) -> Read:
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:
     """The result of a row of `ANALYSES`."""
-    if row.needs == "supervised":
-        if not isinstance(read.model, PolyphonicModel | LanguageModel):
-            raise InvalidInputError(f"{read.run.label.title} has no loss")
-        frames = np.asarray(read.sequence)
-        problem = Supervised(read.model, frames[:-1], frames[1:])
-        problem.label = read.label
-        return row(problem, progress=progress)
-    if row.needs == "map":
-        return row(
-            SequenceMap(read.model, np.asarray(read.sequence), label=read.run.label),
-            progress=progress,
-        )
-    return row(read.run, progress=progress)
+    if row.needs == "run":
+        return row(read.run, progress=progress)
+    of, frames = own_loss(read.model), real_tensor("x", np.asarray(read.sequence))
+    subject = on_next_frames(read.model, frames, of, label=read.label)
+    return row(subject, of=of, progress=progress)
 
 
 def _gates(read: Read, progress) -> Result:

@@ -1,42 +1,39 @@
 """The options of `gersgorin report`: the subject, its data, the parts of the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from gersgorin.loading.options import DataOptions
-from rhn.utils.options import Sized, Writing, option
+from cyclopts import Group, Parameter
+
+from gersgorin.loading.options import DATA, DataOptions
+from rhn.utils.ranges import within
+from rhn.utils.shared_options import OUTPUT, Sized, Writing
+
+REPORT = Parameter(group=Group("report", sort_key=0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedNetwork:
     """The subject of the report."""
 
-    group = "report"
+    about: Annotated[Path, REPORT] = field(kw_only=False)
+    """A file of weights, or the folder of a training or of a study."""
+    cell: Annotated[str | None, REPORT] = None
+    """The cell of a checkpoint with a cell of your own, package.module:factory."""
+    module: Annotated[str | None, REPORT] = None
+    """Your torch module, package.module:factory; the file holds its state_dict."""
+    submodule: Annotated[str | None, REPORT] = None
+    """Part of --module that holds the cell, such as encoder.rnn."""
+    storage: Annotated[str | None, REPORT, Parameter(metavar="URL")] = None
+    """Database of a study (default: the journal file in its folder)."""
 
-    about: Path = option(
-        help="A file of weights, or the folder of a training or of a study.",
-        metavar="CHECKPOINT|RUN|STUDY",
-        positional=True,
-    )
-    cell: str | None = option(
-        None, "The cell of a checkpoint with a cell of your own, package.module:factory."
-    )
-    module: str | None = option(
-        None, "Your torch module, package.module:factory; the file holds its state_dict."
-    )
-    submodule: str | None = option(
-        None, "Part of --module that holds the cell, such as encoder.rnn."
-    )
-    storage: str | None = option(
-        None, "Database of a study (default: the journal file in its folder).", metavar="URL"
-    )
-
-    lesions: bool = option(
-        False,
-        "Lesions also of a large network, which take longer than half a minute (of a text: on "
-        "20,000 tokens).",
-    )
-    also: tuple[str, ...] = option((), "Further analyses, such as lyapunov.")
+    lesions: Annotated[bool, REPORT] = False
+    """Lesions also of a large network, which take longer than half a minute (of a text: on 20,000
+    tokens).
+    """
+    also: Annotated[tuple[str, ...], REPORT] = ()
+    """Further analyses, such as lyapunov."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +50,6 @@ class Options(Sized, Writing, DataOptions, ReportedNetwork):
       gersgorin report weights.pt --module my_package.models:make --input x.npy
     """
 
-    group = "output"
-
-    output: Path | None = option(
-        None,
-        "The page, .html (default: report-NAME.html in the current folder).",
-        metavar="FILE",
-        short="-o",
-    )
-    steps: int | None = option(None, least=2)
+    output: Annotated[Path | None, OUTPUT, Parameter(alias="-o")] = None
+    """The page, .html (default: report-NAME.html in the current folder)."""
+    steps: Annotated[int | None, DATA, within(least=2)] = None

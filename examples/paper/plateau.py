@@ -8,7 +8,7 @@ best constant output. There
 is the inverse of the time in which gradient flow changes M by its own size. Beside a product of P
 small matrices it falls as the power P - 2 of their scale: the `slope` d log rate / d log scale,
 measured between the network's own scale and a tenth of it. The first table repeats the orders of
-docs/results/2026-11-20-plateau.md: L - 1 in a deep transition of L layers, 0 in all other cells.
+docs/results/plateau.md: L - 1 in a deep transition of L layers, 0 in all other cells.
 
 The second table is about gates. Near zero weights a layer of an RHN is s -> (c I + t R) s with t =
 sigmoid(b), c = 1 - t. If R has n x n independent entries of standard deviation std, the root mean

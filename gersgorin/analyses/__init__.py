@@ -2,9 +2,8 @@
 a key of the JSON.
 
 A row names a function of a `Run` and declares the help of those of its keyword arguments that are
-options of the subcommand; their types and defaults are the function's. A row that needs targets
-and a loss names a function of a `Supervised` instead, one about the outputs of a whole module a
-function of a `SequenceMap`.
+options of the subcommand; their types and defaults are the function's. A row about a whole model
+names a function of a `ModelWithData` instead.
 """
 
 import importlib
@@ -38,9 +37,7 @@ class Analysis:
     default: bool = False
     """Whether `analyze` and the report compute it without being asked."""
     needs: str = "run"
-    """"run", "supervised" for a model with targets and a loss, or "map" for any module from inputs
-    to outputs.
-    """
+    """"run", or "model" for a `ModelWithData`."""
 
     @property
     def command(self) -> str:
@@ -144,22 +141,24 @@ _ROWS = (
         },
     ),
     Analysis(
-        "credit",
-        ".credit:of_supervised",
-        "Share of the gradient that reaches each earlier step",
-        needs="supervised",
-        default=True,
-    ),
-    Analysis(
-        "memory",
-        ".memory:memory",
-        "Influence of each earlier input on the outputs",
+        "influence",
+        ".influence:of_model",
+        "How far back the outputs, or a loss, depend on the inputs",
         {
+            "of": "outputs, or the loss of the next frames: bernoulli, squared, categorical.",
+            "batch_axis": "Axis of the batch that the model reads, 0 or 1 (default: as its parts "
+            "say by batch_first).",
             "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up "
             "to 16384 outputs in all, else 16).",
             "seed": "Seed of the random vectors.",
         },
-        needs="map",
+        (
+            "--cell lstm --hidden-size 32",
+            "--checkpoint runs/mine --of bernoulli",
+            "--module my_package.models:make --input x.npy --batch-axis 0",
+        ),
+        default=True,
+        needs="model",
     ),
 )
 ANALYSES: dict[str, Analysis] = {row.name: row for row in _ROWS}

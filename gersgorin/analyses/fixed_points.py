@@ -26,6 +26,7 @@ from gersgorin._validate import check_order, real_tensor
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
 from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
+from gersgorin.loading.inputs import reads_ids
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
@@ -514,6 +515,7 @@ def _searched(
     check_order("fixed_points(network, x)", network=network, x=x)
     without, first = x is None and is_map(network), None
     step, s0 = network, options.get("s0") if isinstance(starts, int) else starts
+    s0 = options.get("state_size") if s0 is None else s0  # either declares a step
     if without:
         step, options = held(network), {"steps": SETTLED} | options
     if isinstance(starts, tuple):
@@ -573,7 +575,7 @@ def _searched_along(
         "title": f"{label.title}, {held_at}" if with_input else label.title,
         "about": label.about,
         "trajectory": run.states.cpu().numpy(),
-    }
+    } | run.itself
     if isinstance(starts, int):
         fields["drawn"] = run.rests_from(0) or bool((run.inputs == run.inputs[0]).all())
         starts = _spread(run.require_finite(), starts, seed, drawn=fields["drawn"])
@@ -708,11 +710,11 @@ def _is_one_step(network, x, s0) -> bool:
         return False
     if x is None:
         return not isinstance(network, nn.Module) or not cells_of(network)
-    return (
-        not isinstance(x, str | Path)
-        and np.ndim(x) < 2
-        and (is_step(network, s0) or cells_of(network) != [])
-    )
+    if isinstance(x, str | Path | tuple | dict) or np.ndim(x) > 1:
+        return False
+    if is_step(network, s0):
+        return True
+    return cells_of(network) != [] and not reads_ids(network, real_tensor("x", x))
 
 
 def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:

@@ -347,6 +347,7 @@ def lyapunov(
         still=run.rests_from(T // 2),
         drift=drift_of(np.diff(edges), sums[:, order[:1]]),
         **run.label.of_result,
+        **run.itself,
     )
 
 

@@ -5,7 +5,7 @@ table and one figure.
     found                       in a notebook: the table, sentences and the figure
     found.spectra               eigenvalues, discs, products and exponents of every step
     found.gains, found.gates    of the input, of each layer
-    found.credit                earlier states that each loss reaches, for a model with a loss
+    found.influence             how far back the loss depends on inputs, for a model with a loss
 
 The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and those in
 `analyses=("lyapunov",)`. All read the same `Run`, which computes its Jacobians once.
@@ -23,21 +23,24 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
+from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
 from gersgorin.analyses.steps import gradient_words
-from gersgorin.analyses.supervised import Supervised
-from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.loading.batch import is_ids, laid_out
+from gersgorin.loading.find_cell import model_label
+from gersgorin.loading.inputs import is_one, one_sequence, without_batch
+from gersgorin.loading.open import Data, Network, on_next_frames, open_run, own_loss
 from gersgorin.loading.options import DataOptions, NewOrTrained
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
 from gersgorin.loading.sources import is_array, source_of
 from gersgorin.losses import Loss
 from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models import LanguageModel
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import drawn
 from rhn.utils.keywords import keywords_of
@@ -120,15 +123,15 @@ def analyze(
         network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init,
             transform_bias, seed of a cell by name; layer, submodule; steps, unit; device. x is one
             sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any
-            module with a `loss`, get credit too, which reads all sequences of x (T, B, m), or
-            tokens (T, B); the others read the first.
+            module with a `loss`, get its influence too, which reads all sequences of x (T, B, m),
+            or tokens (T, B); the others read the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
-        loss: see `gersgorin.credit`.
+        loss: see `gersgorin.influence`.
         analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
 
     Raises:
         InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit,
-            an unknown analysis, or, for a model with a loss, an error of `gersgorin.credit`.
+            an unknown analysis, or, for a model with a loss, an error of `gersgorin.influence`.
 
     >>> import torch
     >>> from rhn.cells import RHN
@@ -138,20 +141,19 @@ def analyze(
     """
     chosen = _rows(analyses)
     model = network if isinstance(network, nn.Module) else None
-    has_loss = loss is not None or isinstance(model, PolyphonicModel | LanguageModel)
-    first, which = _first(model, x) if has_loss else (x, "")
+    of = loss or own_loss(model)
+    first, which = (x, "") if of == OUTPUTS else _first(model, x)
     run = open_run(network, first, s0, **options)
     subjects: dict[str, Any] = {"run": run}
-    if model is not None and has_loss:
-        subjects["supervised"] = _supervised(model, x, targets, loss, run)
-    if any(row.needs == "map" for row in chosen.values()):
-        whole = (run.cell.module, run.inputs) if model is None or x is None else (model, x)
-        subjects["map"] = SequenceMap(*whole, label=run.label)
+    if of != OUTPUTS or "influence" in analyses:
+        subjects["model"] = _with_data(model, x, targets, of, run)
     results = {
-        name: row(subjects[row.needs]) for name, row in chosen.items() if row.needs in subjects
+        name: row(subjects[row.needs], **({"of": of} if name == "influence" else {}))
+        for name, row in chosen.items()
+        if row.needs in subjects
     }
     title = f"{results['spectra'].title}, {counted(len(run), 'step')}{which}"
-    return Overview(results=results, title=title, about=run.label.about)
+    return Overview(results=results, title=title, about=run.label.about, **run.itself)
 
 
 def _rows(others: tuple[str, ...]) -> dict[str, Analysis]:
@@ -172,21 +174,30 @@ def _first(model: nn.Module | None, x: Data) -> tuple[Data, str]:
     return x[:, :1], f" of the first of {x.shape[1]} sequences"
 
 
-def _supervised(
-    model: nn.Module,
+def _with_data(
+    model: nn.Module | None,
     x: Data,
     targets: Tensor | np.ndarray | None,
-    loss: str | Loss | None,
+    of: str | Loss,
     run: Run,
-) -> Supervised:
-    """A model with its loss, without targets on the next frames; the unit and the origin of x are
-    those of a run.
+) -> ModelWithData:
+    """A model on x, or the cell of a run on its inputs; with a loss without targets on the next
+    frames.
     """
+    if model is None or x is None:
+        return ModelWithData(model=run.cell.module, x=run.inputs, label=run.label)
     x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
-    inputs, targets = (x[:-1], x[1:]) if targets is None else (x, targets)
-    found = Supervised(model, inputs, targets, loss)
-    found.label = replace(run.label, title=found.label.title)
-    return found
+    frames, label = _frames(x), replace(run.label, title=model_label(model).title)
+    if targets is None:
+        return on_next_frames(model, frames, of, label=label)
+    y = laid_out(model, _frames(targets))
+    return ModelWithData(model=model, x=laid_out(model, frames), y=y, label=label)
+
+
+def _frames(x: Tensor | np.ndarray) -> Tensor:
+    """One sequence (T, m), or ids (T,), without a batch; several (T, B, m) as they are."""
+    x = real_tensor("x", x)
+    return without_batch(one_sequence(x, ids=is_ids(x))) if is_one(x) else x
 
 
 @drawn
@@ -203,8 +214,8 @@ def draw_overview(found: Overview) -> Shown:
     def into(title: str, draw: Callable[[Axes], object], ax: Axes) -> None:
         draw(ax)
         ax.set_title(title)
-        if ax.images:  # the heat map of credit
-            bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where losses are earlier than states
+        if ax.images:  # a heat map
+            bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where outputs are earlier than inputs
             ax.figure.colorbar(
                 ax.images[0], cax=bar, orientation="horizontal", ticks=LogLocator(numticks=2)
             )

@@ -207,6 +207,7 @@ def pseudospectra(
         eigenvalues=eigenvalues(A).cpu().numpy(),
         to_circle=np.array(to_circle),
         middle=float(middle),
+        **run.itself,
     )
 
 

@@ -515,6 +515,7 @@ def spectra(
         transform_gate=gates(run).mean,
         norm_bound=bound,
         **found,
+        **run.itself,
     )
 
 

@@ -106,17 +106,26 @@ class GateActivity(Result, kind="gates"):
     """Its name in the cell's literature: an LSTM's is the input gate."""
     unit: str = "steps"
     """Of one step."""
+    names: tuple[str, ...] = ()
+    """Of the columns of `mean`, for gates(x, s) of the user's; (): they are layers."""
 
     def sentences(self) -> Iterator[str]:
-        """One sentence with the mean of each layer."""
-        if self.mean.size:
+        """One sentence with the mean of each layer, or of each gate by name."""
+        if self.names:
+            means = zip(self.names, self.mean.mean(0), strict=True)
+            yield f"Open on average: {', '.join(f'{name} {value:.3g}' for name, value in means)}."
+        elif self.mean.size:
             layers = ", ".join(f"{value:.3g}" for value in self.mean.mean(0))
             yield f"Its {self.gate_name}s are open by {layers} on average."
         else:
             yield "It has no known gates."
 
     def table(self) -> list[dict]:
-        """One row a step: step, layer_1, layer_2, ..."""
+        """One row a step: step, layer_1, layer_2, ..., or the gates by name."""
+        if self.names:
+            return rows_of(
+                step=range(len(self.mean)), **dict(zip(self.names, self.mean.T, strict=True))
+            )
         return rows_of(step=range(len(self.mean)), layer=self.mean)
 
     @panels(6, 3.2, lambda self: title_of(self.title, f"mean {self.gate_name}"))
@@ -127,7 +136,7 @@ class GateActivity(Result, kind="gates"):
                 f"{' '.join(self.sentences()).removesuffix('.')}: there is nothing to draw"
             )
         ax.set_ylim(0, 1)
-        return draw_layers(self.mean, self.unit, "open (0 to 1)", ax)
+        return draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)
 
     def _repr_html_(self) -> str:
         """The summary and, if there are gates, the figure."""
@@ -141,10 +150,12 @@ def gates(
 ) -> GateActivity:
     """The mean gate activity of each layer along a run; arguments as of `gersgorin.open_run`."""
     run = open_run(network, x, s0, **options)
-    means = [t.mean(-1) for t in run.gates().t]
+    found = run.gates()
+    means = [t.mean(-1) for t in found.t]
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
-    return GateActivity(mean=mean, gate_name=run.cell.gate_name, **run.labels)
+    names = run.cell.gate_names if len(found) > 1 else ()
+    return GateActivity(mean=mean, gate_name=run.cell.gate_name, names=names, **run.labels)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

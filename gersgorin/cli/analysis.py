@@ -3,17 +3,21 @@
 """
 
 import inspect
-from dataclasses import make_dataclass
-from typing import Any
+from dataclasses import field, make_dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
 from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import Outputs
-from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.shared_options import given_flags
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin-plot") -> int:
@@ -27,20 +31,30 @@ def options_of(row: Analysis, prog: str = "") -> type:
     """
     parameters = inspect.signature(row.load(), eval_str=True).parameters
     given = ((parameters[name], text) for name, text in row.options.items())
-    own = [(p.name, p.annotation, option(p.default, text)) for p, text in given]
+    group = Group(row.command, sort_key=0)
+    own = [
+        (
+            p.name,
+            Annotated[p.annotation, Parameter(group=group, help=text)],
+            field(default=p.default),
+        )
+        for p, text in given
+    ]
     examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
     bases = (OutputOptions, DataOptions, NetworkOptions)
-    space = {"__doc__": f"{row.about}.\n\n{examples}", "group": row.name.replace("_", "-")}
+    space = {"__doc__": f"{row.about}.\n\n{examples}", "__module__": __name__}
     return make_dataclass(
         f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True
     )
 
 
 def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
-    """Parse the words of a subcommand, resolve network and data, compute, draw, write and print;
-    prog: as it was typed.
-    """
-    options: Any = parse(options_of(row, prog), words, prog=prog)
+    """Read the words of a subcommand and run it; prog: as it was typed."""
+    run_read(single(prog, options_of(row, prog)), words, partial(run, row))
+
+
+def run(row: Analysis, options: Any) -> None:
+    """Resolve network and data, compute, draw, write and print."""
     if (
         options.checkpoint
         and not options.module
@@ -63,13 +77,7 @@ def main_of(row: Analysis, words: list[str] | None, prog: str) -> None:
 
 
 def _subject_of(row: Analysis, options, device: str):
-    """The run, the supervised model or the map of a command, as an analysis needs it."""
-    from gersgorin.analyses.supervised import supervised_of_options
-    from gersgorin.loading.open import map_of_options, run_of_options
+    """The run, or the model with its data, of a command, as an analysis needs it."""
+    from gersgorin.loading.open import model_with_data, run_of_options
 
-    needed: dict[str, Any] = {
-        "run": run_of_options,
-        "supervised": supervised_of_options,
-        "map": map_of_options,
-    }
-    return needed[row.needs](options, device=device)
+    return (run_of_options if row.needs == "run" else model_with_data)(options, device=device)

@@ -2,20 +2,26 @@
 medians over many runs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.outputs import default_figure, show
 from gersgorin.loading.options import DataOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import Outputs
-from rhn.utils.options import given_flags, option, parse
 from rhn.utils.progress import progress_bars
+from rhn.utils.ranges import within
+from rhn.utils.shared_options import given_flags
 from rhn.utils.wording import counted
 
 MOST_RUNS = 1000
+COMPARISON = Parameter(group=Group("comparison", sort_key=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +36,16 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
       gersgorin compare init,lstm --checkpoint runs/depth6 --output trained.pdf
     """
 
-    group = "comparison"
-
-    variants: str | None = option(
-        None,
-        "Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, "
-        "seed=, or the "
-        "cell's own, leak=0.1,0.5), files (runs/a,runs/b), or init: before training.",
-        metavar="VARIANTS",
-        positional=True,
-    )
-    analysis: str = option(
-        "spectra",
-        "An analysis of a run, such as products, gains, gates, lyapunov, fixed-points.",
-    )
-    sequences: int | None = option(
-        None, "Medians over N chorales or sequences of --input.", least=1, most=MOST_RUNS
-    )
-    seeds: int | None = option(
-        None, "Medians over N draws of the weights, from --seed.", least=1, most=MOST_RUNS
-    )
+    variants: Annotated[str | None, COMPARISON] = field(default=None, kw_only=False)
+    """Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=, or the
+    cell's own, leak=0.1,0.5), files (runs/a,runs/b), or init: before training.
+    """
+    analysis: Annotated[str, COMPARISON] = "spectra"
+    """An analysis of a run, such as products, gains, gates, lyapunov, fixed-points."""
+    sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
+    """Medians over N chorales or sequences of --input."""
+    seeds: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
+    """Medians over N draws of the weights, from --seed."""
 
     @property
     def many(self) -> bool:
@@ -59,7 +55,7 @@ class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
 
 def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
     """Run the command; returns its exit code. prog: as it was typed."""
-    return run_command(lambda: run(parse(CompareOptions, args, prog=prog)))
+    return run_command(lambda: run_read(single(prog, CompareOptions), args, run))
 
 
 def run(options: CompareOptions) -> None:

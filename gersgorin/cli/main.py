@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from gersgorin.analyses import ANALYSES
 from rhn.cli.entry import run_command
-from rhn.errors import EarlyExit, InvalidInputError
+from rhn.errors import InvalidInputError
 from rhn.utils.lazy import plugin
 from rhn.version import __version__
 
@@ -15,10 +15,14 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
         "gersgorin.cli.compare",
         "Compare cells, depths, initialisations, seeds or checkpoints",
     ),
+    "run": (
+        "gersgorin.cli.run",
+        "Write inputs, states, weights and Jacobians of a run for NumPy",
+    ),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
     "report": ("", "Write one HTML page about a network, a training or a study"),
 }
-EVERY_DAY = ("plot", "compare", "memory", "fixed-points", "report")
+EVERY_DAY = ("plot", "compare", "influence", "fixed-points", "report")
 SYNONYMS = {
     "analyze": "plot",
     "analyse": "plot",
@@ -54,7 +58,6 @@ def _help(name: str | None) -> None:
         _print_commands(lines)
     else:
         raise _no_command(name, lines)
-    raise EarlyExit(0)
 
 
 def _print_commands(lines: dict[str, str]) -> None:

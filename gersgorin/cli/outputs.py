@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rhn.cli.entry import print_json
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.options import default_of
 from rhn.utils.result import Result
+from rhn.utils.shared_options import default_of
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command

@@ -1,14 +1,14 @@
 """`gersgorin recording`: draw and print what was recorded through a training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gersgorin.cli.outputs import show
 from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
+from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import Outputs, figure_name, place
-from rhn.utils.options import option, parse
 
 FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
 
@@ -23,16 +23,13 @@ class RecordingOptions(ResultOptions):
       gersgorin recording run.npz --output training.pdf training.npz
     """
 
-    path: Path = option(
-        help="The file of the recording, or the folder of the training.",
-        metavar="PATH",
-        positional=True,
-    )
+    path: Path = field(kw_only=False)
+    """The file of the recording, or the folder of the training."""
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin recording") -> int:
     """Run the command; returns its exit code. prog: as it was typed."""
-    return run_command(lambda: run(parse(RecordingOptions, args, prog=prog)))
+    return run_command(lambda: run_read(single(prog, RecordingOptions), args, run))
 
 
 def run(options: RecordingOptions) -> None:

@@ -1,5 +1,5 @@
-"""Record the calls of a recurrent cell while its module reads a sequence, and refuse a loop that is
-more than the cell's own.
+"""Record the calls of a recurrent cell while its module reads a sequence, and prove by the same
+pass that its loop is the cell's own.
 
     h = cell(x[t], h)             the run of the cell
     h = norm(cell(x[t], h))       refused: the state changes between two calls
@@ -7,45 +7,59 @@ more than the cell's own.
 
 The Jacobian of the bare cell is not that of the other two loops. Their step is handed over as f(x,
 s) instead.
+
+During the pass each output of the cell is a leaf of autograd, so that derivatives tell how the next
+input and the next state depend on it; also through `detach` and `no_grad`, which cut gradients but
+no dependence.
 """
 
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin._validate import random_numbers_kept, users_code, with_gradients
+from gersgorin.loading.inputs import Input, call
 from gersgorin.run.cell import state_in
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted
 
-MOVED = 1e-5  # change of the cell's outputs, relative to 1 and to their size
+DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
 @dataclass
 class Call:
-    """One call of a cell."""
+    """One call of a cell; its tensors have gradients in the outputs of earlier calls."""
 
     x: Any
     """The input argument."""
     state: list
-    """Values of the parts of the state argument; empty for a call without a state."""
+    """The parts of the state argument; empty for a call without a state."""
     output: Any = None
-    """The values that the cell returned."""
+    """What the cell returned, its numbers as leaves."""
 
 
-def watched_calls(
-    cell: nn.Module, module: nn.Module, x: Tensor, change: Callable | None = None
-) -> list[Call]:
-    """Record the calls of a cell while the module reads x; the state of random generators is
+class Undetached(TorchFunctionMode):
+    """Inside, gradients pass through `detach`, `.data` and `no_grad`."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in DETACHING:
+            return args[0]
+        if func is Tensor.numpy:
+            return args[0].detach().numpy()
+        with torch.enable_grad():
+            return func(*args, **(kwargs or {}))
+
+
+def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[Call]:
+    """The calls of a cell while the module, a copy, reads x; the state of random generators is
     restored.
-
-    change: replaces each tensor of the cell's outputs.
     """
     found: list[Call] = []
     signature = inspect.signature(cell.forward)
@@ -54,29 +68,51 @@ def watched_calls(
         bound = signature.bind(*args, **kwargs)
         given = (*bound.args, *bound.kwargs.values())
         state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
-        found.append(Call(_value(given[0]), [_value(part) for part in state]))
+        found.append(Call(_kept(given[0]), [_kept(part) for part in state]))
 
     def after(cell, args, output):
-        given = tree_map(change, output) if change else output
-        found[-1].output = tree_map(_value, given)
-        return given
+        found[-1].output = tree_map(_leaf, output)
+        return tree_map(_kept, found[-1].output)
 
     # the second one before all other hooks: the cell does not make what they make of its output
     hooks = [
         cell.register_forward_pre_hook(before, with_kwargs=True),
         cell.register_forward_hook(after, prepend=True),
     ]
-    usual, dtype = torch.get_default_dtype(), next(cell.parameters(), x).dtype
+    module.requires_grad_(False)
+    with _default_dtype_of(cell), with_gradients(), Undetached():
+        try:
+            with random_numbers_kept(next(module.parameters(), torch.empty(0))):
+                call(module, x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return found
+
+
+@contextmanager
+def _default_dtype_of(cell: nn.Module) -> Iterator[None]:
+    """Tensors such as a first state torch.zeros(B, n) have the precision of the cell's weights."""
+    usual = torch.get_default_dtype()
+    dtype = next((p.dtype for p in cell.parameters() if p.is_floating_point()), usual)
+    torch.set_default_dtype(dtype)
     try:
-        # of a first state torch.zeros(B, n)
-        torch.set_default_dtype(dtype if dtype.is_floating_point else usual)
-        with random_numbers_kept(x):
-            module(x)
+        yield
     finally:
         torch.set_default_dtype(usual)
-        for hook in hooks:
-            hook.remove()
-    return found
+
+
+def _kept(part: Any) -> Any:
+    """A part as it is now, whatever is done to it in place later."""
+    return part.clone() if isinstance(part, Tensor) else part
+
+
+def _leaf(part: Any) -> Any:
+    if not isinstance(part, Tensor):
+        return part
+    with torch._C.DisableTorchFunction():  # a detach that is none of the module's
+        value = part.detach().clone()
+    return value.requires_grad_() if value.is_floating_point() else value
 
 
 def first_sequence(calls: list[Call]) -> list[Call]:
@@ -84,64 +120,74 @@ def first_sequence(calls: list[Call]) -> list[Call]:
     return [*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])]
 
 
-def check_loop(
-    cell: nn.Module, module: nn.Module, x: Tensor, calls: list[Call], steps: int
-) -> None:
-    """Raise InvalidInputError unless a module calls its cell once a frame of x and passes the
-    states straight back.
+def check_loop(cell: nn.Module, module: nn.Module, calls: list[Call]) -> None:
+    """Raise InvalidInputError unless a module passes the states of its cell straight back, and
+    inputs that do not depend on its outputs.
 
-    The inputs of the cell must not depend on its outputs: they stay the same if these change a
-    little, up or down.
-
-    Args:
-        calls: those of the cell while the module reads x; one alone may read a whole sequence.
-        steps: the frames in the first sequence of these calls.
+    calls: the first sequence of the recorded calls. One alone may read a whole sequence.
     """
-    if len(calls) == 1 and steps > 1:
-        return
-    wrong, first = "", first_sequence(calls)
-    for sign in (1, -1):
-        moved = first_sequence(watched_calls(cell, module, x, _mover(sign)))
-        pairs = itertools.pairwise(moved)
-        if not all(_equal(state_in(one.output, other.state), other.state) for one, other in pairs):
-            wrong = "gets another state than the one that it returned"
-        elif not _equal([call.x for call in first], [call.x for call in moved]):
-            wrong = "gets inputs that depend on its outputs, or on chance"
-    several = max(x.shape[: x.dim() - x.is_floating_point()], default=2) > 1
-    if steps not in x.shape or (several and steps == 1):
-        wrong = f"is called for {counted(steps, 'frame')} of x {tuple(x.shape)}, not once for each"
-    if wrong:
-        raise InvalidInputError(
-            f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write "
-            "the complete step as a function "
-            "f(x, s), or as a module with forward(x, state), and give that with its first "
-            "state: gersgorin.spectra(f, x, s0)"
-        )
+    said = f"the loop of {type(module).__name__} cannot be differentiated"
+    with with_gradients(), users_code(said, "it changes a tensor in place"):
+        if not _passes_states_on(calls):
+            raise own_step(cell, module, "gets another state than the one that it returned")
+        if _reads_outputs(calls):
+            raise own_step(cell, module, "gets inputs that depend on its outputs")
 
 
-def _mover(sign: int) -> Callable:
-    """A function that moves all entries of a tensor up or down by a little."""
-    generator = torch.Generator().manual_seed(0)
-
-    def moved(part):
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            return part
-        r = torch.rand(part.shape, generator=generator, dtype=torch.float64, device="cpu")
-        size = max(MOVED, torch.finfo(part.dtype).eps ** 0.5)
-        return part + (sign * size * r).to(part) * (1 + part.abs())
-
-    return moved
+def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputError:
+    """The error for a loop that is more than its cell."""
+    return InvalidInputError(
+        f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write the "
+        "complete step as a function f(x, s), or as a module with forward(x, state), and give "
+        "that with its first state: gersgorin.spectra(f, x, s0)"
+    )
 
 
-def _value(part):
-    return part.detach().clone() if isinstance(part, Tensor) else part
-
-
-def _equal(a, b) -> bool:
-    """True for equal tensors, also with NaN at the same places, for the same objects, and for lists
-    of them.
+def _passes_states_on(calls: list[Call]) -> bool:
+    """True if each call gets the state that the one before returned: with the same numbers, and as
+    their identity.
     """
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
+    given, returned = list[Tensor](), list[Tensor]()
+    for one, other in itertools.pairwise(calls):
+        parts = state_in(one.output, other.state) or []
+        if len(parts) != len(other.state) or not all(map(_equal, parts, other.state)):
+            return False
+        pairs = [pair for pair in zip(other.state, parts, strict=True) if pair[1].requires_grad]
+        given += [state for state, _ in pairs]
+        returned += [part for _, part in pairs]
+    if not all(state.requires_grad for state in given):
+        return False  # a copy of the numbers, made outside torch
+    weights = _weights(given)
+    found = zip(_slopes(given, returned, weights), weights, strict=True)
+    return all(slope is not None and torch.equal(slope, w) for slope, w in found)
+
+
+def _reads_outputs(calls: list[Call]) -> bool:
+    """True if an input of the cell depends on an output of it."""
+    inputs = [part for call in calls for part in tree_leaves(call.x) if _differentiable(part)]
+    outputs = [part for call in calls for part in tree_leaves(call.output) if _differentiable(part)]
+    slopes = _slopes(inputs, outputs, _weights(inputs))
+    return any(bool((slope != 0).any()) for slope in slopes if slope is not None)
+
+
+def _slopes(of: list[Tensor], leaves: list[Tensor], weights: list[Tensor]) -> list[Tensor | None]:
+    """The gradients of weighted sums in leaves; None where there is no dependence."""
+    if not of or not leaves:
+        return [None] * len(leaves)
+    return [*torch.autograd.grad(of, leaves, weights, retain_graph=True, allow_unused=True)]
+
+
+def _weights(parts: list[Tensor]) -> list[Tensor]:
+    """Positive random numbers, so that no derivatives cancel by symmetry."""
+    how: dict[str, Any] = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    return [torch.rand(part.shape, **how).to(part) + 0.5 for part in parts]
+
+
+def _differentiable(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.requires_grad
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """True for equal tensors, also with NaN at the same places, and for the same objects."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     return torch.equal(a.nan_to_num(), b.nan_to_num()) if both else a is b

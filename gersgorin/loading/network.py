@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from gersgorin._validate import users_code
-from gersgorin.loading.find_cell import Watched, cell_title, recurrent_cells
-from gersgorin.loading.one_sequence import without_batch
+from gersgorin.loading.find_cell import cell_title, recurrent_cells
+from gersgorin.loading.inputs import without_batch
 from gersgorin.loading.options import NewOrTrained
-from gersgorin.run.cell import Step
+from gersgorin.loading.watched import Watched
+from gersgorin.run.cell import Sizes, Step, checked_sizes
 from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
@@ -180,17 +181,16 @@ def sizes_in(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
     ]
     if [len(shape) for shape in shapes] != [2, 2]:
         return {}
-    sizes = {
+    sizes: dict[str, int | bool] = {
         "input_size": shapes[0][1],
         "hidden_size": shapes[1][1],
         "bias": f"bias_hh{layers[0]}" in state,
     }
-    several = {"num_layers": len(layers)} if layers[0] else {}
-    return (
-        sizes
-        | several
-        | ({"bidirectional": True} if any(name.endswith("_reverse") for name in state) else {})
-    )
+    if layers[0]:
+        sizes["num_layers"] = len(layers)
+    if any(name.endswith("_reverse") for name in state):
+        sizes["bidirectional"] = True
+    return sizes
 
 
 def _is_torchs(factory) -> bool:
@@ -219,10 +219,12 @@ class Subject:
     """Of figures: "rhn, depth 5, 64 units", "fresh weights: LSTM, 2 layers, 64 units"."""
     cell: nn.Module | Step
     """The cell; a new one is on the "meta" device, where it takes no memory."""
-    open: Callable[[Tensor, str, torch.dtype], Run]
+    open: Callable[[Any, str, torch.dtype], Run]
     """open(a sequence, device, dtype): the run of the cell."""
     made: str = ""
     """Origin of its weights, in words."""
+    watched: Watched | None = None
+    """Of a cell in a user's module."""
 
 
 def new_cell(
@@ -237,11 +239,8 @@ def new_cell(
     """
     name = options.cell or "rhn"
     factory = resolve_cell(name)
-    depth = (
-        1
-        if options.depth is None or (compared and not getattr(factory, "deep", True))
-        else options.depth
-    )
+    has_depth = getattr(factory, "deep", True) or not compared
+    depth = options.depth if options.depth is not None and has_depth else 1
     units = UNITS if options.hidden_size is None else options.hidden_size
     sizes = KEYS if input_size is None else input_size, units, depth
     given, own = settings_of(name, options, compared=compared)
@@ -296,13 +295,11 @@ def settings_of(name: str, options: NewOrTrained, *, compared: bool = False) -> 
     own = options.cell_options
     if compared:
         known = {option.name for option in options_of_cell(name)}
-        bias, own = (
-            {key: value for key, value in given.items() if key in known} for given in (bias, own)
-        )
+        bias = {key: value for key, value in bias.items() if key in known}
+        own = {key: value for key, value in own.items() if key in known}
     own = read_options(name, own)
-    return ({} if options.init is None else {"init": options.init}) | read_options(
-        name, bias
-    ) | own, own
+    init = {} if options.init is None else {"init": options.init}
+    return init | read_options(name, bias) | own, own
 
 
 def with_options(title: str, options: Mapping) -> str:
@@ -311,12 +308,11 @@ def with_options(title: str, options: Mapping) -> str:
     >>> with_options("leaky, 64 units", {"leak": 0.5})
     'leaky, 64 units, leak 0.5'
     """
-    shown = {
-        name: f"{value:g}" if isinstance(value, float) else value for name, value in options.items()
-    }
-    return ", ".join(
-        [title, *(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())]
-    )
+    words = [title]
+    for name, value in options.items():
+        shown = f"{value:g}" if isinstance(value, float) else value
+        words.append(f"{name.replace('_', ' ')} {shown}")
+    return ", ".join(words)
 
 
 def trained_network(
@@ -335,21 +331,21 @@ def trained_network(
         module = build_module(
             options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path
         )
-        if fresh or path is None:  # of unknown origin: a factory may set its own seed
-            return module, "", "fresh weights" * fresh
+        if fresh:
+            return module, "", "fresh weights"
+        if path is None:  # of unknown origin: a factory may set its own seed
+            return module, "", ""
         load_weights(module, path)
         return module, named_file(path), ""
     assert path  # or a module
     if not fresh:
         return load_model(path, options.cell), words_of_checkpoint(path), ""
     model, known = initial_model(path, seed, options.cell)
-    # a training draws other weights from a seed than a new cell
     made = words_of_checkpoint(path, fresh=True)
-    return (
-        model,
-        made + " of the training" * (known and bool(made)),
-        "before training" if known else f"fresh weights (seed {seed})",
-    )
+    if not known:
+        return model, made, f"fresh weights (seed {seed})"
+    # a training draws other weights from a seed than a new cell
+    return model, f"{made} of the training" if made else "", "before training"
 
 
 def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:
@@ -359,27 +355,54 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool =
     other inputs.
     """
     model, made, label = trained_network(options, input_size, fresh=fresh)
-    if name := options.module:
-        watched = Watched(model, options.layer, options.submodule)
-        title = watched.title
+    if options.module:
+        sizes = sizes_of_words(options.state_size)
+        watched = Watched(model, options.layer, options.submodule, state_size=sizes)
+        name, title = options.module, watched.title
     else:
-        cells = recurrent_cells(model)
-        if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
-            theirs = (
-                ", ".join(f"{type(c).__name__} of {c.input_size} inputs" for c in cells)
-                or "none with step(x, s)"
-            )
-            what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
-            raise InvalidInputError(
-                f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs "
-                f"({what}), found {theirs}"
-            )
-        watched = Watched(model, options.layer or 1)
-        name = options.cell or name_of_cell(watched.cell)
-        title = cell_title(watched.cell, name=name)
-        if len(cells) > 1:
-            title = f"cell {options.layer or 1} of {len(cells)}: {title}"
-    return replace(watched_cell(watched, name), title=labelled(label, title), made=made)
+        name, title, watched = _cell_of_checkpoint(options, model, input_size)
+    subject = watched_cell(watched, name, options.batch_axis)
+    known = watched if options.module else None
+    return replace(subject, title=labelled(label, title), made=made, watched=known)
+
+
+def _cell_of_checkpoint(
+    options: NewOrTrained, model: nn.Module, input_size: int | None
+) -> tuple[str, str, Watched]:
+    """(Name, title, the cell) in the network of a checkpoint. Raises InvalidInputError if it reads
+    other inputs.
+    """
+    cells = recurrent_cells(model)
+    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
+        theirs = [f"{type(c).__name__} of {c.input_size} inputs" for c in cells]
+        what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
+        raise InvalidInputError(
+            f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs "
+            f"({what}), found {', '.join(theirs) or 'none with step(x, s)'}"
+        )
+    watched = Watched(model, options.layer or 1)
+    name = options.cell or name_of_cell(watched.cell)
+    title = cell_title(cast(nn.Module, watched.cell), name=name)
+    if len(cells) > 1:
+        title = f"cell {options.layer or 1} of {len(cells)}: {title}"
+    return name, title, watched
+
+
+def sizes_of_words(words: str | None) -> Sizes | None:
+    """The state_size in the words of a command. Raises InvalidInputError.
+
+    >>> sizes_of_words("5"), sizes_of_words("5,5")
+    (5, (5, 5))
+    """
+    if words is None:
+        return None
+    try:
+        sizes = tuple(map(int, words.split(",")))
+    except ValueError:
+        raise InvalidInputError(
+            f"--state-size {words}: expected a whole number, or several joined by commas, 5,5"
+        ) from None
+    return checked_sizes(sizes if len(sizes) > 1 else sizes[0])
 
 
 def labelled(label: str, title: str) -> str:
@@ -387,11 +410,11 @@ def labelled(label: str, title: str) -> str:
     return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
 
 
-def watched_cell(watched: Watched, name: str) -> Subject:
+def watched_cell(watched: Watched, name: str, batch_axis: int | None = None) -> Subject:
     """The cell of a user's module."""
 
-    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
+    def opened(x: Any, device: str, dtype: torch.dtype) -> Run:
         watched.module.to(device=device, dtype=dtype)
-        return watched.along(x, one=True)
+        return watched.along(x, batch_axis=batch_axis, one=True)
 
-    return Subject(name, watched.title, watched.cell, opened, watched.made)
+    return Subject(name, watched.title, watched.cell, opened, watched.made, watched)

@@ -1,4 +1,5 @@
-"""Open networks and data, named by options or passed as objects: a `Run` or a `SequenceMap`.
+"""Open networks and data, named by options or passed as objects: a `Run` or a
+`ModelWithData`.
 
 network   a cell's name, a checkpoint or the folder of a training, a torch module, on the command
           line also by its name
@@ -15,16 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order
+from gersgorin.loading.batch import laid_out
 from gersgorin.loading.find_cell import (
-    Watched,
     check_state,
     held,
-    ids_or_numbers,
     is_map,
+    model_label,
     part_of,
     stepping,
 )
+from gersgorin.loading.inputs import without_batch
 from gersgorin.loading.network import (
+    KEYS,
     Subject,
     labelled,
     names_weights,
@@ -34,25 +37,40 @@ from gersgorin.loading.network import (
     trained_network,
     watched_cell,
 )
-from gersgorin.loading.one_sequence import without_batch
 from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained
-from gersgorin.loading.sequence_map import SequenceMap
-from gersgorin.loading.sources import Source, source_of, source_of_options
-from gersgorin.run.cell import State, Step, StepCell, as_cell, flat_state, name_of
+from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
+from gersgorin.loading.sources import Source, source_of, source_of_module, source_of_options
+from gersgorin.loading.watched import Watched
+from gersgorin.run.cell import (
+    GatesOf,
+    Sizes,
+    State,
+    Step,
+    StepCell,
+    as_cell,
+    checked_sizes,
+    flat_state,
+    name_of,
+    zero_state,
+)
 from gersgorin.run.run import Label, Run
 from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
+from rhn.cells.registry import import_named
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
-from rhn.utils.options import check_ranges, given_flags
+from rhn.utils.ranges import check_ranges
+from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_room, check_seed, fits
 from rhn.utils.wording import in_short
 
 # options of cells by name
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
+# of a part of a module and of its input
+OF_MODULE = ("layer", "submodule", "batch_axis")
 Network = str | Path | nn.Module | Callable | Run  # see `open_run`
-Data = str | Path | Tensor | np.ndarray | None
+Data = str | Path | Tensor | np.ndarray | tuple | Mapping | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 
@@ -71,6 +89,9 @@ def open_run(
     seed: int = 0,
     layer: int | None = None,
     submodule: str | None = None,
+    batch_axis: int | None = None,
+    state_size: Sizes | None = None,
+    gates: GatesOf | None = None,
     steps: int | None = None,
     unit: str | None = None,
     dtype: torch.dtype = torch.float64,
@@ -86,14 +107,21 @@ def open_run(
             the shapes of s0. If these are all (1, ...), x is (1, m), else (m,). With s0 and no x
             also a map f(s) -> s' without input, for a number of steps.
         x: a chorale by name ("bwv66.6", "test-0"), a file of numbers (.npy, .npz, .csv), for a
-            language model a text, or an input of the network: (T, m), ids of tokens (T,), or a
-            batch of one sequence. None: the chorale bwv269.
+            language model a text, or one sequence: (T, m), ids of tokens (T,), or a batch of one.
+            A module gets it as it is; also a packed sequence, a tuple of several inputs for
+            module(*x) or a dictionary for module(**x). None: the chorale bwv269.
         s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for
             most.
         depth, hidden_size, init, transform_bias, seed: of a cell by name.
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see
             `gersgorin.extract_cell`.
+        batch_axis: the axis of the batch as a module takes it, 0 for (B, T, m), 1 for (T, B, m);
+            None: by its `batch_first`, or the axis of length 1. (T, m) gets this axis.
+        state_size: entries of the state of a step that does not say it, 5, or (5, 5) of two
+            tensors; it starts at zero.
+        gates: gates(x, s) of the cell, with arguments as its step has them, returns a tensor, or a
+            dictionary of tensors by name; None: those of the cell.
         steps: read only the first steps; of a map: how many to take.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
@@ -101,68 +129,120 @@ def open_run(
     Raises:
         InvalidInputError, DataError, CheckpointError: network or data do not exist, cannot be read,
             or do not fit each other.
+
+    >>> run = open_run(lambda x, s: torch.tanh(s + x.sum()), torch.zeros(9, 3), state_size=2)
+    >>> run.states.shape, len(run)
+    (torch.Size([10, 2]), 9)
     """
     check_order("the network first, then x, then s0", network=network, x=x)
     s0 = None if s0 is None else check_state(s0)
+    if s0 is not None and state_size is not None:
+        raise InvalidInputError(
+            "s0 and state_size are given: s0 has its size, leave state_size out"
+        )
     if isinstance(network, Run):
-        if network.states.dim() != 2:
-            raise InvalidInputError(
-                f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]"
-            )
-        return _starting(network, s0)
+        return _reopened(network, s0, gates)
     if not fits(steps, int | None):
         raise InvalidInputError(
             f"steps is {in_short(steps)}: expected a whole number of at least 1"
         )
-    if without := x is None and s0 is not None and is_map(network):
-        if steps is None:
-            raise InvalidInputError(
-                "steps is missing: expected the number of steps of the map f(s), which reads no x"
-            )
-        network, x = held(network), torch.zeros(1, 1).expand(steps, 1)
-    data = DataOptions(steps=steps)
-    new = NetworkOptions(
-        depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias
-    )
-    options = replace(new, cell_options=dict(cell_options or {}), seed=seed, layer=layer)
-    check_ranges(data)
+    check_ranges(data := DataOptions(steps=steps))
     _check_place(device, dtype)
+    new = NetworkOptions(
+        depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias, seed=seed
+    )
+    options = replace(
+        new,
+        cell_options=dict(cell_options or {}),
+        layer=layer,
+        submodule=submodule,
+        batch_axis=batch_axis,
+    )
     if isinstance(network, str | Path):
-        stored = isinstance(network, Path) or names_weights(network)
-        options = replace(
-            options, **({"checkpoint": Path(network)} if stored else {"cell": network})
-        )
-        source = source_of(x, data, options)
-        subject = network_of_options(options, source.input_size, source.steps)
-    elif given := given_flags(options, NEW_CELL):
-        raise InvalidInputError(
-            f"{given[0]} is for a new cell by its name, not for this network: leave it out"
-        )
-    elif isinstance(network, nn.Module):
-        watched = Watched(network, layer, submodule, s0)
-        subject, source = (
-            watched_cell(watched, name_of(watched.cell)),
-            source_of(x, data, options, ids=None),
-        )
-    elif layer is not None or submodule:
-        raise InvalidInputError(
-            "layer and submodule select a part of a module, not of a function: leave them out"
-        )
+        subject, source = _by_name(network, x, options, data, state_size)
+    elif isinstance(network, nn.Module) and not _reads_nothing(network, x, s0, state_size):
+        subject, source = _of_module(network, x, s0, options, data, state_size)
     else:
-        subject, source, s0 = _step_from(network, s0), source_of(x, data, options), None
-    name, kind = ("", "no input") if without else (source.name, source.kind)
-    source = replace(source, unit=unit or source.unit, name=name, kind=kind)
+        subject, source, s0 = *_of_step(network, x, s0, options, data, state_size), None
+    source = replace(source, unit=unit or source.unit)
     try:
         run = run_along(subject, source, device=device, dtype=dtype)
     except InvalidInputError as error:
         if x is not None or isinstance(network, str | Path):
             raise
-        raise InvalidInputError(f"{error}; x was not given, so it read chorale {name}") from error
-    return _starting(run, s0)
+        raise InvalidInputError(
+            f"{error}; x was not given, so it read chorale {source.name}"
+        ) from error
+    return _starting(run, s0).with_gates(gates)
 
 
-def _step_from(f: Step, s0: State | None) -> Subject:
-    """A function f(x, s) from its first state; it reads an array in its own precision."""
+def _reads_nothing(f: Callable, x: Data, s0: State | None, state_size: Sizes | None) -> bool:
+    """True for a map f(s) without input: there is a state, but no x."""
+    return x is None and not (s0 is None and state_size is None) and is_map(f)
+
+
+def _reopened(run: Run, s0: State | None, gates: GatesOf | None) -> Run:
+    """An open run of one sequence, from another first state and with other gates if given."""
+    if run.states.dim() != 2:
+        raise InvalidInputError(
+            f"the run has {run.states.shape[1]} sequences: expected that of one, x[:, :1]"
+        )
+    return _starting(run, s0).with_gates(gates)
+
+
+def _by_name(
+    name: str | Path, x: Data, options: NetworkOptions, data: DataOptions, state_size: Any
+) -> tuple[Subject, Source]:
+    """A cell by its name, or that of a checkpoint, and its data."""
+    if state_size is not None:
+        raise InvalidInputError(
+            f"state_size is for a step of your own, and {name} says its own: leave it out"
+        )
+    _refuse(options, ("submodule", "batch_axis"), "is for a module, not for a cell by its name")
+    stored = isinstance(name, Path) or names_weights(name)
+    options = replace(options, **({"checkpoint": Path(name)} if stored else {"cell": str(name)}))
+    source = source_of(x, data, options)
+    return network_of_options(options, source.input_size, source.steps), source
+
+
+def _of_module(
+    module: nn.Module,
+    x: Data,
+    s0: State | None,
+    options: NetworkOptions,
+    data: DataOptions,
+    state_size: Sizes | None,
+) -> tuple[Subject, Source]:
+    """The recurrent cell of a module, and the input of the module."""
+    _refuse(options, NEW_CELL, "is for a new cell by its name, not for this network")
+    watched = Watched(module, options.layer, options.submodule, s0, state_size)
+    source = source_of_module(x, data, options, watched)
+    return watched_cell(watched, name_of(watched.cell), options.batch_axis), source
+
+
+def _of_step(
+    f: Callable,
+    x: Data,
+    s0: State | None,
+    options: NetworkOptions,
+    data: DataOptions,
+    state_size: Sizes | None,
+) -> tuple[Subject, Source]:
+    """A step f(x, s) and its input; a map f(s) reads none, but takes a number of steps."""
+    _refuse(options, NEW_CELL, "is for a new cell by its name, not for this network")
+    _refuse(options, OF_MODULE, "is for a module, not for a function")
+    if _reads_nothing(f, x, s0, state_size):
+        if data.steps is None:
+            raise InvalidInputError(
+                "steps is missing: expected the number of steps of the map f(s), which reads no x"
+            )
+        inputs = torch.zeros(1, 1).expand(data.steps, 1)
+        source = replace(source_of(inputs, data, options), name="", kind="no input")
+        f = held(f)
+    else:
+        source = source_of(x, data, options)
+    if state_size is not None:
+        s0 = zero_state(checked_sizes(state_size), source.sequence())
     cell = as_cell(stepping(f, s0))
     start = _flat(cell, s0)
 
@@ -174,7 +254,15 @@ def _step_from(f: Step, s0: State | None) -> Subject:
             )
         return Run.of(cell, x, start)
 
-    return Subject(name_of(f), name_of(f).replace("<lambda>", "f(x, s)"), cell, opened)
+    title = name_of(f).replace("<lambda>", "f(x, s)")
+    return Subject(name_of(f), title, cell, opened), source
+
+
+def _refuse(options: NetworkOptions, names: tuple[str, ...], words: str) -> None:
+    """Raise InvalidInputError for options that are given."""
+    if given := given_flags(options, names):
+        name = given[0].removeprefix("--").replace("-", "_")
+        raise InvalidInputError(f"{name} {words}: leave it out")
 
 
 def _starting(run: Run, s0: State | None) -> Run:
@@ -229,29 +317,63 @@ def network_of_options(
 def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(options, options)
-    return run_along(
-        network_of_options(options, source.input_size, source.steps), source, device=device
+    subject = network_of_options(options, source.input_size, source.steps)
+    if subject.watched is not None:
+        source = source.for_module(subject.watched)
+    gates = None if options.gates is None else import_named(options.gates, "gates")
+    return run_along(subject, source, device=device).with_gates(gates)
+
+
+def model_with_data(options, *, device: str) -> ModelWithData:
+    """The model that a command's options name, with their sequences; for a loss (`options.of`) a
+    network with an output, and the next frames as targets. Raises RhnError.
+    """
+    check_network_options(options)
+    if options.layer is not None:
+        raise InvalidInputError(
+            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+        )
+    source, of = source_of_options(options, options), getattr(options, "of", OUTPUTS)
+    module: Any
+    if of == OUTPUTS and not (options.module or options.checkpoint):
+        run = run_along(network_of_options(options, source.input_size, source.steps), source)
+        label, module = run.label, run.cell.module
+    else:
+        if of == OUTPUTS or options.module:
+            module, made, _ = trained_network(options, source.input_size)
+        else:
+            _, module, _, made = model_of_options(options, source.input_size or KEYS)
+        own = model_label(module)
+        title = labelled(options.submodule or "", own.title or type(module).__name__)
+        label = label_of_source(source, title=title, made=made or own.made)
+    return on_next_frames(
+        module.to(device),
+        source.frames_for(module),
+        of,
+        batch_axis=getattr(options, "batch_axis", None),
+        submodule=options.submodule,
+        label=replace(label, sequence=source.label, data=source.about),
     )
 
 
-def map_of_options(options, *, device: str) -> SequenceMap:
-    """A whole module, a trained network, or a new cell, from the inputs to the outputs of a
-    command's options. Raises RhnError.
+def on_next_frames(
+    model: nn.Module, frames: Tensor, of: Any, *, batch_axis: int | None = None, **fields
+) -> ModelWithData:
+    """A model with sequences (T, m) or (T, S, m), or ids; for a loss the targets are the next
+    frames.
     """
-    source = source_of_options(options, options)
-    module: Any
-    if options.module:
-        check_network_options(options)
-        module, made, _ = trained_network(options, source.input_size)
-        title = labelled(options.submodule or "", type(module).__name__)
-        label = label_of_source(source, name=options.module, title=title, made=made)
-    else:
-        run = run_along(network_of_options(options, source.input_size, source.steps), source)
-        label, module = run.label, run.cell.module
-        if options.checkpoint:
-            module, _, _ = trained_network(options, source.input_size)
-    x = ids_or_numbers(module, source.sequence())
-    return SequenceMap(module.to(device), x, label=label, submodule=options.submodule)
+    x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
+    if y is not None:
+        y = laid_out(model, y, batch_axis)
+    x = laid_out(model, x, batch_axis)
+    return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
+
+
+def own_loss(model: Any) -> str:
+    """The name of the loss of a model of ours; "outputs" for any other."""
+    if isinstance(model, PolyphonicModel):
+        return "bernoulli"
+    return "categorical" if isinstance(model, LanguageModel) else OUTPUTS
 
 
 def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
@@ -287,7 +409,10 @@ def module_of_options(options, input_size: int | None) -> nn.Module:
 def check_network_options(options: NewOrTrained) -> None:
     """Raise InvalidInputError for options of the network that exclude each other."""
     new, wrong = given_flags(options, NEW_CELL), ""
-    if options.module:
+    own = given_flags(options, ("batch_axis", "state_size"))
+    if own and not options.module:
+        wrong = f"{own[0]} is for --module package.module:factory: add that, or leave it out"
+    elif options.module:
         if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
             wrong = (
                 f"{given[0]} cannot be given with --module, whose code decides it: leave one out"

@@ -1,183 +1,203 @@
-"""A module as a function of one sequence: from its inputs x[0..T-1] to its outputs o[0..T-1],
-differentiable.
+"""A model along sequences as a differentiable map: from the inputs x[t] to its outputs o[t], or to
+the losses of these outputs.
 
-Any module fits: a recurrence, a convolution, attention, with one output a step or one of the
-sequence. Of a module that reads ids of tokens, the inputs are the vectors that its first
-`nn.Embedding` returns.
+Any model fits: a recurrence, a convolution, attention, with one output a step or one a sequence.
+x goes to the model as it is given. Of ids, the inputs are the vectors that the first embedding
+gives for them.
 
-Legend: T steps, m numbers of an input, S outputs (T, or 1 of the sequence), k numbers of an output.
+Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence), k numbers
+of an output.
 """
 
-import copy
-import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.overrides import TorchFunctionMode
 
 from gersgorin._validate import (
     check_order,
     check_weights,
     copied,
+    finite_tensor,
     random_numbers_kept,
     uncompiled,
     users_code,
     with_gradients,
 )
 from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations, step_hint
-from gersgorin.loading.one_sequence import layouts, one_sequence, without_batch
+from gersgorin.loading.sequences import Sequences
+from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import name_of
 from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short
 
+OUTPUTS = "outputs"
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
+LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWithData:
+    """A model with its sequences as the user gave them; see `gersgorin.influence`."""
+
+    model: Callable
+    x: Any
+    y: Any = None
+    submodule: str | None = None
+    batch_axis: int | None = None
+    label: Label | None = None
+
+
+class Embedded(TorchFunctionMode):
+    """Inside, the vectors that an embedding first gives for the ids of x are a leaf."""
+
+    def __init__(self, sequences: Sequences):
+        super().__init__()
+        self._of = sequences
+        self.leaf: Tensor | None = None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if self.leaf is not None or func not in (F.embedding, torch.embedding):
+            return made
+        tensors = [v for v in (*args, *(kwargs or {}).values()) if isinstance(v, Tensor)]
+        ids = next(v for v in tensors if not v.is_floating_point())
+        self.leaf, made = self._of.leaf_of(ids, made) or (None, made)
+        return made
 
 
 class SequenceMap:
-    """The `outputs` (S, k) of a module along x, and products with their derivatives.
+    """The `outputs` (S, B, k) of a model along x, and products with their derivatives.
 
-    `module` is a float64 copy in evaluation mode.
-
-    Args:
-        module: a torch module, or a function of x; of several outputs (a tuple, a dictionary) the
-            first one counts.
-        x: one sequence, see `one_sequence`. It is passed to the module in the first of `layouts`
-            that runs and in which an output depends on another input than its own, else in the
-            first that runs.
-        submodule: the part of the module whose outputs count, by its name in `named_modules`; None:
-            the module.
+    `module` is a copy in evaluation mode, in float64 if it runs in it. With a loss the outputs are
+    the losses of frames (T, B, 1) or of sequences (1, B, 1), or one number (1, 1, 1).
 
     Raises:
-        InvalidInputError: fewer than two steps, several sequences, NaN; a module that does not run
-            on x, has neither an output for each step nor one for the sequence, or is not
-            differentiable.
+        InvalidInputError: fewer than two steps, NaN; a model that does not run on x, has neither an
+            output for each step nor one for each sequence, is not differentiable, or mixes
+            sequences; a loss that does not fit.
     """
 
     @with_gradients()
-    def __init__(
-        self,
-        module: nn.Module | Callable,
-        x: Any,
-        *,
-        label: Label | None = None,
-        submodule: str | None = None,
-    ):
-        check_order("the module first, then x", module=module, x=x)
-        if not callable(module):
+    def __init__(self, subject: ModelWithData, loss: str | Loss | None = None):
+        model, x = subject.model, subject.x
+        check_order("the model first, then x", model=model, x=x)
+        if not callable(model):
             raise InvalidInputError(
-                f"expected a torch module or a function of a whole sequence, got {in_short(module)}"
+                f"expected a torch module or a function of a whole sequence, got {in_short(model)}"
             )
-        self.name, self._submodule = name_of(module), submodule
-        x, module = one_sequence(x), module if isinstance(module, nn.Module) else Function(module)
+        self.name, self._submodule = name_of(model), subject.submodule
+        module = model if isinstance(model, nn.Module) else Function(model)
         if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a "
                 "sequence, such as a loop over it"
             )
-        if len(without_batch(x)) < 2:
-            raise InvalidInputError(
-                "x has one step: expected at least two, because memory is about earlier inputs"
-            )
-        sizes = f"of {' x '.join(map(str, x.shape))}"
-        self.label = label or Label(name=self.name, title=self.name, sequence=sizes)
         check_weights(module)
-        errors, found = [], []
+        self._arguments, self._main = _arguments(x)
+        self.sequences = Sequences(module, self._main, subject.batch_axis)
+        shape = tuple(self.sequences.values.shape)
+        sizes = f"of {' x '.join(map(str, shape))}"
+        self.label = subject.label or Label(name=self.name, title=self.name, sequence=sizes)
+        errors = []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
-            for layout, axis in layouts(module, x):
-                try:
-                    # a module may keep states from call to call
-                    self._read(_copy(module, dtype), layout, axis, dtype)
-                except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
-                    errors.append((error, layout))
-                    continue
-                if self._mixes_steps():
-                    return
-                found.append(dict(vars(self)))
-            if found:
+            self.module = _copy(module, dtype)
+            try:
+                returned = self._read(dtype)
                 break
-        if not found:
-            failure, given = errors[0]
-            with users_code(
-                f"{self.name} does not run on x {tuple(given.shape)} on {given.device}",
-                step_hint(module),
-            ):
-                raise failure
-        vars(self).update(found[0])
-
-    def pulled(self, steps: Sequence[int], w: Tensor) -> Tensor:
-        """w[i, j] d o[steps[i]] / d x for weights w (n, b, k): (n, b, T, m)."""
-        n, b, _ = w.shape
-        whole = w.new_zeros(n, b, *self.outputs.shape)
-        whole[range(n), :, steps] = w
-        found = [
-            vjps(self.outputs, [self._leaf], part)[0]
-            for part in whole.flatten(0, 1).split(self.at_once)
-        ]
-        # of one sequence, wherever its axis of time is
-        return torch.cat(found).reshape(n, b, self.steps, -1)
-
-    def _read(self, module: nn.Module, x: Tensor, axis: int, dtype: torch.dtype | None) -> None:
-        """Set the outputs and the inputs that they are derivatives of."""
-        part, like = part_of(module, self._submodule), next(module.parameters(), x)
-        calls, hooks = [], []
-        self._leaf: Any = None
-        if x.is_floating_point():
-            x = self._leaf = (
-                x.to(like.device, dtype or like.dtype).detach().clone().requires_grad_()
-            )
+            except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
+                errors.append(error)
         else:
-            x = x.to(like.device)
-            hook = functools.partial(self._embedded, x)
-            hooks = [
-                p.register_forward_hook(hook)
-                for p in module.modules()
-                if isinstance(p, nn.Embedding)
-            ]
-        if self._submodule:
-            hooks.append(
-                part.register_forward_hook(
-                    lambda part, args, output: calls.append(first_tensor(output))
-                )
+            hint = step_hint(module) or LAYOUT
+            with users_code(f"{self.name} does not run on x {shape}", hint):
+                raise errors[0]
+        outputs = self._frames(returned)
+        self._check_apart(outputs)
+        self.outputs = outputs
+        if loss is not None:
+            self.outputs = self._losses(loss, returned, subject.y)
+        self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
+
+    def norms(self, steps: Sequence[int], w: Tensor) -> Tensor:
+        """||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64."""
+        n, j = w.shape[:2]
+        whole = w.new_zeros(n, j, *self.outputs.shape)
+        whole[range(n), :, steps] = w
+        found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
+        return torch.cat([norm(each, -1) for each in found]).unflatten(0, (n, j))
+
+    def sequences_with(self, steps: Sequence[int]) -> Tensor:
+        """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""
+        has = self.sequences.present(len(self.outputs))
+        late = has[-1:] if len(self.outputs) == 1 else has[steps]
+        return (late[:, None] & has).sum(-1).clamp(min=1).double().to(self.outputs.device)
+
+    def _pulled(self, w: Tensor, outputs: Tensor | None = None) -> Tensor:
+        """w[j] d outputs / d x for weights w (j, S, B, k): (j, T, B, m)."""
+        outputs = self.outputs if outputs is None else outputs
+        with torch.backends.cudnn.flags(enabled=False):
+            slopes = vjps(outputs, [self._leaf], w)[0]
+        return self.sequences.by_step(slopes, len(outputs))
+
+    def _read(self, dtype: torch.dtype | None) -> Tensor:
+        """What the module, or its part, returns for x; sets the leaf that it is a function of."""
+        part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
+        like = next(self.module.parameters(), of.values)
+        if dtype is None and like.is_floating_point():
+            dtype = like.dtype
+        of.values = of.values.to(like.device)
+        embedded = Embedded(of) if of.ids else None
+        leaf = None if of.ids else of.values.to(dtype).detach().clone().requires_grad_()
+        main = of.values if leaf is None else leaf.clone()  # a module may change it in place
+        hook = part.register_forward_hook(lambda part, args, output: calls.append(output))
+        with (
+            random_numbers_kept(like),
+            torch.backends.cudnn.flags(enabled=False),
+            embedded or nullcontext(),
+        ):
+            self._call(main, like.device, dtype)
+        hook.remove()
+        self._leaf: Any = embedded.leaf if embedded else leaf
+        found = [o for call in calls if (o := first_tensor(call)) is not None]
+        if not found:
+            raise InvalidInputError(f"{self.name} returns no tensor of numbers")
+        return found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
+
+    def _call(self, main: Tensor, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Call the module with the user's arguments and `main` as the sequence."""
+
+        def moved(value: Any) -> Any:
+            if value is self._main:
+                packed = self.sequences.packed
+                return packed.to(device)._replace(data=main) if packed else main  # type: ignore[arg-type]
+            if not isinstance(value, Tensor) or value.dim() < 2:
+                return value  # lengths stay on the CPU
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        if isinstance(self._arguments, dict):
+            self.module(**{name: moved(value) for name, value in self._arguments.items()})
+        else:
+            self.module(*map(moved, self._arguments))
+
+    def _frames(self, o: Tensor) -> Tensor:
+        """The outputs as (S, B, k). Raises InvalidInputError."""
+        of, shape = self.sequences, tuple(self.sequences.values.shape)
+        found = of.by_frame(o)
+        if found is not None and len(found) > 1 and found.dim() == 2 and self._is_one(o):
+            found = o.reshape(1, of.B, -1)
+        if found is None:
+            raise InvalidInputError(
+                f"{self.name} returns outputs of shape {tuple(o.shape)} for x {shape} of {of.T} "
+                "steps: expected one output for each step, or one for each sequence"
             )
-        try:
-            with random_numbers_kept(like):
-                o = first_tensor(module(x.clone()))  # a module may change its input in place
-        finally:
-            for handle in hooks:
-                handle.remove()
-        self.steps = T = x.shape[axis]
-        if self._submodule:
-            o = torch.stack(calls) if len(calls) > 1 else next(iter(calls), None)  # type: ignore[arg-type]  # of a cell, step by step
-            axis = 1 if o is not None and o.dim() == 3 and o.shape[1] == T != o.shape[0] else 0
-        batched = x.dim() == 2 + x.is_floating_point()
-        once = False
-        if (
-            o is not None
-            and batched
-            and not self._submodule
-            and o.dim() == 2
-            and o.shape == x.shape[:2]
-        ):
-            shorter = _output(module, x.narrow(axis, 0, T - 1))
-            # as many numbers as there are steps, of one output
-            once = shorter is not None and shorter.shape == o.shape
-        if (
-            o is None
-            or once
-            or o.dim() <= axis
-            or o.shape[axis] != T
-            or (batched and o.dim() > 2 and o.shape[1 - axis] != 1)
-        ):
-            if o is None or not o.dim() or o.numel() != o.shape[-1]:
-                got = "no tensor of numbers" if o is None else f"outputs of shape {tuple(o.shape)}"
-                raise InvalidInputError(
-                    f"{self.name} returns {got} for {T} steps: expected one output for each "
-                    "step, or one for the sequence"
-                )
-            o, axis = o.reshape(1, -1), 0
         if not torch.isfinite(o).all():
             raise InvalidInputError(
                 f"{self.name} returns NaN or infinite outputs: expected finite ones"
@@ -186,48 +206,81 @@ class SequenceMap:
             raise InvalidInputError(
                 f"the outputs of {self.name} have no gradient in its inputs: expected some"
             )
-        self.module = module
-        self.outputs = o.movedim(axis, 0).flatten(1) if o.dim() > 1 else o[:, None]
-        self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), o.numel())))
+        return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 
-    def _embedded(self, x: Tensor, module, args, output: Tensor) -> Tensor | None:
-        """Replace the vectors of the ids by a leaf; an embedding of positions 0, 1, 2, ... is none
-        of the ids.
-        """
-        ids = args[0].flatten() if args else x.new_empty(0)
-        positions = torch.equal(
-            ids, torch.arange(x.numel(), device=ids.device)
-        ) and not torch.equal(ids, x.flatten())
-        if self._leaf is not None or ids.numel() != x.numel() or positions:
-            return None
-        self._leaf = output.detach().clone().requires_grad_()
-        return self._leaf.clone()
+    def _is_one(self, o: Tensor) -> bool:
+        """True if as many numbers as there are steps are one output: a shorter x gives as many."""
+        of = self.sequences
+        if self._submodule or of.packed is not None or len(self._arguments) > 1:
+            return False
+        shorter = of.values.narrow(1 if of.axis == 0 else 0, 0, of.T - 1).to(o.device)
+        try:
+            with torch.no_grad(), random_numbers_kept(o):
+                module = copied(self.module)
+                again = first_tensor(module(shorter if of.ids else shorter.to(o.dtype)))
+        except USERS_FAULT:
+            return False
+        return again is not None and again.shape == o.shape
 
-    def _mixes_steps(self) -> bool:
-        """True if the last output depends on any other input, or the first one does."""
+    def _check_apart(self, o: Tensor) -> None:
+        """Raise InvalidInputError if outputs of the first or last sequence depend on others."""
+        if o.shape[1] == 1:
+            return
+        # on the CPU, where a default device of the caller counts for nothing
+        generator = torch.Generator("cpu").manual_seed(0)
         # positive random weights of the outputs, so that no derivatives cancel by symmetry
-        w = (
-            torch.rand(
-                1,
-                self.outputs.shape[1],
-                generator=torch.Generator().manual_seed(0),
-                dtype=torch.float64,
+        w = o.new_zeros(2, *o.shape)
+        weights = torch.rand(o.shape[2], generator=generator, device="cpu").to(o) + 0.5
+        w[0, :, 0] = w[1, :, -1] = weights
+        first, last = self._pulled(w, o)
+        if first[:, 1:].any() or last[:, :-1].any():
+            axis, shape = self.sequences.axis, tuple(self.sequences.values.shape)
+            raise InvalidInputError(
+                f"outputs of {self.name} for one sequence depend on others, with axis {axis} of x "
+                f"{shape} as the batch: give the right batch_axis, or one sequence"
             )
-            + 0.5
-        )
-        w = w.to(self.outputs)
-        first, last = self.pulled((0, -1), w.expand(2, 1, -1))[:, 0]
-        return bool(first[1:].any() or last[:-1].any())
+
+    def _losses(self, loss: str | Loss, returned: Tensor, y: Any) -> Tensor:
+        """The losses of outputs (S, B, 1), or (1, 1, 1). Raises InvalidInputError."""
+        of = self.sequences
+        if y is None:
+            raise InvalidInputError("y is missing: expected the targets of the loss")
+        if isinstance(y, PackedSequence):
+            y = pad_packed_sequence(y)[0]
+        y = finite_tensor("y", y).to(returned.device)
+        if isinstance(loss, str):
+            z = self.outputs
+            frames = of.by_frame(y) if len(z) > 1 else None
+            costs = frame_costs(loss, z, y if frames is None else frames)
+            return costs.unsqueeze(2)
+        y = y.to(returned.dtype) if y.is_floating_point() else y
+        name = name_of_loss(loss)
+        said = f"the loss {name} cannot take outputs {tuple(returned.shape)} and y {tuple(y.shape)}"
+        with users_code(said):
+            costs = loss(returned, y)
+        if not isinstance(costs, Tensor) or not costs.requires_grad:
+            raise InvalidInputError(
+                f"the loss {name} returns {in_short(costs)}: expected a tensor with a gradient"
+            )
+        found = costs.reshape(1, 1) if costs.dim() == 0 else of.by_frame(costs)
+        if found is None:
+            raise InvalidInputError(
+                f"the loss {name} returns {tuple(costs.shape)}: expected one number, or one for "
+                "each frame or sequence of x"
+            )
+        return found.flatten(2).sum(2, keepdim=True) if found.dim() > 2 else found.unsqueeze(2)
 
 
-@torch.no_grad()
-def _output(module: nn.Module, x: Tensor) -> Tensor | None:
-    """The first tensor that a copy of a module returns; None if it does not run."""
-    try:
-        with random_numbers_kept(x):
-            return first_tensor(copy.deepcopy(module)(x.detach().clone()))
-    except USERS_FAULT:
-        return None
+def norm(values: Tensor, axis: int) -> Tensor:
+    """2-norms along an axis in float64, also of numbers whose squares would be 0 or infinite.
+
+    >>> norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64), 0).item()
+    5e-200
+    """
+    values = values.double()
+    largest = values.abs().amax(axis, keepdim=True)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1)
+    return torch.linalg.vector_norm(values / scale, dim=axis) * scale.squeeze(axis)
 
 
 class Function(nn.Module):
@@ -238,6 +291,21 @@ class Function(nn.Module):
         self.forward = function
 
 
+def _arguments(x: Any) -> tuple[tuple | dict, Any]:
+    """(The arguments of the model, the one that is the sequence: the first of floating point)."""
+    several = isinstance(x, tuple | Mapping) and not isinstance(x, PackedSequence)
+    arguments = (dict(x) if isinstance(x, Mapping) else tuple(x)) if several else (x,)
+    values = [*(arguments.values() if isinstance(arguments, dict) else arguments)]
+    if not values:
+        raise InvalidInputError("x is empty: expected a sequence")
+    return arguments, next(filter(_is_floating, values), values[0])
+
+
+def _is_floating(value: Any) -> bool:
+    value = value.data if isinstance(value, PackedSequence) else value
+    return "float" in str(getattr(value, "dtype", ""))
+
+
 def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     module = copied(uncompiled(module)).eval()
     module.requires_grad_(False)
@@ -246,14 +314,12 @@ def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 
 def first_tensor(output) -> Tensor | None:
-    """The first floating-point tensor of what a module returns."""
+    """The first floating-point tensor of what a module returns; a packed one is padded."""
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
-    parts = (
-        output.values()
-        if isinstance(output, Mapping)
-        else output
-        if isinstance(output, tuple | list)
-        else ()
-    )
+    if isinstance(output, PackedSequence):
+        return pad_packed_sequence(output)[0]
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    parts = output if isinstance(output, tuple | list) else ()
     return next((found for part in parts if (found := first_tensor(part)) is not None), None)

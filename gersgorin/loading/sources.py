@@ -19,18 +19,30 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin.loading.one_sequence import one_sequence, without_batch
+from gersgorin._validate import real_tensor
+from gersgorin.loading.batch import is_ids
+from gersgorin.loading.inputs import (
+    as_input,
+    frames_of,
+    is_several,
+    one_sequence,
+    padded,
+    reads_ids,
+    shape_of,
+    without_batch,
+)
 from gersgorin.loading.options import DataOptions, NewOrTrained
+from gersgorin.loading.watched import Watched
 from rhn.checkpoints import read_metadata
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.utils.options import given_flags
+from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import counted, first_line
 
@@ -66,8 +78,10 @@ class Source:
     """Origin, for the second line of a figure's title: "train-41 of the chorales of music21
     10.5.1".
     """
-    given: Tensor | None = None
-    """The array of a caller, in its own layout and precision."""
+    given: Any = None
+    """The input of a caller, in its own layout and precision."""
+    raw: np.ndarray | None = None
+    """The array of a file with one sequence, as it is there."""
 
     @property
     def label(self) -> str:
@@ -104,9 +118,15 @@ class Source:
         """m; None for ids of tokens."""
         return self.values.shape[2] if self.values.ndim == 3 else None
 
-    def sequence(self) -> Tensor:
-        """The first sequence, (T, m) or ids (T,); an array of a caller as it was given."""
+    def sequence(self) -> Any:
+        """The first sequence, (T, m) or ids (T,); the input of a caller as it was given."""
         return torch.from_numpy(self.values[0]) if self.given is None else self.given
+
+    def frames_for(self, module: nn.Module) -> Tensor:
+        """The same for a module; ids (T,) as they are in the file for one that reads ids."""
+        if self.raw is not None and reads_ids(module, x := real_tensor("x", self.raw)):
+            return without_batch(one_sequence(x, ids=True))
+        return self.frames()
 
     def frames(self) -> Tensor:
         """One sequence (T, m) or ids (T,), or several with time first."""
@@ -124,32 +144,76 @@ class Source:
                 f"{self.steps} {counted}; for a longer run "
                 "give data of your own, of a constant input c (m,) c.expand(steps, m)"
             )
-        about = f"first {steps} of {self.steps} {counted}{' of ' * bool(self.about)}{self.about}"
-        given = self.given
-        if given is not None:
-            given = given[:steps] if len(given) == self.steps else given[:, :steps]
-        return replace(self, values=self.values[:, :steps], about=about, given=given)
+        about = f"first {steps} of {self.steps} {counted}"
+        if self.about:
+            about = f"{about} of {self.about}"
+        values = self.values[:, :steps]
+        given, raw = self._cut(self.given, steps), self._cut(self.raw, steps)
+        return replace(self, values=values, about=about, given=given, raw=raw)
+
+    def _cut(self, given: Any, steps: int) -> Any:
+        """The first steps of one sequence in its own layout. Raises InvalidInputError for inputs
+        that are no single array.
+        """
+        if given is None:
+            return None
+        if not isinstance(given, Tensor | np.ndarray):
+            raise InvalidInputError(
+                f"steps is {steps}: leave it out, or cut each of the inputs in x yourself"
+            )
+        return given[:steps] if len(given) == self.steps else given[:, :steps]
+
+    def for_module(self, watched: Watched) -> "Source":
+        """The same with the array of its file as the module of a cell reads it in Python."""
+        if self.raw is None:
+            return self
+        x = real_tensor("x", self.raw)
+        return replace(self, given=one_sequence(x, ids=watched.reads_ids(x)))
 
 
-def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool | None = False) -> Source:
+def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False) -> Source:
     """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
     text = reads_text(network)
     if isinstance(x, Piece):
         return chorale_source(x).cut(data.steps)
     if is_array(x):
-        x = one_sequence(x, ids=text or ids)
-        values, sizes = (
-            without_batch(x).detach().cpu().numpy()[None],
-            f"of {' x '.join(map(str, x.shape))}",
-        )
-        return Source(name=sizes, kind="sequence", values=values, given=x).cut(data.steps)
+        return source_of_array(one_sequence(x, ids=text or ids)).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(
             f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)"
         )
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
-    named = {} if x is None else {"input": Path(x)} if of_file else {"chorale": x}
+    if x is None:
+        return source_of_options(network, data)
+    named: dict[str, Any] = {"input": Path(x)} if of_file else {"chorale": x}
     return source_of_options(network, replace(data, **named))
+
+
+def source_of_array(x: Tensor) -> Source:
+    """One sequence of a caller, see `one_sequence`."""
+    values = without_batch(x).detach().cpu().numpy()[None]
+    return Source(name=_sizes(x.shape), kind="sequence", values=values, given=x)
+
+
+def source_of_module(x, data: DataOptions, network: NewOrTrained, watched: Watched) -> Source:
+    """The same for the module of a watched cell, which reads x as it is given, also several inputs
+    and packed sequences.
+    """
+    if is_array(x) and not isinstance(x, PackedSequence):
+        x = real_tensor("x", x)
+        return source_of_array(one_sequence(x, ids=watched.reads_ids(x))).cut(data.steps)
+    if not is_several(x) and not isinstance(x, PackedSequence):
+        return source_of(x, data, network).for_module(watched)
+    x = as_input(x)
+    frames = padded(frames_of(x)).detach().cpu()
+    if frames.dim() > (1 if is_ids(frames) else 2):  # a batch of one is read, see `Watched.along`
+        frames = frames.flatten(0, 1)
+    name = _sizes(shape_of(x))
+    return Source(name=name, kind="sequence", values=frames.numpy()[None], given=x).cut(data.steps)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return f"of {' x '.join(map(str, shape))}"
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
@@ -250,13 +314,15 @@ def read_numbers(path: Path) -> Source:
             f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its "
             f"sequences have {m}: expected as many"
         )
-    size = (
-        f"{S} sequences of {T} steps, {m} numbers each"
-        if values.ndim == 3
-        else f"{T} x {m} numbers"
-    )
+    size = f"{T} x {m} numbers"
+    if values.ndim == 3:
+        size = f"{S} sequences of {T} steps, {m} numbers each"
     known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
-    return Source(values=values.reshape(S, T, m), **known)
+    values = values.reshape(S, T, m)
+    if S > 1 and T == 1:  # (T, 1, m), one sequence as torch has it
+        values = values.transpose(1, 0, 2)
+    raw = array if len(values) == 1 else None
+    return Source(values=values, raw=raw, **known)
 
 
 def _lacking(shape: tuple[int, ...]) -> str:
@@ -336,40 +402,47 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=mark, skipinitialspace=True) if row]
     names: list[str] = []
-    try:
-        for word in rows[0] if rows else ():
-            float(word)
-    except ValueError:
+    if rows and not all(map(_is_number, rows[0])):
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(
             f"{path} holds no row of numbers: expected a row a step and a column an input"
         )
-    numbers = [[_number(word) for word in row] for row in rows]
-    for k, row in enumerate(numbers):
-        place = f"{path}, row {k + 1 + bool(names)}"
-        if len(row) != len(numbers[0]):
-            raise DataError(
-                f"{place} has {counted(len(row), 'number')}: expected {len(numbers[0])} as in "
-                "the first"
-            )
-        if (
-            j := next((j for j, value in enumerate(row) if not math.isfinite(value)), None)
-        ) is not None:
-            column = names[j] if j < len(names) else j + 1
-            raise DataError(
-                f"{place}, column {column} is "
-                f"{repr(rows[k][j])[:40] if rows[k][j] else 'empty'}: expected a finite number"
-            )
+    begin = 2 if names else 1
+    numbers = [
+        _row(f"{path}, row {k}", row, len(rows[0]), names) for k, row in enumerate(rows, begin)
+    ]
     return np.array(numbers, dtype=np.float64), {"names": tuple(names)} if names else {}
+
+
+def _row(place: str, words: list[str], columns: int, names: list[str]) -> list[float]:
+    """The numbers of a row. Raises DataError for another count, and for a word that is no finite
+    number.
+    """
+    if len(words) != columns:
+        raise DataError(
+            f"{place} has {counted(len(words), 'number')}: expected {columns} as in the first"
+        )
+    row = [_number(word) for word in words]
+    for j, (word, value) in enumerate(zip(words, row, strict=True)):
+        if not math.isfinite(value):
+            column = names[j] if j < len(names) else j + 1
+            got = repr(word)[:40] if word else "empty"
+            raise DataError(f"{place}, column {column} is {got}: expected a finite number")
+    return row
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(word: str) -> float:
     """NaN for a word that is no number."""
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
+    return float(word) if _is_number(word) else math.nan
 
 
 def chorale_source(piece: Piece, data: Path | None = None) -> Source:

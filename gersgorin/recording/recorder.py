@@ -37,8 +37,9 @@ from gersgorin._validate import check_order
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.find_cell import Watched
+from gersgorin.loading.watched import Watched
 from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
+from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
@@ -169,7 +170,7 @@ class Recorder:
             `rhn.cells.Cell`), or a module with one of them inside, as a `PolyphonicModel` or a
             user's own.
         probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is
-            batch_first), or ids of tokens.
+            batch_first), ids of tokens, or several inputs, see `gersgorin.open_run`.
         every: steps from one measurement to the next, at least 1.
         path: an .npz file that is kept up to date while the training runs, whole at every moment;
             None: nothing is written.
@@ -186,6 +187,7 @@ class Recorder:
             layers.
         submodule: the part of the module in which to look, by its name in `named_modules`:
             "encoder.rnn".
+        batch_axis, state_size, gates: as for `gersgorin.open_run`.
         about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers".
             None: the one in the resumed file, or that of a cell of ours.
 
@@ -210,6 +212,9 @@ class Recorder:
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
+        batch_axis: int | None = None,
+        state_size: Sizes | None = None,
+        gates: GatesOf | None = None,
         about: str | None = None,
     ):
         check_order("Recorder(module, probe)", module=module, probe=probe)
@@ -230,7 +235,8 @@ class Recorder:
             log,
         )
         self._path = None if path is None else check_output(path, (".npz",))
-        self._watched = Watched(module, layer, submodule)
+        self._watched = Watched(module, layer, submodule, state_size=state_size)
+        self._batch_axis, self._gates = batch_axis, gates
         self._read = self._watched.digest(probe)
         self._about = self._watched.made if about is None else str(about)
         self._rows: list[dict] = []
@@ -343,7 +349,8 @@ class Recorder:
         finite.
         """
         self._watched.refresh()
-        return snapshot(self._watched.along(self._probe), self._positions)
+        run = self._watched.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
+        return snapshot(run, self._positions)
 
     def _resume(self, found: Recording, about: str | None) -> None:
         """Keep the measurements of the steps done before. Raises DataError for those of something

@@ -9,6 +9,7 @@ same, row and column discs swap. Legend: m inputs, N = state_size (n units, an L
 L layers.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -29,6 +30,10 @@ from rhn.utils.wording import counted, in_short
 
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
+Sizes = int | tuple[int, ...]
+"""state_size of a step: the entries of its one tensor, or of each of several."""
+GatesOf = Callable[[Tensor, Any], Any]
+"""gates(x, s) of a step: a tensor, or tensors by name."""
 OWN_METHODS = (
     "jacobian",
     "input_jacobian",
@@ -55,13 +60,32 @@ def name_of(cell) -> str:
     return f"{type(cell.__self__).__name__}.{name}" if inspect.ismethod(cell) else name
 
 
-def size_to_set(cell) -> str:
-    """The remedy for a step without a state_size: "set state_size = 50", the hidden_size that it
+def size_to_give(cell) -> str:
+    """The remedy for a step without a state_size: "give state_size=50", the hidden_size that it
     has.
     """
     size = getattr(cell, "hidden_size", None)
-    known = f" = {size} (its hidden_size)" if isinstance(size, int) else ""
-    return f"set state_size{known}, the number of entries of its one state tensor"
+    known = f"{size} (its hidden_size)" if isinstance(size, int) else ""
+    return f"give state_size={known}, the number of entries of its one state tensor"
+
+
+def checked_sizes(state_size: Any) -> Sizes:
+    """The same. Raises InvalidInputError for anything but whole numbers above 0."""
+    sizes = state_size if isinstance(state_size, tuple) else (state_size,)
+    if not sizes or not all(type(n) is int and n > 0 for n in sizes):
+        raise InvalidInputError(
+            f"state_size is {in_short(state_size)}: expected a whole number above 0, or a tuple "
+            "of them for a state of several tensors"
+        )
+    return state_size
+
+
+def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
+    """Zeros (*lead, n), or a tuple of them, in the precision and on the device of a tensor."""
+    like = like if like.is_floating_point() else like.double()
+    sizes = state_size if isinstance(state_size, tuple) else (state_size,)
+    zeros = tuple(like.new_zeros(*lead, n) for n in sizes)
+    return zeros if isinstance(state_size, tuple) else zeros[0]
 
 
 class StepCell:
@@ -75,6 +99,7 @@ class StepCell:
         depth = getattr(module, "depth", 1)  # of a user's module possibly something else
         self.depth = depth if isinstance(depth, int) else 1
         self.gate_name: str = getattr(module, "gate_name", "transform gate")
+        self.gate_names: tuple[str, ...] = ()
         self.input_size: int | None = getattr(module, "input_size", None)
         self.hidden_size: int | None = getattr(module, "hidden_size", None)
         self._state_size = getattr(module, "state_size", None)
@@ -101,7 +126,7 @@ class StepCell:
             else f"has the state_size {size!r:.40}"
         )
         raise InvalidInputError(
-            f"{self.name} {said}: {size_to_set(self.module)}; write a step of several tensors "
+            f"{self.name} {said}: {size_to_give(self.module)}; write a step of several tensors "
             "as forward(x, state), or as a function "
             f"f(x, s) with s0{_hint(self.module)}"
         )
@@ -244,6 +269,42 @@ class StepCell:
         """Gates of each layer; empty for a cell without gates."""
         return self._own["gates"](x, s) if "gates" in self._own else Gates()
 
+    def with_gates(self, gates: GatesOf) -> "StepCell":
+        """The same cell with gates of the user's, each as one layer; `gate_names` are known after
+        the first call.
+        """
+        if not callable(gates):
+            raise InvalidInputError(
+                f"gates is {in_short(gates)}: expected a function of x and s that returns a "
+                "tensor, or a dictionary of them by name"
+            )
+        found = copy.copy(self)
+        found._own = self._own | {"gates": functools.partial(found._given_gates, gates)}
+        found.gate_name = "gate"
+        return found
+
+    def _given_gates(self, gates: GatesOf, x: Tensor, s: Tensor) -> Gates:
+        """The gates that a function returns at rows of x and s, which get the form that the step
+        takes.
+        """
+        arguments = getattr(self.module, "arguments", None)
+        lead, rows = as_rows(x, s)
+        found = list[dict[str, Tensor]]()
+        for x_t, s_t in zip(*rows, strict=True):
+            with users_code(f"gates(x, s) of {self.name} fails", "it gets x and s as the step"):
+                made = gates(*(arguments(x_t, s_t) if arguments else (x_t, s_t)))
+            found.append(made if isinstance(made, dict) else {"gate": made})
+        self.gate_names = tuple(found[0])
+        if any(tuple(each) != self.gate_names for each in found) or not all(
+            isinstance(gate, Tensor) for each in found for gate in each.values()
+        ):
+            raise InvalidInputError(
+                f"gates(x, s) of {self.name} must return a tensor, or tensors by the same names "
+                "at each step"
+            )
+        stacked = (torch.stack([each[k].flatten() for each in found]) for k in self.gate_names)
+        return Gates(t=tuple(gate.reshape(*lead, -1) for gate in stacked))
+
     def norm_bound(self, state_bound: float) -> Tensor:
         """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell
         without one.
@@ -311,10 +372,13 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
     batched = all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
     words = " and ".join(str(tuple(shape)) for shape in shapes)
 
-    def step(x: Tensor, s: Tensor) -> Tensor:
+    def arguments(x: Tensor, s: Tensor) -> tuple[Tensor, State]:
         pieces = zip(s.split([shape.numel() for shape in shapes]), shapes, strict=True)
         state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
-        after = state_in(f(x.unsqueeze(0) if batched else x, state), parts)
+        return x.unsqueeze(0) if batched else x, state
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        after = state_in(f(*arguments(x, s)), parts)
         if after is None:
             raise InvalidInputError(
                 f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
@@ -323,7 +387,12 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
 
     size = getattr(f, "hidden_size", None)
     vars(step).update(
-        state_size=len(start), hidden_size=size, initial_state=lambda: start, state_shapes=words
+        state_size=len(start),
+        hidden_size=size,
+        initial_state=start.clone,
+        state_shapes=words,
+        arguments=arguments,
+        wrapped=f,
     )
     step.__name__ = name_of(f)
     return step
@@ -360,13 +429,14 @@ def first_state(module: Any, named: bool = False) -> State | None:
     """
     size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
     sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(type(n) is int and n > 0 for n in sizes):
+    known = all(type(n) is int and n > 0 for n in sizes)
+    if size is None or not known or not isinstance(module, nn.Module):
         return None
-    zeros = tuple(next(module.parameters(), torch.empty(0)).new_zeros(1, n) for n in sizes)
     own: Any = getattr(module, "initial_state", None)
-    if own is not None and takes(own, 0):
-        zeros = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own()))
-    return zeros if isinstance(size, tuple) else zeros[0]
+    if own is None or not takes(own, 0):
+        return zero_state(size, next(module.parameters(), torch.empty(0)), 1)
+    parts = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own()))
+    return parts if isinstance(size, tuple) else parts[0]
 
 
 def state_in(output: Any, like: list) -> list[Tensor] | None:
@@ -550,15 +620,25 @@ def layer_jacobians(
     return _of_step("layer_jacobians", cell, x, s, method)
 
 
-def trajectory(cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None) -> Tensor:
+def trajectory(
+    cell: nn.Module | Step,
+    x: Tensor,
+    s0: State | None = None,
+    *,
+    state_size: Sizes | None = None,
+) -> Tensor:
     """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size)
     for unbatched x (T, m).
 
     s0 (B, state_size), or a tuple of tensors (B, ...): None for the cell's `initial_state()`, zero
-    if it has none; required for a bare callable, which has no state_size.
+    if it has none. A bare callable, which has no state_size, needs s0 or state_size: 5, or (5, 5)
+    of two tensors, which start at zero.
     Raises InvalidInputError if shapes do not fit.
     """
     check_order("trajectory(cell, x, s0)", cell=cell, x=x)
+    if s0 is None and state_size is not None:
+        x = real_tensor("x", x)
+        s0 = zero_state(checked_sizes(state_size), x, *x.shape[1:-1])
     if isinstance(s0, tuple):
         cell, s0 = _side_by_side(cell, s0, np.shape(x)[1:-1])
     cell, x = as_cell(cell), real_tensor("x", x)

@@ -1,20 +1,29 @@
 """Runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
 
+    run = open_run("rhn", x, depth=5)
+    run.inputs, run.states, run.jacobians()    (T, m), (T + 1, N), (T, N, N)
+    run.cell.module                            the cell with its weights
+    run.save("run.npz", jacobians=True)        all of it for NumPy
+
 Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
-from gersgorin.run.cell import Step, StepCell, as_cell, trajectory
+from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell, trajectory
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
+from rhn.utils.io import check_output, write_arrays
 from rhn.utils.validation import check_room
+from rhn.utils.wording import counted
 
 COPIES = 12  # of a block of Jacobians, in the work space of an analysis
 KEPT = 1 << 25  # most numbers of Jacobians that a run stores
@@ -68,11 +77,16 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """States and derivatives of a cell along x. An index `at` selects positions of the inputs:
-    steps, or (steps, sequences).
+    """States and derivatives of a cell along x, without gradients. An index `at` selects positions
+    of the inputs: steps, or (steps, sequences).
+
+    >>> run = Run.of(lambda x, s: 0.5 * s + x, torch.ones(3, 1), torch.zeros(1))
+    >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()
+    ([0.0, 1.0, 1.5, 1.75], [0.5, 0.5, 0.5])
     """
 
     cell: StepCell
+    """`cell.module` is the cell, a module with its weights, or the function of a step."""
     inputs: Tensor
     """(T, m); (T, B, m) for functions that read several sequences."""
     states: Tensor
@@ -82,6 +96,7 @@ class Run:
     """Jacobians by their steps; `replace` makes a new one."""
 
     @classmethod
+    @torch.no_grad()
     def of(
         cls, cell: nn.Module | Step, x: Tensor, s0: Tensor | None = None, label: Label | None = None
     ) -> "Run":
@@ -94,6 +109,12 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.states) - 1
+
+    def __repr__(self) -> str:
+        """One line: network, sequence, steps, entries of a state."""
+        several = f", {self.states.shape[1]} sequences" if self.states.dim() > 2 else ""
+        steps = counted(len(self), "step")
+        return f"<Run of {self.label.heading}{several}: {steps}, a state of {self.state_size}>"
 
     @property
     def state_size(self) -> int:
@@ -112,8 +133,34 @@ class Run:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """Fields `title`, `about` and `unit` of a result of this run."""
-        return {"title": self.label.title, "about": self.label.about, "unit": self.label.unit}
+        """Fields `title`, `about`, `unit` and `run` of a result of this run."""
+        label = self.label
+        return {"title": label.title, "about": label.about, "unit": label.unit} | self.itself
+
+    @property
+    def itself(self) -> dict[str, Any]:
+        """Field `run` of a result, without stored Jacobians."""
+        return {"run": replace(self)}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Weights and buffers of the cell by name; empty for a function."""
+        module = getattr(self.cell.module, "wrapped", self.cell.module)
+        return dict(module.state_dict()) if isinstance(module, nn.Module) else {}
+
+    def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
+        """Write `inputs`, `states`, weights by name as "weights.NAME", `title` and `about` to an
+        .npz file, atomically; on request also `jacobians` (T, N, N).
+
+        Raises OutputError for another ending, or a file that cannot be written.
+        """
+        arrays = {"inputs": self.inputs, "states": self.states}
+        arrays |= {f"weights.{name}": weight for name, weight in self.weights.items()}
+        if jacobians:
+            arrays["jacobians"] = self.jacobians()
+        words = {"title": np.array(self.label.heading), "about": np.array(self.label.about)}
+        numbers = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
+        return write_arrays(check_output(path, (".npz",)), numbers | words)
 
     def rests_from(self, step: int) -> bool:
         """True if the state does not move from a step on; from 0 on: the run starts at a fixed
@@ -125,6 +172,12 @@ class Run:
     def named(self, label: Label) -> Self:
         """The same run with other names."""
         return replace(self, label=label)
+
+    def with_gates(self, gates: GatesOf | None) -> Self:
+        """The same run with gates(x, s) of the user's, a tensor or tensors by name; None: as it
+        is.
+        """
+        return self if gates is None else replace(self, cell=self.cell.with_gates(gates))
 
     def require_finite(self) -> Self:
         """The run itself. Raises InvalidInputError for NaN or infinite states."""
@@ -163,14 +216,17 @@ class Run:
                     self._blocks[now.start, now.stop] = A
             yield now, A
 
+    @torch.no_grad()
     def jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d s[t], (..., N, N)."""
         return self.cell.jacobian(*self._at(at))
 
+    @torch.no_grad()
     def input_jacobians(self, at=slice(None)) -> Tensor:
         """d s[t+1] / d x[t], (..., N, m)."""
         return self.cell.input_jacobian(*self._at(at))
 
+    @torch.no_grad()
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
         """The Jacobians of the L layers of a step, the first layer first. Raises InvalidInputError
         if they are not known.
@@ -185,6 +241,7 @@ class Run:
         layers = self.layer_jacobians(at) if self.cell.has_layers else [self.jacobians(at)]
         return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1)
 
+    @torch.no_grad()
     def gates(self, at=slice(None)) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
         return self.cell.gates(*self._at(at))
@@ -200,6 +257,7 @@ class Run:
         x = self.inputs.repeat(times, *[1] * (self.inputs.dim() - 1))
         return Run.of(self.cell, x, self.states[0], self.label)
 
+    @torch.no_grad()
     def starting_at(self, s0: Tensor) -> Self:
         """The same run from another state (N,)."""
         return replace(self, states=trajectory(self.cell, self.inputs, s0))

@@ -1,17 +1,15 @@
 """`rhn data`: download the published data sets, and show the content of a data set."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from rhn.cli.entry import print_json
-from rhn.data.corpus import SPLITS
 from rhn.data.datasets import CHORALES, TEXT_SETS, Unit, data_set, get
-from rhn.data.jsb import chorales
-from rhn.data.text import read_text
 from rhn.errors import InvalidInputError
-from rhn.utils.options import option
 from rhn.utils.progress import progress_bars
 from rhn.utils.wording import table
 
@@ -22,16 +20,10 @@ BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line w
 class Get:
     """Download a published data set and verify its checksums; complete files are kept."""
 
-    name: str = option(
-        help="A published text, or jsb, the chorales.",
-        metavar=f"{{{','.join((*TEXT_SETS, 'jsb'))}}}",
-        positional=True,
-    )
-    out: Path | None = option(
-        None,
-        "Folder to write to, instead of the user's data folder, where the other commands look.",
-        metavar="DIR",
-    )
+    name: Annotated[str, Parameter(choices=(*TEXT_SETS, "jsb"))] = field(kw_only=False)
+    """A published text, or jsb, the chorales."""
+    out: Path | None = None
+    """Folder to write to, instead of the user's data folder, where the other commands look."""
 
     def run(self) -> None:
         with progress_bars() as progress:
@@ -46,19 +38,18 @@ class Show:
     beginning.
     """
 
-    name: str = option(
-        help="A published text; text, for any text of your own; or jsb, the chorales.",
-        metavar=f"{{{','.join((*TEXT_SETS, 'text', 'jsb'))}}}",
-        positional=True,
-    )
-    data: Path | None = option(
-        None,
-        "The file or folder, instead of the folder of `rhn data get` (jsb: instead of the "
-        "chorales rebuilt from music21).",
-    )
-    words: bool = option(False, "Read a text of your own as words (the default).")
-    characters: bool = option(False, "Read a text of your own as characters.")
-    json: bool = option(False, "Print one JSON object: name, source, checksum, counts, beginning.")
+    name: Annotated[str, Parameter(choices=(*TEXT_SETS, "text", "jsb"))] = field(kw_only=False)
+    """A published text; text, for any text of your own; or jsb, the chorales."""
+    data: Path | None = None
+    """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales
+    rebuilt from music21).
+    """
+    words: bool = False
+    """Read a text of your own as words (the default)."""
+    characters: bool = False
+    """Read a text of your own as characters."""
+    json: bool = False
+    """Print one JSON object: name, source, checksum, counts, beginning."""
 
     def run(self) -> None:
         if self.words and self.characters:
@@ -83,6 +74,9 @@ class Show:
 
 def _described(name: str, data: Path | None, unit: Unit) -> dict:
     """The JSON of a data set; unit: of a text of the user's own."""
+    from rhn.data import chorales, read_text
+    from rhn.data.corpus import SPLITS
+
     corpus: Any = chorales(data) if name == CHORALES.name else read_text(name, data, unit=unit)
     found = {split: len(getattr(corpus, split)) for split in SPLITS}
     published = {} if name == "text" else data_set(name).counts

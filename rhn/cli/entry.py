@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rhn.errors import USERS_FAULT, EarlyExit, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.utils.io import finite_json
 from rhn.utils.tracebacks import frames_of
 
@@ -75,8 +75,6 @@ def run_command(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
     except RhnError as error:
         return _refused(str(error), users_frames(error))
-    except EarlyExit:
-        raise
     except SystemExit as leaving:  # raised by a user's code: the work is not done
         said = (
             f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected "

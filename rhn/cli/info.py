@@ -7,11 +7,8 @@ import platform
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
-
 from rhn.cli.entry import print_json
 from rhn.presets import PRESETS, parameters, preset
-from rhn.utils.options import option
 from rhn.utils.wording import counted, table
 from rhn.version import __version__
 
@@ -30,11 +27,11 @@ class Info:
       RHN_COMPILED=0 rhn info --json
     """
 
-    json: bool = option(
-        False, "Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."
-    )
+    json: bool = False
+    """Print JSON: versions, devices, kernels (name, device, purpose, used, reason)."""
 
     def run(self) -> None:
+        import numpy
         import torch
 
         from rhn.kernels.table import kernel_states
@@ -78,9 +75,8 @@ def devices() -> list[dict[str, str]]:
 class Presets:
     """List the presets of `rhn train`."""
 
-    json: bool = option(
-        False, "Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."
-    )
+    json: bool = False
+    """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
 
     def run(self) -> None:
         rows = [facts(name) for name in PRESETS]

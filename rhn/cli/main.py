@@ -1,14 +1,17 @@
 """`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
 
+from typing import Any
+
 from rhn.cli.data import Get, Show
 from rhn.cli.entry import own_cell, run_command
 from rhn.cli.info import Info, Presets
 from rhn.cli.report import Report
 from rhn.cli.train import Resume, Train
 from rhn.cli.trained import Evaluate, Generate, Sample
-from rhn.utils.options import Commands, parse
+from rhn.utils.command_line import command_line, run_read
 
-COMMANDS = Commands(
+COMMANDS = command_line(
+    "rhn",
     "Train recurrent models of text and of chorales, evaluate them, and let them write and compose."
     """
 
@@ -19,27 +22,21 @@ examples:
   rhn generate runs/sota --prompt "the company"
   rhn train jsb-depth-6 --out runs/depth6
   rhn sample runs/depth6 --output chorale.mid""",
-    {
-        "train": Train,
-        "resume": Resume,
-        "evaluate": Evaluate,
-        "generate": Generate,
-        "sample": Sample,
-        "report": Report,
-        "presets": Presets,
-        "info": Info,
-        "data": Commands("Fetch a data set, or see what one holds.", {"get": Get, "show": Show}),
-    },
 )
+DATA = command_line("data", "Fetch a data set, or see what one holds.")
+for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
+    COMMANDS.command(command, name=command.__name__.lower())
+DATA.command(Get, name="get")
+DATA.command(Show, name="show")
+COMMANDS.command(DATA)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: _run(args))
+    return run_command(lambda: run_read(COMMANDS, args, _run))
 
 
-def _run(args: list[str] | None) -> None:
-    command = parse(COMMANDS, args, prog="rhn")
+def _run(command: Any) -> None:
     # the cell of a trained network; a training guards its own
     with own_cell(getattr(command, "cell", None)):
         command.run()

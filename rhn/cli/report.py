@@ -1,11 +1,12 @@
 """`rhn report`: the curves of trainings, and perplexity by depth beside the paper's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path
-from rhn.utils.options import Drawing, option
+from rhn.utils.shared_options import OUTPUT, Drawing
 
 # headings of the printed table
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}
@@ -18,18 +19,13 @@ class Report(Drawing):
     5(a) of these trainings.
     """
 
-    runs: tuple[Path, ...] = option(
-        help="Folders of trainings, of language models or of chorales; with --depth also its "
-        "tables (.csv).",
-        metavar="DIR",
-        positional=True,
-    )
-    depth: bool = option(
-        False, "Draw best validation perplexity by depth, on Penn Treebank, beside the paper's."
-    )
-    output: tuple[Path, ...] = option(
-        (), "A figure (.png, .svg, .pdf), and its numbers (.csv).", metavar="FILE"
-    )
+    runs: tuple[Path, ...] = field(kw_only=False)
+    """Folders of trainings, of language models or of chorales; with --depth also its tables (.csv).
+    """
+    depth: bool = False
+    """Draw best validation perplexity by depth, on Penn Treebank, beside the paper's."""
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """A figure (.png, .svg, .pdf), and its numbers (.csv)."""
 
     def run(self) -> None:
         names = [run.stem if run.suffix == ".csv" else run.resolve().name for run in self.runs]

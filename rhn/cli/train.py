@@ -9,12 +9,11 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rhn.cli.entry import own_cell, print_json, resolve_device
-from rhn.data import Corpus, TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.presets import (
     ChoraleConfig,
@@ -25,16 +24,20 @@ from rhn.presets import (
     starting_point,
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.options import Device, configuration, flag, given_flags, option
+from rhn.utils.command_line import Configured, print_help, settings_of
 from rhn.utils.progress import Advance, progress_bars
+from rhn.utils.ranges import Count, NonNegative
+from rhn.utils.shared_options import Device, OnOff, flag, given_flags
 from rhn.utils.validation import check_seed, fits
 from rhn.utils.wording import table
 
 if TYPE_CHECKING:
+    from rhn.data import Corpus, TextCorpus
     from rhn.training.run import TrainingResult
     from rhn.training.trainer import Trainer
 
 Config = LanguageConfig | ChoraleConfig
+Settings = settings_of(LanguageConfig, ChoraleConfig)
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
 # options of cells that change no size of a preset
 CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")
@@ -57,23 +60,23 @@ def _start(given: dict) -> Config | None:
 class Running:
     """The options that both commands share."""
 
-    data: Path | None = option(
-        None,
-        "Path of the data. Default: that of `rhn data get`; chorales: rebuilt from "
-        "music21's scores.",
-    )
-    max_minutes: float | None = option(None, "Stop after X minutes with everything saved.", least=0)
-    threads: int | None = option(
-        None,
-        "Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the "
-        "results have the same bits every time.",
-    )
-    device: Device = option("auto", "Device of the training.")
-    json: bool = option(False, "Print the result as one JSON object.")
+    data: Path | None = None
+    """Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores.
+    """
+    max_minutes: NonNegative | None = None
+    """Stop after X minutes with everything saved."""
+    threads: int | None = None
+    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have
+    the same bits every time.
+    """
+    device: Device = "auto"
+    """Device of the training."""
+    json: bool = False
+    """Print the result as one JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Running):
+class Train(Configured, Running):
     """Train a model. The same command, or `rhn resume DIR`, continues a training that was stopped
     or killed.
 
@@ -88,66 +91,49 @@ class Train(Running):
       rhn train jsb-depth-6 --record 50 --out runs/depth6
     """
 
-    preset: str | None = option(
-        None,
-        "Name of a complete training; `rhn presets` describes them.",
-        metavar="PRESET",
-        positional=True,
-    )
-    config: Path | None = option(
-        None,
-        "JSON file of fields: the output of --print-config, config.json of a run, or "
-        'your own. Its entry "preset" may name a preset to start from.',
-        metavar="FILE",
-    )
-    out: Path | None = option(
-        None,
-        "Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors; "
-        "record.npz with --record.",
-        metavar="DIR",
-    )
-    words: bool = option(False, "Text: --data is a text of your own, read as words.")
-    characters: bool = option(False, "Text: --data is a text of your own, read as characters.")
-    seeds: int = option(
-        1,
-        "Text: train N seeds side by side as one program, from the seed of the configuration on.",
-        least=1,
-    )
-    record: int | None = option(
-        None,
-        "Also measure spectra, gains and gates every N steps of the optimizer, into "
-        "DIR/record.npz, which `gersgorin recording` draws. Chorales: at the end of the "
-        "epoch of that step; an epoch has 7 steps (223 pieces in batches of 32).",
-        least=1,
-    )
-    print_config: bool = option(
-        False,
-        "Print the whole configuration as JSON, which --config reads, and its differences from "
-        "the preset on stderr; do not train.",
-    )
-    skip: Literal["all", "last"] | None = option(
-        None,
-        "--cell-option skip=...: which layers have a shortcut from the last state, from the "
-        "second on (dts-rnn).",
-    )
-    coupled: bool | None = option(
-        None, "--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn)."
-    )
-    gate_constant: float | None = option(
-        None,
-        "--cell-option gate_constant=X: added to the input of the transform gates; weight "
-        "decay does not shrink it (rhn).",
-    )
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] | None = option(
-        None, "--cell-option activation=...: nonlinearity of the candidate state (rhn)."
-    )
-    settings: dict = configuration(
-        (LanguageConfig, ChoraleConfig),
-        _start,
-        "The fields of the preset's configuration, with its values.",
-    )
+    preset: str | None = field(default=None, kw_only=False)
+    """Name of a complete training; `rhn presets` describes them."""
+    config: Path | None = None
+    """JSON file of fields: the output of --print-config, config.json of a run, or your own. Its
+    entry "preset" may name a preset to start from.
+    """
+    out: Path | None = None
+    """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors;
+    record.npz with --record.
+    """
+    words: bool = False
+    """Text: --data is a text of your own, read as words."""
+    characters: bool = False
+    """Text: --data is a text of your own, read as characters."""
+    seeds: Count = 1
+    """Text: train N seeds side by side as one program, from the seed of the configuration on."""
+    record: Count | None = None
+    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz,
+    which `gersgorin recording` draws. Chorales: at the end of the epoch of that step; an epoch has
+    7 steps (223 pieces in batches of 32).
+    """
+    print_config: bool = False
+    """Print the whole configuration as JSON, which --config reads, and its differences from the
+    preset on stderr; do not train.
+    """
+    skip: Literal["all", "last"] | None = None
+    """--cell-option skip=...: which layers have a shortcut from the last state, from the second on
+    (dts-rnn).
+    """
+    coupled: OnOff | None = None
+    """--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn)."""
+    gate_constant: float | None = None
+    """--cell-option gate_constant=X: added to the input of the transform gates; weight decay does
+    not shrink it (rhn).
+    """
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] | None = None
+    """--cell-option activation=...: nonlinearity of the candidate state (rhn)."""
+    settings: Settings = field(default_factory=dict)
 
     def run(self) -> None:
+        if self.help:
+            print_help("rhn train", Train, _start(vars(self) | self.settings))
+            return
         config = self.configuration()
         if self.print_config:
             self._print(config)
@@ -240,14 +226,14 @@ class Resume(Running):
     training.
     """
 
-    out: Path = option(help="Folder of the run.", metavar="DIR", positional=True)
-    data: Path | None = option(None, "Path of the data, if it was moved.")
-    epochs: int | None = option(
-        None, "Total number of epochs, instead of that of the configuration."
-    )
-    cell: str | None = option(
-        None, "The cell of a training with a cell of your own, as package.module:factory."
-    )
+    out: Path = field(kw_only=False)
+    """Folder of the run."""
+    data: Path | None = None
+    """Path of the data, if it was moved."""
+    epochs: Count | None = None
+    """Total number of epochs, instead of that of the configuration."""
+    cell: str | None = None
+    """The cell of a training with a cell of your own, as package.module:factory."""
 
     def run(self) -> None:
         path = self.out / "config.json"
@@ -369,7 +355,7 @@ def _in_vain(result: "TrainingResult", corpus) -> bool:
     return result.valid_nll > 2 * math.log(len(corpus.vocabulary))
 
 
-def _row(result: "TrainingResult", corpus: Corpus | TextCorpus) -> dict:
+def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
     """The result of a seed for JSON, in the measure of its data."""
     from rhn.training.evaluation import measure, measure_name
 

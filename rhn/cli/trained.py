@@ -5,13 +5,14 @@ chorale or a text.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rhn.cli.entry import print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output
-from rhn.utils.options import Device, Trained, Writing, given_flags, option
 from rhn.utils.progress import progress_bars
+from rhn.utils.ranges import Count, Natural, within
+from rhn.utils.shared_options import Device, Trained, Writing, given_flags
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
@@ -30,33 +31,32 @@ class Evaluate(Trained):
     Every token but the first counts, and every frame but each chorale's first.
     """
 
-    split: Literal["train", "valid", "test"] = option("test", "Split of the data.")
-    data: Path | None = option(None, "Path of the data, if it has moved since the training.")
-    max_tokens: int | None = option(None, "Text: only the first N tokens of the split.", least=2)
-    batch_size: int | None = option(
-        None,
-        "Text: cut it into N pieces that are read in parallel, each from a zero state: faster, "
-        "slightly worse than one piece.",
-        least=1,
-    )
-    temperature: float | None = option(None, "Text: number by which the logits are divided.")
-    mc: int | None = option(
-        None,
-        "Text: average the probabilities of N samples with dropout on, new masks for each "
-        "window (Gal and Ghahramani 2016).",
-        least=1,
-        most=MOST_SAMPLES,
-    )
-    mc_official: int | None = option(
-        None,
-        "Text: like --mc, with one set of masks per sample for the whole text, as the official "
-        "code does it.",
-        least=1,
-        most=MOST_SAMPLES,
-    )
-    seed: int = option(0, "Text: seed of the masks of --mc.", least=0)
-    device: Device = option("auto", "Device of the computation.")
-    json: bool = option(False, "Print one JSON object.")
+    split: Literal["train", "valid", "test"] = "test"
+    """Split of the data."""
+    data: Path | None = None
+    """Path of the data, if it has moved since the training."""
+    max_tokens: Annotated[int, within(least=2)] | None = None
+    """Text: only the first N tokens of the split."""
+    batch_size: Count | None = None
+    """Text: cut it into N pieces that are read in parallel, each from a zero state: faster,
+    slightly worse than one piece.
+    """
+    temperature: float | None = None
+    """Text: number by which the logits are divided."""
+    mc: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
+    """Text: average the probabilities of N samples with dropout on, new masks for each window (Gal
+    and Ghahramani 2016).
+    """
+    mc_official: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
+    """Text: like --mc, with one set of masks per sample for the whole text, as the official code
+    does it.
+    """
+    seed: Natural = 0
+    """Text: seed of the masks of --mc."""
+    device: Device = "auto"
+    """Device of the computation."""
+    json: bool = False
+    """Print one JSON object."""
 
     def run(self) -> None:
         from rhn.checkpoints import read_metadata
@@ -135,12 +135,14 @@ class Evaluate(Trained):
 class Sample(Trained, Writing):
     """Write a chorale that a trained model makes up."""
 
-    output: Path | None = option(
-        None, "What to write, .mid or .musicxml (required).", metavar="FILE"
-    )
-    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
-    bars: int = option(16, "Length in bars of four quarter notes.", least=1, most=MOST_BARS)
-    seed: int = option(0, "Seed of the notes.", least=0)
+    output: Path | None = None
+    """What to write, .mid or .musicxml (required)."""
+    temperature: float = 1.0
+    """Below 1 more predictable, above 1 wilder."""
+    bars: Annotated[int, within(least=1, most=MOST_BARS)] = 16
+    """Length in bars of four quarter notes."""
+    seed: Natural = 0
+    """Seed of the notes."""
 
     def run(self) -> None:
         from rhn.checkpoints import load_model
@@ -160,11 +162,16 @@ class Sample(Trained, Writing):
 class Generate(Trained):
     """Print a text that a trained language model makes up."""
 
-    prompt: str = option("", "The text to continue.", metavar="TEXT")
-    length: int = option(200, "Number of words or characters.", least=1, most=MOST_TOKENS)
-    temperature: float = option(1.0, "Below 1 more predictable, above 1 wilder.")
-    top_k: int | None = option(None, "Choose among the N most probable ones only.", least=1)
-    seed: int = option(0, "Seed of the choices.", least=0)
+    prompt: str = ""
+    """The text to continue."""
+    length: Annotated[int, within(least=1, most=MOST_TOKENS)] = 200
+    """Number of words or characters."""
+    temperature: float = 1.0
+    """Below 1 more predictable, above 1 wilder."""
+    top_k: Count | None = None
+    """Choose among the N most probable ones only."""
+    seed: Natural = 0
+    """Seed of the choices."""
 
     def run(self) -> None:
         from rhn.training.sampling import generate

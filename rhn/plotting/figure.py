@@ -439,12 +439,16 @@ def draw_growth(log_norm: np.ndarray, unit: str, ax: Axes) -> Axes:
     return over_time(ax, len(log_norm), unit, GROWTH)
 
 
-def draw_layers(layers: np.ndarray, unit: str, ylabel: str, ax: Axes) -> Axes:
-    """Draw one line for each layer over time, from values (T, L) of single steps."""
+def draw_layers(
+    layers: np.ndarray, unit: str, ylabel: str, ax: Axes, names: Sequence[str] = ()
+) -> Axes:
+    """Draw one line for each layer over time, from values (T, L) of single steps; names: of the L
+    lines.
+    """
     T, L = layers.shape
     for k, values in enumerate(layers.T):
-        marker = "." if T == 1 else None
-        ax.plot(values, linewidth=1.3, marker=marker, label=f"layer {k + 1}", **shade_style(k, L))
+        marker, name = "." if T == 1 else None, names[k] if names else f"layer {k + 1}"
+        ax.plot(values, linewidth=1.3, marker=marker, label=name, **shade_style(k, L))
     return over_time(ax, T - 1 or 1, unit, ylabel)
 
 

@@ -3,15 +3,18 @@ are in `rhn.presets`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
-from rhn.utils.options import check_ranges, option
+from rhn.utils.ranges import Count, Natural, NonNegative, Positive, Share, check_ranges, within
+from rhn.utils.shared_options import CellOptions, OnOff
 from rhn.utils.validation import check_fields, require
 
 if TYPE_CHECKING:
@@ -34,6 +37,11 @@ OF_0_3 = {"skip": "all", "coupled": True, "gate_constant": 0.0, "activation": "t
 """Options of cells that were fields of configurations in version 0.3, with their defaults."""
 
 
+CellName = Annotated[
+    str, Parameter(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The fields that all trainings share; `rhn train PRESET --help` describes them.
@@ -42,47 +50,45 @@ class TrainingConfig:
         InvalidInputError: a value is out of range; the message says which and what was expected.
     """
 
-    cell: str = option(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
-    depth: int = option(help="Recurrence depth, layers within a step.", least=1)
-    hidden_size: int = option(help="Hidden units of each cell.", least=1)
-    transform_bias: float | None = option(
-        help="Initial bias of the transform gates. None: as `init` or the cell says, or the "
-        "cell has no such gates."
-    )
-    cell_options: dict = option(
-        {}, "A further option of the cell, such as leak=0.5; repeatable.", flag="--cell-option"
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = option(
-        "sgd",
-        "Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam "
-        "needs about 0.001.",
-    )
-    learning_rate: float = option(help="Step size of the optimizer.", above=0)
-    momentum: float = option(0.0, "Momentum of sgd and rmsprop.", least=0, below=1)
-    beta1: float = option(0.9, "Decay of the mean of gradients (adam, adamw).", least=0, below=1)
-    beta2: float = option(
-        0.999, "Decay of the mean of squared gradients (adam, adamw).", least=0, below=1
-    )
-    alpha: float = option(
-        0.99, "Decay of the mean of squared gradients (rmsprop).", least=0, below=1
-    )
-    epsilon: float = option(
-        1e-8,
-        "Added to the root of the mean of squared gradients (adam, adamw, rmsprop).",
-        least=SMALLEST_EPSILON,
-    )
-    weight_decay: float = option(
-        0.0,
-        "Factor of half the sum of all squared parameters in the loss; adamw: share of the "
-        "weights that a step at rate 1 takes away.",
-        least=0,
-    )
-    batch_size: int = option(help="Sequences in a batch.", least=1)
-    epochs: int = option(help="Maximum number of epochs.", least=1)
-    patience: int | None = option(
-        None, "Stop after N epochs without a better loss. None: never.", least=1
-    )
-    seed: int = option(0, "Seed of the initial weights and of all else that is random.", least=0)
+    cell: CellName
+    depth: Count
+    """Recurrence depth, layers within a step."""
+    hidden_size: Count
+    """Hidden units of each cell."""
+    transform_bias: float | None
+    """Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no
+    such gates.
+    """
+    cell_options: CellOptions = field(default_factory=dict)
+    """A further option of the cell, such as leak=0.5; repeatable."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """Optimizer, as in torch.optim. The learning rates of the presets are for SGD; Adam needs about
+    0.001.
+    """
+    learning_rate: Positive
+    """Step size of the optimizer."""
+    momentum: Share = 0.0
+    """Momentum of sgd and rmsprop."""
+    beta1: Share = 0.9
+    """Decay of the mean of gradients (adam, adamw)."""
+    beta2: Share = 0.999
+    """Decay of the mean of squared gradients (adam, adamw)."""
+    alpha: Share = 0.99
+    """Decay of the mean of squared gradients (rmsprop)."""
+    epsilon: Annotated[float, within(least=SMALLEST_EPSILON)] = 1e-8
+    """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
+    weight_decay: NonNegative = 0.0
+    """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights
+    that a step at rate 1 takes away.
+    """
+    batch_size: Count
+    """Sequences in a batch."""
+    epochs: Count
+    """Maximum number of epochs."""
+    patience: Count | None = None
+    """Stop after N epochs without a better loss. None: never."""
+    seed: Natural = 0
+    """Seed of the initial weights and of all else that is random."""
 
     def __post_init__(self):
         check_fields(self)
@@ -101,19 +107,19 @@ class TrainingConfig:
 class ChoraleConfig(TrainingConfig):
     """A training of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
 
-    learning_rate: float = option(help="Step size of the optimizer, for a loss in nats a frame.")
-    init_std: float | None = option(
-        help="Standard deviation of the Gaussian initial weights. None: as the cell starts by "
-        "itself (presets with torch.nn's cells).",
-        above=0,
-    )
-    momentum: float = 0.9
-    batch_size: int = option(32, "Chorales a batch.")
-    epochs: int = 300
-    patience: int | None = 50
-    objective: Literal["train", "valid"] = option(
-        "valid", "Loss that decides which weights are best: train or valid."
-    )
+    learning_rate: Positive
+    """Step size of the optimizer, for a loss in nats a frame."""
+    init_std: Positive | None
+    """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself
+    (presets with torch.nn's cells).
+    """
+    momentum: Share = 0.9
+    batch_size: Count = 32
+    """Chorales a batch."""
+    epochs: Count = 300
+    patience: Count | None = 50
+    objective: Literal["train", "valid"] = "valid"
+    """Loss that decides which weights are best: train or valid."""
 
     @property
     def init(self) -> str | None:
@@ -125,91 +131,75 @@ class ChoraleConfig(TrainingConfig):
 class LanguageConfig(TrainingConfig):
     """A training of a language model on a text; errors as for `TrainingConfig`."""
 
-    corpus: str = option(
-        help="A published text by its name in `rhn data`, or text: a file or folder of your own."
-    )
-    unit: Literal["words", "characters"] = option(
-        "words", "Tokens of a text of your own: words or characters."
-    )
-    vocabulary_size: int | None = option(
-        None, "Keep the N most frequent words; the others become <unk>. None: all.", least=1
-    )
-    max_tokens: int | None = option(None, "Use at most N tokens of each split. None: all.", least=2)
-    cell: str = "rhn"
-    depth: int = 1
-    hidden_size: int = 200
-    layers: int = option(1, "Cells stacked on each other.", least=1)
-    tied: bool = option(False, "The output layer uses the embedding's weights.")
-    embedding_size: int | None = option(
-        None,
-        "Size of a token's embedding. None: the hidden size, or the size of a smaller "
-        "vocabulary if the weights are not tied.",
-        least=1,
-    )
-    init: str | None = option(
-        "uniform:0.04",
-        "How weights and biases start: uniform:A, gaussian:STD, identity[:STD], "
-        "scaled[:GAIN], orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it "
-        "starts all biases at B. None: as the cell starts by itself (the default for torch.nn's "
-        "cells).",
-    )
+    corpus: str
+    """A published text by its name in `rhn data`, or text: a file or folder of your own."""
+    unit: Literal["words", "characters"] = "words"
+    """Tokens of a text of your own: words or characters."""
+    vocabulary_size: Count | None = None
+    """Keep the N most frequent words; the others become <unk>. None: all."""
+    max_tokens: Annotated[int, within(least=2)] | None = None
+    """Use at most N tokens of each split. None: all."""
+    cell: CellName = "rhn"
+    depth: Count = 1
+    hidden_size: Count = 200
+    layers: Count = 1
+    """Cells stacked on each other."""
+    tied: OnOff = False
+    """The output layer uses the embedding's weights."""
+    embedding_size: Count | None = None
+    """Size of a token's embedding. None: the hidden size, or the size of a smaller vocabulary if
+    the weights are not tied.
+    """
+    init: str | None = "uniform:0.04"
+    """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
+    orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it starts all biases at B.
+    None: as the cell starts by itself (the default for torch.nn's cells).
+    """
     transform_bias: float | None = -2.0
-    drop_embedding: float = option(
-        0.0, "Share of word types dropped in a window.", least=0, below=1
-    )
-    drop_input: float = option(0.0, "Dropout of a cell's input.", least=0, below=1)
-    drop_hidden: float = option(
-        0.0, "Dropout of the state before the recurrent matrices.", least=0, below=1
-    )
-    drop_output: float = option(0.0, "Dropout before the softmax.", least=0, below=1)
-    drop_candidate: float = option(
-        0.0, "Recurrent dropout: of the candidate before its gate.", least=0, below=1
-    )
-    gate_masks: Literal["shared", "separate"] = option(
-        "shared",
-        "Whether the gates of a cell share their masks (the TensorFlow code) or have their own "
-        "(the Torch7 code).",
-    )
-    batch_size: int = option(20, "Sequences of the text read in parallel.")
-    window: int = option(35, "Steps of truncated backpropagation.", least=1)
-    vary_window: bool = option(
-        False,
-        "Windows of random length around `window`, the same ones for every seed (Merity et "
-        "al. 2017).",
-    )
-    learning_rate: float = option(
-        0.2, "Step size of the optimizer, for a loss in nats summed over a window."
-    )
-    lr_decay: float = option(
-        1.02,
-        "Divisor of the learning rate, applied each epoch after the first `decay_after`.",
-        least=1,
-    )
-    decay_after: int = option(20, "Epochs at the full learning rate.", least=0)
-    weight_decay_form: Literal["loss", "shrink"] = option(
-        "loss",
-        "loss: weight decay is part of the loss; shrink: weights shrink by it after each step "
-        "(the Torch7 code).",
-    )
-    gradient_norm: float = option(10.0, "Longer gradients are scaled down to this norm.", above=0)
-    averaging: int | None = option(
-        None,
-        "NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better "
-        "validation loss. None: never.",
-        least=1,
-    )
-    activation_regularization: float = option(
-        0.0, "Factor of the mean square of the outputs after dropout, in nats a token.", least=0
-    )
-    temporal_activation_regularization: float = option(
-        0.0,
-        "Factor of the mean square of the change of the outputs between steps, in nats a token.",
-        least=0,
-    )
-    reset_probability: float = option(
-        0.0, "Probability that a row starts a window from the zero state.", least=0, most=1
-    )
-    epochs: int = 500
+    drop_embedding: Share = 0.0
+    """Share of word types dropped in a window."""
+    drop_input: Share = 0.0
+    """Dropout of a cell's input."""
+    drop_hidden: Share = 0.0
+    """Dropout of the state before the recurrent matrices."""
+    drop_output: Share = 0.0
+    """Dropout before the softmax."""
+    drop_candidate: Share = 0.0
+    """Recurrent dropout: of the candidate before its gate."""
+    gate_masks: Literal["shared", "separate"] = "shared"
+    """Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the
+    Torch7 code).
+    """
+    batch_size: Count = 20
+    """Sequences of the text read in parallel."""
+    window: Count = 35
+    """Steps of truncated backpropagation."""
+    vary_window: OnOff = False
+    """Windows of random length around `window`, the same ones for every seed (Merity et al. 2017).
+    """
+    learning_rate: Positive = 0.2
+    """Step size of the optimizer, for a loss in nats summed over a window."""
+    lr_decay: Annotated[float, within(least=1)] = 1.02
+    """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
+    decay_after: Natural = 20
+    """Epochs at the full learning rate."""
+    weight_decay_form: Literal["loss", "shrink"] = "loss"
+    """loss: weight decay is part of the loss; shrink: weights shrink by it after each step (the
+    Torch7 code).
+    """
+    gradient_norm: Positive = 10.0
+    """Longer gradients are scaled down to this norm."""
+    averaging: Count | None = None
+    """NT-ASGD (Merity et al. 2017): average the weights after N epochs without a better validation
+    loss. None: never.
+    """
+    activation_regularization: NonNegative = 0.0
+    """Factor of the mean square of the outputs after dropout, in nats a token."""
+    temporal_activation_regularization: NonNegative = 0.0
+    """Factor of the mean square of the change of the outputs between steps, in nats a token."""
+    reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
+    """Probability that a row starts a window from the zero state."""
+    epochs: Count = 500
 
     def __post_init__(self):
         super().__post_init__()

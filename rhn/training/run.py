@@ -46,7 +46,7 @@ from rhn.training.state import (
 )
 from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
-from rhn.utils.options import default_of
+from rhn.utils.shared_options import default_of
 
 # share of the time for saving: a kill costs as much as is trained between two saves
 SAVE_SHARE = 0.02

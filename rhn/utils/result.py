@@ -14,7 +14,7 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 import html
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -50,6 +50,13 @@ class Result:
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
     """Initialisation, seed and data, for the second line of a figure's title."""
+    run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
+    """The run that it was computed from, in this process: `result.run.states`; None after loading
+    and for a result without a run.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "run"}
 
     def __init_subclass__(cls, kind: str = "", **keywords):
         super().__init_subclass__(**keywords)

@@ -33,7 +33,7 @@ from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
 from rhn.plotting.provenance import words_of_checkpoint
-from rhn.utils.options import parse
+from rhn.utils.command_line import read, single
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&{{7*7}}"
@@ -185,9 +185,8 @@ def test_a_page_without_a_name_is_called_after_what_it_is_about():
         ["runs/a", "--lesions"],
         ["runs/a/last.safetensors"],
     ]
-    names = [
-        report_cli.default_page(parse(report_cli.Options, words, prog="x")).name for words in asked
-    ]
+    app = single("x", report_cli.Options)
+    names = [report_cli.default_page(read(app, words)).name for words in asked]
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
 
 
@@ -329,7 +328,7 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
 
 
 def test_the_page_of_a_large_study_is_small():
-    rows = read_csv(RESULTS / "2026-11-20-small-study.csv")
+    rows = read_csv(RESULTS / "small-study.csv")
     text = page_html("t", study_sections(small().studies("checksum"), rows), "")
     assert text.count("<tr>") > len(rows) and len(text) < 1e6
 

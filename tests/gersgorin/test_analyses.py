@@ -18,9 +18,8 @@ import gersgorin
 from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, register_analysis
 from gersgorin.analyses.overview import Overview
-from gersgorin.analyses.supervised import Supervised
 from gersgorin.cli.main import main
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import ModelWithData
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN
@@ -83,13 +82,11 @@ def subjects():
     generator = torch.Generator().manual_seed(0)
     cell = RHN(3, 5, 2, init="gaussian:0.4", dtype=torch.float64, generator=generator)
     x = torch.rand(12, 3, dtype=torch.float64, generator=generator)
-    model = PolyphonicModel("rhn", hidden_size=5, input_size=3, output_size=3, generator=generator)
     return {
         "run": Run.of(
             cell, x, label=Label(name="rhn", title="rhn, depth 2, 5 units", sequence="noise")
         ),
-        "supervised": Supervised(model, x[:-1] > 0.5, x[1:] > 0.5),
-        "map": SequenceMap(cell, x, label=Label(title="rhn, depth 2, 5 units")),
+        "model": ModelWithData(model=cell, x=x, label=Label(title="rhn, depth 2, 5 units")),
     }
 
 

@@ -481,8 +481,8 @@ WRONG = {
     "x is a Tensor: expected a list of sequences": lambda: compare(
         networks(1), torch.rand(3, 2, 5), over="sequences"
     ),
-    "analysis is 'credit': expected spectra, products": lambda: compare(
-        networks(1), *sequences(3), analysis="credit"
+    "analysis is 'influence': expected spectra, products": lambda: compare(
+        networks(1), *sequences(3), analysis="influence"
     ),
     "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
     r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\]": lambda: (

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tables import for_each
 
-from gersgorin import credit, spectra, temporal_jacobian
+from gersgorin import influence, spectra, temporal_jacobian
 from rhn.cells import DTSRNN
 from rhn.models import PolyphonicModel
 
@@ -33,7 +33,9 @@ def runs():
 MEASURES = {
     "a step by autograd": lambda: temporal_jacobian(CELL, *at_a_step(), method="jacrev").detach(),
     "leading eigenvalues": lambda: spectra(CELL, runs()[0], leading=2).log_norm_product,
-    "credit": lambda: credit(MODEL, runs()[2][:-1], runs()[2][1:]).lost,
+    "influence": lambda: (
+        influence(MODEL, runs()[2][:-1], of="bernoulli", y=runs()[2][1:]).influence
+    ),
 }
 
 

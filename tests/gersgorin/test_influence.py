@@ -1,5 +1,5 @@
-"""The memory of a module is the norm of the derivatives of its outputs in earlier inputs, whatever
-the module is.
+"""The influence of inputs is the norm of the derivatives of outputs, or of losses, in them,
+whatever the model is.
 """
 
 import json
@@ -12,9 +12,10 @@ from test_layouts import Loop
 from torch import nn
 
 import gersgorin
-from gersgorin.analyses import memory as analysis
+from gersgorin.analyses import influence as analysis
+from gersgorin.analyses.influence import Influence
 from gersgorin.cli.main import main
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import ModelWithData, SequenceMap
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 
@@ -125,21 +126,22 @@ CASES = {
     "torch.nn, several layers": (
         lambda: nn.LSTM(M, 5, num_layers=2),
         lambda f, x: f(x[:, None])[0][:, 0],
+        1,
     ),
-    "own loop": (OwnLoop, lambda f, x: f(x[:, None])[:, 0]),
-    "scan": (Scan, lambda f, x: f(x[None])[0]),
-    "attention": (Attention, lambda f, x: f(x[None])[0]),
-    "our cell": (lambda: RHN(M, 5, 2, init="gaussian:0.3"), lambda f, x: f(x[:, None])[0][:, 0]),
-    "changes in place": (InPlace, lambda f, x: f(x[None].clone())[0]),
-    "kept state": (Stateful, lambda f, x: f(x[None])[0]),
+    "own loop": (OwnLoop, lambda f, x: f(x[:, None])[:, 0], 1),
+    "scan": (Scan, lambda f, x: f(x[None])[0], 0),
+    "attention": (Attention, lambda f, x: f(x[None])[0], 0),
+    "our cell": (lambda: RHN(M, 5, 2, init="gaussian:0.3"), lambda f, x: f(x[:, None])[0][:, 0], 1),
+    "changes in place": (InPlace, lambda f, x: f(x[None].clone())[0], 0),
+    "kept state": (Stateful, lambda f, x: f(x[None])[0], 0),
 }
 
 
 @for_each("name", CASES)
 def test_the_influence_is_that_of_the_whole_jacobian(name):
-    build, call = CASES[name]
+    build, call, axis = CASES[name]
     module, x = build(), torch.randn(T, M, dtype=torch.float64)
-    found = gersgorin.memory(module, x)
+    found = gersgorin.influence(module, x.unsqueeze(axis))
     module = module.double()
     np.testing.assert_allclose(
         found.influence, brute_force(lambda x: call(module, x), x), rtol=1e-9, atol=1e-14
@@ -149,7 +151,7 @@ def test_the_influence_is_that_of_the_whole_jacobian(name):
 
 def test_embeddings_of_positions_are_no_inputs():
     module, ids = WithPositions(), torch.tensor([3, 1, 4, 1, 5, 8, 2])
-    found = gersgorin.memory(module, ids)
+    found = gersgorin.influence(module, ids[None], batch_axis=0)
     module.double()
     e = module.embedding(ids).detach()
     np.testing.assert_allclose(
@@ -159,7 +161,7 @@ def test_embeddings_of_positions_are_no_inputs():
 
 def test_a_linear_recurrence_has_its_half_life_effective_length_and_shares():
     a, steps = 0.8, 80
-    found = gersgorin.memory(Scan(a).double(), torch.randn(steps, 2))
+    found = gersgorin.influence(Scan(a).double(), torch.randn(1, steps, 2))
     np.testing.assert_allclose(found.by_lag, 2**0.5 * a ** np.arange(steps), rtol=1e-6)
     assert found.half_life == pytest.approx(np.log(2) / -np.log(a), rel=1e-6)
     assert found.effective_length == pytest.approx(1 / (1 - a), rel=1e-6)
@@ -167,30 +169,30 @@ def test_a_linear_recurrence_has_its_half_life_effective_length_and_shares():
 
 
 def test_a_module_that_reads_both_ways_is_said_to():
-    found = gersgorin.memory(nn.GRU(M, 4, bidirectional=True), torch.randn(T, M))
-    assert 0 < found.ahead < 1 and "later inputs" in found.summary()
+    found = gersgorin.influence(nn.GRU(M, 4, bidirectional=True), torch.randn(T, M))
+    assert 0 < found.ahead < 1 and "Later inputs have" in found.summary()
 
 
 def test_the_estimate_is_within_its_errors():
     x = torch.randn(12, M, dtype=torch.float64)
     module = nn.GRU(M, 40)
-    exact, found = gersgorin.memory(module, x), gersgorin.memory(module, x, probes=24)
+    exact, found = gersgorin.influence(module, x), gersgorin.influence(module, x, probes=24)
     causal = np.tril_indices(12)
     z = ((found.influence - exact.influence)[causal]) / found.error[causal]
     assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
     z = (found.by_lag - exact.by_lag) / found.by_lag_error
-    assert np.abs(z).max() < 5 and "Estimated from 24 random vectors" in found.summary()
+    assert np.abs(z).max() < 5 and "The standard error of a lag is at most" in found.summary()
 
 
 def test_long_runs_are_estimated_without_being_asked(monkeypatch):
     monkeypatch.setattr(analysis, "EXACT", 100)
-    assert gersgorin.memory(nn.RNN(M, 20), torch.randn(9, M)).probes == analysis.PROBES
+    assert gersgorin.influence(nn.RNN(M, 20), torch.randn(9, M)).probes == analysis.PROBES
 
 
 def test_the_module_is_left_as_it_was():
     module, x = nn.Sequential(nn.Linear(M, M), nn.Dropout(0.5)), torch.randn(T, M)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    first, again = (gersgorin.memory(module, x).influence for _ in range(2))
+    first, again = (gersgorin.influence(module, x).influence for _ in range(2))
     assert module.training and all(
         p.requires_grad and p.dtype == torch.float32 for p in module.parameters()
     )
@@ -199,8 +201,13 @@ def test_the_module_is_left_as_it_was():
 
 
 WRONG = {
-    "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x has one step: expected at least two"),
-    "several sequences": (nn.LSTM(M, 2), torch.zeros(T, 2, M), "holds several sequences"),
+    "one step": (nn.LSTM(M, 2), torch.zeros(1, M), "x (1, 3) has one step: expected at least two"),
+    "two batches": (lambda x: x, torch.zeros(T, 2, M), "two axes that may be the batch"),
+    "time as batch": (
+        nn.LSTM(M, 2),
+        torch.zeros(1, T, M),
+        "has one step (axis 1 is the batch): expected at least two, or batch_axis=0",
+    ),
     "a longer output": (
         lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
         torch.zeros(T, 1, M),
@@ -219,8 +226,13 @@ WRONG = {
 def test_bad_input_is_refused_with_a_sentence(name):
     module, x, said = WRONG[name]
     with pytest.raises(InvalidInputError) as error:
-        gersgorin.memory(module, x)
+        gersgorin.influence(module, x)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_batch_axis_along_which_outputs_depend_on_each_other_is_refused():
+    with pytest.raises(InvalidInputError, match="depend on others, with axis 0 of x"):
+        gersgorin.influence(nn.LSTM(M, 2), torch.randn(T, 2, M), batch_axis=0)
 
 
 def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypatch, capsys):
@@ -230,15 +242,15 @@ def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypa
         "bidirectional=True)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["memory", "--module", "attending:both", "--input", "x.npy", "--json"]) == 0
+    assert main(["influence", "--module", "attending:both", "--input", "x.npy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (
-        np.shape(found["memory"]["influence"]) == (T, T)
-        and found["memory"]["half_life"] is not None
+        np.shape(found["influence"]["influence"]) == (T, T)
+        and found["influence"]["half_life"] is not None
     )
     small = ["--cell", "lstm", "--hidden-size", "4", "--steps", "9"]
-    assert main(["memory", *small, "--probes", "3", "--output", "m.png"]) == 0
-    assert "effective length" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
+    assert main(["influence", *small, "--probes", "3", "--output", "m.png"]) == 0
+    assert "halves within" in capsys.readouterr().out and (tmp_path / "m.png").stat().st_size > 0
 
 
 def test_the_map_tries_the_modules_own_precision():
@@ -248,23 +260,20 @@ def test_the_map_tries_the_modules_own_precision():
                 raise TypeError("only float32")
             return x.cumsum(0)
 
-    assert SequenceMap(Single(), torch.randn(T, M)).outputs.dtype == torch.float32
-
-
-@pytest.mark.parametrize("shape", [(T, M), (1, T, M), (T, 1, M)])
-def test_one_output_of_a_sequence_is_that_of_its_last_step(shape):
-    module, x = (
-        Loop().double(),
-        torch.randn(shape, generator=torch.Generator().manual_seed(0)).double(),
+    assert SequenceMap(ModelWithData(model=Single(), x=torch.randn(T, M))).outputs.dtype == (
+        torch.float32
     )
-    found = gersgorin.memory(module, x)
-    slopes = brute_force(lambda x: module(x[None]), x.reshape(T, M))
+
+
+def test_one_output_of_a_sequence_is_that_of_its_last_step():
+    module, x = Loop().double(), torch.randn(1, T, M).double()
+    found = gersgorin.influence(module, x)
+    slopes = brute_force(lambda x: module(x[None]), x[0])
     np.testing.assert_allclose(found.influence, slopes, rtol=1e-12)
     np.testing.assert_allclose(found.by_lag, slopes[0, ::-1], rtol=1e-12)
-    assert found.ahead == 0 and f"of {T} steps" in found.summary()
-    (pairs,) = (ax for ax in found.figure().axes if ax.get_ylabel() == "output $t_2$")
-    assert [*pairs.get_yticks()] == [T - 1]
-    assert (pairs.get_xticks() % 1 == 0).all()
+    (curve,) = found.figure().axes  # no heat map of one row
+    assert not curve.images and (curve.get_xticks() % 1 == 0).all()
+    assert curve.get_xlabel() == "steps before the last" and found.ahead == 0
 
 
 @for_each("name", ["rnn", "cell"])
@@ -285,7 +294,7 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
             return self.head(h)
 
     model, x = Classifier(), torch.randn(T, 1, M)
-    found = gersgorin.memory(model, x, submodule=name)
+    found = gersgorin.influence(model, x, submodule=name, batch_axis=1)
     assert (
         found.influence.shape == (T, T)
         and not np.triu(found.influence, 1).any()
@@ -293,29 +302,127 @@ def test_the_outputs_of_a_part_count_while_the_module_reads_x(name):
     )
     if name == "rnn":
         np.testing.assert_allclose(
-            found.influence, gersgorin.memory(model.rnn, x[:, 0]).influence, rtol=1e-12
+            found.influence, gersgorin.influence(model.rnn, x[:, 0]).influence, rtol=1e-12
         )
 
 
-@pytest.mark.parametrize(("module", "shape"), [(OwnLoop(), (1, T, M)), (Attention(), (T, 1, M))])
-def test_the_axes_are_exchanged_if_no_output_reads_another_step(module, shape):
-    x = torch.randn(T, M, generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(
-        gersgorin.memory(module, x.reshape(shape)).influence, gersgorin.memory(module, x).influence
-    )
-
-
 def test_reach_is_the_share_of_the_influence_from_each_lag_on_and_zeros_are_named():
-    from gersgorin.analyses.memory import Memory
-
     r, T = 1e-40, 12
     lags = np.arange(T)[:, None] - np.arange(T)
-    found = Memory(
+    found = Influence(
         influence=np.where(lags >= 0, r ** np.maximum(lags, 0.0), 0.0), error=np.zeros((T, T))
     )
     assert found.reach[0] == 1 and found.reach[1] == pytest.approx(r, rel=1e-12)
-    assert "From 8 steps back on it is zero" in found.summary()  # 1e-320 is subnormal
-    even = Memory(influence=np.ones((1, 4)), error=np.zeros((1, 4)))
+    assert "from 8 steps back on" in found.summary()  # 1e-320 is subnormal
+    even = Influence(influence=np.ones((1, 4)), error=np.zeros((1, 4)))
     assert (
         even.reach == pytest.approx(np.sqrt([1, 0.75, 0.5, 0.25])) and "zero" not in even.summary()
     )
+
+
+def step_back(lags, r):
+    """The influence r^k of an input k steps back, (T, T)."""
+    k = np.arange(lags)[:, None] - np.arange(lags)
+    return np.where(k >= 0, float(r) ** np.maximum(k, 0), 0.0)
+
+
+def test_growth_has_a_doubling_time_and_no_half_life():
+    found = Influence(influence=step_back(9, 2), error=np.zeros((9, 9)))
+    assert found.doubling_time == pytest.approx(1) and found.half_life == np.inf
+    assert next(found.sentences()) == "The influence of an input doubles every 1 step back."
+    falls = Influence(influence=step_back(9, 0.5), error=np.zeros((9, 9)))
+    assert falls.doubling_time == np.inf and falls.half_life == pytest.approx(1)
+
+
+def test_shares_of_lags_and_of_parts_of_a_sequence_add_up_to_one():
+    found = Influence(influence=step_back(20, 1), error=np.zeros((20, 20)))
+    assert found.share == pytest.approx(np.full(20, 1 / 20))
+    wanted = np.arange(20, 0, -1).reshape(10, 2).sum(1) / 210
+    assert found.parts == pytest.approx(wanted) and found.share_beyond(9) == pytest.approx(0.5)
+
+
+def test_several_sequences_have_the_root_mean_square_of_each():
+    torch.manual_seed(0)
+    module, x = nn.LSTM(M, 5, batch_first=True), torch.randn(3, T, M)
+    whole, each = gersgorin.influence(module, x), [gersgorin.influence(module, s) for s in x]
+    squares = np.mean([np.square(one.influence) for one in each], 0)
+    np.testing.assert_allclose(whole.influence, np.sqrt(squares), rtol=1e-10)
+
+
+@for_each("last", [False, True])
+def test_packed_sequences_count_where_they_have_steps(last):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(M, 5)
+
+        def forward(self, x):
+            outputs, state = self.rnn(x)
+            return state[0] if last else outputs
+
+    torch.manual_seed(0)
+    module, pieces = Packed(), [torch.randn(n, M) for n in (4, T)]
+    packed = nn.utils.rnn.pack_sequence(pieces, enforce_sorted=False)
+    found = gersgorin.influence(module, packed)
+    short, long = (gersgorin.influence(module, piece[:, None]).influence for piece in pieces)
+    rows, end = (slice(1), slice(T - 4, T)) if last else (slice(4), slice(4))
+    wanted = long.copy()
+    wanted[rows, end] = np.sqrt((long[rows, end] ** 2 + short**2) / 2)
+    np.testing.assert_allclose(found.influence, wanted, rtol=1e-9)
+
+
+def test_further_inputs_are_given_in_a_tuple_or_by_name():
+    class Weighted(nn.Module):
+        def forward(self, x, weights, times=1):
+            return times * (weights * x).cumsum(0)
+
+    x, weights = torch.randn(T, M), torch.full((T, M), 2.0)
+    one = gersgorin.influence(Weighted(), (x, weights)).influence
+    named = gersgorin.influence(Weighted(), {"x": x, "weights": weights, "times": 3}).influence
+    np.testing.assert_allclose(one, np.tril(np.full((T, T), 2 * M**0.5)))
+    np.testing.assert_allclose(named, 3 * one)
+
+
+def test_a_loss_of_one_number_has_one_row():
+    torch.manual_seed(0)
+    model, x = nn.RNN(M, M).double(), torch.randn(T, M, dtype=torch.float64)
+    found = gersgorin.influence(model, x[:-1], of=nn.MSELoss(), y=x[1:])
+    leaf = x[:-1].clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(nn.functional.mse_loss(model(leaf)[0], x[1:]), leaf)
+    np.testing.assert_allclose(found.influence, slopes.norm(dim=1)[None], rtol=1e-12)
+    assert found.of == "MSELoss" and "gradient of the loss" in next(found.sentences())
+
+
+def wrong_losses():
+    frames, model = torch.rand(T, M), nn.GRU(M, M)
+    yield model, frames, "hinge", frames, "the loss is 'hinge': expected 'bernoulli'"
+    yield model, frames, "squared", None, "y is missing"
+    yield model, frames, "squared", frames[1:], r"y \(6, 3\) does not fit outputs"
+    yield model, frames, "bernoulli", 2 * frames, "expected 0 to 1"
+    yield model, frames, "categorical", torch.full((T,), M), "no classes 0 to 2"
+    yield model, frames, lambda o, y: (o - y)[1:], frames, "expected one number, or one for"
+    yield model, frames, lambda o, y: 1.0, frames, "expected a tensor with a gradient"
+
+
+@for_each(("model", "x", "of", "y", "said"), wrong_losses())
+def test_a_loss_that_does_not_fit_is_one_sentence(model, x, of, y, said):
+    with pytest.raises(InvalidInputError, match=said):
+        gersgorin.influence(model, x, of=of, y=y)
+
+
+def test_the_command_measures_a_loss_on_the_next_frames(own_folder, capsys):
+    np.save("x.npy", np.random.default_rng(0).normal(size=(2, T, M)))
+    words = ["--cell", "gru", "--hidden-size", "4", "--input", "x.npy", "--json"]
+    assert main(["influence", *words, "--of", "squared"]) == 0
+    found = json.loads(capsys.readouterr().out)["influence"]
+    assert np.shape(found["influence"]) == (T - 1, T - 1) and found["of"] == "squared"
+    assert found["title"] == "gru, 4 units on sequence x.npy"
+
+
+def test_a_figure_shows_a_step_a_limit_and_no_legend():
+    found = gersgorin.influence(nn.GRU(M, 5), torch.randn(T, M))
+    (line, *_) = found.plot(step=3, limit=2, legend=False).lines
+    np.testing.assert_array_equal(line.get_ydata(), found.influence[3, 3:0:-1])
+    assert line.get_label().startswith("_")
+    with pytest.raises(InvalidInputError, match="step is 7: expected 0 to 6"):
+        found.plot(step=T)

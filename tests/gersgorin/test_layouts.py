@@ -1,4 +1,4 @@
-"""Results and messages say how a module read the axes of its input."""
+"""x goes to a network as its own loop gives it; which axis is the batch is said, or asked for."""
 
 import itertools
 
@@ -11,7 +11,6 @@ from torch import nn
 
 import gersgorin
 from rhn.errors import InvalidInputError
-from rhn.models import PolyphonicModel
 
 B, T, M, N = 4, 7, 3, 5
 
@@ -56,61 +55,71 @@ FORMS = {
     "frame": lambda x: pd.DataFrame(x.numpy(), columns=["a", "b", "c"]),
     "packed": lambda x: nn.utils.rnn.pack_padded_sequence(x[:, None], [T]),
 }
-NETWORKS = {
-    "step": Minimal,
-    "own loop": Loop,
-    "torch.nn": lambda: nn.LSTM(M, N),
-    "batch first": lambda: nn.LSTM(M, N, batch_first=True),
-    "inside": lambda: nn.Sequential(nn.Linear(M, M), nn.GRU(M, N, batch_first=True)),
+EVERY, FLAT = (*FORMS,), ("(T, m)", "NumPy", "frame")
+NETWORKS = {  # the forms that it takes: its own, and those that say which axis is the batch
+    "a name": (lambda: "gru", EVERY),
+    "step": (Minimal, EVERY[:-1]),
+    "own loop": (Loop, ("(1, T, m)",)),
+    "torch.nn": (lambda: nn.LSTM(M, N), (*FLAT, "(T, 1, m)", "packed")),
+    "batch first": (lambda: nn.LSTM(M, N, batch_first=True), (*FLAT, "(1, T, m)", "packed")),
+    "inside": (
+        lambda: nn.Sequential(nn.Linear(M, M), nn.GRU(M, N, batch_first=True)),
+        (*FLAT, "(1, T, m)"),
+    ),
 }
 ANALYSES = {
     "spectra": lambda f, x: gersgorin.spectra(f, x).norm,
     "lyapunov": lambda f, x: gersgorin.lyapunov(f, x).exponents,
     "compare": lambda f, x: gersgorin.compare({"this": f}, x)["this"].norm,
     "bands": lambda f, x: gersgorin.compare(f, [x], over="sequences")[0].norm,
-    "memory": lambda f, x: gersgorin.memory(f, x).influence,
     "record": lambda f, x: gersgorin.Recorder(f, x).recording.radius,
 }
 
 
 @for_each(("network", "analysis"), itertools.product(NETWORKS, ANALYSES))
-def test_every_form_of_one_sequence_has_one_answer(x, network, analysis):
+def test_every_form_that_a_network_takes_has_one_answer(x, network, analysis):
     torch.manual_seed(0)
-    module, measure = NETWORKS[network](), ANALYSES[analysis]
-    if network == "step" and analysis == "memory":
-        return  # a step reads no whole sequence
-    answer = measure(module, x[0])
-    for form in FORMS.values():
-        np.testing.assert_allclose(measure(module, form(x[0])), answer, rtol=1e-9, atol=1e-12)
+    (make, forms), measure = NETWORKS[network], ANALYSES[analysis]
+    if network == "a name" and analysis == "record":
+        return
+    module = make()
+    answer = measure(module, FORMS[forms[0]](x[0]))
+    for form in forms[1:]:
+        np.testing.assert_allclose(
+            measure(module, FORMS[form](x[0])), answer, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_a_form_that_nothing_says_is_asked_for(x):
+    with pytest.raises(InvalidInputError, match=r"does not run on x.*give batch_axis=0 or"):
+        gersgorin.spectra(Loop(), x[0])
+    answer = gersgorin.spectra(loop := Loop(), x[:1]).norm
+    assert np.array_equal(gersgorin.spectra(loop, x[0], batch_axis=0).norm, answer)
+    with pytest.raises(InvalidInputError, match="has two axes that may be the batch"):
+        gersgorin.extract_cell(nn.LSTMCell(M, N), x)
+    for module, form in ((nn.LSTM(M, N), x[:1]), (nn.GRU(M, N, batch_first=True), x[0][:, None])):
+        with pytest.raises(InvalidInputError, match="one step of 7 sequences"):
+            gersgorin.spectra(module, form)
+    with pytest.raises(InvalidInputError, match="batch_axis is 2"):
+        gersgorin.spectra(Loop(), x[0], batch_axis=2)
 
 
 @for_each(
     ("network", "analysis"),
-    itertools.product(NETWORKS, ["spectra", "lyapunov", "compare", "memory"]),
+    itertools.product(NETWORKS, ["spectra", "lyapunov", "compare"]),
 )
 def test_several_sequences_have_one_error(x, network, analysis):
     with pytest.raises(
         InvalidInputError,
         match=r"x of shape \(4, 7, 3\) holds several sequences: expected one, .*x\[:, :1\]",
     ):
-        ANALYSES[analysis](NETWORKS[network](), x)
+        ANALYSES[analysis](NETWORKS[network][0](), x)
 
 
 def test_the_run_of_several_sequences_is_no_run_of_one(x):
     loop, _ = gersgorin.extract_cell(Loop(), x)
     with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
         gersgorin.lyapunov(loop)
-
-
-def test_frames_of_one_sequence_have_one_answer(x):
-    model, frames = (
-        PolyphonicModel("rnn", hidden_size=N, input_size=M, output_size=M),
-        x[0].sigmoid().round(),
-    )
-    answer = gersgorin.credit(model, frames[:-1], frames[1:]).to_dict()
-    for form in ("(T, 1, m)", "(1, T, m)", "NumPy", "frame"):
-        x, y = FORMS[form](frames[:-1]), FORMS[form](frames[1:])
-        assert gersgorin.credit(model, x, y).to_dict() == answer
 
 
 def test_packed_sequences_are_read_without_their_padding():
@@ -176,15 +185,66 @@ def inputs_of(module, x):
 
 
 @for_each("make", [Convolved, Projected, Kept])
-def test_a_module_is_read_along_time_whatever_the_form_of_x(x, make):
+def test_a_module_is_read_as_its_own_loop_reads_it(x, make):
     torch.manual_seed(0)
     module, x = make().double(), x[:1].double()
     cell, _ = gersgorin.extract_cell(module, x)
     right = gersgorin.spectra(cell, inputs_of(module, x).detach()).log_norm_product
-    for form in FORMS.values():
-        np.testing.assert_allclose(
-            gersgorin.spectra(module, form(x[0])).log_norm_product, right, rtol=1e-9, atol=1e-12
-        )
+    for found in (
+        gersgorin.spectra(module, x),
+        gersgorin.spectra(module, x[0], batch_axis=0),
+        gersgorin.spectra(module, x[0].numpy(), batch_axis=0),
+    ):
+        np.testing.assert_allclose(found.log_norm_product, right, rtol=1e-9, atol=1e-12)
+
+
+class Lengths(nn.Module):
+    """A GRU over the first steps of each of several sequences, with a mask of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, N, batch_first=True)
+
+    def forward(self, x, lengths, mask=None):
+        x = x if mask is None else x * mask
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return self.rnn(packed)[0]
+
+
+def test_several_inputs_go_to_the_module_as_a_tuple_or_by_name(x):
+    module, lengths, mask = Lengths(), torch.tensor([5]), np.float32([[[1, 0, 1]]])
+    answer = gersgorin.spectra(module.rnn, x[:1, :5]).norm
+    assert np.array_equal(gersgorin.spectra(module, (x[:1], lengths)).norm, answer)
+    masked = gersgorin.spectra(module.rnn, x[:1, :5] * torch.from_numpy(mask)).norm
+    named = {"x": x[:1], "lengths": lengths, "mask": mask}
+    for given in ((x[:1], lengths, mask), named):
+        np.testing.assert_allclose(gersgorin.spectra(module, given).norm, masked)
+    np.testing.assert_allclose(
+        gersgorin.Recorder(module, (x[:1], lengths)).recording.radius,
+        gersgorin.Recorder(module.rnn, x[:1, :5]).recording.radius,
+    )
+    with pytest.raises(InvalidInputError, match="steps is 3: leave it out, or cut each"):
+        gersgorin.spectra(module, (x[:1], lengths), steps=3)
+    with pytest.raises(InvalidInputError, match="x is a tuple: expected"):
+        gersgorin.spectra("gru", (x[:1], lengths))
+    with pytest.raises(InvalidInputError, match="x is read as 4 sequences of 7 steps"):
+        gersgorin.spectra(module, (x, torch.full((B,), T)))
+
+
+def test_a_packed_sequence_goes_to_the_module_as_it_is(x):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(M, N)
+
+        def forward(self, packed):
+            return self.rnn(packed)[1]
+
+    module = Packed()
+    packed = FORMS["packed"](x[0])
+    np.testing.assert_allclose(
+        gersgorin.spectra(module, packed).norm, gersgorin.spectra(module.rnn, x[0]).norm
+    )
 
 
 def test_an_output_of_as_many_numbers_as_steps_is_one_output(x):
@@ -196,14 +256,15 @@ def test_an_output_of_as_many_numbers_as_steps_is_one_output(x):
         def forward(self, x):
             return self.out(self.rnn(x)[0][:, -1])
 
-    for form in FORMS.values():
-        assert gersgorin.memory(Last(), form(x[0])).influence.shape == (1, T)
+    assert gersgorin.influence(Last(), x[:1]).influence.shape == (1, T)
 
 
 def test_whole_numbers_are_frames_unless_they_can_be_ids(x):
     module, ones = nn.GRU(M, N), torch.nn.functional.one_hot(torch.arange(T) % M, M)
     answer = gersgorin.spectra(module, ones.double()).norm
-    for form in (ones, ones.int(), ones[:, None], ones[None], pd.DataFrame(ones.numpy())):
+    for form in (ones, ones.int(), ones[:, None], pd.DataFrame(ones.numpy())):
         np.testing.assert_allclose(gersgorin.spectra(module, form).norm, answer)
+    inside = nn.Sequential(module)
+    np.testing.assert_allclose(gersgorin.spectra(inside, ones).norm, answer)
     # a float32 network
     assert gersgorin.lyapunov(nn.GRU(M, N), ones.double().numpy()).exponents.shape == (N,)

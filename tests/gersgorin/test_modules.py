@@ -17,9 +17,9 @@ from torch import nn
 
 from gersgorin import Recorder, extract_cell, spectra
 from gersgorin.cli.analysis import main
-from gersgorin.loading.find_cell import Watched
 from gersgorin.loading.network import build_module, load_weights
-from gersgorin.loading.sequence_map import SequenceMap
+from gersgorin.loading.sequence_map import ModelWithData, SequenceMap
+from gersgorin.loading.watched import Watched
 from rhn.cells import from_torch
 from rhn.errors import CheckpointError
 
@@ -275,7 +275,7 @@ def test_weights_that_do_not_fit_or_do_more_are_refused(own):
         ("--module {}:made --hidden-size 5", "takes no hidden_size"),
         (
             "--module {}:Pair",
-            "Pair has the state_size (4, 4): set state_size, the number of entries of its "
+            "Pair has the state_size (4, 4): give state_size=, the number of entries of its "
             "one state",
         ),
         ("--module {}:Infinite", "Infinite: the weights weight are NaN or infinite"),
@@ -311,5 +311,5 @@ class Named(Tagger):
 
 def test_attributes_of_a_users_module_that_are_named_like_ours_stay():
     model, x = Named(), torch.ones(6, 1, 3)
-    for found in (SequenceMap(model, x), Watched(model)):
+    for found in (SequenceMap(ModelWithData(model=model, x=x)), Watched(model)):
         assert (found.module.precision, found.module.kernel) == (16, 3)

@@ -9,7 +9,7 @@ from tables import for_each
 from taggers import Tagger
 from torch import nn
 
-from gersgorin import analyze, credit, input_jacobian, layer_jacobians, trajectory
+from gersgorin import analyze, influence, input_jacobian, layer_jacobians, trajectory
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import spectra
 from gersgorin.loading.sources import chorales_origin
@@ -51,7 +51,7 @@ def test_a_cell_alone_has_spectra_gains_and_gates_as_direct_calls_give_them(cell
     )
     layers = [torch.linalg.matrix_norm(J, 2) for J in layer_jacobians(ours, x0, s)]
     assert found.gains.layers == pytest.approx(torch.stack(layers, -1).detach().numpy())
-    assert found.credit is None
+    assert found.influence is None
     rows = {row["quantity"]: row for row in found.table()}
     assert rows["spectral radius"]["last"] == pytest.approx(spectrum.spectral_radius[-1])
     assert rows["input gain"]["mean"] == pytest.approx(found.gains.input.mean())
@@ -68,31 +68,38 @@ def test_figures_say_what_the_model_was_built_with_and_what_it_reads():
     model = PolyphonicModel("rhn", hidden_size=6, depth=3, init="gaussian:0.3", layers=2)
     found = analyze(model, chorale("bwv269")[:9])
     built = "built with gaussian:0.3, transform bias -2"
-    assert found.spectra.about == f"{built}; valid-4 of {chorales_origin()}" == found.credit.about
+    assert (
+        found.spectra.about == f"{built}; valid-4 of {chorales_origin()}" == found.influence.about
+    )
     assert built in " ".join(found.plot().get_figure(root=True).get_supxlabel().split())
-    figure = found.credit.plot().figure
+    figure = found.influence.plot().figure
     assert " ".join(figure.get_suptitle().split()).startswith(
-        "2 x rhn, depth 3, 6 units on chorale bwv269: 68 % of the recurrence's gradient"
+        "2 x rhn, depth 3, 6 units on chorale bwv269: the gradient of the loss halves within"
     )
     assert built in figure.get_supxlabel()
     # its weights are torch's
     assert analyze(from_torch(nn.LSTM(m, 5)), frames(T)).spectra.about == ""
 
 
-def test_a_model_with_a_loss_has_its_credit_too():
+def test_a_model_with_a_loss_has_the_influence_on_it_too():
     net, x = model(), frames(T, 2)
     found = analyze(net, x)
-    assert np.array_equal(found.credit.norms, credit(net, x[:-1], x[1:]).norms)
+    wanted = influence(net, x[:-1], of="bernoulli", y=x[1:]).influence
+    np.testing.assert_allclose(found.influence.influence, wanted, rtol=1e-12)
     assert found.title.endswith("12 steps of the first of 2 sequences")
-    assert "truncation after 10 steps" in found.summary()
+    assert "gradient of the loss" in found.summary()
     words = LanguageModel("lstm", vocabulary_size=7, hidden_size=5)
     ids = torch.randint(7, (T,), generator=torch.Generator().manual_seed(0))
-    assert analyze(words, ids).credit.loss == pytest.approx(credit(words, ids[:-1], ids[1:]).loss)
+    wanted = influence(words, ids[:-1, None], of="categorical", y=ids[1:, None]).influence
+    np.testing.assert_allclose(analyze(words, ids).influence.influence, wanted, rtol=1e-12)
     assert repr(analyze(words, ids.numpy())) == repr(analyze(words, ids))
     tagger, targets = Tagger(nn.GRU(m, 5), m), frames(T, 2)
-    assert analyze(tagger, x[:, :1]).credit is None
+    assert analyze(tagger, x[:, :1]).influence is None
+    named = analyze(tagger, x[:, :1], analyses=("influence",)).influence
+    assert np.array_equal(named.influence, influence(tagger, x[:, :1]).influence)
     with_loss = analyze(tagger, x, targets=targets, loss="bernoulli")
-    assert with_loss.credit.loss == pytest.approx(credit(tagger, x, targets, loss="bernoulli").loss)
+    wanted = influence(tagger, x, of="bernoulli", y=targets).influence
+    np.testing.assert_allclose(with_loss.influence.influence, wanted, rtol=1e-12)
 
 
 def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
@@ -144,7 +151,7 @@ def test_all_parts_are_saved_in_one_file(tmp_path):
         and again.table() == found.table()
         and [*again.results] == [*found.results]
     )
-    assert np.array_equal(again.credit.norms, found.credit.norms)
+    assert np.array_equal(again.influence.influence, found.influence.influence)
 
 
 def test_a_part_of_an_analysis_that_was_removed_is_left_out_of_a_file(tmp_path):
@@ -152,7 +159,7 @@ def test_a_part_of_an_analysis_that_was_removed_is_left_out_of_a_file(tmp_path):
     arrays = dict(np.load(path))
     arrays |= {f"removed.{KIND}": np.array("removed"), "removed.rate": np.array(1.0)}
     np.savez(path, **arrays)
-    assert "credit" in Overview.load(path).results
+    assert "influence" in Overview.load(path).results
     assert "removed" not in Overview.load(path).results
 
 
@@ -173,7 +180,7 @@ def test_the_network_is_left_as_it_was():
 @for_each(
     ("module", "x", "options", "words"),
     [
-        (model(), 2 * torch.ones(T, m), {}, "the targets reach from 2 to 2: expected 0 to 1"),
+        (model(), 2 * torch.ones(T, m), {}, "y reaches from 2 to 2: expected 0 to 1"),
         (Tagger(nn.GRU(m, 5), m), frames(T, 2), {"loss": "huber"}, "huber"),
     ],
 )

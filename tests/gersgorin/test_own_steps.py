@@ -17,9 +17,9 @@ from gersgorin import (
     compare,
     extract_cell,
     fixed_points,
+    influence,
     input_jacobian,
     lyapunov,
-    memory,
     open_run,
     products,
     spectra,
@@ -184,7 +184,7 @@ REFUSED = {
     r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(
         PAIR, x, ZEROS[0]
     ),
-    "Identity has step, but no state_size: set state_size = 5": lambda x: spectra(
+    "Identity has step, but no state_size: give state_size=5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
     ),
     r"Linear.forward takes no step .*; x has 3 columns": lambda x: spectra(
@@ -193,10 +193,10 @@ REFUSED = {
     "s0: expected a floating-point tensor": lambda x: spectra(
         lambda x, s: s, x, (ZEROS[0], ZEROS[0].long())
     ),
-    "select a part of a module, not of a function": lambda x: spectra(
+    "layer is for a module, not for a function: leave it out": lambda x: spectra(
         lambda x, s: s, x, ZEROS, layer=1
     ),
-    r"Identity has no recurrent cell.*gersgorin\.memory\(module, x\)": lambda x: spectra(
+    r"Identity has no recurrent cell.*gersgorin\.influence\(module, x\)": lambda x: spectra(
         made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x
     ),
 }
@@ -207,6 +207,11 @@ def test_what_does_not_step_is_one_sentence(words):
     with pytest.raises(InvalidInputError, match=words) as error:
         REFUSED[words](frames(T))
     assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+def without_gradients(self, e, h):
+    return self.cell(torch.cat((e, self.out(h)), 1), h)
 
 
 STATE, INPUT, COUNT = (
@@ -230,10 +235,7 @@ LOOPS = {
     "zeros": (made(Loop, next=lambda self, e, h: 2 * self.cell(e, h)), STATE),
     "feedback": (made(Loop, None, 2, next=reading(lambda y: y)), INPUT),
     "detached": (made(Loop, None, 2, next=reading(lambda y: y.detach())), INPUT),
-    "chance": (
-        made(Loop, next=lambda self, e, h: self.cell(e + np.random.default_rng().random(), h)),
-        INPUT,
-    ),
+    "no gradients": (made(Loop, None, 2, next=without_gradients), INPUT),
     "twice": (made(Loop, next=lambda self, e, h: self.cell(e, self.cell(e, h))), COUNT),
     "every second": (made(Loop, forward=lambda self, x: Loop.forward(self, x[::2])), COUNT),
     "no state": (
@@ -382,7 +384,7 @@ def test_a_loop_of_several_steps_a_frame_is_refused_as_that():
     with pytest.raises(
         InvalidInputError, match=r"is called for 18 frames of x \(9, 1, 3\), not once for each"
     ):
-        open_run(made(Twice, nn.GRUCell(M, N)), torch.ones(T, M))
+        open_run(made(Twice, nn.GRUCell(M, N)), torch.ones(T, 1, M))
 
 
 class Optional(nn.Module):
@@ -398,7 +400,7 @@ class Optional(nn.Module):
 
 def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_one():
     layer, x, s0 = made(Optional, hidden_size=M), frames(T), torch.zeros(1, M).double()
-    assert memory(layer, x[None]).influence[-1].all()
+    assert influence(layer, x[None]).influence[-1].all()
     with pytest.raises(InvalidInputError, match="Optional has no recurrent cell"):
         spectra(layer, x)
     wanted = truth(lambda x, s: layer(x, s), x, s0[0])
@@ -407,7 +409,7 @@ def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_o
     declared = made(Optional, state_size=M)
     np.testing.assert_allclose(jacobians(declared, x), wanted, rtol=1e-9, atol=1e-12)
     with pytest.raises(InvalidInputError, match="Optional is one step of a recurrence"):
-        memory(declared, x[None])
+        influence(declared, x[None])
 
 
 @pytest.mark.parametrize("module", [False, True])

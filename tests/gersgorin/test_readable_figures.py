@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from examples.paper import figures as gallery
-from gersgorin import Recorder, analyze, compare, fixed_points, lyapunov, memory
+from gersgorin import Recorder, analyze, compare, fixed_points, influence, lyapunov
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra
 from gersgorin.run.run import Label, Run
@@ -129,7 +129,7 @@ def runs(size, x, networks):
             for k, c in enumerate(networks)
         ],
         "portraits": [pseudospectra(run, side=21) for run in along],
-        "memories": [replace(memory(networks[0], x.repeat(2, 1)), title=LONG)],
+        "influence": [replace(influence(networks[0], x.repeat(2, 1)), title=LONG)],
     }
     return (
         {name: [nan(one) for one in many] for name, many in found.items()}
@@ -168,9 +168,6 @@ def training(size):
 
 
 FIGURES = {  # what each is drawn from
-    "analyses.credit.draw_credit": lambda draw, runs, training, size: draw(
-        {f"{k}, {LONG}": training[1].credit for k in range(3)}
-    ),
     "comparing.bands.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
     "comparing.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
     "comparing.bands.draw_results": lambda draw, runs, training, size: draw(
@@ -216,7 +213,7 @@ def test_a_figure_can_be_read(name, runs, training, size, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    "name", ["products", "gains", "gates", "points", "lyapunov", "portraits", "memories"]
+    "name", ["products", "gains", "gates", "points", "lyapunov", "portraits", "influence"]
 )
 def test_the_plot_of_a_result_can_be_read(name, runs, training, width):
     results = runs[name] if name in runs else [replace(training[1].results[name], title=LONG)]

@@ -67,11 +67,11 @@ class Forecast(nn.Module):
 
 
 def frames():
-    return torch.randn(T, M, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(1, T, M, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def ids():
-    return torch.tensor([3, 1, 4, 1, 5, 8, 2])
+    return torch.tensor([[3, 1, 4, 1, 5, 8, 2]])
 
 
 def seeded(build):
@@ -92,8 +92,8 @@ LAYERS = {  # name: (layer, its x, its outputs (T, k) as a function of vectors (
 def test_the_influence_of_the_inputs_of_a_layer_is_that_of_its_jacobian(name):
     build, given, outputs = LAYERS[name]
     layer, x = seeded(build), given()
-    found = gersgorin.memory(layer, x)
-    vectors = x if x.is_floating_point() else layer.embedding(x).detach()
+    found = gersgorin.influence(layer, x, batch_axis=0)
+    vectors = (x if x.is_floating_point() else layer.embedding(x).detach())[0]
     J = jacobian(lambda x: outputs(layer, x), vectors)  # (T, k, T, m)
     wanted = torch.linalg.vector_norm(J, dim=(1, 3)).numpy()
     # parts of the layers of transformers compute in single precision

@@ -11,7 +11,7 @@ import torch
 from examples.paper.plateau import BORDER, GATE_STD, measure, predicted_slope, relative_gradients
 from rhn.models import PolyphonicModel
 
-NOTE = Path(__file__).parents[2] / "docs/results/2026-11-20-plateau-orders.csv"
+NOTE = Path(__file__).parents[2] / "docs/results/plateau.csv"
 REPEATED = [("lstm", 1), ("irnn", 1), ("dt-rnn", 4), ("dts-rnn", 6), ("rhn", 4)]
 
 

@@ -43,7 +43,7 @@ def test_a_keyword_that_a_function_lacks_is_refused_with_the_nearest_one(said):
 SWAPPED = {
     "spectra": lambda: gersgorin.spectra(X, MODEL),
     "check": lambda: trainability.check(X, MODEL, X[..., :1], MSE, ADAM),
-    "credit": lambda: gersgorin.credit(X, MODEL, X[..., :1]),
+    "influence": lambda: gersgorin.influence(X, MODEL),
 }
 
 
@@ -59,7 +59,7 @@ NUMBERS = torch.randn(8, 3)
 CLASSES = {
     "network is the class LSTM": lambda: gersgorin.spectra(nn.LSTM, NUMBERS),
     "network is the class RHN": lambda: gersgorin.lyapunov(RHN, NUMBERS),
-    "module is the class GRU": lambda: gersgorin.memory(nn.GRU, NUMBERS),
+    "model is the class GRU": lambda: gersgorin.influence(nn.GRU, NUMBERS),
     "model is the class LSTM": lambda: trainability.check(nn.LSTM, X, X, MSE, ADAM),
     "cell is the class GRUCell": lambda: gersgorin.temporal_jacobian(nn.GRUCell, NUMBERS, NUMBERS),
 }
@@ -79,22 +79,6 @@ def test_data_that_were_not_given_are_named_if_the_network_does_not_read_them():
 def test_a_first_state_that_is_not_finite_is_refused_as_that():
     with pytest.raises(NotFiniteError, match="s0 holds 2 NaN"):
         gersgorin.spectra(nn.GRU(3, 2), NUMBERS, torch.full((2,), torch.nan))
-
-
-def test_credit_of_a_model_that_reads_batches_first_says_so():
-    class BatchFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.GRU(3, 3, batch_first=True)
-
-        def forward(self, x):
-            return self.rnn(x)[0]
-
-    with pytest.raises(InvalidInputError, match=r"reads \(T, B, m\), not batch_first"):
-        gersgorin.credit(BatchFirst(), NUMBERS, NUMBERS, loss="squared")
-    square = torch.randn(8, 8, 3)  # T = B
-    with pytest.raises(InvalidInputError, match="looks ahead"):
-        gersgorin.credit(BatchFirst(), square, square, loss="squared")
 
 
 @for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])

@@ -51,11 +51,13 @@ WRONG = {
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
     "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries "
     "needs about",
-    "credit --checkpoint cell.safetensors": "cell.safetensors holds only a RHN: expected a "
-    "network with an output",
-    "credit --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
-    "credit --module torch.nn:LSTM": "the targets have 88 numbers a frame and the outputs 64: "
-    "expected as many",
+    "influence --checkpoint cell.safetensors --of squared": "holds only a RHN: expected a network "
+    "with an output",
+    "influence --checkpoint cell.safetensors --layer 2": "--layer names one recurrent cell",
+    "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "
+    "(84, 1, 64) and the loss 'squared'",
+    "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
+    "influence --cell rnn --batch-axis 2": "batch_axis is 2: expected 0 or 1",
     "compare": "there is nothing to compare: name VARIANTS",
     "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name "
     "another variant",
@@ -70,7 +72,7 @@ WRONG = {
     "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
     "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: "
     "cell.safetensors says",
-    "compare depth=1,2 --analysis credit": "--analysis credit: expected one of spectra, products",
+    "compare depth=1,2 --analysis influence": "influence: expected one of spectra, products",
     "compare --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
     "compare --seeds 2 --checkpoint cell.safetensors": "those of cell.safetensors are trained",
     "compare seed=0,1 --seeds 2": "give one",

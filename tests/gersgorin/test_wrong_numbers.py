@@ -43,7 +43,7 @@ TAKERS = {
     "fixed_points: x": (lambda x: gersgorin.fixed_points(CELL, x, S), X[0], ()),
     "fixed_points: starts": (lambda s: gersgorin.fixed_points(CELL, X[0], s), S, ()),
     "spectra": (lambda x: gersgorin.spectra(CELL, x).eigenvalues, X, ()),
-    "credit": (lambda x: gersgorin.credit(MODEL, x, FRAMES[1:]).lag_share, FRAMES[:-1], ()),
+    "influence": (lambda x: gersgorin.influence(MODEL, x).influence, FRAMES[:-1], ()),
     "Training": (lambda x: training(x).data.x, FRAMES[:-1, None].float(), ()),
 }
 wherever = for_each("taker", TAKERS)

@@ -19,7 +19,7 @@ from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import BEST, STATUS, Plot
 from optim_study.presets import RunConfig, small
 from optim_study.results import COLUMNS
-from rhn.utils.options import parse
+from rhn.utils.command_line import read
 
 
 def test_the_words_of_printed_tables_are_explained():
@@ -43,7 +43,7 @@ def run(*args) -> int:
 
 
 def options(*args):
-    return parse(COMMANDS, [str(a) for a in args], prog="optim-study")
+    return read(COMMANDS, [str(a) for a in args])
 
 
 def test_a_figure_of_an_unfinished_study_counts_its_trials(finished, monkeypatch, capsys):
@@ -62,9 +62,19 @@ def test_a_figure_of_an_unfinished_study_counts_its_trials(finished, monkeypatch
 
 def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing(tmp_path, capsys):
     assert run("run", "--arch", "all", "--dry-run", "--device", "cpu") == 0
-    networks, readings = capsys.readouterr().out.split("\n\n")
+    networks, protocol, readings = capsys.readouterr().out.split("\n\n")
     lines = [line.split() for line in networks.splitlines()[1:]]
     assert len(lines) == 12 and ["rhn-depth6", "sgd", "262"] in [line[:3] for line in lines]
+    assert protocol.splitlines() == [
+        "learning rate range: 0.0001 1",
+        "init std range: 1e-08 0.01",
+        "transform biases: 0 -1 -2 -3",
+        "batch size: 32",
+        "momentum: 0.9",
+        "max epochs: 1000",
+        "patience: 100",
+        "seed: 0",
+    ]
     assert "budget of 150,000 parameters a layer counts all" in readings
     assert list(tmp_path.iterdir()) == []
 

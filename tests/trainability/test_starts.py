@@ -11,7 +11,7 @@ from torch import nn
 from rhn.cells import CELLS, Cell, Layer, Part
 from rhn.models import PolyphonicModel
 from trainability.cure import Change
-from trainability.reach import Reach, measure_reach
+from trainability.signal import Reach, measure_reach
 from trainability.starts import MEANINGS, MEMORY, starts
 from trainability.training import Training
 

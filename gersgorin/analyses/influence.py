@@ -1,0 +1,448 @@
+"""Measure how far back a model looks: how strongly each output, or the loss of each frame, depends
+on each earlier input.
+
+    found = influence(model, x)                                    of the outputs
+    found = influence(model, x[:-1], of="squared", y=x[1:])        of a loss
+    found.influence[t2, t1]    || d o[t2] / d x[t1] ||_F
+    found.by_lag[k]            root mean square over all pairs t2 - t1 = k
+
+Only inputs and outputs count, so recurrences, convolutions and attention can be compared. The
+square of an influence is the variance of o[t2] for a small white-noise perturbation of x[t1]. It
+is exact from k vector-Jacobian products for each output (one for a loss), or for long runs
+Hutchinson's estimate from a few products with random signs v: E ||v^T J||^2 = ||J||_F^2.
+
+Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence), k numbers
+of an output.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+
+from gersgorin._validate import with_gradients
+from gersgorin.linalg.products import share_from, vanishes_at
+from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData, SequenceMap, norm
+from gersgorin.losses import Loss, name_of_loss
+from gersgorin.run.run import Progress, silent
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import Block, WholeTicks, colour_norm, compose, heat_map, title_of
+from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
+from rhn.utils.result import Result, rows_of
+from rhn.utils.validation import check_seed, fits
+from rhn.utils.wording import in_short
+
+EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
+PROBES = 16  # random vectors for each output otherwise
+PARTS = 10  # of a sequence
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Influence(Result, kind="influence"):
+    """The influence of each input on each output, or on the loss of each frame; of several
+    sequences their root mean square.
+    """
+
+    influence: np.ndarray
+    """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output or one loss of
+    the sequence, which is that of its last step.
+    """
+    error: np.ndarray
+    """Standard error of each influence, of the same shape; 0 if it is exact."""
+    of: str = OUTPUTS
+    """"outputs", or the name of the loss."""
+    probes: int = 0
+    """Random vectors for each output; 0: exact."""
+    unit: str = "steps"
+    """Of one step."""
+
+    @cached_property
+    def by_lag(self) -> np.ndarray:
+        """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
+        return np.array(
+            [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
+        )
+
+    @property
+    def by_lag_error(self) -> np.ndarray:
+        """Standard error of `by_lag`, (T,); the errors of different outputs are independent."""
+        of_sums = [
+            np.linalg.norm(pairs) / len(pairs) for pairs in _by_lag(self.influence * self.error)
+        ]
+        by_lag = self.by_lag
+        return np.divide(of_sums, by_lag, out=np.zeros(len(by_lag)), where=by_lag > 0)
+
+    @property
+    def share(self) -> np.ndarray:
+        """Share of the squared influence at each lag, (T,), of `by_lag`: they add up to 1; NaN
+        without influence.
+        """
+        return _shares(np.square(_scaled(self.by_lag)))
+
+    @property
+    def reach(self) -> np.ndarray:
+        """Share of the influence, in norm, from each lag on, (T,): 1 first; NaN without
+        influence.
+        """
+        return share_from(self.by_lag)
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Share of the squared influence, over all outputs, from each tenth of the inputs, (10,);
+        from each input of fewer.
+        """
+        inputs = np.square(_scaled(self.influence)).sum(0)
+        tenths = np.array_split(inputs, min(PARTS, len(inputs)))
+        return _shares(np.array([tenth.sum() for tenth in tenths]))
+
+    @property
+    def half_life(self) -> float:
+        """Lag, in steps after the largest influence, from which on `by_lag` is below half of its
+        largest; inf if it never is.
+
+        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
+        this is log 2 / -log r.
+        """
+        by_lag, top = self.by_lag, int(self.by_lag.argmax())
+        half = by_lag[top] / 2
+        if np.isnan(half):
+            return np.nan
+        last = int(np.flatnonzero(by_lag >= half)[-1])
+        if half == 0:
+            return 0.0
+        if last == len(by_lag) - 1:
+            return np.inf
+        after = by_lag[last + 1]
+        part = np.log(by_lag[last] / half) / np.log(by_lag[last] / after) if after > 0 else 0.0
+        return float(last - top + part)
+
+    @property
+    def doubling_time(self) -> float:
+        """Steps back in which the influence doubles, on its way to the largest; inf if it does not
+        grow from lag 0.
+        """
+        top = int(self.by_lag.argmax())
+        first, most = self.by_lag[[0, top]]
+        return top * math.log(2) / math.log(most / first) if most > first > 0 else math.inf
+
+    @property
+    def effective_length(self) -> float:
+        """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r)
+        for r^k.
+        """
+        by_lag = self.by_lag
+        return float(by_lag.sum() / by_lag.max()) if by_lag.max() > 0 else 0.0
+
+    def share_beyond(self, lag: int) -> float:
+        """Share of the squared influence, summed over lags, from inputs more than this number of
+        steps back.
+        """
+        return float(np.nan_to_num(self.share[lag + 1 :]).sum())
+
+    @property
+    def ahead(self) -> float:
+        """Share of the squared influence from later inputs: 0 for a causal model."""
+        squares = np.square(_scaled(self.influence))
+        later = 1 + squares.shape[1] - len(squares)
+        return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
+
+    def sentences(self) -> Iterator[str]:
+        """How fast it falls or grows, from how far back most of it comes, and how exact it is."""
+        what, by_lag = self._what, self.by_lag
+        if not self.influence.any():
+            yield f"The {what} is zero."
+            return
+        if not by_lag[1:].any() and not self.ahead:
+            yield f"The {what} is zero for every input of another step."
+            return
+        yield f"The {what} {self._decay()}."
+        near = int((np.cumsum(self.share) < 0.9).sum())
+        if near:
+            yield f"Nine tenths of the squared {what} come from at most {_steps(near)} back."
+        if (none := vanishes_at(by_lag)) is not None:
+            yield f"The {what} is zero, or too small for a number, from {_steps(none)} back on."
+        if self.ahead > 0:
+            yield f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}."
+        if self.probes:
+            errors = np.divide(
+                self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0
+            )
+            yield f"The standard error of a lag is at most {100 * errors.max():.2g} % of its value."
+
+    @property
+    def finding(self) -> str:
+        """The first of the sentences, for a title."""
+        words = next(self.sentences()).rstrip(".")
+        return words[0].lower() + words[1:]
+
+    @property
+    def _what(self) -> str:
+        return "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
+
+    def _decay(self) -> str:
+        """Its half-life or doubling time, as the end of a clause."""
+        by_lag, life = self.by_lag, self.half_life
+        top, longest = int(by_lag.argmax()), len(by_lag) - 1
+        if by_lag[top] >= 2 * by_lag[0] > 0:
+            return f"doubles every {_steps(self.doubling_time)} back"
+        if top == longest:
+            return f"is largest at the longest lag, {_steps(top)}"
+        if math.isinf(life):
+            return f"does not halve within {_steps(longest - top)}"
+        return f"halves within {_steps(life)}{' of its largest' if top else ''}"
+
+    def table(self) -> list[dict]:
+        """One row a lag: influence, standard error, share of the squared influence, and the share
+        from longer lags.
+        """
+        T = len(self.by_lag)
+        return rows_of(
+            lag=range(T),
+            influence=self.by_lag,
+            error=self.by_lag_error,
+            share=self.share,
+            share_beyond=[self.share_beyond(k) for k in range(T)],
+        )
+
+    def derived(self) -> dict:
+        """Numbers computed from the influence, for .json files."""
+        names = ("half_life", "doubling_time", "effective_length")
+        lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
+        return lists | {name: getattr(self, name) for name in names}
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        step: int | None = None,
+        limit: int | None = None,
+        legend: bool = True,
+    ) -> Axes:
+        """The influence by lag; without axes a figure with all pairs beside it.
+
+        Args:
+            ax: axes of the caller.
+            step: draw that on the output of this step, in place of the mean over pairs.
+            limit: the longest lag of the curve.
+            legend: whether to name the lines.
+        """
+        draw = partial(self.draw, step=step, limit=limit, legend=legend)
+        if ax is not None:
+            draw(ax)
+            return ax
+        draws: list[Callable[[Axes], object]] = [draw]
+        if several := len(self.influence) > 1:
+            draws.append(self.draw_pairs)
+        block = Block(draws, 3.2, len(draws), least=2.4)  # with a colour bar
+        title, width = title_of(self.title, self.finding), 8.0 if several else 5.0
+        return compose(title, self.about, block, width=width).axes[0]
+
+    def draw(
+        self, ax: Axes, *, step: int | None = None, limit: int | None = None, legend: bool = True
+    ) -> None:
+        """The influence by lag on a log scale, with a band of two standard errors."""
+        by_lag, error = self._curve(step)
+        last = min(len(by_lag) - 1, limit or len(by_lag))
+        lags, by_lag, error = np.arange(last + 1), by_lag[: last + 1], error[: last + 1]
+        shown = np.where(by_lag > 0, by_lag, np.nan)
+        label = self._what if legend else None
+        ax.plot(lags, shown, color=BLUE, marker="." if last < 3 else None, label=label)
+        if error.any():
+            low = np.maximum(by_lag - 2 * error, by_lag / 100)
+            ax.fill_between(lags, low, by_lag + 2 * error, color=BLUE, alpha=0.25, linewidth=0)
+        if by_lag.any():
+            if step is None:
+                self._draw_half(ax, last, legend)
+            ax.set_yscale("log")
+            ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
+        ax.set_xlim(0, max(1, last))
+        ax.xaxis.set_major_locator(WholeTicks(6))
+        what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
+        ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (norm)")
+
+    def _curve(self, step: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Influence by lag and its error, of all outputs or of that of one step."""
+        if step is None:
+            return self.by_lag, self.by_lag_error
+        S, T = self.influence.shape
+        if not fits(step, int) or not T - S <= step < T:
+            raise InvalidInputError(f"step is {in_short(step)}: expected {T - S} to {T - 1}")
+        row = step - (T - S)
+        return self.influence[row, step::-1], self.error[row, step::-1]
+
+    def _draw_half(self, ax: Axes, last: int, legend: bool) -> None:
+        """Lines at half of the largest influence, and where the curve stays below."""
+        life, top = self.half_life, int(self.by_lag.argmax())
+        words = "half of the largest" if legend else None
+        ax.axhline(self.by_lag.max() / 2, label=words, color=GREY, linestyle=":", linewidth=1)
+        if np.isfinite(life) and top + life <= last:
+            words = f"half-life {life:.3g}" if legend else None
+            ax.axvline(top + life, label=words, color=ORANGE, linestyle="--", linewidth=1)
+
+    def draw_pairs(self, ax: Axes) -> None:
+        """The heat map of all pairs of an output and an input."""
+        colours, positive = colour_norm(self.influence), self.influence[self.influence > 0]
+        if positive.size:
+            colours.vmin = max(colours.vmin or 0.0, 10.0 ** np.floor(np.log10(positive.min() / 2)))
+        image = heat_map(ax, self.influence, colours)
+        what = "output" if self.of == OUTPUTS else "loss"
+        ax.set(
+            xlabel=time_label(self.unit, "input $t_1$"),
+            ylabel=time_label(self.unit, f"{what} $t_2$"),
+        )
+        ax.figure.colorbar(image, ax=ax, label=f"{self._what} (norm)", extend="min", aspect=40)
+
+
+def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:
+    """The numbers of all pairs with t2 - t1 = 0..T-1, of the last S outputs (S, T)."""
+    S, T = of_pairs.shape
+    return [np.diag(of_pairs, T - S - k) for k in range(T)]
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Relative to the largest, whose square is a number then."""
+    largest = values.max()
+    return values / largest if 0 < largest < np.inf else values
+
+
+def _shares(squares: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return squares / squares.sum()
+
+
+def _steps(lag: float) -> str:
+    """
+    >>> _steps(0.9996), _steps(2.5)
+    ('1 step', '2.5 steps')
+    """
+    words = f"{lag:.3g}"
+    return "1 step" if words == "1" else f"{words} steps"
+
+
+def influence(
+    model: nn.Module | Callable,
+    x: Any,
+    of: str | Loss = OUTPUTS,
+    y: Any = None,
+    *,
+    batch_axis: int | None = None,
+    submodule: str | None = None,
+    probes: int | None = None,
+    seed: int = 0,
+    unit: str = "",
+    progress: Progress = silent,
+) -> Influence:
+    """Measure the influence of each input of a model on each of its outputs, or on a loss.
+
+    It is measured on a copy in evaluation mode, in float64 if the model runs in it. Time: S k
+    backward passes, batched (S for a loss; with probes S of them for each probe); memory: the graph
+    of one run, and 4 million numbers.
+
+    Args:
+        model: any torch module, or function, with one output a step, or one of the sequence:
+            recurrent, convolutional, attention, a layer of transformers. Of several outputs (a
+            tuple, a dictionary) the first one counts.
+        x: what the model reads, as your own loop gives it: numbers (T, m), (B, T, m) or (T, B, m),
+            ids of tokens (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
+            arguments, of which the first of floating point is the sequence. Of ids the inputs are
+            the vectors of their embedding. Of several sequences the influence is the root mean
+            square; a model that mixes them is refused.
+        of: "outputs", or a loss: "bernoulli", "squared" or "mse", "categorical" or
+            "cross_entropy", or loss(outputs, y) -> one number for each frame, for each sequence, or
+            one for all. The pair (t2, t1) is then the gradient of the loss of frame t2 in x[t1].
+        y: targets of a loss: a number or class for each frame or each sequence.
+        batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the
+            model, else the one of length 1.
+        submodule: the part whose outputs count while the model reads x, by its name in
+            `named_modules`; None: the model.
+        probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
+            outputs in all, else 16).
+        seed: of the random vectors.
+        unit: of one step, for the axes of time.
+        progress: called with (outputs done, outputs in all).
+
+    Raises:
+        InvalidInputError: x, y, the model or the loss do not fit each other; probes out of range.
+
+    >>> weights = 0.5 ** torch.arange(4, dtype=torch.float64)[:, None]
+    >>> found = influence(lambda x: torch.cumsum(weights * x, 0), torch.ones(4, 1))
+    >>> found.influence[3].tolist(), found.influence[0].tolist()
+    ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
+    """
+    subject = ModelWithData(model=model, x=x, y=y, submodule=submodule)
+    options = {"batch_axis": batch_axis, "probes": probes, "seed": seed, "progress": progress}
+    found = of_model(subject, of=of, **options)  # type: ignore[arg-type]
+    return replace(found, unit=unit or found.unit)
+
+
+@with_gradients()
+def of_model(
+    subject: ModelWithData,
+    *,
+    of: str = OUTPUTS,
+    batch_axis: int | None = None,
+    probes: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Influence:
+    """The influence in a model with its sequences; see `influence`."""
+    if batch_axis is not None:
+        subject = replace(subject, batch_axis=batch_axis)
+    loss = None if isinstance(of, str) and of == OUTPUTS else of
+    name = OUTPUTS if loss is None else name_of_loss(loss)
+    map_ = SequenceMap(subject, loss)
+    S, _, k = map_.outputs.shape
+    if probes is None:
+        probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
+    if not fits(probes, int) or probes < 0 or probes == 1:
+        raise InvalidInputError(
+            f"probes is {in_short(probes)}: expected a whole number of at least 2, or 0 for the "
+            "exact influence"
+        )
+    check_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    rows = []
+    for steps in torch.arange(S, device="cpu").split(max(1, map_.at_once // (probes or k))):
+        signs = _signs(map_, len(steps), probes, generator) if probes else _units(map_, len(steps))
+        rows.append(_rows(map_, steps.tolist(), signs, estimate=probes > 0))
+        progress(int(steps[-1]) + 1, S)
+    found, error = (torch.cat(parts).numpy(force=True) for parts in zip(*rows, strict=True))
+    if not np.isfinite(found).all():
+        raise InvalidInputError(
+            f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
+        )
+    return Influence(influence=found, error=error, of=name, probes=probes, **map_.label.of_result)
+
+
+def _units(map_: SequenceMap, n: int) -> Tensor:
+    """One weight vector for each number of an output, (n, k, B, k)."""
+    _, B, k = map_.outputs.shape
+    return torch.eye(k, device="cpu")[:, None].expand(n, k, B, k)
+
+
+def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -> Tensor:
+    """Random signs (n, probes, B, k)."""
+    size = n, probes, *map_.outputs.shape[1:]
+    return torch.randint(2, size, generator=generator, device="cpu").mul(2).sub(1)
+
+
+def _rows(
+    map_: SequenceMap, steps: list[int], w: Tensor, *, estimate: bool
+) -> tuple[Tensor, Tensor]:
+    """Influence of all inputs on the outputs of some steps (n, T), and its standard error, from
+    weights w (n, j, B, k): unit vectors, or random signs.
+    """
+    sequences = map_.sequences_with(steps)
+    norms = norm(map_.norms(steps, w.to(map_.outputs)), -1) / sequences.sqrt().unsqueeze(1)
+    if not estimate:
+        found = norm(norms, 1)
+        return found, torch.zeros_like(found)
+    squares = norms.square()
+    found = squares.mean(1).sqrt()
+    return found, torch.where(found > 0, squares.std(1) / (w.shape[1] ** 0.5 * 2 * found), 0)

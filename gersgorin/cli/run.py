@@ -1,0 +1,46 @@
+"""`gersgorin run`: write the inputs, states, weights and Jacobians of a run to a file for NumPy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from gersgorin.loading.options import DataOptions, NetworkOptions
+from rhn.cli.entry import own_cell, resolve_device, run_command
+from rhn.utils.command_line import run_read, single
+from rhn.utils.io import check_output
+from rhn.utils.shared_options import OUTPUT, Device, Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Writing, DataOptions, NetworkOptions):
+    """Run a network along a sequence and write what it did, for NumPy: inputs (T, m), states
+    (T + 1, N), the first one before the run, and the weights by name.
+
+    examples:
+      gersgorin run --cell rhn --depth 5 --output run.npz
+      gersgorin run --checkpoint runs/mine --chorale bwv66.6 --output run.npz --jacobians
+    """
+
+    output: Annotated[Path, OUTPUT] = Path("run.npz")
+    """The .npz file."""
+    jacobians: Annotated[bool, OUTPUT] = False
+    """Also write the Jacobians of all steps, (T, N, N)."""
+    device: Annotated[Device, OUTPUT] = "auto"
+    """Device of the run."""
+
+
+def main(args: list[str] | None = None, prog: str = "gersgorin run") -> int:
+    """Run the command; returns its exit code. prog: as it was typed."""
+    return run_command(lambda: run_read(single(prog, RunOptions), args, run))
+
+
+def run(options: RunOptions) -> None:
+    """Check the file, then run the network, write and print."""
+    check_output(options.output, (".npz",), force=options.force)
+
+    from gersgorin.loading.open import run_of_options
+
+    with own_cell(options.module or options.cell):
+        found = run_of_options(options, device=resolve_device(options.device))
+        print(found)
+        print(f"file: {found.save(options.output, jacobians=options.jacobians)}")

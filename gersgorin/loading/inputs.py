@@ -1,0 +1,180 @@
+"""Pass the input of a module on as it was given: an array, a packed sequence, a tuple of several
+inputs, model(*x), or a dictionary of them, model(**x).
+
+Legend: T steps, B sequences, m numbers of a step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from gersgorin._validate import finite_tensor
+from gersgorin.loading.batch import is_ids
+from rhn.errors import InvalidInputError
+
+Input = Tensor | PackedSequence | tuple | dict
+
+
+def is_several(x: Any) -> bool:
+    """True for several inputs of a module, in a tuple or a dictionary."""
+    return isinstance(x, tuple | dict) and not isinstance(x, PackedSequence)
+
+
+def as_input(x: Any) -> Input:
+    """x as tensors. Raises InvalidInputError for anything but real numbers, NotFiniteError for NaN
+    or infinity.
+    """
+    if isinstance(x, PackedSequence):
+        finite_tensor("x", x.data)
+        return x
+    if isinstance(x, dict):
+        return {name: _part(f"x[{name!r}]", part) for name, part in x.items()}
+    if is_several(x):
+        return tuple(_part(f"x[{k}]", part) for k, part in enumerate(x))
+    return finite_tensor("x", x)
+
+
+def _part(name: str, value: Any) -> Any:
+    """One of several inputs; what is not an array stays as it is."""
+    return finite_tensor(name, value) if isinstance(value, Tensor | np.ndarray) else value
+
+
+def reads_ids(module: nn.Module, x: Tensor) -> bool:
+    """True if a module reads x as ids of tokens: whole numbers (T,), or of any shape if it has an
+    nn.Embedding. Other whole numbers are frames.
+    """
+    embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+    return is_ids(x) and (x.dim() == 1 or embeds)
+
+
+def converted(module: nn.Module, x: Any, like: Tensor) -> Any:
+    """Numbers on the device and in the precision of `like`, ids on its device.
+
+    Whole numbers beside the first of several inputs are lengths, which stay as they are.
+    """
+    if isinstance(x, PackedSequence):
+        return x._replace(data=converted(module, x.data, like))
+    if isinstance(x, dict):
+        return dict(zip(x, converted(module, tuple(x.values()), like), strict=True))
+    if isinstance(x, tuple):
+        first = tuple(converted(module, part, like) for part in x[:1])
+        return first + tuple(
+            converted(module, part, like) if _holds_floats(part) else part for part in x[1:]
+        )
+    if not isinstance(x, Tensor):
+        return x
+    return x.to(like.device) if reads_ids(module, x) else x.to(like.device, like.dtype)
+
+
+def _holds_floats(part: Any) -> bool:
+    data = part.data if isinstance(part, PackedSequence) else part
+    return isinstance(data, Tensor) and data.is_floating_point()
+
+
+def call(module: Callable, x: Input) -> Any:
+    """What a module returns for its input."""
+    if isinstance(x, dict):
+        return module(**x)
+    return module(*x) if is_several(x) else module(x)
+
+
+def frames_of(x: Input) -> Tensor | PackedSequence:
+    """The input whose axis of time counts: the first of several. Raises InvalidInputError if it is
+    no array.
+    """
+    first = next(iter(x.values() if isinstance(x, dict) else x), None) if is_several(x) else x
+    if not isinstance(first, Tensor | PackedSequence):
+        raise InvalidInputError(
+            f"x begins with a {type(first).__name__}: expected the sequence first, then the "
+            "other inputs of the module"
+        )
+    return first
+
+
+def lengths_of(x: Input, batch_axis: int | None = None) -> tuple[int, ...]:
+    """T, the number of steps of an input; where its batch axis is not given, the lengths of both
+    axes.
+    """
+    frames = frames_of(x)
+    if isinstance(frames, PackedSequence):
+        return (len(frames.batch_sizes),)
+    if frames.dim() <= _alone(frames):
+        return (len(frames),)
+    return frames.shape[:2] if batch_axis is None else (frames.shape[1 - batch_axis],)
+
+
+def shape_of(x: Input) -> tuple[int, ...]:
+    """The shape of the sequence in x, for messages."""
+    frames = frames_of(x)
+    return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
+
+
+def ways_to_pass(module: nn.Module, x: Input, batch_axis: int | None = None) -> list[Input]:
+    """x as it goes to a module: as it is. One sequence without a batch gets the axis that
+    batch_axis, or `batch_first` of a torch.nn.RNN, LSTM or GRU inside, says; if the module does
+    not take that, it goes as it is.
+    """
+    if not isinstance(x, Tensor) or x.dim() > _alone(x):
+        return [x]
+    if batch_axis is not None:
+        return [x.unsqueeze(batch_axis)]
+    said = [part.batch_first for part in module.modules() if isinstance(part, nn.RNNBase)]
+    return [x[None] if any(said) else x[:, None], x] if said else [x]
+
+
+def padded(x: Any) -> Any:
+    """The steps that all packed sequences have, (T, B, m); anything else as it is."""
+    if not isinstance(x, PackedSequence):
+        return x
+    values, lengths = pad_packed_sequence(x)
+    return values[: int(lengths.min())]
+
+
+def one_sequence(x: Any, *, ids: bool = False) -> Tensor:
+    """One sequence as it was given: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens (T,),
+    (T, 1) or (1, T).
+
+    Args:
+        x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,)
+            are frames of one unit.
+        ids: whether x is ids, see `reads_ids`.
+
+    Raises:
+        InvalidInputError: anything else; several sequences; NotFiniteError: NaN or infinity.
+    """
+    x = finite_tensor("x", padded(x))
+    if ids:
+        if not is_ids(x):
+            raise InvalidInputError(
+                f"x is {x.dtype} of shape {tuple(x.shape)}: expected ids of tokens (T,), integers"
+            )
+        x = x.long()
+    elif not x.is_floating_point():
+        x = x.double()  # frames of keys are bytes
+    if x.dim() == 1 and not ids:
+        x = x[:, None]
+    if not is_one(x):
+        expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
+        raise InvalidInputError(
+            f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, "
+            "such as x[:, :1], or x[:1] of (B, T, m)"
+        )
+    return x
+
+
+def is_one(x: Tensor) -> bool:
+    """True for numbers or ids of one sequence, without a batch or with a batch of one."""
+    return x.dim() <= _alone(x) or 1 in x.shape[:2]
+
+
+def without_batch(x: Tensor) -> Tensor:
+    """Frames (T, m), or ids (T,), of one sequence."""
+    return x.flatten(0, 1) if x.dim() > _alone(x) else x
+
+
+def _alone(x: Tensor) -> int:
+    """Number of axes of one sequence without a batch."""
+    return 1 if is_ids(x) else 2

@@ -1,0 +1,344 @@
+"""The run of a recurrent cell while its module reads a sequence.
+
+Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N entries of a state.
+"""
+
+import copy
+import hashlib
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves
+
+from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
+from gersgorin.loading.batch import batch_axis_of
+from gersgorin.loading.calls import Call, check_loop, first_sequence, own_step, recorded_calls
+from gersgorin.loading.find_cell import (
+    TORCH_CELLS,
+    cell_title,
+    cells_in,
+    layers_of,
+    part_of,
+    stepping,
+)
+from gersgorin.loading.inputs import (
+    Input,
+    as_input,
+    converted,
+    lengths_of,
+    padded,
+    reads_ids,
+    shape_of,
+    ways_to_pass,
+)
+from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
+from gersgorin.run.run import Run
+from rhn.cells import from_torch
+from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.plotting.provenance import words_of_built
+from rhn.utils.wording import counted, in_short
+
+
+class Watched:
+    """One recurrent cell of a module, in a float64 copy in evaluation mode; the original is not
+    changed.
+
+    Args:
+        module: a cell or a module with one inside; `refresh` copies its present weights.
+        layer: one of several recurrent cells, counted from 1; each layer of torch.nn's modules
+            counts. None: the first, with all its layers as one.
+        submodule: the part of the module to search, by its name in `named_modules`: "encoder.rnn".
+        s0: the first state of a module or part with forward(x, state); None: as `first_state`.
+        state_size: the entries of the state of a step that does not say it, 5, or (5, 5) of two
+            tensors.
+
+    Raises:
+        InvalidInputError: not a module; no such part, no recurrent cell or too few; a bidirectional
+            or projected cell; weights that are NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layer: int | None = None,
+        submodule: str | None = None,
+        s0: State | None = None,
+        state_size: Sizes | None = None,
+    ):
+        if not isinstance(module, nn.Module):
+            raise InvalidInputError(
+                f"expected a torch module, got {in_short(module)}: write it as one"
+            )
+        self._original = uncompiled(module)
+        check_weights(part_of(self._original, submodule))
+        self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
+        part = part_of(self.module, submodule)
+        cells = cells_in(part, s0, state_size, named=bool(submodule))
+        places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
+        if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
+            raise InvalidInputError(
+                f"layer is {in_short(layer)}: the module has "
+                f"{counted(len(places), 'recurrent cell')}, counted from 1"
+            )
+        self._layer: int | None = None
+        self._cell = cells[0]
+        if layer is not None:
+            self._cell, self._layer = places[layer - 1]
+        _ = self.cell  # refuses what cannot be converted
+
+    @property
+    def cell(self) -> nn.Module | Step:
+        """The cell with the copy's weights, torch.nn's in our form."""
+        if isinstance(self._cell, TORCH_CELLS):
+            return from_torch(self._cell, self._layer)
+        return stepping(self._cell, self._s0, named=bool(self._part))
+
+    @property
+    def title(self) -> str:
+        """Title of figures: "rhn, depth 5, 64 units", "encoder.rnn: LSTM, 2 layers, 64 units"."""
+        title = cell_title(self._cell, self._layer)
+        return f"{self._part}: {title}" if self._part else title
+
+    @property
+    def made(self) -> str:
+        """Configuration of a cell of `rhn`: "built with uniform:0.04, transform bias -2"; "" for
+        other cells.
+        """
+        return words_of_built(self._cell)
+
+    def refresh(self) -> None:
+        """Take the weights and buffers that the original has now."""
+        self.module.load_state_dict(self._original.state_dict())
+
+    def reads_ids(self, x: Tensor) -> bool:
+        """True if the module reads x as ids of tokens; a bare cell reads numbers."""
+        return not self._is_bare(x) and reads_ids(self.module, x)
+
+    @torch.no_grad()
+    def along(self, x: Any, *, batch_axis: int | None = None, one: bool = False) -> Run:
+        """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
+
+        x goes to the module as it is, see `ways_to_pass`. Of packed sequences of unequal lengths
+        only the steps that all of them have are read. The state of torch's random generator does
+        not change.
+
+        Args:
+            x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
+                (B, T, m).
+            batch_axis: the axis of the batch in x; None: as `batch_axis_of`, or `ways_to_pass`.
+            one: whether x is one sequence; its inputs are then (T, m).
+
+        Raises:
+            InvalidInputError: x is not finite or does not fit, holds several sequences instead of
+                one, or the module has a loop that changes states or inputs of its cell.
+        """
+        if batch_axis not in (None, 0, 1):
+            raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
+        x = as_input(x)
+        if self._is_bare(x):
+            inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
+            s0 = self._whole.first_state(inputs)
+        else:
+            inputs, s0 = self._read(converted(self.module, x, self._like()), batch_axis)
+        if one and inputs.shape[1] > 1:
+            raise InvalidInputError(
+                f"x is read as {inputs.shape[1]} sequences of "
+                f"{counted(len(inputs), 'step')}: expected one"
+            )
+        inputs, s0 = self._of_layer(inputs, s0)
+        return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
+
+    def digest(self, x: Any) -> str:
+        """Hash of the shapes and numbers of x, 16 letters. Raises InvalidInputError as `along`."""
+        x = as_input(x)
+        x = self._as_numbers(x) if self._is_bare(x) else converted(self.module, x, self._like())
+        parts = [part.cpu().numpy() for part in tree_leaves(x) if isinstance(part, Tensor)]
+        found = b"".join(f"{v.dtype}{v.shape}".encode() + v.tobytes() for v in parts)
+        return hashlib.sha256(found).hexdigest()[:16]
+
+    def _is_bare(self, x: Input) -> bool:
+        """True if the module is the cell itself and reads an array."""
+        return self._cell is self.module and isinstance(x, Tensor)
+
+    @property
+    def _whole(self) -> StepCell:
+        """The cell with all its layers."""
+        return as_cell(self._cell if isinstance(self._cell, TORCH_CELLS) else self.cell)
+
+    def _like(self) -> Tensor:
+        """A tensor with the device and the precision of the module."""
+        weights = chain(self.module.parameters(), self.module.buffers())
+        found = next((values for values in weights if values.is_floating_point()), None)
+        return torch.empty(0, dtype=torch.float64) if found is None else found
+
+    def _as_numbers(self, x: Tensor) -> Tensor:
+        """x of a bare cell, in its precision; (T,) are frames of one number."""
+        x = x.to(self._like())
+        return x[:, None] if x.dim() == 1 else x
+
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor]:
+        """(Inputs (T, B, m), first state (B, L N)) of the cell while the module reads x."""
+        calls, cell, module = self._calls(x, batch_axis)
+        calls = first_sequence(calls)
+        if not calls or not all(isinstance(each.x, Tensor | PackedSequence) for each in calls):
+            raise InvalidInputError(
+                f"{type(module).__name__} does not call its {type(cell).__name__} with a tensor "
+                "when it reads a sequence"
+            )
+        check_loop(cell, module, calls)
+        windows = self._windows(calls, batch_axis)
+        inputs = self._checked(torch.cat(windows))
+        lengths, steps = lengths_of(x, batch_axis), len(inputs)
+        missed = steps not in lengths or 1 == steps < max(lengths)
+        if missed and (len(calls) > 1 or steps == 1):
+            wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
+            raise own_step(cell, module, wrong)
+        s0 = self._first_state(calls[0].state, inputs)
+        if len(calls) > 1 and not self._returns(calls, windows, s0):
+            raise own_step(cell, module, "returns other states than it does by itself")
+        return inputs, s0
+
+    def _calls(self, x: Input, batch_axis: int | None) -> tuple[list[Call], nn.Module, nn.Module]:
+        """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
+        state, reads x.
+        """
+        errors = list[UsersCodeError]()
+        for way in ways_to_pass(self.module, x, batch_axis):
+            module, cell = copy.deepcopy((self.module, self._cell))
+            said = f"{type(module).__name__} does not run on x {shape_of(way)}"
+            try:
+                with users_code(said, self._hint(x, way)):
+                    return recorded_calls(cell, module, way), cell, module
+            except UsersCodeError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def _hint(self, x: Input, way: Input) -> str:
+        """What else to give to a module that does not run."""
+        if isinstance(x, Tensor) and not takes(self.module, 1):
+            return "if it is one step, give its first state as s0 or its state_size"
+        alone = way is x and isinstance(x, Tensor) and x.dim() < 3
+        return "if it reads a batch, give batch_axis=0 or batch_axis=1" if alone else ""
+
+    def _windows(self, calls: list[Call], batch_axis: int | None) -> list[Tensor]:
+        """The inputs of each call, (T, B, m); T = 1 for a call of one frame."""
+        xs = [padded(each.x).detach() for each in calls]
+        if self._reads_frames(calls):
+            return [x.reshape(1, -1, x.shape[-1]) for x in xs]
+        packed = [isinstance(each.x, PackedSequence) for each in calls]
+        return [
+            x if known else self._time_first(x, batch_axis)
+            for x, known in zip(xs, packed, strict=True)
+        ]
+
+    def _reads_frames(self, calls: list[Call]) -> bool:
+        """True if each call of the cell reads one frame, False if it reads a window of a
+        sequence.
+        """
+        if isinstance(self._cell, nn.RNNBase) or isinstance(calls[0].x, PackedSequence):
+            return False
+        x, state = calls[0].x, calls[0].state
+        if not hasattr(self._cell, "step") or x.dim() == 1:
+            return True  # forward(x, state) is the step
+        of_rows = bool(state) and np.shape(state[0])[:-1] == x.shape[:1]
+        return x.dim() == 2 and (len(calls) > 1 or of_rows)
+
+    def _time_first(self, x: Tensor, batch_axis: int | None) -> Tensor:
+        """A window (T, B, m) of the cell, as it takes it."""
+        m = getattr(self._cell, "input_size", x.shape[-1])
+        if x.dim() not in (2, 3) or x.shape[-1] != m:
+            loops = ""
+            if x.dim() > 3:
+                loops = "; if it loops over a sequence, give one step of it, f(x, s), and s0"
+            raise InvalidInputError(
+                f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m}){loops}"
+            )
+        if x.dim() == 2:
+            return x[:, None]
+        if x.shape[:2] == (1, 1):
+            return x
+        inside = self._cell is not self.module and hasattr(self._cell, "batch_first")
+        axis = batch_axis_of(self._cell, x, None if inside else batch_axis, ids=False)
+        return x.transpose(0, 1) if axis == 0 else x
+
+    def _checked(self, inputs: Tensor) -> Tensor:
+        """Inputs (T, B, m) of the whole sequence."""
+        m = getattr(self._cell, "input_size", inputs.shape[-1])
+        if inputs.shape[-1] != m:
+            raise InvalidInputError(f"{self.title} reads frames {tuple(inputs.shape[2:])}")
+        if len(inputs) == 1 < inputs.shape[1]:
+            B = inputs.shape[1]
+            raise InvalidInputError(
+                f"x is read as (T=1, B={B}, m={inputs.shape[2]}), one step of {B} sequences: "
+                "expected more steps, or x.transpose(0, 1)"
+            )
+        return inputs
+
+    def _first_state(self, state: list, inputs: Tensor) -> Tensor:
+        """The first state (B, L N) that the module gives the cell, else the cell's own."""
+        own = self._whole.first_state(inputs)
+        parts = [part.detach() for part in state if isinstance(part, Tensor)]
+        if not parts or sum(part.numel() for part in parts) != own.numel():
+            return own
+        return flat_state(parts, layers_of(self._cell), inputs.shape[1])
+
+    def _returns(self, calls: list[Call], windows: list[Tensor], s0: Tensor) -> bool:
+        """True if the cell alone returns the states that it returned to the module."""
+        rows = s0.shape[0]
+        parts = [state_in(each.output, calls[-1].state) or [] for each in calls]
+        after = [flat_state(each, layers_of(self._cell), rows).detach() for each in parts]
+        before = [s0, *after[:-1]]
+        if len(windows) == sum(map(len, windows)):  # one step each, all at once
+            windows, before, after = (
+                [torch.cat(windows, 1)],
+                [torch.cat(before)],
+                [torch.cat(after)],
+            )
+        close = torch.finfo(s0.dtype).eps ** 0.5
+        found = [self._whole.states(*each)[-1] for each in zip(windows, before, strict=True)]
+        return all(
+            torch.allclose(a, b, rtol=close, atol=close, equal_nan=True)
+            for a, b in zip(found, after, strict=True)
+        )
+
+    def _of_layer(self, inputs: Tensor, s0: Tensor) -> tuple[Tensor, Tensor]:
+        """(Inputs (T, B, m), first state (B, N)) of the chosen layer; those of all as they are."""
+        if self._layer is None:
+            return inputs, s0
+        states = s0.unflatten(1, (layers_of(self._cell), -1))
+        for k in range(self._layer):
+            below = from_torch(self._cell, k)
+            inputs = below.outputs_of(below.states(inputs, states[:, k]))
+        return inputs, states[:, self._layer]
+
+
+def extract_cell(
+    module: nn.Module,
+    x: Any,
+    layer: int | None = None,
+    submodule: str | None = None,
+    *,
+    batch_axis: int | None = None,
+) -> tuple[nn.Module | Step | Run, Tensor]:
+    """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for
+    functions that take a cell.
+
+    Both are float64 copies; arguments and errors as for `Watched` and its `along`.
+
+    Of a module that starts the cell from a state of its own, such as a parameter, the result is (a
+    `Run` from there, its inputs). Functions of a run accept it in place of a cell (`lyapunov`,
+    `spectra`).
+
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
+    >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))
+    >>> cell.state_size, inputs.shape
+    (16, torch.Size([5, 1, 3]))
+    """
+    check_order("extract_cell(module, x)", module=module, x=x)
+    run = Watched(module, layer, submodule).along(x, batch_axis=batch_axis)
+    starts_at_its_own = torch.equal(run.states[0], run.cell.first_state(run.inputs))
+    return run.cell.module if starts_at_its_own else run, run.inputs

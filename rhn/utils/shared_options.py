@@ -1,0 +1,94 @@
+"""Options that commands share, as bases and types of the fields of their dataclasses."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from cyclopts import Group, Parameter
+from cyclopts.parameter import get_parameters
+
+from rhn.utils.figures import inches_of
+
+Device = Literal["auto", "cpu", "cuda"]
+OUTPUT = Parameter(group=Group("output", sort_key=9))
+OnOff = Annotated[bool, Parameter(negative=None)]
+"""A flag that can also be given as --no-flag."""
+
+
+def _entries(hint: Any, tokens: Sequence[Any]) -> dict[str, str]:
+    """NAME=VALUE, given once for each entry; leak-rate=1 is the entry leak_rate."""
+    found = {}
+    for token in tokens:
+        name, equals, value = token.value.partition("=")
+        if not (name.strip() and equals):
+            raise ValueError(f"expected NAME=VALUE, such as leak=0.5, got {token.value!r:.60}")
+        found[name.strip().replace("-", "_")] = value
+    return found
+
+
+ENTRIES = Parameter(
+    converter=_entries,
+    accepts_keys=False,
+    n_tokens=-1,
+    consume_multiple=False,
+    metavar="NAME=VALUE",
+)
+CellOptions = Annotated[dict, ENTRIES, Parameter(name="--cell-option")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The options of every command about a trained network."""
+
+    checkpoint: Path = field(kw_only=False)
+    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
+    cell: str | None = None
+    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """The size of figures."""
+
+    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
+    """Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or inches."""
+
+    def __post_init__(self):
+        if self.figure is not None:
+            inches_of(self.figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """The option of every command that writes results."""
+
+    force: Annotated[bool, OUTPUT] = False
+    """Also overwrite files without the mark of this toolkit; tables (.csv) have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Sized, Writing):
+    """The options of every command that draws."""
+
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz)."""
+
+
+def default_of(f: Field) -> Any:
+    """The value of a missing option, or MISSING."""
+    return f.default if f.default_factory is MISSING else f.default_factory()
+
+
+def flag(name: str) -> str:
+    """A field's name as an option: hidden_size is --hidden-size."""
+    return "--" + name.replace("_", "-")
+
+
+def given_flags(options: Any, names: Iterable[str]) -> list[str]:
+    """Those of the named options whose value is not the default: ["--mc-official"]."""
+    hints = get_type_hints(type(options), include_extras=True)
+    named = [f for f in fields(options) if f.name in names]
+    given = [f.name for f in named if getattr(options, f.name) != default_of(f)]
+    about = {name: get_parameters(hints[name])[1] for name in given}
+    return [next((p.name[0] for p in about[name] if p.name), flag(name)) for name in given]

@@ -1,0 +1,269 @@
+"""A run is public: its numbers are those of the network, and its file is enough to compute a step
+again. An analysis gets state_size and gates as arguments.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+import gersgorin
+from gersgorin.cli.main import main
+from rhn.errors import InvalidInputError
+
+T, M, N = 6, 3, 4
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def frames():
+    return torch.randn(T, M, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+class Pair(nn.Module):
+    """A step of two tensors that does not say its size."""
+
+    def __init__(self, input_size=M):
+        super().__init__()
+        self.cell, self.slow = nn.GRUCell(input_size + N, N), nn.Linear(N, N)
+
+    def forward(self, x, state):
+        h, a = state
+        h = self.cell(torch.cat((x, a), 1), h)
+        return h, 0.9 * a + 0.1 * self.slow(h)
+
+
+class Stepper(nn.Module):
+    """A cell with a step that does not say its size."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(M + N, N)
+
+    def step(self, x, s):
+        return torch.tanh(self.gate(torch.cat((x, s), -1)))
+
+
+def decay(x, s):
+    return torch.tanh(0.5 * s + x.sum())
+
+
+ZEROS = torch.zeros(1, N, dtype=torch.float64)
+STEPS = {  # a step without a size: (the network, its state_size, the same with a first state)
+    "module": (Pair().double(), (N, N), (ZEROS, ZEROS)),
+    "step": (Stepper().double(), N, None),
+    "function": (decay, N, ZEROS[0]),
+}
+ANALYSES = {
+    "spectra": lambda *given, **how: gersgorin.spectra(*given, **how).norm,
+    "lyapunov": lambda *given, **how: gersgorin.lyapunov(*given, **how).exponents,
+    "products": lambda *given, **how: gersgorin.products(*given, **how).log_norm,
+    "gains": lambda *given, **how: gersgorin.gains(*given, **how).input,
+    "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how).sigma,
+    "analyze": lambda *given, **how: gersgorin.analyze(*given, **how).spectra.norm,
+    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, 3, **how).states,
+    "run": lambda *given, **how: gersgorin.open_run(*given, **how).states.numpy(),
+}
+
+
+@for_each(("kind", "analysis"), [(k, a) for k in STEPS for a in ANALYSES])
+def test_the_size_of_a_state_is_an_argument_of_every_analysis(kind, analysis):
+    network, size, s0 = STEPS[kind]
+    found = ANALYSES[analysis](network, frames(), state_size=size)
+    if kind == "step":
+        declared = Stepper().double()
+        declared.load_state_dict(network.state_dict())
+        declared.state_size = N
+        wanted = ANALYSES[analysis](declared, frames())
+    else:
+        wanted = ANALYSES[analysis](network, frames(), s0=s0)
+    np.testing.assert_array_equal(found, wanted)
+    assert not hasattr(network, "state_size")
+
+
+REFUSED = {
+    "give state_size=": {"network": Stepper()},
+    "state_size is 0: expected a whole number": {"network": Stepper(), "state_size": 0},
+    "it has no step of your own, leave state_size out": {
+        "network": nn.GRU(M, N),
+        "state_size": N,
+    },
+    "gru says its own": {"network": "gru", "state_size": N},
+    "s0 has its size, leave state_size out": {
+        "network": decay,
+        "s0": ZEROS[0],
+        "state_size": N,
+    },
+    "are steps, name one as submodule": {
+        "network": nn.ModuleList([Stepper(), Stepper()]),
+        "state_size": N,
+    },
+    "gates is 3: expected a function": {"network": "gru", "gates": 3},
+    r"gates\(x, s\) of GRU fails: ZeroDivisionError": {
+        "network": "gru",
+        "gates": lambda x, s: 1 / 0,
+    },
+    r"gates\(x, s\) of GRU must return a tensor": {"network": "gru", "gates": lambda x, s: 1},
+}
+
+
+@for_each("words", REFUSED)
+def test_what_does_not_fit_is_one_sentence(words):
+    given = {"x": frames()} | REFUSED[words]
+    with pytest.raises(InvalidInputError, match=words):
+        gersgorin.spectra(**given)
+
+
+def test_a_trajectory_of_a_function_starts_at_zeros_of_its_size():
+    assert gersgorin.trajectory(decay, frames(), state_size=N).shape == (T + 1, N)
+    pairs = gersgorin.trajectory(STEPS["module"][0], frames()[:, None], state_size=(N, N))
+    assert pairs.shape == (T + 1, 1, 2 * N)
+
+
+def test_gates_are_a_function_of_the_arguments_of_the_step():
+    pair, x = STEPS["module"][0], frames()
+
+    def gates(x, state):
+        h, a = state
+        assert x.shape == (1, M) and h.shape == a.shape == (1, N)
+        return {"fast": torch.sigmoid(h), "slow": torch.sigmoid(a)}
+
+    run = gersgorin.open_run(pair, x, state_size=(N, N))
+    found = gersgorin.gates(pair, x, state_size=(N, N), gates=gates)
+    fast, slow = torch.sigmoid(run.states[:-1]).split(N, 1)
+    np.testing.assert_allclose(found.mean, torch.stack((fast.mean(1), slow.mean(1)), 1))
+    assert [*found.table()[0]] == ["step", "fast", "slow"] and "fast 0." in str(found)
+    found.save("gates.npz")
+    assert gersgorin.load("gates.npz").names == ("fast", "slow")
+    one = gersgorin.spectra("lstm", x, hidden_size=N, gates=lambda x, s: torch.sigmoid(s[:N]))
+    assert one.transform_gate.shape == (T, 1) and one.gate_name == "gate"
+    overview = gersgorin.analyze(pair, x, state_size=(N, N), gates=gates)
+    np.testing.assert_array_equal(overview.gates.mean, found.mean)
+    recorder = gersgorin.Recorder(pair, x, state_size=(N, N), gates=gates)
+    assert recorder.recording.gate.shape[-1] == 2
+
+
+CODE = """
+import torch
+from test_runs import Pair
+
+def opening(x, s):
+    return torch.sigmoid(s[0])
+"""
+
+
+def test_a_command_and_python_read_one_array_as_one_thing(monkeypatch, capsys):
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
+    Path("own_gates.py").write_text(CODE)
+    monkeypatch.syspath_prepend(".")
+    x, network = frames().numpy(), torch.nn.GRU(M, N, batch_first=True)
+    torch.save(network.state_dict(), "w.pt")
+    pair = Pair()
+    torch.save(pair.state_dict(), "pair.pt")
+    words = Embedded()
+    torch.save(words.state_dict(), "words.pt")
+    gru = f"--module {__name__}:batch_first --checkpoint w.pt"
+    cases = [
+        (gru, x, network, {}),
+        (gru, x[None], network, {}),
+        (gru, x.astype(np.float32), network, {}),
+        (f"{gru} --batch-axis 0", x, network, {"batch_axis": 0}),
+        (f"--module {__name__}:Embedded --checkpoint words.pt", np.arange(T), words, {}),
+        (f"--module {__name__}:Embedded --checkpoint words.pt", np.arange(T)[:, None], words, {}),
+        (
+            f"--module {__name__}:Pair --checkpoint pair.pt --state-size {N},{N} "
+            "--gates own_gates:opening",
+            x,
+            pair,
+            {"state_size": (N, N), "gates": lambda x, s: torch.sigmoid(s[0])},
+        ),
+        (f"--module {__name__}:time_first --checkpoint w.pt", x[:, None], nn.GRU(M, N), {}),
+    ]
+    cases[-1][2].load_state_dict(network.state_dict())
+    for line, array, module, options in cases:
+        np.save("x.npy", array)
+        assert main(["plot", *line.split(), "--input", "x.npy", "--json"]) == 0, line
+        steps = json.loads(capsys.readouterr().out)["steps"]
+        found = gersgorin.spectra(module, np.load("x.npy"), **options)
+        assert [step["spectral_radius"] for step in steps] == found.spectral_radius.tolist(), line
+    for line, said in {
+        "--cell gru --state-size 4": "--state-size is for --module",
+        f"--module {__name__}:Pair --state-size four": "--state-size four: expected a whole number",
+        f"--module {__name__}:Pair --gates own_gates": "own_gates",
+    }.items():
+        assert main(["plot", *line.split(), "--input", "x.npy"]) == 2
+        assert said in capsys.readouterr().err
+
+
+def batch_first():
+    return nn.GRU(M, N, batch_first=True)
+
+
+def time_first():
+    return nn.GRU(M, N)
+
+
+class Embedded(nn.Module):
+    """Reads ids (T, B)."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors, self.rnn = nn.Embedding(T, M), nn.GRU(M, N)
+
+    def forward(self, ids):
+        return self.rnn(self.vectors(ids))[0]
+
+
+def test_a_run_is_short_in_print_and_without_gradients():
+    run = gersgorin.open_run("rhn", frames(), depth=2, hidden_size=N)
+    assert isinstance(run, gersgorin.Run)
+    assert repr(run) == (
+        f"<Run of rhn, depth 2, {N} units on sequence of {T} x {M}: {T} steps, a state of {N}>"
+    )
+    for numbers in (run.states, run.jacobians(), run.input_jacobians(), run.gates().t[0]):
+        assert not numbers.requires_grad
+    assert run.inputs.shape == (T, M) and run.cell.module.depth == 2
+
+
+RESULTS = {
+    "spectra": gersgorin.spectra,
+    "lyapunov": gersgorin.lyapunov,
+    "products": gersgorin.products,
+    "gains": gersgorin.gains,
+    "gates": gersgorin.gates,
+    "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how),
+    "analyze": gersgorin.analyze,
+    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, 3, **how),
+}
+
+
+@for_each("name", RESULTS)
+def test_a_result_knows_its_run_in_this_process_only(name):
+    run = gersgorin.open_run("gru", frames(), hidden_size=N)
+    found = RESULTS[name]("gru", frames(), hidden_size=N)
+    assert torch.equal(found.run.states, run.states)
+    found.save("found.npz")
+    loaded = gersgorin.load("found.npz")
+    assert loaded.run is None and "Run of" not in repr(found)
+    assert "run" not in np.load("found.npz").files and "run" not in found.to_dict()
+
+
+def test_the_file_of_a_run_is_enough_to_compute_a_step_again(capsys):
+    words = ["run", "--cell", "rhn", "--depth", "2", "--hidden-size", str(N), "--steps", str(T)]
+    assert main([*words, "--jacobians"]) == 0
+    assert "file: run.npz" in capsys.readouterr().out
+    file = dict(np.load("run.npz"))
+    run = gersgorin.open_run("rhn", "bwv269", depth=2, hidden_size=N, steps=T)
+    for name, numbers in {
+        "inputs": run.inputs,
+        "states": run.states,
+        "jacobians": run.jacobians(),
+        **{f"weights.{key}": value for key, value in run.cell.module.state_dict().items()},
+    }.items():
+        np.testing.assert_array_equal(file[name], numbers.numpy())
+    assert str(file["title"]) == f"rhn, depth 2, {N} units on chorale bwv269"
+    pair = gersgorin.open_run(Pair(), frames(), state_size=(N, N))
+    assert "weights.slow.bias" in np.load(pair.save("pair.npz")).files
