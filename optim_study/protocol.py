@@ -107,7 +107,7 @@ class SharedSettings:
 
     # settings and rows are held in memory
     trials: Annotated[int, within(least=1, most=100_000)] = 60
-    """Trials of each study: a total. A larger one extends a study."""
+    """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
     """Maximum number of epochs of a trial."""
     patience: Count = 100
@@ -117,18 +117,18 @@ class SharedSettings:
     objective: Objective = "train"
     """The loss whose lowest value is the value of a trial and selects its best weights."""
     optimizer: OptimizerName = "sgd"
-    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its
-    values.
+    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: those of torch.optim, with its
+    defaults.
     """
     learning_rate: Interval = ()  # type: ignore[assignment]
-    """Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's;
-    1e-5 0.1 for the others.
+    """Lowest and highest learning rate, drawn log-uniformly. Default: 1e-4 1 for sgd, as in the
+    paper; 1e-5 0.1 for the others.
     """
     init_std: Interval = (1e-8, 1e-2)
-    """Lowest and highest initial standard deviation, drawn log-uniform."""
+    """Lowest and highest initial standard deviation, drawn log-uniformly."""
     init_schemes: tuple[str, ...] = ("gaussian",)
-    """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled,
-    orthogonal (at 1/sqrt(n)).
+    """Initialisation schemes, equally likely: gaussian, identity (both with the drawn deviation),
+    scaled, orthogonal (with 1/sqrt(n)).
     """
     transform_bias: tuple[float, ...] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
@@ -184,7 +184,7 @@ class StudyConfig(SharedSettings):
     data: str
     """Checksum of the data set."""
     batch_size: Count = 32
-    """Sequences a batch."""
+    """Sequences in a batch."""
     momentum: Share = 0.9
     """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
