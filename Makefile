@@ -27,7 +27,7 @@ demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a dept
 	$(BIN)/gersgorin plot --cell rhn --depth 5
 	@echo "training a small depth-5 RHN on the chorales, about 20 seconds ..."
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
-	$(BIN)/gersgorin compare init --checkpoint runs/demo --output gersgorin-demo-before-after.png
+	$(BIN)/gersgorin compare runs/demo --before-training --output gersgorin-demo-before-after.png
 
 test: lint ## set up and run lint and the tests, about a quarter of an hour on two cores
 	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not slow and not chaos and not docs'

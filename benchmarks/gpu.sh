@@ -4,7 +4,8 @@
 #
 #   bash benchmarks/gpu.sh MINUTES OUT [PTB_FOLDER]
 #
-# It runs from the source tree with any Python that has torch (PYTHON=...). Wheels of what that Python lacks may lie in .carry/wheels.
+# It runs from the source tree with any Python that has torch (PYTHON=...). Wheels of what that Python lacks,
+# commonly cyclopts, rich-rst and docstring_parser, may lie in .carry/wheels.
 # SMOKE=1: tiny, on a CPU, whose stages may take all the minutes.
 set -u
 [[ $# -ge 2 && $# -le 3 && $1 =~ ^[0-9]+$ ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0" >&2; exit 2; }

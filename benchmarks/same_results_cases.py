@@ -195,21 +195,21 @@ record: recording record.npz
 record-of-training: recording run
 """
 COMPARISONS = """
-compare-cells: rnn,lstm,irnn --cell rhn --depth 2 SMALL
-compare-depth: depth=1,2,5 SMALL
-compare-init: init=identity,gaussian:0.5,scaled --cell rnn SMALL
-compare-bias: bias=-1,-4 SMALL
-compare-bias-lstm: bias=0,2 --cell lstm SMALL
-compare-seed: seed=1,2 --cell gru SMALL
-compare-size: hidden-size=4,7 --cell gru --steps 5
+compare-cells: rhn,rnn,lstm,irnn --depth 2 SMALL
+compare-depth: rhn --set depth=1 depth=2 depth=5 SMALL
+compare-init: rnn --set init=uniform:0.04 init=identity init=gaussian:0.5 init=scaled SMALL
+compare-bias: rhn --set transform_bias=-2 transform_bias=-1 transform_bias=-4 SMALL
+compare-bias-lstm: lstm --set forget_bias=0 forget_bias=2 SMALL
+compare-seed: gru --set seed=0 seed=1 seed=2 SMALL
+compare-size: gru --set hidden-size=64 hidden-size=4 hidden-size=7 --steps 5
 compare-files: trained-new.safetensors,trained.safetensors --steps 6
-compare-many: bias=-1,-4 --cell rhn --hidden-size 5 --sequences 3 --seeds 2 --steps 6
-sequences: --cell rhn --depth 2 --hidden-size 5 --sequences 4
-seeds: --cell lstm --seeds 3 SMALL
-sequences-of-input: --cell lstm --hidden-size 5 --input sequences.npy --sequences 3
-sequences-of-text: --checkpoint language.safetensors --input novel.txt --sequences 3 --steps 8
-before-training: init --checkpoint trained.safetensors --steps 8 + fixed-points --checkpoint trained.safetensors --steps 8 --starts 6
-language-before-training: init --checkpoint language.safetensors --input novel.txt --steps 9
+compare-many: rhn --set transform_bias=-2 transform_bias=-1 transform_bias=-4 --hidden-size 5 --sequences 3 --seeds 2 --steps 6
+sequences: rhn --depth 2 --hidden-size 5 --sequences 4
+seeds: lstm --seeds 3 SMALL
+sequences-of-input: lstm --hidden-size 5 --input sequences.npy --sequences 3
+sequences-of-text: language.safetensors --input novel.txt --sequences 3 --steps 8
+before-training: trained.safetensors --before-training --steps 8 + fixed-points --checkpoint trained.safetensors --steps 8 --starts 6
+language-before-training: language.safetensors --before-training --input novel.txt --steps 9
 """
 REPORTS = """
 checkpoint: trained.safetensors --steps 8
@@ -286,7 +286,7 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    homes = "plotting.run_figure", "comparing.bands", "recording.recording"
+    homes = "plotting.run_figure", "analyses.bands", "recording.recording"
     modules = [import_module(f"gersgorin.{home}") for home in homes]
     return {
         "result": result,
@@ -301,7 +301,7 @@ def compared() -> dict:
     )[0]
     return {
         "result": found,
-        "figure": import_module("gersgorin.comparing.bands").draw_bands([found]),
+        "figure": import_module("gersgorin.analyses.bands").draw_bands([found]),
     }
 
 

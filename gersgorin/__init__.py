@@ -9,7 +9,7 @@ Analyses of a run. `network` is a cell by name, a checkpoint, a module with its 
     pseudospectra(network, x)    pseudospectra of a few steps
     products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
-    compare(networks, x)         networks side by side, or bands over seeds and sequences
+    compare({"rnn": rnn}, x)     networks side by side, or bands over seeds and sequences
     influence(model, x)          how far back outputs, or a loss, depend on the inputs of any model
 
     Recorder(model, x)           all of it during a training
@@ -47,7 +47,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "temporal_jacobian",
             "trajectory",
         ),
-        "comparing.side_by_side": ("compare",),
+        "comparison": ("compare",),
         "loading.watched": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),

@@ -18,8 +18,8 @@ HOMES = {
     "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),
     "analyses.spectra": ("Spectra",),
-    "comparing.bands": ("Comparison",),
-    "comparing.side_by_side": ("SideBySide",),
+    "analyses.bands": ("Comparison",),
+    "comparison": ("SideBySide",),
     "recording.recording": ("Recording",),
 }
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from examples.paper import claims
 from gersgorin.analyses.spectra import Spectra
-from gersgorin.comparing.bands import draw_comparison
+from gersgorin.comparison import draw_comparison
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius

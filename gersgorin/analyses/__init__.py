@@ -1,15 +1,26 @@
 """The table of analyses: each row makes a subcommand, a part of `analyze`, a section of the report,
 a key of the JSON.
 
-A row names a function of a `Run` and declares the help of those of its keyword arguments that are
-options of the subcommand; their types and defaults are the function's. A row about a whole model
-names a function of a `ModelWithData` instead.
+A row names a function of a `Run` and declares those of its keyword arguments that are options of
+the subcommand, so that `--help` need not import the function. A row about a whole model names a
+function of a `ModelWithData` instead.
 """
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword argument of an analysis that is an option of its subcommand."""
+
+    help: str
+    kind: Any = int | None
+    """The type, as in the signature."""
+    default: Any = None
+    """As in the signature."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +37,8 @@ class Analysis:
     """
     about: str
     """One line for `gersgorin --help` and the documentation."""
-    options: dict[str, str] = field(default_factory=dict)
-    """Keyword arguments of the function that the subcommand has as options, and the help of
-    each.
-    """
+    options: dict[str, Option] = field(default_factory=dict)
+    """Keyword arguments of the function that the subcommand has as options, by name."""
     examples: tuple[str, ...] = ("--cell rhn --depth 5", "--checkpoint runs/mine --json")
     """Options of the subcommand in its help."""
     figure: str = ""
@@ -91,9 +100,15 @@ _ROWS = (
         ".spectra:spectra",
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
-            "discs": "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
-            "leading": "Only the N eigenvalues of largest modulus, for large states (default: "
-            "all; 32 of more than 4,096).",
+            "discs": Option(
+                "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
+                Literal["row", "column", "both"],
+                "row",
+            ),
+            "leading": Option(
+                "Only the N eigenvalues of largest modulus, for large states (default: "
+                "all; 32 of more than 4,096)."
+            ),
         },
         (
             "--cell rhn --depth 5",
@@ -114,11 +129,16 @@ _ROWS = (
         ".lyapunov:of_run",
         "Leading Lyapunov exponents with their errors",
         {
-            "count": "Number of exponents (default: 10, or all of a smaller state).",
-            "repeat": "Times that the sequence is read; of several the first is discarded.",
-            "start_noise": "Standard deviation of random numbers that are added to the "
-            "first state.",
-            "seed": "Seed of the initial weights and of the first directions.",
+            "count": Option("Number of exponents (default: 10, or all of a smaller state)."),
+            "repeat": Option(
+                "Times that the sequence is read; of several the first is discarded.", int, 10
+            ),
+            "start_noise": Option(
+                "Standard deviation of random numbers that are added to the first state.",
+                float,
+                0.0,
+            ),
+            "seed": Option("Seed of the initial weights and of the first directions.", int, 0),
         },
     ),
     Analysis(
@@ -126,9 +146,15 @@ _ROWS = (
         ".fixed_points:of_run",
         "Fixed points under constant input, and their spectra",
         {
-            "starts": "Number of states to search from, spread over the run.",
-            "hold": "Value of every input, such as 0 (default: the mean of the sequence).",
-            "seed": "Seed of the initial weights, and of starts beyond the run's length.",
+            "starts": Option("Number of states to search from, spread over the run.", int, 50),
+            "hold": Option(
+                "Value of every input, such as 0 (default: the mean of the sequence).",
+                float | None,
+                None,
+            ),
+            "seed": Option(
+                "Seed of the initial weights, and of starts beyond the run's length.", int, 0
+            ),
         },
     ),
     Analysis(
@@ -136,8 +162,10 @@ _ROWS = (
         ".pseudospectra:pseudospectra",
         "Pseudospectra of a few steps",
         {
-            "side": "Points along a side of the grid, an odd number (default: 101, or 51 of more "
-            "than 64 state entries)."
+            "side": Option(
+                "Points along a side of the grid, an odd number (default: 101, or 51 of more "
+                "than 64 state entries)."
+            ),
         },
     ),
     Analysis(
@@ -145,12 +173,20 @@ _ROWS = (
         ".influence:of_model",
         "How far back the outputs, or a loss, depend on the inputs",
         {
-            "of": "outputs, or the loss of the next frames: bernoulli, squared, categorical.",
-            "batch_axis": "Axis of the batch that the model reads, 0 or 1 (default: as its parts "
-            "say by batch_first).",
-            "probes": "Random vectors for each output, at least 2; 0: exact (default: exact up "
-            "to 16384 outputs in all, else 16).",
-            "seed": "Seed of the random vectors.",
+            "of": Option(
+                "outputs, or the loss of the next frames: bernoulli, squared, categorical.",
+                str,
+                "outputs",
+            ),
+            "batch_axis": Option(
+                "Axis of the batch that the model reads, 0 or 1 (default: as its parts "
+                "say by batch_first)."
+            ),
+            "probes": Option(
+                "Random vectors for each output, at least 2; 0: exact (default: exact up "
+                "to 16384 outputs in all, else 16)."
+            ),
+            "seed": Option("Seed of the random vectors.", int, 0),
         },
         (
             "--cell lstm --hidden-size 32",

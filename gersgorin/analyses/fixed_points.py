@@ -10,7 +10,6 @@ first; m inputs.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -32,7 +31,7 @@ from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import complex_plane, panels
+from rhn.plotting.figure import complex_plane, finding_of, panels
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -245,33 +244,26 @@ class FixedPoints(Result, kind="fixed_points"):
         return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
 
     def sentences(self) -> Iterator[str]:
-        """The number of points."""
-        slow, starts = int(self.is_slow.sum()), counted(len(self.starts), "start")
+        """The number of points, the starts that led to none, the box, and doubts."""
+        yield f"{self.finding}."
+        if slow := int(self.is_slow.sum()):
+            yield f"The search found {counted(slow, 'slow point')} besides."
+        if self.lost:
+            yield f"No point was reached from {self.lost} of {counted(len(self.starts), 'start')}."
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
-            starts += f", {different} of them distinct"
-        later, only = "", int((self.found_from == 0).sum())
-        if self.settled:
-            later = (
-                f" and the {counted(self.settled, 'distinct state')} to which they come in "
-                f"{SETTLED} steps"
-            )
-            if only:
-                later += f" ({counted(only, 'point')} only from these)"
-        points = f"{counted(len(self.is_slow) - slow, 'fixed point')}, {slow} slow"
-        yield f"{points}, from {starts} ({self.lost} led to none){later}."
-        random = "The starts are random, around the first state; the" if self.drawn else "The"
-        yield f"{random} search kept to {self.box}."
+            are = "is" if different == 1 else "are"
+            yield f"Of the starts only {different} {are} distinct."
+        if self.settled and (only := int((self.found_from == 0).sum())):
+            found = counted(only, "point")
+            yield f"Only from states {SETTLED} steps later the search found {found}."
+        if self.drawn:
+            yield "The starts are random, around the first state."
+        yield f"The search kept to {self.box}."
         at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
         if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
-            yield (
-                f"{counted(number, 'point')} have an eigenvalue 1: they may lie on one curve "
-                "of fixed points."
-            )
+            yield f"With an eigenvalue 1, {number} points may lie on one curve of fixed points."
         if number := self.kinds.count("kink"):
-            yield (
-                f"At {counted(number, 'point')} the step has a kink, and the eigenvalues are "
-                "those of one of its sides."
-            )
+            yield f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink."
         if not len(self.states):
             yield f"{self.nothing}."
 
@@ -414,13 +406,11 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def finding(self) -> str:
-        """The number of points of each kind: "4 saddle points; 1 slow, neutral point"."""
-        return (
-            "; ".join(counted(n, f"{kind} point") for kind, n in Counter(self.kinds).items())
-            or "no points"
-        )
+        """The number of fixed points."""
+        number = int((~self.is_slow).sum())
+        return f"The search found {counted(number, 'fixed point') if number else 'no fixed point'}"
 
-    plot = panels(8, 4)(draw, draw_spectra)
+    plot = panels(8, 4, finding_of)(draw, draw_spectra)
 
 
 @keywords_of(open_run)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
-from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData, SequenceMap, norm
+from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
@@ -439,9 +439,9 @@ def _rows(
     weights w (n, j, B, k): unit vectors, or random signs.
     """
     sequences = map_.sequences_with(steps)
-    norms = norm(map_.norms(steps, w.to(map_.outputs)), -1) / sequences.sqrt().unsqueeze(1)
+    norms = scaled_norm(map_.norms(steps, w.to(map_.outputs)), -1) / sequences.sqrt().unsqueeze(1)
     if not estimate:
-        found = norm(norms, 1)
+        found = scaled_norm(norms, 1)
         return found, torch.zeros_like(found)
     squares = norms.square()
     found = squares.mean(1).sqrt()

@@ -42,12 +42,13 @@ from matplotlib.axes import Axes
 from scipy.special import stdtrit
 from torch import Tensor
 
+from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, Style, WholeTicks, panels, shade_style
+from rhn.plotting.figure import DASHED, Style, WholeTicks, finding_of, panels, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -150,69 +151,60 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """The dimension in words; "" if it is 0 or unknown."""
-        return f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
+        """The largest exponent."""
+        largest = float(self.exponents[0])
+        return f"The largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} a step"
 
     def sentences(self) -> Iterator[str]:
-        """The largest exponent with its error and the number of steps, the sum and the
-        dimension.
-        """
-        largest, error = float(self.exponents[0]), 2 * float(self.standard_errors[0])
-        low, high = largest - np.nan_to_num(error), largest + np.nan_to_num(error)
-        if max(-low, high) < NONE:
-            does = "keeps its size"
-        else:
-            does = "shrinks" if high < 0 else "grows" if low > 0 else "may grow or shrink"
-        unknown = "too short a run for standard errors"
-        if math.isinf(largest):
-            unknown = "a step has the derivative 0: warmup= leaves the first ones out"
-        within = f"({unknown})" if math.isnan(error) else f"+- {error:.2g} (95 %)"
-        over = counted(self.steps, "step")
-        if self.warmup:
-            over += f" after {self.warmup} that are not counted"
-        yield (
-            f"A small change of the state {does}: the largest Lyapunov exponent is "
-            f"{largest:.4g} {within} a step, over {over}."
-        )
+        """The largest exponent with its error, what weakens it, the sum and the dimension."""
+        yield f"{self.finding}."
+        yield self._of_the_error()
+        yield f"A small change of the state {self._change()}."
         if self.drift:
             yield (
-                f"It has not settled: it changes by {self.drift:+.2g} from the first half of "
-                "the run to the second. Errors of all "
-                "exponents may be larger than stated: run more steps."
+                f"The exponent changes by {self.drift:+.2g} from the first half of the run to the "
+                "second: run more steps."
             )
         if self.still:
-            yield self._of_the_fixed_point(repels=does == "grows")
-        yield self._of_the_sum()
-        finite = self.exponents[np.isfinite(self.exponents)]
-        if lost := int((finite < largest + math.log(self.state_size * EPS)).sum()):
+            yield "The state comes to rest: the exponents are those of a fixed point."
+        if self.repels:
             yield (
-                f"{counted(lost, 'exponent')} may be rounding, and the sum with it: a "
-                "direction shrinks to nothing in a step."
+                "The fixed point is no attractor: give another first state, s0= in Python or "
+                "--start-noise 1 of the command."
             )
+        yield from self._of_the_sum()
+        least = float(self.exponents[0]) + math.log(self.state_size * EPS)
+        finite = self.exponents[np.isfinite(self.exponents)]
+        if lost := int((finite < least).sum()):
+            yield f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
 
-    def _of_the_fixed_point(self, *, repels: bool) -> str:
-        """The sentence about a run that comes to rest."""
-        other = ""
-        if repels:
-            other = (
-                ", which is no attractor: give another first state, s0= in Python or "
-                "--start-noise 1 of the command"
-            )
-        return (
-            "The state comes to rest in this run: but for the first steps, which warmup= in "
-            "Python and --repeat of the command leave out, and a rest that falls as 1 / steps, "
-            "these are the exponents of that fixed point, logarithms of the moduli of its "
-            f"eigenvalues{other}."
-        )
+    def _change(self) -> str:
+        """What a small change of the state does, as far as the error of the exponent tells."""
+        largest, error = self.exponents[0], 2 * np.nan_to_num(self.standard_errors[0])
+        low, high = largest - error, largest + error
+        if max(-low, high) < NONE:
+            return "keeps its size"
+        if low <= 0 <= high:
+            return "may grow or shrink"
+        return "shrinks" if high < 0 else "grows"
 
-    def _of_the_sum(self) -> str:
-        """The sentence about the sum and the dimension."""
-        those = "all" if self.complete else f"these {len(self.exponents)} of {self.state_size}"
-        words = "needs more exponents: their sum is not clearly negative"
-        if self.dimension:
-            words = f"is {self.dimension}"
-        dimension = "" if self.repels else f"; the Kaplan-Yorke dimension {words}"
-        return f"The sum of {those} is {self.sum:.4g}{dimension}."
+    def _of_the_error(self) -> str:
+        """The sentence about the standard error of the largest exponent."""
+        if math.isinf(self.exponents[0]):
+            return "A step has the derivative 0: warmup= leaves the first steps out."
+        error = 2 * float(self.standard_errors[0])
+        if math.isnan(error):
+            return "The run is too short for standard errors."
+        return f"The 95 % interval around the exponent is +- {error:.2g}."
+
+    def _of_the_sum(self) -> Iterator[str]:
+        """The sentences about the sum and the dimension."""
+        those = "all" if self.complete else f"the {len(self.exponents)} largest"
+        yield f"The sum of {those} exponents is {self.sum:.4g}."
+        if self.repels:
+            return
+        words = f"is {self.dimension}" if self.dimension else "needs more exponents"
+        yield f"The Kaplan-Yorke dimension {words}."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
@@ -229,7 +221,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         number = 1 + np.arange(len(finite))
         style: Style = {"color": COLOURS[i % len(COLOURS)], "fmt": MARKERS[i % len(MARKERS)]}
         errors = np.nan_to_num(2 * self.standard_errors[finite])
-        label = drawable(", ".join(filter(None, (self.title, self.finding)))) or "one run"
+        dimension = f"dimension {self.dimension}" if self.dimension not in ("", "0") else ""
+        label = drawable(", ".join(filter(None, (self.title, dimension)))) or "one run"
         ax.errorbar(
             number[finite],
             self.exponents[finite],
@@ -263,7 +256,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(WholeTicks())
 
-    plot = panels(8, 3.2, "Lyapunov exponents")(draw, draw_convergence)
+    plot = panels(8, 3.2, finding_of)(draw, draw_convergence)
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""

@@ -27,7 +27,6 @@ from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
-from gersgorin.analyses.steps import gradient_words
 from gersgorin.loading.batch import is_ids, laid_out
 from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.inputs import is_one, one_sequence, without_batch
@@ -94,11 +93,24 @@ class Overview(Several, kind="overview"):
             largest=values.max(1),
         )
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return self.spectra.step_count
+
+    def drawn_step(self, step: int | None = None) -> int:
+        """That of the spectra."""
+        return self.spectra.drawn_step(step)
+
+    def plot(
+        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
+    ) -> Axes:
         """The spectrum of one step; without axes a figure with that step and a panel for each
         analysis, its first axes.
         """
-        return draw_overview(self).axes[0] if ax is None else self.spectra.plot(ax)
+        if ax is not None:
+            return self.spectra.plot(ax, step=step, limit=limit)
+        return draw_overview(self, step=step, limit=limit).axes[0]
 
     def to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
@@ -201,9 +213,10 @@ def _frames(x: Tensor | np.ndarray) -> Tensor:
 
 
 @drawn
-def draw_overview(found: Overview) -> Shown:
+def draw_overview(found: Overview, *, step: int | None = None, limit: float | None = None) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
+    step = record.drawn_step(step)
     left_out = {"spectra", "products"}
     if not found.gates.mean.size:
         left_out.add("gates")
@@ -211,8 +224,8 @@ def draw_overview(found: Overview) -> Shown:
         ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out
     }
 
-    def into(title: str, draw: Callable[[Axes], object], ax: Axes) -> None:
-        draw(ax)
+    def into(title: str, draw: Callable[..., object], ax: Axes) -> None:
+        draw(ax, legend=False)
         ax.set_title(title)
         if ax.images:  # a heat map
             bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where outputs are earlier than inputs
@@ -224,5 +237,6 @@ def draw_overview(found: Overview) -> Shown:
     draws = [partial(plot, record) for plot in OVER_TIME] + [
         partial(into, *row) for row in others.items()
     ]
-    title = f"{found.title}: {gradient_words(record.log_norm_product)}"
-    return compose(title, found.about, step_block(record), Block(draws, 2.3, 2))
+    about = "; ".join(filter(None, (found.title, found.about)))
+    above = step_block(record, step, limit)
+    return compose(record.finding, about, above, Block(draws, 2.3, 2))

@@ -20,6 +20,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
+from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
@@ -29,7 +30,7 @@ from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, colour_bar, complex_plane, compose, title_of
+from rhn.plotting.figure import Block, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -66,11 +67,28 @@ class Pseudospectra(Result, kind="pseudospectra"):
     """
 
     def sentences(self) -> Iterator[str]:
-        """The step of which the least change moves an eigenvalue onto the unit circle."""
-        k = int(self.to_circle.argmin())
-        change = f"A change of norm {self.to_circle[k]:.3g} of the Jacobian at step {self.steps[k]}"
-        others = "; the other steps shown need as much or more" if len(self.steps) > 1 else ""
-        yield f"{change} puts an eigenvalue on the unit circle{others}."
+        """The least change that moves an eigenvalue onto the unit circle."""
+        yield f"{self.finding}."
+
+    @property
+    def finding(self) -> str:
+        """The least change that moves an eigenvalue onto the unit circle."""
+        change = f"A change of norm {self.to_circle.min():.3g} of a step{subject_of(self.title)}"
+        return f"{change} puts an eigenvalue on the unit circle"
+
+    @property
+    def step_count(self) -> int:
+        """One more than the last step shown."""
+        return int(self.steps[-1]) + 1
+
+    def drawn_step(self, step: int | None = None) -> int | None:
+        """The step to draw; None: the one whose eigenvalues move onto the circle most easily, in a
+        figure all. Raises InvalidInputError for a step without a pseudospectrum.
+        """
+        if step is not None and step not in self.steps:
+            known = ", ".join(map(str, self.steps))
+            raise InvalidInputError(f"step is {in_short(step)}: expected one of {known}")
+        return step
 
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
@@ -79,35 +97,36 @@ class Pseudospectra(Result, kind="pseudospectra"):
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(
+        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
+    ) -> Axes:
         """The step whose eigenvalues a change moves onto the circle most easily; without axes a
         figure of all steps.
         """
+        k = int(self.to_circle.argmin()) if step is None else [*self.steps].index(step)
         if ax is not None:
-            self.draw(ax, int(self.to_circle.argmin())).set_title(self.finding)
+            self.draw(ax, k, limit).set_title(f"Step {self.steps[k]}, {self.curves}")
             return ax
-        count = len(self.steps)
+        chosen = range(len(self.steps)) if step is None else [k]
+        count = len(chosen)
         block = Block(
-            [partial(self.draw, k=k) for k in range(count)],
+            [partial(self.draw, k=k, limit=limit) for k in chosen],
             max(2.5, 6 / count),
             count,
             "y",
             legend=True,
         )
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        title = title_of(self.title, "pseudospectra of single steps")
-        return compose(title, self.about, block, bar).axes[0]
+        about = "; ".join(filter(None, (self.title, self.about)))
+        return compose(self.finding, about, block, bar).axes[0]
 
     @property
-    def finding(self) -> str:
-        """The step that `plot` draws, and the numbers of its curves."""
+    def curves(self) -> str:
+        """The numbers of the curves, for the title of axes without a colour bar."""
         last, inner = self.levels[:-3:-1]
-        return (
-            f"step {self.steps[self.to_circle.argmin()]}, curves inwards: {CHANGE} "
-            f"{last:g}, {inner:g}, ..."
-        )
+        return f"curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
 
-    def draw(self, ax: Axes, k: int) -> Axes:
+    def draw(self, ax: Axes, k: int, limit: float | None = None) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues
         and the unit circle.
         """
@@ -125,7 +144,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
                 linewidths=1,
             )
         ax.plot(values.real, values.imag, ".", color=RED, markersize=4, label="eigenvalues")
-        complex_plane(ax, self.axis[-1], self.middle).set_title(f"step {self.steps[k]}")
+        view = (limit, 0.0) if limit else (self.axis[-1], self.middle)
+        complex_plane(ax, *view).set_title(f"Step {self.steps[k]}")
         return ax
 
     @property

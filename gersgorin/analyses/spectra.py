@@ -24,18 +24,18 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import gates, gradient_words, joined, measured
+from gersgorin.analyses.steps import gates, gradient_words, joined, measured, percent, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
-from gersgorin.linalg.products import half_life, running_log_norms
+from gersgorin.linalg.products import doubling_time, half_life, running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane, compose
-from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawable, drawn
+from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawn
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, in_short
@@ -70,6 +70,10 @@ WHOLE, COUNT = 4096, 32
 ROUNDING = 1e-9
 # of the unit circle's radius: what rounding must be able to move before the words speak of it
 ROUNDING_SHOWN = 1e-3
+
+# times as wide as what is drawn: a panel in which it cannot be seen
+SMALLEST = 20
+NEAR_ONE = 0.2  # of a measure, from which a line at 1 is drawn beside it
 
 Discs = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
 RANGE_STYLE: Style = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
@@ -242,58 +246,71 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which a gradient over the whole run halves; negative: it doubles in that
-        many.
-        """
+        """Steps in which a gradient over the whole run halves; inf if it does not shrink."""
         return float(half_life(self.finite_time_exponent[-1]))
 
+    @property
+    def doubling_time(self) -> float:
+        """Steps in which a gradient over the whole run doubles; inf if it does not grow."""
+        return float(doubling_time(self.finite_time_exponent[-1]))
+
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return len(self.norm)
+
+    def drawn_step(self, step: int | None = None) -> int:
+        """The step that a figure draws; None: the one with the largest spectral radius."""
+        found = super().drawn_step(step)
+        return largest_step(self) if found is None else found
+
+    @property
+    def finding(self) -> str:
+        """The growth of the gradient in words."""
+        words = gradient_words(self.log_norm_product, subject_of(self.title))
+        return words[0].upper() + words[1:]
+
     def sentences(self) -> Iterator[str]:
-        """The growth of the products, the bounds of the discs, and the doubt about eigenvalues."""
-        reach, radius = float(self.reach.max()), float(np.fmax.reduce(self.spectral_radius))
+        """The growth of the gradient, what eigenvalues and discs tell, and doubts about them."""
+        yield f"{self.finding}."
+        yield self._of_eigenvalues()
+        yield self._of_discs()
         missing = np.isnan(self.eigenvalues).sum(1)
-        which = f"the {DISC_WORDS[self.discs]}"
-        if math.isnan(radius):
-            discs = f"{which} reach {reach:.3g} from 0"
-        elif radius > 1 + ROUNDING:
-            outside = (np.abs(self.eigenvalues) > 1 + ROUNDING).sum()
-            all_ = np.isfinite(self.eigenvalues).sum()
-            discs = (
-                f"{which} reach {reach:.3g} from 0 and {outside:,} of "
-                f"{counted(all_, 'eigenvalue')} leave the unit circle"
-            )
-            discs += f" (spectral radius up to {beside_one(radius)})"
-        elif reach > 1 + ROUNDING:
-            none = "no eigenvalue that was found" if missing.any() else "no eigenvalue"
-            discs = (
-                f"{which} reach {beside_one(reach)} from 0 and so would allow growth, but "
-                f"{none} leaves the unit circle"
-            )
-        else:
-            discs = (
-                f"{which}, which reach {beside_one(reach)} from 0, keep every eigenvalue "
-                "inside the unit circle"
-            )
-        words = (
-            f"Over {counted(len(self.norm), 'step')} "
-            f"{gradient_words(self.log_norm_product)}; {discs}."
-        )
         if missing.any():
-            words += (
-                f" At {np.count_nonzero(missing)} of {len(missing)} steps up to "
-                f"{missing.max()} of {self.which_eigenvalues}"
-            )
-            words += " did not converge, and larger ones may be among them."
+            at = counted(int(np.count_nonzero(missing)), "step")
+            yield f"Some of {self.which_eigenvalues} did not converge at {at}."
         worst = float(self.eigenvalue_condition.max())
         if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
-            words += (
-                f" Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}: "
-                f"its condition is up to {worst:.2g}."
-            )
-        yield words
+            yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
 
-    def lines(self) -> Iterator[str]:
-        """A few steps and the mean over all of them, quantity by quantity."""
-        T, steps = len(self.norm), shown_steps(len(self.norm))
+    def _of_eigenvalues(self) -> str:
+        """The sentence about the unit circle."""
+        radius = float(np.fmax.reduce(self.spectral_radius))
+        if math.isnan(radius):
+            return "No eigenvalue was found."
+        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + ROUNDING)
+        if outside:
+            share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
+            return f"{percent(share)} of the eigenvalues lie outside the unit circle."
+        return f"The largest eigenvalue lies {beside_one(radius)} from 0, {_side(radius)}."
+
+    def _of_discs(self) -> str:
+        """The sentence about the discs."""
+        reach = float(self.reach.max())
+        which = f"The {DISC_WORDS[self.discs]}"
+        if not math.isfinite(reach):
+            return f"{which} are not known."
+        return f"{which} reach {beside_one(reach)} from 0, {_side(reach)}."
+
+    def summary(self, *, whole: bool = True, step: int | None = None) -> str:
+        """See `Result.summary`; the numbers have a column for the step that is drawn."""
+        numbers = "\n".join((self.about, *self.lines(step)))
+        return "\n\n".join(("\n".join(self.sentences()), f"{self.title}\n{numbers}"))
+
+    def lines(self, step: int | None = None) -> Iterator[str]:
+        """A few steps, that which is drawn, and the mean over all, quantity by quantity."""
+        T = len(self.norm)
+        steps = sorted({*shown_steps(T), self.drawn_step(step)})
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         heads = "".join(f"{f'step {t}':>11}" for t in steps)
         yield (
@@ -310,17 +327,19 @@ class Spectra(Result, kind="spectra"):
             )
             yield f"{label:<26}" + "".join(f"{cell:>11}" for cell in cells)
         if not self.leading:
-            none = np.isnan(self.norm_bound)
-            bound = f"{'none' if none else f'{self.norm_bound:.4g}':>11}"
-            scope = (
-                "the cell has no norm_bound"
-                if none
-                else "for any input and any state within this run's range"
-            )
-            yield f"{'bound on the 2-norm':<26}{bound}  {scope}"
-        life = "gradient's half-life"
-        words = "steps, by the exponent at the last step; negative: it doubles"
-        yield f"{life:<26}{self.half_life:>11.4g}  {words}"
+            yield self._of_the_bound()
+        if math.isfinite(self.doubling_time):
+            yield f"{'doubling time of gradients':<26}{self.doubling_time:>11.4g}  steps"
+        else:
+            yield f"{'half-life of gradients':<26}{self.half_life:>11.4g}  steps"
+
+    def _of_the_bound(self) -> str:
+        """The row of the bound on the norm."""
+        label = "bound on the 2-norm"
+        if np.isnan(self.norm_bound):
+            return f"{label:<26}{'none':>11}  the cell has no norm_bound"
+        scope = "for any input and any state within this run's range"
+        return f"{label:<26}{self.norm_bound:>11.4g}  {scope}"
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
@@ -328,9 +347,13 @@ class Spectra(Result, kind="spectra"):
         T = len(self.norm)
         return rows_of(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Eigenvalues, discs and numerical range of the step with the largest spectral radius."""
-        return plot_spectrum(self, ax=ax)
+    def plot(
+        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
+    ) -> Axes:
+        """Eigenvalues, discs and numerical range of a step, by default that with the largest
+        spectral radius.
+        """
+        return plot_spectrum(self, step, limit=limit, ax=ax)
 
     def to_dict(self) -> dict:
         """Names and one row a step; `save` writes the eigenvalues and discs too."""
@@ -363,22 +386,29 @@ def plot_spectrum(
     Args:
         record: see `gersgorin.spectra`.
         step: counted from 0; None: the one with the largest spectral radius.
-        limit: half the width of the panel, around 0; None: large enough for all steps.
+        limit: half the width of the panel, around 0; None: as wide as the step is, with the unit
+            circle unless that is 20 times wider.
         ax: axes to draw into.
 
     Raises InvalidInputError for a step outside the run.
     """
-    T = len(record.norm)
-    step = largest_step(record) if step is None else step
-    if not 0 <= step < T:
-        raise InvalidInputError(f"step is {step}: the record has steps 0 to {T - 1}")
+    step = record.drawn_step(step)
     if ax is None:
 
         def whole(ax: Axes) -> None:
-            plot_spectrum(record, step, limit=limit, ax=ax).set_title(f"step {step}")
+            plot_spectrum(record, step, limit=limit, ax=ax)
 
         block = Block([whole], 4.6, legend=True)
-        return compose(record.heading, record.about, block, width=5).axes[0]
+        about = "; ".join(filter(None, (record.heading, record.about)))
+        return compose(record.finding, about, block, width=5).axes[0]
+    draw_set(record, step, ax)
+    complex_plane(ax, *((limit, 0.0) if limit else view(record, step)))
+    ax.set_title(f"Step {step}")
+    return ax
+
+
+def draw_set(record: Spectra, step: int, ax: Axes) -> None:
+    """Draw the discs of a step with their centres, its numerical range and its eigenvalues."""
     draw_discs(
         {axis: (centers[step], radii[step]) for axis, (centers, radii) in record.disc_sets.items()},
         ax,
@@ -387,9 +417,36 @@ def plot_spectrum(
     draw_points(
         record, step, ax, range_label="numerical range", label=record.which_eigenvalues, zorder=4
     )
-    complex_plane(ax, limit or spectrum_limit([record]))
-    ax.set_title(f"{drawable(record.title)}, step {step}")
-    return ax
+
+
+def extent(record: Spectra, step: int) -> tuple[float, float]:
+    """(Half the width, centre) of the square around what is drawn of a step; (0, 0) if nothing is
+    finite.
+    """
+    ends = [c[step] + sign * r[step] for c, r in record.disc_sets.values() for sign in (-1, 1)]
+    values = np.concatenate([*ends, record.eigenvalues[step]])
+    if not record.leading:
+        values = np.append(values, record.range_outline(step))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 0.0
+    left, right = float(values.real.min()), float(values.real.max())
+    half = max((right - left) / 2, float(np.abs(values.imag).max()))
+    return 1.08 * half, (left + right) / 2
+
+
+def is_small(half: float, limit: float) -> bool:
+    """True if what is drawn is too small to be seen in a panel of this half width."""
+    return 0 < SMALLEST * half < limit
+
+
+def view(record: Spectra, step: int) -> tuple[float, float]:
+    """(Half the width, centre) of a panel with a step: the square around 0 with the unit circle, or
+    only what is drawn if that is small.
+    """
+    half, middle = extent(record, step)
+    limit = spectrum_limit([record], step)
+    return (half, middle) if is_small(half, limit) else (limit, 0.0)
 
 
 def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> None:
@@ -449,6 +506,17 @@ def beside_one(value: float) -> str:
         return f"{value:g}"
     digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
     return f"{value:.{max(3, digits)}g}"
+
+
+def _side(distance: float) -> str:
+    """Where a point at this distance from 0 lies.
+
+    >>> _side(0.5), _side(1.0)
+    ('inside the unit circle', 'on the unit circle')
+    """
+    if abs(distance - 1) <= ROUNDING:
+        return "on the unit circle"
+    return f"{'outside' if distance > 1 else 'inside'} the unit circle"
 
 
 def largest_step(record: Spectra) -> int:

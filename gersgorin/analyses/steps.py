@@ -8,6 +8,7 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 
 import html
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,13 +17,21 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin.linalg.products import half_life, running_log_norms
+from gersgorin.linalg.products import doubling_time, half_life, running_log_norms
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, silent
+from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import draw_growth, draw_layers, panels, title_of
+from rhn.plotting.figure import (
+    WholeTicks,
+    draw_growth,
+    draw_layers,
+    finding_of,
+    log_scale,
+    panels,
+)
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -34,6 +43,7 @@ LEVEL, RETURNS = 0.1, 1.2
 TWICE = math.log(2)
 # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 EVEN = 10
+LARGE = 13  # natural logarithm of a factor from which it is written as a power of ten
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -49,22 +59,23 @@ class Gains(Result, kind="gains"):
     unit: str = "steps"
     """Of one step."""
 
+    @property
+    def finding(self) -> str:
+        """The mean gain of the input."""
+        return f"The input reaches the state with a mean gain of {self.input.mean():.3g}"
+
     def sentences(self) -> Iterator[str]:
-        """One sentence with the means over the steps."""
+        """The mean gains of the input and of the layers: 2-norms, means over the steps."""
+        yield f"{self.finding}."
         layers = ", ".join(f"{gain:.3g}" for gain in self.layers.mean(0))
-        reaches = (
-            f"Within a step the input reaches the state with a gain of {self.input.mean():.3g}"
-        )
-        yield (
-            f"{reaches}, and a layer passes the state on with a gain of {layers} (2-norms, "
-            "means over the steps)."
-        )
+        each = "A step has" if self.layers.shape[1] == 1 else "The layers of a step have"
+        yield f"{each} a mean gain of {layers}."
 
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
         return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
 
-    @panels(6, 3.2, "gains of the input and of each layer")
+    @panels(6, 3.2, finding_of)
     def plot(self, ax=None) -> Axes:
         """One line for the input and one for each layer over time."""
         ax.plot(
@@ -74,7 +85,14 @@ class Gains(Result, kind="gains"):
             marker="." if len(self.input) == 1 else None,
             label="input",
         )
-        return draw_layers(self.layers, self.unit, "2-norm", ax)
+        draw_layers(self.layers, self.unit, "2-norm", ax)
+        log_scale(ax, np.column_stack((self.input, self.layers)))
+        return ax
+
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return len(self.input)
 
 
 @keywords_of(open_run)
@@ -109,34 +127,57 @@ class GateActivity(Result, kind="gates"):
     names: tuple[str, ...] = ()
     """Of the columns of `mean`, for gates(x, s) of the user's; (): they are layers."""
 
+    @property
+    def finding(self) -> str:
+        """The mean of the gates."""
+        the = subject_of(self.title).removeprefix(" of ").replace("this ", "the ", 1)
+        the = the[:1].upper() + the[1:] if the else "The network"
+        if not self.mean.size:
+            return f"{the} has no gates that gersgorin knows"
+        return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
+
     def sentences(self) -> Iterator[str]:
-        """One sentence with the mean of each layer, or of each gate by name."""
-        if self.names:
-            means = zip(self.names, self.mean.mean(0), strict=True)
-            yield f"Open on average: {', '.join(f'{name} {value:.3g}' for name, value in means)}."
-        elif self.mean.size:
-            layers = ", ".join(f"{value:.3g}" for value in self.mean.mean(0))
-            yield f"Its {self.gate_name}s are open by {layers} on average."
-        else:
-            yield "It has no known gates."
+        """The mean of all gates, and of each layer's, or of each gate by name."""
+        yield f"{self.finding}."
+        if self.mean.size and self.mean.shape[1] > 1:
+            each = [percent(value) for value in self.mean.mean(0)]
+            if self.names:
+                named = (f"{name} {value}" for name, value in zip(self.names, each, strict=True))
+                yield f"By name they are open by {', '.join(named)}."
+            else:
+                yield f"From the first layer to the last they are {', '.join(each)} open."
 
     def table(self) -> list[dict]:
-        """One row a step: step, layer_1, layer_2, ..., or the gates by name."""
+        """One row a step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
+        gates.
+        """
+        steps = range(len(self.mean) if self.mean.size else 0)
         if self.names:
-            return rows_of(
-                step=range(len(self.mean)), **dict(zip(self.names, self.mean.T, strict=True))
-            )
-        return rows_of(step=range(len(self.mean)), layer=self.mean)
+            return rows_of(step=steps, **dict(zip(self.names, self.mean.T, strict=True)))
+        return rows_of(step=steps, layer=self.mean[: len(steps)])
 
-    @panels(6, 3.2, lambda self: title_of(self.title, f"mean {self.gate_name}"))
-    def plot(self, ax=None) -> Axes:
-        """One line for each layer over time. Raises InvalidInputError if there are no gates."""
+    @panels(6, 3.2, finding_of)
+    def plot(self, ax=None, step: int | None = None) -> Axes:
+        """One line for each layer over time, or the gates of the layers at a step. Raises
+        InvalidInputError if there are no gates.
+        """
         if not self.mean.size:
-            raise InvalidInputError(
-                f"{' '.join(self.sentences()).removesuffix('.')}: there is nothing to draw"
-            )
+            raise InvalidInputError(f"{self.finding}: there is nothing to draw")
         ax.set_ylim(0, 1)
-        return draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)
+        if step is None:
+            return draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)
+        layers = self.names or range(1, self.mean.shape[1] + 1)
+        ax.bar(layers, self.mean[step], color=GREEN, width=0.6)
+        if not self.names:
+            ax.xaxis.set_major_locator(WholeTicks())
+        what = "gate" if self.names else "layer"
+        ax.set(xlabel=what, ylabel="open (0 to 1)", title=f"Step {step}")
+        return ax
+
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return len(self.mean)
 
     def _repr_html_(self) -> str:
         """The summary and, if there are gates, the figure."""
@@ -174,18 +215,23 @@ class Products(Result, kind="products"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which the gradient over the whole run halves; negative if it doubles in that
-        many.
-        """
+        """Steps in which the gradient over the whole run halves; inf if it does not shrink."""
         return float(half_life(self.exponent[-1]))
 
+    @property
+    def doubling_time(self) -> float:
+        """Steps in which the gradient over the whole run doubles; inf if it does not grow."""
+        return float(doubling_time(self.exponent[-1]))
+
+    @property
+    def finding(self) -> str:
+        """The growth of the gradient in words."""
+        words = gradient_words(self.log_norm, subject_of(self.title))
+        return words[0].upper() + words[1:]
+
     def sentences(self) -> Iterator[str]:
-        """The growth of the gradient, and the norm of the whole product."""
-        T, norm = len(self.log_norm), float(self.log_norm[-1]) / math.log(10)
-        yield (
-            f"Over {counted(T, 'step')} {gradient_words(self.log_norm)}: from the last step "
-            f"to the first one it is 10^{norm:.4g}."
-        )
+        """The growth of the gradient."""
+        yield f"{self.finding}."
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
@@ -199,64 +245,99 @@ class Products(Result, kind="products"):
             "log_norm": self.log_norm[-1],
             "exponent": self.exponent[-1],
             "half_life": self.half_life,
+            "doubling_time": self.doubling_time,
         }
 
-    @panels(6, 3.2, "the norm of the products of the steps")
+    @panels(6, 3.2, finding_of)
     def plot(self, ax=None) -> Axes:
         """The norm over time on a log scale."""
         return draw_growth(self.log_norm, self.unit, ax)
 
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return len(self.log_norm)
 
-def gradient_words(log_norm: np.ndarray) -> str:
-    """Growth of the products of the steps, from the logarithms of their norms (T,), in words.
+
+def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
+    """One clause about the products of the steps, from the logarithms of their norms (T,).
+
+    of: the network, such as " of this RHN".
 
     >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
-    the gradient's norm halves every 1.39 steps
+    the gradient halves every 1.39 steps
+    >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
+    the gradient of this RNN doubles every 1.39 steps
     >>> print(gradient_words(np.full(20, 2.5)))
-    the gradient's norm becomes 12.2 times as large, 12.2 times in the first step
+    the gradient grows 12.2 times in the first steps
     >>> dip = np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])  # it is no part of the growth
     >>> print(gradient_words(dip))
-    the gradient's norm halves every 4.62 steps
+    the gradient halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
-    the gradient's norm becomes 1.11 times as large, after 7.39 times in 2 steps
-    >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))  # grows before it vanishes
-    the gradient's norm becomes 0.000123 times as large, after 2.72 times in 1 step
+    the gradient grows 7.39 times and shrinks again
+    >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))
+    the gradient grows 2.72 times before it vanishes
     """
+    return f"the gradient{of} {_change(log_norm)}"
+
+
+def _change(log_norm: np.ndarray) -> str:
+    """The predicate of `gradient_words`."""
     if not len(log_norm) or np.isnan(log_norm).any():
-        return "the gradient's growth is not known"
+        return "has no known size"
     T, whole = len(log_norm), float(log_norm[-1])
     if whole == -math.inf:
-        return "the gradient vanishes entirely"
+        return f"is zero after {counted(int(np.isneginf(log_norm).argmax()) + 1, 'step')}"
     # growth of a gradient that vanishes in the end, or the opposite
     against = -np.sign(whole) * log_norm
-    turns = abs(whole) > LEVEL and against.max() > TWICE
-    k = int((against if turns else np.abs(log_norm)).argmax())
-    becomes = f"the gradient's norm becomes {_factor(whole)} times as large"
-    becomes = becomes if _factor(whole) != "1" else "the gradient's norm ends as it began"
-    if turns or abs(log_norm[k]) > max(LEVEL, RETURNS * abs(whole)):
-        return f"{becomes}, after {_factor(log_norm[k])} times in {counted(k + 1, 'step')}"
+    if abs(whole) > LEVEL and against.max() > TWICE:
+        then = "before it vanishes" if whole < 0 else "before it grows"
+        return f"{_by_factor(log_norm[against.argmax()])} {then}"
+    top = log_norm[np.abs(log_norm).argmax()]
+    if abs(top) > max(LEVEL, RETURNS * abs(whole)):
+        return f"{_by_factor(top)} and {'shrinks' if top > 0 else 'grows'} again"
     if abs(whole) < 1e-6 * T:
-        return "the gradient keeps its norm"
+        return "keeps its norm"
     before = np.flatnonzero(log_norm / whole < 0.5)
     half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached
-    count = min(half, T - half + 1)
-    if EVEN * count <= T:
-        steps = (
-            f"{'first' if count == half else 'last'} "
-            f"{'step' if count == 1 else counted(count, 'step')}"
-        )
-        part = log_norm[count - 1] if count == half else whole - log_norm[T - count - 1]
-        return f"{becomes}, {_factor(part)} times in the {steps}"
-    every = f"{math.log(2) * T / abs(whole):.3g} steps"
-    return (
-        f"the gradient's norm {'halves' if whole < 0 else 'doubles'} every "
-        f"{'step' if every == '1 steps' else every}"
+    if EVEN * min(half, T - half + 1) <= T:
+        return f"{_by_factor(whole)} in the {'first' if 2 * half <= T + 1 else 'last'} steps"
+    if (every := math.log(2) * T / abs(whole)) < 1:
+        return f"{_by_factor(whole / T)} a step"
+    steps = "step" if f"{every:.3g}" == "1" else f"{every:.3g} steps"
+    return f"{'halves' if whole < 0 else 'doubles'} every {steps}"
+
+
+def _by_factor(log: float) -> str:
+    """A growth or its opposite, from the natural logarithm of a factor."""
+    size = abs(log)
+    factor = (
+        f"{float(f'{math.exp(size):.3g}'):,.6g}"
+        if size < LARGE
+        else f"10^{size / math.log(10):.3g}"
     )
+    return f"{'grows' if log > 0 else 'shrinks'} {factor} times"
 
 
-def _factor(log: float) -> str:
-    """A factor from its natural logarithm."""
-    return f"{math.exp(log):.3g}" if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
+def percent(share: float) -> str:
+    """A share in percent, with two digits.
+
+    >>> percent(0.123), percent(0.0004)
+    ('12 %', '0.04 %')
+    """
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def subject_of(title: str) -> str:
+    """The network of a title as a sentence names it.
+
+    >>> subject_of("rhn, depth 5, 64 units"), subject_of("f(x, s)"), subject_of("")
+    (' of this RHN', ' of f(x, s)', '')
+    """
+    name = re.split(r"(?:, | on )(?![^(]*\))", title)[0]
+    if name in CELLS:
+        return f" of this {name.upper()}"
+    return f" of {name}" if name else ""
 
 
 @keywords_of(open_run)

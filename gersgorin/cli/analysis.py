@@ -2,7 +2,6 @@
 `gersgorin-plot` is the first.
 """
 
-import inspect
 from dataclasses import field, make_dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -29,16 +28,14 @@ def options_of(row: Analysis, prog: str = "") -> type:
     """The dataclass of a subcommand's options: those that all share, and those of its row, with
     their types and defaults.
     """
-    parameters = inspect.signature(row.load(), eval_str=True).parameters
-    given = ((parameters[name], text) for name, text in row.options.items())
     group = Group(row.command, sort_key=0)
     own = [
         (
-            p.name,
-            Annotated[p.annotation, Parameter(group=group, help=text)],
-            field(default=p.default),
+            name,
+            Annotated[option.kind, Parameter(group=group, help=option.help)],
+            field(default=option.default),
         )
-        for p, text in given
+        for name, option in row.options.items()
     ]
     examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
     bases = (OutputOptions, DataOptions, NetworkOptions)

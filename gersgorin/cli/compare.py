@@ -1,16 +1,31 @@
-"""`gersgorin compare`: cells, depths, initialisations, seeds or trained weights side by side, or
-medians over many runs.
+"""`gersgorin compare`: networks side by side, or medians and bands over many runs.
+
+Networks are named one by one: new cells, trained weights, modules. `--set depth=5` is an option of
+all new cells that have it, `--set rhn.depth=5` of one; given again with another value it makes
+another network.
 """
 
-from dataclasses import dataclass, field, replace
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.outputs import default_figure, show
-from gersgorin.loading.options import DataOptions, NewOrTrained, OutputOptions
+from gersgorin.loading.options import DataOptions, NewCell, NewOrTrained, OutputOptions
+from rhn.cells.registry import (
+    accepts,
+    cell_options,
+    import_named,
+    is_known,
+    read_options,
+    resolve_cell,
+)
+from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -18,39 +33,67 @@ from rhn.utils.figures import Outputs
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import within
 from rhn.utils.shared_options import given_flags
+from rhn.utils.validation import check_seed, convert
 from rhn.utils.wording import counted
 
-MOST_RUNS = 1000
+MOST_RUNS, MOST_NETWORKS = 1000, 24
+SEEDS, SEQUENCES = 5, 20  # of bands, by default
 COMPARISON = Parameter(group=Group("comparison", sort_key=0))
+NEW_CELL = {k: kind for k, kind in get_type_hints(NewCell).items() if k != "transform_bias"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(OutputOptions, DataOptions, NewOrTrained):
+class CompareOptions(OutputOptions, DataOptions, NewCell):
     """Compare networks along a sequence, or over many sequences and seeds.
 
     examples:
-      gersgorin compare irnn,rhn --cell rnn
-      gersgorin compare depth=1,2,5,10 --analysis lyapunov
-      gersgorin compare bias=-1,-2,-4 --cell rhn --sequences 20 --seeds 5
-      gersgorin compare runs/depth2,runs/depth6
-      gersgorin compare init,lstm --checkpoint runs/depth6 --output trained.pdf
+      gersgorin compare rnn,lstm,gru,rhn
+      gersgorin compare rhn,dt-rnn,dts-rnn,rnn --depth 5 --figure slide
+      gersgorin compare rhn --set depth=1 --set depth=5 --analysis lyapunov
+      gersgorin compare rnn,leaky --set leaky.leak=0.5
+      gersgorin compare rhn,lstm --over seeds --seeds 5
+      gersgorin compare runs/depth6 --before-training --output trained.pdf
     """
 
-    variants: Annotated[str | None, COMPARISON] = field(default=None, kw_only=False)
-    """Cells (rnn,lstm), values of an option (depth=1,2, hidden-size=, init=, bias=, seed=, or the
-    cell's own, leak=0.1,0.5), files (runs/a,runs/b), or init: before training.
+    networks: Annotated[str | None, COMPARISON] = field(default=None, kw_only=False)
+    """Networks, joined by commas: cells (rnn,lstm), files or folders of trained weights
+    (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
+    set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
+    """An option of the new cells that have it, or of one of them (rhn.depth=3); given again with
+    another value: one network for each value.
+    """
+    before_training: Annotated[bool, COMPARISON] = False
+    """Each trained network also before its training."""
+    module: Annotated[str | None, COMPARISON] = None
+    """Your module, package.module:factory, of which the files hold the state_dict."""
+    submodule: Annotated[str | None, COMPARISON] = None
+    """Part of your modules with the cell, such as encoder.rnn."""
     analysis: Annotated[str, COMPARISON] = "spectra"
     """An analysis of a run, such as products, gains, gates, lyapunov, fixed-points."""
-    sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """Medians over N chorales or sequences of --input."""
+    over: Annotated[tuple[Literal["seeds", "sequences"], ...], COMPARISON] = ()
+    """Medians and 10 to 90 % bands over seeds, sequences, or both."""
     seeds: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """Medians over N draws of the weights, from --seed."""
+    """With --over seeds: draws of the weights, from --seed (default 5)."""
+    sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
+    """With --over sequences: chorales, or sequences of --input (default 20)."""
 
     @property
-    def many(self) -> bool:
-        """True for medians over many runs."""
-        return self.sequences is not None or self.seeds is not None
+    def words(self) -> list[str]:
+        """The networks, each once."""
+        words = (word.strip() for word in (self.networks or "").split(","))
+        return list(dict.fromkeys(filter(None, words)))
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many seeds, and how many sequences, are summarised; without bands over them none."""
+        given = {"seeds": self.seeds, "sequences": self.sequences}
+        usual = {"seeds": SEEDS, "sequences": SEQUENCES}
+        return {
+            name: number or usual[name]
+            for name, number in given.items()
+            if number or name in self.over
+        }
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
@@ -61,30 +104,20 @@ def main(args: list[str] | None = None, prog: str = "gersgorin compare") -> int:
 def run(options: CompareOptions) -> None:
     """Resolve networks and data, compute, draw, write and print."""
     row = _analysis(options)
+    _check(options)
 
-    from gersgorin.comparing.side_by_side import of_results
-    from gersgorin.comparing.variants import CELL, panel_networks, parse_variants
-    from gersgorin.loading.network import names_weights
+    from gersgorin.comparison import of_results
     from gersgorin.loading.sources import sources_of_options
 
-    option, values = variants = parse_variants(options.variants)
-    first = (
-        next((word for word in values if names_weights(str(word))), None)
-        if option == CELL
-        else None
-    )
-    if first and not options.checkpoint:
-        others = ",".join(word for word in values if word != first)
-        options = replace(options, checkpoint=Path(first), variants=others)
-    _check(options)
     outputs = Outputs.of(
         options, default_figure("" if row.name == "spectra" else row.command, options)
     )
-    sources = sources_of_options(options, options, options.sequences)
-    networks = panel_networks(options, variants, sources[0].input_size, options.seeds or 1)
-    device, measure = resolve_device(options.device), _bands if options.many else _along
+    rows = _rows(options)
+    sources = sources_of_options(_reader(rows), options, options.samples.get("sequences"))
+    networks = [_draws(options, one, sources[0]) for one in rows]
+    device, measure = resolve_device(options.device), _bands if options.samples else _along
     with progress_bars() as report:
-        results = [measure(options, row, seeds, sources, device, report) for seeds in networks]
+        results = [measure(options, row, draws, sources, device, report) for draws in networks]
     found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
     outputs.write(found.figure, found.save)
     show(outputs, options, found)
@@ -103,22 +136,266 @@ def _analysis(options: CompareOptions) -> Analysis:
 
 def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
-    many, seeds, trained = options.many, options.seeds, options.checkpoint
+    many, trained = options.samples, [word for word in options.words if _names_weights(word)]
     refused = {
-        "there is nothing to compare: name VARIANTS (see gersgorin compare --help), or "
-        "give --seeds": not (options.variants or many),
-        "medians over many runs are of the spectra: leave --analysis out": many
+        "there is no network to compare: name at least one, such as gersgorin compare "
+        "rnn,lstm": not options.words,
+        "bands over many runs are of the spectra: leave --analysis out": many
         and options.analysis != "spectra",
-        "--sequences and --chorale both name something to read: give only one": options.sequences
+        "--sequences and --chorale both name something to read: give only one": "sequences" in many
         and given_flags(options, ("chorale",)),
-        f"--seeds draws new weights, those of {trained} are trained: leave it out": seeds
-        and trained,
-        "seed=... shows each seed and --seeds their median: give one": seeds
-        and (options.variants or "").startswith("seed="),
+        f"the weights of {', '.join(trained)} are trained, and --over seeds draws new ones: "
+        "leave one out": "seeds" in many and trained,
+        "--before-training is for trained weights: name a file or the folder of a training": (
+            options.before_training and not trained
+        ),
+        "--module is for files of weights: name them, or the module itself in place of a "
+        "cell": options.module and not trained,
     }
     for sentence, wrong in refused.items():
         if wrong:
             raise InvalidInputError(sentence)
+    check_seed(options.seed + many.get("seeds", 1) - 1)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A network to compare, as the options of a command that measures it alone."""
+
+    network: NewOrTrained
+    label: str = ""
+    """Words before the title."""
+    varied: tuple[str, ...] = ()
+    """Words that tell it from other networks with the same cell: "depth 1"."""
+    fresh: bool = False
+    """True for a trained network before its training."""
+
+    @property
+    def identity(self) -> str:
+        """What makes the network: a folder of a training and the file in it are one."""
+        path = self.network.checkpoint
+        home = path and weights_file(path).absolute()
+        return repr((self.fresh, home, replace(self.network, checkpoint=None)))
+
+
+def _rows(options: CompareOptions) -> list[_Row]:
+    """The networks in the order of their words, each once. Raises InvalidInputError for one or too
+    many, and for an option that no cell has.
+    """
+    rows = dict[str, _Row]()
+    for row in _each(options):
+        rows.setdefault(row.identity, row)
+    if len(rows) > MOST_NETWORKS:
+        raise InvalidInputError(
+            f"{len(rows)} networks are too many for one figure: expected at most {MOST_NETWORKS}"
+        )
+    if len(rows) < 2 and not options.samples:
+        raise InvalidInputError(
+            f"there is nothing to compare with {options.words[0]}: name another network, give "
+            "--set with two values, or --over seeds"
+        )
+    return [*rows.values()]
+
+
+def _each(options: CompareOptions) -> Iterator[_Row]:
+    """The networks of each word."""
+    files = [word for word in options.words if _names_weights(word)]
+    modules = [word for word in options.words if _names_module(word)]
+    cells = [word for word in options.words if word not in (*files, *modules)]
+    settings = [_Setting.of(word, cells) for word in options.set]
+    labels = dict(zip(files, short_names([Path(file) for file in files]), strict=True))
+    for word in options.words:
+        if word in cells:
+            yield from _new_cells(options, word, settings)
+        elif word in modules:
+            yield _Row(_of_module(options, word))
+        else:
+            yield from _trained(options, Path(word), labels[word] if files[1:] else "")
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A word of --set: an option of new cells, or of one of them."""
+
+    cells: tuple[str, ...]
+    """Those that have the option."""
+    name: str
+    value: str
+    own: bool
+    """True for an option of one cell, which replaces that of all."""
+
+    @classmethod
+    def of(cls, word: str, cells: Sequence[str]) -> "_Setting":
+        """Read NAME=VALUE or CELL.NAME=VALUE. Raises InvalidInputError for another word, for a
+        cell that is not compared, and for an option that no cell has.
+        """
+        key, _, value = (part.strip() for part in word.partition("="))
+        target, _, name = key.rpartition(".")
+        name = name.replace("-", "_")
+        if not (name and value):
+            raise InvalidInputError(f"--set {word}: expected NAME=VALUE, such as depth=5")
+        if not cells:
+            raise InvalidInputError(
+                f"--set {word} is for new cells: trained weights say their options"
+            )
+        if target and target not in cells:
+            raise InvalidInputError(
+                f"--set {word}: {target} is not among the new cells {', '.join(cells)}"
+            )
+        named = [target] if target else cells
+        having = tuple(cell for cell in named if _has(cell, name))
+        if not having and name == "depth":
+            raise InvalidInputError(f"--set {word}: {', '.join(named)} cannot be made deeper")
+        if not having:
+            read_options(named[0], {name: value})  # raises the error that names the cell's options
+        return cls(having, name, value, own=bool(target))
+
+
+def _has(cell: str, name: str) -> bool:
+    """True if a cell has an option."""
+    if name == "depth":
+        return getattr(resolve_cell(cell), "deep", True)
+    return name in NEW_CELL or name in {option.name for option in cell_options(cell)}
+
+
+def _grid(settings: Sequence[_Setting], cell: str) -> dict[str, list[str]]:
+    """{option: values, each once} of a cell."""
+    mine = [setting for setting in settings if cell in setting.cells]
+    replaced = {setting.name for setting in mine if setting.own}
+    grid: dict[str, list[str]] = {}
+    for setting in mine:
+        if setting.own or setting.name not in replaced:
+            grid.setdefault(setting.name, []).append(setting.value)
+    return {name: [*dict.fromkeys(values)] for name, values in grid.items()}
+
+
+def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting]) -> Iterator[_Row]:
+    """A cell with each combination of the values of its options."""
+    grid = _grid(settings, cell)
+    flags = {f.name: getattr(options, f.name) for f in fields(NewCell)}
+    for values in product(*grid.values()):
+        given = dict(zip(grid, values, strict=True))
+        own = {name: value for name, value in given.items() if name not in NEW_CELL}
+        sizes = {name: _value(name, given[name]) for name in given if name in NEW_CELL}
+        network = NewOrTrained(**flags | sizes, cell=cell, cell_options=own)
+        shown = [name for name in sizes if len(grid[name]) > 1 and name != "hidden_size"]
+        yield _Row(network, varied=tuple(f"{name} {sizes[name]}" for name in shown))
+
+
+def _value(name: str, word: str):
+    """The value of an option of new cells. Raises InvalidInputError."""
+    try:
+        return convert(word, NEW_CELL[name])
+    except ValueError as error:
+        raise InvalidInputError(f"--set {name}={word}: {error}") from None
+
+
+def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
+    """A module of the user, with the options for modules."""
+    units = options.hidden_size if module else None
+    return NewOrTrained(
+        module=module, submodule=options.submodule, hidden_size=units, seed=options.seed
+    )
+
+
+def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
+    """Trained weights, and before them the network before its training if that is compared too."""
+    network = replace(_of_module(options, options.module), checkpoint=path)
+    if options.before_training:
+        yield _Row(network, label, fresh=True)
+        label = f"{label}, after training".removeprefix(", ")
+    yield _Row(network, label)
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each file or folder of a training, or its path if names are equal.
+
+    >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
+    ['depth2', 'depth10']
+    >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
+    ['a/run', 'b/run']
+    """
+    homes = [path.parent if path.name == BEST else path for path in paths]
+    found = [str(home).removesuffix(".safetensors") for home in homes]
+    names = [Path(path).name for path in found]
+    return names if len({*names}) == len(names) else found
+
+
+def _names_weights(word: str) -> bool:
+    from gersgorin.loading.network import names_weights
+
+    return names_weights(word)
+
+
+def _names_module(word: str) -> bool:
+    """True for package.module:factory that gives a torch module: a factory without a depth. Raises
+    InvalidInputError if it cannot be imported.
+    """
+    if ":" not in word or is_known(word) or _names_weights(word):
+        return False
+    factory = import_named(word, "cell or module")
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a built-in function, or a module that is built
+        return not callable(factory)
+    open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    takes_depth = accepts(factory, "depth") or any(p.kind in open_ended for p in parameters)
+    return _is_module(factory) or not takes_depth
+
+
+def _is_module(found) -> bool:
+    from torch import nn
+
+    return isinstance(found, nn.Module)
+
+
+def _reader(rows: Sequence[_Row]) -> NewOrTrained:
+    """The network that decides how the data is read: the first trained one. Raises
+    InvalidInputError for language models of different vocabularies.
+    """
+    trained = [row.network for row in rows if row.network.checkpoint]
+    files = [n.checkpoint for n in trained if n.checkpoint and not n.module]
+    if len({_vocabulary(path) for path in files}) > 1:
+        raise InvalidInputError(
+            f"{', '.join(dict.fromkeys(map(str, files)))} do not read the same: expected networks "
+            "that read numbers, or language models of one vocabulary"
+        )
+    return next(iter(trained), rows[0].network)
+
+
+def _vocabulary(path: Path) -> str | None:
+    """The vocabulary of the language model in a checkpoint; None for a network that reads
+    numbers.
+    """
+    header = read_metadata(path)
+    language = header["class"] == "LanguageModel"
+    return repr(header["metadata"].get("vocabulary")) if language else None
+
+
+def _draws(options: CompareOptions, row: _Row, source) -> list:
+    """The network of a row with each seed, for the steps of a source."""
+    from gersgorin.loading.network import labelled, new_cell
+    from gersgorin.loading.open import network_of_options
+    from rhn.cells.init import for_steps
+
+    found = []
+    for k in range(options.samples.get("seeds", 1)):
+        network = replace(row.network, seed=row.network.seed + k)
+        input_size = source.input_size  # None for ids of tokens
+        if network.cell is None:
+            subject = network_of_options(network, input_size, fresh=row.fresh)
+        elif input_size is None:
+            raise InvalidInputError(
+                f"the new cell {network.cell} cannot read a text: name files of language models"
+            )
+        else:
+            network = replace(network, init=for_steps(network.init, source.steps))
+            subject = new_cell(network, input_size, compared=len(options.words) > 1)
+        parts = subject.title.split(", ")
+        varied = [word for word in row.varied if word not in parts]
+        title = labelled(row.label, ", ".join([*parts, *varied]))
+        found.append(replace(subject, title=title))
+    return found
 
 
 def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
@@ -135,7 +412,7 @@ def _along(options: CompareOptions, row: Analysis, networks, sources, device: st
 
 def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
     """Medians and bands of one network over all its seeds and all sequences."""
-    from gersgorin.comparing.bands import compare_runs
+    from gersgorin.analyses.bands import compare_runs
     from gersgorin.loading.open import run_along
 
     first, source, total = networks[0], sources[0], len(networks) * len(sources)

@@ -3,8 +3,8 @@ dashes.
 
 gersgorin-rhn-depth5-bwv269.png
 gersgorin-lstm-seed3-steps20-bwv66.6-lyapunov.png
-gersgorin-lstm-vs-gru-rhn-lorenz-csv.png
-gersgorin-rhn-vs-depth-1-2-5-test.png
+gersgorin-lstm-vs-gru-vs-rhn-lorenz-csv.png
+gersgorin-rhn-set-depth-1-depth-5-bwv269.png
 """
 
 import re
@@ -43,33 +43,19 @@ def default_figure(command: str, options) -> Path:
     or with too many, ends in a checksum; so does one of a file outside the current folder.
     """
     words = given_words(options, SILENT)
-    first = _compared(options, words)
+    first = _first(options, words)
     data = [words.pop(name) for name in DATA if name in words]
-    data = data or ["test" if "sequences" in words else options.chorale]
+    many = "sequences" in getattr(options, "samples", ())
+    data = data or ["test" if many else options.chorale]
     return figure_name("gersgorin", first, *words.values(), *data, command)
 
 
-def _compared(options, words: dict[str, str]) -> str:
-    """The first network of a figure, taken from the words; there the variants become the others,
-    each once: "vs-gru-rhn".
-    """
-    own = "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
-    variants = options.variants if "variants" in words else ""
-    values = (
-        [variants] if "=" in variants else [*dict.fromkeys(map(str.strip, variants.split(",")))]
-    )
-    trained = options.module or options.checkpoint
-    # as `panel_networks` has it
-    alone = not trained and (options.cell in values if options.cell else len(values) > 1)
-    named = [
-        _word("", v if re.search("[:=]", v) else Path(v))
-        for v in values
-        if v and Path(v) != options.checkpoint
-    ]
-    first, *others = named if alone else [own, *named]
-    if variants:
-        words["variants"] = "-".join(("vs", *others))
-    return first
+def _first(options, words: dict[str, str]) -> str:
+    """The networks of a figure, taken from the words: "lstm-vs-gru"."""
+    if "networks" not in words:
+        return "-".join(words.pop(name) for name in NETWORK if name in words) or "rhn"
+    del words["networks"]
+    return "-vs-".join(_word("", word if ":" in word else Path(word)) for word in options.words)
 
 
 def given_words(options, without: Iterable[str]) -> dict[str, str]:
@@ -93,7 +79,8 @@ def _word(name: str, value) -> str:
     if isinstance(value, dict):
         return "-".join(f"{option}-{given}" for option, given in value.items())
     if isinstance(value, tuple):
-        return "-".join([name, *map(str, value)]).strip("-")
+        parts = [re.sub("[:,=/]+", "-", str(part)) for part in value]
+        return "-".join([name, *parts]).strip("-")
     if isinstance(value, Path):
         path = value.parent if value.name == BEST and value.parent.name else value
         name = path.stem if path.suffix in USUAL else re.sub(r"\.(?=[A-Za-z]+$)", "-", path.name)

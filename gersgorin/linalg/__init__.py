@@ -20,6 +20,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "products": (
             "cumulative_log_norms",
             "finite_time_exponent",
+            "doubling_time",
             "half_life",
             "jacobian_product",
         ),

@@ -121,17 +121,26 @@ def finite_time_exponent(A: Tensor) -> Tensor:
 
 
 def half_life(exponent: Tensor | float) -> Tensor:
-    """Steps until a gradient whose norm grows by exp(exponent) a step has half of it: -log 2 /
+    """Steps in which a gradient whose norm changes by exp(exponent) a step halves: -log 2 /
     exponent, same shape.
 
-    Negative for a growing gradient: it doubles in that many steps. inf for exponent 0; 0 for -inf,
-    a zero product.
+    inf for one that does not shrink, see `doubling_time`; 0 for -inf, a zero product.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
-    tensor([10., inf, -1.])
+    tensor([10., inf, inf])
     """
     exponent = torch.as_tensor(exponent)
-    return torch.where(exponent == 0, torch.inf, -math.log(2) / exponent)
+    return torch.where(exponent >= 0, torch.inf, -math.log(2) / exponent)
+
+
+def doubling_time(exponent: Tensor | float) -> Tensor:
+    """Steps in which a gradient whose norm changes by exp(exponent) a step doubles: log 2 /
+    exponent, same shape; inf for one that does not grow.
+
+    >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
+    tensor([inf, inf, 1.])
+    """
+    return half_life(-torch.as_tensor(exponent))
 
 
 def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -53,8 +53,12 @@ class Undetached(TorchFunctionMode):
             return args[0]
         if func is Tensor.numpy:
             return args[0].detach().numpy()
-        with torch.enable_grad():
-            return func(*args, **(kwargs or {}))
+        try:
+            with torch.enable_grad():
+                return func(*args, **(kwargs or {}))
+        except RuntimeError:  # out= and some operations in place have no gradient
+            with torch.no_grad():
+                return func(*args, **(kwargs or {}))
 
 
 def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[Call]:

@@ -18,10 +18,9 @@ DATA = Parameter(group=Group("data", sort_key=2))
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewOrTrained:
-    """A new cell, trained weights, or a module."""
+class NewCell:
+    """A new cell."""
 
-    cell: Annotated[str | None, NETWORK, Parameter(help=CELL)] = None
     depth: Annotated[Count | None, NETWORK] = None
     """Recurrence depth of a new cell (default 1)."""
     hidden_size: Annotated[Count | None, NETWORK] = None
@@ -32,10 +31,17 @@ class NewOrTrained:
     """
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial gate bias of an RHN (default -2)."""
-    cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5; repeatable."""
     seed: Annotated[int, NETWORK] = 0
     """Seed of the initial weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewOrTrained(NewCell):
+    """A new cell, trained weights, or a module."""
+
+    cell: Annotated[str | None, NETWORK, Parameter(help=CELL)] = None
+    cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
+    """An option of the cell, such as leak=0.5; repeatable."""
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file or the folder of a run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None

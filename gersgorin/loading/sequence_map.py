@@ -132,7 +132,7 @@ class SequenceMap:
         whole = w.new_zeros(n, j, *self.outputs.shape)
         whole[range(n), :, steps] = w
         found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
-        return torch.cat([norm(each, -1) for each in found]).unflatten(0, (n, j))
+        return torch.cat([scaled_norm(each, -1) for each in found]).unflatten(0, (n, j))
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:
         """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""
@@ -271,10 +271,10 @@ class SequenceMap:
         return found.flatten(2).sum(2, keepdim=True) if found.dim() > 2 else found.unsqueeze(2)
 
 
-def norm(values: Tensor, axis: int) -> Tensor:
+def scaled_norm(values: Tensor, axis: int) -> Tensor:
     """2-norms along an axis in float64, also of numbers whose squares would be 0 or infinite.
 
-    >>> norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64), 0).item()
+    >>> scaled_norm(torch.tensor([3e-200, 4e-200], dtype=torch.float64), 0).item()
     5e-200
     """
     values = values.double()

@@ -5,17 +5,15 @@ from matplotlib.axes import Axes
 
 from gersgorin.analyses.spectra import (
     DISC_STYLES,
+    NEAR_ONE,
     RANGE_STYLE,
-    ROUNDING,
     Spectra,
     beside_one,
     draw_centres,
     draw_points,
-    largest_step,
     plot_spectrum,
-    spectrum_limit,
+    view,
 )
-from gersgorin.analyses.steps import gradient_words
 from rhn.plotting.figure import (
     DASHED,
     Block,
@@ -29,7 +27,6 @@ from rhn.plotting.figure import (
     panels,
 )
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, drawn
-from rhn.utils.wording import counted
 
 
 def plot_crowd(
@@ -72,6 +69,11 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     return middle, 1.35 * spread
 
 
+def origin(record: Spectra) -> str:
+    """The network, the sequence and their origin, for the foot of a figure."""
+    return "; ".join(filter(None, (record.heading, record.about)))
+
+
 @panels(8, 2.6, lambda record: record.heading)
 def plot_suggested(record: Spectra, ax=None) -> Axes:
     """Draw properties of single steps over time: disc centres and right edges, numerical and
@@ -101,7 +103,8 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
     if record.transform_gate.size:
         gate = record.transform_gate.mean(1)
         curve(gate, record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
-    ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
+    if ax.dataLim.y1 > NEAR_ONE:  # far below, the line would flatten the curves
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest", loc="left")
     return over_time(ax, T, record.unit, "value")
 
@@ -114,46 +117,48 @@ def plot_products(record: Spectra, ax=None) -> Axes:
 
 
 @drawn
-def draw_run(record: Spectra) -> Shown:
-    """Draw the default figure: the step of largest spectral radius in its discs, and below single
-    steps and products over time.
+def draw_run(record: Spectra, *, step: int | None = None, limit: float | None = None) -> Shown:
+    """Draw the default figure: a step, by default that of the largest spectral radius, in its
+    discs, and below single steps and products over time.
+
+    step, limit: see `plot_spectrum`.
     """
+    step = record.drawn_step(step)
     # at the step that is shown above
     line: Style = {"color": GREY, "linewidth": 0.6, "linestyle": ":", "zorder": 0}
-    draws = [
-        lambda ax, plot=plot: plot(record, ax).axvline(largest_step(record), **line)
-        for plot in OVER_TIME
-    ]
-    title = f"{record.heading}: {gradient_words(record.log_norm_product)}"
-    return compose(title, record.about, step_block(record), Block(draws, shared="x"))
+    draws = [lambda ax, plot=plot: plot(record, ax).axvline(step, **line) for plot in OVER_TIME]
+    above = step_block(record, step, limit)
+    return compose(record.finding, origin(record), above, Block(draws, shared="x"))
 
 
 OVER_TIME = (plot_suggested, plot_products)
 
 
-def step_block(record: Spectra) -> Block:
-    """Panels of the step with the largest spectral radius: the whole spectrum in its discs, and the
-    eigenvalues enlarged.
-    """
-    step, panels = largest_step(record), list[Axes]()
-    radius, reach = np.fmax.reduce(record.spectral_radius), record.reach[step]
-    limit, half = spectrum_limit([record], step), crowd(record.eigenvalues)[1]
-    half, limit = max(half, limit / (1000 if half else 10)), max(limit, half)
+def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
+    """Panels of a step: the whole spectrum in its discs, and the eigenvalues enlarged."""
+    panels, (width, middle) = list[Axes](), (limit, 0.0) if limit else view(record, step)
+    half = crowd(record.eigenvalues)[1]
+    half = max(half, width / (1000 if half else 10))
 
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
-        allow = "growth" if reach > 1 + ROUNDING else "no growth"
-        words = "discs reach {} and allow"
-        if record.discs == "both":
-            words = "overlap of the discs reaches {} and allows"
-        reaches = f": the {words.format(beside_one(reach))} {allow}" if np.isfinite(reach) else ""
+        reach = record.reach[step]
+        reaches = f": the discs reach {beside_one(reach)}" if np.isfinite(reach) else ""
         ax.set_title(f"Step {step}{reaches}")
 
     def enlarged(ax: Axes) -> None:
-        plot_crowd(record, step, ax, half, panels[0] if 1.5 * half < limit else None)
-        outside = (np.abs(record.eigenvalues[step]) > 1 + ROUNDING).sum()
-        within = f"{counted(outside, 'eigenvalue')} outside" if outside else "eigenvalues inside"
-        known = "" if np.isnan(radius) else f": {within}, radius {beside_one(radius)}"
-        ax.set_title(f"Step {step}, {float(f'{limit / half:.3g}'):,.6g} times larger{known}")
+        centre = crowd(record.eigenvalues)[0]
+        inside = half + abs(centre - middle) < width
+        plot_crowd(record, step, ax, half, panels[0] if inside and 1.5 * half < width else None)
+        ax.set_title(f"Eigenvalues, {times_larger(width, half)}")
 
     return Block([whole, enlarged], 3.6, 2, legend=True)
+
+
+def times_larger(width: float, half: float) -> str:
+    """The ratio of two scales in words.
+
+    >>> times_larger(1.5, 0.0025)
+    '600 times larger'
+    """
+    return f"{float(f'{width / half:.2g}'):,.6g} times larger"

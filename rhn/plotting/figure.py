@@ -8,6 +8,7 @@ has what several results share, legends the rest.
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -27,6 +28,7 @@ from matplotlib.lines import Line2D
 from rhn.utils.figures import (
     COLOURS,
     GREY,
+    NAMED,
     drawn,
     folded,
     highest,
@@ -43,8 +45,11 @@ DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
 # 7 and 4: the first 28 lines differ from each other
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DECADES = 8  # of a heat map's scale
+SPAN = 1.5  # decades of values from which their axis is logarithmic
 GROWTH = "gradient (log₁₀)"  # norm of the derivative of state t in state 0
 WIDTH = 8.0  # inches, of a figure of several panels
+# inches of labels beside panels, and of those above and below, for letters of 9 points
+BESIDE, ABOVE = 0.55, 0.45
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
 LONGEST = 0.3  # of a panel's width, a name at the end of a curve
@@ -92,6 +97,8 @@ class Block:
     """
     least: float = LEAST
     """Inches of a panel with its labels, for letters of 9 points."""
+    square: bool = False
+    """Rows as high as their panels are wide, in place of `height`."""
 
     def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
         """The panels of each row, and all heights with the legend's, in a figure of these inches
@@ -106,7 +113,10 @@ class Block:
         rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
         wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
         letters = max(1.0, rcParams["font.size"] / 9)
-        heights = [self.height * float(np.clip(wider, 0.75, 1.1)) * letters] * count
+        height = self.height * float(np.clip(wider, 0.75, 1.1)) * letters
+        if self.square:  # beside and below are labels, above is a title
+            height = (inches - letters * BESIDE) / length + letters * ABOVE
+        heights = [height] * count
         return rows, [0.01, *heights] if self.legend else heights
 
     def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
@@ -255,8 +265,8 @@ def panels(
 
     Args:
         width, height: of the figure, and of a row, in inches.
-        title: the quantity (else the finding), which follows the network's name; or a function that
-            gives the whole title.
+        title: the quantity, which follows the network's name; or a function of the result that
+            gives the whole title, such as `finding_of`: the network is then named at the foot.
         columns, least: panels in a row, at most, and inches of each, see `Block`.
     """
 
@@ -267,19 +277,25 @@ def panels(
             if ax is not None:
                 draws[0](result, ax, **options)
                 return ax
+            whole, about = title, result.about
             if callable(title):
-                whole = title(result)
+                whole, about = title(result), "; ".join(filter(None, (result.title, about)))
             else:
-                whole = title_of(result.title, title or result.finding)
+                whole = title_of(result.title, title)
             each = [partial(draw, result, **options) for draw in draws]
             block = Block(
                 each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least
             )
-            return compose(whole, result.about, block, width=width).axes[0]
+            return compose(whole, about, block, width=width).axes[0]
 
         return plot
 
     return decorate
+
+
+def finding_of(result: Result) -> str:
+    """The finding of a result, as the title of its figure."""
+    return result.finding
 
 
 def laid_out(figure: Shown) -> Shown:
@@ -318,7 +334,7 @@ def name_curves(ax: Axes) -> None:
     style["fontsize"] = rcParams["legend.fontsize"]
     for k, place in zip(order, places, strict=True):
         color = tuple(np.multiply(0.8, to_rgb(_colour(handles[k]))))  # darker, for thin letters
-        ax.annotate(names[k], (1, place), color=color, **style)
+        ax.annotate(names[k], (1, place), color=color, gid=NAMED, **style)
 
 
 def _colour(handle: Any):
@@ -416,6 +432,13 @@ class WholeTicks(ticker.MaxNLocator):
         return [float(first)] if first == last else super().tick_values(vmin, vmax)
 
 
+def log_scale(ax: Axes, values: np.ndarray) -> None:
+    """Make the value axis logarithmic if positive values span more than `SPAN` decades."""
+    values = values[np.isfinite(values)]
+    if len(values) and 0 < values.min() < values.max() * 10**-SPAN:
+        ax.set_yscale("log")
+
+
 def over_time(ax: Axes, steps: float, unit: str, ylabel: str) -> Axes:
     """Make the horizontal axis one of time, from 0 to a number of steps, after everything is
     drawn.
@@ -453,11 +476,12 @@ def draw_layers(
 
 
 def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
-    """Show the unit circle, and of the complex plane the square of half width `limit` around a real
-    number.
+    """Show of the complex plane the square of half width `limit` around a real number, with the
+    unit circle if it runs through it.
     """
-    style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above the dots of a spectrum
-    ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
+    if abs(middle) - limit <= 1 <= math.hypot(abs(middle) + limit, limit):
+        style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above a spectrum's dots
+        ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
     plain_ticks(ax)
@@ -531,16 +555,34 @@ def consistent(axes: Iterable[Axes]) -> bool:
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
-    """Names of several results: (the title of all, or ""; the description of all, or ""; what
-    differs, "" for a result alone).
+    """Names of several results: (the parts of the title that all share, or ""; the description of
+    all, or ""; what differs, "" for a result alone).
     """
     titles, abouts = [result.title for result in results], [result.about for result in results]
     about = abouts[0] if len({*abouts}) == 1 else ""
     if len({*titles}) == 1:
         return titles[0], about, [""] * len(titles) if about else abouts
+    common, names = apart(titles)
     if not about and all(abouts) and len(results) <= MOST_DESCRIBED:
-        about = _described(titles, abouts)
-    return "", about, titles
+        about = _described(names, abouts)
+    return common, about, names
+
+
+def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
+    """(The parts that all titles share, what is left of each title, its first part if nothing is).
+
+    >>> apart(["rhn, depth 5, 64 units", "rnn, depth 5, 64 units"])
+    ('depth 5, 64 units', ['rhn', 'rnn'])
+    >>> apart(["before training: rhn, 48 units", "after training: rhn, 48 units"])
+    ('rhn, 48 units', ['before training', 'after training'])
+    """
+    parts = [re.split(r"(?:, |: )(?![^(]*\))", title) for title in titles]
+    shared = [part for part in parts[0] if all(part in others for others in parts)]
+    left = [[part for part in each if part not in shared] for each in parts]
+    names = [", ".join(own or each[:1]) for own, each in zip(left, parts, strict=True)]
+    if len({*names}) < len(names):
+        return "", [*titles]
+    return ", ".join(shared), names
 
 
 def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:

@@ -48,23 +48,23 @@ def settings_of(*configs: type) -> Any:
 
 def command_line(name: str, help: str, **how: Any) -> App:
     """An empty command line: `app.command(dataclass, name="draw")` adds to it."""
-    shown = Parameter(
+    usual = Parameter(
         negative=(), consume_multiple=1, allow_repeating=True, show_default=_shown_default
     )
-    about = {"version": f"{name} {__version__}", "help_format": "plaintext"}
-    groups = {
-        "group_arguments": Group("options", sort_key=0),
-        "group_parameters": Group("options", sort_key=0),
-    }
+    options = Group("options", sort_key=0)
     return App(
         name,
         help=help,
+        help_format="plaintext",
         help_formatter=_Plain(),
-        default_parameter=shown,
+        version=f"{name} {__version__}",
+        default_parameter=usual,
+        group_arguments=options,
+        group_parameters=options,
         config=_require_whole_numbers,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        **about | groups | how,
+        **how,
     )
 
 

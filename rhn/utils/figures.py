@@ -31,6 +31,7 @@ COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"), "osD^vPX*" 
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
+FOOT = 10  # points of the foot of a figure, at most
 BOLD = 1.18  # times the width of letters: bold ones
 LONGEST_NAME = 100  # characters of a figure's default name
 METADATA = {  # keys of title, command and version
@@ -64,7 +65,8 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
     token = _chosen.set(_chosen.get() if figure is None else inches_of(figure))
     inches = _chosen.get() or 10
-    points = 12 if inches > 12 else min(9, 6 + inches / 3.25)  # 7 in a column
+    # 7 in a column; from the last row of a lecture hall one reads 16
+    points = 16 if inches > 12 else min(9, 6 + inches / 3.25)
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
     with matplotlib.rc_context():
@@ -109,6 +111,42 @@ def _fold_texts(ax) -> None:
     for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
         label = folded(axis.get_label_text(), inches, axis.label.get_fontsize())
         axis.set_label_text(label)
+
+
+NAMED = "name of a curve"  # mark of the texts at the ends of curves
+
+
+def mark_step(ax, step: int) -> None:
+    """Mark a step in curves over time."""
+    ax.axvline(step, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+
+
+def set_limit(ax, limit: float) -> None:
+    """Draw the square of this half width around 0 of the complex plane, or end the value axis here:
+    of signed values at both ends.
+    """
+    if ax.get_aspect() == 1:
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    else:
+        low, _ = ax.get_ylim()
+        ax.set_ylim(-limit if low < 0 else min(low, limit / 10), limit)
+
+
+def add_legend(ax) -> None:
+    """Give axes of the caller a legend, if several curves have names and nothing names them yet."""
+    _, labels = ax.get_legend_handles_labels()
+    if len(labels) > 1 and not ax.get_legend():
+        ax.legend()
+
+
+def remove_legends(drawing) -> None:
+    """Remove the legends, and the names at the ends of curves, from axes or a figure."""
+    from matplotlib.legend import Legend
+
+    for artist in drawing.findobj(lambda found: isinstance(found, Legend)):
+        artist.remove()
+    for artist in drawing.findobj(lambda found: found.get_gid() == NAMED):
+        artist.remove()
 
 
 def inches_of(figure: str | float) -> float:
@@ -251,7 +289,7 @@ def titled(figure: "Figure", title: str, about: str = "") -> None:
     points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
     inches = figure.get_figwidth() - 0.1
     figure.suptitle(folded(drawable(title), inches, BOLD * (points + 1)), **left)
-    words, small = "; ".join(filter(None, (about, made_with()))), max(6, points - 2)
+    words, small = "; ".join(filter(None, (about, made_with()))), min(max(6, points - 2), FOOT)
     figure.supxlabel(folded(drawable(words), inches, small), fontsize=small, color=GREY, **left)
 
 

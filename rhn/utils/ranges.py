@@ -2,13 +2,13 @@
 of its range, `check_ranges` does so in Python.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import inf
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter
+from cyclopts.parameter import get_parameters
 
 from rhn.errors import InvalidInputError
 
@@ -58,24 +58,16 @@ Share = Annotated[float, within(least=0, below=1)]
 
 def check_ranges(config: Any) -> None:
     """Raise InvalidInputError, naming the field, for a number of a dataclass outside its range."""
-    for name, ranges in _ranges_of(type(config)).items():
-        for range_ in ranges:
-            try:
-                range_(None, getattr(config, name))
-            except ValueError as error:
-                value = getattr(config, name)
-                raise InvalidInputError(f"{name} is {value}, {error}") from None
+    for name, range_ in _ranges_of(type(config)):
+        value = getattr(config, name)
+        try:
+            range_(None, value)
+        except ValueError as error:
+            raise InvalidInputError(f"{name} is {value}, {error}") from None
 
 
 @cache
-def _ranges_of(kind: type) -> dict[str, list[Range]]:
+def _ranges_of(kind: type) -> list[tuple[str, Range]]:
     hints = get_type_hints(kind, include_extras=True)
-    return {name: list(_ranges_in(hint)) for name, hint in hints.items()}
-
-
-def _ranges_in(hint: Any) -> Iterator[Range]:
-    """The ranges in an annotation, also within a union."""
-    if isinstance(hint, Parameter):
-        yield from (found for found in hint.validator if isinstance(found, Range))
-    for part in get_args(hint):
-        yield from _ranges_in(part)
+    found = {name: get_parameters(hint)[1] for name, hint in hints.items()}
+    return [(name, range_) for name in found for p in found[name] for range_ in p.validator]

@@ -13,19 +13,31 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 
 import html
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from rhn.errors import DataError, OutputError
-from rhn.utils.figures import SUFFIXES, drawn, image, save_figure
+from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.utils.figures import (
+    SUFFIXES,
+    add_legend,
+    drawn,
+    image,
+    mark_step,
+    remove_legends,
+    save_figure,
+    set_limit,
+)
 from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
-from rhn.utils.validation import kinds_of
-from rhn.utils.wording import counted, table
+from rhn.utils.validation import fits, kinds_of
+from rhn.utils.wording import counted, in_short, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +76,7 @@ class Result:
             cls.kind = kind
             Result.classes[kind] = cls
         if "plot" in vars(cls):
-            cls.plot = drawn(cls.plot)  # type: ignore[method-assign]
+            cls.plot = asked(cls.plot)  # type: ignore[method-assign]
 
     @property
     def finding(self) -> str:
@@ -84,6 +96,24 @@ class Result:
             [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
         ]
         return table([*rows[0]], cells).split("\n")
+
+    @property
+    def step_count(self) -> int | None:
+        """Number of steps of which a figure can draw or mark one; None: the result has no steps."""
+        return None
+
+    def drawn_step(self, step: int | None = None) -> int | None:
+        """The step that `plot(step=step)` draws or marks; None: none. Raises InvalidInputError for
+        a step outside the run, and for any of a result without steps.
+        """
+        T = self.step_count
+        if step is None:
+            return None
+        if T is None:
+            raise InvalidInputError(f"step is {step}: {self.kind or 'this result'} has no steps")
+        if type(step) is not int or not 0 <= step < T:
+            raise InvalidInputError(f"step is {in_short(step)}: expected 0 to {T - 1}")
+        return step
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences, network and data, and the numbers behind them, or the first rows of
@@ -112,15 +142,30 @@ class Result:
 
         return pd.DataFrame(self.table())
 
-    def plot(self, ax=None):
-        """Draw into matplotlib axes, or into a new figure; returns the axes. Also takes
-        figure="column", see `save`.
+    def plot(self, *args: Any, **drawing: Any) -> Any:
+        """Draw into matplotlib axes, or into a new figure; returns the axes.
+
+        Args:
+            ax: the axes; None: a new figure.
+            step: the step that is drawn, or marked in curves over time; None: the result's choice.
+            limit: half the width of the drawn part of the complex plane, or the end of the value
+                axis.
+            legend: False draws none.
+            figure: "column", "page", "slide" or inches, the width of a new figure.
+
+        Raises InvalidInputError for a step outside the run, or a limit that is no positive number.
         """
         raise NotImplementedError
 
-    def figure(self) -> "Figure":
-        """The whole figure of the result, which `save` writes and a report embeds."""
-        return self.plot().figure.figure
+    plot.__signature__ = signature(  # type: ignore[attr-defined]
+        lambda self, ax=None, *, step=None, limit=None, legend=True, figure=None: None
+    )
+
+    def figure(self, **drawing) -> "Figure":
+        """The whole figure of the result, which `save` writes and a report embeds; drawing: step,
+        limit and legend of `plot`.
+        """
+        return self.plot(**drawing).figure.figure
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers with those computed from them, ready for JSON; complex numbers as [real,
@@ -205,6 +250,44 @@ class Result:
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
         return f"<pre>{html.escape(repr(self))}</pre>{image(self.figure, self.title or 'figure')}"
+
+
+def asked(draw: Callable) -> Callable:
+    """Decorate the `plot(self, ax=None)` of a result: it also takes what a user may ask of every
+    figure (`Result.plot`), and hands on what `draw` takes itself.
+    """
+    given = signature(draw).parameters
+    plain = drawn(draw)
+
+    @wraps(draw)
+    def plot(self, ax=None, *, step=None, limit=None, legend=True, **options):
+        own = {"step": self.drawn_step(step), "limit": _checked_limit(limit)}
+        handed = {name: value for name, value in own.items() if name in given}
+        axes = plain(self, ax, **handed, **options)
+        _mark(axes, **{name: value for name, value in own.items() if name not in given})
+        if not legend:
+            remove_legends(axes.figure.figure if ax is None else axes)
+        elif ax is not None:
+            add_legend(axes)
+        return axes
+
+    plot.__signature__ = signature(Result.plot)  # type: ignore[attr-defined]
+    return plot
+
+
+def _checked_limit(limit: float | None) -> float | None:
+    """The limit of a figure. Raises InvalidInputError if it is no positive number."""
+    if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
+        raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")
+    return limit
+
+
+def _mark(axes, step: int | None = None, limit: float | None = None) -> None:
+    """Mark a step in curves over time, and limit the value axis."""
+    if step is not None:
+        mark_step(axes, step)
+    if limit is not None:
+        set_limit(axes, limit)
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:

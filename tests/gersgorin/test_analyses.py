@@ -2,6 +2,7 @@
 a new row is found everywhere.
 """
 
+import inspect
 import json
 import re
 import runpy
@@ -16,7 +17,7 @@ from tables import not_explained
 
 import gersgorin
 from gersgorin import analyze
-from gersgorin.analyses import ANALYSES, Analysis, register_analysis
+from gersgorin.analyses import ANALYSES, Analysis, Option, register_analysis
 from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
 from gersgorin.loading.sequence_map import ModelWithData
@@ -67,7 +68,7 @@ def a_new_analysis(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    options = {"times": "Factor of the number."}
+    options = {"times": Option("Factor of the number.", int, 1)}
     yield register_analysis(
         Analysis(
             "steps_taken", "counting:of_run", "Number of the steps", options=options, default=True
@@ -163,6 +164,14 @@ def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
         np.testing.assert_equal(one, other)
     json.dumps(result.to_dict())
     assert again.to_dict().keys() == result.to_dict().keys()
+
+
+@pytest.mark.parametrize("row", ANALYSES.values(), ids=ANALYSES)
+def test_the_options_of_a_row_are_those_of_its_function(row):
+    parameters = inspect.signature(row.load(), eval_str=True).parameters
+    for name, option in row.options.items():
+        given = parameters[name]
+        assert (given.annotation, given.default) == (option.kind, option.default), name
 
 
 def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys):

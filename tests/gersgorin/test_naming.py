@@ -13,41 +13,34 @@ from gersgorin.analyses import ANALYSES
 from gersgorin.cli.analysis import options_of
 from gersgorin.cli.compare import CompareOptions
 from gersgorin.cli.outputs import default_figure
-from gersgorin.comparing.variants import panel_networks, parse_variants
 
 VALUES = {
-    "cell": ["lstm", "a.b:make", "a.b:Make"],
     "depth": [2, 22],
     "hidden_size": [2, 63],
     "init": ["gaussian:0.1", "gaussian:0.10000001", "uniform:0.1,bias:0"],
     "transform_bias": [-2.5, 2.5],
     "seed": [2],
-    "checkpoint": [
-        Path("a/best.safetensors"),
-        Path("b/best.pt"),
-        Path("a b.pt"),
-        Path("x" * 150),
-        Path("x" * 151),
-    ],
     "module": ["torch.nn:LSTM"],
     "submodule": ["encoder", "encoder.rnn", "a b", "a*b"],
     "chorale": ["bwv66.6", "test-0"],
     "steps": [2],
     "data": [Path("a.json"), Path("b.json")],
     "input": [Path("a.csv"), Path("a.npy"), Path("a.npz")],
-    "variants": [
+    "networks": [
+        "lstm",
+        "a.b:make",
+        "a.b:Make",
+        "a/best.safetensors",
+        "b/best.pt",
+        "a b.pt",
+        "x" * 150,
+        "x" * 151,
         "rnn,gru",
         "gru,rnn",
         "rnn,gru:f",
-        "depth=1,2",
-        "depth=12",
-        "bias=-1,0.1",
-        "init=scaled",
-        "init=scaled,gaussian:0.1",
-        "init",
-        "a",
-        "a,b",
     ],
+    "set": [("depth=1", "depth=2"), ("depth=12",), ("init=scaled",), ("rhn.depth=2",)],
+    "before_training": [True],
     "sequences": [2],
     "seeds": [2],
 }
@@ -90,44 +83,25 @@ def test_names_are_short_without_a_checksum(options, name):
 
 
 @for_each(
-    ("options", "networks"),
+    ("networks", "name"),
     [
-        ({"variants": "lstm,gru,rhn"}, "lstm-vs-gru-rhn"),
-        ({"variants": "gru, rhn,gru", "cell": "lstm"}, "lstm-vs-gru-rhn"),
-        ({"variants": "lstm,gru", "cell": "gru"}, "lstm-vs-gru"),
-        ({"variants": "irnn"}, "rhn-vs-irnn"),
+        ("lstm,gru,rhn", "lstm-vs-gru-vs-rhn"),
+        ("gru, rhn,gru", "gru-vs-rhn"),
+        ("runs/a,runs/b/best.safetensors, c.pt", "a-vs-b-vs-c-pt"),
     ],
 )
-def test_a_comparison_names_each_network_once_and_in_the_order_of_its_figure(options, networks):
-    given = CompareOptions(**options, input=Path("lorenz.csv"))
-    assert default_figure("", given) == Path(f"gersgorin-{networks}-lorenz-csv.png")
-    drawn = [
-        subject.name for (subject,) in panel_networks(given, parse_variants(given.variants), 3)
-    ]
-    assert networks.replace("-vs", "").split("-") == drawn
+def test_a_comparison_names_each_network_once_in_order_and_without_folders(networks, name):
+    given = CompareOptions(networks=networks, input=Path("lorenz.csv"))
+    assert default_figure("", given) == Path(f"gersgorin-{name}-lorenz-csv.png")
 
 
-@for_each(
-    ("checkpoint", "variants", "networks"),
-    [
-        ("runs/a", "runs/b", "a-vs-b"),
-        ("runs/a/best.safetensors", "runs/b/best.safetensors, c.pt", "a-vs-b-c-pt"),
-        ("runs/a", "runs/a,runs/b", "a-vs-b"),
-        ("rnn.safetensors", "rnn", "rnn-vs-rnn"),
-        ("runs/a", "init", "a-vs-init"),
-    ],
-)
-def test_files_are_named_once_and_without_their_folders(checkpoint, variants, networks):
-    given = CompareOptions(checkpoint=Path(checkpoint), variants=variants)
-    assert default_figure("", given) == Path(f"gersgorin-{networks}-bwv269.png")
-
-
-def test_a_comparison_names_its_variants_and_an_analysis_its_command():
-    compared = CompareOptions(cell="rhn", variants="depth=1,2,5")
-    assert str(default_figure("", compared)) == "gersgorin-rhn-vs-depth-1-2-5-bwv269.png"
-    assert str(default_figure("gains", compared)) == "gersgorin-rhn-vs-depth-1-2-5-bwv269-gains.png"
-    many = replace(compared, variants=None, sequences=20, seeds=5)
-    assert str(default_figure("", many)) == "gersgorin-rhn-sequences20-seeds5-test.png"
+def test_a_comparison_names_its_options_and_an_analysis_its_command():
+    compared = CompareOptions(networks="rhn", set=("depth=1", "depth=5"))
+    name = "gersgorin-rhn-set-depth-1-depth-5-bwv269"
+    assert str(default_figure("", compared)) == f"{name}.png"
+    assert str(default_figure("gains", compared)) == f"{name}-gains.png"
+    many = CompareOptions(networks="rhn", sequences=20, seeds=5)
+    assert str(default_figure("", many)) == "gersgorin-rhn-seeds5-sequences20-test.png"
     assert (
         str(default_figure("gains", options_of(ANALYSES["gains"])(depth=2)))
         == "gersgorin-rhn-depth2-bwv269-gains.png"

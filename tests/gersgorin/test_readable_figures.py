@@ -168,9 +168,9 @@ def training(size):
 
 
 FIGURES = {  # what each is drawn from
-    "comparing.bands.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
-    "comparing.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
-    "comparing.bands.draw_results": lambda draw, runs, training, size: draw(
+    "comparison.draw_comparison": lambda draw, runs, training, size: draw(runs["spectra"]),
+    "analyses.bands.draw_bands": lambda draw, runs, training, size: draw(runs["ensembles"]),
+    "comparison.draw_results": lambda draw, runs, training, size: draw(
         runs["spectra"], "sequence noise"
     ),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
@@ -187,7 +187,7 @@ FIGURES = {  # what each is drawn from
     "plotting.run_figure.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
-    "comparing.bands.plot_bands",
+    "analyses.bands.plot_bands",
     "plotting.run_figure.plot_crowd",
 }
 

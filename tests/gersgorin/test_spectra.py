@@ -165,7 +165,7 @@ def test_words_and_numbers_speak_of_the_same_discs():
         assert record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
-        assert f"the {words} reach {max(reach[discs]):.3g} from 0" in next(record.sentences())
+        assert f"The {words} reach {max(reach[discs]):.3g} from 0" in record.summary()
         assert record.to_dict()["discs"] == discs
         assert record.table()[1]["reach"] == pytest.approx(reach[discs][1])
 
@@ -175,13 +175,13 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
     for A, leaves in ((turn * (1 + 1e-15), False), (turn * (1 + 1e-6), True)):
         record = of_matrices(A, "turn")
         assert record.spectral_radius.max() > 1
-        assert ("leave the unit circle (" in next(record.sentences())) == leaves
+        assert ("of the eigenvalues lie outside the unit circle" in record.summary()) == leaves
 
 
 def test_rounding_is_spoken_of_where_it_shows():
     large, small = (torch.from_numpy(grcar(n))[None] for n in (100, 20))
-    assert "Rounding alone" in next(of_matrices(large, "grcar").sentences())
-    assert "Rounding" not in next(of_matrices(small, "small").sentences())
+    assert "Rounding alone" in of_matrices(large, "grcar").summary()
+    assert "Rounding" not in of_matrices(small, "small").summary()
 
 
 def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_path):
@@ -204,15 +204,20 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
 @pytest.mark.parametrize(
     ("log_norms", "words"),
     [
-        ([-1.0, -2.0], "halves every 0.693 steps"),
-        ([1.0, 2.0], "doubles every 0.693 steps"),
+        ([-0.1, -0.2], "halves every 6.93 steps"),
+        ([0.1, 0.2], "doubles every 6.93 steps"),
+        ([-1.0, -2.0], "shrinks 2.72 times a step"),
         ([0.0, 0.0], "keeps its norm"),
-        ([0.0, -np.inf], "vanishes entirely"),
+        ([0.0, -np.inf], "is zero after 2 steps"),
     ],
 )
 def test_the_sentence_says_what_the_products_do(log_norms, words):
     record = replace(of_matrices(torch.ones(2, 1, 1), "ones"), log_norm_product=np.array(log_norms))
-    assert words in next(record.sentences())
+    assert next(record.sentences()) == f"The gradient of ones {words}."
+    assert [math.isinf(record.half_life), math.isinf(record.doubling_time)] == [
+        log_norms[-1] >= 0,
+        log_norms[-1] <= 0,
+    ]
 
 
 @pytest.mark.parametrize(

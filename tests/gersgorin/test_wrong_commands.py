@@ -58,29 +58,29 @@ WRONG = {
     "(84, 1, 64) and the loss 'squared'",
     "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
     "influence --cell rnn --batch-axis 2": "batch_axis is 2: expected 0 or 1",
-    "compare": "there is nothing to compare: name VARIANTS",
-    "compare depth=1": "there is nothing to compare with rhn, 64 units, depth 1: name "
-    "another variant",
-    "compare depth=1,two": "depth=two: expected a whole number",
-    "compare width=3": "the cell rhn has no option 'width'",
+    "compare": "there is no network to compare: name at least one",
+    "compare rhn": "there is nothing to compare with rhn: name another network",
+    "compare rhn --set depth=1": "there is nothing to compare with rhn",
+    "compare rhn --set depth=1 depth=two": "--set depth=two: expected a whole number",
+    "compare rhn --set width=3": "the cell rhn has no option 'width'",
+    "compare rhn,rnn --set gru.depth=3": "--set gru.depth=3: gru is not among the new cells rhn, "
+    "rnn",
+    "compare lstm,gru --set depth=3": "--set depth=3: lstm, gru cannot be made deeper",
+    "compare rhn --set depth": "--set depth: expected NAME=VALUE, such as depth=5",
     "compare rnn,a.safetensors": "there is no checkpoint at a.safetensors",
-    f"compare seed={','.join(map(str, range(30)))}": "30 variants are too many for one figure: "
-    "expected at most 24",
-    "compare init,lstm": "init means the network of --checkpoint FILE before its training: "
-    "add that",
-    "compare init": "init means the network of --checkpoint FILE before its training: add that",
-    "compare bias=1 --cell rnn": "cells with gates whose bias can be set",
-    "compare depth=2 --checkpoint cell.safetensors": "depth=... is for new cells: "
-    "cell.safetensors says",
-    "compare depth=1,2 --analysis influence": "influence: expected one of spectra, products",
-    "compare --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
-    "compare --seeds 2 --checkpoint cell.safetensors": "those of cell.safetensors are trained",
-    "compare seed=0,1 --seeds 2": "give one",
-    "compare --sequences 2 --chorale bwv66.6": "both name something to read",
-    "compare --sequences 2 --analysis pseudospectra": "medians over many runs are of the spectra",
-    "compare rnn --checkpoint language.safetensors --input novel.txt": "new cells cannot read "
-    "the text",
-    "compare --checkpoint language.safetensors --input novel.txt --sequences 40": "steps is 4000, "
+    f"compare rhn --set {' '.join(f'seed={k}' for k in range(30))}": "30 networks are too many for "
+    "one figure: expected at most 24",
+    "compare lstm,gru --before-training": "--before-training is for trained weights",
+    "compare lstm,gru --module torch.nn:LSTM": "--module is for files of weights",
+    "compare cell.safetensors --set depth=2": "--set depth=2 is for new cells",
+    "compare rhn,rnn --analysis influence": "influence: expected one of spectra, products",
+    "compare rhn --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",
+    "compare cell.safetensors --over seeds": "the weights of cell.safetensors are trained",
+    "compare rhn --sequences 2 --chorale bwv66.6": "both name something to read",
+    "compare rhn --over sequences --analysis pseudospectra": "bands over many runs are of the "
+    "spectra",
+    "compare language.safetensors,rnn --input novel.txt": "the new cell rnn cannot read a text",
+    "compare language.safetensors --input novel.txt --sequences 40": "steps is 4000, "
     "beyond the end of the text",
     "recording run.npz --output figure.bmp": "expected a name ending in .png",
     "recording nowhere.npz": "nowhere.npz does not exist: expected a record written by "

@@ -31,7 +31,7 @@ LEVELS_TEXT = """
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.loading
-    gersgorin.analyses gersgorin.comparing gersgorin.recording \
+    gersgorin.analyses gersgorin.comparison gersgorin.recording \
         gersgorin.plotting gersgorin.results
     gersgorin.cli gersgorin.__main__
     trainability

@@ -1,0 +1,395 @@
+"""Medians and bands of a network over many runs: at each step the median and the 10 to 90 % band
+of spectra, discs and products.
+
+Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ
+in length: a statistic of step t is over the runs that have this step.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, NEAR_ONE, Spectra
+from gersgorin.analyses.steps import gradient_words, measured, subject_of
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
+from gersgorin.run.run import Run, silent
+from rhn.cells.registry import CELLS
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import (
+    DASHED,
+    GROWTH,
+    Block,
+    Shown,
+    WholeTicks,
+    compose,
+    finding_of,
+    line_style,
+    log_scale,
+    names_of,
+    over_time,
+    panels,
+)
+from rhn.utils.figures import GREY, drawable, drawn, mark_step, set_limit, time_label
+from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import counted
+
+# of each step, named as in `Spectra`
+KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")
+TABULATED = (*KEPT, "finite_time_exponent")
+ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
+BAND = (0.1, 0.9)  # quantiles: four of five runs are between
+COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
+BANDS = "medians and 10 to 90 % bands"
+PANELS = {  # measures over time, and the labels of their axes
+    "log_norm_product": GROWTH.capitalize(),
+    "spectral_radius": "Spectral radius",
+    "reach": "Reach of the discs",
+}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Comparison(Result, kind="comparison"):
+    """R runs step by step: arrays (R, T), NaN after the end of a run."""
+
+    cell: str
+    depth: int
+    hidden_size: int
+    along: str
+    """The sequences: "chorale bwv269", "20 chorales"."""
+    unit: str
+    """Of one step: "quarter notes"."""
+    discs: str
+    """Discs that `reach` is about: "row", "column" or "both"."""
+    sequence: np.ndarray
+    """Name of the sequence of each run, (R,)."""
+    seed: np.ndarray
+    """Network of each run, (R,): the seed of its first weights, or its place among the networks."""
+    spectral_radius: np.ndarray
+    """(R, T)"""
+    norm: np.ndarray
+    """2-norm of each step's Jacobian, (R, T)."""
+    reach: np.ndarray
+    """Largest distance of a point of the discs from 0, (R, T)."""
+    log_norm_product: np.ndarray
+    """log ||dy[t+1]/dy[0]||_2, (R, T)."""
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Number of steps of each run, (R,)."""
+        return (~np.isnan(self.norm)).sum(1)
+
+    @property
+    def runs_at(self) -> np.ndarray:
+        """Number of runs that have step t, (T,)."""
+        return (~np.isnan(self.norm)).sum(0)
+
+    @property
+    def finite_time_exponent(self) -> np.ndarray:
+        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (R, T)."""
+        return self.log_norm_product / np.arange(1, self.norm.shape[1] + 1)
+
+    @property
+    def last_exponent(self) -> np.ndarray:
+        """Exponent of each run at its last step, (R,)."""
+        return self.finite_time_exponent[np.arange(len(self.steps)), self.steps - 1]
+
+    def quantile(self, name: str, share: float) -> np.ndarray:
+        """Quantile of a measure of `TABULATED` over the runs at each step, (T,); 0.5 is the median,
+        0 and 1 are the extremes.
+        """
+        return quantiles(getattr(self, name), share)
+
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return self.norm.shape[1]
+
+    def table(self) -> list[dict]:
+        """One row a step: the number of runs, and for each measure median, band and extremes."""
+        shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
+        quantiles = {
+            name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED
+        }
+        return rows_of(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names, one entry for each run, and the rows of the table."""
+        runs = rows_of(
+            sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent
+        )
+        return {name: vars(self)[name] for name in ABOUT} | {"runs": runs} | self.derived()
+
+    def derived(self) -> dict[str, Any]:
+        """The rows of the table, which files in JSON hold too."""
+        return {"steps": self.table()}
+
+    @property
+    def finding(self) -> str:
+        """The growth of the gradient in words."""
+        words = self.growth(subject_of(self.title))
+        return words[0].upper() + words[1:]
+
+    def growth(self, of: str = "") -> str:
+        """The growth of the median gradient as far as all runs go; of: the network."""
+        median = self.quantile("log_norm_product", 0.5)[: self.steps.min()]
+        return gradient_words(median, of) + (" in the median" if len(self.seed) > 1 else "")
+
+    def sentences(self) -> Iterator[str]:
+        """The growth of the gradient, and the number of runs that grow."""
+        R = counted(len(self.seed), "run")
+        yield f"{self.finding}."
+        for words, values in (
+            ("The gradient grows", self.last_exponent[:, None]),
+            (f"The {DISC_WORDS[self.discs]} allow growth", self.reach - 1),
+            ("An eigenvalue leaves the unit circle", self.spectral_radius - 1),
+        ):
+            yield f"{words} in {int((np.nanmax(values, 1) > 0).sum())} of {R}."
+
+    def lines(self) -> Iterator[str]:
+        """Each quantity's median, band and extremes over the runs."""
+        steps, runs = sorted(self.steps.tolist()), counted(len(self.seed), "run")
+        lengths = (
+            f"{steps[0]} to {steps[-1]} steps"
+            if steps[0] < steps[-1]
+            else counted(steps[0], "step")
+        )
+        heads = "".join(f"{name:>11}" for name in COLUMNS)
+        yield (
+            f"{self.along}, {self.networks}, {runs} of {lengths}, "
+            f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
+        )
+        means = {
+            MEASURES[name]: np.nanmean(getattr(self, name), 1)
+            for name in ("spectral_radius", "norm", "reach")
+        }
+        for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
+            cells = (quantiles(values[:, None], share)[0] for share in COLUMNS.values())
+            yield f"{label:<26}" + "".join(f"{cell:>11.4g}" for cell in cells)
+
+    @panels(6, 3.0, finding_of)
+    def plot(self, ax: Axes) -> Axes:
+        """The norm of the products over time: median and band."""
+        return plot_bands([self], "log_norm_product", ax)
+
+    def figure(self, **drawing) -> Shown:
+        """All measures: median and band."""
+        return draw_bands([self], **drawing)
+
+    @property
+    def networks(self) -> str:
+        """The number of networks: "5 seeds"."""
+        return counted(len(set(self.seed.tolist())), "seed")
+
+
+def of_spectra(record: Spectra) -> Comparison:
+    """One run as a comparison of one."""
+    names = {name: getattr(record, name) for name in ABOUT}
+    arrays = {name: getattr(record, name)[None] for name in KEPT}
+    return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **names, **arrays)
+
+
+def quantiles(values: np.ndarray, share: float) -> np.ndarray:
+    """Quantile of each column over the rows that have a number, linear between them; between minus
+    infinity and a number it is minus infinity.
+
+    >>> quantiles(np.array([[3.0, 0.0], [1.0, -np.inf], [2.0, np.nan]]), 0.5).tolist()
+    [2.0, -inf]
+    """
+    frame = pd.DataFrame(values)
+    with np.errstate(invalid="ignore"):
+        found = frame.quantile(share)
+    return found.fillna(-np.inf).where(frame.notna().any()).to_numpy()
+
+
+def compare_runs(
+    runs: Iterable[tuple[int, Run]],
+    *,
+    along: str,
+    about: str = "",
+    discs: str = "row",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Comparison:
+    """Measure runs, opened one by one, each with the number of its network.
+
+    along, about: all sequences, and the origin of the networks and sequences, in words. Raises
+    InvalidInputError if there is no run.
+    """
+    seeds, labels, found = [], [], []
+    for seed, run in runs:
+        seeds.append(seed)
+        labels.append(run.label)
+        found.append(measure_run(run, discs))
+        progress(len(found))
+    if not found:
+        raise InvalidInputError(
+            "there is nothing to run: expected at least one network and one sequence"
+        )
+    first = labels[0]
+    arrays = {  # NaN after the end of a run
+        name: pd.DataFrame([dict(enumerate(one[name])) for one in found]).to_numpy()
+        for name in KEPT
+    }
+    return Comparison(
+        title=first.title,
+        about=about,
+        unit=first.unit,
+        cell=first.name,
+        depth=run.depth,
+        hidden_size=run.hidden_size,
+        along=along,
+        discs=discs,
+        sequence=np.array([label.sequence for label in labels]),
+        seed=np.array(seeds),
+        **arrays,
+    )
+
+
+@torch.no_grad()
+@one_thread()
+def measure_run(run: Run, discs: str) -> dict[str, np.ndarray]:
+    """The measures of `KEPT` of a run, (T,) each, with the numbers of `gersgorin.spectra`. Raises
+    InvalidInputError as there.
+    """
+
+    def measure(A: Tensor) -> dict[str, Tensor]:
+        reach = torch.stack([gersgorin_discs(A, axis=axis).norm for axis in AXES[discs]]).amin(0)
+        # the solver of `spectra`, for the same last digits
+        leading = eigenvalue_conditions(A)[0][:, 0]
+        return {"spectral_radius": leading, "norm": torch.linalg.matrix_norm(A, 2), "reach": reach}
+
+    found = measured(run.require_finite(), measure, silent)
+    return found | {"spectral_radius": np.abs(found["spectral_radius"])}
+
+
+def plot_bands(
+    comparisons: Sequence[Comparison], measure: str, ax: Axes, names: Sequence[str] = ()
+) -> Axes:
+    """Draw a measure of `PANELS` over time: the median of each comparison, within the 10 to 90 %
+    band of its runs.
+
+    names: for the legend.
+    """
+    of_products = measure == "log_norm_product"
+    for k, comparison in enumerate(comparisons):
+        label = drawable(names[k]) if names and names[k] else None
+        _plot_band(comparison, measure, ax, label=label, **line_style(k))
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    if of_products:
+        ax.axhline(0, **DASHED, linewidth=0.8)
+    elif values.max(initial=0) > NEAR_ONE:  # far below, the line would flatten the curves
+        ax.axhline(1, **DASHED, linewidth=0.8)
+    log_scale(ax, values if not of_products else np.empty(0))
+    ax.set_title(PANELS[measure])
+    return over_time(ax, max(c.step_count for c in comparisons), comparisons[0].unit, "")
+
+
+def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
+    """Draw the median and the band of a comparison, as far as half of its runs go.
+
+    The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
+    """
+    of_products = measure == "log_norm_product"
+    far = int((2 * comparison.runs_at >= len(comparison.seed)).sum())
+    shares = (BAND[0], 0.5, BAND[1])
+    low, median, high = (comparison.quantile(measure, share)[:far] for share in shares)
+    t = np.arange(far)
+    if of_products:  # in decades, from the identity, the product of no steps
+        low, median, high = (np.r_[0, log / np.log(10)] for log in (low, median, high))
+        t = np.arange(far + 1)
+    shown = np.isfinite(median)
+    ax.plot(t[shown], median[shown], linewidth=1.3, marker="." if far == 1 else None, **style)
+    if shown.any() and not shown.all():
+        end = t[shown][-1], median[shown][-1]
+        ax.plot(*end, "x", color=style["color"], label="the product is zero from here")
+    if len(comparison.seed) > 1:
+        # a band has a lower edge where four of five have a product
+        floor = np.where(np.isneginf(low), median, low)
+        band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
+        ax.fill_between(t[shown], floor[shown], high[shown], **band)
+
+
+@drawn
+def draw_bands(
+    comparisons: Sequence[Comparison], *, step: int | None = None, limit: float | None = None
+) -> Shown:
+    """Draw medians and bands over many runs, one colour for each comparison; step: to mark; limit:
+    the end of the axis of the gradient.
+    """
+    common, same, names = names_of(comparisons)
+    sizes = "; ".join(
+        dict.fromkeys(f"{c.networks}, {counted(len(c.seed), 'run')}" for c in comparisons)
+    )
+    runs = f"{common or names[0]} on {comparisons[0].along}; {sizes} of a network: {BANDS}"
+    if len(comparisons) == 1:
+        title, names = comparisons[0].finding, [""]
+    else:
+        title = last_longest(comparisons, names)
+    about = "; ".join(filter(None, (runs, same)))
+    return compose(title, about, *over_time_blocks(comparisons, names, step=step, limit=limit))
+
+
+def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
+    """The title of several networks: the one whose gradient shrinks least, or grows most."""
+    medians = [np.median(comparison.last_exponent) for comparison in comparisons]
+    if np.isnan(medians).all():
+        return "No gradient of these networks is known"
+    k = int(np.nanargmax(medians))
+    words = comparisons[k].growth().removeprefix("the gradient")
+    short = [name.split(", ")[0] for name in names]
+    where = _within(short[k] if short.count(short[k]) == 1 else names[k])
+    return f"The gradient {'grows most' if medians[k] > 0 else 'lasts longest'} {where} and{words}"
+
+
+def _within(name: str) -> str:
+    """A network in a sentence: "in the RHN", "at depth 5", "after training"."""
+    if name in CELLS:
+        return f"in the {name.upper()}"
+    if name in ("before training", "after training"):
+        return name
+    return f"at {name}" if re.fullmatch(r"[a-z ]+ [-+\d.]+", name) else f"in {name}"
+
+
+def over_time_blocks(
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    *,
+    step: int | None = None,
+    limit: float | None = None,
+) -> list[Block]:
+    """All measures over time, with one legend; below them the number of runs if they end at
+    different steps.
+    """
+    several = any(len(comparison.seed) > 1 for comparison in comparisons)
+
+    def measures(measure: str, ax: Axes) -> None:
+        plot_bands(comparisons, measure, ax, names)
+        if several:
+            ax.fill_between([], [], color=GREY, alpha=0.3, label="10 to 90 % of the runs")
+        if step is not None:
+            mark_step(ax, step)
+        if limit is not None and measure == "log_norm_product":
+            set_limit(ax, limit)
+
+    draws = [partial(measures, name) for name in PANELS]
+    blocks = [Block(draws, 2.2, len(PANELS), "x", legend=True)]
+    if any(len({*comparison.steps.tolist()}) > 1 for comparison in comparisons):
+        blocks.append(Block([partial(_plot_counts, comparisons)], 0.9))
+    return blocks
+
+
+def _plot_counts(comparisons: Sequence[Comparison], ax: Axes) -> None:
+    """Draw the number of runs that have each step."""
+    for counts in {tuple(comparison.runs_at) for comparison in comparisons}:
+        ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
+    ax.set(ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
+    ax.set_xlim(0, max(comparison.step_count for comparison in comparisons))
+    ax.yaxis.set_major_locator(WholeTicks(3))

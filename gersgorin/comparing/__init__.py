@@ -1,1 +1,0 @@
-"""Networks side by side: the words that name them, medians and bands, figures."""

@@ -1,0 +1,405 @@
+"""`gersgorin.compare`: networks side by side, in one object with one table and one figure; medians
+and bands over many runs on request.
+
+found = compare({"rnn": rnn, "lstm": lstm}, x)
+found                                       in a notebook: sentences and the figure
+found["lstm"]                               the spectra of one network
+compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from torch import nn
+
+from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.analyses.bands import (
+    Comparison,
+    compare_runs,
+    draw_bands,
+    last_longest,
+    of_spectra,
+    over_time_blocks,
+)
+from gersgorin.analyses.several import Several
+from gersgorin.analyses.spectra import (
+    AXES,
+    TELLING,
+    Spectra,
+    draw_set,
+    extent,
+    is_small,
+    plot_spectrum,
+    spectrum_limit,
+)
+from gersgorin.loading.open import open_run
+from gersgorin.run.run import Progress, Run, silent
+from rhn.errors import InvalidInputError
+from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
+from rhn.utils.figures import GREY, drawable, drawn, set_limit, sized
+from rhn.utils.keywords import keywords_of
+from rhn.utils.result import COLUMNS, Result, fitted
+from rhn.utils.wording import counted, in_short, table
+
+OVER = "seeds", "sequences"
+IN_A_ROW = 4  # panels, at most
+# height and side of the inset with what is too small to be seen, as shares of a panel, and its
+# place at the left or right
+ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class SideBySide(Several, kind="side by side"):
+    """The same analysis of several networks, by their names."""
+
+    along: str
+    """The sequence: "chorale bwv269"."""
+    analysis: str = "spectra"
+    """Name of its row in `gersgorin.analyses.ANALYSES`."""
+
+    def __getitem__(self, name: str | int) -> Result:
+        """The result of a network by its name, or by its place."""
+        return self.results[name] if isinstance(name, str) else [*self.results.values()][name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def summary(self, *, whole: bool = True) -> str:
+        """The summary of each network; if they are several and not whole, the first sentence of
+        each, and one table.
+        """
+        each = self.results.values()
+        if whole or len(self) == 1:
+            return "\n\n".join(result.summary(whole=whole) for result in each)
+        findings = [f"{name}: {next(iter(r.sentences()))}" for name, r in self.results.items()]
+        return "\n".join([*findings, "", self.numbers()])
+
+    def numbers(self) -> str:
+        """A row of numbers for each network: `brief`, the means over the steps, or the first row of
+        its table.
+        """
+        names = apart([*self.results])[1]
+        rows = pd.DataFrame([_brief(result) for result in self.results.values()])
+        over_steps = any(_over_steps(result) for result in self.results.values())
+        heading = "mean of steps" if over_steps else "network"
+        cells = rows.map(_shown)
+        lines = [[name, *row] for name, row in zip(names, cells.to_numpy(), strict=True)]
+        return table([heading, *rows], lines, drop=[*rows][::-1], width=COLUMNS)
+
+    def __repr__(self) -> str:
+        """The sentences and the numbers of each network."""
+        return fitted(self.summary(whole=len(self) < 2))
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of each network, with its name."""
+        return [
+            {"network": name} | row
+            for name, result in self.results.items()
+            for row in result.table()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of the first network, and as "compare" a list of those of the others."""
+        numbers = [r.to_dict() for r in self.results.values()]
+        numbers = (
+            numbers if self.analysis == "spectra" else [{self.analysis: each} for each in numbers]
+        )
+        named = zip(self.results.values(), numbers, strict=True)
+        first, *others = ({"title": r.title, "about": r.about} | each for r, each in named)
+        return first | {"compare": others}
+
+    def plot(self, ax=None, step: int | None = None, limit: float | None = None):
+        """The whole figure, or a single network in given axes; returns axes. Raises
+        InvalidInputError for several in given axes.
+        """
+        if ax is not None and len(self) > 1:
+            one = f"found[{[*self][-1]!r}].plot(ax)"
+            raise InvalidInputError(
+                f"ax is given for {len(self)} networks: expected no axes, or one network, such "
+                f"as {one}"
+            )
+        if ax is not None:
+            return self[0].plot(ax, step=step, limit=limit)
+        return self.figure(step=step, limit=limit).axes[0]
+
+    @property
+    def step_count(self) -> int | None:
+        """The number of steps that all networks have; None if a result has no steps."""
+        counts = [result.step_count for result in self.results.values()]
+        known = [count for count in counts if count is not None]
+        return min(known) if len(known) == len(counts) else None
+
+    def figure(self, **drawing) -> Shown:
+        """Spectra at one scale and measures over time, bands, or a panel for each network, with the
+        same limits.
+        """
+        results: Sequence[Any] = [*self.results.values()]
+        if isinstance(results[0], Comparison):
+            return draw_bands(results, **drawing)
+        if results[0].kind == "spectra":
+            return draw_comparison(results, **drawing)
+        return draw_results(results, self.along, **drawing)
+
+
+def _over_steps(result: Result) -> bool:
+    """True for a result whose table has a row a step, and that names no few numbers of its own."""
+    return not result.brief() and "step" in result.to_frame()
+
+
+def _brief(result: Result) -> dict[str, float]:
+    """The few numbers of a result for a table of several networks."""
+    if brief := result.brief():
+        return brief
+    rows = result.to_frame().select_dtypes("float")
+    told = [name for name in rows if name.removesuffix("_median") in TELLING[:-1]]
+    rows = rows[told or [*rows]]
+    found = rows.mean() if _over_steps(result) else rows.iloc[:1].squeeze(axis=0)
+    return found.to_dict()
+
+
+def _shown(value: float) -> str:
+    """A number of the table, "" for one that a network lacks."""
+    return "" if np.isnan(value) else f"{value:.4g}"
+
+
+@keywords_of(open_run, without=("network", "s0"))
+def compare(
+    networks: Mapping[str, Any] | Iterable[Any] | nn.Module | str | Path | Run,
+    x: Any = None,
+    *,
+    over: str | Sequence[str] | None = None,
+    analysis: str = "spectra",
+    discs: str = "row",
+    progress: Progress = silent,
+    **options: Any,
+) -> SideBySide:
+    """Compare networks on the same data, in float64: side by side, or medians and bands over seeds,
+    sequences or both.
+
+    Args:
+        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, a pair
+            (step f(x, s), its first state), or, without x, a run. With over="seeds" it is a list or
+            a generator of draws of one network, as is `networks` itself without names.
+        x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
+            differ in length.
+        over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
+            runs of a network.
+        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with
+            the defaults of its command.
+        discs: of spectra and bands, "row", "column" or "both".
+        progress: called with (networks done, networks in all).
+        options: of `gersgorin.open_run`: layer, submodule, steps, unit, device.
+
+    Raises:
+        InvalidInputError: no network or no sequence, several where one is expected, an unknown
+            analysis, or an error of `open_run`.
+
+    >>> import torch
+    >>> from rhn.cells import GRU, RNN
+    >>> found = compare({"rnn": RNN(3, 8), "gru": GRU(3, 8)}, torch.rand(20, 3))
+    >>> [*found], found["gru"].spectral_radius.shape
+    (['rnn', 'gru'], (20,))
+    >>> networks, sequences = [RNN(3, 8), RNN(3, 8)], list(torch.rand(5, 20, 3))
+    >>> bands = compare(networks, sequences, over=("seeds", "sequences"))
+    >>> bands[0].spectral_radius.shape
+    (10, 20)
+    """
+    over = (over,) if isinstance(over, str) else tuple(over or ())
+    row = _checked(over, analysis, discs)
+    sequences = _sequences(x, over)
+    groups, results = _groups(networks, over), dict[str, Result]()
+    along = counted(len(sequences), "sequence")
+    for name, draws in groups:
+        runs = _runs(name, draws, sequences, [*results], options)
+        if over:
+            found: Result = compare_runs(runs, along=along, discs=discs)
+            title = found.title
+        else:
+            ((_, run),) = runs
+            found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
+            title, along = run.label.title, run.label.along
+        results[title] = found
+        progress(len(results), len(groups))
+    if not results:
+        raise InvalidInputError("there is nothing to run: expected at least one network")
+    return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
+
+
+def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
+    """The row of an analysis. Raises InvalidInputError for a word that is none."""
+    if unknown := [word for word in over if word not in OVER]:
+        raise InvalidInputError(
+            f"over is {unknown[0]!r}, expected 'seeds', 'sequences', both or None"
+        )
+    if discs not in AXES:
+        raise InvalidInputError(f"discs is {in_short(discs)}, expected one of {', '.join(AXES)}")
+    known = [name for name, row in ANALYSES.items() if row.needs == "run"]
+    known = ["spectra"] if over else known
+    if (name := analysis.replace("-", "_")) not in known:
+        raise InvalidInputError(f"analysis is {in_short(analysis)}: expected {', '.join(known)}")
+    return ANALYSES[name]
+
+
+def _sequences(x: Any, over: tuple[str, ...]) -> list:
+    """The sequences. Raises InvalidInputError if they are no list."""
+    if "sequences" not in over:
+        return [x]
+    if not isinstance(x, list | tuple):
+        raise InvalidInputError(
+            f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', such "
+            "as list(x) of (B, T, m)"
+        )
+    return [*x]
+
+
+def _runs(
+    name: str, draws: Iterable[Any], sequences: list, others: Sequence[str], options: dict
+) -> Iterator[tuple[int, Run]]:
+    """(Number of the draw, its run along each sequence), with a title that no other network has."""
+    for k, network in enumerate(draws):
+        for j, sequence in enumerate(sequences, 1):
+            step, s0 = network if isinstance(network, tuple) else (network, None)
+            if isinstance(step, Run) and sequence is not None:
+                raise InvalidInputError(
+                    "a network is a run, which has read its own sequence: leave x out, or "
+                    "give the network"
+                )
+            run = open_run(step, sequence, s0, **options)
+            label = replace(run.label, title=_numbered(name or run.label.title, others))
+            numbered = {"sequence": str(j), "made": ""} if len(sequences) > 1 else {}
+            yield k, run.named(replace(label, **numbered))
+
+
+def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
+    """Results of several networks, by their titles, side by side; one as it is."""
+    if len(results) == 1:
+        return results[0]
+    named: dict[str, Result] = {}
+    for result in results:
+        named[_numbered(result.title, named)] = result
+    return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
+
+
+def _numbered(name: str, others: Iterable[str]) -> str:
+    """A name that no other has: "rnn, 8 units (2)"."""
+    others = [*others]
+    return f"{name} ({len(others) + 1})" if name in others else name
+
+
+def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
+    """(A name or "", draws of one network) of each."""
+    if isinstance(networks, Mapping):
+        named = [(str(name), network) for name, network in networks.items()]
+        return [
+            (name, _listed(network) if "seeds" in over else [network]) for name, network in named
+        ]
+    networks = _listed(networks)
+    return [("", networks)] if "seeds" in over else [("", [network]) for network in networks]
+
+
+def _listed(networks: Any) -> Iterable[Any]:
+    """Several networks as they are, one in a list."""
+    return (
+        [networks]
+        if isinstance(networks, nn.Module | str | Path | Run) or callable(networks)
+        else networks
+    )
+
+
+@drawn
+def draw_comparison(
+    records: Sequence[Spectra], *, step: int | None = None, limit: float | None = None
+) -> Shown:
+    """Draw networks side by side on one sequence: spectra of one step at one scale, those too small
+    for it enlarged in an inset, and below them measures over time; on a slide only the spectra.
+
+    step: None for the middle one; limit: half the width of the panels.
+    """
+    common, same, names = names_of(records)
+    T = min(len(record.norm) for record in records)
+    step = T // 2 if step is None else step
+    half = limit or spectrum_limit(records, step)
+
+    def spectrum(record: Spectra, name: str, ax: Axes) -> None:
+        plot_spectrum(record, step, limit=half, ax=ax).set_title(drawable(name))
+        if limit is None and is_small(extent(record, step)[0], half):
+            draw_inset(record, step, ax)
+
+    slide = sized(WIDTH) > 1.5 * WIDTH
+    draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
+    columns = min(len(records), IN_A_ROW)
+    spectra = Block(draws, 0, columns, "y", legend=True, least=1.6, square=True)
+    runs = [of_spectra(record) for record in records]
+    where = f"{common} on {records[0].along}" if common else records[0].along
+    about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
+    below = [] if slide else over_time_blocks(runs, names, step=step)
+    return compose(last_longest(runs, names), about, spectra, *below, squeezed=0.6)
+
+
+def draw_inset(record: Spectra, step: int, ax: Axes) -> None:
+    """Enlarge what is drawn of a step in a corner of its panel, with the scale at its axis."""
+    half, middle = extent(record, step)
+    place = LEFT if middle > half else RIGHT  # where it covers neither the set nor its lines
+    inset = ax.inset_axes((place, ABOVE, SIDE, SIDE), zorder=6)
+    draw_set(record, step, inset)
+    inset.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    inset.set(xticks=[], yticks=[])
+    inset.set_title(
+        f"{2 * half:.1g} wide", loc="center", pad=3, fontsize=rcParams["xtick.labelsize"]
+    )
+    inset.spines[:].set(visible=True, color=GREY, linewidth=0.8)
+    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
+
+
+@drawn
+def draw_results(
+    results: Sequence[Result],
+    along: str,
+    *,
+    step: int | None = None,
+    limit: float | None = None,
+) -> Shown:
+    """The plot of each result in its own panel, all with the same limits; along: the sequence."""
+    common, same, names = names_of(results)
+
+    def one(result: Result, name: str, ax: Axes) -> None:
+        # the foot of the figure has the sequence
+        result.plot(ax, step=step, legend=False)
+        ax.set_title(drawable(name.replace(f" on {along}", "")))
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            if label.startswith(drawable(result.title)):  # the panel has a title
+                handle.set_label("")
+
+    draws = [partial(one, *row) for row in zip(results, names, strict=True)]
+    words = results[0].kind.replace("_", " ").replace("lyapunov", "Lyapunov exponents")
+    about = "; ".join(filter(None, (common, "" if along in common else along, same)))
+    block = Block(draws, 3.0, min(len(draws), IN_A_ROW), legend=True)
+    figure = compose(title_of("", f"{words} of {counted(len(results), 'network')}"), about, block)
+    share_limits(figure.axes[: len(draws)], limit)
+    return figure
+
+
+def share_limits(axes: Sequence[Axes], limit: float | None = None) -> None:
+    """Give axes the limits that contain those of all; limit: see `rhn.utils.result.asked`."""
+    plane = all(ax.get_aspect() == 1 for ax in axes)
+    decades = any(ax.get_yscale() == "log" for ax in axes)
+    if not plane and decades and all(ax.dataLim.y0 > 0 for ax in axes):
+        for ax in axes:
+            ax.set_yscale("log")
+            plain_ticks(ax)
+    x, y = (np.array([getattr(ax, f"get_{axis}lim")() for ax in axes]) for axis in "xy")
+    for ax in axes:
+        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+        if limit is not None:
+            set_limit(ax, limit)
