@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from optim_study.cli_results import Best, Export, Plot, Record, Status
 from optim_study.presets import PRESETS, RunConfig
@@ -24,7 +24,10 @@ examples:
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-Settings = settings_of(RunConfig)
+if TYPE_CHECKING:
+    Settings = dict
+else:
+    Settings = settings_of(RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 """Columns that older tables lack."""
 
 
-def protocol_columns(config: StudyConfig) -> dict[str, str | float | None]:
+def protocol_columns(config: StudyConfig) -> dict[str, Any]:
     """The protocol of a study: its box as options have it, and the settings of the training."""
     values = {
         "learning_rate_range": _numbers(config.learning_rate),

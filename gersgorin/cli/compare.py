@@ -25,7 +25,6 @@ from rhn.cells.registry import (
     read_options,
     resolve_cell,
 )
-from rhn.checkpoints import BEST, read_metadata, weights_file
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -173,6 +172,8 @@ class _Row:
     @property
     def identity(self) -> str:
         """What makes the network: a folder of a training and the file in it are one."""
+        from rhn.checkpoints import weights_file  # here, because `--help` should not load torch
+
         path = self.network.checkpoint
         home = path and weights_file(path).absolute()
         return repr((self.fresh, home, replace(self.network, checkpoint=None)))
@@ -315,6 +316,8 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     >>> short_names([Path("a/run.safetensors"), Path("b/run.safetensors")])
     ['a/run', 'b/run']
     """
+    from rhn.checkpoints import BEST
+
     homes = [path.parent if path.name == BEST else path for path in paths]
     found = [str(home).removesuffix(".safetensors") for home in homes]
     names = [Path(path).name for path in found]
@@ -367,6 +370,8 @@ def _vocabulary(path: Path) -> str | None:
     """The vocabulary of the language model in a checkpoint; None for a network that reads
     numbers.
     """
+    from rhn.checkpoints import read_metadata
+
     header = read_metadata(path)
     language = header["class"] == "LanguageModel"
     return repr(header["metadata"].get("vocabulary")) if language else None

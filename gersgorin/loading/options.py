@@ -58,15 +58,15 @@ class NewOrTrained(NewCell):
 class NetworkOptions(NewOrTrained):
     """The network, and one of its cells."""
 
-    layer: Annotated[int | None, NETWORK] = None
+    layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
     """Which of several recurrent cells, counted from 1 (default: the first)."""
-    batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None
+    batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
     """Axis of the batch in --input as --module takes it: 0 for (B, T, m), 1 for (T, B, m) (default:
     by its batch_first, or the axis of length 1).
     """
-    state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None
+    state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
     """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
-    gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None
+    gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
     name.
     """

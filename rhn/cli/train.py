@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from rhn.training.run import TrainingResult
     from rhn.training.trainer import Trainer
 
+    Settings = dict
+else:
+    Settings = settings_of(LanguageConfig, ChoraleConfig)
+
 Config = LanguageConfig | ChoraleConfig
-Settings = settings_of(LanguageConfig, ChoraleConfig)
 TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
 # options of cells that change no size of a preset
 CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")

@@ -41,7 +41,7 @@ def settings_of(*configs: type) -> Any:
         for name, hint in get_type_hints(config, include_extras=True).items()
     }
     return Annotated[
-        TypedDict("Settings", hints, total=False),  # type: ignore[misc]
+        TypedDict("Settings", hints, total=False),  # type: ignore[operator]
         Parameter(name="*", show=False),
     ]
 
@@ -96,12 +96,13 @@ def read(app: App, args: Sequence[str] | None) -> Any:
 
 def _sentence(error: CycloptsError) -> str:
     """The message of an error as one sentence."""
-    if isinstance(error, ValidationError) and error.argument:
-        return f"{error.argument.name} is {error.argument.value}, {error.exception_message}"
-    if isinstance(error, CoercionError) and error.token and error.msg is None:
+    option = error.argument
+    if isinstance(error, ValidationError) and option:
+        return f"{option.name} is {option.value}, {error.exception_message}"
+    if isinstance(error, CoercionError) and option and error.token and error.msg is None:
         kind = error.target_type
         if get_origin(kind) is not Literal:  # cyclopts suggests the nearest word
-            name = error.token.keyword or error.argument.name
+            name = error.token.keyword or option.name
             return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
     return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
 

@@ -58,7 +58,7 @@ Share = Annotated[float, within(least=0, below=1)]
 
 def check_ranges(config: Any) -> None:
     """Raise InvalidInputError, naming the field, for a number of a dataclass outside its range."""
-    for name, range_ in _ranges_of(type(config)):
+    for name, range_ in _ranges_of(config.__class__):
         value = getattr(config, name)
         try:
             range_(None, value)
@@ -67,7 +67,7 @@ def check_ranges(config: Any) -> None:
 
 
 @cache
-def _ranges_of(kind: type) -> list[tuple[str, Range]]:
+def _ranges_of(kind: Any) -> list[tuple[str, Range]]:
     hints = get_type_hints(kind, include_extras=True)
-    found = {name: get_parameters(hint)[1] for name, hint in hints.items()}
+    found: dict[str, Any] = {name: get_parameters(hint)[1] for name, hint in hints.items()}
     return [(name, range_) for name in found for p in found[name] for range_ in p.validator]

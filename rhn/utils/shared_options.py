@@ -91,4 +91,4 @@ def given_flags(options: Any, names: Iterable[str]) -> list[str]:
     named = [f for f in fields(options) if f.name in names]
     given = [f.name for f in named if getattr(options, f.name) != default_of(f)]
     about = {name: get_parameters(hints[name])[1] for name in given}
-    return [next((p.name[0] for p in about[name] if p.name), flag(name)) for name in given]
+    return [next((n for p in about[name] for n in p.name or ()), flag(name)) for name in given]

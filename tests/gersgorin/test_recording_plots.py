@@ -9,8 +9,8 @@ import torch
 
 from gersgorin import Recorder
 from gersgorin.cli.recorded import main
-from gersgorin.plotting.run_figure import crowd
-from gersgorin.recording.recording import (
+from gersgorin.figures import crowd
+from gersgorin.recording import (
     MOMENTS,
     Recording,
     draw_recording,

@@ -14,7 +14,7 @@ from test_modules import Bomb
 
 from gersgorin import Recorder
 from gersgorin.cli.main import main
-from gersgorin.recording.recording import MOMENTS
+from gersgorin.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 
@@ -57,7 +57,7 @@ WRONG = {
     "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "
     "(84, 1, 64) and the loss 'squared'",
     "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
-    "influence --cell rnn --batch-axis 2": "batch_axis is 2: expected 0 or 1",
+    "influence --cell rnn --batch-axis 2": "--batch-axis is for --module",
     "compare": "there is no network to compare: name at least one",
     "compare rhn": "there is nothing to compare with rhn: name another network",
     "compare rhn --set depth=1": "there is nothing to compare with rhn",

@@ -13,7 +13,7 @@ import pytest
 from helpers import config
 from tables import for_each, not_explained
 
-from gersgorin.recording.recording import Recording
+from gersgorin.recording import Recording
 from optim_study import cli_results, plan, shares
 from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import BEST, STATUS, Plot
@@ -281,8 +281,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
 def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(
     finished, tiny_data, capsys
 ):
-    words = ["record", "--out", finished, "--arch", "rhn", "--depth", 2, "--every", 1]
-    assert run(*words, "--data", tiny_data) == 0
+    words = ["record", "--out", finished, "--data", tiny_data, "--arch", "rhn", "--every", 1]
+    assert run(*words, "--depth", 2) == 0
     (line,) = capsys.readouterr().out.splitlines()
     reached, stored = re.search(r"best ([\d.]+) \(in the study ([\d.]+)\)", line).groups()
     recording = Recording.load(finished / "rhn-depth2" / "record.npz")
@@ -291,10 +291,7 @@ def test_the_best_trial_is_recorded_while_it_trains_once_more_to_the_same_bits(
         r"built with gaussian:.*; trial \d+ of the study of seed \d+; .*; probe valid-",
         recording.about,
     )
-    assert (
-        run(*words, "--data", tiny_data, "--depth", 9) == 2
-        and "no complete trial" in capsys.readouterr().err
-    )
+    assert run(*words, "--depth", 9) == 2 and "no complete trial" in capsys.readouterr().err
 
 
 def test_other_settings_of_studies_that_are_drawn_as_one_are_named():
