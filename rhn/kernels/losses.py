@@ -45,7 +45,7 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        # so many factors of 1/2 make the smallest normal number
+        # the number of factors 1/2 in the smallest normal number
         factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]
         certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
