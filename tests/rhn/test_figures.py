@@ -116,13 +116,13 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(
     with our_style():
         simple().savefig(other)
     assert check_output(ours, force=False) == ours
-    with pytest.raises(OutputError, match="without a mark of this toolkit"):
+    with pytest.raises(OutputError, match="was not written by this toolkit"):
         check_output(other, force=False)
 
 
 def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
     path = write_csv(tmp_path / "table.csv", ("layer", "loss, in nats"), [(1, 2.0)])
-    with pytest.raises(OutputError, match="without a mark of this toolkit"):
+    with pytest.raises(OutputError, match="was not written by this toolkit"):
         check_output(path, force=False)
     assert check_output(path) == path
 
