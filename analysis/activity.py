@@ -1,5 +1,5 @@
 """The activity of a network's transform gates: the numbers, their table, and figure 5(b) of Zilly
-et al. (2017). No torch.
+et al. (2017). Without torch.
 
 Legend: L layers (counted from 1 through all stacked cells), S sequences, T steps of a sequence
 (frames or tokens), N steps of all sequences one after another.
@@ -122,11 +122,11 @@ class GateActivity(Result, kind="gates_by_layer"):
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
     def sentences(self) -> Iterator[str]:
-        """The mean opening of the gates, the layers that this makes, and the amount of data."""
+        """The mean opening of the gates, the effective number of layers, and the amount of data."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
         yield (
-            f"Its {self.gate_name}s are open by {gate:.3g} on average (0 closed, 1 open), an "
-            f"effective depth of {depth:.3g}."
+            f"Its {self.gate_name}s are {100 * gate:.3g} % open on average, an effective depth of "
+            f"{depth:.3g}."
         )
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
@@ -135,7 +135,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         yield f"{words}."
 
     def lines(self) -> Iterator[str]:
-        """A row a layer, and the effective depth (mean over time) of each sequence."""
+        """One row for each layer, and the effective depth (mean over time) of each sequence."""
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = []
         for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True)):
@@ -159,8 +159,8 @@ class GateActivity(Result, kind="gates_by_layer"):
         ]
 
     def plot(self, ax=None, k: int = 0) -> Axes:
-        """Layers x time of the k-th sequence, white a closed gate, red an open one, with a colour
-        bar; without axes the whole figure.
+        """Draw layers against time for the k-th sequence: a closed gate is white, an open one red.
+        Without axes, draw the whole figure.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
@@ -170,7 +170,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         return self._panel(ax, k=k, steps=int(self.lengths[k]))
 
     def _panel(self, ax, *, k: int, steps: int) -> Axes:
-        """The k-th sequence on an axis of time of some steps."""
+        """Draw the k-th sequence on a time axis of a given length."""
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         extent = (0, sequence.steps, 0.5, self.layers + 0.5)
@@ -197,10 +197,10 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @drawn
     def figure(self) -> Figure:
-        """A panel for each shown sequence, with a shared colour bar."""
+        """Draw one panel for each shown sequence, with a shared colour bar."""
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
-        title = f"{self.gate_name}s are open by {self.mean_by_layer.mean():.2g} on average"
-        least, greatest = (f"{end(self.mean_by_layer):.2g}" for end in (np.min, np.max))
+        title = f"{self.gate_name}s are {100 * self.mean_by_layer.mean():.2g} % open on average"
+        least, greatest = (f"{100 * end(self.mean_by_layer):.2g} %" for end in (np.min, np.max))
         if least != greatest:
             title += f", most in layer {self.labels[most]} ({greatest})"
 

@@ -75,8 +75,8 @@ class Common(Trained, ResultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Gates(Common):
-    """Transform gates over time: layers x time, white to red, a panel a chorale or excerpt (figure
-    5b of the paper).
+    """Draw the transform gates of each layer over time, white to red, with one panel for each
+    chorale or excerpt (figure 5b of the paper).
     """
 
     length: Count = 60
@@ -100,8 +100,8 @@ class Gates(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class LesionCommand(Common):
-    """The loss without each layer in turn, all lesioned networks as one batch (figure 6 of the
-    paper).
+    """Measure the loss without each layer in turn, with all lesioned networks as one batch (figure
+    6 of the paper).
 
     Only the first layer sees the input, so lesioning it also blinds the network: the control
     "blind" (input removed, layer kept) is always measured, and in the modes bias and carry the

@@ -1,4 +1,5 @@
-"""The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). No torch.
+"""The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). Without
+torch.
 
 damage = loss of the lesioned network - loss of the whole one, in nats a predicted step
 
@@ -42,7 +43,7 @@ DECADES = 1
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class LesionTable(Result, kind="lesions"):
-    """The loss of a network with each layer lesioned in turn: a row for each lesioned network.
+    """The loss of a network with each layer lesioned in turn: one row for each lesioned network.
 
     Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if
     that is the mode itself); "beyond blind", a first layer again, compared with its blind control
@@ -94,7 +95,7 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """The single layer whose lesion changes the loss most, in words."""
+        """Name the single layer whose lesion changes the loss most."""
         first, *others = self.by_damage()
         loss = f"the loss on {self.split}" if self.split else "the loss"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
@@ -102,7 +103,7 @@ class LesionTable(Result, kind="lesions"):
         return f"{lesion}, the most of single layers" if others else lesion
 
     def sentences(self) -> Iterator[str]:
-        """The lesion with the largest change, and what the intervals say."""
+        """The lesion with the largest change, and the result of the intervals."""
         yield (
             f"T{self.largest[1:]}. Without lesions it is {self.baseline:.4g}: "
             f"{self.measured}, nats a {self.step}."
@@ -132,15 +133,15 @@ class LesionTable(Result, kind="lesions"):
         yield from table(heads, rows).replace("+nan", "   -").split("\n")
 
     def table(self) -> list[dict]:
-        """A row for each network; the first one, of kind "unlesioned", is the baseline."""
+        """One row for each network; the first one, of kind "unlesioned", is the baseline."""
         whole = {"loss": self.baseline, "delta": 0.0, "low": 0.0, "high": 0.0}
         numbers = {name: [value, *getattr(self, name).tolist()] for name, value in whole.items()}
         rows = rows_of(kind=("unlesioned", *self.row_kind), label=("none", *self.label), **numbers)
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
     def plot(self, ax=None) -> Axes:
-        """Damage of each layer's lesion with its 95 % interval (figure 6), diamonds the blind
-        controls; without axes a whole figure.
+        """Draw the damage of each layer's lesion with its 95 % interval (figure 6); diamonds are
+        the blind controls. Without axes, draw the whole figure.
 
         `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or
         an end of an interval is 0 or below.
@@ -184,7 +185,7 @@ class LesionTable(Result, kind="lesions"):
 
     @drawn
     def figure(self) -> Figure:
-        """Figure 6, beside it pairs if they were measured."""
+        """Draw figure 6, and beside it the pairs if they were measured."""
         draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
         about = "; ".join(filter(None, (self.about, self.measured)))
         panels = Block(draws, 3.6, len(draws))
@@ -210,7 +211,7 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         layer_ticks([row["label"] for row in alone], axis, 0)
         axis.set_label_text("layer")
-    ax.set_title("two layers; diagonal: one alone", loc="left")
+    ax.set_title("two layers; diagonal: one layer", loc="left")
     ax.figure.colorbar(image, ax=ax, aspect=40, label=f"damage (nats a {table.step})")
 
 
@@ -224,7 +225,7 @@ def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
 
 def _damage_axis(ax: Axes, values: Sequence[float]) -> str:
     """Set a logarithmic axis if all values are above 0, else one that is linear below about a
-    hundredth of the greatest value.
+    hundredth of the largest value.
 
     Returns words about the latter for the title.
     """

@@ -4,5 +4,5 @@ from rhn.cli.entry import enter
 
 
 def analyze() -> int:
-    """`rhn-analyze`."""
+    """Run `rhn-analyze`."""
     return enter("analysis.cli")

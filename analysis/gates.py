@@ -81,7 +81,7 @@ def gate_activity(
 def unit_means(
     model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
 ) -> list[Tensor]:
-    """Average the transform gate of each unit over all steps that enter a prediction.
+    """Average the transform gate of each unit over all steps on which a prediction depends.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
     count.
@@ -124,7 +124,7 @@ def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
         raise InvalidInputError(
             f"{type(cell).__name__}.gates returns transform gates of shapes "
             f"{[tuple(t.shape) for t in gates]}: expected "
-            f"{cell.depth}, one a layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
+            f"{cell.depth}, one per layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
             f"shape {tuple(x.shape)}"
         )
     return gates

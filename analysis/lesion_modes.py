@@ -53,7 +53,7 @@ class Place:
 
 
 def cells_of(model: nn.Module) -> dict[str, Cell]:
-    """The recurrent cells by name, in the order that the network runs them. Raises
+    """Return the recurrent cells by name, in the order in which the network runs them. Raises
     InvalidInputError if there is none.
     """
     cells = {name: module for name, module in model.named_modules() if isinstance(module, Cell)}
@@ -66,7 +66,7 @@ def cells_of(model: nn.Module) -> dict[str, Cell]:
 
 
 def places(model: nn.Module) -> list[Place]:
-    """Every layer of every recurrent cell, in the order that the network runs them."""
+    """Return every layer of every recurrent cell, in the order in which the network runs them."""
     cells = cells_of(model)
     return [
         Place(name, cell, index, f"{k}.{index + 1}" if len(cells) > 1 else str(index + 1), layer)
@@ -76,13 +76,13 @@ def places(model: nn.Module) -> list[Place]:
 
 
 def measured_copy(model: nn.Module, device: torch.device | str | None) -> nn.Module:
-    """A copy of a network in evaluation mode on a device (None: that of the network)."""
+    """Copy a network in evaluation mode to a device (None: that of the network)."""
     return copy.deepcopy(model).to(device or next(model.parameters()).device).eval()
 
 
 class Carried(nn.Module):
-    """A cell run layer by layer, whose layers pass the state through unchanged, s_l = s_{l-1}, if
-    `carried` (L,) is True.
+    """A cell that runs layer by layer; a layer with `carried` (L,) True passes the state through
+    unchanged, s_l = s_{l-1}.
 
     For inference: the recurrence is a plain loop.
     """
@@ -139,8 +139,8 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
 
 
 def check_mode(model: nn.Module, mode: str | None) -> str:
-    """The mode, by default the first that the network has; raises InvalidInputError for an unknown
-    one or one that its cells lack.
+    """Return the mode, by default the first that the network has; raises InvalidInputError for an
+    unknown mode or one that its cells lack.
     """
     if mode is not None and mode not in MODES:
         raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
@@ -160,14 +160,14 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
 
 
 def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
-    """The layers that a mode can lesion, counted from 1."""
+    """Return the layers that a mode can lesion, counted from 1."""
     fits = MODES[mode][1]
     return [k for k, place in enumerate(places(model), start=1) if fits(place.layer, place.cell)]
 
 
 def prepared(model: nn.Module, mode: str) -> nn.Module:
-    """The network that `changes` apply to: for `carry` a copy with `Carried` cells, otherwise the
-    network itself.
+    """Return the network to which `changes` apply: for `carry` a copy with `Carried` cells,
+    otherwise the network itself.
     """
     if mode != "carry":
         return model
@@ -178,7 +178,7 @@ def prepared(model: nn.Module, mode: str) -> nn.Module:
 
 
 def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
-    """The parameters that a lesion changes in a `prepared` network, by name.
+    """Return the parameters that a lesion changes in a `prepared` network, by name.
 
     means: for mode "mean", the means of each layer's units over the data, (n,) each
     (`analysis.gates.unit_means`).
@@ -203,8 +203,8 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 
 
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
-    """A copy of a network with one lesion; see `changes`. Raises InvalidInputError for a mode or
-    layers that the network lacks.
+    """Copy a network with one lesion, see `changes`. Raises InvalidInputError for a mode or layers
+    that the network lacks.
     """
     fits, layers = lesioned_layers(model, check_mode(model, lesion.mode)), lesion.layers
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):

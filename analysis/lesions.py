@@ -86,8 +86,8 @@ def lesion(
     mode, task = check_mode(model, mode), task_of(model)
     if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):
         raise InvalidInputError(
-            f"a {type(model).__name__} alone predicts nothing, so there is no loss to measure: "
-            "expected a whole model with its output"
+            f"a {type(model).__name__} has no output layer, so there is no loss to measure: "
+            "expected a whole model"
         )
     sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):

@@ -32,13 +32,13 @@ TEXT_ROWS = 64
 
 
 def name_of(sequence: np.ndarray, i: int) -> str:
-    """The name of a piece, else "sequence 1", ..."""
+    """Return the name of a piece, or "sequence 1", ..."""
     return getattr(sequence, "name", None) or f"sequence {i + 1}"
 
 
 def chosen(corpus: Corpus, split: str, names: Sequence[str]) -> list[Piece]:
-    """Pieces by name ("bwv269", "valid-3", those of the split first), or by their number in the
-    original split ("5").
+    """Choose pieces by name ("bwv269", "valid-3", those of the split first), or by their number in
+    the original split ("5").
 
     Without names the whole split. Raises InvalidInputError, with the nearest names, if there is
     none.
@@ -79,8 +79,8 @@ class Excerpt(np.ndarray):
 def excerpts(
     tokens: np.ndarray, vocabulary: Vocabulary, *, length: int, split: str = "text", count: int = 4
 ) -> list[Excerpt]:
-    """At most `count` excerpts of `length` tokens, evenly spread over a text from its first token,
-    named by their place: "valid-0".
+    """Cut at most `count` excerpts of `length` tokens, evenly spread over a text from its first
+    token, with names such as "valid-0".
     """
     N = len(tokens)
     count = max(1, min(count, N // length))
@@ -115,8 +115,8 @@ def _readable(symbol: str | int) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """The sequences that networks of one kind read; a kind adds the fit of an array, batches, loss
-    and names.
+    """The sequences for networks of one kind. A subclass adds the check of an array, batches, the
+    loss and names.
     """
 
     width: int
@@ -149,8 +149,8 @@ class Task:
 
 
 class Music(Task):
-    """Piano rolls (T, keys) of a `PolyphonicModel` or a cell alone: in frame t + 1 every key is an
-    independent Bernoulli.
+    """Piano rolls (T, keys) of a `PolyphonicModel` or a single cell: in frame t + 1 every key is an
+    independent Bernoulli variable.
     """
 
     step, ndim, dtype, expected = "frame", 2, None, "finite numbers (T, {})"
@@ -172,7 +172,7 @@ class Music(Task):
         return frame_nll(model(frames[:-1]), frames[1:], mask[1:]).sum(0, dtype=torch.float64)
 
     def symbols(self, sequence: np.ndarray) -> list[str]:
-        """A frame has no name."""
+        """Return no names, because frames have none."""
         return []
 
 
@@ -215,7 +215,9 @@ class Text(Task):
 
 
 def task_of(model: nn.Module) -> Music | Text:
-    """The task of a network; raises InvalidInputError without a recurrent cell of `rhn.cells`."""
+    """Return the task of a network; raises InvalidInputError without a recurrent cell of
+    `rhn.cells`.
+    """
     first = next(iter(cells_of(model).values()))
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)

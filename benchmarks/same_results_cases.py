@@ -286,7 +286,7 @@ def drawn(result, draw: str = ""):
     """A result, and the figure that a function draws of it, if not its plot."""
     if not draw:
         return {"result": result, "figure": result.plot().figure.figure}
-    homes = "plotting.run_figure", "analyses.bands", "recording.recording"
+    homes = "figures", "analyses.bands", "recording"
     modules = [import_module(f"gersgorin.{home}") for home in homes]
     return {
         "result": result,

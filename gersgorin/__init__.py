@@ -52,7 +52,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),
-        "recording.recorder": ("Recorder",),
+        "recorder": ("Recorder",),
         "loading.open": ("open_run",),
         "results": ("load",),
     },

@@ -20,7 +20,7 @@ HOMES = {
     "analyses.spectra": ("Spectra",),
     "analyses.bands": ("Comparison",),
     "comparison": ("SideBySide",),
-    "recording.recording": ("Recording",),
+    "recording": ("Recording",),
 }
 
 __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)

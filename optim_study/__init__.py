@@ -1,5 +1,5 @@
-"""The swarm study: are deep recurrences optimisable? Sixty random settings an architecture and
-depth, on any number of workers.
+"""The swarm study: can deep recurrences be optimised? Sixty random settings for each architecture
+and depth, on any number of workers.
 
     from optim_study import paper, run, small, smoke
 

@@ -1,5 +1,5 @@
-"""Train trials: a backend starts them as one program, evaluates each when it has ended, and writes
-its best weights.
+"""Train trials: a backend runs them as one program, evaluates each at its end, and writes its best
+weights.
 
 A trial is a `PolyphonicModel` as large as its budget allows, initialised by the trial's scheme,
 standard deviation and transform bias (if the cell has one), and trained at its learning rate. Its
@@ -43,7 +43,7 @@ def finished_row(
     test_nll: float,
     constant_nll: float,
 ) -> Row:
-    """The results of a trial with this curve; `test_nll` is the loss of its best weights.
+    """Return the results of a trial with this curve; `test_nll` is the loss of its best weights.
 
     A trial without any finite loss, because even its first weights overflow, has `SILENT_NLL`.
     """
@@ -75,7 +75,7 @@ def finished_row(
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """Trains networks on the chorales; can be sent to another process."""
+    """Train networks on the chorales; a backend can be sent to another process."""
 
     data: Path | None = None
     """A file of original chorales; None: those rebuilt from music21's scores."""
@@ -129,7 +129,7 @@ def start_training(
     corpus: Corpus,
     device: str = "cpu",
 ) -> Trainer:
-    """Start these trials on a corpus, or go on from the saved states."""
+    """Start these trials on a corpus, or continue from the saved states."""
     task, models = ChoraleTask(config, corpus, device), build_models(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
     part_size = task.part_size(next(iter(models.values())))
@@ -144,7 +144,7 @@ def start_training(
 
 
 def make_optimizer(config: StudyConfig) -> Optimizer:
-    """SGD with the study's momentum, or another optimizer with the values of torch.optim."""
+    """Make SGD with the study's momentum, or another optimizer with the defaults of torch.optim."""
     return OPTIMIZERS[config.optimizer](
         **({"momentum": config.momentum} if config.optimizer == "sgd" else {})
     )
@@ -153,7 +153,7 @@ def make_optimizer(config: StudyConfig) -> Optimizer:
 def build_models(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
-    """The models of these trials, before training, by number."""
+    """Build the models of these trials by number, before training."""
     options: dict = {"hidden_size": hidden_size(config), "depth": config.depth, **config.options}
     gated = accepts(resolve_cell(config.arch), "transform_bias")
     models = {}
@@ -167,11 +167,11 @@ def build_models(
 
 
 def hidden_size(config: StudyConfig) -> int:
-    """Units of the study's networks: as many as the budget of this depth allows."""
+    """Return the number of units: as many as the budget of this depth allows."""
     return hidden_size_for_budget(config.arch, config.budget, config.depth, **config.options)
 
 
 @functools.cache
 def load_corpus(data: Path | None) -> Corpus:
-    """The chorales of the training, read once a process."""
+    """Load the chorales of the training, once for each process."""
     return chorales(data)

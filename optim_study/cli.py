@@ -13,7 +13,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_of
 
 DESCRIPTION = """\
-Are deep recurrences optimisable? Train random settings of each architecture and depth.
+Can deep recurrences be optimised? Train random settings of each architecture and depth.
 
 examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
@@ -32,7 +32,7 @@ else:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Configured):
-    """Run a study for each architecture and depth, or go on with one; finished trials never run
+    """Run a study for each architecture and depth, or continue one. Finished trials never run
     again.
 
     `optim-study run --preset small --help` shows that preset's values.
@@ -50,7 +50,7 @@ class Run(Configured):
     std_max: float | None = None
     """The highest initial standard deviation, instead of the second value of --init-std."""
     dry_run: bool = False
-    """Only print the plan, and our reading of the paper where it leaves a choice."""
+    """Only print the plan, and our choices where the paper leaves one open."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list."""
 

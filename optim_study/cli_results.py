@@ -1,4 +1,4 @@
-"""The commands of `optim-study` about an existing run: status, best, export, plot, record."""
+"""Commands of `optim-study` for an existing run: status, best, export, plot, record."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -79,7 +79,7 @@ class Status(Stored):
         print(columns_table(rows, STATUS))
         if any(row["interrupted"] for row in rows):
             print(
-                "interrupted: begun, but without a worker now; repeat the command of the run "
+                "interrupted: started, but no worker trains it now; run the same command again "
                 "to continue"
             )
 
@@ -133,7 +133,7 @@ class Export(Stored):
     """Print all complete trials."""
 
     format: Literal["csv", "json"] = "csv"
-    """csv, with a header, or json, one list."""
+    """csv with a header, or json as one list."""
 
     def run(self) -> None:
         rows = self.rows()
@@ -155,7 +155,7 @@ class Plot(Stored, Drawing):
     """
 
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
-    """Folders of runs, drawn as one."""
+    """Folders of runs, drawn together."""
     csv: Path | None = None
     """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
     kind: Literal["swarm", "map", "area"] = "swarm"
@@ -172,11 +172,11 @@ class Plot(Stored, Drawing):
     output).
     """
     below: Positive = BELOW
-    """Loss in nats a frame below which a trial counts as trained."""
+    """Loss in nats per frame, below which a trial counts as trained."""
     constant: Positive | None = None
-    """Loss of the best constant output: a line in the swarm plot, another 10 % below (default: the
-    training loss in the trials; tables of early versions lack it, and trials have none for
-    validation).
+    """Loss of the best constant output: a line in the swarm plot, with another line 10 % below
+    (default: the training loss in the trials; tables of early versions lack it, and trials have
+    none for validation).
     """
     output: Annotated[tuple[Path, ...], OUTPUT] = ()
     """A figure (.png, .svg, .pdf), and its trials (.csv)."""
@@ -275,8 +275,8 @@ def _different(configs: Sequence[StudyConfig]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
-    """Train the best trial of each study once more, and record its spectra, gains, gates and
-    gradients during the training.
+    """Train the best trial of each study again, and record its spectra, gains, gates and gradients
+    during the training.
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6
@@ -288,7 +288,9 @@ class Record(Stored):
     depth: tuple[int, ...] | None = None
     """Only these recurrence depths."""
     every: Count = 50
-    """Steps of the optimizer from one measurement to the next, each at the end of its epoch."""
+    """Number of steps of the optimizer between two measurements, which are made at the end of an
+    epoch.
+    """
     data: Path | None = None
     """The original chorales (.json or .pickle), if the study was trained on them."""
 

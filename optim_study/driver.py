@@ -1,5 +1,5 @@
-"""The driver of a run: the only writer of the storage. It hands batches of trials to an engine and
-adds each finished record.
+"""The driver of a run is the only writer of the storage. It gives batches of trials to an engine
+and adds each finished record.
 
 It is stateless as well: what is left to do follows from the storage and the folder. A batch whose
 worker died is handed out again and goes on from its last save. If a batch dies three times without
@@ -45,7 +45,7 @@ class Study:
 
     @property
     def left(self) -> list[int]:
-        """The trials that are not in the storage."""
+        """Trials that are not in the storage yet."""
         return [number for number in range(self.config.trials) if number not in self.rows]
 
     @property
@@ -69,7 +69,7 @@ class Batch:
 
 
 class Driver:
-    """Works until every trial of the studies is in the storage, or given up."""
+    """Run until every trial of the studies is in the storage or given up."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Driver:
         engine: ThisProcess | Processes,
         job: Callable[[Study, Sequence[int], int], Job],
     ):
-        """job: from a study, trials and the number of a place of the engine to the job."""
+        """job: a function from a study, its trials and the number of a worker to the job."""
         self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
         self._running: dict[Future, tuple[int, Batch]] = {}
         self._looked = 0.0
@@ -88,7 +88,7 @@ class Driver:
             self._collect(study, range(study.config.trials))  # also what a killed driver has left
 
     def run(self, watch: Callable[[], None] = lambda: None) -> None:
-        """Hand out batches until nothing is left; watch: called several times a second.
+        """Start batches until no trial is left; `watch` is called several times a second.
 
         Raises the error of a worker, and KeyboardInterrupt after Ctrl-C, when all have saved.
         """
@@ -106,7 +106,7 @@ class Driver:
             raise
 
     def _wait(self) -> None:
-        """Wait a moment for ends of jobs, add new records, and go on after the jobs that ended."""
+        """Wait briefly for jobs to end, add new records, and continue after the jobs that ended."""
         ended, _ = wait(self._running, LISTEN_SECONDS, FIRST_COMPLETED)
         self._look()
         for future in ended:
@@ -115,14 +115,14 @@ class Driver:
             self._settle(batch, future.exception() or future.result())
 
     def _stop(self) -> None:
-        """Make the workers save and leave."""
+        """Make the workers save and stop."""
         running = [future for future in self._running if not future.done()]
         if running:
             _logger.warning(STOPPING)
         self._engine.stop(running)
 
     def _hand_out(self, place: int) -> None:
-        """Start the first batch of the queue, with at most as many trials as its study fuses."""
+        """Start the first batch of the queue, with no more trials than its study fuses."""
         batch = self._queue.popleft()
         study = batch.study
         numbers, others = batch.numbers[: study.fuse], batch.numbers[study.fuse :]
@@ -160,7 +160,7 @@ class Driver:
         study.running -= study.rows.keys()
 
     def _settle(self, batch: Batch, error: BaseException | None) -> None:
-        """Go on after the end of a worker's job."""
+        """Continue after the end of a worker's job."""
         study = batch.study
         study.running.difference_update(batch.numbers)
         left = tuple(number for number in batch.numbers if number not in study.rows)

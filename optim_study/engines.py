@@ -1,5 +1,5 @@
-"""Engines run jobs: in this process, or in spawned processes of this machine. `ray_engine` runs
-them on a Ray cluster.
+"""Engines run jobs in this process or in spawned processes of this machine. `ray_engine` runs them
+on a Ray cluster.
 
 places   the device of each worker
 submit   start a job at a free place; the future has the result of `attempt`, or an exception
@@ -21,7 +21,7 @@ from rhn.training.state import deferred_interrupt
 
 
 class ThisProcess:
-    """Runs one job at a time in this process."""
+    """Run one job at a time in this process."""
 
     deaths = ()
 
@@ -42,7 +42,7 @@ class ThisProcess:
 
 
 class Processes:
-    """Runs each place's jobs in a spawned process; a worker that dies does not disturb the
+    """Run the jobs of each worker in a spawned process; a worker that dies does not affect the
     others.
     """
 
@@ -99,7 +99,7 @@ def _work_in_process(job: Job) -> BaseException | None:
 
 
 def _follow() -> None:
-    """Save and leave when the driver is gone."""
+    """Save and stop when the driver is gone."""
     if driver := multiprocessing.parent_process():
         driver.join()
     _stopping[0].value = 1
@@ -109,8 +109,8 @@ def _follow() -> None:
 
 @contextmanager
 def _spawning() -> Iterator[None]:
-    """Keep Ctrl-C back until the end. A process started inside never gets it, and imports nothing
-    from the current folder before it has our import path.
+    """Hold Ctrl-C back until the end. A process that starts inside never gets it, and imports
+    nothing from the current folder before it has our import path.
     """
     path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"

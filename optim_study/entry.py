@@ -4,5 +4,5 @@ from rhn.cli.entry import enter
 
 
 def study() -> int:
-    """`optim-study`."""
+    """Run `optim-study`."""
     return enter("optim_study.cli")

@@ -57,7 +57,7 @@ class StudyFolder:
             self._trials.mkdir(parents=True, exist_ok=True)
 
     def load_state(self, number: int) -> TrialState | None:
-        """The rolling state of a trial, or None; a damaged one is logged."""
+        """Load the latest state of a trial, or None; a damaged one is logged."""
         path = self._state_path(number)
         try:
             arrays, about = read_state(path) or ({}, {})
@@ -71,7 +71,7 @@ class StudyFolder:
         )
 
     def save_state(self, number: int, state: TrialState) -> None:
-        """Save the rolling state of a trial."""
+        """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
         write_state(
             self._state_path(number),
@@ -80,7 +80,7 @@ class StudyFolder:
         )
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
-        """The epochs of the saved states of these trials; those without one are left out."""
+        """Return the epochs of the saved states of these trials, without trials that have none."""
         found = {}
         for number in numbers:
             try:
@@ -96,8 +96,8 @@ class StudyFolder:
         return {int(path.stem) for path in self._trials.glob("*.json") if path.stem.isdecimal()}
 
     def load_record(self, number: int) -> TrialRecord | None:
-        """The record of a finished trial, or None; a damaged one and one of another study are
-        removed.
+        """Load the record of a finished trial, or None; damaged records and those of other studies
+        are removed.
         """
         path = self._record_path(number)
         try:
@@ -123,7 +123,7 @@ class StudyFolder:
             return None
 
     def save_record(self, number: int, record: TrialRecord) -> None:
-        """Save the record of a trial, whose model is in its place."""
+        """Save the record of a trial; its model must be saved already."""
         content = {"outcome": record.row.results, "curve": record.curve.tolist()}
         write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
 

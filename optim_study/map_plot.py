@@ -1,5 +1,5 @@
-"""Maps of a study's settings: learning rate against initial standard deviation, a panel for each
-network. No torch, no optuna.
+"""Maps of a study's settings: learning rate against initial standard deviation, one panel for each
+network. Without torch and Optuna.
 
 `plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
 """
@@ -75,7 +75,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
 def plot_area(
     rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:
-    """Draw the schemes as shapes, full if the trial trained (a loss below `below`), inside and
+    """Draw the schemes as shapes, filled if the loss of the trial is below `below`, inside and
     outside the paper's box.
 
     about: settings of the study and origin of the rows.
@@ -107,7 +107,9 @@ def _draw_box(optimizer: str, ax: Axes) -> None:
 def _draw_schemes(
     trials: Sequence[Row], trained: Callable[[Row], bool], color: str, ax: Axes
 ) -> None:
-    """Draw the trials by scheme, those that trained full, in this color, and over the others."""
+    """Draw the trials by scheme; those that trained are filled in this color and lie over the
+    others.
+    """
     for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=trained)):
         ax.scatter(
             *_places(own),
@@ -122,8 +124,8 @@ def _draw_schemes(
 
 
 def bias_symbols(rows: Sequence[Row]) -> Symbols:
-    """The symbol of each transform bias: single values, or bins of equal counts, and a symbol for
-    cells without gates.
+    """Choose a symbol for each transform bias, or for bins of equal counts, and one for cells
+    without gates.
 
     >>> bias_symbols([])
     {}
@@ -134,7 +136,7 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
         range_words(part): (marker, part) for marker, part in zip(MARKERS, bins, strict=False)
     }
     if any(row.transform_bias is None for row in rows):
-        symbols["no gates" if symbols else "a trial, of a cell without gates"] = NO_GATES, (None,)
+        symbols["no gates" if symbols else "trial of a cell without gates"] = NO_GATES, (None,)
     return symbols
 
 

@@ -1,5 +1,4 @@
-"""Plan a run: networks and their sizes, devices of the workers, number of trials trained as one
-program.
+"""Plan a run: the networks and their sizes, the devices of the workers, the number of fused trials.
 
 The memory of K fused trials is at most about
 
@@ -49,7 +48,8 @@ COLUMNS = (
 
 
 def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str]) -> list[dict]:
-    """Plan these studies for workers on these devices; a row for each, as in the table and in JSON.
+    """Plan these studies for workers on these devices; one row for each, as in the table and in
+    JSON.
 
     Raises InvalidInputError if a cell cannot be built, or does not fit the memory of this machine
     (that of Ray's nodes is not known).
@@ -94,7 +94,7 @@ def protocol_text(rows: Sequence[dict]) -> str:
 
 
 def devices(config: RunConfig) -> list[str]:
-    """The device of each worker: the CPU, or the GPUs in turn."""
+    """Return the device of each worker: the CPU, or the GPUs in turn."""
     if resolve_device(config.device) == "cpu":
         return ["cpu" for _ in range(1 if config.jobs == "auto" else config.jobs)]
     gpus = torch.cuda.device_count()
@@ -121,8 +121,7 @@ def fused(
     device: str,
     free: float,
 ) -> int:
-    """The number of trials of a network to train as one program: `asked`, or the largest one that
-    suits.
+    """Return the number of trials to train as one program: `asked`, or the largest one that fits.
 
     On a CPU every worker gets at least two groups, so that workers end at about the same time; on a
     GPU all trials run together, and the number is halved later if the memory runs out. `need`: see
@@ -139,15 +138,15 @@ def fused(
     if need(k) > free:
         what = f"{k} fused trials" if k > 1 else "one trial"
         raise InvalidInputError(
-            f"{what} of {study.name} would need about {in_words(need(k))} of memory a worker, "
-            f"{in_words(free)} are free: use a smaller --fuse, fewer --jobs or a smaller "
-            "--budget-scale"
+            f"{what} of {study.name} would need about {in_words(need(k))} of memory for each "
+            f"worker, and {in_words(free)} are free: use a smaller --fuse, fewer --jobs or "
+            "a smaller --budget-scale"
         )
     return k
 
 
 def meta_model(study: StudyConfig):
-    """A model of the study on the meta device. Raises InvalidInputError if the cell cannot be
+    """Build a model of the study on the meta device. Raises InvalidInputError if the cell cannot be
     built.
     """
     options: dict = {"hidden_size": hidden_size(study), "depth": study.depth, **study.options}

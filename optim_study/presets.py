@@ -1,4 +1,5 @@
-"""The configuration of a run, and presets: the paper's study, a small one, and one of seconds.
+"""The configuration of a run, and its presets: the paper's study, a small one, and one of a few
+seconds.
 
     run(small(arch=("rhn",), out=Path("runs/mine")))
 
@@ -29,7 +30,7 @@ ARCHITECTURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(SharedSettings):
-    """A run: a study for each architecture and depth, and options of the work. The defaults are the
+    """A run: one study for each architecture and depth, and how to run them. The defaults are the
     paper's protocol.
 
     `optim-study run --help` describes the fields.
@@ -48,13 +49,13 @@ class RunConfig(SharedSettings):
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""
     storage: Annotated[str | None, Parameter(metavar="URL")] = field(default=None, repr=False)
-    """A database of Optuna's, postgresql://user:password@host:port/database (default: the journal
-    file OUT/journal.log).
+    """An Optuna database, postgresql://user:password@host:port/database (default: the journal file
+    OUT/journal.log).
     """
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
-    """Time to wait for a database that goes away, each time; 0: no waiting."""
+    """Time to wait each time that the database goes away; 0: no waiting."""
     fuse: int | Literal["auto"] = "auto"
-    """Trials trained as one program; auto: as many as suit the device."""
+    """Number of trials that are trained as one program; auto: as many as fit the device."""
     jobs: int | Literal["auto"] = "auto"
     """Workers; auto: one on each GPU, or one on the CPU (with Ray: on each CPU of the cluster). A
     single one works in this process.
@@ -64,13 +65,13 @@ class RunConfig(SharedSettings):
     the data.
     """
     address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None
-    """Of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one for the
-    run).
+    """Address of the Ray cluster (default: RAY_ADDRESS, or a cluster on this machine, or a new one
+    for the run).
     """
     device: Device = "auto"
     """Device of the training."""
     save_seconds: NonNegative = 60.0
-    """Interval between saves of running trials: the most time that a kill costs."""
+    """Interval between saves of running trials: the most time that is lost by a kill."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,5 +1,5 @@
-"""The protocol of the study: training of a trial, ranges of its settings, and everything else that
-no resume may change.
+"""The protocol of the study: the training of a trial, the ranges of its settings, and everything
+else that a resume must keep.
 
 It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices
 where the paper leaves one.
@@ -27,12 +27,12 @@ from rhn.utils.ranges import Count, Natural, Share, check_ranges, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
 
 READINGS = """\
-Where the paper leaves a choice, this study takes the following:
+Where the paper leaves a choice, this study uses the following:
 - the budget of 150,000 parameters a layer counts all of them, the output layer
   and the biases included;
 - the loss is a mean over the predicted frames of a batch: a sum over them would
   need learning rates about 1,800 times smaller;
-- biases start at zero, but for the transform gates' of an RHN;
+- biases are initially zero, except those of the transform gates of an RHN;
 - sequences are sorted by length once and cut into fixed batches; the order of
   the batches changes every epoch;
 - the first frame of a sequence is not predicted;
@@ -40,8 +40,8 @@ Where the paper leaves a choice, this study takes the following:
   with the loss of an output of zeros;
 - DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
   last layer only);
-- the paper trains with SGD and momentum 0.9. Other optimizers have the values
-  of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
+- the paper trains with SGD and momentum 0.9. Other optimizers have the
+  defaults of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
 
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
@@ -107,7 +107,7 @@ class SharedSettings:
 
     # settings and rows are held in memory
     trials: Annotated[int, within(least=1, most=100_000)] = 60
-    """Trials of each study: a total. A larger one extends a study."""
+    """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
     """Maximum number of epochs of a trial."""
     patience: Count = 100
@@ -117,18 +117,18 @@ class SharedSettings:
     objective: Objective = "train"
     """The loss whose lowest value is the value of a trial and selects its best weights."""
     optimizer: OptimizerName = "sgd"
-    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: as in torch.optim, with its
-    values.
+    """sgd: the paper's, with momentum 0.9; adam, adamw, rmsprop: those of torch.optim, with its
+    defaults.
     """
     learning_rate: Interval = ()  # type: ignore[assignment]
-    """Lowest and highest learning rate, drawn log-uniform. Without it: 1e-4 1 for sgd, the paper's;
-    1e-5 0.1 for the others.
+    """Lowest and highest learning rate, drawn log-uniformly. Default: 1e-4 1 for sgd, as in the
+    paper; 1e-5 0.1 for the others.
     """
     init_std: Interval = (1e-8, 1e-2)
-    """Lowest and highest initial standard deviation, drawn log-uniform."""
+    """Lowest and highest initial standard deviation, drawn log-uniformly."""
     init_schemes: tuple[str, ...] = ("gaussian",)
-    """How weights start, equally likely: gaussian, identity (both at the drawn deviation), scaled,
-    orthogonal (at 1/sqrt(n)).
+    """Initialisation schemes, equally likely: gaussian, identity (both with the drawn deviation),
+    scaled, orthogonal (with 1/sqrt(n)).
     """
     transform_bias: tuple[float, ...] = (0.0, -1.0, -2.0, -3.0)
     """The transform biases to choose from, equally likely."""
@@ -173,7 +173,7 @@ class SharedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(SharedSettings):
-    """One (architecture, depth) with everything that its results depend on. Only `trials` may grow
+    """One architecture and depth with everything that its results depend on. Only `trials` may grow
     between runs.
     """
 
@@ -184,7 +184,7 @@ class StudyConfig(SharedSettings):
     data: str
     """Checksum of the data set."""
     batch_size: Count = 32
-    """Sequences a batch."""
+    """Sequences in a batch."""
     momentum: Share = 0.9
     """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
@@ -218,8 +218,8 @@ class StudyConfig(SharedSettings):
 
     @property
     def budget(self) -> int:
-        """The most parameters of a network of this recurrence depth, output layer and biases
-        included.
+        """The maximum number of parameters at this recurrence depth, including output layer and
+        biases.
         """
         return round(PARAMETERS_PER_LAYER * self.depth * self.budget_scale)
 

@@ -1,5 +1,5 @@
-"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and in the words
-of figures. No torch, no optuna.
+"""Finished trials as rows: from the storage, to and from CSV, grouped by network, and described for
+figures. Without torch and Optuna.
 """
 
 import csv
@@ -88,7 +88,7 @@ class Row:
 
     @property
     def results(self) -> dict:
-        """The numbers of a trial in a storage beside its settings."""
+        """The numbers of a trial that a storage holds in addition to its settings."""
         return {name: getattr(self, name) for name in RESULTS}
 
     @property
@@ -101,7 +101,7 @@ class Row:
 
 
 class Network(NamedTuple):
-    """Trials with the same of these differ only in their settings."""
+    """A network of the study; its trials differ only in their settings."""
 
     arch: str
     depth: int
@@ -141,12 +141,12 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def best_row(rows: Iterable[Row], loss: Objective) -> Row:
-    """The trial with the least loss, the first one of equals."""
+    """Return the trial with the lowest loss, the first one if several are equal."""
     return min(rows, key=lambda row: (row.loss(loss), row.trial))
 
 
 def best_checkpoint(out: Path, study: str) -> Path:
-    """The checkpoint of a study's best model."""
+    """Return the checkpoint of a study's best model."""
     return out / study / "best.safetensors"
 
 
@@ -267,7 +267,7 @@ def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
-    """Rows as text, a column for each of these keys; floats have four digits, a value of None is
+    """Format rows as text, one column for each of these keys; floats have four digits, None is
     empty.
 
     layout: options of `rhn.utils.wording.table`.
@@ -281,7 +281,7 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
 
 
 def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
-    """The title of a figure: the trials of each architecture that trained."""
+    """Make the title of a figure: how many trials of each architecture trained."""
     archs = dict.fromkeys(row.arch for row in rows)
     trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
     words = [f"{sum(each)} of {len(each)} {arch}" for arch, each in trained.items()]
@@ -289,8 +289,8 @@ def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
 
 
 def study_about(rows: Sequence[Row], more: str = "") -> str:
-    """The second line of a figure: optimizers, sizes, lengths and starts of the rows, and more of
-    their origin.
+    """Make the second line of a figure: optimizers, sizes, lengths and initial weights of the rows,
+    and more of their origin.
     """
     words = [
         ", ".join(dict.fromkeys(row.optimizer for row in rows)),
@@ -303,7 +303,7 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
 
 
 def protocol_words(configs: Sequence[StudyConfig]) -> str:
-    """Ranges, budget, seed and data that all these studies share."""
+    """Describe the ranges, budget, seed and data that all these studies share."""
     if not configs:
         return ""
     gated = any("transform_bias" not in lacking(config.label) for config in configs)
@@ -328,7 +328,7 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
 
 
 def range_words(values: Collection[float]) -> str:
-    """Numbers in a figure: one or two, or the least and greatest.
+    """Format numbers for a figure: one or two of them, or the smallest and largest.
 
     >>> range_words([4, 2, 3]), range_words([20, 29, 20]), range_words([-0.0])
     ('2 to 4', '20 and 29', '0')

@@ -43,7 +43,7 @@ class Results:
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
-    """Run every study of the configuration to its end, after what exists of it; finished studies
+    """Run every study of the configuration to its end. Existing studies continue, and finished ones
     stay unchanged.
 
     Plan and progress go to stderr unless `quiet`. A script with several jobs must call it under `if
@@ -79,7 +79,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 
 def dry_run(config: RunConfig) -> list[dict]:
-    """The rows of the plan of `run`, which creates nothing."""
+    """Return the plan of `run` as rows, without creating anything."""
     studies = config.studies(load_corpus(config.data).checksum)
     with _engine_of(config) as engine:
         rows = plan(studies, config, engine.places)
@@ -93,7 +93,7 @@ def dry_run(config: RunConfig) -> list[dict]:
 
 
 def _own_files(out: Path) -> tuple[Path, Path]:
-    """The table and the figure of the run. Raises InvalidInputError for existing ones in a folder
+    """Return the files of table and figure. Raises InvalidInputError if they exist in a folder
     without a run.
     """
     paths = out / "trials.csv", out / "swarm.png"
@@ -107,7 +107,7 @@ def _own_files(out: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def _engine_of(config: RunConfig) -> Iterator:
-    """The engine of the workers, closed at the end."""
+    """Open the engine of the workers, and close it at the end."""
     if config.engine == "ray":
         from optim_study.ray_engine import ray_tasks
 
@@ -128,7 +128,7 @@ def _work(
     *,
     quiet: bool,
 ) -> list[Study]:
-    """Drive the studies to their ends."""
+    """Run the studies to their ends."""
     # nodes have another current folder
     out, data = config.folder.absolute(), config.data and config.data.absolute()
     studies = [
@@ -160,7 +160,7 @@ def _work(
 
 
 def _print_plan(rows: Sequence[dict], studies: Sequence[Study]) -> None:
-    """Print the plan with the trials that are complete already."""
+    """Print the plan, and how many trials are complete already."""
     done = [row | {"complete": len(s.rows)} for row, s in zip(rows, studies, strict=True)]
     print(plan_table(done), file=sys.stderr)
     if all(study.is_complete for study in studies):

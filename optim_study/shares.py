@@ -92,7 +92,7 @@ def training_shares(
     below: float = BELOW,
     regions: Sequence[str] = (WHOLE,),
 ) -> list[Share]:
-    """A share for each network and each of these regions with trials."""
+    """Compute the share that trains for each network and each of these regions with trials."""
     parts = [
         (name, [row for row in trials if name in (WHOLE, region(row))])
         for trials in by_network(rows).values()

@@ -1,5 +1,5 @@
-"""Store studies and their trials with Optuna, in a journal file of the run's folder or in a
-database. Only this module imports Optuna.
+"""Store studies and their trials with Optuna, in a journal file or a database. Only this module
+imports Optuna.
 
 The driver is the only writer. A finished trial is added as RUNNING, with its number in the user
 attribute `trial`, and then told to be COMPLETE: if a database's answer is lost and the trial is
@@ -81,7 +81,7 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
 
 
 def _no_answer(error: Exception) -> str:
-    """The failure of a database in words, with the message of the server."""
+    """Describe the failure of a database, with the message of the server."""
     cause = error.__cause__ or error
     words = " ".join(str(getattr(cause, "orig", None) or cause).split())
     return f"the storage does not answer ({words})"
@@ -102,7 +102,7 @@ class Storage:
         self._backend = connect()
 
     def _begin_to_wait(self, error: Exception) -> float:
-        """Log that the database is away, if it is waited for; returns the present time."""
+        """Log that the database is away, if there is time to wait; returns the current time."""
         if self._wait:
             _logger.warning("%s: waiting up to %s", _no_answer(error), duration(self._wait))
         return time.monotonic()
@@ -146,7 +146,7 @@ class Storage:
             for trial in trials
         ):
             raise DataError(
-                f"study {config.name} was begun by version 0.3 and is not finished: continue "
+                f"study {config.name} was started by version 0.3 and is not finished: continue "
                 "with that version "
                 "(pip install rhn-toolkit==0.3), or give another output folder or storage"
             )
@@ -172,7 +172,7 @@ class Storage:
 
     @_patient
     def add(self, config: StudyConfig, record: TrialRecord) -> None:
-        """Add a finished trial, once: as RUNNING, then told to be COMPLETE."""
+        """Add a finished trial once: first as RUNNING, then as COMPLETE."""
 
         def copies(state: TrialState) -> list[int]:
             return [
@@ -207,8 +207,8 @@ class Storage:
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0) -> Storage:
-    """Open a database of Optuna's, such as `postgresql://...`, or without `url` the journal of the
-    run's folder, which is created.
+    """Open an Optuna database, such as `postgresql://...`; without `url`, the journal in the run's
+    folder, which is created.
 
     wait: seconds to wait for a database that is away, each time.
 
@@ -242,7 +242,7 @@ def open_existing(url: str | None, out: Path, wait: float = 0.0) -> Storage:
 
 
 def report_epochs(epochs: int) -> list[int]:
-    """The epochs with a reported loss: about 50, evenly spread, with the first and the last.
+    """Choose the epochs with a reported loss: about 50, evenly spread, with the first and the last.
 
     >>> report_epochs(1000)[:3], report_epochs(1000)[-1], report_epochs(3)
     ([0, 20, 40], 1000, [0, 1, 2, 3])

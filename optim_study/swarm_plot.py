@@ -1,5 +1,5 @@
-"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, a column for each
-network. No torch, no optuna.
+"""The swarm plot (figure 4 of Zilly et al. 2017): the loss of every trial, one column for each
+network. Without torch and Optuna.
 """
 
 from collections import Counter
@@ -103,8 +103,8 @@ def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]
 def _draw_columns(
     columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes
 ) -> None:
-    """Draw networks beside each other, below them their names, the least loss, and the number of
-    trials that trained.
+    """Draw networks side by side, with their names, lowest losses, and numbers of trials that
+    trained below.
     """
     inches, names = (ax.figure.figure.get_figwidth() - MARGINS) / len(columns), []
     for k, (network, trials) in enumerate(columns):

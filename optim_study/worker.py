@@ -43,7 +43,7 @@ class Job:
 
 
 class OutOfMemory(RhnError):
-    """The device has too little memory for the batch."""
+    """The device does not have enough memory for the batch."""
 
 
 def attempt(
@@ -75,8 +75,8 @@ def work(
     stopping: Callable[[], bool] = lambda: False,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the trials of a job that have no record to their ends. Trials at different epochs, as
-    after a kill during a save, are trained one group after the other.
+    """Train the trials of a job that have no record yet. Trials at different epochs, as after a
+    kill during a save, are trained in groups.
 
     stopping: True if the work should end before the next epoch.
     on_epoch: called before every epoch.

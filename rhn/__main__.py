@@ -1,4 +1,4 @@
-"""`python -m rhn` is `rhn`."""
+"""Run `rhn` as `python -m rhn`."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""The functions of `import rhn`: the same calls load data, train, evaluate and sample for chorales
-and for texts.
+"""The functions of `import rhn`: load data, train, evaluate and sample, with the same calls for
+chorales and texts.
 """
 
 from dataclasses import fields, replace
@@ -26,7 +26,8 @@ save = save_checkpoint
 
 
 def load(path: str | Path, cell: str | None = None, *, before_training: bool = False) -> Any:
-    """The model in a checkpoint, or in the folder of a training; or that model before its training.
+    """Load the model from a checkpoint or from the folder of a training, also as it was before the
+    training.
 
     Args:
         cell: its cell, if that is one of your own, as package.module:factory; it is imported.
@@ -41,15 +42,15 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
     model, known = initial_model(path, cell=cell)
     if not known:
         raise CheckpointError(
-            f"{path} does not say how its weights began: expected a file of rhn train or "
+            f"{path} has no record of its initial weights: expected a file of rhn train or "
             "optim-study"
         )
     return model
 
 
 def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> Corpus | TextCorpus:
-    """The chorales ("jsb"), or a text: "ptb", "enwik8", "text8", or "text" for a file or folder of
-    your own.
+    """Load the chorales ("jsb") or a text: "ptb", "enwik8", "text8", or "text" for your own file or
+    folder.
 
     Args:
         path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn
@@ -70,8 +71,8 @@ def train(
     max_minutes: float = float("inf"),
     **changes,
 ) -> list[TrainingResult]:
-    """Train in a folder, or go on with the training in it; the result of each seed, with losses and
-    the path of the best weights.
+    """Train in a folder, or continue the training in it. Returns the losses and the path of the
+    best weights for each seed.
 
     Args:
         config: a preset by name (`rhn presets`), or a configuration.
@@ -99,8 +100,8 @@ def evaluate(
     device: str = "cpu",
     **options,
 ) -> Score:
-    """The mean loss of a model on a split ("train", "valid", "test"), `.nll` in nats a predicted
-    frame or token.
+    """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
+    predicted frame or token.
 
     options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
     """
@@ -116,8 +117,7 @@ def sample(
     seed: int = 0,
     **options,
 ) -> np.ndarray | str:
-    """A new chorale (T, 88), or a new text in the vocabulary of a language model, such as that of
-    its data.
+    """Sample a new chorale (T, 88), or a new text in the vocabulary of a language model.
 
     options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
 

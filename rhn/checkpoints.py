@@ -1,5 +1,5 @@
-"""Checkpoints: one .safetensors file, the weights with a JSON header that says how to rebuild the
-module and where it comes from.
+"""Checkpoints: one .safetensors file with the weights and a JSON header, from which the module is
+rebuilt.
 
     header["rhn"] = {"format": 1, "class": "RHN", "config": {...constructor arguments},
                      "checksum": of the weights, "versions": {...}, "metadata": {...}}
@@ -37,15 +37,15 @@ KINDS = {
 # files of torch.save begin with one of these
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
-    "which does not say what network it is of: give --module package.module:factory, or keep "
+    "which does not name its network: give --module package.module:factory, or save "
     "the network with rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
-    """Write a cell or model, bit-exact and atomically; `metadata` (JSON values: seed, metrics, data
-    set, ...) is kept with it.
+    """Write a cell or model, bit for bit and atomically, with `metadata` as JSON values (seed,
+    metrics, data set, ...).
 
     Raises:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
@@ -84,7 +84,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
 def load_checkpoint(
     path: str | Path, *, factory: Callable[..., nn.Module] | None = None
 ) -> nn.Module:
-    """The cell or model in a checkpoint, on the CPU.
+    """Load the cell or model of a checkpoint onto the CPU.
 
     Args:
         path: file written by `save_checkpoint`, or the folder of a training: its best weights.
@@ -101,8 +101,8 @@ def load_checkpoint(
         _require_fit(path, _tensors(build(**config, device="meta")), tensors)
         if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
             raise CheckpointError(
-                f"{path} is damaged: its weights do not have the checksum of its header; copy it "
-                "again, or train again"
+                f"{path} is damaged: its weights do not match the checksum in its header; copy "
+                "it again, or train again"
             )
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
@@ -120,7 +120,7 @@ def load_checkpoint(
 
 
 def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> Any:
-    """The model in a checkpoint, as `load_checkpoint`.
+    """Load the model of a checkpoint, as `load_checkpoint` does.
 
     cell: its cell, if that is one of the user's own, as package.module:factory; it is imported.
     kind: the class that is expected; None: any.
@@ -149,7 +149,7 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file of a checkpoint: of a folder the best weights of the training in it.
+    """Return the file of a checkpoint; for a folder, the best weights of its training.
 
     Raises CheckpointError for a folder without them.
     """
@@ -176,7 +176,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
             if ":" not in cell:
                 raise CheckpointError(f"{path}: {unknown_cell(cell)}")
             raise CheckpointError(
-                f"{path} has a cell of the user's own: add --cell {cell} to import it, or in "
+                f"{path} has a cell of your own: add --cell {cell} to import it, or in "
                 "Python load_checkpoint(path, factory=rhn.models.with_cell(...))"
             )
         return getattr(models, name)
@@ -238,8 +238,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
     raise CheckpointError(
-        f"{path}: its header does not say which class it holds, with what configuration and "
-        "metadata"
+        f"{path}: its header lacks the class of its model, the configuration or the metadata"
     )
 
 

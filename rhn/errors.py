@@ -1,5 +1,5 @@
-"""The expected errors of this toolkit: each message holds what was wrong, what was expected and
-what to do.
+"""Errors that the toolkit raises on purpose. Each message has the fault, the expected value and the
+remedy.
 
 The commands turn any `RhnError` into one sentence on stderr and exit code 2; anything else is a bug
 and keeps its traceback.
@@ -7,15 +7,15 @@ and keeps its traceback.
 
 
 class RhnError(Exception):
-    """Base of every error raised on purpose."""
+    """The base class of all errors that are raised on purpose."""
 
 
 class InvalidInputError(RhnError, ValueError):
-    """A value from outside is unusable: a size, a shape, a name, a matrix with NaN."""
+    """An argument cannot be used: a size, a shape, a name, a matrix with NaN."""
 
 
 class UsersCodeError(InvalidInputError):
-    """Code of the user's own fails: a cell, a module, a factory of theirs."""
+    """The user's code fails: a cell, a module or a factory."""
 
 
 class NotFiniteError(InvalidInputError):
@@ -23,7 +23,7 @@ class NotFiniteError(InvalidInputError):
 
 
 class DataError(RhnError):
-    """A data set is missing, empty, damaged or not what its name says."""
+    """A data set is missing, empty, damaged, or not the one that its name suggests."""
 
 
 class DamagedError(DataError):
@@ -31,7 +31,7 @@ class DamagedError(DataError):
 
 
 class CheckpointError(RhnError):
-    """A checkpoint is missing, damaged, or says something about itself that is not true."""
+    """A checkpoint is missing or damaged, or its header does not fit its weights."""
 
 
 class OutputError(RhnError):
@@ -39,11 +39,11 @@ class OutputError(RhnError):
 
 
 class DivergedError(RhnError):
-    """A training's loss is no longer finite."""
+    """The loss of a training is no longer finite."""
 
 
 class NotConvergedError(RhnError):
-    """An iteration did not settle in the steps that it was given; `found` is what did."""
+    """An iteration did not converge within its steps; `found` holds the converged part."""
 
     def __init__(self, message: str, found=None) -> None:
         super().__init__(message)

@@ -265,8 +265,8 @@ PRESETS: dict[str, Preset] = LANGUAGE_PRESETS | CHORALE_PRESETS
 def preset(
     name: str, cell: str | None = None, options: Mapping | None = None
 ) -> ChoraleConfig | LanguageConfig:
-    """The configuration called `name`; a chorale one with another cell, or other options of it, of
-    as many parameters.
+    """Return the configuration `name`. One of chorales can take another cell or other options, at
+    the same number of parameters.
 
     Raises InvalidInputError, with the nearest name, if there is none.
 
@@ -319,8 +319,8 @@ def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
 def starting_point(
     name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
 ) -> ChoraleConfig | LanguageConfig:
-    """The configuration of a preset, with the entries of a file in place of the preset's, for
-    another cell if one is named.
+    """Return the configuration of a preset, in which the entries of a file and another cell replace
+    the preset's.
 
     options: of the cell, as words or values, instead of those of the file and of the preset.
 
@@ -351,7 +351,7 @@ def starting_point(
         return kind(**given)
     except TypeError as error:
         raise InvalidInputError(
-            f'{file} is not a whole configuration ({error}): add "preset" with the name to '
+            f'{file} is not a complete configuration ({error}): add "preset" with the name to '
             "start from"
         ) from error
 
@@ -371,20 +371,16 @@ def _kind_of(
 
 
 def _require_known(cell: str | None, file: Path | None) -> None:
-    """Raise InvalidInputError if a file names a cell of the user's own, which nothing has
-    imported.
-    """
+    """Raise InvalidInputError if a file names a user's cell that has not been imported."""
     if cell and ":" in cell and not is_known(cell):
-        raise InvalidInputError(
-            f"{file} names a cell of the user's own: add --cell {cell} to import it"
-        )
+        raise InvalidInputError(f"{file} names a cell of your own: add --cell {cell} to import it")
 
 
 def load_corpus(
     config: ChoraleConfig | LanguageConfig, data: Path | None = None
 ) -> "Corpus | TextCorpus":
-    """The data of a configuration, in a file or folder; None: where `rhn data get` puts it, or
-    rebuilt. Raises DataError.
+    """Load the data of a configuration from a file or folder; None: from the folder of `rhn data
+    get`, or rebuilt. Raises DataError.
     """
     # here, because `--help` should not wait for NumPy
     from rhn.data import chorales, read_text
@@ -399,7 +395,7 @@ def load_corpus(
 
 
 def _check(given: dict, kind: type, file: Path | None) -> None:
-    """See that every entry is a field of the configuration, with a value of its type."""
+    """Check that every entry is a field of the configuration with a value of the right type."""
     hints = get_type_hints(kind)
     for name, value in given.items():
         if name not in hints:
@@ -413,8 +409,8 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
 
 
 def _start_of(cell: str, kind: type) -> dict:
-    """The fields that follow from a cell: no transform bias without transform gates, torch's own
-    start of its cells.
+    """Return the fields that follow from a cell: no transform bias without transform gates, torch's
+    initial weights for its cells.
     """
     factory = resolve_cell(cell)
     start: dict = {} if accepts(factory, "transform_bias") else {"transform_bias": None}

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gersgorin import recorder
 from gersgorin.losses import Loss
-from gersgorin.recording import recorder
 from rhn.errors import InvalidInputError
 
 MEMORY = 100  # steps of the running mean of the outputs

@@ -30,9 +30,7 @@ def report(options: Options) -> None:
             "--submodule names a part of --module package.module:factory: add that"
         )
     if options.module and (given := given_flags(options, ("cell", "storage"))):
-        raise InvalidInputError(
-            f"{given[0]} does not go with --module, whose code says what it is: leave one out"
-        )
+        raise InvalidInputError(f"{given[0]} does not go with --module: leave one of them out")
 
     from gersgorin.analyses import ANALYSES
 

@@ -21,7 +21,7 @@ from analysis.report.network import (
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
 from gersgorin.loading.options import DataOptions
-from gersgorin.recording.recording import Recording
+from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
@@ -41,8 +41,8 @@ FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
 def sections_about(options: Options, progress: Progress) -> list[Section]:
-    """The parts of the page about a file, or the folder of a training or study. Raises RhnError for
-    anything else.
+    """Return the sections about a file, or about the folder of a training or study. Raises RhnError
+    for anything else.
     """
     path = options.about
     folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
@@ -67,8 +67,8 @@ def sections_about(options: Options, progress: Progress) -> list[Section]:
 
 
 def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:
-    """The sections of a network; without options about it, one sentence if its data cannot be
-    read.
+    """Return the sections of a network, or one sentence if its data cannot be read and no option
+    names it.
     """
     try:
         return network_sections(options, path, progress)
@@ -111,7 +111,7 @@ def _training(options: Options, progress: Progress) -> list[Section]:
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
     measure = LABELS[require_one_measure(curves)]
     said = {
-        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation, its best, at epoch "
+        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation at its best, in epoch "
         f"{c.best[0]} of {c.epochs[-1]}."
         for c in curves
     }
@@ -125,7 +125,7 @@ def _curves(curves: Sequence[Curves], beside: str) -> Section:
 
 
 def _beside_constant(best: Curves, file: Path, options: Options) -> str:
-    """The training loss of chorales beside that of the best constant output; "" for texts, and
+    """Compare the training loss of chorales with that of the best constant output; "" for texts and
     chorales that cannot be read.
     """
     with suppress(DataError, InvalidInputError):
@@ -161,7 +161,7 @@ def _study(options: Options, progress: Progress) -> list[Section]:
 
 
 def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[Section]:
-    """The finished trials of a study. Raises DataError if there is none."""
+    """Return the sections about finished trials of a study. Raises DataError without a trial."""
     if not rows:
         raise DataError(
             "no trial of this study is finished yet: `optim-study status` shows its progress"
@@ -202,7 +202,7 @@ def _shares(found: Sequence[Share]) -> Section:
     trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
     text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
     if (least := min(s.trials for s in found)) < FEW:
-        text.append(f"Only {least} trials of a network: the intervals of these shares are wide.")
+        text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [
         asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True))
         for s in found

@@ -67,8 +67,8 @@ class Read:
 
 
 def checkpoint_section(path: Path) -> Section:
-    """The header of a checkpoint, the settings of its training by the names of their options.
-    Raises CheckpointError.
+    """Describe the header of a checkpoint, with the settings of its training as options. Raises
+    CheckpointError.
     """
     header = read_metadata(path)
     train = (made := header.get("metadata") or {}).pop("train", {})
@@ -84,7 +84,7 @@ def checkpoint_section(path: Path) -> Section:
 
 
 def weights_section(module: str, path: Path) -> Section:
-    """The tensors in a file of weights of a user's module. Raises CheckpointError."""
+    """List the tensors in a user's file of weights. Raises CheckpointError."""
     state = read_state(weights_file(path))
     count = sum(t.numel() for t in state.values())
     text = (
@@ -117,7 +117,7 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 
 
 def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
-    """Default and further analyses, gates and lesions of the network in a file along one sequence.
+    """Return the analyses, gates and lesions of the network in a file along one sequence.
 
     The first sentence about the network is the verdict. A part that cannot be measured is one
     sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
@@ -142,7 +142,7 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
 
 
 def read_network(options: Options, path: Path) -> Read:
-    """The network in a file with a sequence. Raises CheckpointError, DataError or
+    """Load the network in a file, and a sequence. Raises CheckpointError, DataError or
     InvalidInputError.
     """
     asked = NetworkOptions(

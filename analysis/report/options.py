@@ -20,7 +20,7 @@ class ReportedNetwork:
     about: Annotated[Path, REPORT] = field(kw_only=False)
     """A file of weights, or the folder of a training or of a study."""
     cell: Annotated[str | None, REPORT] = None
-    """The cell of a checkpoint with a cell of your own, package.module:factory."""
+    """The cell of the checkpoint if it is your own, package.module:factory."""
     module: Annotated[str | None, REPORT] = None
     """Your torch module, package.module:factory; the file holds its state_dict."""
     submodule: Annotated[str | None, REPORT] = None
@@ -29,7 +29,7 @@ class ReportedNetwork:
     """Database of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
-    """Lesions also of a large network, which take longer than half a minute (of a text: on 20,000
+    """Also lesion a large network, which takes longer than half a minute (of a text: on 20,000
     tokens).
     """
     also: Annotated[tuple[str, ...], REPORT] = ()
@@ -51,5 +51,5 @@ class Options(Sized, Writing, DataOptions, ReportedNetwork):
     """
 
     output: Annotated[Path | None, OUTPUT, Parameter(alias="-o")] = None
-    """The page, .html (default: report-NAME.html in the current folder)."""
+    """The page to write, .html (default: report-NAME.html in the current folder)."""
     steps: Annotated[int | None, DATA, within(least=2)] = None

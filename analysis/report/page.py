@@ -1,5 +1,4 @@
-"""The HTML of a report: sections of text, figures and tables, in one file that refers to nothing
-outside.
+"""The HTML of a report: sections of text, figures and tables in one file that needs no other.
 
 Names from users and files are escaped. The Content-Security-Policy blocks every request, and every
 script but page.js.
@@ -30,8 +29,8 @@ OPEN_ROWS = 12  # longer tables are folded
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of texts and numbers by name of the column; a click on that name sorts. A long table is
-    folded: only the caption is visible before a click.
+    """Rows of texts and numbers by name of the column. A click on the name sorts. A long table
+    shows only its caption before a click.
     """
 
     caption: str
@@ -117,7 +116,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(value) -> str:
-    """A cell: numbers with five digits, and in full for sorting."""
+    """Format a cell: numbers have five digits, and all digits for sorting."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
         return f'<td class="number" data-value="{value}">{shown}</td>'

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from examples.paper import claims
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.comparison import draw_comparison
+from gersgorin.figures import plot_products, plot_spectrum
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import INCLUSION_SETS
 from gersgorin.linalg.spectrum import eigenvalues, spectral_radius
-from gersgorin.plotting.run_figure import plot_products, plot_spectrum
 from rhn.plotting.figure import (
     CIRCLE,
     DASHED,

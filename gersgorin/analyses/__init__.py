@@ -116,7 +116,7 @@ _ROWS = (
             "--module my_package.models:make --checkpoint weights.pt --input x.npy",
             "--cell lstm --hidden-size 830 --leading 32 --steps 20",
         ),
-        figure="gersgorin.plotting.run_figure:draw_run",
+        figure="gersgorin.figures:draw_run",
         default=True,
     ),
     Analysis(

@@ -22,12 +22,12 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order, real_tensor
+from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
 from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
 from gersgorin.loading.inputs import reads_ids
 from gersgorin.loading.open import Data, Network, open_run
-from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError

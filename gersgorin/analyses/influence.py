@@ -256,7 +256,7 @@ class Influence(Result, kind="influence"):
         if error.any():
             low = np.maximum(by_lag - 2 * error, by_lag / 100)
             ax.fill_between(lags, low, by_lag + 2 * error, color=BLUE, alpha=0.25, linewidth=0)
-        if by_lag.any():
+        if by_lag.max() > 0:
             if step is None:
                 self._draw_half(ax, last, legend)
             ax.set_yscale("log")

@@ -27,6 +27,7 @@ from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
+from gersgorin.figures import OVER_TIME, step_block
 from gersgorin.loading.batch import is_ids, laid_out
 from gersgorin.loading.find_cell import model_label
 from gersgorin.loading.inputs import is_one, one_sequence, without_batch
@@ -35,7 +36,6 @@ from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
 from gersgorin.loading.sources import is_array, source_of
 from gersgorin.losses import Loss
-from gersgorin.plotting.run_figure import OVER_TIME, step_block
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
@@ -157,7 +157,8 @@ def analyze(
     first, which = (x, "") if of == OUTPUTS else _first(model, x)
     run = open_run(network, first, s0, **options)
     subjects: dict[str, Any] = {"run": run}
-    if of != OUTPUTS or "influence" in analyses:
+    enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
+    if "influence" in analyses or (of != OUTPUTS and enough):
         subjects["model"] = _with_data(model, x, targets, of, run)
     results = {
         name: row(subjects[row.needs], **({"of": of} if name == "influence" else {}))

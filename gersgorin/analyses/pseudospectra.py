@@ -21,12 +21,12 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.analyses.steps import subject_of
+from gersgorin.figures import crowd
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.open import Data, Network, open_run
-from gersgorin.plotting.run_figure import crowd
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError

@@ -42,7 +42,7 @@ def run(options: RecordingOptions) -> None:
         )
     outputs = Outputs.of(options, figure_of_recording(options.path))
 
-    from gersgorin.recording.recording import Recording
+    from gersgorin.recording import Recording
 
     recording = Recording.load(path)
     outputs.write(recording.figure, recording.save)

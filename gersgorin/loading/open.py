@@ -329,9 +329,10 @@ def model_with_data(options, *, device: str) -> ModelWithData:
     network with an output, and the next frames as targets. Raises RhnError.
     """
     check_network_options(options)
-    if options.layer is not None:
+    if of_cell := given_flags(options, ("layer", "state_size", "gates")):
         raise InvalidInputError(
-            "--layer names one recurrent cell, and the whole network is analysed here: leave it out"
+            f"{of_cell[0]} is of one recurrent cell, and the whole network is analysed here: leave "
+            "it out"
         )
     source, of = source_of_options(options, options), getattr(options, "of", OUTPUTS)
     module: Any

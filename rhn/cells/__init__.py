@@ -1,4 +1,4 @@
-"""Recurrent cells: each one its equation (`step`), its recurrence over time, its closed-form
+"""Recurrent cells. Each has its equation (`step`), its recurrence over time, its closed-form
 Jacobian and its norm bound.
 
 `CELLS` maps the names that the commands use to cells; every value is callable as

@@ -1,5 +1,4 @@
-"""The base class of all cells: one step s' = f(x, s) of a recurrence, run over time, with checks of
-its inputs.
+"""The base class of all cells: run one step s' = f(x, s) over time, and check its inputs.
 
 Legend: T steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always one
 tensor (..., state_size) and the output is its first n entries. A new cell needs its parameters and
@@ -26,8 +25,8 @@ MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared wit
 
 
 class CellMasks(NamedTuple):
-    """Dropout masks of one cell for one window of B sequences; None for no dropout. Constants: they
-    get no gradient.
+    """Dropout masks of one cell for one window of B sequences; None for no dropout. They are
+    constants without a gradient.
 
     One draw a sequence, shared by all time steps and all recurrence layers (Gal and Ghahramani
     2016):
@@ -55,7 +54,7 @@ class CellMasks(NamedTuple):
 
 
 class Cell(nn.Module):
-    """A recurrent cell run over time as a module.
+    """A recurrent cell as a module that runs over time.
 
     A subclass that redefines the `step` of a finished cell inherits neither its closed forms nor
     its kernel; both follow from the new step unless the subclass defines them. `gates` and
@@ -144,7 +143,7 @@ class Cell(nn.Module):
             # stack
             raise InvalidInputError(
                 f"a network of input_size {input_size} and hidden_size {hidden_size} does not "
-                "fit any memory: use smaller sizes"
+                "fit into memory: use smaller sizes"
             )
         if kernel not in KERNELS:
             raise InvalidInputError(
@@ -323,8 +322,8 @@ class Cell(nn.Module):
             self._start(generator)
 
     def _start(self, generator: torch.Generator | None) -> None:
-        """Overwrite weights that start in their own way under any scheme, such as gate biases;
-        called last, without gradients.
+        """Overwrite weights that no scheme draws, such as gate biases; called last, without
+        gradients.
         """
 
     def config(self) -> dict:

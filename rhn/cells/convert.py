@@ -118,8 +118,8 @@ def to_torch(cell: Cell) -> nn.Module:
 
 @cache
 def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
-    """The factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`; weights start as
-    torch's, uniform within 1 / sqrt(n).
+    """Return the factory of our form of a class of torch.nn, for `--cell torch.nn:LSTM`, with
+    torch's initial weights: uniform within 1 / sqrt(n).
 
     One difference is left: torch adds two biases, we draw one.
     """
@@ -137,7 +137,7 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
 
 
 class StackedCell(Cell):
-    """Several cells as one, the lowest first: their joint state, one step of the whole stack, its
+    """A stack of cells as one cell, the lowest first, with a joint state, one step and its
     Jacobian. It adds no weights.
 
         s = (s_1, ..., s_L)      s_l' = f_l(h_{l-1}', s_l)
@@ -240,14 +240,14 @@ class StackedCell(Cell):
         return torch.cat(rows, -2)
 
     def config(self) -> dict:
-        """Raises InvalidInputError: a stack has no file."""
+        """Raise InvalidInputError, because a stack cannot be saved."""
         raise InvalidInputError(
             "a StackedCell is a view of several cells: save each of them, or the model that "
             "contains them"
         )
 
     def _layers(self, x: Tensor, s: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
-        """(Cell, what it reads, its state, its next state) of each layer."""
+        """Yield (cell, its input, its state, its next state) of each layer."""
         for cell, s_l in zip(self.cells, s.split(self.sizes, -1), strict=True):
             after = cell.step(x, s_l)
             yield cell, x, s_l, after

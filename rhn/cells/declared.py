@@ -85,7 +85,9 @@ class DeclaredCell(Cell):
         require(self, name, fits(value, kind) and in_range, allowed)
 
     def check_options(self) -> None:
-        """Raise InvalidInputError for options that have their types but make no equation."""
+        """Raise InvalidInputError for options of the right type with which the equation makes no
+        sense.
+        """
 
     def shapes(self) -> Shapes:
         """The shapes of the weights by name, in the order in which they are drawn."""
@@ -107,7 +109,7 @@ class DeclaredCell(Cell):
 
 
 class LoopedCell(DeclaredCell):
-    """A cell of one layer that is its `update`, repeated."""
+    """A cell of one layer that repeats its `update`."""
 
     equation = "update"
 

@@ -94,8 +94,8 @@ class _Gated(DeclaredCell):
 
 
 class LSTM(_Gated):
-    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` sets the forget gates' bias
-    at the start (None: as others).
+    """Long short-term memory; the state is cat(h, c), 2n. `forget_bias` is the initial bias of the
+    forget gates (None: as the others).
     """
 
     blocks = 4
@@ -147,7 +147,7 @@ class LSTM(_Gated):
 
 class GRU(_Gated):
     """Gated recurrent unit; adds bias_hn (n,), the bias q inside the reset product. `update_bias`
-    sets that of z at the start.
+    is the initial bias of z.
     """
 
     blocks = 3

@@ -160,8 +160,8 @@ def draw(
 def memory_blocks(
     module: nn.Module, layers: Sequence[Layer], steps: float
 ) -> list[tuple[Part, Any, str, Any]]:
-    """(Part, index, operation, its number) of a start of a deep transition of tanh or ReLU for
-    sequences of `steps` frames, else none.
+    """(Part, index, operation, its number) of the scheme `memory` for a deep transition of tanh or
+    ReLU and sequences of `steps` frames; none for others.
 
     Half of the units sense: random features of the present frame, no recurrence. The others
     remember: they read no input, and rotate in planes. The first half writes to them so little that
@@ -204,7 +204,7 @@ def memory_blocks(
 
 
 def for_steps(init: str | None, steps: int) -> str | None:
-    """`memory` with a number of steps if it has none; other initialisations as they are."""
+    """Give the scheme `memory` a number of steps if it has none; return other schemes unchanged."""
     return f"memory:{steps}" if init == "memory" else init
 
 
@@ -214,8 +214,8 @@ def remember(
     """Change a cell by `memory_blocks`; raises InvalidInputError for one that has none."""
     if not (blocks := memory_blocks(cell, layers, steps)):
         raise InvalidInputError(
-            f"{type(cell).__name__} cannot start as memory: expected a tanh or ReLU cell "
-            "without gates, as rnn or dt-rnn"
+            f"{type(cell).__name__} cannot have the initialisation memory: expected a tanh or "
+            "ReLU cell without gates, such as rnn or dt-rnn"
         )
     for part, index, operation, value in blocks:
         q = cell.get_parameter(part.parameter)[part.index][index].zero_()

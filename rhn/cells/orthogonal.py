@@ -59,7 +59,7 @@ class OrthogonalRNN(LoopedCell):
         return self._with_bias(stacked_rotation(self.weight_hh, self.hidden_size))
 
     def _with_bias(self, Q: Tensor) -> tuple[Tensor, ...]:
-        """Q, and the bias where it is not that of W x + b."""
+        """Q, and the bias if it is not that of W x + b."""
         return (Q,) if self.nonlinearity == "tanh" else (Q, self.bias)
 
     def update(self, u: Tensor, s: Tensor, Q: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,5 +1,4 @@
-"""Cells by name: find one, make one, read its options, and how many of its units a budget of
-parameters buys.
+"""Cells by name: find one, make one, read its options, and fit its size to a number of parameters.
 
 The table holds places, so that a list of names need not wait for torch; a cell is imported at first
 use, and its facts are attributes of its class. A user registers a cell with the decorator
@@ -78,8 +77,8 @@ TORCH_CELLS = {
 
 
 def register_cell(name: str) -> Callable[[Factory], Factory]:
-    """Decorator that registers a cell of your own, a class or a function, under a name that
-    functions and commands take.
+    """Decorate your own cell, a class or a function, to register it under a name for functions and
+    commands.
 
     Its attributes count as those of our cells: `learning_rate` is one at which it trains on the
     chorales (0.2 without it).
@@ -121,14 +120,14 @@ def accepts(factory: Callable, keyword: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-    """Return True if the name of a cell, read from a file, is safe to resolve: no module of a user
-    is imported for it.
+    """Return True if the name of a cell in a file is safe to resolve, because it imports no user's
+    module.
     """
     return name in CELLS or name in TORCH_CELLS
 
 
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
-    """The registered cell of this name, our form of a cell of torch.nn, or the cell of a user as
+    """Return the registered cell of this name, our form of a cell of torch.nn, or a user's cell as
     `package.module:factory`.
 
     The module of a user is looked for in the current folder too. Never give a name that was read
@@ -167,8 +166,8 @@ def unknown_cell(name: str) -> str:
 
 
 def import_named(name: str, what: str) -> Any:
-    """The object `package.module:attribute` in the code of a user; the module is looked for in the
-    current folder too.
+    """Import the object `package.module:attribute` of a user; the module may be in the current
+    folder.
 
     Never give a name that was read from a file. Raises InvalidInputError, which calls it a `what`,
     if it cannot be imported.
@@ -215,8 +214,7 @@ def is_ours(cell: str | Callable) -> bool:
 
 
 def lacking(name: str) -> set[str]:
-    """The settings among depth and transform_bias that a cell does not have; none for an
-    unregistered cell.
+    """Return which of depth and transform_bias a cell lacks; none for an unregistered cell.
 
     name: of a cell, or of a cell with options as studies have it.
 
@@ -237,7 +235,7 @@ def lacking(name: str) -> set[str]:
 def make_cell(
     name: str, input_size: int, hidden_size: int, depth: int = 1, **options
 ) -> "nn.Module":
-    """A new cell by its name: one of `CELLS`, "torch.nn:LSTM", or "package.module:factory".
+    """Make a new cell by its name: one of `CELLS`, "torch.nn:LSTM", or "package.module:factory".
 
     options: keywords of the cell, such as leak=0.5, init="gaussian:0.1", generator=, device=,
     dtype=; see `cell_options`.
@@ -253,8 +251,8 @@ def make_cell(
 
 
 def cell_options(cell: str | Callable) -> list[Parameter]:
-    """The options of a cell: its keyword arguments that other cells do not have, each with its
-    name, default and type (`annotation`).
+    """Return the options of a cell that other cells do not have, each with its name, default and
+    type (`annotation`).
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
     [('leak', 0.3), ('spectral_radius', None)]
@@ -281,8 +279,8 @@ def cell_options(cell: str | Callable) -> list[Parameter]:
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a cell as values: words, as `--cell-option leak=0.5` gives them, become what
-    the cell expects.
+    """Convert the options of a cell from words, as in `--cell-option leak=0.5`, to values of the
+    types that it expects.
 
     Raises InvalidInputError for an option that the cell does not have or a value of the wrong type:
     one sentence with its options.
@@ -317,7 +315,7 @@ def _kind_of(default) -> Any:
 
 
 def num_parameters(module: "nn.Module") -> int:
-    """Number of trainable numbers in a cell or model."""
+    """Count the trainable parameters of a cell or model."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
@@ -330,8 +328,8 @@ def hidden_size_for_budget(
     output_size: int = 88,
     **options,
 ) -> int:
-    """The largest n for which cell + output layer (n -> output_size, biases) stay within `budget`
-    parameters.
+    """Return the largest n for which the cell and its output layer (n -> output_size, with biases)
+    have at most `budget` parameters.
 
     As for the networks of figure 4 (Zilly et al. 2017, supplement). Raises InvalidInputError if one
     unit exceeds the budget, or for networks beyond any memory.

@@ -161,7 +161,7 @@ class RNN(DTRNN):
 
 
 class IRNN(RNN):
-    """A ReLU RNN whose recurrent matrix starts as the identity plus noise (Le et al. 2015);
+    """A ReLU RNN whose initial recurrent matrix is the identity plus noise (Le et al. 2015);
     `nonlinearity="tanh"` is a variant.
 
     The noise, and all other weights, are drawn by `init`: by default with standard deviation 1e-3,

@@ -1,1 +1,3 @@
-"""The command line `rhn`: a file a subcommand, and what the commands of all packages share."""
+"""The command line `rhn`, with one file for each subcommand, and the parts that the commands of all
+packages share.
+"""

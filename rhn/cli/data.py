@@ -23,7 +23,7 @@ class Get:
     name: Annotated[str, Parameter(choices=(*TEXT_SETS, "jsb"))] = field(kw_only=False)
     """A published text, or jsb, the chorales."""
     out: Path | None = None
-    """Folder to write to, instead of the user's data folder, where the other commands look."""
+    """Folder to write to, instead of your data folder, in which the other commands look."""
 
     def run(self) -> None:
         with progress_bars() as progress:
@@ -34,20 +34,20 @@ class Get:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Count the splits and the vocabulary of a data set beside the published counts, and print its
-    beginning.
+    """Count the splits and the vocabulary of a data set, compare them with the published counts,
+    and print its beginning.
     """
 
     name: Annotated[str, Parameter(choices=(*TEXT_SETS, "text", "jsb"))] = field(kw_only=False)
-    """A published text; text, for any text of your own; or jsb, the chorales."""
+    """A published text; text, for your own text; or jsb, the chorales."""
     data: Path | None = None
     """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales
     rebuilt from music21).
     """
     words: bool = False
-    """Read a text of your own as words (the default)."""
+    """Read your own text as words (the default)."""
     characters: bool = False
-    """Read a text of your own as characters."""
+    """Read your own text as characters."""
     json: bool = False
     """Print one JSON object: name, source, checksum, counts, beginning."""
 
@@ -73,7 +73,7 @@ class Show:
 
 
 def _described(name: str, data: Path | None, unit: Unit) -> dict:
-    """The JSON of a data set; unit: of a text of the user's own."""
+    """The JSON of a data set; unit: that of the user's text."""
     from rhn.data import chorales, read_text
     from rhn.data.corpus import SPLITS
 

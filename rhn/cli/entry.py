@@ -1,5 +1,5 @@
-"""Run a command: its errors as one sentence, those of a user's code with its name and lines, its
-exit code, and Ctrl-C at any moment.
+"""Run a command: print errors as one sentence, those of a user's code with its name and lines,
+return the exit code, and stop at Ctrl-C.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 interrupted. Results go to stdout,
 progress and notices to stderr.
@@ -47,7 +47,7 @@ def enter(module: str) -> int:
 
 
 def rhn() -> int:
-    """`rhn`."""
+    """Run `rhn`."""
     return enter("rhn.cli.main")
 
 
@@ -140,7 +140,7 @@ def print_json(value) -> None:
 
 @contextlib.contextmanager
 def own_cell(name: str | None) -> Iterator[None]:
-    """Turn what a user's code raises into a UsersCodeError with the name of the cell.
+    """Turn the errors of a user's code into a UsersCodeError with the name of the cell.
 
     name: package.module:factory. Nothing changes for None and for the name of one of our cells.
     """

@@ -20,7 +20,7 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Print versions, devices, and which kernels are used on them, or why not.
+    """Print versions, devices, and the kernels on them: which are used, and why others are not.
 
     examples:
       rhn info
@@ -51,7 +51,7 @@ class Info:
 
 
 def _used(kernel: dict[str, Any]) -> str:
-    """Whether an implementation is used, or why not."""
+    """ "used", or the reason why an implementation is not used."""
     return "yes" if kernel["used"] else f"no: {kernel['reason']}"
 
 

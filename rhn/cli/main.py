@@ -1,4 +1,4 @@
-"""`rhn`: train a model of chorales or of text, evaluate it, let it compose or write."""
+"""`rhn`: train a model on chorales or text, evaluate it, and let it compose or write."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from rhn.utils.command_line import command_line, run_read
 
 COMMANDS = command_line(
     "rhn",
-    "Train recurrent models of text and of chorales, evaluate them, and let them write and compose."
+    "Train recurrent models on text and on chorales, evaluate them, and let them write and compose."
     """
 
 examples:
@@ -23,7 +23,7 @@ examples:
   rhn train jsb-depth-6 --out runs/depth6
   rhn sample runs/depth6 --output chorale.mid""",
 )
-DATA = command_line("data", "Fetch a data set, or see what one holds.")
+DATA = command_line("data", "Download a data set, or show its content.")
 for command in (Train, Resume, Evaluate, Generate, Sample, Report, Presets, Info):
     COMMANDS.command(command, name=command.__name__.lower())
 DATA.command(Get, name="get")

@@ -26,8 +26,8 @@ NAME = "record.npz"
 
 
 def recorded_every(folder: Path) -> int | None:
-    """Number of steps between two measurements of the run in a folder; None without a record.
-    Raises DataError for a damaged record.
+    """Return the number of steps between two measurements of the run in a folder; None without a
+    record. Raises DataError for a damaged record.
     """
     paths = sorted([*folder.glob(NAME), *folder.glob(f"seed-*/{NAME}")])
     return plugin("recording").load(paths[0]).every if paths else None
@@ -40,7 +40,7 @@ def recorders(
     corpus: Corpus | TextCorpus,
     seeds: Sequence[int],
 ) -> "list[ProbeRecorder]":
-    """The recorders of a training as callbacks, one for each seed."""
+    """Make the recorders of a training as callbacks, one for each seed."""
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
@@ -61,7 +61,7 @@ def recorders(
 
 
 def probed(corpus: Corpus) -> str:
-    """The data of a training and its probe, in words."""
+    """Describe the data of a training and its probe."""
     return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 

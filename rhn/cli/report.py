@@ -15,15 +15,14 @@ SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Drawing):
-    """Draw training and validation over epochs, all seeds together; with --depth the paper's figure
-    5(a) of these trainings.
+    """Draw training and validation losses over epochs, for all seeds together; with --depth, the
+    paper's figure 5(a) for these trainings.
     """
 
     runs: tuple[Path, ...] = field(kw_only=False)
-    """Folders of trainings, of language models or of chorales; with --depth also its tables (.csv).
-    """
+    """Folders of trainings; with --depth also its tables (.csv)."""
     depth: bool = False
-    """Draw best validation perplexity by depth, on Penn Treebank, beside the paper's."""
+    """Draw the best validation perplexity on Penn Treebank by depth, beside the paper's."""
     output: Annotated[tuple[Path, ...], OUTPUT] = ()
     """A figure (.png, .svg, .pdf), and its numbers (.csv)."""
 

@@ -64,7 +64,8 @@ class Running:
     """The options that both commands share."""
 
     data: Path | None = None
-    """Path of the data. Default: that of `rhn data get`; chorales: rebuilt from music21's scores.
+    """Path of the data. Default: the folder of `rhn data get`; chorales are rebuilt from music21's
+    scores.
     """
     max_minutes: NonNegative | None = None
     """Stop after X minutes with everything saved."""
@@ -97,27 +98,29 @@ class Train(Configured, Running):
     preset: str | None = field(default=None, kw_only=False)
     """Name of a complete training; `rhn presets` describes them."""
     config: Path | None = None
-    """JSON file of fields: the output of --print-config, config.json of a run, or your own. Its
-    entry "preset" may name a preset to start from.
+    """JSON file of fields: the output of --print-config, the config.json of a run, or your own
+    file. Its entry "preset" can name a preset to start from.
     """
     out: Path | None = None
     """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors;
     record.npz with --record.
     """
     words: bool = False
-    """Text: --data is a text of your own, read as words."""
+    """Text: read your own text, --data, as words."""
     characters: bool = False
-    """Text: --data is a text of your own, read as characters."""
+    """Text: read your own text, --data, as characters."""
     seeds: Count = 1
-    """Text: train N seeds side by side as one program, from the seed of the configuration on."""
+    """Text: train N seeds side by side as one program, beginning with the seed of the
+    configuration.
+    """
     record: Count | None = None
-    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz,
-    which `gersgorin recording` draws. Chorales: at the end of the epoch of that step; an epoch has
-    7 steps (223 pieces in batches of 32).
+    """Also measure spectra, gains and gates every N steps of the optimizer, into DIR/record.npz;
+    `gersgorin recording` draws them. Chorales: at the end of the epoch of that step; an epoch has 7
+    steps (223 pieces in batches of 32).
     """
     print_config: bool = False
-    """Print the whole configuration as JSON, which --config reads, and its differences from the
-    preset on stderr; do not train.
+    """Print the whole configuration as JSON for --config, and its differences from the preset on
+    stderr; do not train.
     """
     skip: Literal["all", "last"] | None = None
     """--cell-option skip=...: which layers have a shortcut from the last state, from the second on
@@ -225,9 +228,7 @@ class Train(Configured, Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Running):
-    """Go on with a training from its last save. The results are those of an uninterrupted
-    training.
-    """
+    """Continue a training from its last save. The results equal an uninterrupted training."""
 
     out: Path = field(kw_only=False)
     """Folder of the run."""
@@ -236,7 +237,7 @@ class Resume(Running):
     epochs: Count | None = None
     """Total number of epochs, instead of that of the configuration."""
     cell: str | None = None
-    """The cell of a training with a cell of your own, as package.module:factory."""
+    """The cell of the training if it is your own, as package.module:factory."""
 
     def run(self) -> None:
         path = self.out / "config.json"
@@ -263,7 +264,7 @@ class Resume(Running):
 def train(
     config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None
 ) -> None:
-    """Train or go on, and print the result."""
+    """Train or continue, and print the result."""
     from rhn.training import run
     from rhn.training.ensemble import tune_malloc
 
@@ -298,7 +299,7 @@ def train(
     elif all(_in_vain(result, corpus) for result in results):
         print(
             f"at a learning rate of {config.learning_rate:g} the training has led to nothing "
-            "better than the first weights: try another one, a lower one if the losses have "
+            "better than the initial weights: try another one, a lower one if the losses have "
             "exploded, in another --out",
             file=sys.stderr,
         )
@@ -350,8 +351,8 @@ class Progress:
 
 
 def _in_vain(result: "TrainingResult", corpus) -> bool:
-    """True if training has led nowhere: to no better chorales than the first weights, or to texts
-    far below a guess of each token.
+    """Return True if training did not help: chorales are no better than with the initial weights,
+    or texts are far worse than a guess of each token.
     """
     if result.test_nll is not None:
         return result.best_epoch == 0 < result.epochs
@@ -374,7 +375,7 @@ def _row(result: "TrainingResult", corpus: "Corpus | TextCorpus") -> dict:
 
 
 def _print_rows(rows: list[dict]) -> None:
-    """The losses of all seeds as a table, and what to do next."""
+    """Print the losses of all seeds as a table, and the next command."""
     names = [name for name in rows[0] if name.startswith(("train_", "valid_", "test_"))]
     lines = []
     for row in rows:

@@ -25,8 +25,8 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Trained):
-    """Measure how well a trained model predicts: perplexity of words, bits a character, or nats a
-    frame of a chorale.
+    """Measure how well a trained model predicts: perplexity for words, bits per character, or nats
+    per frame of a chorale.
 
     Every token but the first counts, and every frame but each chorale's first.
     """
@@ -48,8 +48,8 @@ class Evaluate(Trained):
     and Ghahramani 2016).
     """
     mc_official: Annotated[int, within(least=1, most=MOST_SAMPLES)] | None = None
-    """Text: like --mc, with one set of masks per sample for the whole text, as the official code
-    does it.
+    """Text: like --mc, with one set of masks per sample for the whole text, as in the official
+    code.
     """
     seed: Natural = 0
     """Text: seed of the masks of --mc."""
@@ -133,10 +133,10 @@ class Evaluate(Trained):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Trained, Writing):
-    """Write a chorale that a trained model makes up."""
+    """Write a chorale that a trained model composes."""
 
     output: Path | None = None
-    """What to write, .mid or .musicxml (required)."""
+    """The file to write, .mid or .musicxml (required)."""
     temperature: float = 1.0
     """Below 1 more predictable, above 1 wilder."""
     bars: Annotated[int, within(least=1, most=MOST_BARS)] = 16
@@ -160,7 +160,7 @@ class Sample(Trained, Writing):
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Trained):
-    """Print a text that a trained language model makes up."""
+    """Print a text that a trained language model writes."""
 
     prompt: str = ""
     """The text to continue."""
@@ -169,7 +169,7 @@ class Generate(Trained):
     temperature: float = 1.0
     """Below 1 more predictable, above 1 wilder."""
     top_k: Count | None = None
-    """Choose among the N most probable ones only."""
+    """Choose only among the N most probable ones."""
     seed: Natural = 0
     """Seed of the choices."""
 

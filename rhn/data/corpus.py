@@ -54,7 +54,7 @@ class Piece(np.ndarray):
 
     @property
     def label(self) -> str:
-        """Its address in the original split: "train-14"."""
+        """The place in the original split: "train-14"."""
         return f"{self.split}-{self.index}"
 
 
@@ -73,7 +73,7 @@ class Corpus:
 
     @classmethod
     def of(cls, pieces: list[Piece], source: str) -> "Corpus":
-        """The corpus of these pieces, each in its split."""
+        """Make a corpus of these pieces, each in its split."""
         train, valid, test = (
             [piece for piece in pieces if piece.split == split] for split in SPLITS
         )
@@ -96,13 +96,13 @@ class Corpus:
         return digest.hexdigest()
 
     def find(self, name: str) -> Piece:
-        """The first piece called `name`, as `lookup`."""
+        """Find the first piece called `name`, see `lookup`."""
         return lookup(self.pieces, name)
 
 
 def lookup(entries, name: str):
-    """The first of `entries` (anything with a `name` and a `label`) called `name`: "bwv414", "BWV
-    414", or its label, "train-14".
+    """Find the first of `entries` (with a `name` and a `label`) that is called `name`: "bwv414",
+    "BWV 414", or its label, "train-14".
 
     Raises InvalidInputError, with the nearest names, for an unknown name.
     """

@@ -93,7 +93,7 @@ CHORALES = DataSet(
 
 
 def data_set(name: str) -> DataSet:
-    """The data set with this name; raises InvalidInputError for an unknown one."""
+    """Return the data set with this name; raises InvalidInputError for an unknown one."""
     known = TEXT_SETS | {CHORALES.name: CHORALES}
     if name not in known:
         raise InvalidInputError(
@@ -130,8 +130,8 @@ def get(
 
 
 def _fetch(file: PublishedFile, folder: Path, progress: Callable[[str], object]) -> Path:
-    """Download one file, unless it is there with the right checksum; a file with another one is
-    replaced.
+    """Download one file unless it is there with the right checksum; replace a file with another
+    checksum.
     """
     import pooch
     from requests import RequestException  # raised by pooch

@@ -66,8 +66,8 @@ logger = logging.getLogger(__name__)
 
 
 def chorales(source: str | Path | None = None) -> Corpus:
-    """The chorales: `train`, `valid` and `test`, lists of (T, 88) uint8 pieces, a row a quarter
-    note.
+    """Load the chorales: lists `train`, `valid` and `test` of (T, 88) uint8 pieces, one row for
+    each quarter note.
 
     source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an
     original file, by its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
@@ -95,7 +95,7 @@ def chorales(source: str | Path | None = None) -> Corpus:
 
 
 def chorale(name: str, source: str | Path | None = None) -> Piece:
-    """One chorale by its name ("bwv269", "BWV 66.6") or its address in the original split
+    """Load one chorale by its name ("bwv269", "BWV 66.6") or its place in the original split
     ("train-14", "test-0").
 
     Reads only that score (milliseconds), or, with a `source`, the original file. A name that occurs
@@ -239,7 +239,7 @@ class ChoraleRow:
 
     @property
     def label(self) -> str:
-        """Its address in the split: "train-14"."""
+        """The place in the split: "train-14"."""
         return f"{self.split}-{self.index}"
 
     @property
@@ -248,7 +248,7 @@ class ChoraleRow:
         return Path(self.score).stem if self.matched else self.label
 
     def piece(self, frames: np.ndarray) -> Piece:
-        """Its frames with its name and address."""
+        """The frames, with name and place in the split."""
         return Piece(frames, name=self.name, split=self.split, index=self.index)
 
 
@@ -405,8 +405,8 @@ def _midi_number(pitch: ElementTree.Element) -> int:
 
 
 def _kern(text: str) -> list[Part]:
-    """Humdrum **kern: a column (spine) a part, the lowest first; a line whatever begins at one
-    moment.
+    """Humdrum **kern: one column (spine) for each part, the lowest first; one line for each moment
+    at which notes begin.
     """
     lines = [line.split("\t") for line in text.splitlines() if line and not line.startswith("!")]
     columns = [column for column, kind in enumerate(lines[0]) if kind == "**kern"]

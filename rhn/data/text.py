@@ -140,7 +140,7 @@ def _cut(text: np.ndarray) -> list[np.ndarray]:
 
 
 def _require_tokens(texts: Sequence[np.ndarray], max_tokens: int | None, place: Path) -> None:
-    """Raise DataError for a split of fewer than 2 tokens: one to read and one to predict."""
+    """Raise DataError for a split of fewer than 2 tokens: one is read, the other predicted."""
     for split, text in zip(SPLITS, texts, strict=True):
         count = len(text[:max_tokens])
         if count < 2:
@@ -148,17 +148,16 @@ def _require_tokens(texts: Sequence[np.ndarray], max_tokens: int | None, place: 
 
 
 def _require_same(own: Vocabulary, expected: Vocabulary | None, place: Path) -> None:
-    """Raise DataError if a text makes another vocabulary than that of a checkpoint."""
+    """Raise DataError if the vocabulary of a text is not that of a checkpoint."""
     if expected not in (None, own):
         raise DataError(
-            f"{place} makes another vocabulary, of {len(own)} {own.unit}, than that of the "
-            f"checkpoint's training, of {len(expected)} {expected.unit}; give the files of the "
-            "training"
+            f"{place} has another vocabulary ({len(own)} {own.unit}) than the training of the "
+            f"checkpoint ({len(expected)} {expected.unit}): give the files of the training"
         )
 
 
 def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
-    """A text (N,) cut into equal rows, a view (B, N // B); the remainder is dropped, as in the
+    """Cut a text (N,) into equal rows, a view (B, N // B); the remainder is dropped, as in the
     official code.
 
     Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
@@ -173,7 +172,7 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def _unit(name: str, unit: Unit, vocabulary: Vocabulary | None) -> Unit:
-    """The unit of a text: its own, that of a published set, or that of the vocabulary."""
+    """Return the unit of a text: as given, of a published set, or of the vocabulary."""
     if name == "text":
         return unit if vocabulary is None else vocabulary.unit
     if name not in TEXT_SETS:

@@ -20,7 +20,8 @@ Symbol = str | int
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The symbols of a text; a symbol's id is its place. Two are equal if unit and symbols are.
+    """The symbols of a text; a symbol's id is its position. Two vocabularies are equal if their
+    units and symbols are.
 
     unit:     "words", "characters" or "bytes"
     symbols:  V of them, distinct: words without whitespace, single characters, or byte values 0 to

@@ -75,13 +75,13 @@ FUNCTIONS = {
 
 
 class CompileError(Exception):
-    """Why there is no compiled library, in words."""
+    """The compiled library is missing; the message has the reason."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library; None without one, with the reason in the log. RHN_COMPILED=0 in the environment
-    turns it off.
+    """Load the library, or return None and log the reason. RHN_COMPILED=0 in the environment turns
+    it off.
     """
     if os.environ.get(SWITCH) == "0":
         return None
@@ -93,7 +93,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def missing() -> str | None:
-    """Why there is no library, in words; None if there is one."""
+    """Return the reason why there is no library; None if there is one."""
     if library() is not None:
         return None
     if os.environ.get(SWITCH) == "0":
@@ -109,7 +109,7 @@ def _compiler() -> str:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    """The library in this user's cache, or a new one if there is none that can be loaded."""
+    """Load the library from this user's cache, or build a new one."""
     path = user_cache_path("rhn", appauthor=False) / "compiled"
     with contextlib.ExitStack() as stack:
         try:
@@ -134,8 +134,8 @@ def _load(compiler: str) -> ctypes.CDLL:
 
 
 def _private_folder(path: Path) -> Path:
-    """The folder, made if it is missing; raises OSError unless only this user can enter and change
-    it.
+    """Return the folder, and make it if it is missing; raises OSError unless only this user can
+    enter and change it.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
@@ -145,8 +145,8 @@ def _private_folder(path: Path) -> Path:
 
 
 def _hash(compiler: str) -> str:
-    """Of all that decides what is compiled. The macros of a compiler say which it is, and what
-    `native` means here.
+    """Hash everything that the library depends on. The compiler's macros identify it and the
+    meaning of `native` here.
     """
     macros = _run(compiler, *_FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]"))]
@@ -250,7 +250,7 @@ def _call_all(name: str, items: int, struct: ctypes.Structure) -> int:
 
 @functools.cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of this process; a fork has none of its parent's."""
+    """Return the thread pool of this process; a forked process has its own."""
     return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="rhn-kernels")
 
 
@@ -276,7 +276,7 @@ def rows(t: Tensor, B: int) -> Tensor:
 
 
 def limit(x: Tensor, *, units: int, layers: int = 1) -> str | None:
-    """Why C does not compute a call with inputs (T, B, m); None if it does.
+    """Return the reason why C does not compute a call with inputs (T, B, m); None if it does.
 
     It needs float32 on a CPU and a machine with a compiler. Measured against the versions in
     Python, it wins with up to 64 units for any batch, with up to 1000 in full lanes, and in

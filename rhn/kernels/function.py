@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 
 class Code(NamedTuple):
-    """The two passes of a kernel, its name, for messages, and those of its tensors."""
+    """The two passes of a kernel, its name for messages, and the names of its tensors."""
 
     name: str
     forward: Callable
@@ -173,8 +173,8 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 
 def is_alone(*tensors: Tensor) -> bool:
-    """Check if a call is one model's, outside of `torch.func`, whose transformations not every
-    kernel of torch has.
+    """Return True for a call of one model outside of `torch.func`, whose transformations some
+    kernels of torch lack.
     """
     return not is_traced(*tensors) and not any(
         map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)
@@ -182,8 +182,8 @@ def is_alone(*tensors: Tensor) -> bool:
 
 
 def is_traced(first: Tensor, *others: Tensor | None) -> bool:
-    """Check if operations on the tensors are only recorded or simulated: then a compiled kernel has
-    no memory to read.
+    """Return True if operations on the tensors are only recorded or simulated, so that a compiled
+    kernel has no memory to read.
 
     So under `make_fx`, `FakeTensorMode`, `torch.jit.trace`, on the meta device, and for tensor
     classes with their own operations.

@@ -45,7 +45,7 @@ def frame_nll(logits: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 class _FrameNLL(torch.autograd.Function):
     @staticmethod
     def forward(logits, frames):
-        # so many factors of 1/2 make the smallest normal number
+        # the number of factors 1/2 in the smallest normal number
         factors = 1 - math.frexp(torch.finfo(logits.dtype).tiny)[1]
         certainties = torch.abs(logits).sigmoid_().split(factors, -1)
         nll = torch.relu(logits).addcmul_(logits, frames, value=-1).sum(-1)
@@ -79,8 +79,8 @@ def output_reference(y: Tensor, W: Tensor, b: Tensor, frames: Tensor, mask: Tens
 
 
 def output_limit(y: Tensor, **others: Tensor) -> str | None:
-    """Why C does not compute a call; None if it does. From about 100 units on, the products of
-    torch are faster.
+    """Return the reason why C does not compute a call; None if it does. From about 100 units on,
+    torch's products are faster.
     """
     units = y.shape[-1]
     if units > compiled.SMALL:
@@ -125,8 +125,8 @@ def softmax_reference(
 
 
 def softmax_limit(y, U, mask, **others) -> str | None:
-    """Why C does not compute a call; None if it does. Without a mask, which lets it leave out
-    units, torch is faster.
+    """Return the reason why C does not compute a call; None if it does. C is faster only with a
+    mask, by which it leaves out units.
     """
     if mask is None:
         return "nothing is dropped"

@@ -175,8 +175,7 @@ def kernel_states() -> list[dict]:
 def check_tensor(
     name: str, t, shape: str, sizes: Sizes, like: Tensor, dtype: torch.dtype | None = None
 ) -> None:
-    """Raise InvalidInputError, naming the tensor, what it is, and what was expected, unless it has
-    a shape, and the type of `like`.
+    """Raise InvalidInputError unless a tensor has the expected shape and the type of `like`.
 
     dtype: its own type. Sizes that were unknown are added to `sizes`.
     """
@@ -186,7 +185,7 @@ def check_tensor(
 
 
 def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
-    """Why a tensor cannot be used together with another one, whatever their shapes."""
+    """Return the reason why two tensors cannot be used together, whatever their shapes."""
     if not isinstance(t, Tensor):
         return f"is {type(t).__name__}: expected a tensor"
     if t.is_nested or t.layout is not torch.strided or not like.is_floating_point():
@@ -200,7 +199,7 @@ def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
 
 
 def _misshapen(found: torch.Size, shape: str, sizes: Sizes) -> str | None:
-    """Why a shape is not the expected one; None if it is: then sizes that were unknown are
+    """Return the reason why a shape is not the expected one; if it is, None, and unknown sizes are
     added.
     """
     if shape == "...":

@@ -265,7 +265,7 @@ def _highway_derivatives(
 
 
 def limit(x: Tensor, R: Tensor, activation: str, **others) -> str | None:
-    """Why C does not compute a call; None if it does."""
+    """Return the reason why C does not compute a call; None if it does."""
     if activation not in ("tanh", "relu") or (activation == "relu" and R.shape[1] > R.shape[2]):
         return f"it has no activation {activation}"
     return compiled.limit(x, units=R.shape[2], layers=len(R))

@@ -1,4 +1,4 @@
-"""Whole networks: what stands before and after a stack of recurrent cells."""
+"""Whole networks: the layers before and after a stack of recurrent cells."""
 
 from rhn.models.networks import MAX_LAYERS, LanguageModel, PolyphonicModel, with_cell
 

@@ -292,7 +292,8 @@ class LanguageModel(RecurrentModel):
 
 
 def own_init(factory: Callable, hidden_size: int) -> str:
-    """The default scheme of a cell; for a user's cell without one, that of our cells.
+    """Return the default initialisation of a cell; for a user's cell without one, that of our
+    cells.
 
     >>> own_init(CELLS["rhn"], 64), own_init(resolve_cell("torch.nn:LSTM"), 4)
     ('uniform:0.04', 'uniform:0.5')
@@ -315,8 +316,8 @@ def _build(
     *,
     own: bool,
 ) -> nn.Module:
-    """A cell with its first weights: those that it draws itself; or as it starts by itself (`own`),
-    with torch's random numbers from the generator; or drawn by the scheme.
+    """Build a cell with its initial weights: drawn by the cell; by its constructor (`own`), with
+    torch's random numbers from the generator; or by the scheme.
     """
     draws = _draws(factory)
     if draws:
@@ -376,7 +377,7 @@ def _draws(factory: Callable) -> bool:
 def with_cell(
     factory: str | Callable[..., nn.Module], model: Callable[..., nn.Module] = PolyphonicModel
 ) -> Callable[..., nn.Module]:
-    """For `load_checkpoint(path, factory=with_cell(MyCell))`: builds a model of this cell under any
-    name in the file.
+    """Return a factory for `load_checkpoint(path, factory=with_cell(MyCell))` that builds the model
+    with this cell.
     """
     return lambda cell, **config: model(factory, **config)

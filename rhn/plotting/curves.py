@@ -55,7 +55,7 @@ class Curves:
 
     @property
     def place(self) -> int:
-        """The row of the best epoch, the first one of equals."""
+        """The row of the best epoch, the first one if several are equal."""
         return int(np.nanargmin(self.valid))
 
     @property
@@ -96,8 +96,8 @@ def require_one_measure(curves: Sequence[Curves]) -> str:
 
 
 def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
-    """Figure 5(a) of these trainings: one row for each seed with the best validation perplexity,
-    beside the paper's.
+    """Read figure 5(a) of these trainings: one row for each seed with the best validation
+    perplexity, and the paper's.
 
     Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text.
     Networks may be smaller than the paper's, and their text shorter.
@@ -171,8 +171,8 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
 
 
 def _advice(run: Path) -> str:
-    """What to do about a training without losses; its state is in its folder, or for several seeds
-    in the one above.
+    """Advise on a training without losses; its state is in its folder, or for several seeds in the
+    parent folder.
     """
     if (run / "trials.csv").is_file():
         return f"it is a study: optim-study plot {run}"
@@ -209,7 +209,7 @@ def _best(run: Path) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """A table of `rhn report --depth`; its path stands for the checksum of the text."""
+    """Read a table of `rhn report --depth`; its path replaces the checksum of the text."""
     exact = {"valid_perplexity": float}  # the reader of pandas may differ in the last digit
     types = {"run": str, "cell": str} | WHOLE
     try:
@@ -255,7 +255,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
 @drawn
 def draw_curves(curves: Sequence[Curves]) -> Shown:
-    """The curves of trainings; the title has the facts that they share."""
+    """Draw the curves of trainings; the title has the facts that they share."""
     block = Block([partial(plot_curves, curves)], 3.4)
     return compose("Training curves", shared([c.facts for c in curves]), block)
 
@@ -298,8 +298,8 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
 @drawn
 def draw_depth(table: pd.DataFrame) -> Shown:
-    """Figure 5(a) of these trainings, beside the paper's: equal heights are equal changes relative
-    to a panel's lowest perplexity.
+    """Draw figure 5(a) of these trainings beside the paper's: equal heights are equal changes
+    relative to a panel's lowest perplexity.
     """
     tables = {"trained here": table, "Zilly et al. (2017)": published()}
     measured = [found.valid_perplexity for found in tables.values()]

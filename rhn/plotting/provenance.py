@@ -22,7 +22,7 @@ FACTS += ("learning_rate", "seed", "corpus", "vocabulary_size", "max_tokens")
 
 
 def words_of_new(cell: "nn.Module", seed: int) -> str:
-    """Initialisation, biases and seed of a cell with fresh weights.
+    """Describe the initialisation, biases and seed of a new cell.
 
     >>> from rhn.cells import RHN, RNN
     >>> words_of_new(RHN(3, 4), 0), words_of_new(RNN(3, 4, init="orthogonal"), 7)
@@ -47,8 +47,7 @@ def words_of_built(cell: "nn.Module") -> str:
 
 
 def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
-    """File and folder, initialisation, seed and epoch of a checkpoint, as far as its header has
-    them.
+    """Describe the file, initialisation, seed and epoch of a checkpoint, if its header has them.
 
     "rhn/best.safetensors: gaussian:0.05, transform bias -1, seed 0, epoch 40"; fresh: without the
     epoch. Raises CheckpointError.
@@ -68,9 +67,7 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
 
 
 def _unfinished(folder: Path) -> list[str]:
-    """Words for a training that has done fewer epochs than its config.json says: "after 1 of 30
-    epochs".
-    """
+    """Describe a training with fewer epochs than in its config.json: "after 1 of 30 epochs"."""
     try:
         done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
         epochs = read_json(folder / "config.json")["epochs"]
@@ -80,7 +77,7 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def named_file(path: Path) -> str:
-    """A file's name after that of its folder: every run has a best.safetensors.
+    """The name of a file after that of its folder, because every run has a best.safetensors.
 
     >>> named_file(Path("runs/depth6/best.safetensors"))
     'depth6/best.safetensors'
@@ -121,7 +118,7 @@ def _start(values: Mapping) -> list[str]:
 
 
 def _named(values: Mapping, names: Iterable[str]) -> list[str]:
-    """These entries in words, "learning rate 0.2", without those that are None."""
+    """Describe these entries, as "learning rate 0.2", without those that are None."""
     found = {name.replace("_", " "): values[name] for name in names if values.get(name) is not None}
     numbers = {name: f"{v:g}" if isinstance(v, float) else v for name, v in found.items()}
     return [f"{name} {number}" for name, number in numbers.items()]

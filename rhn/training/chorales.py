@@ -1,4 +1,4 @@
-"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats a
+"""Train and evaluate on chorales: minibatches, the task, and the losses of a split in nats per
 predicted frame.
 
 Chorales are sorted by length and cut into batches from the longest down: there is little padding,
@@ -124,7 +124,7 @@ def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> 
 def evaluation_batches(
     pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
 ) -> list[Minibatch]:
-    """Cut pieces into batches for evaluation, longest first, with the least predicted time on the
+    """Cut pieces into batches for evaluation, longest first, with the lowest estimated time on the
     device; see `STEP_ROWS`.
     """
     usable, start, found = _longest_first(pieces), 0, []
@@ -160,8 +160,8 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
 def evaluate(
     model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
 ) -> Score:
-    """The loss of one model on pieces (T_i, keys); each frame but the first of a piece is predicted
-    from those before it.
+    """Compute the loss of one model on pieces (T_i, keys); every frame except the first is
+    predicted from those before it.
 
     Raises DataError if no piece has two frames.
     """
@@ -172,18 +172,18 @@ def evaluate(
 
 
 def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
-    """Nats a predicted frame of each model, (K,) in float64."""
+    """Nats per predicted frame of each model, (K,) in float64."""
     total = sum(ensemble.map(_total_nll, batch) for batch in batches)
     return total / sum(batch.size for batch in batches)
 
 
 def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> Tensor:
-    """Nats a predicted frame of each model in each split, (K, splits) in float64."""
+    """Nats per predicted frame of each model in each split, (K, splits) in float64."""
     return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
 def constant_output_nll(corpus: Corpus) -> float:
-    """The least training loss of a constant output, in nats a frame.
+    """Return the lowest training loss of a constant output, in nats per frame.
 
     A network that ignores its input and its state can reach it with its output biases. It is the
     sum over keys of the entropy -p log p - (1 - p) log(1 - p), p the share of a key in all training

@@ -56,8 +56,8 @@ class TrainingConfig:
     hidden_size: Count
     """Hidden units of each cell."""
     transform_bias: float | None
-    """Initial bias of the transform gates. None: as `init` or the cell says, or the cell has no
-    such gates.
+    """Initial bias of the transform gates. None: the one of `init` or of the cell, or the cell has
+    no such gates.
     """
     cell_options: CellOptions = field(default_factory=dict)
     """A further option of the cell, such as leak=0.5; repeatable."""
@@ -79,7 +79,7 @@ class TrainingConfig:
     """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
     weight_decay: NonNegative = 0.0
     """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights
-    that a step at rate 1 takes away.
+    that a step with learning rate 1 removes.
     """
     batch_size: Count
     """Sequences in a batch."""
@@ -88,7 +88,7 @@ class TrainingConfig:
     patience: Count | None = None
     """Stop after N epochs without a better loss. None: never."""
     seed: Natural = 0
-    """Seed of the initial weights and of all else that is random."""
+    """Seed of the initial weights and of everything else that is random."""
 
     def __post_init__(self):
         check_fields(self)
@@ -96,7 +96,7 @@ class TrainingConfig:
 
     @property
     def options(self) -> dict:
-        """Options of the cell beside its sizes."""
+        """Options of the cell, without its sizes."""
         bias: dict = {}
         if self.transform_bias is not None or accepts(resolve_cell(self.cell), "transform_bias"):
             bias = {"transform_bias": self.transform_bias}
@@ -108,14 +108,14 @@ class ChoraleConfig(TrainingConfig):
     """A training of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
 
     learning_rate: Positive
-    """Step size of the optimizer, for a loss in nats a frame."""
+    """Step size of the optimizer, for a loss in nats per frame."""
     init_std: Positive | None
-    """Standard deviation of the Gaussian initial weights. None: as the cell starts by itself
+    """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation
     (presets with torch.nn's cells).
     """
     momentum: Share = 0.9
     batch_size: Count = 32
-    """Chorales a batch."""
+    """Chorales in a batch."""
     epochs: Count = 300
     patience: Count | None = 50
     objective: Literal["train", "valid"] = "valid"
@@ -132,9 +132,9 @@ class LanguageConfig(TrainingConfig):
     """A training of a language model on a text; errors as for `TrainingConfig`."""
 
     corpus: str
-    """A published text by its name in `rhn data`, or text: a file or folder of your own."""
+    """A published text by its name in `rhn data`, or text: your own file or folder."""
     unit: Literal["words", "characters"] = "words"
-    """Tokens of a text of your own: words or characters."""
+    """Tokens of your own text: words or characters."""
     vocabulary_size: Count | None = None
     """Keep the N most frequent words; the others become <unk>. None: all."""
     max_tokens: Annotated[int, within(least=2)] | None = None
@@ -151,9 +151,9 @@ class LanguageConfig(TrainingConfig):
     the weights are not tied.
     """
     init: str | None = "uniform:0.04"
-    """How weights and biases start: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
-    orthogonal[:GAIN] or memory[:STEPS] (of a window); ,bias:B after it starts all biases at B.
-    None: as the cell starts by itself (the default for torch.nn's cells).
+    """Initialisation of weights and biases: uniform:A, gaussian:STD, identity[:STD], scaled[:GAIN],
+    orthogonal[:GAIN] or memory[:STEPS] (of a window); append ,bias:B to set all biases to B. None:
+    the cell's own initialisation (the default for torch.nn's cells).
     """
     transform_bias: float | None = -2.0
     drop_embedding: Share = 0.0
@@ -167,8 +167,8 @@ class LanguageConfig(TrainingConfig):
     drop_candidate: Share = 0.0
     """Recurrent dropout: of the candidate before its gate."""
     gate_masks: Literal["shared", "separate"] = "shared"
-    """Whether the gates of a cell share their masks (the TensorFlow code) or have their own (the
-    Torch7 code).
+    """Share the masks among the gates of a cell (the TensorFlow code), or draw one for each gate
+    (the Torch7 code).
     """
     batch_size: Count = 20
     """Sequences of the text read in parallel."""
@@ -194,11 +194,11 @@ class LanguageConfig(TrainingConfig):
     loss. None: never.
     """
     activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the outputs after dropout, in nats a token."""
+    """Factor of the mean square of the outputs after dropout, in nats per token."""
     temporal_activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the change of the outputs between steps, in nats a token."""
+    """Factor of the mean square of the change of the outputs between steps, in nats per token."""
     reset_probability: Annotated[float, within(least=0, most=1)] = 0.0
-    """Probability that a row starts a window from the zero state."""
+    """Probability that a row begins a window with the zero state."""
     epochs: Count = 500
 
     def __post_init__(self):
@@ -231,15 +231,15 @@ class LanguageConfig(TrainingConfig):
 
 
 def upgraded(given: dict, source: Path) -> dict:
-    """The entries of a configuration that version 0.3 wrote, as this version has them.
+    """Convert the entries of a configuration of version 0.3 to those of this version.
 
     Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for
     "mixed", naming the file.
     """
     if given.get("precision", "float32") != "float32":
         raise InvalidInputError(
-            f"{source} is of a training with precision {given['precision']!r}, which version "
-            "0.3 was the last to have: use that version, or train again"
+            f"{source} has the precision {given['precision']!r}, which versions after 0.3 lack: "
+            "use version 0.3, or train again"
         )
     options = {name: given[name] for name in OF_0_3 if name in given}
     if "preset" not in given:
@@ -251,8 +251,8 @@ def upgraded(given: dict, source: Path) -> dict:
 
 
 def read_config(file: Path) -> dict:
-    """The entries of a JSON file of a configuration: config.json of a training, or one to start
-    from; raises InvalidInputError.
+    """Read the JSON file of a configuration: config.json of a training, or one to start from;
+    raises InvalidInputError.
     """
     try:
         content = read_json(file)

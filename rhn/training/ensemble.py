@@ -1,5 +1,5 @@
-"""K models of equal shape as one program: their weights stacked, every operation on all of them at
-once.
+"""Run K models of equal shape as one program: their weights are stacked, and every operation acts
+on all of them at once.
 
     ensemble = Ensemble.of(models)
     ensemble.map(lambda model, x: model(x), x)    (K, ...): each model on the same x
@@ -59,8 +59,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """K models: one module without memory, and the K values of each of its parameters and buffers,
-    (K, ...) by name.
+    """K models: one module without memory, and the K values of each parameter and buffer, (K, ...)
+    by name.
     """
 
     skeleton: Any
@@ -70,7 +70,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
-        """A copy of these models, which must be alike but for the values of their parameters."""
+        """Copy these models, which may differ only in the values of their parameters."""
         trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
         values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
         stacked = {
@@ -164,7 +164,7 @@ def mapped(tree: Any) -> Any:
 def captured(
     function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """The same function of trees of tensors and numbers, on a GPU as one CUDA graph for each new
+    """Wrap a function of trees of tensors and numbers; on a GPU it becomes one CUDA graph for each
     combination of shapes and numbers.
 
     Its result on a GPU is overwritten by the next call, which may take it as an argument.
@@ -198,7 +198,7 @@ class _Captured:
 
 
 def _key(leaf: Any) -> Hashable:
-    """What a graph depends on: the shape and type of a tensor, any other value."""
+    """The key of a graph: the shape and type of each tensor, and every other value."""
     return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
@@ -244,14 +244,16 @@ class _Graphs:
 
 @functools.cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """The one stream for all captures of a device: cuBLAS keeps a workspace for every stream."""
+    """The single stream for all captures on a device, because cuBLAS keeps a workspace for every
+    stream.
+    """
     return torch.cuda.Stream(device)
 
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Context in which torch uses `threads` threads and sets denormal numbers to zero; the former
-    settings are restored at its end.
+    """Context in which torch uses `threads` threads and sets subnormal numbers to zero; the old
+    settings are restored at the end.
 
     Raises InvalidInputError for more threads than the machine has CPUs: thousands of threads end
     the process.
@@ -272,8 +274,8 @@ def deterministic(threads: int = 1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def flushed() -> Iterator[None]:
-    """Context in which subnormal numbers count as zero on the CPU; the former setting is restored
-    at its end.
+    """Context in which subnormal numbers count as zero on the CPU; the old setting is restored at
+    the end.
     """
     before = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
     torch.set_flush_denormal(True)
@@ -290,7 +292,7 @@ def build_model(
     seed: int | None = None,
     device=None,
 ) -> Any:
-    """The model of a configuration with its first weights.
+    """Build the model of a configuration with its initial weights.
 
     Args:
         vocabulary_size: of a language model.
@@ -321,7 +323,7 @@ def build_model(
 def build_models(
     build: Callable[[int], nn.Module], seeds: Sequence[int], device
 ) -> dict[int, nn.Module]:
-    """The models of several seeds, on the CPU, to be trained together on a device.
+    """Build the models of several seeds on the CPU, for a joint training on a device.
 
     Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed
     occurs twice.
@@ -347,13 +349,13 @@ def require_memory(model: nn.Module, models: int = 1, device=None) -> None:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """One set of a model's parameters."""
+    """Bytes of one copy of a model's parameters."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def step_bytes(model: nn.Module, positions: int) -> int:
-    """Estimated bytes of one model for a step on a batch of `positions` positions, beside its
-    weights.
+    """Estimate the bytes that one model needs, in addition to its weights, for a step on a batch of
+    `positions` positions.
 
     Evaluation needs no more: it has twice the rows and no backward pass.
     """

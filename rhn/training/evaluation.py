@@ -1,4 +1,4 @@
-"""Evaluate language models: nats a predicted token of a text. Perplexity is exp(nats), bits are
+"""Evaluate language models in nats per predicted token. The perplexity is exp(nats), and bits are
 nats / log 2.
 
 The state is carried through the whole text, from zero; the first token is not predicted. The length
@@ -28,9 +28,7 @@ WINDOW = 64  # steps read at once; no result depends on it
 
 @dataclass(frozen=True)
 class Score:
-    """Mean negative log-likelihood in nats a predicted frame of chorales or token of a text, and
-    the number of these.
-    """
+    """Mean negative log-likelihood in nats per predicted frame or token, and their number."""
 
     nll: float
     predicted: int
@@ -45,7 +43,7 @@ def score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> Score:
-    """The score of one model on a text (N,), read as `batch_size` rows.
+    """Compute the score of one model on a text (N,), read as `batch_size` rows.
 
     Args:
         temperature: divides the logits.
@@ -89,7 +87,7 @@ def ensemble_nll(
     window: int = WINDOW,
     progress: Advance = lambda done, total: None,
 ) -> Tensor:
-    """Nats a predicted token of each model on rows (B, N // B), (K,) in float64."""
+    """Nats per predicted token of each model on rows (B, N // B), (K,) in float64."""
     B, steps = rows.shape[0], rows.shape[1] - 1
     step = captured(lambda tokens, own: ensemble.map(read, tokens, own=own), ensemble.device)
     states, done = (None,) * len(ensemble.skeleton.cells), 0
@@ -133,8 +131,8 @@ def perplexity(nll: float) -> float:
 
 
 def measure_name(vocabulary: Vocabulary) -> str:
-    """Name of the usual measure: "perplexity" for words, "bits_per_character" for characters and
-    bytes.
+    """Return the name of the usual measure: "perplexity" for words, "bits_per_character" for
+    characters and bytes.
     """
     return "perplexity" if vocabulary.unit == "words" else "bits_per_character"
 

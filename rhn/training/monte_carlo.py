@@ -1,5 +1,5 @@
-"""Monte-Carlo dropout: the probability of each token is its mean over networks drawn with dropout
-on (Gal and Ghahramani 2016).
+"""Monte Carlo dropout: average the probability of each token over networks with random dropout
+masks (Gal and Ghahramani 2016).
 
     P(w[t]) = 1/S sum over samples i of softmax(z_i[t] / temperature)[w[t]]
 
@@ -65,7 +65,7 @@ def monte_carlo_score(
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
 ) -> Score:
-    """The score of the mean of `samples` networks on a text (N,).
+    """Score the mean of `samples` networks on a text (N,).
 
     Args:
         dropout: the rates, commonly those of the training.

@@ -195,7 +195,7 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
 
 
 def start_average(ensemble: Ensemble) -> dict[str, Tensor]:
-    """Averaged weights by name, the number of weights in each mean, and whether a model's averaging
+    """Averaged weights by name, the number of weights in each mean, and True if a model's averaging
     has begun, (K, ...).
     """
     ones = torch.ones(len(ensemble), device=ensemble.device, dtype=ensemble.dtype)
@@ -214,7 +214,8 @@ def update_average(average: Mapping[str, Tensor], ensemble: Ensemble) -> None:
 
 
 def has_stalled(losses: Sequence[float], patience: int) -> bool:
-    """True if the last loss is above the least of those more than `patience` epochs before it.
+    """Return True if the last loss is above the lowest of those more than `patience` epochs
+    earlier.
 
     >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2)
     True

@@ -1,4 +1,4 @@
-"""Train in a folder. A training can be stopped at any moment; the same call continues it, to the
+"""Train in a folder. You can stop a training at any moment; the same call continues it, with the
 result of an uninterrupted one.
 
     config.json          configuration and data
@@ -78,13 +78,13 @@ class TrainingResult:
 
 
 class Callback:
-    """Base of those that follow a training: progress, recorders."""
+    """The base class of callbacks during a training, such as progress and recorders."""
 
     def step(self, trainer: Trainer) -> None:
         """Called at the start of a training, and after every step."""
 
     def epoch(self, seed: int, line: dict) -> None:
-        """Called with each new line of metrics.jsonl, except for that of an epoch in which the seed
+        """Called with each new line of metrics.jsonl, except that of an epoch in which the seed
         diverged.
         """
 
@@ -104,7 +104,7 @@ def train(
     about: Mapping[str, str | None] = MappingProxyType({}),
     callbacks: Sequence[Callback] = (),
 ) -> list[TrainingResult]:
-    """Train, or go on with the training in the folder; returns one result for each seed.
+    """Train, or continue the training in the folder; returns one result for each seed.
 
     Args:
         config: its `epochs` may differ from those that the folder was begun with.
@@ -167,8 +167,8 @@ class _Run:
             self._training |= {"data": corpus.checksum}
 
     def begin(self, about: Mapping[str, object]) -> None:
-        """Check that the folder is of this training, make its trainer, and write the files as the
-        state says.
+        """Check that the folder belongs to this training, make its trainer, and write the files
+        that follow from the state.
         """
         saved = read_state(self.folder / "state.safetensors")
         if saved is None:
@@ -186,8 +186,8 @@ class _Run:
         self._write_checkpoints()
 
     def train(self, interrupt: SimpleNamespace, deadline: float) -> None:
-        """Train to the end, or until an interrupt or the deadline (`time.monotonic`), and save now
-        and then.
+        """Train to the end, or until an interrupt or the deadline (`time.monotonic`), and save
+        regularly.
 
         A language model is also saved after each epoch, in which others save several times.
         """
@@ -230,7 +230,8 @@ class _Run:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             path = self.folder / "state.safetensors"
             raise DataError(
-                f"{path} is of no training ({reason}): put its own back, or give another --out"
+                f"{path} does not belong to a training ({reason}): put the right file back, or "
+                "give another --out"
             ) from error
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
@@ -351,7 +352,7 @@ class _Run:
 
 
 def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str, np.ndarray]:
-    """The best weights, which version 0.3 kept in the checkpoint; nothing if they are among the
+    """Return the best weights, which version 0.3 kept in the checkpoint; none if they are among the
     arrays of a state.
     """
     if any(name.startswith("best.") for name in arrays):
@@ -366,7 +367,7 @@ def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for a folder without a state that has files which a training would
+    """Raise InvalidInputError for a folder that has no state but files that a training would
     overwrite.
     """
     names = ("config.json", "metrics.jsonl", "best.safetensors")
@@ -383,7 +384,8 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 
 def differences(config, wanted: Mapping, found: Mapping) -> str:
-    """The entries of a training that differ from those found, in words; its epochs may.
+    """Describe the entries of a training that differ from those in the folder; the number of epochs
+    may differ.
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
     """

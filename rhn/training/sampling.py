@@ -1,5 +1,4 @@
-"""Sample from trained models: a chorale frame by frame, written as four voices; a text token by
-token.
+"""Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
 Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature.
 Of the keys drawn the four most probable ones sound, one for each voice; if none is drawn, the most
@@ -84,7 +83,8 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> str:
-    """The prompt as the model reads it (an unknown word is `<unk>`), and `length` tokens after it.
+    """Return the prompt as the model reads it (an unknown word is `<unk>`), followed by `length`
+    tokens.
 
     Args:
         temperature: divides the logits; below 1 more predictable, above 1 more varied.
@@ -129,8 +129,8 @@ def generate(
 
 
 def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
-    """Write frames (T, 88) as .mid or .musicxml, four voices, a quarter note a frame; raises
-    OutputError.
+    """Write frames (T, 88) as .mid or .musicxml: four voices, one quarter note for each frame;
+    raises OutputError.
     """
     path = check_output(path, SUFFIXES)
     score = _score(voices(frames))

@@ -1,5 +1,4 @@
-"""The state of a trial: its curve, the tensors that it continues from, and the file that keeps them
-for a resume.
+"""The state of a trial: its curve, the tensors from which it continues, and their file.
 
 A curve has the losses after each epoch, (epochs, 2 or more) float64: training loss first, then
 validation loss. The counters of early stopping follow from it.
@@ -47,7 +46,7 @@ output.
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial between two steps: all that a resume needs."""
+    """A trial between two steps, with everything that a resume needs."""
 
     curve: np.ndarray
     """(epochs, 2 or more) float64: see above."""
@@ -70,7 +69,7 @@ def diverged(curve: np.ndarray) -> bool:
 
 
 def best_epoch(curve: np.ndarray, objective: Objective) -> int:
-    """The first row with the least loss, among rows with finite losses.
+    """Return the first row with the lowest finite loss.
 
     >>> best_epoch(np.array([[9.0, 8.0], [7.0, 8.5], [7.0, 8.2]]), "train")
     1
@@ -87,8 +86,8 @@ def has_ended(
     patience: int | None,
     first_epoch: int = 0,
 ) -> bool:
-    """True if a trial is over: all epochs done, `patience` epochs without a better loss, or
-    diverged.
+    """Return True if a trial is over: all epochs are done, `patience` epochs had no better loss, or
+    it diverged.
 
     first_epoch: of the first row.
     """
@@ -115,7 +114,7 @@ def write_state(
 def read_state(
     path: str | Path, *, whole: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-    """(arrays, metadata) as `write_state` was given them; None where there is no file.
+    """Read the arrays and metadata of `write_state`; None if there is no file.
 
     whole: False to read the metadata only, which the checksum does not cover alone; there are no
     arrays then.
@@ -157,7 +156,7 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
 
 def _damaged(path: Path, reason: str) -> DamagedError:
     return DamagedError(
-        f"{path} is damaged ({reason}): put an undamaged copy in its place, or begin again "
+        f"{path} is damaged ({reason}): put an undamaged copy in its place, or start again "
         "without it"
     )
 
@@ -205,8 +204,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def deferred_interrupt() -> Iterator[SimpleNamespace]:
-    """Note only the first Ctrl-C, as `pending`, with a warning; the second one raises
-    KeyboardInterrupt as usual.
+    """Set `pending` and warn at the first Ctrl-C; the second one raises KeyboardInterrupt as usual.
 
     Nothing changes outside the main thread and while interrupts are ignored (`nohup`).
     """

@@ -20,7 +20,7 @@ from rhn.training.ensemble import weights_generator
 
 
 def data_path(path: Path) -> Path | None:
-    """The path of a training's data in the config.json of its folder; None if it has none.
+    """Return the path of a training's data from the config.json of its folder; None if it has none.
 
     path: the folder, a checkpoint in it, or one in its seed-N/.
 
@@ -35,7 +35,7 @@ def data_path(path: Path) -> Path | None:
 
 
 def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
-    """The chorales in the file `data`; None: in the file that the run folder names, else those
+    """Load the chorales from the file `data`; None: from the file named in the run folder, or those
     rebuilt from music21's scores.
     """
     return chorales(data_path(checkpoint) if data is None else data)
@@ -44,7 +44,7 @@ def corpus_of(checkpoint: Path, data: Path | None) -> Corpus:
 def initial_model(
     path: str | Path, seed: int = 0, cell: str | None = None
 ) -> tuple[nn.Module, bool]:
-    """(The network before training, whether these are its own first weights.)
+    """Return the network before training, and True if these are its own initial weights.
 
     Checkpoints of trainings and studies name the seed of their first weights. For other files new
     weights are drawn with `seed`. `cell` and errors as for `load_model`.
@@ -92,7 +92,7 @@ class TrainedText:
 
 
 def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
-    """The language model in a checkpoint, or the best one in a run folder.
+    """Load the language model of a checkpoint, or the best one of a run folder.
 
     cell: a cell of the user's own, as package.module:factory; it is imported.
 
@@ -108,7 +108,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
         vocabulary = Vocabulary.from_json(about["vocabulary"])
     except (KeyError, TypeError, ValueError, RhnError) as error:
         raise CheckpointError(
-            f"{path} does not say how it was trained ({error}): expected one written by rhn train"
+            f"{path} has no record of its training ({error}): expected one written by rhn train"
         ) from error
     if len(vocabulary) != model.vocabulary_size:
         raise CheckpointError(

@@ -87,7 +87,7 @@ class Task:
         self.config, self.device = config, torch.device(device)
 
     def model(self, seed: int) -> nn.Module:
-        """The model of a seed with its first weights, on the CPU. Raises InvalidInputError."""
+        """Build the initial model of a seed on the CPU. Raises InvalidInputError."""
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Sequence[Batch]:
@@ -144,7 +144,7 @@ class Trials:
 
     @property
     def measured(self) -> Ensemble:
-        """The models with the weights that count: their averages, if there are any."""
+        """The models with the weights for the evaluation: their averages, if there are any."""
         if "average_count" not in self.state:
             return self.ensemble
         average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
@@ -152,7 +152,7 @@ class Trials:
 
 
 class Trainer:
-    """K trials of a task, all at the same step of the same epoch.
+    """Train K trials of a task, all at the same step of the same epoch.
 
     Args:
         models: by trial number, equal but for the values of their parameters, which are the first
@@ -203,7 +203,7 @@ class Trainer:
 
     @property
     def position(self) -> tuple[int, int]:
-        """(steps done of the present epoch, steps in it)."""
+        """(Completed steps of the current epoch, number of its steps)."""
         return self._done, len(self._batches)
 
     @property
@@ -213,8 +213,8 @@ class Trainer:
 
     @property
     def numbers(self) -> list[int]:
-        """The trials in the ensemble, in their order: the live ones, and ended ones that have not
-        left yet.
+        """The trials in the ensemble, in their order: the live ones, and ended ones that are not
+        removed yet.
         """
         return list(self._trials.numbers)
 
@@ -233,8 +233,8 @@ class Trainer:
         return self._curves[number]
 
     def diverged(self, number: int) -> str | None:
-        """The sentence on a loss of a trial that was not finite, with step and learning rate; None
-        if all are finite.
+        """Describe a loss of a trial that is not finite, with step and learning rate; None if all
+        are finite.
         """
         curve = self._curves[number]
         if not diverged(curve):
@@ -245,7 +245,7 @@ class Trainer:
         return f"the loss or its gradient is not finite {where}, at a learning rate of {rate:g}"
 
     def running(self) -> float:
-        """Nats a frame or token: the mean over the last steps of this epoch and over trials."""
+        """Nats per frame or token: the mean over the last steps of this epoch and over trials."""
         recent = slice(max(0, self._done - CHECK_EVERY), self._done)
         samples = sum(batch.size for batch in self._batches[recent])
         losses = self._log[recent, :, 0].mean(1)  # each a mean over rows and a sum over steps
@@ -286,8 +286,8 @@ class Trainer:
     # ---- results and states ----------------------------------------------------------------------
 
     def model(self, number: int) -> nn.Module:
-        """The model of a trial in the ensemble with its present weights, or their average, on the
-        CPU.
+        """Return the model of a trial in the ensemble with its current weights, or their average,
+        on the CPU.
         """
         return self._with_weights(number, self._of(number, self._trials.measured.weights))
 
@@ -296,7 +296,7 @@ class Trainer:
         return self._with_weights(number, self._best[number])
 
     def state(self, number: int) -> TrialState:
-        """The data that a trial needs to go on; of one that has left its best weights."""
+        """Return the data from which a trial continues; for an ended trial, its best weights."""
         arrays = {f"best.{name}": t.cpu().numpy() for name, t in self._best[number].items()}
         if number in self._trials.numbers:
             carried = enumerate(zip(*self._carry, strict=True))
@@ -310,7 +310,7 @@ class Trainer:
         return TrialState(self._curves[number], arrays)
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
-        """Go on from the states of all trials."""
+        """Continue from the states of all trials."""
         self._curves = {n: saved[n].curve for n in self._models}
         arrays = {n: _as_tensors(saved[n].arrays) for n in self._models}
         for number, own in arrays.items():
@@ -340,7 +340,9 @@ class Trainer:
         return trials
 
     def _resume_epoch(self, saved: Sequence[Weights]) -> None:
-        """Go on within an epoch: restore what its steps have logged, and what they carry on."""
+        """Continue within an epoch: restore the logged numbers of its steps and the states that
+        they carry.
+        """
         for k, own in enumerate(saved):
             for i, name in enumerate(self._logged):
                 self._log[:, k, i] = own[name]
@@ -420,8 +422,8 @@ class Trainer:
                 self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
-        """Let ended trials leave; on a GPU only if they are at least half, because each size needs
-        its own CUDA graphs.
+        """Remove ended trials; on a GPU only if they are at least half, because each size needs its
+        own CUDA graphs.
         """
         live, numbers = self.live(), self._trials.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
@@ -431,7 +433,7 @@ class Trainer:
             self._use(self._trials[places])
 
     def _of(self, number: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies on the CPU of the part of a trial."""
+        """Copy the part of a trial to the CPU."""
         k = self._trials.numbers.index(number)
         return {name: t[k].cpu().clone() for name, t in tensors.items()}
 
@@ -449,8 +451,8 @@ def training_step(
     drawn: Sequence,
     carry: Sequence,
 ) -> tuple[Tensor, list]:
-    """Change the weights of all trials in place, one part after another, each with its own of
-    `drawn` and `carry`.
+    """Change the weights of all trials in place, one part after another, each with its own `drawn`
+    and `carry`.
 
     Returns (nats summed over steps and averaged over rows, and if gradients are scaled down their
     norm before, (K, n) float64; what the next step of each part carries on).
@@ -483,7 +485,7 @@ def _trained_weights(model: nn.Module) -> Weights:
 
 
 def _saved_best(saved: Weights, names: Collection[str]) -> Weights:
-    """The best weights among the tensors of a state, as far as it has them."""
+    """Return the best weights among the tensors of a state, if it has any."""
     return {name: saved[f"best.{name}"] for name in names if f"best.{name}" in saved}
 
 

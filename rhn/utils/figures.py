@@ -56,7 +56,7 @@ _chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
 
 @contextmanager
 def our_style(figure: str | float | None = None) -> Iterator[None]:
-    """Let matplotlib draw in our style, whatever a user's matplotlibrc holds.
+    """Make matplotlib draw in our style, whatever the user's matplotlibrc.
 
     figure: the width of figures, see `inches_of`; None: that of an outer `our_style`, or each
     figure's own.
@@ -172,8 +172,8 @@ def sized(width: float) -> float:
 
 
 def highest() -> float:
-    """Inches that a figure of the chosen width has from top to bottom of its page or slide;
-    infinite without a choice.
+    """The largest height in inches of a figure of the chosen width on its page or slide; infinite
+    without a choice.
     """
     inches = _chosen.get()
     if inches is None:
@@ -200,7 +200,7 @@ def save_figure(
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of --output, which can be written."""
+    """The files of `--output`."""
 
     figures: list[Path]
     others: list[Path]

@@ -21,8 +21,8 @@ from rhn.version import __version__
 
 
 def read_json(path: str | Path):
-    """The value in a JSON file; raises OSError, and ValueError, with the reason, for a file that is
-    not JSON.
+    """Read the value in a JSON file; raises OSError, or ValueError with the reason if it is not
+    JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -32,8 +32,8 @@ def read_json(path: str | Path):
 
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
-    """The arrays of an .npz file; raises DataError with the name of the `writer` if it cannot be
-    read or lacks one.
+    """Read the arrays of an .npz file; raises DataError with the name of the `writer` if it cannot
+    be read or lacks one.
     """
     import numpy as np
 
@@ -58,8 +58,8 @@ _MARK = "rhn-partial"  # in the name of every temporary file
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; at the end it is flushed to disk and renamed over `path`,
-    after an error removed.
+    """Yield a temporary path beside `path`; at the end it is flushed to disk and renamed to `path`,
+    or removed after an error.
 
     The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError
     if the file cannot be written.
@@ -125,7 +125,7 @@ def replace_table(path: Path, save: Callable[[Path], object]) -> None:
             if before.readline() != after.readline():
                 raise OutputError(
                     f"{path} exists already, with other columns than this table: name another "
-                    "file, or write over it with --force"
+                    "file, or overwrite it with --force"
                 )
 
 
@@ -168,8 +168,8 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
         raise OutputError(
-            f"{path} exists already, without a mark of this toolkit: name another file, or "
-            "write over it with --force"
+            f"{path} exists already and was not written by this toolkit: name another file, or "
+            "overwrite it with --force"
         )
     if not path.parent.is_dir():
         raise OutputError(
@@ -181,7 +181,7 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
 
 
 def _file(path: str | Path) -> Path:
-    """The path, unless it is a folder or a device: a rename over /dev/null would remove the
+    """Return the path unless it is a folder or a device: a rename over /dev/null would remove the
     device.
     """
     path = Path(path)
@@ -210,9 +210,7 @@ def remember_command(prog: str, words: Sequence[str]) -> None:
 
 
 def command() -> str | None:
-    """The command for a shell, without passwords; None if the library was called from other
-    code.
-    """
+    """Return the command for a shell, without passwords; None if other code called the library."""
     words = (without_password(word).encode(errors="backslashreplace") for word in _command)
     return shlex.join(word.decode() for word in words) or None
 

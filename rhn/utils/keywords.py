@@ -1,5 +1,5 @@
-"""Keywords that a public function passes on to others: list them in its signature, and refuse any
-other by its nearest right word.
+"""List the keywords that a public function passes on in its signature, and refuse any other with
+the nearest right one.
 """
 
 import functools

@@ -15,8 +15,8 @@ GROUP = "rhn_toolkit.plugins"
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]], submodules: Sequence[str] = ()
 ) -> tuple[list[str], Callable, Callable]:
-    """Make `__all__`, `__getattr__` and `__dir__`, which shows public names only, of a package from
-    the names in each of its modules.
+    """Make `__all__`, `__getattr__` and `__dir__` of a package from the public names in each of its
+    modules.
 
     submodules: modules that are attributes of the package without an import of their own.
     """

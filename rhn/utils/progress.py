@@ -18,7 +18,7 @@ COLUMNS = 80  # of these lines, as there is no terminal
 
 
 def duration(seconds: float) -> str:
-    """A time in words.
+    """Format a duration, such as "38 min".
 
     >>> duration(42), duration(60 * 38), duration(3600 * 5.25)
     ('42 s', '38 min', '5.2 h')
@@ -63,7 +63,7 @@ def progress_bars() -> Iterator[Callable[[str], Advance]]:
 
 
 def line_of(title: str, seconds: float, done: int, total: int | None) -> str:
-    """A line about a task that has run for so long.
+    """A line about a task, with its time so far and the time left.
 
     >>> line_of("spectra", 30.0, 100, 400), line_of("spectra", 30.0, 0, None)
     ('spectra: 25 %, about 2 min left', 'spectra: 30 s so far')

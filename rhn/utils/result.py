@@ -80,11 +80,11 @@ class Result:
 
     @property
     def finding(self) -> str:
-        """The finding in a few words, for the title of a panel; "" if the figure shows it."""
+        """The result in a few words, for the title of a panel; "" if the figure shows it."""
         return ""
 
     def sentences(self) -> Iterable[str]:
-        """The findings."""
+        """The result in sentences."""
         raise NotImplementedError
 
     def lines(self) -> Iterable[str]:
@@ -131,8 +131,8 @@ class Result:
         raise NotImplementedError
 
     def brief(self) -> dict[str, float]:
-        """The few numbers for a comparison with other results; empty: the means of the table over
-        the steps, or its first row.
+        """A few numbers for comparisons; if empty, the means of the table over the steps, or its
+        first row.
         """
         return {}
 

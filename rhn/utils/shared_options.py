@@ -44,7 +44,7 @@ class Trained:
     checkpoint: Path = field(kw_only=False)
     """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
     cell: str | None = None
-    """The cell of a checkpoint with a cell of your own, as package.module:factory."""
+    """The cell of the checkpoint if it is your own, as package.module:factory."""
 
 
 @dataclass(frozen=True, kw_only=True)

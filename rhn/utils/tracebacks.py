@@ -1,4 +1,4 @@
-"""Find the lines of a user's own code in a traceback."""
+"""Find the lines of the user's code in a traceback."""
 
 import sysconfig
 import traceback

@@ -95,8 +95,8 @@ def fits(value, hint) -> bool:
 
 
 def convert(word: str, hint) -> Any:
-    """A word as a value of a type; None only if it is no text and no path. Raises ValueError with
-    the expected type.
+    """Convert a word to a value of a type; None only if the type is neither text nor path. Raises
+    ValueError with the expected type.
 
     >>> convert("3", int | None), convert("None", int | None)
     (3, None)
@@ -131,7 +131,7 @@ def kinds_of(hint) -> tuple:
 
 
 def expected(hint) -> str:
-    """A type in words.
+    """Describe a type.
 
     >>> expected(int | None), expected(Literal["words", "characters"])
     ('a whole number or None', "'words' or 'characters'")
@@ -173,7 +173,7 @@ def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None
 
 
 def in_words(size: float) -> str:
-    """A size in bytes for people.
+    """Format a size in bytes, such as "1.5 GiB".
 
     >>> in_words(1.5 * 2**30), in_words(300 * 2**20), in_words(5000), in_words(99)
     ('1.5 GiB', '300 MiB', '5 KiB', '99 bytes')
@@ -197,7 +197,7 @@ def _available() -> int:
 
 
 def _left_in_group(group: Path) -> float:
-    """Bytes left in a container (control groups, version 2), cached files counted as free."""
+    """Bytes left in a container (control groups, version 2); cached files count as free."""
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())

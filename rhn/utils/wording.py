@@ -38,7 +38,7 @@ def table(
     drop: Sequence[str] = (),
     width: float = math.inf,
 ) -> str:
-    """A table in plain text, the first column aligned left, the others right.
+    """Format a table in plain text: the first column is aligned left, the others right.
 
     left: further columns that are aligned left.
     drop: columns that are dropped, one after the other, until the lines fit `width` characters.
@@ -74,8 +74,8 @@ def first_line(error: BaseException) -> str:
 
 
 def in_short(value: object) -> str:
-    """A value for a message: the kind and the shape of an array or a tensor, the beginning of a
-    text, the kind of anything else whose repr is long.
+    """Describe a value for a message: kind and shape of an array or tensor, the beginning of a
+    text, the kind of anything else with a long repr.
 
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
     ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -93,8 +93,8 @@ def in_short(value: object) -> str:
 
 
 def without_password(address: str) -> str:
-    """An address of a database without its password, for scripts, messages and figures. It still
-    connects with ~/.pgpass or PGPASSWORD.
+    """Remove the password from the address of a database. It still connects with ~/.pgpass or
+    PGPASSWORD.
 
     >>> without_password("postgresql://me:secret@host:5432/study?password=secret&sslmode=require")
     'postgresql://me@host:5432/study?sslmode=require'
@@ -103,7 +103,7 @@ def without_password(address: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Names in one line, the number of those beyond the first ones in words.
+    """List names in one line, and count those after the first few.
 
     >>> listed(["a", "b", "c", "d"])
     'a, b, c and 1 more'

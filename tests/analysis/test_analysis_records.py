@@ -103,7 +103,7 @@ def test_a_figure_of_gates_says_only_what_it_shows():
     ] == [1, 0]
     assert "most in layer" in found.figure().get_suptitle()
     same = replace(found, activity=np.full_like(found.activity, 0.119))
-    assert same.figure().get_suptitle() == "Transform gates are open by 0.12 on average"
+    assert same.figure().get_suptitle() == "Transform gates are 12 % open on average"
 
 
 def test_figure_six_shows_damage_intervals_and_the_control(table):

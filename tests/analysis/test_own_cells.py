@@ -147,7 +147,7 @@ def test_it_is_drawn_new_and_trained(trained, capsys):
 def test_what_does_not_work_is_one_sentence(trained, capsys):
     folder, *_ = stored(trained)
     for words, said in {
-        ("gates", folder): "has a cell of the user's own: add --cell my_module:Mine to import it",
+        ("gates", folder): "has a cell of your own: add --cell my_module:Mine to import it",
         ("gates", folder, "--cell", "my_module:Other"): "cannot load the cell 'my_module:Other'",
         (
             "lesion",
@@ -270,7 +270,7 @@ def test_gates_of_a_wrong_shape_are_refused():
             return Gates(t=tuple(t[..., :2] for t in gates.t), states=gates.states)
 
     with pytest.raises(
-        InvalidInputError, match=r"Wrong\.gates returns transform .*expected 2, one a layer"
+        InvalidInputError, match=r"Wrong\.gates returns transform .*expected 2, one per layer"
     ):
         gate_activity(Wrong(88, 4, 2), PIECES)
 

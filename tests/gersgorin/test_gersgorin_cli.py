@@ -14,8 +14,8 @@ import torch
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
+from gersgorin.figures import draw_run
 from gersgorin.loading.sources import READ, first_tokens
-from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run.cell import temporal_jacobian, trajectory
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

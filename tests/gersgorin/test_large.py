@@ -20,8 +20,8 @@ from tables import for_each
 from gersgorin import eigenvalues, gersgorin_discs, temporal_jacobian
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.analysis import main
+from gersgorin.figures import draw_run
 from gersgorin.linalg import cumulative_log_norms
-from gersgorin.plotting.run_figure import draw_run
 from gersgorin.run import operators
 from gersgorin.run.cell import as_cell
 from gersgorin.run.operators import ROW_COPIES, StepOperator, log_norms

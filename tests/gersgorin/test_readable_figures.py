@@ -174,21 +174,17 @@ FIGURES = {  # what each is drawn from
         runs["spectra"], "sequence noise"
     ),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "plotting.run_figure.plot_products": lambda draw, runs, training, size: draw(
-        runs["spectra"][0]
-    ),
+    "figures.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
     "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "plotting.run_figure.plot_suggested": lambda draw, runs, training, size: draw(
-        runs["spectra"][0]
-    ),
-    "recording.recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
-    "recording.recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
-    "plotting.run_figure.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "figures.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
+    "figures.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others
     "analyses.bands.plot_bands",
-    "plotting.run_figure.plot_crowd",
+    "figures.plot_crowd",
 }
 
 

@@ -22,8 +22,8 @@ from gersgorin import (
 )
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
-from gersgorin.recording.recorder import LONGEST_UNSAVED
-from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
+from gersgorin.recorder import LONGEST_UNSAVED
+from gersgorin.recording import MEASURES, MOMENTS, Recording
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel

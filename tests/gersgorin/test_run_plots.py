@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from examples.paper.claims import of_matrices
 from gersgorin.analyses.spectra import spectra, spectrum_limit
-from gersgorin.plotting.run_figure import (
+from gersgorin.figures import (
     draw_run,
     plot_products,
     plot_spectrum,

@@ -15,8 +15,8 @@ from test_modules import Bomb
 from gersgorin import spectra
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
+from gersgorin.figures import draw_run
 from gersgorin.loading.sources import Source, read_numbers
-from gersgorin.plotting.run_figure import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import DataError

@@ -21,8 +21,8 @@ from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
 from gersgorin.analyses.spectra import Spectra, spectra
 from gersgorin.cli.analysis import main
+from gersgorin.figures import plot_suggested
 from gersgorin.linalg import departure_from_normality, numerical_radius
-from gersgorin.plotting.run_figure import plot_suggested
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN
 from rhn.data import chorale

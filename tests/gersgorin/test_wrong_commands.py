@@ -14,7 +14,7 @@ from test_modules import Bomb
 
 from gersgorin import Recorder
 from gersgorin.cli.main import main
-from gersgorin.recording.recording import MOMENTS
+from gersgorin.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import config
 from tables import for_each, not_explained
 
-from gersgorin.recording.recording import Recording
+from gersgorin.recording import Recording
 from optim_study import cli_results, plan, shares
 from optim_study.cli import COMMANDS, main
 from optim_study.cli_results import BEST, STATUS, Plot

@@ -12,7 +12,7 @@ import pytest
 
 from optim_study.cli import main
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "cluster.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "study.md"
 SBATCH = """#!/bin/bash
 # Runs each task of an array, in turn.
 script=$1; shift

@@ -70,7 +70,7 @@ def complaint(line: str) -> str | None:
         return None
     words = [command]
     if command in SUBCOMMANDS and rest and not rest[0].startswith("-"):
-        if not re.search(rf"^  {re.escape(rest[0])}\b", help_of(command), re.MULTILINE):
+        if not re.search(rf"^ +{re.escape(rest[0])}\b", help_of(command), re.MULTILINE):
             return f"{command} has no {rest[0]}"
         words.append(rest.pop(0))
     if words == ["rhn", "train"] and rest and not rest[0].startswith("-"):
@@ -142,7 +142,7 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
     """Its numbers have a known answer, and a row makes it a command with the option of its
     function.
     """
-    from gersgorin.analyses import ANALYSES, Analysis
+    from gersgorin.analyses import ANALYSES, Analysis, Option
     from gersgorin.cli.main import main
     from gersgorin.results import load
     from gersgorin.run.run import Run
@@ -162,7 +162,7 @@ def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path)
         "volume",
         "volume:of_run",
         "Change of volume of every step",
-        {"skip": "Leave out the first N steps."},
+        {"skip": Option("Leave out the first N steps.", int, 0)},
     )
     monkeypatch.setitem(ANALYSES, "volume", row)
     monkeypatch.chdir(tmp_path)

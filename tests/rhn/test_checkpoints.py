@@ -142,7 +142,7 @@ def test_a_configuration_that_does_not_fit_its_weights(good, config):
     [
         ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
         ({"class": "os.system"}, "holds a os.system, which is not in this toolkit"),
-        ({"class": 5}, "does not say which class"),
+        ({"class": 5}, "lacks the class of its model"),
         ({"format": 2}, "has format 2"),
     ],
 )
@@ -236,7 +236,7 @@ def test_loading_imports_nothing_that_a_file_names(build, tmp_path, monkeypatch)
     good = save_checkpoint(tmp_path / "m.safetensors", build("rhn", hidden_size=4))
     (tmp_path / "intruder.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    refused(forge(good, config={"cell": "intruder:Cell"}), match="a cell of the user's own")
+    refused(forge(good, config={"cell": "intruder:Cell"}), match="a cell of your own")
     assert "intruder" not in sys.modules
     refused(forge(good, config={"layers": 10**6}), match="at most")
 

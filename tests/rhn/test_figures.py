@@ -116,13 +116,13 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(
     with our_style():
         simple().savefig(other)
     assert check_output(ours, force=False) == ours
-    with pytest.raises(OutputError, match="without a mark of this toolkit"):
+    with pytest.raises(OutputError, match="was not written by this toolkit"):
         check_output(other, force=False)
 
 
 def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
     path = write_csv(tmp_path / "table.csv", ("layer", "loss, in nats"), [(1, 2.0)])
-    with pytest.raises(OutputError, match="without a mark of this toolkit"):
+    with pytest.raises(OutputError, match="was not written by this toolkit"):
         check_output(path, force=False)
     assert check_output(path) == path
 
@@ -155,7 +155,7 @@ def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends,
 def test_folded_lines_fit_whatever_the_resolution_is(dots):
     text = (
         "uniform:0.04, transform bias -2, seed 0; chorale bwv269 of the chorales of music21 "
-        "10.5.1; rhn-toolkit 0.4.0; " * 9
+        "10.5.1; rhn-toolkit 0.5.0; " * 9
     )
     renderer, font = RendererAgg(9, 9, dots), FontProperties()
     for size in (6, 7, 8, 9, 12):

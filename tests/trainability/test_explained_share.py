@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import gersgorin
-from gersgorin.recording.recording import MOMENTS, Recording
+from gersgorin.recording import MOMENTS, Recording
 from rhn.errors import InvalidInputError
 from trainability import Recorder
 

@@ -108,7 +108,7 @@ def hostile(tmp_path, monkeypatch):
 def test_a_file_never_decides_what_is_imported(base, hostile, refused):
     Path("config.json").write_text(json.dumps(base | {"cell": "evil:cell"}))
     for words in (["resume", "."], ["train", "--config", "config.json", "--out", "out"]):
-        refused(words, "names a cell of the user's own: add --cell evil:cell to import it")
+        refused(words, "names a cell of your own: add --cell evil:cell to import it")
         assert not hostile.exists(), words
     cli.main(["train", "--config", "config.json", "--cell", "evil:cell", "--print-config"])
     assert hostile.exists(), "the canary sings where it is named"
@@ -147,7 +147,7 @@ def test_no_module_of_the_current_folder_is_imported(program, hostile):
 @for_each(
     ("words", "said"),
     [
-        ("train jsb-depth-1 --out run --hidden-size 1000000000", "does not fit any memory"),
+        ("train jsb-depth-1 --out run --hidden-size 1000000000", "does not fit into memory"),
         ("train jsb-depth-1 --out run --depth 10000000", "at most 10000"),
         ("train jsb-depth-1 --out run --learning-rate inf", "a number above 0"),
         (

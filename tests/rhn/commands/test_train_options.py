@@ -126,7 +126,7 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(
             '{"preset": "ptb-sota", "hidden_size": "3"}',
             'hidden_size is "3", expected a whole number',
         ),
-        ('{"cell": "rhn"}', "is not a whole configuration"),
+        ('{"cell": "rhn"}', "is not a complete configuration"),
         ('{"preset": "jsb-depth-1", "cell": ["rhn"]}', 'cell is ["rhn"], expected a text'),
     ],
 )

@@ -128,7 +128,7 @@ def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(
     )
     assert task.train("run", "--cell", "mycells:Mine") == 0
     for again in ("evaluate", "resume"):
-        refused([again, "run"], "cell of the user's own: add --cell mycells:Mine to import it")
+        refused([again, "run"], "cell of your own: add --cell mycells:Mine to import it")
         assert cli.main([again, "run", "--cell", "mycells:Mine"]) == 0
 
 

@@ -235,7 +235,7 @@ def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
 
 
 def test_what_cannot_be_built_leaves_no_folder(task, tmp_path):
-    with pytest.raises(InvalidInputError, match=r"does not fit any memory|transform_bias"):
+    with pytest.raises(InvalidInputError, match=r"does not fit into memory|transform_bias"):
         task.train(tmp_path / "run", **task.others[1])
     if task.name == "text":
         with pytest.raises(InvalidInputError, match="the number of threads is 100000"):
@@ -294,7 +294,7 @@ def test_the_state_of_another_training_is_refused(change, task, begun, tmp_path_
     shutil.copy(other / "state.safetensors", begun / "state.safetensors")
     refused(task, begun, rf"holds another training: {name} is .* here and {value} there")
     write_state(begun / "state.safetensors", {"unknown": np.zeros(3)})
-    refused(task, begun, r"state\.safetensors is of no training")
+    refused(task, begun, r"state\.safetensors does not belong to a training")
 
 
 # ---- how often it is saved -----------------------------------------------------------------------

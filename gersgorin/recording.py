@@ -11,12 +11,13 @@ weights (a layer's apart).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from gersgorin.analyses.spectra import draw_discs
-from gersgorin.plotting.run_figure import crowd
+from gersgorin.figures import crowd
 from gersgorin.run.run import shown_steps
 from rhn.errors import DataError
 from rhn.plotting.figure import (
@@ -240,58 +241,14 @@ def plot_measures(
 
     Bands show the spread over the positions of the probe.
     """
-    dots: Style = {
-        "linewidth": 1.2,
-        "marker": "." if len(recording) < 40 else None,
-        "markersize": 3,
-    }
-    for k, name in enumerate(names):
-        values = vars(recording)[name]
+    for place, name in enumerate(names):
         if name in COLOURS:
-            color, label, dashes = COLOURS[name], MEASURES[name], DASHES[k % len(DASHES)]
-            ax.plot(
-                recording.step,
-                recording.mean(name),
-                label=label,
-                color=color,
-                linestyle=dashes,
-                **dots,
-            )
-            if values.ndim > 1:
-                ax.fill_between(
-                    recording.step,
-                    values.min(1),
-                    values.max(1),
-                    color=color,
-                    alpha=0.2,
-                    linewidth=0,
-                )
-            largest, least = (
-                np.fmax.reduce(recording.mean(name)),
-                np.fmin.reduce(recording.mean(name)),
-            )
-            if (name == "explained" and largest > 0) or (
-                name == "loss" and 0 < 3 * least < largest
-            ):
-                ax.set_yscale("log")
-            continue
-        if values.ndim > 2:
-            lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
+            _draw_mean(recording, name, DASHES[place % len(DASHES)], ax)
         else:
-            lines = _of_weights(values, recording.parameters.tolist())
-        for place, (label, line) in enumerate(lines.items()):
-            ax.plot(
-                recording.step,
-                line,
-                label=drawable(label),
-                **shade_style(place, len(lines)),
-                **dots,
-            )
-        if values.ndim == 2 and lines:
-            ax.set_yscale("log")
+            _draw_lines(recording, name, ax)
     title, _ = PANELS.get(tuple(names), ("", None))
     ax.xaxis.set_major_locator(WholeTicks(6))
-    scale = ", logarithmic" * (ax.get_yscale() == "log")
+    scale = ", logarithmic" if ax.get_yscale() == "log" else ""
     ax.set(
         xlabel=STEPS,
         title=title.format(gate_name=recording.gate_name) + recording.of(names[0]) + scale,
@@ -299,6 +256,40 @@ def plot_measures(
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
     return ax
+
+
+def _style(recording: Recording) -> Style:
+    """The line of a measure: with points if they are few."""
+    marker = "." if len(recording) < 40 else None
+    return {"linewidth": 1.2, "marker": marker, "markersize": 3}
+
+
+def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
+    """The mean of a measure, and a band from the least to the largest position."""
+    values, mean, color = vars(recording)[name], recording.mean(name), COLOURS[name]
+    style = _style(recording) | {"color": color, "linestyle": dashes}
+    ax.plot(recording.step, mean, label=MEASURES[name], **style)
+    if values.ndim > 1:
+        band = values.min(1), values.max(1)
+        ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
+    least, largest = np.fmin.reduce(mean), np.fmax.reduce(mean)
+    falls_far = name == "loss" and 0 < 3 * least < largest
+    if falls_far or (name == "explained" and largest > 0):
+        ax.set_yscale("log")
+
+
+def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
+    """A line for each layer, or for each of the largest weights on a logarithmic axis."""
+    values = vars(recording)[name]
+    if values.ndim > 2:
+        lines = {f"layer {layer + 1}": line for layer, line in enumerate(values.mean(1).T)}
+    else:
+        lines = _of_weights(values, recording.parameters.tolist())
+        if lines:
+            ax.set_yscale("log")
+    for place, (label, line) in enumerate(lines.items()):
+        style = _style(recording) | shade_style(place, len(lines))
+        ax.plot(recording.step, line, label=drawable(label), **style)
 
 
 def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
@@ -336,11 +327,21 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
             values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues"
         )
     complex_plane(ax, limit, middle)
-    ax.set_title(
-        f"step {recording.step[moment]}"
-        + f", discs reach {reach:.3g}" * bool(limit < around[moment] < np.inf)
-    )
+    title = f"step {recording.step[moment]}"
+    if limit < around[moment] < np.inf:
+        title += f", discs reach {reach:.3g}"
+    ax.set_title(title)
     return ax
+
+
+def measured(recording: Recording) -> list[tuple[str, ...]]:
+    """The panels with finite numbers. Raises DataError if there is none."""
+    known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
+    if not known:
+        raise DataError(
+            "the record holds no finite number: there is nothing to draw, record the training again"
+        )
+    return known
 
 
 @drawn
@@ -350,11 +351,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
-    if not known:
-        raise DataError(
-            "the record holds no finite number: there is nothing to draw, record the training again"
-        )
+    known = measured(recording)
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
         plot_measures(recording, ax, names=names)
@@ -364,18 +361,19 @@ def draw_recording(recording: Recording) -> Shown:
     spectra = [
         partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))
     ]
-    weights, others = (
-        [names for names in known if (names[0] in OF_WEIGHTS) is kind] for kind in (True, False)
-    )
+    weights = [names for names in known if names[0] in OF_WEIGHTS]
+    others = [names for names in known if names not in weights]
     few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
-    draws = {False: others[:few], True: weights}
+    if sized(WIDTH) >= 12:  # of a slide
+        few, weights, others = 2, [], others + weights
     below = [
-        Block([partial(measures, n) for n in part], 1.6, 2, "x", one)
-        for one, part in draws.items()
+        Block([partial(measures, names) for names in part], 1.6, 2, "x", part is weights)
+        for part in (others[:few], weights)
         if part
     ]
-    further = ", ".join(MEASURES[names[0]] for names in others[few:])
-    about = _about(recording) + f"; further panels in a figure of a page: {further}" * bool(further)
+    about = _about(recording)
+    if further := ", ".join(MEASURES[names[0]] for names in others[few:]):
+        about += f"; further panels in a figure of a page: {further}"
     above = Block(spectra, 2.2, 2, "xy", legend=True)
     return compose(_heading(recording), about, above, *below, width=WIDTH, squeezed=0.6)
 

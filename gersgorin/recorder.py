@@ -38,7 +38,7 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.watched import Watched
-from gersgorin.recording.recording import MEASURES, MOMENTS, Recording
+from gersgorin.recording import MEASURES, MOMENTS, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
 from rhn.cells import Cell
@@ -47,6 +47,8 @@ from rhn.utils.io import check_output
 from rhn.utils.wording import in_short
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
+OTHERS = ("step", "loss", "explained", "gradient_norm", "relative_rate")
+SNAPSHOT = [name for name in MOMENTS if name not in OTHERS]  # what `snapshot` measures
 
 
 @torch.no_grad()
@@ -93,24 +95,22 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
     """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one,
     as "cells.0.weight_hh[1]".
     """
-    cells = [part for part in module.modules() if isinstance(part, Cell)]
-    stacks = {
-        p
-        for cell in cells
-        for name, p in cell.named_parameters()
-        if p.dim() == (2 if "bias" in name else 3)
-    }
+    stacks = {p for cell in module.modules() if isinstance(cell, Cell) for p in stacked(cell)}
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
     for name, weight in module.named_parameters():
         gradient = None if weight.grad is None else weight.grad.to_dense()
-        if weight in stacks:
-            gradients = [None] * len(weight) if gradient is None else gradient
-            found |= {
-                f"{name}[{k}]": pair for k, pair in enumerate(zip(weight, gradients, strict=True))
-            }
-        else:
+        if weight not in stacks:
             found[name] = weight, gradient
+            continue
+        for k, layer in enumerate(weight):
+            found[f"{name}[{k}]"] = layer, None if gradient is None else gradient[k]
     return found
+
+
+def stacked(cell: Cell) -> list[Tensor]:
+    """The parameters of a cell of ours that have an axis of layers."""
+    axes = {name: 2 if "bias" in name else 3 for name, _ in cell.named_parameters()}
+    return [p for name, p in cell.named_parameters() if p.dim() == axes[name]]
 
 
 @torch.no_grad()
@@ -279,25 +279,9 @@ class Recorder:
             torch.cuda.synchronize()  # else the training's own work would count as measuring
         begun = time.perf_counter()
         norms, rates = gradient_norms(self._module)
-        value = np.array(_number(loss))
-        row = {
-            "step": np.array(step),
-            "loss": value,
-            "gradient_norm": norms,
-            "relative_rate": rates,
-        }
-        row |= {name: np.array(number) for name, number in self.since_last().items()}
-        try:
-            row |= self._look()
-        except InvalidInputError as error:
-            finite = all(torch.isfinite(p).all() for p in self._module.parameters())
-            if not self._rows or (finite and not isinstance(error, NotFiniteError)):
-                raise  # the step is broken, not the training
-            row |= {
-                name: np.full_like(self._rows[0][name], np.nan)
-                for name in MOMENTS
-                if name not in row
-            }
+        numbers = {"step": step, "loss": _number(loss), **self.since_last()}
+        row = {name: np.array(number) for name, number in numbers.items()}
+        row |= {"gradient_norm": norms, "relative_rate": rates} | self._look_or_nan()
         self._rows.append(row)
         for name in MEASURES:
             if self._log and (known := row[name][np.isfinite(row[name])]).size:
@@ -351,6 +335,16 @@ class Recorder:
         self._watched.refresh()
         run = self._watched.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
         return snapshot(run, self._positions)
+
+    def _look_or_nan(self) -> dict[str, np.ndarray]:
+        """The same; NaN of a training that has diverged, so that its recording goes on."""
+        try:
+            return self._look()
+        except InvalidInputError as error:
+            finite = all(torch.isfinite(p).all() for p in self._module.parameters())
+            if not self._rows or (finite and not isinstance(error, NotFiniteError)):
+                raise  # the step is broken, not the training
+            return {name: np.full_like(self._rows[0][name], np.nan) for name in SNAPSHOT}
 
     def _resume(self, found: Recording, about: str | None) -> None:
         """Keep the measurements of the steps done before. Raises DataError for those of something

@@ -1,1 +1,0 @@
-"""Measurements during a training: the recorder and its result."""
