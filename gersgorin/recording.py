@@ -334,7 +334,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     return ax
 
 
-def measured(recording: Recording) -> list[tuple[str, ...]]:
+def known_panels(recording: Recording) -> list[tuple[str, ...]]:
     """The panels with finite numbers. Raises DataError if there is none."""
     known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
     if not known:
@@ -351,7 +351,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    known = measured(recording)
+    known = known_panels(recording)
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
         plot_measures(recording, ax, names=names)

@@ -22,12 +22,10 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
@@ -36,13 +34,13 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from trainability.check import FOR_GIVEN, target_axis
 from trainability.data import WHOLE, Batches
-from trainability.diagnosis import Cure
+from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.losses import Score, score_of
 from trainability.probe import Probe
 from trainability.race import AS_GIVEN, GOOD, Race, Row, Version
 from trainability.signal import Reach, measure_reach
-from trainability.starts import CHRONO, DEFAULT, GIVEN, OUTPUT_BIAS, Start, filled, starts
+from trainability.starts import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
 from trainability.verdict import HELPS, MOST_OF_IT
 
@@ -56,91 +54,6 @@ OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gra
 APART = 1.4  # factor between two learning rates that are both worth a trial
 ORDERS = 1, 2  # of the minibatches, beside the first one, in which the best is confirmed
 FEWEST = 8  # trials of a race
-SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
-
-
-class ScaledScheduler:
-    """A scheduler whose learning rates are multiplied by a factor; any kind of scheduler."""
-
-    def __init__(self, scheduler: Any, optimizer: Optimizer, factor: float):
-        self.scheduler, self.optimizer, self.factor = scheduler, optimizer, factor
-
-    def step(self) -> None:
-        """Step the scheduler at its own rates, then multiply them again."""
-        for group in self.optimizer.param_groups:
-            group["lr"] /= self.factor
-        self.scheduler.step()
-        for group in self.optimizer.param_groups:
-            group["lr"] *= self.factor
-
-
-@dataclass(frozen=True)
-class Change:
-    """A start and a learning rate."""
-
-    start: Start
-    factor: float = 1.0
-    """On the learning rates that were given."""
-    adam: float | None = None
-    """Learning rate of Adam in place of the given optimiser; None: the given one."""
-
-    def applied(self, training: Training) -> Training:
-        """A changed copy of a training."""
-        other = training.copy()
-        self.start.apply(other.model)
-        if self.adam is not None:
-            other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
-            other.scheduler = None
-        elif self.factor != 1:
-            for group in other.optimizer.param_groups:
-                group["lr"] = times(group["lr"], self.factor)
-            if other.scheduler is not None:
-                other.scheduler = ScaledScheduler(other.scheduler, other.optimizer, self.factor)
-        return other
-
-    def rate(self, training: Training) -> float:
-        """The learning rate; with a scheduler that to which it is relative."""
-        return self.adam or times(training.learning_rate, self.factor)
-
-    def words(self, training: Training) -> str:
-        """In words: "orthogonal matrices, learning rate 0.01"."""
-        parts = [self.start.words] if self.start.code else []
-        if self.adam is not None:
-            parts.append(f"Adam {self.adam:.3g}")
-        elif self.factor != 1:
-            parts.append(f"learning rate {self.rate(training):.3g}")
-        return ", ".join(parts) or "as given"
-
-    @property
-    def size(self) -> tuple[float, ...]:
-        """How much it changes, for the choice of the smallest change."""
-        return (
-            SIMPLICITY.get(self.start.words, 3),
-            self.adam is not None,
-            abs(math.log(self.factor)),
-        )
-
-
-@dataclass
-class Attempt:
-    """A change, its row in the race, and its errors in other orders of the minibatches."""
-
-    change: Change
-    row: Row
-    place: int = 0
-    """In the order of the starts and rates before the race."""
-    reach: Reach | None = None
-    """Of the gradient at its weights now."""
-    learns: bool = False
-    """True if its error is clearly below a constant answer's."""
-    others: list[float] = field(default_factory=list)
-    """Errors in other orders."""
-
-    def rank(self) -> tuple[float, ...]:
-        """For a sort: by error, or by the gradient as long as it learns nothing."""
-        if self.learns:
-            return (0, max(self.row.error, GOOD), *self.change.size)
-        return (1, *rank(self.reach), self.place)
 
 
 class Search:
@@ -263,7 +176,7 @@ class Search:
             trial.learns = learns(self.score, trial.row, self.pairs)
             if not trial.learns and trial.row.training is not None:
                 trial.reach = measure_reach(trial.row.training)
-        alive = sorted(alive, key=Attempt.rank)
+        alive = sorted(alive, key=rank_of)
         better = alive[: math.ceil(len(alive) / 2)]
         same = [trial for trial in alive if not trial.change.start.code]
         better += [trial for trial in same[:1] if trial not in better]
@@ -337,6 +250,13 @@ def rungs(steps: int) -> list[int]:
     [20, 40, 80, 160, 320, 640]
     """
     return sorted({max(1, steps >> k) for k in range(RUNGS)})
+
+
+def rank_of(trial: Attempt) -> tuple[float, ...]:
+    """For a sort: by error, or by the gradient as long as it learns nothing."""
+    if trial.learns:
+        return (0, max(trial.row.error, GOOD), *trial.change.size)
+    return (1, *rank(trial.reach), trial.place)
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -15,11 +15,10 @@ from rhn.plotting.figure import DASHED, ink, line_style, panels
 from rhn.utils.figures import GREY, MARKERS, RED
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, rounded_up
+from trainability.race import Row
+from trainability.signal import Reach
+from trainability.starts import Change
 from trainability.training import Training, copy_of_optimizer
-
-if TYPE_CHECKING:
-    from trainability.cure import Attempt
-    from trainability.signal import Reach
 
 
 @dataclass(frozen=True)
@@ -218,6 +217,22 @@ class Diagnosis(Result):
         return ax
 
 
+@dataclass
+class Attempt:
+    """A change, its row in the race, and its errors in other orders of the minibatches."""
+
+    change: Change
+    row: Row
+    place: int = 0
+    """In the order of the starts and rates before the race."""
+    reach: Reach | None = None
+    """Of the gradient at its weights now."""
+    learns: bool = False
+    """True if its error is clearly below a constant answer's."""
+    others: list[float] = field(default_factory=list)
+    """Errors in other orders."""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
     """Result of `cure`."""
@@ -243,10 +258,10 @@ class Cure(Result):
     """Of the training as given."""
     causes: tuple[Cause, ...]
     """Facts about one minibatch, the surest first."""
-    trials: "tuple[Attempt, ...]"
+    trials: tuple[Attempt, ...]
     """The training as given, then all others, the best first."""
-    chosen: "Attempt"
-    reach: "Reach | None"
+    chosen: Attempt
+    reach: Reach | None
     """Of the gradient at the given weights; None: not measured."""
     steps: int
     """Length of the training."""
@@ -306,10 +321,10 @@ class Cure(Result):
         return f"{name} trains as it is: {after} {error}, {orders}.{better}"
 
     @property
-    def shown(self) -> "list[Attempt]":
+    def shown(self) -> list[Attempt]:
         """The training as given, the one that is chosen, and the best of each other start."""
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
-        best: dict[str, Any] = {}
+        best: dict[str, Attempt] = {}
         for trial in self.trials[1:]:
             if trial.row.measures and trial is not self.chosen:
                 best.setdefault(trial.change.start.words, trial)

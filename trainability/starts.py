@@ -21,6 +21,7 @@ Chrono gates: Tallec and Ollivier 2018. Legend: n units, T frames, K outputs.
 """
 
 import copy
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,13 +32,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
 from rhn.cells.layers import GateBlocks, Layer, Part
 from trainability.data import sequence_of
 from trainability.losses import least
-from trainability.training import Training
+from trainability.training import Training, times
 
 IMPORT = "import torch as _torch\n"  # under another name: `torch` may be a name of the function
 HEAD = """\
@@ -505,3 +507,68 @@ def _text(index: Any) -> str:
         ends = ["" if end is None else str(end) for end in (index.start, index.stop)]
         return ":".join(ends if index.step is None else [*ends, str(index.step)])
     return str(index)
+
+
+SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
+
+
+class ScaledScheduler:
+    """A scheduler whose learning rates are multiplied by a factor; any kind of scheduler."""
+
+    def __init__(self, scheduler: Any, optimizer: Optimizer, factor: float):
+        self.scheduler, self.optimizer, self.factor = scheduler, optimizer, factor
+
+    def step(self) -> None:
+        """Step the scheduler at its own rates, then multiply them again."""
+        for group in self.optimizer.param_groups:
+            group["lr"] /= self.factor
+        self.scheduler.step()
+        for group in self.optimizer.param_groups:
+            group["lr"] *= self.factor
+
+
+@dataclass(frozen=True)
+class Change:
+    """A start and a learning rate."""
+
+    start: Start
+    factor: float = 1.0
+    """On the learning rates that were given."""
+    adam: float | None = None
+    """Learning rate of Adam in place of the given optimiser; None: the given one."""
+
+    def applied(self, training: Training) -> Training:
+        """A changed copy of a training."""
+        other = training.copy()
+        self.start.apply(other.model)
+        if self.adam is not None:
+            other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
+            other.scheduler = None
+        elif self.factor != 1:
+            for group in other.optimizer.param_groups:
+                group["lr"] = times(group["lr"], self.factor)
+            if other.scheduler is not None:
+                other.scheduler = ScaledScheduler(other.scheduler, other.optimizer, self.factor)
+        return other
+
+    def rate(self, training: Training) -> float:
+        """The learning rate; with a scheduler that to which it is relative."""
+        return self.adam or times(training.learning_rate, self.factor)
+
+    def words(self, training: Training) -> str:
+        """In words: "orthogonal matrices, learning rate 0.01"."""
+        parts = [self.start.words] if self.start.code else []
+        if self.adam is not None:
+            parts.append(f"Adam {self.adam:.3g}")
+        elif self.factor != 1:
+            parts.append(f"learning rate {self.rate(training):.3g}")
+        return ", ".join(parts) or "as given"
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """How much it changes, for the choice of the smallest change."""
+        return (
+            SIMPLICITY.get(self.start.words, 3),
+            self.adam is not None,
+            abs(math.log(self.factor)),
+        )

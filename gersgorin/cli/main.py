@@ -16,7 +16,7 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
         "Compare cells, depths, initialisations, seeds or checkpoints",
     ),
     "run": (
-        "gersgorin.cli.run",
+        "gersgorin.cli.saved_run",
         "Write inputs, states, weights and Jacobians of a run for NumPy",
     ),
     "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
