@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, ink, line_style, panels
+from rhn.plotting.figure import DASHED, finding_of, ink, line_style, panels
 from rhn.utils.figures import GREY, MARKERS, RED
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, rounded_up
@@ -187,11 +187,11 @@ class Diagnosis(Result):
         """What brings the error down, and how far, for the title of a figure."""
         row = self.at_fault
         if row is None:
-            return OUTCOMES[self.outcome]
+            return f"{self.title} {OUTCOMES[self.outcome]}"
         falls = f"from {self.error:.2f} to" if self.error < LARGEST else "to"
-        return f"with {row.what} the error falls {falls} {row.error:.2f}"
+        return f"With {row.what} the error falls {falls} {row.error:.2f}"
 
-    @panels(6, 3.4)
+    @panels(6, 3.4, finding_of)
     def plot(self, ax: Any = None) -> Axes:
         """Draw the error over the steps: as given, the version that shows the fault, others grey.
 

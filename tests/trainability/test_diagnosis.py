@@ -36,10 +36,10 @@ def test_the_figure_names_the_training_as_given_and_the_part_at_fault(width):
 @pytest.mark.parametrize(
     ("part", "error", "finding"),
     [
-        ("network", 1.02, "with a GRU in place of the network the error falls from 1.02 to 0.03"),
-        ("network", 1e9, "with a GRU in place of the network the error falls to 0.03"),
-        ("inputs", 1.02, "does not learn"),
-        (None, 1.02, "does not learn"),
+        ("network", 1.02, "With a GRU in place of the network the error falls from 1.02 to 0.03"),
+        ("network", 1e9, "With a GRU in place of the network the error falls to 0.03"),
+        ("inputs", 1.02, "Net does not learn"),
+        (None, 1.02, "Net does not learn"),
     ],
     ids=["helps", "exploded", "a fact that no row shows", "no part"],
 )
@@ -47,7 +47,7 @@ def test_the_title_says_what_brings_the_error_down(part, error, finding):
     diagnosis = found(part, error=error)
     assert diagnosis.finding == finding
     title = diagnosis.plot().figure.get_suptitle()
-    assert title.replace("\n", " ") == f"Net: {finding}"
+    assert title.replace("\n", " ") == finding
 
 
 def test_a_check_without_rows_has_an_empty_figure():
