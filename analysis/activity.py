@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, WholeTicks, colour_bar, compose, title_of
+from rhn.plotting.figure import Block, NamedTicks, WholeTicks, colour_bar, compose, title_of
 from rhn.utils.figures import GREY, drawable, drawn
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table
@@ -28,7 +28,7 @@ BAR = 4  # quarter notes between the lines of a chorale
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
 COLOURS = ScalarMappable(Normalize(0, 1), GATES)
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
-MOST_TICKS = 11  # of layers; with two digits they are wide
+MOST_TICKS = 11  # of layers, in axes of the caller
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
@@ -216,12 +216,10 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
-    """Label an axis with layers, or with some of them if they are many."""
-    every = 1 + 2 * (len(labels) // MOST_TICKS)
-    axis.set_ticks(
-        range(first, first + len(labels), every),
-        [label.replace("+", "+\n") for label in labels[::every]],
-    )
+    """Label an axis with layers, or with as many of them as fit."""
+    places = range(first, first + len(labels))
+    axis.set_ticks(places, labels)
+    axis.set_major_locator(NamedTicks(places, nbins=MOST_TICKS))
 
 
 def _shown(symbol: str) -> str:

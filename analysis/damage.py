@@ -39,6 +39,7 @@ LESIONED = {
 """A lesion of each mode in words."""
 # below that of the largest value, where the linear part of a symmetric logarithmic axis ends
 DECADES = 1
+PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -146,8 +147,10 @@ class LesionTable(Result, kind="lesions"):
         `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or
         an end of an interval is 0 or below.
         """
-        if ax is None:
-            return self.figure().axes[0]
+        return self.figure().axes[0] if ax is None else self._panel(ax)
+
+    def _panel(self, ax: Axes) -> Axes:
+        """Draw the layers and controls without a legend."""
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
         controls = [row for row in self.rows("blind") if row["label"] in place]
@@ -186,9 +189,9 @@ class LesionTable(Result, kind="lesions"):
     @drawn
     def figure(self) -> Figure:
         """Draw figure 6, and beside it the pairs if they were measured."""
-        draws: list = [self.plot, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
+        draws: list = [self._panel, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
         about = "; ".join(filter(None, (self.about, self.measured)))
-        panels = Block(draws, 3.6, len(draws))
+        panels = Block(draws, 3.6, len(draws), least=PANEL)
         return compose(title_of(self.title, self.largest), about, panels, width=1 + 4 * len(draws))
 
 

@@ -39,6 +39,7 @@ from rhn.training.config import HYPERPARAMETERS
 from rhn.training.trained import TrainedText, corpus_of, load_text_model
 from rhn.utils.result import Result
 from rhn.utils.shared_options import flag
+from rhn.utils.wording import counted
 
 ABOUT = "What it is and how it was made"
 LEFT_OUT = ("vocabulary",)  # thousands of words
@@ -130,11 +131,12 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
         "Lesions": partial(_lesions, read, options, path),
     }
     sections = list[Section]()
+    subject = f"{read.run.label.heading}, {counted(len(read.run), 'step')}"
     for title, measure in parts.items():
         try:
-            section = section_of(result := measure(progress(title)), title)
+            section = section_of(measure(progress(title)), title)
             first = section.text[0]
-            verdict = "" if sections else f"{result.title}: {first[0].lower()}{first[1:]}"
+            verdict = "" if sections else f"{subject}: {first[0].lower()}{first[1:]}"
             sections.append(replace(section, verdict=verdict))
         except (InvalidInputError, DataError) as error:
             sections.append(Section(title=title, text=[f"Not measured: {error}."]))

@@ -53,11 +53,13 @@ class Section:
 
 
 def section_of(result: "Result", title: str = "") -> Section:
-    """Sentences, figure and table of a result."""
+    """Sentences, figure and table of a result; only the sentences if there are no numbers, such as
+    gates of a cell without any.
+    """
     text, rows = [*result.sentences()], result.table()
-    tables = [Table(caption="The numbers", rows=rows)]
-    if len(rows[0]) < 2:  # the numbers of steps are all that a cell without gates has
+    if not rows:
         return Section(title=title, text=text)
+    tables = [Table(caption="The numbers", rows=rows)]
     return Section(title=title, text=text, figures=[lambda: figure_of(result)], tables=tables)
 
 

@@ -248,6 +248,8 @@ def fix_number_of_ticks(ax: Axes) -> None:
         locator, room = axis.get_major_locator(), axis.get_tick_space()
         if isinstance(locator, LogTicks):
             locator.set_params(numticks=max(2, round(share * room)))
+        if isinstance(locator, NamedTicks):
+            locator.set_params(nbins=max(2, room))
         if isinstance(locator, ticker.MaxNLocator):
             most = round(np.clip(share * room, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
@@ -430,6 +432,12 @@ class WholeTicks(ticker.MaxNLocator):
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         first, last = np.ceil(vmin), np.floor(vmax)
         return [float(first)] if first == last else super().tick_values(vmin, vmax)
+
+
+class NamedTicks(ticker.FixedLocator):
+    """Ticks at places with short names, such as layers: at all of them, or every second, third, ...
+    if `nbins` are fewer.
+    """
 
 
 def log_scale(ax: Axes, values: np.ndarray) -> None:

@@ -239,7 +239,7 @@ def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
 
 def test_what_cannot_be_measured_is_refused():
     model = network()
-    with pytest.raises(InvalidInputError, match="predicts nothing"):
+    with pytest.raises(InvalidInputError, match="no output layer, so there is no loss to measure"):
         lesion(model.cells[0], PIECES)
     with pytest.raises(DataError, match="at least 2 frames"):
         lesion(model, rolls(1, 1))

@@ -131,7 +131,7 @@ def test_a_finished_study_of_03_is_read_and_extended(out, tmp_path, capsys):
 
 def test_an_unfinished_study_of_03_can_be_read_but_not_continued(out, capsys):
     of_03(out, TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
-    with pytest.raises(DataError, match=r"begun by version 0\.3 .*rhn-toolkit==0\.3"):
+    with pytest.raises(DataError, match=r"started by version 0\.3 .*rhn-toolkit==0\.3"):
         drive(config(trials=3), out)
     assert main(["export", "--out", str(out)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2

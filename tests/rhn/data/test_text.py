@@ -123,7 +123,7 @@ def test_bytes_take_one_byte_each_and_are_numbered_in_order_over_all_splits(tmp_
 def test_a_published_set_with_another_vocabulary_than_the_checkpoints_is_refused(tmp_path, enwik):
     folder = write(tmp_path / "t", "ptb", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
     for symbols in (("b", "<eos>", "a", "x", "<unk>"), tuple("abcdef")):
-        with pytest.raises(DataError, match="checkpoint's training"):
+        with pytest.raises(DataError, match="than the training of the checkpoint"):
             read_text("ptb", folder, vocabulary=Vocabulary("words", symbols))
     with pytest.raises(DataError, match="of 20 bytes"):
         read_text("enwik8", enwik, vocabulary=Vocabulary("words", ("a", "b")))
