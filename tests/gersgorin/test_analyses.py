@@ -104,9 +104,8 @@ def unexplained(result) -> set[str]:
     """Names of rows and columns that the glossary does not have; a value among them has digits."""
     head, *rows = [*result.lines()] or [""]
     columns = {*re.split(" {2,}", head.split("\n")[-1].strip())} - {""}
-    beside = (
-        {*map(str, result.table()[0].values())} if type(result).lines is Result.lines else set()
-    )
+    first = result.table()[:1] if type(result).lines is Result.lines else []
+    beside = {str(value) for row in first for value in row.values()}
     names = columns | {line.split("  ")[0] for line in rows} - beside - {""}
     return not_explained(name for name in names if not re.search(r"\d(?!-norm)", name))
 
