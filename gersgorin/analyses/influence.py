@@ -216,23 +216,23 @@ class Influence(Result, kind="influence"):
         lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
         return lists | {name: getattr(self, name) for name in names}
 
-    def plot(
-        self,
-        ax: Axes | None = None,
-        *,
-        step: int | None = None,
-        limit: int | None = None,
-        legend: bool = True,
-    ) -> Axes:
-        """The influence by lag; without axes a figure with all pairs beside it.
+    @property
+    def step_count(self) -> int:
+        """T."""
+        return self.influence.shape[1]
 
-        Args:
-            ax: axes of the caller.
-            step: draw that on the output of this step, in place of the mean over pairs.
-            limit: the longest lag of the curve.
-            legend: whether to name the lines.
+    def drawn_step(self, step: int | None = None) -> int | None:
+        """The step whose output is drawn; None: the mean over pairs."""
+        found, (S, T) = super().drawn_step(step), self.influence.shape
+        if found is not None and found < T - S:
+            raise InvalidInputError(f"step is {found}: expected {T - 1}, the only output")
+        return found
+
+    def plot(self, ax: Axes | None = None, step: int | None = None) -> Axes:
+        """The influence by lag, on the output of a step or the mean over pairs; without axes a
+        figure with all pairs beside it.
         """
-        draw = partial(self.draw, step=step, limit=limit, legend=legend)
+        draw = partial(self.draw, step=step)
         if ax is not None:
             draw(ax)
             return ax
@@ -243,22 +243,18 @@ class Influence(Result, kind="influence"):
         title, width = title_of(self.title, self.finding), 8.0 if several else 5.0
         return compose(title, self.about, block, width=width).axes[0]
 
-    def draw(
-        self, ax: Axes, *, step: int | None = None, limit: int | None = None, legend: bool = True
-    ) -> None:
+    def draw(self, ax: Axes, *, step: int | None = None) -> None:
         """The influence by lag on a log scale, with a band of two standard errors."""
         by_lag, error = self._curve(step)
-        last = min(len(by_lag) - 1, limit or len(by_lag))
-        lags, by_lag, error = np.arange(last + 1), by_lag[: last + 1], error[: last + 1]
-        shown = np.where(by_lag > 0, by_lag, np.nan)
-        label = self._what if legend else None
-        ax.plot(lags, shown, color=BLUE, marker="." if last < 3 else None, label=label)
+        last = len(by_lag) - 1
+        lags, shown = np.arange(last + 1), np.where(by_lag > 0, by_lag, np.nan)
+        ax.plot(lags, shown, color=BLUE, marker="." if last < 3 else None, label=self._what)
         if error.any():
             low = np.maximum(by_lag - 2 * error, by_lag / 100)
             ax.fill_between(lags, low, by_lag + 2 * error, color=BLUE, alpha=0.25, linewidth=0)
         if by_lag.max() > 0:
             if step is None:
-                self._draw_half(ax, last, legend)
+                self._draw_half(ax)
             ax.set_yscale("log")
             ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
         ax.set_xlim(0, max(1, last))
@@ -271,19 +267,17 @@ class Influence(Result, kind="influence"):
         if step is None:
             return self.by_lag, self.by_lag_error
         S, T = self.influence.shape
-        if not fits(step, int) or not T - S <= step < T:
-            raise InvalidInputError(f"step is {in_short(step)}: expected {T - S} to {T - 1}")
         row = step - (T - S)
         return self.influence[row, step::-1], self.error[row, step::-1]
 
-    def _draw_half(self, ax: Axes, last: int, legend: bool) -> None:
+    def _draw_half(self, ax: Axes) -> None:
         """Lines at half of the largest influence, and where the curve stays below."""
         life, top = self.half_life, int(self.by_lag.argmax())
-        words = "half of the largest" if legend else None
-        ax.axhline(self.by_lag.max() / 2, label=words, color=GREY, linestyle=":", linewidth=1)
-        if np.isfinite(life) and top + life <= last:
-            words = f"half-life {life:.3g}" if legend else None
-            ax.axvline(top + life, label=words, color=ORANGE, linestyle="--", linewidth=1)
+        half = self.by_lag.max() / 2
+        ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
+        if np.isfinite(life):
+            label = f"half-life {life:.3g}"
+            ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""

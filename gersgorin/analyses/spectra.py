@@ -420,8 +420,8 @@ def draw_set(record: Spectra, step: int, ax: Axes) -> None:
 
 
 def extent(record: Spectra, step: int) -> tuple[float, float]:
-    """(Half the width, centre) of the square around what is drawn of a step; (0, 0) if nothing is
-    finite.
+    """(Half the width, centre) of the square around what is drawn of a step; half is 0 if that is
+    one point, up to rounding, and both are if nothing is finite.
     """
     ends = [c[step] + sign * r[step] for c, r in record.disc_sets.values() for sign in (-1, 1)]
     values = np.concatenate([*ends, record.eigenvalues[step]])
@@ -432,6 +432,8 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
+    if half <= ROUNDING * float(np.abs(values).max()):
+        half = 0.0
     return 1.08 * half, (left + right) / 2
 
 

@@ -143,7 +143,7 @@ class GateActivity(Result, kind="gates"):
             each = [percent(value) for value in self.mean.mean(0)]
             if self.names:
                 named = (f"{name} {value}" for name, value in zip(self.names, each, strict=True))
-                yield f"By name they are open by {', '.join(named)}."
+                yield f"Their means by name are {', '.join(named)}."
             else:
                 yield f"From the first layer to the last they are {', '.join(each)} open."
 

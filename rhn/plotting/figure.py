@@ -555,11 +555,17 @@ def consistent(axes: Iterable[Axes]) -> bool:
     """True if lines of one label have one style in all axes, and lines of one style one label."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     styled = {
-        (name, (str(h.get_color()), h.get_linestyle(), h.get_marker()))
+        (name, (str(h.get_color()), _dashes(h), h.get_marker()))
         for h, name in pairs
         if isinstance(h, Line2D)
     }
     return len({name for name, _ in styled}) == len(styled) == len({style for _, style in styled})
+
+
+def _dashes(line: Line2D) -> str:
+    """The linestyle of a line with its dashes, which `get_linestyle` leaves out."""
+    dashes = line._unscaled_dash_pattern  # type: ignore[attr-defined]  # no getter is public
+    return f"{line.get_linestyle()} {dashes}"
 
 
 def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:

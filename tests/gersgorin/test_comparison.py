@@ -509,3 +509,6 @@ def test_a_legend_is_shared_only_if_a_label_has_one_style():
     assert not consistent(axes)
     axes[1].lines[0].set(linestyle="-", label="layer 2")
     assert not consistent(axes)
+    axes[0].lines[0].set_linestyle((0, (5, 2)))
+    axes[1].lines[0].set_linestyle((0, (1, 1)))
+    assert consistent(axes), "their dashes differ"

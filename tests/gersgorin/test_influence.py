@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.legend import Legend
 from tables import for_each
 from test_layouts import Loop
 from torch import nn
@@ -421,8 +422,8 @@ def test_the_command_measures_a_loss_on_the_next_frames(own_folder, capsys):
 
 def test_a_figure_shows_a_step_a_limit_and_no_legend():
     found = gersgorin.influence(nn.GRU(M, 5), torch.randn(T, M))
-    (line, *_) = found.plot(step=3, limit=2, legend=False).lines
-    np.testing.assert_array_equal(line.get_ydata(), found.influence[3, 3:0:-1])
-    assert line.get_label().startswith("_")
+    ax = found.plot(step=3, limit=2, legend=False)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), found.influence[3, 3::-1])
+    assert ax.get_ylim()[1] == 2 and not ax.figure.findobj(Legend)
     with pytest.raises(InvalidInputError, match="step is 7: expected 0 to 6"):
         found.plot(step=T)

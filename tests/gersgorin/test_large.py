@@ -28,6 +28,7 @@ from gersgorin.run.operators import ROW_COPIES, StepOperator, log_norms
 from gersgorin.run.run import Run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.errors import InvalidInputError, NotConvergedError
+from tests.readable import whole_title
 
 d = torch.float64
 
@@ -277,7 +278,7 @@ def test_the_command_tells_the_leading_part_of_what_it_tells_without(own_folder,
     assert "bound on the 2-norm" not in out
     record = Spectra.load("x.npz")
     assert record.leading == 1
-    assert "the 1 leading eigenvalue of 40" in draw_run(record).get_suptitle()
+    assert "the 1 leading eigenvalue of 40" in whole_title(draw_run(record))
 
 
 def test_a_large_state_has_leading_eigenvalues(own_folder, monkeypatch, capsys):
