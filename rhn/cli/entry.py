@@ -76,6 +76,9 @@ def run_command(main: Callable[[], int | None]) -> int:
     except RhnError as error:
         return _refused(str(error), users_frames(error))
     except SystemExit as leaving:  # raised by a user's code: the work is not done
+        if isinstance(leaving.__context__, BrokenPipeError):  # by rich, whose reader ended
+            _drop_output()
+            return 0
         said = (
             f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected "
             "code that returns"

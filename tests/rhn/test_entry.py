@@ -77,3 +77,11 @@ def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path):
         ).returncode
         == 7
     )
+
+
+def test_help_whose_reader_ends_is_no_error():
+    command = [sys.executable, "-m", "optim_study", "run", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
