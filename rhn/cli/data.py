@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +17,20 @@ from rhn.utils.wording import table
 BEGINNING = {"words": 16, "characters": 72, "bytes": 72}  # tokens in the line with the beginning
 
 
+def _check_name(others: tuple[str, ...], hint: Any, name: str) -> None:
+    """Raise ValueError unless a published text, now or added later, or one of the others has this
+    name. Called by cyclopts.
+    """
+    if name not in (known := (*TEXT_SETS, *others)):
+        raise ValueError(f"expected one of {', '.join(known)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Get:
     """Download a published data set and verify its checksums; complete files are kept."""
 
-    name: Annotated[str, Parameter(choices=(*TEXT_SETS, "jsb"))] = field(kw_only=False)
-    """A published text, or jsb, the chorales."""
+    name: Annotated[str, Parameter(validator=partial(_check_name, ("jsb",)))] = field(kw_only=False)
+    """A published text (ptb, enwik8, text8), or jsb, the chorales."""
     out: Path | None = None
     """Folder to write to, instead of your data folder, in which the other commands look."""
 
@@ -38,8 +47,10 @@ class Show:
     and print its beginning.
     """
 
-    name: Annotated[str, Parameter(choices=(*TEXT_SETS, "text", "jsb"))] = field(kw_only=False)
-    """A published text; text, for your own text; or jsb, the chorales."""
+    name: Annotated[str, Parameter(validator=partial(_check_name, ("text", "jsb")))] = field(
+        kw_only=False
+    )
+    """A published text (ptb, enwik8, text8); text, for your own text; or jsb, the chorales."""
     data: Path | None = None
     """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales
     rebuilt from music21).

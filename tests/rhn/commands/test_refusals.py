@@ -14,7 +14,7 @@ from rhn.cli import main as cli
 
 # MUSIC, PROSE: checkpoints; NOTES, TEXT: their data; RUN: the folder of PROSE; OUT: a free name
 REFUSED = [
-    ("data show foo", 'Invalid value "foo" for NAME; choose from: "ptb", "enwik8"'),
+    ("data show foo", "--name is foo, expected one of ptb, enwik8, text8, text, jsb"),
     # train
     ("train --out OUT", "begins with a preset"),
     ("train jsb-depth-1", "--out DIR is missing"),
