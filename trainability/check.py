@@ -14,7 +14,7 @@ from gersgorin._validate import (
     with_gradients,
 )
 from gersgorin.linalg.spectrum import one_thread
-from rhn.errors import InvalidInputError, NotFiniteError, RhnError
+from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import first_line
@@ -322,7 +322,7 @@ def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], l
             continue
         try:
             changed = swap(training)
-        except RhnError as error:
+        except (RhnError, *USERS_FAULT) as error:  # of a swap that somebody has registered
             failed.append(f"{swap.what}: {first_line(error)}")
             continue
         if changed is not None:

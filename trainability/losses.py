@@ -143,6 +143,7 @@ def _dtype(y: Tensor) -> str:
     return str(y.dtype).removeprefix("torch.")
 
 
+EQUAL = 1e-3  # slope at equal outputs and targets, relative to that beside them: rounding
 TINY = 1e-12  # of a variance or a share: the constant is right
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
 
@@ -273,19 +274,53 @@ class Score:
 def score_of(loss_fn: Loss, output: Tensor, pairs: list, axis: int) -> Score:
     """The score for outputs like those of the first pair (x, y), its constant the best on all."""
     targets = [y for _, y in pairs]
-    score = Score(kind_of(output, targets[0]), axis, loss_fn)
+    kind = kind_of(output, targets[0])
+    if kind == "numbers" and not compares_numbers(loss_fn, output, targets[0]):
+        kind = "loss"
+    score = Score(kind, axis, loss_fn)
     if score.kind == "loss":
-        return _by_loss(score, output, targets[0])
+        return _by_loss(score, output, targets)
     score.constant = best_constant(score.kind, targets)
     score.logits = score.kind == "bits" and takes_logits(loss_fn, output, targets[0])
     score.size = max(float(torch.cat([score.of_constant(y) for y in targets]).mean()), TINY)
     return score
 
 
-def _by_loss(score: Score, output: Tensor, y: Tensor) -> Score:
+def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss has its least value where outputs equal the targets, and counts all of them.
+
+    Not of soft labels, rates of a Poisson distribution, quantiles, or targets that are masked.
+    """
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
+    try:
+        with torch.enable_grad():
+            at, above, below = (
+                slope_at(loss_fn, (y + sign * noise).reshape(output.shape).to(output), y)
+                for sign in (0, 1, -1)
+            )
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        return True
+    size = max(float(above.abs().max()), float(below.abs().max()))
+    counted = bool(((above != 0) | (below != 0)).all())
+    return counted and math.isfinite(size) and float(at.abs().max()) <= EQUAL * size
+
+
+def slope_at(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """The gradient of a loss in outputs."""
+    z = output.detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss_fn(z.clone(), y), z, materialize_grads=True)
+    return slope
+
+
+def _by_loss(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     """The score by the loss, between the least free one and that of the best constant."""
-    constant = free_loss(score.loss_fn, output, y, constant=True)
-    least = free_loss(score.loss_fn, output, y)
+    alike = [y for y in targets if y.shape == targets[0].shape]
+
+    def of_all(z: Tensor, _: Tensor) -> Tensor:
+        return torch.stack([score.loss_fn(z.clone(), y).reshape(()) for y in alike]).mean()
+
+    constant = free_loss(of_all, output, alike[0], constant=True)
+    least = sum(free_loss(score.loss_fn, output, y) for y in alike) / len(alike)
     if not math.isfinite(least):  # it falls without end
         least = constant - max(abs(constant), 1.0)
     score.least, score.size = least, max(constant - least, TINY)

@@ -192,7 +192,9 @@ class Probe:
     @cached_property
     def loss(self) -> Tensor:
         """Of `output`, with its graph."""
-        return self.training.loss(self.output, self.y)
+        loss = self.training.loss(self.output, self.y)
+        self.training.check_loss(loss)
+        return loss
 
     @cached_property
     def gradients(self) -> dict[str, Tensor | None]:

@@ -34,7 +34,7 @@ from trainability.data import (
     numbers_like,
     sequence_of,
 )
-from trainability.losses import misfit, target_loss
+from trainability.losses import graph, misfit, target_loss
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -193,6 +193,7 @@ class Training:
         if clip_norm is not None:
             above_zero("clip_norm", clip_norm)
         model = uncompiled(model)
+        self._given = list(model.parameters())
         self.steps, self.clip_norm = steps, clip_norm
         self.predict = predict or output_of
         self._loss = target_loss(loss_fn)
@@ -262,6 +263,18 @@ class Training:
             )
             raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
         return loss.reshape(())
+
+    def check_loss(self, loss: Tensor) -> None:
+        """Raise InvalidInputError if a loss depends on the weights of the model that was given,
+        which are not those that are trained.
+        """
+        given = {id(p) for p in self._given}
+        if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
+            raise InvalidInputError(
+                "the loss reads the weights of your model or what its forward has stored, and "
+                "copies are trained here: give a loss of output and y only, a penalty as "
+                "weight_decay of the optimiser, or return what it needs as part of the output"
+            )
 
     def with_loss(self, loss_fn: Loss) -> "Training":
         """A copy with another loss."""
@@ -387,6 +400,15 @@ def check_model(model: Any) -> None:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise InvalidInputError(
             f"{type(model).__name__} has weights of no size yet: run it once before"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InvalidInputError(
+            "a scripted module cannot be copied: give it as it was before torch.jit.script"
+        )
+    if any(p.is_meta for p in model.parameters()):
+        raise InvalidInputError(
+            f"{type(model).__name__} has weights on the meta device, without numbers: "
+            "build it on a device"
         )
     if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")

@@ -134,18 +134,20 @@ class GateActivity(Result, kind="gates"):
         the = the[:1].upper() + the[1:] if the else "The network"
         if not self.mean.size:
             return f"{the} has no gates that gersgorin knows"
+        if self.names:
+            each = (percent(value) for value in self.mean.mean(0))
+            named = ", ".join(
+                f"{name} {share}" for name, share in zip(self.names, each, strict=True)
+            )
+            return f"The gates{subject_of(self.title)} are open by {named}"
         return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
 
     def sentences(self) -> Iterator[str]:
-        """The mean of all gates, and of each layer's, or of each gate by name."""
+        """The mean of all gates, and of each layer's."""
         yield f"{self.finding}."
-        if self.mean.size and self.mean.shape[1] > 1:
-            each = [percent(value) for value in self.mean.mean(0)]
-            if self.names:
-                named = (f"{name} {value}" for name, value in zip(self.names, each, strict=True))
-                yield f"Their means by name are {', '.join(named)}."
-            else:
-                yield f"From the first layer to the last they are {', '.join(each)} open."
+        if self.mean.size and self.mean.shape[1] > 1 and not self.names:
+            layers = ", ".join(percent(value) for value in self.mean.mean(0))
+            yield f"From the first layer to the last they are {layers} open."
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
@@ -195,8 +197,8 @@ def gates(
     means = [t.mean(-1) for t in found.t]
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
-    names = run.cell.gate_names if len(found) > 1 else ()
-    return GateActivity(mean=mean, gate_name=run.cell.gate_name, names=names, **run.labels)
+    cell = run.cell
+    return GateActivity(mean=mean, gate_name=cell.gate_name, names=cell.gate_names, **run.labels)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -269,14 +271,14 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
     >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
     the gradient of this RNN doubles every 1.39 steps
     >>> print(gradient_words(np.full(20, 2.5)))
-    the gradient grows 12.2 times in the first steps
+    the gradient grows by a factor of 12.2 in the first steps
     >>> dip = np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])  # it is no part of the growth
     >>> print(gradient_words(dip))
     the gradient halves every 4.62 steps
     >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
-    the gradient grows 7.39 times and shrinks again
+    the gradient grows by a factor of 7.39 and shrinks again
     >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))
-    the gradient grows 2.72 times before it vanishes
+    the gradient grows by a factor of 2.72 before it vanishes
     """
     return f"the gradient{of} {_change(log_norm)}"
 
@@ -316,7 +318,7 @@ def _by_factor(log: float) -> str:
         if size < LARGE
         else f"10^{size / math.log(10):.3g}"
     )
-    return f"{'grows' if log > 0 else 'shrinks'} {factor} times"
+    return f"{'grows' if log > 0 else 'shrinks'} by a factor of {factor}"
 
 
 def percent(share: float) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vjp, vmap
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin._validate import check_gradients, check_order, real_tensor, users_code
 from gersgorin.run.autodiff import Linearized
@@ -46,6 +46,20 @@ OWN_METHODS = (
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 SMALL = 100
+ROUNDED = 1e-6  # how far a gate of 0 or 1 may be outside by rounding
+
+
+def in_their_precision(gates: GatesOf, given: tuple) -> Any:
+    """Call gates(x, s) in the precision of a run, or in single precision if they read weights that
+    are, such as those of a module of which a copy is measured.
+    """
+    try:
+        return gates(*given)
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+    single = tree_map(lambda part: part.to(torch.get_default_dtype()), given)
+    return gates(*single)
 
 
 def name_of(cell) -> str:
@@ -292,17 +306,25 @@ class StepCell:
         found = list[dict[str, Tensor]]()
         for x_t, s_t in zip(*rows, strict=True):
             with users_code(f"gates(x, s) of {self.name} fails", "it gets x and s as the step"):
-                made = gates(*(arguments(x_t, s_t) if arguments else (x_t, s_t)))
-            found.append(made if isinstance(made, dict) else {"gate": made})
-        self.gate_names = tuple(found[0])
-        if any(tuple(each) != self.gate_names for each in found) or not all(
+                given = arguments(x_t, s_t) if arguments else (x_t, s_t)
+                made = in_their_precision(gates, given)
+            found.append(made if isinstance(made, dict) else {"": made})
+        names = tuple(found[0])
+        if any(tuple(each) != names for each in found) or not all(
             isinstance(gate, Tensor) for each in found for gate in each.values()
         ):
             raise InvalidInputError(
                 f"gates(x, s) of {self.name} must return a tensor, or tensors by the same names "
                 "at each step"
             )
-        stacked = (torch.stack([each[k].flatten() for each in found]) for k in self.gate_names)
+        self.gate_names = names if names != ("",) else ()
+        stacked = [torch.stack([each[k].flatten() for each in found]).to(s) for k in names]
+        least, most = min(float(g.min()) for g in stacked), max(float(g.max()) for g in stacked)
+        if not -ROUNDED <= least <= most <= 1 + ROUNDED:
+            raise InvalidInputError(
+                f"gates(x, s) of {self.name} returns numbers from {least:.3g} to {most:.3g}: "
+                "expected gates between 0 and 1, such as after a sigmoid"
+            )
         return Gates(t=tuple(gate.reshape(*lead, -1) for gate in stacked))
 
     def norm_bound(self, state_bound: float) -> Tensor:

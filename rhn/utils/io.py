@@ -40,7 +40,7 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     try:
         with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise ValueError("it is not a complete .npz file")
+                raise ValueError("only complete .npz files can be read again")
             with np.load(file, allow_pickle=False) as arrays:
                 yield arrays
     except FileNotFoundError:

@@ -136,7 +136,7 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     fast, slow = torch.sigmoid(run.states[:-1]).split(N, 1)
     np.testing.assert_allclose(found.mean, torch.stack((fast.mean(1), slow.mean(1)), 1))
     assert [*found.table()[0]] == ["step", "fast", "slow"]
-    assert f"by name are fast {100 * fast.mean():.2g} %, slow" in str(found)
+    assert f"open by fast {100 * fast.mean():.2g} %, slow" in str(found)
     found.save("gates.npz")
     assert gersgorin.load("gates.npz").names == ("fast", "slow")
     one = gersgorin.spectra("lstm", x, hidden_size=N, gates=lambda x, s: torch.sigmoid(s[:N]))
@@ -145,6 +145,22 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     np.testing.assert_array_equal(overview.gates.mean, found.mean)
     recorder = gersgorin.Recorder(pair, x, state_size=(N, N), gates=gates)
     assert recorder.recording.gate.shape[-1] == 2
+
+
+def test_gates_may_read_single_weights_and_lie_between_0_and_1():
+    torch.manual_seed(0)
+    reader = torch.nn.Linear(M, 2)  # in single precision, as a module that was given
+    pair, x = STEPS["module"][0], frames()
+
+    def gates(x, state):
+        return {"forget": reader(x).sigmoid()}
+
+    found = gersgorin.gates(pair, x, state_size=(N, N), gates=gates)
+    expected = reader(x.float()).sigmoid().mean(1, keepdim=True)
+    np.testing.assert_allclose(found.mean, expected.detach(), rtol=1e-5)
+    assert found.names == ("forget",)
+    with pytest.raises(InvalidInputError, match="expected gates between 0 and 1"):
+        gersgorin.gates(pair, x, state_size=(N, N), gates=lambda x, s: 5 + s[0])
 
 
 CODE = """

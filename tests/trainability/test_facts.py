@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rhn.errors import InvalidInputError
 from trainability import check
 from trainability.facts import facts
 from trainability.probe import Probe
@@ -246,3 +247,23 @@ def test_an_optimiser_of_another_network_is_a_fault_of_the_optimiser():
     other = torch.optim.Adam(nn.Linear(12, 1).parameters())
     found = check(model, torch.randn(60, 4, 3), torch.randn(60, 1), "mse", other, steps=20)
     assert found.part == "optimizer" and found.causes[0].sure
+
+
+def test_a_loss_of_the_weights_that_were_given_is_refused_and_leaves_them_alone():
+    model = Net()
+
+    def penalised(output, y):
+        return F.mse_loss(output, y) + sum(p.square().sum() for p in model.parameters())
+
+    with pytest.raises(InvalidInputError, match="the loss reads the weights of your model"):
+        check(model, X, SUM, penalised, torch.optim.Adam(model.parameters(), 1e-3), steps=4)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_models_that_cannot_be_copied_are_refused():
+    with torch.device("meta"):
+        on_meta = nn.Linear(3, 1)
+    scripted = torch.jit.script(nn.Linear(3, 1))
+    for model, words in ((on_meta, "on the meta device"), (scripted, "scripted module")):
+        with pytest.raises(InvalidInputError, match=words):
+            check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)

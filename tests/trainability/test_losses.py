@@ -117,3 +117,22 @@ def test_several_bits_are_scored_by_their_probabilities():
         score = score_of(loss_fn, output, [(output, y)], 0)
         assert score.kind == "bits"
         assert score.relative(score.errors(output, y)) == pytest.approx(0.49, abs=0.05)
+
+
+NUMBERS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "y", "kind"),
+    [
+        (nn.MSELoss(), NUMBERS, "numbers"),
+        (nn.L1Loss(), NUMBERS, "numbers"),
+        (nn.SmoothL1Loss(), NUMBERS, "numbers"),
+        (nn.CrossEntropyLoss(), NUMBERS.softmax(-1), "loss"),
+        (nn.PoissonNLLLoss(), NUMBERS.exp().round(), "loss"),
+        (lambda z, y: nn.functional.mse_loss(z[y > -2], y[y > -2]), NUMBERS - 1, "loss"),
+    ],
+    ids=["squared", "absolute", "smooth", "soft labels", "counts", "masked"],
+)
+def test_outputs_are_compared_with_numbers_only_if_the_loss_does_so(loss_fn, y, kind):
+    assert score_of(loss_fn, torch.zeros(60, 3), [(NUMBERS, y)], 0).kind == kind
