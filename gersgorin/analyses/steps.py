@@ -335,8 +335,10 @@ def subject_of(title: str) -> str:
 
     >>> subject_of("rhn, depth 5, 64 units"), subject_of("f(x, s)"), subject_of("")
     (' of this RHN', ' of f(x, s)', '')
+    >>> subject_of("before training: rhn, depth 5")
+    ' of this RHN'
     """
-    name = re.split(r"(?:, | on )(?![^(]*\))", title)[0]
+    name = re.split(r"(?:, | on )(?![^(]*\))", title.rpartition(": ")[2])[0]
     if name in CELLS:
         return f" of this {name.upper()}"
     return f" of {name}" if name else ""
