@@ -116,10 +116,9 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     of it in which one part is replaced by a known good one. The exit code is 0 for every answer.
 
     NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
-    arguments that returns one. It
-    gives model, x, y, loss and optimizer, and if needed further arguments of trainability.check,
-    such as batch_axis or scheduler. FILE.py runs as by `python FILE.py`, except for what stands
-    below `if __name__ == "__main__":`.
+    arguments that returns one. It gives model, x, y, loss and optimizer, and if needed further
+    arguments of trainability.check, such as batch_axis or scheduler. FILE.py runs as by `python
+    FILE.py`, except for what stands below `if __name__ == "__main__":`.
 
     Without FILE.py:NAME the training is that of a network that predicts the next frames of
     sequences.

@@ -38,7 +38,7 @@ from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.losses import Score, score_of
 from trainability.probe import Probe
-from trainability.race import AS_GIVEN, GOOD, Race, Row, Version
+from trainability.race import AS_GIVEN, GOOD, Race, Row, Version, rungs
 from trainability.signal import Reach, measure_reach
 from trainability.starts import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
@@ -123,7 +123,7 @@ class Search:
     def _whole(self, row: Row, end: float) -> None:
         """A whole training, measured at each rung."""
         self.progress(row.what)
-        for goal in rungs(self.steps):
+        for goal in rungs(self.steps, RUNGS):
             if row.exploded is None:
                 self.race.train(row, goal, end)
 
@@ -160,7 +160,7 @@ class Search:
         changes = changes[: max(FEWEST, int(left / SHARE))]
         alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
         self.trials += alive
-        for goal in rungs(self.steps):
+        for goal in rungs(self.steps, RUNGS):
             for trial in alive:
                 if trial.row.error > GOOD:
                     self.progress(trial.row.what)
@@ -241,15 +241,6 @@ class Search:
     @property
     def _learns_as_given(self) -> bool:
         return self.race.beats_constant(self.given.row)
-
-
-def rungs(steps: int) -> list[int]:
-    """The numbers of steps after which trials are compared.
-
-    >>> rungs(640)
-    [20, 40, 80, 160, 320, 640]
-    """
-    return sorted({max(1, steps >> k) for k in range(RUNGS)})
 
 
 def rank_of(trial: Attempt) -> tuple[float, ...]:

@@ -234,13 +234,13 @@ def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]
     return [pair for pair in by_error if pair in half or pair in best_or_late]
 
 
-def rungs(steps: int) -> list[int]:
-    """The numbers of steps after which rows are compared.
+def rungs(steps: int, count: int = RUNGS) -> list[int]:
+    """The numbers of steps after which rows are compared, the last one all of them.
 
     >>> rungs(1000), rungs(3)
     ([125, 250, 500, 1000], [1, 3])
     """
-    return sorted({max(1, steps >> k) for k in range(RUNGS)})
+    return sorted({max(1, steps >> k) for k in range(count)})
 
 
 LAST_VALUE = Version("data", "the last value repeated", "repeats the last value")

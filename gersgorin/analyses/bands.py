@@ -346,7 +346,8 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     words = comparisons[k].growth().removeprefix("the gradient")
     short = [name.split(", ")[0] for name in names]
     where = _within(short[k] if short.count(short[k]) == 1 else names[k])
-    return f"The gradient {'grows most' if medians[k] > 0 else 'lasts longest'} {where} and{words}"
+    most = "grows most" if words.startswith((" doubles", " grows")) else "lasts longest"
+    return f"The gradient {most} {where} and{words}"
 
 
 def _within(name: str) -> str:
