@@ -238,6 +238,7 @@ class Trial:
         race = self.race
         raced = [row for row in self.rows if row.training is not None]
         best = verdict(race, base, raced, self.found)
+        shown = verdict(race, base, self.layers) or best
         all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
         foreseen = base.forecast if base.steps < self.training.steps else None
         outcome = outcome_of(
@@ -264,6 +265,7 @@ class Trial:
             forecast=foreseen,
             orders=tuple(row.error if row.exploded is None else math.inf for row in self.orders),
             part=part,
+            swap=shown.what if shown is not None and shown.part == part else "",
             causes=tuple(causes),
             facts=tuple(self.found),
             rows=tuple(table_row(race, base, row) for row in (base, *self.rows)),
@@ -325,8 +327,11 @@ def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], l
         except (RhnError, *USERS_FAULT) as error:  # of a swap that somebody has registered
             failed.append(f"{swap.what}: {first_line(error)}")
             continue
-        if changed is not None:
+        if isinstance(changed, Training):
             rows.append(Row(swap, changed))
+        elif changed is not None:
+            kind = type(changed).__name__
+            failed.append(f"{swap.what}: it returned a {kind}, expected a Training or None")
     return rows, failed
 
 

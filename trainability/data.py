@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 from torch.utils.data import RandomSampler
 
-from gersgorin._validate import users_code
+from gersgorin._validate import random_numbers_kept, users_code
 from gersgorin.losses import numbers_of
 from rhn.errors import DataError, InvalidInputError
 
@@ -95,6 +95,8 @@ def inputs_of(given: Any, like: Tensor) -> Inputs:
     """The inputs of a model as tensors: of a tuple or a dictionary all, those after the first on
     the device on which they are.
     """
+    if isinstance(given, Mapping | tuple | list) and not given:
+        raise InvalidInputError(f"x is an empty {type(given).__name__}, expected a tensor in it")
     if isinstance(given, Mapping):
         return dict(zip(given, _several([*given.values()], like), strict=True))
     if isinstance(given, PackedSequence):
@@ -104,9 +106,7 @@ def inputs_of(given: Any, like: Tensor) -> Inputs:
             "them in forward: pack_padded_sequence(x, lengths, batch_first=True, "
             "enforce_sorted=False)"
         )
-    if isinstance(given, tuple) or (
-        isinstance(given, list) and given and isinstance(given[0], Tensor)
-    ):
+    if isinstance(given, tuple) or (isinstance(given, list) and isinstance(given[0], Tensor)):
         return _several(given, like)
     return numbers_like("x", given, like)
 
@@ -182,6 +182,11 @@ class Examples:
         parts = max(1, min(PARTS, len(self._held) // 2))
         return [self.take(rows) for rows in self._held.tensor_split(parts) if len(rows)]
 
+    @property
+    def targets(self) -> list[Tensor]:
+        """Of all examples."""
+        return [self.y]
+
     def _axis_of(self, value: Tensor) -> int | None:
         """The axis of the examples; that of x if both it and 0 have N entries and frames agree."""
         axes = [a for a in (self.axis, 0) if a < value.dim() and value.shape[a] == self.count]
@@ -232,7 +237,7 @@ class Batches:
                 "y is missing: expected targets beside x, or as x a DataLoader of pairs (x, y)"
             )
         end, every = time.monotonic() + seconds, list[Pair]()
-        with users_code("the DataLoader fails"):
+        with users_code("the DataLoader fails"), random_numbers_kept(like), generators_kept(loader):
             for batch in islice(loader, MOST_BATCHES):
                 x, y = inputs_and_targets(batch)
                 every.append((inputs_of(x, like), numbers_like("y", y, like)))
@@ -260,6 +265,11 @@ class Batches:
         """All batches, also those that are held out."""
         return [*self._train, *self.held_out]
 
+    @property
+    def targets(self) -> list[Tensor]:
+        """Of all batches."""
+        return [y for _, y in self.all()]
+
     def sample(self, number: int) -> Pair:
         """A batch, drawn at random."""
         return next(self.shuffled().stream(1))
@@ -279,6 +289,19 @@ class Batches:
             places = iter(zip(*mixed, strict=True))
             other._train = [_filled(pair, next(places)) for pair in self._train]
         return other
+
+
+@contextlib.contextmanager
+def generators_kept(loader: Any) -> Iterator[None]:
+    """Restore the generators of a DataLoader, so that it gives the same order as if never read."""
+    holders = loader, getattr(loader, "sampler", None)
+    generators = [getattr(holder, "generator", None) for holder in holders]
+    states = [(g, g.get_state()) for g in generators if isinstance(g, torch.Generator)]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
 
 
 Data = Examples | Batches

@@ -85,6 +85,8 @@ class Diagnosis(Result):
     """Errors in each order of the minibatches that was tried; infinite: it exploded."""
     part: str | None = None
     """The part at fault; None: not known, or none."""
+    swap: str = ""
+    """The smallest change of this part that brings the error down: "inputs standardised"."""
     causes: tuple[Cause, ...] = ()
     """The first one explains the fault; empty for a training that learns."""
     facts: tuple[Cause, ...] = ()
@@ -101,6 +103,8 @@ class Diagnosis(Result):
         """The outcome in one sentence."""
         if not self.rows:
             return f"{self.title} {OUTCOMES[self.outcome]}: no step can help."
+        if not self.steps:
+            return f"{self.title} is undecided: the time was up before its first step."
         size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
         after = counted(self.steps, "step")
         if self.steps < self.of_steps:
@@ -114,7 +118,7 @@ class Diagnosis(Result):
     @property
     def foreseen(self) -> str:
         """What can be said of a training whose steps were not all run; "" of any other."""
-        if self.steps >= self.of_steps or self.outcome != "undecided":
+        if self.outcome != "undecided" or not 0 < self.steps < self.of_steps:
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
         if self.forecast is None:
@@ -131,6 +135,8 @@ class Diagnosis(Result):
         for row in self.rows:
             if row.part not in best or row.error < best[row.part].error:
                 best[row.part] = row
+        if self.at_fault is not None:
+            best[self.at_fault.part] = self.at_fault
         kept = {part for part in ("", self.part, "network", "everything") if part in best}
         others = sorted(best.keys() - kept, key=lambda part: best[part].error)
         most = SHOWN - 2 if self.foreseen else SHOWN
@@ -154,10 +160,10 @@ class Diagnosis(Result):
     def sentences(self) -> Iterator[str]:
         """The verdict, a line for each part, and the first cause with its remedy."""
         yield self.verdict
-        if self.outcome != "learns" and self.rows:
+        if self.outcome != "learns" and self.steps:
             yield from ("", *map(self._line, self.shown), "")
         for cause in self.causes[:1]:
-            yield cause.sentence
+            yield cause.sentence + (" This is certain." if cause.sure and self.steps else "")
             yield cause.remedy
         if self.foreseen:
             yield self.foreseen
@@ -177,10 +183,8 @@ class Diagnosis(Result):
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The best version of the part at fault, if its error is below that as given and 1."""
-        rows = [row for row in self.rows if row.part and row.part == self.part]
-        best = min(rows, key=lambda row: row.error, default=None)
-        return best if best is not None and best.error < min(self.error, 1) else None
+        """The version that shows the part at fault; None if none does."""
+        return next((row for row in self.rows if self.swap and row.what == self.swap), None)
 
     @property
     def finding(self) -> str:

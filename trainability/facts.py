@@ -32,7 +32,7 @@ STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
 DROPS = "Look where forward drops what their layer gives."
-DRIVE = "Make it from model.parameters(), at a rate above 0."
+DRIVE = "Make it from model.parameters()."
 IDS = 20  # least number of different whole numbers that are read as ids
 
 
@@ -120,26 +120,24 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
     parameters = dict(probe.training.model.named_parameters())
     used = [name for name in reached if probe.uses(name)]
     frozen = [name for name in used if not parameters[name].requires_grad]
-    driven = driven_by(probe.training.optimizer)
-    left_out = [name for name in used if reached[name] and id(parameters[name]) not in driven]
+    moved = [name for name in used if reached[name]]
+    rates = rates_of(probe.training.optimizer)
+    left_out = [name for name in moved if id(parameters[name]) not in rates]
+    at_rest = [name for name in moved if rates.get(id(parameters[name])) == 0]
     rest = [name for name in used if not reached[name] and name not in frozen]
     return [
         ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (
-            left_out,
-            "optimizer",
-            "The optimiser leaves out",
-            "Make it from model.parameters(), at a rate above 0.",
-        ),
+        (left_out, "optimizer", "The optimiser leaves out", DRIVE),
+        (at_rest, "optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
         ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
         (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
     ]
 
 
-def driven_by(optimizer: torch.optim.Optimizer) -> set[int]:
-    """Identities of the parameters that an optimiser changes at a rate above 0."""
-    groups = [group for group in optimizer.param_groups if float(group.get("lr", 1.0)) > 0]
-    return {id(p) for group in groups for p in group["params"]}
+def rates_of(optimizer: torch.optim.Optimizer) -> dict[int, float]:
+    """The learning rates of the parameters of an optimiser, by their identities."""
+    groups = optimizer.param_groups
+    return {id(p): float(group.get("lr", 1.0)) for group in groups for p in group["params"]}
 
 
 def gradients_of_still(probe: Probe) -> dict[str, bool]:
@@ -548,6 +546,21 @@ def part_of_equal_outputs(probe: Probe) -> tuple[str, str]:
     return "network", ""
 
 
+def equal_targets(probe: Probe) -> Cause | None:
+    """All targets of the training are equal."""
+    targets = probe.training.data.targets
+    first = targets[0].flatten()[:1]
+    if sum(len(y) for y in targets if y.dim()) < 2 or not all((y == first).all() for y in targets):
+        return None
+    return Cause(
+        "equal targets",
+        "targets",
+        f"All targets are {first.item():.4g}: a constant output is perfect, unless your loss does "
+        "not read them.",
+        "Look where the targets are made.",
+    )
+
+
 def one_step(probe: Probe) -> Cause | None:
     """Sequences of one frame in a recurrent network."""
     recurrent = any(isinstance(p, nn.RNNBase) for p in probe.training.model.modules())
@@ -587,13 +600,14 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     output_range,
     mixed_examples,
     hidden_weights,
-    still_weights,
     unread_frames,
     dead_frames,
     unread_inputs,
     detached_state,
+    still_weights,  # as the weights of a state that is not passed on: what is read explains it
     wrong_gradient,
     equal_outputs,
+    equal_targets,
     looks_ahead,
     unrepeatable_output,
     one_step,

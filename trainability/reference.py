@@ -67,7 +67,7 @@ class _Reader(nn.Module):
         frames = self._as_frames(x)
         if self.ids:
             return self.embedding(frames.clamp_min(0))
-        return (frames - self.mean) / self.spread
+        return ((frames - self.mean) / self.spread).to(self.mean.dtype)
 
 
 class Reference(nn.Module):
@@ -248,7 +248,7 @@ def stand_ins(training: Training) -> Iterator[tuple[str, Training]]:
         torch.manual_seed(5)
         model = copy.deepcopy(training.model)
         try:
-            model.set_submodule(name, StandIn(layer, inputs, output, axis).to(first.device))
+            model.set_submodule(name, StandIn(layer, inputs, output, axis).to(first))
             other = training.with_model(model)
             other.output(x)
         except USERS_FAULT:  # the network uses more of the layer than its outputs

@@ -369,7 +369,7 @@ def reference_for(
         causal=every and predicts_inputs(x, y, training.axis),
         final=final or last_operation(training._loss, output, y),
     )
-    return model.to(output.device)
+    return model.to(output)
 
 
 @register_swap(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils._pytree import tree_map
 
 from gersgorin._validate import check_order, check_weights, uncompiled, users_code
 from gersgorin.losses import Loss, output_of
@@ -238,8 +239,11 @@ class Training:
         return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
     def output(self, x: Inputs) -> Tensor:
-        """The prediction for inputs. Raises InvalidInputError with what the model raised."""
-        x = self.change_inputs(x)
+        """The prediction for a copy of inputs, since forward may change them in place.
+
+        Raises InvalidInputError with what the model raised.
+        """
+        x = self.change_inputs(tree_map(Tensor.clone, x))
         in_order, by_name = (
             ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
         )
@@ -315,7 +319,8 @@ class Training:
         with users_code(f"a step of {type(self.optimizer).__name__} fails"):
             loss = float(self.optimizer.step(closure).detach())
         if self.scheduler is not None:
-            with warnings.catch_warnings():  # a copy of an optimiser does not count its steps
+            said = f"a step of {type(self.scheduler).__name__} fails"
+            with users_code(said), warnings.catch_warnings():  # a copy of an optimiser counts none
                 warnings.simplefilter("ignore")
                 self.scheduler.step()
         return loss

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, RhnError
 from trainability.data import (
     Batches,
     Examples,
@@ -138,7 +138,10 @@ def of_validation(pairs: list[Pair], base: Row, race: Race) -> Cause | None:
     if base.training is None or not base.measures:
         return None
     training = base.training
-    error = error_on(training, race, pairs)
+    try:
+        error = error_on(training, race, pairs)
+    except RhnError as problem:
+        raise InvalidInputError(f"validation: {problem}") from problem
     if not base.error <= FAR * error:
         return None
     x = sequence_of(race.pairs[0][0])

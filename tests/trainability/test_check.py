@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rhn.errors import InvalidInputError
-from trainability import check
+from trainability import check, swaps
 from trainability.reference import layers_of, stand_ins
 from trainability.signal import explained, forecast
 from trainability.training import Training
@@ -130,6 +130,54 @@ def test_a_training_that_has_no_time_is_undecided():
     assert "All its steps take about" in str(found)
 
 
+def test_a_check_leaves_the_order_of_a_loader_alone():
+    data = torch.utils.data.TensorDataset(*sums(60))
+    own = torch.Generator()
+    for generator in (None, own):
+        loader = torch.utils.data.DataLoader(data, 20, shuffle=True, generator=generator)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+        before = torch.get_rng_state(), own.get_state()
+        check(model, loader, None, "mse", torch.optim.SGD(model.parameters(), 0.1), steps=4)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert torch.equal(own.get_state(), before[1])
+
+
+def test_the_default_type_of_numbers_does_not_matter():
+    x, y = sums()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False))
+    given = {"steps": 40, "seconds": 30}
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = check(model, x, y, "mse", torch.optim.SGD(model.parameters(), 1e-6), **given)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert not found.left_out
+    model = model.double()
+    sgd = torch.optim.SGD(model.parameters(), 1e-6)
+    assert not check(model, x.double(), y.double(), "mse", sgd, **given).left_out
+
+
+def test_a_schedule_that_is_shorter_than_the_training_is_refused_in_a_sentence():
+    x, y = sums(60)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    sgd = torch.optim.SGD(model.parameters(), 1e-6)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(sgd, 1e-6, total_steps=5)
+    with pytest.raises(InvalidInputError, match="a step of OneCycleLR fails"):
+        check(model, x, y, "mse", sgd, scheduler=schedule, steps=20)
+
+
+def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
+    x, y = sums(60)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    swaps.register_swap("network", "a bare module")(lambda training: training.model)
+    try:
+        found = check(model, x, y, "mse", torch.optim.SGD(model.parameters(), 1e-6), steps=4)
+    finally:
+        swaps.SWAPS.pop()
+    words = "a bare module: it returned a Sequential, expected a Training or None"
+    assert words in found.left_out
+
+
 def test_the_share_that_outputs_explain():
     y = torch.randn(200, 1)
     assert explained([2 * y + 1], [y])[0] == pytest.approx(1)
@@ -155,6 +203,10 @@ def test_wrong_arguments():
         check(model, x, y, "mse", adam, losses=["a"])
     with pytest.raises(InvalidInputError, match="validation"):
         check(model, x, y, "mse", adam, validation=x, steps=5)
+    with pytest.raises(InvalidInputError, match="validation: the model does not run on x"):
+        check(model, x, y, "mse", adam, validation=(x[:, :5], y), steps=5)
+    with pytest.raises(InvalidInputError, match="x is an empty dict"):
+        check(model, {}, y, "mse", adam, steps=5)
 
 
 def test_layers_inside_of_a_wrapped_network_have_their_whole_names():

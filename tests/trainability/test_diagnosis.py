@@ -22,7 +22,8 @@ ROWS = (
 
 def found(part, rows=ROWS, error=1.02):
     named = {"title": "Net", "outcome": "does not learn", "part": part, "rows": rows}
-    return Diagnosis(**named, error=error, steps=400, of_steps=400)
+    swap = "a GRU in place of the network" if part == "network" and rows else ""
+    return Diagnosis(**named, swap=swap, error=error, steps=400, of_steps=400)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -160,6 +160,7 @@ CASES: list[tuple[str, bool, tuple, tuple]] = [
     ("detached state", False, (Detached(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("wrong gradient", False, (Net(end=Straight.apply), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("constant output", False, (DEAD, X, SUM, MSE), (Net(), X, SUM, MSE)),
+    ("equal targets", False, (Net(), X, 0 * SUM + 2, MSE), (Net(), X, SUM, MSE)),
     ("unrepeatable output", False, (Noisy(), X, SUM, MSE), (Net(), X, SUM, MSE)),
     ("one step", False, (Net(), X[:, :1], SUM, MSE), (Net(), X, SUM, MSE)),
     (
@@ -192,6 +193,26 @@ def test_weights_that_the_optimiser_lacks_are_named():
     found, _ = facts(Probe(training_of(model, X, SUM, MSE, optimizer_of_part(model))))
     (cause,) = found
     assert cause.part == "optimizer" and "rnn.weight_ih_l0" in cause.evidence["names"]
+
+
+def test_weights_at_a_learning_rate_of_0_are_not_called_left_out():
+    model = Net()
+    groups = [{"params": model.rnn.parameters(), "lr": 0.0}, {"params": model.out.parameters()}]
+    found, _ = facts(Probe(training_of(model, X, SUM, MSE, torch.optim.Adam(groups, 1e-3))))
+    assert [cause.name for cause in found] == ["untrained weights"]
+    assert found[0].sentence.startswith("The learning rate is 0 for rnn.weight_ih_l0")
+
+
+def test_a_forward_that_changes_its_inputs_in_place_reads_a_copy():
+    class InPlace(Net):
+        def states(self, x):
+            x -= 1
+            return super().states(x)
+
+    before = X.clone()
+    found, missing = facts(Probe(training_of(InPlace(), X, SUM, MSE)))
+    assert not found and not missing
+    assert torch.equal(X, before)
 
 
 def test_a_frozen_recurrent_layer_bounds_no_output():
