@@ -255,9 +255,13 @@ class Trial:
             part, causes = self.doubts(base)
         else:
             part, causes = self.part_and_causes(base, best, outcome, all_help)
+        if outcome == "learns" and causes:
+            outcome = "learns little"
+        elif outcome == "undecided" and any(cause.sure for cause in causes):
+            outcome = "does not learn"
         return Diagnosis(
             **given,
-            outcome="learns little" if outcome == "learns" and causes else outcome,
+            outcome=outcome,
             error=base.error,
             steps=base.steps,
             of_steps=self.training.steps,

@@ -1,6 +1,7 @@
 """Results: a `Diagnosis`, with the part at fault and the rows that show it, and a `Cure`."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn",
 SHOWN = 6  # rows on the screen
 SHOWN_TRIALS = 4  # of a search
 LARGEST = 1000.0  # error that is printed; larger ones are no number
+LEAST = 1e-4  # error that is drawn
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Diagnosis(Result):
     def verdict(self) -> str:
         """The outcome in one sentence."""
         if not self.rows:
-            return f"{self.title} {OUTCOMES[self.outcome]}: no step can help."
+            return f"{self.title} cannot learn as it is."
         if not self.steps:
             return f"{self.title} is undecided: the time was up before its first step."
         size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
@@ -199,8 +201,13 @@ class Diagnosis(Result):
     def plot(self, ax: Any = None) -> Axes:
         """Draw the error over the steps: as given, the version that shows the fault, others grey.
 
-        The limits are those of the first two.
+        The limits are those of the first two. Without a training it is the first cause in words.
         """
+        if not any(row.curve for row in self.rows):
+            words = textwrap.fill(" ".join(self.sentences()), 60)
+            ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
+            ax.set_axis_off()
+            return ax
         best = self.at_fault
         named = [row for row in self.rows if row.curve and (row is best or not row.part)]
         for row in self.rows:
@@ -215,7 +222,7 @@ class Diagnosis(Result):
         if points:
             steps, errors = zip(*points, strict=True)
             ax.set_xlim(0, max(steps))
-            ax.set_ylim(min(*errors, 0.5) / 1.5, max(*errors, 1.0) * 1.5)
+            ax.set_ylim(max(min(*errors, 0.5) / 1.5, LEAST), max(*errors, 1.0) * 1.5)
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
         ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
         return ax

@@ -127,11 +127,21 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
     rest = [name for name in used if not reached[name] and name not in frozen]
     return [
         ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (left_out, "optimizer", "The optimiser leaves out", DRIVE),
+        (left_out, "optimizer", words_of_left_out(probe.training), DRIVE),
         (at_rest, "optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
         ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
         (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
     ]
+
+
+def words_of_left_out(training: Training) -> str:
+    """Why weights do not move that the optimiser does not have."""
+    own = {id(p) for p in training.model.parameters()}
+    others = rates_of(training.optimizer).keys() - own
+    if not others:
+        return "The optimiser leaves out"
+    number = counted(len(others), "tensor")
+    return f"The optimiser holds {number} of another network and leaves out"
 
 
 def rates_of(optimizer: torch.optim.Optimizer) -> dict[int, float]:

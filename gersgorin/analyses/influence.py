@@ -186,16 +186,18 @@ class Influence(Result, kind="influence"):
         return "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
 
     def _decay(self) -> str:
-        """Its half-life or doubling time, as the end of a clause."""
+        """Where it is largest, or the steps in which it halves, as the end of a clause."""
         by_lag, life = self.by_lag, self.half_life
         top, longest = int(by_lag.argmax()), len(by_lag) - 1
         if by_lag[top] >= 2 * by_lag[0] > 0:
-            return f"doubles every {_steps(self.doubling_time)} back"
+            times = f"{by_lag[top] / by_lag[0]:.3g} times that at lag 0"
+            return f"is largest {_steps(top)} back, {times}"
         if top == longest:
             return f"is largest at the longest lag, {_steps(top)}"
         if math.isinf(life):
             return f"does not halve within {_steps(longest - top)}"
-        return f"halves within {_steps(life)}{' of its largest' if top else ''}"
+        within = _steps(max(1, math.ceil(life)))
+        return f"halves within {within}{' of its largest' if top else ''}"
 
     def table(self) -> list[dict]:
         """One row a lag: influence, standard error, share of the squared influence, and the share
@@ -276,7 +278,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half-life {life:.3g}"
+            label = f"half of it from lag {top + life:.3g} on"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def draw_pairs(self, ax: Axes) -> None:

@@ -139,7 +139,7 @@ class GateActivity(Result, kind="gates"):
             named = ", ".join(
                 f"{name} {share}" for name, share in zip(self.names, each, strict=True)
             )
-            return f"The gates{subject_of(self.title)} are open by {named}"
+            return f"The gates{subject_of(self.title)} are open on average: {named}"
         return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
 
     def sentences(self) -> Iterator[str]:
@@ -271,7 +271,7 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
     >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
     the gradient of this RNN doubles every 1.39 steps
     >>> print(gradient_words(np.full(20, 2.5)))
-    the gradient grows by a factor of 12.2 in the first steps
+    the gradient grows by a factor of 12.2 over 20 steps
     >>> dip = np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])  # it is no part of the growth
     >>> print(gradient_words(dip))
     the gradient halves every 4.62 steps
@@ -302,8 +302,8 @@ def _change(log_norm: np.ndarray) -> str:
         return "keeps its norm"
     before = np.flatnonzero(log_norm / whole < 0.5)
     half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached
-    if EVEN * min(half, T - half + 1) <= T:
-        return f"{_by_factor(whole)} in the {'first' if 2 * half <= T + 1 else 'last'} steps"
+    if EVEN * min(half, T - half + 1) <= T:  # most of it in a few steps: no rate describes it
+        return f"{_by_factor(whole)} over {counted(T, 'step')}"
     if (every := math.log(2) * T / abs(whole)) < 1:
         return f"{_by_factor(whole / T)} a step"
     steps = "step" if f"{every:.3g}" == "1" else f"{every:.3g} steps"
@@ -335,11 +335,11 @@ def subject_of(title: str) -> str:
 
     >>> subject_of("rhn, depth 5, 64 units"), subject_of("f(x, s)"), subject_of("")
     (' of this RHN', ' of f(x, s)', '')
-    >>> subject_of("before training: rhn, depth 5")
-    ' of this RHN'
+    >>> subject_of("before training: rhn, depth 5"), subject_of("orthogonal")  # a label
+    (' of this RHN', ' of orthogonal')
     """
-    name = re.split(r"(?:, | on )(?![^(]*\))", title.rpartition(": ")[2])[0]
-    if name in CELLS:
+    name, *rest = re.split(r"(?:, | on )(?![^(]*\))", title.rpartition(": ")[2])
+    if name in CELLS and rest:
         return f" of this {name.upper()}"
     return f" of {name}" if name else ""
 

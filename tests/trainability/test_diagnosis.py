@@ -3,7 +3,7 @@
 import pytest
 from readable import WIDTHS, readable
 
-from trainability.diagnosis import Diagnosis, TableRow
+from trainability.diagnosis import Cause, Diagnosis, TableRow
 
 
 def row(part, what, error, steps=400):
@@ -51,5 +51,9 @@ def test_the_title_says_what_brings_the_error_down(part, error, finding):
     assert title.replace("\n", " ") == finding
 
 
-def test_a_check_without_rows_has_an_empty_figure():
-    assert not found("network", rows=()).plot().lines[1:]
+def test_the_figure_of_a_check_without_rows_states_its_cause():
+    cause = Cause("no gradient", "network", "The outputs have no gradient.", "Remove detach().")
+    diagnosis = Diagnosis(title="Net", outcome="does not learn", part="network", causes=(cause,))
+    ax = diagnosis.plot()
+    assert "The outputs have no gradient." in ax.texts[0].get_text().replace("\n", " ")
+    assert not ax.lines

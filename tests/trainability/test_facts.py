@@ -268,6 +268,7 @@ def test_an_optimiser_of_another_network_is_a_fault_of_the_optimiser():
     other = torch.optim.Adam(nn.Linear(12, 1).parameters())
     found = check(model, torch.randn(60, 4, 3), torch.randn(60, 1), "mse", other, steps=20)
     assert found.part == "optimizer" and found.causes[0].sure
+    assert "holds 2 tensors of another network" in str(found)
 
 
 def test_a_loss_of_the_weights_that_were_given_is_refused_and_leaves_them_alone():
