@@ -68,7 +68,7 @@ class NetworkOptions(NewOrTrained):
     """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
-    name.
+    name; s is (h, c) of torch.nn's LSTM.
     """
 
 

@@ -147,6 +147,35 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     assert recorder.recording.gate.shape[-1] == 2
 
 
+TORCHS = {
+    "cell": (nn.LSTMCell(M, N), (N,)),
+    "layer": (nn.LSTM(M, N), (N,)),
+    "layers": (nn.LSTM(M, N, num_layers=2), (2, N)),
+}
+
+
+@pytest.mark.parametrize("kind", TORCHS)
+def test_gates_of_an_lstm_of_torch_get_its_pair(kind):
+    module, shape = TORCHS[kind]
+    run = gersgorin.open_run(module, x := frames())
+    given = []
+
+    def gates(x, state):
+        h, c = state
+        given.append((h, c))
+        return {"memory": torch.sigmoid(c)}
+
+    gersgorin.gates(module, x, gates=gates)
+    h, c = given[T - 1]
+    assert h.shape == c.shape == shape
+    lowest = run.states[T - 1].unflatten(0, (-1, 2, N))[:, 1]
+    torch.testing.assert_close(c.reshape(-1, N), lowest)
+    by_name = {"x": x, "hidden_size": N, "gates": gates}
+    assert gersgorin.gates("torch.nn:LSTM", **by_name).names == ("memory",)
+    one = gersgorin.gates(nn.GRUCell(M, N), x, gates=lambda x, h: torch.sigmoid(h))
+    assert one.mean.shape == (T, 1)
+
+
 def test_gates_may_read_single_weights_and_lie_between_0_and_1():
     torch.manual_seed(0)
     reader = torch.nn.Linear(M, 2)  # in single precision, as a module that was given
