@@ -131,7 +131,7 @@ class SideBySide(Several, kind="side by side"):
             )
         if ax is not None:
             return self[0].plot(ax, step=step, limit=limit)
-        return self.figure(step=step, limit=limit).axes[0]
+        return self._drawn(step=step, limit=limit).axes[0]
 
     @property
     def step_count(self) -> int | None:
@@ -140,7 +140,7 @@ class SideBySide(Several, kind="side by side"):
         known = [count for count in counts if count is not None]
         return min(known) if len(known) == len(counts) else None
 
-    def figure(self, **drawing) -> Shown:
+    def _drawn(self, **drawing) -> Shown:
         """Spectra at one scale and measures over time, bands, or a panel for each network, with the
         same limits.
         """
@@ -246,7 +246,7 @@ def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
         raise InvalidInputError(f"discs is {in_short(discs)}, expected one of {', '.join(AXES)}")
     known = [name for name, row in ANALYSES.items() if row.needs == "run"]
     known = ["spectra"] if over else known
-    if (name := analysis.replace("-", "_")) not in known:
+    if (name := str(analysis).replace("-", "_")) not in known:
         raise InvalidInputError(f"analysis is {in_short(analysis)}: expected {', '.join(known)}")
     return ANALYSES[name]
 

@@ -261,7 +261,11 @@ def asked(draw: Callable) -> Callable:
 
     @wraps(draw)
     def plot(self, ax=None, *, step=None, limit=None, legend=True, **options):
-        own = {"step": self.drawn_step(step), "limit": _checked_limit(limit)}
+        if ax is not None and not hasattr(ax, "get_title"):
+            raise InvalidInputError(
+                f"ax is {in_short(ax)}: expected axes of matplotlib, or None for a new figure"
+            )
+        own = {"step": self.drawn_step(step), "limit": checked_limit(limit)}
         handed = {name: value for name, value in own.items() if name in given}
         axes = plain(self, ax, **handed, **options)
         _mark(axes, **{name: value for name, value in own.items() if name not in given})
@@ -275,7 +279,7 @@ def asked(draw: Callable) -> Callable:
     return plot
 
 
-def _checked_limit(limit: float | None) -> float | None:
+def checked_limit(limit: float | None) -> float | None:
     """The limit of a figure. Raises InvalidInputError if it is no positive number."""
     if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
         raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")
