@@ -9,6 +9,7 @@ function of a `ModelWithData` instead.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 
@@ -68,10 +69,11 @@ def named(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module, __name__), name)
 
 
-def figure_of(result):
-    """Draw a result: by its row if that names a figure."""
+def figure_of(result, *, step: int | None = None, limit: float | None = None):
+    """Draw a result: by its row if that names a figure; step, limit: see `Result.plot`."""
     row = ANALYSES.get(result.kind)
-    return named(row.figure)(result) if row and row.figure else result.figure()
+    draw = partial(named(row.figure), result) if row and row.figure else result.figure
+    return draw(step=step, limit=limit)
 
 
 def register_analysis(row: Analysis) -> Analysis:

@@ -330,11 +330,6 @@ def model_with_data(options, *, device: str) -> ModelWithData:
     network with an output, and the next frames as targets. Raises RhnError.
     """
     check_network_options(options)
-    if of_cell := given_flags(options, ("layer", "state_size", "gates")):
-        raise InvalidInputError(
-            f"{of_cell[0]} is of one recurrent cell, and the whole network is analysed here: leave "
-            "it out"
-        )
     source, of = source_of_options(options, options), getattr(options, "of", OUTPUTS)
     module: Any
     if of == OUTPUTS and not (options.module or options.checkpoint):

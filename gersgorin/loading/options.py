@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
-from rhn.utils.ranges import Count, within
+from rhn.utils.ranges import Count, Natural, Positive, within
 from rhn.utils.shared_options import OUTPUT, CellOptions, Device, Drawing
 
 CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
@@ -100,7 +100,11 @@ class ResultOptions(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(ResultOptions):
-    """The same, and the device of the work."""
+    """The same, the device of the work, and what of a run is drawn."""
 
+    step: Annotated[Natural | None, OUTPUT] = None
+    """The step that the figure draws, or marks in curves over time (default: its own choice)."""
+    limit: Annotated[Positive | None, OUTPUT] = None
+    """Half the width of the drawn part of the complex plane, or the end of the value axis."""
     device: Annotated[Device, OUTPUT] = "auto"
     """Device of the Jacobians; eigenvalues are computed on the CPU."""
