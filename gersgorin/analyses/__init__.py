@@ -9,7 +9,6 @@ function of a `ModelWithData` instead.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 
@@ -69,11 +68,10 @@ def named(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module, __name__), name)
 
 
-def figure_of(result, *, step: int | None = None, limit: float | None = None):
-    """Draw a result: by its row if that names a figure; step, limit: see `Result.plot`."""
+def figure_of(result, **drawing: Any):
+    """Draw a result: by its row if that names a figure; drawing: see `Result.figure`."""
     row = ANALYSES.get(result.kind)
-    draw = partial(named(row.figure), result) if row and row.figure else result.figure
-    return draw(step=step, limit=limit)
+    return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
 
 
 def register_analysis(row: Analysis) -> Analysis:

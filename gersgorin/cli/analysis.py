@@ -70,8 +70,7 @@ def run(row: Analysis, options: Any) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        drawing = {"step": options.step, "limit": options.limit}
-        outputs.write(partial(figure_of, result, **drawing), result.save)
+        outputs.write(partial(figure_of, result, **options.drawing), result.save)
     show(outputs, options, result, name and row.name)
 
 

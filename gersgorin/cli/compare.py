@@ -119,8 +119,7 @@ def run(options: CompareOptions) -> None:
     with progress_bars() as report:
         results = [measure(options, row, draws, sources, device, report) for draws in networks]
     found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
-    drawing = {"step": options.step, "limit": options.limit}
-    outputs.write(partial(found.figure, **drawing), found.save)
+    outputs.write(partial(found.figure, **options.drawing), found.save)
     show(outputs, options, found)
 
 

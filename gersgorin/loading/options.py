@@ -4,7 +4,7 @@ go.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -106,5 +106,12 @@ class OutputOptions(ResultOptions):
     """The step that the figure draws, or marks in curves over time (default: its own choice)."""
     limit: Annotated[Positive | None, OUTPUT] = None
     """Half the width of the drawn part of the complex plane, or the end of the value axis."""
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Those of step and limit that are given, as words of the figure of a result."""
+        words = {"step": self.step, "limit": self.limit}
+        return {name: value for name, value in words.items() if value is not None}
+
     device: Annotated[Device, OUTPUT] = "auto"
     """Device of the Jacobians; eigenvalues are computed on the CPU."""
