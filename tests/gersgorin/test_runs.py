@@ -14,7 +14,7 @@ from torch import nn
 
 import gersgorin
 from gersgorin.cli.main import main
-from rhn.errors import InvalidInputError, OutputError
+from rhn.errors import DataError, InvalidInputError, OutputError
 
 T, M, N = 6, 3, 4
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -314,6 +314,12 @@ def test_the_file_of_a_run_is_enough_to_compute_a_step_again(capsys):
     assert str(file["title"]) == f"rhn, depth 2, {N} units on chorale bwv269"
     pair = gersgorin.open_run(Pair(), frames(), state_size=(N, N))
     assert "weights.slow.bias" in np.load(pair.save("pair.npz")).files
+
+
+def test_the_file_of_a_run_is_named_as_that_where_a_result_is_read(tmp_path):
+    path = gersgorin.open_run(nn.GRU(M, N), frames()).save(tmp_path / "run.npz")
+    with pytest.raises(DataError, match=r"run.npz holds a run, not a result: numpy.load reads"):
+        gersgorin.load(path)
 
 
 FOREIGN = {  # a file of somebody else, what would write over it
