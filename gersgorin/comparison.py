@@ -131,7 +131,7 @@ class SideBySide(Several, kind="side by side"):
             )
         if ax is not None:
             return self[0].plot(ax, step=step, limit=limit)
-        return self.figure(step=step, limit=limit).axes[0]
+        return self._drawn(step=step, limit=limit).axes[0]
 
     @property
     def step_count(self) -> int | None:
@@ -140,7 +140,7 @@ class SideBySide(Several, kind="side by side"):
         known = [count for count in counts if count is not None]
         return min(known) if len(known) == len(counts) else None
 
-    def figure(self, **drawing) -> Shown:
+    def _drawn(self, **drawing) -> Shown:
         """Spectra at one scale and measures over time, bands, or a panel for each network, with the
         same limits.
         """
@@ -199,7 +199,9 @@ def compare(
             the defaults of its command.
         discs: of spectra and bands, "row", "column" or "both".
         progress: called with (networks done, networks in all).
-        options: of `gersgorin.open_run`: layer, submodule, steps, unit, device.
+        options: of `gersgorin.open_run`: layer, submodule, state_size, steps, unit, device. As
+            {name: value} an option is only for the networks that it names:
+            state_size={"mine": 5}.
 
     Raises:
         InvalidInputError: no network or no sequence, several where one is expected, an unknown
@@ -219,9 +221,10 @@ def compare(
     row = _checked(over, analysis, discs)
     sequences = _sequences(x, over)
     groups, results = _groups(networks, over), dict[str, Result]()
+    names = [name for name, _ in groups if name]
     along = counted(len(sequences), "sequence")
     for name, draws in groups:
-        runs = _runs(name, draws, sequences, [*results], options)
+        runs = _runs(name, draws, sequences, [*results], _own(options, name, names))
         if over:
             found: Result = compare_runs(runs, along=along, discs=discs)
             title = found.title
@@ -246,7 +249,7 @@ def _checked(over: tuple[str, ...], analysis: str, discs: str) -> Analysis:
         raise InvalidInputError(f"discs is {in_short(discs)}, expected one of {', '.join(AXES)}")
     known = [name for name, row in ANALYSES.items() if row.needs == "run"]
     known = ["spectra"] if over else known
-    if (name := analysis.replace("-", "_")) not in known:
+    if (name := str(analysis).replace("-", "_")) not in known:
         raise InvalidInputError(f"analysis is {in_short(analysis)}: expected {', '.join(known)}")
     return ANALYSES[name]
 
@@ -261,6 +264,21 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
             "as list(x) of (B, T, m)"
         )
     return [*x]
+
+
+def _own(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[str, Any]:
+    """The options of a network: those of all, and its own out of {name: value}. Raises
+    InvalidInputError for a name that no network has.
+    """
+    own = {}
+    for option, value in options.items():
+        by_name = isinstance(value, Mapping) and option != "cell_options"
+        if by_name and (unknown := [key for key in value if key not in names]):
+            known = ", ".join(names) or "networks with names, {name: network}"
+            raise InvalidInputError(f"{option} names {in_short(unknown[0])}: expected {known}")
+        if not by_name or name in value:
+            own[option] = value[name] if by_name else value
+    return own
 
 
 def _runs(

@@ -195,7 +195,7 @@ class Recorder:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or
             leads to states that are not; `every` or another number is out of range.
         DataError: the resumed file is damaged, or of another network, probe or `every`.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or exists and is none of this toolkit.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Recorder:
             positions,
             log,
         )
-        self._path = None if path is None else check_output(path, (".npz",))
+        self._path = None if path is None else check_output(path, (".npz",), force=False)
         self._watched = Watched(module, layer, submodule, state_size=state_size)
         self._batch_axis, self._gates = batch_axis, gates
         self._read = self._watched.digest(probe)

@@ -6,7 +6,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from rhn.errors import DataError
 from rhn.utils import result
+from rhn.utils.io import arrays_of
 from rhn.utils.lazy import lazy_names
 from rhn.utils.result import Result as Result
 
@@ -30,6 +32,11 @@ def load(path: str | Path) -> Result:
     """Read a result of any kind, also of other installed packages, from .npz. Raises DataError for
     other files.
     """
+    with arrays_of(path, Result.writer) as arrays:
+        if result.KIND not in arrays and "states" in arrays:
+            raise DataError(
+                f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
+            )
     for home in HOMES:
         import_module(f"gersgorin.{home}")
     for kind in entry_points(group="rhn_toolkit.results"):

@@ -68,10 +68,10 @@ def named(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module, __name__), name)
 
 
-def figure_of(result):
-    """Draw a result: by its row if that names a figure."""
+def figure_of(result, **drawing: Any):
+    """Draw a result: by its row if that names a figure; drawing: see `Result.figure`."""
     row = ANALYSES.get(result.kind)
-    return named(row.figure)(result) if row and row.figure else result.figure()
+    return named(row.figure)(result, **drawing) if row and row.figure else result.figure(**drawing)
 
 
 def register_analysis(row: Analysis) -> Analysis:

@@ -38,8 +38,16 @@ from rhn.plotting.figure import (
     over_time,
     panels,
 )
-from rhn.utils.figures import GREY, drawable, drawn, mark_step, set_limit, time_label
-from rhn.utils.result import Result, rows_of
+from rhn.utils.figures import (
+    GREY,
+    drawable,
+    drawn,
+    mark_step,
+    remove_legends,
+    set_limit,
+    time_label,
+)
+from rhn.utils.result import Result, checked_limit, rows_of
 from rhn.utils.wording import counted
 
 # of each step, named as in `Spectra`
@@ -180,9 +188,14 @@ class Comparison(Result, kind="comparison"):
         """The norm of the products over time: median and band."""
         return plot_bands([self], "log_norm_product", ax)
 
-    def figure(self, **drawing) -> Shown:
+    def figure(
+        self, *, step: int | None = None, limit: float | None = None, legend: bool = True
+    ) -> Shown:
         """All measures: median and band."""
-        return draw_bands([self], **drawing)
+        shown = draw_bands([self], step=self.drawn_step(step), limit=checked_limit(limit))
+        if not legend:
+            remove_legends(shown)
+        return shown
 
     @property
     def networks(self) -> str:

@@ -13,7 +13,7 @@ The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and
 Legend: T steps, L layers of a step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -125,7 +125,7 @@ def analyze(
     *,
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
-    analyses: tuple[str, ...] = (),
+    analyses: str | Sequence[str] = (),
     **options,
 ) -> Overview:
     """Compute the default analyses of a network on sequences, in float64; the network is left as it
@@ -139,7 +139,8 @@ def analyze(
             or tokens (T, B); the others read the first.
         targets: targets of a model with a loss at each frame; None: the next frame.
         loss: see `gersgorin.influence`.
-        analyses: more analyses by name, such as "lyapunov"; see `gersgorin.analyses.ANALYSES`.
+        analyses: one or more further analyses by name, such as "lyapunov" or ("lyapunov",
+            "fixed_points"); see `gersgorin.analyses.ANALYSES`.
 
     Raises:
         InvalidInputError: no recurrent cell, x or the weights are NaN or infinite, x does not fit,
@@ -151,14 +152,15 @@ def analyze(
     >>> found.gains.input.shape, found.gains.layers.shape
     ((20,), (20, 2))
     """
-    chosen = _rows(analyses)
+    others = (analyses,) if isinstance(analyses, str) else analyses
+    chosen = _rows(others)
     model = network if isinstance(network, nn.Module) else None
     of = loss or own_loss(model)
     first, which = (x, "") if of == OUTPUTS else _first(model, x)
     run = open_run(network, first, s0, **options)
     subjects: dict[str, Any] = {"run": run}
     enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
-    if "influence" in analyses or (of != OUTPUTS and enough):
+    if "influence" in others or (of != OUTPUTS and enough):
         subjects["model"] = _with_data(model, x, targets, of, run)
     results = {
         name: row(subjects[row.needs], **({"of": of} if name == "influence" else {}))
@@ -169,9 +171,9 @@ def analyze(
     return Overview(results=results, title=title, about=run.label.about, **run.itself)
 
 
-def _rows(others: tuple[str, ...]) -> dict[str, Analysis]:
+def _rows(others: Sequence[str]) -> dict[str, Analysis]:
     """The default rows of `ANALYSES` and others by name. Raises InvalidInputError."""
-    names = [name.replace("-", "_") for name in others]
+    names = [str(name).replace("-", "_") for name in others]
     if unknown := [name for name in names if name not in ANALYSES]:
         raise InvalidInputError(
             f"there is no analysis {unknown[0]!r}: expected one of {', '.join(ANALYSES)}"

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
 from gersgorin.cli.outputs import default_figure, show
-from gersgorin.loading.options import DataOptions, NetworkOptions, OutputOptions
+from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -38,7 +38,8 @@ def options_of(row: Analysis, prog: str = "") -> type:
         for name, option in row.options.items()
     ]
     examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
-    bases = (OutputOptions, DataOptions, NetworkOptions)
+    network = NetworkOptions if row.needs == "run" else NewOrTrained
+    bases = (OutputOptions, DataOptions, network)
     space = {"__doc__": f"{row.about}.\n\n{examples}", "__module__": __name__}
     return make_dataclass(
         f"{row.name.title()}Options", own, bases=bases, namespace=space, frozen=True, kw_only=True
@@ -69,7 +70,7 @@ def run(row: Analysis, options: Any) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(lambda: figure_of(result), result.save)
+        outputs.write(partial(figure_of, result, **options.drawing), result.save)
     show(outputs, options, result, name and row.name)
 
 

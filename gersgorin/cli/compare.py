@@ -8,6 +8,7 @@ another network.
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
@@ -118,7 +119,7 @@ def run(options: CompareOptions) -> None:
     with progress_bars() as report:
         results = [measure(options, row, draws, sources, device, report) for draws in networks]
     found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
-    outputs.write(found.figure, found.save)
+    outputs.write(partial(found.figure, **options.drawing), found.save)
     show(outputs, options, found)
 
 

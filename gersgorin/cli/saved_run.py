@@ -43,4 +43,5 @@ def run(options: RunOptions) -> None:
     with own_cell(options.module or options.cell):
         found = run_of_options(options, device=resolve_device(options.device))
         print(found)
-        print(f"file: {found.save(options.output, jacobians=options.jacobians)}")
+        written = {"jacobians": options.jacobians, "force": options.force}
+        print(f"file: {found.save(options.output, **written)}")

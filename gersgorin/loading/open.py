@@ -50,11 +50,11 @@ from gersgorin.run.cell import (
     as_cell,
     checked_sizes,
     flat_state,
+    layers_in,
     name_of,
     zero_state,
 )
 from gersgorin.run.run import Label, Run
-from rhn.cells.convert import StackedCell
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named
 from rhn.errors import InvalidInputError
@@ -120,8 +120,10 @@ def open_run(
             None: by its `batch_first`, or the axis of length 1. (T, m) gets this axis.
         state_size: entries of the state of a step that does not say it, 5, or (5, 5) of two
             tensors; it starts at zero.
-        gates: gates(x, s) of the cell, with arguments as its step has them, returns a tensor, or a
-            dictionary of tensors by name; None: those of the cell.
+        gates: gates(x, s) of the cell returns a tensor, or a dictionary of tensors by name; None:
+            those of the cell. It is called for single steps, with x and s as the step has them. Of
+            torch.nn's x is (m,) and s is h (n,), or (h, c) of an LSTM; of several layers each is
+            (L, n).
         steps: read only the first steps; of a map: how many to take.
         unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
         dtype, device: of states and Jacobians.
@@ -273,8 +275,7 @@ def _starting(run: Run, s0: State | None) -> Run:
 
 def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
     """A first state as one vector (N,), of several layers layer by layer."""
-    layers = len(cell.module.cells) if isinstance(cell.module, StackedCell) else 1
-    return None if s0 is None else flat_state(s0, layers)[0]
+    return None if s0 is None else flat_state(s0, layers_in(cell.module))[0]
 
 
 def run_along(
@@ -329,11 +330,6 @@ def model_with_data(options, *, device: str) -> ModelWithData:
     network with an output, and the next frames as targets. Raises RhnError.
     """
     check_network_options(options)
-    if of_cell := given_flags(options, ("layer", "state_size", "gates")):
-        raise InvalidInputError(
-            f"{of_cell[0]} is of one recurrent cell, and the whole network is analysed here: leave "
-            "it out"
-        )
     source, of = source_of_options(options, options), getattr(options, "of", OUTPUTS)
     module: Any
     if of == OUTPUTS and not (options.module or options.checkpoint):

@@ -4,12 +4,12 @@ go.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
-from rhn.utils.ranges import Count, within
+from rhn.utils.ranges import Count, Natural, Positive, within
 from rhn.utils.shared_options import OUTPUT, CellOptions, Device, Drawing
 
 CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
@@ -68,7 +68,7 @@ class NetworkOptions(NewOrTrained):
     """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
-    name.
+    name; s is (h, c) of torch.nn's LSTM.
     """
 
 
@@ -100,7 +100,18 @@ class ResultOptions(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(ResultOptions):
-    """The same, and the device of the work."""
+    """The same, the device of the work, and what of a run is drawn."""
+
+    step: Annotated[Natural | None, OUTPUT] = None
+    """The step that the figure draws, or marks in curves over time (default: its own choice)."""
+    limit: Annotated[Positive | None, OUTPUT] = None
+    """Half the width of the drawn part of the complex plane, or the end of the value axis."""
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Those of step and limit that are given, as words of the figure of a result."""
+        words = {"step": self.step, "limit": self.limit}
+        return {name: value for name, value in words.items() if value is not None}
 
     device: Annotated[Device, OUTPUT] = "auto"
     """Device of the Jacobians; eigenvalues are computed on the CPU."""

@@ -105,8 +105,9 @@ class SequenceMap:
         self._arguments, self._main = _arguments(x)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
         shape = tuple(self.sequences.values.shape)
+        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
         sizes = f"of {' x '.join(map(str, shape))}"
-        self.label = subject.label or Label(name=self.name, title=self.name, sequence=sizes)
+        self.label = subject.label or Label(sequence=sizes, **names)
         errors = []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
             self.module = _copy(module, dtype)

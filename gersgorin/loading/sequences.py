@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.batch import batch_axis_of, is_ids
+from gersgorin.loading.batch import batch_axis_of, declared_axis, is_ids
 from rhn.errors import InvalidInputError
 
 
@@ -34,11 +34,7 @@ class Sequences:
             self.axis = 1 if batch_axis is None else batch_axis  # of padded outputs
         self.T, self.B = self._sizes()
         if self.T < 2:
-            said = "" if self.axis is None else f" (axis {self.axis} is the batch)"
-            hint = "" if self.axis is None else f", or batch_axis={1 - self.axis}"
-            raise InvalidInputError(
-                f"x {tuple(values.shape)} has one step{said}: expected at least two{hint}"
-            )
+            raise InvalidInputError(self._one_step(declared_axis(model) == 1))
 
     def _sizes(self) -> tuple[int, int]:
         """T and B."""
@@ -48,6 +44,24 @@ class Sequences:
         if self.axis is None:
             return shape[0], 1
         return shape[1 - self.axis], shape[self.axis]
+
+    def _one_step(self, time_first: bool) -> str:
+        """The sentence for x of one step; time_first: whether a layer has batch_first=False."""
+        shape = tuple(self.values.shape)
+        if self.axis is None or self.B == 1:
+            return f"x {shape} has one step: expected at least two"
+        said = (
+            f"x {shape} is read as one step of {self.B} sequences (axis {self.axis} is the batch)"
+        )
+        for_steps = f"for {self.B} steps give x.transpose(0, 1)"
+        if time_first and self.axis == 1:
+            for_steps += ", or write batch_first=True in its layer"
+        return f"{said}: {for_steps}; if the model moves the axes, batch_axis={1 - self.axis}"
+
+    @property
+    def words(self) -> str:
+        """How x is read: "20 steps of 5 sequences"; "" for one sequence."""
+        return f"{self.T} steps of {self.B} sequences" if self.B > 1 else ""
 
     def present(self, outputs: int) -> Tensor:
         """True for the steps that a sequence has, (T, B); for one output they end together."""

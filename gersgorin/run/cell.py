@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from gersgorin._validate import check_gradients, check_order, real_tensor, users_code
 from gersgorin.run.autodiff import Linearized
-from rhn.cells import Gates, from_torch
+from rhn.cells import Cell, Gates, from_torch
+from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.wording import counted, in_short
 
@@ -298,16 +299,12 @@ class StepCell:
         return found
 
     def _given_gates(self, gates: GatesOf, x: Tensor, s: Tensor) -> Gates:
-        """The gates that a function returns at rows of x and s, which get the form that the step
-        takes.
-        """
-        arguments = getattr(self.module, "arguments", None)
+        """The gates that a function returns at rows of x and s, see `_arguments`."""
         lead, rows = as_rows(x, s)
         found = list[dict[str, Tensor]]()
         for x_t, s_t in zip(*rows, strict=True):
             with users_code(f"gates(x, s) of {self.name} fails", "it gets x and s as the step"):
-                given = arguments(x_t, s_t) if arguments else (x_t, s_t)
-                made = in_their_precision(gates, given)
+                made = in_their_precision(gates, self._arguments(x_t, s_t))
             found.append(made if isinstance(made, dict) else {"": made})
         names = tuple(found[0])
         if any(tuple(each) != names for each in found) or not all(
@@ -326,6 +323,13 @@ class StepCell:
                 "expected gates between 0 and 1, such as after a sigmoid"
             )
         return Gates(t=tuple(gate.reshape(*lead, -1) for gate in stacked))
+
+    def _arguments(self, x: Tensor, s: Tensor) -> tuple[Tensor, State]:
+        """An input (m,) and a state (N,) as the user's step, or module of torch.nn, has them."""
+        module, own = self.module, getattr(self.module, "arguments", None)
+        if isinstance(module, Cell) and module.of_torch:
+            return x, torch_state(s, layers_in(module), module.hidden_size)
+        return own(x, s) if callable(own) else (x, s)
 
     def norm_bound(self, state_bound: float) -> Tensor:
         """A bound on ||A|| at states with entries within +-state_bound, 0-dim; NaN for a cell
@@ -432,6 +436,23 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
     """
     parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
     return torch.cat(parts, -1).movedim(0, 1).flatten(1)
+
+
+def torch_state(s: Tensor, layers: int, units: int) -> State:
+    """A state (N,) of torch.nn as its modules have it: h (n,), or (h, c) of an LSTM; of several
+    layers each (L, n).
+
+    >>> torch_state(torch.arange(8), layers=2, units=2)[1].tolist()
+    [[2, 3], [6, 7]]
+    """
+    parts = s.reshape(layers, -1, units).unbind(1)
+    parts = tuple(part.squeeze(0) if layers == 1 else part for part in parts)
+    return parts if len(parts) > 1 else parts[0]
+
+
+def layers_in(cell: Any) -> int:
+    """The number of cells in a stack; 1 for any other cell."""
+    return len(cell.cells) if isinstance(cell, StackedCell) else 1
 
 
 def takes(module: Callable, arguments: int) -> bool:

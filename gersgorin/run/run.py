@@ -148,11 +148,12 @@ class Run:
         module = getattr(self.cell.module, "wrapped", self.cell.module)
         return dict(module.state_dict()) if isinstance(module, nn.Module) else {}
 
-    def save(self, path: str | Path, *, jacobians: bool = False) -> Path:
+    def save(self, path: str | Path, *, jacobians: bool = False, force: bool = False) -> Path:
         """Write `inputs`, `states`, weights by name as "weights.NAME", `title` and `about` to an
         .npz file, atomically; on request also `jacobians` (T, N, N).
 
-        Raises OutputError for another ending, or a file that cannot be written.
+        force: also overwrite a file that this toolkit did not write. Raises OutputError for another
+        ending, or a file that cannot be written.
         """
         arrays = {"inputs": self.inputs, "states": self.states}
         arrays |= {f"weights.{name}": weight for name, weight in self.weights.items()}
@@ -160,7 +161,7 @@ class Run:
             arrays["jacobians"] = self.jacobians()
         words = {"title": np.array(self.label.heading), "about": np.array(self.label.about)}
         numbers = {name: t.detach().cpu().numpy() for name, t in arrays.items()}
-        return write_arrays(check_output(path, (".npz",)), numbers | words)
+        return write_arrays(check_output(path, (".npz",), force=force), numbers | words)
 
     def rests_from(self, step: int) -> bool:
         """True if the state does not move from a step on; from 0 on: the run starts at a fixed

@@ -90,6 +90,7 @@ class Cell(nn.Module):
     # constructor keywords beyond the common ones, kept in checkpoints
     options: tuple[str, ...] = ()
     parts = 1  # vectors of n numbers in a state
+    of_torch = False  # True if the user gave a module of torch.nn, or named one
     blocks = 1  # G, gate blocks stacked in the weights
     # the block of weight_hh whose matrices may start near the identity
     candidate: int | None = None

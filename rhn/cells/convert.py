@@ -56,7 +56,9 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
         )
     layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
     if layer is None and layers > 1:
-        return StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
+        stack = StackedCell([from_torch(module, k) for k in range(layers)], batch_first=batch_first)
+        stack.of_torch = True
+        return stack
     weights = weights_of_torch(module, layer or 0)
     w_ih = weights["weight_ih"]
     keywords = {"device": w_ih.device, "dtype": w_ih.dtype, "batch_first": batch_first}
@@ -65,6 +67,7 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     if ours is RNN:
         keywords["nonlinearity"] = module.nonlinearity
     cell = ours(w_ih.shape[1], module.hidden_size, **keywords)
+    cell.of_torch = True
     cell.converted = True  # its weights do not come from `init`
     with torch.no_grad():
         for name, weight in weights.items():
@@ -126,7 +129,9 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
 
     def build(input_size, hidden_size, depth=1, *, init=None, generator=None, **keywords) -> Cell:
         init = init or own_init(hidden_size)
-        return ours(input_size, hidden_size, depth, init=init, generator=generator, **keywords)
+        cell = ours(input_size, hidden_size, depth, init=init, generator=generator, **keywords)
+        cell.of_torch = True
+        return cell
 
     def own_init(hidden_size: int) -> str:
         return f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"

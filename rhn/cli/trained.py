@@ -155,7 +155,7 @@ class Sample(Trained, Writing):
             raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
         check_output(self.output, SUFFIXES, force=self.force)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
-        print(f"chorale: {write_chorale(frames, self.output)}")
+        print(f"chorale: {write_chorale(frames, self.output, force=self.force)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,11 +128,13 @@ def generate(
     return vocabulary.decode(text)
 
 
-def write_chorale(frames: np.ndarray, path: str | Path) -> Path:
+def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) -> Path:
     """Write frames (T, 88) as .mid or .musicxml: four voices, one quarter note for each frame;
     raises OutputError.
+
+    force: also overwrite a file that this toolkit did not write.
     """
-    path = check_output(path, SUFFIXES)
+    path = check_output(path, SUFFIXES, force=force)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".mid":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from rhn.errors import InvalidInputError
-from rhn.utils.io import atomic_path, check_output, command, made_with, replace_table
+from rhn.utils.io import atomic_path, check_output, command, made_with, write_over
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -206,8 +206,8 @@ class Outputs:
     others: list[Path]
     size: str | None
     """Of the figures, see `our_style`."""
-    kept: tuple[Path, ...] = ()
-    """Tables that exist, and are written over only by one with the same columns."""
+    force: bool = False
+    """Whether to overwrite files of others, see `write_over`."""
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
@@ -215,14 +215,12 @@ class Outputs:
         OutputError.
         """
         files = options.output or [path for path in (default,) if path]
-        tables = [path for path in files if path.suffix.lower() == ".csv"]
         for path in files:
-            force = options.force or path in tables
+            force = options.force or path.suffix.lower() == ".csv"  # its columns decide
             check_output(path, (*SUFFIXES, *suffixes), force=force)
         figures = [path for path in files if path.suffix.lower() in SUFFIXES]
         others = [path for path in files if path not in figures]
-        kept = [path for path in tables if path.exists() and not options.force]
-        return cls(figures, others, options.figure, tuple(kept))
+        return cls(figures, others, options.figure, options.force)
 
     def __str__(self) -> str:
         """A line for each file."""
@@ -235,10 +233,7 @@ class Outputs:
             for path in self.figures:
                 save_figure(path, draw)
             for path in self.others:
-                if path in self.kept:
-                    replace_table(path, save)
-                else:
-                    save(path)
+                write_over(path, save, force=self.force)
 
 
 def image(draw: Callable[[], "Figure"], label: str) -> str:

@@ -53,6 +53,7 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         ) from error
 
 
+REMEDY = "name another file, or overwrite it with --force (in Python force=True)"
 _MARK = "rhn-partial"  # in the name of every temporary file
 
 
@@ -113,20 +114,27 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable])
     return Path(path)
 
 
-def replace_table(path: Path, save: Callable[[Path], object]) -> None:
-    """Write over a table (.csv) that has the same columns.
+def write_over(path: Path, save: Callable[[Path], object], *, force: bool = False) -> None:
+    """Write a file by save(temporary path), atomically, over an existing one only if this toolkit
+    wrote it.
 
-    A table has no mark of ours: the line of its columns tells whether the same command wrote it.
-    Raises OutputError for a file with another first line, which stays as it was.
+    A table (.csv) has no mark of ours: the line of its columns tells whether the same call wrote
+    it. force: overwrite any file. Raises OutputError for a file of others, which stays as it was.
     """
+    table = path.suffix.lower() == ".csv"
+    check_output(path, force=force or table)
+    compared = table and path.exists() and not force
     with atomic_path(path) as temporary:
         save(temporary)
-        with path.open("rb") as before, temporary.open("rb") as after:
-            if before.readline() != after.readline():
-                raise OutputError(
-                    f"{path} exists already, with other columns than this table: name another "
-                    "file, or overwrite it with --force"
-                )
+        if compared and _first_line(path) != _first_line(temporary):
+            raise OutputError(
+                f"{path} exists already, with other columns than this table: {REMEDY}"
+            )
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline()
 
 
 def write_arrays(path: str | Path, arrays: Mapping) -> Path:
@@ -167,10 +175,7 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write {path}: expected a name ending in {' or '.join(suffixes)}")
     if not force and path.exists() and not made_by_us(path):
-        raise OutputError(
-            f"{path} exists already and was not written by this toolkit: name another file, or "
-            "overwrite it with --force"
-        )
+        raise OutputError(f"{path} exists already and was not written by this toolkit: {REMEDY}")
     if not path.parent.is_dir():
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it first"

@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from textwrap import fill
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get
 
 import numpy as np
 
-from rhn.errors import DataError, InvalidInputError, OutputError
+from rhn.errors import DataError, InvalidInputError
 from rhn.utils.figures import (
     SUFFIXES,
     add_legend,
@@ -35,7 +35,15 @@ from rhn.utils.figures import (
     save_figure,
     set_limit,
 )
-from rhn.utils.io import arrays_of, made_with, write_arrays, write_csv, write_json
+from rhn.utils.io import (
+    arrays_of,
+    check_output,
+    made_with,
+    write_arrays,
+    write_csv,
+    write_json,
+    write_over,
+)
 from rhn.utils.validation import fits, kinds_of
 from rhn.utils.wording import counted, in_short, table
 
@@ -161,11 +169,13 @@ class Result:
         lambda self, ax=None, *, step=None, limit=None, legend=True, figure=None: None
     )
 
-    def figure(self, **drawing) -> "Figure":
-        """The whole figure of the result, which `save` writes and a report embeds; drawing: step,
-        limit and legend of `plot`.
+    def figure(
+        self, *, step: int | None = None, limit: float | None = None, legend: bool = True
+    ) -> "Figure":
+        """The whole figure of the result, which `save` writes and a report embeds; step, limit and
+        legend as for `plot`.
         """
-        return self.plot(**drawing).figure.figure
+        return self.plot(step=step, limit=limit, legend=legend).figure.figure
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers with those computed from them, ready for JSON; complex numbers as [real,
@@ -173,30 +183,33 @@ class Result:
         """
         return _plain(self._saved()) | self.derived()
 
-    def save(self, path: str | Path, *, figure: str | float | None = None) -> Path:
+    def save(
+        self, path: str | Path, *, figure: str | float | None = None, force: bool = False
+    ) -> Path:
         """Write to .npz (arrays, no pickle), to .json, in which NaN and infinity become null, the
         table to .csv, or draw to .png, .svg or .pdf.
 
-        figure: width of the figure, "column", "page", "slide" or inches.
+        figure: width of the figure, "column", "page", "slide" or inches. force: also overwrite a
+        file that this toolkit did not write, and a table with other columns.
 
         Atomic. Only .npz can be read again; a result of a training has none. Raises OutputError.
         """
-        path = Path(path)
+        others = (".json", ".csv", *SUFFIXES)
+        path = check_output(path, (".npz", *others) if self.kind else others)
+        write_over(path, partial(self._write, figure=figure), force=force)
+        return path
+
+    def _write(self, path: Path, *, figure: str | float | None) -> None:
         match path.suffix.lower():
-            case ".npz" if self.kind:
+            case ".npz":
                 self._save_arrays(path)
             case ".json":
                 mark = {"made_with": made_with(), KIND: self.kind}
                 write_json(path, mark | _plain(self._saved()) | self.derived())
             case ".csv":
                 self._save_table(path)
-            case suffix if suffix in SUFFIXES:
-                save_figure(path, self.figure, figure)
             case _:
-                endings = (".json", ".csv", *SUFFIXES)
-                words = ", ".join((".npz", *endings) if self.kind else endings)
-                raise OutputError(f"{path}: expected the ending {words}")
-        return path
+                save_figure(path, self.figure, figure)
 
     def _save_arrays(self, path: Path) -> None:
         saved = {name: value for name, value in self._saved().items() if value is not None}
@@ -261,7 +274,11 @@ def asked(draw: Callable) -> Callable:
 
     @wraps(draw)
     def plot(self, ax=None, *, step=None, limit=None, legend=True, **options):
-        own = {"step": self.drawn_step(step), "limit": _checked_limit(limit)}
+        if ax is not None and not hasattr(ax, "get_title"):
+            raise InvalidInputError(
+                f"ax is {in_short(ax)}: expected axes of matplotlib, or None for a new figure"
+            )
+        own = {"step": self.drawn_step(step), "limit": checked_limit(limit)}
         handed = {name: value for name, value in own.items() if name in given}
         axes = plain(self, ax, **handed, **options)
         _mark(axes, **{name: value for name, value in own.items() if name not in given})
@@ -275,7 +292,7 @@ def asked(draw: Callable) -> Callable:
     return plot
 
 
-def _checked_limit(limit: float | None) -> float | None:
+def checked_limit(limit: float | None) -> float | None:
     """The limit of a figure. Raises InvalidInputError if it is no positive number."""
     if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
         raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")

@@ -430,6 +430,20 @@ def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
     assert np.array_equal(found[3].norm, found[0].norm)
 
 
+def test_an_option_by_name_is_only_for_that_network():
+    def mine(x, s):
+        return torch.tanh(s + x.sum())
+
+    networks, x = {"mine": mine, "lstm": torch.nn.LSTM(3, 4)}, torch.rand(6, 3)
+    found = compare(networks, x, state_size={"mine": 5}, steps=4)
+    assert found["mine"].eigenvalues.shape == (4, 5)
+    assert found["lstm"].eigenvalues.shape == (4, 8)
+    with pytest.raises(InvalidInputError, match="state_size names 'theirs': expected mine, lstm"):
+        compare(networks, x, state_size={"theirs": 5})
+    with pytest.raises(InvalidInputError, match="expected networks with names"):
+        compare([mine], x, state_size={"mine": 5})
+
+
 def test_bands_are_over_what_is_named():
     cells, pieces = networks(3), sequences(4, 6)
     over_seeds = compare({"a": cells[:2], "b": cells[2:]}, pieces[0], over="seeds")

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
+from gersgorin.cli.main import main as gersgorin
 from gersgorin.figures import draw_run
 from gersgorin.loading.sources import READ, first_tokens
 from gersgorin.run.cell import temporal_jacobian, trajectory
@@ -207,3 +209,41 @@ def test_a_seed_of_new_weights_is_refused_beside_trained_ones(own_folder, capsys
     save_checkpoint("c.safetensors", PolyphonicModel("rnn", hidden_size=4))
     assert main(["--checkpoint", "c.safetensors", "--seed", "3"]) == 2
     assert "--seed is of new weights" in capsys.readouterr().err
+
+
+def keep(figure: Figure, file: Path, kept: list) -> None:
+    Path(file).write_bytes(b"kept")
+    kept.append(figure)
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ("plot", 0.3),
+        ("products", None),
+        ("compare rnn,lstm", 0.3),
+        ("compare rnn --over sequences --sequences 2", None),
+    ],
+)
+def test_a_command_draws_the_step_and_the_limit_that_are_asked(words, limits, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: keep(figure, file, figures))
+    asked = ["--hidden-size", "4", "--steps", "6", "--step", "2", "--limit", "0.3"]
+    assert gersgorin([*words.split(), *asked]) == 0
+    (figure,) = figures
+    first = figure.axes[0]
+    if limits:
+        assert limits <= first.get_xlim()[1] < 1.3 * limits  # as wide as its panel
+        assert "tep 2" in figure.get_supxlabel() + first.get_title("left")
+    else:
+        marks = [line.get_xdata()[0] for line in first.lines if len(set(line.get_xdata())) == 1]
+        assert 2 in marks
+    assert [path.name for path in Path().glob("*step2-limit0.3*.png")]
+
+
+def test_influence_offers_no_options_of_a_cell(capsys):
+    gersgorin(["influence", "--help"])
+    shown = capsys.readouterr().out
+    assert "--batch-axis" in shown
+    for option in ("--state-size", "--gates", "--layer"):
+        assert option not in shown

@@ -207,7 +207,9 @@ WRONG = {
     "time as batch": (
         nn.LSTM(M, 2),
         torch.zeros(1, T, M),
-        "has one step (axis 1 is the batch): expected at least two, or batch_axis=0",
+        f"read as one step of {T} sequences (axis 1 is the batch): for {T} steps give "
+        "x.transpose(0, 1), or write batch_first=True in its layer; if the model moves the axes, "
+        "batch_axis=0",
     ),
     "a longer output": (
         lambda x: nn.functional.pad(x.transpose(1, 2), (2, 0)).transpose(1, 2),
@@ -234,6 +236,14 @@ def test_bad_input_is_refused_with_a_sentence(name):
 def test_a_batch_axis_along_which_outputs_depend_on_each_other_is_refused():
     with pytest.raises(InvalidInputError, match="depend on others, with axis 0 of x"):
         gersgorin.influence(nn.LSTM(M, 2), torch.randn(T, 2, M), batch_axis=0)
+
+
+@pytest.mark.parametrize(("batch_first", "read"), [(False, (5, 20)), (True, (20, 5))])
+def test_a_result_says_how_its_sequences_were_read(batch_first, read):
+    module = nn.LSTM(M, 2, batch_first=batch_first)
+    found = gersgorin.influence(module, torch.randn(5, 20, M))
+    assert found.about == "{} steps of {} sequences".format(*read)
+    assert gersgorin.influence(module, torch.randn(20, M)).about == ""
 
 
 def test_the_command_measures_a_module_and_a_cell(tmp_path, own_folder, monkeypatch, capsys):

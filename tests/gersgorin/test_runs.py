@@ -3,6 +3,7 @@ again. An analysis gets state_size and gates as arguments.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 import gersgorin
 from gersgorin.cli.main import main
-from rhn.errors import InvalidInputError
+from rhn.errors import DataError, InvalidInputError, OutputError
 
 T, M, N = 6, 3, 4
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -145,6 +146,35 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     np.testing.assert_array_equal(overview.gates.mean, found.mean)
     recorder = gersgorin.Recorder(pair, x, state_size=(N, N), gates=gates)
     assert recorder.recording.gate.shape[-1] == 2
+
+
+TORCHS = {
+    "cell": (nn.LSTMCell(M, N), (N,)),
+    "layer": (nn.LSTM(M, N), (N,)),
+    "layers": (nn.LSTM(M, N, num_layers=2), (2, N)),
+}
+
+
+@pytest.mark.parametrize("kind", TORCHS)
+def test_gates_of_an_lstm_of_torch_get_its_pair(kind):
+    module, shape = TORCHS[kind]
+    run = gersgorin.open_run(module, x := frames())
+    given = []
+
+    def gates(x, state):
+        h, c = state
+        given.append((h, c))
+        return {"memory": torch.sigmoid(c)}
+
+    gersgorin.gates(module, x, gates=gates)
+    h, c = given[T - 1]
+    assert h.shape == c.shape == shape
+    lowest = run.states[T - 1].unflatten(0, (-1, 2, N))[:, 1]
+    torch.testing.assert_close(c.reshape(-1, N), lowest)
+    by_name = {"x": x, "hidden_size": N, "gates": gates}
+    assert gersgorin.gates("torch.nn:LSTM", **by_name).names == ("memory",)
+    one = gersgorin.gates(nn.GRUCell(M, N), x, gates=lambda x, h: torch.sigmoid(h))
+    assert one.mean.shape == (T, 1)
 
 
 def test_gates_may_read_single_weights_and_lie_between_0_and_1():
@@ -284,3 +314,42 @@ def test_the_file_of_a_run_is_enough_to_compute_a_step_again(capsys):
     assert str(file["title"]) == f"rhn, depth 2, {N} units on chorale bwv269"
     pair = gersgorin.open_run(Pair(), frames(), state_size=(N, N))
     assert "weights.slow.bias" in np.load(pair.save("pair.npz")).files
+
+
+def test_the_file_of_a_run_is_named_as_that_where_a_result_is_read(tmp_path):
+    path = gersgorin.open_run(nn.GRU(M, N), frames()).save(tmp_path / "run.npz")
+    with pytest.raises(DataError, match=r"run.npz holds a run, not a result: numpy.load reads"):
+        gersgorin.load(path)
+
+
+FOREIGN = {  # a file of somebody else, what would write over it
+    "x.npz": lambda path: np.savez(path, x=np.zeros(3)),
+    "x.png": lambda path: path.write_bytes(b"\x89PNG of a camera"),
+    "x.json": lambda path: path.write_text('{"lr": 0.1}'),
+    "x.csv": lambda path: path.write_text("city,degrees\nBern,14\n"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_result_is_written_over_its_own_file_but_over_no_other(name, tmp_path):
+    found, path = gersgorin.gains(nn.GRU(M, N), frames()), tmp_path / name
+    FOREIGN[name](path)
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"exists already.* force=True"):
+        found.save(path)
+    assert path.read_bytes() == before
+    found.save(path, force=True)
+    ours = path.read_bytes()
+    assert found.save(path) == path and path.read_bytes() == ours != before
+
+
+def test_no_run_and_no_recording_is_written_over_a_file_of_others(tmp_path):
+    path = tmp_path / "weights.npz"
+    FOREIGN["x.npz"](path)
+    run = gersgorin.open_run(nn.GRU(M, N), frames())
+    record = partial(gersgorin.Recorder, nn.GRU(M, N), frames())
+    for write in (run.save, lambda path: record(path=path)):
+        with pytest.raises(OutputError, match="was not written by this toolkit"):
+            write(path)
+    run.save(path, force=True)
+    assert run.save(path) == path

@@ -71,6 +71,28 @@ def test_the_class_of_a_network_is_refused_as_that(said):
         CLASSES[said]()
 
 
+@pytest.mark.parametrize("over", [None, "seeds"])
+def test_a_figure_takes_what_its_plot_takes_and_refuses_the_rest(over):
+    found = gersgorin.compare([RHN(3, 4), RHN(3, 4)], NUMBERS, over=over)
+    found = found if over is None else found[0]
+    assert found.figure(step=2, limit=0.5, legend=False).axes
+    with pytest.raises(TypeError, match=r"\.(plot|figure)\(\) got an unexpected .* 'colour'"):
+        found.figure(colour="red")
+    with pytest.raises(InvalidInputError, match="limit is -1: expected a number above 0"):
+        found.figure(limit=-1)
+    with pytest.raises(InvalidInputError, match="ax is 'x': expected axes of matplotlib"):
+        found.plot("x")
+
+
+def test_one_analysis_is_named_by_a_text():
+    found = gersgorin.analyze(MODEL, X[:, :1], analyses="lyapunov")
+    assert found.lyapunov.exponents.shape == (8,)
+    with pytest.raises(InvalidInputError, match="there is no analysis 'lyapunof'"):
+        gersgorin.analyze(MODEL, X[:, :1], analyses="lyapunof")
+    with pytest.raises(InvalidInputError, match=r"analysis is \['gains'\]: expected spectra, prod"):
+        gersgorin.compare([MODEL, MODEL], X[:, :1], analysis=["gains"])
+
+
 def test_data_that_were_not_given_are_named_if_the_network_does_not_read_them():
     with pytest.raises(InvalidInputError, match=r"x was not given, so it read chorale bwv269"):
         gersgorin.spectra(MODEL)

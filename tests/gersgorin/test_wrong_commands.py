@@ -53,7 +53,7 @@ WRONG = {
     "needs about",
     "influence --checkpoint cell.safetensors --of squared": "holds only a RHN: expected a network "
     "with an output",
-    "influence --checkpoint cell.safetensors --layer 2": "--layer is of one recurrent cell",
+    "influence --checkpoint cell.safetensors --layer 2": "--layer",
     "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "
     "(84, 1, 64) and the loss 'squared'",
     "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
