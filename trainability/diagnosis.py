@@ -66,7 +66,14 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
-    """What a check has found."""
+    """What a check has found.
+
+    >>> given = TableRow("", "as given", 1.0, 50, 0.0)
+    >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
+    >>> found = Diagnosis(outcome="does not learn", error=1.0, part="inputs", rows=(given, scaled))
+    >>> found.at_fault.what
+    'inputs standardised'
+    """
 
     outcome: str
     """ "learns", "learns little", "does not learn", "diverges" or "undecided"."""
@@ -235,7 +242,16 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
-    """Result of `cure`."""
+    """Result of `cure`.
+
+    >>> from trainability import cure
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
+    >>> y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 0.1)
+    >>> found = cure(model, x, y, nn.MSELoss(), sgd, steps=60)
+    >>> found.outcome, found.code, [*found.table()[0]][:3]
+    ('without a fault', '', ['start', 'optimizer', 'learning_rate'])
+    """
 
     outcome: str
     """ "without a fault" (it trains as it is), "trains after the change", "seen once" (in one order
