@@ -40,7 +40,14 @@ TIME = {
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GateActivity(Result, kind="gates_by_layer"):
-    """The transform gates of a network along some sequences."""
+    """The transform gates of a network along some sequences.
+
+    >>> from analysis import gate_activity
+    >>> from rhn import PolyphonicModel
+    >>> found = gate_activity(PolyphonicModel("rhn", hidden_size=3, depth=2), np.ones((4, 88)))
+    >>> found.activity.shape, found.labels  # (layers, frames)
+    ((2, 4), ('1', '2'))
+    """
 
     labels: tuple[str, ...]
     """Names of the layers: "1".."L", or "1.1", "1.2", "2.1", ... in stacked networks."""

@@ -49,6 +49,12 @@ class LesionTable(Result, kind="lesions"):
     Kinds of rows: "layer"; "pair"; "blind", a first layer kept, its input product removed (not if
     that is the mode itself); "beyond blind", a first layer again, compared with its blind control
     (only if the mode also removes the input).
+
+    >>> from analysis import lesion
+    >>> from rhn import PolyphonicModel
+    >>> found = lesion(PolyphonicModel("rhn", hidden_size=3, depth=2), [np.ones((5, 88))])
+    >>> list(zip(found.row_kind, found.label))
+    [('layer', '1'), ('layer', '2'), ('blind', '1'), ('beyond blind', '1')]
     """
 
     mode: str

@@ -112,7 +112,11 @@ SHUT = -1e4
 
 @dataclass(frozen=True)
 class Lesion:
-    """A mode, and the lesioned layers (from 1 through all stacked cells)."""
+    """A mode, and the lesioned layers (from 1 through all stacked cells).
+
+    >>> Lesion("bias", (1, 2))
+    Lesion(mode='bias', layers=(1, 2))
+    """
 
     mode: str
     layers: tuple[int, ...]
@@ -205,6 +209,12 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
 def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
     """Copy a network with one lesion, see `changes`. Raises InvalidInputError for a mode or layers
     that the network lacks.
+
+    >>> from rhn import PolyphonicModel
+    >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
+    >>> shut = lesioned(model, Lesion("bias", (2,)))  # the transform gate of the second layer
+    >>> shut.cells[0].bias[1].tolist()
+    [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
     fits, layers = lesioned_layers(model, check_mode(model, lesion.mode)), lesion.layers
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):

@@ -82,6 +82,12 @@ def lesion(
         InvalidInputError: an unknown mode, one that the cells lack, a network without output, or
             wrong shapes.
         DataError: nothing to predict.
+
+    >>> from rhn import PolyphonicModel
+    >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
+    >>> found = lesion(model, [np.ones((5, 88))], mode="carry")
+    >>> found.mode, found.frames  # the first frame is not predicted
+    ('carry', 4)
     """
     mode, task = check_mode(model, mode), task_of(model)
     if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):

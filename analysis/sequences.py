@@ -81,6 +81,11 @@ def excerpts(
 ) -> list[Excerpt]:
     """Cut at most `count` excerpts of `length` tokens, evenly spread over a text from its first
     token, with names such as "valid-0".
+
+    >>> words = Vocabulary("words", ("the", "<eos>", "cat"))
+    >>> cut = excerpts(np.array([0, 2, 1, 0, 2, 1]), words, length=2, count=2)
+    >>> [(part.name, part.tolist()) for part in cut]
+    [('text-0', [0, 2]), ('text-3', [0, 2])]
     """
     N = len(tokens)
     count = max(1, min(count, N // length))

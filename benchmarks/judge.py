@@ -33,7 +33,7 @@ from benchmarks.networks import Net, cross, minibatches, ours, train
 from benchmarks.rows import fill
 from rhn.cells import CELLS
 from trainability.check import check
-from trainability.cure import cure
+from trainability.cure import CHANGED, cure
 
 HERE = Path(__file__).parent
 EXAMPLES, BATCH, WINDOW, LAST, WORKS = 1000, 32, 32, 50, 0.9
@@ -323,23 +323,23 @@ def report(rows: list[dict]) -> str:
 
 
 def report_of_cures(rows: list[dict]) -> str:
-    """Stuck networks that train, healthy ones that became worse, claims that hold."""
+    """Count networks that train after the change, that became worse, and claims that hold."""
     given, after, same = (
         np.array([float(r[name] or "inf") for r in rows]) for name in ("given", "cured", "same")
     )
-    stuck, claims = given >= WORKS, np.array([r["outcome"] == "cured" for r in rows])
+    stuck, claims = given >= WORKS, np.array([r["outcome"] == CHANGED for r in rows])
     changed = np.array([bool(r["changes"]) for r in rows])
     cpu = np.array([float(r["cpu"]) for r in rows])
     return "\n".join(
         [
-            f"stuck: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the cure",
-            f"healthy: {(~stuck).sum()}, {changed[~stuck].sum()} changed, "
+            f"do not learn: {stuck.sum()}, {(after[stuck] < WORKS).sum()} train after the change",
+            f"without a fault: {(~stuck).sum()}, {changed[~stuck].sum()} changed, "
             f"{(after > 1.05 * given)[~stuck].sum()} more than 5 % worse, "
             f"{(after > 1.05 * same)[~stuck].sum()} than as they were in the same order of "
             "minibatches",
-            f"claims of a cure: {claims.sum()}, {(after[claims] < WORKS).sum()} train with "
-            "other minibatches",
-            "processor seconds of a search of a stuck network, median: "
+            f"claims of a change that helps: {claims.sum()}, "
+            f"{(after[claims] < WORKS).sum()} train with other minibatches",
+            "processor seconds of a search for a network that does not learn, median: "
             f"{np.median(cpu[stuck]):.0f}",
         ]
     )

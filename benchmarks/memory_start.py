@@ -5,8 +5,8 @@
     python -m benchmarks.memory_start parts OUT.csv adding-60 --parameters 4500 --seeds 0 1 2
     python -m benchmarks.memory_start figure FIGURE.png
 
-`tasks` trains each task as it is, and cured with and without the start; `parts` trains without
-`cure`; `figure` draws the eigenvalues of each start and the reach of its gradient.
+`tasks` trains each task as it is, and after `cure` with and without these initial weights; `parts`
+trains without `cure`; `figure` draws their eigenvalues and the reach of the gradient.
 
 Losses are relative to that of the best constant output. Trainings are those of
 `benchmarks.plateau_table`: 32 of 4,000 examples, gradients clipped at norm 1. Its tasks keep their
@@ -170,15 +170,15 @@ def whole_of(training) -> Training:
 
 
 def memory(training) -> nn.Module:
-    """The model of a training with the start."""
+    """The model of a training with these initial weights."""
     whole = whole_of(training)
     return next(s for s in starts(whole) if s.words == MEMORY).applied(whole.model)
 
 
 @torch.no_grad()
 def parts(model: nn.Module, x: torch.Tensor, given: nn.Module) -> dict:
-    """By name: the network as it is, with the start, with one part of the start changed, and with
-    related starts.
+    """By name: the network as it is, with these initial weights, with one part of them changed, and
+    with related ones.
     """
     n, g, T = model.rnn.hidden_size, torch.Generator().manual_seed(1), x.shape[1]
     made = {"as it is": given, "the start": model}
@@ -280,8 +280,8 @@ def together(models: list, x, y, loss, optimizer, constant: float, steps: int) -
 
 
 def figure(file: Path) -> None:
-    """Draw the eigenvalues of the start, and what the gradient of each start sees of the adding
-    problem of 200 steps.
+    """Draw the eigenvalues of the initial weights, and the share of the gradient by lag from each
+    choice of initial weights, on the adding problem of 200 steps.
     """
     training = training_of("adding-200", 17_300)
     whole, model = whole_of(training), memory(training)

@@ -1,28 +1,37 @@
 """Temporal Jacobians and spectra of recurrent networks.
 
-Analyses of a run. `network` is a cell by name, a checkpoint, a module with its input x (T, B, m) or
-(T, m), or a step f(x, s) with a first state s0; see `open_run`:
+A network is a cell by name, a checkpoint, a module with its input x (T, B, m) or (T, m), or a step
+f(x, s) with a first state s0. Analyses of a network:
 
-    spectra(network, x)          eigenvalues, Geršgorin discs, norms and products of every step
+    spectra(network, x)          eigenvalues, Geršgorin discs and norms of every step, and products
+    products(network, x)         norms of the products of all steps so far
+    gains(network, x)            norms of single steps, by input and by layer
+    gates(network, x)            mean gates of each layer
     lyapunov(network, x)         Lyapunov exponents
     fixed_points(network, x)     fixed points under constant input
     pseudospectra(network, x)    pseudospectra of a few steps
-    products(network, x), gains, gates    of its steps
     analyze(network, x)          all default analyses
-    compare({"rnn": rnn}, x)     networks side by side, or bands over seeds and sequences
+    compare({"a": a}, x)         networks side by side, or bands over seeds and sequences
     influence(model, x)          how far back outputs, or a loss, depend on the inputs of any model
+    Recorder(model, x)           spectra and gradients during a training
 
-    Recorder(model, x)           all of it during a training
+Runs and files:
+
+    open_run(network, x)         a `Run`, which every analysis takes: inputs, states, Jacobians
+    extract_cell(module, x)      the cell inside a module, and its inputs
+    load(file)                   a saved result; results print, `plot`, `table` and `save`
+    register_analysis(row)       one more analysis
+
+Single steps and matrices:
+
+    trajectory(cell, x)              states
+    temporal_jacobian(cell, x, s)    d s'/d s
+    input_jacobian(cell, x, s)       d s'/d x
+    layer_jacobians(cell, x, s)      a factor of d s'/d s for each layer
+    norm_bound(cell)                 bound on ||d s'/d s|| for all x and |s| <= 1
+    eigenvalues(A), gersgorin_discs(A), jacobian_product(A)
 
 Why a training does not learn is the subject of the package `trainability`.
-
-Results print, draw (`plot`), tabulate (`table`) and save themselves; `load` reads their files.
-Single steps:
-
-    trajectory, temporal_jacobian, input_jacobian, layer_jacobians    of any cell or f(x, s)
-    norm_bound(cell)                                                  for all x, |s| <= 1
-    eigenvalues, gersgorin_discs, jacobian_product                    of matrices
-    extract_cell(module, x)                                           a module's cell, its inputs
 """
 
 from rhn.utils.lazy import lazy_names

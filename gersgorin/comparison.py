@@ -57,7 +57,14 @@ ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SideBySide(Several, kind="side by side"):
-    """The same analysis of several networks, by their names."""
+    """The same analysis of several networks, by their names.
+
+    >>> import torch
+    >>> from rhn.cells import GRU, RNN
+    >>> found = compare({"rnn": RNN(3, 4), "gru": GRU(3, 4)}, torch.rand(6, 3))
+    >>> list(found), found["gru"].spectral_radius.shape
+    (['rnn', 'gru'], (6,))
+    """
 
     along: str
     """The sequence: "chorale bwv269"."""

@@ -196,6 +196,14 @@ class Recorder:
             leads to states that are not; `every` or another number is out of range.
         DataError: the resumed file is damaged, or of another network, probe or `every`.
         OutputError: the file cannot be written, or exists and is none of this toolkit.
+
+    >>> model, x = torch.nn.GRU(2, 4), torch.rand(10, 1, 2)
+    >>> recorder = Recorder(model, x, every=2)
+    >>> for _ in range(4):
+    ...     model(x)[0].sum().backward()
+    ...     recorder.step()
+    >>> recorder.recording.step.tolist()
+    [0, 2, 4]
     """
 
     def __init__(

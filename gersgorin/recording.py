@@ -57,6 +57,12 @@ class Recording(Result, kind="recording"):
     """A cell on one probe sequence at M moments of its training; missing measurements are NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
+
+    >>> import torch
+    >>> from gersgorin import Recorder
+    >>> found = Recorder(torch.nn.GRU(2, 4), torch.rand(10, 1, 2), positions=3).recording
+    >>> found.step.shape, found.radius.shape  # (M,), (M, P)
+    ((1,), (1, 3))
     """
 
     writer = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"

@@ -31,6 +31,13 @@ __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 def load(path: str | Path) -> Result:
     """Read a result of any kind, also of other installed packages, from .npz. Raises DataError for
     other files.
+
+    >>> import tempfile, torch
+    >>> from gersgorin import gains
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = gains("rnn", torch.rand(5, 3), hidden_size=4).save(f"{folder}/gains.npz")
+    ...     print(load(file).kind)
+    gains
     """
     with arrays_of(path, Result.writer) as arrays:
         if result.KIND not in arrays and "states" in arrays:

@@ -44,6 +44,14 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
+
+    >>> from optim_study import Row
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> isinstance(plot_map([row]), Figure)
+    True
     """
     panels, symbols = networks_of(rows), bias_symbols(rows)
     losses = np.array([row.loss(loss) for row in rows])
@@ -81,6 +89,14 @@ def plot_area(
     about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
+
+    >>> from optim_study import Row
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> isinstance(plot_area([row]), Figure)
+    True
     """
 
     def trained(row: Row) -> bool:

@@ -34,6 +34,10 @@ class RunConfig(SharedSettings):
     paper's protocol.
 
     `optim-study run --help` describes the fields.
+
+    >>> config = RunConfig(arch=("rhn",), depth=(1, 2), trials=5)
+    >>> config.epochs, config.folder.as_posix()
+    (1000, 'runs/rhn')
     """
 
     arch: Annotated[tuple[str, ...], Parameter(help=ARCHITECTURES)] = ("all",)
@@ -151,6 +155,10 @@ class RunConfig(SharedSettings):
 def paper(**changes: Any) -> RunConfig:
     """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1,
     2, 4 and 6.
+
+    >>> config = paper(arch=("rhn",))
+    >>> config.trials, config.epochs, config.depth
+    (60, 1000, (1, 2, 4, 6))
     """
     return RunConfig(**changes)
 
@@ -159,8 +167,12 @@ def small(**changes: Any) -> RunConfig:
     """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler):
     networks of 1.5 % of the paper's parameters, 120 epochs.
 
-    With tiny initial weights every network first stays for 20 to 80 epochs on the plateau of a
-    network that ignores its state. A shorter patience would stop networks that leave it late.
+    With tiny initial weights every network has for 20 to 80 epochs the loss of a
+    network that ignores its state. A shorter patience would stop networks that learn late.
+
+    >>> config = small(depth=(1, 4))
+    >>> config.trials, config.epochs, config.depth
+    (60, 120, (1, 4))
     """
     scale: dict = {"budget_scale": 0.015, "epochs": 120, "patience": 80}
     return RunConfig(**scale | changes)
@@ -169,6 +181,10 @@ def small(**changes: Any) -> RunConfig:
 def smoke(**changes: Any) -> RunConfig:
     """A few seconds, as a check of the installation: networks of a few units, 4 trials, 4 epochs,
     saved after every epoch.
+
+    >>> config = smoke(arch=("rnn",))
+    >>> config.trials, config.epochs
+    (4, 4)
     """
     scale: dict = {
         "budget_scale": 0.01,

@@ -73,7 +73,11 @@ gets a row here.
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The hyperparameters of one trial."""
+    """The hyperparameters of one trial.
+
+    >>> Settings(learning_rate=0.1, init_std=0.01, transform_bias=-2.0).init_scheme
+    'gaussian'
+    """
 
     learning_rate: float
     """Step size of the optimizer."""
@@ -175,6 +179,10 @@ class SharedSettings:
 class StudyConfig(SharedSettings):
     """One architecture and depth with everything that its results depend on. Only `trials` may grow
     between runs.
+
+    >>> study = StudyConfig(arch="rhn", depth=2, data="checksum", trials=5)
+    >>> study.name, study.trials
+    ('rhn-depth2', 5)
     """
 
     arch: str

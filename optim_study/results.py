@@ -29,6 +29,13 @@ class Row:
 
     Columns that a table of an earlier version lacks are None; its weights started Gaussian and its
     optimizer was SGD.
+
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row.loss("train"), row.optimizer
+    (9.0, 'sgd')
     """
 
     arch: str
@@ -185,7 +192,18 @@ def csv_text(rows: Iterable[Row]) -> str:
 
 
 def write_csv(rows: Iterable[Row], path: str | Path) -> None:
-    """Write `csv_text` to a file, atomically."""
+    """Write `csv_text` to a file, atomically.
+
+    >>> import tempfile
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_csv([row], f"{folder}/trials.csv")
+    ...     read_csv(f"{folder}/trials.csv") == [row]
+    True
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(csv_text(rows), encoding="utf-8")
 
@@ -194,6 +212,15 @@ def read_csv(path: str | Path) -> list[Row]:
     """Read a file of `write_csv` or `optim-study export`; ignores other columns.
 
     Raises DataError, with the line, for a file that is missing or no such table.
+
+    >>> import tempfile
+    >>> names = "arch,depth,trial,learning_rate,init_std,transform_bias,hidden_size"
+    >>> names += ",best_train_nll,best_valid_nll,test_nll,epochs,diverged"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "trials.csv")
+    ...     _ = file.write_text(names + chr(10) + "rhn,2,0,0.1,0.01,-2,8,9.0,9.3,9.4,50,False")
+    ...     read_csv(file)[0].best_train_nll
+    9.0
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:

@@ -57,6 +57,16 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
             the folder.
         RhnError: the workers of a trial died again and again.
         Interrupted: Ctrl-C; everything is saved.
+
+    >>> import json, tempfile
+    >>> from optim_study import smoke
+    >>> splits = {name: [[[60, 64], [62, 65], [60]]] for name in ("train", "valid", "test")}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = Path(folder, "tiny.json")
+    ...     _ = data.write_text(json.dumps(splits))
+    ...     config = smoke(arch=("rnn",), data=data, out=Path(folder, "out"), trials=1, epochs=1)
+    ...     len(run(config, quiet=True).rows)
+    1
     """
     csv, figure = _own_files(config.folder)
     with _engine_of(config) as engine:

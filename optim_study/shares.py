@@ -57,6 +57,12 @@ REGIONS = (WHOLE, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme 
 class Share:
     """The share of one network's trials that train, of all or in a region of its settings. Losses
     in nats a frame.
+
+    >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
+    >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
+    >>> found = Share(**network, **losses, region=WHOLE, trials=60, diverged=2, interval=(0.1, 0.3))
+    >>> round(found.share, 2)
+    0.18
     """
 
     arch: str
@@ -92,7 +98,16 @@ def training_shares(
     below: float = BELOW,
     regions: Sequence[str] = (WHOLE,),
 ) -> list[Share]:
-    """Compute the share that trains for each network and each of these regions with trials."""
+    """Compute the share that trains for each network and each of these regions with trials.
+
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> (found,) = training_shares([row])
+    >>> found.below, found.trials, found.share
+    (1, 1, 1.0)
+    """
     parts = [
         (name, [row for row in trials if name in (WHOLE, region(row))])
         for trials in by_network(rows).values()

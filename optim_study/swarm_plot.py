@@ -61,6 +61,14 @@ def plot_swarm(
     or the median. about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.
+
+    >>> from optim_study import Row
+    >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
+    >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
+    >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
+    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> isinstance(plot_swarm([row]), Figure)
+    True
     """
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]

@@ -36,6 +36,12 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
 
     Raises CheckpointError, also for a file that does not describe its training; InvalidInputError
     for an unknown cell.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = save(f"{folder}/gru.safetensors", PolyphonicModel("gru", hidden_size=4))
+    ...     load(file).hidden_size
+    4
     """
     if not before_training:
         return load_model(path, cell)
@@ -56,6 +62,14 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
         path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn
             data get` puts them.
         options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "mine.txt")
+    ...     _ = file.write_text("to be or not to be " * 40)
+    ...     text = load_data("text", file, unit="words")
+    >>> len(text.train), len(text.valid), text.vocabulary.symbols
+    (216, 12, ('be', 'to', 'not', 'or'))
     """
     known = keywords(chorales if name == "jsb" else read_text)
     check_keywords("load_data", options, ["name", "path", *known])
@@ -82,6 +96,15 @@ def train(
 
     Raises InvalidInputError for an unknown preset or a value out of range; DataError, DivergedError
     and OutputError.
+
+    >>> import tempfile
+    >>> from rhn.data import Piece
+    >>> ones = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
+    >>> data = Corpus(ones, ones, ones, "ones")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (found,) = train("jsb-depth-1", data, out=folder, hidden_size=4, epochs=2)
+    >>> found.epochs, found.finished
+    (2, True)
     """
     if isinstance(config, str):
         config = preset(config, changes.get("cell"), changes.get("cell_options"))
@@ -104,6 +127,11 @@ def evaluate(
     predicted frame or token.
 
     options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
+
+    >>> ones = [np.ones((4, 88))]
+    >>> score = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))
+    >>> score.predicted  # frames: all but the first
+    3
     """
     measure = score if isinstance(model, LanguageModel) else evaluate_chorales
     check_keywords("evaluate", options, ["model", "data", "split", *keywords(measure)])
@@ -122,6 +150,9 @@ def sample(
     options: bars, temperature (chorales); prompt, length, temperature, top_k (texts).
 
     Raises InvalidInputError for a text without a vocabulary, or an argument out of range.
+
+    >>> sample(PolyphonicModel("rhn", hidden_size=4), bars=2).shape  # (quarter notes, keys)
+    (8, 88)
     """
     draw = generate if isinstance(model, LanguageModel) else sample_chorale
     check_keywords("sample", options, ["model", "vocabulary", *keywords(draw)])

@@ -50,6 +50,13 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
     Raises:
         CheckpointError: the model has no `config()`, or the metadata is not JSON.
         OutputError: the file cannot be written; an existing one stays as it was.
+
+    >>> import tempfile
+    >>> from rhn.models import PolyphonicModel
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = save_checkpoint(f"{folder}/a.safetensors", PolyphonicModel("gru", hidden_size=4))
+    ...     file.name
+    'a.safetensors'
     """
     config = getattr(model, "config", None)
     if config is None:

@@ -7,7 +7,14 @@ and keeps its traceback.
 
 
 class RhnError(Exception):
-    """The base class of all errors that are raised on purpose."""
+    """The base class of all errors that are raised on purpose.
+
+    >>> try:
+    ...     raise InvalidInputError("hidden_size is 0, expected at least 1")
+    ... except RhnError as error:
+    ...     print(error)
+    hidden_size is 0, expected at least 1
+    """
 
 
 class InvalidInputError(RhnError, ValueError):

@@ -97,6 +97,14 @@ def check(
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    >>> x, y = torch.randn(80, 8, 3), torch.randn(80, 1)
+    >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)  # none of its weights
+    >>> found = check(model, x, y, nn.MSELoss(), optimizer, steps=20)
+    >>> found.causes[0].name, found.part
+    ('untrained weights', 'optimizer')
     """
     above_zero("seconds", seconds)
     check_seed(seed)

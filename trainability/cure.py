@@ -7,13 +7,13 @@
 
 How it searches:
 
-1. Facts about one minibatch. A sure one ends the search: only the user can repair it.
+1. Facts about one minibatch. A certain one ends the search: only the user can repair it.
 2. The training as given. If it learns well, also in two other orders, it is kept.
-3. Starts (`trainability.starts`), the best first: those from which the gradient reaches the
-   beginning of a sequence most evenly.
-4. A race of the best starts at several learning rates, on the same minibatches. After each rung the
-   better half goes on: those that learn by their error on held-out examples, those that do not yet
-   by the gradient that they have now.
+3. Initial weights (`trainability.starts`), the best first: those from which the gradient reaches
+   the beginning of a sequence most evenly.
+4. A race of the best of them at several learning rates, on the same minibatches. After each rung
+   the better half goes on: those that learn by their error on held-out examples, those that do not
+   yet by the gradient that they have now.
 5. The best one as a whole training in two other orders of the minibatches. If it fails there, the
    next one.
 """
@@ -44,8 +44,9 @@ from trainability.starts import GIVEN, OUTPUT_BIAS, Change, Start, filled, start
 from trainability.training import Training, above_zero, as_training, name_of, times
 from trainability.verdict import HELPS, MOST_OF_IT
 
-FREES = 0.9  # error to which a change must bring a training that learns nothing
-BEST = 3  # starts in the race, beside the given one
+CHANGED = "trains after the change"  # the outcome of a search that succeeds
+LEARNS = 0.9  # error to which a change must bring a training that learns nothing
+BEST = 3  # initial weights in the race, beside the given ones
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
 SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that a trial costs on average
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
@@ -85,13 +86,13 @@ class Search:
         self._prepare()
         self._train_given()
         if given.row.error <= GOOD and (outcome := self._confirmed(given)):
-            return given, "healthy" if outcome == "cured" else outcome
+            return given, "without a fault" if outcome == CHANGED else outcome
         self._run_race()
         for trial in self._helping():
             if outcome := self._confirmed(trial):
                 return trial, outcome
         if self._learns_as_given and (outcome := self._confirmed(given)):
-            return given, "healthy" if outcome == "cured" else outcome
+            return given, "without a fault" if outcome == CHANGED else outcome
         return given, "none helped"
 
     def _prepare(self) -> None:
@@ -128,18 +129,18 @@ class Search:
                 self.race.train(row, goal, end)
 
     def _changes(self) -> list[Change]:
-        """The changes to try: the given start and the best others, the likeliest first."""
+        """The changes to try: the given and the best other initial weights, the likeliest first."""
         best = [self.given.change.start, *self._ranked_starts()[:BEST]]
         rates = list(changes_of_rate(self.training))
         changes = [Change(start, factor, adam) for factor, adam in rates for start in best]
         return [change for change in changes if change != self.given.change]
 
     def _ranked_starts(self) -> list[Start]:
-        """All starts but the given one, that with the most even gradient first.
+        """All other initial weights, those with the most even gradient first.
 
         Those follow that see less than half of a sequence, and the output bias by itself.
         """
-        self.progress("the gradient of each start by lag")
+        self.progress("the gradient by lag from each choice of initial weights")
         every = list(starts(self.training))
         reaches = [measure_reach(Change(start).applied(self.training)) for start in every]
         self.reach = reaches[0]
@@ -197,7 +198,7 @@ class Search:
         return found
 
     def _confirmed(self, trial: Attempt) -> str:
-        """Train a choice in other orders: "cured", "seen once", or "" if it fails there."""
+        """Train a choice in other orders: CHANGED, "seen once", or "" if it fails there."""
         self._complete(trial)
         if not self._is_sound(trial, trial.row):
             return ""
@@ -211,7 +212,7 @@ class Search:
                 self._refuse(trial, row)
                 return ""
             trial.others.append(row.error)
-        return "seen once" if self.one_order or self.ran_out else "cured"
+        return "seen once" if self.one_order or self.ran_out else CHANGED
 
     def _complete(self, trial: Attempt) -> None:
         """Bring a trial to the whole length, if there is time."""
@@ -235,7 +236,7 @@ class Search:
         if trial is self.given:
             return self.race.beats_constant(row)
         mean, deviation = self.race.gain(given, row)
-        enough = HELPS * given.error if self._learns_as_given else FREES
+        enough = HELPS * given.error if self._learns_as_given else LEARNS
         return row.error <= enough and mean >= 2 * deviation
 
     @property
@@ -323,6 +324,13 @@ def cure(
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training; the message says which.
+
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
+    >>> y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 1e-6)
+    >>> found = cure(model, x, y, nn.MSELoss(), sgd, steps=60)
+    >>> found.outcome, found.before > 0.9 > found.error
+    ('trains after the change', True)
     """
     above_zero("seconds", seconds)
     check_seed(seed)
@@ -360,7 +368,7 @@ def cure(
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:
-    """Lines to paste behind the model: its start, the optimiser, and the clipping."""
+    """Lines to paste behind the model: initial weights, the optimiser, and the clipping."""
     lines = [COMPILED] if uncompiled(model) is not model else []
     lines += [change.start.code.rstrip()] if change.start.code else []
     lines += _lines_of_optimizer(training, change)

@@ -35,7 +35,7 @@ class Cause:
     remedy: str
     """What to do, with a line to paste if one is enough."""
     sure: bool = False
-    """True if nothing can learn so, or the training learns without it in three orders."""
+    """Certain: nothing can learn so, or the training learns without it in three orders."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
 
@@ -68,7 +68,14 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
-    """What a check has found."""
+    """What a check has found.
+
+    >>> given = TableRow("", "as given", 1.0, 50, 0.0)
+    >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
+    >>> found = Diagnosis(outcome="does not learn", error=1.0, part="inputs", rows=(given, scaled))
+    >>> found.at_fault.what
+    'inputs standardised'
+    """
 
     outcome: str
     """ "learns", "learns little", "does not learn", "diverges" or "undecided"."""
@@ -235,7 +242,7 @@ class Attempt:
     change: Change
     row: Row
     place: int = 0
-    """In the order of the starts and rates before the race."""
+    """In the order of initial weights and rates before the race."""
     reach: Reach | None = None
     """Of the gradient at its weights now."""
     learns: bool = False
@@ -246,21 +253,30 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
-    """Result of `cure`."""
+    """Result of `cure`.
+
+    >>> from trainability import cure
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
+    >>> y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 0.1)
+    >>> found = cure(model, x, y, nn.MSELoss(), sgd, steps=60)
+    >>> found.outcome, found.code, [*found.table()[0]][:3]
+    ('without a fault', '', ['start', 'optimizer', 'learning_rate'])
+    """
 
     outcome: str
-    """ "healthy" (it trains as it is), "cured", "seen once" (in one order of the minibatches: there
-    was no time, or no other order), "none helped" or "not searched" (a cause that only the user can
-    mend).
+    """ "without a fault" (it trains as it is), "trains after the change", "seen once" (in one order
+    of the minibatches: there was no time, or no other order), "none helped" or "not searched" (only
+    the user can fix the cause).
     """
     model: nn.Module
-    """A copy of the model that was given, with the start that helps."""
+    """A copy of the model that was given, with initial weights that help."""
     learning_rate: float
     """With a scheduler its initial_lr."""
     clip_norm: float | None
     """As given."""
     start: str
-    """In words: "orthogonal matrices"."""
+    """The initial weights in words: "orthogonal matrices"."""
     code: str
     """Lines that make the optimiser and change `model` as `self.model` was changed; "" for none."""
     error: float
@@ -268,7 +284,7 @@ class Cure(Result):
     before: float
     """Of the training as given."""
     causes: tuple[Cause, ...]
-    """Facts about one minibatch, the surest first."""
+    """Facts about one minibatch, certain ones first."""
     trials: tuple[Attempt, ...]
     """The training as given, then all others, the best first."""
     chosen: Attempt
@@ -333,7 +349,7 @@ class Cure(Result):
 
     @property
     def shown(self) -> list[Attempt]:
-        """The training as given, the one that is chosen, and the best of each other start."""
+        """The training as given, the one that is chosen, and the best of other initial weights."""
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
         best: dict[str, Attempt] = {}
         for trial in self.trials[1:]:
@@ -353,7 +369,7 @@ class Cure(Result):
             yield ""
         for cause in self.causes[:1]:
             yield f"{cause.sentence} {cause.remedy}"
-        if self.reach and self.reach.warning and self.outcome != "healthy":
+        if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
         if self.changed and self.chosen.change.start.code:
             yield f"{self.chosen.change.start.meaning}."
@@ -373,7 +389,7 @@ class Cure(Result):
         return self.summary(whole=False)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each trial: start, optimiser, steps, error, and errors in other orders."""
+        """One row a trial: initial weights, optimiser, steps, error, errors in other orders."""
         given = type(self.training.optimizer).__name__
         return [
             {
@@ -394,9 +410,9 @@ class Cure(Result):
         causes = [vars(cause) for cause in self.causes]
         return saved | {"causes": causes, "trials": self.table()}
 
-    @panels(6.4, 3.4, "error of each start and learning rate")
+    @panels(6.4, 3.4, "error by initial weights and learning rate")
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the error at the end of each trial over its learning rate, a line a start."""
+        """Draw the last error of each trial over its learning rate, by initial weights."""
         tried = [t for t in self.trials if t.row.error < LARGEST]
         for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
             own = [t for t in tried if t.change.start.words == words]

@@ -1,7 +1,7 @@
 """Facts: exact statements about one minibatch of a training, without a threshold but rounding.
 
 Each is a function of a `Probe` that returns a `Cause` or None. A fact that prevents learning by
-itself is sure, and nothing needs to be trained; any other explains what the swaps show.
+itself is certain, and nothing needs to be trained; any other explains what the swaps show.
 
     found, missing = facts(probe)        # causes, and sentences about what could not be measured
 
@@ -626,7 +626,7 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
 
 
 def facts(probe: Probe) -> tuple[list[Cause], list[str]]:
-    """(The causes that are facts, the surest first; sentences about what could not be measured)."""
+    """(The causes that are facts, certain ones first; sentences about those not measured)."""
     found, missing = [], []
     for fact in FACTS:
         try:

@@ -37,6 +37,17 @@ class Recorder(recorder.Recorder):
 
     Raises:
         InvalidInputError, DataError, OutputError: as `gersgorin.Recorder` does.
+
+    >>> model, x, y = nn.RNN(2, 4), torch.rand(10, 1, 2), torch.rand(10, 1, 4)
+    >>> loss_fn = nn.MSELoss()
+    >>> recorder = Recorder(model, x, every=2, loss_fn=loss_fn)
+    >>> for _ in range(4):
+    ...     output = model(x)[0]
+    ...     loss = loss_fn(output, y)
+    ...     loss.backward()
+    ...     recorder.step(loss, output, y)
+    >>> recorder.recording.explained.shape  # (M,)
+    (3,)
     """
 
     def __init__(

@@ -4,10 +4,10 @@
         changed = start.applied(model)       # a copy with these weights
         start.code                           # the same as lines of Python
 
-A start is a list of lines, each an operation of `OPERATIONS` on a block of weights that the
-optimiser trains. A race runs the lines that a user pastes.
+A `Start`, initial weights, is a list of lines, each an operation of `OPERATIONS` on a block of
+weights that the optimiser trains. A race runs the lines that a user pastes.
 
-| weights                     | in all starts that draw them again                              |
+| weights                     | in all of them that draw them again                             |
 |-----------------------------|-----------------------------------------------------------------|
 | matrices that read the data | normal; W x has entries of variance 1 on the data               |
 | embeddings                  | normal with standard deviation 1; padding as it was             |
@@ -52,7 +52,7 @@ EXAMPLES = 128  # for the mean output and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "given weights", "output bias at the best constant", "chrono gates"
 DRAWN, ORTHOGONAL, IDENTITY = "matrices of 1/sqrt(n)", "orthogonal matrices", "identity matrices"
 MEMORY, DEFAULT = "sensing and remembering units", "torch's initial weights"
-MEANINGS = {  # of the words of starts, in one line
+MEANINGS = {  # of the words of initial weights, in one line
     GIVEN: "as they were given",
     OUTPUT_BIAS: "so that the mean output is the best constant output",
     DRAWN: "standard deviation 1/sqrt(n) for n inputs, 1/|x| for data x, 1 for embeddings",
@@ -82,7 +82,7 @@ OPERATIONS = {  # lines for a block of weights and, in some, a number, numbers o
 
 @dataclass(frozen=True)
 class Start:
-    """One way to begin; starts with the same words are equal."""
+    """Initial weights in words and code; equal if the words are."""
 
     words: str
     """ "orthogonal matrices, chrono gates"."""
@@ -150,7 +150,7 @@ class Block:
 
 
 def starts(training: Training) -> Iterator[Start]:
-    """Yield the given start, then all others that the network allows."""
+    """Yield the given initial weights, then all others that the network allows."""
     of = _Starts(training)
     yield Start(GIVEN)
     if of.output_bias:
@@ -174,7 +174,7 @@ def starts(training: Training) -> Iterator[Start]:
 
 
 class _Starts:
-    """The blocks of a network, and the changes of starts."""
+    """The blocks of a network, and the changes of its initial weights."""
 
     def __init__(self, training: Training):
         self.training, self.model = training, training.model
@@ -198,7 +198,7 @@ class _Starts:
         )
 
     def start(self, words: str, changes: list[str]) -> Start:
-        """A start by these changes and the output bias."""
+        """Initial weights by these changes and the output bias."""
         start = Start(words, tuple(changes), self.device)
         bias = self._bias(start)
         return replace(start, changes=start.changes + bias)
@@ -509,7 +509,7 @@ def _text(index: Any) -> str:
     return str(index)
 
 
-SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of starts; 3: matrices
+SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial weights; 3: matrices
 
 
 class ScaledScheduler:
@@ -529,7 +529,7 @@ class ScaledScheduler:
 
 @dataclass(frozen=True)
 class Change:
-    """A start and a learning rate."""
+    """Initial weights and a learning rate."""
 
     start: Start
     factor: float = 1.0

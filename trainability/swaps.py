@@ -52,7 +52,12 @@ RATE = 1e-3  # of Adam
 
 @dataclass(frozen=True, kw_only=True)
 class Swap(Version):
-    """A change of one part of a training to a known good one."""
+    """A change of one part of a training to a known good one.
+
+    >>> swap = Swap(part="optimizer", what="none", apply=lambda training: None)
+    >>> swap.part, swap(None) is None
+    ('optimizer', True)
+    """
 
     apply: Callable[[Training], Training | None]
 
@@ -74,6 +79,14 @@ def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Ca
 
     Raises:
         InvalidInputError: an unknown part.
+
+    >>> @register_swap("optimizer", "RMSprop 0.001")
+    ... def rmsprop(training):
+    ...     other = training.copy()
+    ...     other.optimizer = torch.optim.RMSprop(other.model.parameters(), lr=1e-3)
+    ...     return other
+    >>> SWAPS.pop().what  # so that later checks do not try it
+    'RMSprop 0.001'
     """
     if part not in PARTS:
         raise InvalidInputError(f"part is {part!r}, expected one of {', '.join(PARTS)}")

@@ -1,3 +1,3 @@
-"""Trainings that do not learn, rebuilt from public threads, and healthy ones: does
+"""Trainings that do not learn, rebuilt from public threads, and trainings without a fault: does
 `trainability.check` name the cause?
 """

@@ -159,7 +159,7 @@ def made(data, model: nn.Module, loss, kind: Any = "Adam", rate: float = 1e-3, *
     return case(model, data, loss, rate, kind, fresh=FRESH, error=error, **more)
 
 
-# The healthy trainings
+# The trainings without a fault
 
 
 def h_relu_output():

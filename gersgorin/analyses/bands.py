@@ -66,7 +66,15 @@ PANELS = {  # measures over time, and the labels of their axes
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Comparison(Result, kind="comparison"):
-    """R runs step by step: arrays (R, T), NaN after the end of a run."""
+    """R runs step by step: arrays (R, T), NaN after the end of a run.
+
+    >>> import torch
+    >>> from gersgorin import compare
+    >>> from rhn.cells import RNN
+    >>> bands = compare([RNN(3, 4)], list(torch.rand(2, 6, 3)), over="sequences")
+    >>> bands[0].spectral_radius.shape  # (R, T)
+    (2, 6)
+    """
 
     cell: str
     depth: int

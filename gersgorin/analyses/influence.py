@@ -47,6 +47,10 @@ PARTS = 10  # of a sequence
 class Influence(Result, kind="influence"):
     """The influence of each input on each output, or on the loss of each frame; of several
     sequences their root mean square.
+
+    >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
+    >>> found.influence.shape, [*found.table()[0]]
+    ((12, 12), ['lag', 'influence', 'error', 'share', 'share_beyond'])
     """
 
     influence: np.ndarray

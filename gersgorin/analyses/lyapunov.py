@@ -71,7 +71,12 @@ TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LyapunovSpectrum(Result, kind="lyapunov"):
-    """The k leading exponents of one run with their standard errors."""
+    """The k leading exponents of one run with their standard errors.
+
+    >>> found = lyapunov(lambda s: s / 2, None, s0=torch.ones(1), steps=20)
+    >>> found.exponents.round(4).tolist()  # log(1/2)
+    [-0.6931]
+    """
 
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""

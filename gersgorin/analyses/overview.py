@@ -51,6 +51,11 @@ from rhn.utils.wording import counted
 class Overview(Several, kind="overview"):
     """The results of several analyses, each an attribute by the name of its row; None for an
     analysis that was not computed.
+
+    >>> import torch
+    >>> found = analyze("rnn", torch.rand(12, 3), hidden_size=4)
+    >>> list(found.results)
+    ['spectra', 'products', 'gains', 'gates']
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -49,7 +49,12 @@ CHANGE = "norm of a change (log₁₀)"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Pseudospectra(Result, kind="pseudospectra"):
-    """sigma_min(z - A) around the spectra of a few steps of one run."""
+    """sigma_min(z - A) around the spectra of a few steps of one run.
+
+    >>> found = pseudospectra("rnn", torch.rand(4, 3), hidden_size=4, side=9)
+    >>> found.sigma.shape, found.eigenvalues.shape
+    ((4, 9, 9), (4, 4))
+    """
 
     steps: np.ndarray
     """Numbers of the steps, (S,)."""

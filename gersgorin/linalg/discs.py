@@ -29,7 +29,12 @@ from rhn.utils.wording import in_short
 
 
 class Discs(NamedTuple):
-    """A union of n discs for each matrix of a batch."""
+    """A union of n discs for each matrix of a batch.
+
+    >>> discs = Discs(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 0.5]))
+    >>> discs.contains(torch.tensor([0.5, 2.0, 3.5]))
+    tensor([ True, False,  True])
+    """
 
     centers: Tensor
     """(..., n), real or complex."""

@@ -47,6 +47,10 @@ class InclusionSet(ABC):
 
     Raises:
         InvalidInputError: A is not square, not real and floating point, or holds NaN or infinity.
+
+    >>> A = torch.tensor([[0.0, 2.0], [0.5, 0.0]])
+    >>> INCLUSION_SETS["brauer"](A).contains(torch.tensor([1.0, 3.0]))
+    tensor([ True, False])
     """
 
     def __init__(self, A: Tensor) -> None:

@@ -677,6 +677,9 @@ def trajectory(
     if it has none. A bare callable, which has no state_size, needs s0 or state_size: 5, or (5, 5)
     of two tensors, which start at zero.
     Raises InvalidInputError if shapes do not fit.
+
+    >>> trajectory(lambda x, s: s + x, torch.ones(3, 2), torch.zeros(2)).tolist()
+    [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
     """
     check_order("trajectory(cell, x, s0)", cell=cell, x=x)
     if s0 is None and state_size is not None:
@@ -711,6 +714,12 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
     The formula of each cell is beside its equation in `rhn.cells`; for the RNN it is gamma
     sigma_max(R), gamma = max |f'| (Pascanu et al. 2013; Zilly et al. 2017, section 3). Raises
     InvalidInputError for a cell without one.
+
+    >>> from rhn.cells import RNN
+    >>> cell = RNN(3, 2)
+    >>> _ = cell.weight_hh.data.copy_(torch.tensor([[0.0, 0.5], [0.25, 0.0]]))
+    >>> norm_bound(cell).item()
+    0.5
     """
     ours = as_cell(cell)
     if "norm_bound" not in ours._own:

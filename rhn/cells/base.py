@@ -84,6 +84,11 @@ class Cell(nn.Module):
     Raises:
         InvalidInputError: a size is not a positive integer, the cell lacks the depth, or a name is
             unknown.
+
+    >>> from rhn.cells import RHN
+    >>> outputs, state = RHN(3, 4, depth=2)(torch.rand(5, 1, 3))  # x (T, B, m)
+    >>> outputs.shape, state.shape
+    (torch.Size([5, 1, 4]), torch.Size([1, 4]))
     """
 
     deep = True

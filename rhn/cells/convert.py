@@ -34,6 +34,10 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     several.
 
     Raises InvalidInputError for other modules, two directions or projections.
+
+    >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
+    >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)
+    True
     """
     runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
     ours = next(

@@ -85,6 +85,13 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
 
     Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and
     _.
+
+    >>> @register_cell("mine")
+    ... def mine(input_size, hidden_size, depth=1, **options):
+    ...     return make_cell("gru", input_size, hidden_size, depth, **options)
+    >>> make_cell("mine", 3, 4).hidden_size
+    4
+    >>> del CELLS["mine"]
     """
     if not re.fullmatch("[a-z][a-z0-9_-]*", name):
         raise InvalidInputError(

@@ -142,6 +142,10 @@ class PolyphonicModel(RecurrentModel):
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
+
+    >>> model = PolyphonicModel("rhn", hidden_size=4, depth=2)
+    >>> model(torch.zeros(5, 1, 88)).shape  # frames (T, B, keys) to logits
+    torch.Size([5, 1, 88])
     """
 
     sizes = ("hidden_size", "depth", "input_size", "output_size", "layers")
@@ -222,6 +226,10 @@ class LanguageModel(RecurrentModel):
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
+
+    >>> model = LanguageModel("rhn", vocabulary_size=10, hidden_size=4, depth=2)
+    >>> model(torch.tensor([[1], [5], [2]]))[0].shape  # ids (T, B) to logits (T, B, V)
+    torch.Size([3, 1, 10])
     """
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")

@@ -61,6 +61,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 class Ensemble:
     """K models: one module without memory, and the K values of each parameter and buffer, (K, ...)
     by name.
+
+    >>> models = [nn.Linear(2, 1) for _ in range(3)]
+    >>> Ensemble.of(models).weights["weight"].shape  # (K, 1, 2)
+    torch.Size([3, 1, 2])
     """
 
     skeleton: Any

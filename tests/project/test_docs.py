@@ -138,6 +138,30 @@ def test_every_public_name_is_in_the_reference():
         )
 
 
+@for_each(
+    "package",
+    [
+        "gersgorin",
+        "gersgorin.linalg",
+        "gersgorin.results",
+        "trainability",
+        "rhn",
+        "optim_study",
+        "analysis",
+    ],
+)
+def test_every_public_function_and_class_has_an_example(package):
+    """As >>> lines, which pytest runs."""
+    module = importlib.import_module(package)
+    public = {name: getattr(module, name) for name in module.__all__}
+    without = [
+        name
+        for name, value in public.items()
+        if callable(value) and ">>>" not in (value.__doc__ or "")
+    ]
+    assert not without, f"{package}: add an example, with >>>, to the docstrings of {without}"
+
+
 def test_the_analysis_of_contributing_is_complete(monkeypatch, capsys, tmp_path):
     """Its numbers have a known answer, and a row makes it a command with the option of its
     function.

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
-from trainability.cure import Change, code_of, cure, rungs
+from trainability.cure import CHANGED, Change, code_of, cure, rungs
 from trainability.race import Race
 from trainability.starts import GIVEN, Start, starts
 from trainability.training import Training
@@ -105,7 +105,7 @@ def tiny_weights():
 
 def test_where_the_learning_rate_is_enough_only_it_is_changed(slow_rate):
     model, found = slow_rate
-    assert (found.outcome, found.start, found.clip_norm) == ("cured", GIVEN, 1.5)
+    assert (found.outcome, found.start, found.clip_norm) == (CHANGED, GIVEN, 1.5)
     assert found.learning_rate > 1e-4 and len(found.chosen.others) == 2
     assert found.changes == f"learning rate {found.learning_rate:.3g}"
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
@@ -140,23 +140,23 @@ def test_each_start_is_tried_once_at_each_rate(slow_rate):
 def test_a_cure_is_drawn_and_saved(slow_rate, tmp_path):
     found = slow_rate[1]
     saved = json.loads(found.save(tmp_path / "cure.json").read_text())
-    assert (saved["outcome"], saved["code"]) == ("cured", found.code)
+    assert (saved["outcome"], saved["code"]) == (CHANGED, found.code)
     assert found.save(tmp_path / "cure.csv").read_text().count("\n") == len(found.trials) + 1
     assert found.plot().lines
 
 
 def test_a_stuck_network_trains_after_the_cure(tiny_weights):
     model, found = tiny_weights
-    assert found.outcome == "cured" and found.before > 0.9 > found.error
+    assert found.outcome == CHANGED and found.before > 0.9 > found.error
     other = pasted(found.code, model)["model"]
     torch.testing.assert_close(other.state_dict(), found.model.state_dict(), rtol=0, atol=0)
     assert trained(other, found.optimizer(other.parameters())) < 0.5 * np.log(2)
 
 
-def test_a_healthy_training_stays_as_it_is():
+def test_a_training_without_a_fault_is_not_changed():
     model = Reader()
     found = cured(model, 1e-2, options={"weight_decay": 1e-4})
-    assert (found.outcome, found.changed, found.code) == ("healthy", False, "")
+    assert (found.outcome, found.changed, found.code) == ("without a fault", False, "")
     assert found.learning_rate == 1e-2
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert found.optimizer(model.parameters()).param_groups[0]["weight_decay"] == 1e-4
@@ -215,7 +215,7 @@ def test_a_change_that_fails_in_another_order_is_refused_and_the_next_one_tried(
 
     monkeypatch.setattr(import_module("trainability.cure"), "Race", Failing)
     found = cured(Reader())
-    assert found.outcome == "cured" and found.chosen.row.what != failed[0].what
+    assert found.outcome == CHANGED and found.chosen.row.what != failed[0].what
 
 
 def test_the_rungs_end_at_the_length_of_the_training():
