@@ -109,7 +109,8 @@ def load_checkpoint(
         if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
             raise CheckpointError(
                 f"{path} is damaged: its weights do not match the checksum in its header; copy "
-                "it again, or train again"
+                "it again, or train again; if you changed them, write them by "
+                "rhn.save(path, model)"
             )
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):

@@ -77,13 +77,14 @@ class Overview(Several, kind="overview"):
         series["input gain"] = self.gains.input
         for label, values in (
             ("state gain", self.gains.layers),
-            (self.gates.gate_name, self.gates.mean),
+            (self.gates.gate_name, self.gates.mean[:, : 0 if self.gates.names else None]),
         ):
             several = values.shape[1] > 1
             rows = values.T if several or label != "state gain" else ()  # of one layer: the 2-norm
             series |= {
                 f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)
             }
+        series |= dict(zip(self.gates.names, self.gates.mean.T, strict=False))
         values = np.array([*series.values()])
         ends = {
             "first": values[:, 0],

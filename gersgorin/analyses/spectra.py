@@ -24,7 +24,15 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import gates, gradient_words, joined, measured, percent, subject_of
+from gersgorin.analyses.steps import (
+    gates,
+    gradient_words,
+    growth_over_all,
+    joined,
+    measured,
+    percent,
+    subject_of,
+)
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
@@ -277,6 +285,7 @@ class Spectra(Result, kind="spectra"):
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, what eigenvalues and discs tell, and doubts about them."""
         yield f"{self.finding}."
+        yield from growth_over_all(self.log_norm_product, self.unit)
         yield self._of_eigenvalues()
         yield self._of_discs()
         missing = np.isnan(self.eigenvalues).sum(1)

@@ -138,7 +138,8 @@ class GateActivity(Result, kind="gates"):
     unit: str = "steps"
     """Of one step."""
     names: tuple[str, ...] = ()
-    """Of the columns of `mean`, for gates(x, s) of the user's; (): they are layers."""
+    """Of the columns of `mean`, for gates(x, s) of the user's, and of cells with a carry gate of
+    its own; (): they are layers."""
 
     @property
     def finding(self) -> str:
@@ -206,17 +207,30 @@ def gates(
 ) -> GateActivity:
     """The mean gate activity of each layer along a run; arguments as of `gersgorin.open_run`.
 
+    A carry gate with weights of its own has its own column: the forget gate of an LSTM.
+
     >>> found = gates("rhn", torch.rand(20, 3), depth=2, hidden_size=8, transform_bias=-20.0)
     >>> found.mean.shape, bool(found.mean.max() < 1e-6)  # (steps, layers)
     ((20, 2), True)
     """
     run = open_run(network, x, s0, **options)
-    found = run.gates()
-    means = [t.mean(-1) for t in found.t]
+    found, cell = run.gates(), run.cell
+    means, names = [t.mean(-1) for t in found.t], cell.gate_names
+    if means and cell.carry_name:
+        means += [c.mean(-1) for c in found.c]
+        names = (*by_layer(cell.gate_name, len(found.t)), *by_layer(cell.carry_name, len(found.c)))
     mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
-    cell = run.cell
-    return GateActivity(mean=mean, gate_name=cell.gate_name, names=cell.gate_names, **run.labels)
+    return GateActivity(mean=mean, gate_name=cell.gate_name, names=names, **run.labels)
+
+
+def by_layer(name: str, count: int) -> tuple[str, ...]:
+    """The names of the gates of some layers.
+
+    >>> by_layer("forget gate", 1), by_layer("carry gate", 2)
+    (('forget gate',), ('carry gate 1', 'carry gate 2'))
+    """
+    return (name,) if count == 1 else tuple(f"{name} {k + 1}" for k in range(count))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -255,8 +269,9 @@ class Products(Result, kind="products"):
         return words[0].upper() + words[1:]
 
     def sentences(self) -> Iterator[str]:
-        """The growth of the gradient."""
+        """The growth of the gradient, as a rate and over the whole run."""
         yield f"{self.finding}."
+        yield from growth_over_all(self.log_norm, self.unit)
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent."""
@@ -304,6 +319,23 @@ def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
     the gradient grows by a factor of 2.72 before it vanishes
     """
     return f"the gradient{of} {_change(log_norm)}"
+
+
+def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
+    """The sentence with the factor over all steps; none if it is 0 or not known.
+
+    >>> [*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps")]
+    ['Over 3 steps the 2-norm of the product of all Jacobians comes to 0.2231.']
+    """
+    whole = float(log_norm[-1]) if len(log_norm) else math.nan
+    if math.isfinite(whole):
+        over = counted(len(log_norm), unit.removesuffix("s"))
+        yield f"Over {over} the 2-norm of the product of all Jacobians comes to {_number(whole)}."
+
+
+def _number(log: float) -> str:
+    """A number, from its natural logarithm."""
+    return f"{math.exp(log):.4g}" if abs(log) < 600 else f"10^{log / math.log(10):.4g}"
 
 
 def _change(log_norm: np.ndarray) -> str:

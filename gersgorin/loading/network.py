@@ -2,7 +2,7 @@
 weights from a file.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
-hidden_size if it takes them, and returns a torch module. Weights come from .safetensors or from a
+hidden_size if it takes them, and returns a torch module; a function f(x, s) is a step. Weights come from .safetensors or from a
 state_dict that torch.save wrote; only tensors are unpickled.
 
 Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a
@@ -47,6 +47,7 @@ KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
+IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and torch.compile
 
 
@@ -69,6 +70,8 @@ def build_module(
     or returns no module.
     """
     found = import_named(name, "module")
+    if is_step(found):
+        found = module_of_step(found)
     built = isinstance(found, nn.Module)
     takes = {} if built else _arguments(found)
     if hidden_size is not None and "hidden_size" not in takes:
@@ -91,6 +94,27 @@ def build_module(
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
+
+
+def is_step(found: Any) -> bool:
+    """True for a function of an input and a state, which is no factory of a module.
+
+    >>> is_step(lambda x, s: s), is_step(lambda input_size, hidden_size: None), is_step(nn.GRU)
+    (True, False, False)
+    """
+    if isinstance(found, type | nn.Module) or not callable(found):
+        return False
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # built-in functions have no signature
+        return False
+    required = [p.name for p in parameters if p.default is p.empty and p.kind in IN_ORDER]
+    return len(required) == 2 and not {"input_size", "hidden_size"} & {*required}
+
+
+def module_of_step(step: Callable) -> nn.Module:
+    """A module without weights whose step is a function f(x, s), with its name."""
+    return type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()
 
 
 def names_weights(word: str) -> bool:

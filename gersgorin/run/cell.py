@@ -114,6 +114,7 @@ class StepCell:
         depth = getattr(module, "depth", 1)  # of a user's module possibly something else
         self.depth = depth if isinstance(depth, int) else 1
         self.gate_name: str = getattr(module, "gate_name", "transform gate")
+        self.carry_name: str = getattr(module, "carry_name", "")
         self.gate_names: tuple[str, ...] = ()
         self.input_size: int | None = getattr(module, "input_size", None)
         self.hidden_size: int | None = getattr(module, "hidden_size", None)
@@ -295,7 +296,7 @@ class StepCell:
             )
         found = copy.copy(self)
         found._own = self._own | {"gates": functools.partial(found._given_gates, gates)}
-        found.gate_name = "gate"
+        found.gate_name, found.carry_name = "gate", ""
         return found
 
     def _given_gates(self, gates: GatesOf, x: Tensor, s: Tensor) -> Gates:

@@ -103,7 +103,7 @@ class LSTM(_Gated):
     forget_bias: float | None = None
     gate_bias = "forget_bias", 1
     gate = GateBlocks(0, carry=1)
-    gate_name = "input gate"
+    gate_name, carry_name = "input gate", "forget gate"
 
     def _pre_activations(self, x: Tensor, h: Tensor) -> Tensor:
         """Pre-activations of the blocks i, f, g, o (..., 4n)."""

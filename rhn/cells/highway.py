@@ -70,6 +70,11 @@ class RHN(DeclaredCell):
         return {"weight_ih": (rows, self.input_size), "weight_hh": (L, rows, n), "bias": (L, rows)}
 
     @property
+    def carry_name(self) -> str:  # type: ignore[override]  # read-only here
+        """Of carry gates that are not coupled to the transform gates."""
+        return "" if self.coupled else "carry gate"
+
+    @property
     def blocks(self) -> int:  # type: ignore[override]  # read-only here
         """G: H and T, and C where it is not coupled to T."""
         return 2 if self.coupled else 3

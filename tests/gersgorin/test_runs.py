@@ -137,7 +137,7 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     fast, slow = torch.sigmoid(run.states[:-1]).split(N, 1)
     np.testing.assert_allclose(found.mean, torch.stack((fast.mean(1), slow.mean(1)), 1))
     assert [*found.table()[0]] == ["step", "fast", "slow"]
-    assert f"open by fast {100 * fast.mean():.2g} %, slow" in str(found)
+    assert f"open on average: fast {100 * fast.mean():.2g} %, slow" in str(found)
     found.save("gates.npz")
     assert gersgorin.load("gates.npz").names == ("fast", "slow")
     one = gersgorin.spectra("lstm", x, hidden_size=N, gates=lambda x, s: torch.sigmoid(s[:N]))
@@ -353,3 +353,18 @@ def test_no_run_and_no_recording_is_written_over_a_file_of_others(tmp_path):
             write(path)
     run.save(path, force=True)
     assert run.save(path) == path
+
+
+def test_a_carry_gate_with_its_own_weights_has_its_own_column():
+    x, lstm = frames().float(), nn.LSTM(M, N)
+    found = gersgorin.gates(lstm, x)
+    assert found.names == ("input gate", "forget gate")
+    with torch.no_grad():
+        states = torch.stack([lstm(x[:t])[0][-1] if t else torch.zeros(N) for t in range(T)])
+        z = x @ lstm.weight_ih_l0.T + states @ lstm.weight_hh_l0.T
+        z = (z + lstm.bias_ih_l0 + lstm.bias_hh_l0).sigmoid()
+    expected = torch.stack([z[:, :N].mean(1), z[:, N : 2 * N].mean(1)], 1)
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-5)
+    for coupled, names in ((True, ()), (False, ("transform gate", "carry gate"))):
+        options = {"hidden_size": N, "cell_options": {"coupled": coupled}}
+        assert gersgorin.gates("rhn", x, **options).names == names
