@@ -39,8 +39,8 @@ class Run(Configured):
     """
 
     preset: Literal["paper", "small", "smoke"] = "paper"
-    """paper: the full protocol; small: the whole study in ten minutes with --jobs 2; smoke: too
-    short to train anything.
+    """paper: the full protocol; small: the whole study, with --jobs 2 in ten minutes to two hours;
+    smoke: too short to train anything.
     """
     skip: Literal["all", "last"] = "all"
     """The shortcuts of dts-rnn: to every layer from the second, or only to the last, as

@@ -164,7 +164,7 @@ def paper(**changes: Any) -> RunConfig:
 
 
 def small(**changes: Any) -> RunConfig:
-    """The whole study in about ten minutes on two cores (with two jobs; 40 without a C compiler):
+    """The whole study, in ten minutes on two fast cores (40 without a C compiler), longer on busy ones:
     networks of 1.5 % of the paper's parameters, 120 epochs.
 
     With tiny initial weights every network has for 20 to 80 epochs the loss of a
