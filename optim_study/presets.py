@@ -164,8 +164,8 @@ def paper(**changes: Any) -> RunConfig:
 
 
 def small(**changes: Any) -> RunConfig:
-    """The whole study, in ten minutes on two fast cores (40 without a C compiler), longer on busy ones:
-    networks of 1.5 % of the paper's parameters, 120 epochs.
+    """The whole study: networks of 1.5 % of the paper's parameters, 120 epochs; ten minutes on two
+    fast cores (40 without a C compiler), up to two hours on busy ones.
 
     With tiny initial weights every network has for 20 to 80 epochs the loss of a
     network that ignores its state. A shorter patience would stop networks that learn late.
