@@ -188,6 +188,11 @@ _ROWS = (
                 "Axis of the batch that the model reads, 0 or 1 (default: as its parts "
                 "say by batch_first)."
             ),
+            "feature": Option(
+                "The number of an input, from 0 on, whose influence is measured (default: the norm "
+                "over all numbers).",
+                int,
+            ),
             "probes": Option(
                 "Random vectors for each output, at least 2; 0: exact (default: exact up "
                 "to 16384 outputs in all, else 16)."

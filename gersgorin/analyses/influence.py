@@ -63,6 +63,10 @@ class Influence(Result, kind="influence"):
     """"outputs", or the name of the loss."""
     probes: int = 0
     """Random vectors for each output; 0: exact."""
+    feature: int | None = None
+    """The number of an input, from 0 on, that was followed; None: all, in norm."""
+    sequences: int = 1
+    """Of which this is the root mean square."""
     unit: str = "steps"
     """Of one step."""
 
@@ -173,6 +177,8 @@ class Influence(Result, kind="influence"):
             yield f"The {what} is zero, or too small for a number, from {_steps(none)} back on."
         if self.ahead > 0:
             yield f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}."
+        if self.sequences > 1:
+            yield f"This is the root mean square over {self.sequences} sequences."
         if self.probes:
             errors = np.divide(
                 self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0
@@ -187,7 +193,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def _what(self) -> str:
-        return "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
+        what = "influence of an input" if self.of == OUTPUTS else "gradient of the loss"
+        return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
         """Where it is largest, or the steps in which it halves, as the end of a clause."""
@@ -333,6 +340,7 @@ def influence(
     *,
     batch_axis: int | None = None,
     submodule: str | None = None,
+    feature: int | None = None,
     probes: int | None = None,
     seed: int = 0,
     unit: str = "",
@@ -361,6 +369,8 @@ def influence(
             model, else the one of length 1.
         submodule: the part whose outputs count while the model reads x, by its name in
             `named_modules`; None: the model.
+        feature: the number of an input, 0 to m - 1, whose influence is measured; None: the norm
+            over all m.
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
             outputs in all, else 16).
         seed: of the random vectors.
@@ -376,8 +386,8 @@ def influence(
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
     subject = ModelWithData(model=model, x=x, y=y, submodule=submodule)
-    options = {"batch_axis": batch_axis, "probes": probes, "seed": seed, "progress": progress}
-    found = of_model(subject, of=of, **options)  # type: ignore[arg-type]
+    options = {"batch_axis": batch_axis, "feature": feature, "probes": probes, "seed": seed}
+    found = of_model(subject, of=of, progress=progress, **options)  # type: ignore[arg-type]
     return replace(found, unit=unit or found.unit)
 
 
@@ -387,6 +397,7 @@ def of_model(
     *,
     of: str = OUTPUTS,
     batch_axis: int | None = None,
+    feature: int | None = None,
     probes: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -406,18 +417,24 @@ def of_model(
             "exact influence"
         )
     check_seed(seed)
+    if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
+        raise InvalidInputError(
+            f"feature is {in_short(feature)}: an input has {map_.input_size} numbers, expected 0 "
+            f"to {map_.input_size - 1}"
+        )
     generator = torch.Generator("cpu").manual_seed(seed)
     rows = []
     for steps in torch.arange(S, device="cpu").split(max(1, map_.at_once // (probes or k))):
         signs = _signs(map_, len(steps), probes, generator) if probes else _units(map_, len(steps))
-        rows.append(_rows(map_, steps.tolist(), signs, estimate=probes > 0))
+        rows.append(_rows(map_, steps.tolist(), signs, feature, estimate=probes > 0))
         progress(int(steps[-1]) + 1, S)
     found, error = (torch.cat(parts).numpy(force=True) for parts in zip(*rows, strict=True))
     if not np.isfinite(found).all():
         raise InvalidInputError(
             f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
         )
-    return Influence(influence=found, error=error, of=name, probes=probes, **map_.label.of_result)
+    about = {"of": name, "probes": probes, "feature": feature, "sequences": map_.sequences.B}
+    return Influence(influence=found, error=error, **about, **map_.label.of_result)
 
 
 def _units(map_: SequenceMap, n: int) -> Tensor:
@@ -433,13 +450,14 @@ def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -
 
 
 def _rows(
-    map_: SequenceMap, steps: list[int], w: Tensor, *, estimate: bool
+    map_: SequenceMap, steps: list[int], w: Tensor, feature: int | None, *, estimate: bool
 ) -> tuple[Tensor, Tensor]:
     """Influence of all inputs on the outputs of some steps (n, T), and its standard error, from
     weights w (n, j, B, k): unit vectors, or random signs.
     """
     sequences = map_.sequences_with(steps)
-    norms = scaled_norm(map_.norms(steps, w.to(map_.outputs)), -1) / sequences.sqrt().unsqueeze(1)
+    norms = map_.norms(steps, w.to(map_.outputs), feature)
+    norms = scaled_norm(norms, -1) / sequences.sqrt().unsqueeze(1)
     if not estimate:
         found = scaled_norm(norms, 1)
         return found, torch.zeros_like(found)

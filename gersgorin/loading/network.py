@@ -2,8 +2,8 @@
 weights from a file.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
-hidden_size if it takes them, and returns a torch module; a function f(x, s) is a step. Weights come from .safetensors or from a
-state_dict that torch.save wrote; only tensors are unpickled.
+hidden_size if it takes them, and returns a torch module; a function f(x, s) is a step. Weights
+come from .safetensors or from a state_dict that torch.save wrote; only tensors are unpickled.
 
 Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a
 language model.

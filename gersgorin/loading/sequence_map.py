@@ -127,13 +127,24 @@ class SequenceMap:
             self.outputs = self._losses(loss, returned, subject.y)
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
 
-    def norms(self, steps: Sequence[int], w: Tensor) -> Tensor:
-        """||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64."""
+    @property
+    def input_size(self) -> int:
+        """m, the numbers of an input."""
+        zeros = torch.zeros_like(self._leaf).unsqueeze(0)
+        return self.sequences.by_step(zeros, len(self.outputs)).shape[-1]
+
+    def norms(self, steps: Sequence[int], w: Tensor, feature: int | None = None) -> Tensor:
+        """||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64.
+
+        feature: the number of an input that counts; None: all of them.
+        """
+        numbers = slice(None) if feature is None else slice(feature, feature + 1)
         n, j = w.shape[:2]
         whole = w.new_zeros(n, j, *self.outputs.shape)
         whole[range(n), :, steps] = w
         found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
-        return torch.cat([scaled_norm(each, -1) for each in found]).unflatten(0, (n, j))
+        norms = [scaled_norm(each[..., numbers], -1) for each in found]
+        return torch.cat(norms).unflatten(0, (n, j))
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:
         """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""

@@ -438,3 +438,20 @@ def test_a_figure_shows_a_step_a_limit_and_no_legend():
     assert ax.get_ylim()[1] == 2 and not ax.figure.findobj(Legend)
     with pytest.raises(InvalidInputError, match="step is 7: expected 0 to 6"):
         found.plot(step=T)
+
+
+def test_the_influence_of_single_numbers_adds_up_to_that_of_an_input():
+    x = torch.randn(5, 7, 3, dtype=torch.float64)
+    model = nn.GRU(3, 4, batch_first=True).double()
+    whole = gersgorin.influence(model, x)
+    each = [gersgorin.influence(model, x, feature=k).influence for k in range(3)]
+    np.testing.assert_allclose(np.sqrt(np.square(each).sum(0)), whole.influence, rtol=1e-10)
+    leaf = x.clone().requires_grad_()
+    slopes = [
+        torch.autograd.grad(o, leaf, retain_graph=True)[0] for o in model(leaf)[0][:, -1].sum(0)
+    ]
+    expected = torch.stack(slopes)[..., 1].square().sum((0, 1)).div(5).sqrt()
+    np.testing.assert_allclose(each[1][-1], expected, rtol=1e-10)
+    assert "the root mean square over 5 sequences" in str(whole)
+    with pytest.raises(InvalidInputError, match="an input has 3 numbers, expected 0 to 2"):
+        gersgorin.influence(model, x, feature=3)
