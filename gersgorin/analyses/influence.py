@@ -433,8 +433,15 @@ def of_model(
         raise InvalidInputError(
             f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
         )
-    about = {"of": name, "probes": probes, "feature": feature, "sequences": map_.sequences.B}
-    return Influence(influence=found, error=error, **about, **map_.label.of_result)
+    return Influence(
+        influence=found,
+        error=error,
+        of=name,
+        probes=probes,
+        feature=feature,
+        sequences=map_.sequences.B,
+        **map_.label.of_result,
+    )
 
 
 def _units(map_: SequenceMap, n: int) -> Tensor:
