@@ -113,17 +113,12 @@ def shape_of(x: Input) -> tuple[int, ...]:
     return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
 
 
-def ways_to_pass(module: nn.Module, x: Input, batch_axis: int | None = None) -> list[Input]:
-    """x as it goes to a module: as it is. One sequence without a batch gets the axis that
-    batch_axis, or `batch_first` of a torch.nn.RNN, LSTM or GRU inside, says; if the module does
-    not take that, it goes as it is.
+def as_passed(x: Input, batch_axis: int | None = None) -> Input:
+    """x as it goes to a module: as it is; one sequence without a batch gets the axis that the user
+    gives.
     """
-    if not isinstance(x, Tensor) or x.dim() > _alone(x):
-        return [x]
-    if batch_axis is not None:
-        return [x.unsqueeze(batch_axis)]
-    said = [part.batch_first for part in module.modules() if isinstance(part, nn.RNNBase)]
-    return [x[None] if any(said) else x[:, None], x] if said else [x]
+    alone = isinstance(x, Tensor) and x.dim() <= _alone(x)
+    return x.unsqueeze(batch_axis) if alone and batch_axis is not None else x
 
 
 def padded(x: Any) -> Any:

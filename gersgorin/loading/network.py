@@ -249,6 +249,8 @@ class Subject:
     """Origin of its weights, in words."""
     watched: Watched | None = None
     """Of a cell in a user's module."""
+    batch_axis: int | None = None
+    """Of the input of that module, if it is given."""
 
 
 def new_cell(
@@ -441,4 +443,4 @@ def watched_cell(watched: Watched, name: str, batch_axis: int | None = None) -> 
         watched.module.to(device=device, dtype=dtype)
         return watched.along(x, batch_axis=batch_axis, one=True)
 
-    return Subject(name, watched.title, watched.cell, opened, watched.made, watched)
+    return Subject(name, watched.title, watched.cell, opened, watched.made, watched, batch_axis)

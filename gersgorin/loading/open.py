@@ -116,8 +116,9 @@ def open_run(
         cell_options: of a cell by name, its further options, such as {"leak": 0.5}.
         layer, submodule: select a recurrent cell of a module or checkpoint; see
             `gersgorin.extract_cell`.
-        batch_axis: the axis of the batch as a module takes it, 0 for (B, T, m), 1 for (T, B, m);
-            None: by its `batch_first`, or the axis of length 1. (T, m) gets this axis.
+        batch_axis: the axis of the batch as a module takes it, 0 for (B, T, m), 1 for (T, B, m),
+            which (T, m) then gets; None: by its `batch_first`, or the axis of length 1. Numbers of
+            a file get the axis of `batch_first`.
         state_size: entries of the state of a step that does not say it, 5, or (5, 5) of two
             tensors; it starts at zero.
         gates: gates(x, s) of the cell returns a tensor, or a dictionary of tensors by name; None:
@@ -285,6 +286,8 @@ def run_along(
     enough.
     """
     check_memory(subject.cell, source.steps, device, dtype)
+    if subject.watched is not None and source.given is None:
+        source = source.for_module(subject.watched, subject.batch_axis)
     x = source.sequence()
     if source.given is None:
         x = x.to(device, dtype if x.dim() > 1 else torch.int64)
@@ -319,8 +322,6 @@ def run_of_options(options, *, device: str) -> Run:
     """The run that a command's options name, in float64. Raises RhnError."""
     source = source_of_options(options, options)
     subject = network_of_options(options, source.input_size, source.steps)
-    if subject.watched is not None:
-        source = source.for_module(subject.watched)
     gates = None if options.gates is None else import_named(options.gates, "gates")
     return run_along(subject, source, device=device).with_gates(gates)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin._validate import real_tensor
-from gersgorin.loading.batch import is_ids
+from gersgorin.loading.batch import is_ids, laid_out
 from gersgorin.loading.inputs import (
     as_input,
     frames_of,
@@ -163,12 +163,15 @@ class Source:
             )
         return given[:steps] if len(given) == self.steps else given[:, :steps]
 
-    def for_module(self, watched: Watched) -> "Source":
-        """The same with the array of its file as the module of a cell reads it in Python."""
-        if self.raw is None:
-            return self
-        x = real_tensor("x", self.raw)
-        return replace(self, given=one_sequence(x, ids=watched.reads_ids(x)))
+    def for_module(self, watched: Watched, batch_axis: int | None = None) -> "Source":
+        """A sequence of a file or a chorale as the module of a cell reads it: ids as such, and
+        with a batch if the module says its axis, see `laid_out`.
+        """
+        x = self.sequence() if self.raw is None else real_tensor("x", self.raw)
+        ids = watched.reads_ids(x)
+        x = one_sequence(x, ids=ids)
+        alone = x.dim() == (1 if ids else 2)
+        return replace(self, given=laid_out(watched.module, x, batch_axis) if alone else x)
 
 
 def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False) -> Source:
@@ -203,7 +206,7 @@ def source_of_module(x, data: DataOptions, network: NewOrTrained, watched: Watch
         x = real_tensor("x", x)
         return source_of_array(one_sequence(x, ids=watched.reads_ids(x))).cut(data.steps)
     if not is_several(x) and not isinstance(x, PackedSequence):
-        return source_of(x, data, network).for_module(watched)
+        return source_of(x, data, network)
     x = as_input(x)
     frames = padded(frames_of(x)).detach().cpu()
     if frames.dim() > (1 if is_ids(frames) else 2):  # a batch of one is read, see `Watched.along`

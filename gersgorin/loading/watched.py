@@ -28,17 +28,17 @@ from gersgorin.loading.find_cell import (
 from gersgorin.loading.inputs import (
     Input,
     as_input,
+    as_passed,
     converted,
     lengths_of,
     padded,
     reads_ids,
     shape_of,
-    ways_to_pass,
 )
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
 from rhn.cells import from_torch
-from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
 
@@ -122,14 +122,14 @@ class Watched:
     def along(self, x: Any, *, batch_axis: int | None = None, one: bool = False) -> Run:
         """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
 
-        x goes to the module as it is, see `ways_to_pass`. Of packed sequences of unequal lengths
+        x goes to the module as it is, see `as_passed`. Of packed sequences of unequal lengths
         only the steps that all of them have are read. The state of torch's random generator does
         not change.
 
         Args:
             x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
                 (B, T, m).
-            batch_axis: the axis of the batch in x; None: as `batch_axis_of`, or `ways_to_pass`.
+            batch_axis: the axis of the batch in x; None: as `batch_axis_of`.
             one: whether x is one sequence; its inputs are then (T, m).
 
         Raises:
@@ -206,22 +206,17 @@ class Watched:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
         state, reads x.
         """
-        errors = list[UsersCodeError]()
-        for way in ways_to_pass(self.module, x, batch_axis):
-            module, cell = copy.deepcopy((self.module, self._cell))
-            said = f"{type(module).__name__} does not run on x {shape_of(way)}"
-            try:
-                with users_code(said, self._hint(x, way)):
-                    return recorded_calls(cell, module, way), cell, module
-            except UsersCodeError as error:
-                errors.append(error)
-        raise errors[0]
+        x = as_passed(x, batch_axis)
+        module, cell = copy.deepcopy((self.module, self._cell))
+        said = f"{type(module).__name__} does not run on x {shape_of(x)}"
+        with users_code(said, self._hint(x)):
+            return recorded_calls(cell, module, x), cell, module
 
-    def _hint(self, x: Input, way: Input) -> str:
+    def _hint(self, x: Input) -> str:
         """What else to give to a module that does not run."""
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
-        alone = way is x and isinstance(x, Tensor) and x.dim() < 3
+        alone = isinstance(x, Tensor) and x.dim() < 3
         return "if it reads a batch, give batch_axis=0 or batch_axis=1" if alone else ""
 
     def _windows(self, calls: list[Call], batch_axis: int | None) -> list[Tensor]:

@@ -172,7 +172,7 @@ def test_ids_of_tokens_and_packed_sequences_reach_the_cell(own, capsys):
     assert radii(capsys, "--module", f"{own}:Words", "--input", "ids.npy") == expected(
         from_torch(model.rnn), embedded
     )
-    cell, inputs = extract_cell(model, np.load("ids.npy"))
+    cell, inputs = extract_cell(model, np.load("ids.npy"), batch_axis=1)
     assert torch.equal(inputs[:, 0], embedded) and torch.equal(
         cell.weight_hh, model.rnn.weight_hh_l0
     )
@@ -219,7 +219,7 @@ def test_weights_of_torch_s_own_modules_say_how_large_they_are(own, capsys, kind
     torch.save(kind(M, 6, bidirectional=True).state_dict(), "w.pt")
     assert main(args) == 2 and "expected one direction" in capsys.readouterr().err
     torch.save(kind(M + 1, 6).state_dict(), "w.pt")
-    assert main(args) == 2 and f"reads (9, 3): expected (T, {M + 1})" in capsys.readouterr().err
+    assert main(args) == 2 and f"reads (9, 1, 3): expected (T, {M + 1})" in capsys.readouterr().err
 
 
 class Bomb:
