@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, finding_of, ink, line_style, panels
 from rhn.utils.figures import GREY, MARKERS, RED
-from rhn.utils.result import Result
+from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
 from trainability.race import Row
 from trainability.signal import Reach
@@ -375,7 +375,7 @@ class Cure(Result):
         return "\n".join(self.sentences()) + code
 
     def __repr__(self) -> str:
-        return self.summary(whole=False)
+        return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
         """One row a trial: initial weights, optimiser, steps, error, errors in other orders."""
