@@ -290,7 +290,7 @@ def figure(file: Path) -> None:
     def plane(ax) -> None:
         complex_plane(ax, 1.15)
         ax.scatter(z.real, z.imag, s=12, color=COLOURS[0])
-        ax.annotate(f"{len(z) - len(z) // 4 * 2} units without memory: 0", (0, 0.1), ha="center")
+        ax.annotate(f"{len(z) - len(z) // 4 * 2} units without memory:\neigenvalue 0", (0, 0.1), ha="center")
         ax.annotate(
             f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi",
             (0, -0.5),

@@ -212,7 +212,7 @@ def picture(rows: list[dict], file: Path) -> None:
         file,
         lambda: compose(
             title,
-            "three seeds each: one above the other; without a cure: learns as it is",
+            "three seeds, one above the other; a square without circles: learns as it is",
             block,
             width=7,
         ),
