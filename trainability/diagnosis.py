@@ -66,7 +66,7 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
-    """What a check has found.
+    """Result of `check`.
 
     >>> given = TableRow("", "as given", 1.0, 50, 0.0)
     >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
@@ -120,7 +120,7 @@ class Diagnosis(Result):
 
     @property
     def foreseen(self) -> str:
-        """What can be said of a training whose steps were not all run; "" of any other."""
+        """The forecast for a training whose steps were not all run; "" for any other."""
         if self.steps >= self.of_steps or self.outcome != "undecided":
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
@@ -191,7 +191,7 @@ class Diagnosis(Result):
 
     @property
     def finding(self) -> str:
-        """What brings the error down, and how far, for the title of a figure."""
+        """The change that brings the error down, with the numbers, for the title of a figure."""
         row = self.at_fault
         if row is None:
             return f"{self.title} {OUTCOMES[self.outcome]}"
@@ -320,7 +320,7 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """What was found, in a sentence or two."""
+        """The result in a sentence or two."""
         name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
         tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
