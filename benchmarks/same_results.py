@@ -134,7 +134,7 @@ def _main(name: str):
 
 
 def _run(main, words: list[str]) -> tuple[str, list]:
-    """What a command prints and draws; its figures are kept instead of rendered."""
+    """The output and the figures of a command; figures are kept instead of rendered."""
     output, errors, figures = io.StringIO(), io.StringIO(), []
     savefig = matplotlib.figure.Figure.savefig
 
@@ -315,7 +315,7 @@ def _free(name: str, taken) -> str:
 
 
 def record(folder: Path, pattern: str) -> int:
-    """Run the cases, each in a folder of its own with the inputs in it; returns the exit code."""
+    """Run the cases, each in its folder with the inputs in it; returns the exit code."""
     torch.set_num_threads(1)
     cases = {name: partial(run_case, *line) for name, line in COMMAND_LINES.items()}
     cases |= {f"call-{name}": call for name, call in CALLS.items()}

@@ -334,7 +334,7 @@ def checked(model, loss_fn=nats_a_frame) -> dict:
 
 
 def matrices() -> dict:
-    """What is computed of matrices alone."""
+    """Functions of matrices."""
     A = noise(3, 5, 5, seed=9) / 2
     names = (
         "eigenvalues eigenvalue_conditions spectral_radius departure_from_normality "
@@ -362,7 +362,7 @@ def inclusion() -> dict:
 
 
 def steps_of(cell) -> dict:
-    """What is computed of single steps, with and without their matrices."""
+    """Functions of single steps, with and without their matrices."""
     x = frames()
     s = g.trajectory(cell, x).detach()
     found = {

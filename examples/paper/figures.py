@@ -93,7 +93,9 @@ def draw_radii() -> Figure:
         ax.minorticks_off()
 
     title = "Discs grow with the matrix, faster than its spectrum"
-    return compose(title, "standard deviation 0.05; seed n for n units", Block([radii], 3.4), width=6.5)
+    return compose(
+        title, "standard deviation 0.05; seed n for n units", Block([radii], 3.4), width=6.5
+    )
 
 
 def draw_counterexamples() -> Figure:

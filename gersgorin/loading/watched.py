@@ -218,7 +218,7 @@ class Watched:
         raise errors[0]
 
     def _hint(self, x: Input, way: Input) -> str:
-        """What else to give to a module that does not run."""
+        """The further inputs that a module which does not run may need."""
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
         alone = way is x and isinstance(x, Tensor) and x.dim() < 3
