@@ -32,7 +32,7 @@ def original_fixed_points(rnn, x, starts, rate: float = 1.0):
 
 
 def has_original() -> bool:
-    """Whether FixedPointFinder's own code can be imported."""
+    """True if FixedPointFinder's own code can be imported."""
     return importlib.util.find_spec("FixedPointFinderTorch") is not None
 
 

@@ -257,7 +257,7 @@ def left(losses: np.ndarray, constants: np.ndarray) -> float:
 
 
 def forecast(row: dict, seconds: float) -> dict:
-    """What check says of a training: whether it learns, and at what cost in trainings."""
+    """The outcome of `check` for a training, and its cost in trainings."""
     model, x, y, loss, optimizer, axis = built(row)
     began, steps = time.process_time(), int(row["steps"])
     found = check(model, x, y, loss, optimizer, steps=steps, seconds=seconds, batch_axis=axis)
@@ -277,7 +277,7 @@ def forecast(row: dict, seconds: float) -> dict:
 
 
 def cured(row: dict, seconds: float) -> dict:
-    """How a training ends as it is, and after cure, relative to the best constant output."""
+    """Last loss of a training as it is and after `cure`, relative to the best constant output."""
     model, x, y, loss, optimizer, axis = built(row)
     began = time.process_time()
     found = cure(model, x, y, loss, optimizer, steps=1000, seconds=seconds, batch_axis=axis)

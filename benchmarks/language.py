@@ -25,7 +25,7 @@ WINDOWS = 3  # steps a measurement
 
 
 def text(config: LanguageConfig, words: int) -> TextCorpus:
-    """Random tokens for so many steps that no epoch ends."""
+    """Random tokens, enough that no epoch ends."""
     size = config.batch_size * (config.window * 2000 + 1)
     tokens = torch.randint(words, (size,), generator=torch.Generator().manual_seed(0)).numpy()
     vocabulary = Vocabulary("words", tuple(f"w{k}" for k in range(words)))

@@ -142,7 +142,7 @@ def trained(model, x, y, loss, optimizer, constant: float, steps: int) -> str:
 
 
 def cured(training, steps: int, seconds: float) -> dict:
-    """What `cure` finds, its cost in trainings, and losses in two orders that it did not see."""
+    """The result of `cure`, its cost in trainings, and losses in two orders that it did not see."""
     model, x, y, loss, optimizer, constant = training
     given, began = optimizer(model.parameters()), time.process_time()
     options = {
@@ -290,7 +290,9 @@ def figure(file: Path) -> None:
     def plane(ax) -> None:
         complex_plane(ax, 1.15)
         ax.scatter(z.real, z.imag, s=12, color=COLOURS[0])
-        ax.annotate(f"{len(z) - len(z) // 4 * 2} units without memory: 0", (0, 0.1), ha="center")
+        ax.annotate(
+            f"{len(z) - len(z) // 4 * 2} units without memory:\neigenvalue 0", (0, 0.1), ha="center"
+        )
         ax.annotate(
             f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi",
             (0, -0.5),

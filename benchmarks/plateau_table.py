@@ -95,7 +95,7 @@ def data_of(task: str, seed: int):
 
 
 def network(kind: str, inputs: int, outputs: int, parameters: int, every_frame: bool) -> Net:
-    """A layer of torch.nn as torch starts it, with so many units that it has about these
+    """A layer of torch.nn with torch's initial weights, and with units for about these
     parameters.
     """
     blocks = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
@@ -212,7 +212,7 @@ def picture(rows: list[dict], file: Path) -> None:
         file,
         lambda: compose(
             title,
-            "three seeds each: one above the other; without a cure: learns as it is",
+            "three seeds, one above the other; a square without circles: learns as it is",
             block,
             width=7,
         ),

@@ -50,7 +50,7 @@ on_both = partial(benchmark, devices=("cpu", "cuda"))
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster ours was: the median over pairs, and the smallest and largest."""
+    """The factor by which ours was faster: median over pairs, smallest and largest."""
 
     median: float
     low: float

@@ -25,7 +25,7 @@ PIECES = {"small": 64, "paper": 32}
 
 @functools.cache
 def corpus(pieces: int) -> Corpus:
-    """Every so many of the chorales: short ones and long ones."""
+    """Chorales at equal distances in the list: short ones and long ones."""
     full = chorales()
     step = len(full.train) // pieces
     return Corpus(full.train[::step][:pieces], full.valid[:8], full.test[:8], full.source)

@@ -48,7 +48,7 @@ SWAPS = {  # of the rows: the part that each changes
 def threads(folder: Path, name: str) -> Iterator[tuple[str, str, Callable]]:
     """(Number, true cause, function that makes the training) of each thread of a set."""
     sys.path.insert(0, str(folder))
-    sys.modules.pop("benchmarks", None)  # this package: the set imports that of its own commit
+    sys.modules.pop("benchmarks", None)  # this package: a set imports the package of its commit
     module = importlib.import_module(f"benchmarks.threads.{name}")
     own = folder / "benchmarks" / "threads" / f"{name}.csv"
     table = own if own.exists() else own.with_name("threads.csv")

@@ -47,7 +47,7 @@ def count(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether the import system is among the callers."""
+    """True if the import system is among the callers."""
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     return frame is not None

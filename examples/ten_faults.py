@@ -44,7 +44,7 @@ class Softmax(Net):
 
 
 class Reshaped(nn.Module):
-    """States (layers, B, n) whose axes are not swapped but cut anew."""
+    """States (layers, B, n) whose axes are reshaped instead of swapped."""
 
     def __init__(self):
         super().__init__()

@@ -50,7 +50,7 @@ from rhn.utils.wording import counted, in_short, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
-# height and side of the inset with what is too small to be seen, as shares of a panel, and its
+# height and side of the inset with a spectrum that is too small, as shares of a panel, and its
 # place at the left or right
 ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
 
@@ -160,7 +160,7 @@ class SideBySide(Several, kind="side by side"):
 
 
 def _over_steps(result: Result) -> bool:
-    """True for a result whose table has a row a step, and that names no few numbers of its own."""
+    """True for a result whose table has a row for each step and that has no short summary."""
     return not result.brief() and "step" in result.to_frame()
 
 

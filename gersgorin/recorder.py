@@ -345,7 +345,7 @@ class Recorder:
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:
-        """The same; NaN of a training that has diverged, so that its recording goes on."""
+        """The same; NaN after a training has diverged, so that its recording continues."""
         try:
             return self._look()
         except InvalidInputError as error:

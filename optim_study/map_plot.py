@@ -105,7 +105,7 @@ def plot_area(
     def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
         _draw_box(network.optimizer, ax)
         _draw_schemes(trials, trained, COLORS.get(network.arch, "black"), ax)
-        _symbol(ax, "o", f"full: trained (below {below:g})", "0.3")
+        _symbol(ax, "o", f"filled: trained (below {below:g})", "0.3")
         ax.set_title(f"{drawable(network.title)}: {sum(map(trained, trials))} of {len(trials)}")
 
     blocks = _grid(networks_of(rows), panel)

@@ -323,7 +323,7 @@ def study_about(rows: Sequence[Row], more: str = "") -> str:
         ", ".join(dict.fromkeys(row.optimizer for row in rows)),
         f"{range_words([row.hidden_size for row in rows])} units",
         f"at most {counted(max(row.epochs for row in rows), 'epoch')}",
-        f"{', '.join(dict.fromkeys(row.init_scheme for row in rows))} starts",
+        f"{', '.join(dict.fromkeys(row.init_scheme for row in rows))} initial weights",
         more,
     ]
     return "; ".join(filter(None, words))
@@ -339,7 +339,7 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
         deviation = "standard deviation {:g} to {:g}".format(*config.init_std)
         of_one_size = [scheme for scheme in config.init_schemes if scheme in OF_ONE_SIZE]
         if of_one_size:
-            deviation += f" (1/sqrt(units) of {' and '.join(of_one_size)} starts)"
+            deviation += f" (1/sqrt(units) of {' and '.join(of_one_size)} weights)"
         return [
             "learning rate {:g} to {:g}".format(*config.learning_rate),
             deviation,

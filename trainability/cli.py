@@ -54,7 +54,7 @@ OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "jso
 
 @dataclass(frozen=True, kw_only=True)
 class Network(NewOrTrained):
-    """A training of one's own, or the network of a training on next frames."""
+    """Your own training, or the network of a training on next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
     """FILE.py:NAME, your training; or a preset of `rhn train` for chorales: its network and its
@@ -222,7 +222,7 @@ def check_exclusive(options: Options) -> None:
             )
 
 
-# A training of one's own, FILE.py:NAME
+# Your own training, FILE.py:NAME
 
 
 def file_and_name(word: str | None) -> tuple[str, str] | None:
@@ -317,7 +317,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 
 def returned_by(function: Any) -> Any:
-    """What a function without arguments returns. Raises InvalidInputError for one that needs
+    """The result of a function without arguments. Raises InvalidInputError for one that needs
     some.
     """
     try:
@@ -373,7 +373,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
 
 
 def steps_of(options: Options, usual: int, batches: int) -> int:
-    """Length of a training: --steps, --epochs of so many batches, or the usual one."""
+    """Length of a training: --steps, --epochs of this number of batches, or the usual one."""
     if options.steps is not None:
         return options.steps
     if options.epochs is not None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, finding_of, ink, line_style, panels
 from rhn.utils.figures import GREY, MARKERS, RED
-from rhn.utils.result import Result
+from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
 from trainability.race import Row
 from trainability.signal import Reach
@@ -68,7 +68,7 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
-    """What a check has found.
+    """Result of `check`.
 
     >>> given = TableRow("", "as given", 1.0, 50, 0.0)
     >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
@@ -126,7 +126,7 @@ class Diagnosis(Result):
 
     @property
     def foreseen(self) -> str:
-        """What can be said of a training whose steps were not all run; "" of any other."""
+        """The forecast for a training whose steps were not all run; "" for any other."""
         if self.outcome != "undecided" or not 0 < self.steps < self.of_steps:
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
@@ -197,7 +197,7 @@ class Diagnosis(Result):
 
     @property
     def finding(self) -> str:
-        """What brings the error down, and how far, for the title of a figure."""
+        """The change that brings the error down, with the numbers, for the title of a figure."""
         row = self.at_fault
         if row is None:
             return f"{self.title} {OUTCOMES[self.outcome]}"
@@ -331,7 +331,7 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """What was found, in a sentence or two."""
+        """The result in a sentence or two."""
         name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
         tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
@@ -386,7 +386,7 @@ class Cure(Result):
         return "\n".join(self.sentences()) + code
 
     def __repr__(self) -> str:
-        return self.summary(whole=False)
+        return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
         """One row a trial: initial weights, optimiser, steps, error, errors in other orders."""

@@ -151,7 +151,7 @@ def rates_of(optimizer: torch.optim.Optimizer) -> dict[int, float]:
 
 
 def gradients_of_still(probe: Probe) -> dict[str, bool]:
-    """Whether a gradient reaches it, for each weight that does not move in three steps."""
+    """True if a gradient reaches it, for each weight that does not move in three steps."""
     training = probe.training.copy()
     names = dict(training.model.named_parameters())
     before = {name: p.detach().clone() for name, p in names.items()}
@@ -416,7 +416,7 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
 
 
 def unpaired_loss(probe: Probe) -> Cause | None:
-    """The loss does not compare each output with the target of its own example."""
+    """The loss does not compare each output with the target of the same example."""
     moved = changes_with_a_target(probe)
     if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
         return None

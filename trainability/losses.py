@@ -346,7 +346,7 @@ def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
 
 
 def kind_of(output: Tensor, y: Tensor) -> str:
-    """How outputs are compared with targets: the kind of a `Score`."""
+    """The kind of a `Score`, by which outputs are compared with targets."""
     if class_axis(output, y) is not None and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
@@ -357,7 +357,7 @@ def kind_of(output: Tensor, y: Tensor) -> str:
 
 
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
-    """(The least loss that L-BFGS finds from a start, where it ends).
+    """(The least loss that L-BFGS finds from a start, its last point).
 
     The loss is -inf, and the end not finite, if there is no least value.
     """

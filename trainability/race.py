@@ -46,7 +46,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Version:
-    """What differs from the training as given."""
+    """The difference to the training as given."""
 
     part: str = ""
     """The part that was changed; "" of the training as given."""

@@ -168,7 +168,7 @@ def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
 
 
 def last_operation(loss_fn: object, output: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """What a network must end in for a loss: log_softmax, softmax, a sigmoid, or nothing."""
+    """The last operation that a loss needs: log_softmax, softmax, a sigmoid, or nothing."""
     axis = class_axis(output, y)
     axis = -1 if axis is None else axis
     z = output.detach()

@@ -566,7 +566,7 @@ class Change:
 
     @property
     def size(self) -> tuple[float, ...]:
-        """How much it changes, for the choice of the smallest change."""
+        """Size of the change, for the choice of the smallest one."""
         return (
             SIMPLICITY.get(self.start.words, 3),
             self.adam is not None,

@@ -35,8 +35,8 @@ MEASURED = 16  # minibatches of a validation set, at most
 
 
 def helps(race: Race, base: Row, row: Row) -> float:
-    """How far a row brings the error down; 0 unless by two standard errors, by a third, and below
-    a constant answer's.
+    """The amount by which a row brings the error down; 0 unless by two standard errors, by a third,
+    and below a constant answer's.
     """
     before = base.beside(row)
     if before is None or not race.beats_constant(row):
@@ -134,7 +134,7 @@ def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:
 
 
 def of_validation(pairs: list[Pair], base: Row, race: Race) -> Cause | None:
-    """What differs between a validation set and the examples of the training."""
+    """The difference between a validation set and the examples of the training."""
     if base.training is None or not base.measures:
         return None
     training = base.training

@@ -255,7 +255,7 @@ def t29(repaired: bool) -> Training:
 
 
 def t31(repaired: bool) -> Training:
-    """The model is built anew after the optimiser, which holds the parameters of the first one."""
+    """The model is built again after the optimiser, which holds the parameters of the first one."""
 
     def forward(net: Own, x: Tensor) -> Tensor:
         h = torch.zeros(len(x), 32)

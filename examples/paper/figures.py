@@ -93,7 +93,9 @@ def draw_radii() -> Figure:
         ax.minorticks_off()
 
     title = "Discs grow with the matrix, faster than its spectrum"
-    return compose(title, "gaussian:0.05, seeds n", Block([radii], 3.4), width=6.5)
+    return compose(
+        title, "standard deviation 0.05; seed n for n units", Block([radii], 3.4), width=6.5
+    )
 
 
 def draw_counterexamples() -> Figure:
@@ -113,7 +115,7 @@ def draw_counterexamples() -> Figure:
     title = (
         "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
     )
-    return compose(title, "chosen, not drawn", above, below)
+    return compose(title, "matrices chosen by hand, not random", above, below)
 
 
 def draw_equation_14() -> Figure:

@@ -541,7 +541,7 @@ def _check_hold(hold: float | None, one: bool) -> None:
 def _searched_alone(
     cell: StepCell, x, starts: Tensor, name: str
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
-    """What `_searched` returns, of a step of this name without a run."""
+    """The result of `_searched` for a step of this name without a run."""
     starts = real_tensor("starts", starts)
     if x is None:
         return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(s)")}
@@ -562,7 +562,7 @@ def _flat_starts(starts: tuple) -> tuple[tuple[Tensor, ...], Tensor]:
 def _searched_along(
     run: Run, starts: Tensor | int, hold: float | None, seed: int, *, with_input: bool
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
-    """What `_searched` returns, of an open run; with_input: whether its network reads an input."""
+    """The result of `_searched` for an open run; with_input: whether its network reads an input."""
     cell, x, label = run.cell, run.inputs.mean(0), run.label
     held_at = "constant input" if len(run) == 1 else f"input held at the mean of {label.along}"
     if hold is not None:

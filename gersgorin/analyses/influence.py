@@ -161,7 +161,7 @@ class Influence(Result, kind="influence"):
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def sentences(self) -> Iterator[str]:
-        """How fast it falls or grows, from how far back most of it comes, and how exact it is."""
+        """Its half-life or doubling time, the lags that most of it comes from, and its error."""
         what, by_lag = self._what, self.by_lag
         if not self.influence.any():
             yield f"The {what} is zero."

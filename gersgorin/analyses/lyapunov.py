@@ -184,7 +184,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             yield f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
 
     def _change(self) -> str:
-        """What a small change of the state does, as far as the error of the exponent tells."""
+        """The fate of a small change of the state, within the error of the exponent."""
         largest, error = self.exponents[0], 2 * np.nan_to_num(self.standard_errors[0])
         low, high = largest - error, largest + error
         if max(-low, high) < NONE:

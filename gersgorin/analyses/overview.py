@@ -105,7 +105,7 @@ class Overview(Several, kind="overview"):
         return self.spectra.step_count
 
     def drawn_step(self, step: int | None = None) -> int:
-        """That of the spectra."""
+        """The step of the spectra."""
         return self.spectra.drawn_step(step)
 
     def plot(

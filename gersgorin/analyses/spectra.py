@@ -451,7 +451,7 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def is_small(half: float, limit: float) -> bool:
-    """True if what is drawn is too small to be seen in a panel of this half width."""
+    """True if the spectrum is too small for a panel of this half width."""
     return 0 < SMALLEST * half < limit
 
 
@@ -524,7 +524,7 @@ def beside_one(value: float) -> str:
 
 
 def _side(distance: float) -> str:
-    """Where a point at this distance from 0 lies.
+    """The side of the unit circle on which a point at this distance from 0 lies.
 
     >>> _side(0.5), _side(1.0)
     ('inside the unit circle', 'on the unit circle')

@@ -86,7 +86,7 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
 
     @property
     def samples(self) -> dict[str, int]:
-        """How many seeds, and how many sequences, are summarised; without bands over them none."""
+        """Numbers of seeds and of sequences in a summary; none without bands over them."""
         given = {"seeds": self.seeds, "sequences": self.sequences}
         usual = {"seeds": SEEDS, "sequences": SEQUENCES}
         return {
@@ -172,7 +172,7 @@ class _Row:
 
     @property
     def identity(self) -> str:
-        """What makes the network: a folder of a training and the file in it are one."""
+        """The origin of the network: a folder of a training and the file in it are one."""
         from rhn.checkpoints import weights_file  # here, because `--help` should not load torch
 
         path = self.network.checkpoint

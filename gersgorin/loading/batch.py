@@ -1,5 +1,5 @@
-"""Find the axis of a batch in the input of a network: by what the user or the module says, never
-by trying layouts.
+"""Find the axis of a batch in the input of a network: by an argument or the module's batch_first,
+never by trying layouts.
 
 Legend: T steps, B sequences, m numbers of a step.
 """

@@ -76,7 +76,7 @@ def _holds_floats(part: Any) -> bool:
 
 
 def call(module: Callable, x: Input) -> Any:
-    """What a module returns for its input."""
+    """The output of a module for its input."""
     if isinstance(x, dict):
         return module(**x)
     return module(*x) if is_several(x) else module(x)

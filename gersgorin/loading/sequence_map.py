@@ -160,7 +160,7 @@ class SequenceMap:
         return self.sequences.by_step(slopes, len(outputs))
 
     def _read(self, dtype: torch.dtype | None) -> Tensor:
-        """What the module, or its part, returns for x; sets the leaf that it is a function of."""
+        """The output of the module, or of its part, for x; sets the leaf that it depends on."""
         part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
         like = next(self.module.parameters(), of.values)
         if dtype is None and like.is_floating_point():

@@ -1,4 +1,4 @@
-"""How the steps and sequences of x lie in its axes, in those of outputs, and in derivatives.
+"""Axes of the steps and sequences of x, of outputs and of derivatives.
 
 Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence).
 """

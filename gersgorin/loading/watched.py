@@ -213,7 +213,7 @@ class Watched:
             return recorded_calls(cell, module, x), cell, module
 
     def _hint(self, x: Input) -> str:
-        """What else to give to a module that does not run."""
+        """The further inputs that a module which does not run may need."""
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
         alone = isinstance(x, Tensor) and x.dim() < 3

@@ -199,7 +199,7 @@ class StepCell:
             raise InvalidInputError(
                 f"{self.name} returns two different states from the same input and state: it "
                 "draws random numbers (.eval() ends "
-                "dropout), or keeps a state of its own, which belongs into the one that it "
+                "dropout), or keeps its own state, which belongs into the one that it "
                 "takes and returns"
             )
 

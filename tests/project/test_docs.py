@@ -60,7 +60,7 @@ def help_of(*words: str) -> str:
 
 
 def complaint(line: str) -> str | None:
-    """What is wrong with a shown command line: a subcommand or an option that its help does not
+    """The fault of a shown command line: a subcommand or an option that its help does not
     know; None for other programs.
     """
     command, *rest = shlex.split(line)

@@ -63,7 +63,7 @@ def sources() -> list[tuple[str, Path]]:
 
 
 def imports(module: str, path: Path) -> set[str]:
-    """What a file imports of ours, at its head, inside, or for annotations only, as full names:
+    """Our modules that a file imports, at its head, inside, or for annotations only, as full names:
     package.module.name.
     """
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -84,7 +84,7 @@ def imports(module: str, path: Path) -> set[str]:
 
 
 def is_private(name: str) -> bool:
-    """Whether a part of package.module.name below its first module begins with one underscore."""
+    """True if a part of package.module.name below its first module begins with one underscore."""
     return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[2:])
 
 
