@@ -210,11 +210,16 @@ class Diagnosis(Result):
 
         The limits are those of the first two. Without a training it is the first cause in words.
         """
-        if not any(row.curve for row in self.rows):
+        if any(row.curve for row in self.rows):
+            self._draw_curves(ax)
+        else:
             words = textwrap.fill(" ".join(self.sentences()), 60)
             ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
             ax.set_axis_off()
-            return ax
+        return ax
+
+    def _draw_curves(self, ax: Axes) -> None:
+        """Draw a curve for each row, with the names of two."""
         best = self.at_fault
         named = [row for row in self.rows if row.curve and (row is best or not row.part)]
         for row in self.rows:
@@ -223,7 +228,7 @@ class Diagnosis(Result):
         for row in named:
             color, words = (RED, row.what) if row is best else (ink(ax), "as given")
             ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
-            style = {"textcoords": "offset points", "va": "center", "color": color}
+            style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": color}
             ax.annotate(words, row.curve[-1], (6, 0), annotation_clip=False, **style)
         points = [point for row in named for point in row.curve if point[1] < LARGEST]
         if points:
@@ -232,7 +237,6 @@ class Diagnosis(Result):
             ax.set_ylim(max(min(*errors, 0.5) / 1.5, LEAST), max(*errors, 1.0) * 1.5)
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
         ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
-        return ax
 
 
 @dataclass

@@ -116,22 +116,33 @@ def still_weights(probe: Probe) -> Cause | None:
 
 def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
     """(Names of weights that do not move, the part at fault, why in words, the remedy)."""
-    reached = gradients_of_still(probe)
-    parameters = dict(probe.training.model.named_parameters())
-    used = [name for name in reached if probe.uses(name)]
-    frozen = [name for name in used if not parameters[name].requires_grad]
-    moved = [name for name in used if reached[name]]
-    rates = rates_of(probe.training.optimizer)
-    left_out = [name for name in moved if id(parameters[name]) not in rates]
-    at_rest = [name for name in moved if rates.get(id(parameters[name])) == 0]
-    rest = [name for name in used if not reached[name] and name not in frozen]
-    return [
-        ([name for name in rest if is_cut(probe, name)], "network", "No gradient reaches", CUT),
-        (left_out, "optimizer", words_of_left_out(probe.training), DRIVE),
-        (at_rest, "optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
-        ([name for name in reached if name not in used], "network", "No output depends on", DROPS),
-        (frozen, "optimizer", "Frozen are", "Set requires_grad_(True) for them."),
-    ]
+    reached, names = gradients_of_still(probe), dict[str, list[str]]()
+    for name, by_gradient in reached.items():
+        names.setdefault(kind_of_still(probe, name, reached=by_gradient), []).append(name)
+    kinds = {
+        "cut": ("network", "No gradient reaches", CUT),
+        "left out": ("optimizer", words_of_left_out(probe.training), DRIVE),
+        "at rest": ("optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
+        "unused": ("network", "No output depends on", DROPS),
+        "frozen": ("optimizer", "Frozen are", "Set requires_grad_(True) for them."),
+    }
+    return [(names[kind], *words) for kind, words in kinds.items() if kind in names]
+
+
+def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
+    """Why a weight does not move, in a word; "" if nothing is wrong with it.
+
+    reached: whether a gradient reaches it.
+    """
+    parameter = probe.training.model.get_parameter(name)
+    if not probe.uses(name):
+        return "unused"
+    if not parameter.requires_grad:
+        return "frozen"
+    if not reached:
+        return "cut" if is_cut(probe, name) else ""
+    rate = rates_of(probe.training.optimizer).get(id(parameter))
+    return {None: "left out", 0.0: "at rest"}.get(rate, "")
 
 
 def words_of_left_out(training: Training) -> str:

@@ -409,13 +409,7 @@ def of_model(
     name = OUTPUTS if loss is None else name_of_loss(loss)
     map_ = SequenceMap(subject, loss)
     S, _, k = map_.outputs.shape
-    if probes is None:
-        probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
-    if not fits(probes, int) or probes < 0 or probes == 1:
-        raise InvalidInputError(
-            f"probes is {in_short(probes)}: expected a whole number of at least 2, or 0 for the "
-            "exact influence"
-        )
+    probes = _number_of_probes(probes, S, k)
     check_seed(seed)
     if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
         raise InvalidInputError(
@@ -442,6 +436,18 @@ def of_model(
         sequences=map_.sequences.B,
         **map_.label.of_result,
     )
+
+
+def _number_of_probes(probes: int | None, S: int, k: int) -> int:
+    """Random vectors for each of S outputs of k numbers; 0: exact. Raises InvalidInputError."""
+    if probes is None:
+        return 0 if S * k <= EXACT or k <= PROBES else PROBES
+    if not fits(probes, int) or probes < 0 or probes == 1:
+        raise InvalidInputError(
+            f"probes is {in_short(probes)}: expected a whole number of at least 2, or 0 for the "
+            "exact influence"
+        )
+    return probes
 
 
 def _units(map_: SequenceMap, n: int) -> Tensor:
