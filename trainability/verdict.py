@@ -26,7 +26,7 @@ HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
 MOST_ERROR = 10.0  # error that is as good as any larger one
 CLEAR = 2.0  # times the steps: a forecast that is as far off decides
-NEVER_MEANT = "mixed examples", "wrong gradient"
+NEVER_MEANT = "mixed examples", "wrong gradient", "softmax twice"
 # another network has other weights, its own optimiser and no dropout
 REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
 PART = 10  # the last tenth of the losses counts
