@@ -117,8 +117,9 @@ def as_passed(x: Input, batch_axis: int | None = None) -> Input:
     """x as it goes to a module: as it is; one sequence without a batch gets the axis that the user
     gives.
     """
-    alone = isinstance(x, Tensor) and x.dim() <= _alone(x)
-    return x.unsqueeze(batch_axis) if alone and batch_axis is not None else x
+    if batch_axis is None or not isinstance(x, Tensor) or x.dim() > _alone(x):
+        return x
+    return x.unsqueeze(batch_axis)
 
 
 def padded(x: Any) -> Any:
