@@ -167,7 +167,7 @@ def analyze(
     subjects: dict[str, Any] = {"run": run}
     enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
     if "influence" in others or (of != OUTPUTS and enough):
-        subjects["model"] = _with_data(model, x, targets, of, run)
+        subjects["model"] = _with_data(model, x, targets, of, run, options.get("batch_axis"))
     results = {
         name: row(subjects[row.needs], **({"of": of} if name == "influence" else {}))
         for name, row in chosen.items()
@@ -201,6 +201,7 @@ def _with_data(
     targets: Tensor | np.ndarray | None,
     of: str | Loss,
     run: Run,
+    batch_axis: int | None,
 ) -> ModelWithData:
     """A model on x, or the cell of a run on its inputs; with a loss without targets on the next
     frames.
@@ -210,9 +211,9 @@ def _with_data(
     x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
     frames, label = _frames(x), replace(run.label, title=model_label(model).title)
     if targets is None:
-        return on_next_frames(model, frames, of, label=label)
-    y = laid_out(model, _frames(targets))
-    return ModelWithData(model=model, x=laid_out(model, frames), y=y, label=label)
+        return on_next_frames(model, frames, of, batch_axis=batch_axis, label=label)
+    x, y = (laid_out(model, each, batch_axis) for each in (frames, _frames(targets)))
+    return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, label=label)
 
 
 def _frames(x: Tensor | np.ndarray) -> Tensor:

@@ -102,6 +102,25 @@ def test_a_model_with_a_loss_has_the_influence_on_it_too():
     np.testing.assert_allclose(with_loss.influence.influence, wanted, rtol=1e-12)
 
 
+def test_the_batch_axis_is_that_of_the_influence_too():
+    class Loop(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = torch.nn.GRUCell(3, 3)
+
+        def forward(self, x):
+            h, states = torch.zeros_like(x[0]), []
+            for x_t in x:
+                h = self.cell(x_t, h)
+                states.append(h)
+            return torch.stack(states)
+
+    x, loop = torch.rand(6, 4, 3), Loop()
+    for given in ({}, {"targets": torch.rand(6, 4, 3)}):
+        found = analyze(loop, x, loss="squared", batch_axis=1, **given)
+        assert found.influence.influence.shape == ((6, 6) if given else (5, 5))
+
+
 def test_it_says_itself_in_text_and_in_html_that_needs_nothing_else():
     net = model()
     net.cells[0].__class__ = type("R<b>N", (RHN,), {})  # a user's class may have any name
