@@ -235,15 +235,18 @@ def by_layer(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Products(Result, kind="products"):
-    """log ||ds[t+1]/ds[0]||_2 of one run, and its rate.
+    """log ||ds[t+1]/ds[0]||_2 of one run, its rate, and log ||ds[T]/ds[t]||_2.
 
     >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(1))
-    >>> round(found.half_life, 4)
-    1.0
+    >>> round(found.half_life, 4), round(float(np.exp(found.log_norm_back[-2])), 4)
+    (1.0, 0.25)
     """
 
     log_norm: np.ndarray
     """log ||A[t] ... A[0]||_2, natural logarithm, (T,); -inf from where the product is zero."""
+    log_norm_back: np.ndarray | None = None
+    """log ||A[T-1] ... A[t]||_2, (T,): by how much the gradient of the last state has changed when
+    it arrives at the state before step t; None: not measured."""
     unit: str = "steps"
     """Of one step."""
 
@@ -274,10 +277,10 @@ class Products(Result, kind="products"):
         yield from growth_over_all(self.log_norm, self.unit)
 
     def table(self) -> list[dict]:
-        """One row a step: step, log_norm, exponent."""
-        return rows_of(
-            step=range(len(self.log_norm)), log_norm=self.log_norm, exponent=self.exponent
-        )
+        """One row a step: step, log_norm, exponent, log_norm_back."""
+        back = {} if self.log_norm_back is None else {"log_norm_back": self.log_norm_back}
+        steps = range(len(self.log_norm))
+        return rows_of(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
 
     def brief(self) -> dict[str, float]:
         """Of the whole run."""
@@ -290,8 +293,14 @@ class Products(Result, kind="products"):
 
     @panels(6, 3.2, finding_of)
     def plot(self, ax=None) -> Axes:
-        """The norm over time on a log scale."""
-        return draw_growth(self.log_norm, self.unit, ax)
+        """The norms over time on a log scale, from the first state on and to the last state."""
+        draw_growth(self.log_norm, self.unit, ax)
+        if self.log_norm_back is not None:
+            ax.lines[0].set_label("from the first state to this one")
+            back = np.r_[self.log_norm_back, 0] / np.log(10)
+            shown = np.where(np.isfinite(back), back, np.nan)
+            ax.plot(shown, color=GREEN, linewidth=1.4, label="from this state to the last one")
+        return ax
 
     @property
     def step_count(self) -> int:
@@ -404,16 +413,23 @@ def subject_of(title: str) -> str:
 def products(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
 ) -> Products:
-    """The norms of the Jacobian products along a run; arguments as of `gersgorin.open_run`.
+    """The norms of the Jacobian products along a run, from the first state on and to the last one;
+    arguments as of `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
     [1.0, 10.0]
     """
     run = open_run(network, x, s0, **options)
-    return Products(
-        log_norm=measured(run, lambda A: {}, progress)["log_norm_product"], **run.labels
-    )
+    whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
+
+    def steps_back() -> Iterator[Tensor]:
+        for now in reversed([*run.slices()]):
+            yield from run.jacobians(now).mT.flip(0)
+            progress(2 * len(run) - now.start, 2 * len(run))
+
+    back = torch.stack([*running_log_norms(steps_back())]).flip(0).cpu().numpy()
+    return Products(log_norm=whole, log_norm_back=back, **run.labels)
 
 
 def measured(

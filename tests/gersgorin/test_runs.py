@@ -368,3 +368,15 @@ def test_a_carry_gate_with_its_own_weights_has_its_own_column():
     for coupled, names in ((True, ()), (False, ("transform gate", "carry gate"))):
         options = {"hidden_size": N, "cell_options": {"coupled": coupled}}
         assert gersgorin.gates("rhn", x, **options).names == names
+
+
+def test_products_back_from_the_last_state_are_those_of_numpy():
+    cell = nn.LSTM(M, N).double()
+    run = gersgorin.open_run(cell, frames())
+    found = gersgorin.products(cell, frames())
+    A = run.jacobians(slice(None)).numpy()
+    back = [np.linalg.multi_dot([*A[t:][::-1], np.eye(2 * N)]) for t in range(T)]
+    expected = np.log([np.linalg.norm(P, 2) for P in back])
+    np.testing.assert_allclose(found.log_norm_back, expected, rtol=1e-8)
+    assert found.log_norm_back[0] == pytest.approx(found.log_norm[-1])
+    assert len(found.plot().lines) == 3  # both curves, and the line of a kept norm
