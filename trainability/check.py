@@ -246,7 +246,7 @@ class Trial:
         race = self.race
         raced = [row for row in self.rows if row.training is not None]
         best = verdict(race, base, raced, self.found)
-        shown = verdict(race, base, self.layers) or best
+        shown = self.layer_at_fault(base, best) or best
         all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
         foreseen = base.forecast if base.steps < self.training.steps else None
         outcome = outcome_of(
@@ -284,6 +284,13 @@ class Trial:
             left_out=tuple(self.left_out),
         )
 
+    def layer_at_fault(self, base: Row, best: Row | None) -> Row | None:
+        """The stand-in for one layer that does as well as the best version; None: none does."""
+        if best is None or not self.layers:
+            return None
+        row = verdict(self.race, base, [*self.layers, best])
+        return None if row is best else row
+
     def doubts(self, base: Row) -> tuple[str | None, list[Cause]]:
         """(The part, causes) of a training that learns, and still is no good; else (None, [])."""
         found, race = self.found, self.race
@@ -312,8 +319,8 @@ class Trial:
             return "data", [cause_of_data(base, self.known)]
         # a better version of a training that learns something is no proof of a fault
         sure = len(self.orders) > 1 and best.error <= GOOD
-        at_fault = verdict(self.race, base, self.layers)
-        cause = replace(cause_of_row(base, best, at_fault), sure=sure)
+        layer = self.layer_at_fault(base, best)
+        cause = replace(cause_of_row(base, best, layer), sure=sure)
         replaced = REPLACED.get(best.part, (best.part,))
         explaining = [fact for fact in found if fact.part in replaced]
         others = [fact for fact in found if fact not in explaining]
