@@ -107,7 +107,7 @@ class LesionTable(Result, kind="lesions"):
         loss = f"the loss on {self.split}" if self.split else "the loss"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
         lesion += f" by {first['delta']:+.3g}"
-        return f"{lesion}, the most of single layers" if others else lesion
+        return f"{lesion}, more than any other layer" if others else lesion
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and the result of the intervals."""

@@ -177,6 +177,8 @@ def prepared(model: nn.Module, mode: str) -> nn.Module:
         return model
     model = copy.deepcopy(model)
     for name, cell in cells_of(model).items():
+        if not name:  # the network is a cell
+            return Carried(cell)
         model.set_submodule(name, Carried(cell))
     return model
 

@@ -79,6 +79,8 @@ class RunConfig(SharedSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.out is not None:
+            object.__setattr__(self, "out", Path(self.out))  # a text in Python
         for name in ("fuse", "jobs"):
             value = getattr(self, name)
             counts = isinstance(value, int) and value >= 1

@@ -13,6 +13,7 @@ from tables import for_each
 from analysis import Lesion, lesion, lesioned, paired_bootstrap
 from analysis.gates import gate_activity, unit_means
 from analysis.lesion_modes import lesioned_layers, places
+from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 
 PIECES = SUBJECTS["chorales"][1]
@@ -285,3 +286,9 @@ def test_on_a_gpu_gates_and_lesions_are_the_same(kind, mode):
     assert ours.loss == pytest.approx(wanted.loss, rel=1e-10)
     ours, wanted = gate_activity(model, data, device="cuda"), gate_activity(model, data)
     assert np.allclose(ours.activity, wanted.activity, atol=1e-12)
+
+
+def test_a_cell_without_a_network_has_lesions_too():
+    cell, x = RHN(3, 4, depth=2), torch.rand(5, 2, 3)
+    carried, shut = (lesioned(cell, Lesion(mode, (2,))) for mode in ("carry", "bias"))
+    torch.testing.assert_close(carried(x)[0], shut(x)[0])

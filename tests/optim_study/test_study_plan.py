@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from optim_study.plan import SHARE, devices, fused, memory, meta_model, plan
-from optim_study.presets import RunConfig, paper
+from optim_study.presets import RunConfig, paper, smoke
 from optim_study.protocol import StudyConfig
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import in_words
@@ -124,3 +124,7 @@ def test_the_papers_study_has_the_papers_networks():
         "dts-rnn": [308, 287, 280, 277],
         "dts-rnn-skip-last": [308, 287, 328, 345],
     }
+
+
+def test_the_folder_of_a_run_may_be_a_text(tmp_path):
+    assert smoke(out=str(tmp_path)).folder == tmp_path
