@@ -197,7 +197,7 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Where it is largest, or the steps in which it halves, as the end of a clause."""
+        """The lag of its largest value, or its half-life, as the end of a clause."""
         by_lag, life = self.by_lag, self.half_life
         top, longest = int(by_lag.argmax()), len(by_lag) - 1
         if by_lag[top] >= 2 * by_lag[0] > 0:

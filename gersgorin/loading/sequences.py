@@ -60,7 +60,7 @@ class Sequences:
 
     @property
     def words(self) -> str:
-        """How x is read: "20 steps of 5 sequences"; "" for one sequence."""
+        """The reading of x: "20 steps of 5 sequences"; "" for one sequence."""
         return f"{self.T} steps of {self.B} sequences" if self.B > 1 else ""
 
     def present(self, outputs: int) -> Tensor:

@@ -100,7 +100,7 @@ class Cell(nn.Module):
     # the block of weight_hh whose matrices may start near the identity
     candidate: int | None = None
     gate_name = "transform gate"  # the term in its literature for the t of its `gates`
-    carry_name = ""  # that for the c of its `gates`, where it is no 1 - t
+    carry_name = ""  # the term for the c of its `gates` if that is not 1 - t
     # dropout masks that `states` takes besides that of the input: "state", "candidate"
     masks: tuple[str, ...] = ()
     separate_masks = False  # True if each gate block may have separate input and state masks
