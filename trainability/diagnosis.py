@@ -72,7 +72,8 @@ class Diagnosis(Result):
 
     >>> given = TableRow("", "as given", 1.0, 50, 0.0)
     >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
-    >>> found = Diagnosis(outcome="does not learn", error=1.0, part="inputs", rows=(given, scaled))
+    >>> shown = {"part": "inputs", "swap": "inputs standardised", "rows": (given, scaled)}
+    >>> found = Diagnosis(outcome="does not learn", error=1.0, **shown)
     >>> found.at_fault.what
     'inputs standardised'
     """
@@ -213,8 +214,8 @@ class Diagnosis(Result):
         if any(row.curve for row in self.rows):
             self._draw_curves(ax)
         else:
-            words = textwrap.fill(" ".join(self.sentences()), 60)
-            ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
+            words = textwrap.fill(" ".join(filter(None, self.sentences())), 40)
+            ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
             ax.set_axis_off()
         return ax
 

@@ -190,8 +190,7 @@ _ROWS = (
             ),
             "feature": Option(
                 "The number of an input, from 0 on, whose influence is measured (default: the norm "
-                "over all numbers).",
-                int,
+                "over all numbers)."
             ),
             "probes": Option(
                 "Random vectors for each output, at least 2; 0: exact (default: exact up "

@@ -25,11 +25,11 @@ from torch import Tensor
 
 from gersgorin._validate import with_gradients
 from gersgorin.analyses.steps import (
-    gates,
     gradient_words,
     growth_over_all,
     joined,
     measured,
+    of_units,
     percent,
     subject_of,
 )
@@ -595,7 +595,7 @@ def spectra(
         about=label.about,
         discs=discs,
         gate_name=run.cell.gate_name,
-        transform_gate=gates(run).mean,
+        transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
         **found,
         **run.itself,

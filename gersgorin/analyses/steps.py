@@ -9,7 +9,7 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 import html
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,13 +215,18 @@ def gates(
     """
     run = open_run(network, x, s0, **options)
     found, cell = run.gates(), run.cell
-    means, names = [t.mean(-1) for t in found.t], cell.gate_names
-    if means and cell.carry_name:
-        means += [c.mean(-1) for c in found.c]
+    mean, names = of_units(found.t, run), cell.gate_names
+    if found.t and cell.carry_name:
+        mean = np.concatenate((mean, of_units(found.c, run)), 1)
         names = (*by_layer(cell.gate_name, len(found.t)), *by_layer(cell.carry_name, len(found.c)))
-    mean = (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
     progress(len(run), len(run))
     return GateActivity(mean=mean, gate_name=cell.gate_name, names=names, **run.labels)
+
+
+def of_units(gates: Sequence[Tensor], run: Run) -> np.ndarray:
+    """The mean over the units of the gates of each layer, (T, L); L = 0 without gates."""
+    means = [gate.mean(-1) for gate in gates]
+    return (torch.stack(means, 1) if means else run.states.new_empty(len(run), 0)).cpu().numpy()
 
 
 def by_layer(name: str, count: int) -> tuple[str, ...]:

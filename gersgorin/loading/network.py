@@ -70,7 +70,7 @@ def build_module(
     or returns no module.
     """
     found = import_named(name, "module")
-    if is_step(found):
+    if is_function_of_state(found):
         found = module_of_step(found)
     built = isinstance(found, nn.Module)
     takes = {} if built else _arguments(found)
@@ -96,11 +96,11 @@ def build_module(
     return module
 
 
-def is_step(found: Any) -> bool:
+def is_function_of_state(found: Any) -> bool:
     """True for a function of an input and a state, which is no factory of a module.
 
-    >>> is_step(lambda x, s: s), is_step(lambda input_size, hidden_size: None), is_step(nn.GRU)
-    (True, False, False)
+    >>> is_function_of_state(lambda x, s: s), is_function_of_state(nn.GRU)
+    (True, False)
     """
     if isinstance(found, type | nn.Module) or not callable(found):
         return False
