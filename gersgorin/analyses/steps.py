@@ -429,8 +429,8 @@ def products(
     whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
 
     def steps_back() -> Iterator[Tensor]:
-        for now in reversed([*run.slices()]):
-            yield from run.jacobians(now).mT.flip(0)
+        for now, A in run.blocks(back=True):
+            yield from A.mT.flip(0)
             progress(2 * len(run) - now.start, 2 * len(run))
 
     back = torch.stack([*running_log_norms(steps_back())]).flip(0).cpu().numpy()

@@ -204,12 +204,13 @@ class Run:
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+    def blocks(self, *, back: bool = False) -> Iterator[tuple[slice, Tensor]]:
         """Yield (steps, their Jacobians (steps, N, N)) of one sequence; stored for the next call if
-        all of them are small enough.
+        all of them are small enough. back: the last block first.
         """
         keep = len(self) * self.state_size**2 <= KEPT
-        for now in self.slices():
+        slices = [*self.slices()]
+        for now in reversed(slices) if back else slices:
             A = self._blocks.get((now.start, now.stop))
             if A is None:
                 A = self.jacobians(now)
