@@ -115,7 +115,7 @@ class Influence(Result, kind="influence"):
         largest; inf if it never is.
 
         NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
-        this is log 2 / -log r.
+        this is log 2 / -log r; of an influence that ends at 0 it is a whole lag.
         """
         by_lag, top = self.by_lag, int(self.by_lag.argmax())
         half = by_lag[top] / 2
@@ -127,7 +127,10 @@ class Influence(Result, kind="influence"):
         if last == len(by_lag) - 1:
             return np.inf
         after = by_lag[last + 1]
-        part = np.log(by_lag[last] / half) / np.log(by_lag[last] / after) if after > 0 else 0.0
+        if after > 0:
+            part = np.log(by_lag[last] / half) / np.log(by_lag[last] / after)
+        else:  # it ends: at the next lag it is below half
+            part = float(by_lag[last] > half)
         return float(last - top + part)
 
     @property

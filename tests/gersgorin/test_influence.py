@@ -455,3 +455,12 @@ def test_the_influence_of_single_numbers_adds_up_to_that_of_an_input():
     assert "the root mean square over 5 sequences" in str(whole)
     with pytest.raises(InvalidInputError, match="an input has 3 numbers, expected 0 to 2"):
         gersgorin.influence(model, x, feature=3)
+
+
+def test_an_influence_that_ends_halves_where_it_is_below_half():
+    by_lag = np.array([0.2, 1.0, 0.8, 0.6, 0.0, 0.0])  # the largest one step back, below half at 4
+    found = Influence(influence=by_lag[::-1][None], error=np.zeros((1, 6)))
+    assert found.half_life == 3
+    assert "largest 1 step back" in next(found.sentences())
+    even = Influence(influence=np.array([[0, 0, 1.0, 1.0, 1.0]]), error=np.zeros((1, 5)))
+    assert next(even.sentences()) == "The influence of an input halves within 3 steps."
