@@ -192,6 +192,8 @@ class Plot(Stored, Drawing):
             raise InvalidInputError(
                 f"{given[0]} names the trials as {self.runs[0]} does: leave one out"
             )
+        if len({folder.resolve() for folder in self.runs}) < len(self.runs):
+            raise InvalidInputError("a folder is given twice: its trials would count twice")
         outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
         outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))

@@ -247,6 +247,7 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
             "there is no study in nowhere: nowhere/journal.log is missing",
         ),
         (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
+        (["plot", "twice", "./twice"], "a folder is given twice"),
         (["plot", "--below", "-1"], "--below is -1"),
         (["plot", "--output", "figure.txt"], "ending in .png"),
         (["plot", "--output", "nowhere/trials.csv"], "the folder nowhere does not exist"),
