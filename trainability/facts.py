@@ -323,8 +323,8 @@ def unread_frames(probe: Probe) -> Cause | None:
         "unread steps",
         "network",
         f"An output depends only on {which}: nothing can be learned from the others.",
-        "Pass the state from step to step, and read the last output: out[:, -1] with "
-        "batch_first=True, out[-1] without.",
+        "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
+        "out[:, -1] with batch_first=True, out[-1] without.",
         evidence={"frames": T},
     )
 

@@ -164,7 +164,7 @@ class Influence(Result, kind="influence"):
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def sentences(self) -> Iterator[str]:
-        """Its half-life or doubling time, the lags that most of it comes from, and its error."""
+        """Its half-life or the lag of its largest value, the lags of most of it, and its error."""
         what, by_lag = self._what, self.by_lag
         if not self.influence.any():
             yield f"The {what} is zero."

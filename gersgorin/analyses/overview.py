@@ -75,16 +75,12 @@ class Overview(Several, kind="overview"):
         """
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}
         series["input gain"] = self.gains.input
-        for label, values in (
-            ("state gain", self.gains.layers),
-            (self.gates.gate_name, self.gates.mean[:, : 0 if self.gates.names else None]),
-        ):
-            several = values.shape[1] > 1
-            rows = values.T if several or label != "state gain" else ()  # of one layer: the 2-norm
-            series |= {
-                f"{label}, layer {k + 1}" if several else label: row for k, row in enumerate(rows)
-            }
-        series |= dict(zip(self.gates.names, self.gates.mean.T, strict=False))
+        if self.gains.layers.shape[1] > 1:  # the gain of one layer is the 2-norm
+            series |= _columns("state gain", self.gains.layers)
+        if self.gates.names:
+            series |= dict(zip(self.gates.names, self.gates.mean.T, strict=True))
+        else:
+            series |= _columns(self.gates.gate_name, self.gates.mean)
         values = np.array([*series.values()])
         ends = {
             "first": values[:, 0],
@@ -121,6 +117,13 @@ class Overview(Several, kind="overview"):
     def to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
         return {name: result.to_dict() for name, result in self.results.items()}
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of values (T, L), by the name of each layer's."""
+    if values.shape[1] == 1:
+        return {name: values[:, 0]}
+    return {f"{name}, layer {k + 1}": column for k, column in enumerate(values.T)}
 
 
 @keywords_of(open_run)
