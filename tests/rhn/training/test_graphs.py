@@ -166,6 +166,7 @@ def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector)
     "begin", [functools.partial(chorale_training, hidden_size=400, trials=8), text_training]
 )
 def test_four_trainings_one_after_another_take_no_more_memory_than_one(begin, no_garbage_collector):
+    """Measured on the whole card, graphs included: it needs the card to itself."""
     left = []
     for _ in range(4):
         begin("cuda")
