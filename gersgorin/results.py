@@ -25,6 +25,14 @@ HOMES = {
     "recording": ("Recording",),
 }
 
+REMOVED = {  # kinds of version 0.4, and what answers their question now
+    "memory": "influence(model, x)",
+    "credit": 'influence(model, x, of="squared", y=targets)',
+    "audit": "spectra(model, x) and gates(model, x)",
+    "bounds": "products(model, x) and norm_bound(cell)",
+    "plateau": "python -m examples.paper.plateau",
+}
+
 __all__, __getattr__, __dir__ = lazy_names("gersgorin", HOMES)
 
 
@@ -43,6 +51,11 @@ def load(path: str | Path) -> Result:
         if result.KIND not in arrays and "states" in arrays:
             raise DataError(
                 f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
+            )
+        if (kind := str(arrays.get(result.KIND))) in REMOVED:
+            raise DataError(
+                f"{path} holds the result {kind!r} of version 0.4, which 0.5 cannot read: compute "
+                f"it again with {REMOVED[kind]}"
             )
     for home in HOMES:
         import_module(f"gersgorin.{home}")

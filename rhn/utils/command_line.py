@@ -12,7 +12,15 @@ from functools import partial
 from operator import methodcaller
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-from cyclopts import App, CoercionError, CycloptsError, Group, Parameter, ValidationError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnusedCliTokensError,
+    ValidationError,
+)
 from cyclopts.help import DefaultFormatter, PanelSpec
 
 from rhn.errors import InvalidInputError
@@ -97,6 +105,9 @@ def read(app: App, args: Sequence[str] | None) -> Any:
 def _sentence(error: CycloptsError) -> str:
     """The message of an error as one sentence."""
     option = error.argument
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        return f"{words}: expected nothing here, or the name of an option before it"
     if isinstance(error, ValidationError) and option:
         return f"{option.name} is {option.value}, {error.exception_message}"
     if isinstance(error, CoercionError) and option and error.token and error.msg is None:

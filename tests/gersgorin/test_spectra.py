@@ -199,6 +199,9 @@ def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_p
     np.savez(tmp_path / "mine.npz", x=np.ones(3))
     with pytest.raises(DataError, match="does not name the kind of its result"):
         gersgorin.load(tmp_path / "mine.npz")
+    np.savez(tmp_path / "old.npz", kind="memory")
+    with pytest.raises(DataError, match=r"of version 0.4.* compute it again with influence"):
+        gersgorin.load(tmp_path / "old.npz")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ WRONG = {
     "one figure: expected at most 24",
     "compare lstm,gru --before-training": "--before-training is for trained weights",
     "compare lstm,gru --module torch.nn:LSTM": "--module is for files of weights",
+    "plot cell.safetensors": "cell.safetensors: expected nothing here, or the name of an option",
     "compare cell.safetensors --set depth=2": "--set depth=2 is for new cells",
     "compare rhn,rnn --analysis influence": "influence: expected one of spectra, products",
     "compare rhn --seeds 1000000000": "--seeds is 1000000000, expected 1 or more, at most 1000",

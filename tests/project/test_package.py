@@ -105,10 +105,11 @@ def archives(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def empty(archives, tmp_path_factory):
-    """Run a command in an environment of the wheel and its dependencies, in another folder, without
-    a compiler.
+    """Run a command in an environment of the wheel and its dependencies, in a folder with a space
+    in its path, without a compiler and without a home that can be written.
     """
-    folder = tmp_path_factory.mktemp("empty")
+    folder = tmp_path_factory.mktemp("empty") / "another folder"
+    folder.mkdir()
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     scripts = folder / "venv" / "bin"
     run_or_skip(
@@ -119,7 +120,7 @@ def empty(archives, tmp_path_factory):
     (folder / "own.py").write_text(MODEL)
 
     def run(*words: str, path: str = str(scripts)) -> str:
-        env = {"HOME": str(folder / "home"), "PATH": path, "OMP_NUM_THREADS": "1"}
+        env = {"HOME": "/dev/null/home", "PATH": path, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [scripts / words[0], *words[1:]], cwd=folder, env=env, capture_output=True, text=True
         )
