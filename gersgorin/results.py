@@ -52,10 +52,10 @@ def load(path: str | Path) -> Result:
             raise DataError(
                 f"{path} holds a run, not a result: numpy.load reads its inputs, states and weights"
             )
-        if (kind := str(arrays.get(result.KIND))) in REMOVED:
+        if (old := str(arrays.get(result.KIND))) in REMOVED:
             raise DataError(
-                f"{path} holds the result {kind!r} of version 0.4, which 0.5 cannot read: compute "
-                f"it again with {REMOVED[kind]}"
+                f"{path} holds the result {old!r} of version 0.4, which 0.5 cannot read: compute "
+                f"it again with {REMOVED[old]}"
             )
     for home in HOMES:
         import_module(f"gersgorin.{home}")
