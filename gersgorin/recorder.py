@@ -18,7 +18,7 @@ the product of steps over its first 32. The cost grows with the cube of the stat
 training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
 measurement to the next. Use more steps for larger networks.
 
-Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (a layer's apart).
+Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (of each layer).
 """
 
 import math
@@ -38,10 +38,10 @@ from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.loading.watched import Watched
+from gersgorin.loading.weights import gradient_norms, has_gradients, weights_of
 from gersgorin.recording import MEASURES, MOMENTS, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
-from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 from rhn.utils.wording import in_short
@@ -90,51 +90,6 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
     return {name: t.cpu().numpy() for name, t in found.items()}
 
 
-@torch.no_grad()
-def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one,
-    as "cells.0.weight_hh[1]".
-    """
-    stacks = {p for cell in module.modules() if isinstance(cell, Cell) for p in stacked(cell)}
-    found: dict[str, tuple[Tensor, Tensor | None]] = {}
-    for name, weight in module.named_parameters():
-        gradient = None if weight.grad is None else weight.grad.to_dense()
-        if weight not in stacks:
-            found[name] = weight, gradient
-            continue
-        for k, layer in enumerate(weight):
-            found[f"{name}[{k}]"] = layer, None if gradient is None else gradient[k]
-    return found
-
-
-def stacked(cell: Cell) -> list[Tensor]:
-    """The parameters of a cell of ours that have an axis of layers."""
-    axes = {name: 2 if "bias" in name else 3 for name, _ in cell.named_parameters()}
-    return [p for name, p in cell.named_parameters() if p.dim() == axes[name]]
-
-
-@torch.no_grad()
-def has_gradients(module: nn.Module) -> bool:
-    """True if any parameter has a nonzero `.grad`, and for a module without trained parameters."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return not trained or any(
-        (p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None
-    )
-
-
-@torch.no_grad()
-def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a
-    gradient, or where W is zero.
-    """
-    pairs, known = weights_of(module).values(), has_gradients(module)
-    size = np.array([_norm(weight) for weight, _ in pairs])
-    slope = np.array(
-        [_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs]
-    )
-    return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
-
-
 def _number(loss: Any) -> float:
     """A loss as a number, NaN for None. Raises InvalidInputError for anything but a scalar."""
     try:
@@ -145,11 +100,6 @@ def _number(loss: Any) -> float:
         raise InvalidInputError(
             f"loss is {in_short(loss)}: expected a number, such as the mean of a minibatch"
         ) from error
-
-
-def _norm(t: Tensor) -> float:
-    # squares of tiny gradients vanish in single precision
-    return torch.linalg.vector_norm(t, dtype=torch.float64).item()
 
 
 POSITIONS = 4

@@ -1,0 +1,60 @@
+"""The weights of a module by name, a layer's apart, and the norms of their gradients.
+
+Legend: K weights.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rhn.cells import Cell
+
+
+@torch.no_grad()
+def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """(Weight, its gradient) by name; those that a cell of ours stacks over its layers one by one,
+    as "cells.0.weight_hh[1]".
+    """
+    stacks = {p for cell in module.modules() if isinstance(cell, Cell) for p in stacked(cell)}
+    found: dict[str, tuple[Tensor, Tensor | None]] = {}
+    for name, weight in module.named_parameters():
+        gradient = None if weight.grad is None else weight.grad.to_dense()
+        if weight not in stacks:
+            found[name] = weight, gradient
+            continue
+        for k, layer in enumerate(weight):
+            found[f"{name}[{k}]"] = layer, None if gradient is None else gradient[k]
+    return found
+
+
+def stacked(cell: Cell) -> list[Tensor]:
+    """The parameters of a cell of ours that have an axis of layers."""
+    axes = {name: 2 if "bias" in name else 3 for name, _ in cell.named_parameters()}
+    return [p for name, p in cell.named_parameters() if p.dim() == axes[name]]
+
+
+@torch.no_grad()
+def has_gradients(module: nn.Module) -> bool:
+    """True if any parameter has a nonzero `.grad`, and for a module without trained parameters."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return not trained or any(
+        (p.grad.to_dense() != 0).any().item() for p in trained if p.grad is not None
+    )
+
+
+@torch.no_grad()
+def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """(||dL/dW||, ||dL/dW|| / ||W||) of every weight of `weights_of`, (K,) each: NaN without a
+    gradient, or where W is zero.
+    """
+    pairs, known = weights_of(module).values(), has_gradients(module)
+    size = np.array([_norm(weight) for weight, _ in pairs])
+    slope = np.array(
+        [_norm(gradient) if known and gradient is not None else np.nan for _, gradient in pairs]
+    )
+    return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
+
+
+def _norm(t: Tensor) -> float:
+    # squares of tiny gradients vanish in single precision
+    return torch.linalg.vector_norm(t, dtype=torch.float64).item()
