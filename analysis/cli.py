@@ -68,8 +68,6 @@ class Common(Trained, ResultOptions):
             source = self.data.name if self.data else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=model_label(model).title, about=about)
-            report("drawing")
-            outputs.write(record.figure, record.save)
         show(outputs, self, record)
 
 

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.errors import (
+    USERS_FAULT,
+    InvalidInputError,
+    NotFiniteError,
+    RhnError,
+    UsersCodeError,
+    is_out_of_memory,
+)
 from rhn.utils.tracebacks import frames_of
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, in_short
@@ -232,7 +239,12 @@ def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
         found = hint if isinstance(hint, str) else hint()
         end = f"; {found}" if found else ""
         reason = first_line(error).split(". ")[0].removesuffix(".")
-        raise UsersCodeError(f"{said}: {type(error).__name__}: {reason}{end}") from error
+        reason = f"{type(error).__name__}: {reason}"
+        if str(error).startswith("Caught "):  # by a process of torch's: the error stands last
+            reason = str(error).strip().splitlines()[-1]
+        if is_out_of_memory(error):
+            reason = "the memory does not suffice"
+        raise UsersCodeError(f"{said}: {reason}{end}") from error
 
 
 @contextmanager
@@ -242,9 +254,11 @@ def users_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (RhnError, MemoryError):
+    except RhnError:
         raise
     except USERS_FAULT as error:
+        if is_out_of_memory(error):
+            raise
         frames = frames_of(error)
         if not frames:
             raise

@@ -74,7 +74,13 @@ class Run(Configured):
             print_json([row.to_dict() for row in results.rows])
         else:
             print(share_table(training_shares(results.rows, config.objective)), end="\n\n")
-            print("\n".join(f"best model: {path}" for path in results.best.values()))
+            from rhn.checkpoints import fault_of
+
+            for path in results.best.values():
+                fault = fault_of(path)
+                print(f"best model: {path}" if not fault else f"no best model: {fault}")
+                if fault:
+                    print("Finished trials do not run again: train them in another folder, --out")
         print(
             f"trials: {results.csv}\nfigure: {results.figure}",
             file=sys.stderr if self.json else sys.stdout,

@@ -113,6 +113,8 @@ class Best(Stored):
     """Print one JSON list."""
 
     def run(self) -> None:
+        from rhn.checkpoints import fault_of
+
         rows = []
         for config, trials in self.studies():
             if trials:
@@ -121,7 +123,7 @@ class Best(Stored):
                 rows.append(
                     {"study": config.name}
                     | values
-                    | {"checkpoint": str(path) if path.exists() else None}
+                    | {"checkpoint": None if fault_of(path) else str(path)}
                 )
         if self.json:
             return print_json(rows)

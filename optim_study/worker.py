@@ -14,13 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
-import torch
-
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder, TrialRecord
 from optim_study.protocol import StudyConfig
 from rhn.cli.entry import own_cell, users_frames
-from rhn.errors import RhnError
+from rhn.errors import RhnError, is_out_of_memory
 from rhn.training.state import Interrupted, TrialState, deferred_interrupt
 
 
@@ -57,17 +55,12 @@ def attempt(
         vars(error).update(frames=users_frames(error))
         return error
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return OutOfMemory(
                 f"one trial of study {job.config.name} does not fit the memory: {error}"
             )
         return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
     return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    kinds = MemoryError | torch.OutOfMemoryError
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def work(

@@ -156,6 +156,15 @@ def read_metadata(path: str | Path) -> dict:
     return _read(path, weights=False)[0]
 
 
+def fault_of(path: str | Path) -> str:
+    """What is wrong with a checkpoint's file, in a sentence; "" if it is whole."""
+    try:
+        _read(path)
+    except CheckpointError as error:
+        return str(error)
+    return ""
+
+
 def weights_file(path: str | Path) -> Path:
     """Return the file of a checkpoint; for a folder, the best weights of its training.
 

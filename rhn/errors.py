@@ -61,3 +61,13 @@ USERS_FAULT = (Exception, SystemExit)
 """What code of a user's own may raise: a `sys.exit` in it must not end a command as if all were
 well.
 """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for a lack of memory, also where torch reports it, which may not be imported.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a shape is wrong"))
+    (True, False)
+    """
+    of_device = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)

@@ -123,7 +123,7 @@ def check(
         progress("facts")
         probe = Probe(training)
         _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
-        found, missing = facts(probe)
+        found, missing = facts(probe, begun + seconds / 2)
         about = f"{type(training.optimizer).__name__}, learning rate {training.learning_rate:.4g}"
         given: dict[str, Any] = {"title": title, "about": about, "not_measured": tuple(missing)}
         if found and found[0].sure:
@@ -132,7 +132,7 @@ def check(
             )
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
-        left = max(begun + seconds - time.monotonic(), seconds / 2)
+        left = max(begun + seconds - time.monotonic(), seconds / 10)
         trial = Trial(training, probe, found, left, seed, progress)
         return trial.diagnosis(given, own, pairs)
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from gersgorin.loading.options import NETWORK, NewOrTrained
-from rhn.cli.entry import enter, own_cell, print_json, run_command
+from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
@@ -104,6 +104,8 @@ class Limits:
 class Printed(Drawing):
     """The files of a result, and how it is printed."""
 
+    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json)."""
     json: Annotated[bool, OUTPUT] = False
     """Print one JSON object instead of text."""
 
@@ -158,11 +160,6 @@ COMMANDS.command(CureOptions, name="cure")
 Options = CheckOptions | CureOptions
 
 
-def trainability() -> int:
-    """The console script."""
-    return enter("trainability.cli")
-
-
 def main(args: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code."""
     return run_command(lambda: run_read(COMMANDS, args, run))
@@ -187,18 +184,18 @@ def run(options: Options) -> None:
         parts = own_training(options, *own) if own else of_next_frames(options)
         answer = getattr(import_module(f"trainability.{options.question}"), options.question)
         found = answer(**parts, progress=say)
-    outputs.write(found.figure, found.save)
     show(found, outputs, options)
 
 
 def show(found: Any, outputs: Outputs, options: Options) -> None:
-    """Print a result and its files."""
+    """Print a result, then write its files: an answer is not lost with a disk that is full."""
     if options.json:
         print_json(found.to_dict() | {"figure": next(map(str, outputs.figures), None)})
-        return
-    text = found.summary()
-    print(fitted(text) if sys.stdout.isatty() else text)
-    if outputs.figures or outputs.others:
+    else:
+        text = found.summary()
+        print(fitted(text) if sys.stdout.isatty() else text, flush=True)
+    outputs.write(found.figure, found.save)
+    if not options.json and (outputs.figures or outputs.others):
         print(f"\n{outputs}")
 
 

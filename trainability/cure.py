@@ -76,7 +76,8 @@ class Search:
         self.one_order = isinstance(training.data, Batches) and not training.data.shuffles
         self.probe = Probe(training)
         _ = self.probe.loss  # whatever a model or a loss raises at once names that call
-        self.causes, _ = facts(self.probe)
+        now = time.monotonic()
+        self.causes, _ = facts(self.probe, now + (end - now) / 2)
 
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""

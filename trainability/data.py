@@ -160,6 +160,12 @@ class Examples:
                     f"axis {axis}, and {name} has shape {tuple(value.shape)}: expected as many; "
                     "batch_axis=0 or 1 says where the examples are"
                 )
+        if self.count < 2 and y.shape[:2] != sequence_of(x).shape[:2]:
+            raise InvalidInputError(
+                f"x of shape {tuple(sequence_of(x).shape)} holds one example along axis {axis}, "
+                "with one target: expected several, else every constant is right; batch_axis=0 or "
+                "1 says where the examples are"
+            )
         self.batch_size = min(batch_size, self.count)
         self._rows, self._held = self._split()
 

@@ -9,6 +9,7 @@ Legend: B examples, T frames.
 """
 
 import math
+import time
 from collections.abc import Callable
 from itertools import islice
 
@@ -93,8 +94,9 @@ def hidden_weights(probe: Probe) -> Cause | None:
     return Cause(
         "untrained weights",
         "network",
-        f"{sum(leaf.numel() for leaf in hidden):,} weights are used but are not parameters of the "
-        f"model ({listed(names)}): an optimiser of model.parameters() never changes them.",
+        f"{counted(sum(leaf.numel() for leaf in hidden), 'number')} that outputs or loss depend on "
+        f"and that may be trained are not parameters of the model ({listed(names)}): an optimiser "
+        "of model.parameters() never changes them.",
         "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
         "nn.Parameter.",
     )
@@ -187,6 +189,22 @@ def is_cut(probe: Probe, name: str) -> bool:
     parameter = dict(given.model.named_parameters())[name]
     (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
     return slope is None or not slope.any()
+
+
+def lost_epsilon(probe: Probe) -> Cause | None:
+    """The eps of the optimiser is 0 in the type of its weights: a step may divide by 0."""
+    for group in probe.training.optimizer.param_groups:
+        eps = group.get("eps")
+        for kind in sorted({p.dtype for p in group["params"]}, key=str) if eps else ():
+            if not torch.tensor(eps, dtype=kind):
+                return Cause(
+                    "eps",
+                    "optimizer",
+                    f"eps={eps:g} of {type(probe.training.optimizer).__name__} is 0 in {kind}, the "
+                    "type of the weights: a step with a small gradient divides by 0.",
+                    "Keep the weights in float32 (with torch.autocast for speed), or set eps=1e-4.",
+                )
+    return None
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
@@ -626,6 +644,7 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     unread_inputs,
     detached_state,
     still_weights,  # as the weights of a state that is not passed on: what is read explains it
+    lost_epsilon,
     wrong_gradient,
     equal_outputs,
     equal_targets,
@@ -636,10 +655,16 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
 )
 
 
-def facts(probe: Probe) -> tuple[list[Cause], list[str]]:
-    """(The causes that are facts, certain ones first; sentences about those not measured)."""
+def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]]:
+    """(The causes that are facts, certain ones first; sentences about those not measured).
+
+    until: a time of `time.monotonic` after which no further one is measured.
+    """
     found, missing = [], []
     for fact in FACTS:
+        if time.monotonic() > until:
+            missing.append(f"{fact.__name__.replace('_', ' ')}: no time was left")
+            continue
         try:
             cause = fact(probe)
         except USERS_FAULT as error:  # of a module or a loss that takes no such numbers

@@ -194,11 +194,14 @@ class Training:
         if clip_norm is not None:
             above_zero("clip_norm", clip_norm)
         model = uncompiled(model)
-        self._given = list(model.parameters())
         self.steps, self.clip_norm = steps, clip_norm
         self.predict = predict or output_of
         self._loss = target_loss(loss_fn)
         given = optimizer_of(model, optimizer, learning_rate)
+        self._given = [
+            *model.parameters(),
+            *(p for group in given.param_groups for p in group["params"]),
+        ]
         self.model, self.optimizer, self.scheduler = copied(
             model, given, scheduler_of(scheduler, given)
         )
@@ -269,15 +272,16 @@ class Training:
         return loss.reshape(())
 
     def check_loss(self, loss: Tensor) -> None:
-        """Raise InvalidInputError if a loss depends on the weights of the model that was given,
-        which are not those that are trained.
+        """Raise InvalidInputError if a loss depends on weights of the model or of the optimiser
+        that were given, which are not those that are trained.
         """
         given = {id(p) for p in self._given}
         if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
             raise InvalidInputError(
-                "the loss reads the weights of your model or what its forward has stored, and "
-                "copies are trained here: give a loss of output and y only, a penalty as "
-                "weight_decay of the optimiser, or return what it needs as part of the output"
+                "the loss reads weights that your optimiser has, or what forward has stored on "
+                "your model, and copies are trained here: give a loss of output and y only, a "
+                "penalty as weight_decay, weights of the loss as part of the model, or return "
+                "what it needs as part of the output"
             )
 
     def with_loss(self, loss_fn: Loss) -> "Training":

@@ -70,8 +70,8 @@ def run(row: Analysis, options: Any) -> None:
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
-        outputs.write(partial(figure_of, result, **options.drawing), result.save)
-    show(outputs, options, result, name and row.name)
+    draw = partial(figure_of, result, **options.drawing)
+    show(outputs, options, result, draw, name and row.name)
 
 
 def _subject_of(row: Analysis, options, device: str):

@@ -119,8 +119,7 @@ def run(options: CompareOptions) -> None:
     with progress_bars() as report:
         results = [measure(options, row, draws, sources, device, report) for draws in networks]
     found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
-    outputs.write(partial(found.figure, **options.drawing), found.save)
-    show(outputs, options, found)
+    show(outputs, options, found, partial(found.figure, **options.drawing))
 
 
 def _analysis(options: CompareOptions) -> Analysis:

@@ -8,14 +8,19 @@ gersgorin-rhn-set-depth-1-depth-5-bwv269.png
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rhn.cli.entry import print_json
 from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.progress import progress_bars
 from rhn.utils.result import Result
 from rhn.utils.shared_options import default_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command
@@ -24,16 +29,29 @@ USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
 
 
-def show(outputs: Outputs, options, result: Result, name: str = "") -> None:
-    """Print the summary of a result with its files, or one JSON object with its numbers, by this
-    name.
+def show(
+    outputs: Outputs,
+    options,
+    result: Result,
+    draw: Callable[[], "Figure"] | None = None,
+    name: str = "",
+) -> None:
+    """Print the summary of a result, or one JSON object with its numbers by this name, then write
+    its files: an answer is not lost with a disk that is full.
+
+    draw: makes the figure; default: `result.figure`.
     """
     if options.json:
         numbers = result.to_dict()
         values = {"title": result.title, "about": result.about, name: numbers} if name else numbers
         print_json(values | {"figure": next(map(str, outputs.figures), None)})
     else:
-        print(f"{result.summary(whole=options.all)}\n", outputs, sep="\n")
+        print(f"{result.summary(whole=options.all)}\n", flush=True)
+    with progress_bars() as report:
+        report("drawing")
+        outputs.write(draw or result.figure, result.save)
+    if not options.json:
+        print(outputs)
 
 
 def default_figure(command: str, options) -> Path:

@@ -45,7 +45,6 @@ def run(options: RecordingOptions) -> None:
     from gersgorin.recording import Recording
 
     recording = Recording.load(path)
-    outputs.write(recording.figure, recording.save)
     show(outputs, options, recording)
 
 

@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +140,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
             consume_prefix_in_state_dict_if_present(found, prefix)
     if wrong := [f"{name} is {kind}" for name, t in found.items() if (kind := not_dense_real(t))]:
         raise CheckpointError(f"{path}: {wrong[0]}, expected dense real numbers")
+    own = module.state_dict()
+    for name, t in found.items():
+        if name in own and own[name].is_floating_point() and not t.is_floating_point():
+            raise CheckpointError(f"{path}: {name} holds {t.dtype}, expected {own[name].dtype}")
     try:
         module.load_state_dict(found)
     except RuntimeError as error:
@@ -161,6 +166,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt", device="cpu") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                if damaged := file.testzip():
+                    raise ValueError(f"the checksum of {damaged} is wrong")
         with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

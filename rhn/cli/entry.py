@@ -15,11 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
+from rhn.errors import (
+    USERS_FAULT,
+    InvalidInputError,
+    RhnError,
+    UsersCodeError,
+    is_out_of_memory,
+)
 from rhn.utils.io import finite_json
 from rhn.utils.tracebacks import frames_of
 
 INTERRUPTED = 130
+NO_MEMORY = "the memory does not suffice: take fewer units, steps or sequences at a time"
 SHOWN = 10  # last frames of a traceback; an endless recursion has a thousand
 
 
@@ -90,6 +97,10 @@ def run_command(main: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # the reader of our output ended, as in `... | head`
         _drop_output()
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _refused(NO_MEMORY)
     except OSError as error:
         if error.filename is None:  # Python would write the rest again at its end, and fail again
             _drop_output()

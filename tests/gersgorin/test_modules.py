@@ -208,6 +208,21 @@ def test_weights_of_every_common_kind_of_file_are_the_module_s(own, capsys):
         assert radii(capsys, *run, "--checkpoint", file) == wanted, file
 
 
+def test_damaged_and_integer_weights_are_refused(own):
+    state = build_module(f"{own}:Seq2Seq", input_size=M, seed=9).state_dict()
+    torch.save(state, "a.pt")
+    file = bytearray(Path("a.pt").read_bytes())
+    file[file.index(next(iter(state.values())).numpy().tobytes())] ^= 1
+    Path("a.pt").write_bytes(file)
+    torch.save({name: t.int() for name, t in state.items()}, "b.pt")
+    for name, said in (
+        ("a.pt", "the checksum of"),
+        ("b.pt", "holds torch.int32, expected"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            load_weights(build_module(f"{own}:Seq2Seq", input_size=M), Path(name))
+
+
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
 def test_weights_of_torch_s_own_modules_say_how_large_they_are(own, capsys, kind):
     theirs = kind(M, 6, num_layers=3, bias=False)

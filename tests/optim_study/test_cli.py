@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -157,6 +158,16 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     ]
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
+
+
+def test_a_best_model_that_is_damaged_is_said_so(finished, tiny_data, capsys):
+    shutil.copytree(finished, "copy")
+    best = Path("copy/rhn-depth1/best.safetensors")
+    best.write_bytes(best.read_bytes()[:-1])
+    words = ["--arch", "rhn", "--depth", "1", "--preset", "smoke", "--device", "cpu"]
+    assert run("run", *words, "--data", tiny_data, "--out", "copy") == 0
+    out = capsys.readouterr().out
+    assert f"no best model: {best}" in out and "Finished trials do not run again" in out
 
 
 # looking

@@ -1,5 +1,6 @@
 """Each fact is stated of a training with the fault, and not of the same training without it."""
 
+import math
 from typing import Any
 
 import pytest
@@ -277,9 +278,41 @@ def test_a_loss_of_the_weights_that_were_given_is_refused_and_leaves_them_alone(
     def penalised(output, y):
         return F.mse_loss(output, y) + sum(p.square().sum() for p in model.parameters())
 
-    with pytest.raises(InvalidInputError, match="the loss reads the weights of your model"):
+    with pytest.raises(InvalidInputError, match="the loss reads weights that your optimiser has"):
         check(model, X, SUM, penalised, torch.optim.Adam(model.parameters(), 1e-3), steps=4)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_loss_with_weights_of_its_own_is_refused():
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_scale = nn.Parameter(torch.zeros(()))
+
+        def forward(self, output, y):
+            return F.mse_loss(output, y) * torch.exp(-self.log_scale) + self.log_scale
+
+    model, loss = Net(), Weighted()
+    adam = torch.optim.Adam([*model.parameters(), *loss.parameters()], 1e-3)
+    with pytest.raises(InvalidInputError, match="weights of the loss as part of the model"):
+        check(model, X, SUM, loss, adam, steps=4)
+
+
+def test_an_epsilon_that_is_0_in_the_type_of_the_weights_is_named():
+    model = Net().half()
+    found, _ = facts(Probe(training_of(model, X.half(), SUM.half(), MSE)))
+    (cause,) = [cause for cause in found if cause.name == "eps"]
+    assert cause.part == "optimizer" and "eps=1e-08 of Adam is 0 in torch.float16" in cause.sentence
+
+
+def test_one_example_with_one_target_is_refused():
+    with pytest.raises(InvalidInputError, match="holds one example along axis 0"):
+        check(Net(), X[:1], SUM[:1], MSE, "adam", learning_rate=1e-3, steps=4)
+
+
+def test_facts_stop_at_their_time():
+    found, missing = facts(Probe(training_of(Net(), X, SUM, MSE)), -math.inf)
+    assert not found and missing[0] == "not finite: no time was left"
 
 
 def test_models_that_cannot_be_copied_are_refused():

@@ -266,6 +266,12 @@ class Found(Result):
         return f"cured in {self.seconds} s"
 
 
+def test_an_answer_is_printed_also_if_its_file_cannot_be_written(capsys, own):
+    Path("mine.csv").write_text("a,b\n")
+    code, out, error = run(capsys, "check", "own/train.py:training", "--output", "mine.csv")
+    assert code == 2 and "Sequential learns" in out and "mine.csv exists already" in error
+
+
 def test_a_cure_takes_the_same_training(capsys, own, monkeypatch):
     given = {}
 
