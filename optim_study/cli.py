@@ -1,7 +1,9 @@
 """`optim-study`: run a study and look at its results."""
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from optim_study.cli_results import Best, Export, Plot, Record, Status
@@ -74,13 +76,7 @@ class Run(Configured):
             print_json([row.to_dict() for row in results.rows])
         else:
             print(share_table(training_shares(results.rows, config.objective)), end="\n\n")
-            from rhn.checkpoints import fault_of
-
-            for path in results.best.values():
-                fault = fault_of(path)
-                print(f"best model: {path}" if not fault else f"no best model: {fault}")
-                if fault:
-                    print("Finished trials do not run again: train them in another folder, --out")
+            _print_best(results.best.values())
         print(
             f"trials: {results.csv}\nfigure: {results.figure}",
             file=sys.stderr if self.json else sys.stdout,
@@ -101,6 +97,18 @@ class Run(Configured):
                 "--std-max cannot be given with --init-std, whose second value it is"
             )
         return replace(config, init_std=(config.init_std[0], self.std_max))
+
+
+def _print_best(paths: Iterable[Path]) -> None:
+    """A line for each best model; a file that is damaged or missing is said."""
+    from rhn.checkpoints import fault_of
+
+    for path in paths:
+        if fault := fault_of(path):
+            print(f"no best model: {fault}")
+            print("Finished trials do not run again: train them in another folder, --out")
+        else:
+            print(f"best model: {path}")
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)

@@ -157,7 +157,7 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def fault_of(path: str | Path) -> str:
-    """What is wrong with a checkpoint's file, in a sentence; "" if it is whole."""
+    """The fault of a checkpoint's file in a sentence; "" if it is whole."""
     try:
         _read(path)
     except CheckpointError as error:

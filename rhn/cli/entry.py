@@ -83,14 +83,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     except RhnError as error:
         return _refused(str(error), users_frames(error))
     except SystemExit as leaving:  # raised by a user's code: the work is not done
-        if isinstance(leaving.__context__, BrokenPipeError):  # by rich, whose reader ended
-            _drop_output()
-            return 0
-        said = (
-            f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected "
-            "code that returns"
-        )
-        return _refused(said, users_frames(leaving))
+        return _left(leaving)
     except KeyboardInterrupt as interrupt:
         _print_error(str(interrupt) or "interrupted")
         return INTERRUPTED
@@ -107,6 +100,18 @@ def run_command(main: Callable[[], int | None]) -> int:
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return _refused(f"{where}: {error.strerror or error}")
     return code or 0
+
+
+def _left(leaving: SystemExit) -> int:
+    """The exit code of a command that a `sys.exit` in the middle of its work has ended."""
+    if isinstance(leaving.__context__, BrokenPipeError):  # by rich, whose reader ended
+        _drop_output()
+        return 0
+    said = (
+        f"sys.exit({leaving.code!r:.80}) was called in the middle of the work: expected code that "
+        "returns"
+    )
+    return _refused(said, users_frames(leaving))
 
 
 def _prepare_streams() -> None:
