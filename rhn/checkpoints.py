@@ -37,7 +37,7 @@ KINDS = {
 # files of torch.save begin with one of these
 TORCH_SAVE = (b"PK\3\4", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19")
 WITHOUT_NETWORK = (
-    "which does not name its network: give --module package.module:factory, or save "
+    "which does not name its network: give gersgorin --module package.module:factory, or save "
     "the network with rhn.checkpoints.save_checkpoint"
 )
 DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -139,7 +139,10 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
 
     # first: an unknown cell is no fault of the file
     factory = None if cell is None else resolve_cell(cell)
-    name = read_metadata(path)["class"]
+    header = read_metadata(path)
+    name, own = header["class"], header["config"].get("cell")
+    if cell is not None and own is not None and is_known(cell) and cell != own:
+        raise InvalidInputError(f"{path} holds a network of {own}, not of {cell}: leave out --cell")
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(
             f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}"

@@ -209,7 +209,8 @@ class Influence(Result, kind="influence"):
         if top == longest:
             return f"is largest at the longest lag, {_steps(top)}"
         if math.isinf(life):
-            return f"does not halve within {_steps(longest - top)}"
+            after = f" of its largest, at lag {top}" if top else ""
+            return f"does not halve within {_steps(longest - top)}{after}"
         within = _steps(max(1, math.ceil(life)))
         return f"halves within {within}{' of its largest' if top else ''}"
 

@@ -56,7 +56,7 @@ DISC_WORDS = {
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
 MEASURES = {  # one number a step, and what a table calls it
     "spectral_radius": "spectral radius",
-    "numerical_radius": "numerical radius",
+    "numerical_radius": "numerical radius (bound)",
     "norm": "2-norm",
     "departure_from_normality": "departure from normality",
     "eigenvalue_condition": "eigenvalue condition",
@@ -578,6 +578,10 @@ def spectra(
         )
     run = open_run(network, x, s0, **options)
     label = run.require_finite().label
+    if isinstance(leading, int) and not 1 <= leading <= run.state_size:
+        raise InvalidInputError(
+            f"leading is {leading}: expected a whole number from 1 to {run.state_size}"
+        )
     if leading is None and run.state_size > WHOLE:
         leading = COUNT
     if leading is None:

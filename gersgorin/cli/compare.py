@@ -337,19 +337,28 @@ def _names_module(word: str) -> bool:
     if ":" not in word or is_known(word) or _names_weights(word):
         return False
     factory = import_named(word, "cell or module")
+    if _is_module(factory) or _without_arguments(factory):
+        return True
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a built-in function, or a module that is built
         return not callable(factory)
     open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     takes_depth = accepts(factory, "depth") or any(p.kind in open_ended for p in parameters)
-    return _is_module(factory) or not takes_depth
+    return not takes_depth
 
 
 def _is_module(found) -> bool:
     from torch import nn
 
     return isinstance(found, nn.Module)
+
+
+def _without_arguments(found) -> bool:
+    """True for a class of modules without an `__init__` of its own."""
+    from torch import nn
+
+    return isinstance(found, type) and found.__init__ is nn.Module.__init__
 
 
 def _reader(rows: Sequence[_Row]) -> NewOrTrained:

@@ -42,9 +42,10 @@ def run(options: RecordingOptions) -> None:
         )
     outputs = Outputs.of(options, figure_of_recording(options.path))
 
-    from gersgorin.recording import Recording
+    from gersgorin.recording import Recording, known_panels
 
     recording = Recording.load(path)
+    known_panels(recording)  # refused before anything is printed
     show(outputs, options, recording)
 
 

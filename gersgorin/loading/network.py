@@ -30,7 +30,7 @@ from gersgorin.loading.find_cell import cell_title, recurrent_cells
 from gersgorin.loading.inputs import without_batch
 from gersgorin.loading.options import NewOrTrained
 from gersgorin.loading.watched import Watched
-from gersgorin.run.cell import Sizes, Step, checked_sizes
+from gersgorin.run.cell import Sizes, Step, checked_sizes, flat_step, zero_state
 from gersgorin.run.run import Run
 from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
@@ -59,20 +59,21 @@ def build_module(
     hidden_size: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    state_size: Sizes | None = None,
 ) -> nn.Module:
     """The module of a factory, with initial weights drawn from a seed; the state of torch's random
     generator does not change.
 
     input_size, hidden_size: passed if the factory takes them; hidden_size None: not given by the
     user. weights: a file from which the sizes of torch.nn's modules are read; its numbers are not
-    used here.
+    used here. state_size: of a step f(x, s).
 
     Raises InvalidInputError if there is no such factory, or if it raises, requires other arguments,
     or returns no module.
     """
     found = import_named(name, "module")
     if is_function_of_state(found):
-        found = module_of_step(found)
+        found = module_of_step(found, state_size)
     built = isinstance(found, nn.Module)
     takes = {} if built else _arguments(found)
     if hidden_size is not None and "hidden_size" not in takes:
@@ -113,9 +114,15 @@ def is_function_of_state(found: Any) -> bool:
     return len(required) == 2 and not {"input_size", "hidden_size"} & {*required}
 
 
-def module_of_step(step: Callable) -> nn.Module:
-    """A module without weights whose step is a function f(x, s), with its name."""
-    return type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()
+def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module:
+    """A module without weights whose step is a function f(x, s), with its name; a state of several
+    sizes is a tuple of tensors (n,), which lie side by side in the module's.
+    """
+    if isinstance(state_size, tuple):
+        step = flat_step(step, zero_state(state_size, torch.zeros(1)))
+    module = type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()
+    vars(module).update(vars(step))
+    return module
 
 
 def names_weights(word: str) -> bool:
@@ -178,9 +185,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), FILE) writes, or .safetensors"
         ) from error
     except Exception as error:  # whatever torch makes of a damaged file
-        reason = first_line(error)
+        reason = "" if isinstance(error, KeyError) else f": {first_line(error)}"
         raise CheckpointError(
-            f"{path} is not a complete file of weights (truncated or damaged): {reason}"
+            f"{path} is not a complete file of weights (truncated or damaged){reason}"
         ) from error
     candidates = [found, *(found.get(key) for key in WRAPPED if isinstance(found, Mapping))]
     for state in candidates:
@@ -364,7 +371,12 @@ def trained_network(
     if options.module:
         size = options.hidden_size
         module = build_module(
-            options.module, seed=seed, input_size=input_size, hidden_size=size, weights=path
+            options.module,
+            seed=seed,
+            input_size=input_size,
+            hidden_size=size,
+            weights=path,
+            state_size=sizes_of_words(options.state_size),
         )
         if fresh:
             return module, "", "fresh weights"
@@ -391,7 +403,8 @@ def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool =
     """
     model, made, label = trained_network(options, input_size, fresh=fresh)
     if options.module:
-        sizes = sizes_of_words(options.state_size)
+        declared = hasattr(model, "state_shapes")  # by `module_of_step`
+        sizes = None if declared else sizes_of_words(options.state_size)
         watched = Watched(model, options.layer, options.submodule, state_size=sizes)
         name, title = options.module, watched.title
     else:

@@ -342,7 +342,8 @@ def model_with_data(options, *, device: str) -> ModelWithData:
         else:
             _, module, _, made = model_of_options(options, source.input_size or KEYS)
         own = model_label(module)
-        title = labelled(options.submodule or "", own.title or type(module).__name__)
+        words = own.title if options.submodule or not options.module else ""
+        title = labelled(options.submodule or "", words or type(module).__name__)
         label = label_of_source(source, title=title, made=made or own.made)
     return on_next_frames(
         module.to(device),

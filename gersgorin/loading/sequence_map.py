@@ -96,7 +96,8 @@ class SequenceMap:
             )
         self.name, self._submodule = name_of(model), subject.submodule
         module = model if isinstance(model, nn.Module) else Function(model)
-        if isinstance(module, nn.RNNCellBase) or is_hand_written(module):
+        only_step = hasattr(module, "step") and type(module).forward is nn.Module.forward
+        if only_step or isinstance(module, nn.RNNCellBase) or is_hand_written(module):
             raise InvalidInputError(
                 f"{self.name} is one step of a recurrence: expected a module that reads a "
                 "sequence, such as a loop over it"

@@ -1,7 +1,7 @@
 """Read sequences with their names and units: chorales, texts, and files of numbers. Nothing is
 unpickled.
 
-    .npy   (T,) one input, (T, m), or several sequences (S, T, m)
+    .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
            of the inputs, `name` of the data
     .csv   a row a step, a column an input; a first row of words names them
@@ -123,10 +123,14 @@ class Source:
         return torch.from_numpy(self.values[0]) if self.given is None else self.given
 
     def frames_for(self, module: nn.Module) -> Tensor:
-        """The same for a module; ids (T,) as they are in the file for one that reads ids."""
-        if self.raw is not None and reads_ids(module, x := real_tensor("x", self.raw)):
-            return without_batch(one_sequence(x, ids=True))
-        return self.frames()
+        """The same for a module; for one that reads ids those in the file, (T,), or several
+        sequences (S, T), as ids.
+        """
+        if self.raw is None or not reads_ids(module, x := real_tensor("x", self.raw)):
+            return self.frames()
+        if x.dim() == 2 and 1 not in x.shape:
+            return x.long().T
+        return without_batch(one_sequence(x, ids=True))
 
     def frames(self) -> Tensor:
         """One sequence (T, m) or ids (T,), or several with time first."""
@@ -141,8 +145,7 @@ class Source:
         if steps > self.steps:
             raise InvalidInputError(
                 f"steps is {steps}, beyond the end of the {self.kind} {self.name}: it has "
-                f"{self.steps} {counted}; for a longer run "
-                "give data of your own, of a constant input c (m,) c.expand(steps, m)"
+                f"{self.steps} {counted}; for a longer run give longer data of your own"
             )
         about = f"first {steps} of {self.steps} {counted}"
         if self.about:
@@ -317,7 +320,7 @@ def read_numbers(path: Path) -> Source:
             f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its "
             f"sequences have {m}: expected as many"
         )
-    size = f"{T} x {m} numbers"
+    size = f"{T} x {m} numbers" if values.ndim > 1 else f"{T} numbers"
     if values.ndim == 3:
         size = f"{S} sequences of {T} steps, {m} numbers each"
     known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about

@@ -44,6 +44,7 @@ OWN_METHODS = (
     "states",
     "initial_state",
 )
+MOVED = 1e-3  # share of a state by which it moves to see whether a step depends on it
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
 # entries of a state up to which Jacobians by autograd are cheaper than products step by step
 SMALL = 100
@@ -367,6 +368,8 @@ class StepCell:
             lead, rows = as_rows(x, s)
             with self.transformed():
                 A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(*rows)
+            if argument == 1:
+                self._check_zero(A, *rows)
             A = A.reshape(*lead, *A.shape[1:])
         shape = s.shape[-1], (x, s)[argument].shape[-1]
         if not isinstance(A, Tensor) or A.shape[-2:] != shape:
@@ -374,6 +377,24 @@ class StepCell:
                 f"{self.name} must return a Jacobian {shape}, as many rows as its state has entries"
             )
         return A
+
+    def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
+        """Raise InvalidInputError if derivatives A d s' / d s of rows x (R, m), s (R, N) are exactly
+        zero, though the steps do depend on the states.
+        """
+        if A.any() or not A.numel():
+            return
+        with torch.no_grad():
+            moved = s + MOVED * (1 + s.abs())
+            same = all(
+                torch.equal(self.step(x_t, s_t), self.step(x_t, other))
+                for x_t, s_t, other in zip(x, s, moved, strict=True)
+            )
+        if not same:
+            raise InvalidInputError(
+                f"the next state of {self.name} depends on the state, but has no gradient in it: "
+                "leave out .detach(), .data and torch.no_grad() in the step"
+            )
 
     def _closed_form(self, name: str, x: Tensor, s: Tensor) -> list[Tensor]:
         """The matrices (..., rows, columns) of a method of the cell."""
@@ -385,7 +406,9 @@ class StepCell:
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
         """A Q by two reverse passes, without the Jacobian."""
         with self.transformed():
-            return Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+            pushed = Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
+        self._check_zero(pushed, x[None], s[None])
+        return pushed
 
 
 def flat_step(f: nn.Module | Step, s0: State) -> Step:

@@ -425,3 +425,71 @@ def test_a_map_without_input_is_a_network_for_every_analysis(module):
         InvalidInputError, match=r"steps is missing: expected the number of steps of the map f\(s\)"
     ):
         spectra(step, s0=s0)
+
+
+DETACHED = {
+    "no_grad": torch.no_grad()(lambda x, s: torch.tanh(s + x)),
+    "detach": lambda x, s: 0.5 * s.detach() + x,
+}
+
+
+@for_each("name", DETACHED)
+def test_a_step_without_a_gradient_is_refused_not_called_zero(name):
+    x = torch.randn(T, M)
+    for analysis in (spectra, products, fixed_points):
+        with pytest.raises(InvalidInputError, match="but has no gradient in it: leave out .detach"):
+            analysis(DETACHED[name], x, state_size=M)
+    assert not spectra(lambda x, s: torch.tanh(x), x, state_size=M).norm.any()  # truly zero
+
+
+STEPS = """
+import torch
+
+
+def step(x, s):
+    h, slow = s
+    return torch.tanh(0.7 * h + slow.sum() + x.sum()), 0.9 * slow + 0.1 * h[:2]
+
+
+def gate(x, s):
+    return torch.sigmoid(s[1])
+"""
+
+
+def test_a_function_with_two_states_is_the_same_by_command_and_in_python(own_folder, capsys):
+    (own_folder / "mine.py").write_text(STEPS)
+    x = np.random.default_rng(0).normal(size=(T, M))
+    np.save("x.npy", x)
+    words = "--module mine:step --state-size 3,2 --gates mine:gate --input x.npy --json"
+    assert main(["plot", *words.split()]) == 0
+    radii = [step["spectral_radius"] for step in json.loads(capsys.readouterr().out)["steps"]]
+    steps = {}
+    exec(STEPS, steps)
+    found = spectra(steps["step"], x, state_size=(3, 2), gates=steps["gate"])
+    assert radii == pytest.approx(found.spectral_radius, rel=1e-9)
+    assert main(["gates", *words.split()]) == 0
+
+
+class Tagger(nn.Module):
+    """Reads ids (B, T)."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.lstm = nn.Embedding(20, 6), nn.LSTM(6, 5, batch_first=True)
+        self.out = nn.Linear(5, 4)
+
+    def forward(self, ids):
+        return self.out(self.lstm(self.words(ids))[0])
+
+
+def test_several_sequences_of_ids_in_a_file_are_those_of_python(own_folder, capsys):
+    torch.manual_seed(0)
+    model, ids = Tagger(), np.random.default_rng(0).integers(0, 20, (4, T))
+    torch.save(model.state_dict(), "weights.pt")
+    np.save("ids.npy", ids)
+    words = f"influence --module {__name__}:Tagger --checkpoint weights.pt --input ids.npy --json"
+    assert main(words.split()) == 0
+    printed = json.loads(capsys.readouterr().out)
+    found = influence(model, torch.from_numpy(ids))
+    assert printed["title"].startswith("Tagger") and found.title.startswith("Tagger on")
+    np.testing.assert_allclose(printed["influence"]["by_lag"], found.by_lag, rtol=1e-9)

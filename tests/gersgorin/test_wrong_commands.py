@@ -17,6 +17,7 @@ from gersgorin.cli.main import main
 from gersgorin.recording import MOMENTS
 from rhn.cells import RHN, RNN
 from rhn.checkpoints import save_checkpoint
+from rhn.models import PolyphonicModel
 
 WRONG = {
     "analyze": "did you mean plot?",
@@ -38,7 +39,9 @@ WRONG = {
     "plot --checkpoint missing.safetensors --output folder.png": "it is a folder",
     "plot --output moving.gif": "expected a name ending in .png or .svg or .pdf or .npz or .json "
     "or .csv",
-    "plot --leading 0": "a whole number from 1 to 64",
+    "plot --leading 0": "leading is 0: expected a whole number from 1 to 64",
+    "plot --checkpoint chorales.safetensors --cell lstm": "holds a network of rnn, not of lstm",
+    "influence --module cells:step --steps 9": "step is one step of a recurrence",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",
     "plot --checkpoint language.safetensors": "holds a language model, which reads a text",
@@ -98,6 +101,8 @@ def files(own_folder) -> Path:
     """A folder with networks, data and records, of which some cannot be used."""
     language_model()
     save_checkpoint("cell.safetensors", RHN(88, 4))
+    save_checkpoint("chorales.safetensors", PolyphonicModel(hidden_size=4, cell="rnn"))
+    Path("cells.py").write_text("def step(x, s):\n    return s + x.sum()\n")
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
     recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording
