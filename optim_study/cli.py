@@ -100,7 +100,7 @@ class Run(Configured):
 
 
 def _print_best(paths: Iterable[Path]) -> None:
-    """A line for each best model; a file that is damaged or missing is said."""
+    """Print the file of each best model, or why it cannot be used."""
     from rhn.checkpoints import fault_of
 
     for path in paths:

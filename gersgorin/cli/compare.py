@@ -355,10 +355,10 @@ def _is_module(found) -> bool:
 
 
 def _without_arguments(found) -> bool:
-    """True for a class of modules without an `__init__` of its own."""
+    """True for a class of modules that has only the `__init__` of torch."""
     from torch import nn
 
-    return isinstance(found, type) and found.__init__ is nn.Module.__init__
+    return isinstance(found, type) and inspect.signature(found) == inspect.signature(nn.Module)
 
 
 def _reader(rows: Sequence[_Row]) -> NewOrTrained:

@@ -379,8 +379,8 @@ class StepCell:
         return A
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
-        """Raise InvalidInputError if derivatives A d s' / d s of rows x (R, m), s (R, N) are exactly
-        zero, though the steps do depend on the states.
+        """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
+        exactly zero, though the steps depend on the states.
         """
         if A.any() or not A.numel():
             return

@@ -437,7 +437,9 @@ DETACHED = {
 def test_a_step_without_a_gradient_is_refused_not_called_zero(name):
     x = torch.randn(T, M)
     for analysis in (spectra, products, fixed_points):
-        with pytest.raises(InvalidInputError, match="but has no gradient in it: leave out .detach"):
+        with pytest.raises(
+            InvalidInputError, match=r"but has no gradient in it: leave out \.detach"
+        ):
             analysis(DETACHED[name], x, state_size=M)
     assert not spectra(lambda x, s: torch.tanh(x), x, state_size=M).norm.any()  # truly zero
 
