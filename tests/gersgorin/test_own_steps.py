@@ -495,3 +495,18 @@ def test_several_sequences_of_ids_in_a_file_are_those_of_python(own_folder, caps
     found = influence(model, torch.from_numpy(ids))
     assert printed["title"].startswith("Tagger") and found.title.startswith("Tagger on")
     np.testing.assert_allclose(printed["influence"]["by_lag"], found.by_lag, rtol=1e-9)
+
+
+class Bare(nn.Module):
+    """A step without a constructor of its own."""
+
+    state_size = M
+
+    def forward(self, x, s):
+        return torch.tanh(0.5 * s + x)
+
+
+def test_a_class_of_modules_without_a_constructor_is_compared_as_a_module(own_folder, capsys):
+    np.save("x.npy", frames(T).numpy())
+    assert main(["compare", f"{__name__}:Bare,lstm", "--input", "x.npy", "--json"]) == 0
+    assert "Bare" in capsys.readouterr().out
