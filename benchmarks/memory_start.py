@@ -285,6 +285,7 @@ def figure(file: Path) -> None:
     """
     training = training_of("adding-200", 17_300)
     whole, model = whole_of(training), memory(training)
+    half = training[1].shape[1] // 2
     z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
 
     def plane(ax) -> None:
@@ -310,11 +311,13 @@ def figure(file: Path) -> None:
             xlabel="lag in steps",
             yscale="log",
         )
-        ax.set_title("Share of the gradient from this lag on, by initial weights")
+        ax.set_title("Share of the gradient from this lag on")
 
+    start = next(s for s in starts(whole) if s.words == MEMORY)
+    far = measure_reach(Change(start).applied(whole)).share[half]
     title = (
-        "Half of the units rotate without loss, so that the gradient comes from all 200 "
-        "steps about equally"
+        f"If half of the units rotate, {100 * far:.0f} % of the gradient comes from {half} steps "
+        "back or more"
     )
     save_figure(
         file,

@@ -367,7 +367,9 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     words = comparisons[k].growth().removeprefix("the gradient")
     short = [name.split(", ")[0] for name in names]
     where = _within(short[k] if short.count(short[k]) == 1 else names[k])
-    most = "grows most" if words.startswith((" doubles", " grows")) else "lasts longest"
+    most = "lasts longest" if len(names) > 2 else "lasts longer"
+    if words.startswith((" doubles", " grows")):
+        most = "grows most" if np.sum(np.array(medians) > 0) > 1 else "grows only"
     return f"The gradient {most} {where} and{words}"
 
 

@@ -252,8 +252,6 @@ class FixedPoints(Result, kind="fixed_points"):
     def sentences(self) -> Iterator[str]:
         """The number of points, the starts that led to none, the box, and doubts."""
         yield f"{self.finding}."
-        if slow := int(self.is_slow.sum()):
-            yield f"The search found {counted(slow, 'slow point')} besides."
         if self.lost:
             yield f"No point was reached from {self.lost} of {counted(len(self.starts), 'start')}."
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
@@ -412,9 +410,11 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def finding(self) -> str:
-        """The number of fixed points."""
-        number = int((~self.is_slow).sum())
-        return f"The search found {counted(number, 'fixed point') if number else 'no fixed point'}"
+        """The numbers of fixed and slow points."""
+        number, slow = int((~self.is_slow).sum()), int(self.is_slow.sum())
+        found = counted(number, "fixed point") if number else "no fixed point"
+        more = f" and {counted(slow, 'slow point')}" if slow else ""
+        return f"The search found {found}{more}"
 
     plot = panels(8, 4, finding_of)(draw, draw_spectra)
 

@@ -198,7 +198,7 @@ def test_the_title_names_the_network_whose_gradient_lasts_longest():
     x = torch.zeros(9, 1, dtype=torch.float64)
     start = torch.ones(2, dtype=torch.float64)
     found = compare({"half": (lambda x, s: s / 2, start), "tenth": (lambda x, s: s / 10, start)}, x)
-    title = "The gradient lasts longest in half and halves every step"
+    title = "The gradient lasts longer in half and halves every step"
     assert found.figure().get_suptitle() == title
 
 
