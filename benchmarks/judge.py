@@ -297,7 +297,7 @@ def cured(row: dict, seconds: float) -> dict:
 
 
 def report(rows: list[dict]) -> str:
-    """The table of one file."""
+    """The table of forecasts, or of cures."""
     if "cured" in rows[0]:
         return report_of_cures(rows)
     from sklearn.metrics import roc_auc_score
@@ -358,7 +358,9 @@ def main() -> None:
     parser.add_argument("--of", type=int, nargs=2, default=(0, 1), metavar=("K", "N"))
     asked = parser.parse_args()
     if asked.what == "report":
-        print(report([row for path in asked.out for row in csv.DictReader(path.open())]))
+        rows = [row for path in asked.out for row in csv.DictReader(path.open())]
+        kinds = [[row for row in rows if ("cured" in row) == cures] for cures in (False, True)]
+        print("\n\n".join(map(report, filter(None, kinds))))
         return
     torch.set_num_threads(1)
     number, count = asked.of
