@@ -116,6 +116,8 @@ class Diagnosis(Result):
         if not self.steps:
             return f"{self.title} is undecided: the time was up before its first step."
         size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
+        if self.outcome == "does not learn" and round(self.error, 2) < 1:
+            size += ", which may be chance"
         after = counted(self.steps, "step")
         if self.steps < self.of_steps:
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"

@@ -57,3 +57,8 @@ def test_the_figure_of_a_check_without_rows_states_its_cause():
     ax = diagnosis.plot()
     assert "The outputs have no gradient." in ax.texts[0].get_text().replace("\n", " ")
     assert not ax.lines
+
+
+@pytest.mark.parametrize(("error", "marked"), [(0.88, True), (0.997, False), (1.02, False)])
+def test_an_error_below_a_constant_that_may_be_chance_is_marked(error, marked):
+    assert ("which may be chance" in found(None, error=error).verdict) == marked
