@@ -102,11 +102,13 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """Name the single layer whose lesion changes the loss most."""
+        """Name the single layer whose lesion changes the loss most, and say if its interval holds 0."""
         first, *others = self.by_damage()
         loss = f"the loss on {self.split}" if self.split else "the loss"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
         lesion += f" by {first['delta']:+.3g}"
+        if first["low"] <= 0 <= first["high"]:
+            return f"{lesion}, which may be chance"
         return f"{lesion}, more than any other layer" if others else lesion
 
     def sentences(self) -> Iterator[str]:

@@ -370,6 +370,8 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     most = "lasts longest" if len(names) > 2 else "lasts longer"
     if words.startswith((" doubles", " grows")):
         most = "grows most" if np.sum(np.array(medians) > 0) > 1 else "grows only"
+    if words.startswith(" grows"):
+        return f"The gradient {most} {where},{words.removeprefix(' grows')}"
     return f"The gradient {most} {where} and{words}"
 
 

@@ -66,7 +66,7 @@ def batch_axis_of(
         return 0 if shape[0] == 1 else 1
     raise InvalidInputError(
         f"x {shape} has two axes that may be the batch: give batch_axis=0 for (B, T, ...) or "
-        "batch_axis=1 for (T, B, ...)"
+        "batch_axis=1 for (T, B, ...) (--batch-axis)"
     )
 
 

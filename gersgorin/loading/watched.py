@@ -217,7 +217,7 @@ class Watched:
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
         alone = isinstance(x, Tensor) and x.dim() < 3
-        return "if it reads a batch, give batch_axis=0 or batch_axis=1" if alone else ""
+        return "if it reads a batch, give batch_axis=0 or 1 (--batch-axis)" if alone else ""
 
     def _windows(self, calls: list[Call], batch_axis: int | None) -> list[Tensor]:
         """The inputs of each call, (T, B, m); T = 1 for a call of one frame."""

@@ -200,6 +200,10 @@ def test_the_title_names_the_network_whose_gradient_lasts_longest():
     found = compare({"half": (lambda x, s: s / 2, start), "tenth": (lambda x, s: s / 10, start)}, x)
     title = "The gradient lasts longer in half and halves every step"
     assert found.figure().get_suptitle() == title
+    found = compare({"half": (lambda x, s: s / 2, start), "twice": (lambda x, s: 2 * s, start)}, x)
+    assert (
+        found.figure().get_suptitle() == "The gradient grows only in twice and doubles every step"
+    )
 
 
 def panels_of(figure: Figure) -> list:
