@@ -102,7 +102,7 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """Name the single layer whose lesion changes the loss most, and say if its interval holds 0."""
+        """Name the layer whose lesion changes the loss most, and say if its interval holds 0."""
         first, *others = self.by_damage()
         loss = f"the loss on {self.split}" if self.split else "the loss"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
