@@ -192,7 +192,7 @@ def csv_text(rows: Iterable[Row]) -> str:
 
 
 def write_csv(rows: Iterable[Row], path: str | Path) -> None:
-    """Write `csv_text` to a file, atomically.
+    """Write `csv_text` to a file, atomically. Raises OSError for a file that cannot be written.
 
     >>> import tempfile
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}

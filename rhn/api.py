@@ -63,6 +63,8 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
             data get` puts them.
         options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
 
+    Raises DataError for data that are missing or damaged, InvalidInputError for another name.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "mine.txt")
@@ -126,7 +128,8 @@ def evaluate(
     """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
     predicted frame or token.
 
-    options: batch_size and temperature, for texts; see `rhn.training.evaluation.score`.
+    options: batch_size and temperature, for texts; errors as of `rhn.training.evaluation.score`,
+    which raises DataError for a text that is too short.
 
     >>> ones = [np.ones((4, 88))]
     >>> score = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))

@@ -105,8 +105,8 @@ class Gains(Result, kind="gains"):
 def gains(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
 ) -> Gains:
-    """The gains of the input and of each layer along a run; arguments as of
-    `gersgorin.open_run`.
+    """The gains of the input and of each layer along a run of T steps, each (T,); arguments and
+    errors as of `gersgorin.open_run`.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
@@ -205,7 +205,8 @@ class GateActivity(Result, kind="gates"):
 def gates(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
 ) -> GateActivity:
-    """The mean gate activity of each layer along a run; arguments as of `gersgorin.open_run`.
+    """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
+    as of `gersgorin.open_run`.
 
     A carry gate with weights of its own has its own column: the forget gate of an LSTM.
 
@@ -418,8 +419,8 @@ def subject_of(title: str) -> str:
 def products(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
 ) -> Products:
-    """The norms of the Jacobian products along a run, from the first state on and to the last one;
-    arguments as of `gersgorin.open_run`.
+    """The norms of the Jacobian products along a run, from the first state on and to the last one,
+    each (T,), as natural logarithms; arguments and errors as of `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10

@@ -322,7 +322,8 @@ def extract_cell(
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for
     functions that take a cell.
 
-    Both are float64 copies; arguments and errors as for `Watched` and its `along`.
+    Both are float64 copies; arguments as for `Watched` and its `along`. Raises InvalidInputError as
+    they do: no recurrent cell or several, an x that does not fit.
 
     Of a module that starts the cell from a state of its own, such as a parameter, the result is (a
     `Run` from there, its inputs). Functions of a run accept it in place of a cell (`lyapunov`,

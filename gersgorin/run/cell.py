@@ -650,7 +650,8 @@ def input_jacobian(
 ) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
-    Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
+    Arguments and gradients as for `temporal_jacobian`; x must be floating point. Raises
+    InvalidInputError as it does.
 
     >>> x, s = torch.tensor([3.0, 5.0]), torch.zeros(1)
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
