@@ -142,7 +142,8 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
     header = read_metadata(path)
     name, own = header["class"], header["config"].get("cell")
     if cell is not None and own is not None and is_known(cell) and cell != own:
-        raise InvalidInputError(f"{path} holds a network of {own}, not of {cell}: leave out --cell")
+        hint = "leave out --cell" if is_known(own) else f"give --cell {own}"
+        raise InvalidInputError(f"{path} holds a network of {own}, not of {cell}: {hint}")
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(
             f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}"

@@ -153,7 +153,7 @@ def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
         ("--cell", "own_cell_to_plot:Unbuilt"): "cannot build own_cell_to_plot:Unbuilt",
         ("--checkpoint", "mine.safetensors"): f"add --cell {mine}",
         ("--checkpoint", "alone.safetensors"): "add --cell package.module:MinimalCell",
-        ("--checkpoint", "mine.safetensors", "--cell", "rhn"): "do not fit its header",
+        ("--checkpoint", "mine.safetensors", "--cell", "rhn"): f"give --cell {mine}",
     }.items():
         assert run(*words, "--steps", "5") == 2
         err = capsys.readouterr().err

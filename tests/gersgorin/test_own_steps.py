@@ -459,10 +459,10 @@ def gate(x, s):
 
 
 def test_a_function_with_two_states_is_the_same_by_command_and_in_python(own_folder, capsys):
-    (own_folder / "mine.py").write_text(STEPS)
+    (own_folder / "two_states.py").write_text(STEPS)
     x = np.random.default_rng(0).normal(size=(T, M))
     np.save("x.npy", x)
-    words = "--module mine:step --state-size 3,2 --gates mine:gate --input x.npy --json"
+    words = "--module two_states:step --state-size 3,2 --gates two_states:gate --input x.npy --json"
     assert main(["plot", *words.split()]) == 0
     radii = [step["spectral_radius"] for step in json.loads(capsys.readouterr().out)["steps"]]
     steps = {}

@@ -41,7 +41,7 @@ WRONG = {
     "or .csv",
     "plot --leading 0": "leading is 0: expected a whole number from 1 to 64",
     "plot --checkpoint chorales.safetensors --cell lstm": "holds a network of rnn, not of lstm",
-    "influence --module cells:step --steps 9": "step is one step of a recurrence",
+    "influence --module one_step:step --steps 9": "step is one step of a recurrence",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",
     "plot --checkpoint language.safetensors": "holds a language model, which reads a text",
@@ -102,7 +102,7 @@ def files(own_folder) -> Path:
     language_model()
     save_checkpoint("cell.safetensors", RHN(88, 4))
     save_checkpoint("chorales.safetensors", PolyphonicModel(hidden_size=4, cell="rnn"))
-    Path("cells.py").write_text("def step(x, s):\n    return s + x.sum()\n")
+    Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
     recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording
