@@ -22,7 +22,13 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from gersgorin._validate import check_gradients, check_order, real_tensor, users_code
+from gersgorin._validate import (
+    check_gradients,
+    check_order,
+    real_tensor,
+    users_code,
+    with_gradients,
+)
 from gersgorin.run.autodiff import Linearized
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
@@ -380,10 +386,17 @@ class StepCell:
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
         """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
-        exactly zero, though the steps depend on the states.
+        exactly zero because autograd does not connect them, though the steps depend on the states.
         """
         if A.any() or not A.numel():
             return
+        with with_gradients():
+            leaf = s[0].detach().clone().requires_grad_()
+            after = self.step(x[0].clone(), leaf)
+            if after.requires_grad:
+                (slope,) = torch.autograd.grad(after.sum(), leaf, allow_unused=True)
+                if slope is not None:
+                    return
         with torch.no_grad():
             moved = s + MOVED * (1 + s.abs())
             same = all(
