@@ -364,12 +364,14 @@ def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str
     if np.isnan(medians).all():
         return "No gradient of these networks is known"
     k = int(np.nanargmax(medians))
-    words = comparisons[k].growth().removeprefix("the gradient")
+    growths = [comparison.growth().removeprefix("the gradient") for comparison in comparisons]
+    grow, words = [each.startswith((" doubles", " grows")) for each in growths], growths[k]
     short = [name.split(", ")[0] for name in names]
     where = _within(short[k] if short.count(short[k]) == 1 else names[k])
-    most = "lasts longest" if len(names) > 2 else "lasts longer"
-    if words.startswith((" doubles", " grows")):
-        most = "grows most" if np.sum(np.array(medians) > 0) > 1 else "grows only"
+    if grow[k]:
+        most = "grows most" if sum(grow) > 1 else "grows only"
+    else:
+        most = "lasts longest" if len(names) > 2 else "lasts longer"
     if words.startswith(" grows"):
         return f"The gradient {most} {where},{words.removeprefix(' grows')}"
     return f"The gradient {most} {where} and{words}"

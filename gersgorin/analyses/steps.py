@@ -105,8 +105,8 @@ class Gains(Result, kind="gains"):
 def gains(
     network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
 ) -> Gains:
-    """The gains of the input and of each layer along a run of T steps, each (T,); arguments and
-    errors as of `gersgorin.open_run`.
+    """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
+    of `gersgorin.open_run`.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer

@@ -341,7 +341,7 @@ def _names_module(word: str) -> bool:
         return True
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # a built-in function, or a module that is built
+    except (TypeError, ValueError):  # a built-in function, or nothing to call
         return not callable(factory)
     open_ended = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     takes_depth = accepts(factory, "depth") or any(p.kind in open_ended for p in parameters)

@@ -499,7 +499,7 @@ def test_several_sequences_of_ids_in_a_file_are_those_of_python(own_folder, caps
 
 
 class Bare(nn.Module):
-    """A step without a constructor of its own."""
+    """Has no constructor."""
 
     state_size = M
 
