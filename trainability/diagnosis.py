@@ -180,7 +180,7 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         elif self.rows and not self.causes and self.outcome in ("does not learn", "diverges"):
-            yield "No single part brings the error down by a third: look at several."
+            yield "No single part clearly brings the error down by 30 %: look at several."
         if not self.causes and self.facts:
             yield f"Beside it: {self.facts[0].sentence}"
 

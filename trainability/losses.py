@@ -17,6 +17,8 @@ Positions behind the end of a sequence, whose outputs do not change the loss, ar
 Legend: B examples, T frames, K output units.
 """
 
+import functools
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,6 +80,28 @@ def target_loss(loss_fn: Any) -> Loss:
             f"{', '.join(LOSSES)}"
         )
     return LOSSES[loss_fn]
+
+
+def reads(loss: Any) -> tuple[list[Any], set[str]]:
+    """The objects that a loss can read besides its arguments, and the names of attributes that it
+    reads, both with those of the functions that it names.
+    """
+    objects, names, found = [loss], set[str](), set[int]()
+    for value in objects:  # grows
+        if id(value) in found:
+            continue
+        found.add(id(value))
+        if isinstance(value, functools.partial):
+            objects += [value.func, *value.args, *value.keywords.values()]
+        elif inspect.ismethod(value):
+            objects += [value.__self__, value.__func__]
+        elif inspect.isfunction(value):
+            named = inspect.getclosurevars(value)
+            objects += [*named.nonlocals.values(), *named.globals.values()]
+            names.update(value.__code__.co_names)
+        elif value is loss:
+            objects += [type(value).__call__, *getattr(value, "__dict__", {}).values()]
+    return objects, names
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:

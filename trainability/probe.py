@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from rhn.errors import RhnError
 from trainability.data import Inputs
 from trainability.losses import operation
-from trainability.training import Training
+from trainability.training import Training, attributes
 
 INF = math.inf
 RANGES = {  # operations of autograd: in words, least and greatest value
@@ -183,17 +183,20 @@ class Probe:
         return self._forward[1]
 
     @cached_property
-    def _forward(self) -> tuple[Tensor, Activation | None]:
-        self.training.model.train()
-        with states_of(self.training.model) as states:
+    def _forward(self) -> tuple[Tensor, Activation | None, list[str]]:
+        model = self.training.model.train()
+        before = attributes(model)
+        with states_of(model) as states:
             output = self.training.output(self.x)
-        return output, last_activation(output, states)
+        after = attributes(model).items()
+        stored = [name for name, value in after if value is not before.get(name, self)]
+        return output, last_activation(output, states), stored
 
     @cached_property
     def loss(self) -> Tensor:
         """Of `output`, with its graph."""
         loss = self.training.loss(self.output, self.y)
-        self.training.check_loss(loss)
+        self.training.check_loss(loss, self._forward[2])
         return loss
 
     @cached_property

@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_map
 
 from gersgorin._validate import check_order, check_weights, uncompiled, users_code
 from gersgorin.losses import Loss, output_of
-from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short
+from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.utils.wording import in_short, listed
 from trainability.data import (
     Batches,
     Change,
@@ -35,7 +35,7 @@ from trainability.data import (
     numbers_like,
     sequence_of,
 )
-from trainability.losses import graph, misfit, target_loss
+from trainability.losses import graph, misfit, reads, target_loss
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -199,6 +199,7 @@ class Training:
         self._loss = target_loss(loss_fn)
         given = optimizer_of(model, optimizer, learning_rate)
         self._given = [
+            *model.modules(),
             *model.parameters(),
             *(p for group in given.param_groups for p in group["params"]),
         ]
@@ -271,11 +272,21 @@ class Training:
             raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
         return loss.reshape(())
 
-    def check_loss(self, loss: Tensor) -> None:
+    def check_loss(self, loss: Tensor, stored: list[str]) -> None:
         """Raise InvalidInputError if a loss depends on weights of the model or of the optimiser
-        that were given, which are not those that are trained.
+        that were given, which are not those that are trained, or may read what forward stores.
+
+        Args:
+            loss: of the model's output. stored: attributes of the model that forward sets.
         """
         given = {id(p) for p in self._given}
+        objects, names = reads(self._loss) if stored else ([], set())
+        read = [name for name in stored if name.split(".")[-1] in names]
+        if read and any(id(value) in given for value in objects):
+            raise InvalidInputError(
+                f"the loss reads {listed(read)}, which forward stores on your model, and copies "
+                "are trained here: return what the loss needs as part of the output"
+            )
         if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
             raise InvalidInputError(
                 "the loss reads weights that your optimiser has, or what forward has stored on "
@@ -386,9 +397,31 @@ def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any,
     """Copies of these parts that belong together, the optimiser's with an empty state."""
     memo: dict[int, Any] = {}
     said = f"{type(model).__name__} or its optimiser cannot be copied"
-    with users_code(said), torch.inference_mode(False):
+    with users_code(said, lambda: not_copied(model)), torch.inference_mode(False):
         other = copy.deepcopy(model, memo)
         return other, copy_of_optimizer(optimizer, memo), copy.deepcopy(scheduler, memo)
+
+
+def attributes(model: nn.Module) -> dict[str, Any]:
+    """What a model and its parts store, buffers included, by name; its weights are left out."""
+    return {
+        f"{name}.{key}".lstrip("."): value
+        for name, module in model.named_modules()
+        for key, value in (vars(module) | module._buffers).items()
+        if key not in ("_modules", "_parameters", "_buffers")
+    }
+
+
+def not_copied(model: nn.Module) -> str:
+    """What to do about the first attribute of a model that cannot be copied; "": each can."""
+    for name, value in attributes(model).items():
+        try:
+            copy.deepcopy(value)
+        except USERS_FAULT:
+            computed = isinstance(value, Tensor) and value.grad_fn is not None
+            remedy = "store it with .detach(), or set it" if computed else "set it"
+            return f"its attribute {name} is the reason: {remedy} to None before"
+    return ""
 
 
 def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:

@@ -35,7 +35,7 @@ MEASURED = 16  # minibatches of a validation set, at most
 
 
 def helps(race: Race, base: Row, row: Row) -> float:
-    """The amount by which a row brings the error down; 0 unless by two standard errors, by a third,
+    """The amount by which a row brings the error down; 0 unless by two standard errors, by 30 %,
     and below a constant answer's.
     """
     before = base.beside(row)

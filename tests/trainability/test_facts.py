@@ -1,6 +1,8 @@
 """Each fact is stated of a training with the fault, and not of the same training without it."""
 
+import functools
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -8,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import check
 from trainability.facts import facts
+from trainability.losses import reads
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -283,6 +286,40 @@ def test_a_loss_of_the_weights_that_were_given_is_refused_and_leaves_them_alone(
     assert all(p.grad is None for p in model.parameters())
 
 
+class Masked(nn.Module):
+    """Stores a mask in forward, as do models whose loss is one of their methods."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(18, 1))
+
+    def forward(self, x):
+        self.mask = x[:, 0, :1] > 0
+        return self.net(x)
+
+    def masked(self, output, y):
+        return (F.mse_loss(output, y, reduction="none") * self.mask).mean()
+
+    def plain(self, output, y):
+        return F.mse_loss(output, y)
+
+
+def test_a_loss_of_what_forward_stores_on_the_model_is_refused():
+    model = Masked()
+    model(X[:32])
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = [
+        model.masked,
+        lambda output, y: (F.mse_loss(output, y, reduction="none") * model.mask).mean(),
+        functools.partial(Masked.masked, model),
+    ]
+    for loss in losses:
+        with pytest.raises(InvalidInputError, match="the loss reads mask, which forward stores"):
+            check(model, X, SUM, loss, adam, steps=4)
+    assert check(model, X, SUM, model.plain, adam, steps=4).steps == 4
+    assert reads(max) == ([max, type(max).__call__], set())
+
+
 def test_a_loss_with_weights_of_its_own_is_refused():
     class Weighted(nn.Module):
         def __init__(self):
@@ -313,6 +350,16 @@ def test_one_example_with_one_target_is_refused():
 def test_facts_stop_at_their_time():
     found, missing = facts(Probe(training_of(Net(), X, SUM, MSE)), -math.inf)
     assert not found and missing[0] == "not finite: no time was left"
+
+
+def test_the_attribute_that_cannot_be_copied_is_named():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(18, 1))
+    model[1].guard = threading.Lock()
+    with pytest.raises(UsersCodeError, match=r"its attribute 1\.guard is the reason: set it"):
+        check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)
+    model[1].guard = model(X[:2])
+    with pytest.raises(UsersCodeError, match=r"1\.guard is the reason: store it with \.detach"):
+        check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)
 
 
 def test_models_that_cannot_be_copied_are_refused():
