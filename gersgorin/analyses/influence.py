@@ -36,7 +36,7 @@ from rhn.plotting.figure import Block, WholeTicks, colour_norm, compose, heat_ma
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed, fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
@@ -67,6 +67,8 @@ class Influence(Result, kind="influence"):
     """The number of an input, from 0 on, that was followed; None: all, in norm."""
     sequences: int = 1
     """Of which this is the root mean square."""
+    without: int = 0
+    """Outputs, of all sequences, that depend on no input, as in padding; they count as 0."""
     unit: str = "steps"
     """Of one step."""
 
@@ -182,6 +184,12 @@ class Influence(Result, kind="influence"):
             yield f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}."
         if self.sequences > 1:
             yield f"This is the root mean square over {self.sequences} sequences."
+        if self.without:
+            outputs = counted(self.without, "output depends", "outputs depend")
+            yield (
+                f"{outputs} on no input, as in padding (counted as 0): give padded sequences one "
+                "by one, at their own lengths."
+            )
         if self.probes:
             errors = np.divide(
                 self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0
@@ -421,10 +429,12 @@ def of_model(
             f"to {map_.input_size - 1}"
         )
     generator = torch.Generator("cpu").manual_seed(seed)
-    rows = []
+    rows, without = [], 0
     for steps in torch.arange(S, device="cpu").split(max(1, map_.at_once // (probes or k))):
         signs = _signs(map_, len(steps), probes, generator) if probes else _units(map_, len(steps))
-        rows.append(_rows(map_, steps.tolist(), signs, feature, estimate=probes > 0))
+        *row, alone = _rows(map_, steps.tolist(), signs, feature, estimate=probes > 0)
+        rows.append(row)
+        without += alone
         progress(int(steps[-1]) + 1, S)
     found, error = (torch.cat(parts).numpy(force=True) for parts in zip(*rows, strict=True))
     if not np.isfinite(found).all():
@@ -438,6 +448,7 @@ def of_model(
         probes=probes,
         feature=feature,
         sequences=map_.sequences.B,
+        without=without,
         **map_.label.of_result,
     )
 
@@ -468,16 +479,17 @@ def _signs(map_: SequenceMap, n: int, probes: int, generator: torch.Generator) -
 
 def _rows(
     map_: SequenceMap, steps: list[int], w: Tensor, feature: int | None, *, estimate: bool
-) -> tuple[Tensor, Tensor]:
-    """Influence of all inputs on the outputs of some steps (n, T), and its standard error, from
-    weights w (n, j, B, k): unit vectors, or random signs.
+) -> tuple[Tensor, Tensor, int]:
+    """Influence of all inputs on the outputs of some steps (n, T), its standard error, and the
+    number of outputs without any, from weights w (n, j, B, k): unit vectors, or random signs.
     """
     sequences = map_.sequences_with(steps)
-    norms = map_.norms(steps, w.to(map_.outputs), feature)
+    norms, without = map_.norms(steps, w.to(map_.outputs), feature)
     norms = scaled_norm(norms, -1) / sequences.sqrt().unsqueeze(1)
     if not estimate:
         found = scaled_norm(norms, 1)
-        return found, torch.zeros_like(found)
+        return found, torch.zeros_like(found), without
     squares = norms.square()
     found = squares.mean(1).sqrt()
-    return found, torch.where(found > 0, squares.std(1) / (w.shape[1] ** 0.5 * 2 * found), 0)
+    error = torch.where(found > 0, squares.std(1) / (w.shape[1] ** 0.5 * 2 * found), 0)
+    return found, error, without

@@ -134,10 +134,13 @@ class SequenceMap:
         zeros = torch.zeros_like(self._leaf).unsqueeze(0)
         return self.sequences.by_step(zeros, len(self.outputs)).shape[-1]
 
-    def norms(self, steps: Sequence[int], w: Tensor, feature: int | None = None) -> Tensor:
-        """||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64.
+    def norms(
+        self, steps: Sequence[int], w: Tensor, feature: int | None = None
+    ) -> tuple[Tensor, int]:
+        """(||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64;
+        number of these outputs, of all sequences, that depend on no input).
 
-        feature: the number of an input that counts; None: all of them.
+        feature: the number of an input that counts in the norm; None: all of them.
         """
         numbers = slice(None) if feature is None else slice(feature, feature + 1)
         n, j = w.shape[:2]
@@ -145,13 +148,20 @@ class SequenceMap:
         whole[range(n), :, steps] = w
         found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
         norms = [scaled_norm(each[..., numbers], -1) for each in found]
-        return torch.cat(norms).unflatten(0, (n, j))
+        depend = torch.cat([each.any(-1).any(1) for each in found]).unflatten(0, (n, j)).any(1)
+        without = (~depend & self._present(steps)).sum()
+        return torch.cat(norms).unflatten(0, (n, j)), int(without)
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:
         """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""
         has = self.sequences.present(len(self.outputs))
-        late = has[-1:] if len(self.outputs) == 1 else has[steps]
-        return (late[:, None] & has).sum(-1).clamp(min=1).double().to(self.outputs.device)
+        pairs = self._present(steps)[:, None] & has
+        return pairs.sum(-1).clamp(min=1).double().to(self.outputs.device)
+
+    def _present(self, steps: Sequence[int]) -> Tensor:
+        """True for the outputs of these steps that a sequence has, (n, B)."""
+        has = self.sequences.present(len(self.outputs))
+        return has[-1:] if len(self.outputs) == 1 else has[steps]
 
     def _pulled(self, w: Tensor, outputs: Tensor | None = None) -> Tensor:
         """w[j] d outputs / d x for weights w (j, S, B, k): (j, T, B, m)."""

@@ -11,6 +11,7 @@ from matplotlib.legend import Legend
 from tables import for_each
 from test_layouts import Loop
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gersgorin
 from gersgorin.analyses import influence as analysis
@@ -381,6 +382,26 @@ def test_packed_sequences_count_where_they_have_steps(last):
     wanted = long.copy()
     wanted[rows, end] = np.sqrt((long[rows, end] ** 2 + short**2) / 2)
     np.testing.assert_allclose(found.influence, wanted, rtol=1e-9)
+
+
+def test_outputs_of_padding_are_counted_and_said():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(M, 5, batch_first=True)
+
+        def forward(self, x, lengths):
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=T)[0]
+
+    torch.manual_seed(0)
+    model, x = Padded(), torch.randn(2, T, M)
+    for options in ({}, {"feature": 0}, {"probes": 3}):
+        found = gersgorin.influence(model, (x, torch.tensor([T, T - 3])), **options)
+        assert found.without == 3
+        assert "3 outputs depend on no input, as in padding (counted as 0)" in str(found)
+    found = gersgorin.influence(model, (x[:1], torch.tensor([T])))
+    assert found.without == 0 and "padding" not in str(found)
 
 
 def test_further_inputs_are_given_in_a_tuple_or_by_name():
