@@ -74,8 +74,9 @@ SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 ANGLES = 32
 # entries of a state up to which all eigenvalues are computed, and the number of a larger one
 WHOLE, COUNT = 4096, 32
-# what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do
-ROUNDING = 1e-9
+# what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do; the
+# least, and in units of the last place
+ROUNDING, PLACES = 1e-9, 100
 # of the unit circle's radius: what rounding must be able to move before the words speak of it
 ROUNDING_SHOWN = 1e-3
 
@@ -296,16 +297,22 @@ class Spectra(Result, kind="spectra"):
         if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
             yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
 
+    @property
+    def rounding(self) -> float:
+        """Relative to a number: what rounding in the precision of the run may have moved."""
+        return max(ROUNDING, PLACES * float(np.finfo(self.eigenvalues.dtype).eps))
+
     def _of_eigenvalues(self) -> str:
         """The sentence about the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
             return "No eigenvalue was found."
-        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + ROUNDING)
+        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + self.rounding)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle."
-        return f"The largest eigenvalue lies {beside_one(radius)} from 0, {_side(radius)}."
+        side = _side(radius, self.rounding)
+        return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
 
     def _of_discs(self) -> str:
         """The sentence about the discs."""
@@ -313,7 +320,7 @@ class Spectra(Result, kind="spectra"):
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
-        return f"{which} reach {beside_one(reach)} from 0, {_side(reach)}."
+        return f"{which} reach {beside_one(reach)} from 0, {_side(reach, self.rounding)}."
 
     def summary(self, *, whole: bool = True, step: int | None = None) -> str:
         """See `Result.summary`; the numbers have a column for the step that is drawn."""
@@ -445,7 +452,7 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= ROUNDING * float(np.abs(values).max()):
+    if half <= record.rounding * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -523,13 +530,13 @@ def beside_one(value: float) -> str:
     return f"{value:.{max(3, digits)}g}"
 
 
-def _side(distance: float) -> str:
+def _side(distance: float, rounding: float = ROUNDING) -> str:
     """The side of the unit circle on which a point at this distance from 0 lies.
 
     >>> _side(0.5), _side(1.0)
     ('inside the unit circle', 'on the unit circle')
     """
-    if abs(distance - 1) <= ROUNDING:
+    if abs(distance - 1) <= rounding:
         return "on the unit circle"
     return f"{'outside' if distance > 1 else 'inside'} the unit circle"
 

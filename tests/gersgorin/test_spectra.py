@@ -19,7 +19,7 @@ from torch import nn
 import gersgorin
 from examples.paper.claims import of_matrices
 from gersgorin import eigenvalues, temporal_jacobian, trajectory
-from gersgorin.analyses.spectra import Spectra, spectra
+from gersgorin.analyses.spectra import Spectra, extent, spectra
 from gersgorin.cli.analysis import main
 from gersgorin.figures import plot_suggested
 from gersgorin.linalg import departure_from_normality, numerical_radius
@@ -172,10 +172,17 @@ def test_words_and_numbers_speak_of_the_same_discs():
 
 def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
     turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]], dtype=torch.float64)
-    for A, leaves in ((turn * (1 + 1e-15), False), (turn * (1 + 1e-6), True)):
+    single = (turn * (1 + 5e-7)).float()
+    for A, leaves in ((turn * (1 + 1e-15), False), (turn * (1 + 1e-6), True), (single, False)):
         record = of_matrices(A, "turn")
         assert record.spectral_radius.max() > 1
         assert ("of the eigenvalues lie outside the unit circle" in record.summary()) == leaves
+
+
+def test_rounding_is_not_drawn_as_a_spectrum():
+    A = 0.5 * torch.eye(4)[None] + 3e-8 * torch.randn(1, 4, 4, generator=torch.Generator())
+    assert extent(of_matrices(A, "single"), 0)[0] == 0
+    assert extent(of_matrices(A.double(), "double"), 0)[0] > 0
 
 
 def test_rounding_is_spoken_of_where_it_shows():
