@@ -34,6 +34,7 @@ ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
 DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
+EXAMPLES = 4  # which must agree: some may be short, and padded
 IDS = 20  # least number of different whole numbers that are read as ids
 
 
@@ -327,16 +328,10 @@ def unread_frames(probe: Probe) -> Cause | None:
     reads, T = probe.reads_frames, probe.frames
     if reads is None or T is None or T < 3:
         return None
-    if probe.of_frames:
-        own = reads.flatten(2).any(2) if reads.dim() > 2 else reads  # (read, output)
-        if own[: T - 1, T - 1].any() or own[1:, 0].any():
-            return None
-        which = "its own frame"
-    else:
-        frames = reads.flatten(1).any(1).nonzero().flatten().tolist()
-        if len(frames) > 1 or not frames:
-            return None
-        which = f"frame {frames[0] + 1} of {T}"
+    which = only_frame(reads, of_frames=probe.of_frames)
+    others = map(probe.frames_read_by, range(1, min(probe.count, EXAMPLES)))
+    if not which or any(only_frame(r, of_frames=probe.of_frames) != which for r in others):
+        return None
     return Cause(
         "unread steps",
         "network",
@@ -345,6 +340,19 @@ def unread_frames(probe: Probe) -> Cause | None:
         "out[:, -1] with batch_first=True, out[-1] without.",
         evidence={"frames": T},
     )
+
+
+def only_frame(reads: Tensor, *, of_frames: bool) -> str:
+    """The one frame that an output of an example depends on, in words; "" if there is none.
+
+    reads: see `Probe.reads_frames`.
+    """
+    if of_frames:
+        own = reads.flatten(2).any(2) if reads.dim() > 2 else reads  # (read, output)
+        others = own & ~torch.eye(*own.shape, dtype=torch.bool, device=own.device)
+        return "its own frame" if own.any() and not others.any() else ""
+    frames = reads.flatten(1).any(1).nonzero().flatten().tolist()
+    return f"frame {frames[0] + 1} of {len(reads)}" if len(frames) == 1 else ""
 
 
 def dead_frames(probe: Probe) -> Cause | None:

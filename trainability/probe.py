@@ -319,14 +319,16 @@ class Probe:
             found = max(found, int(rows.sum() - rows[k].long()))
         return found
 
-    def copies(self, number: int, leaf: int, where: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Masks (number, ...) of the outputs of copies of the first example, one for each k.
+    def copies(
+        self, number: int, leaf: int, where: Callable[[Tensor, int], Tensor], example: int = 0
+    ) -> Tensor:
+        """Masks (number, ...) of the outputs of copies of one example, one for each k.
 
         where(values of one example, k): True for the numbers of copy k in question. Minibatches
         keep their size, for models that expect it.
         """
         rows = []
-        index = torch.zeros(self.count, dtype=torch.int64, device=self.first.device)
+        index = torch.full((self.count,), example, device=self.first.device)
         x = tree_map(lambda v: v.index_select(self._axis_of(v), index.to(v.device)), self.x)
         for start in range(0, number, self.count):
 
@@ -353,7 +355,11 @@ class Probe:
         T = self.frames
         if T is None or self.output_axis is None or self.mixed or not self.follows(0):
             return None
-        return self.copies(T, 0, lambda values, t: one_slice(values, 0, t))
+        return self.frames_read_by(0)
+
+    def frames_read_by(self, example: int) -> Tensor:
+        """The same of one example of the minibatch, which may be padded."""
+        return self.copies(self.frames or 0, 0, lambda values, t: one_slice(values, 0, t), example)
 
     @cached_property
     def reads_features(self) -> Tensor | None:

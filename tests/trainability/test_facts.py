@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from tables import for_each
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import check
@@ -284,6 +286,33 @@ def test_a_loss_of_the_weights_that_were_given_is_refused_and_leaves_them_alone(
     with pytest.raises(InvalidInputError, match="the loss reads weights that your optimiser has"):
         check(model, X, SUM, penalised, torch.optim.Adam(model.parameters(), 1e-3), steps=4)
     assert all(p.grad is None for p in model.parameters())
+
+
+class Padded(Net):
+    """Packs its inputs, so that outputs behind the end of a sequence are zeros."""
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        if self.every:
+            return self.out(pad_packed_sequence(self.rnn(packed)[0], True, total_length=T)[0])
+        return self.out(self.rnn(packed)[1][0])
+
+
+@for_each("every", [True, False])
+def test_padding_is_no_fault(every):
+    lengths = torch.tensor([1, T, 2, 3] * (N // 4))
+    mask = (torch.arange(T) < lengths[:, None]).float().unsqueeze(-1)
+    y = X[..., :1].cumsum(1) if every else (X[..., :1] * mask).sum(1)
+
+    def loss(output, y):
+        return ((output - y[..., :1]).square() * y[..., 1:]).sum() / y[..., 1:].sum()
+
+    model = Padded(every=every)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    marked = torch.cat((y, mask), -1) if every else y
+    training = Training(model, (X * mask, lengths), marked, loss if every else "mse", adam)
+    found, _ = facts(Probe(training))
+    assert not found
 
 
 class Masked(nn.Module):
