@@ -17,6 +17,7 @@ Positions behind the end of a sequence, whose outputs do not change the loss, ar
 Legend: B examples, T frames, K output units.
 """
 
+import contextlib
 import functools
 import inspect
 import math
@@ -94,14 +95,21 @@ def reads(loss: Any) -> tuple[list[Any], set[str]]:
         if isinstance(value, functools.partial):
             objects += [value.func, *value.args, *value.keywords.values()]
         elif inspect.ismethod(value):
-            objects += [value.__self__, value.__func__]
+            objects += [value.__func__, *_parts(value.__self__)]
         elif inspect.isfunction(value):
-            named = inspect.getclosurevars(value)
-            objects += [*named.nonlocals.values(), *named.globals.values()]
+            with contextlib.suppress(ValueError):  # a name that has no value yet
+                named = inspect.getclosurevars(value)
+                objects += [*named.nonlocals.values(), *named.globals.values()]
             names.update(value.__code__.co_names)
         elif value is loss:
-            objects += [type(value).__call__, *getattr(value, "__dict__", {}).values()]
+            objects += [getattr(type(value), "forward", type(value).__call__), *_parts(value)]
     return objects, names
+
+
+def _parts(owner: Any) -> list[Any]:
+    """An object, its attributes, and of a module its parts."""
+    modules = owner.modules() if isinstance(owner, nn.Module) else ()
+    return [owner, *getattr(owner, "__dict__", {}).values(), *modules]
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
