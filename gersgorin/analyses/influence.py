@@ -68,7 +68,8 @@ class Influence(Result, kind="influence"):
     sequences: int = 1
     """Of which this is the root mean square."""
     without: int = 0
-    """Outputs, of all sequences, that depend on no input, as in padding; they count as 0."""
+    """Outputs, of all sequences, that depend on no input, as in padding; they count as 0. With one
+    output for each sequence: those that do not depend on the last input; lags count it."""
     unit: str = "steps"
     """Of one step."""
 
@@ -186,10 +187,10 @@ class Influence(Result, kind="influence"):
             yield f"This is the root mean square over {self.sequences} sequences."
         if self.without:
             outputs = counted(self.without, "output depends", "outputs depend")
-            yield (
-                f"{outputs} on no input, as in padding (counted as 0): give padded sequences one "
-                "by one, at their own lengths."
-            )
+            which = "no input, as in padding (counted as 0)"
+            if len(self.influence) == 1:
+                which = "no last input, as in padding (lags count it)"
+            yield f"{outputs} on {which}: give padded sequences one by one, at their own lengths."
         if self.probes:
             errors = np.divide(
                 self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0

@@ -137,10 +137,16 @@ class SequenceMap:
     def norms(
         self, steps: Sequence[int], w: Tensor, feature: int | None = None
     ) -> tuple[Tensor, int]:
-        """(||w[i, j] d o[steps[i]] / d x[t1]|| for weights w (n, j, B, k): (n, j, T, B), float64;
-        number of these outputs, of all sequences, that depend on no input).
+        """The influence of all inputs on the outputs of some steps.
 
-        feature: the number of an input that counts in the norm; None: all of them.
+        Args:
+            w: weights (n, j, B, k) of these outputs.
+            feature: the number of an input that counts in the norm; None: all of them.
+
+        Returns:
+            ||w[i, j] d o[steps[i]] / d x[t1]||, (n, j, T, B), float64; and how many of these
+            outputs, of all sequences, depend on no input (where a sequence has one output: not on
+            its last input).
         """
         numbers = slice(None) if feature is None else slice(feature, feature + 1)
         n, j = w.shape[:2]
@@ -148,8 +154,9 @@ class SequenceMap:
         whole[range(n), :, steps] = w
         found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
         norms = [scaled_norm(each[..., numbers], -1) for each in found]
-        depend = torch.cat([each.any(-1).any(1) for each in found]).unflatten(0, (n, j)).any(1)
-        without = (~depend & self._present(steps)).sum()
+        read = slice(-1, None) if len(self.outputs) == 1 else slice(None)
+        depends = torch.cat([each[:, read].any(-1).any(1) for each in found])
+        without = (~depends.unflatten(0, (n, j)).any(1) & self._present(steps)).sum()
         return torch.cat(norms).unflatten(0, (n, j)), int(without)
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:

@@ -384,7 +384,8 @@ def test_packed_sequences_count_where_they_have_steps(last):
     np.testing.assert_allclose(found.influence, wanted, rtol=1e-9)
 
 
-def test_outputs_of_padding_are_counted_and_said():
+@for_each("last", [False, True])
+def test_outputs_of_padding_are_counted_and_said(last):
     class Padded(nn.Module):
         def __init__(self):
             super().__init__()
@@ -392,14 +393,20 @@ def test_outputs_of_padding_are_counted_and_said():
 
         def forward(self, x, lengths):
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=T)[0]
+            outputs, state = self.rnn(packed)
+            padded = pad_packed_sequence(outputs, batch_first=True, total_length=T)[0]
+            return state[0] if last else padded
 
     torch.manual_seed(0)
     model, x = Padded(), torch.randn(2, T, M)
+    words = (
+        "1 output depends on no last input, as in padding (lags count it)"
+        if last
+        else "3 outputs depend on no input, as in padding (counted as 0)"
+    )
     for options in ({}, {"feature": 0}, {"probes": 3}):
         found = gersgorin.influence(model, (x, torch.tensor([T, T - 3])), **options)
-        assert found.without == 3
-        assert "3 outputs depend on no input, as in padding (counted as 0)" in str(found)
+        assert found.without == int(words[0]) and words in str(found)
     found = gersgorin.influence(model, (x[:1], torch.tensor([T])))
     assert found.without == 0 and "padding" not in str(found)
 
