@@ -234,6 +234,7 @@ def test_what_a_page_shows_can_be_copied(page, tmp_path):
 
 
 @pytest.mark.docs
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs(path, tmp_path):
     subprocess.run([sys.executable, path], cwd=tmp_path, env=environment(), check=True)
