@@ -176,6 +176,8 @@ class Influence(Result, kind="influence"):
             yield f"The {what} is zero for every input of another step."
             return
         yield f"The {what} {self._decay()}."
+        if np.isnan(by_lag).any():
+            return
         near = int((np.cumsum(self.share) < 0.9).sum())
         if near:
             yield f"Nine tenths of the squared {what} come from at most {_steps(near)} back."
@@ -211,6 +213,8 @@ class Influence(Result, kind="influence"):
     def _decay(self) -> str:
         """The lag of its largest value, or its half-life, as the end of a clause."""
         by_lag, life = self.by_lag, self.half_life
+        if math.isnan(life):
+            return "is not known: it has NaN"
         top, longest = int(by_lag.argmax()), len(by_lag) - 1
         if by_lag[top] >= 2 * by_lag[0] > 0:
             times = f"{by_lag[top] / by_lag[0]:.3g} times that at lag 0"

@@ -384,6 +384,11 @@ def test_packed_sequences_count_where_they_have_steps(last):
     np.testing.assert_allclose(found.influence, wanted, rtol=1e-9)
 
 
+def test_an_influence_of_nan_says_so():
+    found = Influence(influence=np.full((4, 4), np.nan), error=np.zeros((4, 4)))
+    assert [*found.sentences()] == ["The influence of an input is not known: it has NaN."]
+
+
 @for_each("last", [False, True])
 def test_outputs_of_padding_are_counted_and_said(last):
     class Padded(nn.Module):
