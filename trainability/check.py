@@ -117,6 +117,12 @@ def check(
             model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
         )
     except NotFiniteError as error:
+        own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
+        if own_loss and str(error).startswith("y "):
+            raise InvalidInputError(
+                f"{error}: if your loss leaves them out, fill them in, and give the mask as a "
+                "further number of y"
+            ) from error
         cause = Cause("not finite", "inputs", f"{error}.", "Drop them, or fill them in.", sure=True)
         return Diagnosis(title=title, outcome="does not learn", part="inputs", causes=(cause,))
     with random_numbers_kept(training.model):

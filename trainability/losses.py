@@ -101,15 +101,19 @@ def reads(loss: Any) -> tuple[list[Any], set[str]]:
                 named = inspect.getclosurevars(value)
                 objects += [*named.nonlocals.values(), *named.globals.values()]
             names.update(value.__code__.co_names)
+        elif isinstance(value, list | tuple | dict):
+            objects += value.values() if isinstance(value, dict) else value
         elif value is loss:
             objects += [getattr(type(value), "forward", type(value).__call__), *_parts(value)]
     return objects, names
 
 
 def _parts(owner: Any) -> list[Any]:
-    """An object, its attributes, and of a module its parts."""
-    modules = owner.modules() if isinstance(owner, nn.Module) else ()
-    return [owner, *getattr(owner, "__dict__", {}).values(), *modules]
+    """A module and its parts, or an object and its attributes, but no tensor: its name tells it."""
+    if isinstance(owner, nn.Module):
+        return [*owner.modules()]
+    values = getattr(owner, "__dict__", {}).values()
+    return [owner, *(value for value in values if not isinstance(value, Tensor))]
 
 
 def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:

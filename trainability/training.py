@@ -198,9 +198,11 @@ class Training:
         self.predict = predict or output_of
         self._loss = target_loss(loss_fn)
         given = optimizer_of(model, optimizer, learning_rate)
+        self._original = model
         self._given = [
             *model.modules(),
             *model.parameters(),
+            *model.buffers(),
             *(p for group in given.param_groups for p in group["params"]),
         ]
         self.model, self.optimizer, self.scheduler = copied(
@@ -263,7 +265,7 @@ class Training:
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what the loss raised."""
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
-        with users_code(said, lambda: misfit(self._loss, output, y)):
+        with users_code(said, lambda: misfit(self._loss, output, y) or self._never_run()):
             loss = self._loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = (
@@ -274,18 +276,24 @@ class Training:
 
     def check_loss(self, loss: Tensor, stored: list[str]) -> None:
         """Raise InvalidInputError if a loss depends on weights of the model or of the optimiser
-        that were given, which are not those that are trained, or may read what forward stores.
+        that were given, which are not those that are trained, or may read what training changes.
 
         Args:
-            loss: of the model's output. stored: attributes of the model that forward sets.
+            loss: of the model's output. stored: attributes of the model that forward changes.
         """
         given = {id(p) for p in self._given}
-        objects, names = reads(self._loss) if stored else ([], set())
-        read = [name for name in stored if name.split(".")[-1] in names]
-        if read and any(id(value) in given for value in objects):
+        objects, names = reads(self._loss)
+        weights = dict(self._original.named_parameters())
+        there, objects_read = attributes(self._original) | weights, {*map(id, objects)}
+        read = [
+            name
+            for name in (*stored, *weights)
+            if name.split(".")[-1] in names or id(there.get(name, self)) in objects_read
+        ]
+        if read and given & objects_read:
             raise InvalidInputError(
-                f"the loss reads {listed(read)}, which forward stores on your model, and copies "
-                "are trained here: return what the loss needs as part of the output"
+                f"the loss reads {listed(read)} of your model, and copies of it are trained here: "
+                "return what the loss needs as part of the output"
             )
         if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
             raise InvalidInputError(
@@ -294,6 +302,15 @@ class Training:
                 "penalty as weight_decay, weights of the loss as part of the model, or return "
                 "what it needs as part of the output"
             )
+
+    def _never_run(self) -> str:
+        """What a loss that reads the model cannot find there; "" for one that reads no model."""
+        if not {*map(id, self._given)} & {*map(id, reads(self._loss)[0])}:
+            return ""
+        return (
+            "copies of your model are trained here, and it is never run itself: return what the "
+            "loss needs as part of the output"
+        )
 
     def with_loss(self, loss_fn: Loss) -> "Training":
         """A copy with another loss."""
@@ -400,6 +417,18 @@ def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any,
     with users_code(said, lambda: not_copied(model)), torch.inference_mode(False):
         other = copy.deepcopy(model, memo)
         return other, copy_of_optimizer(optimizer, memo), copy.deepcopy(scheduler, memo)
+
+
+def state_of(value: Any) -> list[Any]:
+    """The objects that differ after a change of an attribute, also of one in place: the version of
+    a tensor, the items of a list or dictionary, the attributes of an object.
+    """
+    if isinstance(value, Tensor):
+        return [value, None if value.is_inference() else value._version]
+    if isinstance(value, list | tuple):
+        return [value, *value]
+    parts = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return [value, *parts.values()]
 
 
 def attributes(model: nn.Module) -> dict[str, Any]:

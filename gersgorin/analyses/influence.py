@@ -188,11 +188,12 @@ class Influence(Result, kind="influence"):
         if self.sequences > 1:
             yield f"This is the root mean square over {self.sequences} sequences."
         if self.without:
-            outputs = counted(self.without, "output depends", "outputs depend")
-            which = "no input, as in padding (counted as 0)"
             if len(self.influence) == 1:
-                which = "no last input, as in padding (lags count it)"
-            yield f"{outputs} on {which}: give padded sequences one by one, at their own lengths."
+                yield f"{counted(self.without, 'output')} without influence of the last input."
+            else:
+                yield f"{counted(self.without, 'output')} without influence of any input: 0 here."
+            if self.sequences > 1:
+                yield "If this is padding, give the sequences one by one, at their own lengths."
         if self.probes:
             errors = np.divide(
                 self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0

@@ -29,6 +29,7 @@ from gersgorin.analyses.steps import (
     growth_over_all,
     joined,
     measured,
+    near_one,
     of_units,
     percent,
     subject_of,
@@ -74,8 +75,7 @@ SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 ANGLES = 32
 # entries of a state up to which all eigenvalues are computed, and the number of a larger one
 WHOLE, COUNT = 4096, 32
-# what may lie beyond the unit circle and still be on it: an orthogonal cell's eigenvalues do; the
-# least, and in units of the last place
+# relative size of what is drawn as one point: at least, and in units of the last place
 ROUNDING, PLACES = 1e-9, 100
 # of the unit circle's radius: what rounding must be able to move before the words speak of it
 ROUNDING_SHOWN = 1e-3
@@ -307,11 +307,11 @@ class Spectra(Result, kind="spectra"):
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
             return "No eigenvalue was found."
-        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + self.rounding)
+        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + near_one(self.eigenvalues.dtype))
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle."
-        side = _side(radius, self.rounding)
+        side = _side(radius, near_one(self.eigenvalues.dtype))
         return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
 
     def _of_discs(self) -> str:
@@ -320,7 +320,8 @@ class Spectra(Result, kind="spectra"):
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
-        return f"{which} reach {beside_one(reach)} from 0, {_side(reach, self.rounding)}."
+        side = _side(reach, near_one(self.eigenvalues.dtype))
+        return f"{which} reach {beside_one(reach)} from 0, {side}."
 
     def summary(self, *, whole: bool = True, step: int | None = None) -> str:
         """See `Result.summary`; the numbers have a column for the step that is drawn."""
@@ -530,13 +531,13 @@ def beside_one(value: float) -> str:
     return f"{value:.{max(3, digits)}g}"
 
 
-def _side(distance: float, rounding: float = ROUNDING) -> str:
+def _side(distance: float, near: float = 1e-7) -> str:
     """The side of the unit circle on which a point at this distance from 0 lies.
 
     >>> _side(0.5), _side(1.0)
     ('inside the unit circle', 'on the unit circle')
     """
-    if abs(distance - 1) <= rounding:
+    if abs(distance - 1) <= near:
         return "on the unit circle"
     return f"{'outside' if distance > 1 else 'inside'} the unit circle"
 

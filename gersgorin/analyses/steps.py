@@ -348,6 +348,11 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
         yield f"Over {over} the 2-norm of the product of all Jacobians comes to {_number(whole)}."
 
 
+def near_one(dtype: np.dtype) -> float:
+    """How far a number may be from 1, in the precision of a run, and still be called 1."""
+    return max(1e-7, 100 * float(np.finfo(dtype).eps))
+
+
 def _number(log: float) -> str:
     """A number, from its natural logarithm."""
     return f"{math.exp(log):.4g}" if abs(log) < 600 else f"10^{log / math.log(10):.4g}"
@@ -368,7 +373,7 @@ def _change(log_norm: np.ndarray) -> str:
     top = log_norm[np.abs(log_norm).argmax()]
     if abs(top) > max(LEVEL, RETURNS * abs(whole)):
         return f"{_by_factor(top)} and {'shrinks' if top > 0 else 'grows'} again"
-    if abs(whole) < 1e-6 * T:
+    if abs(whole) < near_one(log_norm.dtype) * T:
         return "keeps its norm"
     before = np.flatnonzero(log_norm / whole < 0.5)
     half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached

@@ -197,6 +197,8 @@ def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False)
 
 def source_of_array(x: Tensor) -> Source:
     """One sequence of a caller, see `one_sequence`."""
+    if x.dtype == torch.bfloat16:  # which NumPy does not have
+        raise InvalidInputError("x is bfloat16: give x, state and step in float32 or float64")
     values = without_batch(x).detach().cpu().numpy()[None]
     return Source(name=_sizes(x.shape), kind="sequence", values=values, given=x)
 

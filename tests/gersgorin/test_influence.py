@@ -405,9 +405,9 @@ def test_outputs_of_padding_are_counted_and_said(last):
     torch.manual_seed(0)
     model, x = Padded(), torch.randn(2, T, M)
     words = (
-        "1 output depends on no last input, as in padding (lags count it)"
+        "1 output without influence of the last input."
         if last
-        else "3 outputs depend on no input, as in padding (counted as 0)"
+        else "3 outputs without influence of any input: 0 here."
     )
     for options in ({}, {"feature": 0}, {"probes": 3}):
         found = gersgorin.influence(model, (x, torch.tensor([T, T - 3])), **options)

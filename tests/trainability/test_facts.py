@@ -2,7 +2,9 @@
 
 import functools
 import math
+import re
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -335,8 +337,10 @@ class Masked(nn.Module):
 
 def test_a_loss_of_what_forward_stores_on_the_model_is_refused():
     model = Masked()
-    model(X[:32])
     adam = torch.optim.Adam(model.parameters(), 1e-3)
+    with pytest.raises(UsersCodeError, match="it is never run itself: return what the loss needs"):
+        check(model, X, SUM, model.masked, adam, steps=4)
+    model(X[:32])
 
     class Loss(nn.Module):
         def __init__(self, model):
@@ -361,10 +365,76 @@ def test_a_loss_of_what_forward_stores_on_the_model_is_refused():
         functools.partial(Masked.masked, model),
     ]
     for loss in losses:
-        with pytest.raises(InvalidInputError, match="the loss reads mask, which forward stores"):
+        with pytest.raises(InvalidInputError, match="the loss reads mask of your model"):
             check(model, X, SUM, loss, adam, steps=4)
     assert check(model, X, SUM, model.plain, adam, steps=4).steps == 4
     assert reads(max)[1] == set() and "mse_loss" in reads(nn.MSELoss())[1]
+
+
+class Storing(nn.Module):
+    """Stores the same number in five places, and counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(18, 1)
+        self.register_buffer("calls", torch.zeros(()))
+        self.by_name, self.items, self.space = {}, [], SimpleNamespace(size=None)
+
+    def forward(self, x):
+        output = self.out(x.flatten(1))
+        self.calls += 1
+        self.by_name["size"] = self.space.size = output.square().mean()
+        self.items.append(len(self.items))
+        return output
+
+
+def test_a_loss_of_what_training_changes_on_the_model_is_refused():
+    model = Storing()
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    parts, calls = [model], model.calls
+    losses = {
+        "calls": lambda output, y: F.mse_loss(output, y) * (model.calls + 1),
+        "by_name": lambda output, y: F.mse_loss(output, y) + model.by_name.get("size", 0),
+        "items": lambda output, y: F.mse_loss(output, y) * (1 + len(parts[0].items)),
+        "space": lambda output, y: F.mse_loss(output, y) + (model.space.size or 0),
+        "out.weight": lambda output, y: F.mse_loss(output, y) * model.out.weight.norm().item(),
+    }
+    for name, loss in losses.items():
+        with pytest.raises(InvalidInputError, match=f"the loss reads {re.escape(name)} of your"):
+            check(model, X, SUM, loss, adam, steps=4)
+    with pytest.raises(InvalidInputError, match="the loss reads calls of your"):
+        check(model, X, SUM, lambda output, y: F.mse_loss(output, y) * calls, adam, steps=4)
+
+
+def test_a_loss_that_does_not_repeat_is_not_called_unpaired():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, output, y):
+            loss = F.mse_loss(output, y)
+            self.scale.mul_(0.9).add_(0.1 * loss.detach())
+            return loss / self.scale
+
+    def noisy(output, y):
+        return F.mse_loss(output + 0.05 * torch.randn_like(output), y)
+
+    for loss in (Scaled(), noisy):
+        found, _ = facts(Probe(training_of(Net(), X, SUM, loss)))
+        assert not found
+
+
+def test_targets_of_nan_that_a_loss_may_leave_out_are_refused():
+    def masked(output, y):
+        return torch.where(y.isnan(), 0 * output, output - y.nan_to_num()).square().mean()
+
+    y = SUM.clone()
+    y[:3] = math.nan
+    adam = {"optimizer": "adam", "learning_rate": 1e-3, "steps": 4}
+    with pytest.raises(InvalidInputError, match="give the mask as a further number of y"):
+        check(Net(), X, y, masked, **adam)
+    assert "y holds 3 NaN" in str(check(Net(), X, y, MSE, **adam))
 
 
 def test_a_loss_with_weights_of_its_own_is_refused():
