@@ -349,7 +349,7 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
 
 
 def near_one(dtype: np.dtype) -> float:
-    """How far a number may be from 1, in the precision of a run, and still be called 1."""
+    """The distance from 1 within which a number is called 1, in the precision of a run."""
     return max(1e-7, 100 * float(np.finfo(dtype).eps))
 
 

@@ -26,7 +26,7 @@ from gersgorin.linalg import departure_from_normality, numerical_radius
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN
 from rhn.data import chorale
-from rhn.errors import DataError, RhnError
+from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -177,6 +177,23 @@ def test_eigenvalues_on_the_unit_circle_up_to_rounding_have_not_left_it():
         record = of_matrices(A, "turn")
         assert record.spectral_radius.max() > 1
         assert ("of the eigenvalues lie outside the unit circle" in record.summary()) == leaves
+
+
+def test_growth_and_eigenvalues_are_judged_with_one_tolerance():
+    for dtype, factor, near in (
+        (torch.float32, 1 - 1e-6, True),
+        (torch.float64, 1 - 1e-8, True),
+        (torch.float64, 1 + 1e-6, False),
+    ):
+        s0 = torch.ones(3, dtype=dtype)
+        words = str(gersgorin.spectra(lambda s, f=factor: f * s, None, s0, steps=50))
+        assert ("keeps its norm" in words) == ("on the unit circle" in words) == near
+
+
+def test_bfloat16_is_refused():
+    x, s0 = torch.zeros(5, 2).bfloat16(), torch.ones(3).bfloat16()
+    with pytest.raises(InvalidInputError, match="x is bfloat16"):
+        gersgorin.spectra(lambda x, s: 0.5 * s + x.sum(), x, s0)
 
 
 def test_rounding_is_not_drawn_as_a_spectrum():
