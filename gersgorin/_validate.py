@@ -71,7 +71,8 @@ def finite_tensor(name: str, value: Any) -> Tensor:
             f"{name} has shape {tuple(x.shape)}: expected a sequence of at least one step"
         )
     if bad := int((~torch.isfinite(x)).sum()):
-        raise NotFiniteError(f"{name} holds {bad} NaN or infinite numbers, expected finite ones")
+        said = f"{name} holds {bad} NaN or infinite numbers, expected finite ones"
+        raise NotFiniteError(said, of=name)
     return x
 
 

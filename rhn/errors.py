@@ -26,7 +26,11 @@ class UsersCodeError(InvalidInputError):
 
 
 class NotFiniteError(InvalidInputError):
-    """States or derivatives are NaN or infinite."""
+    """States, derivatives or data are NaN or infinite; `of`: the name of the data."""
+
+    def __init__(self, message: str, of: str = ""):
+        super().__init__(message)
+        self.of = of
 
 
 class DataError(RhnError):

@@ -118,7 +118,7 @@ def check(
         )
     except NotFiniteError as error:
         own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
-        if own_loss and str(error).startswith("y "):
+        if own_loss and error.of == "y":
             raise InvalidInputError(
                 f"{error}: if your loss leaves them out, fill them in, and give the mask as a "
                 "further number of y"

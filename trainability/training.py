@@ -200,9 +200,7 @@ class Training:
         given = optimizer_of(model, optimizer, learning_rate)
         self._original = model
         self._given = [
-            *model.modules(),
             *model.parameters(),
-            *model.buffers(),
             *(p for group in given.param_groups for p in group["params"]),
         ]
         self.model, self.optimizer, self.scheduler = copied(
@@ -281,20 +279,25 @@ class Training:
         Args:
             loss: of the model's output. stored: attributes of the model that forward changes.
         """
-        given = {id(p) for p in self._given}
         objects, names = reads(self._loss)
+        objects_read, modules = {*map(id, objects)}, self._original.named_modules()
+        reached = tuple(
+            f".{path}.".replace("..", ".") for path, part in modules if id(part) in objects_read
+        )
         weights = dict(self._original.named_parameters())
-        there, objects_read = attributes(self._original) | weights, {*map(id, objects)}
+        there = attributes(self._original) | weights
         read = [
             name
             for name in (*stored, *weights)
-            if name.split(".")[-1] in names or id(there.get(name, self)) in objects_read
+            if id(there.get(name, self)) in objects_read
+            or (f".{name}".startswith(reached) and name.split(".")[-1] in names)
         ]
-        if read and given & objects_read:
+        if read:
             raise InvalidInputError(
                 f"the loss reads {listed(read)} of your model, and copies of it are trained here: "
-                "return what the loss needs as part of the output"
+                "return what the loss needs as part of the output, or give a penalty as weight_decay"
             )
+        given = {id(p) for p in self._given}
         if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
             raise InvalidInputError(
                 "the loss reads weights that your optimiser has, or what forward has stored on "
@@ -304,8 +307,9 @@ class Training:
             )
 
     def _never_run(self) -> str:
-        """What a loss that reads the model cannot find there; "" for one that reads no model."""
-        if not {*map(id, self._given)} & {*map(id, reads(self._loss)[0])}:
+        """The reason why a loss that reads the model may fail; "" for one that does not read it."""
+        read = {*map(id, reads(self._loss)[0])}
+        if read.isdisjoint(map(id, self._original.modules())):
             return ""
         return (
             "copies of your model are trained here, and it is never run itself: return what the "
@@ -432,7 +436,7 @@ def state_of(value: Any) -> list[Any]:
 
 
 def attributes(model: nn.Module) -> dict[str, Any]:
-    """What a model and its parts store, buffers included, by name; its weights are left out."""
+    """Everything but weights that a model and its parts store, by name, buffers included."""
     return {
         f"{name}.{key}".lstrip("."): value
         for name, module in model.named_modules()
@@ -442,7 +446,7 @@ def attributes(model: nn.Module) -> dict[str, Any]:
 
 
 def not_copied(model: nn.Module) -> str:
-    """What to do about the first attribute of a model that cannot be copied; "": each can."""
+    """The remedy for the first attribute of a model that cannot be copied; "": each can."""
     for name, value in attributes(model).items():
         try:
             copy.deepcopy(value)

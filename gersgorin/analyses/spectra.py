@@ -29,9 +29,9 @@ from gersgorin.analyses.steps import (
     growth_over_all,
     joined,
     measured,
-    near_one,
     of_units,
     percent,
+    rounding,
     subject_of,
 )
 from gersgorin.linalg.discs import gersgorin_discs
@@ -75,8 +75,7 @@ SMALL = 256  # entries of a state, up to which what is costly takes but a moment
 ANGLES = 32
 # entries of a state up to which all eigenvalues are computed, and the number of a larger one
 WHOLE, COUNT = 4096, 32
-# relative size of what is drawn as one point: at least, and in units of the last place
-ROUNDING, PLACES = 1e-9, 100
+POINT = 1e-9  # relative size of what is drawn as one point
 # of the unit circle's radius: what rounding must be able to move before the words speak of it
 ROUNDING_SHOWN = 1e-3
 
@@ -297,21 +296,16 @@ class Spectra(Result, kind="spectra"):
         if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
             yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
 
-    @property
-    def rounding(self) -> float:
-        """Relative to a number: what rounding in the precision of the run may have moved."""
-        return max(ROUNDING, PLACES * float(np.finfo(self.eigenvalues.dtype).eps))
-
     def _of_eigenvalues(self) -> str:
         """The sentence about the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
             return "No eigenvalue was found."
-        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + near_one(self.eigenvalues.dtype))
+        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + rounding(self.eigenvalues.dtype))
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle."
-        side = _side(radius, near_one(self.eigenvalues.dtype))
+        side = _side(radius, rounding(self.eigenvalues.dtype))
         return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
 
     def _of_discs(self) -> str:
@@ -320,7 +314,7 @@ class Spectra(Result, kind="spectra"):
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
-        side = _side(reach, near_one(self.eigenvalues.dtype))
+        side = _side(reach, rounding(self.eigenvalues.dtype))
         return f"{which} reach {beside_one(reach)} from 0, {side}."
 
     def summary(self, *, whole: bool = True, step: int | None = None) -> str:
@@ -453,7 +447,7 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= record.rounding * float(np.abs(values).max()):
+    if half <= rounding(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -531,10 +525,10 @@ def beside_one(value: float) -> str:
     return f"{value:.{max(3, digits)}g}"
 
 
-def _side(distance: float, near: float = 1e-7) -> str:
+def _side(distance: float, near: float) -> str:
     """The side of the unit circle on which a point at this distance from 0 lies.
 
-    >>> _side(0.5), _side(1.0)
+    >>> _side(0.5, 1e-7), _side(1.0, 1e-7)
     ('inside the unit circle', 'on the unit circle')
     """
     if abs(distance - 1) <= near:

@@ -43,6 +43,7 @@ LEVEL, RETURNS = 0.1, 1.2
 TWICE = math.log(2)
 # a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
 EVEN = 10
+SAME, PLACES = 1e-7, 100  # relative size of no change, and in units of the last place
 LARGE = 13  # natural logarithm of a factor from which it is written as a power of ten
 
 
@@ -348,9 +349,9 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
         yield f"Over {over} the 2-norm of the product of all Jacobians comes to {_number(whole)}."
 
 
-def near_one(dtype: np.dtype) -> float:
-    """The distance from 1 within which a number is called 1, in the precision of a run."""
-    return max(1e-7, 100 * float(np.finfo(dtype).eps))
+def rounding(dtype: np.dtype, least: float = SAME) -> float:
+    """Relative size, of at least `least`, of what rounding may do in the precision of a run."""
+    return max(least, PLACES * float(np.finfo(dtype).eps))
 
 
 def _number(log: float) -> str:
@@ -373,7 +374,7 @@ def _change(log_norm: np.ndarray) -> str:
     top = log_norm[np.abs(log_norm).argmax()]
     if abs(top) > max(LEVEL, RETURNS * abs(whole)):
         return f"{_by_factor(top)} and {'shrinks' if top > 0 else 'grows'} again"
-    if abs(whole) < near_one(log_norm.dtype) * T:
+    if abs(whole) < rounding(log_norm.dtype) * T:
         return "keeps its norm"
     before = np.flatnonzero(log_norm / whole < 0.5)
     half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached

@@ -38,9 +38,7 @@ MANY = ["--hidden-size", "4", "--steps", "40"]
 
 @pytest.fixture
 def results(own_folder, capsys):
-    """Runs a command with --json in a folder of its own and returns the networks that it printed,
-    the first one first.
-    """
+    """A function that runs a command with --json in an empty folder: the networks in its answer."""
 
     def read(*args, small=SMALL, command=main) -> list[dict]:
         assert command([*map(str, args), *small, "--json", "--force"]) == 0

@@ -61,7 +61,7 @@ class Detached(Net):
 
 
 class Forgetful(Net):
-    """Begin anew at each frame."""
+    """Start from a state of zeros at each frame."""
 
     def states(self, x):
         return torch.cat([self.rnn(x[:, t : t + 1])[0] for t in range(x.shape[1])], 1)
@@ -369,6 +369,16 @@ def test_a_loss_of_what_forward_stores_on_the_model_is_refused():
             check(model, X, SUM, loss, adam, steps=4)
     assert check(model, X, SUM, model.plain, adam, steps=4).steps == 4
     assert reads(max)[1] == set() and "mse_loss" in reads(nn.MSELoss())[1]
+
+
+def test_a_loss_that_is_a_part_of_the_model_is_taken():
+    class Own(Net):
+        def __init__(self):
+            super().__init__(outputs=2)
+            self.criterion = nn.CrossEntropyLoss(weight=torch.ones(2))  # reads its own weight
+
+    model = Own()
+    assert check(model, X, CLASS, model.criterion, "adam", learning_rate=1e-3, steps=4).steps == 4
 
 
 class Storing(nn.Module):
