@@ -295,7 +295,7 @@ class Training:
         if read:
             raise InvalidInputError(
                 f"the loss reads {listed(read)} of your model, and copies of it are trained here: "
-                "return what the loss needs as part of the output, or give a penalty as weight_decay"
+                "return what the loss needs as part of the output; a penalty is weight_decay"
             )
         given = {id(p) for p in self._given}
         if any(id(getattr(node, "variable", None)) in given for node in graph(loss)):
