@@ -1,9 +1,21 @@
-"""`check`: find the part of a training at fault, by facts and by swaps of one part at a time."""
+"""`check`: why does a training not learn? Known good parts, what is needed, and what is enough.
+
+1. Facts about one minibatch: proofs.
+2. The user's training, unchanged.
+3. Known good trainings: everything replaced, and everything but the network.
+4. Needed: each of the user's parts in the known good training.
+5. Enough: each known good part in the user's training.
+6. What shows a fault again, in two other orders of the minibatches.
+"""
 
 import math
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
+from statistics import median
 from typing import Any
 
 from torch import nn
@@ -15,42 +27,38 @@ from gersgorin._validate import (
 )
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
+from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from rhn.utils.wording import first_line
-from trainability.data import SAMPLE, WHOLE, Pair
-from trainability.diagnosis import Cause, Diagnosis, TableRow
+from rhn.utils.wording import counted, first_line, listed
+from trainability.data import SAMPLE, WHOLE, Pair, sequence_of
+from trainability.diagnosis import GOOD as IN_GOOD
+from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
-from trainability.losses import Score, score_of
+from trainability.known_good import OF_NETWORK, RATES, KnownGood
+from trainability.losses import Score, loss_score, score_of
 from trainability.probe import Probe
-from trainability.race import AS_GIVEN, GOOD, Race, Row, Version, last_value
+from trainability.race import GOOD, UNCHANGED, Race, Row, Version, last_value
 from trainability.reference import stand_ins
-from trainability.swaps import SWAPS
+from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
 from trainability.verdict import (
-    REPLACED,
-    cause_of_data,
-    cause_of_naive,
-    cause_of_row,
+    BETTER,
+    FAULT,
+    FEW,
+    Evidence,
     error_on,
-    helps,
-    is_better,
-    learned_by_heart,
-    never_meant,
     of_losses,
     of_validation,
-    outcome_of,
+    rule_of,
     validation_pairs,
-    verdict,
 )
 
-FOR_GIVEN = 0.3  # of the time, for the training as given
-# of the time are over after the swaps, a longer training, and other orders
-FOR_SWAPS, FOR_LONGER, FOR_ORDERS = 0.7, 0.8, 0.9
-LONGER = 4  # times the steps
-SLOWER = 1.5  # times the seconds of a step as given: those of a version of it
-OTHER_ORDERS = 2
-LONGER_RUN = Version("length", f"{LONGER} times the steps", "too few steps", "Train longer.")
+FINE = 0.05  # error at which a known good training stops
+OTHER_ORDERS = 1, 2
+SHORTEST, LONGEST, TIMES = 20.0, 600.0, 10  # seconds, and trainings, of a check by default
+YOUR_ROWS, GOOD_ROWS = 4, 3  # trainings of a check of the user's network, and of a known good one
+TIMED = 5  # steps by which the time of a step is measured
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -64,33 +72,33 @@ def check(
     optimizer: Any = "adam",
     *,
     steps: int | None = None,
-    seconds: float = 60.0,
+    seconds: float | None = None,
     losses: Sequence[float] = (),
     validation: Any = None,
     name: str | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda doing: None,
+    progress: Callable[[str], None] | None = None,
     **parts: Any,
 ) -> Diagnosis:
-    """Find the part of a training at fault, by swapping one part at a time for a known good one.
+    """Find the part of a training at fault: the one that is both enough and needed.
 
-    Facts about one minibatch come first. Then the training runs as it was given; if it does not
-    learn well, versions of it with one part changed run on the same minibatches, and all are
-    measured by their error on the same held-out examples: 0 is perfect, 1 the best constant answer.
-    One order of the minibatches is one order: a training that explodes or does not learn is run in
-    two others where time allows, and the middle one of the three counts.
+    The training runs unchanged; then trainings of which all parts are known good; then with one
+    part of yours among known good ones (is it needed?), and with one known good part among yours
+    (is it enough?). All run on copies, on the same minibatches, and are measured by their error on
+    the same held-out examples: 0 is perfect, 1 the constant predictor.
 
     Args:
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
             arguments. A `Training` in place of the model has all of them.
         steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the check.
+        seconds: most time of the check. If it is too short for all steps, all rows run to the same
+            smaller number. None: ten times the training, between 20 seconds and ten minutes.
         losses: of your own run, one a step: compared with those of a plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
             of the training.
         name: title of the network; None: its class.
         seed: of the order of the minibatches.
-        progress: called with a description of each part.
+        progress: called with a description of each part; None: the first line goes to stderr.
 
     Returns:
         A `Diagnosis`.
@@ -106,49 +114,67 @@ def check(
     >>> found.causes[0].name, found.part
     ('untrained weights', 'optimizer')
     """
-    above_zero("seconds", seconds)
+    if seconds is not None:
+        above_zero("seconds", seconds)
     check_seed(seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
-    begun = time.monotonic()
+    begun, most = time.monotonic(), seconds or LONGEST
     title = name or name_of(model)
     try:
         training = as_training(
-            model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
+            model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=most / 4, **parts
         )
     except NotFiniteError as error:
-        own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
-        if own_loss and error.of == "y":
-            raise InvalidInputError(
-                f"{error}: if your loss leaves them out, fill them in, and give the mask as a "
-                "further number of y"
-            ) from error
-        cause = Cause("not finite", "inputs", f"{error}.", "Drop them, or fill them in.", sure=True)
-        return Diagnosis(title=title, outcome="does not learn", part="inputs", causes=(cause,))
+        return of_data_not_finite(title, loss_fn, error)
     with random_numbers_kept(training.model):
-        progress("facts")
+        (progress or (lambda doing: None))("facts")
         probe = Probe(training)
         _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
-        found, missing = facts(probe, begun + seconds / 2)
+        found, missing = facts(probe, begun + most / 4)
         about = f"{type(training.optimizer).__name__}, learning rate {training.learning_rate:.4g}"
-        given: dict[str, Any] = {"title": title, "about": about, "not_measured": tuple(missing)}
-        if found and found[0].sure:
-            return Diagnosis(
-                **given, outcome="does not learn", part=found[0].part, causes=tuple(found)
-            )
+        given: dict[str, Any] = {
+            "title": title,
+            "about": about,
+            "not_measured": tuple(missing),
+            "facts": tuple(found),
+        }
+        if still := next(filter(moves_nothing, found), None):
+            causes = (still, *(cause for cause in found if cause is not still))
+            return Diagnosis(**given, outcome="does not learn", part=still.part, causes=causes)
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
-        left = max(begun + seconds - time.monotonic(), seconds / 10)
-        trial = Trial(training, probe, found, left, seed, progress)
+        trial = Trial(training, probe, found, seed, progress)
+        trial.plan(begun, seconds)
         return trial.diagnosis(given, own, pairs)
 
 
+def of_data_not_finite(title: str, loss_fn: Any, error: NotFiniteError) -> Diagnosis:
+    """The result for inputs or targets that are not finite. Raises InvalidInputError if a loss of
+    the user's may leave them out.
+    """
+    own_loss = callable(loss_fn) and not getattr(loss_fn, "__module__", "").startswith("torch")
+    if own_loss and error.of == "y":
+        raise InvalidInputError(
+            f"{error}: if your loss leaves them out, fill them in, and give the mask as a "
+            "further number of y"
+        ) from error
+    cause = Cause("not finite", "inputs", f"{error}.", "Drop them, or fill them in.", sure=True)
+    return Diagnosis(
+        title=title, outcome="does not learn", part="inputs", causes=(cause,), facts=(cause,)
+    )
+
+
+def moves_nothing(cause: Cause) -> bool:
+    """True for the proof that no weight moves: nothing needs to be trained."""
+    return cause.name == "no gradient" or (cause.sure and cause.evidence.get("share") == 1)
+
+
 class Trial:
-    """The training as given, and versions of it, run and compared within some time.
+    """The user's training, and versions of it, run and compared within some time.
 
     Args:
         training, probe, found: the training, its first minibatch, and the facts about it.
-        seconds: most time, from now on.
         seed, progress: of `check`.
     """
 
@@ -157,207 +183,457 @@ class Trial:
         training: Training,
         probe: Probe,
         found: list[Cause],
-        seconds: float,
         seed: int,
-        progress: Callable[[str], None],
+        progress: Callable[[str], None] | None,
     ):
-        self.training, self.found = training, found
-        self.begun, self.seconds = time.monotonic(), seconds
-        pairs = training.data.held_out or [training.data.sample(WHOLE)]
-        axis = target_axis(probe)
-        score = score_of(training.loss, probe.evaluated(pairs[0][0]), pairs, axis)
-        scores = {"error": score}
-        if balanced := score.balanced([y for _, y in pairs]):
-            scores["balanced"] = balanced
-        self.race = Race(scores, pairs, seed=seed, progress=progress)
-        self.rows, self.left_out = list[Row](), list[str]()
-        self.orders, self.layers = list[Row](), list[Row]()
-        self.known = math.inf  # error on examples of the training
+        self.training, self.probe, self.found = training, probe, found
+        self.say = progress
+        pairs = training.data.held_out
+        self.held_out = sum(examples_of(x, training.axis) for x, _ in pairs)
+        if self.held_out < FEW:
+            pairs = [training.data.sample(WHOLE)]
+        scores = scores_of(training, probe, pairs)
+        silent = progress or (lambda doing: None)
+        self.race = Race(scores, pairs, seed=seed, progress=silent)
+        self.base = Row(UNCHANGED, training.copy())
+        self.good = KnownGood(training, probe)
+        self.left_out, self.notes = list[str](), list[str]()
+        self.goods, self.layers = list[Row](), list[Row]()  # known good trainings; stand-ins
+        self.orders, self.confirmed = list[Row](), False
+        self.fitted = math.nan  # error on examples of the training
 
-    def until(self, share: float) -> float:
-        """The moment at which a share of the time is over."""
-        return self.begun + share * self.seconds
+    # ---- time ------------------------------------------------------------------------------------
+
+    def plan(self, begun: float, seconds: float | None) -> None:
+        """Measure the time of a step, choose the steps of all rows, and say how long it takes."""
+        every = self.training.steps
+        few = min(TIMED, every)
+        yours = seconds_of_step(self.training.copy(), few)
+        try:
+            goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), few)
+        except (RhnError, *USERS_FAULT):  # its rows say why
+            goods = yours
+        needed = every * (YOUR_ROWS * yours + GOOD_ROWS * goods)
+        self.usual = seconds is None
+        if seconds is None:
+            begun = time.monotonic()
+            seconds = min(LONGEST, max(SHORTEST, TIMES * every * yours, needed))
+        self.steps = max(1, min(every, int(every * seconds / max(needed, 1e-9))))
+        self.begun, self.end = begun, begun + seconds
+        self.evidence = Evidence(self.race, self.base, self.steps == every, self.held_out)
+        of_all = "" if self.steps == every else f" of {every:,}"
+        line = (
+            f"your training takes about {yours * every:.0f} seconds; versions of it run for "
+            f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
+        )
+        if self.say is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self.say(line)
+
+    def extend(self, seconds: float) -> None:
+        """Move the end if no time was given, and the training has taken longer than foreseen."""
+        if self.usual:
+            self.end = max(self.end, self.begun + min(LONGEST, TIMES * seconds))
+
+    def run(self, row: Row, good: float | None = None, pause: int | None = None) -> Row:
+        """Run a row to the steps of all, until it is good enough, or until it pauses."""
+        goal = self.evidence.goal if good is None else good
+        self.race.run(row, self.steps, self.end, goal, by=self.evidence.by, pause=pause)
+        return row
+
+    def row(self, version: Version, make: Callable[[], Any]) -> Row | None:
+        """A row of the table; None if the change does not apply, or fails."""
+        try:
+            changed = make()
+        except (RhnError, *USERS_FAULT) as error:  # of a network, or of a swap that is not ours
+            self.left_out.append(f"{version.what}: {first_line(error)}")
+            return None
+        if isinstance(changed, Training):
+            return Row(version, changed)
+        if changed is not None:
+            kind = type(changed).__name__
+            words = f"it returned a {kind}, expected a Training or None"
+            self.left_out.append(f"{version.what}: {words}")
+        return None
+
+    # ---- the table -------------------------------------------------------------------------------
 
     def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
-        """Run everything that the outcome asks for, and say what it shows."""
-        base = Row(AS_GIVEN, self.training.copy())
-        self.race.run_alone(base, self.training.steps, self.until(FOR_GIVEN))
+        """Run everything that the outcome asks for, and state what it shows."""
+        base = self.run(self.base, -math.inf)
         if base.problem:
             raise InvalidInputError(base.problem)
-        if base.training is not None and base.exploded is None:
-            sample = self.training.data.sample(SAMPLE)
-            self.known = error_on(base.training, self.race, [sample])
+        self.extend(base.seconds)
+        if base.training is not None and base.exploded is None and base.measures:
+            self.fitted = error_on(base.training, self.race, [self.training.data.sample(SAMPLE)])
         told = of_losses(losses, base) or (of_validation(pairs, base, self.race) if pairs else None)
-        if told is None and (base.error > GOOD or base.exploded is not None):
-            base = self.run_versions(base)
-        elif (naive := last_value(self.race, self.training.axis)) is not None:
-            self.rows.append(naive)
-        return self.conclusion(base, told, given)
+        evidence = self.evidence
+        if base.measures:
+            evidence.naive = last_value(self.race, self.training.axis)
+        if told is None and base.measures and not (evidence.learned and base.error <= GOOD):
+            self.run_table()
+        return self.conclusion(told, given)
 
-    def run_versions(self, base: Row) -> Row:
-        """Race all swaps, then other orders, then layers; returns the order that counts."""
-        self.rows, self.left_out = versions(self.training, self.race.scores)
-        whole = [row for row in self.rows if row.part == "everything"]
-        single = [row for row in self.rows if row.part != "everything"]
-        end = self.until(FOR_SWAPS)
-        steps = affordable(base, single, end - time.monotonic())
-        self.race.run(single, steps, end)
-        self.race.run(whole, steps, self.until(FOR_LONGER))
-        self.left_out += [
-            f"{row.what}: {row.problem or 'no time'}" for row in self.rows if not row.measures
-        ]
-        self.run_longer(base)
-        base = self.run_orders(base)
-        best = verdict(self.race, base, self.rows, self.found)
-        if best is not None and best.part == "network":
-            self.layers = [
-                Row(Version("network", f"a stand-in for self.{name}"), other)
-                for name, other in stand_ins(self.training)
-            ]
-            self.race.run(self.layers, base.steps or 1, self.until(1.0))
-            self.rows += self.layers
-        naive = last_value(self.race, self.training.axis)
-        self.rows += [naive] if naive else []
-        return base
-
-    def run_longer(self, base: Row) -> None:
-        """Go on with the training as given, if it has run to its end."""
-        if base.exploded is not None or base.steps < self.training.steps:
+    def run_table(self) -> None:
+        """Run the known good trainings, then what is needed, then what is enough."""
+        evidence = self.evidence
+        self.find_known_good()
+        if evidence.learned and not evidence.good_comes_to(BETTER):
             return
-        longer = replace(base, version=LONGER_RUN)
-        longer.measures = list(base.measures)
-        self.race.run_alone(longer, LONGER * self.training.steps, self.until(FOR_LONGER))
-        self.rows.append(longer)
+        if not evidence.learned or evidence.good_comes_to(FAULT):
+            self.run_needed()
+        broken = [part for part in PARTS if evidence.breaks(part)]
+        self.run_enough(broken)
+        if evidence.at_fault:
+            self.confirm(evidence.at_fault[0])
+        if any(row.part == "network" for row in evidence.at_fault):
+            self.run_layers()
+        self.run_enough([part for part in PARTS if part not in broken])
+        if not (evidence.enough or evidence.exploded or evidence.learned):
+            self.run_longer()
 
-    def run_orders(self, base: Row) -> Row:
-        """The training in two other orders where time allows it: the middle one of three."""
-        self.orders = [base]
-        unfinished = base.steps < self.training.steps
-        if base.exploded is None and (unfinished or self.race.beats_constant(base)):
-            return base
-        left = self.until(FOR_ORDERS) - time.monotonic()
-        if base.seconds * OTHER_ORDERS > left:
-            return base
-        for order in range(1, 1 + OTHER_ORDERS):
-            row = Row(AS_GIVEN, self.training.copy(), order)
-            self.race.run_alone(row, self.training.steps, self.until(1.0))
-            self.orders.append(row)
-        return sorted(self.orders, key=lambda row: (row.exploded is not None, row.error))[1]
+    def known_good(self, part: str, what: str, *keep: str, rates: Sequence[float]) -> Iterator[Row]:
+        """Yield known good trainings with some parts of the user's, at several rates of Adam."""
+        for rate in rates:
+            version = Version(part, f"{what}, Adam {rate:g}")
+            row = self.row(version, partial(self.good.with_parts, *keep, rate=rate))
+            if row is not None:
+                row.rate = rate
+                self.goods.append(row)
+                yield row
 
-    def conclusion(self, base: Row, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
-        """The outcome, the part and the causes.
+    def best_of(self, rows: Iterator[Row], goal: float, *, all_rates: bool = True) -> Row | None:
+        """The best row of some: all run a quarter of the steps, then the best one to its end; if
+        that learns nothing, the next one too.
+        """
+        tried = list[Row]()
+        for row in rows:
+            tried.append(self.run(row, goal, math.ceil(self.steps / 4)))
+            if row.done and row.error <= goal:
+                return row
+        if any(map(self.race.beats_constant, tried)):
+            tried.sort(key=lambda row: row.error)
+        for row in tried:
+            self.run(row, goal)
+            if not all_rates or self.race.beats_constant(row) or time.monotonic() >= self.end:
+                break
+        ended = [row for row in tried if row.done]
+        return min(ended, key=lambda row: row.error, default=None)
+
+    def find_known_good(self) -> None:
+        """Run everything replaced, then everything but the network: with the user's weights and
+        dropout, if that does not work with torch's and none.
+        """
+        evidence = self.evidence
+        every = self.best_of(
+            self.known_good("everything", "everything replaced", rates=RATES), FINE
+        )
+        self.take_known_good(every)
+        self.rate, self.kept = (every.rate if every else RATES[0]), tuple[str, ...]()
+        rates = sorted(RATES, key=lambda rate: rate != self.rate)
+        goal = evidence.goal if every is not None and every.error <= GOOD else FINE
+        for keep, what in (
+            (("network", *OF_NETWORK), "your network"),
+            (("network",), "your network with torch's weights"),
+        ):
+            tried = self.known_good("network", what, *keep, rates=rates)
+            row = self.best_of(tried, goal, all_rates=len(keep) > 1)
+            if row is None:
+                continue
+            self.take_known_good(row)
+            known = evidence.kept.get("network")
+            if known is None or row.error < known.error:
+                evidence.kept["network"] = row
+            if evidence.cleared("network") or not evidence.gap:
+                self.rate, self.kept = row.rate, keep
+                return
+
+    def take_known_good(self, row: Row | None) -> None:
+        """Keep the better of two known good trainings, and the score by which it shows a gap."""
+        evidence = self.evidence
+        if row is None or (evidence.good is not None and evidence.good.error <= row.error):
+            return
+        evidence.good = row
+        for name in evidence.names:
+            evidence.by = name
+            if evidence.gap:
+                return
+        evidence.by = "error"
+
+    def run_needed(self) -> None:
+        """Put each part of the user's into the known good training."""
+        evidence = self.evidence
+        if not evidence.gap:
+            return
+        for part in self.good.differing:
+            if part in self.kept:
+                evidence.kept[part] = evidence.kept["network"]
+                continue
+            if part in OF_NETWORK and not self.kept:
+                continue
+            keep = (*self.kept, part)
+            make = partial(self.good.with_parts, *keep, rate=self.rate)
+            row = self.row(Version(part, f"your {part}"), make)
+            if row is not None:
+                evidence.kept[part] = self.run(row)
+
+    def run_enough(self, parts: list[str]) -> None:
+        """Replace each of some parts of the user's."""
+        evidence = self.evidence
+        for part in parts:
+            for row in self.replacements(part):
+                evidence.replaced.append(self.run(row))
+        places = {swap.what: k for k, swap in enumerate(SWAPS)}
+        evidence.replaced.sort(
+            key=lambda row: (place_of(row.part), places.get(row.what, len(SWAPS)))
+        )
+
+    def replacements(self, part: str) -> Iterator[Row]:
+        """Yield rows with a part replaced: all swaps, the known good optimiser and network."""
+        makes: list[tuple[Version, Callable[[Training], Any]]] = [
+            (swap, swap) for swap in SWAPS if swap.part == part and swap.by in self.race.scores
+        ]
+        if part == "optimizer":
+            words = f"Adam {self.rate:g}, clipping 1"
+            remedy = f"Use Adam at {self.rate:g} on all weights, with gradients clipped at norm 1."
+            makes.insert(
+                0, (Version(part, words, remedy), partial(Training.with_adam, rate=self.rate))
+            )
+        if part == "network":
+            makes.insert(0, (NETWORK, lambda t: t.with_model(self.good.reference(seed=t.draws))))
+            if self.good.every and self.good.causal:
+                makes.append((LATER, lambda t: t.with_model(self.good.reference(causal=False))))
+        for version, make in makes:
+            if (row := self.row(version, partial(make, self.training))) is not None:
+                row.make = make
+                yield row
+
+    def confirm(self, row: Row) -> None:
+        """Run the user's training and a change that shows a fault in two other orders, with new
+        weights for what was replaced.
+        """
+        evidence = self.evidence
+        needed = len(OTHER_ORDERS) * (self.base.seconds + row.seconds)
+        if time.monotonic() + needed > self.end or row.make is None:
+            return
+        self.orders = [self.base]
+        for order in OTHER_ORDERS:
+            given = self.training.copy()
+            given.draws += order
+            own = self.run(Row(UNCHANGED, given.copy(), order), -math.inf)
+            again = self.run(Row(row.version, row.make(given), order))
+            self.orders.append(own)
+            if not replace(evidence, base=own).is_enough(again):
+                evidence.contradicted = True
+                return
+        self.confirmed = True
+
+    def run_layers(self) -> None:
+        """Replace single layers of the network."""
+        for name, other in stand_ins(self.training):
+            version = Version("network", f"a substitute for self.{name}", LAYER)
+            row = self.run(Row(version, other))
+            self.layers.append(row)
+
+    def run_longer(self) -> None:
+        """Go on with the user's training, if there is time for it."""
+        base, left = self.base, self.end - time.monotonic()
+        if not self.evidence.whole or (LONGER - 1) * base.seconds > left or base.training is None:
+            return
+        version = Version("length", f"{LONGER} times the steps", "Train longer.")
+        longer = Row(version, base.training, steps=base.steps, stream=base.stream)
+        longer.measures, longer.losses = [*base.measures], [*base.losses]
+        self.race.run(longer, LONGER * self.steps, self.end, self.evidence.goal)
+        self.evidence.replaced.append(longer)
+
+    # ---- what it shows ---------------------------------------------------------------------------
+
+    def conclusion(self, told: Cause | None, given: dict[str, Any]) -> Diagnosis:
+        """The outcome, the part, the causes and the rows.
 
         told: what the user's own losses or validation set show.
         """
-        race = self.race
-        raced = [row for row in self.rows if row.training is not None]
-        best = verdict(race, base, raced, self.found)
-        shown = self.layer_at_fault(base, best) or best
-        all_help = any(row.part == "everything" and helps(race, base, row) for row in raced)
-        foreseen = base.forecast if base.steps < self.training.steps else None
-        outcome = outcome_of(
-            base,
-            learned=race.beats_constant(base),
-            better=best is not None or all_help,
-            steps=self.training.steps,
-            foreseen=foreseen,
-        )
-        part: str | None
+        base, evidence = self.base, self.evidence
+        rule = rule_of(evidence)
+        seen = [told] if told is not None else [*self.experiments()]
         if told is not None:
-            part, causes = told.part, [told, *self.found]
-        elif outcome == "learns":
-            part, causes = self.doubts(base)
+            part: str | None = told.part
         else:
-            part, causes = self.part_and_causes(base, best, outcome, all_help)
-        if outcome == "learns" and causes:
-            outcome = "learns little"
-        elif outcome == "undecided" and any(cause.sure for cause in causes):
-            outcome = "does not learn"
+            part = next((row.part for row in evidence.at_fault), None)
+        loss = base.value("loss") if "loss" in evidence.names else math.nan
         return Diagnosis(
             **given,
-            outcome=outcome,
+            outcome=rule.outcome,
+            words=rule.words,
             error=base.error,
+            loss=loss,
+            known_good=math.nan if evidence.good is None else evidence.good.error,
             steps=base.steps,
             of_steps=self.training.steps,
             seconds=base.seconds / max(base.steps, 1) * self.training.steps,
-            forecast=foreseen,
-            orders=tuple(row.error if row.exploded is None else math.inf for row in self.orders),
+            forecast=base.forecast if base.steps < self.training.steps else None,
+            orders=tuple(row.error for row in self.orders),
             part=part,
-            swap=shown.what if shown is not None and shown.part == part else "",
-            causes=tuple(causes),
-            facts=tuple(self.found),
-            rows=tuple(table_row(race, base, row) for row in (base, *self.rows)),
+            causes=(*self.found, *seen),
+            notes=() if told is not None else tuple(notes_of(self)),
+            rows=tuple(self.table_rows()),
             left_out=tuple(self.left_out),
         )
 
-    def layer_at_fault(self, base: Row, best: Row | None) -> Row | None:
-        """The stand-in for one layer that does as well as the best version; None: none does."""
-        if best is None or not self.layers:
-            return None
-        row = verdict(self.race, base, [*self.layers, best])
-        return None if row is best else row
+    def table_rows(self) -> Iterator[TableRow]:
+        """Yield all rows: the user's training, known good ones, needed, enough."""
+        evidence = self.evidence
+        yield self.table_row(self.base, YOURS, "")
+        for row in self.goods:
+            if evidence.kept.get("network") is not row:
+                row = replace(row, version=replace(row.version, part="everything"))
+                yield self.table_row(row, IN_GOOD, "")
+        for part, row in evidence.kept.items():
+            what = row.what if part == row.part else f"your {part}"
+            row = replace(row, version=Version(part, what))
+            yield self.table_row(row, IN_GOOD, evidence.word_of_kept(part))
+        for row in (*evidence.replaced, *self.layers):
+            yield self.table_row(row, YOURS, evidence.word_of(row))
+        if evidence.naive is not None:
+            yield self.table_row(evidence.naive, YOURS, "")
 
-    def doubts(self, base: Row) -> tuple[str | None, list[Cause]]:
-        """(The part, causes) of a training that learns, and still is no good; else (None, [])."""
-        found, race = self.found, self.race
-        naive = next((row for row in self.rows if row.training is None), None)
-        if base.error > GOOD and (meant := never_meant(found)):
-            return meant.part, sorted(found, key=lambda cause: cause is not meant)
-        if naive is not None and not is_better(race, base, naive):
-            causes = [*found, cause_of_naive(base, naive)]
-            return causes[0].part, causes
-        if base.error > GOOD and (cause := learned_by_heart(base, self.known)):
-            return cause.part, [cause, *found]
-        return None, []
+    def table_row(self, row: Row, training: str, word: str) -> TableRow:
+        """A row of the table."""
+        other = self.evidence.good if training == IN_GOOD else self.base
+        deviation = 0.0
+        if other is not None and row.measures and row is not other:
+            deviation = self.race.difference(other, row)[1]
+        return TableRow(
+            row.part,
+            row.what,
+            row.error,
+            row.steps,
+            deviation,
+            training,
+            word,
+            finished=row.done or row.training is None,
+            curve=tuple((measure.steps, measure.relative[row.by]) for measure in row.measures),
+        )
 
-    def part_and_causes(
-        self, base: Row, best: Row | None, outcome: str, all_help: bool
-    ) -> tuple[str | None, list[Cause]]:
-        """The part at fault, and the causes: facts that explain what helps come first."""
-        found = self.found
-        if best is None:
-            if meant := never_meant(found):
-                return meant.part, sorted(found, key=lambda cause: cause is not meant)
-            if found and outcome != "undecided":
-                return found[0].part, found
-            if all_help or outcome == "undecided" or any(map(self.race.beats_constant, self.rows)):
-                return None, found
-            return "data", [cause_of_data(base, self.known)]
-        # a better version of a training that learns something is no proof of a fault
-        sure = len(self.orders) > 1 and best.error <= GOOD
-        layer = self.layer_at_fault(base, best)
-        cause = replace(cause_of_row(base, best, layer), sure=sure)
-        replaced = REPLACED.get(best.part, (best.part,))
-        explaining = [fact for fact in found if fact.part in replaced]
-        others = [fact for fact in found if fact not in explaining]
-        causes = [*(replace(fact, sure=True) for fact in explaining), cause, *others]
-        return causes[0].part, causes
+    def experiments(self) -> Iterator[Cause]:
+        """Yield what the rows show: the fault, else what is enough, else what is better."""
+        evidence = self.evidence
+        if evidence.at_fault:
+            for row in evidence.at_fault:
+                yield self.cause_of_fault(row)
+            return
+        if not evidence.learned:
+            for row in first_of_parts(evidence.enough):
+                said = f"Enough by itself: {row.what}, relative error {row.error:.2f}."
+                yield Cause("enough", row.part, said, row.version.remedy)
+            return
+        for row in first_of_parts(evidence.better)[:1]:
+            before = self.base.measures[-1].relative[row.by]
+            said = f"Better: {row.what}, {before:.2f} to {row.error:.2f}."
+            yield Cause("better", row.part, said, row.version.remedy)
+
+    def cause_of_fault(self, row: Row) -> Cause:
+        """The cause that a part shows which is both enough and needed."""
+        evidence, part = self.evidence, row.part
+        kept = evidence.kept[part]
+        good = "" if evidence.good is None else f"from {evidence.good.error:.2f} "
+        seen = "Confirmed in three minibatch orders." if self.confirmed else ONE_ORDER
+        said = (
+            f"The fault is in the {part}: with {row.what} your training reaches {row.error:.2f}, "
+            f"and with your {part} a known good one goes {good}to {shown(kept.error)}. {seen}"
+        )
+        numbers = {"enough": row.error, "needed": kept.error}
+        return Cause(part, part, said, row.version.remedy, sure=self.confirmed, evidence=numbers)
 
 
-def affordable(base: Row, rows: list[Row], seconds: float) -> int:
-    """The steps to which rows can race in some seconds; at most those of the given training."""
-    each = base.seconds / max(base.steps, 1) * SLOWER
-    cost = each * (0.2 * len(rows) + 0.8 * len({row.part for row in rows}))
-    return max(1, min(base.steps, int(seconds / max(cost, 1e-9))))
+ONE_ORDER = "Seen in one minibatch order."
+LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
+NETWORK = Version(
+    "network",
+    "a GRU in place of the network",
+    "Look for the error in the network: its layers, axes, states and outputs.",
+)
+LATER = Version(
+    "later frames", "a GRU that also sees later frames", "Let outputs see later frames."
+)
 
 
-def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], list[str]]:
-    """(A row for each swap that applies, sentences about those that fail)."""
-    rows, failed = [], []
-    for swap in SWAPS:
-        if swap.by not in scores:
-            continue
-        try:
-            changed = swap(training)
-        except (RhnError, *USERS_FAULT) as error:  # of a swap that somebody has registered
-            failed.append(f"{swap.what}: {first_line(error)}")
-            continue
-        if isinstance(changed, Training):
-            rows.append(Row(swap, changed))
-        elif changed is not None:
-            kind = type(changed).__name__
-            failed.append(f"{swap.what}: it returned a {kind}, expected a Training or None")
-    return rows, failed
+def notes_of(trial: Trial) -> Iterator[str]:
+    """Yield sentences about the table that are no causes."""
+    evidence = trial.evidence
+    for row in filter(evidence.is_enough, trial.layers):
+        yield f"With {row.what} alone: {row.error:.2f}."
+    yield from notes_on_fit(trial)
+    if evidence.good is not None and not evidence.learned:
+        yield from notes_on_parts(trial)
+
+
+def notes_on_parts(trial: Trial) -> Iterator[str]:
+    """Yield the parts that are cleared, and why none is shown to be at fault."""
+    evidence = trial.evidence
+    cleared = [part for part in evidence.kept if evidence.cleared(part)]
+    if cleared:
+        yield f"Cleared: your {listed(cleared)}."
+    tried = (*evidence.kept.values(), *evidence.replaced)
+    unfinished = [row.what for row in tried if not row.done]
+    if not evidence.enough and not unfinished:
+        yield not_enough(trial)
+    if evidence.contradicted:
+        yield "In another minibatch order the change is not enough: no fault is shown."
+    if not evidence.whole:
+        yield "No part is called at fault before all steps are run: give more seconds."
+    if unfinished:
+        yield f"No time was left for {listed(unfinished)}: give more seconds."
+
+
+def not_enough(trial: Trial) -> str:
+    """The sentence for rows of which none is enough."""
+    broken = [part for part in trial.evidence.kept if trial.evidence.breaks(part)]
+    if not trial.evidence.gap:
+        count = counted(
+            examples_of(trial.training.data.sample(WHOLE)[0], trial.training.axis), "example"
+        )
+        steps = counted(trial.steps, "step")
+        return f"Nothing tried learns these targets from {count} in {steps}."
+    if len(broken) > 1:
+        return f"No single part is enough: your {listed(broken)} together."
+    return "No single part is enough: several act together."
+
+
+def notes_on_fit(trial: Trial) -> Iterator[str]:
+    """Yield how the training fits its own examples."""
+    base, fitted = trial.base, trial.fitted
+    if trial.evidence.few:
+        return
+    if fitted <= BETTER * base.error and base.error > GOOD:
+        yield f"Overfitting: relative error {fitted:.2f} on training examples."
+    elif rule_of(trial.evidence).outcome == "undecided":
+        held = counted(trial.held_out, "held-out example")
+        yield f"It cannot be told from {held}; on training examples the error is {fitted:.2f}."
+
+
+def first_of_parts(rows: list[Row]) -> list[Row]:
+    """The first row of each part."""
+    return [*{row.part: row for row in reversed(rows)}.values()][::-1]
+
+
+def place_of(part: str) -> int:
+    """For a sort: the smallest change first."""
+    return PARTS.index(part) if part in PARTS else len(PARTS)
+
+
+def scores_of(training: Training, probe: Probe, pairs: list[Pair]) -> dict[str, Score]:
+    """The scores by name: the error; of classes also the loss, and all classes alike."""
+    axis = target_axis(probe)
+    output = probe.evaluated(pairs[0][0])
+    score = score_of(training.loss, output, pairs, axis)
+    scores = {"error": score}
+    if score.kind in ("classes", "signs"):
+        scores["loss"] = loss_score(training.loss, output, pairs, axis)
+    if balanced := score.balanced([y for _, y in pairs]):
+        scores["balanced"] = balanced
+    return scores
 
 
 def target_axis(probe: Probe) -> int:
@@ -365,7 +641,19 @@ def target_axis(probe: Probe) -> int:
     return probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
 
 
-def table_row(race: Race, base: Row, row: Row) -> TableRow:
-    """A row of the table."""
-    curve = tuple((measure.steps, measure.relative[row.by]) for measure in row.measures)
-    return TableRow(row.part, row.what, row.error, row.steps, race.gain(base, row)[1], curve)
+def examples_of(x: Any, axis: int) -> int:
+    """The number of examples of a minibatch."""
+    first = sequence_of(x)
+    return first.shape[axis] if first.dim() > axis else 1
+
+
+def seconds_of_step(training: Training, steps: int) -> float:
+    """The median time of a step of a copy, the first one left out."""
+    training.model.train()
+    times, stream = list[float](), training.data.stream(0)
+    with flushed():
+        for x, y in islice(stream, 1 + steps):
+            begun = time.monotonic()
+            training.step(x, y)
+            times.append(time.monotonic() - begun)
+    return median(times[1:])

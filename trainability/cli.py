@@ -97,7 +97,9 @@ class Limits:
     steps: Annotated[Count | None, LIMITS] = None
     """Length of the training (default: that of FILE.py, or of all epochs; otherwise 3000)."""
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit, in seconds (default: that of FILE.py, otherwise 60)."""
+    """Time limit, in seconds (default: that of FILE.py, otherwise 60 of a cure, and of a check ten
+    times the training, at most 600).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +116,9 @@ class Printed(Drawing):
 class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training that keeps it from learning.
 
-    Facts about one minibatch come first. Then the training runs, on copies, and after it versions
-    of it in which one part is replaced by a known good one. The exit code is 0 for every answer.
+    Facts about one minibatch come first. Then the training runs, on copies, and known good ones.
+    Each part of yours is put into a known good training (is it needed?), and each known good part
+    into yours (is it enough?). The exit code is 0 for every answer.
 
     NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
     arguments that returns one. It gives model, x, y, loss and optimizer, and if needed further

@@ -32,19 +32,21 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from trainability.check import FOR_GIVEN, target_axis
+from trainability.check import target_axis
 from trainability.data import WHOLE, Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
-from trainability.losses import Score, score_of
+from trainability.losses import score_of
 from trainability.probe import Probe
-from trainability.race import AS_GIVEN, GOOD, Race, Row, Version, rungs
+from trainability.race import GOOD, UNCHANGED, Race, Row, Version
 from trainability.signal import Reach, measure_reach
 from trainability.starts import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
-from trainability.verdict import HELPS, MOST_OF_IT
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
+HELPS = 0.7  # of the error of a training that learns: a change must come to it
+MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is chosen
+FOR_GIVEN = 0.3  # of the time, for the training as given
 LEARNS = 0.9  # error to which a change must bring a training that learns nothing
 BEST = 3  # initial weights in the race, beside the given ones
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
@@ -69,7 +71,7 @@ class Search:
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
         self.training, self.end, self.seed, self.progress = training, end, seed, progress
-        self.given = Attempt(Change(Start(GIVEN)), Row(AS_GIVEN, training.copy()))
+        self.given = Attempt(Change(Start(GIVEN)), Row(UNCHANGED, training.copy()))
         self.trials = [self.given]
         self.reach: Reach | None = None
         self.ran_out, self.needed_seconds = False, 0.0
@@ -101,8 +103,7 @@ class Search:
         data, loss = self.training.data, self.training.loss
         self.pairs = data.held_out or [data.sample(WHOLE)]
         output = self.probe.evaluated(self.pairs[0][0])
-        self.score = score_of(loss, output, self.pairs, target_axis(self.probe))
-        scores = {"error": self.score}
+        scores = {"error": score_of(loss, output, self.pairs, target_axis(self.probe))}
         self.race = Race(scores, self.pairs, seed=self.seed, progress=self.progress)
 
     def _row(self, change: Change, order: int = 0) -> Row:
@@ -125,7 +126,7 @@ class Search:
     def _whole(self, row: Row, end: float) -> None:
         """A whole training, measured at each rung."""
         self.progress(row.what)
-        for goal in rungs(self.steps, RUNGS):
+        for goal in rungs(self.steps):
             if row.exploded is None:
                 self.race.train(row, goal, end)
 
@@ -162,7 +163,7 @@ class Search:
         changes = changes[: max(FEWEST, int(left / SHARE))]
         alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
         self.trials += alive
-        for goal in rungs(self.steps, RUNGS):
+        for goal in rungs(self.steps):
             for trial in alive:
                 if trial.row.error > GOOD:
                     self.progress(trial.row.what)
@@ -175,7 +176,7 @@ class Search:
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
         """The better half of some trials, and the best one that keeps the given weights."""
         for trial in alive:
-            trial.learns = learns(self.score, trial.row, self.pairs)
+            trial.learns = self.race.beats_constant(trial.row)
             if not trial.learns and trial.row.training is not None:
                 trial.reach = measure_reach(trial.row.training)
         alive = sorted(alive, key=rank_of)
@@ -236,13 +237,22 @@ class Search:
             return False
         if trial is self.given:
             return self.race.beats_constant(row)
-        mean, deviation = self.race.gain(given, row)
+        mean, deviation = self.race.difference(given, row)
         enough = HELPS * given.error if self._learns_as_given else LEARNS
         return row.error <= enough and mean >= 2 * deviation
 
     @property
     def _learns_as_given(self) -> bool:
         return self.race.beats_constant(self.given.row)
+
+
+def rungs(steps: int, count: int = RUNGS) -> list[int]:
+    """The numbers of steps after which rows are compared, the last one all of them.
+
+    >>> rungs(1000, 4), rungs(3, 4)
+    ([125, 250, 500, 1000], [1, 3])
+    """
+    return sorted({max(1, steps >> k) for k in range(count)})
 
 
 def rank_of(trial: Attempt) -> tuple[float, ...]:
@@ -272,21 +282,6 @@ def changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
         if all(max(rate / known, known / rate) >= APART for known in rates):
             rates.append(rate)
     yield from ((rate / given, None) for rate in rates)
-
-
-def learns(score: Score, row: Row, pairs: list) -> bool:
-    """True if the error of a row is below a constant answer's by two standard errors."""
-    if not row.measures:
-        return False
-    errors = row.measures[-1].errors["error"]
-    constant = torch.full_like(errors, score.size)
-    if score.constant is not None:
-        each = torch.cat([score.of_constant(y) for _, y in pairs])
-        constant = each if each.shape == errors.shape else constant
-    d = constant - errors
-    if len(d) < 2 or not torch.isfinite(d).all():
-        return False
-    return float(d.mean()) > 2 * float(d.std()) / math.sqrt(len(d))
 
 
 COMPILED = "model = model._orig_mod  # which torch.compile wraps: compile it again afterwards"

@@ -1,4 +1,4 @@
-"""Results: a `Diagnosis`, with the part at fault and the rows that show it, and a `Cure`."""
+"""Results: a `Diagnosis`, with the table of enough and needed, and a `Cure`."""
 
 import math
 import textwrap
@@ -29,24 +29,24 @@ class Cause:
     name: str
     """Two or three words: "mixed examples"."""
     part: str
-    """The part of the training at fault: "network"."""
+    """The part of the training that it concerns: "network"."""
     sentence: str
     """What was measured, with the number."""
     remedy: str
     """What to do, with a line to paste if one is enough."""
     sure: bool = False
-    """Certain: nothing can learn so, or the training learns without it in three orders."""
+    """True of a proof that nothing can be learned so, and of an experiment that was confirmed in
+    three minibatch orders.
+    """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
 
 
-OUTCOMES = {name: name for name in ("learns", "learns little", "does not learn", "diverges")} | {
-    "undecided": "is undecided"
-}
-SHOWN = 6  # rows on the screen
 SHOWN_TRIALS = 4  # of a search
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 LEAST = 1e-4  # error that is drawn
+YOURS, GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
+AT_FAULT = "at fault"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,23 @@ class TableRow:
     """One version of the training, and how far it came."""
 
     part: str
-    """The part that was changed; "" of the training as given."""
+    """The part that was changed; "" of the user's training, unchanged."""
     what: str
     """The change in words: "inputs standardised"."""
     error: float
-    """On held-out examples: 0 perfect, 1 the best constant answer."""
+    """On held-out examples: 0 perfect, 1 the constant predictor."""
     steps: int
+    """Fewer than all if the row was good enough before, or if it is not finished."""
     standard_error: float
-    """Of the difference to the training as given."""
+    """Of the difference to the training to which it is compared."""
+    training: str = YOURS
+    """ "yours": the part was replaced in the user's training; "known good": the user's part was put
+    into the known good one.
+    """
+    word: str = ""
+    """ "at fault", "enough", "breaks", "cleared", or "" between these."""
+    finished: bool = True
+    """False if there was no time for all its steps."""
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     """(steps, error) at each measurement."""
 
@@ -70,41 +79,45 @@ class TableRow:
 class Diagnosis(Result):
     """Result of `check`.
 
-    >>> given = TableRow("", "as given", 1.0, 50, 0.0)
-    >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02)
-    >>> shown = {"part": "inputs", "swap": "inputs standardised", "rows": (given, scaled)}
-    >>> found = Diagnosis(outcome="does not learn", error=1.0, **shown)
+    >>> own = TableRow("", "your training, unchanged", 1.0, 50, 0.0)
+    >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02, word="at fault")
+    >>> found = Diagnosis(outcome="does not learn", error=1.0, part="inputs", rows=(own, scaled))
     >>> found.at_fault.what
     'inputs standardised'
     """
 
     outcome: str
     """ "learns", "learns little", "does not learn", "diverges" or "undecided"."""
+    words: str = ""
+    """The outcome in words."""
     error: float = math.nan
-    """On held-out examples after the training: 0 perfect, 1 a constant answer."""
+    """On held-out examples after the training: 0 perfect, 1 the constant predictor."""
+    loss: float = math.nan
+    """The same of the loss, of classes; NaN for others."""
+    known_good: float = math.nan
+    """The error of the best known good training; NaN if none was run."""
     steps: int = 0
-    """Of the training as given that were run."""
+    """Of the user's training that were run."""
     of_steps: int = 0
     """Of the whole training."""
     seconds: float = 0.0
     """That the whole training takes, by those steps."""
     forecast: float | None = None
-    """Step at which it explains half of the targets, where not all steps were run; None: it cannot
-    be told."""
+    """Step at which it explains half of the targets, if not all steps were run; None: not known."""
     orders: tuple[float, ...] = ()
-    """Errors in each order of the minibatches that was tried; infinite: it exploded."""
+    """Errors in each minibatch order that was tried; infinite: it exploded."""
     part: str | None = None
-    """The part at fault; None: not known, or none."""
-    swap: str = ""
-    """The smallest change of this part that brings the error down: "inputs standardised"."""
+    """The part at fault; None: none is shown to be."""
     causes: tuple[Cause, ...] = ()
-    """The first one explains the fault; empty for a training that learns."""
+    """All that was found: proofs first, then what experiments show."""
     facts: tuple[Cause, ...] = ()
-    """What was found on one minibatch, also of a training that learns."""
+    """The proofs, from one minibatch."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the table."""
     rows: tuple[TableRow, ...] = ()
-    """The training as given, and every version of it."""
+    """The user's training, and every version of it."""
     left_out: tuple[str, ...] = ()
-    """Versions that were not run, and why."""
+    """Versions that were not run to the end, and why."""
     not_measured: tuple[str, ...] = ()
     """Facts that could not be measured, and why."""
 
@@ -113,47 +126,43 @@ class Diagnosis(Result):
         """The outcome in one sentence."""
         if not self.rows:
             return f"{self.title} cannot learn as it is."
+        words = f"{self.title} {self.words or self.outcome}"
         if not self.steps:
-            return f"{self.title} is undecided: the time was up before its first step."
-        size = "not a number" if not self.error < LARGEST else f"{self.error:.2f} of a constant's"
-        if self.outcome == "does not learn" and round(self.error, 2) < 1:
-            size += ", which may be chance"
+            return f"{words} before its first step."
         after = counted(self.steps, "step")
         if self.steps < self.of_steps:
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
-        orders = f" ({len(self.orders)} orders were tried)" if len(self.orders) > 1 else ""
-        return (
-            f"{self.title} {OUTCOMES[self.outcome]}: after {after} its error on held-out examples "
-            f"is {size}{orders}."
-        )
+        if self.outcome == "diverges":
+            return f"{words}: its loss is not finite after {after}."
+        loss = "" if math.isnan(self.loss) else f", loss {shown(self.loss)}"
+        relative = f"relative error {shown(self.error)}{loss}"
+        return f"{words}: {relative} after {after} (1: no better than a constant)."
 
     @property
     def foreseen(self) -> str:
         """The forecast for a training whose steps were not all run; "" for any other."""
-        if self.outcome != "undecided" or not 0 < self.steps < self.of_steps:
+        if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
         if self.forecast is None:
-            return f"{words}; nothing grows yet by which its end could be told."
+            return f"{words}; nothing grows yet by which its end can be foreseen."
         if math.isinf(self.forecast):
             return f"{words}; what it explains of the targets does not grow."
         step = counted(round(self.forecast), "step")
         return f"{words}; by its growth it explains half of the targets after about {step}."
 
     @property
-    def shown(self) -> list[TableRow]:
-        """The training as given, and the best version of each part, six rows at most."""
-        best: dict[str, TableRow] = {}
+    def by_part(self) -> dict[str, tuple[TableRow | None, TableRow | None]]:
+        """By part: (the best row with it replaced, the row with the user's put in)."""
+        pairs: dict[str, list[TableRow | None]] = {}
         for row in self.rows:
-            if row.part not in best or row.error < best[row.part].error:
-                best[row.part] = row
-        if self.at_fault is not None:
-            best[self.at_fault.part] = self.at_fault
-        kept = {part for part in ("", self.part, "network", "everything") if part in best}
-        others = sorted(best.keys() - kept, key=lambda part: best[part].error)
-        most = SHOWN - 2 if self.foreseen else SHOWN
-        kept |= set(others[: max(0, most - len(kept))])
-        return [row for part, row in best.items() if part in kept]
+            if not row.part or row.part in ("everything", "data") or not row.steps:
+                continue
+            pair, place = pairs.setdefault(row.part, [None, None]), int(row.training == GOOD)
+            best = pair[place]
+            if best is None or _rank(row) < _rank(best):
+                pair[place] = row
+        return {part: (replaced, put) for part, (replaced, put) in pairs.items()}
 
     def _saved(self) -> dict[str, Any]:
         lists = ("causes", "facts", "rows")
@@ -163,26 +172,36 @@ class Diagnosis(Result):
         del saved["seconds"]  # of this machine at that moment
         return saved
 
-    def _line(self, row: TableRow) -> str:
-        """A row on the screen."""
-        here = f"   <- the fault is in the {row.part}" if row == self.at_fault else ""
-        error = f"{row.error:>8.2f}" if row.error < LARGEST else f"{'-':>8}"
-        return f"  {row.what:<36}{error}{here}"
+    def _cell(self, row: TableRow | None) -> str:
+        """An error, and the steps of a row that stopped before the others."""
+        if row is None:
+            return ""
+        if not row.finished:
+            return f"no time ({row.steps:,} steps)"
+        stopped = f" (step {row.steps:,})" if row.steps < self.steps else ""
+        return shown(row.error) + stopped
+
+    def _lines(self) -> Iterator[str]:
+        """The table: a line for each part."""
+        yield f"  {'':<35}{'in your training':>20}{'in the known good one':>23}"
+        for part, (row, put) in self.by_part.items():
+            label = row.what if row is not None and len(row.what) < WIDTH else part
+            errors = f"{self._cell(row):>20}{self._cell(put):>23}"
+            yield f"  {label:<35}{errors}  {_word(row, put)}".rstrip()
 
     def sentences(self) -> Iterator[str]:
-        """The verdict, a line for each part, and the first cause with its remedy."""
+        """The verdict, a line for each part, the proofs, and what the experiments show."""
         yield self.verdict
-        if self.outcome != "learns" and self.steps:
-            yield from ("", *map(self._line, self.shown), "")
-        for cause in self.causes[:1]:
-            yield cause.sentence + (" This is certain." if cause.sure and self.steps else "")
-            yield cause.remedy
         if self.foreseen:
             yield self.foreseen
-        elif self.rows and not self.causes and self.outcome in ("does not learn", "diverges"):
-            yield "No single part clearly brings the error down by 30 %: look at several."
-        if not self.causes and self.facts:
-            yield f"Beside it: {self.facts[0].sentence}"
+        if not math.isnan(self.known_good):
+            yield f"A known good training on your data reaches {shown(self.known_good)}."
+        if self.by_part:
+            yield from ("", *self._lines(), "")
+        for cause in self.causes:
+            proof = "Proven: " if cause in self.facts else ""
+            yield f"{proof}{cause.sentence} {cause.remedy}"
+        yield from self.notes
 
     def summary(self, *, whole: bool = False) -> str:
         """The sentences; whole: and the table."""
@@ -190,26 +209,27 @@ class Diagnosis(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training."""
-        names = ("part", "what", "error", "steps", "standard_error")
+        names = ("part", "what", "training", "error", "steps", "finished", "standard_error", "word")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The version that shows the part at fault; None if none does."""
-        return next((row for row in self.rows if self.swap and row.what == self.swap), None)
+        """The replacement that shows the part at fault; None if none does."""
+        shown = (r for r in self.rows if r.word == AT_FAULT and r.training == YOURS)
+        return next((row for row in shown if row.part == self.part), None)
 
     @property
     def finding(self) -> str:
         """The change that brings the error down, with the numbers, for the title of a figure."""
         row = self.at_fault
         if row is None:
-            return f"{self.title} {OUTCOMES[self.outcome]}"
+            return f"{self.title} {self.words or self.outcome}"
         falls = f"from {self.error:.2f} to" if self.error < LARGEST else "to"
         return f"With {row.what} the error falls {falls} {row.error:.2f}"
 
     @panels(6, 3.4, finding_of)
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the error over the steps: as given, the version that shows the fault, others grey.
+        """Draw the error over the steps: unchanged, the version that shows the fault, others grey.
 
         The limits are those of the first two. Without a training it is the first cause in words.
         """
@@ -229,7 +249,7 @@ class Diagnosis(Result):
             if row not in named and row.curve:
                 ax.plot(*zip(*row.curve, strict=True), color=GREY, linewidth=0.7, alpha=0.6)
         for row in named:
-            color, words = (RED, row.what) if row is best else (ink(ax), "as given")
+            color, words = (RED, row.what) if row is best else (ink(ax), "unchanged")
             ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
             style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": color}
             ax.annotate(words, row.curve[-1], (6, 0), annotation_clip=False, **style)
@@ -239,7 +259,29 @@ class Diagnosis(Result):
             ax.set_xlim(0, max(steps))
             ax.set_ylim(max(min(*errors, 0.5) / 1.5, LEAST), max(*errors, 1.0) * 1.5)
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
-        ax.set(xlabel="steps", ylabel="error (1: a constant answer)", yscale="log")
+        ax.set(xlabel="steps", ylabel="relative error (1: the constant predictor)", yscale="log")
+
+
+def shown(error: float) -> str:
+    """An error in a table or a sentence."""
+    return f"{error:.2f}" if error < LARGEST else "-"
+
+
+WIDTH = 35  # of the names in the table
+RANKS = {AT_FAULT: 0, "enough": 1}  # of words: these rows are shown
+
+
+def _rank(row: TableRow) -> tuple[int, float]:
+    """For a sort: rows with a word first, then those with the lowest error."""
+    return RANKS.get(row.word, 3 - row.finished), 0.0 if row.word in RANKS else row.error
+
+
+def _word(row: TableRow | None, put: TableRow | None) -> str:
+    """The words at the end of a line of the table."""
+    if row is not None and row.word == AT_FAULT:
+        return f"<- {AT_FAULT}"
+    words = [r.word for r in (row, put) if r is not None and r.word]
+    return ", ".join(words)
 
 
 @dataclass

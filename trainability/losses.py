@@ -348,6 +348,11 @@ def slope_at(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
     return slope
 
 
+def loss_score(loss_fn: Loss, output: Tensor, pairs: list, axis: int) -> Score:
+    """The score by the loss itself, also of outputs for which there is another one."""
+    return _by_loss(Score("loss", axis, loss_fn), output, [y for _, y in pairs])
+
+
 def _by_loss(score: Score, output: Tensor, targets: list[Tensor]) -> Score:
     """The score by the loss, between the least free one and that of the best constant."""
     alike = [y for y in targets if y.shape == targets[0].shape]

@@ -1,12 +1,10 @@
-"""A race between versions of a training: successive halving on the same minibatches.
+"""A race between versions of a training, on the same minibatches and the same held-out examples.
 
     race = Race({"error": score}, pairs)
-    race.run_alone(given, steps, end)            # the training as given, until it has learned well
-    race.run(rows, steps, end)                   # all others for as many steps
+    race.run(row, steps, end, good=0.05)         # to its end, or until its error is good enough
+    race.difference(one, other)                  # (mean, standard error) of paired errors
 
-All rows see the same minibatches in the same order and are measured on the same held-out examples
-after the same numbers of steps. After each rung the half with the larger errors stops, but for the
-best row of each part.
+All rows see the same minibatches in the same order, and are measured after the same steps.
 """
 
 import math
@@ -26,9 +24,9 @@ from trainability.losses import Score
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
-RUNGS = 4  # of a race: at 1/8, 1/4, 1/2 and all of the steps
-POINTS = 16  # measurements of the training as given, for the growth of what it explains
-GOOD = 0.1  # error of a training that has learned well: it stops
+POINTS = 16  # measurements of a row
+GOOD = 0.1  # error of a training that has learned well
+CLEAR = 2.0  # standard errors of a difference that is told from none
 
 
 @dataclass(frozen=True)
@@ -39,29 +37,25 @@ class Measure:
     errors: dict[str, Tensor]
     """(E,) of the examples, by the name of a score."""
     relative: dict[str, float]
-    """Their means, 1 for the best constant answer."""
+    """Their means, 1 for the best constant output."""
     explained: float = math.nan
     """Share of the targets' variance that the outputs explain."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """The difference to the training as given."""
+    """The difference to the training of the user."""
 
     part: str = ""
-    """The part that was changed; "" of the training as given."""
-    what: str = "as given"
+    """The part that was changed; "" of the user's training, unchanged."""
+    what: str = "your training, unchanged"
     """The change in words: "inputs standardised"."""
-    cause: str = ""
-    """The name of the cause if it helps: "input scale"."""
     remedy: str = "Change this part of the training."
     by: str = "error"
     """The score by which it is judged: "balanced" for all classes alike."""
-    late: bool = False
-    """True if it changes nothing at the begin of a training: it is not stopped early."""
 
 
-AS_GIVEN = Version()
+UNCHANGED = Version()
 
 
 @dataclass
@@ -86,6 +80,12 @@ class Row:
     """What the training raised; "" as a rule."""
     count: int = 0
     """Held-out targets of each unit, by which the explained share is measured."""
+    done: bool = False
+    """True if it has run to its end, was good enough, or has exploded."""
+    rate: float = math.nan
+    """Learning rate of a known good optimiser."""
+    make: "Callable[[Training], Training | None] | None" = field(default=None, repr=False)
+    """The change, to be made once more in another order of the minibatches."""
     stream: Iterator[Pair] | None = field(default=None, repr=False)
 
     @property
@@ -105,8 +105,14 @@ class Row:
 
     @property
     def error(self) -> float:
-        """The last relative error; inf of a row that was not measured."""
-        return self.measures[-1].relative[self.by] if self.measures else math.inf
+        """The last relative error; inf of a row that has exploded, or was not measured."""
+        return self.value(self.by)
+
+    def value(self, name: str) -> float:
+        """The last relative error by a score."""
+        if self.exploded is not None or not self.measures:
+            return math.inf
+        return self.measures[-1].relative[name]
 
     @property
     def forecast(self) -> float | None:
@@ -114,22 +120,12 @@ class Row:
         points = [(measure.steps, measure.explained) for measure in self.measures]
         return forecast(points, self.count)
 
-    def beside(self, other: "Row") -> Measure | None:
-        """The measure to which another row is compared: the better of that after as many steps,
-        and the last one; None if one of both was not measured.
-        """
-        if not self.measures or not other.measures:
-            return None
-        reached = [measure for measure in self.measures if measure.steps <= other.steps]
-        both = (reached[-1] if reached else self.measures[0]), self.measures[-1]
-        return min(both, key=lambda measure: measure.relative[other.by])
-
 
 class Race:
     """Versions of a training on the same minibatches, measured on the same held-out examples.
 
     Args:
-        scores: the errors of outputs by name: "error", and "balanced" where it differs.
+        scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
         seed: of the order of the minibatches and of random numbers inside a model.
         progress: called with a description of each part.
@@ -145,27 +141,28 @@ class Race:
     ):
         self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
 
-    def run_alone(self, row: Row, steps: int, end: float) -> None:
-        """Train a row to its end, often measured; a training that has learned well stops."""
-        self.progress(row.what)
-        points = {round(steps * k / POINTS) for k in range(1, POINTS + 1)} - {0}
-        for goal in sorted(points | set(rungs(steps))):
-            self.train(row, goal, end)
-            if row.steps < goal or row.exploded is not None or row.error <= GOOD:
-                return
+    def run(
+        self,
+        row: Row,
+        steps: int,
+        end: float,
+        good: float = -math.inf,
+        *,
+        by: str = "error",
+        pause: int | None = None,
+    ) -> None:
+        """Train a row to a number of steps, or until its error is good enough.
 
-    def run(self, rows: list[Row], steps: int, end: float) -> None:
-        """Halve rows over the rungs; those that are longer run for longer."""
-        alive = [(row, row.training) for row in rows if row.training is not None]
-        shortest = min((training.steps for _, training in alive), default=1)
-        for goal in rungs(steps):
-            for row, training in alive:
-                self.progress(row.what)
-                self.train(row, max(1, round(goal * training.steps / shortest)), end)
-            running = [pair for pair in alive if pair[0].exploded is None and pair[0].error > GOOD]
-            alive = survivors(running)
-            if time.monotonic() >= end:
-                return
+        good: by the score `by`. pause: steps after which it waits, to go on at another call.
+        """
+        self.progress(row.what)
+        until = steps if pause is None else pause
+        points = {math.ceil(steps * k / POINTS) for k in range(1, POINTS + 1)} | {until}
+        for goal in sorted(point for point in points if row.steps < point <= until):
+            self.train(row, goal, end)
+            if row.steps < goal or row.exploded is not None or row.value(by) <= good:
+                break
+        row.done = row.steps >= steps or row.exploded is not None or row.value(by) <= good
 
     def train(self, row: Row, steps: int, end: float) -> None:
         """Train a row up to a number of steps or a moment of time, and measure it."""
@@ -205,45 +202,49 @@ class Race:
         share, row.count = explained(outputs, targets)
         row.measures.append(Measure(row.steps, errors, relative, share))
 
-    def beats_constant(self, row: Row) -> bool:
-        """True if the error of a row is below the best constant answer's by two standard errors."""
-        if not row.measures or row.exploded is not None:
+    def constant(self, name: str, like: Tensor) -> Tensor:
+        """Errors of the constant predictor on the examples of `like`, by a score."""
+        score = self.scores[name]
+        if score.constant is not None:
+            each = torch.cat([score.of_constant(y) for _, y in self.pairs])
+            if each.shape == like.shape:
+                return each
+        return torch.full_like(like, score.size)
+
+    def beats_constant(self, row: Row, name: str = "") -> bool:
+        """True if the errors of a row are clearly below the constant predictor's, in pairs."""
+        name = name or row.by
+        if row.exploded is not None or not row.measures:
             return False
-        errors = row.measures[-1].errors[row.by]
-        deviation = float(errors.std()) / math.sqrt(len(errors)) if len(errors) > 1 else 0.0
-        return row.error + 2 * deviation / self.scores[row.by].size < 1
+        own = row.measures[-1].errors[name]
+        mean, deviation = paired(self.constant(name, own), own, self.scores[name].size)
+        return mean > CLEAR * deviation
 
-    def gain(self, given: Row, row: Row) -> tuple[float, float]:
-        """(How far a row is below the training as given, its standard error)."""
-        before = given.beside(row)
-        if before is None:
-            return 0.0, 0.0
-        theirs, ours = before.errors[row.by], row.measures[-1].errors[row.by]
-        if theirs.shape != ours.shape or not (theirs.isfinite().all() and ours.isfinite().all()):
-            return before.relative[row.by] - row.error, 0.0
-        d = (theirs - ours) / self.scores[row.by].size
-        return float(d.mean()), float(d.std() / math.sqrt(len(d))) if len(d) > 1 else 0.0
-
-
-def survivors(running: list[tuple[Row, Training]]) -> list[tuple[Row, Training]]:
-    """The better half of some rows, the best one of each part, and those that differ late."""
-    by_error = sorted(running, key=lambda pair: pair[0].error)
-    best = {pair[0].part: pair for pair in reversed(by_error)}
-    half = by_error[: math.ceil(len(by_error) / 2)]
-    best_or_late = [*best.values(), *(pair for pair in by_error if pair[0].version.late)]
-    return [pair for pair in by_error if pair in half or pair in best_or_late]
+    def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
+        """(How far a row is below another one, which counts as at most a constant predictor; the
+        standard error of the paired difference).
+        """
+        name = name or other.by
+        if not other.measures or other.exploded is not None:
+            return -1.0, 0.0
+        ours, size = other.measures[-1].errors[name], self.scores[name].size
+        theirs = self.constant(name, ours)
+        if one.exploded is None and one.measures and one.measures[-1].relative[name] < 1:
+            theirs = one.measures[-1].errors[name]
+        return paired(theirs, ours, size)
 
 
-def rungs(steps: int, count: int = RUNGS) -> list[int]:
-    """The numbers of steps after which rows are compared, the last one all of them.
+def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:
+    """(Mean of the difference of two errors of each example, its standard error)."""
+    if theirs.shape != ours.shape:
+        return (float(theirs.mean()) - float(ours.mean())) / size, 0.0
+    d = (theirs - ours) / size
+    if not d.isfinite().all():
+        return -1.0, 0.0
+    return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
-    >>> rungs(1000), rungs(3)
-    ([125, 250, 500, 1000], [1, 3])
-    """
-    return sorted({max(1, steps >> k) for k in range(count)})
 
-
-LAST_VALUE = Version("data", "the last value repeated", "repeats the last value")
+LAST_VALUE = Version("data", "the last value repeated")
 
 
 def last_value(race: Race, axis: int) -> Row | None:

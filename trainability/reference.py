@@ -4,11 +4,11 @@
     for name, other in stand_ins(training):      # ("attention", a training with a GRU in its place)
         ...
 
-It reads standardised numbers, and ids through an embedding. Of several inputs the first with the
-outputs' frames is read frame by frame, all others by their states. Examples lie along either axis.
-An output for each frame sees later frames too, unless the targets are later inputs. A linear
-layer is replaced by one with a hidden layer, that reads each position by itself; any other layer
-by a GRU that reads the same tensors.
+It standardises the numbers that it reads, and reads ids through an embedding. Of several inputs the
+first with the outputs' frames is read frame by frame, all others by their states. Examples lie
+along either axis. An output for each frame sees later frames only if those of the user's network
+do, and if no target is a later input. A linear layer is replaced by one with a hidden layer, that
+reads each position by itself; any other layer by a GRU that reads the same tensors.
 
 Legend: B examples, T frames, m numbers of a frame, K outputs.
 """
@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from rhn.cells import Cell
+from rhn.cells.init import Initialization
 from rhn.errors import USERS_FAULT
-from trainability.data import SAMPLE, Inputs
+from trainability.data import SAMPLE, Inputs, with_sequence
 from trainability.losses import class_axis
 from trainability.training import Training, same
 
@@ -39,7 +41,7 @@ class _Reader(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, seen: Tensor, axis: int, examples: int):
+    def __init__(self, seen: Tensor, axis: int, examples: int, *, standardise: bool):
         super().__init__()
         self.axis = axis if seen.dim() > axis and seen.shape[axis] == examples else 0
         self.ids = not seen.is_floating_point()
@@ -51,8 +53,9 @@ class _Reader(nn.Module):
             values = self._as_frames(seen)
             flat = values.flatten(0, 1)
             spread = flat.std(0, unbiased=False)
-            self.register_buffer("mean", flat.mean(0))
-            self.register_buffer("spread", torch.where(spread > 1e-12, spread, torch.ones(())))
+            spread = torch.where(spread > 1e-12, spread, torch.ones(()))
+            self.register_buffer("mean", flat.mean(0) * standardise)
+            self.register_buffer("spread", spread if standardise else torch.ones_like(spread))
             width = flat.shape[1]
         self.width = width
 
@@ -78,6 +81,7 @@ class Reference(nn.Module):
         axis: of the examples in x. every: whether there is an output for each frame.
         causal: whether outputs of frames see no later frame.
         final: the last operation, such as a log_softmax over classes.
+        standardise: whether numbers are standardised by the minibatch's means and deviations.
     """
 
     def __init__(
@@ -89,12 +93,13 @@ class Reference(nn.Module):
         every: bool,
         causal: bool,
         final: Callable[[Tensor], Tensor],
+        standardise: bool = True,
     ):
         super().__init__()
         leaves = tree_leaves(x)
         examples = leaves[0].shape[axis]
         self.every, self.final, self.axis = every, final, axis
-        readers = [_Reader(leaf, axis, examples) for leaf in leaves]
+        readers = [_Reader(leaf, axis, examples, standardise=standardise) for leaf in leaves]
         self.readers = nn.ModuleList(readers)
         self.main = self._main(leaves, output) if every else 0
         sides = [k for k in range(len(leaves)) if k != self.main]
@@ -146,6 +151,48 @@ def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor) -> bool:
     alike = (leaf.shape[:2] == output.shape[:2] == y.shape[:2] for leaf in leaves)
     whole = output.dim() > 2 or y.shape == output.shape
     return has_frames and output.dim() >= 2 and whole and any(alike)
+
+
+@torch.no_grad()
+def is_causal(training: Training, x: Inputs) -> bool:
+    """True if no output of the first half of the frames changes with frames of the second half.
+
+    Outputs have a frame each. The network has torch's own weights: those of 0 would hide it.
+    """
+    axis = training.axis
+    first = tree_leaves(x)[0]
+    frames = 1 - axis
+    half = (first.shape[frames] + 1) // 2
+    late = (torch.arange(first.shape[frames]) >= half).to(first.device)
+    late = late.reshape([-1 if a == frames else 1 for a in range(first.dim())])
+
+    def outputs(x: Inputs) -> Tensor:
+        other = training.copy()
+        draw_again(other.model)
+        other.model.eval()
+        return other.output(x).narrow(frames, 0, half)
+
+    changed = torch.where(late, first.roll(1, axis), first)
+    return torch.equal(outputs(x), outputs(with_sequence(x, changed)))
+
+
+def draw_again(model: nn.Module, seed: int = 5) -> None:
+    """Draw the weights of each layer again as torch.nn does, and own matrices likewise; those of
+    the cells of `rhn` normal with standard deviation 1/sqrt(n).
+    """
+    torch.manual_seed(seed)
+    drawn = set()
+    for part in model.modules():
+        if isinstance(part, Cell):
+            part.init = Initialization.parse("scaled")
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            drawn |= {id(p) for p in part.parameters(recurse=False)}
+    for p in model.parameters():
+        if id(p) not in drawn and p.dim() >= 2:
+            bound = 1 / math.sqrt(p.shape[-1])
+            nn.init.uniform_(p, -bound, bound)
 
 
 def predicts_inputs(x: Inputs, y: Tensor, axis: int) -> bool:
@@ -224,11 +271,11 @@ class StandIn(nn.Module):
             return output
         last = output.select(1 - self.axis, -1)
         state = self.state_like
-        hidden = state_of(last, state[0] if isinstance(state, tuple) else state)
+        hidden = last_state(last, state[0] if isinstance(state, tuple) else state)
         return output, ((hidden, torch.zeros_like(hidden)) if isinstance(state, tuple) else hidden)
 
 
-def state_of(last: Tensor, like: Tensor) -> Tensor:
+def last_state(last: Tensor, like: Tensor) -> Tensor:
     """A last state (layers x directions, B, H) from the last outputs (B, directions x H)."""
     parts = last.reshape(len(last), -1, like.shape[-1]).movedim(1, 0)
     return parts.repeat(math.ceil(len(like) / len(parts)), 1, 1)[: len(like)]

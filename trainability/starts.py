@@ -32,7 +32,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from rhn.cells import Cell
 from rhn.cells.init import memory_blocks
@@ -512,21 +511,6 @@ def _text(index: Any) -> str:
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial weights; 3: matrices
 
 
-class ScaledScheduler:
-    """A scheduler whose learning rates are multiplied by a factor; any kind of scheduler."""
-
-    def __init__(self, scheduler: Any, optimizer: Optimizer, factor: float):
-        self.scheduler, self.optimizer, self.factor = scheduler, optimizer, factor
-
-    def step(self) -> None:
-        """Step the scheduler at its own rates, then multiply them again."""
-        for group in self.optimizer.param_groups:
-            group["lr"] /= self.factor
-        self.scheduler.step()
-        for group in self.optimizer.param_groups:
-            group["lr"] *= self.factor
-
-
 @dataclass(frozen=True)
 class Change:
     """Initial weights and a learning rate."""
@@ -539,16 +523,11 @@ class Change:
 
     def applied(self, training: Training) -> Training:
         """A changed copy of a training."""
-        other = training.copy()
+        other = training.copy() if self.factor == 1 else training.with_rates(self.factor)
         self.start.apply(other.model)
         if self.adam is not None:
             other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
             other.scheduler = None
-        elif self.factor != 1:
-            for group in other.optimizer.param_groups:
-                group["lr"] = times(group["lr"], self.factor)
-            if other.scheduler is not None:
-                other.scheduler = ScaledScheduler(other.scheduler, other.optimizer, self.factor)
         return other
 
     def rate(self, training: Training) -> float:

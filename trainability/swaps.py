@@ -1,18 +1,20 @@
-"""Swaps: versions of a training in which one part is a known good one.
+"""Swaps: versions of a training in which one part is replaced by a known good one.
 
 Each is a function of a `Training` that returns a changed copy, or None where it does not apply:
 
-    @register_swap("optimizer", "RMSprop 0.001", cause="optimizer", remedy="Use RMSprop.")
+    @register_swap("optimizer", "RMSprop 0.001", remedy="Use RMSprop.")
     def rmsprop(training):
         other = training.copy()
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
         return other
 
-The smallest change comes first: where several help alike, the first one is named.
+Of each part the smallest change comes first.
 """
 
+import copy
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,18 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
 
 from gersgorin.losses import Loss
-from rhn.errors import USERS_FAULT, InvalidInputError
-from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
-from trainability.losses import canonical_loss, is_binary, kind_of, score_of, weighted_loss
+from rhn.cells import DTRNN, RHN, Cell
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of
+from trainability.losses import TINY, canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.race import Version
-from trainability.reference import (
-    Reference,
-    has_output_for_each_frame,
-    last_operation,
-    predicts_inputs,
-)
+from trainability.reference import draw_again
 from trainability.training import Training
 
 PARTS = (
@@ -42,12 +41,11 @@ PARTS = (
     "optimizer",
     "regularization",
     "order",
-    "length",
     "network",
-    "everything",
+    "length",
 )
 """The parts of a training, the smallest change first."""
-RATE = 1e-3  # of Adam
+LONGER = 4  # times the steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Ca
 
     Args:
         part: one of `PARTS`. what: the change in words, for the table.
-        about: cause and remedy of the diagnosis if it helps, and further fields of `Version`.
+        about: the remedy if it is enough, and further fields of `Version`.
 
     Raises:
         InvalidInputError: an unknown part.
@@ -113,24 +111,38 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
 @register_swap(
     "inputs",
     "inputs standardised",
-    cause="input scale",
     remedy="Standardise: x = (x - x.mean((0, 1))) / x.std((0, 1)).",
 )
 def inputs_standardised(training: Training) -> Training | None:
-    """Subtract the mean of each feature of the sequence, and divide by its standard deviation."""
-    x = sequence_of(training.data.sample(SAMPLE)[0])
-    if not x.is_floating_point() or x.dim() < 2:
+    """Subtract the mean of each feature of the inputs, and divide by its standard deviation.
+
+    Further inputs that are all 0 or 1, such as masks, stay as they are.
+    """
+    leaves = tree_leaves(training.data.sample(SAMPLE)[0])
+    scales = [scale_of(v) if is_scaled(v, k) else None for k, v in enumerate(leaves)]
+    if not any(scales):
         return None
-    mean, spread = scale_of(x)
+
+    def change(x: Inputs) -> Inputs:
+        own = zip(tree_leaves(x), scales, strict=True)
+        return tree_unflatten(
+            [v if scale is None else (v - scale[0]) / scale[1] for v, scale in own],
+            tree_structure(x),
+        )
+
     other = training.copy()
-    other.change_inputs = lambda x: with_sequence(x, (sequence_of(x) - mean) / spread)
+    other.change_inputs = change
     return other
+
+
+def is_scaled(values: Tensor, place: int) -> bool:
+    """True for an input of numbers that have a scale."""
+    return values.is_floating_point() and values.dim() >= 2 and not (place and is_binary(values))
 
 
 @register_swap(
     "targets",
     "targets standardised",
-    cause="target scale",
     remedy="Standardise: y = (y - y.mean()) / y.std(), and undo it after predicting.",
 )
 def targets_standardised(training: Training) -> Training | None:
@@ -154,7 +166,6 @@ def targets_standardised(training: Training) -> Training | None:
 @register_swap(
     "loss",
     "the usual loss",
-    cause="loss",
     remedy="Use the loss that belongs to the outputs and targets.",
 )
 def usual_loss(training: Training) -> Training | None:
@@ -185,7 +196,6 @@ def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
     "loss",
     "rare classes weighted",
     by="balanced",
-    cause="class imbalance",
     remedy="Weight the classes in the loss, or draw them equally often: WeightedRandomSampler.",
 )
 def rare_classes_weighted(training: Training) -> Training | None:
@@ -201,23 +211,46 @@ def rare_classes_weighted(training: Training) -> Training | None:
 @register_swap(
     "initial weights",
     "torch's initial weights",
-    cause="initial weights",
     remedy="Leave the layers the weights that torch.nn gives them.",
 )
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
     other = training.copy()
-    torch.manual_seed(5)
-    drawn = set()
-    for part in other.model.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-            drawn |= {id(p) for p in part.parameters(recurse=False)}
-    for p in other.model.parameters():
-        if id(p) not in drawn and p.dim() >= 2:
-            bound = 1 / math.sqrt(p.shape[-1])
-            nn.init.uniform_(p, -bound, bound)
+    draw_again(other.model, training.draws)
     return other
+
+
+@register_swap(
+    "initial weights",
+    "recurrent weights that keep the norm",
+    remedy="Scale each recurrent matrix W (n, n): W *= n**0.5 / W.norm().",
+)
+@torch.no_grad()
+def norm_kept(training: Training) -> Training | None:
+    """Scale each recurrent matrix (n, n) to the Frobenius norm sqrt(n) of a rotation."""
+    other = training.copy()
+    found = [*recurrent_matrices(other.model)]
+    for W in found:
+        W.mul_(math.sqrt(len(W)) / W.norm().clamp_min(TINY))
+    return other if found else None
+
+
+def recurrent_matrices(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the recurrent matrices (n, n) of cells of torch.nn and `rhn`, as views."""
+    for part in model.modules():
+        for weight in recurrent_weights(part):
+            if weight.dim() == 2 and len(weight) % weight.shape[1] == 0:
+                yield from weight.split(weight.shape[1])
+
+
+def recurrent_weights(part: nn.Module) -> list[Tensor]:
+    """The weights of a cell that multiply its state."""
+    if isinstance(part, Cell):
+        recurrent = [layer.recurrent for layer in part.layers() if layer.recurrent]
+        return [getattr(part, weight.parameter)[weight.index] for weight in recurrent]
+    if isinstance(part, nn.RNNBase | nn.RNNCellBase):
+        return [p for name, p in part.named_parameters() if name.startswith("weight_hh")]
+    return []
 
 
 def _with_groups(training: Training, **settings: float) -> Training | None:
@@ -233,7 +266,6 @@ def _with_groups(training: Training, **settings: float) -> Training | None:
 @register_swap(
     "optimizer",
     "no weight decay",
-    cause="weight decay",
     remedy="Set weight_decay=0.",
 )
 def without_decay(training: Training) -> Training | None:
@@ -244,25 +276,28 @@ def without_decay(training: Training) -> Training | None:
 @register_swap(
     "optimizer",
     "a constant learning rate",
-    late=True,
-    cause="schedule",
     remedy="Leave out the scheduler, or let it fall later.",
 )
 def without_schedule(training: Training) -> Training | None:
-    """Leave out the schedule: the rate to which it is relative."""
+    """Leave out the schedule: the largest rate to which it comes."""
     if training.scheduler is None:
         return None
-    other = training.copy()
+    other, scheduled = training.copy(), training.copy()
+    groups = scheduled.optimizer.param_groups
+    rates = [[group["lr"] for group in groups]]
+    with warnings.catch_warnings(action="ignore"):  # of a scheduler without steps of the optimiser
+        for _ in range(training.steps - 1):
+            scheduled.scheduler.step()
+            rates.append([group["lr"] for group in groups])
     other.scheduler = None
-    for group in other.optimizer.param_groups:
-        group["lr"] = group.get("initial_lr", group["lr"])
+    for group, own in zip(other.optimizer.param_groups, zip(*rates, strict=True), strict=True):
+        group["lr"] = max(own)
     return other
 
 
 @register_swap(
     "optimizer",
     "no clipping",
-    cause="clip_norm too small",
     remedy="Leave out the clipping, or allow a larger norm.",
 )
 def without_clipping(training: Training) -> Training | None:
@@ -274,59 +309,47 @@ def without_clipping(training: Training) -> Training | None:
     return other
 
 
-def _with_rate(training: Training, factor: float) -> Training | None:
-    """A copy with all learning rates multiplied, also those of the schedule."""
-    other = training.copy()
-    for group in other.optimizer.param_groups:
-        group["lr"] = group["lr"] * factor
-        if "initial_lr" in group:
-            group["initial_lr"] = group["initial_lr"] * factor
-    if other.scheduler is not None:
-        other.scheduler.base_lrs = [rate * factor for rate in other.scheduler.base_lrs]
-    return other
-
-
 @register_swap(
     "optimizer",
     "a tenth of the learning rate",
-    cause="learning rate too high",
     remedy="Divide the learning rate by 10.",
 )
-def tenth_of_rate(training: Training) -> Training | None:
+def tenth_of_rate(training: Training) -> Training:
     """Divide the learning rate by ten."""
-    return _with_rate(training, 0.1)
+    return training.with_rates(0.1)
 
 
 @register_swap(
     "optimizer",
     "ten times the learning rate",
-    cause="learning rate too low",
     remedy="Multiply the learning rate by 10.",
 )
-def ten_times_the_rate(training: Training) -> Training | None:
+def ten_times_the_rate(training: Training) -> Training:
     """Multiply the learning rate by ten."""
-    return _with_rate(training, 10.0)
+    return training.with_rates(10.0)
 
 
 @register_swap(
     "optimizer",
-    f"Adam {RATE:g}, clipping 1",
-    cause="optimizer",
-    remedy="Use Adam at 0.001 on all weights, with gradients clipped at norm 1.",
+    "all weights in the optimiser",
+    remedy="Make the optimiser from model.parameters(), after the model has its last form.",
 )
-def adam(training: Training) -> Training:
-    """Adam on all weights, with clipping at 1, without schedule and decay."""
+def every_weight(training: Training) -> Training | None:
+    """Give the optimiser the weights that it leaves out, in its first group."""
     other = training.copy()
+    known = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
+    missing = [p for p in other.model.parameters() if id(p) not in known or not p.requires_grad]
+    if not missing:
+        return None
     other.model.requires_grad_(True)
-    other.optimizer = torch.optim.Adam(other.model.parameters(), RATE)
-    other.scheduler, other.clip_norm = None, 1.0
+    group = other.optimizer.param_groups[0]
+    group["params"] = [*group["params"], *(p for p in missing if id(p) not in known)]
     return other
 
 
 @register_swap(
     "regularization",
     "no dropout",
-    cause="dropout",
     remedy="Lower the dropout.",
 )
 def without_dropout(training: Training) -> Training | None:
@@ -343,7 +366,6 @@ def without_dropout(training: Training) -> Training | None:
 @register_swap(
     "order",
     "shuffled minibatches",
-    cause="sorted data",
     remedy="Shuffle: DataLoader(..., shuffle=True).",
 )
 def shuffled(training: Training) -> Training | None:
@@ -357,53 +379,82 @@ def shuffled(training: Training) -> Training | None:
 
 @register_swap(
     "network",
-    "a GRU in place of the network",
-    cause="network",
-    remedy="Look for the error in the network: its layers, axes, states and outputs.",
+    "examples along the other axis",
+    remedy="Write batch_first=True for x (examples, steps, numbers), False for (steps, ...).",
 )
-def reference_network(training: Training) -> Training | None:
-    """Another network that reads the same inputs, under the same kind of optimiser."""
-    x, y = training.data.sample(SAMPLE)
-    output = output_of_copy(training, x)
-    return training.with_model(reference_for(training, x, output, y))
-
-
-def reference_for(
-    training: Training, x: Inputs, output: Tensor, y: Tensor, *, final: Callable | None = None
-) -> nn.Module:
-    """A reference network for inputs, outputs and targets of a training."""
-    torch.manual_seed(5)
-    every = has_output_for_each_frame(x, output, y)
-    model = Reference(
-        x,
-        output,
-        training.axis,
-        every=every,
-        causal=every and predicts_inputs(x, y, training.axis),
-        final=final or last_operation(training._loss, output, y),
-    )
-    return model.to(output)
+def other_axis(training: Training) -> Training | None:
+    """Set batch_first of recurrent layers that read the examples for time."""
+    other = training.copy()
+    wrong = [
+        part
+        for part in other.model.modules()
+        if isinstance(part, nn.RNNBase | Cell) and part.batch_first == bool(training.axis)
+    ]
+    for part in wrong:
+        part.batch_first = not training.axis
+    if not wrong or sequence_of(training.data.sample(SAMPLE)[0]).dim() < 3:
+        return None
+    return runs_as(training, other)
 
 
 @register_swap(
-    "everything",
-    "everything",
+    "network",
+    "recurrence depth 1",
+    remedy="Use one layer between two time steps, or a cell with gates.",
 )
-def everything(training: Training) -> Training | None:
-    """A GRU on standardised inputs and targets, with the usual loss and Adam."""
-    x, y = training.data.sample(SAMPLE)
-    output = output_of_copy(training, x)
-    usual = canonical_loss(output, y)
-    base = targets_standardised(training) or training.copy()
-    final = None if usual is None else lambda z: z
-    base.model = reference_for(training, x, output, y, final=final)
-    base = base if usual is None else base.with_loss(usual)
-    base.model.requires_grad_(True)
-    base.optimizer = torch.optim.Adam(base.model.parameters(), 3e-3)
-    base.scheduler, base.clip_norm = None, 1.0
-    if isinstance(base.data, Batches) and not base.data.shuffles:
-        base.data = base.data.shuffled()
-    return base
+def depth_one(training: Training) -> Training | None:
+    """Give cells of `rhn` one layer a time step, with the weights of their first."""
+
+    def shallow(cell: Cell) -> Cell | None:
+        if cell.depth == 1:
+            return None
+        other = type(cell)(**cell.config() | {"depth": 1})
+        for name, p in other.named_parameters():
+            p.data.copy_(cell.get_parameter(name)[: len(p)])
+        return other
+
+    return with_cells(training, shallow)
+
+
+@register_swap(
+    "network",
+    "a carry gate",
+    remedy="Use a cell that carries its state past its layers, such as rhn.",
+)
+def carry_gate(training: Training) -> Training | None:
+    """Put a recurrent highway network in the place of deep transitions."""
+
+    def gated(cell: Cell) -> Cell | None:
+        if not isinstance(cell, DTRNN):
+            return None
+        sizes = cell.input_size, cell.hidden_size, cell.depth
+        return RHN(*sizes, init=cell.init, batch_first=cell.batch_first)
+
+    return with_cells(training, gated)
+
+
+def with_cells(training: Training, change: Callable[[Cell], Cell | None]) -> Training | None:
+    """A copy with changed cells of `rhn`; None if there are none, or if it does not run."""
+    torch.manual_seed(training.draws)
+    model = copy.deepcopy(training.model)
+    like = next(model.parameters())
+    cells = [(name, part) for name, part in model.named_modules() if isinstance(part, Cell)]
+    changed = [(name, new) for name, cell in cells if (new := change(cell)) is not None]
+    if not changed or any(not name for name, _ in changed):
+        return None
+    for name, new in changed:
+        model.set_submodule(name, new.to(like))
+    return runs_as(training, training.with_model(model))
+
+
+def runs_as(training: Training, other: Training) -> Training | None:
+    """The other training if its outputs have the shape of the first one's, else None."""
+    x = training.data.sample(SAMPLE)[0]
+    try:
+        same = output_of_copy(other, x).shape == output_of_copy(training, x).shape
+    except RhnError:
+        return None
+    return other if same else None
 
 
 @torch.no_grad()

@@ -126,6 +126,50 @@ def same(values: Any) -> Any:
     return values
 
 
+class Schedule:
+    """A scheduler whose rates an optimiser takes, times a factor: for another network, or for other
+    rates. Any kind of scheduler.
+
+    Args:
+        scheduler: of the optimiser `like`.
+        optimizer: the one whose rates are set; `like` itself if only the factor differs.
+        groups: the group of `like` that each of its groups follows.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        like: Optimizer,
+        optimizer: Optimizer,
+        groups: list[int],
+        factor: float = 1.0,
+    ):
+        self.scheduler, self.like, self.optimizer = scheduler, like, optimizer
+        self.groups, self.factor = groups, factor
+        self.own = [{"lr": group["lr"]} for group in like.param_groups]
+        if optimizer is not like:
+            for group in like.param_groups:
+                group["params"] = []  # only the rates are used
+
+    def step(self) -> None:
+        """Step the scheduler at its own rates, then set those of the optimiser."""
+        for group, own in zip(self.like.param_groups, self.own, strict=True):
+            group["lr"] = own["lr"]
+        self.scheduler.step()
+        self.set_rates()
+
+    def set_rates(self) -> None:
+        """Take the rates, and the momentum, that the scheduler has set."""
+        self.own = [
+            {name: group[name] for name in SCHEDULED if name in group}
+            for group in self.like.param_groups
+        ]
+        for group, k in zip(self.optimizer.param_groups, self.groups, strict=True):
+            known = {name: value for name, value in self.own[k].items() if name in group}
+            group.update(known | {"lr": times(known["lr"], self.factor)})
+
+
+SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes
 STEPS = 3000  # of a training whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
 
@@ -218,6 +262,8 @@ class Training:
         self.change_inputs: Change = same
         self.change_targets: Change = same
         self.restore_outputs: Change = same
+        self.draws = 5
+        """Seed of weights that a swap draws."""
 
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""
@@ -323,16 +369,40 @@ class Training:
         return other
 
     def with_model(self, model: nn.Module) -> "Training":
-        """A copy with another network, under an optimiser of the same kind and settings."""
+        """A copy with another network, under an optimiser of the same kind and settings, and its
+        schedule. Of several groups the one with the largest rate counts.
+        """
         other = self.copy()
-        other.model, other.scheduler = model, None
-        group = self.optimizer.param_groups[0]
-        settings = {
-            name: value for name, value in group.items() if name not in ("params", "initial_lr")
-        }
-        other.optimizer = type(self.optimizer)(model.parameters(), lr=self.learning_rate)
-        for made in other.optimizer.param_groups:
-            made.update(settings | {"lr": self.learning_rate})
+        rates = self.rates()
+        largest = rates.index(max(rates))
+        theirs, scheduler = other.optimizer, other.scheduler
+        other.model = model
+        other.optimizer = type(theirs)(model.parameters(), lr=self.learning_rate)
+        for group in other.optimizer.param_groups:
+            named = theirs.param_groups[largest].items()
+            group.update({name: value for name, value in named if name != "params"})
+        if scheduler is not None:
+            other.scheduler = Schedule(scheduler, theirs, other.optimizer, [largest])
+        return other
+
+    def with_rates(self, factor: float) -> "Training":
+        """A copy with all learning rates multiplied by a factor, also those of any schedule."""
+        other = self.copy()
+        if other.scheduler is not None:
+            like, groups = other.optimizer, range(len(other.optimizer.param_groups))
+            other.scheduler = Schedule(other.scheduler, like, like, [*groups], factor)
+            other.scheduler.set_rates()
+            return other
+        for group in other.optimizer.param_groups:
+            group["lr"] = times(group["lr"], factor)
+        return other
+
+    def with_adam(self, rate: float) -> "Training":
+        """A copy under Adam on all weights, clipped at norm 1, without a schedule."""
+        other = self.copy()
+        other.model.requires_grad_(True)
+        other.optimizer = torch.optim.Adam(other.model.parameters(), rate)
+        other.scheduler, other.clip_norm = None, 1.0
         return other
 
     def loss_in_double(self) -> Loss:

@@ -1,7 +1,22 @@
-"""The rules of a check: which version helps, the outcome, the part at fault, and its causes."""
+"""The rules of a check: what the rows of the table show, and in which words.
+
+`Evidence` is what was measured; `RULES` is the table of outcomes, of which the first one that holds
+counts.
+
+| share of the gap                                          | word     |
+|-----------------------------------------------------------|----------|
+| one change of the user's training closes at least 80 %    | enough   |
+| the user's part takes at least half from the known good   | breaks   |
+| the user's part takes less than a fifth                   | cleared  |
+| both enough and breaks                                    | at fault |
+
+The gap lies between the user's training, which counts as at most a constant predictor, and the best
+known good training. What closes or takes it must do so by two standard errors.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,82 +33,212 @@ from trainability.data import (
     sequence_of,
     with_sequence,
 )
-from trainability.diagnosis import Cause
-from trainability.race import GOOD, Race, Row
-from trainability.swaps import PARTS, scale_of
+from trainability.diagnosis import AT_FAULT, Cause
+from trainability.race import CLEAR, Race, Row
+from trainability.swaps import scale_of
 
-HELPS = 0.7  # of the error as given: a swap that comes to it, or below, helps
-MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is named
-MOST_ERROR = 10.0  # error that is as good as any larger one
-CLEAR = 2.0  # times the steps: a forecast that is as far off decides
-NEVER_MEANT = "mixed examples", "wrong gradient", "softmax twice"
-# another network has other weights, its own optimiser and no dropout
-REPLACED = {"network": ("network", "initial weights", "optimizer", "regularization")}
-PART = 10  # the last tenth of the losses counts
+ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
+NEAR = 0.05  # of the gap: a row that is so near to the known good error stops
+DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
+BETTER, FAULT = 0.5, 0.1  # of the error of a training that learns
+FEW = 20  # held-out examples, below which nothing is told from them
+LAST = 10  # the last tenth of the losses counts
 FAR = 0.7  # of an error or a loss: at most this share of the other one is far below it
 MEASURED = 16  # minibatches of a validation set, at most
 
 
-def helps(race: Race, base: Row, row: Row) -> float:
-    """The amount by which a row brings the error down; 0 unless by two standard errors, by 30 %,
-    and below a constant answer's.
-    """
-    before = base.beside(row)
-    if before is None or not race.beats_constant(row):
-        return 0.0
-    given = before.relative[row.by]
-    mean, deviation = race.gain(base, row)
-    if not row.error <= HELPS * given or mean < 2 * deviation:
-        return 0.0
-    return min(given, MOST_ERROR) - row.error
-
-
-def verdict(race: Race, base: Row, rows: list[Row], found: Sequence[Cause] = ()) -> Row | None:
-    """The smallest change that brings most of what the best one does, one that a fact explains
-    first; None: no single one helps.
-    """
-    gains = [(helps(race, base, row), row) for row in rows if row.part != "everything"]
-    gains = [(value, row) for value, row in gains if value > 0]
-    if not gains:
-        return None
-    most = max(value for value, _ in gains)
-    enough = [row for value, row in gains if value >= MOST_OF_IT * most]
-    known = {fact.part for fact in found}
-    explained = [row for row in enough if known & {*REPLACED.get(row.part, (row.part,))}]
-    return min(explained or enough, key=lambda row: PARTS.index(row.part))
-
-
-def never_meant(found: list[Cause]) -> Cause | None:
-    """The first fact that is a fault in any network: nobody means it, as one may freeze weights."""
-    return next((cause for cause in found if cause.name in NEVER_MEANT), None)
-
-
-def outcome_of(
-    base: Row, *, learned: bool, better: bool, steps: int, foreseen: float | None
-) -> str:
-    """The outcome of the training as given.
+@dataclass
+class Evidence:
+    """The rows of a check, and what they show.
 
     Args:
-        learned: whether its error is below that of a constant answer.
-        better: whether some version does far better.
-        steps: of the whole training. foreseen: the step at which half is explained, where not all
-            steps were run; None: not known.
+        race: by which they are compared.
+        base: the user's training, unchanged.
+        whole: whether rows may run to all steps.
+        examples: number of held-out examples.
     """
-    if base.exploded is not None:
-        return "diverges"
-    if base.steps < steps and not learned:
-        if foreseen is None or steps / CLEAR < foreseen < steps * CLEAR:
-            return "undecided"
-        return "learns" if foreseen < steps else "does not learn"
-    if not learned:
-        return "does not learn"
-    return "learns little" if better and base.error > GOOD else "learns"
+
+    race: Race
+    base: Row
+    whole: bool
+    examples: int
+    by: str = "error"
+    """The score by which the gap is measured."""
+    good: Row | None = None
+    """The best known good training."""
+    replaced: list[Row] = field(default_factory=list)
+    """The user's training with one part replaced."""
+    kept: dict[str, Row] = field(default_factory=dict)
+    """The known good training with one part of the user's, by part."""
+    naive: Row | None = None
+    """A forecast without weights."""
+    contradicted: bool = False
+    """True if a change was not enough in another order of the minibatches."""
+
+    # ---- the user's training -------------------------------------------------------------------
+
+    @property
+    def few(self) -> bool:
+        """True if too few examples are held out."""
+        return self.examples < FEW
+
+    @property
+    def exploded(self) -> bool:
+        """True if the loss of the user's training was not finite."""
+        return self.base.exploded is not None
+
+    @property
+    def learned(self) -> bool:
+        """True if error or loss are clearly below the constant predictor's."""
+        return any(self.race.beats_constant(self.base, name) for name in self.names)
+
+    @property
+    def dead(self) -> bool:
+        """True if error and loss lie clearly above nine tenths of the constant predictor's."""
+        return not self.exploded and all(map(self._is_dead, self.names))
+
+    def _is_dead(self, name: str) -> bool:
+        own = self.base.measures[-1].errors[name]
+        constant, size = self.race.constant(name, own), self.race.scores[name].size
+        d = (constant - own) / size
+        deviation = float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
+        return not float(d.mean()) + CLEAR * deviation > 1 - DEAD
+
+    @property
+    def names(self) -> list[str]:
+        """The scores by which the user's training is judged."""
+        return [name for name in ("error", "loss") if name in self.race.scores]
+
+    @property
+    def better(self) -> list[Row]:
+        """The changes that bring a training that learns to half of its error, the best first."""
+        rows = [row for row in (*self.replaced, self.naive) if row is not None]
+        found = [row for row in rows if self.comes_to(row, BETTER)]
+        return sorted(found, key=lambda row: row.error)
+
+    def comes_to(self, row: Row, share: float) -> bool:
+        """True if a row, after all steps, clearly brings the error down to a share of it."""
+        if not (row.done or row.training is None) or not self.base.measures:
+            return False
+        mean, deviation = self.race.difference(self.base, row)
+        before = min(1.0, self.base.measures[-1].relative[row.by]) if not self.exploded else 1.0
+        return row.error <= share * before and mean > CLEAR * deviation
+
+    def good_comes_to(self, share: float) -> bool:
+        """True if the best known good training brings the error down to a share of it."""
+        return self.good is not None and self.comes_to(self.good, share)
+
+    # ---- the gap, and its shares ---------------------------------------------------------------
+
+    def error(self, row: Row) -> float:
+        """The error of a row by the score of the gap, at most 1."""
+        return min(1.0, row.value(self.by))
+
+    @property
+    def gap(self) -> float:
+        """Between the user's training and the known good one; 0 if it is no better."""
+        if self.good is None or not self.race.beats_constant(self.good, self.by):
+            return 0.0
+        mean, deviation = self.race.difference(self.base, self.good, self.by)
+        if mean <= CLEAR * deviation:
+            return 0.0
+        return max(0.0, self.error(self.base) - self.error(self.good))
+
+    @property
+    def goal(self) -> float:
+        """The error at which a row is as good as the known good training."""
+        if self.good is None or not self.gap:
+            return -math.inf
+        return self.error(self.good) + NEAR * self.gap
+
+    def is_enough(self, row: Row) -> bool:
+        """True if a change of the user's training closes most of the gap."""
+        if not self.gap or not row.done or row.by != "error":
+            return False
+        mean, deviation = self.race.difference(self.base, row, self.by)
+        closed = self.error(self.base) - self.error(row)
+        return closed >= ENOUGH * self.gap and mean > CLEAR * deviation
+
+    def lost(self, row: Row | None) -> float:
+        """The share of the gap that a part of the user's takes from the known good training; NaN if
+        it was not run to its end.
+        """
+        if row is None or not row.done or not self.gap or self.good is None:
+            return math.nan
+        return (self.error(row) - self.error(self.good)) / self.gap
+
+    def breaks(self, part: str) -> bool:
+        """True if a part of the user's takes most of the gap from the known good training."""
+        row = self.kept.get(part)
+        if row is None or self.good is None or not self.lost(row) >= BREAKS:
+            return False
+        if row.exploded is not None:
+            return True
+        mean, deviation = self.race.difference(row, self.good, self.by)
+        return mean > CLEAR * deviation
+
+    def cleared(self, part: str) -> bool:
+        """True if the known good training works with a part of the user's."""
+        return self.lost(self.kept.get(part)) < CLEARED
+
+    @property
+    def enough(self) -> list[Row]:
+        """The changes that are enough, the smallest first."""
+        return [row for row in self.replaced if self.is_enough(row)]
+
+    @property
+    def at_fault(self) -> list[Row]:
+        """The smallest change of each part that is both enough and needed.
+
+        None if not all steps were run, if too few examples are held out, or if a training that
+        learns does not come to a tenth of its error.
+        """
+        if not self.whole or self.few or self.contradicted:
+            return []
+        found: dict[str, Row] = {}
+        for row in self.enough:
+            if self.breaks(row.part) and (not self.learned or self.comes_to(row, FAULT)):
+                found.setdefault(row.part, row)
+        return [*found.values()]
+
+    def word_of(self, row: Row) -> str:
+        """The word for a row in which a part of the user's was replaced."""
+        if not self.is_enough(row):
+            return ""
+        return AT_FAULT if any(row.part == other.part for other in self.at_fault) else "enough"
+
+    def word_of_kept(self, part: str) -> str:
+        """The word for a part of the user's in the known good training."""
+        return "breaks" if self.breaks(part) else "cleared" if self.cleared(part) else ""
 
 
-def is_better(race: Race, base: Row, naive: Row) -> bool:
-    """True if a training is below a forecast without weights by two standard errors."""
-    mean, deviation = race.gain(naive, base)
-    return mean > 2 * deviation
+@dataclass(frozen=True)
+class Rule:
+    """A condition on the evidence, the outcome, and its words."""
+
+    holds: Callable[[Evidence], bool]
+    outcome: str
+    words: str
+
+
+FEW_WORDS = "is undecided, since too few examples are held out. On training examples"
+RULES = (
+    Rule(lambda e: e.exploded, "diverges", "diverges"),
+    Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
+    Rule(lambda e: e.few, "undecided", FEW_WORDS),
+    Rule(lambda e: e.learned and bool(e.better), "learns little", "learns little"),
+    Rule(lambda e: e.learned, "learns", "learns"),
+    Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
+    Rule(lambda e: not e.whole, "undecided", "is undecided"),
+    Rule(lambda e: e.dead, "does not learn", "does not learn"),
+    Rule(lambda e: True, "undecided", "is undecided"),
+)
+"""The outcome of a check: the first rule that holds counts."""
+
+
+def rule_of(evidence: Evidence) -> Rule:
+    """The first rule that holds."""
+    return next(rule for rule in RULES if rule.holds(evidence))
 
 
 def of_losses(losses: Sequence[float], base: Row) -> Cause | None:
@@ -108,16 +253,18 @@ def of_losses(losses: Sequence[float], base: Row) -> Cause | None:
     return Cause(
         "own loop",
         "loop",
-        f"After {count:,} steps your loss is {theirs:.3g}, in a plain loop it comes to {ours:.3g}.",
-        "Look in the loop for a missing optimizer.zero_grad() or step(), an optimiser or loss that "
-        "is made in the loop, model.eval(), and another model than the one that is trained.",
+        f"After {count:,} steps your loop ends at a loss of {theirs:.3g}, this plain loop at "
+        f"{ours:.3g}.",
+        "Look in the loop for a zero_grad() that is missing, between backward() and step(), or of "
+        "another model; for a step() that is missing; for an optimiser made anew at each step; for "
+        "model.eval(); and for targets of another minibatch.",
         evidence={"yours": theirs, "plain": ours, "steps": count},
     )
 
 
 def end_of(losses: Sequence[float]) -> float:
     """The mean of the last tenth."""
-    last = max(1, len(losses) // PART)
+    last = max(1, len(losses) // LAST)
     return sum(losses[-last:]) / last
 
 
@@ -146,8 +293,8 @@ def of_validation(pairs: list[Pair], base: Row, race: Race) -> Cause | None:
         return None
     x = sequence_of(race.pairs[0][0])
     words = (
-        f"The error on your validation set is {error:.2g} of a constant answer's, on held-out "
-        f"examples of the training {base.error:.2g}"
+        f"The relative error on your validation set is {error:.2g}, on held-out examples of the "
+        f"training {base.error:.2g}"
     )
     if x.is_floating_point() and x.dim() >= 2:
         moved = [(like_training(inputs, race.pairs[0][0], pairs), y) for inputs, y in pairs]
@@ -185,60 +332,3 @@ def like_training(inputs: Inputs, like: Inputs, pairs: list[Pair]) -> Inputs:
     target_mean, target_spread = scale_of(sequence_of(like))
     x = (sequence_of(inputs) - mean) / spread * target_spread + target_mean
     return with_sequence(inputs, x)
-
-
-def cause_of_row(base: Row, row: Row, layer: Row | None = None) -> Cause:
-    """The cause that a swap has shown; layer: the stand-in for one layer that does as well."""
-    remedy = row.version.remedy
-    before = base.beside(row)
-    given = before.relative[row.by] if before else base.error
-    sentence = (
-        f"With {row.what} the error on held-out examples is {row.error:.2g} of a constant "
-        f"answer's, without {given:.2g}."
-    )
-    if layer is not None:
-        sentence += f" With {layer.what} alone it is {layer.error:.2g}."
-        remedy = "Look for the error in that layer: what it reads, its axes, states and outputs."
-    return Cause(
-        row.version.cause or row.part, row.part, sentence, remedy, evidence={"error": row.error}
-    )
-
-
-def learned_by_heart(base: Row, known: float) -> Cause | None:
-    """The cause of a training whose own examples have a far lower error (known) than held-out
-    ones.
-    """
-    if known > FAR * base.error:
-        return None
-    return Cause(
-        "learned by heart",
-        "data",
-        f"On examples of the training the error is {known:.2g} of a constant answer's, on held-out "
-        f"ones {base.error:.2g}.",
-        "Give it more examples, or fewer weights; see that targets belong to their inputs.",
-        evidence={"error": base.error, "on the training's examples": known},
-    )
-
-
-def cause_of_data(base: Row, known: float) -> Cause:
-    """The cause of a training that no swap helps: learned by heart, or nothing to be learned."""
-    return learned_by_heart(base, known) or Cause(
-        "data",
-        "data",
-        "No part that was exchanged helps, nor all at once: these targets do not follow from these "
-        "inputs, as far as a GRU can tell.",
-        "See that each target belongs to its input, and that the inputs hold what decides it.",
-        evidence={"error": base.error},
-    )
-
-
-def cause_of_naive(base: Row, naive: Row) -> Cause:
-    """The cause of a training that is no better than the last value repeated."""
-    return Cause(
-        naive.version.cause,
-        naive.part,
-        f"The last value of the inputs has an error of {naive.error:.2g} of a constant answer's on "
-        f"held-out examples, the network {base.error:.2g}.",
-        "Predict the change from the last value, y - x[:, -1], and compare with its error.",
-        evidence={"naive": naive.error, "error": base.error},
-    )

@@ -13,6 +13,8 @@ from trainability.reference import layers_of, stand_ins
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
+LONG = 1e4  # seconds: a busy machine changes nothing
+
 
 class Tagger(nn.Module):
     """A linear layer, an attention of its own, and a linear head over the frames."""
@@ -49,9 +51,9 @@ def sums(count=400, frames=6):
 def test_the_layer_at_fault_is_named():
     x, y = sums()
     model = Tagger(broken=True)
-    found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=200, seconds=30)
+    found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=200, seconds=LONG)
     assert found.part == "network"
-    assert "self.attention" in " ".join(cause.sentence for cause in found.causes)
+    assert "With a substitute for self.attention alone" in str(found)
 
 
 def test_stand_ins_take_the_place_of_each_layer():
@@ -84,24 +86,25 @@ def test_a_recurrent_layer_has_a_stand_in_with_states(kind, read):
     assert {"rnn", "head"} == set(dict(stand_ins(training)))
 
 
-def test_an_explosion_is_tried_in_other_orders():
+def test_an_explosion_is_confirmed_in_other_orders():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
     sgd = torch.optim.SGD(model.parameters(), 10.0)
-    found = check(model, x, y, "mse", sgd, steps=200, seconds=30)
-    assert found.outcome == "diverges"
+    found = check(model, x, y, "mse", sgd, steps=200, seconds=LONG)
+    assert (found.outcome, found.part) == ("diverges", "optimizer")
     assert len(found.orders) == 3
     assert all(math.isinf(error) for error in found.orders)
+    assert found.causes[0].sure and "Confirmed in three minibatch orders" in str(found)
 
 
 def test_losses_of_an_own_loop_that_does_not_learn():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
     adam = torch.optim.Adam(model.parameters(), 0.01)
-    found = check(model, x, y, "mse", adam, steps=300, seconds=30, losses=[0.4] * 300)
+    found = check(model, x, y, "mse", adam, steps=300, seconds=LONG, losses=[0.4] * 300)
     assert found.part == "loop"
     adam = torch.optim.Adam(model.parameters(), 0.01)
-    found = check(model, x, y, "mse", adam, steps=300, seconds=30, losses=[])
+    found = check(model, x, y, "mse", adam, steps=300, seconds=LONG, losses=[])
     assert found.outcome == "learns" and found.part is None
 
 
@@ -110,7 +113,7 @@ def test_a_validation_set_on_another_scale():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
     adam = torch.optim.Adam(model.parameters(), 0.01)
     other, targets = sums(100)
-    given = {"steps": 400, "seconds": 30}
+    given = {"steps": 400, "seconds": LONG}
     found = check(model, x, y, "mse", adam, validation=(other * 255 + 20, targets), **given)
     assert found.causes[0].name == "validation on another scale"
     found = check(model, x, y, "mse", adam, validation=(other, targets), **given)
@@ -145,7 +148,7 @@ def test_a_check_leaves_the_order_of_a_loader_alone():
 def test_the_default_type_of_numbers_does_not_matter():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False))
-    given = {"steps": 40, "seconds": 30}
+    given = {"steps": 40, "seconds": LONG}
     torch.set_default_dtype(torch.float64)
     try:
         found = check(model, x, y, "mse", torch.optim.SGD(model.parameters(), 1e-6), **given)

@@ -9,12 +9,13 @@ import pytest
 
 from rhn.utils.figures import our_style
 from tests.readable import WIDTHS, readable
-from trainability.diagnosis import Cause, Diagnosis, TableRow
+from trainability.diagnosis import GOOD, YOURS, Cause, Diagnosis, TableRow
 from trainability.swaps import PARTS, SWAPS
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]")
 OUTCOMES = "learns", "learns little", "does not learn", "diverges", "undecided"
-LINES = 12
+WORDS, KEPT = ("at fault", "enough", ""), ("breaks", "cleared", "")
+CURVE = ((1, 1.0), (20, 0.9))
 
 
 def made(seed: int) -> Diagnosis:
@@ -26,12 +27,14 @@ def made(seed: int) -> Diagnosis:
 
     steps, outcome = draw.choice([1, 40, 3000]), draw.choice(OUTCOMES)
     run = steps if outcome != "undecided" else max(1, steps // 3)
-    rows = [TableRow("", "as given", number(), run, 0.0, ((1, 1.0), (run, 0.9)))]
-    rows += [
-        TableRow(swap.part, swap.what, number(), run, 0.1, ((1, 1.0), (run, 0.2)))
-        for swap in SWAPS
-        if draw.random() < 0.7
-    ]
+    rows = [TableRow("", "your training, unchanged", number(), run, 0.0, curve=CURVE)]
+    for swap in SWAPS:
+        for training, word in ((YOURS, draw.choice(WORDS)), (GOOD, draw.choice(KEPT))):
+            if draw.random() < 0.5:
+                about = {"training": training, "word": word, "finished": draw.random() < 0.8}
+                rows.append(
+                    TableRow(swap.part, swap.what, number(), run, 0.1, curve=CURVE, **about)
+                )
     causes = tuple(
         Cause(f"cause {k}", draw.choice(PARTS), f"It measures {k}.", f"Mend {k}.", sure=not k)
         for k in range(draw.randint(0, 3))
@@ -40,25 +43,28 @@ def made(seed: int) -> Diagnosis:
         title="Net",
         outcome=outcome,
         error=rows[0].error,
+        loss=number(),
+        known_good=number(),
         steps=run,
         of_steps=steps,
         seconds=draw.choice([0.2, 50.0, 4000.0]),
         forecast=draw.choice([None, math.inf, 55.5, 1e7]),
         orders=draw.choice([(), (1.0,), (1.0, 0.9, math.inf)]),
         part=causes[0].part if causes else None,
-        causes=() if outcome == "learns" else causes,
-        facts=causes,
+        causes=causes,
+        facts=causes[:1],
+        notes=draw.choice([(), ("Cleared: your network.",)]),
         rows=tuple(rows) if draw.random() < 0.9 else (),
     )
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_an_answer_is_whole_sentences_in_twelve_lines(seed):
+def test_an_answer_is_whole_sentences_and_a_line_for_each_part(seed):
     found = made(seed)
     text = str(found)
     for line in found.sentences():
         assert line.startswith("  ") or not DANGLING.search(line), line
-    assert text.count("\n") < LINES
+    assert sum(line.startswith("  ") for line in text.splitlines()) <= 1 + len(PARTS)
     assert text.startswith("Net ")
     assert json.dumps(found.to_dict())
 

@@ -1,0 +1,167 @@
+"""Trainings of which all parts are known good, but for those of the user that are kept.
+
+    good = KnownGood(training)
+    good.with_parts(rate=3e-3)                      # everything replaced
+    good.with_parts("network", "loss", rate=3e-3)   # all but the user's network and loss replaced
+
+| part            | known good                                                            |
+|-----------------|-----------------------------------------------------------------------|
+| inputs          | standardised, all that are numbers; a known good network does it      |
+| targets         | standardised, unless the user's network is kept and its range bounded |
+| loss            | cross entropy, binary cross entropy or squared error                  |
+| initial weights | those of torch.nn                                                     |
+| optimizer       | Adam on all weights, at the best of three rates, clipped at norm 1    |
+| regularization  | no dropout                                                            |
+| order           | shuffled                                                              |
+| network         | a GRU of 64 units                                                     |
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rhn.errors import RhnError
+from trainability.data import SAMPLE
+from trainability.probe import Probe
+from trainability.reference import (
+    Reference,
+    has_output_for_each_frame,
+    is_causal,
+    last_operation,
+    predicts_inputs,
+)
+from trainability.swaps import (
+    default_weights,
+    inputs_standardised,
+    output_of_copy,
+    shuffled,
+    targets_standardised,
+    usual_loss,
+    without_dropout,
+)
+from trainability.training import Training, same
+
+RATES = 3e-3, 1e-3, 1e-2  # of Adam, the likeliest first
+OF_NETWORK = "initial weights", "regularization"  # parts of the user's network
+
+
+class KnownGood:
+    """Known good parts for a training.
+
+    Args:
+        training: of the user.
+        probe: its first minibatch.
+    """
+
+    def __init__(self, training: Training, probe: Probe):
+        self.training, self.probe = training, probe
+        self.x, self.y = training.data.sample(SAMPLE)
+        self.output = output_of_copy(training, self.x)
+
+    def with_parts(self, *keep: str, rate: float) -> Training:
+        """The known good training with some parts of the user's."""
+        own = "network" in keep
+        base = self.training.copy()
+        if not own:
+            scaled = "targets" not in keep and self.targets_have_scale
+            network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
+            base = base.with_model(network)
+        changes: dict[str, Callable[[Training], Training | None]] = {
+            "loss": usual_loss,
+            "order": shuffled,
+            "optimizer": partial(Training.with_adam, rate=rate),
+        }
+        if own:
+            changes |= {
+                "inputs": inputs_standardised,
+                "initial weights": default_weights,
+                "regularization": without_dropout,
+            }
+        if not (own and self.is_bounded):
+            changes["targets"] = targets_standardised
+        for part, change in changes.items():
+            if part not in keep:
+                base = change(base) or base
+        return base
+
+    @property
+    def is_bounded(self) -> bool:
+        """True if the outputs of the user's network have a range, in which targets should lie."""
+        return self.probe.last_activation is not None
+
+    @cached_property
+    def every(self) -> bool:
+        """True if there is an output for each frame."""
+        return has_output_for_each_frame(self.x, self.output, self.y)
+
+    @cached_property
+    def causal(self) -> bool:
+        """True if no output sees later frames."""
+        causal = is_causal(self.training, self.x)
+        return causal or predicts_inputs(self.x, self.y, self.training.axis)
+
+    def reference(
+        self,
+        *,
+        standardise: bool = True,
+        unbounded: bool = False,
+        causal: bool | None = None,
+        seed: int = 5,
+    ) -> nn.Module:
+        """A GRU for the inputs and outputs of the training.
+
+        unbounded: for standardised targets; else outputs have the last operation that the user's
+            loss needs. causal: whether outputs of frames see no later ones; None: as the user's.
+        """
+        torch.manual_seed(seed)
+        final = same if unbounded else self.final
+        model = Reference(
+            self.x,
+            self.output,
+            self.training.axis,
+            every=self.every,
+            causal=self.every and (self.causal if causal is None else causal),
+            final=final,
+            standardise=standardise,
+        )
+        return model.to(self.output)
+
+    @cached_property
+    def final(self) -> Callable[[Tensor], Tensor]:
+        """The last operation that the user's loss needs: one of which it is finite."""
+        own = last_operation(self.training._loss, self.output, self.y)
+        numbers = 3 * torch.randn(self.output.shape, generator=torch.Generator().manual_seed(0))
+        numbers = numbers.to(self.output)
+        for final in (own, positive, torch.sigmoid):
+            with suppress(RhnError), torch.no_grad():
+                if self.training.loss(final(numbers), self.y).isfinite():
+                    return final
+        return own
+
+    @cached_property
+    def targets_have_scale(self) -> bool:
+        """True if targets can be standardised."""
+        return targets_standardised(self.training) is not None
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """The parts of the user's that differ from the known good ones, but for the network."""
+        changes: dict[str, Callable[[Training], Training | None]] = {
+            "inputs": inputs_standardised,
+            "targets": targets_standardised,
+            "loss": usual_loss,
+            "initial weights": default_weights,
+            "optimizer": Training.copy,
+            "regularization": without_dropout,
+            "order": shuffled,
+        }
+        return [part for part, change in changes.items() if change(self.training) is not None]
+
+
+def positive(z: Tensor) -> Tensor:
+    """Numbers above 0, for a loss that takes a logarithm."""
+    return F.softplus(z) + 1e-3
