@@ -38,7 +38,7 @@ from trainability.facts import facts
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.losses import Score, loss_score, score_of
 from trainability.probe import Probe
-from trainability.race import GOOD, UNCHANGED, Race, Row, Version, last_value
+from trainability.race import GOOD, OFTEN, UNCHANGED, Race, Row, Version, last_value
 from trainability.reference import stand_ins
 from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
@@ -261,7 +261,8 @@ class Trial:
 
     def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
         """Run everything that the outcome asks for, and state what it shows."""
-        base = self.run(self.base, -math.inf)
+        base = self.base
+        self.race.run(base, self.steps, self.end, points=OFTEN)
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
@@ -401,9 +402,9 @@ class Trial:
                 0, (Version(part, words, remedy), partial(Training.with_adam, rate=self.rate))
             )
         if part == "network":
-            makes.insert(0, (NETWORK, lambda t: t.with_model(self.good.reference(seed=t.draws))))
+            makes.insert(0, (NETWORK, self.good.with_network))
             if self.good.every and self.good.causal:
-                makes.append((LATER, lambda t: t.with_model(self.good.reference(causal=False))))
+                makes.append((LATER, partial(self.good.with_network, causal=False)))
         for version, make in makes:
             if (row := self.row(version, partial(make, self.training))) is not None:
                 row.make = make

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gersgorin.losses import output_of
 from rhn.errors import RhnError
 from trainability.data import SAMPLE
 from trainability.probe import Probe
@@ -69,7 +70,7 @@ class KnownGood:
         if not own:
             scaled = "targets" not in keep and self.targets_have_scale
             network = self.reference(standardise="inputs" not in keep, unbounded=scaled)
-            base = base.with_model(network)
+            base = base.with_model(network, output_of)
         changes: dict[str, Callable[[Training], Training | None]] = {
             "loss": usual_loss,
             "order": shuffled,
@@ -87,6 +88,11 @@ class KnownGood:
             if part not in keep:
                 base = change(base) or base
         return base
+
+    def with_network(self, training: Training, causal: bool | None = None) -> Training:
+        """The user's training with a known good network; see `reference`."""
+        network = self.reference(causal=causal, seed=training.draws)
+        return training.with_model(network, output_of)
 
     @property
     def is_bounded(self) -> bool:

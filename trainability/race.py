@@ -24,7 +24,7 @@ from trainability.losses import Score
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
-POINTS = 16  # measurements of a row
+POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
 GOOD = 0.1  # error of a training that has learned well
 CLEAR = 2.0  # standard errors of a difference that is told from none
 
@@ -140,6 +140,11 @@ class Race:
         progress: Callable[[str], None] = lambda doing: None,
     ):
         self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
+        self._constant = {
+            name: torch.cat([score.of_constant(y) for _, y in pairs])
+            for name, score in scores.items()
+            if score.constant is not None
+        }
 
     def run(
         self,
@@ -150,6 +155,7 @@ class Race:
         *,
         by: str = "error",
         pause: int | None = None,
+        points: int = POINTS,
     ) -> None:
         """Train a row to a number of steps, or until its error is good enough.
 
@@ -157,8 +163,8 @@ class Race:
         """
         self.progress(row.what)
         until = steps if pause is None else pause
-        points = {math.ceil(steps * k / POINTS) for k in range(1, POINTS + 1)} | {until}
-        for goal in sorted(point for point in points if row.steps < point <= until):
+        goals = {math.ceil(steps * k / points) for k in range(1, points + 1)} | {until}
+        for goal in sorted(point for point in goals if row.steps < point <= until):
             self.train(row, goal, end)
             if row.steps < goal or row.exploded is not None or row.value(by) <= good:
                 break
@@ -204,12 +210,10 @@ class Race:
 
     def constant(self, name: str, like: Tensor) -> Tensor:
         """Errors of the constant predictor on the examples of `like`, by a score."""
-        score = self.scores[name]
-        if score.constant is not None:
-            each = torch.cat([score.of_constant(y) for _, y in self.pairs])
-            if each.shape == like.shape:
-                return each
-        return torch.full_like(like, score.size)
+        each = self._constant.get(name)
+        if each is not None and each.shape == like.shape:
+            return each
+        return torch.full_like(like, self.scores[name].size)
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
         """True if the errors of a row are clearly below the constant predictor's, in pairs."""

@@ -419,7 +419,8 @@ def depth_one(training: Training) -> Training | None:
 @register_swap(
     "network",
     "a carry gate",
-    remedy="Use a cell that carries its state past its layers, such as rhn.",
+    remedy="At this depth of recurrence use a cell that carries its state past its layers, such as "
+    "rhn; or recurrence depth 1, or larger initial weights.",
 )
 def carry_gate(training: Training) -> Training | None:
     """Put a recurrent highway network in the place of deep transitions."""

@@ -368,11 +368,14 @@ class Training:
         other._loss = loss_fn
         return other
 
-    def with_model(self, model: nn.Module) -> "Training":
+    def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
         """A copy with another network, under an optimiser of the same kind and settings, and its
         schedule. Of several groups the one with the largest rate counts.
+
+        predict: of a network that returns something else than the user's.
         """
         other = self.copy()
+        other.predict = predict or self.predict
         rates = self.rates()
         largest = rates.index(max(rates))
         theirs, scheduler = other.optimizer, other.scheduler
