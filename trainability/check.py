@@ -281,6 +281,7 @@ class Trial:
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not evidence.good_comes_to(BETTER):
+            self.run_enough(PARTS, lambda swap: swap.by != "error")  # classes alike: another goal
             return
         if not evidence.learned or evidence.good_comes_to(FAULT):
             self.run_needed()
@@ -379,18 +380,20 @@ class Trial:
             if row is not None:
                 evidence.kept[part] = self.run(row)
 
-    def run_enough(self, parts: list[str]) -> None:
-        """Replace each of some parts of the user's."""
+    def run_enough(
+        self, parts: Sequence[str], which: Callable[[Version], bool] = lambda version: True
+    ) -> None:
+        """Replace each of some parts of the user's, by those of the changes that are chosen."""
         evidence = self.evidence
         for part in parts:
-            for row in self.replacements(part):
+            for row in self.replacements(part, which):
                 evidence.replaced.append(self.run(row))
         places = {swap.what: k for k, swap in enumerate(SWAPS)}
         evidence.replaced.sort(
             key=lambda row: (place_of(row.part), places.get(row.what, len(SWAPS)))
         )
 
-    def replacements(self, part: str) -> Iterator[Row]:
+    def replacements(self, part: str, which: Callable[[Version], bool]) -> Iterator[Row]:
         """Yield rows with a part replaced: all swaps, the known good optimiser and network."""
         makes: list[tuple[Version, Callable[[Training], Any]]] = [
             (swap, swap) for swap in SWAPS if swap.part == part and swap.by in self.race.scores
@@ -406,6 +409,8 @@ class Trial:
             if self.good.every and self.good.causal:
                 makes.append((LATER, partial(self.good.with_network, causal=False)))
         for version, make in makes:
+            if not which(version):
+                continue
             if (row := self.row(version, partial(make, self.training))) is not None:
                 row.make = make
                 yield row
@@ -531,7 +536,8 @@ class Trial:
             return
         for row in first_of_parts(evidence.better)[:1]:
             before = self.base.measures[-1].relative[row.by]
-            said = f"Better: {row.what}, {before:.2f} to {row.error:.2f}."
+            alike = " (all classes alike)" if row.by == "balanced" else ""
+            said = f"Better: {row.what}, {before:.2f} to {row.error:.2f}{alike}."
             yield Cause("better", row.part, said, row.version.remedy)
 
     def cause_of_fault(self, row: Row) -> Cause:

@@ -195,7 +195,12 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         if not math.isnan(self.known_good):
-            yield f"A known good training on your data reaches {shown(self.known_good)}."
+            yield (
+                f"A known good training on your data reaches {shown(self.known_good)}."
+                if self.known_good < 1
+                else f"No known good training learns your data: the best reaches "
+                f"{shown(self.known_good)}."
+            )
         if self.by_part:
             yield from ("", *self._lines(), "")
         for cause in self.causes:

@@ -222,7 +222,7 @@ def default_weights(training: Training) -> Training:
 
 @register_swap(
     "initial weights",
-    "recurrent weights that keep the norm",
+    "recurrent matrices of norm sqrt(n)",
     remedy="Scale each recurrent matrix W (n, n): W *= n**0.5 / W.norm().",
 )
 @torch.no_grad()

@@ -166,7 +166,7 @@ class Schedule:
         ]
         for group, k in zip(self.optimizer.param_groups, self.groups, strict=True):
             known = {name: value for name, value in self.own[k].items() if name in group}
-            group.update(known | {"lr": times(known["lr"], self.factor)})
+            group.update(known | {"lr": known["lr"] * self.factor})
 
 
 SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes

@@ -1,0 +1,157 @@
+"""Known good parts, and swaps of one part: what they replace, and what they leave alone."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR, StepLR
+
+from rhn.models import PolyphonicModel
+from trainability import swaps
+from trainability.known_good import KnownGood
+from trainability.probe import Probe
+from trainability.training import Training
+
+G = torch.Generator().manual_seed(0)
+X = 4200 + 900 * torch.randn(80, 6, 2, generator=G)
+SIDE = 100 * torch.rand(80, 6, 1, generator=G)
+MASK = (torch.rand(80, 6, generator=G) > 0.5).float()
+Y = X[:, :, :1] * 3
+
+
+class Net(nn.Module):
+    """An output for each frame, from two inputs and a mask."""
+
+    def __init__(self, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(3, 4, batch_first=True, **options)
+        self.out = nn.Linear(4 * (2 if options.get("bidirectional") else 1), 1)
+
+    def forward(self, x, side, mask):
+        return self.out(self.rnn(torch.cat((x, side), 2) * mask[..., None])[0])
+
+
+def training(model=None, scheduler=None, kind=torch.optim.SGD, **parts):
+    model = model or Net()
+    optimizer = kind(model.parameters(), 0.1)
+    schedule = None if scheduler is None else scheduler(optimizer)
+    return Training(model, (X, SIDE, MASK), Y, "mse", optimizer, scheduler=schedule, **parts)
+
+
+def rates(training, steps=8):
+    """The learning rate of each step."""
+    x, y = training.data.sample(16)
+    found = []
+    for _ in range(steps):
+        found.append(training.optimizer.param_groups[0]["lr"])
+        training.step(x, y)
+    return found
+
+
+SCHEDULES = {
+    "step": lambda o: StepLR(o, 2, 0.5),
+    "to nothing": lambda o: StepLR(o, 1, 0.0),
+    "one cycle": lambda o: OneCycleLR(o, 1.0, total_steps=10, cycle_momentum=False),
+    "two after another": lambda o: SequentialLR(o, [LinearLR(o, 0.1), StepLR(o, 2, 0.5)], [3]),
+}
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+def test_the_schedule_stays_with_the_optimiser_of_another_network(make):
+    given = training(scheduler=make)
+    other = given.with_model(Net())
+    assert rates(other.copy()) == pytest.approx(rates(given.copy()))
+    assert rates(other.with_rates(10.0)) == pytest.approx([10 * r for r in rates(given.copy())])
+
+
+def test_a_constant_rate_is_the_largest_of_the_schedule():
+    constant = swaps.without_schedule(training(scheduler=SCHEDULES["one cycle"], steps=10))
+    assert rates(constant) == pytest.approx([1.0] * 8, rel=0.05)
+
+
+def scales(values):
+    flat = values.flatten(0, 1)
+    return torch.stack((flat.mean(0).abs(), (flat.std(0) - 1).abs())).max()
+
+
+@pytest.mark.parametrize("keep", [(), ("network",)])
+def test_numbers_are_standardised_once(keep):
+    given = training()
+    good = KnownGood(given, Probe(given)).with_parts(*keep, rate=1e-3)
+    if keep:
+        x, side, mask = good.change_inputs(good.data.sample(512)[0])
+        assert torch.equal(mask, given.data.sample(512)[0][2])
+        seen = torch.cat((x, side), 2)
+    else:
+        assert good.change_inputs is given.change_inputs
+        both = zip(good.model.readers, good.data.sample(512)[0][:2], strict=False)
+        seen = torch.cat([reader(v) for reader, v in both], 2)
+    assert scales(seen) < 0.05
+
+
+def test_the_inputs_that_are_kept_reach_a_known_good_network_unchanged():
+    given = training()
+    good = KnownGood(given, Probe(given)).with_parts("inputs", rate=1e-3)
+    x = given.data.sample(512)[0][0]
+    assert torch.equal(good.model.readers[0](x), x)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_known_good_network_is_causal_if_that_of_the_user_is(both):
+    given = training(Net(bidirectional=both))
+    good = KnownGood(given, Probe(given))
+    assert good.causal != both
+    assert good.reference().rnn.bidirectional == both
+
+
+def test_a_network_of_another_form_needs_no_predict():
+    model = Net()
+    parts = {"predict": lambda output: output[..., :1]}
+    adam = torch.optim.Adam(model.parameters(), 0.1)
+    given = Training(model, (X, SIDE, MASK), Y, "mse", adam, **parts)
+    good = KnownGood(given, Probe(given)).with_parts(rate=1e-3)
+    assert good.output(given.data.sample(512)[0]).shape == given.data.sample(512)[1].shape
+
+
+# Swaps of the field
+
+
+def deep(cell="dt-rnn"):
+    x = torch.rand(60, 5, 3, generator=G)
+    model = PolyphonicModel(
+        cell, input_size=3, hidden_size=4, output_size=3, depth=3, init="gaussian:0.01"
+    )
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    return Training(model, x.transpose(0, 1), x.transpose(0, 1), "mse", sgd, batch_axis=1)
+
+
+def test_recurrence_depth_one_keeps_the_first_layer():
+    given = deep()
+    cell, own = swaps.depth_one(given).model.cells[0], given.model.cells[0]
+    assert cell.depth == 1 and torch.equal(cell.weight_hh, own.weight_hh[:1])
+    assert swaps.depth_one(training()) is None
+
+
+def test_a_carry_gate_takes_the_place_of_a_deep_transition():
+    cell = swaps.carry_gate(deep()).model.cells[0]
+    assert (type(cell).__name__, cell.depth, cell.hidden_size) == ("RHN", 3, 4)
+    assert swaps.carry_gate(deep("rhn")) is None
+
+
+@pytest.mark.parametrize("given", [deep, training], ids=["rhn", "torch"])
+def test_recurrent_matrices_are_scaled_to_the_norm_of_a_rotation(given):
+    matrices = [*swaps.recurrent_matrices(swaps.norm_kept(given()).model)]
+    assert matrices
+    for W in matrices:
+        assert W.norm().item() == pytest.approx(len(W) ** 0.5, rel=1e-5)
+
+
+def test_weights_that_are_left_out_enter_the_optimiser():
+    model = Net()
+    model.out.requires_grad_(False)
+    sgd = torch.optim.SGD(model.rnn.parameters(), 0.1)
+    given = Training(model, (X, SIDE, MASK), Y, "mse", sgd)
+    other = swaps.every_weight(given)
+    held = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in other.model.parameters() if p.requires_grad}
+    assert len(held) == len([*model.parameters()]) and swaps.every_weight(training()) is None

@@ -1,0 +1,105 @@
+"""The rules of a check: words and outcomes that follow from errors, by the table of the rules."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainability.race import Measure, Race, Row, Version
+from trainability.verdict import Evidence, rule_of
+
+N = 400
+NOISE = torch.rand(N, generator=torch.Generator().manual_seed(0)).double()
+
+
+def row(part, error, noise=0.2, done=True):
+    """A row whose errors of N examples have a mean, and a spread."""
+    errors = {"error": error + noise * (NOISE - NOISE.mean())}
+    made = Row(Version(part, part), None, steps=100, done=done)
+    made.measures.append(Measure(100, errors, {"error": error}))
+    return made
+
+
+def evidence(base, good=0.1, kept=None, replaced=None, whole=True, examples=N, noise=0.2):
+    race = Race({}, [])
+    race.scores = {"error": SimpleNamespace(constant=None, size=1.0)}
+    return Evidence(
+        race,
+        row("", base, noise),
+        whole,
+        examples,
+        good=row("everything", good),
+        kept={part: row(part, error) for part, error in (kept or {}).items()},
+        replaced=[row(part, error) for part, error in (replaced or {}).items()],
+    )
+
+
+def faults(found):
+    return [row.part for row in found.at_fault]
+
+
+def test_a_part_is_at_fault_if_it_is_enough_and_needed():
+    found = evidence(
+        1.0,
+        kept={"network": 0.9, "loss": 0.12, "inputs": 0.4},
+        replaced={"network": 0.12, "loss": 0.95, "inputs": 0.15},
+    )
+    assert faults(found) == ["network"]
+    assert [found.word_of_kept(part) for part in found.kept] == ["breaks", "cleared", ""]
+    assert [found.word_of(row) for row in found.replaced] == ["at fault", "", "enough"]
+    assert rule_of(found).outcome == "does not learn"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"whole": False}, "not all steps"),
+        ({"examples": 12}, "too few examples"),
+        ({"kept": {"network": 0.3}}, "not needed"),
+        ({"replaced": {"network": 0.5}}, "not enough"),
+        ({"good": 1.02}, "no known good training learns"),
+        ({"base": 0.6}, "learns, and does not come to a tenth"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_nothing_is_at_fault_without_evidence(change, why):
+    given = {"base": 1.0, "kept": {"network": 0.9}, "replaced": {"network": 0.12}}
+    assert faults(evidence(**given)) == ["network"]
+    assert faults(evidence(**given | change)) == [], why
+
+
+def test_a_row_that_is_not_finished_is_no_evidence():
+    found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12})
+    found.replaced[0].done = False
+    assert not found.enough and not found.at_fault
+    found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12})
+    found.kept["network"].done = False
+    assert not found.breaks("network") and not found.cleared("network")
+
+
+def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
+    found = evidence(0.6, good=0.02, kept={"network": 0.5}, replaced={"network": 0.03})
+    assert faults(found) == ["network"]
+
+
+@pytest.mark.parametrize(
+    ("base", "noise", "changes", "outcome"),
+    [
+        (0.9, 0.2, {}, "learns"),
+        (0.9, 0.2, {"replaced": {"optimizer": 0.4}}, "learns little"),
+        (0.9, 0.2, {"replaced": {"optimizer": 0.6}}, "learns"),
+        (1.02, 0.2, {}, "does not learn"),
+        (0.99, 9.0, {}, "undecided"),
+        (1.02, 0.2, {"whole": False}, "undecided"),
+        (1.02, 0.2, {"examples": 10}, "undecided"),
+    ],
+)
+def test_outcomes_need_evidence(base, noise, changes, outcome):
+    assert rule_of(evidence(base, good=1.0, noise=noise, **changes)).outcome == outcome
+
+
+def test_an_explosion_diverges_and_counts_as_a_constant():
+    found = evidence(1.0, kept={"optimizer": 0.9}, replaced={"optimizer": 0.12})
+    found.base.exploded = 7
+    assert rule_of(found).outcome == "diverges"
+    assert found.gap == pytest.approx(0.9) and faults(found) == ["optimizer"]
