@@ -243,7 +243,8 @@ def test_a_batch_axis_along_which_outputs_depend_on_each_other_is_refused():
 def test_a_result_says_how_its_sequences_were_read(batch_first, read):
     module = nn.LSTM(M, 2, batch_first=batch_first)
     found = gersgorin.influence(module, torch.randn(5, 20, M))
-    assert found.about == "{} steps of {} sequences".format(*read)
+    steps, sequences = read
+    assert found.about == f"{sequences} sequences of {steps} steps"
     assert gersgorin.influence(module, torch.randn(20, M)).about == ""
 
 
