@@ -298,12 +298,7 @@ def _runs(
     for k, network in enumerate(draws):
         for j, sequence in enumerate(sequences, 1):
             step, s0 = network if isinstance(network, tuple) else (network, None)
-            if isinstance(step, Run) and sequence is not None:
-                raise InvalidInputError(
-                    "a network is a run, which has read its own sequence: leave x out, or "
-                    "give the network"
-                )
-            run = open_run(step, sequence, s0, **options)
+            run = open_run(step, sequence, s0=s0, **options)
             label = replace(run.label, title=_numbered(name or run.label.title, others))
             numbered = {"sequence": str(j), "made": ""} if len(sequences) > 1 else {}
             yield k, run.named(replace(label, **numbered))

@@ -130,8 +130,8 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 def analyze(
     network: Network = "rhn",
     x: Data = None,
-    s0: State | None = None,
     *,
+    s0: State | None = None,
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
     analyses: str | Sequence[str] = (),
@@ -167,7 +167,7 @@ def analyze(
     model = network if isinstance(network, nn.Module) else None
     of = loss or own_loss(model)
     first, which = (x, "") if of == OUTPUTS else _first(model, x, options.get("batch_axis"))
-    run = open_run(network, first, s0, **options)
+    run = open_run(network, first, s0=s0, **options)
     subjects: dict[str, Any] = {"run": run}
     enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
     if "influence" in others or (of != OUTPUTS and enough):

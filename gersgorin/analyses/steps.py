@@ -104,16 +104,16 @@ class Gains(Result, kind="gains"):
 @torch.no_grad()
 @one_thread()
 def gains(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
     """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
     of `gersgorin.open_run`.
 
-    >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
+    >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), s0=torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
     ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
     """
-    run, inputs, layers = open_run(network, x, s0, **options), [], []
+    run, inputs, layers = open_run(network, x, s0=s0, **options), [], []
     for now in run.slices():
         inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
         layers.append(run.state_gains(now))
@@ -204,7 +204,7 @@ class GateActivity(Result, kind="gates"):
 @keywords_of(open_run)
 @torch.no_grad()
 def gates(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> GateActivity:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
     as of `gersgorin.open_run`.
@@ -215,7 +215,7 @@ def gates(
     >>> found.mean.shape, bool(found.mean.max() < 1e-6)  # (steps, layers)
     ((20, 2), True)
     """
-    run = open_run(network, x, s0, **options)
+    run = open_run(network, x, s0=s0, **options)
     found, cell = run.gates(), run.cell
     mean, names = of_units(found.t, run), cell.gate_names
     if found.t and cell.carry_name:
@@ -244,7 +244,7 @@ def by_layer(name: str, count: int) -> tuple[str, ...]:
 class Products(Result, kind="products"):
     """log ||ds[t+1]/ds[0]||_2 of one run, its rate, and log ||ds[T]/ds[t]||_2.
 
-    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(1))
+    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> round(found.half_life, 4), round(float(np.exp(found.log_norm_back[-2])), 4)
     (1.0, 0.25)
     """
@@ -423,16 +423,16 @@ def subject_of(title: str) -> str:
 @keywords_of(open_run)
 @torch.no_grad()
 def products(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
     """The norms of the Jacobian products along a run, from the first state on and to the last one,
     each (T,), as natural logarithms; arguments and errors as of `gersgorin.open_run`.
 
-    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
+    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
     [1.0, 10.0]
     """
-    run = open_run(network, x, s0, **options)
+    run = open_run(network, x, s0=s0, **options)
     whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
 
     def steps_back() -> Iterator[Tensor]:

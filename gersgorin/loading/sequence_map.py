@@ -33,11 +33,12 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations, step_hint
+from gersgorin.loading.along_sequence import reader_of
+from gersgorin.loading.find_cell import part_of, run_by_equations, step_hint
 from gersgorin.loading.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import name_of
+from gersgorin.run.cell import Sizes, State, name_of
 from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short
@@ -56,6 +57,8 @@ class ModelWithData:
     y: Any = None
     submodule: str | None = None
     batch_axis: int | None = None
+    s0: State | None = None
+    state_size: Sizes | None = None
     label: Label | None = None
 
 
@@ -98,15 +101,16 @@ class SequenceMap:
                 f"expected a torch module or a function of a whole sequence, got {in_short(model)}"
             )
         self.name, self._submodule = name_of(model), subject.submodule
-        module = model if isinstance(model, nn.Module) else Function(model)
-        only_step = hasattr(module, "step") and type(module).forward is nn.Module.forward
-        if only_step or isinstance(module, nn.RNNCellBase) or is_hand_written(module):
-            raise InvalidInputError(
-                f"{self.name} is one step of a recurrence: expected a module that reads a "
-                "sequence, such as a loop over it"
-            )
-        check_weights(module)
         self._arguments, self._main = _arguments(x)
+        first = subject.s0, subject.state_size
+        module: Any = reader_of(model, self._main, *first, batch_axis=subject.batch_axis)
+        if module is None and first != (None, None):
+            raise InvalidInputError(
+                f"{self.name} reads a whole sequence: leave s0 and state_size out, which are for "
+                "a step f(x, s)"
+            )
+        module = module or (model if isinstance(model, nn.Module) else Function(model))
+        check_weights(module)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
         shape = tuple(self.sequences.values.shape)
         self.sequences.lengths = self._lengths_given(module)

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
-from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
+from gersgorin._validate import (
+    check_order,
+    check_weights,
+    copied,
+    uncompiled,
+    users_code,
+    whole_number,
+)
 from gersgorin.data.layout import Layout, check_batch_axis
 from gersgorin.loading.calls import Call, check_loop, first_sequence, own_step, recorded_calls
 from gersgorin.loading.find_cell import (
@@ -80,11 +87,9 @@ class Watched:
         part = part_of(self.module, submodule)
         cells = cells_in(part, s0, state_size, named=bool(submodule))
         places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
-        if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
-            raise InvalidInputError(
-                f"layer is {in_short(layer)}: the module has "
-                f"{counted(len(places), 'recurrent cell')}, counted from 1"
-            )
+        if layer is not None:
+            has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+            layer = whole_number("layer", layer, 1, len(places), has)
         self._layer: int | None = None
         self._cell = cells[0]
         if layer is not None:
@@ -320,9 +325,9 @@ class Watched:
 def extract_cell(
     module: nn.Module,
     x: Any,
+    *,
     layer: int | None = None,
     submodule: str | None = None,
-    *,
     batch_axis: int | None = None,
 ) -> tuple[nn.Module | Step | Run, Tensor]:
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for
