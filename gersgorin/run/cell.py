@@ -107,7 +107,7 @@ def checked_sizes(state_size: Any) -> Sizes:
 
 def _is_size(n: Any) -> TypeGuard[int]:
     """True for a whole number above 0, of Python or NumPy."""
-    return isinstance(n, Integral) and not isinstance(n, bool) and n > 0
+    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:

@@ -350,7 +350,7 @@ def lost() -> nn.Module:
             nn.GRU(m, n),
             frames(T),
             {"every": 0},
-            "every is 0: expected a whole number of at least 1",
+            "every is 0: expected a whole number",
         ),
         (nn.GRU(m, n), frames(T), {"layer": 2}, "has 1 recurrent cell,"),
         (nn.GRU(m, n), frames(T), {"path": "no/run.npz"}, "no/run.npz"),
