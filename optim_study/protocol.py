@@ -38,8 +38,8 @@ Where the paper leaves a choice, this study uses the following:
 - the first frame of a sequence is not predicted;
 - a trial whose loss overflows even before training has diverged at epoch 0,
   with the loss of an output of zeros;
-- DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
-  last layer only);
+- DT(S)-RNN: a shortcut to every layer from the second on (--cell-option
+  skip=last: to the last layer only);
 - the paper trains with SGD and momentum 0.9. Other optimizers have the
   defaults of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 

@@ -2,7 +2,7 @@
 chorales and texts.
 """
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import load_corpus, preset
+from rhn.presets import changed, kind_of, load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.evaluation import Score, score
@@ -108,11 +108,10 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    if isinstance(config, str):
-        config = preset(config, changes.get("cell"), changes.get("cell_options"))
-    known = [field.name for field in fields(config)]
+    kind = kind_of(config, None) if isinstance(config, str) else type(config)
+    known = [field.name for field in fields(kind)]
     check_keywords("train", changes, ["out", "device", "max_minutes", *known])
-    config = replace(config, **changes)
+    config = preset(config, **changes) if isinstance(config, str) else changed(config, changes)
     data = load_corpus(config) if data is None else data
     return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
 
