@@ -10,17 +10,19 @@ import numpy as np
 
 from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
+from rhn.data.corpus import SPLITS
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import changed, kind_of, load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.evaluation import Score, score
-from rhn.training.run import TrainingResult
+from rhn.training.run import TrainingResult, check_data
 from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
 from rhn.utils.keywords import check_keywords, keywords
+from rhn.utils.wording import in_short
 
 save = save_checkpoint
 
@@ -137,6 +139,9 @@ def evaluate(
     """
     measure = score if isinstance(model, LanguageModel) else evaluate_chorales
     check_keywords("evaluate", options, ["model", "data", "split", *keywords(measure)])
+    check_data(data, text=isinstance(model, LanguageModel))
+    if split not in SPLITS:
+        raise InvalidInputError(f"split is {in_short(split)}: expected one of {', '.join(SPLITS)}")
     return measure(model, getattr(data, split), device=device, **options)
 
 

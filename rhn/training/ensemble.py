@@ -329,9 +329,11 @@ def build_models(
 ) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, for a joint training on a device.
 
-    Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed
-    occurs twice.
+    Raises InvalidInputError if the free memory of the device does not hold them all, if there are
+    no seeds, or if a seed occurs twice.
     """
+    if not seeds:
+        raise InvalidInputError("there are no seeds: expected at least one")
     first = build(abs(seeds[0]))  # a negative seed is refused below
     require_memory(first, len(seeds), device)  # before the seeds are compared one by one
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
