@@ -36,6 +36,7 @@ from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
+from rhn.training.own_cell import check_own_cell
 from rhn.training.state import (
     Interrupted,
     TrialState,
@@ -181,6 +182,7 @@ class _Run:
         self.text = isinstance(config, LanguageConfig)
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
+        check_own_cell(self._models[seeds[0]])
         self._homes = homes(folder, seeds)
         self._training = asdict(config)
         if self.text:
