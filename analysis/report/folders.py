@@ -200,8 +200,10 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -
 
 
 def _shares(found: Sequence[Share]) -> Section:
-    trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
-    text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
+    first = found[0]
+    text = [f"{first.below} of {counted(first.trials, 'trial')} train."]
+    if len(found) > 1:
+        text = [f"Each of {len(found)} networks has a share of its own, with its interval."]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [

@@ -150,11 +150,11 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert " of 16 trials trained, below 9.5" in lines[0] and lines[2].split()[:3] == [
-        "study",
-        "optimizer",
-        "hidden",
-    ]
+    assert "a loss below 9.5 nats per frame" in lines[0]
+    assert lines[2].split()[:3] == ["study", "optimizer", "hidden"]
+    rows = [line for line in lines[3:] if "depth" in line.split(" ")[0]]
+    assert len(rows) == 4 and all(re.search(r"\d+ to \d+ %", row) for row in rows)
+    assert not any("16" in line for line in lines[:2]), "no sum over networks"
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
 
