@@ -107,7 +107,7 @@ def check(
     ('untrained weights', 'optimizer')
     """
     above_zero("seconds", seconds)
-    check_seed(seed)
+    seed = check_seed(seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
     begun = time.monotonic()

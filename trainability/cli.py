@@ -431,7 +431,8 @@ def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
     from rhn.training.config import LanguageConfig
     from rhn.training.ensemble import build_model
 
-    config = preset(str(options.training), options.cell, options.cell_options)
+    own = {"cell": options.cell, "cell_options": options.cell_options}
+    config = preset(str(options.training), **own)
     if isinstance(config, LanguageConfig):
         raise no_frames(options.training)
     settings = {name: getattr(config, name) for name in SETTINGS}

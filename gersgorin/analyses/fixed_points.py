@@ -720,7 +720,7 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     """Evenly spread states of a run; beyond their number also random points between two of them;
     drawn: around the first one.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")

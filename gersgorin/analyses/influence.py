@@ -436,7 +436,7 @@ def of_model(
     map_ = SequenceMap(subject, loss)
     S, _, k = map_.outputs.shape
     probes = _number_of_probes(probes, S, k)
-    check_seed(seed)
+    seed = check_seed(seed)
     if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
         raise InvalidInputError(
             f"feature is {in_short(feature)}: an input has {map_.input_size} numbers, expected 0 "

@@ -325,7 +325,7 @@ def lyapunov(
     warmup = whole_number(
         "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
     )
-    check_seed(seed)
+    seed = check_seed(seed)
     Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
     for t, log in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:

@@ -341,7 +341,8 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     words = [
         "--data",
         str(text),
-        "--words",
+        "--corpus",
+        "text",
         "--hidden-size",
         "6",
         "--epochs",

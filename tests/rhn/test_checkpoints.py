@@ -164,9 +164,9 @@ def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
     refused(forge(good, tensors={}), match="do not fit")
     for dtype in (torch.int64, torch.complex64, torch.float8_e5m2):
         wrong = {name: t.to(dtype) for name, t in weights.items()}
-        refused(forge(good, tensors=wrong), match="expected weights of one floating-point type")
+        refused(forge(good, tensors=wrong), match="expected parameters of one floating-point type")
     mixed = weights | {"bias": weights["bias"].double()}
-    refused(forge(good, tensors=mixed), match="expected weights of one")
+    refused(forge(good, tensors=mixed), match="expected parameters of one")
     weights["weight_hh"][1, 2, 3] = float("nan")
     refused(
         forge(good, tensors=weights),
