@@ -145,10 +145,8 @@ class GateActivity(Result, kind="gates"):
     @property
     def finding(self) -> str:
         """The mean of the gates."""
-        the = subject_of(self.title).removeprefix(" of ").replace("this ", "the ", 1)
-        the = the[:1].upper() + the[1:] if the else "The network"
         if not self.mean.size:
-            return f"{the} has no gates that gersgorin knows"
+            return f"No gates are known{f' of {self.subject}' or subject_of(self.title)}"
         if self.names:
             each = (percent(value) for value in self.mean.mean(0))
             named = ", ".join(
