@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order
-from gersgorin.loading.batch import laid_out
+from gersgorin.data.layout import as_module_takes
 from gersgorin.loading.find_cell import (
     check_state,
     held,
@@ -363,8 +363,8 @@ def on_next_frames(
     """
     x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
     if y is not None:
-        y = laid_out(model, y, batch_axis)
-    x = laid_out(model, x, batch_axis)
+        y = as_module_takes(model, y, batch_axis)
+    x = as_module_takes(model, x, batch_axis)
     return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.batch import batch_axis_of, declared_axis, is_ids
+from gersgorin.data.layout import Layout, declared_axis, is_ids
 from rhn.errors import InvalidInputError
 
 
@@ -29,7 +29,7 @@ class Sequences:
         self.values = values if self.ids or values.is_floating_point() else values.double()
         self._places = None if self.packed is None else places_in(self.packed)
         if self._places is None:
-            self.axis = batch_axis_of(model, values, batch_axis, ids=self.ids)
+            self.axis = Layout.of(model, values, batch_axis, ids=self.ids).batch
         else:
             self.axis = 1 if batch_axis is None else batch_axis  # of padded outputs
         self.T, self.B = self._sizes()

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
-from gersgorin.loading.batch import batch_axis_of
+from gersgorin.data.layout import Layout, check_batch_axis
 from gersgorin.loading.calls import Call, check_loop, first_sequence, own_step, recorded_calls
 from gersgorin.loading.find_cell import (
     TORCH_CELLS,
@@ -129,15 +129,14 @@ class Watched:
         Args:
             x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
                 (B, T, m).
-            batch_axis: the axis of the batch in x; None: as `batch_axis_of`.
+            batch_axis: the axis of the batch in x; None: as `Layout.of`.
             one: whether x is one sequence; its inputs are then (T, m).
 
         Raises:
             InvalidInputError: x is not finite or does not fit, holds several sequences instead of
                 one, or the module has a loop that changes states or inputs of its cell.
         """
-        if batch_axis not in (None, 0, 1):
-            raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
+        check_batch_axis(batch_axis)
         x = as_input(x)
         if self._is_bare(x):
             inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
@@ -257,8 +256,8 @@ class Watched:
         if x.shape[:2] == (1, 1):
             return x
         inside = self._cell is not self.module and hasattr(self._cell, "batch_first")
-        axis = batch_axis_of(self._cell, x, None if inside else batch_axis, ids=False)
-        return x.transpose(0, 1) if axis == 0 else x
+        layout = Layout.of(self._cell, x, None if inside else batch_axis, ids=False)
+        return layout.to_time_first(x)
 
     def _checked(self, inputs: Tensor) -> Tensor:
         """Inputs (T, B, m) of the whole sequence."""
