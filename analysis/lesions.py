@@ -45,6 +45,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
 from rhn.utils.validation import free_memory
+from rhn.utils.wording import kind_of
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
@@ -92,7 +93,7 @@ def lesion(
     mode, task = check_mode(model, mode), task_of(model)
     if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):
         raise InvalidInputError(
-            f"a {type(model).__name__} has no output layer, so there is no loss to measure: "
+            f"{kind_of(model)} has no output layer, so there is no loss to measure: "
             "expected a whole model"
         )
     sequences = task.sequences(batch)
