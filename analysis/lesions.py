@@ -22,30 +22,35 @@ interval lies between the quantiles of
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from analysis.damage import LesionTable
-from analysis.gates import unit_means
-from analysis.lesion_modes import (
-    Lesion,
+from analysis.gates import means_of
+from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, prepared
+from analysis.network import (
+    ROWS,
+    STEPS,
+    TimeFirst,
+    TorchForm,
     cells_of,
-    changes,
-    check_mode,
-    lesioned_layers,
-    measured_copy,
+    network_of,
+    original,
     places,
-    prepared,
 )
 from analysis.sequences import Music, Text, task_of
 from gersgorin.run.run import Progress, silent
+from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
 from rhn.utils.validation import free_memory
-from rhn.utils.wording import kind_of
+from rhn.utils.wording import with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
@@ -60,6 +65,7 @@ def lesion(
     pairs: bool = False,
     split: str = "",
     seed: int = 0,
+    batch_axis: int | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
     progress: Progress = silent,
@@ -74,6 +80,8 @@ def lesion(
             gates.
         pairs: also every two layers together.
         split: name of the data in the table.
+        batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
+            (T, B, m); None: the one along which its cells do not step.
         device: of the computation (default: that of the network).
         seed: of the bootstrap that draws the intervals.
         at_once: networks that run together (default: as many as memory holds).
@@ -90,31 +98,23 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
-    mode, task = check_mode(model, mode), task_of(model)
-    if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):
-        raise InvalidInputError(
-            f"{kind_of(model)} has no output layer, so there is no loss to measure: "
-            "expected a whole model"
-        )
+    task = task_of(model, batch)
+    network = network_of(model, task.width, batch_axis=batch_axis, device=device)
+    mode = check_mode(network, mode)
+    _check_output(network, task.width)
     sequences = task.sequences(batch)
     if all(len(s) < 2 for s in sequences):
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
         )
-    layers = lesioned_layers(model, mode)
-    controls = lesioned_layers(model, "blind") if mode != "blind" else []
-    plan: dict[tuple, Lesion] = {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
-    plan |= {
-        ("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs
-    }
-    plan |= {("blind", (layer,)): Lesion("blind", (layer,)) for layer in controls}
-    means = unit_means(model, sequences, device=device) if mode == "mean" else ()
-    network = measured_copy(prepared(model, mode), device)
+    means = means_of(network, task, sequences) if mode == "mean" else ()
+    cases = _cases(network, mode, pairs=pairs)
+    network = prepared(network, mode)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    # first unlesioned
-    some: list[Callable] = [dict, *(lambda l=l: changes(network, l, means) for l in plan.values())]
+    lesions = dict.fromkeys([None, *(case.change for case in cases)])  # first unlesioned
+    some = [partial(changes, network, each, means) if each else dict for each in lesions]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError(
@@ -122,42 +122,79 @@ def lesion(
         )
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     frames = counts[counts > 0].numpy()  # without rows of padding
-    columns = _columns([("", ()), *plan], [p.label for p in places(model)], mode, nll, frames, seed)
-    facts = {
-        "sequences": len(frames),
-        "frames": int(frames.sum()),
-        "baseline": float((nll.sum(1) / frames.sum())[0]),
-    }
-    return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)  # type: ignore[arg-type]
+    columns = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
+    names = [place.label for place in places(network)]
+    return LesionTable(
+        mode=mode,
+        split=split,
+        step=task.step,
+        sequences=len(frames),
+        frames=int(frames.sum()),
+        baseline=float(nll[0].sum() / frames.sum()),
+        row_kind=tuple(case.kind for case in cases),
+        label=tuple("+".join(names[layer - 1] for layer in case.layers) for case in cases),
+        **columns,
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table: a lesioned network, and the network with which it is compared."""
+
+    kind: str
+    """As in `LesionTable`."""
+    layers: tuple[int, ...]
+    """Counted from 1."""
+    change: Lesion
+    reference: Lesion | None = None
+    """None: the unlesioned network."""
+
+
+def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
+    """Single layers, pairs, blind controls, and layers compared with their control."""
+    layers = lesioned_layers(network, mode)
+    controls = lesioned_layers(network, "blind") if mode != "blind" else []
+    several = itertools.combinations(layers, 2) if pairs else ()
+    # these also remove the input
+    beyond = [layer for layer in controls if layer in layers and mode in ("bias", "carry")]
+    return [
+        *(Case("layer", (layer,), Lesion(mode, (layer,))) for layer in layers),
+        *(Case("pair", pair, Lesion(mode, pair)) for pair in several),
+        *(Case("blind", (layer,), Lesion("blind", (layer,))) for layer in controls),
+        *(
+            Case("beyond blind", (layer,), Lesion(mode, (layer,)), Lesion("blind", (layer,)))
+            for layer in beyond
+        ),
+    ]
 
 
 def _columns(
-    plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, frames: np.ndarray, seed: int
-) -> dict:
-    """The columns of the table from nll (K, N) of the (kind, layers) of the plan; the first is the
-    unlesioned network.
-    """
-    compared = [(*row, k, 0) for k, row in enumerate(plan) if k]
-    if mode in ("bias", "carry"):  # these also remove the input
-        both = (
-            (layers, ("layer", layers), k)
-            for k, (kind, layers) in enumerate(plan)
-            if kind == "blind"
+    cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """The columns of the table from the nats (N,) of each network, by its lesion."""
+    own = np.stack([nll[case.change] for case in cases])
+    reference = np.stack([nll[case.reference] for case in cases])
+    low, high = paired_bootstrap(own, reference, frames, seed=seed)
+    total = frames.sum()
+    loss = own.sum(1) / total
+    return {"loss": loss, "delta": loss - reference.sum(1) / total, "low": low, "high": high}
+
+
+def _check_output(network: nn.Module, width: int) -> None:
+    """Raise InvalidInputError for a network without a loss: no output for each key of a frame."""
+    if not isinstance(network, TimeFirst):
+        return
+    module, returned = original(network), network.returned
+    if isinstance(module, Cell | TorchForm):
+        kind = with_article(module.kind if isinstance(module, TorchForm) else type(module).__name__)
+        raise InvalidInputError(
+            f"{kind} has no output layer, so there is no loss to measure: expected a whole model"
         )
-        compared += [
-            ("beyond blind", layers, plan.index(row), k) for layers, row, k in both if row in plan
-        ]
-    kinds, several, *places_of = zip(*compared, strict=True)
-    (which, references), loss = map(list, places_of), nll.sum(1) / frames.sum()
-    low, high = paired_bootstrap(nll[which], nll[references], frames, seed=seed)
-    labels = tuple("+".join(names[layer - 1] for layer in layers) for layers in several)
-    numbers = {
-        "loss": loss[which],
-        "delta": loss[which] - loss[references],
-        "low": low,
-        "high": high,
-    }
-    return {"row_kind": kinds, "label": labels} | numbers
+    if returned != (STEPS, ROWS, width):
+        raise InvalidInputError(
+            f"{type(module).__name__} returns outputs (T, B, ...) of shape {returned} for frames "
+            f"{(STEPS, ROWS, width)}: expected the same shape, a logit for each key of each frame"
+        )
 
 
 def stacked_nll(
@@ -175,24 +212,36 @@ def stacked_nll(
     changed: functions that give new values of some parameters or buffers of each of K networks, by
     name; they share all others. at_once, progress: as of `lesion`.
     """
-    tensors, columns, done = model.state_dict(), [], 0
+    columns, done = [], 0
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch), []
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
-            names = {name: None for change in some for name in change} or {
-                next(iter(tensors)): None
-            }
-            own = {n: torch.stack([c.get(n, tensors[n]) for c in some]) for n in names}
-            with deterministic():
-                parts.append(Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask).cpu())
+            with deterministic(), torch.no_grad():
+                parts.append(_nll(model, task, some, batch).cpu())
             done += len(some)
             progress(done, len(changed) * len(batches))
         columns.append(torch.cat(parts)[:, batch.mask[1:].any(0).cpu()])
     return torch.cat(columns, 1)
 
 
-def _networks_at_once(model: nn.Module, task, batch: Minibatch) -> int:
+def _nll(
+    model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: Minibatch
+) -> Tensor:
+    """Nats (K, B) of some changed networks; a module of the user's, which may have operations that
+    vmap lacks, runs once for each.
+    """
+    given = batch.frames, batch.mask
+    if isinstance(model, TimeFirst):
+        each = [partial(functional_call, model, change) for change in changed]
+        return torch.stack([task.nll(call, *given) for call in each])
+    tensors = model.state_dict()
+    names = {name: None for change in changed for name in change} or {next(iter(tensors)): None}
+    own = {name: torch.stack([c.get(name, tensors[name]) for c in changed]) for name in names}
+    return Ensemble(model, own, {}).map(task.nll, *given)
+
+
+def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
     T, B = batch.mask.shape
     sizes = [
         (cell.depth, cell.blocks * cell.hidden_size, cell.state_size)
