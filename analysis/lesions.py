@@ -39,6 +39,7 @@ from analysis.network import (
     TimeFirst,
     TorchForm,
     cells_of,
+    close,
     network_of,
     original,
     places,
@@ -109,7 +110,7 @@ def lesion(
         )
     means = means_of(network, task, sequences) if mode == "mean" else ()
     cases = _cases(network, mode, pairs=pairs)
-    network = prepared(network, mode)
+    whole, network = network, prepared(network, mode)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
@@ -122,6 +123,8 @@ def lesion(
         )
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     frames = counts[counts > 0].numpy()  # without rows of padding
+    if mode == "carry":
+        _check_carried(whole, task, nll[0], batches)
     columns = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
     names = [place.label for place in places(network)]
     return LesionTable(
@@ -135,6 +138,21 @@ def lesion(
         label=tuple("+".join(names[layer - 1] for layer in case.layers) for case in cases),
         **columns,
     )
+
+
+def _check_carried(
+    network: nn.Module, task: Music | Text, nll: np.ndarray, batches: Sequence[Minibatch]
+) -> None:
+    """Raise InvalidInputError if the cells run layer by layer, without a lesion, have another loss
+    (N,) than the network.
+    """
+    wanted = stacked_nll(network, task, [dict], batches)[0]
+    if not close(torch.from_numpy(nll), wanted.to(next(network.parameters()).dtype)):
+        kinds = ", ".join(dict.fromkeys(type(c).__name__ for c in cells_of(network).values()))
+        raise InvalidInputError(
+            f"mode 'carry' runs {kinds} layer by layer, which gives another loss than the "
+            "network: expected run_layer and step to do what forward does"
+        )
 
 
 @dataclass(frozen=True)

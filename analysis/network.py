@@ -49,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a cell."""
+    """One call of a cell while its network reads x."""
 
     name: str
     """Of the cell."""
@@ -57,6 +57,8 @@ class Call:
     """Its input, (T, B, m)."""
     s0: Tensor
     """The state from which it starts, (B, N)."""
+    returned: list[Tensor]
+    """The last state as `forward` returned it; empty for a call of `step` or `states`."""
 
 
 class Carried(Cell):
@@ -171,11 +173,10 @@ class TimeFirst(nn.Module):
         try:
             output = output_of(self.module(x))
         except USERS_FAULT as error:
-            if isinstance(error, RhnError):
-                raise
+            kind = "" if isinstance(error, RhnError) else f"{type(error).__name__}: "
             raise UsersCodeError(
                 f"{type(self.module).__name__} does not run on x of shape {tuple(x.shape)}: "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"{kind}{first_line(error)}"
             ) from error
         return self.layout.to_time_first(output) if output.dim() > 1 else output
 
@@ -208,9 +209,12 @@ def network_of(
     if isinstance(model, OURS):
         _ = cells_of(copied)  # refuses one without
         return copied
+    theirs, axis = copy.deepcopy(copied), batch_axis
+    if axis is None:
+        axis = declared_axis(copied)
     cells_of(module := _replaced(copied, TORCH, TorchForm))
-    axis = declared_axis(copied) if batch_axis is None else batch_axis
-    return _checked(TimeFirst(module, Layout(1 if axis is None else axis)), width, batch_axis)
+    network = TimeFirst(module, Layout(1 if axis is None else axis))
+    return _checked(network, theirs, width, batch_axis)
 
 
 def carried(network: nn.Module) -> nn.Module:
@@ -295,8 +299,9 @@ def recorded_calls(network: nn.Module) -> Iterator[list[Call]]:
             calls.append(_call(name, cell, layout.to_time_first(given[0]), s0))
         running.add(name)
 
-    def after(name: str, *_: Any) -> None:
+    def after(name: str, cell: Cell, args: tuple, output: Any) -> None:
         running.discard(name)
+        calls[-1].returned[:] = [part.detach().clone() for part in output[1:2]]
 
     def direct(name: str, method: Callable, one: bool, x: Tensor, s: Tensor, *more: Any) -> Tensor:
         if name in running:
@@ -326,7 +331,7 @@ def recorded_calls(network: nn.Module) -> Iterator[list[Call]]:
 
 def _call(name: str, cell: Cell, x: Tensor, s0: Tensor | None) -> Call:
     start = x.new_zeros(x.shape[1], cell.state_size) if s0 is None else s0
-    return Call(name, x.detach().clone(), start.detach().clone())
+    return Call(name, x.detach().clone(), start.detach().clone(), [])
 
 
 def passes_of(network: nn.Module, calls: Sequence[Call], T: int, B: int) -> dict[str, list]:
@@ -361,7 +366,9 @@ def _kind(network: nn.Module) -> str:
 
 
 @torch.no_grad()
-def _checked(network: TimeFirst, width: int, batch_axis: int | None) -> TimeFirst:
+def _checked(
+    network: TimeFirst, theirs: nn.Module, width: int, batch_axis: int | None
+) -> TimeFirst:
     """The network with the layout and the order of its cells, by what they read of some frames."""
     like = next(network.parameters())
     g = torch.Generator().manual_seed(0)
@@ -379,6 +386,11 @@ def _checked(network: TimeFirst, width: int, batch_axis: int | None) -> TimeFirs
     if not calls:
         raise InvalidInputError(f"{_kind(network)} does not call its cells while it reads x")
     passes_of(network, calls, STEPS, ROWS)
+    if not close(network(frames), TimeFirst(theirs, network.layout)(frames)):
+        raise InvalidInputError(
+            f"{_kind(network)} has other outputs with cells of ours in place of torch.nn's: "
+            "expected cells without hooks and without a forward of their own"
+        )
     later = frames.clone()
     later[-1] = 1 - later[-1]
     _check_causal(network, calls, _calls_for(network, later))
@@ -408,7 +420,7 @@ def _check_causal(network: TimeFirst, calls: Sequence[Call], changed: Sequence[C
     for (name, passes), (_, others) in both:
         for one, other in zip(passes, others, strict=True):
             x, y = (torch.cat([call.x for call in part])[:-1] for part in (one, other))
-            if not torch.allclose(x, y, equal_nan=True):
+            if not close(x, y):
                 cell = cells_of(network)[name]
                 raise InvalidInputError(
                     f"the {type(cell).__name__} in {_kind(network)} reads the last frame of x "
@@ -428,7 +440,19 @@ def gates_of(cell: Cell, calls: Sequence[Call]) -> Gates:
 
 
 def _gates_of_call(cell: Cell, call: Call) -> Gates:
-    before = call.s0.unsqueeze(0)
-    if len(call.x) > 1:
-        before = torch.cat((before, cell.states(call.x, call.s0)[:-1]))
-    return cell.gates(call.x, before)
+    states = cell.states(call.x, call.s0)
+    for last in call.returned:
+        if not close(last.reshape(states[-1].shape), states[-1]):
+            raise InvalidInputError(
+                f"{type(cell).__name__} called on a sequence returns another state than its steps: "
+                "its gates along the sequence are not known"
+            )
+    return cell.gates(call.x, torch.cat((call.s0.unsqueeze(0), states[:-1])))
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """True for equal numbers up to the rounding of a computation in another order."""
+    tolerance = torch.finfo(other.dtype).eps ** 0.5
+    scale = float(other.nan_to_num(posinf=0, neginf=0).abs().max()) if other.numel() else 0.0
+    one = one.to(other)
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
