@@ -5,6 +5,7 @@ cells'), t the transform gate in (0, 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,19 +13,24 @@ from torch import Tensor, nn
 
 from analysis.activity import GateActivity
 from analysis.network import gates_of, network_of, passes_of, places, recorded_calls
-from analysis.sequences import Music, Text, name_of, task_of
+from analysis.sequences import Excerpt, Music, Text, excerpts, name_of, task_of
+from analysis.trained import opened
 from rhn.cells import Cell, Gates
+from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
 
 OPEN, CLOSED = 0.9, 0.1
+EXCERPT = 60  # tokens of an excerpt of a text
 ROWS = 16  # sequences at once: every gate of every step is held
 
 
 def gate_activity(
-    model: nn.Module,
-    batch: Sequence[np.ndarray] | np.ndarray,
+    model: nn.Module | str | Path,
+    batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,
     *,
+    split: str = "",
+    cell: str | None = None,
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -33,9 +39,13 @@ def gate_activity(
 
     Args:
         model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with
-            `gates`), or such a cell alone.
+            `gates`), torch.nn's in a module, or such a cell alone; or the path of a checkpoint or
+            run folder.
         batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
-            excerpts (`analysis.sequences`), arrays of ids (T,), or one.
+            excerpts (`analysis.sequences`), arrays of ids (T,), or one. The path of a file of
+            chorales or of a text; None: the data of the training of a checkpoint.
+        split: of data that are not given as sequences (default: test; valid for a text).
+        cell: the cell of a checkpoint if it is your own, package.module:factory.
         batch_axis: as of `analysis.lesion`.
         device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
@@ -51,6 +61,7 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
+    model, batch, _ = opened(model, batch, split, excerpts_of, cell)
     task = task_of(model, batch)
     sequences = task.sequences(batch)
     network = network_of(model, task.width, batch_axis=batch_axis, device=device)
@@ -81,6 +92,11 @@ def gate_activity(
         ),
         gate_name=places(network)[0].cell.gate_name,
     )
+
+
+def excerpts_of(corpus: TextCorpus, split: str, length: int = EXCERPT) -> list[Excerpt]:
+    """The excerpts of a text whose gates are shown."""
+    return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=length)
 
 
 def unit_means(

@@ -24,6 +24,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,9 +45,11 @@ from analysis.network import (
     original,
     places,
 )
-from analysis.sequences import Music, Text, task_of
+from analysis.sequences import Music, Text, stretches, task_of
+from analysis.trained import opened
 from gersgorin.run.run import Progress, silent
 from rhn.cells import Cell
+from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
@@ -59,12 +62,13 @@ RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
 
 
 def lesion(
-    model: nn.Module,
-    batch: Sequence[np.ndarray] | np.ndarray,
+    model: nn.Module | str | Path,
+    batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,
     mode: str | None = None,
     *,
     pairs: bool = False,
     split: str = "",
+    cell: str | None = None,
     seed: int = 0,
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
@@ -74,13 +78,18 @@ def lesion(
     """Measure the loss with each layer lesioned in turn, all lesioned networks as one stack.
 
     Args:
-        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
+        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`,
+            or a module from frames to logits of the same shape); or the path of a checkpoint or run
+            folder.
         batch: piano rolls: a list of arrays (T, keys), or one array; for a language model arrays of
-            ids (T,) or one. Sequences of one step predict nothing.
+            ids (T,) or one. Sequences of one step predict nothing. The path of a file of chorales
+            or of a text; None: the data of the training of a checkpoint.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
             gates.
         pairs: also every two layers together.
-        split: name of the data in the table.
+        split: name of the data in the table; of data that are not given as sequences, their split
+            (default: test; valid for a text).
+        cell: the cell of a checkpoint if it is your own, package.module:factory.
         batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
             (T, B, m); None: the one along which its cells do not step.
         device: of the computation (default: that of the network).
@@ -99,6 +108,7 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
+    model, batch, split = opened(model, batch, split, _stretches_of, cell)
     task = task_of(model, batch)
     network = network_of(model, task.width, batch_axis=batch_axis, device=device)
     mode = check_mode(network, mode)
@@ -155,6 +165,11 @@ def _check_carried(
         )
 
 
+def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
+    """The beginning of a text, in sequences."""
+    return stretches(getattr(corpus, split))
+
+
 @dataclass(frozen=True)
 class Case:
     """A row of the table: a lesioned network, and the network with which it is compared."""
@@ -194,8 +209,9 @@ def _columns(
     reference = np.stack([nll[case.reference] for case in cases])
     low, high = paired_bootstrap(own, reference, frames, seed=seed)
     total = frames.sum()
-    loss = own.sum(1) / total
-    return {"loss": loss, "delta": loss - reference.sum(1) / total, "low": low, "high": high}
+    loss, wanted = own.sum(1) / total, reference.sum(1) / total
+    with np.errstate(invalid="ignore"):  # of two infinite losses there is no difference
+        return {"loss": loss, "delta": loss - wanted, "low": low, "high": high}
 
 
 def _check_output(network: nn.Module, width: int) -> None:
@@ -277,7 +293,7 @@ def paired_bootstrap(
     nll / frames.
 
     nll (K, N) and reference (N,) or (K, N): sums over each of N sequences; frames (N,): the number
-    of frames in each sum. NaN for a single sequence.
+    of frames in each sum. NaN for a single sequence, and for sums that are not finite.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 a frame
@@ -288,8 +304,13 @@ def paired_bootstrap(
         return np.full(len(nll), np.nan), np.full(len(nll), np.nan)
     draws = rng.multinomial(N, np.full(N, 1 / N), size=RESAMPLES).astype(float)
     total = draws @ frames
-    differences = np.asarray(nll - reference, float)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        differences = np.asarray(nll - reference, float)
     quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     # one network at a time, so that its bits do not depend on the number of networks
-    low, high = np.transpose([np.quantile(draws @ d / total, quantiles) for d in differences])
+    ends = [
+        np.quantile(draws @ d / total, quantiles) if np.isfinite(d).all() else (np.nan, np.nan)
+        for d in differences
+    ]
+    low, high = np.transpose(ends)
     return low, high
