@@ -61,10 +61,10 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    model, batch, _ = opened(model, batch, split, excerpts_of, cell)
-    task = task_of(model, batch)
-    sequences = task.sequences(batch)
-    network = network_of(model, task.width, batch_axis=batch_axis, device=device)
+    read, data, _ = opened(model, batch, split, excerpts_of, cell)
+    task = task_of(read, data)
+    sequences = task.sequences(data)
+    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
     measured: list[dict] = [{}] * len(sequences)
     labels: tuple[str, ...] = ()
     for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):

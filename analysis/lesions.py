@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,12 +109,12 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
-    model, batch, split = opened(model, batch, split, _stretches_of, cell)
-    task = task_of(model, batch)
-    network = network_of(model, task.width, batch_axis=batch_axis, device=device)
+    read, data, split = opened(model, batch, split, _stretches_of, cell)
+    task = task_of(read, data)
+    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
     mode = check_mode(network, mode)
     _check_output(network, task.width)
-    sequences = task.sequences(batch)
+    sequences = task.sequences(data)
     if all(len(s) < 2 for s in sequences):
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
@@ -135,7 +136,7 @@ def lesion(
     frames = counts[counts > 0].numpy()  # without rows of padding
     if mode == "carry":
         _check_carried(whole, task, nll[0], batches)
-    columns = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
+    columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
     names = [place.label for place in places(network)]
     return LesionTable(
         mode=mode,

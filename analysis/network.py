@@ -105,12 +105,15 @@ class TorchForm(nn.Module):
     Raises InvalidInputError for two directions, projections, and packed sequences.
     """
 
+    bidirectional = False
+
     def __init__(self, module: nn.RNNBase | nn.RNNCellBase):
         super().__init__()
         self.kind, self.lstm = type(module).__name__, isinstance(module, nn.LSTM | nn.LSTMCell)
         self.one_step = isinstance(module, nn.RNNCellBase)
-        for name in ("input_size", "hidden_size", "num_layers", "batch_first", "bidirectional"):
-            setattr(self, name, getattr(module, name, 1 if name == "num_layers" else False))
+        self.input_size, self.hidden_size = module.input_size, module.hidden_size
+        self.num_layers: int = getattr(module, "num_layers", 1)
+        self.batch_first: bool = getattr(module, "batch_first", False)
         self.cells: Any = nn.ModuleList(from_torch(module, k) for k in range(self.num_layers))
         for cell in self.cells:
             cell.batch_first = False
@@ -286,52 +289,65 @@ def recorded_calls(network: nn.Module) -> Iterator[list[Call]]:
     """Inside, the list grows by the calls of the network's cells, also by those of their `step` and
     `states`.
     """
-    calls, running, hooks = list[Call](), set[str](), []
-    cells = cells_of(network)
-
-    def before(name: str, cell: Cell, args: tuple, keywords: dict) -> None:
-        given = inspect.signature(cell.forward).bind(*args, **keywords).args
-        if name not in running:
-            layout = Layout(None if given[0].dim() == 2 else 0 if cell.batch_first else 1)
-            s0 = given[1] if len(given) > 1 else None
-            if s0 is not None and layout.batch is None:
-                s0 = s0.unsqueeze(0)
-            calls.append(_call(name, cell, layout.to_time_first(given[0]), s0))
-        running.add(name)
-
-    def after(name: str, cell: Cell, args: tuple, output: Any) -> None:
-        running.discard(name)
-        calls[-1].returned[:] = [part.detach().clone() for part in output[1:2]]
-
-    def direct(name: str, method: Callable, one: bool, x: Tensor, s: Tensor, *more: Any) -> Tensor:
-        if name in running:
-            return method(x, s, *more)
-        rows, states = (x.unsqueeze(0), s) if one else (x, s)
-        if rows.dim() == 2:  # a step of one sequence
-            rows, states = rows.unsqueeze(1), states.unsqueeze(0)
-        calls.append(_call(name, cells[name], rows, states))
-        running.add(name)
-        found = method(x, s, *more)
-        running.discard(name)
-        return found
-
-    for name, cell in cells.items():
-        hooks.append(cell.register_forward_pre_hook(partial(before, name), with_kwargs=True))
-        hooks.append(cell.register_forward_hook(partial(after, name)))
-        for method, one in (("step", True), ("states", False)):
-            setattr(cell, method, partial(direct, name, getattr(cell, method), one))
+    calls, cells = list[Call](), cells_of(network)
+    watches = [_Watch(name, cell, calls) for name, cell in cells.items()]
     try:
         yield calls
     finally:
-        for hook in hooks:
+        for watch in watches:
+            watch.end()
+
+
+class _Watch:
+    """Adds the calls of a cell to a list, until its end."""
+
+    def __init__(self, name: str, cell: Cell, calls: list[Call]):
+        self.name, self.cell, self.calls, self.running = name, cell, calls, False
+        self.hooks = [
+            cell.register_forward_pre_hook(self.before, with_kwargs=True),
+            cell.register_forward_hook(self.after),
+        ]
+        self.methods = {"step": cell.step, "states": cell.states}
+        for method in self.methods:
+            setattr(cell, method, partial(self.direct, method))
+
+    def end(self) -> None:
+        for hook in self.hooks:
             hook.remove()
-        for cell in cells.values():
-            del cell.step, cell.states
+        for method in self.methods:
+            delattr(self.cell, method)
 
+    def add(self, x: Tensor, s0: Tensor | None) -> None:
+        """Add a call with x (T, B, m) and s0 (B, N)."""
+        start = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0
+        self.calls.append(Call(self.name, x.detach().clone(), start.detach().clone(), []))
 
-def _call(name: str, cell: Cell, x: Tensor, s0: Tensor | None) -> Call:
-    start = x.new_zeros(x.shape[1], cell.state_size) if s0 is None else s0
-    return Call(name, x.detach().clone(), start.detach().clone(), [])
+    def before(self, cell: Cell, args: tuple, keywords: dict) -> None:
+        """Add a call of `forward` in the layout of the cell."""
+        x, s0, *_ = (*inspect.signature(cell.forward).bind(*args, **keywords).args, None)
+        layout = Layout(None if x.dim() == 2 else 0 if cell.batch_first else 1)
+        if s0 is not None and layout.batch is None:
+            s0 = s0.unsqueeze(0)
+        self.add(layout.to_time_first(x), s0)
+        self.running = True
+
+    def after(self, cell: Cell, args: tuple, output: Any) -> None:
+        """Add the state that the call returned."""
+        self.running = False
+        self.calls[-1].returned[:] = [part.detach().clone() for part in output[1:2]]
+
+    def direct(self, method: str, x: Tensor, s: Tensor, *more: Any) -> Tensor:
+        """Call `step` or `states`, and add it unless it is a part of another call."""
+        if self.running:
+            return self.methods[method](x, s, *more)
+        rows, start = (x.unsqueeze(0) if method == "step" else x), s
+        if rows.dim() == 2:  # a step of one sequence
+            rows, start = rows.unsqueeze(1), start.unsqueeze(0)
+        self.add(rows, start)
+        self.running = True
+        found = self.methods[method](x, s, *more)
+        self.running = False
+        return found
 
 
 def passes_of(network: nn.Module, calls: Sequence[Call], T: int, B: int) -> dict[str, list]:
@@ -343,11 +359,17 @@ def passes_of(network: nn.Module, calls: Sequence[Call], T: int, B: int) -> dict
     passes = {}
     for name, cell in cells_of(network).items():
         own = [call for call in calls if call.name == name]
-        frames, rows = [len(call.x) for call in own], {call.x.shape[1] for call in own}
-        if rows != {B} or (sum(frames) != T and {*frames} != {T}):
+        if not _fit(own, T, B):
             raise _misread(network, cell, own, T, B)
-        passes[name] = [own] if sum(frames) == T else [[call] for call in own]
+        in_all = sum(len(call.x) for call in own) == T
+        passes[name] = [own] if in_all else [[call] for call in own]
     return passes
+
+
+def _fit(calls: Sequence[Call], T: int, B: int) -> bool:
+    """True for T frames of B sequences in all calls of a cell, or in each of them."""
+    frames, rows = [len(call.x) for call in calls], {call.x.shape[1] for call in calls}
+    return rows == {B} and (sum(frames) == T or {*frames} == {T})
 
 
 def _misread(
@@ -374,7 +396,7 @@ def _checked(
     g = torch.Generator().manual_seed(0)
     frames = torch.rand(STEPS, ROWS, width, generator=g, device="cpu").to(like)
     calls = _calls_for(network, frames)
-    if _steps_along_rows(calls):
+    if calls and _steps_along_rows(calls):
         if batch_axis is not None:
             raise InvalidInputError(
                 f"batch_axis is {batch_axis}, and the cells of {_kind(network)} step along that "
@@ -405,11 +427,7 @@ def _calls_for(network: TimeFirst, frames: Tensor) -> list[Call]:
 
 def _steps_along_rows(calls: Sequence[Call]) -> bool:
     """True if the first cell read ROWS steps of STEPS sequences."""
-    own = [call for call in calls if call.name == calls[0].name]
-    frames = [len(call.x) for call in own]
-    return {call.x.shape[1] for call in own} == {STEPS} and (
-        sum(frames) == ROWS or {*frames} == {ROWS}
-    )
+    return _fit([call for call in calls if call.name == calls[0].name], ROWS, STEPS)
 
 
 def _check_causal(network: TimeFirst, calls: Sequence[Call], changed: Sequence[Call]) -> None:

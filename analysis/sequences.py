@@ -236,7 +236,7 @@ def width_of(model: Any, data: Any = None) -> int:
     if isinstance(model, LanguageModel):
         return model.vocabulary_size
     first = data if hasattr(data, "shape") else next(iter(() if data is None else data), None)
-    shape = getattr(first, "shape", ())
+    shape: tuple[int, ...] = getattr(first, "shape", ())
     if len(shape) != 2:
         given = f"is {kind_of(first)}" if first is None else f"begins with {in_short(first)}"
         raise InvalidInputError(

@@ -467,9 +467,7 @@ def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:
 def check_model(model: Any) -> None:
     """Raise InvalidInputError unless this is a module with finite weights of known sizes."""
     if not isinstance(model, nn.Module):
-        raise InvalidInputError(
-            f"the model is {kind_of(model)}, expected a torch.nn.Module"
-        )
+        raise InvalidInputError(f"the model is {kind_of(model)}, expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise InvalidInputError(
             f"{type(model).__name__} has weights of no size yet: run it once before"

@@ -228,8 +228,9 @@ def gates(
     progress(len(run), len(run))
     step = getattr(cell.module, "wrapped", cell.module)
     function = kind_of(step) if inspect.isroutine(step) else ""
-    about = {"gate_name": cell.gate_name, "names": names, "function": function}
-    return GateActivity(mean=mean, **about, **run.labels)
+    return GateActivity(
+        mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
+    )
 
 
 def of_units(gates: Sequence[Tensor], run: Run) -> np.ndarray:

@@ -90,9 +90,7 @@ def build_module(
         torch.default_generator.manual_seed(seed)
         module = found if built else found(**keywords)
     if not isinstance(module, nn.Module):
-        raise InvalidInputError(
-            f"{name} returns {kind_of(module)}: expected a torch.nn.Module"
-        )
+        raise InvalidInputError(f"{name} returns {kind_of(module)}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
