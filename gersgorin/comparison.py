@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.bands import (
@@ -199,7 +200,7 @@ def compare(
             (step f(x, s), its first state), or, without x, a run. With over="seeds" it is a list or
             a generator of draws of one network, as is `networks` itself without names.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
-            differ in length.
+            differ in length, or a packed sequence.
         over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
             runs of a network.
         analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with
@@ -265,6 +266,8 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
     """The sequences. Raises InvalidInputError if they are no list."""
     if "sequences" not in over:
         return [x]
+    if isinstance(x, PackedSequence):
+        return unpack_sequence(x)
     if not isinstance(x, list | tuple):
         raise InvalidInputError(
             f"x is {kind_of(x)}: expected a list of sequences for over='sequences', such "

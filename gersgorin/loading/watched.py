@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
 from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
@@ -35,6 +35,7 @@ from gersgorin.loading.inputs import (
     reads_ids,
     shape_of,
 )
+from gersgorin.loading.sequences import several_in_words
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
 from rhn.cells import from_torch
@@ -140,13 +141,15 @@ class Watched:
         x = as_input(x)
         if self._is_bare(x):
             inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
-            s0 = self._whole.first_state(inputs)
+            s0, lengths = self._whole.first_state(inputs), [len(inputs)]
         else:
-            inputs, s0 = self._read(converted(self.module, x, self._like()), batch_axis)
+            x = converted(self.module, x, self._like())
+            inputs, s0, lengths = self._read(x, batch_axis)
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
-                f"x is read as {inputs.shape[1]} sequences of "
-                f"{counted(len(inputs), 'step')}: expected one"
+                f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
+                "as the first without its padding; compare(network, [x1, x2], "
+                "over='sequences') takes a list of them, each (T, m)"
             )
         inputs, s0 = self._of_layer(inputs, s0)
         return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
@@ -179,8 +182,10 @@ class Watched:
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
-    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor]:
-        """(Inputs (T, B, m), first state (B, L N)) of the cell while the module reads x."""
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int]]:
+        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all) of the cell
+        while the module reads x.
+        """
         calls, cell, module = self._calls(x, batch_axis)
         calls = first_sequence(calls)
         if not calls or not all(isinstance(each.x, Tensor | PackedSequence) for each in calls):
@@ -191,15 +196,17 @@ class Watched:
         check_loop(cell, module, calls)
         windows = self._windows(calls, batch_axis)
         inputs = self._checked(torch.cat(windows))
-        lengths, steps = lengths_of(x, batch_axis), len(inputs)
-        missed = steps not in lengths or 1 == steps < max(lengths)
+        possible, steps = lengths_of(x, batch_axis), len(inputs)
+        missed = steps not in possible or 1 == steps < max(possible)
         if missed and (len(calls) > 1 or steps == 1):
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
             raise own_step(cell, module, wrong)
         s0 = self._first_state(calls[0].state, inputs)
         if len(calls) > 1 and not self._returns(calls, windows, s0):
             raise own_step(cell, module, "returns other states than it does by itself")
-        return inputs, s0
+        packed = calls[0].x
+        known = isinstance(packed, PackedSequence)
+        return inputs, s0, pad_packed_sequence(packed)[1].tolist() if known else [steps]
 
     def _calls(self, x: Input, batch_axis: int | None) -> tuple[list[Call], nn.Module, nn.Module]:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
