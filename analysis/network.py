@@ -114,9 +114,10 @@ class TorchForm(nn.Module):
         self.input_size, self.hidden_size = module.input_size, module.hidden_size
         self.num_layers: int = getattr(module, "num_layers", 1)
         self.batch_first: bool = getattr(module, "batch_first", False)
-        self.cells: Any = nn.ModuleList(from_torch(module, k) for k in range(self.num_layers))
-        for cell in self.cells:
+        cells: list[Any] = [from_torch(module, k) for k in range(self.num_layers)]
+        for cell in cells:
             cell.batch_first = False
+        self.cells: Any = nn.ModuleList(cells)
 
     def flatten_parameters(self) -> None:
         """Nothing, as that of torch.nn on a CPU."""
