@@ -25,7 +25,7 @@ from rhn.errors import (
 )
 from rhn.utils.tracebacks import frames_of
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line, in_short
+from rhn.utils.wording import first_line, in_short, kind_of
 
 LARGEST = 1 << 40  # of a whole number without a limit of its own
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
@@ -51,7 +51,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
     kind = (
         not_dense_real(value)
         if isinstance(value, Tensor)
-        else getattr(value, "dtype", type(value).__name__)
+        else getattr(value, "dtype", kind_of(value))
     )
     if kind is not None:
         raise InvalidInputError(

@@ -47,7 +47,7 @@ from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, p
 from rhn.utils.figures import GREY, drawable, drawn, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
-from rhn.utils.wording import counted, in_short, table
+from rhn.utils.wording import counted, in_short, kind_of, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
@@ -270,7 +270,7 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
         return unpack_sequence(x)
     if not isinstance(x, list | tuple):
         raise InvalidInputError(
-            f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', such "
+            f"x is {kind_of(x)}: expected a list of sequences for over='sequences', such "
             "as list(x) of (B, T, m)"
         )
     return [*x]

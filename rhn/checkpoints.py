@@ -26,7 +26,7 @@ from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell, unknown_cell
 from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
 from rhn.utils.io import atomic_path
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, with_article
 from rhn.version import __version__
 
 FORMAT = 1
@@ -124,7 +124,7 @@ def load_checkpoint(
         raise
     except Exception as error:  # any error of a constructor
         raise CheckpointError(
-            f"{path}: its configuration does not describe a {name}: {first_line(error)}"
+            f"{path}: its configuration does not describe {with_article(name)}: {first_line(error)}"
         ) from error
     with torch.no_grad():
         for key, t in _tensors(model).items():
@@ -162,7 +162,8 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
         raise InvalidInputError(f"{path} holds a network of {own}, not of {cell}: {hint}")
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(
-            f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}"
+            f"{path} holds {KINDS.get(name) or f'{with_article(name)} alone'}, "
+            f"expected {KINDS[kind.__name__]}"
         )
     if cell is not None and name in KINDS:
         factory = models.with_cell(cell, getattr(models, name))
@@ -220,7 +221,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
-            f"{path} holds a {name}, which is not in this toolkit: add --cell "
+            f"{path} holds {with_article(name)}, which is not in this toolkit: add --cell "
             f"package.module:{name}, or in Python load_checkpoint(path, factory={name})"
         )
     return found

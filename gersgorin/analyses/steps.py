@@ -7,6 +7,7 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 """
 
 import html
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, kind_of
 
 # least extreme of the logarithm to report, and how many times its last value
 LEVEL, RETURNS = 0.1, 1.2
@@ -141,14 +142,15 @@ class GateActivity(Result, kind="gates"):
     names: tuple[str, ...] = ()
     """Of the columns of `mean`, for gates(x, s) of the user's, and of cells with a carry gate of
     its own; (): they are layers."""
+    function: str = ""
+    """The step in words if it is a function: "the function f"."""
 
     @property
     def finding(self) -> str:
         """The mean of the gates."""
-        the = subject_of(self.title).removeprefix(" of ").replace("this ", "the ", 1)
-        the = the[:1].upper() + the[1:] if the else "The network"
         if not self.mean.size:
-            return f"{the} has no gates that gersgorin knows"
+            of = f" of {self.function}" if self.function else subject_of(self.title)
+            return f"No gates are known{of or ' of the network'}"
         if self.names:
             each = (percent(value) for value in self.mean.mean(0))
             named = ", ".join(
@@ -160,6 +162,8 @@ class GateActivity(Result, kind="gates"):
     def sentences(self) -> Iterator[str]:
         """The mean of all gates, and of each layer's."""
         yield f"{self.finding}."
+        if not self.mean.size:
+            yield "gates=, a function gates(x, s) of a step, measures those of your own."
         if self.mean.size and self.mean.shape[1] > 1 and not self.names:
             layers = ", ".join(percent(value) for value in self.mean.mean(0))
             yield f"From the first layer to the last they are {layers} open."
@@ -222,7 +226,11 @@ def gates(
         mean = np.concatenate((mean, of_units(found.c, run)), 1)
         names = (*by_layer(cell.gate_name, len(found.t)), *by_layer(cell.carry_name, len(found.c)))
     progress(len(run), len(run))
-    return GateActivity(mean=mean, gate_name=cell.gate_name, names=names, **run.labels)
+    step = getattr(cell.module, "wrapped", cell.module)
+    function = kind_of(step) if inspect.isroutine(step) else ""
+    return GateActivity(
+        mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
+    )
 
 
 def of_units(gates: Sequence[Tensor], run: Run) -> np.ndarray:

@@ -15,6 +15,7 @@ from gersgorin._validate import finite_tensor
 from gersgorin.data.layout import has_batch, is_ids, single_axis
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
+from rhn.utils.wording import kind_of
 
 Input = Tensor | PackedSequence | tuple | dict
 
@@ -89,7 +90,7 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
     first = next(iter(x.values() if isinstance(x, dict) else x), None) if is_several(x) else x
     if not isinstance(first, Tensor | PackedSequence):
         raise InvalidInputError(
-            f"x begins with a {type(first).__name__}: expected the sequence first, then the "
+            f"x begins with {kind_of(first)}: expected the sequence first, then the "
             "other inputs of the module"
         )
     return first

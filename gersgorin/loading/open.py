@@ -64,7 +64,7 @@ from rhn.plotting.provenance import words_of_new
 from rhn.utils.ranges import check_ranges
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_room, check_seed, fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import in_short, kind_of
 
 # options of cells by name
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -419,9 +419,8 @@ def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
         return title, model, loss, words_of_new(model.cells[0], options.seed)
     model, made, _ = trained_network(options, width)
     if not isinstance(model, PolyphonicModel | LanguageModel):
-        kind = type(model).__name__
         raise InvalidInputError(
-            f"{options.checkpoint} holds only a {kind}: expected a network with an output"
+            f"{options.checkpoint} holds only {kind_of(model)}: expected a network with an output"
         )
     return options.checkpoint.name, model, None, made
 

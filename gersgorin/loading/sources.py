@@ -44,7 +44,7 @@ from rhn.data.vocabulary import split_words
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import counted, first_line, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
@@ -187,7 +187,7 @@ def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False)
         return source_of_array(one_sequence(x, ids=text or ids)).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(
-            f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)"
+            f"x is {kind_of(x)}: expected a chorale's name, a file, or numbers (T, m)"
         )
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
     if x is None:

@@ -34,7 +34,7 @@ from gersgorin.run.autodiff import Linearized
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
@@ -241,7 +241,7 @@ class StepCell:
             got = (
                 f"{after.dtype} of shape {tuple(after.shape)}"
                 if isinstance(after, Tensor)
-                else type(after).__name__
+                else kind_of(after)
             )
             raise InvalidInputError(
                 f"{self.name} must return one state of {s.shape[-1]} entries, floating-point "

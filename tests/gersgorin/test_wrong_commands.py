@@ -54,7 +54,7 @@ WRONG = {
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
     "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries "
     "needs about",
-    "influence --checkpoint cell.safetensors --of squared": "holds only a RHN: expected a network "
+    "influence --checkpoint cell.safetensors --of squared": "holds only an RHN: expected a network "
     "with an output",
     "influence --checkpoint cell.safetensors --layer 2": "--layer",
     "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "

@@ -140,8 +140,8 @@ def test_a_configuration_that_does_not_fit_its_weights(good, config):
 @for_each(
     ("header", "match"),
     [
-        ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
-        ({"class": "os.system"}, "holds a os.system, which is not in this toolkit"),
+        ({"class": "LSTM"}, "its configuration does not describe an LSTM"),
+        ({"class": "os.system"}, "holds an os.system, which is not in this toolkit"),
         ({"class": 5}, "lacks the class of its model"),
         ({"format": 2}, "has format 2"),
     ],
