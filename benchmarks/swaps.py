@@ -85,13 +85,20 @@ def print_facts(folder: Path, name: str) -> None:
         print(number, truth, ", ".join(words), "; ".join(missing), sep=" | ", flush=True)
 
 
+def use_processor_time(package: str) -> None:
+    """Replace the clock of every loaded module of a package that imports `time`."""
+    clock = SimpleNamespace(**vars(time) | {"monotonic": time.process_time})
+    for name, module in list(sys.modules.items()):
+        if f"{name}.".startswith(f"{package}.") and getattr(module, "time", None) is time:
+            module.time = clock  # type: ignore[attr-defined]
+
+
 def write_checks(folder: Path, name: str, out: Path, seconds: float) -> None:
     """Append a line for each thread that the file lacks: outcome, part, causes, rows, seconds.
 
     Seconds are of the processor, so that a busy machine finds the same.
     """
-    for module in ("check", "race"):
-        sys.modules[f"trainability.{module}"].time = SimpleNamespace(monotonic=time.process_time)
+    use_processor_time("trainability")
     right = parts_in_table(folder, name)
     done = {json.loads(line)["number"] for line in out.open()} if out.exists() else set()
     for number, truth, make in threads(folder, name):
