@@ -1,5 +1,5 @@
 """Trainings from threads about recurrent networks that did not learn, written without knowledge of
-the package that is tested on them: addresses, causes and reasons are in fresh.csv.
+the package that is tested on them: addresses, causes and reasons are in evaluation/threads.csv.
 
     training = FRESH[701](False)    # as its owner wrote it
     training = FRESH[701](True)     # with its one repair
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
-from benchmarks.threads.trainings import Training, case, threads, windows
+from evaluation.networks import Loop, Net, Own, cross, minibatches, reader
+from evaluation.threads.trainings import Training, case, threads, windows
 
 
 def waves(count: int, length: int, noise: float = 0.05) -> Tensor:

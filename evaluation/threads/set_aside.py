@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.networks import Net, Own, cross, reader
-from benchmarks.tasks import digits
-from benchmarks.threads.trainings import case, squared, threads, windows, zipf
+from evaluation.networks import Net, Own, cross, reader
+from evaluation.tasks import digits
+from evaluation.threads.trainings import case, squared, threads, windows, zipf
 
 
 class Broadcast(torch.autograd.Function):

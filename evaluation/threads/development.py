@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.networks import Loop, Net, Own, cross, minibatches, reader
-from benchmarks.threads.trainings import (
+from evaluation.networks import Loop, Net, Own, cross, minibatches, reader
+from evaluation.threads.trainings import (
     Training,
     case,
     share,

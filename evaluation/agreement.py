@@ -1,4 +1,4 @@
-"""Compare the rebuilt chorales with the original ones: `python -m benchmarks.agreement --data
+"""Compare the rebuilt chorales with the original ones: `python -m evaluation.agreement --data
 FILE`.
 
 Pieces are paired by their place in the original split, frames by their position in the piece. A
@@ -67,7 +67,7 @@ def _compared(split: str, rebuilt: list[Piece], original: list[Piece]) -> Agreem
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.agreement", description=__doc__.partition("\n")[0]
+        prog="python -m evaluation.agreement", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
         "--data",

@@ -1,8 +1,8 @@
 """The table on the plateau: do recurrent networks of a well-known comparison fall
 below the loss of a constant output, as they are and after `cure`?
 
-    python -m benchmarks.plateau_table run OUT.csv --hours 3
-    python -m benchmarks.plateau_table report OUT.csv [FIGURE.png]
+    python -m evaluation.plateau_table run OUT.csv --hours 3
+    python -m evaluation.plateau_table report OUT.csv [FIGURE.png]
 
 `run` goes on where it stopped (`--only adding-200`: some rows; `--steps`, `--parameters`: smaller
 trainings). `report` counts the trainings that train after the change and draws the rows but digits.
@@ -40,9 +40,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from benchmarks import tasks
-from benchmarks.networks import Net, cross, minibatches, train
-from benchmarks.rows import fill
+from evaluation import tasks
+from evaluation.networks import Net, cross, minibatches, train
+from evaluation.rows import fill
 from rhn.plotting.figure import DASHED, Block, compose
 from rhn.utils.figures import BLUE, ORANGE, save_figure
 from trainability.cure import cure

@@ -1,4 +1,4 @@
-"""Networks that several benchmarks train, and the loop that trains them.
+"""Networks of the trainings, and the loop that trains them.
 
 Legend: N examples, T frames, K outputs, V words.
 """
@@ -71,7 +71,7 @@ def ours(
         output = net.model(x.transpose(0, time))
         return output.transpose(0, time) if every else output[-1]
 
-    sizes = {"hidden_size": units, "input_size": inputs, "output_size": outputs}
+    sizes: Any = {"hidden_size": units, "input_size": inputs, "output_size": outputs}
     return Own(forward, model=PolyphonicModel(kind, **sizes, **options))
 
 
@@ -88,7 +88,8 @@ class Loop(nn.Module):
         self.every, self.cut = every, cut
 
     def forward(self, x: Tensor) -> Tensor:
-        state, outputs = None, []
+        state: Any = None
+        outputs = []
         for t, frame in enumerate(x.unbind(1)):
             if self.cut and t and t % self.cut == 0:
                 state = (
@@ -125,7 +126,7 @@ def minibatches(
 
 
 def output_of(model: nn.Module, x: Any) -> Tensor:
-    """The prediction of a model, as `trainability.check` takes it: of x or of several inputs, the
+    """The prediction of a model of x, or of several inputs: the
     first of several outputs.
     """
     output = model(*x) if isinstance(x, tuple | list) else model(x)

@@ -1,4 +1,4 @@
-"""Data that several benchmarks train on, each of a generator that the benchmark seeds."""
+"""Data that several trainings share, each of a generator that the caller seeds."""
 
 import torch
 from torch import Tensor

@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks import judge
-from benchmarks.networks import Loop, Net, Own, cross, ours
-from benchmarks.threads.trainings import Training, case, wrong
+from evaluation import random_trainings
+from evaluation.networks import Loop, Net, Own, cross, ours
+from evaluation.threads.trainings import Training, case, wrong
 
 FRESH = 400
 ROWS = (6, 9, 10, 15, 35, 61, 124, 140, 154, 182, 248, 251)
@@ -556,11 +556,13 @@ def h_our_dt_rnn():
 
 
 def judged(number: int) -> Training:
-    """A row of judge_forecasts.csv, by its number."""
-    with (judge.HERE / "judge_forecasts.csv").open() as file:
+    """A row of forecasts.csv, by its number."""
+    with (random_trainings.HERE / "forecasts.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if int(row["number"]) == number)
-    model, x, y, loss, optimizer, axis = judge.built(row)
-    fresh = getattr(judge, row["task"])(torch.Generator().manual_seed(int(row["seed"]) + 1))[:2]
+    model, x, y, loss, optimizer, axis = random_trainings.built(row)
+    fresh = getattr(random_trainings, row["task"])(
+        torch.Generator().manual_seed(int(row["seed"]) + 1)
+    )[:2]
     if axis == 0:
         fresh = [v.transpose(0, 1) if v.shape[:2] == fresh[0].shape[:2] else v for v in fresh]
     steps = min(int(row["steps"]), 1000)
@@ -568,7 +570,7 @@ def judged(number: int) -> Training:
         model,
         x,
         y,
-        judge.LOSSES[loss],
+        random_trainings.LOSSES[loss],
         optimizer,
         tuple(fresh),
         steps,

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.networks import minibatches, output_of, train
+from evaluation.networks import minibatches, output_of, train
 
 
 @dataclass
 class Training:
-    """Arguments of `trainability.check` and of a plain loop."""
+    """Arguments of a plain loop, and of a tool that is judged."""
 
     model: nn.Module
     x: Any
@@ -37,7 +37,7 @@ class Training:
     steps: int = 600
     batch_size: int = 32
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of check: clip_norm, scheduler (of every step), batch_axis."""
+    """Further arguments of the loop: clip_norm, scheduler (of every step), batch_axis."""
     fit: "Callable[[Training], list[float]] | None" = None
     """Its owner's own loop, if the error is in it; None: `fit`."""
     error: Callable[[nn.Module], float] | None = None
@@ -66,24 +66,24 @@ def case(
     (x, *test), (y, *truth) = (
         v.split([v.shape[a] - fresh, fresh], a) for v, a in zip(data, axes, strict=True)
     )
+    optimizer: Any = kind
     if isinstance(kind, str):
-        kind = getattr(torch.optim, kind)(
-            [p for p in model.parameters() if p.requires_grad], rate, **how or {}
-        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = getattr(torch.optim, kind)(trained, rate, **how or {})
     if error is not None:
         rest["error"] = lambda model: float(error(model, *test, *truth))
     if axis:
         rest["options"] = rest.get("options", {}) | {"batch_axis": axis}
-    return Training(model, x, y, loss_fn, kind, (*test, *truth), **rest)
+    return Training(model, x, y, loss_fn, optimizer, (*test, *truth), **rest)
 
 
-def threads(functions: dict[str, Any]) -> dict[int, Callable[[bool], Training]]:
+def threads(functions: dict[str, Any]) -> dict[int, Callable[..., Training]]:
     """The trainings t01, t02, ... of a module by number; data and weights of each are drawn from
-    its number as a seed.
+    its number as a seed, or from another seed.
     """
 
-    def seeded(number: int, repaired: bool) -> Training:
-        torch.manual_seed(number)
+    def seeded(number: int, repaired: bool, seed: int | None = None) -> Training:
+        torch.manual_seed(number if seed is None else seed)
         return functions[f"t{number:02}"](repaired)
 
     return {n: partial(seeded, n) for n in range(1, 800) if f"t{n:02}" in functions}

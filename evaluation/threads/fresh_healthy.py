@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.networks import Net, Own, cross, output_of, reader
-from benchmarks.threads.trainings import Training, case, squared, windows, wrong_half
+from evaluation.networks import Net, Own, cross, output_of, reader
+from evaluation.threads.trainings import Training, case, squared, windows, wrong_half
 
 Pairs = TensorDataset | list[tuple[Any, Tensor]]
 
