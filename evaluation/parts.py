@@ -20,7 +20,6 @@ import csv
 import json
 import math
 import random
-import signal
 import statistics
 import time
 import warnings
@@ -33,6 +32,7 @@ from typing import Any
 
 import torch
 
+from evaluation.clock import count_steps, until_cut_off
 from evaluation.replacements import OF_THE_REPAIRED, PARTS, Change, changed_parts, replacements
 from evaluation.sets import SETS, THREADS, trainings
 from evaluation.threads.trainings import Training, error, fit
@@ -49,10 +49,6 @@ COLUMNS = ("set", "number", "part", "replacement", "errors", "share", "closes", 
 Make = Callable[..., Training]
 
 
-class CutOffError(Exception):
-    """The processor time of a row is over."""
-
-
 def seed_of(number: str, seed: int) -> int:
     """A seed of data and weights that no set uses."""
     return 1_000_000 * seed + (int(number) if number.isdigit() else 0)
@@ -67,7 +63,7 @@ def measured(make: Callable[[], Training | None], seed: int, cap: float) -> dict
         training = make()
         if training is None:
             return row | {"problem": "does not apply"}
-        training.optimizer.register_step_post_hook(lambda *_: count.__setitem__(0, count[0] + 1))
+        count = count_steps(training)
         row["of"] = training.steps
         if until_cut_off(lambda: fit(training, seed), cap):
             row["cut off"] = True
@@ -78,23 +74,6 @@ def measured(make: Callable[[], Training | None], seed: int, cap: float) -> dict
     except Exception as problem:  # whatever a training of mixed parts raises
         row["problem"] = f"{type(problem).__name__}: {problem}"[:120]
     return row | {"steps": count[0], "seconds": round(time.process_time() - began, 2)}
-
-
-def until_cut_off(train: Callable[[], object], cap: float) -> bool:
-    """Run for at most so many processor seconds; True if they were not enough."""
-
-    def stop(*_: object) -> None:
-        raise CutOffError
-
-    signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, cap)
-    try:
-        train()
-    except CutOffError:
-        return True
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return False
 
 
 def run(out: Path, names: list[str], seeds: tuple[int, ...], cap: float) -> None:
