@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.parts import TABLE
+from evaluation.parts import CLOSES, TABLE
 from evaluation.sets import SETS, THREADS
 
 RIGHT, WRONG, OPEN = "right", "wrong", "open"
@@ -42,14 +42,16 @@ class RightParts:
         for row in csv.DictReader(table.open()) if table.exists() else ():
             self.rows.setdefault((row["set"], row["number"], row["part"]), []).append(row)
 
-    def experiment(self, answer: Answer, part: str) -> str:
-        """`RIGHT`, `WRONG` or `OPEN` by the measured shares."""
+    def shares(self, answer: Answer, part: str) -> list[float]:
+        """The shares of the gap that the replacements of a part close, as far as they are known."""
         key = answer["set"], answer["number"], OTHER_NAMES.get(part, part)
         rows = self.rows.get(key, [])
-        if any(row["closes"] == "yes" for row in rows):
-            return RIGHT
-        shares = [float(row["share"]) for row in rows if row["share"] and row["closes"]]
-        return WRONG if shares and max(shares) < HALF else OPEN
+        return [float(row["share"]) for row in rows if row["closes"]]
+
+    def experiment(self, answer: Answer, part: str) -> str:
+        """`RIGHT`, `WRONG` or `OPEN` by these shares."""
+        best = max(self.shares(answer, part), default=HALF)
+        return RIGHT if best >= CLOSES else WRONG if best < HALF else OPEN
 
     def verdict(self, answer: Answer, part: str) -> str:
         """The same with the owner's repair; every part of a healthy training is wrong."""
@@ -129,12 +131,12 @@ def of_faults(answers: list[Answer], right: RightParts) -> list[float]:
 
 def of_enough(answers: list[Answer], right: RightParts) -> list[float]:
     """For each part that is called enough, and was measured, whether it closes the gap."""
-    found = [
-        right.experiment(answer, part)
+    shares = [
+        right.shares(answer, part)
         for answer in threads(answers)
         for part in answer.get("enough", ())
     ]
-    return [verdict == RIGHT for verdict in found if verdict != OPEN]
+    return [max(known) >= CLOSES for known in shares if known]
 
 
 def of_cleared(answers: list[Answer], right: RightParts) -> list[float]:

@@ -78,13 +78,13 @@ def measured(make: Callable[[], Training | None], seed: int, cap: float) -> dict
 
 def run(out: Path, names: list[str], seeds: tuple[int, ...], cap: float) -> None:
     """Append the rows that the file lacks: all threads from the first seed, then from the next;
-    healthy trainings at the end.
+    four times the steps, which take long, and healthy trainings at the end.
     """
     rows = read(out)
     threads = [name for name in names if not name.endswith("healthy")]
-    for seed, name in product(seeds, threads):
+    for long, seed, name in product((False, True), seeds, threads):
         for number, make in shuffled_trainings(name):
-            Thread(out, rows, name, number, make, seed, cap).run()
+            Thread(out, rows, name, number, make, seed, cap).run(long=long)
     for name in names:
         for number, make in shuffled_trainings(name) if name not in threads else ():
             run_healthy(out, rows, name, number, make)
@@ -114,13 +114,14 @@ class Thread:
         self.key = {"set": name, "number": number}
         self.drawn = seed_of(number, seed)
 
-    def run(self) -> None:
-        """Append what is missing."""
+    def run(self, *, long: bool) -> None:
+        """Append what is missing; long: also the trainings of more steps."""
         written = self.row(WRITTEN, "", lambda: self.make(False, self.drawn), PATIENCE)
         self.row(REPAIRED, "", lambda: self.make(True, self.drawn), PATIENCE)
         cap = max(self.cap, LONGER * written["seconds"])
         for part, name, change in self.replacements():
-            self.row(part, name, partial(self.changed, change), cap)
+            if long or part != "length":
+                self.row(part, name, partial(self.changed, change), cap)
 
     def changed(self, change: Change) -> Training | None:
         """The training with one part replaced."""
