@@ -170,7 +170,11 @@ def open_run(
     check_ranges(data := DataOptions(steps=steps))
     _check_place(device, dtype)
     new = NetworkOptions(
-        depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias, seed=seed
+        depth=depth,
+        hidden_size=hidden_size,
+        init=init,
+        transform_bias=transform_bias,
+        seed=check_seed(seed),
     )
     options = replace(
         new,
