@@ -111,6 +111,12 @@ def little_without_reason(answer: Answer) -> bool:
     return error is None or best is None or best > share * error
 
 
+def unfinished(answer: Answer) -> bool:
+    """True if not all steps were run, and yet it "does not learn" or has a fault."""
+    run, of = answer.get("steps") or (0, 0)
+    return run < of and (answer.get("outcome") == DEAD[0] or bool(answer.get("faults")))
+
+
 def helps(answer: Answer, right: RightParts) -> bool:
     """True if a fault is right, or what is called enough holds, or a fact names a right part."""
     facts = [fact["part"] for fact in (*answer.get("proven", ()), *answer.get("facts", ()))]
@@ -165,6 +171,10 @@ MEASURES = (
     Measure(
         "proven or confirmed, and wrong",
         lambda answers, right: [bool(certain_and_wrong(a, right)) for a in answers],
+    ),
+    Measure(
+        "unfinished, and called at fault or dead",
+        lambda answers, right: [unfinished(a) for a in answers],
     ),
     Measure(
         'healthy, called "does not learn" or "diverges"',

@@ -90,6 +90,17 @@ def test_healthy_trainings(right):
     assert value('healthy, called "learns little"', answers, right) == "3 of 6"
 
 
+def test_an_unfinished_training_has_no_fault(right):
+    answers = [
+        thread(steps=[50, 400]),
+        thread(steps=[50, 400], outcome="cannot be told", faults=["network"]),
+        thread(steps=[50, 400], outcome="cannot be told"),
+        thread(steps=[400, 400], faults=["network"]),
+        thread(),
+    ]
+    assert value("unfinished", answers, right) == "2 of 5"
+
+
 def test_faults_help_and_what_is_enough(right):
     answers = [
         thread(faults=["network"], enough=["network", "inputs"]),
