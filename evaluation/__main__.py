@@ -20,6 +20,7 @@ It returns a dictionary; what is left out is empty:
     cleared     parts that are all right
     proven      facts that stop any training, as {"name": ..., "part": ...}
     facts       other facts, the same
+    steps       [those that were run of the training, all]
     error       on examples that the tool held out, 1 for the best constant output
     best        the least error of the changed copies that it trained
 

@@ -42,6 +42,12 @@ class RightParts:
         for row in csv.DictReader(table.open()) if table.exists() else ():
             self.rows.setdefault((row["set"], row["number"], row["part"]), []).append(row)
 
+    def is_owners(self, answer: Answer, part: str) -> bool:
+        """True if the owner's repair changes this part."""
+        part = OTHER_NAMES.get(part, part)
+        owners = self.owners.get((answer["set"], answer["number"]), set())
+        return bool(owners & OF_DATA.get(part, {part}))
+
     def shares(self, answer: Answer, part: str) -> list[float]:
         """The shares of the gap that the replacements of a part close, as far as they are known."""
         key = answer["set"], answer["number"], OTHER_NAMES.get(part, part)
@@ -57,11 +63,7 @@ class RightParts:
         """The same with the owner's repair; every part of a healthy training is wrong."""
         if is_healthy(answer):
             return WRONG
-        part = OTHER_NAMES.get(part, part)
-        owners = self.owners.get((answer["set"], answer["number"]), set())
-        if owners & OF_DATA.get(part, {part}):
-            return RIGHT
-        return self.experiment(answer, part)
+        return RIGHT if self.is_owners(answer, part) else self.experiment(answer, part)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,12 @@ def little_without_reason(answer: Answer) -> bool:
     return error is None or best is None or best > share * error
 
 
+def unfinished(answer: Answer) -> bool:
+    """True if not all steps were run, and yet it "does not learn" or has a fault."""
+    run, of = answer.get("steps") or (0, 0)
+    return run < of and (answer.get("outcome") == DEAD[0] or bool(answer.get("faults")))
+
+
 def helps(answer: Answer, right: RightParts) -> bool:
     """True if a fault is right, or what is called enough holds, or a fact names a right part."""
     facts = [fact["part"] for fact in (*answer.get("proven", ()), *answer.get("facts", ()))]
@@ -140,9 +148,9 @@ def of_enough(answers: list[Answer], right: RightParts) -> list[float]:
 
 
 def of_cleared(answers: list[Answer], right: RightParts) -> list[float]:
-    """For each part that is cleared whether it is right, and so not to be cleared."""
+    """For each part that is cleared whether it is the owner's, and so not to be cleared."""
     return [
-        right.verdict(answer, part) == RIGHT
+        right.is_owners(answer, part)
         for answer in threads(answers)
         for part in answer.get("cleared", ())
     ]
@@ -167,6 +175,10 @@ MEASURES = (
         lambda answers, right: [bool(certain_and_wrong(a, right)) for a in answers],
     ),
     Measure(
+        "unfinished, and called at fault or dead",
+        lambda answers, right: [unfinished(a) for a in answers],
+    ),
+    Measure(
         'healthy, called "does not learn" or "diverges"',
         lambda answers, right: [called_dead(a) for a in healthy(answers)],
     ),
@@ -184,7 +196,7 @@ MEASURES = (
         lambda answers, right: [helps(a, right) for a in threads(answers)],
     ),
     Measure("enough, and it holds", of_enough),
-    Measure("cleared, though right", of_cleared),
+    Measure("cleared, though the owner repaired it", of_cleared),
     Measure("cost in trainings, learns", lambda answers, right: costs(answers, True), median=True),
     Measure("cost in trainings, others", lambda answers, right: costs(answers, False), median=True),
 )

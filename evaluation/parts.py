@@ -42,6 +42,7 @@ TABLE, PAGE = HERE / "right_parts.csv", HERE / "threads.md"
 SEEDS = (1, 2, 3)
 WRITTEN, REPAIRED = "as written", "repaired"
 CLOSES, GAP = 0.8, 0.1
+NO_CHANGE = "does not apply"
 PATIENCE = 60.0  # seconds of the processor for a training as written or repaired
 LONGER = 5  # times the training as written, for one with a part replaced
 COLUMNS = ("set", "number", "part", "replacement", "errors", "share", "closes", "note")
@@ -62,7 +63,7 @@ def measured(make: Callable[[], Training | None], seed: int, cap: float) -> dict
         torch.manual_seed(seed)
         training = make()
         if training is None:
-            return row | {"problem": "does not apply"}
+            return row | {"problem": NO_CHANGE}
         count = count_steps(training)
         row["of"] = training.steps
         if until_cut_off(lambda: fit(training, seed), cap):
@@ -191,15 +192,16 @@ def by_set(key: tuple[str, str]) -> tuple:
 def rows_of_thread(rows: list[dict]) -> list[dict]:
     """As written, repaired, and the best replacement of each part."""
     best = best_replacements(rows) | {WRITTEN: "", REPAIRED: ""}
-    shown = []
-    for part in (WRITTEN, REPAIRED, *PARTS):
-        own = [row for row in rows if row["part"] == part]
-        chosen = [row for row in own if row["replacement"] == best.get(part)]
-        if chosen:
-            shown.append(summary(chosen, rows))
-        elif any(row["problem"] != "does not apply" for row in own):
-            shown.append(summary(own[:1], rows))
-    return shown + repaired_part(rows)
+    chosen = [rows_of_part(rows, part, best.get(part)) for part in (WRITTEN, REPAIRED, *PARTS)]
+    return [summary(own, rows) for own in chosen if own] + repaired_part(rows)
+
+
+def rows_of_part(rows: list[dict], part: str, best: str | None) -> list[dict]:
+    """The rows of the best replacement of a part, or one that failed."""
+    own = [row for row in rows if row["part"] == part]
+    if best is not None:
+        return [row for row in own if row["replacement"] == best]
+    return [row for row in own if row.get("problem") != NO_CHANGE][:1]
 
 
 def repaired_part(rows: list[dict]) -> list[dict]:

@@ -354,7 +354,8 @@ def usual_loss(written: Training, _: Training) -> Training | None:
     """The loss that belongs to targets and outputs; None if there is none, or it is the same."""
     x, y = sample_of(written)
     output = output_of(written.model, x).detach()
-    loss = loss_for(output, y, output_kind(written))
+    kind = output_kind(written)
+    loss = loss_for(output, y, kind)
     if loss is None:
         return None
     try:
@@ -362,7 +363,20 @@ def usual_loss(written: Training, _: Training) -> Training | None:
             return None
     except (RuntimeError, ValueError, IndexError):
         pass  # the loss as written cannot take these outputs once more
-    return replace(written, loss_fn=loss)
+    changed = replace(written, loss_fn=loss)
+    if written.error is None or not y.is_floating_point() or kind == "numbers":
+        return changed
+    return replace(changed, error=partial(error_of_probabilities, written.error))
+
+
+def error_of_probabilities(own: Callable[[nn.Module], float], model: nn.Module) -> float:
+    """The owner's measure of probabilities or of their logits, whichever it was meant for."""
+
+    class Logits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.logit(model(x), 1e-6)
+
+    return min(own(model), own(Logits().eval()))
 
 
 def loss_for(output: Tensor, y: Tensor, kind: str) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -532,7 +546,7 @@ KNOWN_GOOD = (
     Replacement("targets", "from 0 to 1", targets_from_0_to_1),
     Replacement("loss", "the usual one", usual_loss),
     Replacement("initial weights", "of torch", default_weights),
-    Replacement("initial weights", "orthogonal, forget gates open", open_gates),
+    Replacement("initial weights", "orthogonal with open forget gates", open_gates),
     *(Replacement("optimizer", f"Adam {rate:g}", partial(with_adam, rate)) for rate in RATES),
     Replacement("regularization", "none", no_regularization),
     Replacement("order", "shuffled", shuffled),

@@ -90,10 +90,21 @@ def test_healthy_trainings(right):
     assert value('healthy, called "learns little"', answers, right) == "3 of 6"
 
 
+def test_an_unfinished_training_has_no_fault(right):
+    answers = [
+        thread(steps=[50, 400]),
+        thread(steps=[50, 400], outcome="cannot be told", faults=["network"]),
+        thread(steps=[50, 400], outcome="cannot be told"),
+        thread(steps=[400, 400], faults=["network"]),
+        thread(),
+    ]
+    assert value("unfinished", answers, right) == "2 of 5"
+
+
 def test_faults_help_and_what_is_enough(right):
     answers = [
         thread(faults=["network"], enough=["network", "inputs"]),
-        thread(faults=["inputs"], enough=["optimizer"], cleared=["order", "inputs"]),
+        thread(faults=["inputs"], enough=["optimizer"], cleared=["order", "network", "inputs"]),
         thread(enough=["network"]),
         thread(facts=[{"name": "sorted", "part": "order"}]),
         thread(),
@@ -103,7 +114,7 @@ def test_faults_help_and_what_is_enough(right):
     assert value("threads with true help", answers, right) == "3 of 5"
     # 0.65 of the gap is not enough
     assert value("enough", answers, right) == "2 of 4"
-    assert value("cleared", answers, right) == "1 of 2"
+    assert value("cleared", answers, right) == "1 of 3"
 
 
 def test_the_table_has_a_column_for_each_set_and_names_what_is_wrong(right):

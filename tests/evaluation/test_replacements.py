@@ -16,6 +16,7 @@ from evaluation.replacements import (
     Reference,
     changed_parts,
     data_of,
+    error_of_probabilities,
     inputs_standardised,
     loss_for,
     replacements,
@@ -112,6 +113,18 @@ def test_the_usual_loss_of_classes_is_the_cross_entropy(kind, output):
     assert loss_for(output, CLASSES, kind)(output, CLASSES).item() == pytest.approx(
         expected.item(), rel=1e-5
     )
+
+
+def test_probabilities_are_measured_as_logits_too():
+    logits = nn.Identity()
+    x, y = torch.tensor([-2.0, -1.0, 1.0, 2.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+
+    def wrong_side_of_zero(model):
+        return ((model(x) > 0) != (y > 0)).float().mean().item()
+
+    assert wrong_side_of_zero(logits) == 0
+    assert wrong_side_of_zero(nn.Sigmoid()) == 0.5
+    assert error_of_probabilities(wrong_side_of_zero, nn.Sigmoid()) == 0
 
 
 def test_a_loss_that_is_the_usual_one_is_not_replaced():
