@@ -26,6 +26,7 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive
 from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
@@ -319,6 +320,8 @@ class Record(Stored):
             raise InvalidInputError(
                 f"{self.out} holds no complete trial of these studies: see `optim-study status`"
             )
+        for config, _ in studies:
+            check_output(self.out / config.name / RECORDING, force=False)
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING

@@ -33,6 +33,7 @@ from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
 from rhn.utils.validation import expected, fits
+from rhn.utils.wording import in_short
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -321,7 +322,7 @@ def starting_point(
     entries = {} if file is None else read_config(file)
     name = name or entries.get("preset")
     entries = _without(entries, ("preset", *RUN_ENTRIES))
-    kind, base = _row(name) if name else (kind_without_preset(entries), {})
+    kind, base = _row(name) if name else (_kind_without_preset(entries), {})
     _check(entries, kind, file)
     if "cell" not in changes:
         _require_known(entries.get("cell"), file)
@@ -340,10 +341,10 @@ def kind_of(name: str | None, file: Path | None) -> type[ChoraleConfig | Languag
     """
     entries = {} if file is None else read_config(file)
     name = name or entries.get("preset")
-    return _row(name)[0] if name else kind_without_preset(entries)
+    return _row(name)[0] if name else _kind_without_preset(entries)
 
 
-def kind_without_preset(entries: Mapping) -> type[ChoraleConfig | LanguageConfig]:
+def _kind_without_preset(entries: Mapping) -> type[ChoraleConfig | LanguageConfig]:
     """The class of a configuration by its entries: a text names its corpus."""
     return LanguageConfig if "corpus" in entries else ChoraleConfig
 
@@ -369,7 +370,7 @@ def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
     first, usual = base.get("cell"), base.get("cell_options", {})
     cell, over = first, dict[str, Any]()
     for layer in layers:
-        given = {name: value for name, value in layer.items() if (name, value) != ("cell", None)}
+        given = _layer(layer)
         if given.get("cell", cell) != cell:
             cell, over = given["cell"], _without(over, OF_ONE_CELL)
         below = over.get("cell_options", usual if cell == first else {})
@@ -382,6 +383,17 @@ def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
         options = values["cell_options"]
         values["hidden_size"] = hidden_size_for_budget(cell, budget, values["depth"], **options)
     return kind(**values)
+
+
+def _layer(given: Mapping) -> dict[str, Any]:
+    """The entries of a layer, without a cell that is None; raises InvalidInputError for a cell or
+    options of another type.
+    """
+    given = {name: value for name, value in given.items() if (name, value) != ("cell", None)}
+    for name, kind in (("cell", str), ("cell_options", dict)):
+        if name in given and not fits(given[name], kind):
+            raise InvalidInputError(f"{name} is {in_short(given[name])}, expected {expected(kind)}")
+    return given
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:

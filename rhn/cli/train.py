@@ -26,6 +26,7 @@ from rhn.presets import (
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Configured, print_help, settings_of
+from rhn.utils.io import check_folder
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
 from rhn.utils.shared_options import Device, flag, given_flags
@@ -119,11 +120,8 @@ class Train(Configured, Running):
             raise InvalidInputError(
                 "--out DIR is missing: the folder that the training is written to"
             )
-        elif self.out.exists() and not self.out.is_dir():
-            raise InvalidInputError(
-                f"--out {self.out} is not a folder: expected one, or a name that is free"
-            )
         else:
+            check_folder(self.out)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
             train(config, seeds, self.out, self, self.record)
@@ -213,6 +211,7 @@ class Resume(Running):
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` "
                 "begins one"
             )
+        check_folder(self.out)
         config = starting_point(None, path, {} if self.cell is None else {"cell": self.cell})
         seeds = read_config(path).get("seeds", [config.seed])
         if not fits(seeds, list) or not all(fits(seed, int) for seed in seeds):

@@ -10,7 +10,7 @@ import torch
 
 import optim_study
 import rhn
-from rhn.cells import make_cell
+from rhn.cells import RNN, make_cell
 from rhn.data import Corpus, Piece
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -140,6 +140,8 @@ def test_public_functions_refuse_in_one_sentence(tmp_path, text):
         "this is a model of chorales: expected chorales": lambda: train(tune, text, out),
         "expected chorales, as of": lambda: rhn.evaluate(music, text),
         "expected a text, as of": lambda: rhn.evaluate(prose, CHORALES),
+        "cell is .*expected a text": lambda: rhn.train("jsb-depth-1", CHORALES, out=out, cell=RNN),
+        "cell_options is .*expected an object": lambda: preset("ptb-sota", cell_options=[1]),
         "there are no seeds: expected at least one": lambda: train(config, text, out, seeds=[]),
         "the seed is -1": lambda: train(config, text, out, seeds=[-1]),
         "the temperature is None": lambda: rhn.evaluate(prose, text, temperature=None),

@@ -138,4 +138,4 @@ def test_every_option_of_our_cells_has_a_type_and_is_kept_in_files(name):
     assert {option.name for option in found} == set(CELLS[name].options)
     cell = CELLS[name](3, 4)
     assert all(getattr(cell, option.name) == option.default for option in found)
-    assert all(fits(option.default, option.annotation) for option in found)
+    assert all(fits(option.default, option.kind) for option in found)
