@@ -26,9 +26,11 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.figures import Outputs, figure_name, place
+from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive
 from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
+from rhn.utils.wording import counted
 
 RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
@@ -80,7 +82,13 @@ class Status(Stored):
         if any(row["interrupted"] for row in rows):
             print(
                 "interrupted: started, but no worker trains it now; run the same command again "
-                "to continue"
+                "to continue from the last save"
+            )
+        if unsaved := sum(row["unsaved"] for row in rows):
+            print(
+                f"stopped without a record: {counted(unsaved, 'interrupted trial')} had no save "
+                "yet, so what was trained is lost; the same command begins again with the same "
+                "settings"
             )
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
@@ -88,7 +96,8 @@ class Status(Stored):
         from rhn.training.state import is_locked
 
         left = set(range(config.trials)).difference(row.trial for row in trials)
-        begun, running = len(StudyFolder(self.out, config).epochs(left)), is_locked(self.out)
+        folder, running = StudyFolder(self.out, config), is_locked(self.out)
+        begun, saved = folder.begun(left), folder.epochs(left)
         return {
             "study": config.name,
             "arch": config.label,
@@ -96,10 +105,11 @@ class Status(Stored):
             "optimizer": config.optimizer,
             "trials": config.trials,
             "complete": len(trials),
-            "running": begun if running else 0,
+            "running": len(begun) if running else 0,
             "diverged": sum(row.diverged for row in trials),
             "best": min((row.loss(config.objective) for row in trials), default=None),
-            "interrupted": 0 if running else begun,
+            "interrupted": 0 if running else len(begun),
+            "unsaved": 0 if running else len(begun - saved.keys()),
         }
 
 
@@ -310,6 +320,8 @@ class Record(Stored):
             raise InvalidInputError(
                 f"{self.out} holds no complete trial of these studies: see `optim-study status`"
             )
+        for config, _ in studies:
+            check_output(self.out / config.name / RECORDING, force=False)
         with progress_bars() as report:
             for config, rows in studies:
                 row, path = best_row(rows, config.objective), self.out / config.name / RECORDING

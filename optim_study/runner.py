@@ -23,6 +23,7 @@ from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.state import LOCK, Interrupted, locked
 from rhn.utils.figures import save_figure
+from rhn.utils.io import check_folder, check_output
 from rhn.utils.progress import Advance, progress_bars
 
 POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
@@ -68,7 +69,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     ...     len(run(config, quiet=True).rows)
     1
     """
-    csv, figure = _own_files(config.folder)
+    csv, figure = _own_files(check_folder(config.folder))
     with _engine_of(config) as engine:
         planned = config.studies(load_corpus(config.data).checksum)
         # before anything is written, because it may refuse
@@ -104,10 +105,12 @@ def dry_run(config: RunConfig) -> list[dict]:
 
 def _own_files(out: Path) -> tuple[Path, Path]:
     """Return the files of table and figure. Raises InvalidInputError if they exist in a folder
-    without a run.
+    without a run, OutputError if they could not be written.
     """
     paths = out / "trials.csv", out / "swarm.png"
     for path in paths:
+        if path.parent.is_dir():
+            check_output(path)
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
             raise InvalidInputError(
                 f"{path} was not written by a run: move it, or give another --out"
@@ -201,11 +204,13 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """(Epochs done, epochs in all) of a study, in which finished trials count as if none had
-    stopped early.
+    """(Epochs done, epochs in all) of a study, summed over its trials, each epoch of as many
+    optimiser steps. A finished trial counts with the epochs that it had, an unfinished one with
+    all.
     """
-    epochs, saved = study.config.epochs, study.folder.epochs(study.left)
-    return len(study.rows) * epochs + sum(saved.values()), study.config.trials * epochs
+    saved = study.folder.epochs(study.left)
+    done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())
+    return done, done + len(study.left) * study.config.epochs - sum(saved.values())
 
 
 def _require_complete(studies: Sequence[Study]) -> None:

@@ -30,7 +30,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from rhn.utils.wording import counted, first_line, listed
+from rhn.utils.wording import counted, first_line, kind_of, listed
 from trainability.data import SAMPLE, WHOLE, Pair, sequence_of
 from trainability.diagnosis import GOOD as IN_GOOD
 from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
@@ -116,7 +116,7 @@ def check(
     """
     if seconds is not None:
         above_zero("seconds", seconds)
-    check_seed(seed)
+    seed = check_seed(seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
     begun, most = time.monotonic(), seconds or LONGEST
@@ -252,8 +252,7 @@ class Trial:
         if isinstance(changed, Training):
             return Row(version, changed)
         if changed is not None:
-            kind = type(changed).__name__
-            words = f"it returned a {kind}, expected a Training or None"
+            words = f"it returned {kind_of(changed)}, expected a Training or None"
             self.left_out.append(f"{version.what}: {words}")
         return None
 

@@ -19,7 +19,8 @@ from rhn import kernels
 from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, require
+from rhn.cells.registry import Option
+from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, plain, require
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -33,7 +34,7 @@ class DeclaredCell(Cell):
     """
 
     deep = False
-    kinds: ClassVar[dict] = {}  # the types of the options by name
+    declared: ClassVar[dict[str, Option]] = {}  # the options by name
     default_init = OWN  # the scheme that draws the weights if none is given
     carries = False  # see `Layer`
     gate: GateBlocks | None = None  # of its layer
@@ -43,10 +44,12 @@ class DeclaredCell(Cell):
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
         annotated = inspect.get_annotations(cls, eval_str=True).items()
-        cls.kinds = cls.kinds | {
-            name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)
+        kinds = {name: option.kind for name, option in cls.declared.items()}
+        kinds |= {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
+        cls.declared = {
+            name: Option(name, kind, getattr(cls, name, None)) for name, kind in kinds.items()
         }
-        cls.options = tuple(dict.fromkeys((*cls.options, *cls.kinds)))
+        cls.options = tuple(dict.fromkeys((*cls.options, *cls.declared)))
 
     def __init__(
         self,
@@ -60,8 +63,8 @@ class DeclaredCell(Cell):
         dtype=None,
         **keywords,
     ):
-        for name, kind in self.kinds.items():
-            self._set_option(name, kind, keywords.pop(name, getattr(type(self), name)))
+        for name, kind, default in self.declared.values():
+            self._set_option(name, kind, keywords.pop(name, default))
         self.check_options()
         super().__init__(
             input_size,
@@ -77,7 +80,7 @@ class DeclaredCell(Cell):
         self.reset_parameters(generator)
 
     def _set_option(self, name: str, kind, value) -> None:
-        words = get_origin(kind) is Literal
+        words, value = get_origin(kind) is Literal, plain(value)
         setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
         value = getattr(self, name)
         in_range = words or abs(value or 0) <= LARGEST_FLOAT

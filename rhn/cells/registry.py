@@ -15,14 +15,13 @@ import re
 import sys
 from collections import UserDict
 from collections.abc import Callable, Mapping
-from functools import partial
 from inspect import Parameter
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.validation import convert, expected, fits, positive
+from rhn.utils.validation import convert, expected, fits, plain, positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -257,21 +256,30 @@ def make_cell(
     return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
 
 
-def cell_options(cell: str | Callable) -> list[Parameter]:
-    """Return the options of a cell that other cells do not have, each with its name, default and
-    type (`annotation`).
+class Option(NamedTuple):
+    """An option of a cell."""
+
+    name: str
+    kind: Any
+    """Its type."""
+    default: Any
+
+
+def cell_options(cell: str | Callable) -> list[Option]:
+    """Return the options of a cell that other cells do not have.
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
     [('leak', 0.3), ('spectral_radius', None)]
     """
-    factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    return list(option_table(resolve_cell(cell) if isinstance(cell, str) else cell).values())
+
+
+def option_table(factory: Callable) -> dict[str, Option]:
+    """The options of a cell by name: those that its class declares, and the keywords of its
+    constructors or of its function.
+    """
     factory = getattr(factory, "cell", factory)  # of a cell of torch.nn, our form
-    kinds = getattr(factory, "kinds", {})
-    keyword = partial(Parameter, kind=Parameter.KEYWORD_ONLY)
-    found = {
-        name: keyword(name, default=getattr(factory, name), annotation=kind)
-        for name, kind in kinds.items()
-    }
+    found = dict(getattr(factory, "declared", {}))
     bases = reversed(factory.__mro__) if isinstance(factory, type) else ()
     for constructor in [base.__init__ for base in bases] or [factory]:  # type: ignore[misc]  # only read
         # built-in functions, names imported for types only
@@ -279,10 +287,9 @@ def cell_options(cell: str | Callable) -> list[Parameter]:
             hints = get_type_hints(constructor)
             for name, parameter in inspect.signature(constructor).parameters.items():
                 if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
-                    found[name] = parameter.replace(
-                        annotation=hints.get(name, _kind_of(parameter.default))
-                    )
-    return list(found.values())
+                    kind = hints.get(name, _kind_of(parameter.default))
+                    found[name] = Option(name, kind, parameter.default)
+    return found
 
 
 def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,14 +302,14 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     >>> read_options("leaky", {"leak": "0.5"})
     {'leak': 0.5}
     """
-    options = {option.name: option for option in cell_options(cell)} if given else {}
+    options = option_table(resolve_cell(cell)) if given else {}
     known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
     listed = f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
     read = {}
-    for name, value in given.items():
+    for name, value in plain(dict(given)).items():
         if name not in options:
             raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
-        kind = options[name].annotation
+        kind = options[name].kind
         with contextlib.suppress(ValueError):
             value = convert(value, kind) if isinstance(value, str) else value
         if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
@@ -345,6 +352,7 @@ def hidden_size_for_budget(
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    budget = plain(budget)
     budget = positive(
         "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
     )

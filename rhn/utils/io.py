@@ -66,13 +66,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     if the file cannot be written.
     """
     path = _file(path)
-    temporary = path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = _temporary(path)
     try:
         with writing(path):
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside a path, with its suffix."""
+    return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
+
+
+def _try_to_write(temporary: Path) -> None:
+    """Write and remove a file: permissions, names and the disk are tried, not predicted."""
+    try:
+        temporary.write_bytes(b"\0")
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -165,8 +179,8 @@ def finite_json(value):
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool = True) -> Path:
-    """Check that a file can be written later, and return its path; raises OutputError for a missing
-    or read-only folder.
+    """Check that a file can be written later, by writing one beside it, and return its path; raises
+    OutputError.
 
     suffixes: the allowed ones; any without them.
     force: overwrite any file; otherwise only one of this toolkit, see `made_by_us`.
@@ -180,8 +194,28 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
         raise OutputError(
             f"cannot write {path}: the folder {path.parent} does not exist; create it first"
         )
-    if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
+    if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"cannot write {path}: Permission denied")
+    with writing(path):
+        _try_to_write(_temporary(path))
+    return path
+
+
+def check_folder(path: str | Path) -> Path:
+    """Check that a folder can be made, or written to, later, and return its path; raises
+    OutputError.
+    """
+    path = Path(path)
+    with writing(path):
+        place = next(
+            place for place in (path.absolute(), *path.absolute().parents) if place.exists()
+        )
+        if not place.is_dir():
+            raise OutputError(
+                f"cannot write {path}: {place} is not a folder: expected one, or a name that is "
+                "free"
+            )
+        _try_to_write(place / f".{_MARK}-{secrets.token_hex(4)}")
     return path
 
 

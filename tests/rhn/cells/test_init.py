@@ -283,7 +283,6 @@ def test_a_scheme_is_its_text(scheme, scale):
     [
         "",
         "xavier",
-        "uniform:-1",
         "gaussian:nan",
         "uniform:inf",
         "gaussian:0.1:2",
@@ -293,3 +292,8 @@ def test_a_scheme_is_its_text(scheme, scale):
 def test_unknown_schemes_are_refused(text):
     with pytest.raises(InvalidInputError, match=r"unknown .*expected"):
         Initialization.parse(text)
+
+
+def test_a_known_scheme_with_a_negative_scale_is_told_what_is_wrong():
+    with pytest.raises(InvalidInputError, match="has the bound -1: expected a positive number"):
+        Initialization.parse("uniform:-1")

@@ -1,0 +1,78 @@
+"""An output that cannot be written is refused before the computation, by every command."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import analysis.cli
+import optim_study.cli
+import optim_study.cli_results
+import rhn.cli.main
+from rhn.checkpoints import save_checkpoint
+from rhn.models import PolyphonicModel
+
+MAIN = {
+    "rhn": rhn.cli.main.main,
+    "optim-study": optim_study.cli.main,
+    "rhn-analyze": analysis.cli.main,
+}
+LONG = "a" * 245  # a file may have this name, but not the temporary one beside it
+WORK = (
+    "rhn.cli.train.load_corpus",
+    "rhn.training.sampling.sample_chorale",
+    "rhn.plotting.curves.read_curves",
+    "rhn.plotting.curves.read_depth",
+    "optim_study.runner.load_corpus",
+    "optim_study.plan.load_corpus",
+    "optim_study.cli_results.record_trial",
+    "optim_study.cli_results.Plot._rows",
+    "analysis.cli._opened",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_computed(own_folder, monkeypatch):
+    def compute(*_, **__):
+        raise AssertionError("the computation has begun")
+
+    for place in WORK:
+        monkeypatch.setattr(place, compute)
+    save_checkpoint("model.safetensors", PolyphonicModel("rnn", hidden_size=3))
+    Path("file").write_text("")
+    Path("run/swarm.png").mkdir(parents=True)
+    Path("run/journal.log").write_text("")
+    Path("study/rnn-depth1/record.npz").mkdir(parents=True)
+    study = SimpleNamespace(name="rnn-depth1", arch="rnn", depth=1)
+    monkeypatch.setattr("optim_study.cli_results.Record.studies", lambda _: [(study, ["row"])])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rhn train jsb-depth-1 --out file",
+        "rhn train jsb-depth-1 --out file/run",
+        "rhn train jsb-depth-1 --out /dev/null/run",
+        f"rhn train jsb-depth-1 --out {2 * LONG}",
+        "rhn sample model.safetensors --output nowhere/a.mid",
+        f"rhn sample model.safetensors --output {LONG}.mid",
+        f"rhn report run --output {LONG}.png",
+        f"rhn report run --depth --output {LONG}.csv",
+        "rhn report run --output run/swarm.png",
+        "optim-study run --out file",
+        "optim-study run --out /dev/null/run",
+        "optim-study run --out run",
+        f"optim-study plot run --output {LONG}.svg",
+        "optim-study record --out study",
+        f"rhn-analyze gates model.safetensors --output {LONG}.png",
+        f"rhn-analyze lesion model.safetensors --output {LONG}.csv",
+        "rhn-analyze lesion model.safetensors --output file/a.npz",
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(command, capsys):
+    before = sorted(map(str, Path().rglob("*")))
+    name, *words = command.split()
+    assert MAIN[name](words) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("error: cannot write ") and sentence.count("\n") == 1
+    assert sorted(map(str, Path().rglob("*"))) == before
