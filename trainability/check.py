@@ -199,7 +199,8 @@ class Trial:
         self.good = KnownGood(training, probe)
         self.left_out, self.notes = list[str](), list[str]()
         self.goods, self.layers = list[Row](), list[Row]()  # known good trainings; stand-ins
-        self.orders, self.confirmed = list[Row](), False
+        self.orders, self.confirmed = list[Row](), list[Row]()
+        self.others = dict[int, Row]()  # the user's training in other orders
         self.fitted = math.nan  # error on examples of the training
 
     # ---- time ------------------------------------------------------------------------------------
@@ -280,19 +281,26 @@ class Trial:
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not evidence.good_comes_to(BETTER):
-            self.run_enough(PARTS, lambda swap: swap.by != "error")  # classes alike: another goal
+            # repairs of what is proven, and classes alike, which is another goal
+            proven = {cause.part for cause in self.found}
+            self.run_enough(PARTS, lambda swap: swap.part in proven or swap.by != "error")
             return
         if not evidence.learned or evidence.good_comes_to(FAULT):
             self.run_needed()
         broken = [part for part in PARTS if evidence.breaks(part)]
         self.run_enough(broken)
-        if evidence.at_fault:
-            self.confirm(evidence.at_fault[0])
-        if any(row.part == "network" for row in evidence.at_fault):
-            self.run_layers()
+        self.confirm_faults()
         self.run_enough([part for part in PARTS if part not in broken])
         if not (evidence.enough or evidence.exploded or evidence.learned):
             self.run_longer()
+
+    def confirm_faults(self) -> None:
+        """Run what shows a fault in other orders, and single layers of a network at fault."""
+        evidence = self.evidence
+        while (row := self.next_fault()) is not None and self.has_time_for_orders(row):
+            self.confirm(row)
+        if any(row.part == "network" for row in evidence.at_fault):
+            self.run_layers()
 
     def known_good(self, part: str, what: str, *keep: str, rates: Sequence[float]) -> Iterator[Row]:
         """Yield known good trainings with some parts of the user's, at several rates of Adam."""
@@ -414,25 +422,39 @@ class Trial:
                 row.make = make
                 yield row
 
+    def next_fault(self) -> Row | None:
+        """A change that shows a fault in one order; None if all are confirmed."""
+        faults = self.evidence.at_fault
+        return next((row for row in faults if row not in self.confirmed), None)
+
+    def has_time_for_orders(self, row: Row) -> bool:
+        """True if a change that shows a fault can run in other orders."""
+        needed = len(OTHER_ORDERS) * (self.base.seconds + row.seconds)
+        return row.make is not None and time.monotonic() + needed <= self.end
+
     def confirm(self, row: Row) -> None:
         """Run the user's training and a change that shows a fault in two other orders, with new
-        weights for what was replaced.
+        weights for what was replaced. A change that is not enough there is refused.
         """
-        evidence = self.evidence
-        needed = len(OTHER_ORDERS) * (self.base.seconds + row.seconds)
-        if time.monotonic() + needed > self.end or row.make is None:
-            return
-        self.orders = [self.base]
+        evidence, orders = self.evidence, [self.base]
         for order in OTHER_ORDERS:
             given = self.training.copy()
             given.draws += order
-            own = self.run(Row(UNCHANGED, given.copy(), order), -math.inf)
-            again = self.run(Row(row.version, row.make(given), order))
-            self.orders.append(own)
+            own = self.unchanged(order)
+            again = self.run(Row(row.version, (row.make or Training.copy)(given), order))
+            orders.append(own)
             if not replace(evidence, base=own).is_enough(again):
-                evidence.contradicted = True
+                evidence.refused.append(row)
                 return
-        self.confirmed = True
+        self.orders = orders
+        self.confirmed.append(row)
+
+    def unchanged(self, order: int) -> Row:
+        """The user's training in another order of the minibatches."""
+        if order not in self.others:
+            row = Row(UNCHANGED, self.training.copy(), order)
+            self.others[order] = self.run(row, -math.inf)
+        return self.others[order]
 
     def run_layers(self) -> None:
         """Replace single layers of the network."""
@@ -544,13 +566,15 @@ class Trial:
         evidence, part = self.evidence, row.part
         kept = evidence.kept[part]
         good = "" if evidence.good is None else f"from {evidence.good.error:.2f} "
-        seen = "Confirmed in three minibatch orders." if self.confirmed else ONE_ORDER
+        seen = "Confirmed in three minibatch orders." if row in self.confirmed else ONE_ORDER
         said = (
             f"The fault is in the {part}: with {row.what} your training reaches {row.error:.2f}, "
             f"and with your {part} a known good one goes {good}to {shown(kept.error)}. {seen}"
         )
         numbers = {"enough": row.error, "needed": kept.error}
-        return Cause(part, part, said, row.version.remedy, sure=self.confirmed, evidence=numbers)
+        return Cause(
+            part, part, said, row.version.remedy, sure=row in self.confirmed, evidence=numbers
+        )
 
 
 ONE_ORDER = "Seen in one minibatch order."
@@ -585,8 +609,8 @@ def notes_on_parts(trial: Trial) -> Iterator[str]:
     unfinished = [row.what for row in tried if not row.done]
     if not evidence.enough and not unfinished:
         yield not_enough(trial)
-    if evidence.contradicted:
-        yield "In another minibatch order the change is not enough: no fault is shown."
+    for row in evidence.refused:
+        yield f"In another minibatch order this is not enough: {row.what}."
     if not evidence.whole:
         yield "No part is called at fault before all steps are run: give more seconds."
     if unfinished:

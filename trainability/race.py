@@ -58,7 +58,7 @@ class Version:
 UNCHANGED = Version()
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """One version of a training in a race, and how far it came."""
 

@@ -72,8 +72,8 @@ class Evidence:
     """The known good training with one part of the user's, by part."""
     naive: Row | None = None
     """A forecast without weights."""
-    contradicted: bool = False
-    """True if a change was not enough in another order of the minibatches."""
+    refused: list[Row] = field(default_factory=list)
+    """Changes that were not enough in another order of the minibatches."""
 
     # ---- the user's training -------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Evidence:
 
     def is_enough(self, row: Row) -> bool:
         """True if a change of the user's training closes most of the gap."""
-        if not self.gap or not row.done or row.by != "error":
+        if not self.gap or not row.done or row.by != "error" or row in self.refused:
             return False
         mean, deviation = self.race.difference(self.base, row, self.by)
         closed = self.error(self.base) - self.error(row)
@@ -193,7 +193,7 @@ class Evidence:
         None if not all steps were run, if too few examples are held out, or if a training that
         learns does not come to a tenth of its error.
         """
-        if not self.whole or self.few or self.contradicted:
+        if not self.whole or self.few:
             return []
         found: dict[str, Row] = {}
         for row in self.enough:
