@@ -24,20 +24,21 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import with_gradients
-from gersgorin.analyses.steps import (
+from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
+from gersgorin.growth import (
+    beside_one,
+    direction,
     gradient_words,
     growth_over_all,
-    joined,
-    measured,
-    of_units,
-    percent,
-    rounding,
-    subject_of,
+    lives,
+    rate_of,
+    side_of_circle,
+    tolerance,
 )
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
-from gersgorin.linalg.products import doubling_time, half_life, running_log_norms
+from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
@@ -246,10 +247,11 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the
+        """Share (0..1) of the discs that do not leave the unit disc, (T,); of both unions the
         larger share.
         """
-        return np.max([(np.abs(c) + r <= 1).mean(1) for c, r in self.disc_sets.values()], axis=0)
+        ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
+        return np.max([(direction(end, self.near) <= 0).mean(1) for end in ends], axis=0)
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -258,13 +260,22 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which a gradient over the whole run halves; inf if it does not shrink."""
-        return float(half_life(self.finite_time_exponent[-1]))
+        """Steps in which a gradient over the whole run halves; inf if it does not shrink, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm_product), self.near)[0]
 
     @property
     def doubling_time(self) -> float:
-        """Steps in which a gradient over the whole run doubles; inf if it does not grow."""
-        return float(doubling_time(self.finite_time_exponent[-1]))
+        """Steps in which a gradient over the whole run doubles; inf if it does not grow, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm_product), self.near)[1]
+
+    @property
+    def near(self) -> float:
+        """Distance from the unit circle, and rate of growth, that rounding may cause."""
+        return tolerance(self.eigenvalues.dtype)
 
     @property
     def step_count(self) -> int:
@@ -278,7 +289,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finding(self) -> str:
-        """The growth of the gradient in words."""
+        """The half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm_product, subject_of(self.title))
         return words[0].upper() + words[1:]
 
@@ -301,11 +312,11 @@ class Spectra(Result, kind="spectra"):
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
             return "No eigenvalue was found."
-        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + rounding(self.eigenvalues.dtype))
+        outside = np.count_nonzero(direction(np.abs(self.eigenvalues) - 1, self.near) > 0)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle."
-        side = _side(radius, rounding(self.eigenvalues.dtype))
+        side = side_of_circle(radius, self.near)
         return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
 
     def _of_discs(self) -> str:
@@ -314,7 +325,7 @@ class Spectra(Result, kind="spectra"):
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
-        side = _side(reach, rounding(self.eigenvalues.dtype))
+        side = side_of_circle(reach, self.near)
         return f"{which} reach {beside_one(reach)} from 0, {side}."
 
     def summary(self, *, whole: bool = True, step: int | None = None) -> str:
@@ -447,7 +458,7 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= rounding(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
+    if half <= tolerance(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -511,29 +522,6 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
     edges += [record.numerical_radius[steps] for record in records if not record.leading]
     known = [float(edge[np.isfinite(edge)].max(initial=1)) for edge in edges]
     return 1.08 * max(1.0, *known)
-
-
-def beside_one(value: float) -> str:
-    """A number in three digits, or as many as tell it from 1.
-
-    >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
-    ('1.23', '1.0006', 'nan')
-    """
-    if not math.isfinite(value):
-        return f"{value:g}"
-    digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
-    return f"{value:.{max(3, digits)}g}"
-
-
-def _side(distance: float, near: float) -> str:
-    """The side of the unit circle on which a point at this distance from 0 lies.
-
-    >>> _side(0.5, 1e-7), _side(1.0, 1e-7)
-    ('inside the unit circle', 'on the unit circle')
-    """
-    if abs(distance - 1) <= near:
-        return "on the unit circle"
-    return f"{'outside' if distance > 1 else 'inside'} the unit circle"
 
 
 def largest_step(record: Spectra) -> int:
