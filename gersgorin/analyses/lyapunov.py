@@ -33,7 +33,7 @@ points of the convergence curve; b blocks. Exponents are natural logarithms per 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,6 +108,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """True if an entry of the state goes more than three times as far in the second half of the
     counted steps as any in the first.
     """
+    layers: int = 1
+    """Of a step, after each of which the directions are made orthogonal."""
     precision: float = EPS
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 
@@ -207,7 +209,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "--start-noise 1 of the command."
             )
         yield from self._of_the_sum()
-        least = float(self.exponents[0]) + math.log(self.state_size * self.precision)
+        least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         finite = self.exponents[np.isfinite(self.exponents)]
         if lost := int((finite < least).sum()):
             yield f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
@@ -362,7 +364,7 @@ def lyapunov(
     Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
     for t, log in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:
-            logs.append(log.double())
+            logs.append(log)
             progress(t + 1, T)
     pieces = min(PIECES, T - warmup)
     edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])
@@ -374,6 +376,7 @@ def lyapunov(
         exponents=curve[-1, order],
         standard_errors=standard_errors(np.diff(edges), sums)[order],
         diverges=half > 0 and bool(far[half:].max() > GROWS * far[:half].max()),
+        layers=run.depth if run.cell.has_layers else 1,
         precision=torch.finfo(run.states.dtype).eps,
         curve_steps=edges[1:],
         curve=curve[:, order],
@@ -433,11 +436,14 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
-    """log |R_ii| (k,) of the QR decomposition after each map."""
-    for step in maps:
-        Q, R = torch.linalg.qr(step(Q))
-        yield R.diagonal().abs().log()
+def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
+    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps."""
+    for maps in steps:
+        log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
+        for layer in maps:
+            Q, R = torch.linalg.qr(layer(Q))
+            log += R.diagonal().abs().log()
+        yield log
 
 
 def _checked(name: str, value, least: int, most: int, why: str) -> int:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from gersgorin.growth import (
     gradient_words,
     growth_over_all,
     lives,
+    number_of_log,
     rate_of,
     side_of_circle,
     tolerance,
@@ -68,6 +69,8 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
+# measures that a factor does not change
+WITHOUT_SCALE = ("eigenvalue_condition", "departure_from_normality")
 # come first
 TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "finite_time_exponent")
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
@@ -138,7 +141,9 @@ class Spectra(Result, kind="spectra"):
     for a cell without one.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,)."""
+    """log ||dy[t+1]/dy[0]||_2, (T,); also of steps whose other numbers are NaN, because they are
+    too small or large for their type.
+    """
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
@@ -151,6 +156,8 @@ class Spectra(Result, kind="spectra"):
     """
     gate_name: str = "transform gate"
     """Its name in the cell's literature: an LSTM's is the input gate."""
+    log_norm_bound: float = math.nan
+    """Natural logarithm of `norm_bound`, also of one too small or large for a number."""
 
     @property
     def along(self) -> str:
@@ -248,10 +255,11 @@ class Spectra(Result, kind="spectra"):
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
         """Share (0..1) of the discs that do not leave the unit disc, (T,); of both unions the
-        larger share.
+        larger share; NaN for discs that are not known.
         """
         ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
-        return np.max([(direction(end, self.near) <= 0).mean(1) for end in ends], axis=0)
+        shares = [(direction(end, self.near) <= 0).mean(1) for end in ends]
+        return np.where(np.isnan(ends).any((0, 2)), np.nan, np.max(shares, axis=0))
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -299,19 +307,25 @@ class Spectra(Result, kind="spectra"):
         yield from growth_over_all(self.log_norm_product, self.unit)
         yield self._of_eigenvalues()
         yield self._of_discs()
-        missing = np.isnan(self.eigenvalues).sum(1)
-        if missing.any():
-            at = counted(int(np.count_nonzero(missing)), "step")
+        if lost := int(np.isnan(self.norm).sum()):
+            yield (
+                f"The Jacobians of {counted(lost, 'step')} are too small or large for a number: "
+                "only their products are known."
+            )
+        missing = int(np.isnan(self.eigenvalues).any(1).sum()) - lost
+        if missing:
+            at = counted(missing, "step")
             yield f"Some of {self.which_eigenvalues} did not converge at {at}."
         worst = float(self.eigenvalue_condition.max())
-        if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
+        norm = float(np.fmax.reduce(self.norm))
+        if worst * np.finfo(self.eigenvalues.dtype).eps * norm > ROUNDING_SHOWN:
             yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
 
     def _of_eigenvalues(self) -> str:
         """The sentence about the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
-            return "No eigenvalue was found."
+            return "No eigenvalue is known."
         outside = np.count_nonzero(direction(np.abs(self.eigenvalues) - 1, self.near) > 0)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
@@ -321,7 +335,7 @@ class Spectra(Result, kind="spectra"):
 
     def _of_discs(self) -> str:
         """The sentence about the discs."""
-        reach = float(self.reach.max())
+        reach = float(np.fmax.reduce(self.reach))
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
@@ -365,7 +379,9 @@ class Spectra(Result, kind="spectra"):
         if np.isnan(self.norm_bound):
             return f"{label:<26}{'none':>11}  the cell has no norm_bound"
         scope = "for any input and any state within this run's range"
-        return f"{label:<26}{self.norm_bound:>11.4g}  {scope}"
+        known = math.isfinite(self.log_norm_bound)
+        bound = number_of_log(self.log_norm_bound) if known else f"{self.norm_bound:.4g}"
+        return f"{label:<26}{bound:>11}  {scope}"
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
@@ -575,9 +591,10 @@ def spectra(
     if leading is None and run.state_size > WHOLE:
         leading = COUNT
     if leading is None:
-        found, bound = measured(run, _of_matrices, progress), run.norm_bound().cpu().numpy()
+        found = measured(run, _of_matrices, progress, WITHOUT_SCALE)
+        bound, log_bound = run.norm_bound().cpu().numpy(), _log_bound(run)
     else:
-        found, bound = _by_operators(run, leading, progress), np.array(np.nan)
+        found, bound, log_bound = _by_operators(run, leading, progress), np.array(np.nan), math.nan
     return Spectra(
         cell=label.name,
         depth=run.depth,
@@ -591,9 +608,15 @@ def spectra(
         gate_name=run.cell.gate_name,
         transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
+        log_norm_bound=log_bound,
         **found,
         **run.itself,
     )
+
+
+def _log_bound(run: Run) -> float:
+    """The logarithm of the bound on the norm of every Jacobian."""
+    return run.cell.log_norm_bound(float(run.states[:-1].abs().max()))
 
 
 def _of_matrices(A: Tensor) -> dict[str, Tensor]:
@@ -635,7 +658,8 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
         log_norms,
     )
 
-    parts, unknown = [], torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
+    parts, exponents = [], list[int]()
+    unknown = torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
     others = {
         "support": unknown.expand(4),
         "eigenvalue_condition": unknown,
@@ -644,7 +668,8 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
 
     def operators() -> Iterator[StepOperator]:
         for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
-            A = StepOperator.of_step(run.cell, x, s)
+            A, exponent = _scaled_operator(run, x, s)
+            exponents.append(exponent)
             try:
                 values = A.eigenvalues(k)
             except NotConvergedError as error:
@@ -652,12 +677,15 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
                     (k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32)
                 )
                 values[: len(error.found)] = error.found[:k]
-            found = (
-                others
-                | _of_discs(*A.discs())
-                | {"eigenvalues": values, "norm": unknown.new_tensor(A.norm())}
+            found = _of_discs(*A.discs()) | {
+                "eigenvalues": values,
+                "norm": unknown.new_tensor(A.norm()),
+            }
+            if exponent:
+                found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
+            parts.append(
+                {name: each.cpu().numpy()[None] for name, each in (others | found).items()}
             )
-            parts.append({name: each.cpu().numpy()[None] for name, each in found.items()})
             progress(t + 1, len(run))
             yield A
 
@@ -672,4 +700,26 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
         logs = [float(log) for log in running_log_norms(matrices, norm)]  # type: ignore[arg-type]  # it fits
     else:
         logs = [*log_norms([*operators()])]
-    return joined(parts) | {"log_norm_product": np.array(logs)}
+    whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
+    return joined(parts) | {"log_norm_product": whole}
+
+
+def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:
+    """(M as a `StepOperator`, an integer e) of the Jacobian M 2^e of a step; e is 0 unless the
+    numbers of its type cannot hold it.
+
+    Raises InvalidInputError for a large state whose Jacobian they cannot hold.
+    """
+    from gersgorin.run.operators import StepOperator
+
+    A = StepOperator.of_step(run.cell, x, s)
+    if A.matrix is not None:
+        M, e = run.cell.scaled("jacobian", A.matrix[None], x[None], s[None])
+        return (StepOperator.of_matrix(M[0]), int(e)) if e else (A, 0)
+    kind = torch.finfo(s.dtype)
+    if run.depth > 1 and A.norm() < kind.tiny / kind.eps:
+        raise InvalidInputError(
+            f"the Jacobian of a step of {run.depth} layers is too small for a number: use fewer "
+            "layers or units"
+        )
+    return A, 0

@@ -7,8 +7,9 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 """
 
 import html
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ class Gains(Result, kind="gains"):
     """
 
     input: np.ndarray
-    """||ds'/dx||_2 at every step, (T,)."""
+    """||ds'/dx||_2 at every step, (T,); NaN if it is too small or large for a number."""
     layers: np.ndarray
     """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L)."""
     unit: str = "steps"
@@ -57,6 +58,8 @@ class Gains(Result, kind="gains"):
     @property
     def finding(self) -> str:
         """The mean gain of the input."""
+        if np.isnan(self.input).any():
+            return "The gain of the input is too small or large for a number"
         return f"The input reaches the state with a mean gain of {self.input.mean():.3g}"
 
     def sentences(self) -> Iterator[str]:
@@ -105,7 +108,9 @@ def gains(
     """
     run, inputs, layers = open_run(network, x, s0, **options), [], []
     for now in run.slices():
-        inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
+        steps = run.inputs[now], run.states[:-1][now]
+        B, lost = run.cell.scaled("input_jacobian", run.input_jacobians(now), *steps)
+        inputs.append(_without(torch.linalg.matrix_norm(B, 2), lost != 0))
         layers.append(run.state_gains(now))
         progress(now.stop, len(run))
     return Gains(
@@ -346,32 +351,79 @@ def products(
     """
     run = open_run(network, x, s0, **options)
     whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
-
-    def steps_back() -> Iterator[Tensor]:
-        for now, A in run.blocks(back=True):
-            yield from A.mT.flip(0)
-            progress(2 * len(run) - now.start, 2 * len(run))
-
-    back = torch.stack([*running_log_norms(steps_back())]).flip(0).cpu().numpy()
+    back = log_norms_back(run, lambda done, T: progress(T + done, 2 * T))
     return Products(log_norm=whole, log_norm_back=back, **run.labels)
 
 
+def log_norms_back(run: Run, progress: Progress) -> np.ndarray:
+    """log ||A[T-1] ... A[t]||_2, (T,)."""
+    exponents = []
+
+    def steps_back() -> Iterator[Tensor]:
+        for now, A, e in scaled_blocks(run, back=True):
+            exponents.append(e.flip(0))
+            yield from A.mT.flip(0)
+            progress(len(run) - now.start, len(run))
+
+    return _logs(running_log_norms(steps_back()), exponents)[::-1]
+
+
+def scaled_blocks(run: Run, *, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """(steps, M, integers e), of Jacobians M 2^e (steps, N, N); e is 0 unless the numbers of a type
+    cannot hold them. back: the last block first.
+    """
+    for now, A in run.blocks(back=back):
+        yield now, *run.cell.scaled("jacobian", A, run.inputs[now], run.states[:-1][now])
+
+
 def measured(
-    run: Run, measure: Callable[[Tensor], dict[str, Tensor]], progress: Progress
+    run: Run,
+    measure: Callable[[Tensor], dict[str, Tensor]],
+    progress: Progress,
+    without_scale: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """{name: (T, ...)} of what a function measures of each block of Jacobians, and of
     log_norm_product, log ||A[t] ... A[0]||_2.
+
+    NaN where a Jacobian is too small or large for numbers of its type, but for those measures that
+    a factor does not change, `without_scale`.
     """
-    parts = []
+    parts, exponents = [], []
 
     def steps() -> Iterator[Tensor]:
-        for now, A in run.blocks():
-            parts.append({name: values.cpu().numpy() for name, values in measure(A).items()})
+        for now, A, e in scaled_blocks(run):
+            lost = e != 0
+            parts.append(
+                {
+                    name: (values if name in without_scale else _without(values, lost))
+                    .cpu()
+                    .numpy()
+                    for name, values in measure(A).items()
+                }
+            )
+            exponents.append(e)
             progress(now.stop, len(run))
             yield from A
 
-    log_norms = torch.stack([*running_log_norms(steps())]).cpu().numpy()
+    log_norms = _logs(running_log_norms(steps()), exponents)
     return joined(parts) | {"log_norm_product": log_norms}
+
+
+def _without(values: Tensor, lost: Tensor) -> Tensor:
+    """Values (steps, ...) with NaN at some steps."""
+    return (
+        values
+        if not lost.any()
+        else values.masked_fill(
+            lost.to(values.device).reshape(-1, *[1] * (values.dim() - 1)), torch.nan
+        )
+    )
+
+
+def _logs(log_norms: Iterable[Tensor], exponents: list[Tensor]) -> np.ndarray:
+    """Logarithms (T,) of norms of products, with the exponents of their factors."""
+    logs = torch.stack([*log_norms])
+    return (logs + torch.cat(exponents).cumsum(0) * math.log(2)).to(logs.dtype).cpu().numpy()
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
