@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from gersgorin.linalg.products import doubling_time, half_life
 from rhn.cells.registry import CELLS
@@ -84,7 +85,8 @@ def lives(rate: float, near: float) -> tuple[float, float]:
     ((10.0, inf), (inf, inf))
     """
     rate = rate if direction(rate, near) or math.isnan(rate) else 0.0
-    return float(half_life(rate)), float(doubling_time(rate))
+    known = torch.tensor(rate, dtype=torch.float64, device="cpu")
+    return float(half_life(known)), float(doubling_time(known))
 
 
 def rate_words(rate: float, near: float, *, steady: bool = True) -> str:

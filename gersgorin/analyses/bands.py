@@ -98,14 +98,19 @@ class Comparison(Result, kind="comparison"):
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @property
+    def _known(self) -> np.ndarray:
+        """True for the steps of each run, (R, T): one of its measures is a number there."""
+        return ~np.all([np.isnan(getattr(self, name)) for name in KEPT], axis=0)
+
+    @property
     def steps(self) -> np.ndarray:
         """Number of steps of each run, (R,)."""
-        return (~np.isnan(self.norm)).sum(1)
+        return self._known.sum(1)
 
     @property
     def runs_at(self) -> np.ndarray:
         """Number of runs that have step t, (T,)."""
-        return (~np.isnan(self.norm)).sum(0)
+        return self._known.sum(0)
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -191,7 +196,7 @@ class Comparison(Result, kind="comparison"):
             f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
         )
         means = {
-            MEASURES[name]: np.nanmean(getattr(self, name), 1)
+            MEASURES[name]: pd.DataFrame(getattr(self, name)).mean(axis=1).to_numpy()
             for name in ("spectral_radius", "norm", "reach")
         }
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():

@@ -423,7 +423,9 @@ def _without(values: Tensor, lost: Tensor) -> Tensor:
 def _logs(log_norms: Iterable[Tensor], exponents: list[Tensor]) -> np.ndarray:
     """Logarithms (T,) of norms of products, with the exponents of their factors."""
     logs = torch.stack([*log_norms])
-    return (logs + torch.cat(exponents).cumsum(0) * math.log(2)).to(logs.dtype).cpu().numpy()
+    return (
+        (logs + torch.cat(exponents).cumsum(0).double() * math.log(2)).to(logs.dtype).cpu().numpy()
+    )
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
