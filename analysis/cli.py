@@ -84,9 +84,9 @@ class Gates(Common):
 
     def parts_of_text(self, corpus, split: str) -> list:
         """The parts of a text to measure."""
-        from analysis.sequences import excerpts
+        from analysis.gates import excerpts_of
 
-        return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=self.length)
+        return excerpts_of(corpus, split, length=self.length)
 
     def measure(self, model, sequences: list, split: str, **run):
         """The result."""
@@ -154,8 +154,8 @@ def _opened(options: Gates | LesionCommand) -> tuple:
     """The network in a checkpoint, its corpus or that of --data, and whether that is a text;
     refuses options for the other kind.
     """
-    from rhn.checkpoints import load_model, read_metadata
-    from rhn.training.trained import corpus_of, load_text_model
+    from analysis.trained import trained_with_data
+    from rhn.checkpoints import read_metadata
 
     text = read_metadata(options.checkpoint)["class"] == "LanguageModel"
     for flag in given_flags(options, ("chorales",) if text else ("length", "max_tokens")):
@@ -163,11 +163,4 @@ def _opened(options: Gates | LesionCommand) -> tuple:
         raise InvalidInputError(
             f"{flag} is for {kinds[0]}, and {options.checkpoint} holds {kinds[1]}: leave it out"
         )
-    if text:
-        trained = load_text_model(options.checkpoint, options.cell)
-        return trained.model, trained.corpus(options.data), True
-    return (
-        load_model(options.checkpoint, options.cell),
-        corpus_of(options.checkpoint, options.data),
-        False,
-    )
+    return *trained_with_data(options.checkpoint, options.data, options.cell), text

@@ -20,7 +20,7 @@ from analysis.activity import layer_ticks
 from rhn.plotting.figure import Block, compose, title_of
 from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted, table
+from rhn.utils.wording import counted, listed, table
 
 LINES = {
     "layer": "layer {}",
@@ -77,7 +77,7 @@ class LesionTable(Result, kind="lesions"):
     """Damage: its difference to the unlesioned network."""
     low: np.ndarray
     """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
-    sequence.
+    sequence, or a loss that is not finite.
     """
     high: np.ndarray
 
@@ -86,10 +86,10 @@ class LesionTable(Result, kind="lesions"):
         return [row for row in self.table() if row["kind"] == kind]
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
-        """Rows of one kind, the largest change of the loss first, up or down."""
+        """Rows of one kind: losses that are not finite, then the largest change, up or down."""
         return sorted(
             self.rows(kind),
-            key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else 1,
+            key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else -math.inf,
         )
 
     @property
@@ -102,14 +102,25 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """Name the layer whose lesion changes the loss most, and say if its interval holds 0."""
+        """Name the layer whose lesion changes the loss most, and the next one unless the intervals
+        are apart; say if its interval holds 0, or if losses are not finite.
+        """
         first, *others = self.by_damage()
         loss = f"the loss on {self.split}" if self.split else "the loss"
+        if lost := _not_finite(self.rows()):
+            layers = listed(lost, len(lost))
+            lesion = f"the lesion of {'layer' if len(lost) == 1 else 'each of layers'} {layers}"
+            word = "infinite" if first["loss"] == math.inf else "no longer finite"
+            return f"{lesion} ({LESIONED[self.mode]}) makes {loss} {word}"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
         lesion += f" by {first['delta']:+.3g}"
         if first["low"] <= 0 <= first["high"]:
             return f"{lesion}, which may be chance"
-        return f"{lesion}, more than any other layer" if others else lesion
+        if not others:
+            return lesion
+        if _sizes(first)[0] > max(_sizes(row)[1] for row in others):
+            return f"{lesion}, more than any other layer"
+        return f"{lesion}, that of layer {others[0]['label']} by {others[0]['delta']:+.3g}"
 
     def sentences(self) -> Iterator[str]:
         """The lesion with the largest change, and the result of the intervals."""
@@ -191,6 +202,8 @@ class LesionTable(Result, kind="lesions"):
         bars = (
             "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
         )
+        if lost := _not_finite(rows):
+            bars += f"; not finite: layer {listed(lost)}"
         ax.set_title(bars + scale, loc="left")
         return ax
 
@@ -201,6 +214,17 @@ class LesionTable(Result, kind="lesions"):
         about = "; ".join(filter(None, (self.about, self.measured)))
         panels = Block(draws, 3.6, len(draws), least=PANEL)
         return compose(title_of(self.title, self.largest), about, panels, width=1 + 4 * len(draws))
+
+
+def _not_finite(rows: Sequence[dict]) -> list[str]:
+    """Labels of the rows whose loss is infinite or NaN."""
+    return [row["label"] for row in rows if not math.isfinite(row["delta"])]
+
+
+def _sizes(row: dict) -> tuple[float, float]:
+    """The least and the largest change, up or down, in the interval of a row; NaN without one."""
+    low, high = row["low"], row["high"]
+    return max(low, -high, 0.0), max(abs(low), abs(high))
 
 
 def plot_pairs(table: LesionTable, ax: Axes) -> None:

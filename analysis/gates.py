@@ -5,26 +5,33 @@ cells'), t the transform gate in (0, 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity
-from analysis.lesion_modes import cells_of, measured_copy, places
-from analysis.sequences import name_of, task_of
-from rhn.cells import Cell
+from analysis.network import gates_of, network_of, passes_of, places, recorded_calls
+from analysis.sequences import Excerpt, Music, Text, excerpts, name_of, task_of
+from analysis.trained import opened
+from rhn.cells import Cell, Gates
+from rhn.data.text import TextCorpus
 from rhn.errors import InvalidInputError
 from rhn.training.ensemble import deterministic
 
 OPEN, CLOSED = 0.9, 0.1
+EXCERPT = 60  # tokens of an excerpt of a text
 ROWS = 16  # sequences at once: every gate of every step is held
 
 
 def gate_activity(
-    model: nn.Module,
-    batch: Sequence[np.ndarray] | np.ndarray,
+    model: nn.Module | str | Path,
+    batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,
     *,
+    split: str = "",
+    cell: str | None = None,
+    batch_axis: int | None = None,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GateActivity:
@@ -32,9 +39,14 @@ def gate_activity(
 
     Args:
         model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with
-            `gates`), or such a cell alone.
+            `gates`), torch.nn's in a module, or such a cell alone; or the path of a checkpoint or
+            run folder.
         batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
-            excerpts (`analysis.sequences`), arrays of ids (T,), or one.
+            excerpts (`analysis.sequences`), arrays of ids (T,), or one. The path of a file of
+            chorales or of a text; None: the data of the training of a checkpoint.
+        split: of data that are not given as sequences (default: test; valid for a text).
+        cell: the cell of a checkpoint if it is your own, package.module:factory.
+        batch_axis: as of `analysis.lesion`.
         device: of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
 
@@ -49,10 +61,14 @@ def gate_activity(
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    task, every = task_of(model), places(model)
-    sequences = task.sequences(batch)
+    read, data, _ = opened(model, batch, split, excerpts_of, cell)
+    task = task_of(read, data)
+    sequences = task.sequences(data)
+    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
     measured: list[dict] = [{}] * len(sequences)
-    for done, (i, gates) in enumerate(_by_sequence(model, task, sequences, device), 1):
+    labels: tuple[str, ...] = ()
+    for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):
+        labels, gates = tuple(activity), np.stack([*activity.values()])
         if not np.isfinite(gates).all():
             raise InvalidInputError(
                 f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run"
@@ -64,7 +80,7 @@ def gate_activity(
         }
         progress(done, len(sequences))
     return GateActivity(
-        labels=tuple(place.label for place in every),
+        labels=labels,
         names=tuple(name_of(sequence, i) for i, sequence in enumerate(sequences)),
         lengths=np.array([len(sequence) for sequence in sequences]),
         **{
@@ -74,57 +90,95 @@ def gate_activity(
         symbols=np.array(
             [symbol for sequence in sequences for symbol in task.symbols(sequence)], str
         ),
-        gate_name=every[0].cell.gate_name,
+        gate_name=places(network)[0].cell.gate_name,
     )
 
 
+def excerpts_of(corpus: TextCorpus, split: str, length: int = EXCERPT) -> list[Excerpt]:
+    """The excerpts of a text whose gates are shown."""
+    return excerpts(getattr(corpus, split), corpus.vocabulary, split=split, length=length)
+
+
 def unit_means(
-    model: nn.Module, sequences: Sequence[np.ndarray], *, device: torch.device | str | None = None
+    model: nn.Module,
+    sequences: Sequence[np.ndarray],
+    *,
+    batch_axis: int | None = None,
+    device: torch.device | str | None = None,
 ) -> list[Tensor]:
     """Average the transform gate of each unit over all steps on which a prediction depends.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
-    count.
+    count. Arguments and errors as of `gate_activity`.
     """
-    total, steps, read = 0.0, 0, [s[:-1] for s in sequences if len(s) > 1]
-    for _, values in _by_sequence(model, task_of(model), read, device):
-        total, steps = total + values.sum(1), steps + values.shape[1]
-    return list(torch.from_numpy(total / steps))
+    task = task_of(model, sequences)
+    network = network_of(model, task.width, batch_axis=batch_axis, device=device)
+    return means_of(network, task, sequences)
 
 
-def _by_sequence(model, task, sequences, device) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, gates of every layer (L, T, n) float64) of each sequence, `ROWS` at a time."""
-    model = measured_copy(model, device)
-    like, seen = next(model.parameters()), []  # the input of each cell, after any module before it
-    for cell in cells_of(model).values():
-        cell.register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
+def means_of(
+    network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
+) -> list[Tensor]:
+    """The same for a network as `network_of` returns it; over all passes of a cell."""
+    sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
+    for _, activity in _by_sequence(network, task, read):
+        for label, gates in activity.items():
+            sums[label] = sums.get(label, 0.0) + gates.sum(0)
+        steps += len(gates)
+    passes = [[k for k in sums if k.split(", call")[0] == p.label] for p in places(network)]
+    means = [np.mean([sums[label] / steps for label in labels], 0) for labels in passes]
+    return [torch.from_numpy(mean) for mean in means]
+
+
+def _by_sequence(
+    network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield (index, gates (T, n) float64 by the label of the layer) of each sequence, `ROWS` at a
+    time.
+    """
+    like = next(network.parameters())
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), ROWS):
         some = order[start : start + ROWS]
         inputs = task.inputs([sequences[i] for i in some], like)
         with deterministic(), torch.no_grad():
-            seen.clear()
-            model(inputs)
-            layers = [t for cell, x in seen for t in _transform_gates(cell, x)]
+            layers = _gates_by_label(network, inputs)
         for row, i in enumerate(some):
             steps = len(sequences[i])
-            yield i, np.stack([t[:steps, row].double().numpy(force=True) for t in layers])
+            yield (
+                i,
+                {label: t[:steps, row].double().numpy(force=True) for label, t in layers.items()},
+            )
 
 
-def _transform_gates(cell: Cell, x: Tensor) -> Sequence[Tensor]:
-    s0 = x.new_zeros(x.shape[1], cell.state_size)
-    gates = cell.gates(x, torch.cat((s0.unsqueeze(0), cell.states(x, s0)[:-1]))).t
+def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """The transform gates (T, B, n) of each layer in each pass of its cell."""
+    with recorded_calls(network) as calls:
+        network(inputs)
+    T, B = inputs.shape[:2]
+    found, every = dict[str, Tensor](), places(network)
+    for name, passes in passes_of(network, calls, T, B).items():
+        own = [place for place in every if place.name == name]
+        for number, part in enumerate(passes, 1):
+            gates = _checked(own[0].cell, gates_of(own[0].cell, part), T, B)
+            call = f", call {number}" if len(passes) > 1 else ""
+            found |= {f"{p.label}{call}": t for p, t in zip(own, gates.t, strict=True)}
+    return found
+
+
+def _checked(cell: Cell, gates: Gates, T: int, B: int) -> Gates:
+    """The gates, one for each layer. Raises InvalidInputError for others or none."""
     if not gates:
         raise InvalidInputError(
             f"{type(cell).__name__} has no transform gates to measure: expected a gated cell "
             "(RHN, LSTM, GRU), or one of your own that defines gates(x, s) (lesions work "
             "without gates: rhn-analyze lesion --mode carry)"
         )
-    if {t.shape for t in gates} != {(*x.shape[:-1], cell.hidden_size)} or len(gates) != cell.depth:
+    shape = (T, B, cell.hidden_size)
+    if {t.shape for t in gates.t} != {shape} or len(gates) != cell.depth:
         raise InvalidInputError(
             f"{type(cell).__name__}.gates returns transform gates of shapes "
-            f"{[tuple(t.shape) for t in gates]}: expected "
-            f"{cell.depth}, one per layer, of shape {(*x.shape[:-1], cell.hidden_size)} for x of "
-            f"shape {tuple(x.shape)}"
+            f"{[tuple(t.shape) for t in gates.t]} over {T} steps of {B} sequences: expected "
+            f"{cell.depth}, one per layer, of shape {shape}"
         )
     return gates

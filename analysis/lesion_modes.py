@@ -30,82 +30,14 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import Cell, Layer, Part, described_layers
+from analysis.network import Place, carried, cells_of, network_of, original, places
+from analysis.sequences import width_of
+from rhn.cells import Cell, Layer, Part
 from rhn.errors import InvalidInputError
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """The position of one layer in a network."""
-
-    name: str
-    """Name of the cell among the network's modules; "" if the network is the cell."""
-    cell: Cell
-    index: int
-    """Number of the layer within the cell, from 0."""
-    label: str
-    """Name in tables and figures: "2", or "1.2" (cell 1, layer 2) in stacked networks."""
-    layer: Layer
-    """The cell's own description."""
-
-
-def cells_of(model: nn.Module) -> dict[str, Cell]:
-    """Return the recurrent cells by name, in the order in which the network runs them. Raises
-    InvalidInputError if there is none.
-    """
-    cells = {name: module for name, module in model.named_modules() if isinstance(module, Cell)}
-    if not cells:
-        raise InvalidInputError(
-            f"{type(model).__name__} holds no recurrent cell of rhn.cells: its gates and "
-            "layers are not known"
-        )
-    return cells
-
-
-def places(model: nn.Module) -> list[Place]:
-    """Return every layer of every recurrent cell, in the order in which the network runs them."""
-    cells = cells_of(model)
-    return [
-        Place(name, cell, index, f"{k}.{index + 1}" if len(cells) > 1 else str(index + 1), layer)
-        for k, (name, cell) in enumerate(cells.items(), start=1)
-        for index, layer in enumerate(described_layers(cell))
-    ]
-
-
-def measured_copy(model: nn.Module, device: torch.device | str | None) -> nn.Module:
-    """Copy a network in evaluation mode to a device (None: that of the network)."""
-    return copy.deepcopy(model).to(device or next(model.parameters()).device).eval()
-
-
-class Carried(nn.Module):
-    """A cell that runs layer by layer; a layer with `carried` (L,) True passes the state through
-    unchanged, s_l = s_{l-1}.
-
-    For inference: the recurrence is a plain loop.
-    """
-
-    def __init__(self, cell: Cell):
-        super().__init__()
-        self.cell = cell
-        self.carried: Tensor
-        device = next(cell.parameters()).device
-        self.register_buffer("carried", torch.zeros(cell.depth, dtype=torch.bool, device=device))
-
-    def forward(self, x: Tensor, s0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs (T, B, n) and the last state, from x (T, B, m) and a state (B, state_size), None:
-        zero.
-        """
-        s, states = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0, []
-        for x_t in x:
-            y = s
-            for index, carried in enumerate(self.carried):
-                s = torch.where(carried, s, self.cell.run_layer(index, x_t, s, y))
-            states.append(s)
-        return torch.stack(states)[..., : self.cell.hidden_size], s
-
 
 SHUT = -1e4
 
@@ -142,17 +74,17 @@ MODES: dict[str, tuple[str, Callable[[Layer, Cell], bool]]] = {  # (needs in wor
 }
 
 
-def check_mode(model: nn.Module, mode: str | None) -> str:
+def check_mode(network: nn.Module, mode: str | None) -> str:
     """Return the mode, by default the first that the network has; raises InvalidInputError for an
     unknown mode or one that its cells lack.
     """
     if mode is not None and mode not in MODES:
         raise InvalidInputError(f"unknown mode {mode!r}, expected one of {', '.join(MODES)}")
-    has = [m for m in MODES if lesioned_layers(model, m)]
+    has = [m for m in MODES if lesioned_layers(network, m)]
     mode = mode or next(iter(has), "bias")
     if mode in has:
         return mode
-    kinds = ", ".join(sorted({type(cell).__name__ for cell in cells_of(model).values()}))
+    kinds = ", ".join(sorted({type(cell).__name__ for cell in cells_of(network).values()}))
     instead = (
         f"use {' or '.join(has)}"
         if has
@@ -163,33 +95,26 @@ def check_mode(model: nn.Module, mode: str | None) -> str:
     )
 
 
-def lesioned_layers(model: nn.Module, mode: str) -> list[int]:
+def lesioned_layers(network: nn.Module, mode: str) -> list[int]:
     """Return the layers that a mode can lesion, counted from 1."""
     fits = MODES[mode][1]
-    return [k for k, place in enumerate(places(model), start=1) if fits(place.layer, place.cell)]
+    return [k for k, place in enumerate(places(network), start=1) if fits(place.layer, place.cell)]
 
 
-def prepared(model: nn.Module, mode: str) -> nn.Module:
+def prepared(network: nn.Module, mode: str) -> nn.Module:
     """Return the network to which `changes` apply: for `carry` a copy with `Carried` cells,
     otherwise the network itself.
     """
-    if mode != "carry":
-        return model
-    model = copy.deepcopy(model)
-    for name, cell in cells_of(model).items():
-        if not name:  # the network is a cell
-            return Carried(cell)
-        model.set_submodule(name, Carried(cell))
-    return model
+    return carried(copy.deepcopy(network)) if mode == "carry" else network
 
 
-def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
+def changes(network: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> dict[str, Tensor]:
     """Return the parameters that a lesion changes in a `prepared` network, by name.
 
     means: for mode "mean", the means of each layer's units over the data, (n,) each
     (`analysis.gates.unit_means`).
     """
-    draft, every = _Draft(model), places(model)
+    draft, every = _Draft(network), places(network)
     for number in lesion.layers:
         place = every[number - 1]
         match lesion.mode:
@@ -208,9 +133,19 @@ def changes(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> d
     return draft.changed
 
 
-def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> nn.Module:
-    """Copy a network with one lesion, see `changes`. Raises InvalidInputError for a mode or layers
-    that the network lacks.
+def lesioned(
+    model: nn.Module,
+    lesion: Lesion,
+    means: Sequence[Tensor] = (),
+    *,
+    x: Sequence[np.ndarray] | np.ndarray | None = None,
+    batch_axis: int | None = None,
+) -> nn.Module:
+    """Copy a network with one lesion, see `changes`; the copy is in evaluation mode.
+
+    x: frames (T, m), which show the cells of a module that does not say its `input_size`.
+    batch_axis: as of `analysis.lesion`. Raises InvalidInputError for a mode or layers that the
+    network lacks.
 
     >>> from rhn import PolyphonicModel
     >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
@@ -218,25 +153,27 @@ def lesioned(model: nn.Module, lesion: Lesion, means: Sequence[Tensor] = ()) -> 
     >>> shut.cells[0].bias[1].tolist()
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
-    fits, layers = lesioned_layers(model, check_mode(model, lesion.mode)), lesion.layers
+    network = network_of(model, width_of(model, x), batch_axis=batch_axis)
+    mode, layers = check_mode(network, lesion.mode), lesion.layers
+    fits = lesioned_layers(network, mode)
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):
         raise InvalidInputError(
             f"layers is {layers!r}: expected a tuple of some of {fits}, counted from 1"
         )
-    if lesion.mode == "mean" and len(means) != len(places(model)):
+    if mode == "mean" and len(means) != len(places(network)):
         raise InvalidInputError(
             "mode 'mean' needs the gates' means: pass analysis.gates.unit_means(model, pieces)"
         )
-    model = copy.deepcopy(prepared(model, lesion.mode))
-    model.load_state_dict(changes(model, lesion, means), strict=False)
-    return model
+    network = prepared(network, mode)
+    network.load_state_dict(changes(network, lesion, means), strict=False)
+    return original(network)
 
 
 class _Draft:
     """Copies of a network's parameters, made when a lesion changes them."""
 
-    def __init__(self, model: nn.Module):
-        self._tensors = model.state_dict()
+    def __init__(self, network: nn.Module):
+        self._tensors = network.state_dict()
         self.changed: dict[str, Tensor] = {}
         """The copies, by name."""
 

@@ -22,29 +22,40 @@ interval lies between the quantiles of
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from analysis.damage import LesionTable
-from analysis.gates import unit_means
-from analysis.lesion_modes import (
-    Lesion,
+from analysis.gates import means_of
+from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers, prepared
+from analysis.network import (
+    ROWS,
+    STEPS,
+    TimeFirst,
+    TorchForm,
     cells_of,
-    changes,
-    check_mode,
-    lesioned_layers,
-    measured_copy,
+    close,
+    network_of,
+    original,
     places,
-    prepared,
 )
-from analysis.sequences import Music, Text, task_of
+from analysis.sequences import Music, Text, stretches, task_of
+from analysis.trained import opened
 from gersgorin.run.run import Progress, silent
+from rhn.cells import Cell
+from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
 from rhn.utils.validation import free_memory
+from rhn.utils.wording import with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20
@@ -52,13 +63,15 @@ RESAMPLES, LEVEL = 5000, 0.95  # of the bootstrap
 
 
 def lesion(
-    model: nn.Module,
-    batch: Sequence[np.ndarray] | np.ndarray,
+    model: nn.Module | str | Path,
+    batch: Sequence[np.ndarray] | np.ndarray | str | Path | None = None,
     mode: str | None = None,
     *,
     pairs: bool = False,
     split: str = "",
+    cell: str | None = None,
     seed: int = 0,
+    batch_axis: int | None = None,
     device: torch.device | str | None = None,
     at_once: int | None = None,
     progress: Progress = silent,
@@ -66,13 +79,20 @@ def lesion(
     """Measure the loss with each layer lesioned in turn, all lesioned networks as one stack.
 
     Args:
-        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`).
+        model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`,
+            or a module from frames to logits of the same shape); or the path of a checkpoint or run
+            folder.
         batch: piano rolls: a list of arrays (T, keys), or one array; for a language model arrays of
-            ids (T,) or one. Sequences of one step predict nothing.
+            ids (T,) or one. Sequences of one step predict nothing. The path of a file of chorales
+            or of a text; None: the data of the training of a checkpoint.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
             gates.
         pairs: also every two layers together.
-        split: name of the data in the table.
+        split: name of the data in the table; of data that are not given as sequences, their split
+            (default: test; valid for a text).
+        cell: the cell of a checkpoint if it is your own, package.module:factory.
+        batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
+            (T, B, m); None: the one along which its cells do not step.
         device: of the computation (default: that of the network).
         seed: of the bootstrap that draws the intervals.
         at_once: networks that run together (default: as many as memory holds).
@@ -89,31 +109,24 @@ def lesion(
     >>> found.mode, found.frames  # the first frame is not predicted
     ('carry', 4)
     """
-    mode, task = check_mode(model, mode), task_of(model)
-    if not (hasattr(model, "output_size") or hasattr(model, "vocabulary_size")):
-        raise InvalidInputError(
-            f"a {type(model).__name__} has no output layer, so there is no loss to measure: "
-            "expected a whole model"
-        )
-    sequences = task.sequences(batch)
+    read, data, split = opened(model, batch, split, _stretches_of, cell)
+    task = task_of(read, data)
+    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
+    mode = check_mode(network, mode)
+    _check_output(network, task.width)
+    sequences = task.sequences(data)
     if all(len(s) < 2 for s in sequences):
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
         )
-    layers = lesioned_layers(model, mode)
-    controls = lesioned_layers(model, "blind") if mode != "blind" else []
-    plan: dict[tuple, Lesion] = {("layer", (layer,)): Lesion(mode, (layer,)) for layer in layers}
-    plan |= {
-        ("pair", pair): Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs
-    }
-    plan |= {("blind", (layer,)): Lesion("blind", (layer,)) for layer in controls}
-    means = unit_means(model, sequences, device=device) if mode == "mean" else ()
-    network = measured_copy(prepared(model, mode), device)
+    means = means_of(network, task, sequences) if mode == "mean" else ()
+    cases = _cases(network, mode, pairs=pairs)
+    whole, network = network, prepared(network, mode)
     like = next(network.parameters())
     means = [mean.to(like.device) for mean in means]
     batches = task.batches(sequences, like)
-    # first unlesioned
-    some: list[Callable] = [dict, *(lambda l=l: changes(network, l, means) for l in plan.values())]
+    lesions = dict.fromkeys([None, *(case.change for case in cases)])  # first unlesioned
+    some = [partial(changes, network, each, means) if each else dict for each in lesions]
     nll = stacked_nll(network, task, some, batches, at_once=at_once, progress=progress).numpy()
     if not np.isfinite(nll[0]).all():
         raise InvalidInputError(
@@ -121,42 +134,102 @@ def lesion(
         )
     counts = torch.cat([batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]).cpu()
     frames = counts[counts > 0].numpy()  # without rows of padding
-    columns = _columns([("", ()), *plan], [p.label for p in places(model)], mode, nll, frames, seed)
-    facts = {
-        "sequences": len(frames),
-        "frames": int(frames.sum()),
-        "baseline": float((nll.sum(1) / frames.sum())[0]),
-    }
-    return LesionTable(mode=mode, split=split, step=task.step, **facts, **columns)  # type: ignore[arg-type]
+    if mode == "carry":
+        _check_carried(whole, task, nll[0], batches)
+    columns: Any = _columns(cases, dict(zip(lesions, nll, strict=True)), frames, seed)
+    names = [place.label for place in places(network)]
+    return LesionTable(
+        mode=mode,
+        split=split,
+        step=task.step,
+        sequences=len(frames),
+        frames=int(frames.sum()),
+        baseline=float(nll[0].sum() / frames.sum()),
+        row_kind=tuple(case.kind for case in cases),
+        label=tuple("+".join(names[layer - 1] for layer in case.layers) for case in cases),
+        **columns,
+    )
+
+
+def _check_carried(
+    network: nn.Module, task: Music | Text, nll: np.ndarray, batches: Sequence[Minibatch]
+) -> None:
+    """Raise InvalidInputError if the cells run layer by layer, without a lesion, have another loss
+    (N,) than the network.
+    """
+    wanted = stacked_nll(network, task, [dict], batches)[0]
+    if not close(torch.from_numpy(nll), wanted.to(next(network.parameters()).dtype)):
+        kinds = ", ".join(dict.fromkeys(type(c).__name__ for c in cells_of(network).values()))
+        raise InvalidInputError(
+            f"mode 'carry' runs {kinds} layer by layer, which gives another loss than the "
+            "network: expected run_layer and step to do what forward does"
+        )
+
+
+def _stretches_of(corpus: TextCorpus, split: str) -> list[np.ndarray]:
+    """The beginning of a text, in sequences."""
+    return stretches(getattr(corpus, split))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table: a lesioned network, and the network with which it is compared."""
+
+    kind: str
+    """As in `LesionTable`."""
+    layers: tuple[int, ...]
+    """Counted from 1."""
+    change: Lesion
+    reference: Lesion | None = None
+    """None: the unlesioned network."""
+
+
+def _cases(network: nn.Module, mode: str, *, pairs: bool) -> list[Case]:
+    """Single layers, pairs, blind controls, and layers compared with their control."""
+    layers = lesioned_layers(network, mode)
+    controls = lesioned_layers(network, "blind") if mode != "blind" else []
+    several = itertools.combinations(layers, 2) if pairs else ()
+    # these also remove the input
+    beyond = [layer for layer in controls if layer in layers and mode in ("bias", "carry")]
+    return [
+        *(Case("layer", (layer,), Lesion(mode, (layer,))) for layer in layers),
+        *(Case("pair", pair, Lesion(mode, pair)) for pair in several),
+        *(Case("blind", (layer,), Lesion("blind", (layer,))) for layer in controls),
+        *(
+            Case("beyond blind", (layer,), Lesion(mode, (layer,)), Lesion("blind", (layer,)))
+            for layer in beyond
+        ),
+    ]
 
 
 def _columns(
-    plan: list[tuple], names: list[str], mode: str, nll: np.ndarray, frames: np.ndarray, seed: int
-) -> dict:
-    """The columns of the table from nll (K, N) of the (kind, layers) of the plan; the first is the
-    unlesioned network.
-    """
-    compared = [(*row, k, 0) for k, row in enumerate(plan) if k]
-    if mode in ("bias", "carry"):  # these also remove the input
-        both = (
-            (layers, ("layer", layers), k)
-            for k, (kind, layers) in enumerate(plan)
-            if kind == "blind"
+    cases: Sequence[Case], nll: dict[Lesion | None, np.ndarray], frames: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """The columns of the table from the nats (N,) of each network, by its lesion."""
+    own = np.stack([nll[case.change] for case in cases])
+    reference = np.stack([nll[case.reference] for case in cases])
+    low, high = paired_bootstrap(own, reference, frames, seed=seed)
+    total = frames.sum()
+    loss, wanted = own.sum(1) / total, reference.sum(1) / total
+    with np.errstate(invalid="ignore"):  # of two infinite losses there is no difference
+        return {"loss": loss, "delta": loss - wanted, "low": low, "high": high}
+
+
+def _check_output(network: nn.Module, width: int) -> None:
+    """Raise InvalidInputError for a network without a loss: no output for each key of a frame."""
+    if not isinstance(network, TimeFirst):
+        return
+    module, returned = original(network), network.returned
+    if isinstance(module, Cell | TorchForm):
+        kind = with_article(module.kind if isinstance(module, TorchForm) else type(module).__name__)
+        raise InvalidInputError(
+            f"{kind} has no output layer, so there is no loss to measure: expected a whole model"
         )
-        compared += [
-            ("beyond blind", layers, plan.index(row), k) for layers, row, k in both if row in plan
-        ]
-    kinds, several, *places_of = zip(*compared, strict=True)
-    (which, references), loss = map(list, places_of), nll.sum(1) / frames.sum()
-    low, high = paired_bootstrap(nll[which], nll[references], frames, seed=seed)
-    labels = tuple("+".join(names[layer - 1] for layer in layers) for layers in several)
-    numbers = {
-        "loss": loss[which],
-        "delta": loss[which] - loss[references],
-        "low": low,
-        "high": high,
-    }
-    return {"row_kind": kinds, "label": labels} | numbers
+    if returned != (STEPS, ROWS, width):
+        raise InvalidInputError(
+            f"{type(module).__name__} returns outputs (T, B, ...) of shape {returned} for frames "
+            f"{(STEPS, ROWS, width)}: expected the same shape, a logit for each key of each frame"
+        )
 
 
 def stacked_nll(
@@ -174,24 +247,36 @@ def stacked_nll(
     changed: functions that give new values of some parameters or buffers of each of K networks, by
     name; they share all others. at_once, progress: as of `lesion`.
     """
-    tensors, columns, done = model.state_dict(), [], 0
+    columns, done = [], 0
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch), []
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
-            names = {name: None for change in some for name in change} or {
-                next(iter(tensors)): None
-            }
-            own = {n: torch.stack([c.get(n, tensors[n]) for c in some]) for n in names}
-            with deterministic():
-                parts.append(Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask).cpu())
+            with deterministic(), torch.no_grad():
+                parts.append(_nll(model, task, some, batch).cpu())
             done += len(some)
             progress(done, len(changed) * len(batches))
         columns.append(torch.cat(parts)[:, batch.mask[1:].any(0).cpu()])
     return torch.cat(columns, 1)
 
 
-def _networks_at_once(model: nn.Module, task, batch: Minibatch) -> int:
+def _nll(
+    model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: Minibatch
+) -> Tensor:
+    """Nats (K, B) of some changed networks; a module of the user's, which may have operations that
+    vmap lacks, runs once for each.
+    """
+    given = batch.frames, batch.mask
+    if isinstance(model, TimeFirst):
+        each = [partial(functional_call, model, change) for change in changed]
+        return torch.stack([task.nll(call, *given) for call in each])
+    tensors = model.state_dict()
+    names = {name: None for change in changed for name in change} or {next(iter(tensors)): None}
+    own = {name: torch.stack([c.get(name, tensors[name]) for c in changed]) for name in names}
+    return Ensemble(model, own, {}).map(task.nll, *given)
+
+
+def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
     T, B = batch.mask.shape
     sizes = [
         (cell.depth, cell.blocks * cell.hidden_size, cell.state_size)
@@ -209,7 +294,7 @@ def paired_bootstrap(
     nll / frames.
 
     nll (K, N) and reference (N,) or (K, N): sums over each of N sequences; frames (N,): the number
-    of frames in each sum. NaN for a single sequence.
+    of frames in each sum. NaN for a single sequence, and for sums that are not finite.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 a frame
@@ -220,8 +305,13 @@ def paired_bootstrap(
         return np.full(len(nll), np.nan), np.full(len(nll), np.nan)
     draws = rng.multinomial(N, np.full(N, 1 / N), size=RESAMPLES).astype(float)
     total = draws @ frames
-    differences = np.asarray(nll - reference, float)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        differences = np.asarray(nll - reference, float)
     quantiles = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     # one network at a time, so that its bits do not depend on the number of networks
-    low, high = np.transpose([np.quantile(draws @ d / total, quantiles) for d in differences])
+    ends = [
+        np.quantile(draws @ d / total, quantiles) if np.isfinite(d).all() else (np.nan, np.nan)
+        for d in differences
+    ]
+    low, high = np.transpose(ends)
     return low, high

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from analysis.lesion_modes import cells_of
 from rhn.data.corpus import Corpus, Piece, lookup
 from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
 from rhn.training.chorales import Minibatch, evaluation_batches
+from rhn.utils.wording import in_short, kind_of
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
 TEXT_BATCH_BYTES = 256 << 20
@@ -219,11 +219,28 @@ class Text(Task):
         )
 
 
-def task_of(model: nn.Module) -> Music | Text:
-    """Return the task of a network; raises InvalidInputError without a recurrent cell of
-    `rhn.cells`.
-    """
-    first = next(iter(cells_of(model).values()))
+def task_of(model: Any, data: Any = None) -> Music | Text:
+    """Return the task of a network, for these sequences."""
     if isinstance(model, LanguageModel):
         return Text(model.vocabulary_size)
-    return Music(getattr(model, "input_size", None) or first.input_size)
+    return Music(width_of(model, data))
+
+
+def width_of(model: Any, data: Any = None) -> int:
+    """Numbers that a network reads at each step: its `input_size`, else those of the first
+    sequence. Raises InvalidInputError if neither says it.
+    """
+    known = getattr(model, "input_size", None)
+    if isinstance(known, int):
+        return known
+    if isinstance(model, LanguageModel):
+        return model.vocabulary_size
+    first = data if hasattr(data, "shape") else next(iter(() if data is None else data), None)
+    shape: tuple[int, ...] = getattr(first, "shape", ())
+    if len(shape) != 2:
+        given = f"is {kind_of(first)}" if first is None else f"begins with {in_short(first)}"
+        raise InvalidInputError(
+            f"the data {given}: {type(model).__name__} says no input_size, expected sequences "
+            "(T, m)"
+        )
+    return shape[1]

@@ -72,7 +72,7 @@ for n, T in ((64, 200), (256, 50)):
     )
     def _(device, n=n, T=T):
         rnn, x = torch.nn.GRU(8, n, dtype=torch.float64), torch.randn(T, 8, dtype=torch.float64)
-        return (lambda: lyapunov(rnn, x, 10)), (lambda: exponents_by_autograd(rnn, x, 10))
+        return (lambda: lyapunov(rnn, x, count=10)), (lambda: exponents_by_autograd(rnn, x, 10))
 
 
 @benchmark("row discs of (64, 64, 64) float64", "NumPy loops over the entries", 10.0, pairs=5)

@@ -4,6 +4,7 @@ states of a caller.
 
 import copy
 import itertools
+import operator
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ from rhn.errors import (
 )
 from rhn.utils.tracebacks import frames_of
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line, in_short
+from rhn.utils.wording import first_line, in_short, kind_of
 
+LARGEST = 1 << 40  # of a whole number without a limit of its own
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -49,7 +51,7 @@ def real_tensor(name: str, value: Any) -> Tensor:
     kind = (
         not_dense_real(value)
         if isinstance(value, Tensor)
-        else getattr(value, "dtype", type(value).__name__)
+        else getattr(value, "dtype", kind_of(value))
     )
     if kind is not None:
         raise InvalidInputError(
@@ -74,6 +76,27 @@ def finite_tensor(name: str, value: Any) -> Tensor:
         said = f"{name} holds {bad} NaN or infinite numbers, expected finite ones"
         raise NotFiniteError(said, of=name)
     return x
+
+
+def whole_number(name: str, value: Any, least: int, most: int = LARGEST, why: str = "") -> int:
+    """A whole number of Python or NumPy between two limits, as an int. Raises InvalidInputError.
+
+    why: the reason of the limits, in words.
+
+    >>> whole_number("count", np.int64(3), 1, 5)
+    3
+    """
+    try:
+        number = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        limits = f"from {least} to {most}" if most < LARGEST else f"of at least {least}"
+        because = f"{why}; " if why else ""
+        raise InvalidInputError(
+            f"{name} is {in_short(value)}: {because}expected a whole number {limits}"
+        )
+    return number
 
 
 def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.bands import (
@@ -46,7 +47,7 @@ from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, p
 from rhn.utils.figures import GREY, drawable, drawn, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
-from rhn.utils.wording import counted, in_short, table
+from rhn.utils.wording import counted, in_short, kind_of, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
@@ -199,7 +200,7 @@ def compare(
             (step f(x, s), its first state), or, without x, a run. With over="seeds" it is a list or
             a generator of draws of one network, as is `networks` itself without names.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
-            differ in length.
+            differ in length, or a packed sequence.
         over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
             runs of a network.
         analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with
@@ -265,9 +266,11 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
     """The sequences. Raises InvalidInputError if they are no list."""
     if "sequences" not in over:
         return [x]
+    if isinstance(x, PackedSequence):
+        return unpack_sequence(x)
     if not isinstance(x, list | tuple):
         raise InvalidInputError(
-            f"x is a {type(x).__name__}: expected a list of sequences for over='sequences', such "
+            f"x is {kind_of(x)}: expected a list of sequences for over='sequences', such "
             "as list(x) of (B, T, m)"
         )
     return [*x]
@@ -295,12 +298,7 @@ def _runs(
     for k, network in enumerate(draws):
         for j, sequence in enumerate(sequences, 1):
             step, s0 = network if isinstance(network, tuple) else (network, None)
-            if isinstance(step, Run) and sequence is not None:
-                raise InvalidInputError(
-                    "a network is a run, which has read its own sequence: leave x out, or "
-                    "give the network"
-                )
-            run = open_run(step, sequence, s0, **options)
+            run = open_run(step, sequence, s0=s0, **options)
             label = replace(run.label, title=_numbered(name or run.label.title, others))
             numbered = {"sequence": str(j), "made": ""} if len(sequences) > 1 else {}
             yield k, run.named(replace(label, **numbered))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gersgorin._validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import in_short
+from rhn.utils.wording import in_short, kind_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
@@ -96,7 +96,7 @@ def output_of(output: Any) -> Tensor:
         output = output[0]
     if not isinstance(output, Tensor):
         raise InvalidInputError(
-            f"model(x) returned {type(output).__name__}, expected a tensor or a tuple that "
+            f"model(x) returned {kind_of(output)}, expected a tensor or a tuple that "
             "begins with one"
         )
     return output

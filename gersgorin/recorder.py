@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_order
+from gersgorin._validate import check_order, whole_number
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
@@ -181,10 +181,7 @@ class Recorder:
             ("positions", positions, 1),
             ("start", start, 0),
         ):
-            if type(value) is not int or value < least:
-                raise InvalidInputError(
-                    f"{name} is {in_short(value)}, expected a whole number of {least} or more"
-                )
+            whole_number(name, value, least)
         self._module, self._probe, self._every, self._positions, self._log = (
             module,
             probe,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +11,6 @@ from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.errors import InvalidInputError
 from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_of
 
 DESCRIPTION = """\
@@ -21,7 +20,7 @@ examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
   optim-study run --arch all --preset small --jobs 2
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
-  optim-study run --preset small --depth 4 --init-schemes gaussian orthogonal --std-max 1
+  optim-study run --preset small --depth 4 --init-schemes gaussian orthogonal --init-std 1e-8 1
   optim-study status --out runs/all
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
@@ -44,13 +43,7 @@ class Run(Configured):
     """paper: the full protocol; small: the whole study, with --jobs 2 in ten minutes to two hours;
     smoke: too short to train anything.
     """
-    skip: Literal["all", "last"] = "all"
-    """The shortcuts of dts-rnn: to every layer from the second, or only to the last, as
-    --cell-option skip=last.
-    """
     settings: Settings = field(default_factory=dict)
-    std_max: float | None = None
-    """The highest initial standard deviation, instead of the second value of --init-std."""
     dry_run: bool = False
     """Only print the plan, and our choices where the paper leaves one open."""
     json: bool = False
@@ -84,19 +77,7 @@ class Run(Configured):
 
     def config(self) -> RunConfig:
         """The preset with the given settings."""
-        options = ({} if self.skip == "all" else {"skip": self.skip}) | self.settings.get(
-            "cell_options", {}
-        )
-        config = PRESETS[self.preset](
-            **self.settings | ({"cell_options": options} if options else {})
-        )
-        if self.std_max is None:
-            return config
-        if "init_std" in self.settings:
-            raise InvalidInputError(
-                "--std-max cannot be given with --init-std, whose second value it is"
-            )
-        return replace(config, init_std=(config.init_std[0], self.std_max))
+        return PRESETS[self.preset](**self.settings)
 
 
 def _print_best(paths: Iterable[Path]) -> None:

@@ -29,6 +29,7 @@ from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive
 from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
+from rhn.utils.wording import counted
 
 RECORDING = "record.npz"
 STATUS = ("study", "optimizer", "trials", "complete", "running", "interrupted", "diverged", "best")
@@ -80,7 +81,13 @@ class Status(Stored):
         if any(row["interrupted"] for row in rows):
             print(
                 "interrupted: started, but no worker trains it now; run the same command again "
-                "to continue"
+                "to continue from the last save"
+            )
+        if unsaved := sum(row["unsaved"] for row in rows):
+            print(
+                f"stopped without a record: {counted(unsaved, 'interrupted trial')} had no save "
+                "yet, so what was trained is lost; the same command begins again with the same "
+                "settings"
             )
 
     def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
@@ -88,7 +95,8 @@ class Status(Stored):
         from rhn.training.state import is_locked
 
         left = set(range(config.trials)).difference(row.trial for row in trials)
-        begun, running = len(StudyFolder(self.out, config).epochs(left)), is_locked(self.out)
+        folder, running = StudyFolder(self.out, config), is_locked(self.out)
+        begun, saved = folder.begun(left), folder.epochs(left)
         return {
             "study": config.name,
             "arch": config.label,
@@ -96,10 +104,11 @@ class Status(Stored):
             "optimizer": config.optimizer,
             "trials": config.trials,
             "complete": len(trials),
-            "running": begun if running else 0,
+            "running": len(begun) if running else 0,
             "diverged": sum(row.diverged for row in trials),
             "best": min((row.loss(config.objective) for row in trials), default=None),
-            "interrupted": 0 if running else begun,
+            "interrupted": 0 if running else len(begun),
+            "unsaved": 0 if running else len(begun - saved.keys()),
         }
 
 

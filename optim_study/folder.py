@@ -2,15 +2,16 @@
 
 `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
+    trials/0007.begun              marks that a worker has begun trial 7
     trials/0007.safetensors        the rolling state of trial 7 in its training: arrays and curve
     trials/0007-best.safetensors   its best weights, until the driver has compared its value
     trials/0007.json               its record after its end: results and whole curve
     best.safetensors               the model of the best trial so far
 
-Workers write the files of trials, the driver all others; it also removes the first two of a trial
-with a record. Files are replaced whole. States and records contain the fingerprint of the study's
-protocol: those of another study count as absent. A damaged one counts as absent too, so the trial
-is trained again, to the same result; an unreadable file is an error.
+Workers write the files of trials, the driver all others; it also removes the first three of a
+trial with a record. Files are replaced whole. Marks, states and records contain the fingerprint of
+the study's protocol: those of another study count as absent. A damaged one counts as absent too, so
+the trial is trained again, to the same result; an unreadable file is an error.
 """
 
 import logging
@@ -25,7 +26,7 @@ from optim_study.protocol import StudyConfig
 from optim_study.results import Row, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
 from rhn.training.state import TrialState, read_state, write_state
-from rhn.utils.io import read_json, remove_leftovers, write_json, writing
+from rhn.utils.io import atomic_path, read_json, remove_leftovers, write_json, writing
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +56,23 @@ class StudyFolder:
         """Create the folder."""
         with writing(self._trials):
             self._trials.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Mark that a worker has begun these trials: a kill before their first save is noticed."""
+        for number in numbers:
+            with atomic_path(self._mark_path(number)) as temporary:
+                temporary.write_text(self._fingerprint)
+
+    def begun(self, numbers: Iterable[int]) -> set[int]:
+        """Return those of these trials that a worker has begun, with a saved state or without."""
+        numbers = list(numbers)
+        return {n for n in numbers if self._is_marked(n)} | self.epochs(numbers).keys()
+
+    def _is_marked(self, number: int) -> bool:
+        try:
+            return self._mark_path(number).read_text() == self._fingerprint
+        except (OSError, ValueError):
+            return False
 
     def load_state(self, number: int) -> TrialState | None:
         """Load the latest state of a trial, or None; a damaged one is logged."""
@@ -133,7 +151,7 @@ class StudyFolder:
         if best and model.exists():
             with writing(self._best):
                 model.replace(self._best)
-        for path in (model, state):
+        for path in (model, state, self._mark_path(number)):
             if path.exists():
                 path.unlink()
                 remove_leftovers(self._trials, path.stem)
@@ -144,6 +162,9 @@ class StudyFolder:
 
     def _state_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.safetensors"
+
+    def _mark_path(self, number: int) -> Path:
+        return self._trials / f"{number:04d}.begun"
 
     def _record_path(self, number: int) -> Path:
         return self._trials / f"{number:04d}.json"

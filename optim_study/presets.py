@@ -78,12 +78,15 @@ class RunConfig(SharedSettings):
     """Interval between saves of running trials: the most time that is lost by a kill."""
 
     def __post_init__(self):
+        for name in ("data", "out"):
+            if isinstance(value := getattr(self, name), str):  # in Python
+                object.__setattr__(self, name, Path(value))
         super().__post_init__()
-        if self.out is not None:
-            object.__setattr__(self, "out", Path(self.out))  # a text in Python
+        depths = all(depth >= 1 for depth in self.depth)
+        require(self, "depth", depths, "whole numbers of at least 1")
         for name in ("fuse", "jobs"):
             value = getattr(self, name)
-            counts = isinstance(value, int) and value >= 1
+            counts = value != "auto" and value >= 1
             require(self, name, value == "auto" or counts, "'auto' or a whole number from 1")
         for name in ("arch", "depth"):
             require(self, name, len(getattr(self, name)) > 0, "at least one")

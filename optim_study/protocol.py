@@ -13,8 +13,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 import numpy as np
@@ -24,7 +24,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
 from rhn.utils.ranges import Count, Natural, Share, check_ranges, within
-from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, require
+from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 READINGS = """\
 Where the paper leaves a choice, this study uses the following:
@@ -38,8 +38,8 @@ Where the paper leaves a choice, this study uses the following:
 - the first frame of a sequence is not predicted;
 - a trial whose loss overflows even before training has diverged at epoch 0,
   with the loss of an output of zeros;
-- DT(S)-RNN: a shortcut to every layer from the second on (--skip last: to the
-  last layer only);
+- DT(S)-RNN: a shortcut to every layer from the second on (--cell-option
+  skip=last: to the last layer only);
 - the paper trains with SGD and momentum 0.9. Other optimizers have the
   defaults of torch.optim, and learning rates a tenth as large (1e-5 to 0.1)."""
 
@@ -140,8 +140,12 @@ class SharedSettings:
     """Seed of settings, initial weights and the order of batches."""
 
     def __post_init__(self):
-        if not self.learning_rate and self.optimizer in LEARNING_RATES:
+        for f in fields(self):
+            if get_origin(get_type_hints(type(self))[f.name]) is tuple:
+                object.__setattr__(self, f.name, _as_tuple(getattr(self, f.name)))
+        if not self.learning_rate and self.optimizer in OPTIMIZERS:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
+        check_fields(self)
         schemes = tuple(scheme for words in self.init_schemes for scheme in words.split(","))
         object.__setattr__(self, "init_schemes", schemes)
         # 1 and 1.0 are the same protocol
@@ -149,8 +153,6 @@ class SharedSettings:
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
         check_ranges(self)
-        require(self, "objective", self.objective in get_args(Objective), "'train' or 'valid'")
-        require(self, "optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         for name, highest in HIGHEST.items():
             low, high = getattr(self, name)
             require(
@@ -272,6 +274,14 @@ class StudyConfig(SharedSettings):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of a hash of the protocol."""
         return hashlib.sha256(json.dumps(self.protocol(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _as_tuple(values: Any) -> Any:
+    """A list or an array as a tuple, a single value as a tuple of one."""
+    if isinstance(values, tuple):
+        return values
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return tuple(values) if isinstance(values, list | range) else (values,)
 
 
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:

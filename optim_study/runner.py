@@ -201,11 +201,13 @@ def _displayed(studies: Sequence[Study]) -> Iterator[Callable[[], None]]:
 
 
 def epochs_done(study: Study) -> tuple[int, int]:
-    """(Epochs done, epochs in all) of a study, in which finished trials count as if none had
-    stopped early.
+    """(Epochs done, epochs in all) of a study, summed over its trials, each epoch of as many
+    optimiser steps. A finished trial counts with the epochs that it had, an unfinished one with
+    all.
     """
-    epochs, saved = study.config.epochs, study.folder.epochs(study.left)
-    return len(study.rows) * epochs + sum(saved.values()), study.config.trials * epochs
+    saved = study.folder.epochs(study.left)
+    done = sum(row.epochs for row in study.rows.values()) + sum(saved.values())
+    return done, done + len(study.left) * study.config.epochs - sum(saved.values())
 
 
 def _require_complete(studies: Sequence[Study]) -> None:

@@ -141,11 +141,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def share_table(found: Sequence[Share], below: float = BELOW) -> str:
-    """A sentence about all trials, and the shares as text."""
-    whole = [s for s in found if s.region == WHOLE]
+    """The shares as text, each with its own interval."""
     said = (
-        f"{sum(s.below for s in whole)} of {sum(s.trials for s in whole):,} trials trained, "
-        f"below {below:g} nats a frame."
+        f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
+        "share has its exact interval of 95 %."
     )
     return f"{said}\n\n{columns_table(map(_line, found), COLUMNS)}"
 

@@ -80,6 +80,7 @@ def work(
     """
     job.folder.make()
     left = [number for number in job.numbers if job.folder.load_record(number) is None]
+    job.folder.begin(left)
     states = {number: job.folder.load_state(number) for number in left}
 
     def epoch_of(number: int) -> int:

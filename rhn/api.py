@@ -2,7 +2,7 @@
 chorales and texts.
 """
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,19 @@ import numpy as np
 
 from rhn.checkpoints import load_model, save_checkpoint
 from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
+from rhn.data.corpus import SPLITS
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import load_corpus, preset
+from rhn.presets import changed, kind_of, load_corpus, preset
 from rhn.training.chorales import evaluate as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.evaluation import Score, score
-from rhn.training.run import TrainingResult
+from rhn.training.run import TrainingResult, check_data
 from rhn.training.run import train as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
 from rhn.utils.keywords import check_keywords, keywords
+from rhn.utils.wording import in_short
 
 save = save_checkpoint
 
@@ -108,11 +110,10 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    if isinstance(config, str):
-        config = preset(config, changes.get("cell"), changes.get("cell_options"))
-    known = [field.name for field in fields(config)]
+    kind = kind_of(config, None) if isinstance(config, str) else type(config)
+    known = [field.name for field in fields(kind)]
     check_keywords("train", changes, ["out", "device", "max_minutes", *known])
-    config = replace(config, **changes)
+    config = preset(config, **changes) if isinstance(config, str) else changed(config, changes)
     data = load_corpus(config) if data is None else data
     return train_in_folder(config, data, out, device=device, max_minutes=max_minutes)
 
@@ -138,6 +139,9 @@ def evaluate(
     """
     measure = score if isinstance(model, LanguageModel) else evaluate_chorales
     check_keywords("evaluate", options, ["model", "data", "split", *keywords(measure)])
+    check_data(data, text=isinstance(model, LanguageModel))
+    if split not in SPLITS:
+        raise InvalidInputError(f"split is {in_short(split)}: expected one of {', '.join(SPLITS)}")
     return measure(model, getattr(data, split), device=device, **options)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell, unknown_cell
 from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
 from rhn.utils.io import atomic_path
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, with_article
 from rhn.version import __version__
 
 FORMAT = 1
@@ -82,9 +83,13 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         raise CheckpointError(
             f"cannot save {path}: configuration or metadata is not plain JSON ({error})"
         ) from error
+    try:
+        content = save(tensors, metadata={"rhn": text})
+    except (RuntimeError, KeyError, ValueError) as error:  # a type that the format lacks
+        raise CheckpointError(f"cannot save {path}: {first_line(error)}") from error
     # the library's own save_file would leave a file that only its owner can read
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"rhn": text}))
+        temporary.write_bytes(content)
     return Path(path)
 
 
@@ -105,7 +110,7 @@ def load_checkpoint(
     name, config = header["class"], header["config"]
     build = factory or _ours(path, name, config.get("cell"))
     try:
-        _require_fit(path, _tensors(build(**config, device="meta")), tensors)
+        dtype = _require_fit(path, build(**config, device="meta"), tensors)
         if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
             raise CheckpointError(
                 f"{path} is damaged: its weights do not match the checksum in its header; copy "
@@ -114,17 +119,28 @@ def load_checkpoint(
             )
         # building draws initial weights: leave the caller's generator alone
         with torch.random.fork_rng(devices=[]):
-            model = build(**config, dtype=next(iter(tensors.values())).dtype)
+            model = build(**config, dtype=dtype)
     except (CheckpointError, UsersCodeError):
         raise
     except Exception as error:  # any error of a constructor
         raise CheckpointError(
-            f"{path}: its configuration does not describe a {name}: {first_line(error)}"
+            f"{path}: its configuration does not describe {with_article(name)}: {first_line(error)}"
         ) from error
     with torch.no_grad():
         for key, t in _tensors(model).items():
+            t.data = t.data.to(tensors[key].dtype)  # of a buffer
             t.copy_(tensors[key])
     return model
+
+
+def require_loadable(model: nn.Module, factory: Callable[..., nn.Module]) -> None:
+    """Raise CheckpointError unless a saved model can be loaded again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, BEST)
+        try:
+            load_checkpoint(save_checkpoint(path, model), factory=factory)
+        except CheckpointError as error:
+            raise CheckpointError(str(error).removeprefix(f"{path}: ")) from error
 
 
 def load_model(path: str | Path, cell: str | None = None, kind: type | None = None) -> Any:
@@ -146,7 +162,8 @@ def load_model(path: str | Path, cell: str | None = None, kind: type | None = No
         raise InvalidInputError(f"{path} holds a network of {own}, not of {cell}: {hint}")
     if kind is not None and name != kind.__name__:
         raise InvalidInputError(
-            f"{path} holds {KINDS.get(name, f'a {name} alone')}, expected {KINDS[kind.__name__]}"
+            f"{path} holds {KINDS.get(name) or f'{with_article(name)} alone'}, "
+            f"expected {KINDS[kind.__name__]}"
         )
     if cell is not None and name in KINDS:
         factory = models.with_cell(cell, getattr(models, name))
@@ -204,7 +221,7 @@ def _ours(path: str | Path, name: str, cell: str | None) -> Callable[..., nn.Mod
     found = next((known for known in CELLS.values() if known.__name__ == name), None)
     if found is None:
         raise CheckpointError(
-            f"{path} holds a {name}, which is not in this toolkit: add --cell "
+            f"{path} holds {with_article(name)}, which is not in this toolkit: add --cell "
             f"package.module:{name}, or in Python load_checkpoint(path, factory={name})"
         )
     return found
@@ -267,7 +284,11 @@ def _shape(t: Tensor | None) -> tuple[int, ...] | str:
     return "missing" if t is None else tuple(t.shape)
 
 
-def _require_fit(path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _require_fit(path, module: nn.Module, found: dict[str, Tensor]) -> torch.dtype:
+    """Raise CheckpointError unless the tensors are those of a module; returns the type of its
+    parameters. Buffers may have any type and value.
+    """
+    expected = _tensors(module)
     for name in sorted(expected.keys() | found.keys()):
         shape, promised = (_shape(tensors.get(name)) for tensors in (found, expected))
         if shape != promised:
@@ -275,12 +296,14 @@ def _require_fit(path, expected: dict[str, Tensor], found: dict[str, Tensor]) ->
                 f"{path}: its weights do not fit its header: {name} has the shape {shape}, in "
                 f"the header {promised}"
             )
-    dtypes = {t.dtype for t in found.values()}
+    weights = {name: found[name] for name, _ in module.named_parameters()}
+    dtypes = {t.dtype for t in weights.values()}
     if len(dtypes) != 1 or not dtypes <= DTYPES:
         raise CheckpointError(
-            f"{path}: expected weights of one floating-point type of 16 to 64 bits"
+            f"{path}: expected parameters of one floating-point type of 16 to 64 bits"
         )
-    if lost := [name for name, t in found.items() if not torch.isfinite(t).all()]:
+    if lost := [name for name, t in weights.items() if not torch.isfinite(t).all()]:
         raise CheckpointError(
             f"{path}: {lost[0]} holds NaN or infinity: the training that wrote it had diverged"
         )
+    return dtypes.pop()

@@ -12,9 +12,10 @@ uses later methods and is no part of the reproduction.
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from rhn.cells.registry import (
@@ -30,6 +31,7 @@ from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
+from rhn.utils.keywords import check_keywords
 from rhn.utils.validation import expected, fits
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
+BUDGET = "parameters"  # entry of a preset: the parameters that its hidden units may take
+OF_ONE_CELL = ("cell_options", "transform_bias")  # fields that another cell does not take over
 
 
 class DepthRow(NamedTuple):
@@ -74,8 +78,8 @@ class Preset:
     about: str
     """A line for `rhn presets`."""
     values: Mapping[str, Any]
-    """Fields of `LanguageConfig` with other values than its defaults; of the chorales only the
-    depth.
+    """Fields of `LanguageConfig` with other values than its defaults; of the chorales the depth
+    and the budget of parameters.
     """
     test: float | None = None
     """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or
@@ -257,30 +261,34 @@ CHORALES = (
     "JSB Chorales with 150,000 parameters a layer, the networks of the paper's optimisation study."
 )
 CHORALE_PRESETS = {
-    f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth}) for depth in range(1, 11)
+    f"jsb-depth-{depth}": Preset(CHORALES, {"depth": depth, BUDGET: PARAMETERS_PER_LAYER * depth})
+    for depth in range(1, 11)
 }
 PRESETS: dict[str, Preset] = LANGUAGE_PRESETS | CHORALE_PRESETS
 
 
-def preset(
-    name: str, cell: str | None = None, options: Mapping | None = None
-) -> ChoraleConfig | LanguageConfig:
-    """Return the configuration `name`. One of chorales can take another cell or other options, at
-    the same number of parameters.
+def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
+    """Return the configuration `name`, with other values of its fields.
 
-    Raises InvalidInputError, with the nearest name, if there is none.
+    changes: fields of the configuration, such as cell="dts-rnn", cell_options={"skip": "last"}.
+        Options are added to those of the preset, unless the cell is another one. A network of
+        chorales has as many units as its budget of parameters buys, unless `hidden_size` is given.
 
-    >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", "dt-rnn").hidden_size
+    Raises InvalidInputError, with the nearest name, if there is none, or for a wrong value.
+
+    >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", cell="dt-rnn").hidden_size
     (262, 372)
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), PRESETS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
-    row = PRESETS[name]
-    if name in CHORALE_PRESETS:
-        return _chorales(row.values["depth"], cell or "rhn", options or {})
-    return LanguageConfig(**row.values)
+    kind, base = _row(name)
+    check_keywords("preset", changes, [f.name for f in fields(kind)])
+    return _merged(kind, base, [changes])
+
+
+def changed(
+    config: ChoraleConfig | LanguageConfig, changes: Mapping[str, Any]
+) -> ChoraleConfig | LanguageConfig:
+    """Return the configuration with other values of its fields, by the rules of `preset`."""
+    return _merged(type(config), {}, [asdict(config), changes])
 
 
 def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | None = None) -> int:
@@ -301,54 +309,24 @@ def parameters(config: ChoraleConfig | LanguageConfig, vocabulary_size: int | No
         return num_parameters(build_model(config, size, device="meta"))
 
 
-def _chorales(depth: int, cell: str, cell_options: Mapping) -> ChoraleConfig:
-    """The network of a budget; a cell without recurrence depth gets all parameters at depth 1."""
-    factory, options = resolve_cell(cell), read_options(cell, cell_options)
-    layers = depth if getattr(factory, "deep", True) else 1
-    return ChoraleConfig(
-        cell=cell,
-        depth=layers,
-        hidden_size=hidden_size_for_budget(cell, PARAMETERS_PER_LAYER * depth, layers, **options),
-        cell_options=options,
-        learning_rate=getattr(factory, "learning_rate", 0.2),
-        init_std=None if hasattr(factory, "own_init") else 0.05,
-        transform_bias=-1.0 if accepts(factory, "transform_bias") else None,
-    )
-
-
 def starting_point(
-    name: str | None, file: Path | None, cell: str | None, options: Mapping | None = None
+    name: str | None, file: Path | None, changes: Mapping[str, Any] = MappingProxyType({})
 ) -> ChoraleConfig | LanguageConfig:
-    """Return the configuration of a preset, in which the entries of a file and another cell replace
-    the preset's.
+    """Return the configuration of a preset, in which the entries of a file, and then `changes`,
+    replace the preset's, by the rules of `preset`.
 
-    options: of the cell, as words or values, instead of those of the file and of the preset.
-
-    A chorale preset gets the hidden size that its budget buys with that cell. Another cell starts
-    without the options of the first. A cell of the user's own is imported only if `cell` names it,
-    never because a file does. Raises InvalidInputError.
+    A cell of the user's own is imported only if `changes` name it, never because a file does.
+    Raises InvalidInputError.
     """
-    given = {} if file is None else read_config(file)
-    name = name or given.get("preset")
-    given = _without(given, ("preset", *RUN_ENTRIES))
-    start = preset(name) if name else None
-    kind = _kind_of(start, given)
-    _check(given, kind, file)
-    own = given.get("cell")
-    if cell is None:
-        _require_known(own, file)
-    first = start.cell if start else "rhn"
-    chosen = cell or own or first
-    if chosen != (own or first):
-        given = _without(given, ("cell_options", "transform_bias"))
-    inherited = start.cell_options if start and chosen == first else {}
-    words = inherited | given.get("cell_options", {}) | (options or {})
-    chosen_options = read_options(chosen, words)
-    given = _start_of(chosen, kind) | given | {"cell": chosen, "cell_options": chosen_options}
-    if name is not None:
-        return replace(preset(name, chosen, chosen_options), **given)
+    entries = {} if file is None else read_config(file)
+    name = name or entries.get("preset")
+    entries = _without(entries, ("preset", *RUN_ENTRIES))
+    kind, base = _row(name) if name else (kind_without_preset(entries), {})
+    _check(entries, kind, file)
+    if "cell" not in changes:
+        _require_known(entries.get("cell"), file)
     try:
-        return kind(**given)
+        return _merged(kind, base, [entries, changes])
     except TypeError as error:
         raise InvalidInputError(
             f'{file} is not a complete configuration ({error}): add "preset" with the name to '
@@ -356,18 +334,75 @@ def starting_point(
         ) from error
 
 
+def kind_of(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
+    """The class of the configuration that a preset or a file starts from; errors as of
+    `starting_point`.
+    """
+    entries = {} if file is None else read_config(file)
+    name = name or entries.get("preset")
+    return _row(name)[0] if name else kind_without_preset(entries)
+
+
+def kind_without_preset(entries: Mapping) -> type[ChoraleConfig | LanguageConfig]:
+    """The class of a configuration by its entries: a text names its corpus."""
+    return LanguageConfig if "corpus" in entries else ChoraleConfig
+
+
+def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
+    """(Class, values) of a preset; raises InvalidInputError, with the nearest name."""
+    if name in LANGUAGE_PRESETS:
+        return LanguageConfig, {"cell": "rhn", **PRESETS[name].values}
+    if name in CHORALE_PRESETS:
+        values = {"cell": "rhn", **PRESETS[name].values}
+        return ChoraleConfig, values | _of_cell(ChoraleConfig, "rhn")
+    near = difflib.get_close_matches(str(name).lower().replace("_", "-"), PRESETS, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
+
+
+def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
+    """The configuration of layers, in which later ones replace earlier ones: the base, what follows
+    from the cell, the layers, and last the number of units that the budget buys.
+
+    Another cell than that of the layers below starts without their options.
+    """
+    first, usual = base.get("cell"), base.get("cell_options", {})
+    cell, over = first, dict[str, Any]()
+    for layer in layers:
+        given = {name: value for name, value in layer.items() if (name, value) != ("cell", None)}
+        if given.get("cell", cell) != cell:
+            cell, over = given["cell"], _without(over, OF_ONE_CELL)
+        below = over.get("cell_options", usual if cell == first else {})
+        over |= given | {"cell_options": below | given.get("cell_options", {})}
+    cell = cell or "rhn"
+    values = dict(base) if cell == first else base | _of_cell(kind, cell)
+    values |= over | {"cell": cell, "cell_options": read_options(cell, over["cell_options"])}
+    budget = values.pop(BUDGET, None)
+    if "hidden_size" not in values and budget:
+        options = values["cell_options"]
+        values["hidden_size"] = hidden_size_for_budget(cell, budget, values["depth"], **options)
+    return kind(**values)
+
+
+def _of_cell(kind: type, cell: str) -> dict[str, Any]:
+    """The fields that follow from a cell: no transform bias without transform gates, torch's
+    initial weights for its cells; for chorales all parameters at depth 1 in a cell without
+    recurrence depth, and a learning rate at which it trains.
+    """
+    factory = resolve_cell(cell)
+    gated, own_start = accepts(factory, "transform_bias"), hasattr(factory, "own_init")
+    if kind is LanguageConfig:
+        return ({} if gated else {"transform_bias": None}) | ({"init": None} if own_start else {})
+    return {
+        "learning_rate": getattr(factory, "learning_rate", 0.2),
+        "init_std": None if own_start else 0.05,
+        "transform_bias": -1.0 if gated else None,
+    } | ({} if getattr(factory, "deep", True) else {"depth": 1})
+
+
 def _without(given: Mapping, names: Collection[str]) -> dict:
     """The other entries."""
     return {name: value for name, value in given.items() if name not in names}
-
-
-def _kind_of(
-    start: ChoraleConfig | LanguageConfig | None, given: Mapping
-) -> type[ChoraleConfig | LanguageConfig]:
-    """The class of a configuration: its preset's; without a preset a text names its corpus."""
-    if start is not None:
-        return type(start)
-    return LanguageConfig if "corpus" in given else ChoraleConfig
 
 
 def _require_known(cell: str | None, file: Path | None) -> None:
@@ -406,14 +441,3 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
             raise InvalidInputError(
                 f"{file}: {name} is {json.dumps(value)}, expected {expected(hints[name])}"
             )
-
-
-def _start_of(cell: str, kind: type) -> dict:
-    """Return the fields that follow from a cell: no transform bias without transform gates, torch's
-    initial weights for its cells.
-    """
-    factory = resolve_cell(cell)
-    start: dict = {} if accepts(factory, "transform_bias") else {"transform_bias": None}
-    if kind is LanguageConfig and hasattr(factory, "own_init"):
-        start["init"] = None
-    return start

@@ -42,7 +42,7 @@ MEASURES = {
     "numerical radius": lambda: numerical_radius(A),
     "pseudospectrum": lambda: pseudospectrum(A, A[0]),
     "outlines": lambda: [made(A).area(9) for made in INCLUSION_SETS.values()],
-    "lyapunov": lambda: gersgorin.lyapunov(*SEEN, 2),
+    "lyapunov": lambda: gersgorin.lyapunov(*SEEN, count=2),
     "leading": lambda: gersgorin.spectra(*SEEN, leading=2),
     "influence": lambda: gersgorin.influence(SMALL, FRAMES, probes=3),
     "of a loss": lambda: gersgorin.influence(SMALL, FRAMES[:-1], of="bernoulli", y=FRAMES[1:]),

@@ -17,7 +17,7 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, kind_of
 from trainability.data import SAMPLE, WHOLE, Pair
 from trainability.diagnosis import Cause, Diagnosis, TableRow
 from trainability.facts import facts
@@ -107,7 +107,7 @@ def check(
     ('untrained weights', 'optimizer')
     """
     above_zero("seconds", seconds)
-    check_seed(seed)
+    seed = check_seed(seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]
     begun = time.monotonic()
@@ -355,8 +355,8 @@ def versions(training: Training, scores: dict[str, Score]) -> tuple[list[Row], l
         if isinstance(changed, Training):
             rows.append(Row(swap, changed))
         elif changed is not None:
-            kind = type(changed).__name__
-            failed.append(f"{swap.what}: it returned a {kind}, expected a Training or None")
+            kind = kind_of(changed)
+            failed.append(f"{swap.what}: it returned {kind}, expected a Training or None")
     return rows, failed
 
 

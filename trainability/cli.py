@@ -29,7 +29,7 @@ from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive, Share
 from rhn.utils.result import fitted
 from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, kind_of
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
 LIMITS = Parameter(group=Group("limits", sort_key=4))
@@ -288,7 +288,7 @@ def arguments_of(value: Any) -> dict[str, Any]:
         raise InvalidInputError("loss and loss_fn are both given: leave one out")
     parts = {"loss" if name == "loss_fn" else name: part for name, part in given.items()}
     if missing := [name for name in NEEDED if name not in parts]:
-        kind = "a dictionary" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        kind = "a dictionary" if isinstance(value, Mapping) else kind_of(value)
         raise InvalidInputError(
             f"it is {kind} without {', '.join(missing)}: expected a dictionary or an object with "
             "model, x, y, loss and optimizer"
@@ -431,7 +431,8 @@ def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
     from rhn.training.config import LanguageConfig
     from rhn.training.ensemble import build_model
 
-    config = preset(str(options.training), options.cell, options.cell_options)
+    own = {"cell": options.cell, "cell_options": options.cell_options}
+    config = preset(str(options.training), **own)
     if isinstance(config, LanguageConfig):
         raise no_frames(options.training)
     settings = {name: getattr(config, name) for name in SETTINGS}

@@ -334,7 +334,7 @@ def cure(
     ('trains after the change', True)
     """
     above_zero("seconds", seconds)
-    check_seed(seed)
+    seed = check_seed(seed)
     given_model = model.model if isinstance(model, Training) else model
     begun = time.monotonic()
     training = as_training(

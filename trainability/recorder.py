@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from gersgorin import recorder
 from gersgorin.losses import Loss
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import kind_of
 
 MEMORY = 100  # steps of the running mean of the outputs
 
@@ -84,7 +85,7 @@ class Recorder(recorder.Recorder):
             raise InvalidInputError("y is missing: expected step(loss, output, y)")
         if not isinstance(output, Tensor):
             raise InvalidInputError(
-                f"output is a {type(output).__name__}: expected the tensor that loss_fn takes"
+                f"output is {kind_of(output)}: expected the tensor that loss_fn takes"
             )
         units = output.shape[-1] if output.dim() > 1 else 1
         if self._seen and self._mean.numel() != units:

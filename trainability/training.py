@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 from gersgorin._validate import check_order, check_weights, uncompiled, users_code
 from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError
-from rhn.utils.wording import in_short, listed
+from rhn.utils.wording import in_short, kind_of, listed
 from trainability.data import (
     Batches,
     Change,
@@ -75,7 +75,7 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
         return kind(model.parameters(), lr=above_zero("learning_rate", learning_rate))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
-            f"optimizer is a {type(optimizer).__name__}, expected a name, or an instance as "
+            f"optimizer is {kind_of(optimizer)}, expected a name, or an instance as "
             "torch.optim.Adam(model.parameters(), lr=1e-3)"
         )
     if learning_rate is not None:
@@ -113,7 +113,7 @@ def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
         return None
     if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
         raise InvalidInputError(
-            f"scheduler is {type(scheduler).__name__}, expected one of "
+            f"scheduler is {kind_of(scheduler)}, expected one of "
             "torch.optim.lr_scheduler that does not depend on the loss"
         )
     if scheduler.optimizer is not optimizer:
@@ -256,7 +256,7 @@ class Training:
             output = self.predict(self.model(*in_order, **by_name))
         if not isinstance(output, Tensor):
             raise InvalidInputError(
-                f"predict returned a {type(output).__name__}, expected the prediction as a tensor"
+                f"predict returned {kind_of(output)}, expected the prediction as a tensor"
             )
         return output
 
@@ -266,9 +266,7 @@ class Training:
         with users_code(said, lambda: misfit(self._loss, output, y) or self._never_run()):
             loss = self._loss(output, y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = (
-                f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            )
+            got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else kind_of(loss)
             raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
         return loss.reshape(())
 
@@ -469,9 +467,7 @@ def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:
 def check_model(model: Any) -> None:
     """Raise InvalidInputError unless this is a module with finite weights of known sizes."""
     if not isinstance(model, nn.Module):
-        raise InvalidInputError(
-            f"the model is a {type(model).__name__}, expected a torch.nn.Module"
-        )
+        raise InvalidInputError(f"the model is {kind_of(model)}, expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise InvalidInputError(
             f"{type(model).__name__} has weights of no size yet: run it once before"

@@ -37,6 +37,7 @@ from rhn.utils.shared_options import given_flags
 from rhn.utils.wording import counted
 
 MOST_TRIALS = 1000
+ON = {"valid": "on validation", "train": "on the training data"}
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
@@ -111,7 +112,7 @@ def _training(options: Options, progress: Progress) -> list[Section]:
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
     measure = LABELS[require_one_measure(curves)]
     said = {
-        c.name: f"{c.name}: {c.best[1]:.5g} {measure} on validation at its best, in epoch "
+        c.name: f"{c.name}: {c.best[1]:.5g} {measure} {ON[c.objective]} at its best, in epoch "
         f"{c.best[0]} of {c.epochs[-1]}."
         for c in curves
     }
@@ -139,7 +140,7 @@ def _beside_constant(best: Curves, file: Path, options: Options) -> str:
 
 
 def _best(curves: Sequence[Curves]) -> Curves:
-    """The curves of the seed with the best validation loss."""
+    """The curves of the seed with the best loss of the objective."""
     return min(curves, key=lambda c: c.best[1])
 
 
@@ -199,8 +200,10 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -
 
 
 def _shares(found: Sequence[Share]) -> Section:
-    trained, trials = sum(s.below for s in found), sum(s.trials for s in found)
-    text = [f"{trained} of {counted(trials, 'trial')} of {counted(len(found), 'network')} train."]
+    first = found[0]
+    text = [f"{first.below} of {counted(first.trials, 'trial')} train."]
+    if len(found) > 1:
+        text = [f"Each of {len(found)} networks has a share of its own, with its interval."]
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [

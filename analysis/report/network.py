@@ -12,11 +12,11 @@ import numpy as np
 from torch import nn
 
 from analysis.gates import gate_activity
-from analysis.lesion_modes import places
 from analysis.lesions import lesion
+from analysis.network import network_of, places
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
-from analysis.sequences import Excerpt, stretches
+from analysis.sequences import Excerpt, stretches, width_of
 from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.loading.find_cell import model_label
@@ -187,7 +187,8 @@ def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
         split, sequences = "valid", stretches(read.text.corpus(options.data).valid)
     else:
         split, sequences = "test", corpus_of(path, options.data).test
-    weights, networks = sum(p.numel() for p in read.model.parameters()), 1 + len(places(read.model))
+    weights = sum(p.numel() for p in read.model.parameters())
+    networks = 1 + len(places(network_of(read.model, width_of(read.model, sequences))))
     if not options.lesions and weights * networks * sum(map(len, sequences)) > QUICK:
         raise InvalidInputError(
             "lesions of this network take longer than about half a minute: add --lesions for them"

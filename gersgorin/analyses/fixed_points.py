@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -430,8 +431,8 @@ class FixedPoints(Result, kind="fixed_points"):
 def fixed_points(
     network: Network = "rhn",
     x: Data = None,
-    starts: Tensor | int = STARTS,
     *,
+    starts: Tensor | int = STARTS,
     hold: float | None = None,
     tolerance: float | None = None,
     margin: float = 0.5,
@@ -476,6 +477,8 @@ def fixed_points(
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
+    if isinstance(starts, Integral):
+        starts = int(starts)
     cell, inputs, starts, names = _searched(network, x, starts, hold, seed, options)
     if starts.dtype not in TOLERANCES or starts.dim() != 2 or not starts.numel():
         got = f"{starts.dtype} of shape {tuple(starts.shape)}"
@@ -735,7 +738,7 @@ def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:
     """Evenly spread states of a run; beyond their number also random points between two of them;
     drawn: around the first one.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     if count < 1:
         raise InvalidInputError(f"starts is {count}: expected at least 1")

@@ -30,6 +30,7 @@ from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
 from gersgorin.losses import Loss, name_of_loss
+from gersgorin.run.cell import Sizes, State
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, compose, heat_map, title_of
@@ -353,11 +354,13 @@ def _steps(lag: float) -> str:
 def influence(
     model: nn.Module | Callable,
     x: Any,
+    *,
     of: str | Loss = OUTPUTS,
     y: Any = None,
-    *,
     batch_axis: int | None = None,
     submodule: str | None = None,
+    s0: State | None = None,
+    state_size: Sizes | None = None,
     feature: int | None = None,
     probes: int | None = None,
     seed: int = 0,
@@ -373,7 +376,8 @@ def influence(
     Args:
         model: any torch module, or function, with one output a step, or one of the sequence:
             recurrent, convolutional, attention, a layer of transformers. Of several outputs (a
-            tuple, a dictionary) the first one counts.
+            tuple, a dictionary) the first one counts. A step f(x, s) runs along x: its outputs are
+            what it returns beside the state, or else its states.
         x: what the model reads, as your own loop gives it: numbers (T, m), (B, T, m) or (T, B, m),
             ids of tokens (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
             arguments, of which the first of floating point is the sequence. Of ids the inputs are
@@ -387,6 +391,8 @@ def influence(
             model, else the one of length 1.
         submodule: the part whose outputs count while the model reads x, by its name in
             `named_modules`; None: the model.
+        s0, state_size: the first state of a step f(x, s), or the entries of a state that starts at
+            zero, see `gersgorin.open_run`.
         feature: the number of an input, 0 to m - 1, whose influence is measured; None: the norm
             over all m.
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
@@ -403,7 +409,9 @@ def influence(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
-    subject = ModelWithData(model=model, x=x, y=y, submodule=submodule)
+    subject = ModelWithData(
+        model=model, x=x, y=y, submodule=submodule, s0=s0, state_size=state_size
+    )
     options = {"batch_axis": batch_axis, "feature": feature, "probes": probes, "seed": seed}
     found = of_model(subject, of=of, progress=progress, **options)  # type: ignore[arg-type]
     return replace(found, unit=unit or found.unit)
@@ -428,7 +436,7 @@ def of_model(
     map_ = SequenceMap(subject, loss)
     S, _, k = map_.outputs.shape
     probes = _number_of_probes(probes, S, k)
-    check_seed(seed)
+    seed = check_seed(seed)
     if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
         raise InvalidInputError(
             f"feature is {in_short(feature)}: an input has {map_.input_size} numbers, expected 0 "

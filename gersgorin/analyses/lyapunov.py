@@ -42,6 +42,7 @@ from matplotlib.axes import Axes
 from scipy.special import stdtrit
 from torch import Tensor
 
+from gersgorin._validate import whole_number
 from gersgorin.analyses.steps import subject_of
 from gersgorin.growth import PLACES, SAME, direction, rate_words
 from gersgorin.linalg.spectrum import one_thread
@@ -54,7 +55,7 @@ from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_room, check_seed
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
@@ -315,8 +316,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 def lyapunov(
     network: Network = "rhn",
     x: Data = None,
-    count: int | None = None,
     *,
+    count: int | None = None,
     s0: State | None = None,
     steps: int | None = None,
     warmup: int = 0,
@@ -350,17 +351,17 @@ def lyapunov(
     (array([2. , 0.5]), 0.0)
     """
     options |= {"seed": seed} if isinstance(network, str) else {}
-    run = open_run(network, x, s0, steps=steps, **options)
+    run = open_run(network, x, s0=s0, steps=steps, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(
             f"the state is {run.states.dtype}: expected torch.float32 or torch.float64"
         )
-    k = _checked("count", N if count is None else count, 1, N, f"the state has {N} entries")
-    _checked(
+    k = whole_number("count", N if count is None else count, 1, N, f"the state has {N} entries")
+    warmup = whole_number(
         "warmup", warmup, 0, T - 1, f"the run has {T} steps, and at least one is to be counted"
     )
-    check_seed(seed)
+    seed = check_seed(seed)
     Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
     for t, log in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:
@@ -415,7 +416,7 @@ def of_run(
         )
         run = run.starting_at(run.states[0] + start_noise * noise.to(run.states))
     T, N = len(run), run.state_size
-    _checked("repeat", repeat, 1, 1 << 40, "it is how often the sequence is read")
+    repeat = whole_number("repeat", repeat, 1, why="it is how often the sequence is read")
     need = 8 * repeat * T * (N + run.inputs.shape[-1])
     check_room(
         need,
@@ -444,14 +445,6 @@ def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
             Q, R = torch.linalg.qr(layer(Q))
             log += R.diagonal().abs().log()
         yield log
-
-
-def _checked(name: str, value, least: int, most: int, why: str) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidInputError(
-            f"{name} is {in_short(value)}: {why}; expected a whole number, {least} to {most}"
-        )
-    return value
 
 
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:

@@ -22,15 +22,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
+from gersgorin.data.layout import Layout, as_module_takes, has_batch
 from gersgorin.figures import OVER_TIME, step_block
-from gersgorin.loading.batch import is_ids, laid_out
 from gersgorin.loading.find_cell import model_label
-from gersgorin.loading.inputs import is_one, one_sequence, without_batch
+from gersgorin.loading.inputs import reads_ids
 from gersgorin.loading.open import Data, Network, on_next_frames, open_run, own_loss
 from gersgorin.loading.options import DataOptions, NewOrTrained
 from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
@@ -39,7 +40,6 @@ from gersgorin.losses import Loss
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import drawn
 from rhn.utils.keywords import keywords_of
@@ -130,8 +130,8 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 def analyze(
     network: Network = "rhn",
     x: Data = None,
-    s0: State | None = None,
     *,
+    s0: State | None = None,
     targets: Tensor | np.ndarray | None = None,
     loss: str | Loss | None = None,
     analyses: str | Sequence[str] = (),
@@ -144,9 +144,10 @@ def analyze(
         network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init,
             transform_bias, seed of a cell by name; layer, submodule; steps, unit; device. x is one
             sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any
-            module with a `loss`, get its influence too, which reads all sequences of x (T, B, m),
-            or tokens (T, B); the others read the first.
-        targets: targets of a model with a loss at each frame; None: the next frame.
+            module with a `loss`, get its influence too, which reads all sequences of x, in the
+            layout that the model takes; the others read the first.
+        targets: targets of a model with a loss at each frame, in the layout of x; None: the next
+            frame.
         loss: see `gersgorin.influence`.
         analyses: one or more further analyses by name, such as "lyapunov" or ("lyapunov",
             "fixed_points"); see `gersgorin.analyses.ANALYSES`.
@@ -165,8 +166,8 @@ def analyze(
     chosen = _rows(others)
     model = network if isinstance(network, nn.Module) else None
     of = loss or own_loss(model)
-    first, which = (x, "") if of == OUTPUTS else _first(model, x)
-    run = open_run(network, first, s0, **options)
+    first, which = (x, "") if of == OUTPUTS else _first(model, x, options.get("batch_axis"))
+    run = open_run(network, first, s0=s0, **options)
     subjects: dict[str, Any] = {"run": run}
     enough = len(run) > (2 if targets is None else 1)  # frames, of which the last is a target
     if "influence" in others or (of != OUTPUTS and enough):
@@ -190,12 +191,17 @@ def _rows(others: Sequence[str]) -> dict[str, Analysis]:
     return {name: row for name, row in ANALYSES.items() if row.default or name in names}
 
 
-def _first(model: nn.Module | None, x: Data) -> tuple[Data, str]:
+def _first(model: nn.Module | None, x: Data, batch_axis: int | None) -> tuple[Data, str]:
     """(The first of several sequences, words about it); x and "" for one sequence."""
-    axes = 2 if isinstance(model, LanguageModel) else 3  # of several sequences, of ids or frames
-    if not isinstance(x, Tensor | np.ndarray) or x.ndim != axes or min(x.shape[:2]) == 1:
+    if model is None or not is_array(x) or isinstance(x, PackedSequence):
         return x, ""
-    return x[:, :1], f" of the first of {x.shape[1]} sequences"
+    x = real_tensor("x", x)
+    ids = reads_ids(model, x)
+    if not has_batch(x, ids=ids):
+        return x, ""
+    layout = Layout.of(model, x, batch_axis, ids=ids)
+    count = layout.sizes(x)[1]
+    return layout.sequence(x), f" of the first of {count} sequences" if count > 1 else ""
 
 
 def _with_data(
@@ -211,18 +217,26 @@ def _with_data(
     """
     if model is None or x is None:
         return ModelWithData(model=run.cell.module, x=run.inputs, label=run.label)
-    x = x if is_array(x) else source_of(x, DataOptions(), NewOrTrained()).sequence()
-    frames, label = _frames(x), replace(run.label, title=model_label(model).title)
+    label = replace(run.label, title=model_label(model).title)
+    frames, axis = _time_first(model, x, batch_axis)
     if targets is None:
-        return on_next_frames(model, frames, of, batch_axis=batch_axis, label=label)
-    x, y = (laid_out(model, each, batch_axis) for each in (frames, _frames(targets)))
-    return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, label=label)
+        return on_next_frames(model, frames, of, batch_axis=axis, label=label)
+    y = real_tensor("targets", targets)
+    if not has_batch(frames, ids=reads_ids(model, frames)):  # targets get the batch that x gets
+        y = as_module_takes(model, y, axis)
+    x = as_module_takes(model, frames, axis)
+    return ModelWithData(model=model, x=x, y=y, batch_axis=axis, label=label)
 
 
-def _frames(x: Tensor | np.ndarray) -> Tensor:
-    """One sequence (T, m), or ids (T,), without a batch; several (T, B, m) as they are."""
+def _time_first(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tensor, int | None]:
+    """(x with time first, the axis of the batch in x as it was given); None: one sequence."""
+    if not is_array(x):
+        return source_of(x, DataOptions(), NewOrTrained()).sequence(), batch_axis
     x = real_tensor("x", x)
-    return without_batch(one_sequence(x, ids=is_ids(x))) if is_one(x) else x
+    if not has_batch(x, ids=(ids := reads_ids(model, x))):
+        return (x if x.dim() > 1 or ids else x[:, None]), batch_axis
+    layout = Layout.of(model, x, batch_axis, ids=ids)
+    return layout.to_time_first(x), layout.batch
 
 
 @drawn

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
+from gersgorin._validate import whole_number
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.analyses.steps import subject_of
 from gersgorin.figures import crowd
@@ -177,8 +178,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 def pseudospectra(
     network: Network = "rhn",
     x: Data = None,
-    s0: State | None = None,
     *,
+    s0: State | None = None,
     side: int | None = None,
     progress: Progress = silent,
     **options,
@@ -201,9 +202,9 @@ def pseudospectra(
     >>> found.steps.tolist(), found.to_circle.round(9).tolist()
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
-    if side is not None and (type(side) is not int or side < 3 or side % 2 == 0):
-        raise InvalidInputError(f"side is {in_short(side)}: expected an odd number of at least 3")
-    run = open_run(network, x, s0, **options)
+    if side is not None and (side := whole_number("side", side, 3)) % 2 == 0:
+        raise InvalidInputError(f"side is {side}: expected an odd number of at least 3")
+    run = open_run(network, x, s0=s0, **options)
     steps = shown_steps(len(run.require_finite()))
     N = run.state_size
     side = side or (SIDE if N <= WHOLE else SIDE // 2 + 1)

@@ -23,7 +23,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin._validate import with_gradients
+from gersgorin._validate import whole_number, with_gradients
 from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
 from gersgorin.growth import (
     beside_one,
@@ -553,8 +553,8 @@ def largest_step(record: Spectra) -> int:
 def spectra(
     network: Network = "rhn",
     x: Data = None,
-    s0: State | None = None,
     *,
+    s0: State | None = None,
     discs: Literal["row", "column", "both"] = "row",
     leading: int | None = None,
     progress: Progress = silent,
@@ -582,13 +582,11 @@ def spectra(
         raise InvalidInputError(
             f"discs is {in_short(discs)}, expected one of {', '.join(DISC_WORDS)}"
         )
-    run = open_run(network, x, s0, **options)
+    run = open_run(network, x, s0=s0, **options)
     label = run.require_finite().label
-    if isinstance(leading, int) and not 1 <= leading <= run.state_size:
-        raise InvalidInputError(
-            f"leading is {leading}: expected a whole number from 1 to {run.state_size}"
-        )
-    if leading is None and run.state_size > WHOLE:
+    if leading is not None:
+        leading = whole_number("leading", leading, 1, run.state_size)
+    elif run.state_size > WHOLE:
         leading = COUNT
     if leading is None:
         found = measured(run, _of_matrices, progress, WITHOUT_SCALE)

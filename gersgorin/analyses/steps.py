@@ -7,6 +7,7 @@ Legend: T steps, L layers of a step, s_l the state after layer l.
 """
 
 import html
+import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
+from rhn.utils.wording import kind_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -97,16 +99,16 @@ class Gains(Result, kind="gains"):
 @torch.no_grad()
 @one_thread()
 def gains(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
     """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
     of `gersgorin.open_run`.
 
-    >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
+    >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), s0=torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
     ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
     """
-    run, inputs, layers = open_run(network, x, s0, **options), [], []
+    run, inputs, layers = open_run(network, x, s0=s0, **options), [], []
     for now in run.slices():
         steps = run.inputs[now], run.states[:-1][now]
         B, lost = run.cell.scaled("input_jacobian", run.input_jacobians(now), *steps)
@@ -136,14 +138,15 @@ class GateActivity(Result, kind="gates"):
     names: tuple[str, ...] = ()
     """Of the columns of `mean`, for gates(x, s) of the user's, and of cells with a carry gate of
     its own; (): they are layers."""
+    function: str = ""
+    """The step in words if it is a function: "the function f"."""
 
     @property
     def finding(self) -> str:
         """The mean of the gates."""
-        the = subject_of(self.title).removeprefix(" of ").replace("this ", "the ", 1)
-        the = the[:1].upper() + the[1:] if the else "The network"
         if not self.mean.size:
-            return f"{the} has no gates that gersgorin knows"
+            of = f" of {self.function}" if self.function else subject_of(self.title)
+            return f"No gates are known{of or ' of the network'}"
         if self.names:
             each = (percent(value) for value in self.mean.mean(0))
             named = ", ".join(
@@ -155,6 +158,8 @@ class GateActivity(Result, kind="gates"):
     def sentences(self) -> Iterator[str]:
         """The mean of all gates, and of each layer's."""
         yield f"{self.finding}."
+        if not self.mean.size:
+            yield "gates=, a function gates(x, s) of a step, measures those of your own."
         if self.mean.size and self.mean.shape[1] > 1 and not self.names:
             layers = ", ".join(percent(value) for value in self.mean.mean(0))
             yield f"From the first layer to the last they are {layers} open."
@@ -199,7 +204,7 @@ class GateActivity(Result, kind="gates"):
 @keywords_of(open_run)
 @torch.no_grad()
 def gates(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> GateActivity:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
     as of `gersgorin.open_run`.
@@ -210,14 +215,18 @@ def gates(
     >>> found.mean.shape, bool(found.mean.max() < 1e-6)  # (steps, layers)
     ((20, 2), True)
     """
-    run = open_run(network, x, s0, **options)
+    run = open_run(network, x, s0=s0, **options)
     found, cell = run.gates(), run.cell
     mean, names = of_units(found.t, run), cell.gate_names
     if found.t and cell.carry_name:
         mean = np.concatenate((mean, of_units(found.c, run)), 1)
         names = (*by_layer(cell.gate_name, len(found.t)), *by_layer(cell.carry_name, len(found.c)))
     progress(len(run), len(run))
-    return GateActivity(mean=mean, gate_name=cell.gate_name, names=names, **run.labels)
+    step = getattr(cell.module, "wrapped", cell.module)
+    function = kind_of(step) if inspect.isroutine(step) else ""
+    return GateActivity(
+        mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
+    )
 
 
 def of_units(gates: Sequence[Tensor], run: Run) -> np.ndarray:
@@ -239,7 +248,7 @@ def by_layer(name: str, count: int) -> tuple[str, ...]:
 class Products(Result, kind="products"):
     """log ||ds[t+1]/ds[0]||_2 of one run, its rate, and log ||ds[T]/ds[t]||_2.
 
-    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), torch.zeros(1))
+    >>> found = products(lambda x, s: s / 2, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> round(found.half_life, 4), round(float(np.exp(found.log_norm_back[-2])), 4)
     (1.0, 0.25)
     """
@@ -340,16 +349,16 @@ def subject_of(title: str) -> str:
 @keywords_of(open_run)
 @torch.no_grad()
 def products(
-    network="rhn", x=None, s0: State | None = None, *, progress: Progress = silent, **options
+    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
     """The norms of the Jacobian products along a run, from the first state on and to the last one,
     each (T,), as natural logarithms; arguments and errors as of `gersgorin.open_run`.
 
-    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
+    >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
     [1.0, 10.0]
     """
-    run = open_run(network, x, s0, **options)
+    run = open_run(network, x, s0=s0, **options)
     whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
     back = log_norms_back(run, lambda done, T: progress(T + done, 2 * T))
     return Products(log_norm=whole, log_norm_back=back, **run.labels)

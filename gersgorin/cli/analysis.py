@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
 from gersgorin.cli.outputs import default_figure, show
-from gersgorin.loading.options import DataOptions, NetworkOptions, NewOrTrained, OutputOptions
+from gersgorin.loading.options import DataOptions, ModelOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -38,7 +38,7 @@ def options_of(row: Analysis, prog: str = "") -> type:
         for name, option in row.options.items()
     ]
     examples = "\n  ".join(("examples:", *(f"{prog} {words}" for words in row.examples)))
-    network = NetworkOptions if row.needs == "run" else NewOrTrained
+    network = NetworkOptions if row.needs == "run" else ModelOptions
     bases = (OutputOptions, DataOptions, network)
     space = {"__doc__": f"{row.about}.\n\n{examples}", "__module__": __name__}
     return make_dataclass(

@@ -143,7 +143,7 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
     return InvalidInputError(
         f"the {type(cell).__name__} in the loop of {type(module).__name__} {wrong}: write the "
         "complete step as a function f(x, s), or as a module with forward(x, state), and give "
-        "that with its first state: gersgorin.spectra(f, x, s0)"
+        "that with its first state: gersgorin.spectra(f, x, s0=s0)"
     )
 
 

@@ -159,8 +159,7 @@ def step_hint(module: Callable) -> str:
     if not takes(module, 2) or takes(module, 1):
         return ""
     return (
-        "this is a step f(x, state): expected a module or function from a whole sequence to "
-        "its outputs"
+        "this is a step f(x, state): give its first state s0, or state_size=, such as 5 or (5, 5)"
     )
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.batch import is_ids
+from gersgorin.data.layout import has_batch, is_ids, single_axis
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
+from rhn.utils.wording import kind_of
 
 Input = Tensor | PackedSequence | tuple | dict
 
@@ -89,7 +90,7 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
     first = next(iter(x.values() if isinstance(x, dict) else x), None) if is_several(x) else x
     if not isinstance(first, Tensor | PackedSequence):
         raise InvalidInputError(
-            f"x begins with a {type(first).__name__}: expected the sequence first, then the "
+            f"x begins with {kind_of(first)}: expected the sequence first, then the "
             "other inputs of the module"
         )
     return first
@@ -102,7 +103,7 @@ def lengths_of(x: Input, batch_axis: int | None = None) -> tuple[int, ...]:
     frames = frames_of(x)
     if isinstance(frames, PackedSequence):
         return (len(frames.batch_sizes),)
-    if frames.dim() <= _alone(frames):
+    if not has_batch(frames):
         return (len(frames),)
     return frames.shape[:2] if batch_axis is None else (frames.shape[1 - batch_axis],)
 
@@ -117,7 +118,7 @@ def as_passed(x: Input, batch_axis: int | None = None) -> Input:
     """x as it goes to a module: as it is; one sequence without a batch gets the axis that the user
     gives.
     """
-    if batch_axis is None or not isinstance(x, Tensor) or x.dim() > _alone(x):
+    if batch_axis is None or not isinstance(x, Tensor) or has_batch(x):
         return x
     return x.unsqueeze(batch_axis)
 
@@ -164,14 +165,9 @@ def one_sequence(x: Any, *, ids: bool = False) -> Tensor:
 
 def is_one(x: Tensor) -> bool:
     """True for numbers or ids of one sequence, without a batch or with a batch of one."""
-    return x.dim() <= _alone(x) or 1 in x.shape[:2]
+    return not has_batch(x) or single_axis(x) is not None
 
 
 def without_batch(x: Tensor) -> Tensor:
     """Frames (T, m), or ids (T,), of one sequence."""
-    return x.flatten(0, 1) if x.dim() > _alone(x) else x
-
-
-def _alone(x: Tensor) -> int:
-    """Number of axes of one sequence without a batch."""
-    return 1 if is_ids(x) else 2
+    return x.flatten(0, 1) if has_batch(x) else x

@@ -42,7 +42,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
 from rhn.training.trained import initial_model
 from rhn.utils.validation import not_dense_real
-from rhn.utils.wording import first_line
+from rhn.utils.wording import first_line, kind_of
 
 KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
@@ -90,9 +90,7 @@ def build_module(
         torch.default_generator.manual_seed(seed)
         module = found if built else found(**keywords)
     if not isinstance(module, nn.Module):
-        raise InvalidInputError(
-            f"{name} returns a {type(module).__name__}: expected a torch.nn.Module"
-        )
+        raise InvalidInputError(f"{name} returns {kind_of(module)}: expected a torch.nn.Module")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
         raise InvalidInputError(f"{name} has weights of no size yet: run it once in its factory")
     return module
@@ -197,9 +195,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             and all(isinstance(t, Tensor) for t in state.values())
         ):
             return dict(state)
-    kind = type(found).__name__
     raise CheckpointError(
-        f"{path} holds a {kind}: expected a state_dict, by itself or under {' or '.join(WRAPPED)}"
+        f"{path} holds {kind_of(found)}: expected a state_dict, by itself or under "
+        f"{' or '.join(WRAPPED)}"
     )
 
 

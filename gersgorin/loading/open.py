@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order
-from gersgorin.loading.batch import laid_out
+from gersgorin.data.layout import as_module_takes
 from gersgorin.loading.find_cell import (
     check_state,
     held,
@@ -33,6 +33,7 @@ from gersgorin.loading.network import (
     names_weights,
     new_cell,
     new_model,
+    sizes_of_words,
     trained_cell,
     trained_network,
     watched_cell,
@@ -63,7 +64,7 @@ from rhn.plotting.provenance import words_of_new
 from rhn.utils.ranges import check_ranges
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_room, check_seed, fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import in_short, kind_of
 
 # options of cells by name
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
@@ -79,8 +80,8 @@ VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 def open_run(
     network: Network = "rhn",
     x: Data = None,
-    s0: State | None = None,
     *,
+    s0: State | None = None,
     depth: int | None = None,
     hidden_size: int | None = None,
     init: str | None = None,
@@ -97,7 +98,7 @@ def open_run(
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Run:
-    """The run of a network over data; a `Run` is returned as it is.
+    """The run of a network over data. A `Run` has read its own: it takes only s0 and gates.
 
     Args:
         network: a cell by name ("rhn", "torch.nn:LSTM", "my_package.cells:MyCell"), a checkpoint (a
@@ -144,6 +145,23 @@ def open_run(
             "s0 and state_size are given: s0 has its size, leave state_size out"
         )
     if isinstance(network, Run):
+        _check_none_given(
+            x=x,
+            depth=depth,
+            hidden_size=hidden_size,
+            init=init,
+            transform_bias=transform_bias,
+            cell_options=cell_options,
+            seed=seed or None,
+            layer=layer,
+            submodule=submodule,
+            batch_axis=batch_axis,
+            state_size=state_size,
+            steps=steps,
+            unit=unit,
+            dtype=None if dtype in (torch.float64, network.states.dtype) else dtype,
+            device=None if device in ("cpu", network.states.device.type) else device,
+        )
         return _reopened(network, s0, gates)
     if not fits(steps, int | None):
         raise InvalidInputError(
@@ -182,6 +200,16 @@ def open_run(
 def _reads_nothing(f: Callable, x: Data, s0: State | None, state_size: Sizes | None) -> bool:
     """True for a map f(s) without input: there is a state, but no x."""
     return x is None and not (s0 is None and state_size is None) and is_map(f)
+
+
+def _check_none_given(**given: Any) -> None:
+    """Raise InvalidInputError for an argument beside a `Run`."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise InvalidInputError(
+            f"{names[0]} is given with a Run, which has been computed without it: leave it out, "
+            "or give the network in place of the run"
+        )
 
 
 def _reopened(run: Run, s0: State | None, gates: GatesOf | None) -> Run:
@@ -351,6 +379,7 @@ def model_with_data(options, *, device: str) -> ModelWithData:
         of,
         batch_axis=getattr(options, "batch_axis", None),
         submodule=options.submodule,
+        state_size=None if hasattr(module, "state_shapes") else sizes_of_words(options.state_size),
         label=replace(label, sequence=source.label, data=source.about),
     )
 
@@ -363,8 +392,8 @@ def on_next_frames(
     """
     x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
     if y is not None:
-        y = laid_out(model, y, batch_axis)
-    x = laid_out(model, x, batch_axis)
+        y = as_module_takes(model, y, batch_axis)
+    x = as_module_takes(model, x, batch_axis)
     return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
 
 
@@ -390,9 +419,8 @@ def model_of_options(options, width: int) -> tuple[str, Any, str | None, str]:
         return title, model, loss, words_of_new(model.cells[0], options.seed)
     model, made, _ = trained_network(options, width)
     if not isinstance(model, PolyphonicModel | LanguageModel):
-        kind = type(model).__name__
         raise InvalidInputError(
-            f"{options.checkpoint} holds only a {kind}: expected a network with an output"
+            f"{options.checkpoint} holds only {kind_of(model)}: expected a network with an output"
         )
     return options.checkpoint.name, model, None, made
 

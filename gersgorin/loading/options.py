@@ -45,7 +45,7 @@ class NewOrTrained(NewCell):
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file or the folder of a run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: a step (not for influence), or its first recurrent cell.
+    """Your module, package.module:factory: a step f(x, s), or its first recurrent cell.
     """
     submodule: Annotated[str | None, NETWORK] = None
     """Part of --module with the cell, such as encoder.rnn."""
@@ -55,7 +55,15 @@ class NewOrTrained(NewCell):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(NewOrTrained):
+class ModelOptions(NewOrTrained):
+    """The network, which may be a step."""
+
+    state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
+    """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(ModelOptions):
     """The network, and one of its cells."""
 
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
@@ -64,8 +72,6 @@ class NetworkOptions(NewOrTrained):
     """Axis of the batch in --input as --module takes it: 0 for (B, T, m), 1 for (T, B, m) (default:
     by its batch_first, or the axis of length 1).
     """
-    state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
-    """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
     name; s is (h, c) of torch.nn's LSTM.

@@ -9,11 +9,14 @@ Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a seq
 of an output.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,11 +33,12 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.loading.find_cell import is_hand_written, part_of, run_by_equations, step_hint
+from gersgorin.loading.along_sequence import reader_of
+from gersgorin.loading.find_cell import part_of, run_by_equations, step_hint
 from gersgorin.loading.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import name_of
+from gersgorin.run.cell import Sizes, State, name_of
 from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short
@@ -53,6 +57,8 @@ class ModelWithData:
     y: Any = None
     submodule: str | None = None
     batch_axis: int | None = None
+    s0: State | None = None
+    state_size: Sizes | None = None
     label: Label | None = None
 
 
@@ -95,20 +101,19 @@ class SequenceMap:
                 f"expected a torch module or a function of a whole sequence, got {in_short(model)}"
             )
         self.name, self._submodule = name_of(model), subject.submodule
-        module = model if isinstance(model, nn.Module) else Function(model)
-        only_step = hasattr(module, "step") and type(module).forward is nn.Module.forward
-        if only_step or isinstance(module, nn.RNNCellBase) or is_hand_written(module):
-            raise InvalidInputError(
-                f"{self.name} is one step of a recurrence: expected a module that reads a "
-                "sequence, such as a loop over it"
-            )
-        check_weights(module)
         self._arguments, self._main = _arguments(x)
+        first = subject.s0, subject.state_size
+        module: Any = reader_of(model, self._main, *first, batch_axis=subject.batch_axis)
+        if module is None and first != (None, None):
+            raise InvalidInputError(
+                f"{self.name} reads a whole sequence: leave s0 and state_size out, which are for "
+                "a step f(x, s)"
+            )
+        module = module or (model if isinstance(model, nn.Module) else Function(model))
+        check_weights(module)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
         shape = tuple(self.sequences.values.shape)
-        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
-        sizes = f"of {' x '.join(map(str, shape))}"
-        self.label = subject.label or Label(sequence=sizes, **names)
+        self.sequences.lengths = self._lengths_given(module)
         errors = []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
             self.module = _copy(module, dtype)
@@ -123,7 +128,10 @@ class SequenceMap:
                 raise errors[0]
         outputs = self._frames(returned)
         self._check_apart(outputs)
+        self.sequences.lengths = self._lengths_packed(outputs)
         self.outputs = outputs
+        names = {"name": self.name, "title": self.name, "data": self.sequences.words}
+        self.label = subject.label or Label(sequence=self.sequences.size, **names)
         if loss is not None:
             self.outputs = self._losses(loss, returned, subject.y)
         self.at_once = max(1, min(ROWS, BLOCK // max(self._leaf.numel(), self.outputs.numel())))
@@ -153,11 +161,12 @@ class SequenceMap:
         whole = w.new_zeros(n, j, *self.outputs.shape)
         whole[range(n), :, steps] = w
         found = [self._pulled(part) for part in whole.flatten(0, 1).split(self.at_once)]
-        norms = [scaled_norm(each[..., numbers], -1) for each in found]
+        norms = torch.cat([scaled_norm(each[..., numbers], -1) for each in found])
         read = slice(-1, None) if len(self.outputs) == 1 else slice(None)
         depends = torch.cat([each[:, read].any(-1).any(1) for each in found])
-        without = (~depends.unflatten(0, (n, j)).any(1) & self._present(steps)).sum()
-        return torch.cat(norms).unflatten(0, (n, j)), int(without)
+        present = self._present(steps)
+        without = (~depends.unflatten(0, (n, j)).any(1) & present).sum()
+        return torch.where(present[:, None, None], norms.unflatten(0, (n, j)), 0), int(without)
 
     def sequences_with(self, steps: Sequence[int]) -> Tensor:
         """Number of sequences that have each pair of an output and an input, (n, T), at least 1."""
@@ -187,14 +196,19 @@ class SequenceMap:
         embedded = Embedded(of) if of.ids else None
         leaf = None if of.ids else of.values.to(dtype).detach().clone().requires_grad_()
         main = of.values if leaf is None else leaf.clone()  # a module may change it in place
-        hook = part.register_forward_hook(lambda part, args, output: calls.append(output))
+        packed = list[PackedSequence]()
+        keep = partial(_keep_packed, packed)
+        hooks = [part.register_forward_hook(lambda part, args, output: calls.append(output))]
+        hooks += [each.register_forward_pre_hook(keep) for each in self.module.modules()]
         with (
             random_numbers_kept(like),
             torch.backends.cudnn.flags(enabled=False),
             embedded or nullcontext(),
         ):
             self._call(main, like.device, dtype)
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+        self._packed_inside = packed
         self._leaf: Any = embedded.leaf if embedded else leaf
         found = [o for call in calls if (o := first_tensor(call)) is not None]
         if not found:
@@ -243,7 +257,7 @@ class SequenceMap:
         of = self.sequences
         if self._submodule or of.packed is not None or len(self._arguments) > 1:
             return False
-        shorter = of.values.narrow(1 if of.axis == 0 else 0, 0, of.T - 1).to(o.device)
+        shorter = of.layout.first_steps(of.values, of.T - 1).to(o.device)
         try:
             with torch.no_grad(), random_numbers_kept(o):
                 module = copied(self.module)
@@ -252,19 +266,48 @@ class SequenceMap:
             return False
         return again is not None and again.shape == o.shape
 
+    def _lengths_given(self, module: nn.Module) -> Tensor | None:
+        """The lengths (B,) of packed sequences, or of an argument that is called so: whole numbers,
+        one for each sequence, with "len" in the name of their parameter.
+        """
+        of = self.sequences
+        if of.packed is not None or len(self._arguments) < 2:
+            return of.lengths
+        named = self._arguments
+        if not isinstance(named, dict):
+            try:
+                named = inspect.signature(module.forward).bind(*self._arguments).arguments
+            except TypeError:
+                return None
+        for name, value in named.items():
+            numbers = _whole_numbers(value) if "len" in name else None
+            if numbers is not None and len(numbers) == of.B and bool((numbers <= of.T).all()):
+                return numbers
+        return None
+
+    def _lengths_packed(self, o: Tensor) -> Tensor | None:
+        """The lengths (B,) of sequences that the module packs, in the order of x; None if it packs
+        none, or if outputs depend on other inputs than these lengths have.
+        """
+        of = self.sequences
+        if of.lengths is not None or not self._packed_inside:
+            return of.lengths
+        packed = pad_packed_sequence(self._packed_inside[0])[1]
+        w = random_weights(o).expand_as(o).unsqueeze(0)
+        reads = self._pulled(w, o)[0].any(-1).cpu()  # (T, B)
+        last = torch.arange(1, of.T + 1, device="cpu").unsqueeze(1) * reads
+        lengths = last.amax(0)
+        return lengths if torch.equal(lengths.sort()[0], packed.sort()[0]) else None
+
     def _check_apart(self, o: Tensor) -> None:
         """Raise InvalidInputError if outputs of the first or last sequence depend on others."""
         if o.shape[1] == 1:
             return
-        # on the CPU, where a default device of the caller counts for nothing
-        generator = torch.Generator("cpu").manual_seed(0)
-        # positive random weights of the outputs, so that no derivatives cancel by symmetry
         w = o.new_zeros(2, *o.shape)
-        weights = torch.rand(o.shape[2], generator=generator, device="cpu").to(o) + 0.5
-        w[0, :, 0] = w[1, :, -1] = weights
+        w[0, :, 0] = w[1, :, -1] = random_weights(o)
         first, last = self._pulled(w, o)
         if first[:, 1:].any() or last[:, :-1].any():
-            axis, shape = self.sequences.axis, tuple(self.sequences.values.shape)
+            axis, shape = self.sequences.layout.batch, tuple(self.sequences.values.shape)
             raise InvalidInputError(
                 f"outputs of {self.name} for one sequence depend on others, with axis {axis} of x "
                 f"{shape} as the batch: give the right batch_axis, or one sequence"
@@ -311,6 +354,32 @@ def scaled_norm(values: Tensor, axis: int) -> Tensor:
     largest = values.abs().amax(axis, keepdim=True)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, 1)
     return torch.linalg.vector_norm(values / scale, dim=axis) * scale.squeeze(axis)
+
+
+def random_weights(o: Tensor) -> Tensor:
+    """Positive random weights (k,) of outputs (S, B, k), so that no derivatives cancel by
+    symmetry.
+    """
+    # on the CPU, where a default device of the caller counts for nothing
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.rand(o.shape[2], generator=generator, device="cpu").to(o) + 0.5
+
+
+def _whole_numbers(value: Any) -> Tensor | None:
+    """Whole numbers (n,) of at least 1, as a tensor on the CPU; None for anything else."""
+    if not isinstance(value, Tensor | np.ndarray | list | tuple) or not len(value):
+        return None
+    try:
+        numbers = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    whole = numbers.dim() == 1 and not numbers.is_floating_point() and bool((numbers > 0).all())
+    return numbers.long() if whole else None
+
+
+def _keep_packed(found: list[PackedSequence], module: nn.Module, args: tuple) -> None:
+    """Keep the packed sequences that a module reads."""
+    found.extend(each for each in args if isinstance(each, PackedSequence))
 
 
 class Function(nn.Module):

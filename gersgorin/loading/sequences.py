@@ -1,4 +1,4 @@
-"""Axes of the steps and sequences of x, of outputs and of derivatives.
+"""The steps and sequences of x, of outputs and of derivatives, all as (T, B, ...) with time first.
 
 Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence).
 """
@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.loading.batch import batch_axis_of, declared_axis, is_ids
+from gersgorin.data.layout import Layout, check_batch_axis, declared_axis, is_ids
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import counted
 
 
 class Sequences:
-    """The axes of x: how its T steps and B sequences lie in one tensor `values`, (T, m), (T, B, m),
-    (B, T, m), ids likewise, or the data of a packed sequence.
+    """T steps of B sequences in one tensor `values`: (T, m), (T, B, m), (B, T, m), ids likewise, or
+    the data of a packed sequence. `lengths` (B,) are the steps of each; None: all have T.
 
     Raises InvalidInputError for NaN, one step, or an unknown batch axis.
     """
@@ -27,70 +28,81 @@ class Sequences:
         values = finite_tensor("x", x if self.packed is None else self.packed.data)
         self.ids = is_ids(values)
         self.values = values if self.ids or values.is_floating_point() else values.double()
-        self._places = None if self.packed is None else places_in(self.packed)
-        if self._places is None:
-            self.axis = batch_axis_of(model, values, batch_axis, ids=self.ids)
+        self.lengths: Tensor | None = None
+        if self.packed is None:
+            self.layout = Layout.of(model, values, batch_axis, ids=self.ids)
+            self.T, self.B = self.layout.sizes(values)
         else:
-            self.axis = 1 if batch_axis is None else batch_axis  # of padded outputs
-        self.T, self.B = self._sizes()
+            check_batch_axis(batch_axis)
+            self.layout = Layout(1 if batch_axis is None else batch_axis)  # of padded outputs
+            self._places = places_in(self.packed)
+            self.T, self.B = self._places.shape
+            self.lengths = (self._places > 0).sum(0)
         if self.T < 2:
             raise InvalidInputError(self._one_step(declared_axis(model) == 1))
 
-    def _sizes(self) -> tuple[int, int]:
-        """T and B."""
-        shape = self.values.shape
-        if self._places is not None:
-            return self._places.shape[0], self._places.shape[1]
-        if self.axis is None:
-            return shape[0], 1
-        return shape[1 - self.axis], shape[self.axis]
-
     def _one_step(self, time_first: bool) -> str:
         """The sentence for x of one step; time_first: whether a layer has batch_first=False."""
-        shape = tuple(self.values.shape)
-        if self.axis is None or self.B == 1:
+        shape, axis = tuple(self.values.shape), self.layout.batch
+        if axis is None or self.B == 1:
             return f"x {shape} has one step: expected at least two"
-        said = (
-            f"x {shape} is read as one step of {self.B} sequences (axis {self.axis} is the batch)"
-        )
+        said = f"x {shape} is read as one step of {self.B} sequences (axis {axis} is the batch)"
         for_steps = f"for {self.B} steps give x.transpose(0, 1)"
-        if time_first and self.axis == 1:
+        if time_first and axis == 1:
             for_steps += ", or write batch_first=True in its layer"
-        return f"{said}: {for_steps}; if the model moves the axes, batch_axis={1 - self.axis}"
+        return f"{said}: {for_steps}; if the model moves the axes, batch_axis={1 - axis}"
 
     @property
     def words(self) -> str:
-        """The reading of x: "20 steps of 5 sequences"; "" for one sequence."""
-        return f"{self.T} steps of {self.B} sequences" if self.B > 1 else ""
+        """The reading of x: "5 sequences of 9 to 20 steps"; "" for one sequence."""
+        if self.B == 1:
+            return ""
+        lengths = [self.T] if self.lengths is None else self.lengths.tolist()
+        return several_in_words(self.B, lengths)
+
+    @property
+    def size(self) -> str:
+        """The size of x: "of 20 x 8", "of 5 x 20 x 8"; of packed sequences their longest."""
+        shape = [*self.values.shape]
+        if self.packed is not None:
+            shape[:1] = [self.T] if self.B == 1 else [self.T, self.B]
+        return f"of {' x '.join(map(str, shape))}"
 
     def present(self, outputs: int) -> Tensor:
         """True for the steps that a sequence has, (T, B); for one output they end together."""
-        if self._places is None:
-            return torch.ones(self.T, self.B, dtype=torch.bool, device=self.values.device)
-        return self._aligned(outputs) > 0
+        steps = torch.arange(self.T, device=self.values.device).unsqueeze(1)
+        if self.lengths is None:
+            return (steps >= 0).expand(self.T, self.B)
+        lengths = self.lengths.to(self.values.device)
+        return steps < lengths if outputs > 1 else steps >= self.T - lengths
 
     def by_step(self, slopes: Tensor, outputs: int) -> Tensor:
         """Derivatives (j, ...) in the leaf as (j, T, B, m), 0 where a sequence has no such step."""
-        if self._places is not None:
+        if self.packed is None:
+            found = slopes.transpose(1, 2) if self.layout.batch == 0 else slopes
+            found = found.reshape(len(slopes), self.T, self.B, -1)
+        else:
             zero = torch.zeros_like(slopes[:, :1])
-            return torch.cat((zero, slopes), 1)[:, self._aligned(outputs)].flatten(3)
-        if self.axis == 0:
-            slopes = slopes.transpose(1, 2)
-        return slopes.reshape(len(slopes), self.T, self.B, -1)
+            found = torch.cat((zero, slopes), 1)[:, self._places].flatten(3)
+        if self.lengths is None:
+            return found
+        if outputs == 1:
+            shifts = (self.T - self.lengths).tolist()
+            columns = [found[:, :, b].roll(shift, 1) for b, shift in enumerate(shifts)]
+            found = torch.stack(columns, 2)
+        return torch.where(self.present(outputs).unsqueeze(2), found, 0)
 
     def by_frame(self, o: Tensor) -> Tensor | None:
         """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither.
 
         They may also have time and batch the other way round than x.
         """
-        pair = tuple(o.shape[:2])
-        if self.axis is None and o.dim() and o.shape[0] == self.T:
+        if self.layout.batch is None and o.dim() and o.shape[0] == self.T:
             return o.unsqueeze(1)
-        as_x = (self.B, self.T) if self.axis == 0 else (self.T, self.B)
-        if pair == as_x:
-            return o.transpose(0, 1) if self.axis == 0 else o
-        if pair == as_x[::-1]:
-            return o if self.axis == 0 else o.transpose(0, 1)
+        axis = self.layout.batch or 0
+        for layout in (Layout(axis), Layout(1 - axis)):
+            if o.dim() > 1 and layout.sizes(o) == (self.T, self.B):
+                return layout.to_time_first(o)
         return self._one_each(o)
 
     def _one_each(self, o: Tensor) -> Tensor | None:
@@ -117,14 +129,15 @@ class Sequences:
             return leaf, leaf.reshape(vectors.shape).clone()
         return None
 
-    def _aligned(self, outputs: int) -> Tensor:
-        places = self._places
-        assert places is not None
-        if outputs > 1:
-            return places
-        lengths = (places > 0).sum(0).tolist()
-        columns = [places[:, b].roll(self.T - n) for b, n in enumerate(lengths)]
-        return torch.stack(columns, 1)
+
+def several_in_words(count: int, lengths: list[int]) -> str:
+    """
+    >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
+    ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
+    """
+    least, most = min(lengths), max(lengths)
+    steps = counted(most, "step")
+    return f"{count} sequences of {f'{least} to ' if least < most else ''}{steps}"
 
 
 def places_in(packed: PackedSequence) -> Tensor:

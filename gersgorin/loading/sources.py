@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin._validate import real_tensor
-from gersgorin.loading.batch import is_ids, laid_out
+from gersgorin.data.layout import as_module_takes, has_batch, is_ids
 from gersgorin.loading.inputs import (
     as_input,
     frames_of,
@@ -44,7 +44,7 @@ from rhn.data.vocabulary import split_words
 from rhn.errors import CheckpointError, DataError, InvalidInputError
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import free_memory, in_words
-from rhn.utils.wording import counted, first_line
+from rhn.utils.wording import counted, first_line, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
@@ -168,13 +168,14 @@ class Source:
 
     def for_module(self, watched: Watched, batch_axis: int | None = None) -> "Source":
         """A sequence of a file or a chorale as the module of a cell reads it: ids as such, and
-        with a batch if the module says its axis, see `laid_out`.
+        with a batch if the module says its axis, see `as_module_takes`.
         """
         x = self.sequence() if self.raw is None else real_tensor("x", self.raw)
         ids = watched.reads_ids(x)
         x = one_sequence(x, ids=ids)
-        alone = x.dim() == (1 if ids else 2)
-        return replace(self, given=laid_out(watched.module, x, batch_axis) if alone else x)
+        if has_batch(x, ids=ids):
+            return replace(self, given=x)
+        return replace(self, given=as_module_takes(watched.module, x, batch_axis))
 
 
 def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False) -> Source:
@@ -186,7 +187,7 @@ def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False)
         return source_of_array(one_sequence(x, ids=text or ids)).cut(data.steps)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(
-            f"x is a {type(x).__name__}: expected a chorale's name, a file, or numbers (T, m)"
+            f"x is {kind_of(x)}: expected a chorale's name, a file, or numbers (T, m)"
         )
     of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
     if x is None:

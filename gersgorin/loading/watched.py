@@ -11,11 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
-from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
-from gersgorin.loading.batch import batch_axis_of
+from gersgorin._validate import (
+    check_order,
+    check_weights,
+    copied,
+    uncompiled,
+    users_code,
+    whole_number,
+)
+from gersgorin.data.layout import Layout, check_batch_axis
 from gersgorin.loading.calls import Call, check_loop, first_sequence, own_step, recorded_calls
 from gersgorin.loading.find_cell import (
     TORCH_CELLS,
@@ -35,6 +42,7 @@ from gersgorin.loading.inputs import (
     reads_ids,
     shape_of,
 )
+from gersgorin.loading.sequences import several_in_words
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
 from rhn.cells import from_torch
@@ -79,11 +87,9 @@ class Watched:
         part = part_of(self.module, submodule)
         cells = cells_in(part, s0, state_size, named=bool(submodule))
         places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
-        if layer is not None and (not isinstance(layer, int) or not 1 <= layer <= len(places)):
-            raise InvalidInputError(
-                f"layer is {in_short(layer)}: the module has "
-                f"{counted(len(places), 'recurrent cell')}, counted from 1"
-            )
+        if layer is not None:
+            has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+            layer = whole_number("layer", layer, 1, len(places), has)
         self._layer: int | None = None
         self._cell = cells[0]
         if layer is not None:
@@ -129,25 +135,26 @@ class Watched:
         Args:
             x: what the module takes, see `as_input`; a bare cell reads (T, m), (T, B, m) or
                 (B, T, m).
-            batch_axis: the axis of the batch in x; None: as `batch_axis_of`.
+            batch_axis: the axis of the batch in x; None: as `Layout.of`.
             one: whether x is one sequence; its inputs are then (T, m).
 
         Raises:
             InvalidInputError: x is not finite or does not fit, holds several sequences instead of
                 one, or the module has a loop that changes states or inputs of its cell.
         """
-        if batch_axis not in (None, 0, 1):
-            raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
+        check_batch_axis(batch_axis)
         x = as_input(x)
         if self._is_bare(x):
             inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
-            s0 = self._whole.first_state(inputs)
+            s0, lengths = self._whole.first_state(inputs), [len(inputs)]
         else:
-            inputs, s0 = self._read(converted(self.module, x, self._like()), batch_axis)
+            x = converted(self.module, x, self._like())
+            inputs, s0, lengths = self._read(x, batch_axis)
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
-                f"x is read as {inputs.shape[1]} sequences of "
-                f"{counted(len(inputs), 'step')}: expected one"
+                f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
+                "as the first without its padding; compare(network, [x1, x2], "
+                "over='sequences') takes a list of them, each (T, m)"
             )
         inputs, s0 = self._of_layer(inputs, s0)
         return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
@@ -180,8 +187,10 @@ class Watched:
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
-    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor]:
-        """(Inputs (T, B, m), first state (B, L N)) of the cell while the module reads x."""
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int]]:
+        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all) of the cell
+        while the module reads x.
+        """
         calls, cell, module = self._calls(x, batch_axis)
         calls = first_sequence(calls)
         if not calls or not all(isinstance(each.x, Tensor | PackedSequence) for each in calls):
@@ -192,15 +201,17 @@ class Watched:
         check_loop(cell, module, calls)
         windows = self._windows(calls, batch_axis)
         inputs = self._checked(torch.cat(windows))
-        lengths, steps = lengths_of(x, batch_axis), len(inputs)
-        missed = steps not in lengths or 1 == steps < max(lengths)
+        possible, steps = lengths_of(x, batch_axis), len(inputs)
+        missed = steps not in possible or 1 == steps < max(possible)
         if missed and (len(calls) > 1 or steps == 1):
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
             raise own_step(cell, module, wrong)
         s0 = self._first_state(calls[0].state, inputs)
         if len(calls) > 1 and not self._returns(calls, windows, s0):
             raise own_step(cell, module, "returns other states than it does by itself")
-        return inputs, s0
+        packed = calls[0].x
+        known = isinstance(packed, PackedSequence)
+        return inputs, s0, pad_packed_sequence(packed)[1].tolist() if known else [steps]
 
     def _calls(self, x: Input, batch_axis: int | None) -> tuple[list[Call], nn.Module, nn.Module]:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
@@ -257,8 +268,8 @@ class Watched:
         if x.shape[:2] == (1, 1):
             return x
         inside = self._cell is not self.module and hasattr(self._cell, "batch_first")
-        axis = batch_axis_of(self._cell, x, None if inside else batch_axis, ids=False)
-        return x.transpose(0, 1) if axis == 0 else x
+        layout = Layout.of(self._cell, x, None if inside else batch_axis, ids=False)
+        return layout.to_time_first(x)
 
     def _checked(self, inputs: Tensor) -> Tensor:
         """Inputs (T, B, m) of the whole sequence."""
@@ -314,9 +325,9 @@ class Watched:
 def extract_cell(
     module: nn.Module,
     x: Any,
+    *,
     layer: int | None = None,
     submodule: str | None = None,
-    *,
     batch_axis: int | None = None,
 ) -> tuple[nn.Module | Step | Run, Tensor]:
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for

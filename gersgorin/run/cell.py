@@ -15,7 +15,8 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.cells.scale import scaled
 from rhn.errors import InvalidInputError, RhnError
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
 State = Tensor | tuple[Tensor, ...]
@@ -54,6 +55,8 @@ OWN_METHODS = (
     "norm_bound",
     "states",
     "initial_state",
+    "outputs_of",
+    "output_and_state",
 )
 MOVED = 1e-3  # share of a state by which it moves to see whether a step depends on it
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
@@ -99,12 +102,17 @@ def size_to_give(cell) -> str:
 def checked_sizes(state_size: Any) -> Sizes:
     """The same. Raises InvalidInputError for anything but whole numbers above 0."""
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
-    if not sizes or not all(type(n) is int and n > 0 for n in sizes):
+    if not sizes or not all(_is_size(n) for n in sizes):
         raise InvalidInputError(
             f"state_size is {in_short(state_size)}: expected a whole number above 0, or a tuple "
             "of them for a state of several tensors"
         )
-    return state_size
+    return tuple(map(int, sizes)) if isinstance(state_size, tuple) else int(state_size)
+
+
+def _is_size(n: Any) -> TypeGuard[int]:
+    """True for a whole number above 0, of Python or NumPy."""
+    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
@@ -138,16 +146,31 @@ class StepCell:
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         """The next state, which the cell returns, or (output, next state)."""
         after = self._step(x, s)
-        return after if isinstance(after, Tensor) else (state_in(after, [s]) or [after])[0]
+        return after if isinstance(after, Tensor) else self._state_of(after, s)
 
     __call__ = step  # functions that take a cell take this one too
+
+    def output_and_state(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(The output of one step, the next state): what the cell returns beside its state, its
+        hidden units, or else the state.
+        """
+        if "output_and_state" in self._own:
+            return self._own["output_and_state"](x, s)
+        after = self._step(x, s)
+        if not isinstance(after, Tensor):
+            return after[0], self._state_of(after, s)
+        return self._own.get("outputs_of", _same)(after), after
+
+    def _state_of(self, after: Any, s: Tensor) -> Tensor:
+        """The state like s in what a step returns."""
+        return (state_in(after, [s]) or [after])[0]
 
     @property
     def state_size(self) -> int:
         """N. Raises InvalidInputError for a cell that does not say it."""
         size = self._state_size
-        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-            return size
+        if _is_size(size):
+            return int(size)
         said = (
             "has no state_size, and no first state is given"
             if size is None
@@ -223,7 +246,7 @@ class StepCell:
             got = (
                 f"{after.dtype} of shape {tuple(after.shape)}"
                 if isinstance(after, Tensor)
-                else type(after).__name__
+                else kind_of(after)
             )
             raise InvalidInputError(
                 f"{self.name} must return one state of {s.shape[-1]} entries, floating-point "
@@ -448,6 +471,10 @@ class StepCell:
         return pushed
 
 
+def _same(s: Tensor) -> Tensor:
+    return s
+
+
 def flat_step(f: nn.Module | Step, s0: State) -> Step:
     """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side.
 
@@ -464,13 +491,19 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
         return x.unsqueeze(0) if batched else x, state
 
-    def step(x: Tensor, s: Tensor) -> Tensor:
-        after = state_in(f(*arguments(x, s)), parts)
+    def output_and_state(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        returned = f(*arguments(x, s))
+        after = state_in(returned, parts)
         if after is None:
             raise InvalidInputError(
                 f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
             )
-        return flat_state(after)[0]
+        state = flat_state(after)[0]
+        alone = len(tree_leaves(returned)) == len(parts)
+        return state if alone else tree_leaves(returned)[0], state
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        return output_and_state(x, s)[1]
 
     size = getattr(f, "hidden_size", None)
     vars(step).update(
@@ -479,6 +512,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         initial_state=start.clone,
         state_shapes=words,
         arguments=arguments,
+        output_and_state=output_and_state,
         wrapped=f,
     )
     step.__name__ = name_of(f)
@@ -533,7 +567,7 @@ def first_state(module: Any, named: bool = False) -> State | None:
     """
     size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
     sizes = size if isinstance(size, tuple) else (size,)
-    known = all(type(n) is int and n > 0 for n in sizes)
+    known = all(_is_size(n) for n in sizes)
     if size is None or not known or not isinstance(module, nn.Module):
         return None
     own: Any = getattr(module, "initial_state", None)

@@ -20,12 +20,12 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs, svds
 from torch import Tensor
 
+from gersgorin._validate import whole_number
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from gersgorin.run.autodiff import Linearized
 from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
-from rhn.utils.wording import in_short
 
 Product = Callable[[Tensor], Tensor]
 
@@ -112,9 +112,8 @@ class StepOperator(LinearOperator):
         N = len(self.like)
         # ARPACK finds N - 2, one of them for the order of conjugates
         most = N - 3 if self.matrix is None else N
-        if type(k) is not int or not 1 <= k <= most:
-            said = f"expected how many of the {N} eigenvalues, a whole number from 1 to {most}"
-            raise InvalidInputError(f"k is {in_short(k)}: {said}")
+        what = f"the number of leading eigenvalues of a state of {N}"
+        k = whole_number(what, k, 1, most)
         if self.matrix is not None and (N <= BY_LAPACK or k > N - 3):
             return eigenvalues(self.matrix)[:k]
         start = np.random.default_rng(0).standard_normal(N).astype(self.dtype)

@@ -22,6 +22,7 @@ from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import positive
+from rhn.utils.wording import kind_of
 
 OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
 
@@ -179,7 +180,7 @@ class StackedCell(Cell):
         for lower, upper in itertools.pairwise(cells):
             if lower.hidden_size != upper.input_size:
                 given = (
-                    f"a {type(upper).__name__} of {upper.input_size} inputs on one of "
+                    f"{kind_of(upper)} of {upper.input_size} inputs on one of "
                     f"{lower.hidden_size} units"
                 )
                 raise InvalidInputError(f"cannot stack {given}: expected as many")

@@ -19,7 +19,7 @@ from rhn import kernels
 from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, require
+from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, plain, require
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -77,7 +77,7 @@ class DeclaredCell(Cell):
         self.reset_parameters(generator)
 
     def _set_option(self, name: str, kind, value) -> None:
-        words = get_origin(kind) is Literal
+        words, value = get_origin(kind) is Literal, plain(value)
         setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
         value = getattr(self, name)
         in_range = words or abs(value or 0) <= LARGEST_FLOAT

@@ -49,6 +49,14 @@ DEFAULT_SCALE = {
     "orthogonal": 1.0,
     "memory": 100.0,
 }
+SCALE = {
+    "uniform": "bound",
+    "gaussian": "standard deviation",
+    "identity": "standard deviation",
+    "scaled": "gain",
+    "orthogonal": "gain",
+    "memory": "number of steps",
+}
 OWN = "uniform:0.04"  # the default of our cells
 BY_FAN_IN = ("scaled", "orthogonal", "memory")
 # norm of what T steps write into a remembering unit, about: tanh is nearly linear there
@@ -81,7 +89,7 @@ class Initialization:
             constant = float(bias) if bias else None
             if (
                 scheme not in DEFAULT_SCALE
-                or not 0 <= value < math.inf
+                or not math.isfinite(value)
                 or not math.isfinite(constant or 0)
             ):
                 raise ValueError
@@ -92,6 +100,11 @@ class Initialization:
                 "orthogonal[:GAIN] or memory[:STEPS], for example gaussian:0.01, and for "
                 "constant biases ,bias:B"
             ) from None
+        if value < 0:
+            raise InvalidInputError(
+                f"the initialisation {text!r:.60} has the {SCALE[scheme]} {value:g}: expected a "
+                "positive number"
+            )
         if max(value, abs(constant or 0)) > LARGEST_INIT:
             raise InvalidInputError(
                 f"the initialisation {text!r:.60} is out of range: expected a scale and a bias "

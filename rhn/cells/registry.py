@@ -22,7 +22,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.validation import convert, expected, fits, positive
+from rhn.utils.validation import convert, expected, fits, plain, positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -299,7 +299,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
     listed = f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
     read = {}
-    for name, value in given.items():
+    for name, value in plain(dict(given)).items():
         if name not in options:
             raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
         kind = options[name].annotation
@@ -345,6 +345,7 @@ def hidden_size_for_budget(
     [215, 242, 257, 262]
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    budget = plain(budget)
     budget = positive(
         "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
     )

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -55,24 +55,18 @@ class Show:
     """The file or folder, instead of the folder of `rhn data get` (jsb: instead of the chorales
     rebuilt from music21).
     """
-    words: bool = False
-    """Read your own text as words (the default)."""
-    characters: bool = False
-    """Read your own text as characters."""
+    unit: Literal["words", "characters"] | None = None
+    """Tokens of your own text: words (the default) or characters."""
     json: bool = False
     """Print one JSON object: name, source, checksum, counts, beginning."""
 
     def run(self) -> None:
-        if self.words and self.characters:
+        if self.unit and self.name != "text":
             raise InvalidInputError(
-                "--words and --characters exclude one another; give one of them"
-            )
-        if (self.words or self.characters) and self.name != "text":
-            raise InvalidInputError(
-                "--words and --characters are for a text of your own, rhn data show text; "
+                "--unit is for a text of your own, rhn data show text; "
                 f"{self.name} has its own unit"
             )
-        shown = _described(self.name, self.data, "characters" if self.characters else "words")
+        shown = _described(self.name, self.data, self.unit or "words")
         if self.json:
             print_json(shown)
         else:

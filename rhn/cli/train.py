@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rhn.cli.entry import own_cell, print_json, resolve_device
 from rhn.errors import InvalidInputError
 from rhn.presets import (
     ChoraleConfig,
     LanguageConfig,
+    kind_of,
     load_corpus,
     parameters,
     preset,
@@ -27,7 +28,7 @@ from rhn.training.config import HYPERPARAMETERS, read_config
 from rhn.utils.command_line import Configured, print_help, settings_of
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
-from rhn.utils.shared_options import Device, OnOff, flag, given_flags
+from rhn.utils.shared_options import Device, flag, given_flags
 from rhn.utils.validation import check_seed, fits
 from rhn.utils.wording import table
 
@@ -41,22 +42,9 @@ else:
     Settings = settings_of(LanguageConfig, ChoraleConfig)
 
 Config = LanguageConfig | ChoraleConfig
-TEXT_OPTIONS = ("words", "characters", "seeds", "threads")
-# options of cells that change no size of a preset
-CELL_FLAGS = ("skip", "coupled", "gate_constant", "activation")
+TEXT_OPTIONS = ("seeds", "threads")
 ONE_THREAD = 500  # hidden units below which a second thread costs more than it saves
 PAUSE = 0.5  # seconds between two looks at the losses: on a GPU each waits for all work before it
-
-
-def _start(given: dict) -> Config | None:
-    """The configuration of a preset or --config with --cell; None without the first two."""
-    name, file = given.get("preset"), given.get("config")
-    if not (name or file):
-        return None
-    options = given.get("cell_options", {})
-    config = starting_point(name, file, given.get("cell"), options)
-    short = [name for name in CELL_FLAGS if given.get(name) is not None and name not in options]
-    return replace(config, cell_options=config.cell_options | {name: given[name] for name in short})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +78,7 @@ class Train(Configured, Running):
     examples:
       rhn train ptb-sota --out runs/sota
       rhn train ptb-depth-5 --hidden-size 200 --seeds 3 --max-minutes 60 --out runs/small
-      rhn train enwik8-10x1000 --data novel.txt --characters --out runs/novel
+      rhn train enwik8-10x1000 --corpus text --data novel.txt --out runs/novel
       rhn train ptb-sota --cell lstm --depth 1 --print-config
       rhn train jsb-depth-6 --record 50 --out runs/depth6
     """
@@ -105,10 +93,6 @@ class Train(Configured, Running):
     """Folder of the run: config.json, metrics.jsonl, best.safetensors, state.safetensors;
     record.npz with --record.
     """
-    words: bool = False
-    """Text: read your own text, --data, as words."""
-    characters: bool = False
-    """Text: read your own text, --data, as characters."""
     seeds: Count = 1
     """Text: train N seeds side by side as one program, beginning with the seed of the
     configuration.
@@ -122,23 +106,11 @@ class Train(Configured, Running):
     """Print the whole configuration as JSON for --config, and its differences from the preset on
     stderr; do not train.
     """
-    skip: Literal["all", "last"] | None = None
-    """--cell-option skip=...: which layers have a shortcut from the last state, from the second on
-    (dts-rnn).
-    """
-    coupled: OnOff | None = None
-    """--cell-option coupled=...: carry gates are 1 minus the transform gates (rhn)."""
-    gate_constant: float | None = None
-    """--cell-option gate_constant=X: added to the input of the transform gates; weight decay does
-    not shrink it (rhn).
-    """
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] | None = None
-    """--cell-option activation=...: nonlinearity of the candidate state (rhn)."""
     settings: Settings = field(default_factory=dict)
 
     def run(self) -> None:
         if self.help:
-            print_help("rhn train", Train, _start(vars(self) | self.settings))
+            print_help("rhn train", Train, self._shown())
             return
         config = self.configuration()
         if self.print_config:
@@ -158,55 +130,50 @@ class Train(Configured, Running):
 
     def configuration(self) -> Config:
         """The configuration with all options; raises InvalidInputError."""
-        config = _start(vars(self) | self.settings)
-        if config is None:
+        if not (self.preset or self.config):
             raise InvalidInputError(
                 "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota "
                 "--out runs/sota"
             )
-        self._require_own_options(config, isinstance(config, LanguageConfig))
-        own = self._own_text(config.corpus) if isinstance(config, LanguageConfig) else {}
-        changes: dict = {**self.settings, "cell_options": config.cell_options, **own}
-        return replace(config, **changes)
+        self._require_own_options(kind_of(self.preset, self.config))
+        config = starting_point(self.preset, self.config, self.settings)
+        self._require_used_options(config)
+        return config
 
-    def _require_own_options(self, config: Config, text: bool) -> None:
-        """Refuse options of language models for chorales, and vice versa, and those of another
-        optimizer.
-        """
-        own = {f.name for f in fields(config)}
+    def _shown(self) -> Config | None:
+        """The configuration whose values the help shows; None without a preset and a file."""
+        if not (self.preset or self.config):
+            return None
+        own = {name: v for name, v in self.settings.items() if name in ("cell", "cell_options")}
+        return starting_point(self.preset, self.config, own)
+
+    def _require_own_options(self, kind: type[Config]) -> None:
+        """Refuse options of language models for chorales, and vice versa."""
+        own = {f.name for f in fields(kind)}
         others = [flag(name) for name in self.settings if name not in own]
-        kind, model = "chorales", "a language model"
-        if not text:
+        whose, model = "chorales", "a language model"
+        if kind is ChoraleConfig:
             others += given_flags(self, TEXT_OPTIONS)
-            kind, model = "language models", "a model of chorales"
+            whose, model = "language models", "a model of chorales"
         for other in others:
-            raise InvalidInputError(f"{other} is for {kind}, and this trains {model}: leave it out")
-        chosen = self.settings.get("optimizer", config.optimizer)
+            raise InvalidInputError(
+                f"{other} is for {whose}, and this trains {model}: leave it out"
+            )
+
+    def _require_used_options(self, config: Config) -> None:
+        """Refuse the options of another optimizer, and a unit of tokens without effect."""
         for name in self.settings:
             users = [kind for kind, names in HYPERPARAMETERS.items() if name in names]
-            if users and chosen not in users:
+            if users and config.optimizer not in users:
                 raise InvalidInputError(
                     f"{flag(name)} is for {' and '.join(users)}, and the optimizer is "
-                    f"{chosen}: leave it out"
+                    f"{config.optimizer}: leave it out"
                 )
-
-    def _own_text(self, usual: str) -> dict[str, str]:
-        """The fields that --words and --characters set; refuses both at once, and a unit without
-        effect.
-        """
-        if self.words and self.characters:
-            raise InvalidInputError(
-                "--words and --characters exclude one another; give one of them"
-            )
-        if self.words or self.characters:
-            return {"corpus": "text", "unit": "words" if self.words else "characters"}
-        corpus = self.settings.get("corpus", usual)
+        corpus = getattr(config, "corpus", None)
         if "unit" in self.settings and corpus != "text":
             raise InvalidInputError(
-                f"--unit is for a text of your own, and {corpus} is none: give --words or "
-                "--characters"
+                f"--unit is for a text of your own, and {corpus} is none: add --corpus text"
             )
-        return {}
 
     def _print(self, config: Config) -> None:
         name = self.preset or (self.config and read_config(self.config).get("preset"))
@@ -246,7 +213,7 @@ class Resume(Running):
                 f"{self.out} holds no training: there is no config.json in it; `rhn train` "
                 "begins one"
             )
-        config = starting_point(None, path, self.cell)
+        config = starting_point(None, path, {} if self.cell is None else {"cell": self.cell})
         seeds = read_config(path).get("seeds", [config.seed])
         if not fits(seeds, list) or not all(fits(seed, int) for seed in seeds):
             raise InvalidInputError(

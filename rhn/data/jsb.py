@@ -3,7 +3,7 @@ al. (2012).
 
 By default they are rebuilt once from the Bach scores of the installed music21 package (8 have no
 counterpart there) and kept in the user's cache folder. Editions differ: 95 % of the frames equal
-the original's exactly (measured by `benchmarks.agreement`). For the exact split give the original
+the original's exactly (measured by `evaluation.agreement`). For the exact split give the original
 file.
 
 The cache is one .npz file, named by the version of music21 and the checksum of the notes, which

@@ -293,7 +293,7 @@ def find_files(name: str, path: str | Path | None) -> list[list[Path]]:
         return [[file] for file in files]
     raise DataError(
         f"{place} holds no {name}: `rhn data get {name}` fetches it, --data says where else it "
-        "is, and for a text of your own add --words or --characters"
+        "is, and a text of your own is read with --corpus text"
     )
 
 

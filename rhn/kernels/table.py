@@ -24,6 +24,7 @@ from torch import Tensor
 from rhn.errors import InvalidInputError
 from rhn.kernels import compiled, gated, loop, losses, transition
 from rhn.kernels.function import Code, batched_function, is_traced
+from rhn.utils.wording import kind_of
 
 C, FUSED = "C", "fused"
 NEVER_EMPTY = ("T", "L", "n")  # sizes
@@ -187,7 +188,7 @@ def check_tensor(
 def _unusual(t, like: Tensor, dtype: torch.dtype) -> str | None:
     """Return the reason why two tensors cannot be used together, whatever their shapes."""
     if not isinstance(t, Tensor):
-        return f"is {type(t).__name__}: expected a tensor"
+        return f"is {kind_of(t)}: expected a tensor"
     if t.is_nested or t.layout is not torch.strided or not like.is_floating_point():
         return (
             f"is {t.dtype} with the layout {t.layout}: expected a dense tensor of "

@@ -22,12 +22,14 @@ from rhn.plotting.figure import Block, Shown, WholeTicks, compose
 from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
+from rhn.training.state import Objective, best_epoch
 from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable, drawn
 from rhn.utils.io import read_json
 from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 BY_DEPTH = "Best validation perplexity by recurrence depth"
+DASHED = {"linestyle": "--", "linewidth": 1}
 LABELS = {
     "perplexity": "perplexity",
     "bits_per_character": "bits a character",
@@ -52,16 +54,21 @@ class Curves:
     """None for trainings with a constant learning rate."""
     facts: tuple[str, ...] = ()
     """Network, initialisation, learning rate, seed, data."""
+    objective: Objective = "valid"
+    """The loss that chose the weights of the checkpoint."""
 
     @property
     def place(self) -> int:
-        """The row of the best epoch, the first one if several are equal."""
-        return int(np.nanargmin(self.valid))
+        """The row of the epoch that the checkpoint is of: the best one by the objective, the first
+        one if several are equal.
+        """
+        return best_epoch(np.stack((self.train, self.valid), 1), self.objective)
 
     @property
     def best(self) -> tuple[int, float]:
-        """(epoch, validation measure) of the best epoch."""
-        return int(self.epochs[self.place]), float(self.valid[self.place])
+        """(epoch, loss of the objective) of the epoch that the checkpoint is of."""
+        losses = self.train if self.objective == "train" else self.valid
+        return int(self.epochs[self.place]), float(losses[self.place])
 
     def table(self) -> pd.DataFrame:
         """One row for each epoch; learning_rate only if it changes."""
@@ -74,13 +81,13 @@ def read_curves(run: Path) -> list[Curves]:
     """The curves of every seed of a training; raises DataError for a folder without any."""
     name, alone = run.resolve().name, run / "metrics.jsonl"
     if alone.is_file():
-        return [_curves(alone, name, read_facts(run))]
+        return [_curves(alone, name, run, read_facts(run))]
     homes = sorted(path.parent for path in run.glob("seed-[0-9]*/metrics.jsonl"))
     if not homes:
         raise DataError(f"{run} holds no metrics.jsonl, so there are no losses yet: {_advice(run)}")
     seeds = {home: int(home.name.removeprefix("seed-")) for home in homes}
     return [
-        _curves(home / alone.name, f"{name}, {home.name}", read_facts(run, seed))
+        _curves(home / alone.name, f"{name}, {home.name}", run, read_facts(run, seed))
         for home, seed in seeds.items()
     ]
 
@@ -146,7 +153,15 @@ def sizes(table: pd.DataFrame) -> str:
     return ", ".join(parts if pd.isna(tokens) else [*parts, f"the first {tokens:,} tokens"])
 
 
-def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
+def _objective(run: Path) -> Objective:
+    """The objective of a training; that of its config.json, else the validation loss."""
+    try:
+        return "train" if read_json(run / "config.json")["objective"] == "train" else "valid"
+    except (OSError, LookupError, TypeError, ValueError):
+        return "valid"
+
+
+def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
     try:
         # the last line may be half written
         whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
@@ -157,15 +172,15 @@ def _curves(file: Path, name: str, facts: tuple[str, ...]) -> Curves:
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
         epochs = lines["epoch"].astype(int).to_numpy()
-        curves = Curves(name, measure, epochs, train, valid, rates, facts)
+        curves = Curves(name, measure, epochs, train, valid, rates, facts, _objective(run))
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
             f"{file} is not a training's: expected an epoch, a train_... and a valid_..., "
             f"numbers, in every line ({error})"
         ) from error
-    if not np.isfinite(valid).any():
+    if not np.isfinite(curves.best[1]):
         raise DataError(
-            f"{file} has no finite validation loss: that training diverged in its first epoch"
+            f"{file} has no epoch with finite losses: that training diverged in its first epoch"
         )
     return curves
 
@@ -234,15 +249,20 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
-        dashed = style | {"marker": ".", "linestyle": "--", "linewidth": 1, "alpha": 0.7}
+        dashed = style | DASHED | {"marker": ".", "alpha": 0.7}
         ax.plot(c.epochs[drawn], c.train[drawn], **dashed)
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
-    ax.plot([], [], color=GREY, linewidth=1.4, label="validation; large symbol: its best epoch")
     # a training on chorales has no dropout
-    train = "training" if curves[0].measure == "nll" else "training, with its dropout"
-    ax.plot([], [], color=GREY, linewidth=1, linestyle="--", label=train)
+    names = {
+        "valid": "validation",
+        "train": "training" if curves[0].measure == "nll" else "training, with its dropout",
+    }
+    chosen = {c.objective for c in curves}
+    for split, line in (("valid", {"linewidth": 1.4}), ("train", DASHED)):
+        marked = "; large symbol: the checkpoint" if split in chosen else ""
+        ax.plot([], [], color=GREY, label=names[split] + marked, **line)
     label = "epoch"
     if any(0 in c.epochs[:-1] for c in curves):
         label += " (0, before the training, is not drawn)"

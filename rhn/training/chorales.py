@@ -33,6 +33,7 @@ from rhn.training.ensemble import (
 )
 from rhn.training.evaluation import Score
 from rhn.training.trainer import Task
+from rhn.utils.validation import check_device
 
 ROWS = 32
 MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
@@ -165,6 +166,7 @@ def evaluate(
 
     Raises DataError if no piece has two frames.
     """
+    device = check_device(device)
     ensemble = Ensemble.in_evaluation(model, device)
     batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
     with deterministic():

@@ -44,7 +44,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rhn.cells import is_ours
 from rhn.cells.init import for_steps
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.utils.validation import check_room
@@ -125,7 +125,7 @@ class Ensemble:
             mine = () if own is None else (own,)
             return function(self._model(weights, constants), *mine, *shared)
 
-        with torch.no_grad():
+        with torch.no_grad(), _not_random(self.skeleton):
             return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
     def gradients(
@@ -145,12 +145,30 @@ class Ensemble:
 
             return grad(loss_of, has_aux=has_aux)(weights)
 
-        return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
+        with _not_random(self.skeleton):
+            return vmap(of_one, in_dims=(0, 0, mapped(own)))(self.weights, self.constants, own)
 
     def _model(self, weights: Weights, constants: Weights) -> Callable:
         return lambda *args, **kwargs: functional_call(
             self.skeleton, (weights, constants), args, kwargs
         )
+
+
+@contextlib.contextmanager
+def _not_random(model: nn.Module) -> Iterator[None]:
+    """Raise UsersCodeError for a cell of the user's own that draws random numbers, which would
+    depend on the other models and on where a training was interrupted.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "randomness" not in str(error):
+            raise
+        raise UsersCodeError(
+            f"the cell {getattr(model, 'cell', '')} draws random numbers while it runs, as "
+            "nn.Dropout does: expected a cell that draws none; language models have dropout as "
+            "options, such as --drop-hidden"
+        ) from error
 
 
 def sums(stacked: Tensor) -> Tensor:
@@ -329,9 +347,11 @@ def build_models(
 ) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, for a joint training on a device.
 
-    Raises InvalidInputError if the free memory of the device does not hold them all, or if a seed
-    occurs twice.
+    Raises InvalidInputError if the free memory of the device does not hold them all, if there are
+    no seeds, or if a seed occurs twice.
     """
+    if not seeds:
+        raise InvalidInputError("there are no seeds: expected at least one")
     first = build(abs(seeds[0]))  # a negative seed is refused below
     require_memory(first, len(seeds), device)  # before the seeds are compared one by one
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:

@@ -22,6 +22,7 @@ from rhn.models.dropout import Masks
 from rhn.models.networks import States
 from rhn.training.ensemble import Ensemble, captured, sums
 from rhn.utils.progress import Advance
+from rhn.utils.validation import check_device, fits
 
 WINDOW = 64  # steps read at once; no result depends on it
 
@@ -54,6 +55,7 @@ def score(
         InvalidInputError: a temperature that is not positive.
     """
     check_temperature(temperature)
+    device = check_device(device)
     rows = in_rows(tokens, batch_size)
     read = functools.partial(read_window, temperature=temperature)
     nll = ensemble_nll(Ensemble.in_evaluation(model, device), rows, read, progress=progress)
@@ -119,7 +121,7 @@ def window_of(
 
 def check_temperature(temperature: float) -> None:
     """Raise InvalidInputError unless it is a number above 0."""
-    if isinstance(temperature, str) or not 0 < temperature < math.inf:
+    if not fits(temperature, float) or not 0 < temperature < math.inf:
         raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
 
 

@@ -43,7 +43,7 @@ from rhn.training.evaluation import (
     text_windows,
 )
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_seed, positive
+from rhn.utils.validation import check_device, check_seed, positive
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 # samples rejected in a row: a tenth of the usual 1000, and beyond chance for a trained model
@@ -80,7 +80,8 @@ def monte_carlo_score(
         InvalidInputError: an argument is out of range, or 100 samples in a row were rejected.
     """
     check_temperature(temperature)
-    check_seed(seed)
+    device = check_device(device)
+    seed = check_seed(seed)
     samples, text = positive("samples", samples), in_rows(tokens, 1)
     length, steps = positive("window", window or WINDOW), text.shape[1] - 1
     model = copy.deepcopy(model).to(device).eval()

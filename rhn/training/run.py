@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -35,6 +36,7 @@ from rhn.training.chorales import ChoraleTask, evaluate
 from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
+from rhn.training.own_cell import check_own_cell
 from rhn.training.state import (
     Interrupted,
     TrialState,
@@ -47,6 +49,8 @@ from rhn.training.state import (
 from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.shared_options import default_of
+from rhn.utils.validation import check_device, check_seed
+from rhn.utils.wording import in_short
 
 # share of the time for saving: a kill costs as much as is trained between two saves
 SAVE_SHARE = 0.02
@@ -115,13 +119,16 @@ def train(
         about: more entries of config.json, which may change.
 
     Raises:
-        InvalidInputError: the folder holds something else; the message names the difference.
+        InvalidInputError: the folder holds something else, and the message names the difference;
+            the data are of another kind, the device is missing, or there is no seed.
         DataError: the saved state is damaged, missing or cannot be read.
         DivergedError: every seed has diverged; the best checkpoints so far stay.
         OutputError: the folder cannot be written to, or another process works in it.
         Interrupted: Ctrl-C; everything is saved.
     """
-    seeds = seeds or [config.seed]
+    check_data(corpus, text=isinstance(config, LanguageConfig))
+    device = check_device(device)
+    seeds = [config.seed] if seeds is None else list(map(check_seed, seeds))
     # first: a model that cannot be built leaves no folder behind
     run = _Run(config, corpus, Path(out), seeds, device, callbacks)
     with (
@@ -143,6 +150,22 @@ def train(
         return results
 
 
+def check_data(data: Any, *, text: bool) -> None:
+    """Raise InvalidInputError unless data are of the kind that a model is trained on: a text, or
+    chorales.
+    """
+    if isinstance(data, TextCorpus if text else Corpus):
+        return
+    model, data_set, example = "model of chorales", "chorales", "rhn.load_data()"
+    if text:
+        model, data_set = "language model", "a text"
+        example = 'rhn.load_data("text", path), or "ptb"'
+    raise InvalidInputError(
+        f"the data are {in_short(data)}, and this is a {model}: expected {data_set}, as of "
+        f"{example}"
+    )
+
+
 class _Run:
     """The files of a training."""
 
@@ -159,6 +182,7 @@ class _Run:
         self.text = isinstance(config, LanguageConfig)
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
+        check_own_cell(self._models[seeds[0]])
         self._homes = homes(folder, seeds)
         self._training = asdict(config)
         if self.text:

@@ -56,7 +56,7 @@ def sample_chorale(
         )
     bars = positive("bars", bars)
     check_temperature(temperature)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
     frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype, device="cpu")
     frames[0, [pitch - LOWEST_PITCH for pitch in opening]] = 1
@@ -97,7 +97,7 @@ def generate(
             finite.
     """
     check_temperature(temperature)
-    check_seed(seed)
+    seed = check_seed(seed)
     length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
     if len(vocabulary) != model.vocabulary_size:
         raise InvalidInputError(

@@ -18,6 +18,7 @@ from cyclopts import (
     CycloptsError,
     Group,
     Parameter,
+    UnknownOptionError,
     UnusedCliTokensError,
     ValidationError,
 )
@@ -105,6 +106,8 @@ def read(app: App, args: Sequence[str] | None) -> Any:
 def _sentence(error: CycloptsError) -> str:
     """The message of an error as one sentence."""
     option = error.argument
+    if isinstance(error, UnknownOptionError) and (hint := _cells_option(error)):
+        return hint
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
         return f"{words}: expected nothing here, or the name of an option before it"
@@ -116,6 +119,21 @@ def _sentence(error: CycloptsError) -> str:
             name = error.token.keyword or option.name
             return f"{name}: expected {expected(kind)}, got {error.token.value!r:.60}"
     return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
+
+
+def _cells_option(error: UnknownOptionError) -> str | None:
+    """The sentence for an option of cells that was given as one of the command: --skip last."""
+    word, _, value = (error.token.keyword or error.token.value).partition("=")
+    if not any("--cell-option" in argument.names for argument in error.argument_collection):
+        return None
+    from rhn.cells.registry import CELLS, cell_options  # here, because it loads torch
+
+    known = {option.name for cell in CELLS for option in cell_options(cell)}
+    name = word.removeprefix("--").replace("-", "_")
+    if (positive := name.removeprefix("no_")) in known:
+        value = value or ("false" if positive != name else "VALUE")
+        return f"{word}: options of a cell are given as --cell-option {positive}={value}"
+    return None
 
 
 def run_read(

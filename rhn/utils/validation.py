@@ -4,9 +4,9 @@ import contextlib
 import math
 import operator
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from numbers import Integral
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,13 +20,31 @@ LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
 
 
+def plain(value: Any) -> Any:
+    """The Python value of a number of NumPy or torch, also within a list, tuple or dictionary;
+    other values as they are.
+
+    >>> import numpy as np
+    >>> plain([np.float64(0.5), np.int32(3), np.array(True)]), plain("rhn")
+    ([0.5, 3, True], 'rhn')
+    """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {name: plain(each) for name, each in value.items()}
+    return value
+
+
 def check_fields(config) -> None:
     """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its
-    field's type.
+    field's type. Numbers of NumPy become those of Python.
     """
     hints = _hints(config.__class__)
     for f in fields(config):
-        value = getattr(config, f.name)
+        value = plain(getattr(config, f.name))
+        object.__setattr__(config, f.name, value)
         if not fits(value, hints[f.name]):
             raise InvalidInputError(
                 f"{f.name} is {in_short(value)}, expected {expected(hints[f.name])}"
@@ -54,21 +72,39 @@ def not_dense_real(t) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def check_seed(seed: int) -> None:
-    """Raise InvalidInputError unless the seed is valid for every generator."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST:
+def check_seed(seed: int) -> int:
+    """The seed as an int; raises InvalidInputError unless it is valid for every generator."""
+    found = plain(seed)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= LARGEST:
         raise InvalidInputError(
             f"the seed is {in_short(seed)}, expected a whole number from 0 to {LARGEST}"
         )
+    return found
+
+
+def check_device(device: Any) -> str:
+    """The name of a device as torch has it; raises InvalidInputError for one that is not on this
+    machine.
+    """
+    import torch  # here, because most callers of this file need no torch
+
+    try:
+        torch.empty(1, device=(place := torch.device(device))).item()
+    # the several errors of torch for a missing device
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        raise InvalidInputError(
+            f"device is {in_short(device)}: expected 'cpu' or a GPU of this machine, 'cuda'"
+        ) from error
+    return str(place)
 
 
 def positive(name: str, value: Any) -> int:
     """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
     try:
-        number = operator.index(value)
+        number = operator.index(plain(value))
     except TypeError:
         number = 0
-    if number < 1 or isinstance(value, bool):
+    if number < 1 or isinstance(plain(value), bool):
         raise InvalidInputError(
             f"{name} must be a whole number of at least 1, got {in_short(value)}"
         )
@@ -76,22 +112,35 @@ def positive(name: str, value: Any) -> int:
 
 
 def fits(value, hint) -> bool:
-    """True if a value has a type: bool, int, float, str, None, a Literal or a union of these.
+    """True if a value has a type: bool, int, float, str, None, a Literal, a tuple or a union of
+    these.
 
     >>> fits(3, float), fits(True, int), fits(10**400, float)
     (True, False, False)
     >>> fits("all", Literal["all", "last"]), fits(None, int | None)
     (True, True)
     """
+    value = plain(value)
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping)
+    if get_origin(hint) is tuple:
+        return type(value) is tuple and _fit_each(value, get_args(hint))
     if len(kinds := kinds_of(hint)) > 1:
         return any(fits(value, kind) for kind in kinds)
     if hint is float:
         return type(value) is float or fits(value, int)
     if hint is int:
         return type(value) is int and abs(value) <= LARGEST
-    return type(value) is hint
+    return isinstance(value, Path) if hint is Path else type(value) is hint
+
+
+def _fit_each(values: tuple, kinds: tuple) -> bool:
+    """True if the entries of a tuple have the types in `tuple[int, ...]`, `tuple[int, int]`."""
+    if kinds[-1] is ...:
+        kinds = kinds[:1] * len(values)
+    return len(values) == len(kinds) and all(map(fits, values, kinds))
 
 
 def convert(word: str, hint) -> Any:
@@ -106,7 +155,7 @@ def convert(word: str, hint) -> Any:
     for kind in sorted(kinds_of(hint), key=lambda kind: kind is NoneType):
         with contextlib.suppress(ValueError, KeyError):
             value = word if get_origin(kind) is Literal else CONVERTERS.get(kind, kind)(word)
-            if kind is Path or fits(value, kind):  # a path has the type of its system
+            if fits(value, kind):
                 return value
     raise ValueError(f"expected {expected(hint)}, got {word!r:.60}")
 
@@ -148,6 +197,10 @@ def expected(hint) -> str:
         dict: "an object",
         Path: "a path",
     }
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        several = "several, each " if kinds[-1] is ... else f"{len(kinds)}, each "
+        return f"{several}{expected(kinds[0])}"
     kinds = kinds_of(hint)
     return " or ".join(map(expected, kinds)) if len(kinds) > 1 else words.get(hint, str(hint))
 

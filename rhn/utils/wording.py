@@ -1,8 +1,12 @@
-"""Texts for messages: plurals, tables, the first line of an error, addresses without passwords."""
+"""Texts for messages: plurals, tables, kinds of objects, the first line of an error, addresses
+without passwords.
+"""
 
+import inspect
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
+from types import ModuleType
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -80,16 +84,44 @@ def in_short(value: object) -> str:
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
     ('range(0, 3)', 'a list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
     """
-    kind = type(value).__name__
-    kind = f"an {kind}" if kind[0] in "AEIOUaeiou" else f"a {kind}"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
-        return f"{kind} of shape {tuple(shape)}"
+        return f"{kind_of(value)} of shape {tuple(shape)}"
     text = repr(value)
     if isinstance(value, str):
         return text[:SHORT]
     plain = len(text) <= SHORT and "\n" not in text and not text.startswith("<")
-    return text if plain else kind
+    return text if plain else kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """Name the kind of an object for a message: with its article, or with its own name if it has
+    one.
+
+    >>> kind_of(3), kind_of(None), kind_of(len), kind_of(int), kind_of(math)
+    ('an int', 'None', 'the function len', 'the class int', 'the Python module math')
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, ModuleType):
+        return f"the Python module {value.__name__}"
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    name = getattr(value, "__name__", "")
+    if inspect.isroutine(value) and name:
+        return "a lambda function" if name == "<lambda>" else f"the function {name}"
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """A name with "a" or "an", as it is spoken: capitals at its beginning are read by letters.
+
+    >>> [with_article(name) for name in ("list", "int", "RNN", "GRU", "LSTMCell", "Linear", "UNet")]
+    ['a list', 'an int', 'an RNN', 'a GRU', 'an LSTMCell', 'a Linear', 'a UNet']
+    """
+    by_letters = name[:2].isupper()
+    spoken_with_vowel = "AEFHILMNORSX" if by_letters else "AEIOUaeiou"
+    return f"an {name}" if name[:1] in [*spoken_with_vowel] else f"a {name}"
 
 
 def without_password(address: str) -> str:

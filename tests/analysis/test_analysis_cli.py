@@ -18,6 +18,7 @@ from analysis.cli import main
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.training.chorales import evaluate
 
 
@@ -83,6 +84,30 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
         low <= delta <= high
         for low, delta, high in zip(found["low"], found["delta"], found["high"], strict=True)
     )
+
+
+def test_python_takes_a_file_or_a_folder_as_the_command_does(tmp_path):
+    (folder := tmp_path / "run").mkdir()
+    save_checkpoint(folder / "best.safetensors", network(dtype=torch.float32))
+    model = network(dtype=torch.float32)
+    for path in (str(folder), folder / "best.safetensors"):
+        found = lesion(path, split="valid")
+        assert found.loss.tolist() == lesion(model, chorales().valid).loss.tolist()
+        assert found.split == "valid" and lesion(path, [chorale("bwv269")]).sequences == 1
+    assert gate_activity(folder).names == tuple(piece.name for piece in chorales().test)
+    found = gate_activity("text.safetensors", "novel.txt")
+    assert set(found.lengths) == {60} and found.names[0] == "valid-0"
+    assert lesion("text.safetensors", "novel.txt").split == "valid"
+
+
+def test_a_network_without_data_and_a_folder_without_a_network_are_refused(tmp_path):
+    for measure in (gate_activity, lesion):
+        with pytest.raises(InvalidInputError, match="no data for a PolyphonicModel: expected"):
+            measure(network())
+        with pytest.raises(CheckpointError, match="nowhere"):
+            measure("nowhere")
+        with pytest.raises(InvalidInputError, match="split is 'vaild': expected train, valid"):
+            measure("best.safetensors", split="vaild")
 
 
 def test_lesions_of_named_chorales_with_pairs():

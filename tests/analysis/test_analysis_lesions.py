@@ -12,7 +12,8 @@ from tables import for_each
 
 from analysis import Lesion, lesion, lesioned, paired_bootstrap
 from analysis.gates import gate_activity, unit_means
-from analysis.lesion_modes import lesioned_layers, places
+from analysis.lesion_modes import lesioned_layers
+from analysis.network import places
 from rhn.cells import RHN
 from rhn.errors import DataError, InvalidInputError
 

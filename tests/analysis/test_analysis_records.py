@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import network, rolls
-from readable import WIDTHS, filled, readable
+from readable import WIDTHS, filled, readable, whole_title
 
 import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
@@ -122,19 +123,69 @@ def test_figure_six_shows_damage_intervals_and_the_control(table):
     ]
 
 
-def test_the_sentence_names_the_largest_change_up_or_down(table):
-    better = replace(table, delta=np.where(np.array(table.label) == "2", -99.0, table.delta))
-    assert "of layer 2 (gates shut) changes the loss on train by -99, more than any" in next(
-        better.sentences()
-    )
+def table_of(delta, low, high, sequences=3, baseline=8.5) -> LesionTable:
+    """A table of single layers with these numbers."""
+    delta = np.array(delta)
+    about = {"mode": "bias", "split": "", "sequences": sequences, "frames": 9}
+    labels = tuple(str(k + 1) for k in range(len(delta)))
+    numbers = {"loss": baseline + delta, "delta": delta}
+    ends = {"low": np.array(low, float), "high": np.array(high, float)}
+    kinds = ("layer",) * len(delta)
+    return LesionTable(**about, baseline=baseline, row_kind=kinds, label=labels, **numbers, **ends)
+
+
+NONE = [np.nan, np.nan]
+RANKED = {
+    "of layer 2 (gates shut) changes the loss by -99, more than any other layer": (
+        table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0])
+    ),
+    "of layer 1 (gates shut) changes the loss by +0.5, that of layer 2 by +0.48": (
+        table_of([0.5, 0.48], [0.4, 0.3], [0.6, 0.6])
+    ),
+    "of layer 2 (gates shut) changes the loss by +0.6, that of layer 1 by +0.5": (
+        table_of([0.5, 0.6], NONE, NONE, sequences=1)
+    ),
+    "of layer 2 (gates shut) changes the loss by +0.6, which may be chance": (
+        table_of([0.5, 0.6], [0.4, -0.1], [0.7, 1.1])
+    ),
+    "of layer 2 (gates shut) makes the loss infinite": (
+        table_of([0.5, np.inf], [0.4, np.nan], [0.6, np.nan])
+    ),
+    "of each of layers 1, 3 (gates shut) makes the loss no longer finite": (
+        table_of([np.nan, 0.5, np.inf], [np.nan, 0.4, np.nan], [np.nan, 0.6, np.nan])
+    ),
+}
+
+
+@pytest.mark.parametrize("words", RANKED)
+def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
+    found = next(RANKED[words].sentences())
+    assert f"The lesion {words}. Without" in found
+    assert whole_title(RANKED[words].figure()).startswith(f"The lesion {words}")
+
+
+def test_an_infinite_loss_is_the_worst():
+    found = table_of([0.5, np.inf, -0.7], [0.4, np.nan, -0.8], [0.6, np.nan, -0.6])
+    assert [row["label"] for row in found.by_damage()] == ["2", "3", "1"]
+    assert re.search(r"\nlayer 2 +inf +\+inf +- +-\n", found.summary())
+    assert "not finite: layer 2" in found.plot().get_title("left").replace("\n", " ")
+
+
+def test_a_lesion_that_makes_the_loss_infinite_is_found():
+    """The weights of the output overflow as soon as the gate lets the state leave zero."""
+    model = network("rhn", 1, {"transform_bias": -2.0}, dtype=torch.float32)
+    cell = model.cells[0]
+    with torch.no_grad():
+        cell.bias[0, 7:] = -1e4  # shut: the state stays at zero
+        model.output.weight.fill_(3e38)
+    found = lesion(model, rolls(6, 9), "open")
+    assert not np.isfinite(found.delta[0]) and np.isnan(found.low[0])
+    assert found.largest.startswith("the lesion of layer 1 (gates held open) makes the loss")
 
 
 @pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
 def test_damage_stands_on_a_logarithmic_axis_that_reaches_below_0_where_it_must(low, scale):
-    delta = np.array([30.0, 0.5])
-    rows = {"loss": 8.5 + delta, "delta": delta, "low": np.full(2, low), "high": delta + 1}
-    about = {"mode": "bias", "split": "", "baseline": 8.5, "sequences": 3, "frames": 9}
-    ax = LesionTable(**about, row_kind=("layer", "layer"), label=("1", "2"), **rows).plot()
+    ax = table_of([30.0, 0.5], [low, low], [31.0, 1.5]).plot()
     assert ("linear up to 1," in ax.get_title("left").replace("\n", " ")) == (scale == "symlog")
     assert ax.get_yscale() == scale and ax.get_ylim()[0] < low and ax.get_ylim()[1] >= 31
 

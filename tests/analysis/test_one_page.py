@@ -146,7 +146,7 @@ def test_a_bare_checkpoint_is_reported_and_what_it_lacks_is_said(tmp_path):
     titles, _, text = parts(tmp_path / "page.html")
     assert "Training" not in titles and "Not measured: RNN has no transform gates" in text
     assert "The influence of an input" in text
-    assert "The RNN has no gates that gersgorin knows" in text
+    assert "No gates are known of this RNN" in text
 
 
 def test_texts_of_figures_and_tables_have_no_way_out_of_them(tmp_path, browser):
@@ -341,7 +341,8 @@ def test_a_training_of_two_seeds_on_a_text(tmp_path):
     words = [
         "--data",
         str(text),
-        "--words",
+        "--corpus",
+        "text",
         "--hidden-size",
         "6",
         "--epochs",

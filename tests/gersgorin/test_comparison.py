@@ -476,7 +476,9 @@ WRONG = {
     r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\]": lambda: (
         compare(dict(zip("ab", networks(2), strict=True)), *sequences(3)).plot(Figure().subplots())
     ),
-    "a network is a run": lambda: compare([open_run(networks(1)[0], *sequences(3))], *sequences(4)),
+    "x is given with a Run": lambda: compare(
+        [open_run(networks(1)[0], *sequences(3))], *sequences(4)
+    ),
 }
 
 

@@ -42,7 +42,7 @@ def test_json_is_what_the_functions_find(cell, capsys):
     network = ["--cell", cell.__name__.lower(), *SMALL, "--seed", 2, "--json"]
     x = torch.as_tensor(chorale("bwv269"))[:12].double()
     built = cell(88, 6, dtype=d, generator=torch.Generator().manual_seed(2))
-    wanted = lyapunov(built, x.repeat(4, 1), 3, warmup=12, seed=2)
+    wanted = lyapunov(built, x.repeat(4, 1), count=3, warmup=12, seed=2)
     assert run("lyapunov", "--count", 3, "--repeat", 4, *network) == 0
     spectrum = printed(capsys)["lyapunov"]
     assert spectrum["exponents"] == wanted.exponents.tolist() and spectrum["steps"] == 36
@@ -78,7 +78,7 @@ def test_the_grid_of_pseudospectra_of_small_steps_of_time_lies_around_their_spec
     W = torch.randn(8, 8, generator=generator, dtype=torch.float64) / 8**0.5
     A = 0.98 * torch.eye(8).double() + 0.02 * W
     found = pseudospectra(
-        lambda x, s: s @ A.T + x, torch.ones(9, 8).double(), torch.zeros(8).double()
+        lambda x, s: s @ A.T + x, torch.ones(9, 8).double(), s0=torch.zeros(8).double()
     )
     half = found.axis[-1]
     assert 0.9 < found.middle < 1 and half < 0.1 and found.middle + half > 1  # the circle is seen
@@ -130,7 +130,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor(
         [1.0, 9.0, 3.0]
     )
-    points = fixed_points(lambda s: A @ s, None, starts)
+    points = fixed_points(lambda s: A @ s, None, starts=starts)
     ax, beside = points.plot().figure.axes
     searched, *modes, saddle = ax.lines
     assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
@@ -210,7 +210,7 @@ def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
     with pytest.raises(InvalidInputError, match=rf"{message}.*at most 21 \(--side 21\)"):
         pseudospectra(cell, x)
     with pytest.raises(InvalidInputError, match="use fewer units"):
-        pseudospectra(lambda x, s: s, x, torch.zeros(5000, dtype=d), side=3)
+        pseudospectra(lambda x, s: s, x, s0=torch.zeros(5000, dtype=d), side=3)
 
 
 @pytest.mark.parametrize("side", [2, 20, 7.0])
@@ -229,9 +229,9 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
         f"{exponent:.4g}" in text for text in (few, whole[2]) for exponent in spectra[0].exponents
     ]
     assert shown == [True] * 6 + [False] * 4 + [True] * 10
-    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), 1, s0=torch.ones(2))
+    growing = lyapunov(lambda x, s: 2 * s, torch.zeros(9, 1), count=1, s0=torch.ones(2))
     assert "needs more exponents" in growing.summary() and "the 1 largest" in growing.summary()
-    many = fixed_points(lambda s: s, None, torch.arange(20.0, dtype=d).unsqueeze(1))
+    many = fixed_points(lambda s: s, None, starts=torch.arange(20.0, dtype=d).unsqueeze(1))
     assert many.summary().count("neutral") == 21 and "inf" in many.summary()
     assert "With an eigenvalue 1, 20 points may lie on one curve" in many.summary()
     centres = replace(many, eigenvalues=np.array([[0.6 + 0.8j, 0.6 - 0.8j]] * 20))  # each alone

@@ -30,7 +30,7 @@ def normal(*shape, seed=0):
 
 def test_a_linear_map_has_the_one_point_that_solves_it():
     A, b = 0.4 * normal(6, 6), normal(6, seed=1)
-    points = fixed_points(lambda x, s: A @ s + x, b, 10 * normal(20, 6, seed=2))
+    points = fixed_points(lambda x, s: A @ s + x, b, starts=10 * normal(20, 6, seed=2))
     np.testing.assert_allclose(
         points.states, [np.linalg.solve(np.eye(6) - A.numpy(), b.numpy())], atol=1e-11
     )
@@ -44,7 +44,7 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
 def test_one_bistable_unit_has_three_points():
     root = scipy.optimize.brentq(lambda s: math.tanh(2 * s) - s, 0.5, 1)
     points = fixed_points(
-        lambda s: torch.tanh(2 * s), None, torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1)
+        lambda s: torch.tanh(2 * s), None, starts=torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1)
     )
     order = points.states[:, 0].argsort()
     np.testing.assert_allclose(points.states[order, 0], [-root, 0, root], atol=1e-10)
@@ -60,7 +60,7 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
     module = theirs(3, 8, dtype=d)
     randomize(module, 4, gain=3.0)
     x = normal(60, 3)
-    points = fixed_points(module, x.mean(0), trajectory(module, x))
+    points = fixed_points(module, x.mean(0), starts=trajectory(module, x))
     states = torch.from_numpy(points.states)
     state = states.unsqueeze(0)
     state = (
@@ -97,19 +97,21 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
         for s in starts.numpy()
     ]
     roots = torch.from_numpy(np.array([root.x for root in theirs]))
-    points = fixed_points(cell, x[0], torch.cat((starts, roots)), margin=1e3)
+    points = fixed_points(cell, x[0], starts=torch.cat((starts, roots)), margin=1e3)
     found = points.states[~points.is_slow]
     for root in theirs:
         if root.success and np.linalg.norm(F(root.x) - root.x) < 1e-9:
             assert np.abs(found - root.x).max(1).min() < 1e-4
-    alone = fixed_points(cell.step, x[0], starts, margin=1e3)  # by autograd: nothing that is none
+    alone = fixed_points(
+        cell.step, x[0], starts=starts, margin=1e3
+    )  # by autograd: nothing that is none
     for state, slow in zip(alone.states, alone.is_slow, strict=True):
         assert slow or np.linalg.norm(F(state) - state) < 1e-10
 
 
 def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
-    ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts)
+    ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts=starts)
     assert ghost.is_slow.tolist() == [True]
     assert ghost.kinds == ["slow, neutral"]
     assert ghost.found_from.tolist() == [3]
@@ -118,7 +120,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     with pytest.raises(
         InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
     ):
-        fixed_points(lambda s: s + 0.5 + s * s, None, starts)
+        fixed_points(lambda s: s + 0.5 + s * s, None, starts=starts)
     with pytest.raises(
         InvalidInputError, match=r"least .* is 0.02: .* a hundredth of its median at the starts"
     ) as none:
@@ -131,7 +133,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    points = fixed_points(lambda s: A @ s, None, 0.3 * torch.ones(1, 4, dtype=d))
+    points = fixed_points(lambda s: A @ s, None, starts=0.3 * torch.ones(1, 4, dtype=d))
     (found,) = points.table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == (
         "saddle",
@@ -147,7 +149,7 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     assert row["growth_time"] == pytest.approx(1 / math.log(1.5)), "of its fastest growth"
     assert row["decay_time"] == pytest.approx(-1 / math.log(0.9)), "of its slowest decay"
     # a line of them
-    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2))
+    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2))
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
 
@@ -191,8 +193,8 @@ def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_de
     assert counts[GREEN] == (found.unstable[:8] < 6).sum()
     # by a complex pair: an ellipse of half axes 2 to 1
     turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)
-    focus = fixed_points(lambda s: s @ turn.T, None, normal(30, 2))
-    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, normal(9, 2)).plot()
+    focus = fixed_points(lambda s: s @ turn.T, None, starts=normal(30, 2))
+    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2)).plot()
     assert {"neutral mode"} == {
         each.get_label() for each in line.lines if "mode" in each.get_label()
     }
@@ -210,17 +212,17 @@ def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_de
 def test_float32_and_small_blocks_find_the_same(monkeypatch):
     cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
     x = 0.3 * normal(50, 3)
-    whole = fixed_points(cell, 0 * x[0], trajectory(cell, x))
+    whole = fixed_points(cell, 0 * x[0], starts=trajectory(cell, x))
     monkeypatch.setattr(measure, "BLOCK", 4 * 36)
     seen = []
     parts = fixed_points(
-        cell, 0 * x[0], trajectory(cell, x), progress=lambda *now: seen.append(now)
+        cell, 0 * x[0], starts=trajectory(cell, x), progress=lambda *now: seen.append(now)
     )
     np.testing.assert_allclose(parts.states, whole.states, atol=1e-9)
     every = 51 + whole.settled
     assert len(whole.states) > 1 and seen[0] == (4, every) and seen[-1] == (every, every)
     cell.float()
-    single = fixed_points(cell, 0 * x[0].float(), trajectory(cell, x.float()))
+    single = fixed_points(cell, 0 * x[0].float(), starts=trajectory(cell, x.float()))
     assert single.states.dtype == np.float32 and single.tolerance == 1e-5
     for state in single.states[~single.is_slow]:
         assert np.abs(whole.states - state).max(1).min() < 1e-3
@@ -231,47 +233,49 @@ def test_the_search_stays_in_the_box_of_the_starts():
         return 2 * s - 2.9
 
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
-    assert fixed_points(far, None, starts, margin=1).states[0, 0] == pytest.approx(2.9)
+    assert fixed_points(far, None, starts=starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(
         InvalidInputError,
         match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$",
     ):
-        fixed_points(far, None, starts, margin=0.9)
+        fixed_points(far, None, starts=starts, margin=0.9)
 
 
 def test_a_sequence_gives_the_mean_input_and_the_starts():
     cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
     x = normal(50, 3)
-    found = fixed_points(cell, x, 17)
+    found = fixed_points(cell, x, starts=17)
     wider = found.margin * max(1, np.ptp(found.starts, axis=0).max())
     box = (
         "The search kept to the box of the starts and of the states 200 steps later, wider "
         f"all around by {wider:.3g}."
     )
     assert box in [*found.sentences()]
-    wanted = fixed_points(cell, x.mean(0), trajectory(cell, x)[torch.arange(17) * 51 // 17])
+    wanted = fixed_points(cell, x.mean(0), starts=trajectory(cell, x)[torch.arange(17) * 51 // 17])
     np.testing.assert_array_equal(found.states, wanted.states)
     np.testing.assert_array_equal(found.input, x.mean(0))
-    more = fixed_points(cell, x, 60).starts
+    more = fixed_points(cell, x, starts=60).starts
     np.testing.assert_array_equal(more[:51], trajectory(cell, x).detach())
     assert len(np.unique(more, axis=0)) == 60
     assert np.ptp(more[51:], 0).max() <= np.ptp(more[:51], 0).max()
-    given = fixed_points(cell, x, found.starts)
+    given = fixed_points(cell, x, starts=found.starts)
     np.testing.assert_array_equal(given.states, found.states)
     held, same = (
-        fixed_points(cell, x, 17, hold=0.5),
-        fixed_points(cell, torch.full_like(x[0], 0.5), found.starts),
+        fixed_points(cell, x, starts=17, hold=0.5),
+        fixed_points(cell, torch.full_like(x[0], 0.5), starts=found.starts),
     )
     np.testing.assert_array_equal(held.states, same.states)
     assert held.title.endswith("input held at 0.5")
-    assert fixed_points(cell.float(), x.float(), 17).residuals[0] < 1e-10  # of a copy in float64
+    assert (
+        fixed_points(cell.float(), x.float(), starts=17).residuals[0] < 1e-10
+    )  # of a copy in float64
     with pytest.raises(InvalidInputError, match="starts is 0: expected at least 1"):
-        fixed_points(cell, x, 0)
+        fixed_points(cell, x, starts=0)
 
 
 def test_around_a_state_that_stays_the_starts_are_random():
     run = open_run(
-        lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), torch.zeros(1, dtype=d)
+        lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), s0=torch.zeros(1, dtype=d)
     )
     found = fixed_points(run, starts=20)
     assert sorted(found.states.ravel().round(3)) == [-0.958, 0, 0.958]
@@ -280,7 +284,7 @@ def test_around_a_state_that_stays_the_starts_are_random():
         found.sentences()
     )
     assert "Of the starts only 1 is distinct" in "".join(
-        fixed_points(lambda s: s / 2, None, S.new_zeros(9, 2)).sentences()
+        fixed_points(lambda s: s / 2, None, starts=S.new_zeros(9, 2)).sentences()
     )
 
 
@@ -327,7 +331,7 @@ def test_a_constant_input_needs_no_starts_and_states_may_be_tuples():
     found = fixed_points(
         step,
         torch.full((3,), 0.1, dtype=d),
-        20,
+        starts=20,
         s0=(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d)),
     )
     h, a = found.states[0].reshape(2, 4)
@@ -340,7 +344,7 @@ def test_memories_far_from_the_first_state_are_found():
     points = fixed_points(
         lambda x, s: 0.9 * s + 0.1 * torch.tanh(s) @ W,
         torch.zeros(1, dtype=d),
-        200,
+        starts=200,
         s0=torch.zeros(1, 2, dtype=d),
     )
     assert Counter(points.kinds) == {"stable": 4, "saddle": 4, "unstable": 1} and points.lost == 0
@@ -355,7 +359,7 @@ def test_a_ring_of_slow_points_is_not_lost():
     # a bump at any angle, up to the steps of the grid
     W = 4 * torch.cos(angles - angles[:, None]) / 32
     bumps = 1.6 * torch.cos(angles - torch.linspace(0, 6, 60, dtype=d)[:, None])
-    points = fixed_points(lambda s: 0.9 * s + 0.1 * torch.tanh(s) @ W, None, bumps)
+    points = fixed_points(lambda s: 0.9 * s + 0.1 * torch.tanh(s) @ W, None, starts=bumps)
     assert len(points.states) > 50 and points.lost == 0
     phases = np.angle(points.states @ np.exp(1j * angles.numpy()))
     assert np.diff(np.sort(phases)).max() < 0.5
@@ -375,7 +379,7 @@ def test_between_two_fixed_points_there_is_no_slow_one(offset, kinds):
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     growth = torch.tensor([0.005, -0.5, -1.0], dtype=d)
     for step in (1e-1, 1e-4):
-        points = fixed_points(lambda s, step=step: s + step * growth * s, None, normal(9, 3))
+        points = fixed_points(lambda s, step=step: s + step * growth * s, None, starts=normal(9, 3))
         assert points.kinds == ["saddle"]
         assert points.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
 
@@ -385,13 +389,13 @@ def test_a_tuple_of_starts_is_one_of_states():
         h, a = state
         return 0.5 * h - a + x.sum(), 0.9 * a + 0.1 * h
 
-    points = fixed_points(step, torch.ones(1, dtype=d), (normal(9, 2), normal(9, 2, seed=1)))
+    points = fixed_points(step, torch.ones(1, dtype=d), starts=(normal(9, 2), normal(9, 2, seed=1)))
     np.testing.assert_allclose(points.states, [[2 / 3] * 4], atol=1e-9)
 
 
 def test_a_step_may_return_an_output_and_the_next_state():
     points = fixed_points(
-        lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), normal(20, 1)
+        lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), starts=normal(20, 1)
     )
     assert sorted(points.kinds) == ["stable", "stable", "unstable"]
 
@@ -424,7 +428,9 @@ def test_units_of_some_entries_do_not_hide_points(unit):
     points = fixed_points(
         step,
         None,
-        torch.cat(((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1),
+        starts=torch.cat(
+            ((25 * r[:, :3] - 10) / unit, 0.3 + 0.6 * r[:, 3:6], 0.2 + 0.8 * r[:, 6:]), -1
+        ),
     )
     assert Counter(points.kinds) == {"saddle": 10, "stable": 3} and points.lost == 0
 
@@ -433,7 +439,7 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
     """A saddle at 0, nearer to random starts than both attractors."""
     v, starts = normal(200), 2 * normal(60, 200, seed=1)
     found = fixed_points(
-        lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts
+        lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts=starts
     )
     assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
     assert next(found.sentences()) == "The search found 3 fixed points."
@@ -461,7 +467,7 @@ def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_throu
     found = fixed_points(
         toggle,
         torch.zeros(1, dtype=d),
-        torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))),
+        starts=torch.tensor(np.random.default_rng(0).uniform(0, 2, (40, 2))),
     )
     assert found.kinds == ["neutral"] and found.lost == 0
     np.testing.assert_allclose(found.states, [[1, 1]], atol=1e-4)
@@ -475,7 +481,7 @@ def test_a_slow_point_is_a_minimum_of_the_speed():
     def step(s):
         return s + 0.1 * (-s + torch.tanh(s) @ J.T + b)
 
-    found = fixed_points(step, None, 2 * torch.tensor(r.standard_normal((60, n))))
+    found = fixed_points(step, None, starts=2 * torch.tensor(r.standard_normal((60, n))))
     assert found.is_slow.any()
     for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):
         residual, slopes = (step(s) - s).numpy(), A - np.eye(n)
@@ -491,4 +497,4 @@ def test_a_step_that_takes_its_state_apart_may_have_no_point():
         return torch.stack([a + 1, b], -1)
 
     with pytest.raises(InvalidInputError, match="No point was found"):
-        gersgorin.fixed_points(drift, torch.zeros(1).double(), torch.ones(3, 2).double())
+        gersgorin.fixed_points(drift, torch.zeros(1).double(), starts=torch.ones(3, 2).double())

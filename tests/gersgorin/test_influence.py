@@ -11,7 +11,6 @@ from matplotlib.legend import Legend
 from tables import for_each
 from test_layouts import Loop
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gersgorin
 from gersgorin.analyses import influence as analysis
@@ -243,7 +242,8 @@ def test_a_batch_axis_along_which_outputs_depend_on_each_other_is_refused():
 def test_a_result_says_how_its_sequences_were_read(batch_first, read):
     module = nn.LSTM(M, 2, batch_first=batch_first)
     found = gersgorin.influence(module, torch.randn(5, 20, M))
-    assert found.about == "{} steps of {} sequences".format(*read)
+    steps, sequences = read
+    assert found.about == f"{sequences} sequences of {steps} steps"
     assert gersgorin.influence(module, torch.randn(20, M)).about == ""
 
 
@@ -389,30 +389,23 @@ def test_an_influence_of_nan_says_so():
     assert [*found.sentences()] == ["The influence of an input is not known: it has NaN."]
 
 
-@for_each("last", [False, True])
-def test_outputs_of_padding_are_counted_and_said(last):
-    class Padded(nn.Module):
+def test_outputs_of_unknown_padding_are_counted_and_said():
+    class Masked(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn = nn.GRU(M, 5, batch_first=True)
+            self.out = nn.Linear(M, 5)
 
-        def forward(self, x, lengths):
-            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            outputs, state = self.rnn(packed)
-            padded = pad_packed_sequence(outputs, batch_first=True, total_length=T)[0]
-            return state[0] if last else padded
+        def forward(self, x, mask):
+            return self.out(x).cumsum(1) * mask[..., None]
 
     torch.manual_seed(0)
-    model, x = Padded(), torch.randn(2, T, M)
-    words = (
-        "1 output without influence of the last input."
-        if last
-        else "3 outputs without influence of any input: 0 here."
-    )
+    model, x, mask = Masked(), torch.randn(2, T, M), torch.ones(2, T)
+    mask[1, -3:] = 0
+    words = "3 outputs without influence of any input: 0 here."
     for options in ({}, {"feature": 0}, {"probes": 3}):
-        found = gersgorin.influence(model, (x, torch.tensor([T, T - 3])), **options)
-        assert found.without == int(words[0]) and words in str(found)
-    found = gersgorin.influence(model, (x[:1], torch.tensor([T])))
+        found = gersgorin.influence(model, (x, mask), batch_axis=0, **options)
+        assert found.without == 3 and words in str(found) and "padding" in str(found)
+    found = gersgorin.influence(model, (x[:1], mask[:1]))
     assert found.without == 0 and "padding" not in str(found)
 
 

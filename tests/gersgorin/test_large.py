@@ -209,7 +209,7 @@ V, X = torch.ones(20, dtype=d), torch.ones(1, dtype=d)
     [
         (
             lambda: linear(of(20)).eigenvalues(18),
-            "k is 18: expected how many of the 20 eigenvalues, a whole number from 1 to 17",
+            "leading eigenvalues of a state of 20 is 18: expected a whole number from 1 to 17",
         ),
         (lambda: operator(lambda x, s: s.detach() + 1, X, V), "gives no gradient to its state"),
         (lambda: operator(lambda x, s: Once.apply(s), X, V), "is not differentiable twice"),

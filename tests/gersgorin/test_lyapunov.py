@@ -52,7 +52,7 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     A = torch.randn(12, 12, dtype=d, generator=g)
     moduli = np.log(np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1])
     start = torch.zeros(12, dtype=d)
-    found = lyapunov(lambda s: A @ s, None, 4, s0=start, steps=3000, warmup=500)
+    found = lyapunov(lambda s: A @ s, None, count=4, s0=start, steps=3000, warmup=500)
     np.testing.assert_allclose(found.exponents, moduli[:4], atol=2e-3)
     Q = torch.linalg.qr(A).Q
     still = lyapunov(lambda s: Q @ s, None, s0=start, steps=100)
@@ -87,7 +87,7 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(case, 
     # closed form, forward mode, Jacobians by autograd
     for way, small in ((cell, 0), (cell.step, 0), (cell.step, N)):
         monkeypatch.setattr("gersgorin.run.cell.SMALL", small)
-        found = lyapunov(way, x, 1, s0=s[0], seed=3, warmup=5)
+        found = lyapunov(way, x, count=1, s0=s[0], seed=3, warmup=5)
         np.testing.assert_allclose(found.exponents, one, atol=1e-10)
         assert not found.complete and math.isnan(found.kaplan_yorke) == (one[0] >= 0)
 
@@ -151,7 +151,7 @@ def test_standard_errors_count_what_has_not_settled():
 
     x = (torch.rand(60, 8, generator=torch.Generator().manual_seed(1)) < 0.1).to(d)
     s0 = torch.zeros(32, dtype=d)
-    runs = [lyapunov(oscillators, x.repeat(k, 1), 1, s0=s0, warmup=60) for k in (3, 10, 40)]
+    runs = [lyapunov(oscillators, x.repeat(k, 1), count=1, s0=s0, warmup=60) for k in (3, 10, 40)]
     values, errors = (
         np.array([getattr(r, name)[0] for r in runs]) for name in ("exponents", "standard_errors")
     )
@@ -163,7 +163,7 @@ def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_i
     rates = (torch.logspace(-3, -1, 16, dtype=d)[:, None] * torch.arange(1, 17)).flatten()
     x = torch.randn(60, 1, dtype=d, generator=torch.Generator().manual_seed(3)).exp().repeat(10, 1)
     found = lyapunov(
-        lambda x, s: (-x * rates).exp() * s, x, 1, s0=torch.zeros(256, dtype=d), warmup=60
+        lambda x, s: (-x * rates).exp() * s, x, count=1, s0=torch.zeros(256, dtype=d), warmup=60
     )
     assert abs(found.exponents[0] + 1e-3 * float(x.mean())) < 2 * found.standard_errors[0]
 
@@ -179,7 +179,7 @@ def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
     def words(found):
         return "".join(found.sentences())
 
-    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), ZERO)
+    run = open_run(lambda x, s: torch.tanh(2 * s), torch.zeros(30, 1, dtype=d), s0=ZERO)
     still = of_run(run, repeat=1)
     assert "a fixed point" in words(still) and "no attractor" in words(still)
     assert math.isnan(still.kaplan_yorke)
@@ -232,7 +232,7 @@ X = torch.zeros(5, 3, dtype=d)
 @for_each(
     ("arguments", "words"),
     [
-        ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number, 1 to 2"),
+        ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number from 1 to 2"),
         ({"warmup": 5}, "at least one is to be counted"),
         ({"x": None, "network": lambda s: s}, "no first state is given: give s0"),
         ({"network": lambda x, s: s}, "no first state is given"),

@@ -46,6 +46,9 @@ def test_functions_of_a_step_refuse_a_whole_network_that_functions_of_a_run_take
     assert np.array_equal(spectra(module, x).norm, spectra(cell, read[:, 0]).norm)
     assert np.array_equal(lyapunov(module, x).exponents, lyapunov(cell, read[:, 0]).exponents)
     starts = torch.rand(9, cell.state_size, generator=torch.Generator().manual_seed(0)).double()
-    points, same = fixed_points(module, x[0], starts), fixed_points(cell, read[0, 0], starts)
+    points, same = (
+        fixed_points(module, x[0], starts=starts),
+        fixed_points(cell, read[0, 0], starts=starts),
+    )
     np.testing.assert_allclose(points.states, same.states, atol=1e-12)
     assert np.array_equal(compare({"it": module}, x)["it"].norm, spectra(module, x).norm)

@@ -54,7 +54,7 @@ def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):
         for cell, init in (("torch.nn:LSTM", None), ("lstm", f"uniform:{LIMIT}"))
     ]
     assert np.array_equal(*radii)
-    trained = build_model(preset("jsb-depth-1", "torch.nn:GRU"))
+    trained = build_model(preset("jsb-depth-1", cell="torch.nn:GRU"))
     assert 0.9 * trained.hidden_size**-0.5 < largest(trained.cells) <= trained.hidden_size**-0.5
 
 
@@ -96,5 +96,5 @@ def test_a_cell_of_a_user_s_own_keeps_its_start():
 
 
 def test_presets_keep_the_start_that_they_name():
-    assert preset("jsb-depth-2").init_std == preset("jsb-depth-2", "lstm").init_std == 0.05
+    assert preset("jsb-depth-2").init_std == preset("jsb-depth-2", cell="lstm").init_std == 0.05
     assert preset("ptb-sota").init == "uniform:0.04"

@@ -20,7 +20,7 @@ d = torch.float64
 
 def test_adams_points_are_the_same_27():
     (rnn, starts), x = three_bits(15, 300), torch.zeros(3, dtype=d)
-    ours = fixed_points(rnn, x, starts)
+    ours = fixed_points(rnn, x, starts=starts)
     theirs, q, spectra = fixed_points_by_adam(rnn, x, starts, rate=0.1)
     assert len(theirs) == len(ours.states) == 27 and not ours.is_slow.any() and q.max() < 1e-11
     nearest = np.abs(theirs.numpy()[:, None] - ours.states).max(-1).argmin(1)

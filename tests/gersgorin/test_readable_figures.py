@@ -117,12 +117,13 @@ def runs(size, x, networks):
             for k, cell in enumerate(networks)
         ],
         "lyapunov": [
-            replace(lyapunov(c, long, c.state_size), **about(k)) for k, c in enumerate(networks)
+            replace(lyapunov(c, long, count=c.state_size), **about(k))
+            for k, c in enumerate(networks)
         ],
         "points": [
             replace(
                 fixed_points(
-                    c, x.mean(0), torch.zeros(3, c.state_size).double(), at_least_one=False
+                    c, x.mean(0), starts=torch.zeros(3, c.state_size).double(), at_least_one=False
                 ),
                 **about(k),
             )

@@ -346,7 +346,12 @@ def lost() -> nn.Module:
     [
         (nn.GRU(m, n), frames(T) * torch.nan, {}, "NaN or infinite numbers"),
         (nn.GRU(m, n), torch.rand(T, m + 1), {}, r"expected \(T, 5\) or \(T, B, 5\)"),
-        (nn.GRU(m, n), frames(T), {"every": 0}, "every is 0, expected a whole number of 1 or more"),
+        (
+            nn.GRU(m, n),
+            frames(T),
+            {"every": 0},
+            "every is 0: expected a whole number",
+        ),
         (nn.GRU(m, n), frames(T), {"layer": 2}, "has 1 recurrent cell,"),
         (nn.GRU(m, n), frames(T), {"path": "no/run.npz"}, "no/run.npz"),
         (nn.GRU(m, n), frames(T), {"path": "run.csv"}, "expected a name ending in .npz"),

@@ -65,7 +65,7 @@ ANALYSES = {
     "gains": lambda *given, **how: gersgorin.gains(*given, **how).input,
     "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how).sigma,
     "analyze": lambda *given, **how: gersgorin.analyze(*given, **how).spectra.norm,
-    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, 3, **how).states,
+    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, starts=3, **how).states,
     "run": lambda *given, **how: gersgorin.open_run(*given, **how).states.numpy(),
 }
 
@@ -283,7 +283,7 @@ RESULTS = {
     "gates": gersgorin.gates,
     "pseudospectra": lambda *given, **how: gersgorin.pseudospectra(*given, side=5, **how),
     "analyze": gersgorin.analyze,
-    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, 3, **how),
+    "fixed_points": lambda *given, **how: gersgorin.fixed_points(*given, starts=3, **how),
 }
 
 

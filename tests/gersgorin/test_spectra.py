@@ -186,14 +186,14 @@ def test_growth_and_eigenvalues_are_judged_with_one_tolerance():
         (torch.float64, 1 + 1e-6, False),
     ):
         s0 = torch.ones(3, dtype=dtype)
-        words = str(gersgorin.spectra(lambda s, f=factor: f * s, None, s0, steps=50))
+        words = str(gersgorin.spectra(lambda s, f=factor: f * s, None, s0=s0, steps=50))
         assert ("keeps its norm" in words) == ("on the unit circle" in words) == near
 
 
 def test_bfloat16_is_refused():
     x, s0 = torch.zeros(5, 2).bfloat16(), torch.ones(3).bfloat16()
     with pytest.raises(InvalidInputError, match="x is bfloat16"):
-        gersgorin.spectra(lambda x, s: 0.5 * s + x.sum(), x, s0)
+        gersgorin.spectra(lambda x, s: 0.5 * s + x.sum(), x, s0=s0)
 
 
 def test_rounding_is_not_drawn_as_a_spectrum():

@@ -2,6 +2,7 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from tables import for_each
@@ -100,7 +101,7 @@ def test_data_that_were_not_given_are_named_if_the_network_does_not_read_them():
 
 def test_a_first_state_that_is_not_finite_is_refused_as_that():
     with pytest.raises(NotFiniteError, match="s0 holds 2 NaN"):
-        gersgorin.spectra(nn.GRU(3, 2), NUMBERS, torch.full((2,), torch.nan))
+        gersgorin.spectra(nn.GRU(3, 2), NUMBERS, s0=torch.full((2,), torch.nan))
 
 
 @for_each("name", ["check", "cure", "spectra", "lyapunov", "analyze"])
@@ -109,3 +110,30 @@ def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
     known = inspect.signature(getattr(home, name)).parameters
     assert {"hidden_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
     assert not [p for p in known.values() if p.kind is p.VAR_KEYWORD]
+
+
+NUMPY = {
+    "leading": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=6, leading=n).eigenvalues,
+    "count": lambda n: gersgorin.lyapunov("gru", NUMBERS, hidden_size=6, count=n).exponents,
+    "hidden_size": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=n).norm,
+    "depth": lambda n: gersgorin.spectra("rhn", NUMBERS, hidden_size=4, depth=n).norm,
+    "seed": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4, seed=n).norm,
+    "steps": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4, steps=n).norm,
+    "state_size": lambda n: gersgorin.spectra(lambda x, s: s / 2, NUMBERS, state_size=n).norm,
+    "side": lambda n: gersgorin.pseudospectra("gru", NUMBERS, hidden_size=4, side=n).sigma,
+    "starts": lambda n: gersgorin.fixed_points("gru", NUMBERS, hidden_size=4, starts=n).states,
+    "layer": lambda n: gersgorin.spectra(nn.GRU(3, 4, 3), NUMBERS, layer=n).eigenvalues.shape,
+    "feature": lambda n: gersgorin.influence(nn.LSTM(4, 4), torch.rand(5, 4), feature=n).feature,
+    "every": lambda n: gersgorin.Recorder(nn.GRU(3, 4), NUMBERS, every=n).recording.radius.shape,
+}
+
+
+@for_each("name", NUMPY)
+def test_numbers_of_numpy_are_numbers(name):
+    np.testing.assert_array_equal(NUMPY[name](np.int64(3)), NUMPY[name](3))
+
+
+def test_a_share_of_an_eigenvalue_is_refused_by_its_own_name():
+    for wrong in (1.5, True, 0, 65):
+        with pytest.raises(InvalidInputError, match=f"leading is {wrong}: expected a whole number"):
+            gersgorin.spectra("gru", NUMBERS, leading=wrong)

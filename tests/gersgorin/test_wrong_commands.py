@@ -41,7 +41,7 @@ WRONG = {
     "or .csv",
     "plot --leading 0": "leading is 0: expected a whole number from 1 to 64",
     "plot --checkpoint chorales.safetensors --cell lstm": "holds a network of rnn, not of lstm",
-    "influence --module one_step:step --steps 9": "step is one step of a recurrence",
+    "influence --module one_step:step --steps 9": "give state_size=",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",
     "plot --checkpoint language.safetensors": "holds a language model, which reads a text",
@@ -54,7 +54,7 @@ WRONG = {
     "fixed-points --hidden-size 6 --steps 12 --starts 0": "starts is 0: expected at least 1",
     "fixed-points --hidden-size 6 --steps 12 --starts 1000000000000": "starts of 6 entries "
     "needs about",
-    "influence --checkpoint cell.safetensors --of squared": "holds only a RHN: expected a network "
+    "influence --checkpoint cell.safetensors --of squared": "holds only an RHN: expected a network "
     "with an output",
     "influence --checkpoint cell.safetensors --layer 2": "--layer",
     "influence --module torch.nn:LSTM --of squared": "y (84, 1, 88) does not fit outputs "

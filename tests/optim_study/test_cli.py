@@ -111,8 +111,7 @@ def test_every_option_reaches_the_configuration(tiny_data):
     )
     words += " --init-schemes scaled identity --wait-storage 7 --engine ray --address host:6379"
     words += (
-        " --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --skip "
-        f"last --data {tiny_data}"
+        f" --learning-rate 1e-3 0.5 --init-std 1e-6 1e-3 --transform-bias -1 -4 --data {tiny_data}"
     )
     words += " --cell-option gate_constant=0.5 --optimizer adam"
     names = [field.name for field in fields(RunConfig)]
@@ -151,11 +150,11 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert " of 16 trials trained, below 9.5" in lines[0] and lines[2].split()[:3] == [
-        "study",
-        "optimizer",
-        "hidden",
-    ]
+    assert "a loss below 9.5 nats per frame" in lines[0]
+    assert lines[2].split()[:3] == ["study", "optimizer", "hidden"]
+    rows = [line for line in lines[3:] if "depth" in line.split(" ")[0]]
+    assert len(rows) == 4 and all(re.search(r"\d+ to \d+ %", row) for row in rows)
+    assert not any("16" in line for line in lines[:2]), "no sum over networks"
     assert f"best model: {finished}/dt-rnn-depth2/best.safetensors" in lines
     assert lines[-2:] == [f"trials: {finished}/trials.csv", f"figure: {finished}/swarm.png"]
 
@@ -246,10 +245,7 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         (["run", "--arch", "dt-rn"], "did you mean 'dt-rnn'"),
         (["run", "--budget-scale", "0.0001"], "too small"),
         (["run", "--learning-rate", "1", "0.1"], "learning_rate is (1.0, 0.1)"),
-        (
-            ["run", "--std-max", "1", "--init-std", "1e-8", "1"],
-            "--std-max cannot be given with --init-std",
-        ),
+        (["run", "--skip", "last"], "options of a cell are given as --cell-option skip="),
         (["run", "--fuse", "0"], "fuse is 0"),
         (["run", "--address", "host:6379"], "--address is for --engine ray"),
         (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),

@@ -19,6 +19,7 @@ from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
+NOT_INSTALLED = ("benchmarks", "evaluation")
 HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich")
 
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
@@ -53,9 +54,9 @@ def room_of(module: str) -> str:
     )
 
 
-def sources() -> list[tuple[str, Path]]:
+def sources(packages=PACKAGES) -> list[tuple[str, Path]]:
     """(module, file) of all source."""
-    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     return [
         (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
         for path in files
@@ -80,7 +81,7 @@ def imports(module: str, path: Path) -> set[str]:
             )
             start = ".".join(filter(None, (base, node.module)))
             names |= {f"{start}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.partition(".")[0] in PACKAGES}
+    return {name for name in names if name.partition(".")[0] in (*PACKAGES, *NOT_INSTALLED)}
 
 
 def is_private(name: str) -> bool:
@@ -107,6 +108,26 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_is_installed_imports_nothing_that_is_not():
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources()
+        for name in imports(module, path)
+        if name.startswith(NOT_INSTALLED)
+    ]
+    assert wrong == []
+
+
+def test_speed_and_evaluation_do_not_import_each_other():
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources(NOT_INSTALLED)
+        for name in imports(module, path)
+        if name.startswith(NOT_INSTALLED) and not name.startswith(module.partition(".")[0])
+    ]
+    assert wrong == []
+
+
 def test_the_study_does_not_need_the_diagnosis():
     own = [source for source in sources() if source[0].startswith("optim_study")]
     wrong = [name for module in own for name in imports(*module) if name.startswith("trainability")]
@@ -115,12 +136,12 @@ def test_the_study_does_not_need_the_diagnosis():
 
 ACYCLIC = [
     f"rhn.{name}" for name in ("cells", "cli", "data", "models", "plotting", "training", "utils")
-] + [*PACKAGES[1:]]
+] + [*PACKAGES[1:], *NOT_INSTALLED]
 
 
 @for_each("package", ACYCLIC)
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
-    modules = dict(sources())
+    modules = dict(sources((*PACKAGES, *NOT_INSTALLED)))
     uses = {
         module: {
             max((m for m in modules if f"{name}.".startswith(f"{m}.")), key=len, default="")

@@ -140,8 +140,8 @@ def test_a_configuration_that_does_not_fit_its_weights(good, config):
 @for_each(
     ("header", "match"),
     [
-        ({"class": "LSTM"}, "its configuration does not describe a LSTM"),
-        ({"class": "os.system"}, "holds a os.system, which is not in this toolkit"),
+        ({"class": "LSTM"}, "its configuration does not describe an LSTM"),
+        ({"class": "os.system"}, "holds an os.system, which is not in this toolkit"),
         ({"class": 5}, "lacks the class of its model"),
         ({"format": 2}, "has format 2"),
     ],
@@ -164,9 +164,9 @@ def test_weights_that_are_missing_unknown_misshapen_or_not_finite(good):
     refused(forge(good, tensors={}), match="do not fit")
     for dtype in (torch.int64, torch.complex64, torch.float8_e5m2):
         wrong = {name: t.to(dtype) for name, t in weights.items()}
-        refused(forge(good, tensors=wrong), match="expected weights of one floating-point type")
+        refused(forge(good, tensors=wrong), match="expected parameters of one floating-point type")
     mixed = weights | {"bias": weights["bias"].double()}
-    refused(forge(good, tensors=mixed), match="expected weights of one")
+    refused(forge(good, tensors=mixed), match="expected parameters of one")
     weights["weight_hh"][1, 2, 3] = float("nan")
     refused(
         forge(good, tensors=weights),

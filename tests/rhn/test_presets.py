@@ -52,8 +52,8 @@ def test_the_presets_of_chorales_are_as_large_as_the_papers_budget_buys():
         257,
         262,
     ]
-    assert preset("jsb-depth-4", "dt-rnn").transform_bias is None
-    flat = preset("jsb-depth-2", "lstm")
+    assert preset("jsb-depth-4", cell="dt-rnn").transform_bias is None
+    flat = preset("jsb-depth-2", cell="lstm")
     assert (flat.depth, flat.hidden_size) == (1, hidden_size_for_budget("lstm", 300_000, 1))
 
 

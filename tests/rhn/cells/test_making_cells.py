@@ -129,7 +129,7 @@ def test_unknown_names_are_refused_with_the_known_ones(build, message):
             r"s0 has shape \(1, 4\).*: expected \(N\) with .*N = 4",
         ),
         (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
-        (lambda c: c([[1.0, 2.0, 3.0]]), "x is list"),
+        (lambda c: c([[1.0, 2.0, 3.0]]), "x is a list"),
         (lambda c: c(torch.zeros(5, 3).to_sparse()), "x is .*sparse"),
         (lambda c: c(torch.zeros(5, 3), torch.zeros(4) * 1j), "s0 is torch.complex64"),
     ],

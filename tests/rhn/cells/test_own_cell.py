@@ -46,8 +46,8 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert resolve_cell("mine") is Mine and [*CELLS][-1] == "mine"
     assert lacking("mine") == {"depth", "transform_bias"}
     assert (
-        preset("jsb-depth-1", "mine").learning_rate
-        == preset("jsb-depth-1", f"{__name__}:Mine").learning_rate
+        preset("jsb-depth-1", cell="mine").learning_rate
+        == preset("jsb-depth-1", cell=f"{__name__}:Mine").learning_rate
         == 0.01
     )
     model = PolyphonicModel("mine", hidden_size=3, gain=3.0, init=None)

@@ -105,7 +105,7 @@ def test_its_gates_are_those_of_all_layers():
         ),
         (lambda: from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
         (lambda: from_torch("lstm"), "cannot convert str"),
-        (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "a LSTM of 3 inputs on one of 4 units"),
+        (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "an LSTM of 3 inputs on one of 4 units"),
         (lambda: StackedCell([LSTM(3, 4)]).config(), "save each of them"),
     ],
 )

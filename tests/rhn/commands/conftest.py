@@ -18,7 +18,8 @@ from tests.rhn.texts import sentences
 CHORALES = ("jsb-depth-2", "--hidden-size", "4", "--init-std", "0.1", "--patience", "999")
 TEXT = (
     "ptb-sota",
-    "--words",
+    "--corpus",
+    "text",
     "--hidden-size",
     "6",
     "--depth",

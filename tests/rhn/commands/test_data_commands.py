@@ -30,11 +30,11 @@ def test_a_text_is_shown_with_its_counts_and_its_beginning(novel, answer, printe
     assert {row["what"]: row["found"] for row in shown["counts"]} == counts
     assert shown["beginning"].startswith("it was a dark and stormy night\nit was")
     assert shown["checksum"] == read_text("text", novel).checksum
-    out, err = printed("text", "--data", novel, "--words")
+    out, err = printed("text", "--data", novel, "--unit", "words")
     rows = [line.split()[:2] for line in out.splitlines()[3:7]]
     assert rows == [[row["what"], f"{row['found']:,}"] for row in shown["counts"]]
     assert repr(shown["beginning"]) in out and shown["checksum"] in out and err == ""
-    shown = answer("data", "show", "text", "--data", novel, "--characters", "--json")
+    shown = answer("data", "show", "text", "--data", novel, "--unit", "characters", "--json")
     assert shown["unit"] == "characters" and shown["counts"][-1]["found"] == len(
         set(novel.read_text())
     )

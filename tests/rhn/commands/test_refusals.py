@@ -27,10 +27,10 @@ REFUSED = [
         "train jsb-depth-1 --out /dev/null/run --epochs 1 --hidden-size 1 --data NOTES",
         "cannot write",
     ),
-    ("train ptb-sota --out FILE --data TEXT --words", "train.txt is not a folder"),
-    ("train ptb-sota --out OUT --data TEXT", "for a text of your own add --words or --characters"),
+    ("train ptb-sota --out FILE --data TEXT --corpus text", "train.txt is not a folder"),
+    ("train ptb-sota --out OUT --data TEXT", "a text of your own is read with --corpus text"),
     (
-        "train ptb-sota --out OUT --data TEXT --words --hidden-size 8 --seeds 100000000",
+        "train ptb-sota --out OUT --data TEXT --corpus text --hidden-size 8 --seeds 100000000",
         "100000000 networks' training",
     ),
     # resume

@@ -70,7 +70,7 @@ def test_what_print_config_prints_config_reads(tmp_path, capsys):
         ("ptb-torch7", {"cell_options": {"gate_constant": -4.0}, "transform_bias": None}),
         ("enwik8-torch7", {"cell_options": {"gate_constant": -4.0}, "transform_bias": None}),
         (
-            "ptb-torch7 --gate-constant 0 --no-coupled",
+            "ptb-torch7 --cell-option gate_constant=0 --cell-option coupled=false",
             {"cell_options": {"gate_constant": 0.0, "coupled": False}},
         ),
         (
@@ -78,7 +78,7 @@ def test_what_print_config_prints_config_reads(tmp_path, capsys):
             {"cell_options": {"gate_constant": -4.0, "activation": "relu"}},
         ),
         ("ptb-torch7 --cell lstm --depth 1", {"cell_options": {}}),
-        ("jsb-depth-4 --cell dts-rnn --skip last", {"cell_options": {"skip": "last"}}),
+        ("jsb-depth-4 --cell dts-rnn --cell-option skip=last", {"cell_options": {"skip": "last"}}),
     ],
 )
 def test_options_stand_on_top_of_the_preset_wherever_it_stands(words, entries, configuration):

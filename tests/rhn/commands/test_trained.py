@@ -48,7 +48,10 @@ def test_characters_are_measured_in_bits(small_text, tmp_path, answer):
     command = [
         "train",
         "ptb-depth-1",
-        "--characters",
+        "--corpus",
+        "text",
+        "--unit",
+        "characters",
         "--data",
         small_text,
         "--out",

@@ -1,7 +1,7 @@
 """How far the rebuilt chorales are the original ones, with the denominators stated."""
 
 import rhn.data
-from benchmarks.agreement import main
+from evaluation.agreement import main
 
 
 def test_the_rebuilt_chorales_agree_as_measured(original_chorales, rebuilt, monkeypatch, capsys):
@@ -9,7 +9,7 @@ def test_the_rebuilt_chorales_agree_as_measured(original_chorales, rebuilt, monk
     show here.
     """
     monkeypatch.setattr(
-        "benchmarks.agreement.chorales",
+        "evaluation.agreement.chorales",
         lambda data=None: rhn.data.chorales(data) if data else rebuilt,
     )
     assert main(["--data", str(original_chorales)]) == 0

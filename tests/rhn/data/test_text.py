@@ -227,7 +227,9 @@ def test_a_missing_data_set_is_named_with_its_place_and_how_to_get_it(name, tmp_
     refused(rf"{tmp_path}/share/rhn/{name} holds no {name}: `rhn data get {name}`", name)
     (tmp_path / "novel.txt").write_text("it was a dark and stormy night")
     refused(
-        rf"novel\.txt holds no {name}.*add --words or --characters", name, tmp_path / "novel.txt"
+        rf"novel\.txt holds no {name}.*a text of your own is read with --corpus text",
+        name,
+        tmp_path / "novel.txt",
     )
 
 

@@ -1,3 +1,0 @@
-"""Trainings that do not learn, rebuilt from public threads, and trainings without a fault: does
-`trainability.check` name the cause?
-"""

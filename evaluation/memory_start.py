@@ -1,0 +1,72 @@
+"""Draw the initial weights of sensing and remembering units, which `cure` tries, and how far back
+they let the gradient of a plain RNN reach.
+
+    python -m evaluation.memory_start FIGURE.png
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from evaluation import plateau_table
+from rhn.plotting.figure import Block, complex_plane, compose, line_style
+from rhn.utils.figures import COLOURS, save_figure
+from trainability.cure import Change
+from trainability.signal import measure_reach
+from trainability.starts import MEMORY, OUTPUT_BIAS, starts
+from trainability.training import Training
+
+LEAST = 1e-20  # share of a gradient in the figure
+
+
+def figure(file: Path) -> None:
+    """Draw the eigenvalues of the initial weights, and the share of the gradient by lag from each
+    choice of initial weights, on the adding problem of 200 steps.
+    """
+    model, x, y, loss, optimizer_of, _ = plateau_table.training_of("adding-200", "RNN", 0, 17_300)
+    whole = Training(model, x, y, loss, optimizer_of(model.parameters()), batch_axis=0)
+    remembering = next(s for s in starts(whole) if s.words == MEMORY)
+    model, half = remembering.applied(model), x.shape[1] // 2
+    z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
+
+    def plane(ax) -> None:
+        complex_plane(ax, 1.15)
+        ax.scatter(z.real, z.imag, s=12, color=COLOURS[0])
+        ax.annotate(
+            f"{len(z) - len(z) // 4 * 2} units without memory:\neigenvalue 0", (0, 0.1), ha="center"
+        )
+        ax.annotate(
+            f"{len(z) // 4 * 2} units with memory:\nrotations by pi / T to pi",
+            (0, -0.5),
+            ha="center",
+        )
+        ax.set_title("Eigenvalues of the recurrent matrix")
+
+    def lags(ax) -> None:
+        for k, start in enumerate(s for s in starts(whole) if s.words != OUTPUT_BIAS):
+            share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
+            ax.plot(share, label=start.words, **line_style(k))
+        ax.set(
+            ylim=(LEAST, 3),
+            xlim=(0, x.shape[1]),
+            xlabel="lag in steps",
+            yscale="log",
+        )
+        ax.set_title("Share of the gradient from this lag on")
+
+    far = measure_reach(Change(remembering).applied(whole)).share[half]
+    title = (
+        f"If half of the units rotate, {100 * far:.0f} % of the gradient comes from {half} steps "
+        "back or more"
+    )
+    save_figure(
+        file,
+        lambda: compose(
+            title, "plain RNN, adding problem of 200 steps", Block([plane, lags], 4.2, 2)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    figure(Path(sys.argv[1]))

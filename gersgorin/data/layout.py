@@ -1,0 +1,140 @@
+"""The layout of x: which axis is the batch and which is time, decided once where data enters.
+
+An argument or the module's `batch_first` says it, or an axis of length 1. Layouts are never tried.
+
+Legend: T time steps, B sequences, m numbers of an input.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import fits
+from rhn.utils.wording import in_short
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which axis of x is the batch, and which is time.
+
+    >>> import torch
+    >>> layout = Layout.of(nn.GRU(3, 4, batch_first=True), x := torch.zeros(8, 20, 3))
+    >>> layout, layout.sizes(x), layout.to_time_first(x).shape
+    (Layout(batch=0), (20, 8), torch.Size([20, 8, 3]))
+    """
+
+    batch: int | None
+    """The axis of the sequences, 0 or 1; None: x is one sequence without that axis."""
+
+    @classmethod
+    def of(
+        cls, module: Any, x: Tensor, batch_axis: int | None = None, *, ids: bool | None = None
+    ) -> Self:
+        """The layout of x as a module takes it.
+
+        In this order: the axis that was given; `batch_first` of a part of the module, such as an
+        nn.LSTM (True in any of them: 0, else 1); the one of the first two axes whose length is 1.
+
+        Args:
+            module: the network; a function has no parts.
+            x: numbers (T, m), (T, B, m) or (B, T, m), also of more axes, or ids (T,), (T, B) or
+                (B, T).
+            batch_axis: the user's.
+            ids: whether x is ids of tokens; None: as `is_ids`.
+
+        Raises:
+            InvalidInputError: neither decides; an axis other than 0 and 1; an axis given for x
+                without a batch.
+        """
+        check_batch_axis(batch_axis)
+        shape = tuple(x.shape)
+        if not has_batch(x, ids=ids):
+            if batch_axis is not None:
+                raise InvalidInputError(
+                    f"x {shape} is one sequence without a batch: leave batch_axis={batch_axis} out"
+                )
+            return cls(None)
+        axis = declared_axis(module) if batch_axis is None else batch_axis
+        if axis is None:
+            axis = single_axis(x)
+        if axis is None:
+            raise InvalidInputError(
+                f"x {shape} has two axes that may be the batch: give batch_axis=0 for (B, T, ...) "
+                "or batch_axis=1 for (T, B, ...) (--batch-axis)"
+            )
+        return cls(axis)
+
+    @property
+    def time(self) -> int:
+        """The axis of the time steps."""
+        return 1 if self.batch == 0 else 0
+
+    def sizes(self, x: Tensor) -> tuple[int, int]:
+        """(T, B) of x."""
+        return x.shape[self.time], 1 if self.batch is None else x.shape[self.batch]
+
+    def to_time_first(self, values: Tensor) -> Tensor:
+        """Values that lie like x as (T, B, ...), a view."""
+        if self.batch is None:
+            return values.unsqueeze(1)
+        return values.transpose(0, 1) if self.batch == 0 else values
+
+    def back(self, values: Tensor) -> Tensor:
+        """Values (T, B, ...) as x lies, a view; the inverse of `to_time_first`."""
+        if self.batch is None:
+            return values.squeeze(1)
+        return values.transpose(0, 1) if self.batch == 0 else values
+
+    def sequence(self, x: Tensor, k: int = 0) -> Tensor:
+        """Sequence k of x alone, with the axes of x, a view."""
+        return x if self.batch is None else x.narrow(self.batch, k, 1)
+
+    def first_steps(self, x: Tensor, steps: int) -> Tensor:
+        """The first time steps of x, a view."""
+        return x.narrow(self.time, 0, steps)
+
+
+def is_ids(x: Tensor) -> bool:
+    """True for ids of tokens: whole numbers of more than the 8 bits of frames of 0 and 1."""
+    return not x.is_floating_point() and x.dtype.itemsize > 1
+
+
+def has_batch(x: Tensor, *, ids: bool | None = None) -> bool:
+    """True for x with an axis of sequences: numbers of three axes or more, ids of two."""
+    return x.dim() > (1 if (is_ids(x) if ids is None else ids) else 2)
+
+
+def single_axis(x: Tensor) -> int | None:
+    """The one of the first two axes whose length is 1, else None; of (1, 1, ...) axis 1."""
+    if x.shape[1] == 1:
+        return 1
+    return 0 if x.shape[0] == 1 else None
+
+
+def declared_axis(module: Any) -> int | None:
+    """The axis of the batch by `batch_first` of the parts of a module; None if none has it."""
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    flags = [bool(part.batch_first) for part in parts if hasattr(part, "batch_first")]
+    return (0 if any(flags) else 1) if flags else None
+
+
+def check_batch_axis(batch_axis: Any) -> None:
+    """Raise InvalidInputError for anything but 0, 1 and None."""
+    if not fits(batch_axis, int | None) or batch_axis not in (None, 0, 1):
+        raise InvalidInputError(f"batch_axis is {in_short(batch_axis)}: expected 0 or 1")
+
+
+def as_module_takes(module: Any, frames: Tensor, batch_axis: int | None = None) -> Tensor:
+    """Time-first sequences in the layout of a module.
+
+    Several, (T, B, m) or ids (T, B), get the batch on its axis. One, (T, m) or (T,), gets it if the
+    axis is given or declared, else it stays as it is.
+
+    Raises InvalidInputError, see `Layout.of`.
+    """
+    axis = declared_axis(module) if batch_axis is None else batch_axis
+    if has_batch(frames):
+        return Layout.of(module, frames, axis).back(frames)
+    return frames if axis is None else Layout(axis).back(frames.unsqueeze(1))

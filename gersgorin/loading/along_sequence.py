@@ -1,0 +1,94 @@
+"""Run a step along sequences, as a module that reads them, for analyses of inputs and outputs.
+
+Legend: T steps, B sequences, m inputs, N entries of a state, k numbers of an output.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.data.layout import Layout
+from gersgorin.loading.find_cell import check_state, is_hand_written, is_step
+from gersgorin.run.cell import (
+    Sizes,
+    State,
+    as_cell,
+    checked_sizes,
+    first_state,
+    flat_state,
+    flat_step,
+    name_of,
+    zero_state,
+)
+from rhn.cells import from_torch
+
+
+class AlongSequence(nn.Module):
+    """A step along x (T, m), (T, B, m) or (B, T, m) as a module of sequences.
+
+    It returns the outputs in the layout of x: what the step returns beside its state, the hidden
+    units of a cell of ours or torch.nn's, else the state, its tensors side by side.
+
+    f: a cell with `step`, or a function or module f(x, s), which needs its first state s0.
+    """
+
+    def __init__(self, f: Callable, s0: State | None, batch_axis: int | None):
+        super().__init__()
+        self.f, self.s0, self.batch_axis = f, s0, batch_axis
+
+    def _get_name(self) -> str:
+        return name_of(self.f)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs along x, in its layout."""
+        layout = Layout.of(self.f, x, self.batch_axis)
+        frames = layout.to_time_first(x)
+        outputs = [self._along(frames[:, b]) for b in range(frames.shape[1])]
+        return layout.back(torch.stack(outputs, 1))
+
+    def _along(self, x: Tensor) -> Tensor:
+        """The outputs (T, k) of one sequence (T, m)."""
+        f, s0 = self.f, self.s0
+        if s0 is not None and not hasattr(f, "step"):
+            f = flat_step(f, s0)
+        cell, outputs = as_cell(f), []
+        s = cell.first_state(x.unsqueeze(1)) if s0 is None else flat_state(s0).to(x)
+        s = s[0]
+        cell.probe(x[0].detach(), s.detach())
+        for x_t in x:
+            output, s = cell.output_and_state(x_t, s)
+            outputs.append(output.flatten())
+        return torch.stack(outputs)
+
+
+def reader_of(
+    model: Callable,
+    x: Tensor,
+    s0: State | None = None,
+    state_size: Sizes | None = None,
+    batch_axis: int | None = None,
+) -> nn.Module | None:
+    """A step as a module of sequences like x; None for a model that reads sequences itself.
+
+    s0, state_size: the first state, or the entries of a state that starts at zero. Raises
+    InvalidInputError for a step without a first state.
+    """
+    if s0 is None and state_size is not None:
+        s0 = zero_state(checked_sizes(state_size), x)
+    s0 = None if s0 is None else check_state(s0)
+    if isinstance(model, nn.RNNCellBase):
+        return AlongSequence(from_torch(model), s0, batch_axis)
+    if isinstance(model, nn.RNNBase):
+        return None
+    only_step = hasattr(model, "step") and _has_no_forward(model)
+    written = isinstance(model, nn.Module) and is_hand_written(model, s0)
+    if not (only_step or written or (s0 is not None and is_step(model, s0))):
+        return None
+    if s0 is None and not only_step:
+        s0 = first_state(model, named=True)
+    return AlongSequence(model, s0, batch_axis)
+
+
+def _has_no_forward(model: Callable) -> bool:
+    return not isinstance(model, nn.Module) or type(model).forward is nn.Module.forward

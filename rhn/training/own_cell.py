@@ -1,0 +1,36 @@
+"""Check a cell of the user's own before its training: a step can be derived for several models at
+once, and what is saved can be loaded again.
+"""
+
+import torch
+from torch import nn
+
+from rhn.cells import is_ours
+from rhn.checkpoints import require_loadable
+from rhn.errors import CheckpointError, UsersCodeError
+from rhn.models import LanguageModel
+from rhn.models.networks import with_cell
+from rhn.training.ensemble import Ensemble
+
+STEPS = 2  # that the check runs
+
+
+def check_own_cell(model: nn.Module) -> None:
+    """Raise UsersCodeError for a model with a cell that could not be trained or loaded again; our
+    cells are not checked.
+    """
+    if is_ours(cell := str(model.cell)):
+        return
+    try:
+        require_loadable(model, with_cell(cell, type(model)))
+    except CheckpointError as error:
+        raise UsersCodeError(
+            f"what a training of {cell} saves could not be loaded again: {error}"
+        ) from error
+    dtype = next(model.parameters()).dtype
+    if isinstance(model, LanguageModel):
+        tokens = torch.zeros(STEPS + 1, 1, dtype=torch.int64)
+        Ensemble.of([model]).gradients(lambda m: m(tokens[:-1], None, None, tokens[1:]).nll.mean())
+    else:
+        frames = torch.zeros(STEPS + 1, 1, model.input_size, dtype=dtype)
+        Ensemble.of([model]).gradients(lambda m: m(frames[:-1], frames[1:]))

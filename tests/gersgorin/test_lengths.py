@@ -1,0 +1,159 @@
+"""Sequences of different lengths: padding is left out where lengths are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
+
+import gersgorin
+from rhn.errors import InvalidInputError
+
+LENGTHS, T, M, N = (9, 4, 6), 9, 3, 5
+
+
+class Packs(nn.Module):
+    """A tagger of padded sequences (B, T, m) that packs them."""
+
+    def __init__(self, last=False):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(M, N, batch_first=True), nn.Linear(N, 2)
+        self.last = last
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        outputs, last = self.rnn(packed)
+        return self.out(last[0] if self.last else pad_packed_sequence(outputs, batch_first=True)[0])
+
+
+class KnowsLengths(Packs):
+    """The same, with lengths of its own."""
+
+    def forward(self, x):
+        return super().forward(x, torch.tensor(LENGTHS))
+
+
+class Sorts(Packs):
+    """The same, in another order of the sequences than that of x."""
+
+    def forward(self, x):
+        order = torch.tensor([0, 2, 1])
+        return super().forward(x[order], torch.tensor(LENGTHS)[order])[order.argsort()]
+
+
+class Masks(Packs):
+    """A GRU over all steps; the lengths choose the last one."""
+
+    def forward(self, x, seq_len):
+        return self.out(self.rnn(x)[0][torch.arange(len(x)), seq_len - 1])
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(LENGTHS), T, M, generator=generator).double()
+    for row, length in zip(x, LENGTHS, strict=True):
+        row[length:] = 0
+    return x
+
+
+def by_hand(module, x):
+    """Root mean square over the sequences that have both steps, by torch's autograd alone."""
+    squares, pairs = np.zeros((T, T)), np.zeros((T, T))
+    for row, n in zip(x, LENGTHS, strict=True):
+
+        def outputs(row):
+            return module.out(module.rnn(row[None])[0])[0]
+
+        slopes = torch.autograd.functional.jacobian(outputs, row[:n])  # (n, 2, n, m)
+        squares[:n, :n] += slopes.square().sum((1, 3)).numpy()
+        pairs[:n, :n] += 1
+    return np.sqrt(squares / np.maximum(pairs, 1))
+
+
+@pytest.mark.parametrize("how", ["argument", "by name", "inside", "sorted inside"])
+def test_padding_is_left_out(x, how):
+    torch.manual_seed(0)
+    made = {"inside": KnowsLengths, "sorted inside": Sorts}.get(how, Packs)
+    module = made().double()
+    lengths = torch.tensor(LENGTHS)
+    given = {"argument": (x, lengths), "by name": {"x": x, "lengths": lengths}}.get(how, x)
+    found = gersgorin.influence(module, given)
+    np.testing.assert_allclose(found.influence, by_hand(module, x), rtol=1e-9, atol=1e-15)
+    assert "3 sequences of 4 to 9 steps" in found.about
+    assert found.without == 0
+
+
+@pytest.mark.parametrize("made", [Packs, Masks])
+def test_one_output_counts_lags_from_the_end_of_each_sequence(x, made):
+    torch.manual_seed(0)
+    module = made(last=True).double()
+    found = gersgorin.influence(module, (x, torch.tensor(LENGTHS)))
+    squares, sequences = np.zeros(T), np.zeros(T)
+    for row, n in zip(x, LENGTHS, strict=True):
+
+        def output(row):
+            return module.out(module.rnn(row[None])[0][0, -1])
+
+        slopes = torch.autograd.functional.jacobian(output, row[:n]).square().sum((0, 2)).numpy()
+        squares[:n] += slopes[::-1]
+        sequences[:n] += 1
+    np.testing.assert_allclose(found.by_lag, np.sqrt(squares / sequences), rtol=1e-9, atol=1e-15)
+
+
+def test_padding_stays_if_outputs_depend_on_it(x):
+    """What the module packs is not what its outputs depend on."""
+
+    class Skips(KnowsLengths):
+        def forward(self, x):
+            return super().forward(x) + x[..., :2]
+
+    found = gersgorin.influence(Skips().double(), x)
+    assert "3 sequences of 9 steps" in found.about
+    assert (found.influence.diagonal() > 0).all()
+
+
+def test_classes_are_no_lengths(x):
+    class Speaker(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.speaker = nn.GRU(M, N, batch_first=True), nn.Embedding(9, M)
+
+        def forward(self, x, speaker):
+            return self.rnn(x + self.speaker(speaker)[:, None])[0]
+
+    torch.manual_seed(0)
+    module, x = Speaker().double(), torch.randn(3, T, M).double()
+    found = gersgorin.influence(module, (x, torch.tensor([2, 3, 5])))
+    assert found.influence[-1, -1] > 0 and (found.influence.diagonal() > 0).all()
+
+
+def test_packed_sequences_are_described_by_their_lengths(x):
+    packed = pack_sequence([row[:n] for row, n in zip(x, LENGTHS, strict=True)], False)
+    rnn = nn.GRU(M, N)
+    found = gersgorin.influence(rnn, packed)
+    assert "3 sequences of 4 to 9 steps" in found.about and "19" not in found.title
+    one = gersgorin.influence(rnn, pack_sequence([x[0]]))
+    assert "9 x 3" in one.title
+
+
+@pytest.mark.parametrize("form", ["packed", "with lengths"])
+@pytest.mark.parametrize("analysis", ["spectra", "lyapunov"])
+def test_spectra_of_several_lengths_say_how_to_take_one(x, form, analysis):
+    module, given = Packs(), (x, torch.tensor(LENGTHS))
+    if form == "packed":
+        module = nn.GRU(M, N)
+        given = pack_sequence([row[:n] for row, n in zip(x, LENGTHS, strict=True)], False)
+    words = "3 sequences of 4 to 9 steps: expected one.*over='sequences'"
+    with pytest.raises(InvalidInputError, match=words):
+        getattr(gersgorin, analysis)(module, given)
+
+
+def test_bands_over_packed_sequences_are_those_over_their_list(x):
+    rows = [row[:n] for row, n in zip(x, LENGTHS, strict=True)]
+    torch.manual_seed(0)
+    rnn = nn.GRU(M, N)
+    found = gersgorin.compare({"rnn": rnn}, pack_sequence(rows, False), over="sequences")
+    listed = gersgorin.compare({"rnn": rnn}, rows, over="sequences")
+    np.testing.assert_array_equal(found["rnn"].norm, listed["rnn"].norm)
+    assert found["rnn"].steps.tolist() == [*LENGTHS]

@@ -1,0 +1,155 @@
+"""Numbers of NumPy and torch are numbers, and what cannot be used is refused in one sentence before
+the work begins.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import optim_study
+import rhn
+from rhn.cells import make_cell
+from rhn.data import Corpus, Piece
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.presets import preset
+from rhn.training.config import LanguageConfig
+from rhn.training.run import train
+from rhn.utils.validation import plain, positive
+from tests.rhn.texts import sentences
+
+ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
+CHORALES = Corpus(ONES, ONES, ONES, "ones")
+WHOLE = [np.int64, np.int32, np.uint8, np.array, torch.tensor]
+
+
+@pytest.fixture
+def text(tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text(sentences(80, 0))
+    return rhn.load_data("text", file, unit="words")
+
+
+@pytest.mark.parametrize("kind", [*WHOLE, np.float16, np.float32, np.float64, np.bool_])
+def test_a_scalar_becomes_the_number_of_python(kind):
+    found = plain(kind(1))
+    assert type(found) in (int, float, bool) and found == 1
+
+
+@pytest.mark.parametrize("whole", WHOLE)
+def test_a_configuration_of_scalars_is_that_of_numbers(whole):
+    rates = np.logspace(-3, 0, 4)
+    found = preset(
+        "jsb-depth-2",
+        learning_rate=rates[1],
+        momentum=np.float32(0.5),
+        hidden_size=whole(5),
+        epochs=whole(3),
+        seed=whole(7),
+        cell_options={"coupled": np.bool_(False), "gate_constant": np.float64(-1)},
+    )
+    usual = preset(
+        "jsb-depth-2",
+        learning_rate=rates.tolist()[1],
+        momentum=0.5,
+        hidden_size=5,
+        epochs=3,
+        seed=7,
+        cell_options={"coupled": False, "gate_constant": -1.0},
+    )
+    assert found == usual and json.dumps(vars(found)) == json.dumps(vars(usual))
+
+
+def test_a_training_with_scalars_is_that_with_numbers(tmp_path):
+    def losses(out, number, real):
+        changes = {"hidden_size": number(4), "epochs": number(2), "learning_rate": real(0.125)}
+        (found,) = rhn.train(
+            "jsb-depth-1", CHORALES, out=tmp_path / out, max_minutes=real(1), **changes
+        )
+        return found.valid_nll
+
+    assert losses("a", int, float) == losses("b", np.int64, np.float32)
+    files = [json.loads((tmp_path / out / "config.json").read_text()) for out in "ab"]
+    assert files[0] == files[1]
+
+
+def test_seeds_and_sizes_are_scalars_too(tmp_path):
+    config = preset("jsb-depth-1", hidden_size=3, epochs=1)
+    found = train(config, CHORALES, tmp_path / "out", seeds=np.arange(2))
+    assert [result.seed for result in found] == [0, 1]
+    cell = make_cell("leaky", np.int64(3), np.array(4), leak=np.float32(0.5))
+    assert cell.config() == make_cell("leaky", 3, 4, leak=0.5).config()
+    music = PolyphonicModel("rnn", hidden_size=3)
+    drawn = [rhn.sample(music, bars=n(2), seed=n(3), temperature=1.0) for n in (int, np.int16)]
+    assert np.array_equal(*drawn)
+
+
+def test_a_study_takes_scalars_and_arrays():
+    options = {"trials": np.int64(3), "budget_scale": np.float32(0.5), "fuse": np.int32(2)}
+    ranges = {"learning_rate": np.array([0.125, 0.5]), "depth": np.arange(1, 3)}
+    found = optim_study.smoke(**options, **ranges, transform_bias=np.array([0, -1]))
+    usual = {"learning_rate": (0.125, 0.5), "depth": (1, 2), "transform_bias": (0.0, -1.0)}
+    assert found == optim_study.smoke(trials=3, budget_scale=0.5, fuse=2, **usual)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"depth": (0,)}, r"depth is \(0,\), expected whole numbers of at least 1"),
+        ({"depth": (1, -2)}, "expected whole numbers of at least 1"),
+        ({"depth": (1.5,)}, "each a whole number"),
+        ({"device": "gpu"}, "device is 'gpu', expected one of 'auto', 'cpu', 'cuda'"),
+        ({"engine": "threads"}, "engine is 'threads'"),
+        ({"trials": "3"}, "trials is '3', expected a whole number"),
+        ({"init_std": "x"}, "init_std is"),
+    ],
+    ids=str,
+)
+def test_a_study_refuses_at_once(changes, said):
+    with pytest.raises(InvalidInputError, match=said):
+        optim_study.smoke(**changes)
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(1.5), np.bool_(True), True, 0, np.int64(0), "3", None]
+)
+def test_what_is_no_size_is_refused(value):
+    with pytest.raises(InvalidInputError, match="whole number of at least 1"):
+        positive("hidden_size", value)
+
+
+def test_public_functions_refuse_in_one_sentence(tmp_path, text):
+    music = PolyphonicModel("rnn", hidden_size=3)
+    prose = LanguageModel("rnn", vocabulary_size=len(text.vocabulary), hidden_size=3)
+    config = LanguageConfig(corpus="text", hidden_size=3, epochs=1, batch_size=2, window=8)
+    tune, out = preset("jsb-depth-1", hidden_size=3, epochs=1), tmp_path / "out"
+    calls = {
+        "split is 'validation': expected one of train, valid, test": (
+            lambda: rhn.evaluate(music, CHORALES, "validation")
+        ),
+        "device is 'gpu': expected 'cpu' or a GPU": (
+            lambda: rhn.evaluate(music, CHORALES, device="gpu")
+        ),
+        "device is 'cuda:99'": lambda: rhn.evaluate(prose, text, device="cuda:99"),
+        "device is 'gpu'": lambda: train(tune, CHORALES, out, device="gpu"),
+        "this is a language model: expected a text": lambda: rhn.train(
+            "ptb-sota", CHORALES, out=out
+        ),
+        "this is a model of chorales: expected chorales": lambda: train(tune, text, out),
+        "expected chorales, as of": lambda: rhn.evaluate(music, text),
+        "expected a text, as of": lambda: rhn.evaluate(prose, CHORALES),
+        "there are no seeds: expected at least one": lambda: train(config, text, out, seeds=[]),
+        "the seed is -1": lambda: train(config, text, out, seeds=[-1]),
+        "the temperature is None": lambda: rhn.evaluate(prose, text, temperature=None),
+        "has the bound -1: expected a positive number": lambda: make_cell(
+            "rnn", 3, 4, init="uniform:-1"
+        ),
+        "has the standard deviation -0.5": lambda: make_cell("rnn", 3, 4, init="gaussian:-0.5"),
+    }
+    for said, call in calls.items():
+        with pytest.raises(InvalidInputError, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert not out.exists()

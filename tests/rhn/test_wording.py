@@ -1,0 +1,85 @@
+"""Kinds of objects in messages: the word for each, its article, and no other place that writes
+them.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import gersgorin
+from rhn.cells import LSTM
+from rhn.errors import InvalidInputError
+from rhn.utils.wording import kind_of
+from trainability import check
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
+
+
+def halved(x, s):
+    return s / 2
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "None"),
+        (3, "an int"),
+        ([], "a list"),
+        ({}, "a dict"),
+        (halved, "the function halved"),
+        (lambda x: x, "a lambda function"),
+        ("".join, "the function join"),
+        (nn.LSTM, "the class LSTM"),
+        (nn.LSTM(1, 1), "an LSTM"),
+        (nn.RNN(1, 1), "an RNN"),
+        (nn.GRU(1, 1), "a GRU"),
+        (nn.MSELoss(), "an MSELoss"),
+        (torch.optim.SGD([torch.zeros(1)]), "an SGD"),
+        (torch, "the Python module torch"),
+        (partial(halved, 1), "a partial"),
+    ],
+)
+def test_an_object_is_called_by_its_kind(value, words):
+    assert kind_of(value) == words
+
+
+REFUSED = {
+    "optimizer is None, expected": lambda: check(
+        nn.Linear(1, 1), torch.zeros(4, 1), torch.zeros(4, 1), loss_fn="mse", optimizer=None
+    ),
+    "x is an int: expected": lambda: gersgorin.spectra("rhn", 3),
+    "x is the function halved: expected": lambda: gersgorin.spectra("rhn", halved),
+    "x is a list: expected": lambda: LSTM(3, 4)([1.0]),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_message_names_the_kind_with_its_article(words):
+    with pytest.raises(InvalidInputError, match=f"^{re.escape(words)}"):
+        REFUSED[words]()
+
+
+def test_a_function_without_gates_is_named():
+    found = gersgorin.gates(halved, torch.zeros(5, 1), torch.zeros(2))
+    assert found.finding == "No gates are known of the function halved"
+    rnn = gersgorin.gates("rnn", torch.zeros(5, 1), hidden_size=2)
+    assert rnn.finding == "No gates are known of this RNN"
+
+
+def test_no_other_place_writes_the_kind_of_an_object():
+    """`a {type(x).__name__}` is wrong for an int, an RNN and None."""
+    written = re.compile(r"(\b[Aa]n?|\bis|returned|holds) \{type\(\w+\)\.__name__\}")
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    assert len(files) > 100
+    found = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in files
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if written.search(line)
+    ]
+    assert not found
