@@ -684,11 +684,11 @@ def _points_of(
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
-        "run_into": _run_into(cell, x, failed, ends[points], APART * side),
+        "run_into": runs_into(cell, x, failed, ends[points], APART * side),
     }
 
 
-def _run_into(cell: StepCell, x: Tensor, s: Tensor, points: Tensor, apart: Tensor) -> int:
+def runs_into(cell: StepCell, x: Tensor, s: Tensor, points: Tensor, apart: Tensor) -> int:
     """The number of states (B, N) that come to one of some points and stay there, see `RUN_ON`."""
     if not len(s) or not len(points):
         return 0

@@ -66,7 +66,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     if the file cannot be written.
     """
     path = _file(path)
-    temporary = path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = _temporary(path)
     try:
         with writing(path):
             yield temporary
@@ -76,6 +76,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """The name of a new temporary file beside a file."""
+    return path.with_name(f".{path.stem}.{_MARK}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def remove_leftovers(folder: Path, stem: str = "*") -> None:
@@ -182,6 +187,10 @@ def check_output(path: str | Path, suffixes: Sequence[str] = (), *, force: bool 
         )
     if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
         raise OutputError(f"cannot write {path}: Permission denied")
+    with writing(path):  # a disk that is full, a name that is too long, a file system of the kernel
+        temporary = _temporary(path)
+        temporary.touch()
+        temporary.unlink()
     return path
 
 

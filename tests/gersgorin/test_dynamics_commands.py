@@ -67,7 +67,7 @@ def test_a_network_without_a_fixed_point(capsys):
     network = ["--cell", "irnn", "--init", "identity:1e-3", *SMALL, "--output", "a.png", "b.npz"]
     assert run("fixed-points", "--starts", 4, *network) == 0
     out = capsys.readouterr().out
-    assert "The search found no fixed point.\nNo point was reached from 4 of 4 starts." in out
+    assert "The search found no fixed point.\nThe search failed from 4 of 4 starts." in out
     assert "the least |F(s) - s|" in out
     found = FixedPoints.load("b.npz")
     assert found.kinds == found.table() == [] and found.summary() in out
