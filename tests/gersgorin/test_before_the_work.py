@@ -27,7 +27,7 @@ def no_work(monkeypatch):
         raise AssertionError("the analysis has begun")
 
     monkeypatch.setattr("gersgorin.analyses.Analysis.__call__", fails)
-    monkeypatch.setattr("gersgorin.analyses.bands.compare_runs", fails)
+    monkeypatch.setattr("gersgorin.analyses.bands.measure_run", fails)
 
 
 COMMANDS = [*([row.command, "--cell", "rnn"] for row in ANALYSES.values()), ["compare", "rnn,rhn"]]

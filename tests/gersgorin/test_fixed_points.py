@@ -508,7 +508,7 @@ def test_a_search_that_fails_is_not_called_a_property_of_the_network():
     def step(x, s):
         return torch.tanh(3 * s) + 1e-3 * torch.sin(40 * s)
 
-    found = fixed_points(step, torch.zeros(1).double(), starts)
+    found = fixed_points(step, torch.zeros(1).double(), starts=starts)
     words = found.summary()
     assert "No point was reached" not in words
     lost = len(found.starts) - found.found_from.sum()
