@@ -63,7 +63,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.plotting.provenance import words_of_new
 from rhn.utils.ranges import check_ranges
 from rhn.utils.shared_options import given_flags
-from rhn.utils.validation import check_room, check_seed, fits
+from rhn.utils.validation import check_device, check_room, check_seed, fits
 from rhn.utils.wording import in_short, kind_of
 
 # options of cells by name
@@ -170,7 +170,11 @@ def open_run(
     check_ranges(data := DataOptions(steps=steps))
     _check_place(device, dtype)
     new = NetworkOptions(
-        depth=depth, hidden_size=hidden_size, init=init, transform_bias=transform_bias, seed=seed
+        depth=depth,
+        hidden_size=hidden_size,
+        init=init,
+        transform_bias=transform_bias,
+        seed=check_seed(seed),
     )
     options = replace(
         new,
@@ -475,10 +479,4 @@ def _check_place(device: str, dtype: torch.dtype) -> None:
         raise InvalidInputError(
             f"dtype is {in_short(dtype)}: expected torch.float64 or torch.float32"
         )
-    try:
-        torch.empty(1, device=torch.device(device)).item()
-    # the several errors of torch for a missing device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InvalidInputError(
-            f"device is {in_short(device)}: expected 'cpu' or a GPU of this machine, 'cuda'"
-        ) from error
+    check_device(device)

@@ -215,7 +215,7 @@ def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
 
 @pytest.mark.parametrize("side", [2, 20, 7.0])
 def test_the_grid_of_pseudospectra_has_an_odd_side(side):
-    with pytest.raises(InvalidInputError, match=f"side is {side}: expected an odd number"):
+    with pytest.raises(InvalidInputError, match=f"side is {side}: expected an? (odd|whole) number"):
         pseudospectra(Linear(2), torch.zeros(3, 4, dtype=d), side=side)
 
 

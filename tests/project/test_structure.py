@@ -30,7 +30,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
+    gersgorin._validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.loading
     gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.recorder \
         gersgorin.recording gersgorin.results
