@@ -236,15 +236,13 @@ def compare(
     for name, draws in groups:
         runs = _runs(name, draws, sequences, [*results], _own(options, name, names))
         if over:
-            found: Result = compare_runs(runs, along=along, discs=discs)
-            title = found.title
+            found: Result = (bands := compare_runs(runs, along=along, discs=discs))
+            title, kind = bands.title, (bands.cell, bands.depth)
         else:
             ((_, run),) = runs
             found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
-            title, along = run.label.title, run.label.along
-        depth = found.depth if isinstance(found, Comparison) else run.depth
-        kind = found.cell if isinstance(found, Comparison) else run.label.name
-        kinds.append((title, "" if name else kind, 1 if name else depth))
+            title, along, kind = run.label.title, run.label.along, (run.label.name, run.depth)
+        kinds.append((title, *(("", 1) if name else kind)))
         results[title] = found
         progress(len(results), len(groups))
     if not results:

@@ -200,15 +200,20 @@ def compared_words(rates: Sequence[float], names: Sequence[str], near: float) ->
     where = [_within(name) for name in _short(names)]
     if len(known) == len(top) > 1:
         return f"The gradient {_alike([rates[k] for k in top], [where[k] for k in top], near)}"
-    behind = [k for k in known if k not in top]
-    if direction(rates[top[0]], near) > 0:
-        most = "grows most" if direction(max(rates[k] for k in behind), near) > 0 else "grows only"
-    else:
-        most = "lasts longest" if len(names) > 2 else "lasts longer"
+    behind = [rates[k] for k in known if k not in top]
+    most = _most(rates[top[0]], behind, near, several=len(rates) > 2)
     words = _range_words([rates[k] for k in top], near)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks"
     return f"The gradient {most} {places} and {words}"
+
+
+def _most(best: float, behind: Sequence[float], near: float, *, several: bool) -> str:
+    """The predicate of the gradient with the largest rate before others."""
+    if direction(best, near) > 0:
+        others = bool(behind) and direction(max(behind), near) > 0
+        return "grows most" if others else "grows only"
+    return "lasts longest" if several else "lasts longer"
 
 
 def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:

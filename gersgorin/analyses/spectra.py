@@ -653,7 +653,6 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
         StepOperator,
         fits,
-        log_norms,
     )
 
     parts, exponents = [], list[int]()
@@ -668,17 +667,7 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
         for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
             A, exponent = _scaled_operator(run, x, s)
             exponents.append(exponent)
-            try:
-                values = A.eigenvalues(k)
-            except NotConvergedError as error:
-                values = torch.full(
-                    (k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32)
-                )
-                values[: len(error.found)] = error.found[:k]
-            found = _of_discs(*A.discs()) | {
-                "eigenvalues": values,
-                "norm": unknown.new_tensor(A.norm()),
-            }
+            found = _of_operator(A, k, s.dtype)
             if exponent:
                 found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
             parts.append(
@@ -687,19 +676,33 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
             progress(t + 1, len(run))
             yield A
 
-    if fits(run.states[0]):
-
-        def norm(P: Tensor) -> Tensor:
-            return torch.tensor(
-                StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device
-            )
-
-        matrices = (A.matrix for A in operators())
-        logs = [float(log) for log in running_log_norms(matrices, norm)]  # type: ignore[arg-type]  # it fits
-    else:
-        logs = [*log_norms([*operators()])]
+    logs = _logs_of(operators(), written=fits(run.states[0]))
     whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
     return joined(parts) | {"log_norm_product": whole}
+
+
+def _logs_of(operators: Iterator[Any], *, written: bool) -> list[float]:
+    """log ||A[t] ... A[0]||_2 of `StepOperator`s; written: whether they have matrices."""
+    from gersgorin.run.operators import StepOperator, log_norms
+
+    if not written:
+        return [*log_norms([*operators])]
+
+    def norm(P: Tensor) -> Tensor:
+        return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
+
+    return [float(log) for log in running_log_norms((A.matrix for A in operators), norm)]
+
+
+def _of_operator(A: Any, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The measures of the Jacobian of a step as a `StepOperator`, NaN for what did not converge."""
+    try:
+        values = A.eigenvalues(k)
+    except NotConvergedError as error:
+        values = torch.full((k,), torch.nan, dtype=torch.promote_types(dtype, torch.complex32))
+        values[: len(error.found)] = error.found[:k]
+    norm = torch.tensor(A.norm(), dtype=torch.float64, device="cpu")
+    return _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
 
 
 def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:
