@@ -21,9 +21,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import check_order, check_weights, uncompiled, users_code
+from gersgorin._validate import (
+    check_order,
+    check_weights,
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+)
 from gersgorin.losses import Loss, output_of
-from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short, listed
 from trainability.data import (
     Batches,
@@ -160,7 +166,7 @@ class Training:
     >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
     >>> training = Training(model, torch.rand(50, 3, 2), torch.rand(50, 1), "mse", sgd)
     >>> training.steps, len(training.data.held_out)
-    (3000, 5)
+    (3000, 0)
     """
 
     def __init__(
@@ -206,18 +212,21 @@ class Training:
         self.model, self.optimizer, self.scheduler = copied(
             model, given, scheduler_of(scheduler, given)
         )
-        like = next(self.model.parameters())
-        if y is None:
-            self.data: Data = Batches(x, like, loading_seconds)
-        else:
-            x, y = inputs_of(x, like), numbers_like("y", y, like)
-            axis = axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
-            if axis not in (0, 1):
-                raise InvalidInputError(f"batch_axis is {axis!r}, expected 0, 1 or None")
-            self.data = Examples(x, y, batch_size, axis)
         self.change_inputs: Change = same
         self.change_targets: Change = same
         self.restore_outputs: Change = same
+        like = next(self.model.parameters())
+        if batch_axis not in (0, 1, None):
+            raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
+
+        def axis_of(x: Inputs, y: Tensor) -> int:
+            return axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
+
+        if y is None:
+            self.data: Data = Batches(x, like, loading_seconds, axis_of, self._fits)
+        else:
+            x, y = inputs_of(x, like), numbers_like("y", y, like)
+            self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
 
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""
@@ -226,6 +235,18 @@ class Training:
             self.model, self.optimizer, self.scheduler
         )
         return other
+
+    @torch.no_grad()
+    def _fits(self, x: Inputs) -> bool:
+        """True if the model takes inputs of another size than those that were given."""
+        other = copy.copy(self)
+        other.model = copied(self.model, self.optimizer, None)[0].eval()
+        try:
+            with random_numbers_kept(other.model):
+                other.output(x)
+        except RhnError:
+            return False
+        return True
 
     @property
     def axis(self) -> int:
