@@ -252,7 +252,9 @@ class Examples(HeldOut):
             return None
         cut = frames - number
         parts = ((0, cut), (cut, frames))
-        return cut if all(fits(self._frames((self.x, self.y), *ends)[0]) for ends in parts) else None
+        return (
+            cut if all(fits(self._frames((self.x, self.y), *ends)[0]) for ends in parts) else None
+        )
 
     def _frames(self, pair: Pair, begin: int, end: int) -> Pair:
         """Some frames of all sequences."""
@@ -341,20 +343,16 @@ class Batches(HeldOut):
     def _split(self, every: list[Pair]) -> tuple[list[Pair], list[Pair]]:
         """(Minibatches that are trained on, those that are held out)."""
         keys = [keys_of_inputs(x, self.axis) for x, _ in every]
-        rows = [sequence_of(x).movedim(self.axis, 0) for x, _ in every]
-        alike = rows[0].dim() > 1 and all(r.shape[1:] == rows[0].shape[1:] for r in rows)
-        places = positions(torch.cat(rows)) if alike else None
-        whole = places is None and len(every) >= BATCHES
-        if whole or not self.resized:
+        first = _windows([sequence_of(x).movedim(self.axis, 0) for x, _ in every])
+        places = None if first is None else positions(first)
+        if not self.resized or (places is None and len(every) >= BATCHES):
             return self._whole_batches(every, keys)
         flat = [key for part in keys for key in part]
-        parts = list[list[Pair]]()
-        for side in split(flat, places, rows[0].shape[1] if alike else 1):
-            marks = torch.zeros(len(flat), dtype=torch.bool)
-            marks[side] = True
-            of_batches = marks.split([len(part) for part in keys])
-            parts.append([self._some(pair, m) for pair, m in zip(every, of_batches, strict=True)])
-        trained, some = parts
+        frames = 1 if first is None else first.shape[1]
+        trained, some = (
+            [self._some(pair, part) for pair, part in zip(every, marks, strict=True)]
+            for marks in _marks(split(flat, places, frames), [len(part) for part in keys])
+        )
         return [p for p in trained if count_of(p, self.axis) > 1] or every, self._in_parts(some)
 
     def _some(self, pair: Pair, which: Tensor) -> Pair:
@@ -375,19 +373,17 @@ class Batches(HeldOut):
         """Every k-th batch is held out, without examples that others have too."""
         count = sum(map(len, keys))
         number = math.ceil(number_held_out(count) * len(every) / max(1, count))
-        if not number:
-            return every, []
-        step = len(every) // number
-        out = [k % step == step - 1 and k // step < number for k in range(len(every))]
-        known = {key for part, is_out in zip(keys, out, strict=True) if not is_out for key in part}
-        held = list[Pair]()
-        for pair, part, is_out in zip(every, keys, out, strict=True):
-            new = torch.tensor([key not in known for key in part])
-            if is_out and (new.all() or (self.resized and new.any())):
-                held.append(pair if new.all() else self._some(pair, new))
+        step = len(every) // number if number else len(every) + 1
+        out = range(step - 1, number * step, step)
+        known = {key for k, part in enumerate(keys) if k not in out for key in part}
+        new = [torch.tensor([key not in known for key in keys[k]]) for k in out]
+        held = [self._some(every[k], which) for k, which in zip(out, new, strict=True)]
+        if not self.resized:
+            held = [pair for pair, which in zip(held, new, strict=True) if which.all()]
+        held = [pair for pair in held if count_of(pair, self.axis)]
         if sum(count_of(pair, self.axis) for pair in held) < TOO_FEW:
             return every, []
-        return [pair for pair, is_out in zip(every, out, strict=True) if not is_out], held
+        return [pair for k, pair in enumerate(every) if k not in out], held
 
     def stream(self, seed: int) -> Iterator[Pair]:
         """Yield the batches in the loader's order, or in another one each epoch if it shuffles."""
@@ -428,6 +424,20 @@ class Batches(HeldOut):
             order = torch.randperm(sum(sizes), generator=generator)
             other.trained = [take(one, rows, self.axis) for rows in order.split(sizes)]
         return other
+
+
+def _windows(rows: list[Tensor]) -> Tensor | None:
+    """The rows (N, T, ...) of all minibatches; None if their shapes differ."""
+    alike = rows[0].dim() > 1 and all(part.shape[1:] == rows[0].shape[1:] for part in rows)
+    return torch.cat(rows) if alike else None
+
+
+def _marks(sides: tuple[Tensor, ...], sizes: list[int]) -> Iterator[tuple[Tensor, ...]]:
+    """For each set of rows, True for its rows in each minibatch."""
+    for rows in sides:
+        marks = torch.zeros(sum(sizes), dtype=torch.bool)
+        marks[rows] = True
+        yield marks.split(sizes)
 
 
 @contextlib.contextmanager

@@ -63,9 +63,7 @@ def test_windows_are_split_in_time_without_overlap(order, loader):
     if order == "shuffled":
         windows = windows[torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))]
     x, y = windows[:, :10], windows[:, -1, :1]
-    training = (
-        training_of(DataLoader(TensorDataset(x, y), 32)) if loader else training_of(x, y)
-    )
+    training = training_of(DataLoader(TensorDataset(x, y), 32)) if loader else training_of(x, y)
     trained, out = seen(training)
     assert len(out) >= 90 and len(trained) >= 250
     assert not {v for row in trained for v in row} & {v for row in out for v in row}
