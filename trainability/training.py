@@ -343,6 +343,20 @@ class Training:
         other._loss = loss_fn
         return other
 
+    def with_default_weights(self) -> "Training":
+        """A copy with new weights of each layer as torch.nn draws them, own matrices likewise."""
+        other, drawn = self.copy(), set[int]()
+        torch.manual_seed(5)
+        for part in other.model.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+                drawn |= {id(p) for p in part.parameters(recurse=False)}
+        for p in other.model.parameters():
+            if id(p) not in drawn and p.dim() >= 2:
+                bound = 1 / math.sqrt(p.shape[-1])
+                nn.init.uniform_(p, -bound, bound)
+        return other
+
     def with_model(self, model: nn.Module) -> "Training":
         """A copy with another network, under an optimiser of the same kind and settings."""
         other = self.copy()
