@@ -22,13 +22,14 @@ from rhn.utils.wording import counted, first_line, listed
 from trainability.data import Inputs, in_double
 from trainability.diagnosis import Cause
 from trainability.losses import class_axis, free_loss, graph, is_binary, operation, takes_logits
-from trainability.probe import Probe
-from trainability.reference import predicts_inputs
+from trainability.probe import Probe, rows_of
+from trainability.reference import is_normalised, predicts_inputs
 from trainability.swaps import default_weights, inputs_standardised
 from trainability.training import Training
 
 WRONG = 0.01  # relative difference of a gradient in double precision, far beyond rounding
 NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
+JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by which they may differ
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
@@ -36,6 +37,8 @@ DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
 EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
 COLUMNS = 64  # of the targets that are compared with inputs
+WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
+"""Losses of torch that have a least value for the arguments that they are made for."""
 COPIED, UNREPEATABLE = "target in the input", "unrepeatable output"
 NOTES = (COPIED,)
 """Names of facts that are stated and are no fault: a sound training may show them."""
@@ -227,6 +230,9 @@ def wrong_gradient(probe: Probe) -> Cause | None:
             continue
         changes = [change_of_loss(training, x, y, p, slope / size, step) for step in NUDGES]
         near = changes[-1]
+        far = (change_of_loss(training, x, y, p, slope / size, step) for step in JUMPS)
+        if any(abs(change - near) > SMOOTH * size for change in far):
+            continue  # thresholds lie between: a gradient may be an estimate on purpose
         if max(changes) - min(changes) < 1e-3 * size and abs(near - size) > WRONG * size:
             return Cause(
                 "wrong gradient",
@@ -438,7 +444,7 @@ def copied_entry(probe: Probe) -> tuple[str, str] | None:
         return place and (f"[:, :, {place[0]}]" if y.dim() > 2 else "", f"[:, :, {place[1]}]")
     if y.shape[0] != probe.count:
         return None
-    place = _column(x.movedim(axis, 0).flatten(1), y.flatten(1) if y.dim() > 1 else y.unsqueeze(1))
+    place = _column(rows_of(x, axis), rows_of(y, 0))
     if place is None:
         return None
     t, k = divmod(place[1], x.shape[2])
@@ -492,6 +498,8 @@ def unpaired_loss(probe: Probe) -> Cause | None:
     moved = changes_with_a_target(probe)
     if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
         return None
+    if moved[0] > (1 + WRONG) * moved[1:].max():  # as of a correlation: its own target counts most
+        return None
     share = float(moved[0] / moved.sum())
     shape = tuple(probe.output.shape)
     return Cause(
@@ -516,7 +524,7 @@ def changes_with_a_target(probe: Probe) -> Tensor | None:
     target_axis = probe.axis if y.shape[:2] == probe.first.shape[:2] else 0
     if y.shape[target_axis] != probe.count:
         return None
-    rows = y.movedim(target_axis, 0).flatten(1) if y.dim() > 1 else y.unsqueeze(1)
+    rows = rows_of(y, target_axis)
     other = int((rows != rows[0]).any(1).long().argmax())
     if torch.equal(rows[other], rows[0]):
         return None
@@ -531,7 +539,7 @@ def changes_with_a_target(probe: Probe) -> Tensor | None:
         slopes.append(torch.autograd.grad(loss, leaf, materialize_grads=True)[0])
     if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
         return None
-    return (slopes[1] - slopes[2]).abs().movedim(axis, 0).flatten(1).sum(1)
+    return rows_of((slopes[1] - slopes[2]).abs(), axis).sum(1)
 
 
 def output_range(probe: Probe) -> Cause | None:
@@ -574,8 +582,9 @@ def no_least_loss(probe: Probe) -> Cause | None:
         return None
     with torch.no_grad():
         losses = [loss(size * right, probe.y).item() for size in (1e2, 1e4)]
-    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0):
+    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0) or are_log_probabilities(z, axis):
         return None
+    nodes = {operation(node) for node in graph(probe.loss)}
     return Cause(
         "no least loss",
         "loss",
@@ -583,13 +592,18 @@ def no_least_loss(probe: Probe) -> Cause | None:
         f"to {losses[1]:.3g}.",
         "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
         "binary loss lie between 0 and 1.",
-        sure=True,
+        sure=bool(nodes & WITH_LEAST),
     )
+
+
+def are_log_probabilities(z: Tensor, axis: int | None) -> bool:
+    """True if exp of the outputs sums to 1 over the classes: they are bounded by how they arise."""
+    return axis is not None and is_normalised(z.exp(), axis)
 
 
 def equal_outputs(probe: Probe) -> Cause | None:
     """The outputs of all examples are equal although their inputs differ."""
-    rows = probe.first.movedim(probe.axis, 0).flatten(1)
+    rows = rows_of(probe.first, probe.axis)
     if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
         return None
     last, value = probe.last_activation, probe.before.flatten()[0].item()
@@ -614,7 +628,7 @@ def gives_equal_outputs(probe: Probe) -> bool:
     """True if the outputs of all examples of a minibatch are equal."""
     if probe.output_axis is None:
         return False
-    outputs = probe.before.movedim(probe.output_axis, 0).flatten(1)
+    outputs = rows_of(probe.before, probe.output_axis)
     return torch.equal(outputs, outputs[:1].expand_as(outputs))
 
 

@@ -398,7 +398,7 @@ class Probe:
         varies = (rows != rows[:1]).any(0).movedim(axis - (axis > self._axis_of(x)), 0)
         free = varies.reshape(len(varies), -1).any(1)
         if slopes is not None:
-            size = slopes.abs().movedim(axis, 0).flatten(1).amax(1)
+            size = rows_of(slopes.abs(), axis).amax(1)
             if ((size > 0) & (size < UNDERFLOW)).any():  # it may vanish
                 return []
             free &= size == 0
@@ -428,7 +428,7 @@ class Probe:
     def _changed_beside(self, k: int) -> int:
         """Number of examples that change with example k, if one does by more than rounding."""
         for change in self.changes(0, one_slice(self.first, self.axis, k)):
-            rows = change.movedim(self.output_axis or 0, 0).flatten(1).amax(1)
+            rows = rows_of(change, self.output_axis or 0).amax(1)
             rows[k] = 0
             if (rows > CLEAR).any():
                 return int((rows > 0).sum())
@@ -522,7 +522,7 @@ class Probe:
             return None
         weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
         slopes = torch.autograd.grad((output * weights).sum(), leaves, materialize_grads=True)
-        each = [s.movedim(1 - self.axis, 0).flatten(1).any(1) for s in slopes]
+        each = [rows_of(s, 1 - self.axis).any(1) for s in slopes]
         return torch.stack(each).any(0)
 
     def _last(self, output: Tensor) -> Tensor:
@@ -564,7 +564,7 @@ class Probe:
     def _rows(self, output: Tensor) -> Tensor:
         """The last output of each example, (B, ...)."""
         axis = 0 if self.of_frames else self.output_axis or 0
-        return self._last(output).movedim(axis, 0).flatten(1)
+        return rows_of(self._last(output), axis)
 
     def with_leaves(self, leaf: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:
         """Outputs whose sequence, or what embeddings make of it, is what `leaf` makes of it."""
@@ -617,6 +617,11 @@ class Probe:
             if not torch.equal(training.output(self.x), before):
                 return True
         return False
+
+
+def rows_of(values: Tensor, axis: int) -> Tensor:
+    """Numbers (B, ...) of each example in one row."""
+    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
