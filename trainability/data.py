@@ -177,6 +177,19 @@ class HeldOut:
     in_time = False
     """Whether the last frames of each sequence are held out, in place of examples."""
 
+    def every(self) -> Iterator[tuple[int, Pair]]:
+        """Yield (number of its first example, a minibatch) of all data in their own order."""
+        raise NotImplementedError
+
+    def number_of(self, x: Inputs, row: int) -> int | None:
+        """The number of an example of a minibatch in the data; None: it is not in them."""
+        key = keys_of_inputs(x, self.axis)[row]
+        for number, (inputs, _) in self.every():
+            keys = keys_of_inputs(inputs, self.axis)
+            if key in keys:
+                return number + keys.index(key)
+        return None
+
     @property
     def too_few(self) -> str:
         """Why the held-out examples tell nothing; "" if they do."""
@@ -260,6 +273,11 @@ class Examples(HeldOut):
         """Some frames of all sequences."""
         return tree_map(lambda v: v.narrow(1 - self.axis, begin, end - begin), pair)
 
+    def every(self) -> Iterator[tuple[int, Pair]]:
+        """Yield (number of its first example, a minibatch) of all examples in their order."""
+        for rows in torch.arange(self.count).split(self.batch_size):
+            yield int(rows[0]), self.take(rows)
+
     @property
     def targets(self) -> list[Tensor]:
         """Of all examples."""
@@ -337,6 +355,7 @@ class Batches(HeldOut):
         count = count_of(every[0], self.axis)
         fewer = take(every[0], torch.arange(count - 1), self.axis)[0]
         self.resized = count > 1 and fits(fewer)
+        self._every = every
         self.trained, self.held_out = self._split(every)
         self.batch_size = count_of(self.trained[0], self.axis)
 
@@ -396,13 +415,20 @@ class Batches(HeldOut):
                 yield tree_map(Tensor.clone, self.trained[k])
 
     def all(self) -> list[Pair]:
-        """All batches, also those that are held out."""
-        return [*self.trained, *self.held_out]
+        """All batches as the loader gave them."""
+        return self._every
+
+    def every(self) -> Iterator[tuple[int, Pair]]:
+        """Yield (number of its first example, a batch) in the order of the loader."""
+        number = 0
+        for pair in self._every:
+            yield number, pair
+            number += count_of(pair, self.axis)
 
     @property
     def targets(self) -> list[Tensor]:
         """Of all batches."""
-        return [y for _, y in self.all()]
+        return [y for _, y in self._every]
 
     def sample(self, number: int) -> Pair:
         """Examples that are trained on, drawn at random; a batch if the model takes no others."""

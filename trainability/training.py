@@ -42,6 +42,7 @@ from trainability.data import (
     sequence_of,
 )
 from trainability.losses import graph, misfit, reads, target_loss
+from trainability.not_finite import Failure, failure_of, gradient_failure
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -212,6 +213,7 @@ class Training:
         self.model, self.optimizer, self.scheduler = copied(
             model, given, scheduler_of(scheduler, given)
         )
+        self.failure: tuple[Failure, Inputs] | None = None
         self.change_inputs: Change = same
         self.change_targets: Change = same
         self.restore_outputs: Change = same
@@ -231,6 +233,7 @@ class Training:
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""
         other = copy.copy(self)
+        other.failure = None
         other.model, other.optimizer, other.scheduler = copied(
             self.model, self.optimizer, self.scheduler
         )
@@ -382,7 +385,10 @@ class Training:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self.loss(self.output(x), y)
+            if not loss.isfinite():
+                self._fail(failure_of(self, x, y), x)
             loss.backward()
+            self._fail(gradient_failure(self.model), x)
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             return loss
@@ -395,6 +401,11 @@ class Training:
                 warnings.simplefilter("ignore")
                 self.scheduler.step()
         return loss
+
+    def _fail(self, failure: Failure | None, x: Inputs) -> None:
+        """Keep the first failure."""
+        if failure is not None and self.failure is None:
+            self.failure = failure, x
 
     @torch.no_grad()
     def answers(self, inputs: list[Inputs]) -> list[Tensor]:
