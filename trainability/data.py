@@ -395,14 +395,18 @@ class Batches(HeldOut):
         step = len(every) // number if number else len(every) + 1
         out = range(step - 1, number * step, step)
         known = {key for k, part in enumerate(keys) if k not in out for key in part}
-        new = [torch.tensor([key not in known for key in keys[k]]) for k in out]
-        held = [self._some(every[k], which) for k, which in zip(out, new, strict=True)]
-        if not self.resized:
-            held = [pair for pair, which in zip(held, new, strict=True) if which.all()]
-        held = [pair for pair in held if count_of(pair, self.axis)]
+        maybe = [self._unknown(every[k], keys[k], known) for k in out]
+        held = [pair for pair in maybe if pair is not None]
         if sum(count_of(pair, self.axis) for pair in held) < TOO_FEW:
             return every, []
         return [pair for k, pair in enumerate(every) if k not in out], held
+
+    def _unknown(self, pair: Pair, keys: list[bytes], known: set[bytes]) -> Pair | None:
+        """The examples of a batch whose inputs are not known; None if no batch remains."""
+        new = torch.tensor([key not in known for key in keys])
+        if new.all():
+            return pair
+        return self._some(pair, new) if new.any() and self.resized else None
 
     def stream(self, seed: int) -> Iterator[Pair]:
         """Yield the batches in the loader's order, or in another one each epoch if it shuffles."""

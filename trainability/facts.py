@@ -11,6 +11,7 @@ Legend: B examples, T frames.
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import torch
@@ -166,7 +167,8 @@ def failed_step(training: Training, step: int) -> Cause | None:
     if training.failure is None:
         return None
     failure, x = training.failure
-    words, evidence = f"In step {step:,} {failure.words}.", {"step": step}
+    words = f"In step {step:,} {failure.words}."
+    evidence: dict[str, object] = {"step": step}
     numbers = [training.data.number_of(x, k) for k in failure.rows]
     if failure.part == "inputs" and None not in numbers:
         which = f"{listed([str(n) for n in numbers])} of the data"
@@ -338,12 +340,8 @@ def wrong_gradient(probe: Probe) -> Cause | None:
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue
-        changes = [change_of_loss(training, x, y, p, slope / size, step) for step in NUDGES]
-        near = changes[-1]
-        far = (change_of_loss(training, x, y, p, slope / size, step) for step in JUMPS)
-        if any(abs(change - near) > SMOOTH * size for change in far):
-            continue  # thresholds lie between: a gradient may be an estimate on purpose
-        if max(changes) - min(changes) < 1e-3 * size and abs(near - size) > WRONG * size:
+        near = derivative(partial(change_of_loss, training, x, y, p, slope / size), size)
+        if near is not None and abs(near - size) > WRONG * size:
             return Cause(
                 "wrong gradient",
                 "network",
@@ -354,6 +352,18 @@ def wrong_gradient(probe: Probe) -> Cause | None:
                 evidence={"name": name, "change": near, "gradient": size},
             )
     return None
+
+
+def derivative(change: Callable[[float], float], size: float) -> float | None:
+    """The derivative, if changes over steps of any length agree.
+
+    None if not: thresholds lie between, and a gradient may be an estimate on purpose.
+    """
+    near = [change(step) for step in NUDGES]
+    if max(near) - min(near) >= 1e-3 * size:
+        return None
+    jumps = any(abs(change(step) - near[-1]) > SMOOTH * size for step in JUMPS)
+    return None if jumps else near[-1]
 
 
 @torch.no_grad()

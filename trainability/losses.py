@@ -3,7 +3,7 @@
     score = score_of(loss_fn, output, pairs, axis)   # how outputs are compared with targets
     score.errors(output, y)                          # (B,), of each example
     score.relative(errors)                           # their mean, relative to the best constant
-    score.evidence(outputs, targets).below()         # are they below the constant's, in pairs?
+    score.in_pairs(outputs, targets).below()         # are they below the constant's, in pairs?
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
@@ -232,10 +232,10 @@ def scored(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PairedErrors:
     """Errors of held-out examples beside those of the best constant, pair by pair.
 
-    >>> found = Evidence(torch.full((40,), 0.5), torch.ones(40))
+    >>> found = PairedErrors(torch.full((40,), 0.5), torch.ones(40))
     >>> found.relative, found.below(), found.above(0.4), found.count
     (0.5, True, True, 40)
     """
@@ -348,12 +348,12 @@ class Score:
             return self._means(-constant[y.long().clamp(0, len(constant) - 1)], counts & (y >= 0))
         return self._of_examples(constant.expand(y.shape), y, counts)
 
-    def evidence(self, outputs: list[Tensor], targets: list[Tensor]) -> Evidence:
+    def in_pairs(self, outputs: list[Tensor], targets: list[Tensor]) -> PairedErrors:
         """Errors of outputs for minibatches beside those of the constant."""
         pairs = list(zip(outputs, targets, strict=True))
         errors = torch.cat([self.errors(z, y) for z, y in pairs])
         constant = torch.cat([self.of_constant(y, z) for z, y in pairs])
-        return Evidence(errors, constant, void=self.least == -math.inf)
+        return PairedErrors(errors, constant, void=self.least == -math.inf)
 
     def _losses(self, output: Tensor, y: Tensor) -> Tensor:
         """Losses (B,) of the examples; (1,) of the minibatch if it is no mean of them."""
@@ -520,9 +520,19 @@ def scores_of(
     if first.kind == "classes":
         scores["loss"] = _entropy(first, output, targets, trained or targets)
     elif first.kind != "loss" and not _is_error(first, output, targets[0]):
-        own = _by_loss(Score("loss", axis, loss_fn), output, targets, trained or targets)
-        scores["loss"] = own
+        scores["loss"] = loss_score(loss_fn, output, pairs, axis, trained)
     return scores
+
+
+def loss_score(
+    loss_fn: Loss, output: Tensor, pairs: list, axis: int, trained: list[Tensor] | None = None
+) -> Score:
+    """The score by the loss itself, also of outputs for which there is another one.
+
+    trained: see `scores_of`.
+    """
+    targets = [y for _, y in pairs]
+    return _by_loss(Score("loss", axis, loss_fn), output, targets, trained or targets)
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:

@@ -179,7 +179,7 @@ def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
     y, known = torch.randn(50, 1, generator=G) + 1, torch.randn(500, 1, generator=G)
     z = torch.zeros(50, 1)
     score = score_of(nn.MSELoss(), z, [(None, y)], 0, [known])
-    found = score.evidence([z], [y])
+    found = score.in_pairs([z], [y])
     assert found.constant.numpy() == pytest.approx(
         (y - known.mean()).square()[:, 0].numpy(), rel=1e-5
     )
@@ -191,7 +191,7 @@ def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
 def test_the_interval_is_that_of_paired_differences():
     y = torch.randn(64, 1, generator=G)
     z = 0.5 * y + 0.1 * torch.randn(64, 1, generator=G)
-    found = score_of(nn.MSELoss(), z, [(None, y)], 0).evidence([z[:30], z[30:]], [y[:30], y[30:]])
+    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z[:30], z[30:]], [y[:30], y[30:]])
     ours, theirs = ((z - y) ** 2).numpy()[:, 0], ((y - y.mean()) ** 2).numpy()[:, 0]
     d = (ours - 0.9 * theirs) / theirs.mean()
     mean, deviation = found.difference(0.9)
@@ -203,7 +203,7 @@ def test_the_interval_is_that_of_paired_differences():
 def test_noise_is_neither_below_the_constant_nor_hidden():
     y = torch.randn(300, 1, generator=G)
     z = 0.6 * torch.randn(300, 1, generator=G)
-    found = score_of(nn.MSELoss(), z, [(None, y)], 0).evidence([z], [y])
+    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z], [y])
     assert not found.below() and found.above(0.9)
 
 
@@ -215,7 +215,7 @@ def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error()
     y = (torch.rand(3000, generator=g) < p).long()
     z = torch.stack(((1 - p).log(), p.log()), 1)
     scores = scores_of(nn.CrossEntropyLoss(), z, [(None, y)], 0)
-    error, loss = (scores[name].evidence([z], [y]) for name in ("error", "loss"))
+    error, loss = (scores[name].in_pairs([z], [y]) for name in ("error", "loss"))
     share = float(y.float().mean())
     entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share))
     assert loss.relative == pytest.approx(float(F.cross_entropy(z, y)) / entropy, rel=1e-3)
@@ -230,7 +230,7 @@ def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():
     assert list(scores_of(nn.MSELoss(), z, [(None, y)], 0)) == ["error"]
     score = scores_of(nn.L1Loss(), z, [(None, y)], 0)["loss"]
     median = y.median()
-    assert score.evidence([z], [y]).relative == pytest.approx(
+    assert score.in_pairs([z], [y]).relative == pytest.approx(
         float((z - y).abs().mean() / (y - median).abs().mean()), rel=1e-2
     )
     assert score.errors(z, y).shape == (60,)
@@ -241,10 +241,10 @@ def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     z = torch.cat([y, torch.full((200, 1), -1.0)], 1)
     score = score_of(likelihood, z, [(None, y)], 0)
     assert score.void == "the loss has no least value"
-    found = score.evidence([z], [y])
+    found = score.in_pairs([z], [y])
     assert found.below()
     worse = torch.cat([torch.zeros(200, 1), torch.zeros(200, 1)], 1)
-    assert not score.evidence([worse], [y]).below()
+    assert not score.in_pairs([worse], [y]).below()
     assert 0 < score.relative(score.errors(z, y)) < 1 < score.relative(score.errors(worse, y))
 
 
@@ -293,6 +293,6 @@ def test_outputs_of_any_shape_have_a_score_or_a_sentence(shape, target, kind):
         if not y.dim():
             continue
         for score in scores_of(loss_fn, z, [(None, y)], 0).values():
-            found = score.evidence([z], [y])
+            found = score.in_pairs([z], [y])
             assert found.count >= 1 and found.relative >= 0
             assert score.relative(score.errors(z, y)) >= 0
