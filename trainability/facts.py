@@ -39,7 +39,7 @@ from trainability.losses import (
     operation,
     takes_logits,
 )
-from trainability.not_finite import Failure, examples_in_words, failure_of, shared_by
+from trainability.not_finite import HUGE, Failure, examples_in_words, failure_of, shared_by
 from trainability.probe import Probe, rows_of
 from trainability.reference import is_normalised, predicts_inputs
 from trainability.swaps import default_weights, inputs_standardised
@@ -174,7 +174,7 @@ def failed_step(training: Training, step: int) -> Cause | None:
         which = f"{listed([str(n) for n in numbers])} of the data"
         words = f"In step {step:,}, for the examples {which}, {failure.words}."
         evidence["examples"] = numbers
-    remedy = "Lower the learning rate, or clip gradients." if failure.largest else LOOK
+    remedy = LOOK if failure.largest <= HUGE else "Lower the learning rate, or clip gradients."
     if failure.where == "weights":
         remedy = "Lower the learning rate."
     return Cause(NOT_FINITE, failure.part, words, remedy, evidence=evidence)
@@ -594,7 +594,7 @@ def copies_input(probe: Probe) -> bool:
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
     """Two calls in evaluation mode differ: nothing about dependence is measured then."""
-    if not probe.noise:
+    if not probe.noise or (probe.is_rounding and not probe.kept):
         return None
     words = f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}"
     if probe.draws:

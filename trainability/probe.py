@@ -15,7 +15,7 @@ Legend: B examples, T frames, m numbers of a frame.
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -262,8 +262,20 @@ class Probe:
 
     @cached_property
     def noise(self) -> float:
-        """Largest difference of the outputs between two calls in evaluation mode."""
-        return _difference(self.evaluated(self.x), self.before)
+        """Largest difference of the outputs between two calls in evaluation mode.
+
+        The same input twice, and once more after the examples in another order.
+        """
+        again = _difference(self.evaluated(self.x), self.before)
+        with suppress(RhnError):  # of a model that expects them in an order, such as by length
+            self.evaluated(tree_map(lambda v: v.flip(self._axis_of(v)), self.x))
+        return max(again, _difference(self.evaluated(self.x), self.before))
+
+    @property
+    def is_rounding(self) -> bool:
+        """True if such calls differ by the rounding of the outputs at most."""
+        largest = float(self.before.nan_to_num().abs().max())
+        return self.noise <= CLEAR * torch.finfo(self.before.dtype).eps * largest
 
     @cached_property
     def draws(self) -> bool:
