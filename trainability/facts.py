@@ -66,9 +66,9 @@ IDS = 20  # least number of different whole numbers that are read as ids
 
 
 def not_finite(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch is NaN or infinite."""
+    """The loss of the first minibatch, or its gradient, is NaN or infinite."""
     if probe.loss.isfinite():
-        return None
+        return not_finite_gradient(probe)
     bad = int((~probe.output.isfinite()).sum())
     if bad:
         failure = failure_of(probe.training, probe.x, probe.y, probe.output_axis or 0)
@@ -90,6 +90,25 @@ def not_finite(probe: Probe) -> Cause | None:
         f"The loss of the first minibatch is {probe.loss.item()}; {where} NaN or infinite.",
         remedy,
         sure=True,
+    )
+
+
+def not_finite_gradient(probe: Probe) -> Cause | None:
+    """The loss of the first minibatch is finite, and the gradient of some weights is not."""
+    if not probe.loss.requires_grad:
+        return None
+    found = probe.gradients.items()
+    names = [name for name, g in found if g is not None and not g.isfinite().all()]
+    if not names:
+        return None
+    return Cause(
+        NOT_FINITE,
+        "network",
+        f"The loss of the first minibatch is finite, the gradient of {listed(names)} is not.",
+        "Look for a root or a norm of 0, or a branch of torch.where that is not finite: it has a "
+        "gradient too.",
+        sure=True,
+        evidence={"names": names},
     )
 
 
@@ -413,7 +432,7 @@ def mixed_examples(probe: Probe) -> Cause | None:
     wrong = [
         part
         for part in probe.training.model.modules()
-        if isinstance(part, nn.RNNBase) and part.batch_first == bool(probe.axis)
+        if getattr(part, "batch_first", None) == bool(probe.axis)
     ]
     if wrong and len(shape) == 3:
         kind = f"nn.{type(wrong[0]).__name__}"
@@ -432,8 +451,9 @@ def unread_inputs(probe: Probe) -> Cause | None:
     if unread:
         words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
     elif lost := unread_features(probe):
+        owner = "an example" if probe.frames is None else "a frame"
         words = (
-            f"No output depends on {len(lost)} of the {probe.first.shape[-1]} numbers of a frame "
+            f"No output depends on {len(lost)} of the {probe.first.shape[-1]} numbers of {owner} "
             f"({listed([str(j) for j in lost])})"
         )
     else:
