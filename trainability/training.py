@@ -41,7 +41,8 @@ from trainability.data import (
     numbers_like,
     sequence_of,
 )
-from trainability.losses import graph, misfit, reads, target_loss
+from trainability.given_loss import misfit, reads, target_loss
+from trainability.losses import graph
 from trainability.not_finite import Failure, failure_of, gradient_failure
 
 OPTIMIZERS = {

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import check
 from trainability.facts import NOTES, facts
-from trainability.losses import reads
+from trainability.given_loss import reads
 from trainability.probe import Probe
 from trainability.training import Training
 

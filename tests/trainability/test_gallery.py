@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from rhn.errors import InvalidInputError
 from trainability import check
-from trainability.facts import facts, failed_step
+from trainability.facts import facts
+from trainability.failures import failed_step
 from trainability.probe import Probe
 from trainability.training import Training
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainability.facts import facts, failed_step
+from trainability.facts import facts
+from trainability.failures import failed_step
 from trainability.probe import Probe
 from trainability.training import Training
 
