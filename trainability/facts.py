@@ -389,8 +389,8 @@ def detached_state(probe: Probe) -> Cause | None:
     return Cause(
         "detached state",
         "network",
-        f"Small changes of {int(moving.sum())} of {T} frames move the last output, and its "
-        f"gradient reaches {int(reached.sum())}.",
+        f"The last output depends on {int(moving.sum())} of {T} frames, and its gradient reaches "
+        f"{int(reached.sum())}.",
         "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
         evidence={"depends": int(moving.sum()), "reached": int(reached.sum())},
     )

@@ -305,15 +305,19 @@ class Probe:
         """Number of other examples whose outputs change with one of them."""
         if self.output_axis is None or self.count < 2 or not self.follows(0):
             return 0
-        some = torch.linspace(0, self.count - 1, min(self.count, EXAMPLES)).long().tolist()
+        number = min(EXAMPLES, self.count // 2)
+        some = torch.linspace(0, self.count - 1, number).long().unique().tolist()
         with fixed_statistics(self.training.model), fixed_statistics(self.generic.model):
-            return max(self._changed_beside(k) for k in some)
+            if not self._changed_beside(some):
+                return 0
+            return max(self._changed_beside([k]) for k in some)
 
-    def _changed_beside(self, k: int) -> int:
-        """Number of examples that change with example k, if one does by more than rounding."""
-        for change in self.changes(0, one_slice(self.first, self.axis, k)):
-            rows = rows_of(change, self.output_axis or 0).amax(1)
-            rows[k] = 0
+    def _changed_beside(self, some: list[int]) -> int:
+        """Number of others that change with some examples, if one does by more than rounding."""
+        index = torch.tensor(some, device=self.first.device)
+        marks = torch.zeros(self.first.shape, dtype=torch.bool, device=self.first.device)
+        for change in self.changes(0, marks.index_fill_(self.axis, index, True)):
+            rows = rows_of(change, self.output_axis or 0).amax(1).index_fill(0, index, 0.0)
             if (rows > CLEAR).any():
                 return int((rows > 0).sum())
         return 0
@@ -546,13 +550,6 @@ def next_ids(ids: Tensor, known: Tensor | None = None) -> Tensor:
     known = (ids if known is None else known).unique()
     places = torch.searchsorted(known, ids.contiguous())
     return known[(places + 1) % len(known)]
-
-
-def one_slice(values: Tensor, axis: int, k: int) -> Tensor:
-    """True at index k of an axis."""
-    marks = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    marks.select(axis, k).fill_(True)
-    return marks
 
 
 def training_batch(training: Training) -> int:
