@@ -11,7 +11,6 @@ Each is a function of a `Training` that returns a changed copy, or None where it
 The smallest change comes first: where several help alike, the first one is named.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -206,18 +205,7 @@ def rare_classes_weighted(training: Training) -> Training | None:
 )
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
-    other = training.copy()
-    torch.manual_seed(5)
-    drawn = set()
-    for part in other.model.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-            drawn |= {id(p) for p in part.parameters(recurse=False)}
-    for p in other.model.parameters():
-        if id(p) not in drawn and p.dim() >= 2:
-            bound = 1 / math.sqrt(p.shape[-1])
-            nn.init.uniform_(p, -bound, bound)
-    return other
+    return training.with_default_weights()
 
 
 def _with_groups(training: Training, **settings: float) -> Training | None:
