@@ -111,7 +111,8 @@ def test_each_sentence_is_true_of_the_product(kind):
     for seed in range(12):
         A = matrices(kind, seed)
         logs = logs_of(A)
-        found = gersgorin.products(*network(A))
+        step, x, s0 = network(A)
+        found = gersgorin.products(step, x, s0=s0)
         np.testing.assert_allclose(found.log_norm, logs, rtol=1e-9, atol=1e-9)
         first, *others = found.sentences()
         check_rate(first, logs)
@@ -126,9 +127,9 @@ def test_each_sentence_is_true_of_the_product(kind):
 def test_all_results_tell_a_gradient_by_the_same_words(kind):
     A = matrices(kind, 3)
     step, x, s0 = network(A)
-    words = next(iter(gersgorin.products(step, x, s0).sentences()))
+    words = next(iter(gersgorin.products(step, x, s0=s0).sentences()))
     check_rate(words, logs_of(A))
-    assert next(iter(gersgorin.spectra(step, x, s0).sentences())) == words
+    assert next(iter(gersgorin.spectra(step, x, s0=s0).sentences())) == words
     bands = gersgorin.compare([(step, s0)], [x], over="sequences")[0]
     assert next(iter(bands.sentences())) == words
     assert bands.figure().get_suptitle().replace("\n", " ") == words.rstrip(".")
@@ -147,7 +148,7 @@ def test_an_orthogonal_step_neither_grows_nor_leaves_the_circle(dtype):
     text = gersgorin.compare([(step, s0)], [x], over="sequences")[0].summary()
     assert "keeps its norm" in text and "grows in 0 of 1 run" in text
     assert "leaves the unit circle in 0 of 1 run" in text
-    alone = gersgorin.spectra(step, x, s0)
+    alone = gersgorin.spectra(step, x, s0=s0)
     assert "on the unit circle" in alone.summary()
     assert (
         "A small change of the state keeps its size."
@@ -157,7 +158,7 @@ def test_an_orthogonal_step_neither_grows_nor_leaves_the_circle(dtype):
 
 def test_discs_that_touch_the_unit_circle_are_inside():
     turn = lambda x, s: torch.stack((-s[1], s[0]))  # noqa: E731
-    found = gersgorin.spectra(turn, torch.zeros(4, 1).double(), torch.ones(2).double())
+    found = gersgorin.spectra(turn, torch.zeros(4, 1).double(), s0=torch.ones(2).double())
     assert found.discs_inside_unit_circle.tolist() == [1.0] * 4
 
 
