@@ -16,6 +16,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from gersgorin._validate import random_numbers_kept
 from rhn.errors import USERS_FAULT
@@ -45,6 +46,11 @@ JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by whi
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+OWN_BACKWARD = "Compare your autograd.Function with torch.autograd.gradcheck."
+CUT_ON_PURPOSE = (
+    "Look for .detach(), .data or torch.no_grad() in forward; truncated backpropagation does so on "
+    "purpose."
+)
 DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
 EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
@@ -52,7 +58,8 @@ COLUMNS = 64  # of the targets that are compared with inputs
 WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
 """Losses of torch that have a least value for the arguments that they are made for."""
 COPIED, UNREPEATABLE = "target in the input", "unrepeatable output"
-NOTES = (COPIED,)
+PARTIAL = "partial gradient"
+NOTES = COPIED, PARTIAL
 """Names of facts that are stated and are no fault: a sound training may show them."""
 IDS = 20  # least number of different whole numbers that are read as ids
 
@@ -205,7 +212,10 @@ def lost_epsilon(probe: Probe) -> Cause | None:
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
-    """Along the gradient of a weight the loss changes by another amount than autograd says."""
+    """Along the gradient of a weight the loss changes by another amount than autograd says.
+
+    It is wrong if the user has an autograd.Function, else a path is cut.
+    """
     training = probe.in_double
     if training is None:
         return None
@@ -219,15 +229,13 @@ def wrong_gradient(probe: Probe) -> Cause | None:
             continue
         near = derivative(partial(change_of_loss, training, x, y, p, slope / size), size)
         if near is not None and abs(near - size) > WRONG * size:
-            return Cause(
-                "wrong gradient",
-                "network",
-                f"The gradient of {name} is wrong: along it the loss changes by {near:.3g} per "
-                f"unit, autograd says {size:.3g}.",
-                "Compare your autograd.Function with torch.autograd.gradcheck; look for .detach() "
-                "or an estimate on the way to it.",
-                evidence={"name": name, "change": near, "gradient": size},
-            )
+            measured = f"along it the loss changes by {near:.3g} per unit, autograd says {size:.3g}"
+            evidence = {"name": name, "change": near, "gradient": size}
+            if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
+                words, remedy = f"The gradient of {name} is wrong: {measured}.", OWN_BACKWARD
+                return Cause("wrong gradient", "network", words, remedy, evidence=evidence)
+            words = f"The gradient of {name} leaves out a path: {measured}."
+            return Cause(PARTIAL, "network", words, CUT_ON_PURPOSE, evidence=evidence)
     return None
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainability.facts import facts
+from trainability.facts import NOTES, facts
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -368,6 +368,21 @@ def test_an_estimate_of_a_gradient_over_thresholds_is_not_called_wrong():
     for unit in units.values():
         assert "wrong gradient" not in found_in(Binary(unit))
     assert "wrong gradient" in found_in(Binary(Square.apply))
+
+
+class Truncated(First):
+    """Cuts the gradient between the halves of a sequence."""
+
+    def forward(self, x):
+        _, state = self.rnn(x[:, :4])
+        return self.out(self.rnn(x[:, 4:], state.detach())[0][:, -1])
+
+
+def test_a_path_that_is_cut_is_no_wrong_gradient():
+    found = found_in(Truncated(nn.Identity()))
+    assert "detached state" in found and "wrong gradient" not in found
+    assert "leaves out a path" in found["partial gradient"].sentence
+    assert "partial gradient" in NOTES
 
 
 # ---- losses that compare examples ---------------------------------------------------------------
