@@ -7,6 +7,7 @@ found["lstm"]                               the spectra of one network
 compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws of one network
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -231,19 +232,25 @@ def compare(
     groups, results = _groups(networks, over), dict[str, Result]()
     names = [name for name, _ in groups if name]
     along = counted(len(sequences), "sequence")
+    kinds = list[tuple[str, str, int]]()
     for name, draws in groups:
         runs = _runs(name, draws, sequences, [*results], _own(options, name, names))
         if over:
-            found: Result = compare_runs(runs, along=along, discs=discs)
-            title = found.title
+            found: Result = (bands := compare_runs(runs, along=along, discs=discs))
+            title, kind = bands.title, (bands.cell, bands.depth)
         else:
             ((_, run),) = runs
             found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
-            title, along = run.label.title, run.label.along
+            title, along, kind = run.label.title, run.label.along, (run.label.name, run.depth)
+        kinds.append((title, *(("", 1) if name else kind)))
         results[title] = found
         progress(len(results), len(groups))
     if not results:
         raise InvalidInputError("there is nothing to run: expected at least one network")
+    results = {
+        new: replace(found, title=found.title.replace(old, new, 1))
+        for new, (old, found) in zip(with_depths(kinds), results.items(), strict=True)
+    }
     return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
 
 
@@ -312,6 +319,24 @@ def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
     for result in results:
         named[_numbered(result.title, named)] = result
     return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
+
+
+def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
+    """The titles of networks (title, kind of cell, depth), each with its depth if cells of its kind
+    have several.
+
+    >>> with_depths([("rhn, 8 units", "RHN", 1), ("rhn, depth 3, 8 units", "RHN", 3)])
+    ['rhn, depth 1, 8 units', 'rhn, depth 3, 8 units']
+    """
+    depths: dict[str, set[int]] = {}
+    for _, kind, depth in networks:
+        depths.setdefault(kind, set()).add(depth)
+    return [
+        re.sub(r"(?=\d+ units?\b)", "depth 1, ", title, count=1)
+        if depth == 1 and len(depths[kind]) > 1
+        else title
+        for title, kind, depth in networks
+    ]
 
 
 def _numbered(name: str, others: Iterable[str]) -> str:

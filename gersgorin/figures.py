@@ -8,12 +8,12 @@ from gersgorin.analyses.spectra import (
     NEAR_ONE,
     RANGE_STYLE,
     Spectra,
-    beside_one,
     draw_centres,
     draw_points,
     plot_spectrum,
     view,
 )
+from gersgorin.growth import beside_one
 from rhn.plotting.figure import (
     DASHED,
     Block,

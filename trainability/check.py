@@ -31,12 +31,13 @@ from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, first_line, kind_of, listed
-from trainability.data import SAMPLE, WHOLE, Pair, sequence_of
+from trainability.data import SAMPLE, WHOLE, Pair, count_of
 from trainability.diagnosis import GOOD as IN_GOOD
 from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
+from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
-from trainability.losses import Score, loss_score, score_of
+from trainability.losses import scores_of
 from trainability.probe import Probe
 from trainability.race import GOOD, OFTEN, UNCHANGED, Race, Row, Version, last_value
 from trainability.reference import stand_ins
@@ -45,7 +46,6 @@ from trainability.training import Training, above_zero, as_training, name_of
 from trainability.verdict import (
     BETTER,
     FAULT,
-    FEW,
     Evidence,
     error_on,
     of_losses,
@@ -137,11 +137,11 @@ def check(
             "title": title,
             "about": about,
             "not_measured": tuple(missing),
-            "facts": tuple(found),
         }
         if still := next(filter(moves_nothing, found), None):
             causes = (still, *(cause for cause in found if cause is not still))
-            return Diagnosis(**given, outcome="does not learn", part=still.part, causes=causes)
+            dead: dict[str, Any] = {"outcome": "does not learn", "part": still.part}
+            return Diagnosis(**given, **dead, causes=causes, facts=causes)
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
         trial = Trial(training, probe, found, seed, progress)
@@ -188,11 +188,18 @@ class Trial:
     ):
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
-        pairs = training.data.held_out
-        self.held_out = sum(examples_of(x, training.axis) for x, _ in pairs)
-        if self.held_out < FEW:
-            pairs = [training.data.sample(WHOLE)]
-        scores = scores_of(training, probe, pairs)
+        data = training.data
+        self.few = data.too_few
+        pairs = [training.data.sample(WHOLE)] if self.few else data.held_out
+        self.held_out = sum(count_of(pair, training.axis) for pair in data.held_out)
+        scores = scores_of(
+            training.loss,
+            probe.evaluated(pairs[0][0]),
+            pairs,
+            target_axis(probe),
+            [y for _, y in data.trained],
+            in_time=data.in_time and not self.few,
+        )
         silent = progress or (lambda doing: None)
         self.race = Race(scores, pairs, seed=seed, progress=silent)
         self.base = Row(UNCHANGED, training.copy())
@@ -221,7 +228,7 @@ class Trial:
             seconds = min(LONGEST, max(SHORTEST, TIMES * every * yours, needed))
         self.steps = max(1, min(every, int(every * seconds / max(needed, 1e-9))))
         self.begun, self.end = begun, begun + seconds
-        self.evidence = Evidence(self.race, self.base, self.steps == every, self.held_out)
+        self.evidence = Evidence(self.race, self.base, self.steps == every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
         line = (
             f"your training takes about {yours * every:.0f} seconds; versions of it run for "
@@ -266,6 +273,9 @@ class Trial:
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
+        if base.exploded is not None and base.training is not None:
+            failure = failed_step(base.training, base.exploded)
+            self.found += [failure] if failure is not None else []
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, [self.training.data.sample(SAMPLE)])
         told = of_losses(losses, base) or (of_validation(pairs, base, self.race) if pairs else None)
@@ -413,7 +423,7 @@ class Trial:
             )
         if part == "network":
             makes.insert(0, (NETWORK, self.good.with_network))
-            if self.good.every and self.good.causal:
+            if self.good.every and self.good.causal and not self.good.forecasts:
                 makes.append((LATER, partial(self.good.with_network, causal=False)))
         for version, make in makes:
             if not which(version):
@@ -503,6 +513,7 @@ class Trial:
             orders=tuple(row.error for row in self.orders),
             part=part,
             causes=(*self.found, *seen),
+            facts=tuple(self.found),
             notes=() if told is not None else tuple(notes_of(self)),
             rows=tuple(self.table_rows()),
             left_out=tuple(self.left_out),
@@ -550,15 +561,15 @@ class Trial:
             for row in evidence.at_fault:
                 yield self.cause_of_fault(row)
             return
-        if not evidence.learned:
+        if not evidence.learned and evidence.gap:
             for row in first_of_parts(evidence.enough):
                 said = f"Enough by itself: {row.what}, relative error {row.error:.2f}."
                 yield Cause("enough", row.part, said, row.version.remedy)
             return
         for row in first_of_parts(evidence.better)[:1]:
-            before = self.base.measures[-1].relative[row.by]
+            before = shown(self.base.value(row.by))
             alike = " (all classes alike)" if row.by == "balanced" else ""
-            said = f"Better: {row.what}, {before:.2f} to {row.error:.2f}{alike}."
+            said = f"Better: {row.what}, {before} to {row.error:.2f}{alike}."
             yield Cause("better", row.part, said, row.version.remedy)
 
     def cause_of_fault(self, row: Row) -> Cause:
@@ -620,10 +631,12 @@ def notes_on_parts(trial: Trial) -> Iterator[str]:
 def not_enough(trial: Trial) -> str:
     """The sentence for rows of which none is enough."""
     broken = [part for part in trial.evidence.kept if trial.evidence.breaks(part)]
+    learns = any(map(trial.race.beats_constant, trial.evidence.replaced))
+    if not trial.evidence.gap and learns:
+        return "No known good training learns better than yours: no part is cleared."
     if not trial.evidence.gap:
-        count = counted(
-            examples_of(trial.training.data.sample(WHOLE)[0], trial.training.axis), "example"
-        )
+        data = trial.training.data
+        count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
         steps = counted(trial.steps, "step")
         return f"Nothing tried learns these targets from {count} in {steps}."
     if len(broken) > 1:
@@ -635,6 +648,7 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     """Yield how the training fits its own examples."""
     base, fitted = trial.base, trial.fitted
     if trial.evidence.few:
+        yield f"These are errors on training examples: {trial.few}."
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
         yield f"Overfitting: relative error {fitted:.2f} on training examples."
@@ -653,28 +667,9 @@ def place_of(part: str) -> int:
     return PARTS.index(part) if part in PARTS else len(PARTS)
 
 
-def scores_of(training: Training, probe: Probe, pairs: list[Pair]) -> dict[str, Score]:
-    """The scores by name: the error; of classes also the loss, and all classes alike."""
-    axis = target_axis(probe)
-    output = probe.evaluated(pairs[0][0])
-    score = score_of(training.loss, output, pairs, axis)
-    scores = {"error": score}
-    if score.kind in ("classes", "signs"):
-        scores["loss"] = loss_score(training.loss, output, pairs, axis)
-    if balanced := score.balanced([y for _, y in pairs]):
-        scores["balanced"] = balanced
-    return scores
-
-
 def target_axis(probe: Probe) -> int:
     """Axis of the examples in the targets."""
     return probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
-
-
-def examples_of(x: Any, axis: int) -> int:
-    """The number of examples of a minibatch."""
-    first = sequence_of(x)
-    return first.shape[axis] if first.dim() > axis else 1
 
 
 def seconds_of_step(training: Training, steps: int) -> float:

@@ -11,54 +11,57 @@ Legend: B examples, T frames.
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from gersgorin._validate import random_numbers_kept
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import counted, first_line, listed
-from trainability.data import Inputs, in_double, sequence_of, with_sequence
+from trainability.data import (
+    Inputs,
+    in_double,
+)
 from trainability.diagnosis import Cause
-from trainability.losses import class_axis, free_loss, graph, is_binary, operation, takes_logits
-from trainability.probe import Probe
-from trainability.reference import predicts_inputs
+from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
+from trainability.losses import (
+    class_axis,
+    free_loss,
+    graph,
+    is_binary,
+    operation,
+    takes_logits,
+)
+from trainability.probe import Probe, rows_of
+from trainability.reference import is_normalised, predicts_inputs
 from trainability.swaps import default_weights, inputs_standardised
 from trainability.training import Training
 
 WRONG = 0.01  # relative difference of a gradient in double precision, far beyond rounding
 NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
+JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by which they may differ
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+OWN_BACKWARD = "Compare your autograd.Function with torch.autograd.gradcheck."
+CUT_ON_PURPOSE = (
+    "Look for .detach(), .data or torch.no_grad() in forward; truncated backpropagation does so on "
+    "purpose."
+)
 DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
-EXAMPLES = 4  # which must agree: some may be short, and padded
+EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
+COLUMNS = 64  # of the targets that are compared with inputs
+WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
+"""Losses of torch that have a least value for the arguments that they are made for."""
+COPIED, UNREPEATABLE = "target in the input", "unrepeatable output"
+PARTIAL = "partial gradient"
+NOTES = COPIED, PARTIAL
+"""Names of facts that are stated and are no fault: a sound training may show them."""
 IDS = 20  # least number of different whole numbers that are read as ids
-
-
-def not_finite(probe: Probe) -> Cause | None:
-    """The loss of the first minibatch is NaN or infinite."""
-    if probe.loss.isfinite():
-        return None
-    bad = int((~probe.output.isfinite()).sum())
-    if bad:
-        where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
-        remedy = "Draw smaller weights, or scale the inputs."
-    elif any(operation(node) == "CtcLoss" for node in graph(probe.loss)):
-        where = "the outputs are finite: the CTC loss has fewer frames than labels, it"
-        remedy = "Give the network more frames, or leave these examples out: zero_infinity=True."
-    else:
-        where = "the outputs are finite: the loss is"
-        remedy = "Look for a log or root of 0, or a division by 0, in the loss."
-    return Cause(
-        "not finite",
-        "network" if bad else "loss",
-        f"The loss of the first minibatch is {probe.loss.item()}; {where} NaN or infinite.",
-        remedy,
-        sure=True,
-    )
 
 
 def no_gradient(probe: Probe) -> Cause | None:
@@ -209,7 +212,10 @@ def lost_epsilon(probe: Probe) -> Cause | None:
 
 
 def wrong_gradient(probe: Probe) -> Cause | None:
-    """Along the gradient of a weight the loss changes by another amount than autograd says."""
+    """Along the gradient of a weight the loss changes by another amount than autograd says.
+
+    It is wrong if the user has an autograd.Function, else a path is cut.
+    """
     training = probe.in_double
     if training is None:
         return None
@@ -221,19 +227,28 @@ def wrong_gradient(probe: Probe) -> Cause | None:
         size = float(slope.norm())
         if size < 1e-6 * abs(loss.item()):
             continue
-        changes = [change_of_loss(training, x, y, p, slope / size, step) for step in NUDGES]
-        near = changes[-1]
-        if max(changes) - min(changes) < 1e-3 * size and abs(near - size) > WRONG * size:
-            return Cause(
-                "wrong gradient",
-                "network",
-                f"The gradient of {name} is wrong: along it the loss changes by {near:.3g} per "
-                f"unit, autograd says {size:.3g}.",
-                "Compare your autograd.Function with torch.autograd.gradcheck; look for .detach() "
-                "or an estimate on the way to it.",
-                evidence={"name": name, "change": near, "gradient": size},
-            )
+        near = derivative(partial(change_of_loss, training, x, y, p, slope / size), size)
+        if near is not None and abs(near - size) > WRONG * size:
+            measured = f"along it the loss changes by {near:.3g} per unit, autograd says {size:.3g}"
+            evidence = {"name": name, "change": near, "gradient": size}
+            if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
+                words, remedy = f"The gradient of {name} is wrong: {measured}.", OWN_BACKWARD
+                return Cause("wrong gradient", "network", words, remedy, evidence=evidence)
+            words = f"The gradient of {name} leaves out a path: {measured}."
+            return Cause(PARTIAL, "network", words, CUT_ON_PURPOSE, evidence=evidence)
     return None
+
+
+def derivative(change: Callable[[float], float], size: float) -> float | None:
+    """The derivative, if changes over steps of any length agree.
+
+    None if not: thresholds lie between, and a gradient may be an estimate on purpose.
+    """
+    near = [change(step) for step in NUDGES]
+    if max(near) - min(near) >= 1e-3 * size:
+        return None
+    jumps = any(abs(change(step) - near[-1]) > SMOOTH * size for step in JUMPS)
+    return None if jumps else near[-1]
 
 
 @torch.no_grad()
@@ -283,7 +298,7 @@ def mixed_examples(probe: Probe) -> Cause | None:
     wrong = [
         part
         for part in probe.training.model.modules()
-        if isinstance(part, nn.RNNBase) and part.batch_first == bool(probe.axis)
+        if getattr(part, "batch_first", None) == bool(probe.axis)
     ]
     if wrong and len(shape) == 3:
         kind = f"nn.{type(wrong[0]).__name__}"
@@ -296,21 +311,15 @@ def mixed_examples(probe: Probe) -> Cause | None:
 
 def unread_inputs(probe: Probe) -> Cause | None:
     """One of several inputs, or numbers of each frame, that no output depends on."""
-    if probe.mixed or probe.output_axis is None:
+    if probe.mixed or probe.output_axis is None or gives_equal_outputs(probe):
         return None
-    unread = [
-        k
-        for k in range(len(probe.leaves))
-        if probe.follows(k)
-        and not probe.mask(k, lambda v: torch.ones_like(v, dtype=torch.bool)).any()
-    ]
-    read = probe.reads_features
+    unread = [k for k in range(len(probe.leaves)) if probe.follows(k) and is_unread(probe, k)]
     if unread:
         words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
-    elif read is not None and not read.all() and read.any():
-        lost = (~read).nonzero().flatten().tolist()
+    elif lost := unread_features(probe):
+        owner = "an example" if probe.frames is None else "a frame"
         words = (
-            f"No output depends on {len(lost)} of the {len(read)} numbers of a frame "
+            f"No output depends on {len(lost)} of the {probe.first.shape[-1]} numbers of {owner} "
             f"({listed([str(j) for j in lost])})"
         )
     else:
@@ -318,104 +327,89 @@ def unread_inputs(probe: Probe) -> Cause | None:
     return Cause(
         "unread inputs",
         "network",
-        f"{words}.",
+        f"{words}: it has no gradient, and changes of three sizes change no output.",
         "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
     )
 
 
-def unread_frames(probe: Probe) -> Cause | None:
-    """The outputs of an example depend on a few of its frames only."""
-    reads, T = probe.reads_frames, probe.frames
-    if reads is None or T is None or T < 3:
-        return None
-    which = only_frame(reads, of_frames=probe.of_frames)
-    others = map(probe.frames_read_by, range(1, min(probe.count, EXAMPLES)))
-    if not which or any(only_frame(r, of_frames=probe.of_frames) != which for r in others):
-        return None
-    return Cause(
-        "unread steps",
-        "network",
-        f"An output depends only on {which}: nothing can be learned from the others.",
-        "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
-        "out[:, -1] with batch_first=True, out[-1] without.",
-        evidence={"frames": T},
-    )
+def is_unread(probe: Probe, leaf: int) -> bool:
+    """True if no output depends on an input."""
+    slopes = probe.slopes(leaf)
+    if slopes is not None and slopes.any():
+        return False
+    return not probe.depends(leaf, torch.ones_like(probe.leaves[leaf], dtype=torch.bool))
 
 
-def only_frame(reads: Tensor, *, of_frames: bool) -> str:
-    """The one frame that an output of an example depends on, in words; "" if there is none.
+def unread_features(probe: Probe) -> list[int]:
+    """Numbers of each frame that no output depends on."""
+    x = probe.first
+    if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
+        return []
+    last = x.dim() - 1
+    if last == probe.axis or (last == 1 - probe.axis and probe.frames is not None):
+        return []
+    lost = probe.unread(0, last)
+    return lost if len(lost) < x.shape[-1] else []
 
-    reads: see `Probe.reads_frames`.
-    """
-    if of_frames:
-        own = reads.flatten(2).any(2) if reads.dim() > 2 else reads  # (read, output)
-        others = own & ~torch.eye(*own.shape, dtype=torch.bool, device=own.device)
-        return "its own frame" if own.any() and not others.any() else ""
-    frames = reads.flatten(1).any(1).nonzero().flatten().tolist()
-    return f"frame {frames[0] + 1} of {len(reads)}" if len(frames) == 1 else ""
+
+def unread_steps(probe: Probe) -> Cause | None:
+    """Frames that no output depends on; or an output of a frame depends on that frame only."""
+    T = probe.frames
+    if T is None or T < 3 or probe.mixed or probe.output_axis is None or not probe.follows(0):
+        return None
+    if gives_equal_outputs(probe):
+        return None
+    lost = [] if probe.only_own_frame else probe.unread(0, 1 - probe.axis)
+    read = sorted(set(range(T)) - set(lost))
+    if probe.only_own_frame or len(read) == 1:
+        which = f"frame {read[0] + 1} of {T}" if lost else "its own frame"
+        words = f"An output depends only on {which}: nothing can be learned from the others."
+        remedy = (
+            "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
+            "out[:, -1] with batch_first=True, out[-1] without."
+        )
+    elif lost and not is_padding(probe, lost):
+        frames = listed([str(t + 1) for t in lost])
+        words = f"No output depends on {counted(len(lost), 'frame')} of {T} ({frames})."
+        remedy = "Look for a slice, or for a mask or a reset that zeroes the state in a sequence."
+    else:
+        return None
+    return Cause("unread steps", "network", words, remedy, evidence={"frames": T - len(read) or T})
 
 
-def dead_frames(probe: Probe) -> Cause | None:
-    """Frames that no output depends on, because what is computed from them is multiplied by 0."""
-    T, reads = probe.frames, probe.reads_frames
-    if T is None or reads is None or not probe.first.is_floating_point():
-        return None
-    other = Probe(default_weights(probe.training))  # whatever the given weights are
-    training = other.in_double
-    if training is None:
-        return None
-    x = in_double(other.x)
-    first = sequence_of(x).requires_grad_()
-    output = training.output(with_sequence(x, first))
-    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-    (slope,) = torch.autograd.grad((output * weights).sum(), first)
-    dead = ~slope.movedim(1 - other.axis, 0).flatten(1).any(1) & reads.flatten(1).any(1)
-    if not dead.any() or dead.all():
-        return None
-    shape = [1, 1, *[1] * (first.dim() - 2)]
-    shape[1 - other.axis] = T
-    moved = torch.where(dead.reshape(shape), first.roll(1, other.axis), first)
-    if not torch.equal(training.output(with_sequence(x, moved)), output):
-        return None
-    frames = [str(t + 1) for t in dead.nonzero().flatten().tolist()]
-    return Cause(
-        "unread steps",
-        "network",
-        f"No output depends on {counted(len(frames), 'frame')} of {T} ({listed(frames)}): "
-        "what is computed from them is multiplied by 0.",
-        "Look for a mask or a reset that zeroes the state inside a sequence.",
-        evidence={"frames": len(frames)},
-    )
+def is_padding(probe: Probe, lost: list[int]) -> bool:
+    """True if there are further inputs, such as lengths, and only the last frames are not read."""
+    T = probe.frames or 0
+    return len(probe.leaves) > 1 and lost == list(range(T - len(lost), T))
 
 
 def detached_state(probe: Probe) -> Cause | None:
-    """Earlier frames change the last output, but no gradient reaches them."""
-    reads, reached, T = probe.reads_frames, probe.gradient_frames, probe.frames
-    if reads is None or reached is None or T is None or T < 3:
+    """Small changes of earlier frames move the last output, but no gradient reaches them."""
+    reached, T = probe.gradient_frames, probe.frames
+    if reached is None or T is None or T < 3 or not reached.any():
         return None
-    depends = reads.select(1, -1) if probe.of_frames else reads
-    depends = depends.flatten(1).any(1)
-    lost = depends & ~reached
-    if not lost.any() or not reached.any():
+    for example in range(min(probe.count, EXAMPLES)):
+        moving = probe.moving_frames(example)
+        if (moving & ~reached).any():
+            break
+    else:
         return None
     return Cause(
         "detached state",
         "network",
-        f"The last output depends on {int(depends.sum())} of {T} frames, and its gradient reaches "
+        f"The last output depends on {int(moving.sum())} of {T} frames, and its gradient reaches "
         f"{int(reached.sum())}.",
         "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
-        evidence={"depends": int(depends.sum()), "reached": int(reached.sum())},
+        evidence={"depends": int(moving.sum()), "reached": int(reached.sum())},
     )
 
 
 def looks_ahead(probe: Probe) -> Cause | None:
-    """The target of a frame is an input that its output reads."""
-    reads, T = probe.reads_frames, probe.frames
-    if reads is None or not probe.of_frames or T is None or T < 3:
+    """The target of a frame is an input that its output reads, or an id that it reads."""
+    T = probe.frames
+    if not probe.of_frames or T is None or T < 3:
         return None
-    own = reads.flatten(2).any(2) if reads.dim() > 2 else reads
-    later = bool(own.tril(-1).any())
-    if later and predicts_inputs(probe.x, probe.y, probe.axis):
+    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.axis):
         both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
         remedy = (
             "Set bidirectional=False."
@@ -423,12 +417,57 @@ def looks_ahead(probe: Probe) -> Cause | None:
             else "Let an output depend on its own frame and earlier ones only."
         )
         words = "The target of a frame is a later input, and its output depends on later inputs."
-    elif not later and copies_input(probe) and own.diagonal().any():
+        return Cause("looks ahead", "network", words, remedy)
+    ids = not probe.y.is_floating_point()
+    if ids and not probe.looks_ahead and copies_input(probe) and probe.reads_own_frame:
         remedy = "Shift the targets: x[:, :-1] and y = x[:, 1:]."
         words = "The target of a frame is the input of this frame, which its output reads."
-    else:
+        return Cause("looks ahead", "targets", words, remedy)
+    return None
+
+
+def copied_target(probe: Probe) -> Cause | None:
+    """Real-valued targets equal an entry of their input: a task that may be meant."""
+    entry = copied_entry(probe)
+    if entry is None:
         return None
-    return Cause("looks ahead", "network" if later else "targets", words, remedy)
+    return Cause(
+        COPIED,
+        "targets",
+        f"y{entry[0]} is x{entry[1]} in every example.",
+        "If this is not meant, look where the targets are made; a network that recalls it learns.",
+    )
+
+
+def copied_entry(probe: Probe) -> tuple[str, str] | None:
+    """(Index into y, index into x) of an entry of the targets that equals one of their inputs."""
+    x, y, axis = probe.first, probe.y, probe.axis
+    if not (x.is_floating_point() and y.is_floating_point()) or x.dim() != 3 or probe.count < 8:
+        return None
+    if y.shape[:2] == x.shape[:2]:
+        columns = y.reshape(*y.shape[:2], -1)
+        place = _column(x.flatten(0, 1), columns.flatten(0, 1))
+        return place and (f"[:, :, {place[0]}]" if y.dim() > 2 else "", f"[:, :, {place[1]}]")
+    if y.shape[0] != probe.count:
+        return None
+    place = _column(rows_of(x, axis), rows_of(y, 0))
+    if place is None:
+        return None
+    t, k = divmod(place[1], x.shape[2])
+    index = f"[:, {t}, {k}]" if axis == 0 else f"[{t}, :, {k}]"
+    return (f"[:, {place[0]}]" if y.dim() > 1 and y[0].numel() > 1 else ""), index
+
+
+def _column(x: Tensor, y: Tensor) -> tuple[int, int] | None:
+    """(Column of y, column of x) that are equal and take more than two values."""
+    for k in range(min(y.shape[1], COLUMNS)):
+        column = y[:, k : k + 1]
+        if len(column.unique()) <= 2:
+            continue
+        same = (x == column.to(x.dtype)).all(0).nonzero().flatten()
+        if len(same):
+            return k, int(same[0])
+    return None
 
 
 def copies_input(probe: Probe) -> bool:
@@ -440,15 +479,23 @@ def copies_input(probe: Probe) -> bool:
 
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
-    """Two calls in evaluation mode differ."""
-    if not probe.noise:
+    """Two calls in evaluation mode differ: nothing about dependence is measured then."""
+    if not probe.noise or (probe.is_rounding and not probe.kept):
         return None
+    words = f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}"
+    if probe.draws:
+        return Cause(
+            UNREPEATABLE,
+            "network",
+            f"{words}: forward draws random numbers.",
+            "Draw them in training mode only: F.dropout(..., training=self.training).",
+        )
+    kept = f" (it changes {listed(probe.kept)})" if probe.kept else ""
     return Cause(
-        "unrepeatable output",
+        UNREPEATABLE,
         "network",
-        f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}.",
-        "Something in forward draws random numbers, or keeps a state from call to call: begin each "
-        "sequence with zeros or a parameter; F.dropout(..., training=self.training).",
+        f"{words}: the network keeps something from call to call{kept}.",
+        "Begin each minibatch with zeros or a parameter, since its examples are others.",
     )
 
 
@@ -456,6 +503,8 @@ def unpaired_loss(probe: Probe) -> Cause | None:
     """The loss does not compare each output with the target of the same example."""
     moved = changes_with_a_target(probe)
     if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
+        return None
+    if moved[0] > (1 + WRONG) * moved[1:].max():  # as of a correlation: its own target counts most
         return None
     share = float(moved[0] / moved.sum())
     shape = tuple(probe.output.shape)
@@ -481,7 +530,7 @@ def changes_with_a_target(probe: Probe) -> Tensor | None:
     target_axis = probe.axis if y.shape[:2] == probe.first.shape[:2] else 0
     if y.shape[target_axis] != probe.count:
         return None
-    rows = y.movedim(target_axis, 0).flatten(1) if y.dim() > 1 else y.unsqueeze(1)
+    rows = rows_of(y, target_axis)
     other = int((rows != rows[0]).any(1).long().argmax())
     if torch.equal(rows[other], rows[0]):
         return None
@@ -496,7 +545,7 @@ def changes_with_a_target(probe: Probe) -> Tensor | None:
         slopes.append(torch.autograd.grad(loss, leaf, materialize_grads=True)[0])
     if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
         return None
-    return (slopes[1] - slopes[2]).abs().movedim(axis, 0).flatten(1).sum(1)
+    return rows_of((slopes[1] - slopes[2]).abs(), axis).sum(1)
 
 
 def output_range(probe: Probe) -> Cause | None:
@@ -539,8 +588,9 @@ def no_least_loss(probe: Probe) -> Cause | None:
         return None
     with torch.no_grad():
         losses = [loss(size * right, probe.y).item() for size in (1e2, 1e4)]
-    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0):
+    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0) or are_log_probabilities(z, axis):
         return None
+    nodes = {operation(node) for node in graph(probe.loss)}
     return Cause(
         "no least loss",
         "loss",
@@ -548,13 +598,18 @@ def no_least_loss(probe: Probe) -> Cause | None:
         f"to {losses[1]:.3g}.",
         "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
         "binary loss lie between 0 and 1.",
-        sure=True,
+        sure=bool(nodes & WITH_LEAST),
     )
+
+
+def are_log_probabilities(z: Tensor, axis: int | None) -> bool:
+    """True if exp of the outputs sums to 1 over the classes: they are bounded by how they arise."""
+    return axis is not None and is_normalised(z.exp(), axis)
 
 
 def equal_outputs(probe: Probe) -> Cause | None:
     """The outputs of all examples are equal although their inputs differ."""
-    rows = probe.first.movedim(probe.axis, 0).flatten(1)
+    rows = rows_of(probe.first, probe.axis)
     if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
         return None
     last, value = probe.last_activation, probe.before.flatten()[0].item()
@@ -579,7 +634,7 @@ def gives_equal_outputs(probe: Probe) -> bool:
     """True if the outputs of all examples of a minibatch are equal."""
     if probe.output_axis is None:
         return False
-    outputs = probe.before.movedim(probe.output_axis, 0).flatten(1)
+    outputs = rows_of(probe.before, probe.output_axis)
     return torch.equal(outputs, outputs[:1].expand_as(outputs))
 
 
@@ -644,13 +699,13 @@ def ids_as_sizes(probe: Probe) -> Cause | None:
 FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     not_finite,
     no_gradient,
+    unrepeatable_output,
     unpaired_loss,
     no_least_loss,
     output_range,
     mixed_examples,
     hidden_weights,
-    unread_frames,
-    dead_frames,
+    unread_steps,
     unread_inputs,
     detached_state,
     still_weights,  # as the weights of a state that is not passed on: what is read explains it
@@ -659,9 +714,10 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     equal_outputs,
     equal_targets,
     looks_ahead,
-    unrepeatable_output,
+    copied_target,
     one_step,
     ids_as_sizes,
+    not_finite_examples,
 )
 
 
@@ -682,6 +738,6 @@ def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]
             continue
         if cause is not None:
             found.append(cause)
-        if fact in (not_finite, no_gradient) and cause is not None:
+        if cause is not None and (fact is no_gradient or cause.name == NOT_FINITE):
             break
     return sorted(found, key=lambda cause: not cause.sure), missing

@@ -107,8 +107,12 @@ class KnownGood:
     @cached_property
     def causal(self) -> bool:
         """True if no output sees later frames."""
-        causal = is_causal(self.training, self.x)
-        return causal or predicts_inputs(self.x, self.y, self.training.axis)
+        return self.forecasts or is_causal(self.training, self.x)
+
+    @cached_property
+    def forecasts(self) -> bool:
+        """True if targets are later inputs."""
+        return predicts_inputs(self.x, self.y, self.training.axis)
 
     def reference(
         self,

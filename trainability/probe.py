@@ -1,162 +1,45 @@
 """One minibatch of a training before its first step, and what its outputs depend on.
 
     probe = Probe(training)
-    probe.reads_frames           # (T, ...) True where an output depends on frame t
+    probe.noise                  # largest difference of two calls with the same input
     probe.mixed                  # number of other examples that change with one
+    probe.unread(0, axis=2)      # features of the sequence that no output depends on
 
-A NaN in the place of a number passes on to everything that depends on it, whatever the weights
-are: the mask of NaN in the outputs is an exact statement about the wiring. An id is followed by
-another id in its place.
+Dependence is shown by finite changes of numbers that change the outputs. No dependence is shown by
+autograd, which has no gradient, and by changes of three sizes that change no bit of the outputs, at
+the given weights and at torch's own. The same input twice comes first: of a network whose outputs
+differ then nothing is measured.
 
 Legend: B examples, T frames, m numbers of a frame.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gersgorin._validate import random_numbers_kept
 from rhn.errors import RhnError
-from trainability.data import Inputs
-from trainability.losses import operation
-from trainability.training import Training, attributes, state_of
-
-INF = math.inf
-RANGES = {  # operations of autograd: in words, least and greatest value
-    "Sigmoid": ("a sigmoid", 0.0, 1.0),
-    "Softmax": ("a softmax", 0.0, 1.0),
-    "LogSoftmax": ("a log_softmax", -INF, 0.0),
-    "Tanh": ("tanh", -1.0, 1.0),
-    "Relu": ("ReLU", 0.0, INF),
-    "Softplus": ("softplus", 0.0, INF),
-    "Exp": ("exp", 0.0, INF),
-}
-SHAPING = {  # operations that move, copy or average values
-    "Alias",
-    "AsStrided",
-    "Cat",
-    "Clone",
-    "Expand",
-    "Gather",
-    "Index",
-    "IndexSelect",
-    "Mean",
-    "Permute",
-    "Select",
-    "ReshapeAlias",
-    "Slice",
-    "Split",
-    "SplitWithSizes",
-    "Squeeze",
-    "Stack",
-    "T",
-    "ToCopy",
-    "Transpose",
-    "Unbind",
-    "Unsqueeze",
-    "UnsafeSplit",
-    "UnsafeView",
-    "View",
-}
-States = list[tuple[Any, "Activation"]]
-
-
-@dataclass(frozen=True)
-class Activation:
-    """The last operation on the outputs of a network, and its range."""
-
-    kind: str
-    """ "Softmax"; of the states of a recurrent layer its class, "LSTM"."""
-    words: str
-    """ "a softmax"."""
-    low: float
-    high: float
-    axis: int = -1
-    """Of a softmax."""
-
-    def of(self, free: Tensor) -> Tensor:
-        """Outputs that this activation can give, from numbers of any size."""
-        if self.kind in ("Softmax", "LogSoftmax"):
-            return (
-                F.softmax(free, self.axis)
-                if self.kind == "Softmax"
-                else F.log_softmax(free, self.axis)
-            )
-        if math.isinf(self.low) or math.isinf(self.high):
-            return self.low + F.softplus(free) if self.high == INF else self.high - F.softplus(free)
-        return self.low + (self.high - self.low) * torch.sigmoid(free)
-
-
-@contextmanager
-def states_of(model: nn.Module) -> Iterator[States]:
-    """Context manager: the states that recurrent layers of torch.nn return inside, as nodes of
-    autograd.
-    """
-    found: States = []
-
-    def keep(layer: nn.Module, given: tuple, made: Any) -> None:
-        if not getattr(layer, "proj_size", 0):
-            found.extend(
-                (hidden.grad_fn, range_of_states(layer)) for hidden in _hidden(layer, made)
-            )
-
-    with ExitStack() as hooks:
-        for part in model.modules():
-            if isinstance(part, nn.RNNBase | nn.RNNCellBase):
-                hooks.enter_context(part.register_forward_hook(keep))
-        yield found
-
-
-def _hidden(layer: nn.Module, made: Any) -> list[Tensor]:
-    """The hidden states among what a recurrent layer returns: of all frames, and the last."""
-    pair = isinstance(made, tuple) and not isinstance(layer, nn.LSTMCell)
-    states = [
-        state[0] if isinstance(state, tuple) else state for state in (made if pair else [made])
-    ]
-    return [state for state in states if isinstance(state, Tensor)]
-
-
-def range_of_states(layer: nn.Module) -> Activation:
-    """The range of the states of a recurrent layer."""
-    name = type(layer).__name__
-    low, high = (0.0, INF) if getattr(layer, "nonlinearity", "") == "relu" else (-1.0, 1.0)
-    return Activation(name, f"the states of nn.{name}", low, high)
-
-
-def last_activation(output: Tensor, states: States) -> Activation | None:
-    """The activation that bounds an output; None if none does, or if it is not known."""
-    known, node = dict(states), output.grad_fn
-    while node is not None and node not in known and operation(node) not in RANGES:
-        node = node.next_functions[0][0] if operation(node) in SHAPING else None
-    if node is None:
-        return None
-    if node in known:
-        return known[node]
-    name = operation(node)
-    axis = getattr(node, "_saved_dim", -1) if node is output.grad_fn else -1
-    words, low, high = RANGES[name]
-    if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
-        words, high = "exp(-distance)", 1.0
-    return Activation(name, words, low, high, axis if axis < output.dim() else -1)
-
-
-def _sign(node: Any) -> int:
-    """1 or -1 if a node gives no negative or no positive numbers; 0 if that is not known."""
-    name = operation(node) if node is not None else ""
-    if name in ("Neg", "Sum") or name in SHAPING:
-        return _sign(node.next_functions[0][0]) * (-1 if name == "Neg" else 1)
-    return int(name in ("Abs", "Relu", "LinalgVectorNorm", "Norm", "Sigmoid", "Softplus"))
-
+from trainability.activation import Activation, last_activation, states_of
+from trainability.data import Inputs, examples_axis
+from trainability.losses import graph
+from trainability.training import Training, attributes, same, state_of
 
 MOVED = 1e-3  # standard deviation of what is added to weights
-FEATURES = 256  # numbers of a frame that are followed one by one, at most
+APART = 0.02  # of what is added to weights that torch leaves alike
+SCALES = 0.01, 1.0, 100.0  # of changes of numbers, times their own
+EXAMPLES = 8  # that are changed, one at a time
+CLEAR = 100.0  # times the rounding of the outputs: a change that is none
+NUDGE = 0.01  # of a small change, times the scale of the numbers
+BENT = 0.2  # of a change: what twice the change lacks to twice its effect
+UNDERFLOW = 1e-30  # a gradient that is smaller may vanish, and prove nothing
+TESTS = 24  # of groups of frames or features
 
 
 def differ(states: list[Any], others: list[Any]) -> bool:
@@ -251,8 +134,46 @@ class Probe:
 
     @cached_property
     def noise(self) -> float:
-        """Largest difference of the outputs between two calls in evaluation mode."""
-        return (self.evaluated(self.x) - self.before).abs().max().item()
+        """Largest difference of the outputs between two calls in evaluation mode.
+
+        The same input twice, and once more after the examples in another order.
+        """
+        again = _difference(self.evaluated(self.x), self.before)
+        with suppress(RhnError):  # of a model that expects them in an order, such as by length
+            self.evaluated(tree_map(lambda v: v.flip(self._axis_of(v)), self.x))
+        return max(again, _difference(self.evaluated(self.x), self.before))
+
+    @property
+    def is_rounding(self) -> bool:
+        """True if such calls differ by the rounding of the outputs at most."""
+        largest = float(self.before.nan_to_num().abs().max())
+        return self.noise <= CLEAR * torch.finfo(self.before.dtype).eps * largest
+
+    @cached_property
+    def draws(self) -> bool:
+        """True if two calls in evaluation mode agree with the same random numbers only."""
+        outputs = []
+        for _ in range(2):
+            with random_numbers_kept(self.training.model):
+                outputs.append(self.evaluated(self.x))
+        return self.noise > 0 and _difference(*outputs) == 0
+
+    @property
+    def kept(self) -> list[str]:
+        """Attributes that forward changes."""
+        return self._forward[2]
+
+    @cached_property
+    def generic(self) -> Training:
+        """The training at torch's own weights, those that torch leaves alike moved apart."""
+        other = self.training.with_default_weights()
+        other.model.eval()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in other.model.parameters():
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.add_(APART * noise.to(p))
+        return other
 
     # ---- axes --------------------------------------------------------------------------------
 
@@ -280,109 +201,203 @@ class Probe:
             and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
         )
 
-    # ---- dependence by NaN -------------------------------------------------------------------
+    # ---- dependence --------------------------------------------------------------------------
 
     def follows(self, leaf: int) -> bool:
-        """True if the outputs can be followed back to an input: numbers, or two ids or more."""
+        """True if outputs can be followed back to an input: they repeat, and it has other values.
+
+        Those of ids are other ids.
+        """
         x = self.leaves[leaf]
         numbers = x.is_floating_point() and not self._is_cast(x)
-        return numbers or bool((x != x.flatten()[0]).any() and not self.noise)
+        return not self.noise and (numbers or bool((x != x.flatten()[0]).any()))
 
     def _is_cast(self, x: Tensor) -> bool:
         """True for whole numbers that the network may turn into ids."""
         has_ids = any(isinstance(part, nn.Embedding) for part in self.training.model.modules())
         return has_ids and torch.equal(x, x.round())
 
-    def mask(self, leaf: int, where: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:
-        """True for each number of the outputs that depends on some numbers of an input.
+    def changed(self, leaf: int, marks: Tensor, size: int) -> Inputs:
+        """Inputs with other numbers where marks are True.
 
-        where: takes the input and returns True for the numbers in question. x: other inputs than
-            those of the minibatch. Numbers become NaN; ids become other ids, and outputs that
-            differ by more than rounding depend on them.
+        Numbers are moved by 0.01, 1 or 100 of their scale (size 0, 1 or 2), ids become others.
         """
-        x = self.x if x is None else x
-        given = tree_leaves(x)[leaf]
-        marks = where(given)
+        x = self.leaves[leaf]
+        if x.is_floating_point() and not self._is_cast(x):
+            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(size)).to(x)
+            other = x + SCALES[size] * _scale(x, whole=size == 2) * noise
+        else:
+            other = x
+            for _ in range(size + 1):
+                other = next_ids(other, x)
+        other = torch.where(marks, other, x)
         places = iter(range(len(self.leaves)))
-        if given.is_floating_point() and not self._is_cast(given):
-            spoiled = given.masked_fill(marks, math.nan)
-            changed = tree_map(lambda v: spoiled if next(places) == leaf else v, x)
-            return self.evaluated(changed).isnan()
-        other = torch.where(marks, next_ids(given), given)
-        changed = tree_map(lambda v: other if next(places) == leaf else v, x)
-        before, after = self.evaluated(x), self.evaluated(changed)
-        rounding = 100 * torch.finfo(before.dtype).eps * before.abs().max()
-        return (after - before).abs() > rounding
+        return tree_map(lambda v: other if next(places) == leaf else v, self.x)
+
+    @torch.no_grad()
+    def changes(self, leaf: int, marks: Tensor) -> Iterator[Tensor]:
+        """Yield changes of the outputs, in units of rounding, with other numbers in an input.
+
+        At the given weights and at torch's, for three sizes of the change. 0: not a bit differs.
+        """
+        for training in (self.training, self.generic):
+            training.model.eval()
+            before = training.output(self.x)
+            unit = torch.finfo(before.dtype).eps * before.abs().max().clamp_min(1e-30)
+            for size in range(len(SCALES)):
+                after = training.output(self.changed(leaf, marks, size))
+                apart = ((after - before).abs() / unit).nan_to_num(nan=math.inf)
+                yield apart.masked_fill(after == before, 0.0)
+
+    def depends(self, leaf: int, marks: Tensor) -> bool:
+        """True if an output changes with some numbers of an input."""
+        return any(bool(change.any()) for change in self.changes(leaf, marks))
+
+    def slopes(self, leaf: int, weights: Callable[[Tensor], Tensor] = same) -> Tensor | None:
+        """The gradient of random sums of the outputs in an input at torch's weights.
+
+        None if it is no number. weights: changes the weights of the outputs in the sum.
+        """
+        x = self.leaves[leaf]
+        if not x.is_floating_point() or self._is_cast(x):
+            return None
+        places, given = iter(range(len(self.leaves))), x.detach().clone().requires_grad_()
+        inputs = tree_map(lambda v: given if next(places) == leaf else v, self.x)
+        with torch.backends.cudnn.flags(enabled=False):
+            output = self.generic.output(inputs)
+        if not output.requires_grad:
+            return torch.zeros_like(x)
+        drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        total = (output * weights(drawn)).sum()
+        return torch.autograd.grad(total, given, materialize_grads=True)[0]
+
+    def unread(self, leaf: int, axis: int) -> list[int]:
+        """Indices along an axis of an input that no output depends on.
+
+        They have no gradient, and changes of three sizes change no bit of any output. Indices at
+        which all examples are equal, as of padding, are left out.
+        """
+        x, slopes = self.leaves[leaf], self.slopes(leaf)
+        rows = x.movedim(self._axis_of(x), 0)
+        varies = (rows != rows[:1]).any(0).movedim(axis - (axis > self._axis_of(x)), 0)
+        free = varies.reshape(len(varies), -1).any(1)
+        if slopes is not None:
+            size = rows_of(slopes.abs(), axis).amax(1)
+            if ((size > 0) & (size < UNDERFLOW)).any():  # it may vanish
+                return []
+            free &= size == 0
+        waiting, found, left = [free.nonzero().flatten().tolist()], list[int](), TESTS
+        while waiting:
+            part = waiting.pop()
+            if not part or not left:
+                continue
+            left -= 1
+            marks = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+            marks.index_fill_(axis, torch.tensor(part, device=x.device), True)
+            if not self.depends(leaf, marks):
+                found += part
+            elif len(part) > 1:
+                waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return sorted(found)
 
     @cached_property
     def mixed(self) -> int:
-        """Number of other examples whose outputs depend on one of them."""
+        """Number of other examples whose outputs change with one of them."""
         if self.output_axis is None or self.count < 2 or not self.follows(0):
             return 0
-        found = 0
-        for k in (0, self.count - 1):
-            bad = self.mask(0, partial(one_slice, axis=self.axis, k=k))
-            rows = bad.movedim(self.output_axis, 0).flatten(1).any(1)
-            found = max(found, int(rows.sum() - rows[k].long()))
-        return found
+        number = min(EXAMPLES, self.count // 2)
+        some = torch.linspace(0, self.count - 1, number).long().unique().tolist()
+        with fixed_statistics(self.training.model), fixed_statistics(self.generic.model):
+            if not self._changed_beside(some):
+                return 0
+            return max(self._changed_beside([k]) for k in some)
 
-    def copies(
-        self, number: int, leaf: int, where: Callable[[Tensor, int], Tensor], example: int = 0
-    ) -> Tensor:
-        """Masks (number, ...) of the outputs of copies of one example, one for each k.
-
-        where(values of one example, k): True for the numbers of copy k in question. Minibatches
-        keep their size, for models that expect it.
-        """
-        rows = []
-        index = torch.full((self.count,), example, device=self.first.device)
-        x = tree_map(lambda v: v.index_select(self._axis_of(v), index.to(v.device)), self.x)
-        for start in range(0, number, self.count):
-
-            def spoiled(values: Tensor, start: int = start) -> Tensor:
-                values = values.movedim(self.axis, 0)
-                marks = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-                for k in range(min(self.count, number - start)):
-                    marks[k] = where(values[k], start + k)
-                return marks.movedim(0, self.axis)
-
-            bad = self.mask(leaf, spoiled, x)
-            rows.append(bad.movedim(self.output_axis or 0, 0)[: number - start])
-        return torch.cat(rows)
+    def _changed_beside(self, some: list[int]) -> int:
+        """Number of others that change with some examples, if one does by more than rounding."""
+        index = torch.tensor(some, device=self.first.device)
+        marks = torch.zeros(self.first.shape, dtype=torch.bool, device=self.first.device)
+        for change in self.changes(0, marks.index_fill_(self.axis, index, True)):
+            rows = rows_of(change, self.output_axis or 0).amax(1).index_fill(0, index, 0.0)
+            if (rows > CLEAR).any():
+                return int((rows > 0).sum())
+        return 0
 
     def _axis_of(self, value: Tensor) -> int:
         """The axis of the examples in one of the inputs."""
-        if value.dim() > self.axis and value.shape[self.axis] == self.count:
-            return self.axis
-        return 0
+        return examples_axis(value, self.first, self.axis) or 0
+
+    # ---- frames ------------------------------------------------------------------------------
+
+    def _marks(self, frames: Tensor) -> Tensor:
+        """True at some frames (T,) of the sequence."""
+        shape = [1] * self.first.dim()
+        shape[1 - self.axis] = -1
+        return frames.to(self.first.device).reshape(shape).expand(self.first.shape)
 
     @cached_property
-    def reads_frames(self) -> Tensor | None:
-        """(T, ...) True where an output of an example depends on its frame t; None: not known."""
+    def looks_ahead(self) -> bool:
+        """True if the output of a frame changes with later frames."""
         T = self.frames
-        if T is None or self.output_axis is None or self.mixed or not self.follows(0):
-            return None
-        return self.frames_read_by(0)
-
-    def frames_read_by(self, example: int) -> Tensor:
-        """The same of one example of the minibatch, which may be padded."""
-        return self.copies(self.frames or 0, 0, lambda values, t: one_slice(values, 0, t), example)
+        if T is None or T < 2 or not self.of_frames or self.mixed or not self.follows(0):
+            return False
+        for first in sorted({1, T // 4, T // 2, 3 * T // 4, T - 1} - {0}):
+            marks = self._marks(torch.arange(T) >= first)
+            for change in self.changes(0, marks):
+                if (change.narrow(1 - self.axis, 0, first) > CLEAR).any():
+                    return True
+        return False
 
     @cached_property
-    def reads_features(self) -> Tensor | None:
-        """(m,) True where an output of an example depends on number j of a frame."""
-        m = self.first.shape[-1]
-        numbers = self.first.is_floating_point() and self.first.dim() >= 2
-        if not numbers or m > FEATURES or self.output_axis is None or self.mixed:
-            return None
-        last = self.first.dim() - 2
-        bad = self.copies(m, 0, lambda values, j: one_slice(values, last, j))
-        return bad.flatten(1).any(1)
+    def reads_own_frame(self) -> bool:
+        """True if the output of the first frame changes with that frame."""
+        if self.frames is None or not self.of_frames or not self.follows(0):
+            return False
+        marks = self._marks(torch.arange(self.frames) == 0)
+        return any(
+            bool((change.select(1 - self.axis, 0) > CLEAR).any())
+            for change in self.changes(0, marks)
+        )
+
+    @cached_property
+    def only_own_frame(self) -> bool:
+        """True if the output of a frame depends on no other frame.
+
+        Each two frames lie in different halves for one bit of their numbers: the outputs of one
+        half do not change with the other, and have no gradient in it.
+        """
+        T = self.frames
+        if T is None or T < 2 or not self.of_frames or not self.reads_own_frame:
+            return False
+        numbers, axis = torch.arange(T), 1 - self.axis
+        for bit in range((T - 1).bit_length()):
+            for value in (0, 1):
+                moved = (numbers >> bit & 1) == value
+                still = (~moved).nonzero().flatten().to(self.first.device)
+                if self._reaches(moved, still, axis):
+                    return False
+        return True
+
+    def _reaches(self, moved: Tensor, still: Tensor, axis: int) -> bool:
+        """True if outputs of some frames depend on others, which are moved."""
+
+        def of_still(weights: Tensor) -> Tensor:
+            return torch.zeros_like(weights).index_copy_(
+                axis, still, weights.index_select(axis, still)
+            )
+
+        slopes = self.slopes(0, of_still)
+        if slopes is not None and slopes[self._marks(moved)].any():
+            return True
+        changes = self.changes(0, self._marks(moved))
+        return any(bool(change.index_select(axis, still).any()) for change in changes)
 
     @cached_property
     def gradient_frames(self) -> Tensor | None:
-        """(T,) True for each frame that the gradient of the last output reaches."""
-        if self.reads_frames is None:
+        """(T,) True for each frame that the gradient of the last output reaches; None: not known.
+
+        For any example, with random weights of the outputs.
+        """
+        if self.frames is None or self.output_axis is None or self.mixed or not self.follows(0):
             return None
         leaves: list[Tensor] = []
 
@@ -390,24 +405,63 @@ class Probe:
             leaves.append(values.detach().requires_grad_())
             return leaves[-1].clone()
 
-        output = self.with_leaves(leaf)
-        if self.of_frames:
-            output = output.select(1 - self.axis, -1)
-        if not leaves:
+        output = self._last(self.with_leaves(leaf))
+        if not leaves or not output.requires_grad:
             return None
-        slopes = torch.autograd.grad(output.sum() * math.nan, leaves, materialize_grads=True)
-        reached = torch.stack(
-            [s.movedim(1 - self.axis, 0).flatten(1).isnan().any(1) for s in slopes]
-        )
-        return reached.any(0)
+        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        slopes = torch.autograd.grad((output * weights).sum(), leaves, materialize_grads=True)
+        each = [rows_of(s, 1 - self.axis).any(1) for s in slopes]
+        return torch.stack(each).any(0)
 
-    def with_leaves(self, leaf: Callable[[Tensor], Tensor]) -> Tensor:
-        """Outputs whose sequence, or what embeddings make of it, is a leaf of the graph."""
+    def _last(self, output: Tensor) -> Tensor:
+        """The output of the last frame; all of one that has no frames."""
+        return output.select(1 - self.axis, -1) if self.of_frames else output
+
+    @torch.no_grad()
+    def moving_frames(self, example: int) -> Tensor:
+        """(T,) True for each frame of an example whose small change moves the last output.
+
+        By twice as much if the change is twice as large: no kink or threshold lies between.
+        """
+        T, index = self.frames or 0, torch.full((self.count,), example, device=self.first.device)
+        x = tree_map(lambda v: v.index_select(self._axis_of(v), index.to(v.device)), self.x)
+        before = self._rows(self.with_leaves(same, x))
+        unit = torch.finfo(before.dtype).eps * before.abs().max().clamp_min(1e-30)
+        found = []
+        for start in range(0, T, self.count):
+            number = min(self.count, T - start)
+            once, twice = (
+                self._rows(self.with_leaves(partial(self._moved, start=start, size=size), x))
+                for size in (NUDGE, 2 * NUDGE)
+            )
+            one, two = (once - before).abs().amax(1), (twice - before).abs().amax(1)
+            bent = (twice - 2 * once + before).abs().amax(1)
+            found.append(((one > CLEAR * unit) & (bent < BENT * two))[:number])
+        return torch.cat(found)
+
+    def _moved(self, values: Tensor, start: int, size: float) -> Tensor:
+        """Frame start + k of copy k moved."""
+        noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0)).to(values)
+        marks = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
+        by_example = marks.movedim(self.axis, 0)
+        for k in range(min(self.count, by_example.shape[1] - start)):
+            by_example[k, start + k] = True
+        marks = marks.reshape(*marks.shape, *[1] * (values.dim() - 2))
+        return values + size * _scale(values) * noise * marks
+
+    def _rows(self, output: Tensor) -> Tensor:
+        """The last output of each example, (B, ...)."""
+        axis = 0 if self.of_frames else self.output_axis or 0
+        return rows_of(self._last(output), axis)
+
+    def with_leaves(self, leaf: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:
+        """Outputs whose sequence, or what embeddings make of it, is what `leaf` makes of it."""
         self.training.model.eval()
+        x = self.x if x is None else x
         with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
             if self.first.is_floating_point() and not self._is_cast(self.first):
                 places = iter(range(len(self.leaves)))
-                x = tree_map(lambda v: leaf(v) if next(places) == 0 else v, self.x)
+                x = tree_map(lambda v: leaf(v) if next(places) == 0 else v, x)
                 return self.training.output(x)
             for part in self.training.model.modules():
                 if isinstance(part, nn.Embedding):
@@ -417,36 +471,85 @@ class Probe:
                         return leaf(made) if whole else made
 
                     hooks.enter_context(part.register_forward_hook(replace))
-            return self.training.output(self.x)
+            return self.training.output(x)
+
+    # ---- weights -----------------------------------------------------------------------------
+
+    def uses(self, name: str) -> bool:
+        """True if an output depends on a parameter: by autograd, or when it changes."""
+        if self.noise:
+            return True
+        for training in (self.training, self.generic):
+            parameter = training.model.get_parameter(name)
+            kept, wanted = parameter.detach().clone(), parameter.requires_grad
+            try:
+                parameter.requires_grad_(True)
+                output = training.output(self.x)
+                if any(getattr(node, "variable", None) is parameter for node in graph(output)):
+                    return True
+                if self._moves(training, parameter, output):
+                    return True
+            finally:
+                with torch.no_grad():
+                    parameter.copy_(kept)
+                parameter.requires_grad_(wanted)
+        return False
 
     @torch.no_grad()
-    def uses(self, name: str) -> bool:
-        """True if an output depends on a parameter."""
-        parameter = dict(self.training.model.named_parameters())[name]
+    def _moves(self, training: Training, parameter: Tensor, before: Tensor) -> bool:
+        """True if outputs change with a parameter."""
         kept = parameter.detach().clone()
-        try:
-            parameter.fill_(math.nan)
-            return bool(self.evaluated(self.x).isnan().any())
-        finally:
-            parameter.copy_(kept)
+        for k, size in enumerate(SCALES):
+            noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(k)).to(kept)
+            parameter.copy_(kept + size * _scale(kept, whole=True) * noise)
+            if not torch.equal(training.output(self.x), before):
+                return True
+        return False
 
 
-def next_ids(ids: Tensor) -> Tensor:
+def rows_of(values: Tensor, axis: int) -> Tensor:
+    """Numbers (B, ...) of each example in one row."""
+    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    """Largest difference of outputs; NaN in the same places is none."""
+    apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0.0)
+    return apart.nan_to_num(nan=math.inf).max().item()
+
+
+def _scale(values: Tensor, *, whole: bool = False) -> float:
+    """The standard deviation of numbers, at least tiny; whole: with their mean size."""
+    spread = float(values.double().std(correction=0))
+    size = float(values.double().abs().mean())
+    return (spread + size if whole else spread) or size or 1.0
+
+
+@contextmanager
+def fixed_statistics(model: nn.Module) -> Iterator[None]:
+    """Context manager: batch norm that keeps no statistics takes 0 and 1 for them."""
+    parts = [p for p in model.modules() if isinstance(p, _BatchNorm) and p.running_mean is None]
+    for part in parts:
+        part.running_mean = next(model.parameters()).new_zeros(part.num_features)
+        part.running_var = torch.ones_like(part.running_mean)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.running_mean = part.running_var = None
+
+
+def next_ids(ids: Tensor, known: Tensor | None = None) -> Tensor:
     """Other ids, each the next larger one that occurs; the least one after the largest.
+
+    known: the ids that occur; None: those that are given.
 
     >>> next_ids(torch.tensor([3, 7, 9, 3]))
     tensor([7, 9, 3, 7])
     """
-    known = ids.unique()
+    known = (ids if known is None else known).unique()
     places = torch.searchsorted(known, ids.contiguous())
     return known[(places + 1) % len(known)]
-
-
-def one_slice(values: Tensor, axis: int, k: int) -> Tensor:
-    """True at index k of an axis."""
-    marks = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    marks.select(axis, k).fill_(True)
-    return marks
 
 
 def training_batch(training: Training) -> int:

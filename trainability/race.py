@@ -20,13 +20,13 @@ from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.data import Inputs, Pair, sequence_of
-from trainability.losses import Score
+from trainability.losses import DEVIATIONS, PairedErrors, Score
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
 GOOD = 0.1  # error of a training that has learned well
-CLEAR = 2.0  # standard errors of a difference that is told from none
+CLEAR = DEVIATIONS  # standard errors of a difference that is told from none
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Measure:
     """The errors of a row on the held-out examples after some steps."""
 
     steps: int
-    errors: dict[str, Tensor]
-    """(E,) of the examples, by the name of a score."""
+    pairs: dict[str, PairedErrors]
+    """Errors of the examples beside those of the constant predictor, by the name of a score."""
     relative: dict[str, float]
     """Their means, 1 for the best constant output."""
     explained: float = math.nan
@@ -140,11 +140,6 @@ class Race:
         progress: Callable[[str], None] = lambda doing: None,
     ):
         self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
-        self._constant = {
-            name: torch.cat([score.of_constant(y) for _, y in pairs])
-            for name, score in scores.items()
-            if score.constant is not None
-        }
 
     def run(
         self,
@@ -200,29 +195,18 @@ class Race:
     def add(self, row: Row, outputs: list[Tensor]) -> None:
         """Add a measure of the outputs for all held-out examples to a row."""
         targets = [y for _, y in self.pairs]
-        errors = {
-            name: torch.cat([score.errors(*pair) for pair in zip(outputs, targets, strict=True)])
-            for name, score in self.scores.items()
+        pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
+        relative = {
+            name: self.scores[name].relative(paired.errors) for name, paired in pairs.items()
         }
-        relative = {name: self.scores[name].relative(values) for name, values in errors.items()}
         share, row.count = explained(outputs, targets)
-        row.measures.append(Measure(row.steps, errors, relative, share))
-
-    def constant(self, name: str, like: Tensor) -> Tensor:
-        """Errors of the constant predictor on the examples of `like`, by a score."""
-        each = self._constant.get(name)
-        if each is not None and each.shape == like.shape:
-            return each
-        return torch.full_like(like, self.scores[name].size)
+        row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
         """True if the errors of a row are clearly below the constant predictor's, in pairs."""
-        name = name or row.by
         if row.exploded is not None or not row.measures:
             return False
-        own = row.measures[-1].errors[name]
-        mean, deviation = paired(self.constant(name, own), own, self.scores[name].size)
-        return mean > CLEAR * deviation
+        return row.measures[-1].pairs[name or row.by].below()
 
     def difference(self, one: Row, other: Row, name: str = "") -> tuple[float, float]:
         """(How far a row is below another one, which counts as at most a constant predictor; the
@@ -231,11 +215,11 @@ class Race:
         name = name or other.by
         if not other.measures or other.exploded is not None:
             return -1.0, 0.0
-        ours, size = other.measures[-1].errors[name], self.scores[name].size
-        theirs = self.constant(name, ours)
+        ours = other.measures[-1].pairs[name]
+        theirs = ours.constant
         if one.exploded is None and one.measures and one.measures[-1].relative[name] < 1:
-            theirs = one.measures[-1].errors[name]
-        return paired(theirs, ours, size)
+            theirs = one.measures[-1].pairs[name].errors
+        return paired(theirs, ours.errors, self.scores[name].size)
 
 
 def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:

@@ -22,8 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from rhn.cells import Cell
-from rhn.cells.init import Initialization
 from rhn.errors import USERS_FAULT
 from trainability.data import SAMPLE, Inputs, with_sequence
 from trainability.losses import class_axis
@@ -167,32 +165,12 @@ def is_causal(training: Training, x: Inputs) -> bool:
     late = late.reshape([-1 if a == frames else 1 for a in range(first.dim())])
 
     def outputs(x: Inputs) -> Tensor:
-        other = training.copy()
-        draw_again(other.model)
+        other = training.with_default_weights()
         other.model.eval()
         return other.output(x).narrow(frames, 0, half)
 
     changed = torch.where(late, first.roll(1, axis), first)
     return torch.equal(outputs(x), outputs(with_sequence(x, changed)))
-
-
-def draw_again(model: nn.Module, seed: int = 5) -> None:
-    """Draw the weights of each layer again as torch.nn does, and own matrices likewise; those of
-    the cells of `rhn` normal with standard deviation 1/sqrt(n).
-    """
-    torch.manual_seed(seed)
-    drawn = set()
-    for part in model.modules():
-        if isinstance(part, Cell):
-            part.init = Initialization.parse("scaled")
-        reset = getattr(part, "reset_parameters", None)
-        if callable(reset):
-            reset()
-            drawn |= {id(p) for p in part.parameters(recurse=False)}
-    for p in model.parameters():
-        if id(p) not in drawn and p.dim() >= 2:
-            bound = 1 / math.sqrt(p.shape[-1])
-            nn.init.uniform_(p, -bound, bound)
 
 
 def predicts_inputs(x: Inputs, y: Tensor, axis: int) -> bool:

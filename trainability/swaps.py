@@ -30,7 +30,6 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of
 from trainability.losses import TINY, canonical_loss, is_binary, kind_of, score_of, weighted_loss
 from trainability.race import Version
-from trainability.reference import draw_again
 from trainability.training import Training
 
 PARTS = (
@@ -215,9 +214,7 @@ def rare_classes_weighted(training: Training) -> Training | None:
 )
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
-    other = training.copy()
-    draw_again(other.model, training.draws)
-    return other
+    return training.with_default_weights()
 
 
 @register_swap(

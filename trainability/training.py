@@ -21,9 +21,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import check_order, check_weights, uncompiled, users_code
+from gersgorin._validate import (
+    check_order,
+    check_weights,
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+)
 from gersgorin.losses import Loss, output_of
-from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.cells import Cell
+from rhn.cells.init import Initialization
+from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short, kind_of, listed
 from trainability.data import (
     Batches,
@@ -35,7 +43,9 @@ from trainability.data import (
     numbers_like,
     sequence_of,
 )
-from trainability.losses import graph, misfit, reads, target_loss
+from trainability.given_loss import misfit, reads, target_loss
+from trainability.losses import graph
+from trainability.not_finite import Failure, failure_of, gradient_failure
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -204,7 +214,7 @@ class Training:
     >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
     >>> training = Training(model, torch.rand(50, 3, 2), torch.rand(50, 1), "mse", sgd)
     >>> training.steps, len(training.data.held_out)
-    (3000, 5)
+    (3000, 0)
     """
 
     def __init__(
@@ -250,28 +260,45 @@ class Training:
         self.model, self.optimizer, self.scheduler = copied(
             model, given, scheduler_of(scheduler, given)
         )
-        like = next(self.model.parameters())
-        if y is None:
-            self.data: Data = Batches(x, like, loading_seconds)
-        else:
-            x, y = inputs_of(x, like), numbers_like("y", y, like)
-            axis = axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
-            if axis not in (0, 1):
-                raise InvalidInputError(f"batch_axis is {axis!r}, expected 0, 1 or None")
-            self.data = Examples(x, y, batch_size, axis)
+        self.failure: tuple[Failure, Inputs] | None = None
         self.change_inputs: Change = same
         self.change_targets: Change = same
         self.restore_outputs: Change = same
         self.draws = 5
         """Seed of weights that a swap draws."""
+        like = next(self.model.parameters())
+        if batch_axis not in (0, 1, None):
+            raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
+
+        def axis_of(x: Inputs, y: Tensor) -> int:
+            return axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
+
+        if y is None:
+            self.data: Data = Batches(x, like, loading_seconds, axis_of, self._fits)
+        else:
+            x, y = inputs_of(x, like), numbers_like("y", y, like)
+            self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
 
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""
         other = copy.copy(self)
+        other.failure = None
         other.model, other.optimizer, other.scheduler = copied(
             self.model, self.optimizer, self.scheduler
         )
         return other
+
+    @torch.no_grad()
+    def _fits(self, x: Inputs) -> bool:
+        """True if the model takes inputs of another size than those that were given."""
+        other = copy.copy(self)
+        other.model = copied(self.model, self.optimizer, None)[0].eval()
+        try:
+            with random_numbers_kept(other.model):
+                other.output(x)
+        except RhnError:
+            return False
+        return True
 
     @property
     def axis(self) -> int:
@@ -386,6 +413,25 @@ class Training:
             other.scheduler = Schedule(scheduler, theirs, other.optimizer, [largest])
         return other
 
+    def with_default_weights(self) -> "Training":
+        """A copy with new weights of each layer as torch.nn draws them, own matrices likewise;
+        those of the cells of `rhn` normal with standard deviation 1/sqrt(n).
+        """
+        other, drawn = self.copy(), set[int]()
+        torch.manual_seed(self.draws)
+        for part in other.model.modules():
+            if isinstance(part, Cell):
+                part.init = Initialization.parse("scaled")
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
+                drawn |= {id(p) for p in part.parameters(recurse=False)}
+        for p in other.model.parameters():
+            if id(p) not in drawn and p.dim() >= 2:
+                bound = 1 / math.sqrt(p.shape[-1])
+                nn.init.uniform_(p, -bound, bound)
+        return other
+
     def with_rates(self, factor: float) -> "Training":
         """A copy with all learning rates multiplied by a factor, also those of any schedule."""
         other = self.copy()
@@ -418,7 +464,10 @@ class Training:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self.loss(self.output(x), y)
+            if not loss.isfinite():
+                self._fail(failure_of(self, x, y), x)
             loss.backward()
+            self._fail(gradient_failure(self.model), x)
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             return loss
@@ -431,6 +480,11 @@ class Training:
                 warnings.simplefilter("ignore")
                 self.scheduler.step()
         return loss
+
+    def _fail(self, failure: Failure | None, x: Inputs) -> None:
+        """Keep the first failure."""
+        if failure is not None and self.failure is None:
+            self.failure = failure, x
 
     @torch.no_grad()
     def answers(self, inputs: list[Inputs]) -> list[Tensor]:

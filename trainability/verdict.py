@@ -41,7 +41,6 @@ ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
 NEAR = 0.05  # of the gap: a row that is so near to the known good error stops
 DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 BETTER, FAULT = 0.5, 0.1  # of the error of a training that learns
-FEW = 20  # held-out examples, below which nothing is told from them
 LAST = 10  # the last tenth of the losses counts
 FAR = 0.7  # of an error or a loss: at most this share of the other one is far below it
 MEASURED = 16  # minibatches of a validation set, at most
@@ -55,13 +54,13 @@ class Evidence:
         race: by which they are compared.
         base: the user's training, unchanged.
         whole: whether rows may run to all steps.
-        examples: number of held-out examples.
+        few: why the held-out examples tell nothing; "" if they do.
     """
 
     race: Race
     base: Row
     whole: bool
-    examples: int
+    few: str = ""
     by: str = "error"
     """The score by which the gap is measured."""
     good: Row | None = None
@@ -76,11 +75,6 @@ class Evidence:
     """Changes that were not enough in another order of the minibatches."""
 
     # ---- the user's training -------------------------------------------------------------------
-
-    @property
-    def few(self) -> bool:
-        """True if too few examples are held out."""
-        return self.examples < FEW
 
     @property
     def exploded(self) -> bool:
@@ -98,11 +92,7 @@ class Evidence:
         return not self.exploded and all(map(self._is_dead, self.names))
 
     def _is_dead(self, name: str) -> bool:
-        own = self.base.measures[-1].errors[name]
-        constant, size = self.race.constant(name, own), self.race.scores[name].size
-        d = (constant - own) / size
-        deviation = float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
-        return not float(d.mean()) + CLEAR * deviation > 1 - DEAD
+        return self.base.measures[-1].pairs[name].above(DEAD)
 
     @property
     def names(self) -> list[str]:
@@ -221,11 +211,10 @@ class Rule:
     words: str
 
 
-FEW_WORDS = "is undecided, since too few examples are held out. On training examples"
 RULES = (
     Rule(lambda e: e.exploded, "diverges", "diverges"),
     Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
-    Rule(lambda e: e.few, "undecided", FEW_WORDS),
+    Rule(lambda e: bool(e.few), "undecided", "is undecided"),
     Rule(lambda e: e.learned and bool(e.better), "learns little", "learns little"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),

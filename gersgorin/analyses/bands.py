@@ -5,7 +5,6 @@ Legend: R runs, each of one network along one sequence; T steps of the longest r
 in length: a statistic of step t is over the runs that have this step.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +17,11 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, NEAR_ONE, Spectra
-from gersgorin.analyses.steps import gradient_words, measured, subject_of
+from gersgorin.analyses.steps import measured, subject_of
+from gersgorin.growth import compared_words, direction, is_steady, rate_words, tolerance
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.run.run import Run, silent
-from rhn.cells.registry import CELLS
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import (
     DASHED,
@@ -99,14 +98,19 @@ class Comparison(Result, kind="comparison"):
     """log ||dy[t+1]/dy[0]||_2, (R, T)."""
 
     @property
+    def _known(self) -> np.ndarray:
+        """True for the steps of each run, (R, T): one of its measures is a number there."""
+        return ~np.all([np.isnan(getattr(self, name)) for name in KEPT], axis=0)
+
+    @property
     def steps(self) -> np.ndarray:
         """Number of steps of each run, (R,)."""
-        return (~np.isnan(self.norm)).sum(1)
+        return self._known.sum(1)
 
     @property
     def runs_at(self) -> np.ndarray:
         """Number of runs that have step t, (T,)."""
-        return (~np.isnan(self.norm)).sum(0)
+        return self._known.sum(0)
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -149,15 +153,22 @@ class Comparison(Result, kind="comparison"):
         return {"steps": self.table()}
 
     @property
-    def finding(self) -> str:
-        """The growth of the gradient in words."""
-        words = self.growth(subject_of(self.title))
-        return words[0].upper() + words[1:]
+    def near(self) -> float:
+        """Distance from the unit circle, and rate of growth, that rounding may cause."""
+        return tolerance(self.spectral_radius.dtype)
 
-    def growth(self, of: str = "") -> str:
-        """The growth of the median gradient as far as all runs go; of: the network."""
-        median = self.quantile("log_norm_product", 0.5)[: self.steps.min()]
-        return gradient_words(median, of) + (" in the median" if len(self.seed) > 1 else "")
+    @property
+    def rate(self) -> float:
+        """The median of `last_exponent`."""
+        return float(np.median(self.last_exponent))
+
+    @property
+    def finding(self) -> str:
+        """The half-life or doubling time of the gradient, that of the median rate of the runs."""
+        steady = is_steady(self.log_norm_product, self.near)
+        words = rate_words(self.rate, self.near, steady=steady)
+        median = " in the median" if len(self.seed) > 1 else ""
+        return f"The gradient{subject_of(self.title)} {words}{median}"
 
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the number of runs that grow."""
@@ -168,7 +179,8 @@ class Comparison(Result, kind="comparison"):
             (f"The {DISC_WORDS[self.discs]} allow growth", self.reach - 1),
             ("An eigenvalue leaves the unit circle", self.spectral_radius - 1),
         ):
-            yield f"{words} in {int((np.nanmax(values, 1) > 0).sum())} of {R}."
+            count = int((direction(values, self.near) > 0).any(1).sum())
+            yield f"{words} in {count} of {R}."
 
     def lines(self) -> Iterator[str]:
         """Each quantity's median, band and extremes over the runs."""
@@ -184,7 +196,7 @@ class Comparison(Result, kind="comparison"):
             f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
         )
         means = {
-            MEASURES[name]: np.nanmean(getattr(self, name), 1)
+            MEASURES[name]: pd.DataFrame(getattr(self, name)).mean(axis=1).to_numpy()
             for name in ("spectral_radius", "norm", "reach")
         }
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
@@ -256,7 +268,9 @@ def compare_runs(
         )
     first = labels[0]
     arrays = {  # NaN after the end of a run
-        name: pd.DataFrame([dict(enumerate(one[name])) for one in found]).to_numpy()
+        name: pd.DataFrame([dict(enumerate(one[name])) for one in found]).to_numpy(
+            found[0][name].dtype
+        )
         for name in KEPT
     }
     return Comparison(
@@ -360,30 +374,8 @@ def draw_bands(
 
 def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     """The title of several networks: the one whose gradient shrinks least, or grows most."""
-    medians = [np.median(comparison.last_exponent) for comparison in comparisons]
-    if np.isnan(medians).all():
-        return "No gradient of these networks is known"
-    k = int(np.nanargmax(medians))
-    growths = [comparison.growth().removeprefix("the gradient") for comparison in comparisons]
-    grow, words = [each.startswith((" doubles", " grows")) for each in growths], growths[k]
-    short = [name.split(", ")[0] for name in names]
-    where = _within(short[k] if short.count(short[k]) == 1 else names[k])
-    if grow[k]:
-        most = "grows most" if sum(grow) > 1 else "grows only"
-    else:
-        most = "lasts longest" if len(names) > 2 else "lasts longer"
-    if words.startswith(" grows"):
-        return f"The gradient {most} {where},{words.removeprefix(' grows')}"
-    return f"The gradient {most} {where} and{words}"
-
-
-def _within(name: str) -> str:
-    """A network in a sentence: "in the RHN", "at depth 5", "after training"."""
-    if name in CELLS:
-        return f"in the {name.upper()}"
-    if name in ("before training", "after training"):
-        return name
-    return f"at {name}" if re.fullmatch(r"[a-z ]+ [-+\d.]+", name) else f"in {name}"
+    near = max(comparison.near for comparison in comparisons)
+    return compared_words([comparison.rate for comparison in comparisons], names, near)
 
 
 def over_time_blocks(

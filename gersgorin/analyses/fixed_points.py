@@ -53,6 +53,7 @@ STILL = 1e-7
 NARROW = 1e-3
 # steps after which a search begins from each start once more, and steps in memory
 SETTLED, AT_ONCE = 200, 20
+RUN_ON = 1000  # steps that a start whose search failed runs along the map
 FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 # distance in an entry from which two points are two, of the largest side of the starts' box
@@ -157,6 +158,8 @@ class FixedPoints(Result, kind="fixed_points"):
     """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of
     one side.
     """
+    run_into: int = 0
+    """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -192,7 +195,7 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def lost(self) -> int:
-        """Number of starts that led to no point."""
+        """Number of starts from which the search failed."""
         return len(self.starts) - int(self.found_from.sum())
 
     @property
@@ -254,7 +257,9 @@ class FixedPoints(Result, kind="fixed_points"):
         """The number of points, the starts that led to none, the box, and doubts."""
         yield f"{self.finding}."
         if self.lost:
-            yield f"No point was reached from {self.lost} of {counted(len(self.starts), 'start')}."
+            yield f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
+            if self.run_into:
+                yield f"From {self.run_into} of these the state runs into a point."
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
             yield f"Of the starts only {different} {are} distinct."
@@ -665,6 +670,7 @@ def _points_of(
     jacobians = ends.new_zeros(0, N, N)
     if len(points):
         jacobians = torch.cat([jacobian(ends[part]) for part in points.split(size)])
+    failed = starts[~(fixed | slow)[: len(starts)]]
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
@@ -678,7 +684,19 @@ def _points_of(
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
+        "run_into": runs_into(cell, x, failed, ends[points], APART * side),
     }
+
+
+def runs_into(cell: StepCell, x: Tensor, s: Tensor, points: Tensor, apart: Tensor) -> int:
+    """The number of states (B, N) that come to one of some points and stay there, see `RUN_ON`."""
+    if not len(s) or not len(points):
+        return 0
+    for _ in range(RUN_ON // AT_ONCE):
+        path = cell.states(x.expand(AT_ONCE, len(s), -1), s)[1:]
+        s = path[-1]
+    stays = [((path - point).abs().amax(-1) <= apart).all(0) for point in points]
+    return int(torch.stack(stays).any(0).sum())
 
 
 def of_run(

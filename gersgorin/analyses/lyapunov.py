@@ -33,7 +33,7 @@ points of the convergence curve; b blocks. Exponents are natural logarithms per 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,7 @@ from torch import Tensor
 
 from gersgorin._validate import whole_number
 from gersgorin.analyses.steps import subject_of
+from gersgorin.growth import PLACES, SAME, direction, rate_words
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
@@ -66,7 +67,9 @@ DRIFT = 5.0
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
 EPS = 2.0**-52  # of float64
-NONE = 1e-6  # a step: over a run of usual length this changes nothing
+GROWS = (
+    3.0  # times as far in the second half of a run; an angle that turns evenly goes twice as far
+)
 TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error tells
 
 
@@ -102,6 +105,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     """
     unit: str = "steps"
     """Of one step."""
+    diverges: bool = False
+    """True if an entry of the state goes more than three times as far in the second half of the
+    counted steps as any in the first.
+    """
+    layers: int = 1
+    """Of a step, after each of which the directions are made orthogonal."""
+    precision: float = EPS
+    """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 
     @property
     def steps(self) -> int:
@@ -120,14 +131,12 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension; NaN if it needs more exponents, and at a point that is no
-        attractor.
+        """The Kaplan-Yorke dimension; NaN if it is not defined, see `undefined`, or needs more
+        exponents.
         """
-        return (
-            math.nan
-            if self.repels
-            else kaplan_yorke_dimension(self.exponents, complete=self.complete)
-        )
+        if self.undefined:
+            return math.nan
+        return kaplan_yorke_dimension(self.exponents)
 
     @property
     def repels(self) -> bool:
@@ -135,10 +144,30 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return self.still and float(self.exponents[0]) > 0
 
     @property
+    def undefined(self) -> str:
+        """The reason for which there is no Kaplan-Yorke dimension; "" if there may be one."""
+        if self.repels:
+            return "the fixed point is no attractor"
+        if self.diverges:
+            return "the state goes further and further, to no attractor"
+        # the sum of all is known better than its parts
+        error = 2 * np.nan_to_num(self.standard_errors[0]) if len(self.exponents) == 1 else 0.0
+        if self.complete and direction(self.sum - error, self.near) >= 0:
+            return "volumes of states do not shrink"
+        return ""
+
+    @property
+    def near(self) -> float:
+        """Rate of growth that rounding may cause."""
+        return max(SAME, PLACES * self.precision)
+
+    @property
     def dimension(self) -> str:
         """The Kaplan-Yorke dimension: "2.06"; "between 0 and 1" if two standard errors leave it
         open; "" if `kaplan_yorke` is NaN.
         """
+        if self.undefined:
+            return ""
         error = 2 * np.nan_to_num(self.standard_errors)
         low, high = self.exponents - error, self.exponents + error
         high = np.minimum(high, high[0])  # none is larger than the first
@@ -146,8 +175,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         # which is known better: volumes shrink
         if self.complete and len(high) > 1 and -math.inf < self.sum < 0:
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
-        low, high = (kaplan_yorke_dimension(end, complete=self.complete) for end in ends)
-        if math.isnan(high) or self.repels:
+        low, high = (kaplan_yorke_dimension(end) for end in ends)
+        if self.complete and math.isnan(high):
+            high = len(self.exponents)
+        if math.isnan(high):
             return ""
         return (
             f"between {low:.4g} and {high:.4g}"
@@ -179,20 +210,20 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "--start-noise 1 of the command."
             )
         yield from self._of_the_sum()
-        least = float(self.exponents[0]) + math.log(self.state_size * EPS)
+        least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         finite = self.exponents[np.isfinite(self.exponents)]
         if lost := int((finite < least).sum()):
             yield f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
 
     def _change(self) -> str:
         """The fate of a small change of the state, within the error of the exponent."""
-        largest, error = self.exponents[0], 2 * np.nan_to_num(self.standard_errors[0])
-        low, high = largest - error, largest + error
-        if max(-low, high) < NONE:
-            return "keeps its size"
-        if low <= 0 <= high:
+        largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
+        ends = direction(np.array([largest - error, largest + error]), self.near)
+        if ends[0] != ends[1]:
             return "may grow or shrink"
-        return "shrinks" if high < 0 else "grows"
+        if not ends[0]:
+            return "keeps its size"
+        return "is zero at the end" if math.isinf(largest) else rate_words(largest, self.near)
 
     def _of_the_error(self) -> str:
         """The sentence about the standard error of the largest exponent."""
@@ -201,6 +232,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         error = 2 * float(self.standard_errors[0])
         if math.isnan(error):
             return "The run is too short for standard errors."
+        if error <= PLACES * self.precision * max(1.0, abs(float(self.exponents[0]))):
+            return "All parts of the run have this exponent, up to rounding."
         return f"The 95 % interval around the exponent is +- {error:.2g}."
 
     def _of_the_sum(self) -> Iterator[str]:
@@ -209,8 +242,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         yield f"The sum of {those} exponents is {self.sum:.4g}."
         if self.repels:
             return
-        words = f"is {self.dimension}" if self.dimension else "needs more exponents"
-        yield f"The Kaplan-Yorke dimension {words}."
+        if self.undefined:
+            yield f"The Kaplan-Yorke dimension is not defined: {self.undefined}."
+        else:
+            words = f"is {self.dimension}" if self.dimension else "needs more exponents"
+            yield f"The Kaplan-Yorke dimension {words}."
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
@@ -329,16 +365,20 @@ def lyapunov(
     Q, logs = random_frame(N, k, torch.Generator().manual_seed(seed), run.states), []
     for t, log in enumerate(growth(run.tangent_maps(), Q)):
         if t >= warmup:
-            logs.append(log.double())
+            logs.append(log)
             progress(t + 1, T)
     pieces = min(PIECES, T - warmup)
     edges = np.array([round((T - warmup) * piece / pieces) for piece in range(pieces + 1)])
     sums = np.add.reduceat(torch.stack(logs).cpu().numpy(), edges[:-1])
     curve = sums.cumsum(0) / edges[1:, None]
     order = np.argsort(-curve[-1], kind="stable")
+    far, half = run.states[warmup + 1 :].abs(), (T - warmup) // 2
     return LyapunovSpectrum(
         exponents=curve[-1, order],
         standard_errors=standard_errors(np.diff(edges), sums)[order],
+        diverges=half > 0 and bool(far[half:].max() > GROWS * far[:half].max()),
+        layers=run.depth if run.cell.has_layers else 1,
+        precision=torch.finfo(run.states.dtype).eps,
         curve_steps=edges[1:],
         curve=curve[:, order],
         state_size=N,
@@ -397,11 +437,14 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(maps: Iterable[Tangent], Q: Tensor) -> Iterator[Tensor]:
-    """log |R_ii| (k,) of the QR decomposition after each map."""
-    for step in maps:
-        Q, R = torch.linalg.qr(step(Q))
-        yield R.diagonal().abs().log()
+def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
+    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps."""
+    for maps in steps:
+        log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
+        for layer in maps:
+            Q, R = torch.linalg.qr(layer(Q))
+            log += R.diagonal().abs().log()
+        yield log
 
 
 def standard_errors(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -432,7 +475,7 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
 
     scatter = _of_blocks(detrend(_means(lengths, growth, BLOCKS[0]), axis=0)).item()
     change = np.diff(_means(lengths, growth, 2), axis=0).item()
-    least = max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, NONE)
+    least = max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, SAME)
     return change if abs(change) > least else 0.0
 
 
@@ -455,12 +498,12 @@ def _of_blocks(means: np.ndarray) -> np.ndarray:
         return np.sqrt(squares / (b - 1) * s / b) * student
 
 
-def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> float:
+def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan,
     J. Yorke 1979).
 
-    0 if the first is negative: everything ends on one orbit. Without a negative partial sum: the
-    number of exponents if they are `complete`, else NaN. NaN also if one of them is NaN. Their
+    0 if the first is negative: everything ends on one orbit. NaN without a negative partial sum: of
+    all exponents it is not defined, of some it needs more. NaN also if one of them is NaN. Their
     order does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor
@@ -472,6 +515,6 @@ def kaplan_yorke_dimension(exponents: np.ndarray, *, complete: bool = True) -> f
     sums = np.cumsum(exponents)
     negative = np.flatnonzero(sums < 0)
     if len(negative) == 0:
-        return float(len(exponents)) if complete else math.nan
+        return math.nan
     j = int(negative[0])
     return j + (float(sums[j - 1]) / abs(float(exponents[j])) if j else 0.0)

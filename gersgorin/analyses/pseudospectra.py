@@ -72,6 +72,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
     the identity.
     """
 
+    steps_of = staticmethod(shown_steps)
+
     def sentences(self) -> Iterator[str]:
         """The least change that moves an eigenvalue onto the unit circle."""
         yield f"{self.finding}."

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,20 +24,22 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import whole_number, with_gradients
-from gersgorin.analyses.steps import (
+from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
+from gersgorin.growth import (
+    beside_one,
+    direction,
     gradient_words,
     growth_over_all,
-    joined,
-    measured,
-    of_units,
-    percent,
-    rounding,
-    subject_of,
+    lives,
+    number_of_log,
+    rate_of,
+    side_of_circle,
+    tolerance,
 )
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
-from gersgorin.linalg.products import doubling_time, half_life, running_log_norms
+from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
@@ -67,6 +69,8 @@ MEASURES = {  # one number a step, and what a table calls it
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
 }
+# measures that a factor does not change
+WITHOUT_SCALE = ("eigenvalue_condition", "departure_from_normality")
 # come first
 TELLING = ("spectral_radius", "norm", "reach", "discs_inside_unit_circle", "finite_time_exponent")
 SMALL = 256  # entries of a state, up to which what is costly takes but a moment
@@ -137,7 +141,9 @@ class Spectra(Result, kind="spectra"):
     for a cell without one.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,)."""
+    """log ||dy[t+1]/dy[0]||_2, (T,); also of steps whose other numbers are NaN, because they are
+    too small or large for their type.
+    """
     transform_gate: np.ndarray
     """Mean over the units of each layer's transform gate, (T, L)."""
     reads: str = "chorale"
@@ -150,6 +156,8 @@ class Spectra(Result, kind="spectra"):
     """
     gate_name: str = "transform gate"
     """Its name in the cell's literature: an LSTM's is the input gate."""
+    log_norm_bound: float = math.nan
+    """Natural logarithm of `norm_bound`, also of one too small or large for a number."""
 
     @property
     def along(self) -> str:
@@ -246,10 +254,12 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that lie inside the unit circle, (T,); of both unions the
-        larger share.
+        """Share (0..1) of the discs that do not leave the unit disc, (T,); of both unions the
+        larger share; NaN for discs that are not known.
         """
-        return np.max([(np.abs(c) + r <= 1).mean(1) for c, r in self.disc_sets.values()], axis=0)
+        ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
+        shares = [(direction(end, self.near) <= 0).mean(1) for end in ends]
+        return np.where(np.isnan(ends).any((0, 2)), np.nan, np.max(shares, axis=0))
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -258,13 +268,22 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which a gradient over the whole run halves; inf if it does not shrink."""
-        return float(half_life(self.finite_time_exponent[-1]))
+        """Steps in which a gradient over the whole run halves; inf if it does not shrink, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm_product), self.near)[0]
 
     @property
     def doubling_time(self) -> float:
-        """Steps in which a gradient over the whole run doubles; inf if it does not grow."""
-        return float(doubling_time(self.finite_time_exponent[-1]))
+        """Steps in which a gradient over the whole run doubles; inf if it does not grow, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm_product), self.near)[1]
+
+    @property
+    def near(self) -> float:
+        """Distance from the unit circle, and rate of growth, that rounding may cause."""
+        return tolerance(self.eigenvalues.dtype)
 
     @property
     def step_count(self) -> int:
@@ -278,7 +297,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finding(self) -> str:
-        """The growth of the gradient in words."""
+        """The half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm_product, subject_of(self.title))
         return words[0].upper() + words[1:]
 
@@ -288,33 +307,39 @@ class Spectra(Result, kind="spectra"):
         yield from growth_over_all(self.log_norm_product, self.unit)
         yield self._of_eigenvalues()
         yield self._of_discs()
-        missing = np.isnan(self.eigenvalues).sum(1)
-        if missing.any():
-            at = counted(int(np.count_nonzero(missing)), "step")
+        if lost := int(np.isnan(self.norm).sum()):
+            yield (
+                f"The Jacobians of {counted(lost, 'step')} are too small or large for a number: "
+                "only their products are known."
+            )
+        missing = int(np.isnan(self.eigenvalues).any(1).sum()) - lost
+        if missing:
+            at = counted(missing, "step")
             yield f"Some of {self.which_eigenvalues} did not converge at {at}."
         worst = float(self.eigenvalue_condition.max())
-        if worst * np.finfo(self.eigenvalues.dtype).eps * float(self.norm.max()) > ROUNDING_SHOWN:
+        norm = float(np.fmax.reduce(self.norm))
+        if worst * np.finfo(self.eigenvalues.dtype).eps * norm > ROUNDING_SHOWN:
             yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
 
     def _of_eigenvalues(self) -> str:
         """The sentence about the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
-            return "No eigenvalue was found."
-        outside = np.count_nonzero(np.abs(self.eigenvalues) > 1 + rounding(self.eigenvalues.dtype))
+            return "No eigenvalue is known."
+        outside = np.count_nonzero(direction(np.abs(self.eigenvalues) - 1, self.near) > 0)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
             return f"{percent(share)} of the eigenvalues lie outside the unit circle."
-        side = _side(radius, rounding(self.eigenvalues.dtype))
+        side = side_of_circle(radius, self.near)
         return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
 
     def _of_discs(self) -> str:
         """The sentence about the discs."""
-        reach = float(self.reach.max())
+        reach = float(np.fmax.reduce(self.reach))
         which = f"The {DISC_WORDS[self.discs]}"
         if not math.isfinite(reach):
             return f"{which} are not known."
-        side = _side(reach, rounding(self.eigenvalues.dtype))
+        side = side_of_circle(reach, self.near)
         return f"{which} reach {beside_one(reach)} from 0, {side}."
 
     def summary(self, *, whole: bool = True, step: int | None = None) -> str:
@@ -354,7 +379,9 @@ class Spectra(Result, kind="spectra"):
         if np.isnan(self.norm_bound):
             return f"{label:<26}{'none':>11}  the cell has no norm_bound"
         scope = "for any input and any state within this run's range"
-        return f"{label:<26}{self.norm_bound:>11.4g}  {scope}"
+        known = math.isfinite(self.log_norm_bound)
+        bound = number_of_log(self.log_norm_bound) if known else f"{self.norm_bound:.4g}"
+        return f"{label:<26}{bound:>11}  {scope}"
 
     def table(self) -> list[dict]:
         """One row of numbers a step."""
@@ -447,7 +474,7 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= rounding(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
+    if half <= tolerance(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -513,29 +540,6 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
     return 1.08 * max(1.0, *known)
 
 
-def beside_one(value: float) -> str:
-    """A number in three digits, or as many as tell it from 1.
-
-    >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
-    ('1.23', '1.0006', 'nan')
-    """
-    if not math.isfinite(value):
-        return f"{value:g}"
-    digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
-    return f"{value:.{max(3, digits)}g}"
-
-
-def _side(distance: float, near: float) -> str:
-    """The side of the unit circle on which a point at this distance from 0 lies.
-
-    >>> _side(0.5, 1e-7), _side(1.0, 1e-7)
-    ('inside the unit circle', 'on the unit circle')
-    """
-    if abs(distance - 1) <= near:
-        return "on the unit circle"
-    return f"{'outside' if distance > 1 else 'inside'} the unit circle"
-
-
 def largest_step(record: Spectra) -> int:
     """The step of largest spectral radius among those where it is known; 0 if it is nowhere."""
     return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
@@ -585,9 +589,10 @@ def spectra(
     elif run.state_size > WHOLE:
         leading = COUNT
     if leading is None:
-        found, bound = measured(run, _of_matrices, progress), run.norm_bound().cpu().numpy()
+        found = measured(run, _of_matrices, progress, WITHOUT_SCALE)
+        bound, log_bound = run.norm_bound().cpu().numpy(), _log_bound(run)
     else:
-        found, bound = _by_operators(run, leading, progress), np.array(np.nan)
+        found, bound, log_bound = _by_operators(run, leading, progress), np.array(np.nan), math.nan
     return Spectra(
         cell=label.name,
         depth=run.depth,
@@ -601,9 +606,15 @@ def spectra(
         gate_name=run.cell.gate_name,
         transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
+        log_norm_bound=log_bound,
         **found,
         **run.itself,
     )
+
+
+def _log_bound(run: Run) -> float:
+    """The logarithm of the bound on the norm of every Jacobian."""
+    return run.cell.log_norm_bound(float(run.states[:-1].abs().max()))
 
 
 def _of_matrices(A: Tensor) -> dict[str, Tensor]:
@@ -642,10 +653,10 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
         StepOperator,
         fits,
-        log_norms,
     )
 
-    parts, unknown = [], torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
+    parts, exponents = [], list[int]()
+    unknown = torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
     others = {
         "support": unknown.expand(4),
         "eigenvalue_condition": unknown,
@@ -654,32 +665,62 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
 
     def operators() -> Iterator[StepOperator]:
         for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
-            A = StepOperator.of_step(run.cell, x, s)
-            try:
-                values = A.eigenvalues(k)
-            except NotConvergedError as error:
-                values = torch.full(
-                    (k,), torch.nan, dtype=torch.promote_types(s.dtype, torch.complex32)
-                )
-                values[: len(error.found)] = error.found[:k]
-            found = (
-                others
-                | _of_discs(*A.discs())
-                | {"eigenvalues": values, "norm": unknown.new_tensor(A.norm())}
+            A, exponent = _scaled_operator(run, x, s)
+            exponents.append(exponent)
+            found = _of_operator(A, k, s.dtype)
+            if exponent:
+                found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
+            parts.append(
+                {name: each.cpu().numpy()[None] for name, each in (others | found).items()}
             )
-            parts.append({name: each.cpu().numpy()[None] for name, each in found.items()})
             progress(t + 1, len(run))
             yield A
 
-    if fits(run.states[0]):
+    logs = _logs_of(operators(), written=fits(run.states[0]))
+    whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
+    return joined(parts) | {"log_norm_product": whole}
 
-        def norm(P: Tensor) -> Tensor:
-            return torch.tensor(
-                StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device
-            )
 
-        matrices = (A.matrix for A in operators())
-        logs = [float(log) for log in running_log_norms(matrices, norm)]  # type: ignore[arg-type]  # it fits
-    else:
-        logs = [*log_norms([*operators()])]
-    return joined(parts) | {"log_norm_product": np.array(logs)}
+def _logs_of(operators: Iterator[Any], *, written: bool) -> list[float]:
+    """log ||A[t] ... A[0]||_2 of `StepOperator`s; written: whether they have matrices."""
+    from gersgorin.run.operators import StepOperator, log_norms
+
+    if not written:
+        return [*log_norms([*operators])]
+
+    def norm(P: Tensor) -> Tensor:
+        return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
+
+    return [float(log) for log in running_log_norms((A.matrix for A in operators), norm)]
+
+
+def _of_operator(A: Any, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The measures of the Jacobian of a step as a `StepOperator`, NaN for what did not converge."""
+    try:
+        values = A.eigenvalues(k)
+    except NotConvergedError as error:
+        values = torch.full((k,), torch.nan, dtype=torch.promote_types(dtype, torch.complex32))
+        values[: len(error.found)] = error.found[:k]
+    norm = torch.tensor(A.norm(), dtype=torch.float64, device="cpu")
+    return _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
+
+
+def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:
+    """(M as a `StepOperator`, an integer e) of the Jacobian M 2^e of a step; e is 0 unless the
+    numbers of its type cannot hold it.
+
+    Raises InvalidInputError for a large state whose Jacobian they cannot hold.
+    """
+    from gersgorin.run.operators import StepOperator
+
+    A = StepOperator.of_step(run.cell, x, s)
+    if A.matrix is not None:
+        M, e = run.cell.scaled("jacobian", A.matrix[None], x[None], s[None])
+        return (StepOperator.of_matrix(M[0]), int(e)) if e else (A, 0)
+    kind = torch.finfo(s.dtype)
+    if run.depth > 1 and A.norm() < kind.tiny / kind.eps:
+        raise InvalidInputError(
+            f"the Jacobian of a step of {run.depth} layers is too small for a number: use fewer "
+            "layers or units"
+        )
+    return A, 0

@@ -10,7 +10,7 @@ import html
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin.linalg.products import doubling_time, half_life, running_log_norms
+from gersgorin.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
+from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run
 from gersgorin.run.cell import State
@@ -36,16 +37,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.wording import counted, kind_of
-
-# least extreme of the logarithm to report, and how many times its last value
-LEVEL, RETURNS = 0.1, 1.2
-# least growth to report of a gradient that vanishes in the end, or the opposite
-TWICE = math.log(2)
-# a tenth of the steps that makes half of the growth is an uneven growth, which has no rate
-EVEN = 10
-SAME, PLACES = 1e-7, 100  # relative size of no change, and in units of the last place
-LARGE = 13  # natural logarithm of a factor from which it is written as a power of ten
+from rhn.utils.wording import kind_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -59,7 +51,7 @@ class Gains(Result, kind="gains"):
     """
 
     input: np.ndarray
-    """||ds'/dx||_2 at every step, (T,)."""
+    """||ds'/dx||_2 at every step, (T,); NaN if it is too small or large for a number."""
     layers: np.ndarray
     """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L)."""
     unit: str = "steps"
@@ -68,6 +60,8 @@ class Gains(Result, kind="gains"):
     @property
     def finding(self) -> str:
         """The mean gain of the input."""
+        if np.isnan(self.input).any():
+            return "The gain of the input is too small or large for a number"
         return f"The input reaches the state with a mean gain of {self.input.mean():.3g}"
 
     def sentences(self) -> Iterator[str]:
@@ -116,7 +110,9 @@ def gains(
     """
     run, inputs, layers = open_run(network, x, s0=s0, **options), [], []
     for now in run.slices():
-        inputs.append(torch.linalg.matrix_norm(run.input_jacobians(now), 2))
+        steps = run.inputs[now], run.states[:-1][now]
+        B, lost = run.cell.scaled("input_jacobian", run.input_jacobians(now), *steps)
+        inputs.append(_without(torch.linalg.matrix_norm(B, 2), lost != 0))
         layers.append(run.state_gains(now))
         progress(now.stop, len(run))
     return Gains(
@@ -272,22 +268,26 @@ class Products(Result, kind="products"):
 
     @property
     def half_life(self) -> float:
-        """Steps in which the gradient over the whole run halves; inf if it does not shrink."""
-        return float(half_life(self.exponent[-1]))
+        """Steps in which the gradient over the whole run halves; inf if it does not shrink, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm), tolerance(self.log_norm.dtype))[0]
 
     @property
     def doubling_time(self) -> float:
-        """Steps in which the gradient over the whole run doubles; inf if it does not grow."""
-        return float(doubling_time(self.exponent[-1]))
+        """Steps in which the gradient over the whole run doubles; inf if it does not grow, up to
+        rounding.
+        """
+        return lives(rate_of(self.log_norm), tolerance(self.log_norm.dtype))[1]
 
     @property
     def finding(self) -> str:
-        """The growth of the gradient in words."""
+        """The half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm, subject_of(self.title))
         return words[0].upper() + words[1:]
 
     def sentences(self) -> Iterator[str]:
-        """The growth of the gradient, as a rate and over the whole run."""
+        """The half-life or doubling time of the gradient, and its norm over the whole run."""
         yield f"{self.finding}."
         yield from growth_over_all(self.log_norm, self.unit)
 
@@ -321,88 +321,6 @@ class Products(Result, kind="products"):
     def step_count(self) -> int:
         """T."""
         return len(self.log_norm)
-
-
-def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
-    """One clause about the products of the steps, from the logarithms of their norms (T,).
-
-    of: the network, such as " of this RHN".
-
-    >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
-    the gradient halves every 1.39 steps
-    >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
-    the gradient of this RNN doubles every 1.39 steps
-    >>> print(gradient_words(np.full(20, 2.5)))
-    the gradient grows by a factor of 12.2 over 20 steps
-    >>> dip = np.array([0.0, -2.0, *np.linspace(0.0, -3.0, 18)])  # it is no part of the growth
-    >>> print(gradient_words(dip))
-    the gradient halves every 4.62 steps
-    >>> print(gradient_words(np.array([0.5, 2.0, 0.1])))
-    the gradient grows by a factor of 7.39 and shrinks again
-    >>> print(gradient_words(np.array([1.0, *np.linspace(0, -9, 20)])))
-    the gradient grows by a factor of 2.72 before it vanishes
-    """
-    return f"the gradient{of} {_change(log_norm)}"
-
-
-def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
-    """The sentence with the factor over all steps; none if it is 0 or not known.
-
-    >>> [*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps")]
-    ['Over 3 steps the 2-norm of the product of all Jacobians comes to 0.2231.']
-    """
-    whole = float(log_norm[-1]) if len(log_norm) else math.nan
-    if math.isfinite(whole):
-        over = counted(len(log_norm), unit.removesuffix("s"))
-        yield f"Over {over} the 2-norm of the product of all Jacobians comes to {_number(whole)}."
-
-
-def rounding(dtype: np.dtype, least: float = SAME) -> float:
-    """Relative size, of at least `least`, of what rounding may do in the precision of a run."""
-    return max(least, PLACES * float(np.finfo(dtype).eps))
-
-
-def _number(log: float) -> str:
-    """A number, from its natural logarithm."""
-    return f"{math.exp(log):.4g}" if abs(log) < 600 else f"10^{log / math.log(10):.4g}"
-
-
-def _change(log_norm: np.ndarray) -> str:
-    """The predicate of `gradient_words`."""
-    if not len(log_norm) or np.isnan(log_norm).any():
-        return "has no known size"
-    T, whole = len(log_norm), float(log_norm[-1])
-    if whole == -math.inf:
-        return f"is zero after {counted(int(np.isneginf(log_norm).argmax()) + 1, 'step')}"
-    # growth of a gradient that vanishes in the end, or the opposite
-    against = -np.sign(whole) * log_norm
-    if abs(whole) > LEVEL and against.max() > TWICE:
-        then = "before it vanishes" if whole < 0 else "before it grows"
-        return f"{_by_factor(log_norm[against.argmax()])} {then}"
-    top = log_norm[np.abs(log_norm).argmax()]
-    if abs(top) > max(LEVEL, RETURNS * abs(whole)):
-        return f"{_by_factor(top)} and {'shrinks' if top > 0 else 'grows'} again"
-    if abs(whole) < rounding(log_norm.dtype) * T:
-        return "keeps its norm"
-    before = np.flatnonzero(log_norm / whole < 0.5)
-    half = int(before.max(initial=-1)) + 2  # steps from which on half of its logarithm is reached
-    if EVEN * min(half, T - half + 1) <= T:  # most of it in a few steps: no rate describes it
-        return f"{_by_factor(whole)} over {counted(T, 'step')}"
-    if (every := math.log(2) * T / abs(whole)) < 1:
-        return f"{_by_factor(whole / T)} a step"
-    steps = "step" if f"{every:.3g}" == "1" else f"{every:.3g} steps"
-    return f"{'halves' if whole < 0 else 'doubles'} every {steps}"
-
-
-def _by_factor(log: float) -> str:
-    """A growth or its opposite, from the natural logarithm of a factor."""
-    size = abs(log)
-    factor = (
-        f"{float(f'{math.exp(size):.3g}'):,.6g}"
-        if size < LARGE
-        else f"10^{size / math.log(10):.3g}"
-    )
-    return f"{'grows' if log > 0 else 'shrinks'} by a factor of {factor}"
 
 
 def percent(share: float) -> str:
@@ -442,32 +360,81 @@ def products(
     """
     run = open_run(network, x, s0=s0, **options)
     whole = measured(run, lambda A: {}, lambda done, T: progress(done, 2 * T))["log_norm_product"]
-
-    def steps_back() -> Iterator[Tensor]:
-        for now, A in run.blocks(back=True):
-            yield from A.mT.flip(0)
-            progress(2 * len(run) - now.start, 2 * len(run))
-
-    back = torch.stack([*running_log_norms(steps_back())]).flip(0).cpu().numpy()
+    back = log_norms_back(run, lambda done, T: progress(T + done, 2 * T))
     return Products(log_norm=whole, log_norm_back=back, **run.labels)
 
 
+def log_norms_back(run: Run, progress: Progress) -> np.ndarray:
+    """log ||A[T-1] ... A[t]||_2, (T,)."""
+    exponents = []
+
+    def steps_back() -> Iterator[Tensor]:
+        for now, A, e in scaled_blocks(run, back=True):
+            exponents.append(e.flip(0))
+            yield from A.mT.flip(0)
+            progress(len(run) - now.start, len(run))
+
+    return _logs(running_log_norms(steps_back()), exponents)[::-1]
+
+
+def scaled_blocks(run: Run, *, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """(steps, M, integers e), of Jacobians M 2^e (steps, N, N); e is 0 unless the numbers of a type
+    cannot hold them. back: the last block first.
+    """
+    for now, A in run.blocks(back=back):
+        yield now, *run.cell.scaled("jacobian", A, run.inputs[now], run.states[:-1][now])
+
+
 def measured(
-    run: Run, measure: Callable[[Tensor], dict[str, Tensor]], progress: Progress
+    run: Run,
+    measure: Callable[[Tensor], dict[str, Tensor]],
+    progress: Progress,
+    without_scale: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """{name: (T, ...)} of what a function measures of each block of Jacobians, and of
     log_norm_product, log ||A[t] ... A[0]||_2.
+
+    NaN where a Jacobian is too small or large for numbers of its type, but for those measures that
+    a factor does not change, `without_scale`.
     """
-    parts = []
+    parts, exponents = [], []
 
     def steps() -> Iterator[Tensor]:
-        for now, A in run.blocks():
-            parts.append({name: values.cpu().numpy() for name, values in measure(A).items()})
+        for now, A, e in scaled_blocks(run):
+            lost = e != 0
+            parts.append(
+                {
+                    name: (values if name in without_scale else _without(values, lost))
+                    .cpu()
+                    .numpy()
+                    for name, values in measure(A).items()
+                }
+            )
+            exponents.append(e)
             progress(now.stop, len(run))
             yield from A
 
-    log_norms = torch.stack([*running_log_norms(steps())]).cpu().numpy()
+    log_norms = _logs(running_log_norms(steps()), exponents)
     return joined(parts) | {"log_norm_product": log_norms}
+
+
+def _without(values: Tensor, lost: Tensor) -> Tensor:
+    """Values (steps, ...) with NaN at some steps."""
+    return (
+        values
+        if not lost.any()
+        else values.masked_fill(
+            lost.to(values.device).reshape(-1, *[1] * (values.dim() - 1)), torch.nan
+        )
+    )
+
+
+def _logs(log_norms: Iterable[Tensor], exponents: list[Tensor]) -> np.ndarray:
+    """Logarithms (T,) of norms of products, with the exponents of their factors."""
+    logs = torch.stack([*log_norms])
+    return (
+        (logs + torch.cat(exponents).cumsum(0).double() * math.log(2)).to(logs.dtype).cpu().numpy()
+    )
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

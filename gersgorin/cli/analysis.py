@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
-from gersgorin.cli.outputs import default_figure, show
+from gersgorin.cli.outputs import check_step, default_figure, show
 from gersgorin.loading.options import DataOptions, ModelOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
@@ -69,9 +69,15 @@ def run(row: Analysis, options: Any) -> None:
     with progress_bars() as report, own_cell(options.module or options.cell):
         subject = _subject_of(row, options, device)
         own = {name: vars(options)[name] for name in row.options}
+        check_step(options.step, _steps(row, subject), row)
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
     draw = partial(figure_of, result, **options.drawing)
     show(outputs, options, result, draw, name and row.name)
+
+
+def _steps(row: Analysis, subject: Any) -> int:
+    """The number of steps of a run, or of the sequences of a model, whichever axis they are."""
+    return len(subject) if row.needs == "run" else max(subject.x.shape[:2])
 
 
 def _subject_of(row: Analysis, options, device: str):

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, get_type_hints
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.outputs import default_figure, show
+from gersgorin.cli.outputs import check_step, default_figure, show
 from gersgorin.loading.options import DataOptions, NewCell, NewOrTrained, OutputOptions
 from rhn.cells.registry import (
     accepts,
@@ -48,7 +48,7 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
 
     examples:
       gersgorin compare rnn,lstm,gru,rhn
-      gersgorin compare rhn,dt-rnn,dts-rnn,rnn --depth 5 --figure slide
+      gersgorin compare rhn,dt-rnn,dts-rnn,rnn --set depth=5 --figure slide
       gersgorin compare rhn --set depth=1 --set depth=5 --analysis lyapunov
       gersgorin compare rnn,leaky --set leaky.leak=0.5
       gersgorin compare rhn,lstm --over seeds --seeds 5
@@ -114,12 +114,26 @@ def run(options: CompareOptions) -> None:
     )
     rows = _rows(options)
     sources = sources_of_options(_reader(rows), options, options.samples.get("sequences"))
+    check_step(options.step, max(source.steps for source in sources), row)
     networks = [_draws(options, one, sources[0]) for one in rows]
+    networks = _titled(networks)
     device, measure = resolve_device(options.device), _bands if options.samples else _along
     with progress_bars() as report:
         results = [measure(options, row, draws, sources, device, report) for draws in networks]
     found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
     show(outputs, options, found, partial(found.figure, **options.drawing))
+
+
+def _titled(networks: list[list]) -> list[list]:
+    """The draws of each network, with titles that tell the depths of cells of one kind."""
+    from gersgorin.comparison import with_depths
+
+    named = []
+    for first, *_ in networks:
+        kind = type(getattr(first.cell, "module", first.cell)).__name__
+        named.append((first.title, kind, getattr(first.cell, "depth", 1)))
+    pairs = zip(networks, with_depths(named), strict=True)
+    return [[replace(draw, title=title) for draw in draws] for draws, title in pairs]
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -136,7 +150,11 @@ def _analysis(options: CompareOptions) -> Analysis:
 def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
     many, trained = options.samples, [word for word in options.words if _names_weights(word)]
+    of_new = given_flags(options, ("depth", "init", "transform_bias"))
     refused = {
+        f"{', '.join(of_new)} is of new cells, and {', '.join(trained)} has trained weights: give "
+        "it by --set NAME=VALUE, which is for new cells": of_new and trained,
+        **_without_option(options),
         "there is no network to compare: name at least one, such as gersgorin compare "
         "rnn,lstm": not options.words,
         "bands over many runs are of the spectra: leave --analysis out": many
@@ -157,6 +175,23 @@ def _check(options: CompareOptions) -> None:
     check_seed(options.seed + many.get("seeds", 1) - 1)
 
 
+def _without_option(options: CompareOptions) -> dict[str, bool]:
+    """A sentence for each new cell that lacks an option of all."""
+    cells = [word for word in options.words if not _names_weights(word) and not _names_module(word)]
+    given = {
+        name: getattr(options, name)
+        for name in ("depth", "transform_bias")
+        if given_flags(options, (name,))
+    }
+    return {
+        f"--{name.replace('_', '-')} is {value}, and {cell} has no such option: give --set "
+        f"{name}={value}, which is for the cells that have it": not _has(cell, name)
+        and not (name == "depth" and value == 1)
+        for name, value in given.items()
+        for cell in cells
+    }
+
+
 @dataclass(frozen=True)
 class _Row:
     """A network to compare, as the options of a command that measures it alone."""
@@ -165,7 +200,7 @@ class _Row:
     label: str = ""
     """Words before the title."""
     varied: tuple[str, ...] = ()
-    """Words that tell it from other networks with the same cell: "depth 1"."""
+    """Words that tell it from other networks with the same cell: "seed 1"."""
     fresh: bool = False
     """True for a trained network before its training."""
 
@@ -279,7 +314,8 @@ def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting])
         own = {name: value for name, value in given.items() if name not in NEW_CELL}
         sizes = {name: _value(name, given[name]) for name in given if name in NEW_CELL}
         network = NewOrTrained(**flags | sizes, cell=cell, cell_options=own)
-        shown = [name for name in sizes if len(grid[name]) > 1 and name != "hidden_size"]
+        titled = ("hidden_size", "depth")
+        shown = [name for name in sizes if len(grid[name]) > 1 and name not in titled]
         yield _Row(network, varied=tuple(f"{name} {sizes[name]}" for name in shown))
 
 
@@ -404,7 +440,7 @@ def _draws(options: CompareOptions, row: _Row, source) -> list:
             )
         else:
             network = replace(network, init=for_steps(network.init, source.steps))
-            subject = new_cell(network, input_size, compared=len(options.words) > 1)
+            subject = new_cell(network, input_size)
         parts = subject.title.split(", ")
         varied = [word for word in row.varied if word not in parts]
         title = labelled(row.label, ", ".join([*parts, *varied]))

@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
+from gersgorin.analyses import Analysis
 from rhn.cli.entry import print_json
+from rhn.errors import InvalidInputError
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.progress import progress_bars
 from rhn.utils.result import Result
@@ -52,6 +54,22 @@ def show(
         outputs.write(draw or result.figure, result.save)
     if not options.json:
         print(outputs)
+
+
+def check_step(step: int | None, steps: int | None, row: Analysis) -> None:
+    """Raise InvalidInputError for a step that a figure of this analysis over so many steps cannot
+    draw; steps: None if they are not known.
+    """
+    kind = get_type_hints(row.load()).get("return")
+    if step is None or not (isinstance(kind, type) and issubclass(kind, Result)):
+        return
+    if kind.step_count is Result.step_count:
+        raise InvalidInputError(f"--step {step}: {row.command} has no steps; leave it out")
+    known = [*getattr(kind, "steps_of", range)(steps)] if steps else [step]
+    if step not in known:
+        few = len(known) < (steps or 0)
+        words = f"one of {', '.join(map(str, known))}" if few else f"0 to {known[-1]}"
+        raise InvalidInputError(f"--step {step}: expected {words}")
 
 
 def default_figure(command: str, options) -> Path:

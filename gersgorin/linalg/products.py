@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gersgorin._validate import check_square
 from gersgorin.linalg.spectrum import one_thread
+from rhn.cells.scale import scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,18 +149,7 @@ def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]
     P: Tensor | None = None
     exponent: Tensor | int = 0
     for step in steps:
-        A, more = _scaled(step.detach())
-        P, carried = (A, 0) if P is None else _scaled(A @ P)
+        A, more = scaled(step.detach())
+        P, carried = (A, 0) if P is None else scaled(A @ P)
         exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + more + carried)
         yield P, exponent.to(P.real.dtype) * math.log(2)
-
-
-def _scaled(M: Tensor) -> tuple[Tensor, Tensor]:
-    """M 2^-e and integers e (...,) that bring the largest modulus of an entry into [1/2, 1); e = 0
-    where M is zero.
-    """
-    largest = M.abs().amax((-2, -1))
-    # 2^-e itself neither overflows nor becomes subnormal
-    limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2
-    exponent = torch.frexp(largest).exponent.long().clamp(-limit, limit)
-    return M * torch.exp2(-exponent.to(largest.dtype))[..., None, None], exponent

@@ -32,7 +32,6 @@ from gersgorin.loading.options import NewOrTrained
 from gersgorin.loading.watched import Watched
 from gersgorin.run.cell import Sizes, Step, checked_sizes, flat_step, zero_state
 from gersgorin.run.run import Run
-from rhn.cells import cell_options as options_of_cell
 from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
@@ -267,23 +266,19 @@ class Subject:
     """Of the input of that module, if it is given."""
 
 
-def new_cell(
-    options: NewOrTrained, input_size: int | None = None, *, compared: bool = False
-) -> Subject:
+def new_cell(options: NewOrTrained, input_size: int | None = None) -> Subject:
     """The new cell of these options, an rhn of depth 1 and 64 units by default, for the keys of
     chorales.
 
-    `compared` cells ignore options that do not apply to them, such as the depth of a cell without
-    depth. Raises InvalidInputError for an unknown name, or for sizes and options that the cell does
-    not have.
+    Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not
+    have.
     """
     name = options.cell or "rhn"
     factory = resolve_cell(name)
-    has_depth = getattr(factory, "deep", True) or not compared
-    depth = options.depth if options.depth is not None and has_depth else 1
+    depth = 1 if options.depth is None else options.depth
     units = UNITS if options.hidden_size is None else options.hidden_size
     sizes = KEYS if input_size is None else input_size, units, depth
-    given, own = settings_of(name, options, compared=compared)
+    given, own = settings_of(name, options)
 
     def build(device: str, dtype: torch.dtype) -> nn.Module:
         generator = torch.Generator().manual_seed(options.seed)
@@ -325,19 +320,12 @@ def new_model(options, width: int) -> tuple[str, Any]:
     return with_options(cell_title(built, name=cell), own), built
 
 
-def settings_of(name: str, options: NewOrTrained, *, compared: bool = False) -> tuple[dict, dict]:
+def settings_of(name: str, options: NewOrTrained) -> tuple[dict, dict]:
     """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
-    left to the cell.
-
-    compared: leave out options that the cell does not have; otherwise they raise InvalidInputError.
+    left to the cell. Raises InvalidInputError for options that the cell does not have.
     """
     bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
-    own = options.cell_options
-    if compared:
-        known = {option.name for option in options_of_cell(name)}
-        bias = {key: value for key, value in bias.items() if key in known}
-        own = {key: value for key, value in own.items() if key in known}
-    own = read_options(name, own)
+    own = read_options(name, options.cell_options)
     init = {} if options.init is None else {"init": options.init}
     return init | read_options(name, bias) | own, own
 

@@ -12,6 +12,7 @@ L layers.
 import copy
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from numbers import Integral
@@ -33,6 +34,7 @@ from gersgorin._validate import (
 from gersgorin.run.autodiff import Linearized
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
+from rhn.cells.scale import scaled
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.wording import counted, in_short, kind_of
 
@@ -45,6 +47,9 @@ GatesOf = Callable[[Tensor, Any], Any]
 OWN_METHODS = (
     "jacobian",
     "input_jacobian",
+    "scaled_jacobian",
+    "scaled_input_jacobian",
+    "scaled_norm_bound",
     "layer_jacobians",
     "gates",
     "norm_bound",
@@ -280,6 +285,17 @@ class StepCell:
         """d s' / d x, (..., N, m); how: see `_derivative`."""
         return self._derivative("input_jacobian", 0, x, s, **how)
 
+    def scaled(self, name: str, A: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, integers e) of Jacobians A = M 2^e (T, N, k) by the method `name` at rows of x and s.
+
+        e is 0 where the numbers of A hold them in full precision, or the cell has no other way.
+        """
+        e, lost = A.new_zeros(len(A), dtype=torch.long), ~holds(A)
+        if lost.any() and f"scaled_{name}" in self._own:
+            M, e[lost] = scaled(*self._own[f"scaled_{name}"](x[lost], s[lost]))
+            A = A.index_put((lost.nonzero()[:, 0],), M)
+        return A, e
+
     def layer_jacobians(self, x: Tensor, s: Tensor, **how) -> Tensor | list[Tensor]:
         """The Jacobian of each layer: (L, ..., N, N), or with shortcuts a list of L matrices; see
         the function of this name.
@@ -298,18 +314,18 @@ class StepCell:
             else matrices
         )
 
-    def maps(self, x: Tensor, s: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """Q (N, k) -> A Q for each row of x (T, m) and s (T, N): layer by layer, or by autograd
-        without the matrix.
+    def maps(self, x: Tensor, s: Tensor) -> list[list[Callable[[Tensor], Tensor]]]:
+        """The maps Q -> J_l Q of the layers, first to last, that together are Q (N, k) -> A Q, for
+        each row of x (T, m) and s (T, N); one map by autograd, without the matrix.
         """
         closed_form = "jacobian" in self._own
         if s.shape[-1] > SMALL and not closed_form:
-            return [functools.partial(self._pushed, *row) for row in zip(x, s, strict=True)]
+            return [[functools.partial(self._pushed, *row)] for row in zip(x, s, strict=True)]
         if "layer_jacobians" in self._own:
             layers = self.layer_jacobians(x, s)
         else:
             layers = [self.jacobian(x, s, method=None if closed_form else "jacfwd")]
-        return [functools.partial(_through, matrices) for matrices in zip(*layers, strict=True)]
+        return [[J.matmul for J in matrices] for matrices in zip(*layers, strict=True)]
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Gates of each layer; empty for a cell without gates."""
@@ -375,6 +391,14 @@ class StepCell:
             if isinstance(bound, Tensor)
             else torch.tensor(float(bound), device="cpu")
         )
+
+    def log_norm_bound(self, state_bound: float) -> float:
+        """The natural logarithm of `norm_bound`, which need not be a number itself."""
+        if "scaled_norm_bound" not in self._own:
+            return float(self.norm_bound(state_bound).double().log())
+        with torch.no_grad():
+            bound, exponent = self._own["scaled_norm_bound"](state_bound)
+        return float(bound.double().log()) + float(exponent) * math.log(2)
 
     def transformed(self) -> AbstractContextManager[None]:
         """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError;
@@ -574,9 +598,10 @@ def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
     return lead, [v.expand(*lead, v.shape[-1]).reshape(-1, v.shape[-1]) for v in arguments]
 
 
-def _through(layers: tuple[Tensor, ...], Q: Tensor) -> Tensor:
-    """J_L ... J_1 Q."""
-    return functools.reduce(lambda Q, J: J @ Q, layers, Q)
+def holds(A: Tensor) -> Tensor:
+    """True for matrices (..., N, k) whose largest entry is a number of full precision, (...,)."""
+    largest, kind = torch.linalg.vector_norm(A, math.inf, (-2, -1)), torch.finfo(A.dtype)
+    return (largest >= kind.tiny / kind.eps) & (largest <= kind.max)
 
 
 def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:

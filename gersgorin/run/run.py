@@ -264,8 +264,8 @@ class Run:
         """The same run from another state (N,)."""
         return replace(self, states=trajectory(self.cell, self.inputs, s0))
 
-    def tangent_maps(self) -> Iterator[Tangent]:
-        """The maps Q (N, k) -> A[t] Q of one sequence, t = 0..T-1, see `StepCell.maps`; only a
+    def tangent_maps(self) -> Iterator[list[Tangent]]:
+        """The maps of the layers of A[t], t = 0..T-1, of one sequence, see `StepCell.maps`; only a
         block of Jacobians is held at once.
         """
         for steps in self.slices(2 * self.depth):

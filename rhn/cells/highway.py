@@ -25,9 +25,9 @@ and the next layer's state is within max(beta, 1), respectively beta + 1. Couple
 grows with the input, so that no number bounds all inputs: the bound is infinite.
 """
 
-import functools
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -38,6 +38,7 @@ from rhn import kernels
 from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
+from rhn.cells.scale import Scaled, bound_of, product, unscaled
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
 
@@ -138,14 +139,22 @@ class RHN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s))
+        return unscaled(*self.scaled_jacobian(x, s))
+
+    def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
+        """The Jacobian M 2^e of a step of any depth."""
+        return product(self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         return [*self._layer_jacobians(x, s)]
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
+        return unscaled(*self.scaled_input_jacobian(x, s))
+
+    def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
+        """The Jacobian M 2^e of the input."""
         B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
-        return functools.reduce(lambda A, J: J @ A, self._layer_jacobians(x, s, first=1), B)
+        return product(chain((B,), self._layer_jacobians(x, s, first=1)))
 
     def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
         """J_l of the layers from `first` on, counted from 0, one at a time."""
@@ -176,17 +185,26 @@ class RHN(DeclaredCell):
         return change.addcmul_((torch.sigmoid(z_T) * f.derivative(z_H)).unsqueeze(-1), M_H)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        f, bound, beta = ACTIVATIONS[self.activation], self.bias.new_ones(()), float(state_bound)
-        if math.isinf(f.bound):
-            return self.weight_hh.new_tensor(math.inf)
+        return bound_of(*self.scaled_norm_bound(state_bound))
+
+    def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
+        """The bound as (1, 1) matrix times 2^e."""
+        if math.isinf(ACTIVATIONS[self.activation].bound):
+            return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
+        return product(bound.reshape(1, 1) for bound in self._layer_bounds(float(state_bound)))
+
+    def _layer_bounds(self, beta: float) -> Iterator[Tensor]:
+        """A bound on ||J_l|| of each layer; beta: on the entries of the first layer's state."""
+        steepest = ACTIVATIONS[self.activation].steepest
         for R in self.weight_hh:
             H, T, *C = (spectral_norm(block) for block in R.split(self.hidden_size))
-            H = f.steepest * H
+            H = steepest * H
             if self.coupled:
-                bound, beta = bound * (torch.sqrt(1 + H * H) + (1 + beta) * T / 4), max(beta, 1.0)
+                yield torch.sqrt(1 + H * H) + (1 + beta) * T / 4
+                beta = max(beta, 1.0)
             else:
-                bound, beta = bound * (1 + H + T / 4 + beta * C[0] / 4), beta + 1
-        return bound
+                yield 1 + H + T / 4 + beta * C[0] / 4
+                beta += 1
 
     def _start(self, generator: torch.Generator | None) -> None:
         n = self.hidden_size

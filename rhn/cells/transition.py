@@ -34,6 +34,7 @@ from rhn import kernels
 from rhn.cells.base import CellMasks, spectral_norm
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import Layer, Part
+from rhn.cells.scale import Scaled, bound_of, plus, scaled, times, unscaled
 from rhn.kernels.activations import ACTIVATIONS
 
 
@@ -107,13 +108,23 @@ class DTRNN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        P = self.weight_hh[0]
+        return unscaled(*self.scaled_jacobian(x, s))
+
+    def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
+        """The Jacobian M 2^e of a step of any depth."""
+        return self._through(self.weight_hh[0], x, s, self._shortcuts)
+
+    def _through(self, P: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Scaled:
+        """D_L R_L ... R_2 D_1 P as M 2^e, with the last shortcuts."""
+        exponent = torch.zeros((), dtype=torch.long, device=P.device)
         for layer, D in enumerate(self._derivatives(x, s)):
-            inner = self.weight_hh[layer] @ P if layer else P
-            if layer >= self.depth - self._shortcuts:
-                inner = inner + self.weight_skip[layer - self.depth]
-            P = D * inner
-        return P
+            if layer:
+                P, exponent = times(self.weight_hh[layer], P, exponent)
+            if layer >= self.depth - shortcuts:
+                P, exponent = plus(P, exponent, self.weight_skip[layer - self.depth])
+            P, exponent = scaled(P, exponent) if layer else (P, exponent)
+            P = D * P
+        return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         """(..., n, n) each, or 2n if y is carried along."""
@@ -127,19 +138,25 @@ class DTRNN(DeclaredCell):
         return J
 
     def input_jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        B = self.weight_ih
-        for layer, D in enumerate(self._derivatives(x, s)):
-            B = D * (self.weight_hh[layer] @ B if layer else B)
-        return B
+        return unscaled(*self.scaled_input_jacobian(x, s))
+
+    def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
+        """The Jacobian M 2^e of the input."""
+        return self._through(self.weight_ih, x, s)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        sigma = spectral_norm(self.weight_hh)
-        bound = sigma[0]
+        return bound_of(*self.scaled_norm_bound(state_bound))
+
+    def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
+        """The bound as (1, 1) matrix times 2^e."""
+        sigma = spectral_norm(self.weight_hh)[:, None, None]
+        bound, exponent = sigma[0], torch.zeros((), dtype=torch.long, device=sigma.device)
         for layer in range(1, self.depth):
-            bound = sigma[layer] * bound
+            bound, exponent = times(sigma[layer], bound, exponent)
             if layer >= self.depth - self._shortcuts:
-                bound = bound + spectral_norm(self.weight_skip[layer - self.depth])
-        return bound
+                skip = spectral_norm(self.weight_skip[layer - self.depth])
+                bound, exponent = plus(bound, exponent, skip.reshape(1, 1))
+        return bound, exponent
 
 
 class DTSRNN(DTRNN):

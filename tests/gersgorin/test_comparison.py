@@ -57,7 +57,7 @@ def exponents(result: dict) -> list[float]:
     [
         ("rnn,irnn", ["rnn, 4 units", "irnn, 4 units"]),
         ("rnn,rnn,lstm", ["rnn, 4 units", "lstm, 4 units"]),
-        ("rhn --set depth=1 --set depth=3", ["rhn, 4 units, depth 1", "rhn, depth 3, 4 units"]),
+        ("rhn --set depth=1 --set depth=3", ["rhn, depth 1, 4 units", "rhn, depth 3, 4 units"]),
         ("rhn,lstm --set depth=3", ["rhn, depth 3, 4 units", "lstm, 4 units"]),
         ("rhn,dt-rnn --set rhn.depth=3", ["rhn, depth 3, 4 units", "dt-rnn, 4 units"]),
         (
@@ -147,7 +147,7 @@ def test_any_analysis_of_a_run_is_compared(results, capsys, analysis):
         "a.npz",
     )
     assert [found["title"] for found in (one, two)] == [
-        "rhn, 4 units, depth 1",
+        "rhn, depth 1, 4 units",
         "rhn, depth 2, 4 units",
     ]
     saved = load("a.npz").results.values()

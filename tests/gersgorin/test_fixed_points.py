@@ -17,6 +17,7 @@ from tables import for_each
 import gersgorin
 from gersgorin import fixed_points, open_run, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
+from gersgorin.run.cell import as_cell
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN, RED
@@ -498,3 +499,33 @@ def test_a_step_that_takes_its_state_apart_may_have_no_point():
 
     with pytest.raises(InvalidInputError, match="No point was found"):
         gersgorin.fixed_points(drift, torch.zeros(1).double(), starts=torch.ones(3, 2).double())
+
+
+def test_a_search_that_fails_is_not_called_a_property_of_the_network():
+    # Newton's method from outside of the steep part ends at the corner of the box; the map does not
+    starts = torch.linspace(-3, 3, 60, dtype=torch.float64)[:, None]
+
+    def step(x, s):
+        return torch.tanh(3 * s) + 1e-3 * torch.sin(40 * s)
+
+    found = fixed_points(step, torch.zeros(1).double(), starts=starts)
+    words = found.summary()
+    assert "No point was reached" not in words
+    lost = len(found.starts) - found.found_from.sum()
+    assert (f"The search failed from {lost} of 60 starts." in words) == bool(lost)
+    failed = replace(
+        found, found_from=found.found_from - np.eye(1, len(found.states))[0].astype(int)
+    )
+    assert "The search failed from" in failed.summary()
+
+
+def test_starts_whose_search_failed_run_along_the_map():
+    points = torch.tensor([[0.0], [2.0]]).double()
+    cell, x = as_cell(lambda x, s: s / 2), torch.zeros(1).double()
+    starts = torch.tensor([[1.0], [-3.0], [5.0]]).double()
+    assert measure.runs_into(cell, x, starts, points, torch.tensor(1e-4)) == 3
+    away = as_cell(lambda x, s: 1.01 * s)
+    assert measure.runs_into(away, x, starts, points, torch.tensor(1e-4)) == 0
+    turning = as_cell(lambda x, s: -s)  # passes the point 1 at every second step
+    ones = torch.ones(1, 1).double()
+    assert measure.runs_into(turning, x, ones, ones, torch.tensor(1e-4)) == 0

@@ -65,7 +65,7 @@ def test_a_message_names_the_kind_with_its_article(words):
 
 
 def test_a_function_without_gates_is_named():
-    found = gersgorin.gates(halved, torch.zeros(5, 1), torch.zeros(2))
+    found = gersgorin.gates(halved, torch.zeros(5, 1), s0=torch.zeros(2))
     assert found.finding == "No gates are known of the function halved"
     rnn = gersgorin.gates("rnn", torch.zeros(5, 1), hidden_size=2)
     assert rnn.finding == "No gates are known of this RNN"

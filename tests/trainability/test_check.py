@@ -94,7 +94,7 @@ def test_an_explosion_is_confirmed_in_other_orders():
     assert (found.outcome, found.part) == ("diverges", "optimizer")
     assert len(found.orders) == 3
     assert all(math.isinf(error) for error in found.orders)
-    assert found.causes[0].sure and "Confirmed in three minibatch orders" in str(found)
+    assert found.causes[-1].sure and "Confirmed in three minibatch orders" in str(found)
 
 
 def test_losses_of_an_own_loop_that_does_not_learn():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainability.losses import free_loss, score_of, scored
+from trainability.losses import free_loss, score_of, scored, scores_of
 
 G = torch.Generator().manual_seed(0)
 N, T, K = 60, 5, 4
@@ -136,3 +136,163 @@ NUMBERS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
 )
 def test_outputs_are_compared_with_numbers_only_if_the_loss_does_so(loss_fn, y, kind):
     assert score_of(loss_fn, torch.zeros(60, 3), [(NUMBERS, y)], 0).kind == kind
+
+
+# ---- evidence: pairs of held-out examples, and the best constant of the training part ----------
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "threshold"),
+    [
+        (nn.MSELoss(), 0.5),
+        (nn.L1Loss(), 0.5),
+        (nn.BCELoss(), 0.5),
+        (nn.BCEWithLogitsLoss(), 0.0),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor(10.0)), 0.0),
+        (lambda z, y: F.softplus(-(2 * y - 1) * z).mean(), 0.0),
+    ],
+)
+def test_the_threshold_of_two_classes_lies_between_their_targets(loss_fn, threshold):
+    """Outputs of a squared error beyond 0 and 1 were compared with 0."""
+    z = torch.linspace(0.02, 0.98, N).unsqueeze(1)
+    if threshold == 0.5 and not isinstance(loss_fn, nn.BCELoss):
+        z[0], z[-1] = -0.2, 1.2
+    elif not threshold:
+        z = 4 * z - 2
+    score = score_of(loss_fn, z, [(None, SIGNS)], axis=0)
+    errors = score.errors(z, SIGNS)
+    assert torch.equal(errors, ((z > threshold) != (SIGNS > 0.5)).double()[:, 0])
+
+
+def test_a_linear_output_that_is_right_for_most_examples_of_two_classes():
+    """The commonest set-up of a beginner: linear output, squared error, targets 0 and 1."""
+    g = torch.Generator().manual_seed(0)
+    y = (torch.rand(400, 1, generator=g) < 0.5).float()
+    z = y + 0.25 * torch.randn(400, 1, generator=g)
+    right = float(((z > 0.5).float() == y).float().mean())
+    score = score_of(nn.MSELoss(), z, [(None, y)], axis=0)
+    rarer = float(min(y.mean(), 1 - y.mean()))
+    assert score.relative(score.errors(z, y)) == pytest.approx((1 - right) / rarer)
+
+
+def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
+    y, known = torch.randn(50, 1, generator=G) + 1, torch.randn(500, 1, generator=G)
+    z = torch.zeros(50, 1)
+    score = score_of(nn.MSELoss(), z, [(None, y)], 0, [known])
+    found = score.in_pairs([z], [y])
+    assert found.constant.numpy() == pytest.approx(
+        (y - known.mean()).square()[:, 0].numpy(), rel=1e-5
+    )
+    assert found.relative == pytest.approx(
+        float(y.square().mean() / (y - known.mean()).square().mean()), rel=1e-5
+    )
+
+
+def test_the_interval_is_that_of_paired_differences():
+    y = torch.randn(64, 1, generator=G)
+    z = 0.5 * y + 0.1 * torch.randn(64, 1, generator=G)
+    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z[:30], z[30:]], [y[:30], y[30:]])
+    ours, theirs = ((z - y) ** 2).numpy()[:, 0], ((y - y.mean()) ** 2).numpy()[:, 0]
+    d = (ours - 0.9 * theirs) / theirs.mean()
+    mean, deviation = found.difference(0.9)
+    assert mean == pytest.approx(d.mean(), rel=1e-4)
+    assert deviation == pytest.approx(d.std(ddof=1) / 8, rel=1e-4)
+    assert found.below() and not found.above(0.9)
+
+
+def test_noise_is_neither_below_the_constant_nor_hidden():
+    y = torch.randn(300, 1, generator=G)
+    z = 0.6 * torch.randn(300, 1, generator=G)
+    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z], [y])
+    assert not found.below() and found.above(0.9)
+
+
+def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error():
+    """7 % positives: the best possible error rate is about that of the constant."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(3000, generator=g)
+    p = torch.sigmoid(1.6 * x - 3.6)
+    y = (torch.rand(3000, generator=g) < p).long()
+    z = torch.stack(((1 - p).log(), p.log()), 1)
+    scores = scores_of(nn.CrossEntropyLoss(), z, [(None, y)], 0)
+    error, loss = (scores[name].in_pairs([z], [y]) for name in ("error", "loss"))
+    share = float(y.float().mean())
+    entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share))
+    assert loss.relative == pytest.approx(float(F.cross_entropy(z, y)) / entropy, rel=1e-3)
+    assert error.relative == pytest.approx(
+        float((z.argmax(1) != y).float().mean()) / share, rel=1e-3
+    )
+    assert loss.below() and loss.relative < error.relative
+
+
+def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():
+    y, z = NUMBERS[:, :1], 0.5 * NUMBERS[:, :1]
+    assert list(scores_of(nn.MSELoss(), z, [(None, y)], 0)) == ["error"]
+    score = scores_of(nn.L1Loss(), z, [(None, y)], 0)["loss"]
+    median = y.median()
+    assert score.in_pairs([z], [y]).relative == pytest.approx(
+        float((z - y).abs().mean() / (y - median).abs().mean()), rel=1e-2
+    )
+    assert score.errors(z, y).shape == (60,)
+
+
+def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
+    y = 2 + 3 * torch.randn(200, 1, generator=G)
+    z = torch.cat([y, torch.full((200, 1), -1.0)], 1)
+    score = score_of(likelihood, z, [(None, y)], 0)
+    assert score.void == "the loss has no least value"
+    found = score.in_pairs([z], [y])
+    assert found.below()
+    worse = torch.cat([torch.zeros(200, 1), torch.zeros(200, 1)], 1)
+    assert not score.in_pairs([worse], [y]).below()
+    assert 0 < score.relative(score.errors(z, y)) < 1 < score.relative(score.errors(worse, y))
+
+
+def test_a_loss_below_its_supposed_least_value_voids_the_score():
+    y = torch.rand(40, 1, generator=G)
+
+    def trap(z, y):  # a valley at 0 that a search finds, and a deeper one far from it
+        return ((z - 0.1 * y).square() - 5000 * torch.exp(-(z - 30).square())).mean()
+
+    z = torch.zeros(40, 1)
+    score = score_of(trap, z, [(None, y)], 0)
+    assert score.kind == "loss" and not score.void
+    assert score.relative(score.errors(torch.full((40, 1), 30.0), y)) == math.inf
+    assert score.void == "the loss falls below what was found as its least value"
+
+
+def test_a_few_long_sequences_count_by_parts_of_their_frames():
+    y = torch.randn(1, 400, 1, generator=G)
+    score = score_of(nn.MSELoss(), 0 * y, [(None, y)], 0, in_time=True)
+    errors = score.errors(0 * y, y)
+    blocks = y[0, :, 0].square().reshape(40, 10).mean(1)
+    assert errors.numpy() == pytest.approx(blocks.numpy(), rel=1e-5)
+
+
+SHAPES = [(8,), (), (8, 1), (8, 6), (8, 6, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("target", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", ["numbers", "classes", "bits"])
+def test_outputs_of_any_shape_have_a_score_or_a_sentence(shape, target, kind):
+    """Whatever a loss takes, a score measures; what it refuses ends in the loss's own error."""
+    z = torch.randn(shape, generator=G)
+    y = torch.randn(target, generator=G)
+    y = {"numbers": y, "classes": (y > 0).long() + (y > 1).long(), "bits": (y > 0).float()}[kind]
+
+    def loss(z, y):
+        return (z.mean() - y.double().mean()).square() + z.square().mean()
+
+    losses = [loss]
+    if shape == target:
+        losses += [nn.MSELoss(), nn.BCEWithLogitsLoss()] if kind == "bits" else [nn.L1Loss()]
+    if kind == "classes" and target == shape[:-1] and shape and shape[-1] > 2:
+        losses.append(lambda z, y: F.cross_entropy(z.flatten(0, -2), y.flatten()))
+    for loss_fn in losses:
+        if not y.dim():
+            continue
+        for score in scores_of(loss_fn, z, [(None, y)], 0).values():
+            found = score.in_pairs([z], [y])
+            assert found.count >= 1 and found.relative >= 0
+            assert score.relative(score.errors(z, y)) >= 0

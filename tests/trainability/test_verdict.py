@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from trainability.losses import PairedErrors
 from trainability.race import Measure, Race, Row, Version
 from trainability.verdict import Evidence, rule_of
 
@@ -14,20 +15,20 @@ NOISE = torch.rand(N, generator=torch.Generator().manual_seed(0)).double()
 
 def row(part, error, noise=0.2, done=True):
     """A row whose errors of N examples have a mean, and a spread."""
-    errors = {"error": error + noise * (NOISE - NOISE.mean())}
+    errors = PairedErrors(error + noise * (NOISE - NOISE.mean()), torch.ones(N).double())
     made = Row(Version(part, part), None, steps=100, done=done)
-    made.measures.append(Measure(100, errors, {"error": error}))
+    made.measures.append(Measure(100, {"error": errors}, {"error": error}))
     return made
 
 
-def evidence(base, good=0.1, kept=None, replaced=None, whole=True, examples=N, noise=0.2):
+def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise=0.2):
     race = Race({}, [])
-    race.scores = {"error": SimpleNamespace(constant=None, size=1.0)}
+    race.scores = {"error": SimpleNamespace(size=1.0)}
     return Evidence(
         race,
         row("", base, noise),
         whole,
-        examples,
+        few,
         good=row("everything", good),
         kept={part: row(part, error) for part, error in (kept or {}).items()},
         replaced=[row(part, error) for part, error in (replaced or {}).items()],
@@ -54,7 +55,7 @@ def test_a_part_is_at_fault_if_it_is_enough_and_needed():
     ("change", "why"),
     [
         ({"whole": False}, "not all steps"),
-        ({"examples": 12}, "too few examples"),
+        ({"few": "12 examples are held out"}, "too few examples"),
         ({"kept": {"network": 0.3}}, "not needed"),
         ({"replaced": {"network": 0.5}}, "not enough"),
         ({"good": 1.02}, "no known good training learns"),
@@ -91,7 +92,7 @@ def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
         (1.02, 0.2, {}, "does not learn"),
         (0.99, 9.0, {}, "undecided"),
         (1.02, 0.2, {"whole": False}, "undecided"),
-        (1.02, 0.2, {"examples": 10}, "undecided"),
+        (1.02, 0.2, {"few": "10 examples are held out"}, "undecided"),
     ],
 )
 def test_outcomes_need_evidence(base, noise, changes, outcome):

@@ -1,0 +1,269 @@
+"""Growth in words: one rule for what grows, shrinks, keeps its size and lies on the unit circle;
+and one number for the gradients of all networks, the steps in which they halve or double.
+
+A rate is a natural logarithm per step; log_norm (T,) has those of the norms of the products of the
+first 1, 2, ..., T steps.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from gersgorin.linalg.products import doubling_time, half_life
+from rhn.cells.registry import CELLS
+from rhn.utils.wording import counted
+
+# Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
+# of 1e-7 changes a gradient by a thousandth in 10,000 steps.
+SAME, PLACES = 1e-7, 100  # and so many units of the last place of another precision
+TWICE = math.log(2)  # an extreme that is reported lies one doubling beyond both ends
+EVEN = 10  # a change is uneven if half of it falls on a tenth of the steps
+ALIKE = 1.1  # ratio of half-lives up to which networks are not ranked
+
+
+def tolerance(dtype: np.dtype, least: float = SAME) -> float:
+    """Largest rate of what keeps its size, and distance from the unit circle of what lies on it;
+    least: of the precision's own.
+    """
+    return max(least, PLACES * float(np.finfo(dtype).eps))
+
+
+def direction(values: np.ndarray | float, near: float) -> np.ndarray:
+    """1 for rates that grow, -1 for those that shrink, 0 for those that keep the size; of moduli
+    less 1 for those outside, inside and on the unit circle. 0 for NaN.
+
+    >>> direction(np.array([0.1, -0.1, 1e-9]), 1e-7).tolist()
+    [1, -1, 0]
+    """
+    values = np.nan_to_num(values, posinf=np.inf, neginf=-np.inf)
+    return np.where(np.abs(values) <= near, 0, np.sign(values)).astype(int)
+
+
+def side_of_circle(distance: float, near: float) -> str:
+    """The side of the unit circle on which a point at this distance from 0 lies.
+
+    >>> side_of_circle(0.5, 1e-7), side_of_circle(1.0, 1e-7)
+    ('inside the unit circle', 'on the unit circle')
+    """
+    which = ("on", "outside", "inside")[direction(distance - 1, near)]
+    return f"{which} the unit circle"
+
+
+def beside_one(value: float) -> str:
+    """A number in three digits, or as many as tell it from 1.
+
+    >>> beside_one(1.2345), beside_one(1.00061), beside_one(math.nan)
+    ('1.23', '1.0006', 'nan')
+    """
+    if not math.isfinite(value):
+        return f"{value:g}"
+    digits = 1 - math.floor(math.log10(abs(value - 1) or 1.0))
+    return f"{value:.{max(3, digits)}g}"
+
+
+def number_of_log(log: float) -> str:
+    """A number, from its natural logarithm.
+
+    >>> number_of_log(math.log(0.25)), number_of_log(-3796.8)
+    ('0.25', '10^-1649')
+    """
+    return f"{math.exp(log):.4g}" if abs(log) < 600 else f"10^{log / math.log(10):.4g}"
+
+
+def rate_of(log_norm: np.ndarray) -> float:
+    """The mean rate over all steps; NaN without a step."""
+    return float(log_norm[-1]) / len(log_norm) if len(log_norm) else math.nan
+
+
+def lives(rate: float, near: float) -> tuple[float, float]:
+    """(Half-life, doubling time) in steps; inf for what keeps its size.
+
+    >>> lives(-math.log(2) / 10, 1e-7), lives(1e-12, 1e-7)
+    ((10.0, inf), (inf, inf))
+    """
+    rate = rate if direction(rate, near) or math.isnan(rate) else 0.0
+    known = torch.tensor(rate, dtype=torch.float64, device="cpu")
+    return float(half_life(known)), float(doubling_time(known))
+
+
+def rate_words(rate: float, near: float, *, steady: bool = True) -> str:
+    """The predicate of a gradient with a mean rate; steady: whether it keeps its norm all along if
+    the rate is 0.
+
+    >>> rate_words(-math.log(2) / 10, 1e-7), rate_words(math.log(2), 1e-7)
+    ('halves every 10 steps', 'doubles every step')
+    >>> rate_words(-1.6, 1e-7), rate_words(1e-9, 1e-7)
+    ('halves every 0.433 steps', 'keeps its norm')
+    """
+    if math.isnan(rate):
+        return "has no known size"
+    if rate == -math.inf:
+        return "is zero at the end"
+    if not direction(rate, near):
+        return "keeps its norm" if steady else "ends with the norm that it starts with"
+    return f"{'halves' if rate < 0 else 'doubles'} {_every(rate)}"
+
+
+def gradient_words(log_norm: np.ndarray, of: str = "") -> str:
+    """One clause about the products of the steps. of: the network, such as " of this RHN".
+
+    >>> print(gradient_words(np.array([-0.5, -1.0, -1.5])))
+    the gradient halves every 1.39 steps
+    >>> print(gradient_words(np.array([0.5, 1.0, 1.5]), " of this RNN"))
+    the gradient of this RNN doubles every 1.39 steps
+    >>> print(gradient_words(np.array([-1.0, -np.inf, -np.inf])))
+    the gradient is zero after 2 steps
+    """
+    rate = math.nan if np.isnan(log_norm).any() else rate_of(log_norm)
+    if rate == -math.inf:
+        first = int(np.isneginf(log_norm).argmax()) + 1
+        return f"the gradient{of} is zero after {counted(first, 'step')}"
+    near = tolerance(log_norm.dtype)
+    return f"the gradient{of} {rate_words(rate, near, steady=is_steady(log_norm, near))}"
+
+
+def is_steady(log_norm: np.ndarray, near: float) -> bool:
+    """True if the norms (..., T) are 1 after every step, up to rounding; NaN is left out."""
+    rates = log_norm / np.arange(1, log_norm.shape[-1] + 1)
+    return not direction(rates, near).any()
+
+
+def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
+    """Sentences about the norm after all steps, its extremes on the way, and an uneven change; none
+    if it is 0 or not known.
+
+    >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
+    Over 3 steps the 2-norm of the product of all Jacobians comes to 0.2231.
+    >>> print(*growth_over_all(np.array([1.0, 0.5, -0.5]), "steps"), sep="\\n")
+    Over 3 steps the 2-norm of the product of all Jacobians comes to 0.6065.
+    The norm is largest after 1 step: 2.718.
+    >>> print([*growth_over_all(np.full(20, 2.5), "steps")][1])
+    Half of this change falls on the first 1 of 20 steps.
+    """
+    T = len(log_norm)
+    if not T or not np.isfinite(log_norm).all():
+        return
+    whole, high, low = float(log_norm[-1]), float(log_norm.max()), float(log_norm.min())
+    over = counted(T, unit.removesuffix("s"))
+    yield f"Over {over} the 2-norm of the product of all Jacobians comes to {number_of_log(whole)}."
+    if high > max(0.0, whole) + TWICE:
+        after = counted(int(log_norm.argmax()) + 1, "step")
+        yield f"The norm is largest after {after}: {number_of_log(high)}."
+    if low < min(0.0, whole) - TWICE:
+        after = counted(int(log_norm.argmin()) + 1, "step")
+        yield f"The norm is smallest after {after}: {number_of_log(low)}."
+    if part := _uneven(log_norm):
+        yield f"Half of this change falls on {part}."
+
+
+def _uneven(log_norm: np.ndarray) -> str:
+    """The few steps with half of the logarithm's change, "the first 2 of 50 steps"; "" if it is
+    less than one doubling, or even.
+    """
+    T, whole = len(log_norm), float(log_norm[-1])
+    if abs(whole) <= TWICE:
+        return ""
+    # steps from which on half of the change is there for good, and those without which it is not
+    first = int(np.flatnonzero(log_norm / whole < 0.5).max(initial=-1)) + 2
+    few, where = min((first, "first"), (T - first + 1, "last"))
+    return f"the {where} {few} of {T} steps" if EVEN * few <= T else ""
+
+
+def _steps(rate: float) -> str:
+    """The steps in which what has this rate halves or doubles, in three digits."""
+    steps = math.log(2) / abs(rate)
+    return f"{steps:.3g}" if steps < 999.5 else f"{float(f'{steps:.3g}'):,.0f}"
+
+
+def _every(rate: float) -> str:
+    return "every step" if (steps := _steps(rate)) == "1" else f"every {steps} steps"
+
+
+def compared_words(rates: Sequence[float], names: Sequence[str], near: float) -> str:
+    """A title about the gradients of several networks: the one that shrinks least, or grows most,
+    if its half-life or doubling time differs by more than a tenth from those of the others.
+
+    >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
+    The gradient lasts longer in the RHN and halves every 1.39 steps
+    >>> print(compared_words([-0.5, -0.52], ["rhn", "rnn"], 1e-7))
+    The gradient halves every 1.39 steps in the RHN and every 1.33 steps in the RNN
+    >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
+    The gradient lasts longest in the RHN and in mine and keeps its norm
+    """
+    known = [k for k, rate in enumerate(rates) if not math.isnan(rate)]
+    if not known:
+        return "No gradient of these networks is known"
+    top = _best(rates, known, near)
+    where = [_within(name) for name in _short(names)]
+    if len(known) == len(top) > 1:
+        return f"The gradient {_alike([rates[k] for k in top], [where[k] for k in top], near)}"
+    behind = [rates[k] for k in known if k not in top]
+    most = _most(rates[top[0]], behind, near, several=len(rates) > 2)
+    words = _range_words([rates[k] for k in top], near)
+    places = " and ".join(where[k] for k in top)
+    places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks"
+    return f"The gradient {most} {places} and {words}"
+
+
+def _most(best: float, behind: Sequence[float], near: float, *, several: bool) -> str:
+    """The predicate of the gradient with the largest rate before others."""
+    if direction(best, near) > 0:
+        others = bool(behind) and direction(max(behind), near) > 0
+        return "grows most" if others else "grows only"
+    return "lasts longest" if several else "lasts longer"
+
+
+def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:
+    """The networks of the largest rate, and those whose half-life or doubling time differs by less
+    than a tenth from its.
+    """
+    best = max(rates[k] for k in known)
+    sign = int(direction(best, near))
+    least = {1: best / ALIKE, 0: -near, -1: best * ALIKE}[sign]
+    return [k for k in known if rates[k] >= least]
+
+
+def _alike(rates: Sequence[float], where: Sequence[str], near: float) -> str:
+    """The predicate of the gradients of networks that are not ranked, with the number of each of
+    two.
+    """
+    if len(rates) > 2:
+        return f"{_range_words(rates, near)} in all {len(rates)} networks"
+    if math.isinf(rates[0]) or not direction(rates[0], near):
+        return f"{_range_words(rates, near)} {where[0]} and {where[1]}"
+    verb = "halves" if rates[0] < 0 else "doubles"
+    each = (f"{_every(rate)} {place}" for rate, place in zip(rates, where, strict=True))
+    return f"{verb} {' and '.join(each)}"
+
+
+def _range_words(rates: Sequence[float], near: float) -> str:
+    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps"."""
+    shown = sorted(rates, key=abs, reverse=True)
+    if math.isinf(shown[0]) or not direction(shown[0], near):
+        return rate_words(shown[0], near)
+    verb = "halves" if shown[0] < 0 else "doubles"
+    ends = [_steps(shown[0]), _steps(shown[-1])]
+    return (
+        f"{verb} {_every(shown[0])}"
+        if ends[0] == ends[1]
+        else (f"{verb} every {ends[0]} to {ends[1]} steps")
+    )
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The first part of each name that no other has, else the whole name."""
+    firsts = [name.split(", ")[0] for name in names]
+    pairs = zip(firsts, names, strict=True)
+    return [first if firsts.count(first) == 1 else name for first, name in pairs]
+
+
+def _within(name: str) -> str:
+    """A network in a sentence: "in the RHN", "at depth 5", "after training"."""
+    if name in CELLS:
+        return f"in the {name.upper()}"
+    if name in ("before training", "after training"):
+        return name
+    return f"at {name}" if re.fullmatch(r"[a-z ]+ [-+\d.]+", name) else f"in {name}"

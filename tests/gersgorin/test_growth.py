@@ -1,0 +1,218 @@
+"""Each sentence about growth is true of the numbers beside it: recomputed by NumPy."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+
+import gersgorin
+from gersgorin.growth import compared_words, growth_over_all
+from rhn.cells import RNN
+
+LOG2 = math.log(2)
+
+
+def matrices(kind: str, seed: int) -> np.ndarray:
+    """(T, 3, 3) of a product of some kind."""
+    draw = np.random.default_rng(seed)
+    T = int(draw.integers(2, 60))
+    scale = 10 ** draw.uniform(-1.5, 1.5)
+    turns = np.stack([np.linalg.qr(draw.normal(size=(3, 3)))[0] for _ in range(T)])
+    up = int(draw.integers(1, T))
+    factors = np.where(np.arange(T) < up, 1.5, draw.uniform(0.3, 0.9))
+    late = np.ones(T)
+    late[-1] = 1e-4
+    return {
+        "random": scale * draw.normal(size=(T, 3, 3)),
+        "orthogonal": turns,
+        "growing, then shrinking": factors[:, None, None] * turns,
+        "shrinking, then growing": turns / factors[:, None, None],
+        "constant": np.broadcast_to(scale * draw.normal(size=(3, 3)), (T, 3, 3)),
+        "all at the end": late[:, None, None] * turns,
+        "zero": np.where((np.arange(T) >= up)[:, None, None], 0.0, turns),
+        "nilpotent": np.broadcast_to(np.triu(np.ones((3, 3)), 1), (T, 3, 3)),
+        "one step": scale * draw.normal(size=(1, 3, 3)),
+        "back again": np.stack([4.0 * np.eye(3), 0.25 * np.eye(3)]),
+    }[kind]
+
+
+KINDS = (
+    "random", "orthogonal", "growing, then shrinking", "shrinking, then growing", "constant",
+    "all at the end", "zero", "nilpotent", "one step", "back again",
+)  # fmt: skip
+
+
+def logs_of(A: np.ndarray) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2, (T,)."""
+    P, log, found = np.eye(len(A[0])), 0.0, []
+    for step in A:
+        P = step @ P
+        size = np.abs(P).max()
+        if size:
+            P, log = P / size, log + math.log(size)
+        found.append(log + math.log(np.linalg.norm(P, 2)) if size else -math.inf)
+    return np.array(found)
+
+
+def network(A: np.ndarray):
+    """s' = A[t] s, with the entries of A[t] as input."""
+
+    def step(x, s):
+        return x.reshape(3, 3) @ s
+
+    return step, torch.from_numpy(A.reshape(-1, 9).copy()), torch.zeros(3, dtype=torch.float64)
+
+
+def claimed(value: str) -> float:
+    """The natural logarithm of a number in a sentence."""
+    value = value.replace(",", "")
+    return float(value[3:]) * math.log(10) if value.startswith("10^") else math.log(float(value))
+
+
+def check_rate(words: str, logs: np.ndarray) -> None:
+    """What the sentence says of the half-life, doubling time or zero is true."""
+    rate = logs[-1] / len(logs)
+    if found := re.search(r"is zero after (\d+) step", words):
+        assert np.isneginf(logs).argmax() + 1 == int(found[1])
+    elif "keeps its norm" in words:
+        assert np.abs(logs).max() < 1e-7 * len(logs)
+    elif "ends with the norm" in words:
+        assert abs(rate) < 2e-7 and np.abs(logs).max() > 1e-8
+    else:
+        verb, steps = re.search(
+            r"(halves|doubles) every (?:([\d.,e+-]+) steps|step)", words
+        ).groups()
+        assert verb == ("halves" if rate < 0 else "doubles")
+        assert float((steps or "1").replace(",", "")) == pytest.approx(LOG2 / abs(rate), rel=6e-3)
+
+
+def check_further(words: str, logs: np.ndarray) -> None:
+    """So is what it says of the norm at the end, on the way, and of half of the change."""
+    if found := re.search(r"comes to (.+)\.$", words):
+        assert claimed(found[1]) == pytest.approx(logs[-1], rel=1e-3, abs=1e-3)
+    elif found := re.search(r"The norm is (largest|smallest) after (\d+) steps?: (.+)\.$", words):
+        extreme = logs.max() if found[1] == "largest" else logs.min()
+        assert claimed(found[3]) == pytest.approx(extreme, rel=1e-3, abs=1e-3)
+        assert logs[int(found[2]) - 1] == pytest.approx(extreme, abs=1e-9)
+        beyond = max(0, logs[-1]) if found[1] == "largest" else min(0, logs[-1])
+        assert abs(extreme - beyond) > LOG2
+    elif found := re.search(r"falls on the (first|last) (\d+) of (\d+) steps", words):
+        few, T = int(found[2]), int(found[3])
+        whole = np.r_[0, logs]
+        change = whole[few] if found[1] == "first" else whole[-1] - whole[-1 - few]
+        assert len(logs) == T and change / logs[-1] >= 0.5 - 1e-9 and 10 * few <= T
+
+
+@for_each("kind", KINDS)
+def test_each_sentence_is_true_of_the_product(kind):
+    for seed in range(12):
+        A = matrices(kind, seed)
+        logs = logs_of(A)
+        step, x, s0 = network(A)
+        found = gersgorin.products(step, x, s0=s0)
+        np.testing.assert_allclose(found.log_norm, logs, rtol=1e-9, atol=1e-9)
+        first, *others = found.sentences()
+        check_rate(first, logs)
+        for words in others:
+            check_further(words, logs)
+        assert found.half_life == pytest.approx(
+            LOG2 / -(logs[-1] / len(logs)) if logs[-1] < -1e-6 * len(logs) else math.inf
+        )
+
+
+@for_each("kind", ("growing, then shrinking", "orthogonal", "random"))
+def test_all_results_tell_a_gradient_by_the_same_words(kind):
+    A = matrices(kind, 3)
+    step, x, s0 = network(A)
+    words = next(iter(gersgorin.products(step, x, s0=s0).sentences()))
+    check_rate(words, logs_of(A))
+    assert next(iter(gersgorin.spectra(step, x, s0=s0).sentences())) == words
+    bands = gersgorin.compare([(step, s0)], [x], over="sequences")[0]
+    assert next(iter(bands.sentences())) == words
+    assert bands.figure().get_suptitle().replace("\n", " ") == words.rstrip(".")
+
+
+@for_each("dtype", (torch.float64, torch.float32))
+def test_an_orthogonal_step_neither_grows_nor_leaves_the_circle(dtype):
+    Q = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))[0].to(dtype)
+    x, s0 = torch.zeros(9, 2, dtype=dtype), torch.ones(5, dtype=dtype)
+    if dtype == torch.float64:
+        Q = torch.linalg.qr(Q)[0]
+
+    def step(x, s):
+        return Q @ s
+
+    text = gersgorin.compare([(step, s0)], [x], over="sequences")[0].summary()
+    assert "keeps its norm" in text and "grows in 0 of 1 run" in text
+    assert "leaves the unit circle in 0 of 1 run" in text
+    alone = gersgorin.spectra(step, x, s0=s0)
+    assert "on the unit circle" in alone.summary()
+    assert (
+        "A small change of the state keeps its size."
+        in gersgorin.lyapunov(step, x, s0=s0).summary()
+    )
+
+
+def test_discs_that_touch_the_unit_circle_are_inside():
+    turn = lambda x, s: torch.stack((-s[1], s[0]))  # noqa: E731
+    found = gersgorin.spectra(turn, torch.zeros(4, 1).double(), s0=torch.ones(2).double())
+    assert found.discs_inside_unit_circle.tolist() == [1.0] * 4
+
+
+@for_each("seed", range(40))
+def test_a_ranking_needs_a_tenth_of_difference(seed):
+    draw = np.random.default_rng(seed)
+    rates = draw.choice([-1.0, 1.0], size=int(draw.integers(2, 6))) * draw.uniform(0.2, 1.0)
+    rates = rates * draw.choice([1.0, 1.05, 1.2], size=len(rates))
+    rates[draw.random(len(rates)) < 0.2] = 0.0
+    names = [f"n{k}" for k in range(len(rates))]
+    words = compared_words(rates.tolist(), names, 1e-7)
+    named = [k for k in range(len(rates)) if re.search(rf"\bn{k}\b", words)]
+    best = rates.max()
+    near = {1: best / 1.1, 0: 0.0, -1: best * 1.1}[int(np.sign(best))]
+    top = np.flatnonzero(rates >= near)
+    ranked = re.search("lasts longest|lasts longer|grows most|grows only", words)
+    assert bool(ranked) == (len(top) < len(rates))
+    if len(top) < 3:
+        assert named == top.tolist()
+    if "grows" in words:
+        assert ("only" in words) == ((rates > 0).sum() == len(top))
+    steps = [float(s) for s in re.findall(r"([\d.]+)(?= steps| to)", words)]
+    expected = LOG2 / np.abs(rates[top]) if best else []
+    assert all(min(abs(s / expected - 1)) < 6e-3 for s in steps)
+    assert bool(steps or "every step" in words) == bool(best)
+
+
+def test_both_numbers_are_told_of_two_that_are_alike():
+    words = compared_words([-LOG2 / 1.22, -LOG2 / 1.19], ["rhn", "rnn"], 1e-7)
+    assert (
+        words == "The gradient halves every 1.22 steps in the RHN and every 1.19 steps in the RNN"
+    )
+
+
+def test_the_case_that_was_told_to_vanish():
+    rise = np.linspace(0, math.log(2.42), 20)
+    logs = np.r_[rise, np.linspace(rise[-1], math.log(0.86), 65)]
+    words = [*growth_over_all(logs, "steps")]
+    assert words[0].endswith("comes to 0.86.") and words[1].endswith("2.42.")
+
+
+def test_the_command_prints_no_factor_of_a_step(capsys, tmp_path):
+    from gersgorin.cli.main import main
+
+    out = str(tmp_path / "a.png")
+    assert main(["compare", "rnn,rhn", "--steps", "5", "--hidden-size", "4", "--output", out]) == 0
+    text = capsys.readouterr().out
+    assert text.count("halves every") == 2 and "factor" not in text
+
+
+def test_a_small_change_of_the_state_has_the_half_life_of_its_exponent():
+    cell = RNN(2, 3, init="gaussian:0.3", dtype=torch.float64)
+    found = gersgorin.lyapunov(cell, torch.zeros(200, 2).double())
+    (words,) = (w for w in found.sentences() if "small change" in w)
+    assert float(re.search(r"every ([\d.]+) steps", words)[1]) == pytest.approx(
+        LOG2 / -found.exponents[0], rel=6e-3
+    )

@@ -1,0 +1,461 @@
+"""Which outputs depend on which inputs, for networks that a NaN or a gradient alone misreads.
+
+Each network is healthy once, and broken once in a way that the facts have to state.
+"""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from trainability.facts import NOTES, facts
+from trainability.probe import Probe
+from trainability.training import Training
+
+N, T, M = 40, 8, 3
+G = torch.Generator().manual_seed(0)
+X = torch.randn(N, T, M, generator=G)
+IDS = torch.randint(30, (N, T), generator=G)
+Y = X.sum((1, 2)).unsqueeze(1) / 4
+DEPENDENCE = {
+    "mixed examples",
+    "unread inputs",
+    "unread steps",
+    "detached state",
+    "wrong gradient",
+    "unrepeatable output",
+    "constant output",
+}
+
+
+class Surrogate(torch.autograd.Function):
+    """1 above 0, with the slope of a fast sigmoid."""
+
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > 0).float()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (v,) = ctx.saved_tensors
+        return grad / (1 + 5 * v.abs()) ** 2
+
+
+class Spiking(nn.Module):
+    """Leaky neurons that fire above 1, and a leaky readout."""
+
+    def __init__(self, fire=Surrogate.apply, drops=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.out = nn.Linear(M, 32), nn.Linear(32, 1)
+        self.fire, self.drops = fire, drops
+        with torch.no_grad():
+            self.read.weight.mul_(3)
+
+    def forward(self, x):
+        if self.drops:
+            x = torch.cat((x[..., :2], torch.zeros_like(x[..., :1])), -1)
+        v, total = x.new_zeros(len(x), 32), x.new_zeros(len(x), 1)
+        for t in range(x.shape[1]):
+            v = 0.9 * v + self.read(x[:, t])
+            spikes = self.fire(v - 1)
+            v = v * (1 - spikes)
+            total = 0.9 * total + self.out(spikes)
+        return total
+
+
+def heaviside(v):
+    return (v > 0).float()
+
+
+class First(nn.Module):
+    """A function of the inputs, or of part of them, before a GRU."""
+
+    def __init__(self, function, drops=False, width=M):
+        super().__init__()
+        torch.manual_seed(0)
+        self.function, self.drops = function, drops
+        self.rnn, self.out = nn.GRU(width, 16, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x):
+        if self.drops:
+            x = torch.cat((x[..., :2], torch.zeros_like(x[..., :1])), -1)
+        return self.out(self.rnn(self.function(x))[0][:, -1])
+
+
+class Codes(First):
+    """The nearest of 64 codes, with the gradient passed straight through."""
+
+    def __init__(self, drops=False, through=True):
+        super().__init__(self.nearest, drops)
+        self.codes = nn.Parameter(torch.randn(64, M))
+        self.through = through
+
+    def nearest(self, x):
+        flat = x.reshape(-1, M)
+        codes = self.codes[torch.cdist(flat, self.codes).argmin(1)].reshape(x.shape)
+        return x + (codes - x).detach() if self.through else codes
+
+
+class Bins(First):
+    """Bins of the values, embedded."""
+
+    def __init__(self, drops=False):
+        super().__init__(self.bins, drops, width=4 * M)
+        self.embedding = nn.Embedding(12, 4)
+
+    def bins(self, x):
+        return self.embedding(torch.bucketize(x, torch.linspace(-2, 2, 11))).flatten(2)
+
+
+class Straight(torch.autograd.Function):
+    """The sign, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+FUNCTIONS = {
+    "sign": torch.sign,
+    "sign, straight through": Straight.apply,
+    "heaviside": heaviside,
+    "nan_to_num": torch.nan_to_num,
+    "where(isnan)": lambda x: torch.where(x.isnan(), torch.zeros_like(x), x),
+    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "round": torch.round,
+    "huge": lambda x: (1e4 * x).tanh(),
+    "layer norm": nn.LayerNorm(M),
+    "masked": lambda x: x * (x.abs() > 0.1),
+}
+MAKE = {name: lambda drops, f=f: First(f, drops) for name, f in FUNCTIONS.items()} | {
+    "spiking": lambda drops: Spiking(drops=drops),
+    "spiking without a surrogate": lambda drops: Spiking(heaviside, drops),
+    "codes": lambda drops: Codes(drops),
+    "codes without a gradient": lambda drops: Codes(drops, through=False),
+    "bins": lambda drops: Bins(drops),
+}
+
+
+def found_in(model, x=X, y=Y, **parts):
+    training = Training(model, x, y, "mse", torch.optim.Adam(model.parameters(), 1e-3), **parts)
+    found, missing = facts(Probe(training))
+    assert not missing
+    return {cause.name: cause for cause in found}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_sound_network_is_told_nothing_about_dependence(name):
+    assert not found_in(MAKE[name](False)).keys() & DEPENDENCE
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_feature_that_is_dropped_is_named(name):
+    found = found_in(MAKE[name](True))
+    assert "1 of the 3 numbers of a frame (2)" in found["unread inputs"].sentence
+
+
+def last_frame(model):
+    """The same network, reading the last frame only."""
+    forward = model.forward
+    model.forward = lambda x: forward(x[:, -1:])
+    return model
+
+
+class LastFrame(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x[:, -1:])
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_frames_that_are_dropped_are_named(name):
+    found = found_in(LastFrame(MAKE[name](False)))
+    assert "depends only on frame 8 of 8" in found["unread steps"].sentence
+
+
+class BatchNorm(nn.Module):
+    def __init__(self, axis=0, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.axis = axis
+        self.norm = nn.BatchNorm1d(M, **options)
+        self.rnn, self.out = nn.GRU(M, 16, batch_first=not axis), nn.Linear(16, 1)
+
+    def forward(self, x):
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+def test_batch_norm_mixes_examples_by_design_and_batch_first_by_mistake():
+    assert not found_in(BatchNorm()).keys() & DEPENDENCE
+    assert not found_in(BatchNorm(track_running_stats=False)).keys() & DEPENDENCE
+    for options in ({}, {"track_running_stats": False}):
+        found = found_in(BatchNorm(1, **options))
+        assert "nn.GRU takes axis 0 of x (32, 8, 3)" in found["mixed examples"].sentence
+
+
+def test_a_norm_over_the_examples_mixes_them():
+    class Norm(First):
+        def forward(self, x):
+            return super().forward((x - x.mean(0)) / x.std(0))
+
+    found = found_in(Norm(nn.Identity()))
+    assert "the outputs of 31 of 31 others" in found["mixed examples"].sentence
+
+
+def test_examples_that_small_weights_hardly_mix():
+    """At weights times 0.001 a change of one example is below the rounding of the others."""
+    model = BatchNorm(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1e-3)
+    assert "mixed examples" in found_in(model)
+
+
+class Keeps(First):
+    """Begins with the state in which the last minibatch ended."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.state = None
+
+    def forward(self, x):
+        same = self.state is not None and self.state.shape[1] == len(x)
+        states, state = self.rnn(x, self.state if same else None)
+        self.state = state.detach()
+        return self.out(states[:, -1])
+
+
+class Draws(First):
+    """Drops units in evaluation mode too."""
+
+    def forward(self, x):
+        return self.out(F.dropout(self.rnn(x)[0][:, -1], 0.2))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Keeps(), "the network keeps something from call to call (it changes state)"),
+        (Draws(nn.Identity()), "forward draws random numbers"),
+    ],
+    ids=["keeps", "draws"],
+)
+def test_a_network_whose_outputs_do_not_repeat_is_told_so_and_nothing_about_dependence(
+    model, words
+):
+    found = found_in(model)
+    assert words in found["unrepeatable output"].sentence
+    assert found.keys() & DEPENDENCE == {"unrepeatable output"}
+
+
+def test_dropout_in_training_mode_is_sound():
+    class Drops(First):
+        def forward(self, x):
+            return self.out(F.dropout(self.rnn(x)[0][:, -1], 0.2, self.training))
+
+    assert not found_in(Drops(nn.Identity())).keys() & DEPENDENCE
+
+
+def test_a_maximum_over_frames_is_not_called_detached():
+    class Pooled(First):
+        def forward(self, x):
+            return self.out(self.rnn(x)[0].amax(1)[:, :16])
+
+    x = torch.randn(N, 60, M, generator=G)
+    assert not found_in(Pooled(nn.Identity()), x).keys() & DEPENDENCE
+
+
+def test_a_long_sequence_whose_gradient_vanishes_is_read_all_the_same():
+    x = torch.randn(N, 400, M, generator=G)
+    model = First(nn.Identity())
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(0.1)
+    assert not found_in(model, x).keys() & DEPENDENCE
+
+
+def test_padding_that_no_output_reads_is_no_fault():
+    x = X.clone()
+    x[:, 5:] = 0
+
+    class Short(First):
+        def forward(self, x):
+            return super().forward(x[:, :5])
+
+    assert not found_in(Short(nn.Identity()), x).keys() & DEPENDENCE
+
+
+def test_ids_of_a_one_hot_network_that_reads_all_or_half_of_them():
+    class Hot(First):
+        def __init__(self, frames):
+            super().__init__(nn.Identity(), width=30)
+            self.frames = frames
+
+        def forward(self, ids):
+            return super().forward(F.one_hot(ids[:, -self.frames :], 30).float())
+
+    assert not found_in(Hot(T), IDS).keys() & DEPENDENCE
+    found = found_in(Hot(4), IDS)
+    assert "No output depends on 4 frames of 8" in found["unread steps"].sentence
+
+
+def test_an_output_for_each_frame_of_that_frame_only():
+    class Each(First):
+        def __init__(self, mixes):
+            super().__init__(nn.Identity())
+            self.mixes, self.own = mixes, nn.Linear(M, 16)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0] if self.mixes else self.own(x).tanh())
+
+    y = X.cumsum(1)[..., :1]
+    assert not found_in(Each(True), X, y).keys() & DEPENDENCE
+    assert "only on its own frame" in found_in(Each(False), X, y)["unread steps"].sentence
+
+
+def test_a_gate_that_begins_at_0_reads_its_input():
+    class Gated(First):
+        def __init__(self):
+            super().__init__(nn.Identity())
+            self.gate = nn.Parameter(torch.tensor([1.0, 1.0, 0.0]))
+
+        def forward(self, x):
+            return super().forward(self.gate * x)
+
+    assert not found_in(Gated()).keys() & DEPENDENCE
+
+
+class Binary(nn.Module):
+    """Units of the sign of a linear layer, trained straight through; or a wrong gradient."""
+
+    def __init__(self, unit):
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.out, self.unit = nn.Linear(M, 32), nn.Linear(32, 1), unit
+
+    def forward(self, x):
+        return self.out(self.unit(self.read(x)).mean(1))
+
+
+class Square(torch.autograd.Function):
+    """The square, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+def test_an_estimate_of_a_gradient_over_thresholds_is_not_called_wrong():
+    units = {
+        "sign": Straight.apply,
+        "spike": lambda v: Surrogate.apply(v - 0.1).to(v.dtype),
+        "round": lambda v: v + (v.round() - v).detach(),
+    }
+    for unit in units.values():
+        assert "wrong gradient" not in found_in(Binary(unit))
+    assert "wrong gradient" in found_in(Binary(Square.apply))
+
+
+class Truncated(First):
+    """Cuts the gradient between the halves of a sequence."""
+
+    def forward(self, x):
+        _, state = self.rnn(x[:, :4])
+        return self.out(self.rnn(x[:, 4:], state.detach())[0][:, -1])
+
+
+def test_a_path_that_is_cut_is_no_wrong_gradient():
+    found = found_in(Truncated(nn.Identity()))
+    assert "detached state" in found and "wrong gradient" not in found
+    assert "leaves out a path" in found["partial gradient"].sentence
+    assert "partial gradient" in NOTES
+
+
+# ---- losses that compare examples ---------------------------------------------------------------
+
+
+def correlation(z, y):
+    z, y = z.flatten() - z.mean(), y.flatten() - y.mean()
+    return 1 - (z * y).sum() / (z.norm() * y.norm() + 1e-8)
+
+
+def concordance(z, y):
+    z, y = z.flatten(), y.flatten()
+    both = ((z - z.mean()) * (y - y.mean())).mean()
+    return 1 - 2 * both / (z.var() + y.var() + (z.mean() - y.mean()) ** 2)
+
+
+def ranking(z, y):
+    z, y = z.flatten(), y.flatten()
+    return F.softplus(-(z[:, None] - z) * (y[:, None] - y).sign()).mean()
+
+
+@pytest.mark.parametrize("loss", [correlation, concordance, ranking])
+def test_a_loss_over_all_examples_pairs_outputs_with_their_targets(loss):
+    model = First(nn.Identity())
+    training = Training(model, X, Y, loss, torch.optim.Adam(model.parameters(), 1e-3))
+    found, _ = facts(Probe(training))
+    assert "unpaired loss" not in {cause.name for cause in found}
+
+
+def test_log_probabilities_that_the_network_makes_itself_have_a_least_loss():
+    class Own(First):
+        def __init__(self, normal):
+            super().__init__(nn.Identity())
+            self.out, self.normal = nn.Linear(16, 3), normal
+
+        def forward(self, x):
+            z = super().forward(x)
+            return z - z.logsumexp(1, keepdim=True) if self.normal else z
+
+    y = (Y[:, 0] > 0).long()
+    for normal in (True, False):
+        model = Own(normal)
+        training = Training(model, X, y, nn.NLLLoss(), torch.optim.Adam(model.parameters(), 1e-3))
+        found, _ = facts(Probe(training))
+        assert ("no least loss" in {cause.name for cause in found if cause.sure}) is not normal
+
+
+# ---- targets that are inputs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (X[:, 3, :1], "y is x[:, 3, 0] in every example"),
+        (X[:, 3, 0], "y is x[:, 3, 0] in every example"),
+        (torch.stack((Y[:, 0], X[:, 6, 2]), 1), "y[:, 1] is x[:, 6, 2] in every example"),
+    ],
+    ids=["column", "flat", "one of two"],
+)
+def test_a_target_that_is_an_entry_of_the_input_is_stated_and_no_fault(y, words):
+    class Net(First):
+        def __init__(self):
+            super().__init__(nn.Identity())
+            self.out = nn.Linear(16, y[0].numel())
+
+        def forward(self, x):
+            z = super().forward(x)
+            return z if y.dim() > 1 else z[:, 0]
+
+    found = found_in(Net(), X, y)
+    assert words in found["target in the input"].sentence
+    assert not found["target in the input"].sure
+
+
+def test_a_target_that_is_no_entry_is_not_stated():
+    assert "target in the input" not in found_in(First(nn.Identity()))

@@ -1,0 +1,204 @@
+"""The silent faults of the gallery of torchtest2 0.1.0 (README, October 2026), as facts.
+
+Left out: frozen weights that are trained, and an over-confident initialisation: no fact, but a
+wish and a swap.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rhn.errors import InvalidInputError
+from trainability import check
+from trainability.facts import facts
+from trainability.failures import failed_step
+from trainability.probe import Probe
+from trainability.training import Training
+
+G = torch.Generator().manual_seed(0)
+X, Y = torch.randn(48, 32, generator=G), torch.randint(0, 10, (48,), generator=G)
+
+
+def found_in(model, x=X, y=Y, loss=F.cross_entropy, optimizer=None):
+    optimizer = optimizer or torch.optim.Adam(model.parameters(), 1e-3)
+    found, _ = facts(Probe(Training(model, x, y, loss, optimizer)))
+    return {cause.name: cause for cause in found}
+
+
+def test_the_optimiser_was_made_before_the_head_was_replaced():
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 1000))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model[2] = nn.Linear(64, 10)
+    cause = found_in(model, optimizer=optimizer)["untrained weights"]
+    assert "2.weight" in cause.sentence and cause.part == "optimizer"
+
+
+def test_the_graph_is_cut():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = nn.Linear(32, 64), nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(F.relu(self.backbone(x).data))
+
+    cause = found_in(Net())["untrained weights"]
+    assert "No gradient reaches backbone.weight" in cause.sentence
+
+
+def test_attention_takes_the_examples_for_time():
+    class Encoder(nn.Module):
+        def __init__(self, batch_first):
+            super().__init__()
+            self.attn = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+            self.out = nn.Linear(16, 1)
+
+        def forward(self, x):
+            return self.out(self.attn(x, x, x)[0].mean(1))
+
+    x, y = torch.randn(48, 6, 16, generator=G), torch.randn(48, 1, generator=G)
+    cause = found_in(Encoder(False), x, y, F.mse_loss)["mixed examples"]
+    assert "the outputs of 31 of 31 others" in cause.sentence
+    assert "nn.MultiheadAttention(..., batch_first=True)" in cause.remedy
+    assert not found_in(Encoder(True), x, y, F.mse_loss)
+
+
+def test_half_of_the_input_is_not_read():
+    class TwoTower(nn.Module):
+        def __init__(self, mended):
+            super().__init__()
+            self.user, self.item, self.mended = nn.Linear(16, 8), nn.Linear(16, 8), mended
+
+        def forward(self, x):
+            u, i = x[:, :16], x[:, 16:]
+            return (self.user(u) * self.item(i if self.mended else u)).sum(-1, keepdim=True)
+
+    y = torch.randn(48, 1, generator=G)
+    cause = found_in(TwoTower(False), X, y, F.mse_loss)["unread inputs"]
+    assert "16 of the 32 numbers of an example (16, 17, 18" in cause.sentence
+    assert not found_in(TwoTower(True), X, y, F.mse_loss)
+
+
+def test_a_mask_is_not_read():
+    class Text(nn.Module):
+        def __init__(self, mended):
+            super().__init__()
+            self.emb = nn.Embedding(1000, 32, padding_idx=0)
+            self.head, self.mended = nn.Linear(32, 3), mended
+
+        def forward(self, input_ids, attention_mask):
+            h = self.emb(input_ids)
+            if not self.mended:
+                return self.head(h.mean(1))
+            mask = attention_mask.unsqueeze(-1)
+            return self.head((h * mask).sum(1) / mask.sum(1))
+
+    ids = torch.randint(1, 1000, (48, 20), generator=G)
+    mask = torch.ones_like(ids)
+    mask[::2, 10:] = 0
+    ids[mask == 0] = 0
+    x, y = {"input_ids": ids, "attention_mask": mask}, torch.randint(0, 3, (48,), generator=G)
+    assert "input 2 of 2" in found_in(Text(False), x, y)["unread inputs"].sentence
+    assert "unread inputs" not in found_in(Text(True), x, y)
+
+
+def test_a_gradient_is_nan_behind_a_finite_forward_pass():
+    class Embedder(nn.Module):
+        def __init__(self, guard):
+            super().__init__()
+            self.fc, self.guard = nn.Linear(32, 8), guard
+
+        def forward(self, x):
+            z = self.fc(x).reshape(len(x), 4, 2)
+            apart = (z[:, :, None] - z[:, None]).pow(2).sum(-1)
+            return (apart + self.guard).sqrt().mean((1, 2)).unsqueeze(1)
+
+    y = torch.rand(48, 1, generator=G)
+    cause = found_in(Embedder(0.0), X, y, F.mse_loss)["not finite"]
+    assert cause.sure and "the gradient of fc.weight, fc.bias is not" in cause.sentence
+    assert not found_in(Embedder(1e-6), X, y, F.mse_loss)
+
+
+def test_dropout_stays_on():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(32, 64), nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.fc2(F.dropout(F.relu(self.fc1(x)), p=0.2))
+
+    assert "draws random numbers" in found_in(Net())["unrepeatable output"].sentence
+
+
+def test_a_loss_without_a_mean():
+    model = nn.Linear(32, 10)
+    with pytest.raises(InvalidInputError, match="expected a scalar tensor"):
+        check(
+            model,
+            X,
+            Y,
+            nn.CrossEntropyLoss(reduction="none"),
+            torch.optim.Adam(model.parameters(), 1e-3),
+            steps=4,
+        )
+
+
+def test_a_loss_that_is_not_connected_to_the_graph():
+    def loss(z, y):
+        return torch.tensor(F.cross_entropy(z, y).item(), requires_grad=True)
+
+    assert found_in(nn.Linear(32, 10), loss=loss)["no gradient"].sure
+
+
+def test_a_gradient_becomes_nan_after_some_steps():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.var = nn.Linear(32, 10), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            z = self.fc(x)
+            if self.training:
+                std = torch.where(self.var > 0, torch.sqrt(self.var), torch.zeros_like(self.var))
+                z = z + std * torch.randn_like(z)
+            return z
+
+    torch.manual_seed(0)
+    model = Noisy()
+    training = Training(model, X, Y, F.cross_entropy, torch.optim.SGD(model.parameters(), 0.3))
+    stream = training.data.stream(0)
+    step = 1
+    while math.isfinite(training.step(*next(stream))) and step < 3000:
+        step += 1
+    assert "the loss is finite, the gradient of var is not" in failed_step(training, step).sentence
+
+
+class Square(torch.autograd.Function):
+    """The square, with half of its derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return x * grad
+
+
+def test_a_backward_of_ones_own_is_wrong():
+    class Net(nn.Module):
+        def __init__(self, square):
+            super().__init__()
+            self.fc, self.square = nn.Linear(32, 10), square
+
+        def forward(self, x):
+            return self.fc(x) if self.square is None else self.square(self.fc(x))
+
+    assert "wrong gradient" in found_in(Net(Square.apply))
+    assert not found_in(Net(torch.square))

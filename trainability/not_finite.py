@@ -1,0 +1,198 @@
+"""Where the first number arises that is not finite: examples, operation, module, or gradient.
+
+    failure = failure_of(training, x, y)        # None if outputs and loss are finite
+    failure.rows, failure.operation             # (3, 17), "div, line 24 of a.py: r = x / m"
+
+Legend: B examples.
+"""
+
+import linecache
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from gersgorin._validate import random_numbers_kept
+from rhn.utils.wording import counted, listed
+
+OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+HUGE = 1e15  # of an output: its square is about to overflow
+
+
+class Trained(Protocol):
+    """What is read of a `Training`."""
+
+    model: nn.Module
+
+    def output(self, x: Any) -> Tensor:
+        """Outputs."""
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Of outputs."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is not finite in a step of a training."""
+
+    where: str
+    """ "weights", "outputs", "loss" or "gradient"."""
+    rows: tuple[int, ...] = ()
+    """Examples of the minibatch whose outputs are not finite; of a loss empty."""
+    count: int = 0
+    """B."""
+    operation: str = ""
+    """The line of code, or the operation, from which the first such number comes."""
+    names: tuple[str, ...] = ()
+    """Of the weights, or of those with such gradients."""
+    largest: float = 0.0
+    """Of the outputs, if these are finite."""
+
+    @property
+    def part(self) -> str:
+        """The part of the training that it is about: "inputs" for some examples only."""
+        if self.where == "outputs" and self.rows and 2 * len(self.rows) <= self.count:
+            return "inputs"
+        return {"weights": "optimizer", "loss": "loss"}.get(self.where, "network")
+
+    @property
+    def words(self) -> str:
+        """A clause without its examples: "the outputs are not finite: the first ..."."""
+        if self.where == "weights":
+            return f"the step before made weights NaN or infinite ({listed(self.names)})"
+        if self.where == "gradient":
+            return f"the loss is finite, the gradient of {listed(self.names)} is not"
+        begin = "outputs are not finite" if self.where == "outputs" else "the loss is not finite"
+        if self.largest > HUGE:
+            return f"{begin}: outputs have grown to {self.largest:.2g}"
+        return f"{begin}: the first such number comes from {self.operation}"
+
+
+class _Trace(TorchFunctionMode):
+    """Follow numbers that are not finite to the operation from which they come."""
+
+    def __init__(self, modules: list[str]):
+        super().__init__()
+        self.modules, self.origins = modules, dict[int, str]()
+        self._kept: list[Tensor] = []  # so that no other tensor gets the same identity
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, Tensor)]
+        known = next((self.origins[id(t)] for t in given if id(t) in self.origins), None)
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
+            made += given[:1]
+        bad = [t for t in made if t.is_floating_point() and not t.isfinite().all()]
+        for t in bad:
+            known = known or described(name, self.modules)
+            self.origins.setdefault(id(t), known)
+            self._kept.append(t)
+        return result
+
+
+def described(operation: str, modules: list[str]) -> str:
+    """A line of the user's code with its place, and the module and the operation in it."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(OWN):
+        frame = frame.f_back
+    inside = f" in self.{modules[-1]}" if modules and modules[-1] else ""
+    name = operation.strip("_")
+    if frame is None:
+        return f"{name}{inside}"
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    place = f"line {frame.f_lineno} of {Path(frame.f_code.co_filename).name}"
+    return f"{name}{inside}, {place}: {line}" if line else f"{name}{inside}, {place}"
+
+
+@contextmanager
+def _traced(model: nn.Module) -> Iterator[_Trace]:
+    modules: list[str] = []
+    trace = _Trace(modules)
+
+    def leave(*_: Any) -> None:
+        modules.pop()
+
+    with ExitStack() as hooks:
+        for name, part in model.named_modules():
+
+            def enter(*_: Any, name: str = name) -> None:
+                modules.append(name)
+
+            hooks.enter_context(part.register_forward_pre_hook(enter))
+            hooks.enter_context(part.register_forward_hook(leave))
+        with trace:
+            yield trace
+
+
+@torch.no_grad()
+def failure_of(training: Trained, x: Any, y: Tensor, axis: int = 0) -> Failure | None:
+    """What is not finite in the outputs or the loss of a minibatch; None: all is.
+
+    axis: of the examples in the outputs.
+    """
+    model = training.model
+    names = tuple(name for name, p in model.named_parameters() if not p.isfinite().all())
+    if names:
+        return Failure("weights", names=names)
+    with random_numbers_kept(model), _traced(model) as trace:
+        output = training.output(x)
+        loss = training.loss(output, y) if output.isfinite().all() else output
+    operation = trace.origins.get(id(loss), next(iter(trace.origins.values()), "the loss"))
+    if not output.isfinite().all():
+        by_row = output.movedim(axis, 0) if output.dim() > axis else output.reshape(1, -1)
+        bad = ~by_row.reshape(len(by_row), -1).isfinite().all(1)
+        rows = tuple(bad.nonzero().flatten().tolist())
+        return Failure("outputs", rows, len(bad), operation)
+    if loss.isfinite().all():
+        return None
+    return Failure("loss", operation=operation, largest=float(output.abs().max()))
+
+
+def gradient_failure(model: nn.Module) -> Failure | None:
+    """The weights whose gradient is not finite; None if all are."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    if not grads or nn.utils.get_total_norm(grads).isfinite():
+        return None
+    bad = [n for n, p in model.named_parameters() if p.grad is not None]
+    names = [n for n in bad if not model.get_parameter(n).grad.isfinite().all()]  # type: ignore[union-attr]
+    return Failure("gradient", names=tuple(names)) if names else None
+
+
+def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
+    """What all of some examples (B, ...), and no others, have in common; "" if it is not known.
+
+    >>> rows = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 3.0]])
+    >>> shared_by(rows, torch.ones(3), torch.tensor([True, False, True]))
+    'begin with 0'
+    """
+    flat, targets = rows.reshape(len(rows), -1).double(), y.reshape(len(y), -1).double()
+    first = rows[:, 0].reshape(len(rows), -1) if rows.dim() > 1 else flat
+    kinds = {
+        "begin with 0": (first == 0).all(1),
+        "are constant": (flat == flat[:, :1]).all(1),
+        "contain a 0": (flat == 0).any(1),
+        "contain a number below 0": (flat < 0).any(1),
+        "have a target of 0": (targets == 0).any(1),
+        "have a target below 0": (targets < 0).any(1),
+    }
+    if not bad.any() or bad.all():
+        return ""
+    largest = float(flat[~bad].abs().max())
+    kinds[f"hold a number above {largest:.3g}, which all others do not"] = (
+        flat.abs().amax(1) > largest
+    )
+    return next((words for words, has in kinds.items() if torch.equal(has, bad)), "")
+
+
+def examples_in_words(numbers: list[int], total: int) -> str:
+    """ "3 of 600 examples (14, 201, 388)"."""
+    return f"{len(numbers):,} of {counted(total, 'example')} ({listed([str(n) for n in numbers])})"
