@@ -1,7 +1,7 @@
-"""Why does this network not learn? Swap one part of its training at a time for a known good one.
+"""Why does this network not learn? Compare its training, part by part, with a known good one.
 
     found = check(model, x, y, loss_fn, optimizer, steps=3000)    # a Diagnosis
-    print(found)                                                  # the part at fault, and the rows
+    print(found)                                                  # the table, proofs, the fault
     found.part, found.causes, found.table()
 
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)     # a Cure

@@ -45,6 +45,7 @@ from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
 from trainability.verdict import (
     BETTER,
+    DEAD,
     FAULT,
     Evidence,
     error_on,
@@ -618,8 +619,8 @@ def notes_on_parts(trial: Trial) -> Iterator[str]:
         yield f"Cleared: your {listed(cleared)}."
     tried = (*evidence.kept.values(), *evidence.replaced)
     unfinished = [row.what for row in tried if not row.done]
-    if not evidence.enough and not unfinished:
-        yield not_enough(trial)
+    if not evidence.enough and not unfinished and (words := not_enough(trial)):
+        yield words
     for row in evidence.refused:
         yield f"In another minibatch order this is not enough: {row.what}."
     if not evidence.whole:
@@ -629,19 +630,18 @@ def notes_on_parts(trial: Trial) -> Iterator[str]:
 
 
 def not_enough(trial: Trial) -> str:
-    """The sentence for rows of which none is enough."""
-    broken = [part for part in trial.evidence.kept if trial.evidence.breaks(part)]
-    learns = any(map(trial.race.beats_constant, trial.evidence.replaced))
-    if not trial.evidence.gap and learns:
-        return "No known good training learns better than yours: no part is cleared."
-    if not trial.evidence.gap:
-        data = trial.training.data
-        count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
-        steps = counted(trial.steps, "step")
-        return f"Nothing tried learns these targets from {count} in {steps}."
-    if len(broken) > 1:
+    """The sentence for rows of which none is enough; "" if nothing can be told."""
+    evidence, data = trial.evidence, trial.training.data
+    broken = [part for part in evidence.kept if evidence.breaks(part)]
+    if evidence.gap and len(broken) > 1:
         return f"No single part is enough: your {listed(broken)} together."
-    return "No single part is enough: several act together."
+    if evidence.gap:
+        return "No single part is enough: several act together."
+    tried = (*trial.goods, *evidence.replaced)
+    if evidence.few or any(row.error < DEAD for row in tried):
+        return ""
+    count = counted(sum(count_of(pair, data.axis) for pair in data.trained), "example")
+    return f"Nothing tried learns these targets from {count} in {counted(trial.steps, 'step')}."
 
 
 def notes_on_fit(trial: Trial) -> Iterator[str]:
