@@ -110,7 +110,7 @@ def test_the_model_and_the_optimiser_that_were_given_are_not_changed():
 def test_an_optimiser_that_needs_a_closure_is_taken():
     model = Net()
     found = check(
-        model, X, Y, nn.MSELoss(), torch.optim.LBFGS(model.parameters()), steps=4, seconds=LONG
+        model, X, Y, nn.MSELoss(), torch.optim.LBFGS(model.parameters()), steps=3, seconds=LONG
     )
     assert found.rows[0].error < 1
 
