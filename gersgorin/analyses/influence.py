@@ -174,7 +174,7 @@ class Influence(Result, kind="influence"):
             yield f"The {what} is zero."
             return
         if not by_lag[1:].any() and not self.ahead:
-            yield f"The {what} is zero for every input of another step."
+            yield f"The {what} is zero, or too small for a number, for every input of another step."
             return
         yield f"The {what} {self._decay()}."
         if np.isnan(by_lag).any():
