@@ -323,7 +323,7 @@ def cure(
 
     >>> _ = torch.manual_seed(0)
     >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
-    >>> y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 1e-6)
+    >>> y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 1e-3)
     >>> found = cure(model, x, y, nn.MSELoss(), sgd, steps=60)
     >>> found.outcome, found.before > 0.9 > found.error
     ('trains after the change', True)
