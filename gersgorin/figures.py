@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from gersgorin.analyses.growth import beside_one
 from gersgorin.analyses.spectra import (
     DISC_STYLES,
     NEAR_ONE,
@@ -13,7 +14,6 @@ from gersgorin.analyses.spectra import (
     plot_spectrum,
     view,
 )
-from gersgorin.growth import beside_one
 from rhn.plotting.figure import (
     DASHED,
     Block,

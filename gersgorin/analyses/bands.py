@@ -16,9 +16,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from gersgorin.analyses.growth import compared_words, direction, is_steady, rate_words, tolerance
 from gersgorin.analyses.spectra import AXES, DISC_WORDS, MEASURES, NEAR_ONE, Spectra
 from gersgorin.analyses.steps import measured, subject_of
-from gersgorin.growth import compared_words, direction, is_steady, rate_words, tolerance
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalue_conditions, one_thread
 from gersgorin.run.run import Run, silent

@@ -43,8 +43,8 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from gersgorin._validate import whole_number
+from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
-from gersgorin.growth import PLACES, SAME, direction, rate_words
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State

@@ -24,8 +24,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin._validate import whole_number, with_gradients
-from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
-from gersgorin.growth import (
+from gersgorin.analyses.growth import (
     beside_one,
     direction,
     gradient_words,
@@ -36,6 +35,7 @@ from gersgorin.growth import (
     side_of_circle,
     tolerance,
 )
+from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners

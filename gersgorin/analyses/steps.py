@@ -18,7 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
+from gersgorin.analyses.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.open import open_run

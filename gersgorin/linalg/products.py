@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gersgorin._validate import check_square
 from gersgorin.linalg.spectrum import one_thread
-from rhn.cells.scale import scaled
+from rhn.utils.scale import scaled
 
 
 def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:

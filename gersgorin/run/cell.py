@@ -34,8 +34,8 @@ from gersgorin._validate import (
 from gersgorin.run.autodiff import Linearized
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
-from rhn.cells.scale import scaled
 from rhn.errors import InvalidInputError, RhnError
+from rhn.utils.scale import scaled
 from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]

@@ -38,9 +38,9 @@ from rhn import kernels
 from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
-from rhn.cells.scale import Scaled, bound_of, product, unscaled
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
+from rhn.utils.scale import Scaled, bound_of, product, unscaled
 
 
 class RHN(DeclaredCell):

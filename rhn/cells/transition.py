@@ -34,8 +34,8 @@ from rhn import kernels
 from rhn.cells.base import CellMasks, spectral_norm
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import Layer, Part
-from rhn.cells.scale import Scaled, bound_of, plus, scaled, times, unscaled
 from rhn.kernels.activations import ACTIVATIONS
+from rhn.utils.scale import Scaled, bound_of, plus, scaled, times, unscaled
 
 
 class DTRNN(DeclaredCell):

@@ -9,7 +9,7 @@ import torch
 from tables import for_each
 
 import gersgorin
-from gersgorin.growth import compared_words, growth_over_all
+from gersgorin.analyses.growth import compared_words, growth_over_all
 from rhn.cells import RNN
 
 LOG2 = math.log(2)
