@@ -113,7 +113,7 @@ class FixedPoints(Result, kind="fixed_points"):
     """Fixed and slow points of one step under constant input, and their spectra; P may be 0.
 
     >>> x, starts = torch.zeros(1).double(), torch.linspace(-1, 1, 5).double()[:, None]
-    >>> found = fixed_points(lambda x, s: torch.tanh(2 * s + x), x, starts)
+    >>> found = fixed_points(lambda x, s: torch.tanh(2 * s + x), x, starts=starts)
     >>> sorted(abs(found.states[:, 0]).round(3).tolist()), sorted(found.kinds)
     ([0.0, 0.958, 0.958], ['stable', 'stable', 'unstable'])
     """

@@ -78,7 +78,9 @@ def reader_of(
         s0 = zero_state(checked_sizes(state_size), x)
     s0 = None if s0 is None else check_state(s0)
     if isinstance(model, nn.RNNCellBase):
-        return AlongSequence(from_torch(model), s0, batch_axis)
+        cell = from_torch(model)
+        del cell.batch_first  # which a cell of torch.nn does not say
+        return AlongSequence(cell, s0, batch_axis)
     if isinstance(model, nn.RNNBase):
         return None
     only_step = hasattr(model, "step") and _has_no_forward(model)

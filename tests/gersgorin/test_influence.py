@@ -219,7 +219,7 @@ WRONG = {
     "a step": (
         lambda x, s: s + x,
         torch.zeros(T, M),
-        "a step f(x, state): expected a module or function from a whole",
+        "this is a step f(x, state): give its first state s0",
     ),
     "no gradient": (lambda x: x.detach(), torch.zeros(T, M), "have no gradient in its inputs"),
 }

@@ -132,3 +132,5 @@ def test_what_is_missing_or_too_much_is_one_sentence():
         gersgorin.influence(function, frames(T))
     with pytest.raises(InvalidInputError, match="reads a whole sequence: leave s0"):
         gersgorin.influence(nn.GRU(M, N), frames(T, 1), state_size=N)
+    with pytest.raises(InvalidInputError, match="two axes that may be the batch"):
+        gersgorin.influence(nn.LSTMCell(M, N), frames(5, T))

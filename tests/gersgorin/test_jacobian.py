@@ -239,7 +239,7 @@ class Silent(Cell):
         ),
         (
             lambda c, x, s: temporal_jacobian(lambda x, s: (s, s[:2]), x, s),
-            r"or \(output, state\), but returns tuple",
+            r"or \(output, state\), but returns a tuple",
         ),
         (
             lambda c, x, s: temporal_jacobian(lambda x, s: s if s[0] > 0 else -s, x, s),

@@ -43,7 +43,7 @@ CASES = {
     ),
     "none": (
         with_method("step", lambda self, x, s: None),
-        "must return one state of 4 entries.*NoneType",
+        "must return one state of 4 entries.*returns None",
     ),
     "not finite": (
         with_method(

@@ -100,7 +100,7 @@ def test_the_reference_is_plain_and_checked_too():
         ("b", torch.Tensor.to_sparse, "dense"),
         ("R", lambda t: t.to("meta"), "meta"),
         ("s0", torch.Tensor.tolist, "list"),
-        ("b", lambda t: None, "NoneType"),
+        ("b", lambda t: None, "is None"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(name, change, match):
