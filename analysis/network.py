@@ -268,7 +268,7 @@ def cells_of(network: nn.Module) -> dict[str, Cell]:
             f"{kind} holds no recurrent cell of rhn.cells or torch.nn: its gates and layers are "
             "not known"
         )
-    order = getattr(network, "order", ())
+    order = network.order if isinstance(network, TimeFirst) else ()
     if not order:
         return cells
     inner = {name.removesuffix(".cell") if name not in order else name: name for name in cells}

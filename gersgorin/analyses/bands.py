@@ -164,18 +164,32 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def finding(self) -> str:
-        """The half-life or doubling time of the gradient, that of the median rate of the runs."""
+        """The half-life or doubling time of the gradient, that of the median rate of the runs, or
+        in how many runs it grows if it does not in all.
+        """
+        gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
+        grows = int((direction(rates, self.near) > 0).sum())
+        zero, R = int(np.isneginf(rates).sum()), len(rates)
+        if self._disagree:
+            return f"{gradient} grows in {grows} of {R} runs"
+        if 0 < zero < R:
+            return f"{gradient} is zero at the end of {zero} of {R} runs"
         steady = is_steady(self.log_norm_product, self.near)
         words = rate_words(self.rate, self.near, steady=steady)
-        median = " in the median" if len(self.seed) > 1 else ""
-        return f"The gradient{subject_of(self.title)} {words}{median}"
+        return f"{gradient} {words}{' in the median' if R > 1 else ''}"
+
+    @property
+    def _disagree(self) -> bool:
+        """True if the gradient grows in some runs and not in others."""
+        return len({*direction(self.last_exponent, self.near).tolist()}) > 1
 
     def sentences(self) -> Iterator[str]:
         """The growth of the gradient, and the number of runs that grow."""
         R = counted(len(self.seed), "run")
         yield f"{self.finding}."
+        counts = {} if self._disagree else {"The gradient grows": self.last_exponent[:, None]}
         for words, values in (
-            ("The gradient grows", self.last_exponent[:, None]),
+            *counts.items(),
             (f"The {DISC_WORDS[self.discs]} allow growth", self.reach - 1),
             ("An eigenvalue leaves the unit circle", self.spectral_radius - 1),
         ):

@@ -658,11 +658,12 @@ def _points_of(
             ends[rows] = finished(step, jacobian, ends[rows], SLOW * side)
     speeds = norm(step(ends) - ends)
     fixed = speeds <= tolerance
+    unit = torch.where(side > 0, side, torch.ones_like(side))
     slow = ~fixed & (
         (flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side)
     )
     some, many = zip(
-        *(_points(ends, speeds, group, APART * side, len(starts)) for group in (fixed, slow)),
+        *(_points(ends, speeds, group, APART * unit, len(starts)) for group in (fixed, slow)),
         strict=True,
     )
     points = torch.cat(some)
@@ -676,7 +677,7 @@ def _points_of(
         "residuals": speeds[points],
         "found_from": torch.cat(many),
         "jacobians": jacobians,
-        "kinks": kinks_at(jacobian, ends[points], jacobians, NEAR * (side if side > 0 else 1.0)),
+        "kinks": kinks_at(jacobian, ends[points], jacobians, NEAR * unit),
     }
     arrays["eigenvalues"] = (
         eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
@@ -684,7 +685,7 @@ def _points_of(
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
-        "run_into": runs_into(cell, x, failed, ends[points], APART * side),
+        "run_into": runs_into(cell, x, failed, ends[points], APART * unit),
     }
 
 

@@ -218,11 +218,13 @@ def _most(best: float, behind: Sequence[float], near: float, *, several: bool) -
 
 def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:
     """The networks of the largest rate, and those whose half-life or doubling time differs by less
-    than a tenth from its.
+    than a tenth from that of another one of them.
     """
-    best = max(rates[k] for k in known)
-    sign = int(direction(best, near))
-    least = {1: best / ALIKE, 0: -near, -1: best * ALIKE}[sign]
+    least = max(rates[k] for k in known)
+    for rate in sorted((rates[k] for k in known), reverse=True):
+        sign = int(direction(least, near))
+        if rate >= {1: least / ALIKE, 0: -near, -1: least * ALIKE}[sign]:
+            least = rate
     return [k for k in known if rates[k] >= least]
 
 

@@ -42,6 +42,7 @@ from rhn.utils.wording import counted, in_short
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
+ALIKE = 1e-9  # of the largest influence, a difference by rounding
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -80,6 +81,13 @@ class Influence(Result, kind="influence"):
         return np.array(
             [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
         )
+
+    @property
+    def _top(self) -> int:
+        """The first lag of largest influence, up to rounding."""
+        by_lag = self.by_lag
+        alike = by_lag >= by_lag.max() * (1 - ALIKE)
+        return int((alike if alike.any() else by_lag).argmax())
 
     @property
     def by_lag_error(self) -> np.ndarray:
@@ -121,7 +129,7 @@ class Influence(Result, kind="influence"):
         NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
         this is log 2 / -log r; of an influence that ends at 0 it is a whole lag.
         """
-        by_lag, top = self.by_lag, int(self.by_lag.argmax())
+        by_lag, top = self.by_lag, self._top
         half = by_lag[top] / 2
         if np.isnan(half):
             return np.nan
@@ -142,7 +150,7 @@ class Influence(Result, kind="influence"):
         """Steps back in which the influence doubles, on its way to the largest; inf if it does not
         grow from lag 0.
         """
-        top = int(self.by_lag.argmax())
+        top = self._top
         first, most = self.by_lag[[0, top]]
         return top * math.log(2) / math.log(most / first) if most > first > 0 else math.inf
 
@@ -217,7 +225,7 @@ class Influence(Result, kind="influence"):
         by_lag, life = self.by_lag, self.half_life
         if math.isnan(life):
             return "is not known: it has NaN"
-        top, longest = int(by_lag.argmax()), len(by_lag) - 1
+        top, longest = self._top, len(by_lag) - 1
         if by_lag[top] >= 2 * by_lag[0] > 0:
             times = f"{by_lag[top] / by_lag[0]:.3g} times that at lag 0"
             return f"is largest {_steps(top)} back, {times}"
@@ -304,7 +312,7 @@ class Influence(Result, kind="influence"):
 
     def _draw_half(self, ax: Axes) -> None:
         """Lines at half of the largest influence, and where the curve stays below."""
-        life, top = self.half_life, int(self.by_lag.argmax())
+        life, top = self.half_life, self._top
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):

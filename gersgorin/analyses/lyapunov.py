@@ -228,7 +228,10 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     def _of_the_error(self) -> str:
         """The sentence about the standard error of the largest exponent."""
         if math.isinf(self.exponents[0]):
-            return "A step has the derivative 0: warmup= leaves the first steps out."
+            return (
+                "The product of the Jacobians becomes exactly 0; if only the first steps do that, "
+                "warmup= leaves them out."
+            )
         error = 2 * float(self.standard_errors[0])
         if math.isnan(error):
             return "The run is too short for standard errors."

@@ -162,6 +162,8 @@ def analyze(
     >>> found.gains.input.shape, found.gains.layers.shape
     ((20,), (20, 2))
     """
+    if targets is not None and loss is None and own_loss(network) == OUTPUTS:
+        raise InvalidInputError("targets are given without a loss: add loss=, such as 'squared'")
     others = (analyses,) if isinstance(analyses, str) else analyses
     chosen = _rows(others)
     model = network if isinstance(network, nn.Module) else None

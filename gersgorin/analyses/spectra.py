@@ -316,10 +316,23 @@ class Spectra(Result, kind="spectra"):
         if missing:
             at = counted(missing, "step")
             yield f"Some of {self.which_eigenvalues} did not converge at {at}."
-        worst = float(self.eigenvalue_condition.max())
-        norm = float(np.fmax.reduce(self.norm))
-        if worst * np.finfo(self.eigenvalues.dtype).eps * norm > ROUNDING_SHOWN:
+        if self._moved_by_rounding() > ROUNDING_SHOWN:
             yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
+
+    def _moved_by_rounding(self) -> float:
+        """The distance by which rounding of the step with the worst condition may move an
+        eigenvalue: to first order, but of two that nearly agree the square root of a perturbation.
+        """
+        if np.isnan(self.eigenvalue_condition).all():
+            return 0.0
+        step = int(np.nanargmax(self.eigenvalue_condition))
+        values, condition = self.eigenvalues[step], float(self.eigenvalue_condition[step])
+        perturbation = float(np.finfo(values.dtype).eps * self.norm[step])
+        apart = np.abs(values[:, None] - values) + np.diag(np.full(len(values), np.inf))
+        gap = float(apart.min())
+        if not (math.isfinite(condition) and gap > 0):
+            return math.sqrt(perturbation) if condition == math.inf else 0.0
+        return min(condition * perturbation, math.sqrt(condition * gap * perturbation))
 
     def _of_eigenvalues(self) -> str:
         """The sentence about the unit circle."""

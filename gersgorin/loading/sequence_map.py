@@ -128,7 +128,7 @@ class SequenceMap:
                 raise errors[0]
         outputs = self._frames(returned)
         self._check_apart(outputs)
-        self.sequences.lengths = self._lengths_packed(outputs)
+        self.sequences.lengths = self._lengths_read(outputs)
         self.outputs = outputs
         names = {"name": self.name, "title": self.name, "data": self.sequences.words}
         self.label = subject.label or Label(sequence=self.sequences.size, **names)
@@ -285,19 +285,27 @@ class SequenceMap:
                 return numbers
         return None
 
-    def _lengths_packed(self, o: Tensor) -> Tensor | None:
-        """The lengths (B,) of sequences that the module packs, in the order of x; None if it packs
-        none, or if outputs depend on other inputs than these lengths have.
+    def _lengths_read(self, o: Tensor) -> Tensor | None:
+        """The lengths (B,) that are given, or up to which the outputs depend on inputs.
+
+        The latter if they are those of sequences that the module packs, or if the longest ends with
+        x and no output beyond them depends on any input. None: all have T steps.
         """
         of = self.sequences
-        if of.lengths is not None or not self._packed_inside:
+        if of.lengths is not None or of.B == 1:
             return of.lengths
-        packed = pad_packed_sequence(self._packed_inside[0])[1]
         w = random_weights(o).expand_as(o).unsqueeze(0)
         reads = self._pulled(w, o)[0].any(-1).cpu()  # (T, B)
-        last = torch.arange(1, of.T + 1, device="cpu").unsqueeze(1) * reads
-        lengths = last.amax(0)
-        return lengths if torch.equal(lengths.sort()[0], packed.sort()[0]) else None
+        lengths = (torch.arange(1, of.T + 1, device="cpu").unsqueeze(1) * reads).amax(0)
+        packed = [pad_packed_sequence(each)[1] for each in self._packed_inside[:1]]
+        if packed and torch.equal(lengths.sort()[0], packed[0].sort()[0]):
+            return lengths
+        if int(lengths.min()) in (0, of.T) or int(lengths.max()) < of.T:
+            return None
+        beyond = torch.arange(len(o), device="cpu").unsqueeze(1) >= lengths
+        if len(o) > 1 and self._pulled(w * beyond.unsqueeze(2).to(w), o).any():
+            return None
+        return lengths
 
     def _check_apart(self, o: Tensor) -> None:
         """Raise InvalidInputError if outputs of the first or last sequence depend on others."""

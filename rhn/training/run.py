@@ -49,7 +49,7 @@ from rhn.training.state import (
 from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.shared_options import default_of
-from rhn.utils.validation import check_device, check_seed
+from rhn.utils.validation import check_device, check_seed, plain
 from rhn.utils.wording import in_short
 
 # share of the time for saving: a kill costs as much as is trained between two saves
@@ -128,6 +128,8 @@ def train(
     """
     check_data(corpus, text=isinstance(config, LanguageConfig))
     device = check_device(device)
+    if not plain(max_minutes) > 0:
+        raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number above 0")
     seeds = [config.seed] if seeds is None else list(map(check_seed, seeds))
     # first: a model that cannot be built leaves no folder behind
     run = _Run(config, corpus, Path(out), seeds, device, callbacks)

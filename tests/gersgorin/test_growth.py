@@ -216,3 +216,51 @@ def test_a_small_change_of_the_state_has_the_half_life_of_its_exponent():
     assert float(re.search(r"every ([\d.]+) steps", words)[1]) == pytest.approx(
         LOG2 / -found.exponents[0], rel=6e-3
     )
+
+
+def test_no_network_is_ranked_above_one_that_differs_by_less_than_a_tenth():
+    chain = [-math.log(2) / life for life in (1.0, 1.07, 1.14)]
+    words = compared_words(chain, ["a", "b", "c"], 1e-7)
+    assert words == "The gradient halves every 1 to 1.14 steps in all 3 networks"
+    growing = [math.log(2) / life for life in (1.0, 0.93, 0.86)]
+    assert "most" not in compared_words(growing, ["a", "b", "c"], 1e-7)
+
+
+def test_a_median_is_told_only_of_runs_that_agree():
+    def runs(*factors):
+        steps = [(lambda x, s, a=a: a * s, torch.ones(1).double()) for a in factors]
+        found = gersgorin.compare(steps, torch.zeros(9, 1).double(), over="seeds")[0]
+        return [*found.sentences()]
+
+    for factors, words in (
+        ((2.0, 0.5), "grows in 1 of 2 runs."),
+        ((1.0, 1.1, 0.5), "grows in 1 of 3 runs."),
+        ((0.0, 0.5), "is zero at the end of 1 of 2 runs."),
+        ((0.5, 0.25, 0.5), "halves every step in the median."),
+    ):
+        assert runs(*factors)[0].endswith(words)
+
+
+def test_rounding_is_said_to_move_an_eigenvalue_only_if_it_may():
+    for rows in ([[0, 1], [0, 0]], [[1, 1], [0, 1]], [[0.5, 10], [0, 0.5]]):
+        A = torch.tensor(rows).double()
+        found = gersgorin.spectra(lambda x, s, A=A: A @ s, torch.zeros(9, 1).double(), state_size=2)
+        assert "Rounding" not in " ".join(found.sentences())
+    A = torch.tensor([[0.5, 1e13], [0, 0.6]]).double()
+    found = gersgorin.spectra(lambda x, s: A @ s, torch.zeros(9, 1).double(), state_size=2)
+    assert "Rounding alone may move an eigenvalue by more than 0.001." in [*found.sentences()]
+    moved = np.linalg.eigvals(A.numpy() + np.array([[0, 0], [np.spacing(1e13) / 1e13, 0]]))
+    assert abs(np.sort(moved.real) - [0.5, 0.6]).max() > 1e-3
+
+
+def test_an_influence_that_is_equal_at_all_lags_never_halves():
+    for scale in (1, 1e-3, 1e-10, 1e-200, 3.0, 7.7):
+        found = gersgorin.influence(lambda x, c=scale: torch.cumsum(x, 0) * c, torch.ones(8, 1))
+        assert next(iter(found.sentences())).endswith("does not halve within 7 steps.")
+
+
+def test_equal_starts_lead_to_one_point():
+    for starts in (torch.ones(1, 1), torch.ones(5, 1), torch.full((1, 3), 0.3)):
+        for a in (0.5, 0.9, 0.99):
+            found = gersgorin.fixed_points(lambda s, a=a: a * s, starts=starts.double())
+            assert len(found.states) == 1 and abs(found.states).max() < 1e-6

@@ -157,3 +157,24 @@ def test_bands_over_packed_sequences_are_those_over_their_list(x):
     listed = gersgorin.compare({"rnn": rnn}, rows, over="sequences")
     np.testing.assert_array_equal(found["rnn"].norm, listed["rnn"].norm)
     assert found["rnn"].steps.tolist() == [*LENGTHS]
+
+
+class Hides(Packs):
+    """A GRU over masked inputs, whose outputs and states in padding are zero: no length is said."""
+
+    def forward(self, x, mask):
+        return self.out(self.rnn(x)[0]) * mask[..., None]
+
+
+def test_padding_is_found_where_nothing_says_the_lengths(x):
+    torch.manual_seed(0)
+    module = Hides().double()
+    mask = (torch.arange(T) < torch.tensor(LENGTHS)[:, None]).double()
+    found = gersgorin.influence(module, (x, mask))
+    np.testing.assert_allclose(found.influence, by_hand(module, x), rtol=1e-9, atol=1e-15)
+    assert "3 sequences of 4 to 9 steps" in found.about
+
+
+def test_targets_without_a_loss_are_refused(x):
+    with pytest.raises(InvalidInputError, match="targets are given without a loss"):
+        gersgorin.analyze(nn.GRU(M, N, batch_first=True), x, targets=x)
