@@ -68,15 +68,15 @@ def gate_activity(
     measured: list[dict] = [{}] * len(sequences)
     labels: tuple[str, ...] = ()
     for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):
-        labels, gates = tuple(activity), np.stack([*activity.values()])
-        if not np.isfinite(gates).all():
+        labels, gates = tuple(activity), [*activity.values()]  # (T, n), n of each layer
+        if not all(np.isfinite(layer).all() for layer in gates):
             raise InvalidInputError(
                 f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run"
             )
         measured[i] = {
-            "activity": gates.mean(-1),
-            "open": (gates > OPEN).mean(-1),
-            "closed": (gates < CLOSED).mean(-1),
+            "activity": np.stack([layer.mean(-1) for layer in gates]),
+            "open": np.stack([(layer > OPEN).mean(-1) for layer in gates]),
+            "closed": np.stack([(layer < CLOSED).mean(-1) for layer in gates]),
         }
         progress(done, len(sequences))
     return GateActivity(
