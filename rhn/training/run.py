@@ -128,8 +128,8 @@ def train(
     """
     check_data(corpus, text=isinstance(config, LanguageConfig))
     device = check_device(device)
-    if not plain(max_minutes) > 0:
-        raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number above 0")
+    if not plain(max_minutes) >= 0:
+        raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number of at least 0")
     seeds = [config.seed] if seeds is None else list(map(check_seed, seeds))
     # first: a model that cannot be built leaves no folder behind
     run = _Run(config, corpus, Path(out), seeds, device, callbacks)

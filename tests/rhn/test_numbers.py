@@ -155,3 +155,11 @@ def test_public_functions_refuse_in_one_sentence(tmp_path, text):
             call()
         assert "\n" not in str(caught.value)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("minutes", [-1, np.nan, np.float64(-0.5)])
+def test_a_time_that_is_none_is_refused(tmp_path, minutes):
+    words = "max_minutes is .*: expected a number of at least 0"
+    with pytest.raises(InvalidInputError, match=words):
+        rhn.train("jsb-depth-1", CHORALES, out=tmp_path / "run", max_minutes=minutes)
+    assert not (tmp_path / "run").exists()
