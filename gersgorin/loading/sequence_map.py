@@ -10,6 +10,7 @@ of an output.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short
 
 OUTPUTS = "outputs"
+LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # names of an argument
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
 LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
 
@@ -268,7 +270,7 @@ class SequenceMap:
 
     def _lengths_given(self, module: nn.Module) -> Tensor | None:
         """The lengths (B,) of packed sequences, or of an argument that is called so: whole numbers,
-        one for each sequence, with "len" in the name of their parameter.
+        one for each sequence, by a name such as lengths or seq_len.
         """
         of = self.sequences
         if of.packed is not None or len(self._arguments) < 2:
@@ -280,7 +282,7 @@ class SequenceMap:
             except TypeError:
                 return None
         for name, value in named.items():
-            numbers = _whole_numbers(value) if "len" in name else None
+            numbers = _whole_numbers(value) if LENGTHS.fullmatch(name) else None
             if numbers is not None and len(numbers) == of.B and bool((numbers <= of.T).all()):
                 return numbers
         return None

@@ -178,3 +178,16 @@ def test_padding_is_found_where_nothing_says_the_lengths(x):
 def test_targets_without_a_loss_are_refused(x):
     with pytest.raises(InvalidInputError, match="targets are given without a loss"):
         gersgorin.analyze(nn.GRU(M, N, batch_first=True), x, targets=x)
+
+
+@pytest.mark.parametrize("name", ["valence", "silent", "lengthscale", "length_class"])
+def test_a_name_with_len_in_it_is_not_that_of_lengths(x, name):
+    class Conditioned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(M, N, batch_first=True)
+
+    function = f"lambda self, x, {name}: self.rnn(x + {name}[:, None, None])[0]"
+    Conditioned.forward = eval(function)
+    found = gersgorin.influence(Conditioned().double(), (x, torch.tensor([2, 1, 3])))
+    assert "3 sequences of 9 steps" in found.about
