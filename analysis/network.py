@@ -25,6 +25,7 @@ from gersgorin.losses import output_of
 from rhn.cells import Cell, Gates, Layer, described_layers, from_torch
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.validation import check_device
 from rhn.utils.wording import counted, first_line
 
 STEPS, ROWS = 5, 3  # of the frames that a module reads to show its cells
@@ -209,6 +210,7 @@ def network_of(
     if not isinstance(model, nn.Module):
         raise InvalidInputError(f"expected a torch module or a file of one, got {model!r:.60}")
     copied = copy.deepcopy(model)
+    device = None if device is None else check_device(device)
     copied = copied.to(device or next(iter(copied.parameters()), torch.empty(0)).device).eval()
     if isinstance(model, OURS):
         _ = cells_of(copied)  # refuses one without

@@ -32,7 +32,7 @@ from rhn.training.config import ChoraleConfig as ChoraleConfig
 from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
-from rhn.utils.validation import expected, fits
+from rhn.utils.validation import convert, expected, fits
 from rhn.utils.wording import in_short
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ RUN_ENTRIES = ("seeds", "text", "device", "data", "path")
 PTB_WORDS = TEXT_SETS["ptb"].counts["vocabulary"]
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
 BUDGET = "parameters"  # entry of a preset: the parameters that its hidden units may take
-OF_ONE_CELL = ("cell_options", "transform_bias")  # fields that another cell does not take over
+BIAS = "transform_bias"
+OF_ONE_CELL = ("cell_options", BIAS)  # fields that another cell does not take over
 
 
 class DepthRow(NamedTuple):
@@ -386,14 +387,23 @@ def _merged(kind: type, base: dict[str, Any], layers: Iterable[Mapping]) -> Any:
 
 
 def _layer(given: Mapping) -> dict[str, Any]:
-    """The entries of a layer, without a cell that is None; raises InvalidInputError for a cell or
-    options of another type.
+    """The entries of a layer, without a cell that is None; a transform bias among the options of
+    the cell is the field of that name.
+
+    Raises InvalidInputError for a cell or options of another type, and for two transform biases.
     """
     given = {name: value for name, value in given.items() if (name, value) != ("cell", None)}
     for name, kind in (("cell", str), ("cell_options", dict)):
         if name in given and not fits(given[name], kind):
             raise InvalidInputError(f"{name} is {in_short(given[name])}, expected {expected(kind)}")
-    return given
+    options = given.get("cell_options", {})
+    if BIAS not in options:
+        return given
+    if given.get(BIAS) is not None:
+        raise InvalidInputError(f"{BIAS} is given twice, as itself and in cell_options: give one")
+    bias = options[BIAS]
+    bias = convert(bias, float) if isinstance(bias, str) else bias
+    return given | {BIAS: bias, "cell_options": _without(options, (BIAS,))}
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:

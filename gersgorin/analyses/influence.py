@@ -36,7 +36,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, compose, heat_map, title_of
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_seed, fits
+from rhn.utils.validation import check_seed, fits, plain
 from rhn.utils.wording import counted, in_short
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
@@ -417,6 +417,8 @@ def influence(
     >>> found.influence[3].tolist(), found.influence[0].tolist()
     ([1.0, 0.5, 0.25, 0.125], [1.0, 0.0, 0.0, 0.0])
     """
+    if y is not None and isinstance(of, str) and of == OUTPUTS:
+        raise InvalidInputError("y is given without a loss: add of=, such as 'squared'")
     subject = ModelWithData(
         model=model, x=x, y=y, submodule=submodule, s0=s0, state_size=state_size
     )
@@ -479,6 +481,7 @@ def _number_of_probes(probes: int | None, S: int, k: int) -> int:
     """Random vectors for each of S outputs of k numbers; 0: exact. Raises InvalidInputError."""
     if probes is None:
         return 0 if S * k <= EXACT or k <= PROBES else PROBES
+    probes = plain(probes)
     if not fits(probes, int) or probes < 0 or probes == 1:
         raise InvalidInputError(
             f"probes is {in_short(probes)}: expected a whole number of at least 2, or 0 for the "

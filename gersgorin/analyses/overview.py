@@ -164,6 +164,8 @@ def analyze(
     """
     if targets is not None and loss is None and own_loss(network) == OUTPUTS:
         raise InvalidInputError("targets are given without a loss: add loss=, such as 'squared'")
+    if targets is not None and not isinstance(network, nn.Module):
+        raise InvalidInputError("targets are for a module with outputs: give that as the network")
     others = (analyses,) if isinstance(analyses, str) else analyses
     chosen = _rows(others)
     model = network if isinstance(network, nn.Module) else None

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import check_square
+from gersgorin._validate import check_square, whole_number
 from rhn.errors import InvalidInputError
 
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
@@ -164,8 +164,8 @@ def by_chunks(
     CPU.
     """
     check_square(A, smallest=0)
-    if workers is not None and not (isinstance(workers, int) and workers >= 1):
-        raise InvalidInputError(f"workers: expected a whole number of at least 1, got {workers}")
+    if workers is not None:
+        workers = whole_number("workers", workers, 1)
     stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

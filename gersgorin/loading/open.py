@@ -168,7 +168,7 @@ def open_run(
             f"steps is {in_short(steps)}: expected a whole number of at least 1"
         )
     check_ranges(data := DataOptions(steps=steps))
-    _check_place(device, dtype)
+    device = _checked_device(device, dtype)
     new = NetworkOptions(
         depth=depth,
         hidden_size=hidden_size,
@@ -471,12 +471,12 @@ def check_memory(
     check_room(need, what, "use fewer hidden units or fewer steps", device)
 
 
-def _check_place(device: str, dtype: torch.dtype) -> None:
-    """Raise InvalidInputError if the device is not on this machine or the dtype is not
-    supported.
+def _checked_device(device: str | torch.device, dtype: torch.dtype) -> str:
+    """The name of the device. Raises InvalidInputError if this machine lacks it, and for a dtype
+    that is not supported.
     """
     if dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(
             f"dtype is {in_short(dtype)}: expected torch.float64 or torch.float32"
         )
-    check_device(device)
+    return check_device(device)

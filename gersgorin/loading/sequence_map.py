@@ -282,9 +282,8 @@ class SequenceMap:
             except TypeError:
                 return None
         for name, value in named.items():
-            numbers = _whole_numbers(value) if LENGTHS.fullmatch(name) else None
-            if numbers is not None and len(numbers) == of.B and bool((numbers <= of.T).all()):
-                return numbers
+            if LENGTHS.fullmatch(name) and np.shape(value) == (of.B,):
+                return _checked_lengths(name, value, of.T)
         return None
 
     def _lengths_read(self, o: Tensor) -> Tensor | None:
@@ -375,16 +374,16 @@ def random_weights(o: Tensor) -> Tensor:
     return torch.rand(o.shape[2], generator=generator, device="cpu").to(o) + 0.5
 
 
-def _whole_numbers(value: Any) -> Tensor | None:
-    """Whole numbers (n,) of at least 1, as a tensor on the CPU; None for anything else."""
-    if not isinstance(value, Tensor | np.ndarray | list | tuple) or not len(value):
-        return None
-    try:
-        numbers = torch.as_tensor(value).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    whole = numbers.dim() == 1 and not numbers.is_floating_point() and bool((numbers > 0).all())
-    return numbers.long() if whole else None
+def _checked_lengths(name: str, value: Any, T: int) -> Tensor:
+    """Lengths (B,) as whole numbers on the CPU. Raises InvalidInputError unless they are 1 to T."""
+    numbers = torch.as_tensor(value).cpu()
+    wrong = (numbers < 1) | (numbers > T) | (numbers != numbers.long())
+    if wrong.any():
+        raise InvalidInputError(
+            f"{name} holds {numbers[wrong][0].item():g}: expected whole numbers from 1 to {T}, "
+            "the steps of each sequence"
+        )
+    return numbers.long()
 
 
 def _keep_packed(found: list[PackedSequence], module: nn.Module, args: tuple) -> None:

@@ -36,6 +36,7 @@ from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
+from rhn.utils.validation import plain
 from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
@@ -825,6 +826,7 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
         )
     if isinstance(state_bound, Tensor) and state_bound.numel() == 1:
         state_bound = state_bound.item()
+    state_bound = plain(state_bound)
     if not isinstance(state_bound, int | float) or not state_bound >= 0:
         raise InvalidInputError(
             f"state_bound must be a number of at least 0, got {in_short(state_bound)}"

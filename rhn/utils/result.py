@@ -44,7 +44,7 @@ from rhn.utils.io import (
     write_json,
     write_over,
 )
-from rhn.utils.validation import fits, kinds_of
+from rhn.utils.validation import fits, kinds_of, plain
 from rhn.utils.wording import counted, in_short, table
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Result:
             return None
         if T is None:
             raise InvalidInputError(f"step is {step}: {self.kind or 'this result'} has no steps")
+        step = plain(step)
         if type(step) is not int or not 0 <= step < T:
             raise InvalidInputError(f"step is {in_short(step)}: expected 0 to {T - 1}")
         return step

@@ -191,3 +191,17 @@ def test_a_name_with_len_in_it_is_not_that_of_lengths(x, name):
     Conditioned.forward = eval(function)
     found = gersgorin.influence(Conditioned().double(), (x, torch.tensor([2, 1, 3])))
     assert "3 sequences of 9 steps" in found.about
+
+
+@pytest.mark.parametrize("lengths", [[9, 10, 6], [9, 0, 6], [9, -1, 6], [9.0, 4.5, 6.0]])
+def test_lengths_that_x_does_not_have_are_refused(x, lengths):
+    with pytest.raises(InvalidInputError, match="expected whole numbers from 1 to 9"):
+        gersgorin.influence(Masks(last=True).double(), (x, torch.tensor(lengths)))
+
+
+def test_what_would_be_ignored_is_refused(x):
+    run = gersgorin.open_run("gru", x[0], hidden_size=4)
+    with pytest.raises(InvalidInputError, match="targets are for a module"):
+        gersgorin.analyze(run, targets=x, loss="squared")
+    with pytest.raises(InvalidInputError, match="y is given without a loss"):
+        gersgorin.influence(nn.GRU(M, N, batch_first=True), x, y=x)

@@ -17,6 +17,7 @@ from rhn.errors import InvalidInputError, NotFiniteError
 X = torch.randn(8, 2, 3)
 MODEL = nn.LSTM(3, 4)
 MSE = nn.MSELoss()
+CELL = RHN(3, 4)
 ADAM = torch.optim.Adam(MODEL.parameters())
 
 WORDS = {
@@ -124,6 +125,10 @@ NUMPY = {
     "starts": lambda n: gersgorin.fixed_points("gru", NUMBERS, hidden_size=4, starts=n).states,
     "layer": lambda n: gersgorin.spectra(nn.GRU(3, 4, 3), NUMBERS, layer=n).eigenvalues.shape,
     "feature": lambda n: gersgorin.influence(nn.LSTM(4, 4), torch.rand(5, 4), feature=n).feature,
+    "probes": lambda n: gersgorin.influence(MODEL, X[:, 0], probes=n).influence,
+    "workers": lambda n: gersgorin.linalg.eigenvalues(torch.eye(3), workers=n),
+    "state_bound": lambda n: gersgorin.norm_bound(CELL, n).item(),
+    "step": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4).drawn_step(n),
     "every": lambda n: gersgorin.Recorder(nn.GRU(3, 4), NUMBERS, every=n).recording.radius.shape,
 }
 
@@ -137,3 +142,8 @@ def test_a_share_of_an_eigenvalue_is_refused_by_its_own_name():
     for wrong in (1.5, True, 0, 65):
         with pytest.raises(InvalidInputError, match=f"leading is {wrong}: expected a whole number"):
             gersgorin.spectra("gru", NUMBERS, leading=wrong)
+
+
+def test_a_device_of_torch_is_a_device():
+    found = gersgorin.spectra("gru", NUMBERS, hidden_size=4, device=torch.device("cpu"))
+    assert np.array_equal(found.norm, gersgorin.spectra("gru", NUMBERS, hidden_size=4).norm)

@@ -10,6 +10,7 @@ import pytest
 import rhn
 from rhn.cells import CELLS, cell_options
 from rhn.cli import main as cli
+from rhn.errors import InvalidInputError
 from rhn.presets import CHORALE_PRESETS, PRESETS, changed, parameters, preset
 
 OPTIONS = {
@@ -161,3 +162,11 @@ def test_an_option_of_a_cell_as_an_option_of_the_command_is_told_the_right_one(
     name = words.split()[0].removeprefix("--").removeprefix("no-").partition("=")[0]
     assert f"--cell-option {name.replace('-', '_')}=" in sentence
     assert sentence.count("\n") == 1
+
+
+def test_a_transform_bias_is_one_value_however_it_is_written():
+    field = preset("jsb-depth-2", transform_bias=-3.0)
+    for value in (-3.0, "-3"):
+        assert preset("jsb-depth-2", cell_options={"transform_bias": value}) == field
+    with pytest.raises(InvalidInputError, match="transform_bias is given twice"):
+        preset("jsb-depth-2", transform_bias=-1.0, cell_options={"transform_bias": -3.0})
