@@ -391,8 +391,9 @@ def influence(
             arguments, of which the first of floating point is the sequence. Of ids the inputs are
             the vectors of their embedding. Of several sequences the influence is the root mean
             square; a model that mixes them is refused.
-        of: "outputs", or a loss: "bernoulli", "squared" or "mse", "categorical" or
-            "cross_entropy", or loss(outputs, y) -> one number for each frame, for each sequence, or
+        of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
+            frame), "categorical" or "cross_entropy", or loss(outputs, y) -> one number for each
+            frame, for each sequence, or
             one for all. The pair (t2, t1) is then the gradient of the loss of frame t2 in x[t1].
         y: targets of a loss: a number or class for each frame or each sequence.
         batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the

@@ -84,7 +84,7 @@ def test_refused_with_a_sentence(A, message):
     with pytest.raises(InvalidInputError, match=message):
         eigenvalues(A)
     with pytest.raises(
-        InvalidInputError, match="workers: expected a whole number of at least 1, got 0"
+        InvalidInputError, match="workers is 0: expected a whole number of at least 1"
     ):
         eigenvalues(torch.eye(2), workers=0)
 
