@@ -1,7 +1,7 @@
 """The table of kernels: a row holds the tensors of a recurrence or loss, its equation, and its code
 for K stacked models.
 
-    TRANSITION(x, s0, W, R, b)                   in C or Triton if its limit allows, else fused
+    TRANSITION(x, s0, W, R, b)                   in C if its limit allows, else fused
     TRANSITION(x, s0, W, R, b, reference=True)   the equation itself
 
 Backward uses the code of forward. A call is checked once, where it enters, and decided by shapes,
@@ -16,34 +16,19 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import compiled, gated, loop, losses, persistent, transition
+from rhn.kernels import compiled, gated, loop, losses, transition
 from rhn.kernels.function import Code, batched_function, is_traced
 from rhn.utils.wording import kind_of
 
-C, TRITON, FUSED = "C", "Triton", "fused"
+C, FUSED = "C", "fused"
 NEVER_EMPTY = ("T", "L", "n")  # sizes
 Sizes = dict[str, int]
-
-
-Passes = tuple[Callable, Callable]
-
-
-class Special(NamedTuple):
-    """Code that computes some calls faster.
-
-    passes: forward and backward for K stacked models, see `rhn.kernels.function`
-    limit:  (**tensors, **options) -> why it does not compute a call, or None
-    """
-
-    name: str
-    passes: Passes
-    limit: Callable[..., str | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,15 +42,17 @@ class Kernel:
     reference: (**tensors, **options) -> the result of one model, in plain differentiable operations
     fused:     forward and backward for K stacked models, see `rhn.kernels.function`; without them
                the reference takes their place
-    special:   code that takes their place where its limit allows; the first that does
+    compiled:  the same two in C
+    limit:     (**tensors, **options) -> why C does not compute a call, or None
     """
 
     name: str
     arguments: Mapping[str, str]
     options: Mapping = field(default_factory=dict)
     reference: Callable[..., Tensor]
-    fused: Passes | None = None
-    special: Sequence[Special] = ()
+    fused: tuple[Callable, Callable] | None = None
+    compiled: tuple[Callable, Callable] | None = None
+    limit: Callable[..., str | None] | None = None
 
     def __call__(self, *tensors: Tensor | None, reference: bool = False, **options) -> Tensor:
         """Compute the result of one model; under `vmap` of all models at once.
@@ -103,10 +90,10 @@ class Kernel:
             checked[name] = t
         return checked, {**self.options, **options}
 
-    def _choose(self, **call) -> Passes | None:
+    def _choose(self, **call) -> tuple[Callable, Callable] | None:
         """The code for a call; None if only the reference computes it."""
-        fastest = (code.passes for code in self.special if code.limit(**call) is None)
-        return next(fastest, self.fused)
+        in_c = self.compiled is not None and (self.limit is None or self.limit(**call) is None)
+        return self.compiled if in_c else self.fused
 
 
 # ---- the rows ------------------------------------------------------------------------------------
@@ -122,10 +109,8 @@ TRANSITION = Kernel(
     options={"activation": "tanh"},
     reference=transition.reference,
     fused=(transition.forward, transition.backward),
-    special=(
-        Special(C, (compiled.forward, compiled.backward), transition.limit),
-        Special(TRITON, (persistent.forward, persistent.backward), persistent.limit),
-    ),
+    compiled=(compiled.forward, compiled.backward),
+    limit=transition.limit,
 )
 LSTM = Kernel(
     name="LSTM",
@@ -149,19 +134,15 @@ SOFTMAX = Kernel(
     name="softmax",
     arguments={"y": "T B n", "U": "V n", "b": "V", "targets": "T B", "mask?": "B n"},
     reference=losses.softmax_reference,
-    special=(
-        Special(
-            C, (losses.softmax_forward_in_c, losses.softmax_backward_in_c), losses.softmax_limit
-        ),
-    ),
+    compiled=(losses.softmax_forward_in_c, losses.softmax_backward_in_c),
+    limit=losses.softmax_limit,
 )
 OUTPUT = Kernel(
     name="output and loss",
     arguments={"y": "T B n", "W": "keys n", "b": "keys", "frames": "T B keys", "mask": "T B"},
     reference=losses.output_reference,
-    special=(
-        Special(C, (losses.output_forward_in_c, losses.output_backward_in_c), losses.output_limit),
-    ),
+    compiled=(losses.output_forward_in_c, losses.output_backward_in_c),
+    limit=losses.output_limit,
 )
 KERNELS = (TRANSITION, LSTM, GRU, LOOP, SOFTMAX, OUTPUT)
 
@@ -173,27 +154,23 @@ def kernel_states() -> list[dict]:
     """All implementations on every device: name, device, purpose, used, and the reason if it is not
     used.
     """
-    in_c = ", ".join(kernel.name for kernel in KERNELS if C in (s.name for s in kernel.special))
+    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    in_c = ", ".join(kernel.name for kernel in KERNELS if kernel.compiled)
     fused = ", ".join(kernel.name for kernel in KERNELS if kernel.fused)
     limit = (
         f"; float32, recurrences of up to {compiled.SMALL} units, {compiled.LARGE} in full "
         "batches of 32 rows"
     )
-    rows = [_state(C, "cpu", in_c + limit, compiled.missing()), _state(FUSED, "cpu", fused)]
-    for i in range(torch.cuda.device_count()):
-        device = torch.device("cuda", i)
-        highway = (
-            f"coupled highway networks; float32, up to {persistent.MOST_ROWS} rows and "
-            f"{persistent.MOST_UNITS} units"
-        )
-        rows.append(_state(TRITON, f"cuda:{i}", highway, persistent.missing(device)))
-        rows.append(_state(FUSED, f"cuda:{i}", fused))
-    return rows
-
-
-def _state(name: str, device: str, purpose: str, reason: str | None = None) -> dict:
-    used = reason is None
-    return {"name": name, "device": device, "purpose": purpose, "used": used, "reason": reason}
+    reason = compiled.missing()
+    row = {
+        "name": C,
+        "device": "cpu",
+        "purpose": in_c + limit,
+        "used": reason is None,
+        "reason": reason,
+    }
+    others = {"name": FUSED, "purpose": fused, "used": True, "reason": None}
+    return [row, *(others | {"device": device} for device in devices)]
 
 
 def check_tensor(

@@ -191,22 +191,10 @@ def backward(
     else:
         D, C = _transition_derivatives(S, activation), None
     ds0 = _backward_stages(D, C, grad, products)
-    first = products.first_shortcut if products.shortcuts is not None else None
-    return gradients(D, ds0, S, needs, x=x, W=W, state_mask=state_mask, first_shortcut=first)
-
-
-def gradients(
-    dz: Tensor, ds0: Tensor, S: Tensor, needs, *, x, W, state_mask, first_shortcut: int | None = None
-) -> dict:
-    """All gradients by name, from those of the pre-activations dz (K, L, T, B, G n) and of s0, and
-    the states S (K, L, T + 1, B, n).
-
-    first_shortcut: the first layer with a shortcut.
-    """
-    dz, s = dz.flatten(2, 3), S[:, :, :-1]
+    dz, s, first = D.flatten(2, 3), S[:, :, :-1], products.first_shortcut
     dS = None
-    if first_shortcut is not None:
-        dS = state_weight_gradient(dz[:, first_shortcut:], s[:, :1], state_mask)
+    if products.shortcuts is not None:
+        dS = state_weight_gradient(dz[:, first:], s[:, :1], state_mask)
     return {
         "x": input_gradient(dz[:, 0], W, x) if needs["x"] else None,
         "s0": ds0,

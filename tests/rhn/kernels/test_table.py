@@ -16,7 +16,7 @@ from rhn import kernels
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.kernels.compiled import library
-from rhn.kernels.table import Kernel, Special
+from rhn.kernels.table import Kernel
 
 CASES = {case.name: case for case in KERNELS}
 TRACED = ("highway", "gru", "loop")
@@ -53,10 +53,10 @@ ROW = {
     "name": "product",
     "arguments": {"x": "entries"},
     "reference": lambda x, least: 1.0 * x,
-    "special": (Special("C", times(2.0), short),),
+    "limit": short,
 }
-PRODUCT = Kernel(**ROW, options={"least": 3}, fused=times(3.0))
-ONLY_C = Kernel(**ROW)
+PRODUCT = Kernel(**ROW, options={"least": 3}, fused=times(3.0), compiled=times(2.0))
+ONLY_C = Kernel(**ROW, compiled=times(2.0))
 
 
 @for_each(("length", "factor"), [(2, 3.0), (3, 2.0)])
