@@ -5,9 +5,6 @@ The driver is the only writer. A finished trial is added as RUNNING, with its nu
 attribute `trial`, and then told to be COMPLETE: if a database's answer is lost and the trial is
 added twice, one copy becomes COMPLETE and the other FAIL. A lost database is waited for, and the
 write repeated.
-
-In studies of version 0.3 the number of a trial is Optuna's, and unfinished trials are WAITING or
-RUNNING.
 """
 
 import functools
@@ -125,8 +122,8 @@ class Storage:
     def make(self, config: StudyConfig) -> None:
         """Create the study, or extend it to `config.trials`.
 
-        Raises InvalidInputError if it has another protocol or more trials, DataError if version 0.3
-        or another program began it.
+        Raises InvalidInputError if it has another protocol or more trials, DataError if another
+        program began it.
         """
         study = optuna.create_study(
             storage=self._backend, study_name=config.name, load_if_exists=True
@@ -140,15 +137,6 @@ class Storage:
             raise DataError(
                 f"study {config.name} in this storage was not made by optim-study: give "
                 "another storage"
-            )
-        if any(
-            trial.state.name in ("WAITING", "RUNNING") and _NUMBER not in trial.user_attrs
-            for trial in trials
-        ):
-            raise DataError(
-                f"study {config.name} was started by version 0.3 and is not finished: continue "
-                "with that version "
-                "(pip install rhn-toolkit==0.3), or give another output folder or storage"
             )
         if attributes.get(_TRIALS, 0) > config.trials:
             raise InvalidInputError(

@@ -8,8 +8,6 @@ Loading unpickles nothing and imports nothing that the file names. The module is
 memory (torch's meta device), and its names and shapes are compared with the weights in the file.
 """
 
-import hashlib
-import json
 import os
 import platform
 import tempfile
@@ -18,18 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from rhn.cells import CELLS
 from rhn.cells.registry import is_known, resolve_cell, unknown_cell
-from rhn.errors import CheckpointError, InvalidInputError, UsersCodeError
-from rhn.utils.io import atomic_path
+from rhn.errors import CheckpointError, DamagedError, DataError, InvalidInputError, UsersCodeError
+from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.wording import first_line, with_article
 from rhn.version import __version__
 
-FORMAT = 1
+ENTRY, FORMAT = "rhn", 1  # of the header
 BEST = "best.safetensors"
 KINDS = {
     "LanguageModel": "a language model (rhn generate)",
@@ -69,7 +65,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         "format": FORMAT,
         "class": type(model).__name__,
         "config": config(),
-        "checksum": _checksum(tensors),
+        "checksum": checksum(tensors),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -78,18 +74,11 @@ def save_checkpoint(path: str | Path, model: nn.Module, **metadata) -> Path:
         "metadata": metadata,
     }
     try:
-        text = json.dumps(header, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        write_tensors(path, tensors, ENTRY, header)
+    except ValueError as error:
         raise CheckpointError(
             f"cannot save {path}: configuration or metadata is not plain JSON ({error})"
         ) from error
-    try:
-        content = save(tensors, metadata={"rhn": text})
-    except (RuntimeError, KeyError, ValueError) as error:  # a type that the format lacks
-        raise CheckpointError(f"cannot save {path}: {first_line(error)}") from error
-    # the library's own save_file would leave a file that only its owner can read
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
     return Path(path)
 
 
@@ -111,7 +100,7 @@ def load_checkpoint(
     build = factory or _ours(path, name, config.get("cell"))
     try:
         dtype = _require_fit(path, build(**config, device="meta"), tensors)
-        if header.get("checksum", known := _checksum(tensors)) != known:  # 0.4 wrote none
+        if header.get("checksum", known := checksum(tensors)) != known:  # 0.4 wrote none
             raise CheckpointError(
                 f"{path} is damaged: its weights do not match the checksum in its header; copy "
                 "it again, or train again; if you changed them, write them by "
@@ -232,49 +221,33 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    """BLAKE2 of all weights, 32 letters."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, t in sorted(tensors.items()):
-        found.update(name.encode())
-        found.update(t.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
 def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tensor]]:
-    path, beginning = weights_file(path), b""
+    path = weights_file(path)
     try:
-        with path.open("rb") as file:  # safe_open calls a file missing that may not be read
-            beginning = file.read(20)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get("rhn")
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118
+        header, tensors = read_tensors(path, ENTRY, whole=weights)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint at {path}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        if beginning.startswith(TORCH_SAVE):
-            raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
+    except DamagedError as error:
+        with path.open("rb") as file:
+            if file.read(20).startswith(TORCH_SAVE):
+                raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
         raise CheckpointError(
-            f"{path} is not a complete .safetensors file (another kind, truncated or damaged): "
-            f"{error}; expected the weights, best.safetensors, or the folder of a training"
+            f"{error}; expected the weights, {BEST}, or the folder of a training"
         ) from error
-    if text is None:
-        raise CheckpointError(
-            f"{path} was not written by this toolkit: its header has no 'rhn' entry; it is a "
-            f"file of weights {WITHOUT_NETWORK}"
-        )
-    try:
-        match json.loads(text):
-            case {"format": found} if found != FORMAT:
-                raise CheckpointError(
-                    f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit"
-                )
-            case {"format": _, "class": str(), "config": dict(), "metadata": dict()} as header:
-                return header, tensors
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    match header:
+        case None:
+            raise CheckpointError(
+                f"{path} was not written by this toolkit: its header has no {ENTRY!r} entry; it is "
+                f"a file of weights {WITHOUT_NETWORK}"
+            )
+        case {"format": found} if found != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {found!r}, this version reads {FORMAT}: update the toolkit"
+            )
+        case {"format": _, "class": str(), "config": dict(), "metadata": dict()}:
+            return header, tensors
     raise CheckpointError(
         f"{path}: its header lacks the class of its model, the configuration or the metadata"
     )

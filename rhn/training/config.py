@@ -33,9 +33,6 @@ HYPERPARAMETERS = {
 decay.
 """
 
-OF_0_3 = {"skip": "all", "coupled": True, "gate_constant": 0.0, "activation": "tanh"}
-"""Options of cells that were fields of configurations in version 0.3, with their defaults."""
-
 
 CellName = Annotated[
     str, Parameter(help=f"{', '.join(CELLS)}, or your own as package.module:factory.")
@@ -230,26 +227,6 @@ class LanguageConfig(TrainingConfig):
             return math.inf
 
 
-def upgraded(given: dict, source: Path) -> dict:
-    """Convert the entries of a configuration of version 0.3 to those of this version.
-
-    Options of the cell are in `cell_options`; there is no precision. Raises InvalidInputError for
-    "mixed", naming the file.
-    """
-    if given.get("precision", "float32") != "float32":
-        raise InvalidInputError(
-            f"{source} has the precision {given['precision']!r}, which versions after 0.3 lack: "
-            "use version 0.3, or train again"
-        )
-    options = {name: given[name] for name in OF_0_3 if name in given}
-    if "preset" not in given:
-        options = {name: value for name, value in options.items() if value != OF_0_3[name]}
-    kept = {name: value for name, value in given.items() if name not in {"precision", *OF_0_3}}
-    if options:
-        kept["cell_options"] = options | kept.get("cell_options", {})
-    return kept
-
-
 def read_config(file: Path) -> dict:
     """Read the JSON file of a configuration: config.json of a training, or one to start from;
     raises InvalidInputError.
@@ -264,4 +241,4 @@ def read_config(file: Path) -> dict:
         raise InvalidInputError(
             f'{file} is not a configuration, expected an object such as {{"preset": "ptb-sota"}}'
         )
-    return upgraded(content, file)
+    return content

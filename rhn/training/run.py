@@ -25,15 +25,13 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError
 from rhn.training.chorales import ChoraleTask, evaluate
-from rhn.training.config import ChoraleConfig, LanguageConfig, upgraded
+from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
 from rhn.training.own_cell import check_own_cell
@@ -238,7 +236,7 @@ class _Run:
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
         """The trainer of a state; raises InvalidInputError for that of another training."""
         try:
-            there = upgraded(json.loads(metadata["training"]), self.folder)
+            there = json.loads(metadata["training"])
             done = int(metadata.get("epochs", 0))
             if different := differences(self._config, self._training, there):
                 raise InvalidInputError(
@@ -252,12 +250,11 @@ class _Run:
                 )
             saved = {seed: self._saved(seed, arrays) for seed in self._homes}
             return Trainer(self._task, self._models, saved=saved)
-        except (KeyError, OSError, SafetensorError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        except KeyError as error:
             path = self.folder / "state.safetensors"
             raise DataError(
-                f"{path} does not belong to a training ({reason}): put the right file back, or "
-                "give another --out"
+                f"{path} does not belong to a training (it lacks {error}): put the right file "
+                "back, or give another --out"
             ) from error
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
@@ -269,7 +266,7 @@ class _Run:
             if name.startswith(prefix)
         }
         curve = own.pop("curve")
-        return TrialState(curve, own | _best_of_0_3(own, self._homes[seed] / "best.safetensors"))
+        return TrialState(curve, own)
 
     def end_epoch(self) -> None:
         """Write the lines of each seed trained in the epoch that has just ended; the others had
@@ -375,21 +372,6 @@ class _Run:
     def _test_nll(self, seed: int) -> float:
         model = self.trainer.best_model(seed)
         return evaluate(model, self._corpus.test, device=self._task.device).nll
-
-
-def _best_of_0_3(arrays: Mapping[str, np.ndarray], checkpoint: Path) -> dict[str, np.ndarray]:
-    """Return the best weights, which version 0.3 kept in the checkpoint; none if they are among the
-    arrays of a state.
-    """
-    if any(name.startswith("best.") for name in arrays):
-        return {}
-    if checkpoint.exists():
-        return {f"best.{name}": array for name, array in load_file(checkpoint).items()}
-    return {
-        name.replace("weights.", "best.", 1): a
-        for name, a in arrays.items()
-        if name.startswith("weights.")
-    }
 
 
 def require_own_folder(folder: Path) -> None:

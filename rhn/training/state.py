@@ -9,7 +9,6 @@ in a folder with states, and Ctrl-C waits until they are saved.
 """
 
 import fcntl
-import json
 import logging
 import signal
 import threading
@@ -23,17 +22,16 @@ from typing import Literal
 from zlib import crc32
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+import torch
+from torch import Tensor
 
-from rhn.errors import DamagedError, DataError, OutputError
-from rhn.utils.io import atomic_path, writing
+from rhn.errors import DamagedError, OutputError
+from rhn.files import checksum, read_tensors, write_tensors
+from rhn.utils.io import writing
 
 _logger = logging.getLogger(__name__)
 
-# The only entry of the header, as safetensors writes several in any order: JSON of checksum and
-# metadata.
-ENTRY = "rhn_state"
+ENTRY = "rhn_state"  # of the header
 LOCK = ".lock"
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
@@ -105,10 +103,10 @@ def write_state(
 
     Raises OutputError where the file cannot be written; an existing one stays as it was.
     """
-    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    header = {"checksum": _checksum(plain, metadata or {}), "metadata": dict(metadata or {})}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(plain, {ENTRY: json.dumps(header)}))
+    tensors = {name: torch.from_numpy(np.asarray(a, order="C")) for name, a in arrays.items()}
+    texts = dict(metadata or {})
+    header = {"checksum": checksum(tensors, *_described(tensors, texts)), "metadata": texts}
+    write_tensors(path, tensors, ENTRY, header)
 
 
 def read_state(
@@ -124,41 +122,38 @@ def read_state(
     """
     path = Path(path)
     try:
-        path.open("rb").close()
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})[ENTRY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
-        checksum, metadata = header["checksum"], dict(header["metadata"])
-        if whole and checksum != _checksum(arrays, metadata):
-            raise _damaged(path, "its checksum differs")
-        return arrays, metadata
+        header, tensors = read_tensors(path, ENTRY, whole=whole)
+        arrays = {name: t.numpy() for name, t in tensors.items()}
+        match header:
+            case {"checksum": str(written), "metadata": dict(texts)}:
+                if not whole or written == _checksum(written, tensors, texts):
+                    return arrays, texts
+        raise DamagedError("its checksum differs")
     except FileNotFoundError:
         return None
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"{path} cannot be read ({reason}): check that it is a file that you may read"
+    except DamagedError as error:
+        raise DamagedError(
+            f"{path} is damaged ({error}): put an undamaged copy in its place, or start again "
+            "without it"
         ) from error
-    except KeyError as error:
-        raise _damaged(path, "or an older version wrote it") from error
-    except (SafetensorError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
 
 
-def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """CRC-32 over every text, and over every array's name, type, shape and bytes."""
-    checksum = crc32(repr(sorted(metadata.items())).encode())
-    for name, array in sorted(arrays.items()):
-        checksum = crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
-        checksum = crc32(np.ascontiguousarray(array).data, checksum)
-    return f"{checksum:08x}"
+def _described(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> list[str]:
+    """What a checksum covers beside the bytes of the tensors."""
+    shapes = [repr((name, str(t.dtype), tuple(t.shape))) for name, t in sorted(tensors.items())]
+    return [*shapes, repr(sorted(texts.items()))]
 
 
-def _damaged(path: Path, reason: str) -> DamagedError:
-    return DamagedError(
-        f"{path} is damaged ({reason}): put an undamaged copy in its place, or start again "
-        "without it"
-    )
+def _checksum(written: str, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """The checksum of a state, of the kind that was written: in versions before 0.6 CRC-32."""
+    if len(written) == 32:
+        return checksum(tensors, *_described(tensors, texts))
+    found = crc32(repr(sorted(texts.items())).encode())
+    for name, t in sorted(tensors.items()):
+        array = t.numpy()
+        found = crc32(repr((name, array.dtype.str, array.shape)).encode(), found)
+        found = crc32(np.ascontiguousarray(array).data, found)
+    return f"{found:08x}"
 
 
 @contextmanager

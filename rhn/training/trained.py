@@ -5,7 +5,6 @@ network before its training.
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from rhn.data import Corpus, chorales
 from rhn.data.text import TextCorpus, Vocabulary, belongs_to, read_text
 from rhn.errors import CheckpointError, RhnError
 from rhn.models import LanguageModel
-from rhn.training.config import LanguageConfig, read_config, upgraded
+from rhn.training.config import LanguageConfig, read_config
 from rhn.training.ensemble import weights_generator
 
 
@@ -101,10 +100,8 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
     """
     path = weights_file(path)
     model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]
-    train = about.get("train")
-    fields: Any = upgraded(train, path) if isinstance(train, dict) else None
     try:
-        config = LanguageConfig(**fields)
+        config = LanguageConfig(**about["train"])
         vocabulary = Vocabulary.from_json(about["vocabulary"])
     except (KeyError, TypeError, ValueError, RhnError) as error:
         raise CheckpointError(

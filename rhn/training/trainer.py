@@ -316,7 +316,6 @@ class Trainer:
         for number, own in arrays.items():
             self._best[number] |= _saved_best(own, self._best[number])
         live = [n for n, own in arrays.items() if any(name.startswith("weights.") for name in own)]
-        self._end_trials_of_0_3(live)
         self._use(self._restored(live, arrays))
         going = [n for n in self.live() if n in live] or live
         self._begin_epoch(max(len(self._curves[n]) for n in going) + self.task.first_epoch)
@@ -324,12 +323,6 @@ class Trainer:
         self._done = int(arrays[live[0]].get("step", 0))
         if self._done:
             self._resume_epoch([arrays[number] for number in live])
-
-    def _end_trials_of_0_3(self, live: Sequence[int]) -> None:
-        """Add the last row to the curves of diverged trials, which version 0.3 left out."""
-        for number in set(self.live()) - set(live):
-            row = np.full(len(self.task.columns), np.nan)
-            self._curves[number] = np.vstack([self._curves[number], row])
 
     def _restored(self, numbers: list[int], arrays: Mapping[int, Weights]) -> Trials:
         """Trials with their saved tensors."""

@@ -99,44 +99,6 @@ def test_a_study_made_by_something_else_is_refused(out):
     assert open_existing(None, out).configs() == []
 
 
-# studies of version 0.3
-
-
-def of_03(out, *states: TrialState) -> None:
-    """A study as version 0.3 stored it: the number of a trial is Optuna's, and trials wait from the
-    beginning.
-    """
-    out.mkdir()
-    study = optuna.create_study(study_name=config().name, storage=stock_storage(None, out))
-    study.set_user_attr("protocol", config().protocol())
-    study.set_user_attr("trials", len(states))
-    for number, state in enumerate(states):
-        parameters = {"params": config().parameters(number), "distributions": RANGES}
-        row, complete = reference(config(), number).row, state == TrialState.COMPLETE
-        results = {"value": row.loss("train"), "user_attrs": row.results} if complete else {}
-        study.add_trial(create_trial(state=state, **parameters, **results))
-
-
-def test_a_finished_study_of_03_is_read_and_extended(out, tmp_path, capsys):
-    of_03(out, *[TrialState.COMPLETE] * 4)
-    assert main(["export", "--out", str(out)]) == 0
-    exported = capsys.readouterr().out
-    assert main(["plot", str(out), "--output", str(tmp_path / "swarm.png")]) == 0
-    drive(config(trials=4), tmp_path / "new")
-    assert main(["export", "--out", str(tmp_path / "new")]) == 0
-    assert capsys.readouterr().out.endswith(exported)
-    drive(config(trials=6), out)
-    assert sorted(open_existing(None, out).rows(config())) == list(range(6))
-
-
-def test_an_unfinished_study_of_03_can_be_read_but_not_continued(out, capsys):
-    of_03(out, TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING)
-    with pytest.raises(DataError, match=r"started by version 0\.3 .*rhn-toolkit==0\.3"):
-        drive(config(trials=3), out)
-    assert main(["export", "--out", str(out)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
-
-
 # journals
 
 

@@ -26,7 +26,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich"
 # a circle.
 LEVELS_TEXT = """
     rhn.cells.registry rhn.errors rhn.utils rhn.version
-    rhn.data rhn.kernels
+    rhn.data rhn.files rhn.kernels
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__

@@ -1,70 +1,65 @@
-"""Run folders that version 0.3 began go on to the same numbers."""
+"""Run folders of earlier versions are read, and go on as a new training does.
+
+`older/` holds two epochs of one small training by each version, 1 to 5 kB a file:
+
+    rhn train enwik8-10x1000 --corpus text --data novel.txt --depth 2 --hidden-size 6 --epochs 2
+        --batch-size 4 --window 7 --tied --out VERSION
+"""
 
 import json
-import os
-import signal
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tables import for_each
 
-from rhn.checkpoints import load_checkpoint, read_metadata, save_checkpoint
+from rhn.checkpoints import read_metadata
 from rhn.cli.main import main
-from rhn.errors import InvalidInputError
-from rhn.training.config import OF_0_3
-from rhn.training.run import Callback, train
-from rhn.training.state import Interrupted, read_state, write_state
-from rhn.training.trained import load_text_model
-from tests.rhn.texts import SMALL, small_corpus
+from rhn.errors import DamagedError
+from rhn.training.state import read_state
+
+OLDER = Path(__file__).with_name("older")
+NOVEL = OLDER / "novel.txt"
+VERSIONS = ("0.4.0", "0.5.0")
+TRAINING = (
+    "train enwik8-10x1000 --corpus text --depth 2 --hidden-size 6 --batch-size 4 --window 7 --tied"
+)
 
 
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def losses(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-SHUT = replace(SMALL, cell_options={"gate_constant": -1.0})
+@for_each("version", VERSIONS)
+def test_a_checkpoint_has_the_loss_that_its_version_wrote(version, capsys):
+    folder = OLDER / version
+    assert read_metadata(folder / "best.safetensors")["versions"]["rhn"] == version
+    words = ["evaluate", str(folder), "--data", str(NOVEL)]
+    assert main([*words, "--split", "valid", "--batch-size", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["bits_per_character"]
+    assert found == pytest.approx(losses(folder)[-1]["valid_bits_per_character"], rel=1e-5)
 
 
-def begun_by_version_0_3(folder: Path, precision: str, stop: int = 12) -> Path:
-    """A folder of some steps, whose configurations have a precision and options of the cell, whose
-    state lacks the best weights.
-    """
-    older = {"precision": precision, "cell_options": {}} | OF_0_3 | SHUT.cell_options
-    interrupt = Callback()
-    interrupt.step = lambda trainer: trainer.steps == stop and os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(Interrupted):
-        train(SHUT, small_corpus(40), folder, callbacks=[interrupt])
-    about = read_metadata(folder / "best.safetensors")["metadata"]
-    about["train"] |= older
-    save_checkpoint(
-        folder / "best.safetensors", load_checkpoint(folder / "best.safetensors"), **about
-    )
-    config = folder / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | older))
-    arrays, about = read_state(folder / "state.safetensors")
-    about["training"] = json.dumps(json.loads(about["training"]) | older)
-    arrays = {"step": np.array(0)} | {
-        name: array for name, array in arrays.items() if not name.startswith("best.")
-    }
-    write_state(folder / "state.safetensors", arrays, about)
-    return folder
+@for_each("version", VERSIONS)
+def test_a_training_goes_on_as_if_it_had_never_stopped(version, tmp_path):
+    begun, whole = tmp_path / version, tmp_path / "whole"
+    shutil.copytree(OLDER / version, begun)
+    for folder in (begun, whole):
+        words = [*TRAINING.split(), "--data", str(NOVEL), "--epochs", "4", "--out", str(folder)]
+        assert main(words) == 0
+    assert len(losses(begun)) == 4
+    for of_begun, of_whole in zip(losses(begun), losses(whole), strict=True):
+        assert of_begun == pytest.approx(of_whole, rel=1e-4)  # another machine wrote its beginning
+    states = [read_state(folder / "state.safetensors")[0] for folder in (begun, whole)]
+    for name, array in states[1].items():
+        np.testing.assert_allclose(states[0][name], array, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("stop", [16, 20], ids=["at the end of an epoch", "within an epoch"])
-def test_a_folder_of_version_0_3_in_float32_goes_on_and_its_checkpoint_loads(stop, tmp_path):
-    folder, whole = begun_by_version_0_3(tmp_path / "begun", "float32", stop), tmp_path / "whole"
-    assert load_text_model(folder).config == SHUT
-    for each in (folder, whole):
-        train(SHUT, small_corpus(40), each)
-    for name in ("metrics.jsonl", "best.safetensors", "state.safetensors"):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_a_training_of_version_0_3_in_mixed_precision_is_refused(tmp_path, capsys):
-    folder = begun_by_version_0_3(tmp_path, "mixed")
-    for call in (lambda: train(SHUT, small_corpus(40), folder), lambda: load_text_model(folder)):
-        with pytest.raises(InvalidInputError, match=r"precision 'mixed'.* version 0\.3"):
-            call()
-    assert main(["resume", str(folder)]) == 2
-    assert "version 0.3" in capsys.readouterr().err
+@for_each("version", VERSIONS)
+def test_a_flipped_bit_of_a_state_is_found(version, tmp_path):
+    content = bytearray((OLDER / version / "state.safetensors").read_bytes())
+    content[-3] ^= 4
+    (tmp_path / "s").write_bytes(content)
+    with pytest.raises(DamagedError, match="its checksum differs"):
+        read_state(tmp_path / "s")

@@ -1,0 +1,91 @@
+"""Files of tensors with a JSON header and a checksum: what checkpoints and states are.
+
+One .safetensors file each. Writing is atomic, and reading unpickles nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rhn.errors import DamagedError, DataError, OutputError
+from rhn.utils.io import atomic_path
+from rhn.utils.wording import first_line
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], entry: str, header: Mapping
+) -> None:
+    """Write tensors on the CPU by name, and a header of JSON values under the name `entry`,
+    atomically.
+
+    Raises ValueError for a header that is not plain JSON, and OutputError where the file cannot be
+    written; an existing one stays as it was.
+    """
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    own, places = {}, set()
+    for name, t in tensors.items():  # the format refuses two names for one memory
+        own[name] = t.clone() if t.data_ptr() in places else t.contiguous()
+        places.add(t.data_ptr())
+    try:
+        # one entry: safetensors writes several in any order
+        content = save(own, {entry: text})
+    except (RuntimeError, KeyError, ValueError) as error:  # a type that the format lacks
+        raise OutputError(f"cannot write {path}: {first_line(error)}") from error
+    # the library's own save_file would leave a file that only its owner can read
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_tensors(
+    path: Path, entry: str, *, whole: bool = True
+) -> tuple[dict | None, dict[str, Tensor]]:
+    """The header of a file, None if it has no such entry, and its tensors by name.
+
+    whole: False to read the header only; there are no tensors then.
+
+    Raises FileNotFoundError; DataError where the file cannot be read, and its child DamagedError
+    where it is no complete .safetensors file or its header is no JSON object.
+    """
+    try:
+        path.open("rb").close()  # safe_open calls a file missing that may not be read
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(entry)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise DamagedError(
+            f"{path} is not a complete .safetensors file (another kind, truncated or damaged): "
+            f"{error}"
+        ) from error
+    if text is None:
+        return None, tensors
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: its header is not JSON ({error})") from error
+    if not isinstance(header, dict):
+        raise DamagedError(f"{path}: its header is not a JSON object")
+    return header, tensors
+
+
+def checksum(tensors: Mapping[str, Tensor], *texts: str) -> str:
+    """BLAKE2 of the names and the bytes of all tensors, and of texts, as 32 letters."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, t in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for text in texts:
+        found.update(text.encode())
+    return found.hexdigest()
