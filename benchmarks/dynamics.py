@@ -50,7 +50,7 @@ for n, floor in ((15, 2.0), (63, 0.4)):  # three times as much on an Intel proce
     def _(device, n=n):
         (rnn, starts), x = three_bits(n, STARTS), torch.zeros(3, dtype=torch.float64)
         others = [partial(finder, rnn, x, starts) for finder in FINDERS]
-        return partial(fixed_points, rnn, x, starts), *others
+        return partial(fixed_points, rnn, x, starts=starts), *others
 
 
 for n, T in ((64, 200), (256, 50)):
