@@ -61,7 +61,7 @@ def blocks(rows: Tensor, N: int | None = None) -> tuple[Tensor, ...]:
     """States (B, N), or rows (B,) of states of N entries, in parts whose Jacobians fit into a
     block.
     """
-    return rows.split(max(1, BLOCK // (N or rows.shape[-1]) ** 2))
+    return rows.split(max(1, BLOCK // (N or rows.shape[-1]) ** 2)) if len(rows) else ()
 
 
 def search(
