@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import sys
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,14 @@ from benchmarks import (  # noqa: F401 - they enrol themselves
     step,
     study,
 )
-from benchmarks.registry import BENCHMARKS, Benchmark, Ratio, paired
+from benchmarks.registry import (
+    BENCHMARKS,
+    Benchmark,
+    Ratio,
+    make_of_processor,
+    paired,
+    write_rows,
+)
 from rhn.training.ensemble import tune_malloc
 from rhn.utils.wording import counted
 
@@ -65,12 +73,15 @@ def main() -> int:
         "--only", default="", metavar="WORDS", help="only names that contain these words"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="a CSV file to put the ratios of a CPU into"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
     tune_malloc()
     print(environment(options.device))
-    below = []
+    below, ratios = [], dict[tuple[str, str], Ratio]()
     for b in BENCHMARKS:
         if (
             options.device not in b.devices
@@ -79,6 +90,7 @@ def main() -> int:
         ):
             continue
         ratio, passes = measure(b, options.device)
+        ratios[b.name, b.against] = ratio
         if not passes:
             below.append(b)
         mark = "" if passes else f"  BELOW {b.floor:g}"
@@ -90,6 +102,8 @@ def main() -> int:
             flush=True,
         )
     if options.device == "cpu":
+        if options.table:
+            write_rows(options.table, ratios, make_of_processor())
         print(f"below their floors: {len(below)}" if below else "none is below its floor")
     return 1 if below else 0
 

@@ -54,6 +54,22 @@ for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((20, 4), (26
         )
 
 
+for n, depth, T, B, m, _ in (size for size in SIZES if size[:2] in ((262, 6), (830, 10))):
+    # weights of the input need no gradient of x: two products each, those of the recurrence three
+    products = 2 * 2 * n * m + 3 * depth * 2 * n * n
+
+    @benchmark(
+        f"share of the machine's peak, RHN kernel n={n} depth={depth} T={T} B={B}",
+        "one product of two square matrices with as many operations",
+        0.3,
+        pairs=5,
+    )
+    def _(device, n=n, depth=depth, T=T, B=B, m=m, products=products):
+        x, side = torch.rand(T, B, m), round((products * T * B) ** (1 / 3))
+        A = torch.rand(side, side)
+        return training(RHN(m, n, depth), x), lambda: A @ A
+
+
 for T, B, m, n in ((200, 32, 2, 64), (60, 32, 88, 128), (35, 20, 200, 200), (100, 32, 64, 256)):
     for ours, theirs in ((LSTM, torch.nn.LSTM), (GRU, torch.nn.GRU)):
 

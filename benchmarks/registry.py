@@ -1,12 +1,15 @@
 """The benchmarks by name: functions of the device that return (ours, *others), callables of no
-arguments; and their paired timing.
+arguments; their paired timing, and the table of their ratios.
 """
 
+import csv
+import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -84,3 +87,28 @@ def paired(
         ratios.append(min(taken[f] for f in others) / taken[ours])
         own.append(taken[ours])
     return Ratio(statistics.median(ratios), min(ratios), max(ratios), statistics.median(own))
+
+
+COLUMNS = "ratio", "range over pairs", "ours", "against", "on"
+
+
+def make_of_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """ "AMD", "Intel", or the architecture of any other processor."""
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    makes = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
+    return next((make for key, make in makes.items() if key in text), platform.machine())
+
+
+def write_rows(path: Path, ratios: dict[tuple[str, str], Ratio], make: str) -> None:
+    """Put ratios by (ours, against), measured on this make of processor, into a table; its other
+    rows stay.
+    """
+    rows = dict[tuple[str, ...], list[str]]()
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = {tuple(row[2:]): row for row in list(csv.reader(file))[1:]}
+    for names, ratio in ratios.items():
+        row = [f"{ratio.median:.2f}x", f"{ratio.low:.2f} to {ratio.high:.2f}", *names, make]
+        rows[*names, make] = row
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows.values()])

@@ -2,6 +2,7 @@
 states of a caller.
 """
 
+import cmath
 import copy
 import itertools
 import operator
@@ -132,7 +133,7 @@ def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> T
             f"A: expected square matrices {layout} with n >= {smallest}, got shape {shape}"
         )
     # else the sum overflows
-    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
+    if not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
         raise NotFiniteError(
             f"A: expected finite entries, got {bad} of {A.numel()} NaN or infinite"
         )

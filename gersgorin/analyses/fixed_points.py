@@ -11,7 +11,7 @@ first; m inputs.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from numbers import Integral
 from pathlib import Path
@@ -25,7 +25,17 @@ from torch import Tensor, nn
 from gersgorin._validate import check_order, real_tensor
 from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.linalg.zeros import NEAR, finished, kinks_at, norm, search, slower_beside
+from gersgorin.linalg.zeros import (
+    NEAR,
+    Residual,
+    blocks,
+    finished,
+    kinks_at,
+    least_of_each,
+    meeting,
+    search,
+    slower_beside,
+)
 from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
 from gersgorin.loading.inputs import reads_ids
 from gersgorin.loading.open import Data, Network, open_run
@@ -44,7 +54,6 @@ SEARCHED = 8  # arrays (B, N) that a search holds
 # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
 NEUTRAL = 1e-6
 LEAST = 1e-7  # or this far
-BLOCK = 1 << 18  # entries of Jacobians held at once: about what a core's cache holds
 CURVE = 3  # neutral points that may be of one curve
 SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
 # of the largest side of the starts' box, a step: on a line of slow points no end is a minimum
@@ -58,6 +67,7 @@ FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 # distance in an entry from which two points are two, of the largest side of the starts' box
 APART = 1e-4
+MET = 1e-6  # the same, of states that go on as one
 LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
 LISTED = 8  # points in the figure of spectra
@@ -595,6 +605,7 @@ def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
     side = (starts - middle).abs().max().clamp(min=1)
     for _ in range(SETTLED // AT_ONCE):
         s = cell.states(x.expand(AT_ONCE, len(s), -1), s)[-1]
+        s = s[least_of_each(meeting(s, MET * side), torch.zeros_like(s[:, 0])).sort().values]
     near = ((s - middle).abs() < FAR * side).all(-1)  # False for NaN
     rows, _ = _points(s, torch.zeros_like(s[:, 0]), near, APART * side, len(s))
     return s[rows]
@@ -616,68 +627,46 @@ def _points_of(
     def step(s: Tensor) -> Tensor:
         return cell.states(x.expand(1, len(s), -1), s)[1]
 
-    def jacobian(s: Tensor) -> Tensor:
+    def slopes(s: Tensor) -> Tensor:
         return cell.jacobian(x, s)
 
-    sides = starts.amax(0) - starts.amin(0)
-    unit = (sides / sides.max()).clamp(min=NARROW) if sides.max() > 0 else torch.ones_like(sides)
-    speed_at_starts = norm(step(starts) - starts)
+    r = Residual(step, slopes, torch.ones_like(starts[0]))
+    speed_at_starts = r.speed(starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError(
             "the step gives NaN or infinity at a start: expected finite inputs, starts and weights"
         )
-    side = sides.max()
-    size, every = max(1, BLOCK // starts.shape[1] ** 2), torch.cat((starts, settled))
+    sides = starts.amax(0) - starts.amin(0)
+    side, every = sides.max(), torch.cat((starts, settled))
+    unit = (sides / side).clamp(min=NARROW) if side > 0 else torch.ones_like(sides)
     wider = margin * side.clamp(min=1)
-    box, parts = {"low": (every.amin(0) - wider) / unit, "high": (every.amax(0) + wider) / unit}, []
-
-    def scaled(z: Tensor) -> Tensor:
-        return step(z * unit) / unit
-
-    def slopes(z: Tensor) -> Tensor:
-        return jacobian(z * unit) * unit / unit[:, None]
-
-    for part in every.split(size):
-        parts.append(search(scaled, slopes, part / unit, **box, tolerance=tolerance))
-        progress(min(len(parts) * size, len(every)), len(every))
-    ends, _, flat = (torch.cat(each) for each in zip(*parts, strict=True))
-    ends = ends * unit
-    low, high = (corner * unit for corner in box.values())
-    # minima of the scaled speed
-    if (rows := (flat & (norm(step(ends) - ends) > tolerance)).nonzero()[:, 0]).numel():
-        ends[rows], _, flat[rows] = search(
-            step, jacobian, ends[rows], low=low, high=high, tolerance=tolerance
-        )
-        saddles, beside = slower_beside(step, jacobian, ends[rows], APART * side)
-        if (rows := rows[saddles]).numel():
-            ends[rows], _, flat[rows] = search(
-                step, jacobian, beside, low=low, high=high, tolerance=tolerance
-            )
-    if (still := (norm(step(ends) - ends) <= STILL * side).nonzero()[:, 0]).numel():
-        for rows in still.split(size):
-            ends[rows] = finished(step, jacobian, ends[rows], SLOW * side)
-    speeds = norm(step(ends) - ends)
+    search = _Search(r, every.amin(0) - wider, every.amax(0) + wider, side, tolerance)
+    ends, flat = search.follow(every, unit, progress)
+    numbers = meeting(ends, MET * side)
+    one = least_of_each(numbers, r.speed(ends))
+    ends, flat = search.finish(ends[one], flat[one])
+    ends, flat, speeds = ends[numbers], flat[numbers], r.speed(ends)[numbers]
     fixed = speeds <= tolerance
-    unit = torch.where(side > 0, side, torch.ones_like(side))
+    width = torch.where(side > 0, side, torch.ones_like(side))
     slow = ~fixed & (
         (flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side)
     )
     some, many = zip(
-        *(_points(ends, speeds, group, APART * unit, len(starts)) for group in (fixed, slow)),
+        *(_points(ends, speeds, group, APART * width, len(starts)) for group in (fixed, slow)),
         strict=True,
     )
     points = torch.cat(some)
     N = starts.shape[1]
     jacobians = ends.new_zeros(0, N, N)
     if len(points):
-        jacobians = torch.cat([jacobian(ends[part]) for part in points.split(size)])
+        jacobians = torch.cat([slopes(part) for part in blocks(ends[points])])
     failed = starts[~(fixed | slow)[: len(starts)]]
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
         "found_from": torch.cat(many),
         "jacobians": jacobians,
-        "kinks": kinks_at(jacobian, ends[points], jacobians, NEAR * unit),
+        "kinks": kinks_at(slopes, ends[points], jacobians, NEAR * width),
     }
     arrays["eigenvalues"] = (
         eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
@@ -685,8 +674,48 @@ def _points_of(
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
-        "run_into": runs_into(cell, x, failed, ends[points], APART * unit),
+        "run_into": runs_into(cell, x, failed, ends[points], APART * width),
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """A search for points of the speed |r| within a box."""
+
+    r: Residual
+    low: Tensor
+    """(N,), as `high`, the other corner of the box."""
+    high: Tensor
+    side: Tensor
+    """The largest side of the starts' box."""
+    tolerance: float
+
+    def follow(self, s: Tensor, unit: Tensor, progress: Progress = silent) -> tuple[Tensor, Tensor]:
+        """(Ends (b, N) of the search from states, with these units (N,) of their entries; whether
+        the speed in these units is a minimum there (b,)).
+        """
+        r, parts = replace(self.r, unit=unit), list[tuple[Tensor, Tensor]]()
+        box = {"low": self.low / unit, "high": self.high / unit}
+        for part in blocks(s / unit):
+            parts.append(search(r, part, **box, tolerance=self.tolerance))
+            progress(sum(len(ends) for ends, _ in parts), len(s))
+        ends, flat = (torch.cat(each) for each in zip(*parts, strict=True))
+        return ends * unit, flat
+
+    def finish(self, ends: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """(The ends of a search in other units, followed on to minima of |r|, and to zeros in all
+        digits; whether the speed is a minimum there).
+        """
+        one = self.r.unit
+        if (rows := (flat & (self.r.speed(ends) > self.tolerance)).nonzero()[:, 0]).numel():
+            ends[rows], flat[rows] = self.follow(ends[rows], one)
+            saddles, beside = slower_beside(self.r, ends[rows], APART * self.side)
+            if (rows := rows[saddles]).numel():
+                ends[rows], flat[rows] = self.follow(beside, one)
+        still = (self.r.speed(ends) <= STILL * self.side).nonzero()[:, 0]
+        for rows in blocks(still, ends.shape[1]):
+            ends[rows] = finished(self.r, ends[rows], SLOW * self.side)
+        return ends, flat
 
 
 def runs_into(cell: StepCell, x: Tensor, s: Tensor, points: Tensor, apart: Tensor) -> int:

@@ -181,7 +181,8 @@ def by_chunks(
             ) as pool:
                 parts = list(pool.map(solve, chunks))
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
-    return [torch.cat(row).reshape(A.shape[:-1]) for row in rows]
+    whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
+    return [each.reshape(A.shape[:-1]) for each in whole]
 
 
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:

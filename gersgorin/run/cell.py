@@ -268,8 +268,8 @@ class StepCell:
             return torch.cat((s0.unsqueeze(0), after))
         if len(s0) == 1:  # one row needs no vmap
             step, x, rows = self.step, x[:, 0], [s0[0]]
-        else:  # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
-            step, rows = vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0]), [s0]
+        else:
+            step, rows = self._steps, [s0]
         with self.transformed():
             for x_t in x:
                 rows.append(step(x_t, rows[-1]))
@@ -277,6 +277,11 @@ class StepCell:
             # what a module keeps has changed by now
             self._check_again(rows[1], step(x[0], rows[0]))
         return torch.stack(rows).reshape(len(rows), *s0.shape)
+
+    def _steps(self, x: Tensor, s: Tensor) -> Tensor:
+        """The next states (R, N) of rows x (R, m), s (R, N)."""
+        # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
+        return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])(x, s)
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
@@ -447,10 +452,7 @@ class StepCell:
                     return
         with torch.no_grad():
             moved = s + MOVED * (1 + s.abs())
-            same = all(
-                torch.equal(self.step(x_t, s_t), self.step(x_t, other))
-                for x_t, s_t, other in zip(x, s, moved, strict=True)
-            )
+            same = torch.equal(self._steps(x, s), self._steps(x, moved))
         if not same:
             raise InvalidInputError(
                 f"the next state of {self.name} depends on the state, but has no gradient in it: "
@@ -601,7 +603,7 @@ def as_rows(*arguments: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
 
 def holds(A: Tensor) -> Tensor:
     """True for matrices (..., N, k) whose largest entry is a number of full precision, (...,)."""
-    largest, kind = torch.linalg.vector_norm(A, math.inf, (-2, -1)), torch.finfo(A.dtype)
+    largest, kind = A.abs().amax((-2, -1)), torch.finfo(A.dtype)
     return (largest >= kind.tiny / kind.eps) & (largest <= kind.max)
 
 

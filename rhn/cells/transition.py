@@ -108,7 +108,8 @@ class DTRNN(DeclaredCell):
         return kernels.TRANSITION(x, s0, *weights, **options, reference=self.kernel == "reference")
 
     def jacobian(self, x: Tensor, s: Tensor) -> Tensor:
-        return unscaled(*self.scaled_jacobian(x, s))
+        M, exponent = self.scaled_jacobian(x, s)
+        return M if self.depth == 1 else unscaled(M, exponent)
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """The Jacobian M 2^e of a step of any depth."""

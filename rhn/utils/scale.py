@@ -21,7 +21,7 @@ def scaled(M: Tensor, exponent: Tensor | int = 0) -> Scaled:
     >>> float(M), int(e)
     (0.75, 3)
     """
-    largest = torch.linalg.vector_norm(M.detach(), math.inf, (-2, -1))
+    largest = M.detach().abs().amax((-2, -1))  # several times as fast as torch's norm
     # 2^-e itself neither overflows nor becomes subnormal
     limit = math.frexp(torch.finfo(largest.dtype).max)[1] - 2
     more = torch.frexp(largest).exponent.long().clamp(-limit, limit)

@@ -17,6 +17,8 @@ from tables import for_each
 import gersgorin
 from gersgorin import fixed_points, open_run, temporal_jacobian, trajectory
 from gersgorin.analyses import fixed_points as measure
+from gersgorin.linalg import zeros
+from gersgorin.linalg.zeros import least_of_each, meeting
 from gersgorin.run.cell import as_cell
 from rhn.cells import RNN
 from rhn.errors import InvalidInputError
@@ -214,7 +216,7 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
     cell = RNN(3, 6, init="gaussian:1.2", dtype=d, generator=torch.Generator().manual_seed(3))
     x = 0.3 * normal(50, 3)
     whole = fixed_points(cell, 0 * x[0], starts=trajectory(cell, x))
-    monkeypatch.setattr(measure, "BLOCK", 4 * 36)
+    monkeypatch.setattr(zeros, "BLOCK", 4 * 36)
     seen = []
     parts = fixed_points(
         cell, 0 * x[0], starts=trajectory(cell, x), progress=lambda *now: seen.append(now)
@@ -287,6 +289,42 @@ def test_around_a_state_that_stays_the_starts_are_random():
     assert "Of the starts only 1 is distinct" in "".join(
         fixed_points(lambda s: s / 2, None, starts=S.new_zeros(9, 2)).sentences()
     )
+
+
+class Bistable(torch.nn.Module):
+    """tanh(2 s) for each of two units, with the sizes of the batches of its Jacobians."""
+
+    state_size = input_size = 2
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def step(self, x, s):
+        return torch.tanh(2 * s + x)
+
+    def jacobian(self, x, s):
+        self.batches.append(len(s))
+        return torch.diag_embed(2 / torch.cosh(2 * s + x) ** 2)
+
+
+def test_a_batch_shrinks_as_searches_end_and_ends_that_meet_go_on_as_one():
+    cell = Bistable()
+    points = fixed_points(cell, torch.zeros(2, dtype=d), starts=normal(400, 2))
+    assert len(points.states) == 9 and points.found_from.sum() == 400 - points.lost
+    searching = next(k for k, size in enumerate(cell.batches) if size <= 9)
+    sizes, later = cell.batches[:searching], cell.batches[searching:]
+    assert sizes == sorted(sizes, reverse=True) and max(later) == 9 == later[-1]
+
+
+def test_states_that_meet_have_one_number_and_go_on_as_the_slowest():
+    s = normal(5, 3).repeat_interleave(4, 0) + 1e-9 * normal(20, 3, seed=1)
+    numbers = meeting(s, 1e-7)
+    assert numbers.reshape(5, 4).unique(dim=1).shape == (5, 1)
+    assert sorted(numbers.unique().tolist()) == [0, 1, 2, 3, 4]
+    key = normal(20, seed=2)
+    for number, row in enumerate(least_of_each(numbers, key).tolist()):
+        assert key[row] == key[numbers == number].min() and numbers[row] == number
 
 
 @for_each("tolerance", [None, 1e-6])
