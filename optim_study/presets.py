@@ -203,3 +203,4 @@ def smoke(**changes: Any) -> RunConfig:
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
+"""The configurations of a study by name."""

@@ -51,6 +51,7 @@ COLUMNS = (
     "p_holm",
 )
 REGIONS = (WHOLE, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
+"""The sets of trials, by their initial weights, whose shares are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
