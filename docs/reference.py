@@ -57,7 +57,7 @@ def summary_of(path: str) -> str:
     value = getattr(importlib.import_module(module), name)
     text = value.__doc__ if callable(value) or inspect.ismodule(value) else _of_constant(module, name)
     first = " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=\.)\s", first)[0].replace("|", r"\|")
+    return re.split(r"(?<=\.)(?<!al\.)\s", first)[0].replace("|", r"\|")
 
 
 def _of_constant(module: str, name: str) -> str:
