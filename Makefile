@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-chaos test-hosts lint bench figures gpu-check docs docs-pictures notebook test-docs clean
+.PHONY: help demo test test-all test-chaos test-hosts lint bench figures gpu-check docs docs-pictures notebook reference test-docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,11 +23,11 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.base ## set up and run the main job: spectrum and discs of a depth-5 RHN on a chorale, new and trained
-	$(BIN)/gersgorin plot --cell rhn --depth 5
+demo: $(VENV)/.base ## set up, draw the spectrum of a network on a chorale, train one, and draw it before and after
+	$(BIN)/gersgorin-plot --cell rhn --depth 5
 	@echo "training a small depth-5 RHN on the chorales, about 20 seconds ..."
 	$(BIN)/rhn train jsb-depth-5 --hidden-size 48 --epochs 50 --out runs/demo
-	$(BIN)/gersgorin compare runs/demo --before-training --output gersgorin-demo-before-after.png
+	$(BIN)/gersgorin compare runs/demo --before-training --limit 1.3 --output gersgorin-demo-before-after.png
 
 test: lint ## set up and run lint and the tests, about a quarter of an hour on two cores
 	CI=1 $(BIN)/python -m pytest -n 2 -q -m 'not slow and not chaos and not docs'
@@ -65,12 +65,16 @@ docs: $(VENV)/.docs ## build the documentation into build/docs, every link check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open build/docs/index.html"
 
-docs-pictures: $(VENV)/.base ## draw the tutorial's pictures anew, by its own commands
+docs-pictures: $(VENV)/.base ## draw the pictures of the tutorials anew, by their own code and commands
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial.md build/tutorial
-	for name in before dt-record rhn-record trained; do cp build/tutorial/$$name.png docs/pictures/tutorial-$$name.png; done
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/commands.py docs/tutorial-chorales.md build/chorales
+	for page in tutorial chorales; do for picture in build/$$page/*.png; do cp $$picture docs/pictures/$$page-$${picture##*/}; done; done
 
 notebook: $(VENV)/.dev ## write the notebooks of the tutorial and of docs/notebooks, with their outputs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/notebook.py
+
+reference: $(VENV)/.base ## write the tables of names and the page of commands from the code
+	$(BIN)/python docs/reference.py
 
 test-docs: $(VENV)/.dev ## run the commands of the tutorial and the guides, and the examples
 	$(BIN)/python -m pytest -q -m docs tests/project/test_docs.py

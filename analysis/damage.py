@@ -1,7 +1,7 @@
 """The damage of lesions: the numbers, their table, and figure 6 of Zilly et al. (2017). Without
 torch.
 
-damage = loss of the lesioned network - loss of the whole one, in nats a predicted step
+damage = loss of the lesioned network - loss of the whole one, in nats per predicted step
 
 Layers are counted from 1 through all stacked cells.
 """
@@ -60,7 +60,7 @@ class LesionTable(Result, kind="lesions"):
     mode: str
     split: str
     baseline: float
-    """Loss of the unlesioned network in nats a predicted step."""
+    """Loss of the unlesioned network in nats per predicted step."""
     sequences: int
     """Number of sequences."""
     frames: int
@@ -72,7 +72,7 @@ class LesionTable(Result, kind="lesions"):
     label: tuple[str, ...]
     """Lesioned layers of each row: "1", "1.2" (cell 1, layer 2), "1+3"."""
     loss: np.ndarray
-    """Loss of each row's network in nats a predicted step."""
+    """Loss of each row's network in nats per predicted step."""
     delta: np.ndarray
     """Damage: its difference to the unlesioned network."""
     low: np.ndarray

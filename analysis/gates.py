@@ -43,7 +43,7 @@ def gate_activity(
             run folder.
         batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
             excerpts (`analysis.sequences`), arrays of ids (T,), or one. The path of a file of
-            chorales or of a text; None: the data of the training of a checkpoint.
+            chorales or of a text; None: the data of the training run of a checkpoint.
         split: of data that are not given as sequences (default: test; valid for a text).
         cell: the cell of a checkpoint if it is your own, package.module:factory.
         batch_axis: as of `analysis.lesion`.

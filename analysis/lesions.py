@@ -84,7 +84,7 @@ def lesion(
             folder.
         batch: piano rolls: a list of arrays (T, keys), or one array; for a language model arrays of
             ids (T,) or one. Sequences of one step predict nothing. The path of a file of chorales
-            or of a text; None: the data of the training of a checkpoint.
+            or of a text; None: the data of the training run of a checkpoint.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
             gates.
         pairs: also every two layers together.

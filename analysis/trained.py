@@ -1,5 +1,5 @@
 """Read the network and the data that a user gives: a module with sequences, or a checkpoint or a
-run folder with the data of its training.
+run folder with the data of its training run.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ def trained_with_data(
 ) -> tuple[Any, Corpus | TextCorpus]:
     """The network in a checkpoint, or the best one of a run folder, and its corpus or another one.
 
-    data: a file of chorales, or a text as a file or a folder; None: that of the training. cell: a
-    cell of the user's own, package.module:factory. Raises CheckpointError, DataError,
+    data: a file of chorales, or a text as a file or a folder; None: that of the training run. cell:
+    a cell of the user's own, package.module:factory. Raises CheckpointError, DataError,
     InvalidInputError.
     """
     path, data = Path(path), None if data is None else Path(data)
@@ -43,7 +43,8 @@ def opened(
 
     Args:
         model: a network, or the path of a checkpoint or run folder.
-        data: sequences, or the path of a file of chorales or a text; None: that of the training.
+        data: sequences, or the path of a file of chorales or a text; None: that of the training
+        run.
         split: of the corpus; "": test for chorales, valid for a text. The name of given sequences.
         cut: cuts the sequences out of a split of a text.
         cell: as of `trained_with_data`.

@@ -1,12 +1,13 @@
-"""The commands that the pages show: read from their ```sh blocks, and run one after another.
+"""Run what a page shows, as a reader who copies it would, and stop at the first failure.
 
     python docs/commands.py docs/tutorial.md FOLDER
-    python docs/commands.py docs/gallery.md . all       # also blocks with a title
+    python docs/commands.py docs/gallery.md . all       # also commands with a title
 
-runs a page's commands in a folder, as a reader who copies them would, and stops at the first that fails. Blocks marked ```sh are
-meant to be run as they stand; those marked ```sh title="..." need something of the reader's (a data set, a GPU, a file).
+Python blocks with a title are written as files into the folder. The others run first, in one session. Then the commands of the ```sh blocks run,
+one after another. Blocks marked ```sh title="..." need something else: a data set, a GPU, a file of the reader's.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 BLOCK = re.compile(r"^ *```sh( title=[^\n]*)?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r'^```python(?: title="(.*?)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 def pages() -> list[Path]:
@@ -29,10 +31,23 @@ def commands(page: Path, *, to_run: bool = False) -> list[str]:
 
 
 def run(page: Path, folder: Path, *, titled: bool = False) -> None:
-    """Run a page's commands in a folder, also blocks with a title on request; raises CalledProcessError at the first that fails."""
+    """Run the Python and the commands of a page in a folder; titled: also blocks of commands with a title.
+
+    Raises CalledProcessError at the first that fails.
+    """
+    session = []
+    for name, code in CODE.findall(page.read_text()):
+        if name:
+            (folder / name).write_text(code)
+        else:
+            session.append(code)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder.resolve()), os.environ.get("PYTHONPATH", "")]), "MPLBACKEND": "Agg"}
+    how = {"cwd": folder, "env": env, "check": True, "stdin": subprocess.DEVNULL}
+    if session:
+        subprocess.run([sys.executable, "-c", "\n".join(session)], **how)
     for line in commands(page, to_run=not titled):
         print(f"$ {line}", flush=True)
-        subprocess.run(["bash", "-c", line], cwd=folder, check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(["bash", "-c", line], **how)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write the notebooks of some pages, executed: `python docs/notebook.py [PAGE ...]`, or `make notebook`. Also a hook of mkdocs.
 
 The notebook of a page lies beside it: tutorial.md, tutorial.ipynb. Cells are made of the page: `sh` blocks become %%bash cells, `python`
-blocks code cells, and the tutorial's pictures, which its commands draw, are shown by code cells. The page's `text` blocks are left out,
+blocks code cells, and the tutorials' pictures, which their blocks draw, are shown by code cells. The page's `text` blocks are left out,
 since the cells print them. On the site the pages in notebooks/ get the outputs of their notebooks. Needs nbformat, nbclient and ipykernel
 (extra dev).
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 FOLDER = DOCS / "notebooks"
-PAGES = [DOCS / "tutorial.md", *sorted(FOLDER.glob("*.md"))]
-BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/tutorial-([^)]*)\)$", re.DOTALL | re.MULTILINE)
+PAGES = [DOCS / "tutorial.md", DOCS / "tutorial-chorales.md", *sorted(FOLDER.glob("*.md"))]
+BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/\w+-([^)]*)\)$", re.DOTALL | re.MULTILINE)
 FIRST = "This notebook is made from the page of the same name. Run it in an environment with the toolkit."
 PIXELS, COLOURS, LINES = 900, 255, 40  # width and palette of embedded pictures; longest printed output
 

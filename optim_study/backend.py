@@ -30,7 +30,7 @@ from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import LEFT, TrialState, best_epoch
 from rhn.training.trainer import Trainer
 
-# nats a frame of an output of zeros, for which every key is as likely to sound as not
+# nats per frame of an output of zeros, for which every key is as likely to sound as not
 SILENT_NLL = 88 * math.log(2)
 
 
@@ -173,5 +173,5 @@ def hidden_size(config: StudyConfig) -> int:
 
 @functools.cache
 def load_corpus(data: Path | None) -> Corpus:
-    """Load the chorales of the training, once for each process."""
+    """Load the chorales of the training run, once for each process."""
     return chorales(data)

@@ -45,7 +45,7 @@ class Run(Configured):
     """
     settings: Settings = field(default_factory=dict)
     dry_run: bool = False
-    """Only print the plan, and our choices where the paper leaves one open."""
+    """Only print the plan, and our choices where the paper is silent."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list."""
 

@@ -186,7 +186,7 @@ class Plot(Stored, Drawing):
     below: Positive = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""
     constant: Positive | None = None
-    """Loss of the best constant output: a line in the swarm plot, with another line 10 % below
+    """Loss of the constant predictor: a line in the swarm plot, with another line 10 % below
     (default: the training loss in the trials; tables of early versions lack it, and trials have
     none for validation).
     """
@@ -290,7 +290,7 @@ def _different(configs: Sequence[StudyConfig]) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class Record(Stored):
     """Train the best trial of each study again, and record its spectra, gains, gates and gradients
-    during the training.
+    during the training run.
 
     examples:
       optim-study record --out runs/small --arch rhn --depth 6

@@ -3,8 +3,8 @@
 `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
     trials/0007.begun              marks that a worker has begun trial 7
-    trials/0007.safetensors        the rolling state of trial 7 in its training: arrays and curve
-    trials/0007-best.safetensors   its best weights, until the driver has compared its value
+    trials/0007.safetensors        the rolling state of trial 7 in its training run: arrays and
+    curve trials/0007-best.safetensors   its best weights, until the driver has compared its value
     trials/0007.json               its record after its end: results and whole curve
     best.safetensors               the model of the best trial so far
 

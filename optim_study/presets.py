@@ -73,7 +73,7 @@ class RunConfig(SharedSettings):
     for the run).
     """
     device: Device = "auto"
-    """Device of the training."""
+    """Device of the training run."""
     save_seconds: NonNegative = 60.0
     """Interval between saves of running trials: the most time that is lost by a kill."""
 
@@ -203,3 +203,4 @@ def smoke(**changes: Any) -> RunConfig:
 
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
+"""The configurations of a study by name."""

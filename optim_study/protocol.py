@@ -1,5 +1,5 @@
-"""The protocol of the study: the training of a trial, the ranges of its settings, and everything
-else that a resume must keep.
+"""The protocol of the study: the training run of a trial, the ranges of its settings, and
+everything else that a resume must keep.
 
 It is the paper's (section 5.1 and figure 4 of Zilly et al. 2017); `READINGS` lists our choices
 where the paper leaves one.

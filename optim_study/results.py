@@ -25,7 +25,7 @@ By = Literal["arch", "depth"]
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One complete trial; the field names are the columns. Losses are negative log-likelihoods in
-    nats a frame.
+    nats per frame.
 
     Columns that a table of an earlier version lacks are None; its weights started Gaussian and its
     optimizer was SGD.
@@ -61,7 +61,7 @@ class Row:
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
-    """The least training loss of a constant output on the same data."""
+    """The least training loss of the constant predictor on the same data."""
     epochs: int
     """Epochs of training done."""
     left_epoch: int | None = None
@@ -129,7 +129,7 @@ _LATER = {field.name for field in fields(Row) if field.default is not MISSING}
 
 
 def protocol_columns(config: StudyConfig) -> dict[str, Any]:
-    """The protocol of a study: its box as options have it, and the settings of the training."""
+    """The protocol of a study: its box as options have it, and the settings of the training run."""
     values = {
         "learning_rate_range": _numbers(config.learning_rate),
         "init_std_range": _numbers(config.init_std),

@@ -3,9 +3,9 @@ exact statistics.
 
     share = #{trials with a loss below `below`} / #trials
 
-A network that ignores its input reaches 11.16 nats a frame on the chorales (the constant output),
-and many trials end there or a little below; at 9.5, the default, a network has begun to follow the
-music. `REGIONS` of the settings:
+A network that ignores its input reaches 11.16 nats per frame on the chorales (the constant
+predictor), and many trials end there or a little below; at 9.5, the default, a network has begun to
+follow the music. `REGIONS` of the settings:
 
     paper's box       Gaussian weights, standard deviation 1e-8 to 1e-2, learning rate 1e-4 to 1
                       (1e-5 to 0.1 if not SGD)
@@ -51,12 +51,13 @@ COLUMNS = (
     "p_holm",
 )
 REGIONS = (WHOLE, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
+"""The sets of trials, by their initial weights, whose shares are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
     """The share of one network's trials that train, of all or in a region of its settings. Losses
-    in nats a frame.
+    in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}

@@ -19,8 +19,8 @@ from rhn.training.state import Objective
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, drawn, folded, sized
 
 LEARNED = 0.9
-"""A network with a loss of this part of the best constant output's has begun to learn."""
-# times the constant output's loss: a linear axis would leave little room to what is below
+"""A network with a loss of this part of the constant predictor's has begun to learn."""
+# times the constant predictor's loss: a linear axis would leave little room to what is below
 LOG_FROM = 3
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 """Of architectures; others are black."""
@@ -55,9 +55,9 @@ def plot_swarm(
     axes. Where too many trials have one loss, points at the sides of a column cover each other.
 
     by: order of the columns, of each optimizer.
-    constant: loss of the best constant output; None: that of the rows, if all have the same.
+    constant: loss of the constant predictor; None: that of the rows, if all have the same.
     below: trials with a lower loss count as trained.
-    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the best constant output,
+    log: a log axis; None: if a loss is more than `LOG_FROM` times that of the constant predictor,
     or the median. about: settings of the study and origin of the rows.
 
     Raises InvalidInputError without trials.

@@ -9,7 +9,7 @@
     settings = {"cell": "leaky", "hidden_size": 16, "epochs": 2}
     (result,) = rhn.train("jsb-depth-1", data, out="runs/leaky", **settings)
     model = rhn.load("runs/leaky")
-    print(rhn.evaluate(model, data, "test").nll, "nats a frame")
+    print(rhn.evaluate(model, data, "test").nll, "nats per frame")
     frames = rhn.sample(model, bars=2)
 
 Names load their module on first use, so that `import rhn` loads neither torch nor data.

@@ -28,16 +28,16 @@ save = save_checkpoint
 
 
 def load(path: str | Path, cell: str | None = None, *, before_training: bool = False) -> Any:
-    """Load the model from a checkpoint or from the folder of a training, also as it was before the
-    training.
+    """Load the model from a checkpoint or from the folder of a training run, also as it was before
+    the training.
 
     Args:
         cell: its cell, if that is one of your own, as package.module:factory; it is imported.
         before_training: with its first weights. A training draws other ones from a seed than a new
             cell does.
 
-    Raises CheckpointError, also for a file that does not describe its training; InvalidInputError
-    for an unknown cell.
+    Raises CheckpointError, also for a file that does not describe its training run;
+    InvalidInputError for an unknown cell.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def train(
     max_minutes: float = float("inf"),
     **changes,
 ) -> list[TrainingResult]:
-    """Train in a folder, or continue the training in it. Returns the losses and the path of the
+    """Train in a folder, or continue the training run in it. Returns the losses and the path of the
     best weights for each seed.
 
     Args:

@@ -88,7 +88,7 @@ def load_checkpoint(
     """Load the cell or model of a checkpoint onto the CPU.
 
     Args:
-        path: file written by `save_checkpoint`, or the folder of a training: its best weights.
+        path: file written by `save_checkpoint`, or the folder of a training run: its best weights.
         factory: class of a module of your own; ours are found by the name in the file.
 
     Raises:
@@ -176,7 +176,7 @@ def fault_of(path: str | Path) -> str:
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the file of a checkpoint; for a folder, the best weights of its training.
+    """Return the file of a checkpoint; for a folder, the best weights of its training run.
 
     Raises CheckpointError for a folder without them.
     """

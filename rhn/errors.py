@@ -50,7 +50,7 @@ class OutputError(RhnError):
 
 
 class DivergedError(RhnError):
-    """The loss of a training is no longer finite."""
+    """The loss of a training run is no longer finite."""
 
 
 class NotConvergedError(RhnError):

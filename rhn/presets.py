@@ -1,5 +1,5 @@
-"""Complete trainings by name, or from a file: `rhn train ptb-sota` trains with the configuration
-`preset("ptb-sota")`.
+"""Complete training runs by name, or from a file: `rhn train ptb-sota` trains with the
+configuration `preset("ptb-sota")`.
 
 A preset is a row of overrides of `LanguageConfig`, or a depth for the chorales. The chorales' are
 the networks of the optimisation study; the language models' are those of the paper (Zilly et al.
@@ -85,7 +85,7 @@ class Preset:
     """
     test: float | None = None
     """The test result that the paper prints, tables 1 to 3 and figure 5(a): perplexity of words, or
-    bits a character.
+    bits per character.
     """
 
 

@@ -34,7 +34,7 @@ from rhn.utils.wording import first_line, kind_of
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
 LIMITS = Parameter(group=Group("limits", sort_key=4))
 MODULE = "__training__"  # `__name__` of FILE.py
-NEEDED = ("model", "x", "loss", "optimizer")  # of a training in FILE.py
+NEEDED = ("model", "x", "loss", "optimizer")  # of a training run in FILE.py
 OF_COMMAND = ("parts", "progress", "loading_seconds")  # arguments that no training in FILE.py has
 WITH_MOMENTUM = ("sgd", "rmsprop")
 STEPS = 3000  # with --optimizer
@@ -54,16 +54,16 @@ OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "jso
 
 @dataclass(frozen=True, kw_only=True)
 class Network(NewOrTrained):
-    """Your own training, or the network of a training on next frames."""
+    """Your own training run, or the network of a training on next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """FILE.py:NAME, your training; or a preset of `rhn train` for chorales: its network and its
+    """FILE.py:NAME, your training run; or a preset of `rhn train` for chorales: its network and its
     training.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
     seed: Annotated[int, NETWORK] = 0
-    """Seed of new weights, and of the order of the minibatches."""
+    """Seed of new weights, and of the minibatch order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +71,19 @@ class NextFrames:
     """A training on next frames: with --optimizer by that, otherwise by SGD with momentum."""
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
-    """Default: that of the preset or file, else 0.1; with --optimizer torch's."""
+    """Learning rate (default: from the preset or file, or 0.1; with --optimizer torch's)."""
     momentum: Annotated[Share | None, FRAMES] = None
-    """Default: as above, else 0.9; with --optimizer torch's."""
+    """Momentum of SGD (default: from the preset or file, or 0.9; with --optimizer torch's)."""
     epochs: Annotated[Count | None, FRAMES] = None
-    """Default: as above, else 300."""
+    """Epochs (default: from the preset or file, or 300)."""
     batch_size: Annotated[Count | None, FRAMES] = None
     """Sequences in a batch (default 32)."""
     batches: Annotated[Count | None, FRAMES] = None
-    """Steps in an epoch (default: from the data and the batch size)."""
+    """Optimiser steps per epoch (default: from the data and the batch size)."""
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"] | None, FRAMES] = None
-    """The optimiser, with torch's defaults."""
+    """The optimiser, with the defaults of torch (default: SGD with momentum)."""
     clip_norm: Annotated[Positive | None, FRAMES] = None
-    """Largest gradient norm."""
+    """Clip the gradient at this norm."""
     input: Annotated[Path | None, FRAMES] = None
     """Your data: .npy, .npz or .csv, (T,), (T, m) or (S, T, m) (default: the chorales)."""
     data: Annotated[Path | None, FRAMES] = None
@@ -92,13 +92,13 @@ class NextFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The length of the training, and the time of the answer."""
+    """The length of the training run, and the time of the answer."""
 
     steps: Annotated[Count | None, LIMITS] = None
-    """Length of the training (default: that of FILE.py, or of all epochs; otherwise 3000)."""
+    """Optimiser steps (default: those of FILE.py, or of all epochs, or else 3000)."""
     seconds: Annotated[Positive | None, LIMITS] = None
     """Time limit, in seconds (default: that of FILE.py, otherwise 60 of a cure, and of a check ten
-    times the training, at most 600).
+    times the training run, at most 600).
     """
 
 
@@ -114,7 +114,7 @@ class Printed(Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(Printed, Limits, NextFrames, Network):
-    """Find the part of a training that keeps it from learning.
+    """Find the part of a training run that keeps it from learning.
 
     Facts about one minibatch come first. Then the training runs, on copies, and known good ones.
     Each part of yours is put into a known good training (is it needed?), and each known good part
@@ -125,7 +125,7 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     arguments of trainability.check, such as batch_axis or scheduler. FILE.py runs as by `python
     FILE.py`, except for what stands below `if __name__ == "__main__":`.
 
-    Without FILE.py:NAME the training is that of a network that predicts the next frames of
+    Without FILE.py:NAME the training run is that of a network that predicts the next frames of
     sequences.
 
     examples:
@@ -143,7 +143,7 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 
 @dataclass(frozen=True, kw_only=True)
 class CureOptions(Printed, Limits, NextFrames, Network):
-    """Search for initial weights and a learning rate with which a training learns.
+    """Search for initial weights and a learning rate with which a training run learns.
 
     The training is named as for `trainability check`. The answer has the lines of Python to paste.
     The exit code is 0 for every answer.
@@ -157,7 +157,7 @@ class CureOptions(Printed, Limits, NextFrames, Network):
     question = "cure"
 
 
-COMMANDS = command_line("trainability", "Why does a training not learn?")
+COMMANDS = command_line("trainability", "Why does a network not learn, and what makes it learn?")
 COMMANDS.command(CheckOptions, name="check")
 COMMANDS.command(CureOptions, name="cure")
 Options = CheckOptions | CureOptions
@@ -169,7 +169,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    """Check the options, then the training; draw, write and print the result."""
+    """Check the options, then the training run; draw, write and print the result."""
     own = file_and_name(options.training)
     if own:
         check_own(options)
@@ -203,7 +203,7 @@ def show(found: Any, outputs: Outputs, options: Options) -> None:
 
 
 def check_own(options: Options) -> None:
-    """Raise InvalidInputError for options that change a training in FILE.py."""
+    """Raise InvalidInputError for options that change a training run in FILE.py."""
     if given := given_flags(options, [name for name in vars(options) if name not in OWN]):
         raise InvalidInputError(
             f"{', '.join(given)} cannot be given with FILE.py:NAME, which has the whole training: "
@@ -222,7 +222,7 @@ def check_exclusive(options: Options) -> None:
             )
 
 
-# Your own training, FILE.py:NAME
+# Your own training run, FILE.py:NAME
 
 
 def file_and_name(word: str | None) -> tuple[str, str] | None:
@@ -330,7 +330,7 @@ def returned_by(function: Any) -> Any:
 
 
 def known_arguments() -> set[str]:
-    """Names of the parts of a training, and of further arguments of `trainability.check`."""
+    """Names of the parts of a training run, and of further arguments of `trainability.check`."""
     from trainability.check import check
     from trainability.training import Training
 
@@ -373,7 +373,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
 
 
 def steps_of(options: Options, usual: int, batches: int) -> int:
-    """Length of a training: --steps, --epochs of this number of batches, or the usual one."""
+    """Length of a training run: --steps, --epochs of this number of batches, or the usual one."""
     if options.steps is not None:
         return options.steps
     if options.epochs is not None:
@@ -402,7 +402,7 @@ def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> A
 
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
-    """(Name, network, loss, settings of its training) of the options, for frames of some width."""
+    """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
     from gersgorin.loading.open import model_of_options
     from rhn.models import LanguageModel
 
@@ -417,7 +417,7 @@ def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, A
 
 
 def stored_settings(checkpoint: Path) -> dict[str, Any]:
-    """Settings of the training that a checkpoint is of."""
+    """Settings of the training run that a checkpoint is of."""
     from rhn.checkpoints import read_metadata
 
     about = read_metadata(checkpoint).get("metadata") or {}

@@ -1,4 +1,4 @@
-"""Reports about a file or a folder: a checkpoint, a training with its curves, a study with its
+"""Reports about a file or a folder: a checkpoint, a training run with its curves, a study with its
 trials.
 """
 
@@ -126,7 +126,7 @@ def _curves(curves: Sequence[Curves], beside: str) -> Section:
 
 
 def _beside_constant(best: Curves, file: Path, options: Options) -> str:
-    """Compare the training loss of chorales with that of the best constant output; "" for texts and
+    """Compare the training loss of chorales with that of the constant predictor; "" for texts and
     chorales that cannot be read.
     """
     with suppress(DataError, InvalidInputError):

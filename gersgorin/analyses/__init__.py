@@ -107,7 +107,7 @@ _ROWS = (
         "Eigenvalues and Geršgorin discs of every step, and norms of their products",
         {
             "discs": Option(
-                "Discs of rows, of columns (the paper's rows), or where both unions overlap.",
+                "Discs of the rows of the Jacobian, of its columns, or the overlap of both unions.",
                 Literal["row", "column", "both"],
                 "row",
             ),
@@ -137,7 +137,9 @@ _ROWS = (
         {
             "count": Option("Number of exponents (default: 10, or all of a smaller state)."),
             "repeat": Option(
-                "Times that the sequence is read; of several the first is discarded.", int, 10
+                "How often the sequence is read; of several times the first is not counted.",
+                int,
+                10,
             ),
             "start_noise": Option(
                 "Standard deviation of random numbers that are added to the first state.",

@@ -60,23 +60,23 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     (runs/a,b.safetensors), modules or cells of your own (package.module:factory).
     """
     set: Annotated[tuple[str, ...], COMPARISON, Parameter(metavar="NAME=VALUE")] = ()
-    """An option of the new cells that have it, or of one of them (rhn.depth=3); given again with
-    another value: one network for each value.
+    """Set an option of all new cells that have it (depth=5), or of one (rhn.depth=5). Several
+    values make one network each: --set depth=1 depth=5.
     """
     before_training: Annotated[bool, COMPARISON] = False
-    """Each trained network also before its training."""
+    """Draw each trained network also with its initial weights."""
     module: Annotated[str | None, COMPARISON] = None
-    """Your module, package.module:factory, of which the files hold the state_dict."""
+    """Your module, package.module:factory, if the files hold its state_dict."""
     submodule: Annotated[str | None, COMPARISON] = None
     """Part of your modules with the cell, such as encoder.rnn."""
     analysis: Annotated[str, COMPARISON] = "spectra"
-    """An analysis of a run, such as products, gains, gates, lyapunov, fixed-points."""
+    """The analysis to compare: spectra, products, gains, gates, lyapunov, fixed-points, ..."""
     over: Annotated[tuple[Literal["seeds", "sequences"], ...], COMPARISON] = ()
     """Medians and 10 to 90 % bands over seeds, sequences, or both."""
     seeds: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """With --over seeds: draws of the weights, from --seed (default 5)."""
+    """With --over seeds: the number of seeds, from --seed on (default 5)."""
     sequences: Annotated[int | None, COMPARISON, within(least=1, most=MOST_RUNS)] = None
-    """With --over sequences: chorales, or sequences of --input (default 20)."""
+    """With --over sequences: the number of chorales, or of sequences of --input (default 20)."""
 
     @property
     def words(self) -> list[str]:
@@ -202,7 +202,7 @@ class _Row:
     varied: tuple[str, ...] = ()
     """Words that tell it from other networks with the same cell: "seed 1"."""
     fresh: bool = False
-    """True for a trained network before its training."""
+    """True for a trained network before its training run."""
 
     @property
     def identity(self) -> str:
@@ -345,7 +345,7 @@ def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each file or folder of a training, or its path if names are equal.
+    """The name of each file or folder of a training run, or its path if names are equal.
 
     >>> short_names([Path("runs/depth2/best.safetensors"), Path("runs/depth10")])
     ['depth2', 'depth10']

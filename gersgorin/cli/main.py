@@ -17,10 +17,10 @@ COMMANDS = {  # name: (module with main(args, prog), one line)
     ),
     "run": (
         "gersgorin.cli.saved_run",
-        "Write inputs, states, weights and Jacobians of a run for NumPy",
+        "Write inputs, states, weights and Jacobians along a sequence for NumPy",
     ),
-    "recording": ("gersgorin.cli.recorded", "Draw what was recorded during a training"),
-    "report": ("", "Write one HTML page about a network, a training or a study"),
+    "recording": ("gersgorin.cli.recorded", "Draw what a Recorder measured during a training run"),
+    "report": ("", "Write one HTML page about a network, a training run or a study"),
 }
 EVERY_DAY = ("plot", "compare", "influence", "fixed-points", "report")
 SYNONYMS = {

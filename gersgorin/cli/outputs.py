@@ -28,7 +28,7 @@ NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command
 SILENT = {"output", "json", "all", "force", "device", "analysis"}
 USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
-BEST = "best.safetensors"  # weights in the folder of a training, which has the better name
+BEST = "best.safetensors"  # weights in the folder of a training run, which has the better name
 
 
 def show(

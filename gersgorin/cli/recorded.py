@@ -1,4 +1,4 @@
-"""`gersgorin recording`: draw and print what was recorded through a training."""
+"""`gersgorin recording`: draw and print what was recorded through a training run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,13 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
 from rhn.utils.figures import Outputs, figure_name, place
 
-FILE = "record.npz"  # of a training with `rhn train --record N`, in its folder
+FILE = "record.npz"  # of a training run with `rhn train --record N`, in its folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingOptions(ResultOptions):
-    """Spectra, gains, gates and gradients over the steps of a training that `rhn train --record N`
-    or gersgorin.Recorder recorded.
+    """Spectra, gains, gates and gradients over the steps of a training run that `rhn train --record
+    N` or gersgorin.Recorder recorded.
 
     examples:
       gersgorin recording runs/depth6
@@ -24,7 +24,7 @@ class RecordingOptions(ResultOptions):
     """
 
     path: Path = field(kw_only=False)
-    """The file of the recording, or the folder of the training."""
+    """The file of the recording, or the folder of the training run."""
 
 
 def main(args: list[str] | None = None, prog: str = "gersgorin recording") -> int:
@@ -50,7 +50,8 @@ def run(options: RecordingOptions) -> None:
 
 
 def figure_of_recording(path: Path) -> Path:
-    """The name of the figure of a recording: that of its file, or of the folder of its training.
+    """The name of the figure of a recording: that of its file, or of the folder of its training
+    run.
 
     >>> print(figure_of_recording(Path("runs/depth6")), figure_of_recording(Path("run.npz")))
     gersgorin-depth6.png gersgorin-run.png

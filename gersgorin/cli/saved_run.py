@@ -13,8 +13,8 @@ from rhn.utils.shared_options import OUTPUT, Device, Writing
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Writing, DataOptions, NetworkOptions):
-    """Run a network along a sequence and write what it did, for NumPy: inputs (T, m), states
-    (T + 1, N), the first one before the run, and the weights by name.
+    """Run a network along a sequence and write inputs (T, m), states (T + 1, N) and weights for
+    NumPy. The first state is the one before the run.
 
     examples:
       gersgorin run --cell rhn --depth 5 --output run.npz

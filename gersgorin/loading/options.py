@@ -30,7 +30,7 @@ class NewCell:
     or the cell's).
     """
     transform_bias: Annotated[float | None, NETWORK] = None
-    """Initial gate bias of an RHN (default -2)."""
+    """Initial bias of the transform gates of an RHN (default -2)."""
     seed: Annotated[int, NETWORK] = 0
     """Seed of the initial weights."""
 
@@ -41,9 +41,9 @@ class NewOrTrained(NewCell):
 
     cell: Annotated[str | None, NETWORK, Parameter(help=CELL)] = None
     cell_options: Annotated[CellOptions, NETWORK] = field(default_factory=dict)
-    """An option of the cell, such as leak=0.5; repeatable."""
+    """An option of the cell, such as leak=0.5. Can be given several times."""
     checkpoint: Annotated[Path | None, NETWORK] = None
-    """Trained weights: a file or the folder of a run. With --module: its state_dict."""
+    """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
     """Your module, package.module:factory: a step f(x, s), or its first recurrent cell.
     """
@@ -59,7 +59,7 @@ class ModelOptions(NewOrTrained):
     """The network, which may be a step."""
 
     state_size: Annotated[str | None, NETWORK, Parameter(metavar="N[,N]")] = None  # type: ignore[assignment]
-    """Entries of the state of your step, if it does not say it: 5, or 5,5 of two tensors."""
+    """Size of the state, if your step has no attribute state_size: 5, or 5,5 for two tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,8 @@ class NetworkOptions(ModelOptions):
     layer: Annotated[int | None, NETWORK] = None  # type: ignore[assignment]
     """Which of several recurrent cells, counted from 1 (default: the first)."""
     batch_axis: Annotated[int | None, NETWORK, within(least=0, most=1)] = None  # type: ignore[assignment]
-    """Axis of the batch in --input as --module takes it: 0 for (B, T, m), 1 for (T, B, m) (default:
-    by its batch_first, or the axis of length 1).
+    """Axis of the batch that --module takes: 0 for (B, T, m), 1 for (T, B, m) (default: by its
+    batch_first, or the axis of length 1).
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
@@ -83,13 +83,13 @@ class DataOptions:
     """The data."""
 
     chorale: Annotated[str, DATA] = "bwv269"
-    """A chorale by name (bwv66.6) or place in the split (test-0)."""
+    """A chorale, by its name (bwv66.6) or its place in a split (test-0)."""
     input: Annotated[Path | None, DATA] = None
-    """Your data instead: .npy, .npz or .csv, (T, m) or S sequences (S, T, m); a text for a language
-    model.
+    """Your own data: .npy, .npz or .csv, one sequence (T, m) or several (S, T, m). For a language
+    model: a text.
     """
     steps: Annotated[Count | None, DATA] = None
-    """Read the first N steps (default: all, of a text 100)."""
+    """Read only the first N time steps (default: all; for a text 100)."""
     data: Annotated[Path | None, DATA] = None
     """Original chorales (.json, .pickle) instead of those rebuilt from music21."""
 
@@ -109,9 +109,11 @@ class OutputOptions(ResultOptions):
     """The same, the device of the work, and what of a run is drawn."""
 
     step: Annotated[Natural | None, OUTPUT] = None
-    """The step that the figure draws, or marks in curves over time (default: its own choice)."""
+    """Which time step the figure draws, counted from 0 (default: that of largest spectral radius,
+    or the middle one in a comparison). It changes no numbers.
+    """
     limit: Annotated[Positive | None, OUTPUT] = None
-    """Half the width of the drawn part of the complex plane, or the end of the value axis."""
+    """Crop the complex plane at this distance from 0, or end the value axis at this value."""
 
     @property
     def drawing(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""`rhn train --record N`: measure a training with the recorder of gersgorin, into record.npz beside
-the metrics.jsonl of each seed.
+"""`rhn train --record N`: measure a training run with the recorder of gersgorin, into record.npz
+beside the metrics.jsonl of each seed.
 
 The probe is the first validation piece, or the first window of the validation text, read from the
 zero state and without dropout. Loss and gradients in the record are those of the probe, so
@@ -61,12 +61,12 @@ def recorders(
 
 
 def probed(corpus: Corpus) -> str:
-    """Describe the data of a training and its probe."""
+    """Describe the data of a training run and its probe."""
     return f"{corpus.source}; probe {corpus.valid[0].label}"
 
 
 class ProbeRecorder(Callback):
-    """A recorder of one seed of a training, made when the training begins.
+    """A recorder of one seed of a training run, made when the training run begins.
 
     Args:
         every: steps of the optimizer between two measurements.

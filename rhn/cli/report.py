@@ -1,4 +1,4 @@
-"""`rhn report`: the curves of trainings, and perplexity by depth beside the paper's."""
+"""`rhn report`: the curves of training runs, and perplexity by depth beside the paper's."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,11 @@ SHORT |= {"valid_perplexity": "valid", "published_valid_perplexity": "paper"}
 @dataclass(frozen=True, kw_only=True)
 class Report(Drawing):
     """Draw training and validation losses over epochs, for all seeds together; with --depth, the
-    paper's figure 5(a) for these trainings.
+    paper's figure 5(a) for these training runs.
     """
 
     runs: tuple[Path, ...] = field(kw_only=False)
-    """Folders of trainings; with --depth also its tables (.csv)."""
+    """Folders of training runs; with --depth also its tables (.csv)."""
     depth: bool = False
     """Draw the best validation perplexity on Penn Treebank by depth, beside the paper's."""
     output: Annotated[tuple[Path, ...], OUTPUT] = ()

@@ -63,15 +63,15 @@ class Running:
     the same bits every time.
     """
     device: Device = "auto"
-    """Device of the training."""
+    """Device of the training run."""
     json: bool = False
     """Print the result as one JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Configured, Running):
-    """Train a model. The same command, or `rhn resume DIR`, continues a training that was stopped
-    or killed.
+    """Train a model. The same command, or `rhn resume DIR`, continues a training run that was
+    stopped or killed.
 
     `rhn presets` lists the presets. Each field of a preset's configuration is an option too: `rhn
     train PRESET --help` shows them with that preset's values.
@@ -85,7 +85,7 @@ class Train(Configured, Running):
     """
 
     preset: str | None = field(default=None, kw_only=False)
-    """Name of a complete training; `rhn presets` describes them."""
+    """Name of a complete training run; `rhn presets` describes them."""
     config: Path | None = None
     """JSON file of fields: the output of --print-config, the config.json of a run, or your own
     file. Its entry "preset" can name a preset to start from.
@@ -193,7 +193,7 @@ class Train(Configured, Running):
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Running):
-    """Continue a training from its last save. The results equal an uninterrupted training."""
+    """Continue a training run from its last save. The results equal an uninterrupted run."""
 
     out: Path = field(kw_only=False)
     """Folder of the run."""
@@ -293,7 +293,7 @@ class Progress:
         self._measure = ""
 
     def step(self, trainer: "Trainer") -> None:
-        """Called at the start of a training, and after every step."""
+        """Called at the start of a training run, and after every step."""
         if self._first is None:
             self._first = trainer.steps
         now, (done, steps), epochs = time.monotonic(), trainer.position, trainer.config.epochs

@@ -34,7 +34,7 @@ class Evaluate(Trained):
     split: Literal["train", "valid", "test"] = "test"
     """Split of the data."""
     data: Path | None = None
-    """Path of the data, if it has moved since the training."""
+    """Path of the data, if it has moved since the training run."""
     max_tokens: Annotated[int, within(least=2)] | None = None
     """Text: only the first N tokens of the split."""
     batch_size: Count | None = None

@@ -1,8 +1,8 @@
 """Pieces and corpora: piano rolls with a name and a place in their split.
 
 A piece is a (T, 88) array of 0 and 1, a row a quarter note, a column a key of the piano (column 0
-is MIDI 21, column 87 is MIDI 108). A corpus is the training, validation and test pieces of a data
-set, in the order of its split.
+is MIDI 21, column 87 is MIDI 108). A corpus is the training, validation and test pieces of a
+data set, in the order of its split.
 """
 
 import difflib

@@ -9,7 +9,7 @@ The polyphonic model, for frames (quarter notes) of 88 keys:
     P(key k sounds in frame t + 1) = sigmoid(logits[t, k])
 
 So frame t is predicted from the frames before it, and the first frame, before which there is
-nothing, is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats a frame" of
+nothing, is not predicted: a sequence of T frames gives T - 1 predictions. Every "nats per frame" of
 this toolkit is a mean over predicted frames.
 
 The language model (Zilly et al. 2017, section 5.2), for V symbols of a vocabulary and embeddings of

@@ -1,8 +1,8 @@
 """Trainings from their folders, without torch: curves over epochs, and perplexity by depth as in
 figure 5(a) of Zilly et al. (2017).
 
-The measure of a training is in its file: perplexity, bits_per_character, or nll (chorales, nats a
-frame). Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a
+The measure of a training run is in its file: perplexity, bits_per_character, or nll (chorales, nats
+a frame). Every `plot_*` draws into the axes it is given and returns them; every `draw_*` makes a
 whole figure.
 """
 
@@ -51,7 +51,7 @@ class Curves:
     train: np.ndarray
     valid: np.ndarray
     learning_rate: np.ndarray | None
-    """None for trainings with a constant learning rate."""
+    """None for training runs with a constant learning rate."""
     facts: tuple[str, ...] = ()
     """Network, initialisation, learning rate, seed, data."""
     objective: Objective = "valid"
@@ -78,7 +78,7 @@ class Curves:
 
 
 def read_curves(run: Path) -> list[Curves]:
-    """The curves of every seed of a training; raises DataError for a folder without any."""
+    """The curves of every seed of a training run; raises DataError for a folder without any."""
     name, alone = run.resolve().name, run / "metrics.jsonl"
     if alone.is_file():
         return [_curves(alone, name, run, read_facts(run))]
@@ -103,16 +103,16 @@ def require_one_measure(curves: Sequence[Curves]) -> str:
 
 
 def read_depth(runs: Iterable[Path]) -> pd.DataFrame:
-    """Read figure 5(a) of these trainings: one row for each seed with the best validation
+    """Read figure 5(a) of these training runs: one row for each seed with the best validation
     perplexity, and the paper's.
 
     Columns: `DEPTH_COLUMNS`, where a missing vocabulary_size or max_tokens means the whole text.
     Networks may be smaller than the paper's, and their text shorter.
 
-    runs: folders of trainings, or tables (.csv) of `rhn report --depth`.
+    runs: folders of training runs, or tables (.csv) of `rhn report --depth`.
 
-    Raises DataError for a training that is not on Penn Treebank, InvalidInputError if the
-    trainings' texts differ.
+    Raises DataError for a training run that is not on Penn Treebank, InvalidInputError if the
+    training runs' texts differ.
     """
     tables = [
         _read_table(run) if run.suffix == ".csv" and run.is_file() else _best(run) for run in runs
@@ -154,7 +154,7 @@ def sizes(table: pd.DataFrame) -> str:
 
 
 def _objective(run: Path) -> Objective:
-    """The objective of a training; that of its config.json, else the validation loss."""
+    """The objective of a training run; that of its config.json, else the validation loss."""
     try:
         return "train" if read_json(run / "config.json")["objective"] == "train" else "valid"
     except (OSError, LookupError, TypeError, ValueError):
@@ -186,8 +186,8 @@ def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
 
 
 def _advice(run: Path) -> str:
-    """Advise on a training without losses; its state is in its folder, or for several seeds in the
-    parent folder.
+    """Advise on a training run without losses; its state is in its folder, or for several seeds in
+    the parent folder.
     """
     if (run / "trials.csv").is_file():
         return f"it is a study: optim-study plot {run}"
@@ -203,7 +203,9 @@ def _advice(run: Path) -> str:
 
 
 def _best(run: Path) -> pd.DataFrame:
-    """The best epoch of each seed of a training on Penn Treebank, with the checksum of its text."""
+    """The best epoch of each seed of a training run on Penn Treebank, with the checksum of its
+    text.
+    """
     curves = read_curves(run)
     try:
         config = read_json(run / "config.json")
@@ -254,7 +256,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
         ax.plot(c.epochs[drawn], c.valid[drawn], linewidth=1.4, **style)
         label = f"{drawable(c.name)}: {best:.4g} at epoch {epoch}"
         ax.plot(epoch, best, linewidth=1.4, markersize=7, label=label, **_style(k))
-    # a training on chorales has no dropout
+    # a training run on chorales has no dropout
     names = {
         "valid": "validation",
         "train": "training" if curves[0].measure == "nll" else "training, with its dropout",
@@ -275,7 +277,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
 
 @drawn
 def draw_curves(curves: Sequence[Curves]) -> Shown:
-    """Draw the curves of trainings; the title has the facts that they share."""
+    """Draw the curves of training runs; the title has the facts that they share."""
     block = Block([partial(plot_curves, curves)], 3.4)
     return compose("Training curves", shared([c.facts for c in curves]), block)
 
@@ -290,7 +292,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     """Best validation perplexity by depth: points are seeds, lines their means; cells without depth
     are horizontal.
 
-    table: from `read_depth` or `published`; source: of the trainings, for the title.
+    table: from `read_depth` or `published`; source: of the training runs, for the title.
     """
     if ax is None:
         block = Block([partial(plot_depth, table, source=source)], 3.4)
@@ -318,7 +320,7 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
 
 @drawn
 def draw_depth(table: pd.DataFrame) -> Shown:
-    """Draw figure 5(a) of these trainings beside the paper's: equal heights are equal changes
+    """Draw figure 5(a) of these training runs beside the paper's: equal heights are equal changes
     relative to a panel's lowest perplexity.
     """
     tables = {"trained here": table, "Zilly et al. (2017)": published()}

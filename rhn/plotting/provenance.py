@@ -1,7 +1,7 @@
-"""Describe where networks and trainings come from, for the titles of figures: cell, sizes,
+"""Describe where networks and training runs come from, for the titles of figures: cell, sizes,
 initialisation, seed, data.
 
-Networks are described by their arguments and checkpoints, trainings by the config.json of their
+Networks are described by their arguments and checkpoints, training runs by the config.json of their
 folders, without torch. Missing entries are left out.
 """
 
@@ -67,7 +67,7 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
 
 
 def _unfinished(folder: Path) -> list[str]:
-    """Describe a training with fewer epochs than in its config.json: "after 1 of 30 epochs"."""
+    """Describe a training run with fewer epochs than in its config.json: "after 1 of 30 epochs"."""
     try:
         done = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
         epochs = read_json(folder / "config.json")["epochs"]
@@ -86,8 +86,8 @@ def named_file(path: Path) -> str:
 
 
 def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
-    """Network, initialisation, learning rate, seed and data of the training in a folder; none if
-    its config.json cannot be read.
+    """Network, initialisation, learning rate, seed and data of the training run in a folder; none
+    if its config.json cannot be read.
 
     seed: one of several.
     """
@@ -100,7 +100,7 @@ def read_facts(run: Path, seed: int | None = None) -> tuple[str, ...]:
 
 
 def shared(facts: Sequence[Sequence[str]]) -> str:
-    """The facts that all trainings of a figure have in common.
+    """The facts that all training runs of a figure have in common.
 
     >>> shared([("gaussian:0.1", "seed 0"), ("gaussian:0.1", "seed 1")])
     'gaussian:0.1'

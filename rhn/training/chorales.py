@@ -185,7 +185,7 @@ def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> T
 
 
 def constant_output_nll(corpus: Corpus) -> float:
-    """Return the lowest training loss of a constant output, in nats per frame.
+    """Return the lowest training loss of the constant predictor, in nats per frame.
 
     A network that ignores its input and its state can reach it with its output biases. It is the
     sum over keys of the entropy -p log p - (1 - p) log(1 - p), p the share of a key in all training

@@ -1,5 +1,5 @@
-"""Configurations of trainings: on chorales, and of language models on texts. Complete ones by name
-are in `rhn.presets`.
+"""Configurations of training runs: on chorales, and of language models on texts. Complete ones by
+name are in `rhn.presets`.
 """
 
 import math
@@ -41,7 +41,7 @@ CellName = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The fields that all trainings share; `rhn train PRESET --help` describes them.
+    """The fields that all training runs share; `rhn train PRESET --help` describes them.
 
     Raises:
         InvalidInputError: a value is out of range; the message says which and what was expected.
@@ -126,7 +126,7 @@ class ChoraleConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig(TrainingConfig):
-    """A training of a language model on a text; errors as for `TrainingConfig`."""
+    """A training run of a language model on a text; errors as for `TrainingConfig`."""
 
     corpus: str
     """A published text by its name in `rhn data`, or text: your own file or folder."""
@@ -228,7 +228,7 @@ class LanguageConfig(TrainingConfig):
 
 
 def read_config(file: Path) -> dict:
-    """Read the JSON file of a configuration: config.json of a training, or one to start from;
+    """Read the JSON file of a configuration: config.json of a training run, or one to start from;
     raises InvalidInputError.
     """
     try:

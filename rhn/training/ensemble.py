@@ -157,7 +157,7 @@ class Ensemble:
 @contextlib.contextmanager
 def _not_random(model: nn.Module) -> Iterator[None]:
     """Raise UsersCodeError for a cell of the user's own that draws random numbers, which would
-    depend on the other models and on where a training was interrupted.
+    depend on the other models and on where a training run was interrupted.
     """
     try:
         yield

@@ -3,14 +3,15 @@
 Legend: T steps of a window, B rows, K models; everything of a model has a leading axis K.
 
     loss = sum over steps and rows of -log P(token) / B
-           [+ activation terms (Merity et al. 2017), in nats a token times T]
+           [+ activation terms (Merity et al. 2017), in nats per token times T]
            [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
     g    = d loss / d p, over all parameters of a model scaled down to norm `gradient_norm` if it is
            larger
     p   <- p - lr g, or a step of another optimizer
            [p <- (1 - weight_decay) p  with weight_decay_form="shrink"]
 
-The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats a token.
+The nll is summed over steps, so a learning rate of 0.2 is one of 0.2 T for a loss in nats per
+token.
 
 A text is read as B rows side by side, window after window, each from the state at the end of the
 previous one. A window of T steps has T + 1 tokens, of which the last T are predicted; its last
@@ -38,13 +39,13 @@ from rhn.training.trainer import Task
 MASKS = crc32(b"masks")
 SHORTEST = 5  # steps of a window of random length
 HALF = 0.05  # share of windows of half the length, if lengths vary (Merity et al. 2017)
-BEYOND = 700.0  # nats a token: the perplexity of more overflows
+BEYOND = 700.0  # nats per token: the perplexity of more overflows
 
 
 class LanguageTask(Task):
     """Predict the next token of a text.
 
-    Losses of a curve are in nats a token. The training loss is the mean over the epoch, with
+    Losses of a curve are in nats per token. The training loss is the mean over the epoch, with
     dropout and with the weights of each window. The validation loss is that of the weights after
     the epoch, or of their average, without dropout, in rows as in training. The gradient norm is
     the mean over the epoch, before gradients are scaled down.

@@ -68,7 +68,7 @@ def monte_carlo_score(
     """Score the mean of `samples` networks on a text (N,).
 
     Args:
-        dropout: the rates, commonly those of the training.
+        dropout: the rates, commonly those of the training run.
         window: steps that share their masks; None: as the official code.
         rows: samples run side by side, as many as memory allows: (window, rows, V) logits; fewer if
             N times rows is above 2**26. The result depends on it by rounding only.

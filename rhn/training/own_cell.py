@@ -1,5 +1,5 @@
-"""Check a cell of the user's own before its training: a step can be derived for several models at
-once, and what is saved can be loaded again.
+"""Check a cell of the user's own before its training run: a step can be derived for several models
+at once, and what is saved can be loaded again.
 """
 
 from typing import Any

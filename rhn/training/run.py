@@ -1,5 +1,5 @@
-"""Train in a folder. You can stop a training at any moment; the same call continues it, with the
-result of an uninterrupted one.
+"""Train in a folder. You can stop a training run at any moment; the same call continues it, with
+the result of an uninterrupted one.
 
     config.json          configuration and data
     metrics.jsonl        a line an epoch
@@ -11,7 +11,7 @@ With several seeds each has its own metrics.jsonl and checkpoint in seed-N/. The
 lines of epochs after it are removed and written again, with the same numbers (on a CPU, the same
 bits), and so is config.json. The checkpoint is written after the line and the state of its epoch,
 and again by a resume: after a kill it is of an epoch that has a line. One process writes to a
-folder, and it holds one training.
+folder, and it holds one training run.
 """
 
 import json
@@ -56,8 +56,8 @@ SAVE_SHARE = 0.02
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The end of a training, for one seed. Losses are those of the best epoch, in nats a frame or a
-    token.
+    """The end of a training run, for one seed. Losses are those of the best epoch, in nats per
+    frame or a token.
     """
 
     seed: int
@@ -80,10 +80,10 @@ class TrainingResult:
 
 
 class Callback:
-    """The base class of callbacks during a training, such as progress and recorders."""
+    """The base class of callbacks during a training run, such as progress and recorders."""
 
     def step(self, trainer: Trainer) -> None:
-        """Called at the start of a training, and after every step."""
+        """Called at the start of a training run, and after every step."""
 
     def epoch(self, seed: int, line: dict) -> None:
         """Called with each new line of metrics.jsonl, except that of an epoch in which the seed
@@ -106,7 +106,7 @@ def train(
     about: Mapping[str, str | None] = MappingProxyType({}),
     callbacks: Sequence[Callback] = (),
 ) -> list[TrainingResult]:
-    """Train, or continue the training in the folder; returns one result for each seed.
+    """Train, or continue the training run in the folder; returns one result for each seed.
 
     Args:
         config: its `epochs` may differ from those that the folder was begun with.
@@ -136,7 +136,7 @@ def train(
         locked(run.folder),
         deferred_interrupt() as interrupt,
     ):
-        # not all below: other trainings may be writing there
+        # not all below: other training runs may be writing there
         for place in (run.folder, *run.folder.glob("seed-*")):
             remove_leftovers(place)
         deadline = time.monotonic() + 60 * max_minutes
@@ -167,7 +167,7 @@ def check_data(data: Any, *, text: bool) -> None:
 
 
 class _Run:
-    """The files of a training."""
+    """The files of a training run."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class _Run:
             self._training |= {"data": corpus.checksum}
 
     def begin(self, about: Mapping[str, object]) -> None:
-        """Check that the folder belongs to this training, make its trainer, and write the files
+        """Check that the folder belongs to this training run, make its trainer, and write the files
         that follow from the state.
         """
         saved = read_state(self.folder / "state.safetensors")
@@ -234,7 +234,7 @@ class _Run:
             callback.step(self.trainer)
 
     def _resumed(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Trainer:
-        """The trainer of a state; raises InvalidInputError for that of another training."""
+        """The trainer of a state; raises InvalidInputError for that of another training run."""
         try:
             there = json.loads(metadata["training"])
             done = int(metadata.get("epochs", 0))
@@ -338,7 +338,7 @@ class _Run:
         )
 
     def result(self, seed: int) -> TrainingResult:
-        """The end of the training for a seed."""
+        """The end of the training run for a seed."""
         trainer, first, best = self.trainer, self._task.first_epoch, self._best(seed)
         curve = trainer.curve(seed)
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
@@ -392,8 +392,8 @@ def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:
 
 
 def differences(config, wanted: Mapping, found: Mapping) -> str:
-    """Describe the entries of a training that differ from those in the folder; the number of epochs
-    may differ.
+    """Describe the entries of a training run that differ from those in the folder; the number of
+    epochs may differ.
 
     config: a dataclass; its defaults stand for entries that an older version did not write.
     """

@@ -37,8 +37,8 @@ STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 PAUSES = (0.0, 0.1, 0.1, 0.1)  # seconds before each try: `is_locked` holds the lock for a moment
 Objective = Literal["train", "valid"]
 LEFT = 0.98
-"""A training is below its plateau if its loss is below this factor times that of the best constant
-output.
+"""A training run is below its plateau if its loss is below this factor times that of the best
+constant output.
 """
 
 

@@ -1,5 +1,5 @@
 """Load a trained language model with vocabulary and text, the chorales of a checkpoint, or a
-network before its training.
+network before its training run.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ from rhn.training.ensemble import weights_generator
 
 
 def data_path(path: Path) -> Path | None:
-    """Return the path of a training's data from the config.json of its folder; None if it has none.
+    """Return the path of a training run's data from the config.json of its folder; None if it has
+    none.
 
     path: the folder, a checkpoint in it, or one in its seed-N/.
 
@@ -45,8 +46,8 @@ def initial_model(
 ) -> tuple[nn.Module, bool]:
     """Return the network before training, and True if these are its own initial weights.
 
-    Checkpoints of trainings and studies name the seed of their first weights. For other files new
-    weights are drawn with `seed`. `cell` and errors as for `load_model`.
+    Checkpoints of training runs and studies name the seed of their first weights. For other files
+    new weights are drawn with `seed`. `cell` and errors as for `load_model`.
     """
     model, header = load_model(path, cell), read_metadata(path)
     about, own = header["metadata"], None
@@ -75,7 +76,7 @@ class TrainedText:
     vocabulary: Vocabulary
 
     def corpus(self, data: Path | None) -> TextCorpus:
-        """The complete corpus of the training, or another text in the vocabulary of the model.
+        """The complete corpus of the training run, or another text in the vocabulary of the model.
 
         data: folder or archive of that corpus, or file or folder of another text. None: the path in
             the run folder, else the place of `rhn data get`.
@@ -95,8 +96,8 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
 
     cell: a cell of the user's own, as package.module:factory; it is imported.
 
-    Raises CheckpointError for a file without a configuration of its training, or InvalidInputError
-    for another kind of model.
+    Raises CheckpointError for a file without a configuration of its training run, or
+    InvalidInputError for another kind of model.
     """
     path = weights_file(path)
     model, about = load_model(path, cell, LanguageModel), read_metadata(path)["metadata"]

@@ -1,4 +1,4 @@
-"""The trainer: K trials of one task as one program; a single training is K = 1.
+"""The trainer: K trials of one task as one program; a single training run is K = 1.
 
     task = ChoraleTask(config, corpus)
     trainer = Trainer(task, {0: task.model(0)})
@@ -62,7 +62,7 @@ class Batch(Protocol):
 
 
 class Task:
-    """Base of tasks: the model, the data, the loss and the measurements of a training.
+    """Base of tasks: the model, the data, the loss and the measurements of a training run.
 
     config: its epochs, patience, learning rate and optimizer are those of the trainer.
     """
@@ -261,7 +261,7 @@ class Trainer:
 
     def run_step(self) -> bool:
         """One step of every live trial; returns whether that ended an epoch, which is then
-        measured, or the training.
+        measured, or the training run.
         """
         if self._done == 0:
             self._drop_ended()

@@ -30,6 +30,8 @@ from rhn.utils.validation import expected
 from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
+USUAL_FLAGS = {"--help", "--version"}
+"""Options of every command, which its help leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +167,18 @@ def _with_fields(command: type, config: Any) -> type:
 
 
 class _Plain(DefaultFormatter):
-    """Print texts folded to the width of the terminal, and options as tables without lines."""
+    """Print texts folded to the width of the terminal, and options as tables without lines; leave
+    out --help and --version.
+    """
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         from rich.box import Box
         from rich.text import Text
 
         self.panel_spec = PanelSpec(box=Box("    \n" * 8), padding=0)
+        panel.entries = [e for e in panel.entries if not USUAL_FLAGS.intersection(e.names)]
+        if not panel.entries:
+            return
         for entry in panel.entries:
             text = str(entry.description.primary_renderable)
             entry.description.primary_renderable = Text(" ".join(text.split()))

@@ -42,9 +42,9 @@ class Trained:
     """The options of every command about a trained network."""
 
     checkpoint: Path = field(kw_only=False)
-    """best.safetensors of a run or of a study, or the folder of a run: its best weights."""
+    """The folder of a training run, or a file best.safetensors of a training run or a study."""
     cell: str | None = None
-    """The cell of the checkpoint if it is your own, as package.module:factory."""
+    """The cell of the checkpoint, if it is your own: package.module:factory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Writing:
     """The option of every command that writes results."""
 
     force: Annotated[bool, OUTPUT] = False
-    """Also overwrite files without the mark of this toolkit; tables (.csv) have none."""
+    """Also overwrite files that this toolkit did not write, and any table (.csv)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Drawing(Sized, Writing):
     """The options of every command that draws."""
 
     output: Annotated[tuple[Path, ...], OUTPUT] = ()
-    """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json, .npz)."""
+    """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
 
 
 def default_of(f: Field) -> Any:

@@ -202,7 +202,7 @@ def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_
 
 def test_a_new_analysis_is_listed_in_the_documentation(a_new_analysis):
     page = (ROOT / "docs/api/gersgorin.md").read_text()
-    filled = runpy.run_path(str(ROOT / "docs/analyses.py"))["on_page_markdown"](page)
+    filled = runpy.run_path(str(ROOT / "docs/reference.py"))["filled"](page)
     assert "| `gersgorin steps-taken` | Number of the steps | yes |" in filled.split("\n")
 
 

@@ -258,6 +258,19 @@ def test_the_code_in_readme_runs_and_prints_what_is_shown(own_folder, capsys):
             assert _without_digits(line) in printed, line
 
 
+def test_the_command_in_readme_prints_what_is_shown(own_folder, capsys):
+    from gersgorin.cli.analysis import main
+
+    (found,) = re.findall(
+        r"^    gersgorin-plot (.*)\n\n((?:    [^\n]*\n|\n)+)",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    words, shown = found
+    assert main(words.split()) == 0
+    assert _without_digits(capsys.readouterr().out) == _without_digits(shown)
+
+
 def _without_digits(text: str) -> str:
     """The words of a text; numbers may differ in their last digits from machine to machine."""
     return " ".join(re.sub(r"-?[\d.]+(e[+-]?\d+)?", "#", text).split())
