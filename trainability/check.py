@@ -31,15 +31,14 @@ from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, first_line, kind_of, listed
-from trainability.data import SAMPLE, WHOLE, Pair, count_of
+from trainability.data import SAMPLE, Pair, count_of
 from trainability.diagnosis import GOOD as IN_GOOD
 from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
-from trainability.losses import scores_of
 from trainability.probe import Probe
-from trainability.race import GOOD, OFTEN, UNCHANGED, Race, Row, Version, last_value
+from trainability.race import GOOD, OFTEN, UNCHANGED, Row, Version, last_value, race_of
 from trainability.reference import stand_ins
 from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
@@ -189,20 +188,9 @@ class Trial:
     ):
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
-        data = training.data
-        self.few = data.too_few
-        pairs = [training.data.sample(WHOLE)] if self.few else data.held_out
-        self.held_out = sum(count_of(pair, training.axis) for pair in data.held_out)
-        scores = scores_of(
-            training.loss,
-            probe.evaluated(pairs[0][0]),
-            pairs,
-            target_axis(probe),
-            [y for _, y in data.trained],
-            in_time=data.in_time and not self.few,
-        )
-        silent = progress or (lambda doing: None)
-        self.race = Race(scores, pairs, seed=seed, progress=silent)
+        self.few = training.data.too_few
+        self.held_out = sum(count_of(pair, training.axis) for pair in training.data.held_out)
+        self.race = race_of(training, probe, seed, progress or (lambda doing: None))
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
         self.left_out, self.notes = list[str](), list[str]()
@@ -665,11 +653,6 @@ def first_of_parts(rows: list[Row]) -> list[Row]:
 def place_of(part: str) -> int:
     """For a sort: the smallest change first."""
     return PARTS.index(part) if part in PARTS else len(PARTS)
-
-
-def target_axis(probe: Probe) -> int:
-    """Axis of the examples in the targets."""
-    return probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
 
 
 def seconds_of_step(training: Training, steps: int) -> float:

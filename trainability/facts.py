@@ -527,7 +527,7 @@ def changes_with_a_target(probe: Probe) -> Tensor | None:
     axis, y = probe.output_axis, probe.y
     if axis is None or probe.count < 3 or y.dim() == 0:
         return None
-    target_axis = probe.axis if y.shape[:2] == probe.first.shape[:2] else 0
+    target_axis = probe.target_axis
     if y.shape[target_axis] != probe.count:
         return None
     rows = rows_of(y, target_axis)

@@ -191,6 +191,11 @@ class Probe:
         return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
 
     @property
+    def target_axis(self) -> int:
+        """Axis of the examples in the targets."""
+        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
+
+    @property
     def of_frames(self) -> bool:
         """True if there is an output for each frame."""
         shape = self.before.shape
