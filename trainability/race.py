@@ -20,7 +20,7 @@ from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.data import WHOLE, Inputs, Pair, sequence_of
-from trainability.losses import DEVIATIONS, PairedErrors, Score, scores_of
+from trainability.losses import DEVIATIONS, PairedErrors, Score, canonical_loss, scores_of
 from trainability.probe import Probe
 from trainability.signal import explained, forecast
 from trainability.training import Training
@@ -230,12 +230,13 @@ def race_of(
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Race:
     """The race of versions of a training, on its held-out examples; on examples of the training if
-    too few are held out.
+    too few are held out. The errors of a loss that pairs wrong targets are those of the usual one.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
+    usual = canonical_loss(probe.output, probe.y) if probe.is_unpaired else None
     scores = scores_of(
-        training.loss,
+        usual or training.loss,
         probe.evaluated(pairs[0][0]),
         pairs,
         probe.target_axis,

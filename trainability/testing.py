@@ -69,9 +69,8 @@ def assert_learns(
             return
         found, _ = facts(probe)
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
-    steps = counted(row.steps, "step")
     words = (
-        f"the relative error of {title} is {row.error:.3g} after {steps}{few}, expected less than "
-        f"{below:g} (1: no better than a constant)."
+        f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
+        f"{few}, expected less than {below:g} (1: no better than a constant)."
     )
     raise AssertionError("\n".join([words, *(f"{fact.sentence} {fact.remedy}" for fact in found)]))
