@@ -35,7 +35,7 @@ def answer(training: Training, losses: list[float], **limits: Any) -> dict[str, 
 def said(found: Diagnosis) -> dict[str, Any]:
     """What a diagnosis says, in the words of the judge."""
     table = found.table()
-    own = [row for row in table if row["part"] and row.get("training", YOURS) == YOURS]
+    own = [row for row in table if row["part"] and row["training"] == YOURS]
     faults = [] if found.part is None else [found.part]
     experiments = [cause for cause in found.causes if cause not in found.facts]
     return {
@@ -55,7 +55,7 @@ def said(found: Diagnosis) -> dict[str, Any]:
 
 def with_word(rows: list[dict[str, Any]], *words: str) -> list[str]:
     """The parts of rows with one of these words, each once."""
-    return list(dict.fromkeys(row["part"] for row in rows if row.get("word") in words))
+    return list(dict.fromkeys(row["part"] for row in rows if row["word"] in words))
 
 
 def named(cause: Cause) -> dict[str, str]:

@@ -3,9 +3,9 @@
 `OUT/.lock` is locked while a driver works. The folder `OUT/ARCH-depthL` of a study holds
 
     trials/0007.begun              marks that a worker has begun trial 7
-    trials/0007.safetensors        the rolling state of trial 7 in its training run: arrays and
-    curve trials/0007-best.safetensors   its best weights, until the driver has compared its value
-    trials/0007.json               its record after its end: results and whole curve
+    trials/0007.safetensors        the rolling state of trial 7: arrays and curve
+    trials/0007-best.safetensors   its best weights, until the driver has compared its value
+    trials/0007.json               its record after its end: settings, results and whole curve
     best.safetensors               the model of the best trial so far
 
 Workers write the files of trials, the driver all others; it also removes the first three of a
@@ -142,8 +142,10 @@ class StudyFolder:
 
     def save_record(self, number: int, record: TrialRecord) -> None:
         """Save the record of a trial; its model must be saved already."""
-        content = {"outcome": record.row.results, "curve": record.curve.tolist()}
-        write_json(self._record_path(number), {_FINGERPRINT: self._fingerprint, **content})
+        config, outcome = self._config, {"outcome": record.row.results}
+        content = {_FINGERPRINT: self._fingerprint, **config.trial(number), **outcome}
+        content |= {"init": config.settings(number).init, "curve": record.curve.tolist()}
+        write_json(self._record_path(number), content)
 
     def settle(self, number: int, *, best: bool) -> None:
         """Keep the model of a recorded trial if it is the best so far; remove its other files."""

@@ -257,6 +257,11 @@ class StudyConfig(SharedSettings):
             del values["init_scheme"]
         return values
 
+    def trial(self, number: int) -> dict[str, Any]:
+        """Everything that the first weights and the training of a trial follow from, for JSON."""
+        settings = self.settings(number)
+        return {"study": self.protocol(), "trial": number, "settings": asdict(settings)}
+
     def protocol(self) -> dict[str, Any]:
         """All fields but the number of trials, ready for JSON: they must not change between
         resumes.

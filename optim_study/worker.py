@@ -10,7 +10,7 @@ writes nothing.
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -136,11 +136,6 @@ def _finish(job: Job, fused, ended: Iterable[int]) -> None:
         if number in folder.recorded():
             continue
         row = job.backend.row(config, fused, number)
-        about = {
-            "study": config.protocol(),
-            "trial": number,
-            "settings": asdict(config.settings(number)),
-            "outcome": row.results,
-        }
+        about = config.trial(number) | {"outcome": row.results}
         job.backend.write_best(folder.model_path(number), fused, number, **about)
         folder.save_record(number, TrialRecord(row, fused.curve(number)))

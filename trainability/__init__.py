@@ -7,6 +7,8 @@
     found = cure(model, x, y, loss_fn, optimizer, steps=3000)     # a Cure
     found.model, found.optimizer(found.model.parameters())        # initial weights that help
 
+    assert_learns(model, x, y, loss_fn, optimizer, steps=400)     # in a test: raises if it does not
+
     Training(model, x, y, loss_fn, optimizer)    all parts of a training, on copies
     register_swap(part, what)                    one more version that `check` tries
     Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients and what outputs explain
@@ -29,6 +31,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "diagnosis": ("Diagnosis",),
         "recorder": ("Recorder",),
         "swaps": ("Swap", "register_swap"),
+        "testing": ("assert_learns",),
         "training": ("Training",),
     },
 )

@@ -31,15 +31,14 @@ from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, first_line, kind_of, listed
-from trainability.data import SAMPLE, WHOLE, Pair, count_of
+from trainability.data import SAMPLE, Pair, count_of
 from trainability.diagnosis import GOOD as IN_GOOD
 from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
-from trainability.losses import scores_of
 from trainability.probe import Probe
-from trainability.race import GOOD, OFTEN, UNCHANGED, Race, Row, Version, last_value
+from trainability.race import GOOD, OFTEN, UNCHANGED, Row, Version, last_value, race_of
 from trainability.reference import stand_ins
 from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
@@ -189,22 +188,12 @@ class Trial:
     ):
         self.training, self.probe, self.found = training, probe, found
         self.say = progress
-        data = training.data
-        self.few = data.too_few
-        pairs = [training.data.sample(WHOLE)] if self.few else data.held_out
-        self.held_out = sum(count_of(pair, training.axis) for pair in data.held_out)
-        scores = scores_of(
-            training.loss,
-            probe.evaluated(pairs[0][0]),
-            pairs,
-            target_axis(probe),
-            [y for _, y in data.trained],
-            in_time=data.in_time and not self.few,
-        )
-        silent = progress or (lambda doing: None)
-        self.race = Race(scores, pairs, seed=seed, progress=silent)
+        self.few = training.data.too_few
+        self.held_out = sum(count_of(pair, training.axis) for pair in training.data.held_out)
+        self.race = race_of(training, probe, seed, progress or (lambda doing: None))
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
+        self.rate, self.kept = RATES[0], tuple[str, ...]()  # of the known good training
         self.left_out, self.notes = list[str](), list[str]()
         self.goods, self.layers = list[Row](), list[Row]()  # known good trainings; stand-ins
         self.orders, self.confirmed = list[Row](), list[Row]()
@@ -283,18 +272,24 @@ class Trial:
         evidence = self.evidence
         if base.measures:
             evidence.naive = last_value(self.race, self.training.axis)
-        if told is None and base.measures and not (evidence.learned and base.error <= GOOD):
-            self.run_table()
+        if told is None and base.measures:
+            self.run_repairs()
+            if not (evidence.learned and base.error <= GOOD):
+                self.run_table()
         return self.conclusion(told, given)
+
+    def run_repairs(self) -> None:
+        """Run the changes that repair what is proven."""
+        repairs = {cause.repair for cause in self.found}
+        parts = {swap.part for swap in SWAPS if swap.what in repairs}
+        self.run_enough([*parts], lambda version: version.what in repairs)
 
     def run_table(self) -> None:
         """Run the known good trainings, then what is needed, then what is enough."""
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not evidence.good_comes_to(BETTER):
-            # repairs of what is proven, and classes alike, which is another goal
-            proven = {cause.part for cause in self.found}
-            self.run_enough(PARTS, lambda swap: swap.part in proven or swap.by != "error")
+            self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal
             return
         if not evidence.learned or evidence.good_comes_to(FAULT):
             self.run_needed()
@@ -350,7 +345,7 @@ class Trial:
             self.known_good("everything", "everything replaced", rates=RATES), FINE
         )
         self.take_known_good(every)
-        self.rate, self.kept = (every.rate if every else RATES[0]), tuple[str, ...]()
+        self.rate = every.rate if every else RATES[0]
         rates = sorted(RATES, key=lambda rate: rate != self.rate)
         goal = evidence.goal if every is not None and every.error <= GOOD else FINE
         for keep, what in (
@@ -412,7 +407,17 @@ class Trial:
         )
 
     def replacements(self, part: str, which: Callable[[Version], bool]) -> Iterator[Row]:
-        """Yield rows with a part replaced: all swaps, the known good optimiser and network."""
+        """Yield rows with a part replaced, by the changes that are chosen and not run yet."""
+        known = [row.version for row in self.evidence.replaced]
+        for version, make in self.changes_of(part):
+            if version in known or not which(version):
+                continue
+            if (row := self.row(version, partial(make, self.training))) is not None:
+                row.make = make
+                yield row
+
+    def changes_of(self, part: str) -> list[tuple[Version, Callable[[Training], Any]]]:
+        """All swaps of a part, and the known good optimiser and network."""
         makes: list[tuple[Version, Callable[[Training], Any]]] = [
             (swap, swap) for swap in SWAPS if swap.part == part and swap.by in self.race.scores
         ]
@@ -426,12 +431,7 @@ class Trial:
             makes.insert(0, (NETWORK, self.good.with_network))
             if self.good.every and self.good.causal and not self.good.forecasts:
                 makes.append((LATER, partial(self.good.with_network, causal=False)))
-        for version, make in makes:
-            if not which(version):
-                continue
-            if (row := self.row(version, partial(make, self.training))) is not None:
-                row.make = make
-                yield row
+        return makes
 
     def next_fault(self) -> Row | None:
         """A change that shows a fault in one order; None if all are confirmed."""
@@ -665,11 +665,6 @@ def first_of_parts(rows: list[Row]) -> list[Row]:
 def place_of(part: str) -> int:
     """For a sort: the smallest change first."""
     return PARTS.index(part) if part in PARTS else len(PARTS)
-
-
-def target_axis(probe: Probe) -> int:
-    """Axis of the examples in the targets."""
-    return probe.axis if probe.y.shape[:2] == probe.first.shape[:2] else 0
 
 
 def seconds_of_step(training: Training, steps: int) -> float:

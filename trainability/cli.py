@@ -38,8 +38,15 @@ NEEDED = ("model", "x", "loss", "optimizer")  # of a training run in FILE.py
 OF_COMMAND = ("parts", "progress", "loading_seconds")  # arguments that no training in FILE.py has
 WITH_MOMENTUM = ("sgd", "rmsprop")
 STEPS = 3000  # with --optimizer
-SETTINGS = {"learning_rate": 0.1, "momentum": 0.9, "epochs": 300, "batch_size": 32}
-"""Of SGD on next frames."""
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "epochs": 300,
+    "batch_size": 32,
+    "optimizer": "sgd",
+    "arguments": {},
+}
+"""Of a training on next frames."""
 EXCLUSIVE = {  # an option, and those that cannot be given with it
     "module": ("training",),
     "checkpoint": ("training",),
@@ -47,7 +54,7 @@ EXCLUSIVE = {  # an option, and those that cannot be given with it
     "input": ("data",),
     "epochs": ("steps",),
 }
-PRESET = {"--training": "a preset"}  # it has no flag
+PRESET = {"--training": "a preset or a run"}  # it has no flag
 OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "json")
 """The options that go with FILE.py:NAME."""
 
@@ -57,8 +64,9 @@ class Network(NewOrTrained):
     """Your own training run, or the network of a training on next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
-    """FILE.py:NAME, your training run; or a preset of `rhn train` for chorales: its network and its
-    training.
+    """FILE.py:NAME, your training run; the folder of a run, or the record of a trial of a study
+    (trials/NUMBER.json): this training run from its first weights; or a preset of `rhn train`. Runs
+    and presets are of chorales.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
@@ -135,6 +143,7 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
       trainability check --cell rhn --depth 4 --optimizer adam --steps 1000 --json
       trainability check --module my_package.models:make --checkpoint weights.pt --input x.csv
       trainability check jsb-depth-6 --cell dt-rnn
+      trainability check runs/mine
       trainability check --checkpoint runs/mine
     """
 
@@ -348,11 +357,15 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     from gersgorin.losses import mean_of_frames
 
     check_network_options(options)
+    run = stored_run(options)
     if options.input is None:
-        frames = chorale_excerpts(options.data)
+        frames = chorale_excerpts(options.data or (run and run.data))
     else:
         frames = read_numbers(options.input).values.swapaxes(0, 1)
-    name, model, loss, stored = network_of(options, frames.shape[-1])
+    if run is None:
+        name, model, loss, stored = network_of(options, frames.shape[-1])
+    else:
+        name, model, loss, stored = run.name, run.model, "bernoulli", run.settings
     settings = SETTINGS | stored
     batch_size = options.batch_size or settings["batch_size"]
     batches = options.batches or math.ceil(frames.shape[1] / batch_size)
@@ -372,6 +385,17 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     return parts if options.seconds is None else parts | {"seconds": options.seconds}
 
 
+def stored_run(options: Options) -> Any:
+    """The run or trial that the options name, as it began; None if they name none."""
+    from rhn.presets import PRESETS
+    from trainability.stored import is_stored, stored_training
+
+    word = options.training
+    if word is None or word in PRESETS or not is_stored(Path(word)):
+        return None
+    return stored_training(Path(word), options.cell)
+
+
 def steps_of(options: Options, usual: int, batches: int) -> int:
     """Length of a training run: --steps, --epochs of this number of batches, or the usual one."""
     if options.steps is not None:
@@ -382,18 +406,16 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
 
 
 def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
-    """The optimiser: of --optimizer with torch's defaults, otherwise SGD of these settings."""
+    """The optimiser: of --optimizer with torch's defaults, otherwise that of these settings."""
     from trainability.training import OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
-    usual: dict[str, Any] = {}
+    name, usual = options.optimizer or settings["optimizer"], dict[str, Any]()
+    if options.momentum is not None and name not in WITH_MOMENTUM:
+        raise InvalidInputError(f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {name}")
     if options.optimizer is None:
-        usual = {"lr": settings["learning_rate"], "momentum": settings["momentum"]}
-    elif options.momentum is not None and options.optimizer not in WITH_MOMENTUM:
-        raise InvalidInputError(
-            f"--momentum is for {' and '.join(WITH_MOMENTUM)}, not for {options.optimizer}"
-        )
-    name = options.optimizer or "sgd"
+        momentum = {"momentum": settings["momentum"]} if name in WITH_MOMENTUM else {}
+        usual = {"lr": settings["learning_rate"]} | momentum | settings["arguments"]
     chosen = usual | {key: value for key, value in given.items() if value is not None}
     try:
         return OPTIMIZERS[name](model.parameters(), **chosen)
@@ -433,12 +455,13 @@ def preset_network(options: Options) -> tuple[Any, str, dict[str, Any]]:
     from rhn.presets import preset
     from rhn.training.config import LanguageConfig
     from rhn.training.ensemble import build_model
+    from trainability.stored import settings_of
 
     own = {"cell": options.cell, "cell_options": options.cell_options}
     config = preset(str(options.training), **own)
     if isinstance(config, LanguageConfig):
         raise no_frames(options.training)
-    settings = {name: getattr(config, name) for name in SETTINGS}
+    settings = settings_of(config)
     return build_model(config, None, seed=options.seed), "bernoulli", settings
 
 

@@ -32,7 +32,6 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from trainability.check import target_axis
 from trainability.data import WHOLE, Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
@@ -103,7 +102,7 @@ class Search:
         data, loss = self.training.data, self.training.loss
         self.pairs = data.held_out or [data.sample(WHOLE)]
         output = self.probe.evaluated(self.pairs[0][0])
-        scores = {"error": score_of(loss, output, self.pairs, target_axis(self.probe))}
+        scores = {"error": score_of(loss, output, self.pairs, self.probe.target_axis)}
         self.race = Race(scores, self.pairs, seed=self.seed, progress=self.progress)
 
     def _row(self, change: Change, order: int = 0) -> Row:

@@ -40,6 +40,8 @@ class Cause:
     """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
+    repair: str = ""
+    """The row of the table that repairs it, by its `what`; "" if only you can."""
 
 
 SHOWN_TRIALS = 4  # of a search
@@ -182,12 +184,25 @@ class Diagnosis(Result):
         return shown(row.error) + stopped
 
     def _lines(self) -> Iterator[str]:
-        """The table: a line for each part."""
+        """The table: a line for each part, and for each change that repairs what is proven."""
         yield f"  {'':<35}{'in your training':>20}{'in the known good one':>23}"
-        for part, (row, put) in self.by_part.items():
-            label = row.what if row is not None and len(row.what) < WIDTH else part
-            errors = f"{self._cell(row):>20}{self._cell(put):>23}"
-            yield f"  {label:<35}{errors}  {_word(row, put)}".rstrip()
+        for part, (best, put) in self.by_part.items():
+            yield self._line(part, best, put)
+            for row in self.repairs:
+                if row.part == part and row is not best:
+                    yield self._line(part, row, None)
+
+    def _line(self, part: str, row: TableRow | None, put: TableRow | None) -> str:
+        """A line of the table."""
+        label = row.what if row is not None and len(row.what) < WIDTH else part
+        errors = f"{self._cell(row):>20}{self._cell(put):>23}"
+        return f"  {label:<35}{errors}  {_word(row, put)}".rstrip()
+
+    @property
+    def repairs(self) -> list[TableRow]:
+        """The changes that repair what is proven."""
+        names = {cause.repair for cause in self.facts if cause.repair}
+        return [row for row in self.rows if row.training == YOURS and row.what in names]
 
     def sentences(self) -> Iterator[str]:
         """The verdict, a line for each part, the proofs, and what the experiments show."""

@@ -35,12 +35,19 @@ from trainability.losses import (
     operation,
     takes_logits,
 )
-from trainability.probe import Probe, rows_of
+from trainability.probe import WRONG, Probe, rows_of
 from trainability.reference import is_normalised, predicts_inputs
-from trainability.swaps import default_weights, inputs_standardised
+from trainability.swaps import (
+    EVERY_WEIGHT,
+    OTHER_AXIS,
+    PAIRED,
+    USUAL_LOSS,
+    default_weights,
+    inputs_standardised,
+    layers_along,
+)
 from trainability.training import Training
 
-WRONG = 0.01  # relative difference of a gradient in double precision, far beyond rounding
 NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
 JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by which they may differ
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
@@ -112,10 +119,14 @@ def still_weights(probe: Probe) -> Cause | None:
     for which, part, words, remedy in kinds_of_still(probe):
         share = sum(sizes[name] for name in which) / sum(sizes.values())
         if share:
-            said = f"{words} {listed(which)}: {share:.0%} of all weights never move."
-            evidence = {"names": which, "share": share}
             return Cause(
-                "untrained weights", part, said, remedy, sure=share == 1, evidence=evidence
+                "untrained weights",
+                part,
+                f"{words} {listed(which)}: {share:.0%} of all weights never move.",
+                remedy,
+                sure=share == 1,
+                evidence={"names": which, "share": share},
+                repair=EVERY_WEIGHT if remedy == DRIVE else "",
             )
     return None
 
@@ -295,17 +306,18 @@ def mixed_examples(probe: Probe) -> Cause | None:
         "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
         "the order of examples that were sorted for packing."
     )
-    wrong = [
-        part
-        for part in probe.training.model.modules()
-        if getattr(part, "batch_first", None) == bool(probe.axis)
-    ]
-    if wrong and len(shape) == 3:
+    wrong = layers_along(probe.training.model, 1 - probe.axis) if len(shape) == 3 else []
+    if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
         words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
         remedy = f"Write {kind}(..., batch_first={not probe.axis})."
     return Cause(
-        "mixed examples", "network", f"{words}.", remedy, evidence={"changed": probe.mixed}
+        "mixed examples",
+        "network",
+        f"{words}.",
+        remedy,
+        evidence={"changed": probe.mixed},
+        repair=OTHER_AXIS if wrong else "",
     )
 
 
@@ -501,10 +513,8 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
 
 def unpaired_loss(probe: Probe) -> Cause | None:
     """The loss does not compare each output with the target of the same example."""
-    moved = changes_with_a_target(probe)
-    if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
-        return None
-    if moved[0] > (1 + WRONG) * moved[1:].max():  # as of a correlation: its own target counts most
+    moved = probe.moved_by_a_target
+    if moved is None or not probe.is_unpaired:
         return None
     share = float(moved[0] / moved.sum())
     shape = tuple(probe.output.shape)
@@ -517,35 +527,8 @@ def unpaired_loss(probe: Probe) -> Cause | None:
         "order of axes by transpose or permute before reshape or flatten.",
         sure=True,
         evidence={"share": share},
+        repair=PAIRED if probe.output.numel() == probe.y.numel() else "",
     )
-
-
-def changes_with_a_target(probe: Probe) -> Tensor | None:
-    """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
-    first one becomes that of another; None if examples have no targets of their own.
-    """
-    axis, y = probe.output_axis, probe.y
-    if axis is None or probe.count < 3 or y.dim() == 0:
-        return None
-    target_axis = probe.axis if y.shape[:2] == probe.first.shape[:2] else 0
-    if y.shape[target_axis] != probe.count:
-        return None
-    rows = rows_of(y, target_axis)
-    other = int((rows != rows[0]).any(1).long().argmax())
-    if torch.equal(rows[other], rows[0]):
-        return None
-    changed = y.clone()
-    changed.select(target_axis, 0).copy_(y.select(target_axis, other))
-    z = probe.output.detach()
-    z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
-    slopes = []
-    for targets in (y, y, changed):
-        leaf = z.clone().requires_grad_()
-        loss = probe.training.loss(leaf.clone(), targets)
-        slopes.append(torch.autograd.grad(loss, leaf, materialize_grads=True)[0])
-    if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
-        return None
-    return rows_of((slopes[1] - slopes[2]).abs(), axis).sum(1)
 
 
 def output_range(probe: Probe) -> Cause | None:
@@ -571,6 +554,7 @@ def output_range(probe: Probe) -> Cause | None:
         + (": this loss expects logits." if twice else ", or scale the targets to its range."),
         sure=least >= constant * (1 - ROUNDING),
         evidence={"least": least, "constant": constant},
+        repair=USUAL_LOSS if twice else "",
     )
 
 

@@ -28,7 +28,7 @@ from gersgorin._validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.data import Inputs, examples_axis
-from trainability.losses import graph
+from trainability.losses import graph, slope_at
 from trainability.training import Training, attributes, same, state_of
 
 MOVED = 1e-3  # standard deviation of what is added to weights
@@ -39,6 +39,7 @@ CLEAR = 100.0  # times the rounding of the outputs: a change that is none
 NUDGE = 0.01  # of a small change, times the scale of the numbers
 BENT = 0.2  # of a change: what twice the change lacks to twice its effect
 UNDERFLOW = 1e-30  # a gradient that is smaller may vanish, and prove nothing
+WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 TESTS = 24  # of groups of frames or features
 
 
@@ -189,6 +190,11 @@ class Probe:
         shape = self.before.shape
         order = (self.axis, 0) if self.of_frames else (0, self.axis, 1)
         return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
+
+    @property
+    def target_axis(self) -> int:
+        """Axis of the examples in the targets."""
+        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
 
     @property
     def of_frames(self) -> bool:
@@ -472,6 +478,40 @@ class Probe:
 
                     hooks.enter_context(part.register_forward_hook(replace))
             return self.training.output(x)
+
+    # ---- the loss ----------------------------------------------------------------------------
+
+    @cached_property
+    def moved_by_a_target(self) -> Tensor | None:
+        """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
+        first one becomes that of another; None if examples have no targets of their own.
+        """
+        y, axis = self.y, self.target_axis
+        if self.output_axis is None or self.count < 3 or y.dim() == 0:
+            return None
+        if y.shape[axis] != self.count:
+            return None
+        rows = rows_of(y, axis)
+        other = int((rows != rows[0]).any(1).long().argmax())
+        if torch.equal(rows[other], rows[0]):
+            return None
+        changed = y.clone()
+        changed.select(axis, 0).copy_(y.select(axis, other))
+        z = self.output.detach()
+        z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
+        slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
+        if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
+            return None
+        return rows_of((slopes[1] - slopes[2]).abs(), self.output_axis).sum(1)
+
+    @property
+    def is_unpaired(self) -> bool:
+        """True if the loss does not compare each output with the target of the same example."""
+        moved = self.moved_by_a_target
+        if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
+            return False
+        # as of a correlation, if its own target counts most
+        return not bool(moved[0] > (1 + WRONG) * moved[1:].max())
 
     # ---- weights -----------------------------------------------------------------------------
 

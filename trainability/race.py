@@ -19,8 +19,9 @@ from gersgorin._validate import random_numbers_kept
 from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
-from trainability.data import Inputs, Pair, sequence_of
-from trainability.losses import DEVIATIONS, PairedErrors, Score
+from trainability.data import WHOLE, Inputs, Pair, sequence_of
+from trainability.losses import DEVIATIONS, PairedErrors, Score, canonical_loss, scores_of
+from trainability.probe import Probe
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
@@ -220,6 +221,29 @@ class Race:
         if one.exploded is None and one.measures and one.measures[-1].relative[name] < 1:
             theirs = one.measures[-1].pairs[name].errors
         return paired(theirs, ours.errors, self.scores[name].size)
+
+
+def race_of(
+    training: Training,
+    probe: Probe,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> Race:
+    """The race of versions of a training, on its held-out examples; on examples of the training if
+    too few are held out. The errors of a loss that pairs wrong targets are those of the usual one.
+    """
+    data, few = training.data, bool(training.data.too_few)
+    pairs = [data.sample(WHOLE)] if few else data.held_out
+    usual = canonical_loss(probe.output, probe.y) if probe.is_unpaired else None
+    scores = scores_of(
+        usual or training.loss,
+        probe.evaluated(pairs[0][0]),
+        pairs,
+        probe.target_axis,
+        [y for _, y in data.trained],
+        in_time=data.in_time and not few,
+    )
+    return Race(scores, pairs, seed=seed, progress=progress)
 
 
 def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:

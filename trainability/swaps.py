@@ -162,9 +162,38 @@ def targets_standardised(training: Training) -> Training | None:
     return other
 
 
+PAIRED, USUAL_LOSS = "targets shaped as the outputs", "the usual loss"
+EVERY_WEIGHT, OTHER_AXIS = "all weights in the optimiser", "examples along the other axis"
+"""The swaps that repair what a fact proves."""
+
+
 @register_swap(
     "loss",
-    "the usual loss",
+    PAIRED,
+    remedy="Give y the shape of the outputs: y.reshape(output.shape).",
+)
+def paired_targets(training: Training) -> Training | None:
+    """Give the loss targets in the shape of the outputs, between which it broadcasts."""
+    x, y = training.data.sample(SAMPLE)
+    output = output_of_copy(training, x)
+    if output.shape == y.shape or without_ones(output) != without_ones(y):
+        return None
+    given = training.loss
+
+    def paired(output: Tensor, y: Tensor) -> Tensor:
+        return given(output, y.reshape(output.shape))
+
+    return None if is_same_loss(paired, given, output, y) else training.with_loss(paired)
+
+
+def without_ones(values: Tensor) -> list[int]:
+    """A shape without axes of length 1."""
+    return [size for size in values.shape if size != 1]
+
+
+@register_swap(
+    "loss",
+    USUAL_LOSS,
     remedy="Use the loss that belongs to the outputs and targets.",
 )
 def usual_loss(training: Training) -> Training | None:
@@ -328,7 +357,7 @@ def ten_times_the_rate(training: Training) -> Training:
 
 @register_swap(
     "optimizer",
-    "all weights in the optimiser",
+    EVERY_WEIGHT,
     remedy="Make the optimiser from model.parameters(), after the model has its last form.",
 )
 def every_weight(training: Training) -> Training | None:
@@ -376,22 +405,23 @@ def shuffled(training: Training) -> Training | None:
 
 @register_swap(
     "network",
-    "examples along the other axis",
+    OTHER_AXIS,
     remedy="Write batch_first=True for x (examples, steps, numbers), False for (steps, ...).",
 )
 def other_axis(training: Training) -> Training | None:
-    """Set batch_first of recurrent layers that read the examples for time."""
+    """Set batch_first of layers that read the examples for time."""
     other = training.copy()
-    wrong = [
-        part
-        for part in other.model.modules()
-        if isinstance(part, nn.RNNBase | Cell) and part.batch_first == bool(training.axis)
-    ]
+    wrong = layers_along(other.model, 1 - training.axis)
     for part in wrong:
         part.batch_first = not training.axis
     if not wrong or sequence_of(training.data.sample(SAMPLE)[0]).dim() < 3:
         return None
     return runs_as(training, other)
+
+
+def layers_along(model: nn.Module, axis: int) -> list[Any]:
+    """The layers that read the examples along an axis: recurrent ones, and attention."""
+    return [part for part in model.modules() if getattr(part, "batch_first", None) == (axis == 0)]
 
 
 @register_swap(

@@ -34,7 +34,7 @@ from trainability.data import (
     with_sequence,
 )
 from trainability.diagnosis import AT_FAULT, Cause
-from trainability.race import CLEAR, Race, Row
+from trainability.race import CLEAR, GOOD, Race, Row
 from trainability.swaps import scale_of
 
 ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
@@ -101,8 +101,12 @@ class Evidence:
 
     @property
     def better(self) -> list[Row]:
-        """The changes that bring a training that learns to half of its error, the best first."""
-        rows = [row for row in (*self.replaced, self.naive) if row is not None]
+        """The changes that bring a training that learns to half of its error, the best first.
+
+        None if it has learned well, but a forecast without weights.
+        """
+        changes = [] if self.base.error <= GOOD else self.replaced
+        rows = [row for row in (*changes, self.naive) if row is not None]
         found = [row for row in rows if self.comes_to(row, BETTER)]
         return sorted(found, key=lambda row: row.error)
 

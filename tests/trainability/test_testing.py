@@ -1,0 +1,81 @@
+"""`trainability.assert_learns`: what a test of a training prints and passes."""
+
+import pytest
+import torch
+from torch import nn
+
+import trainability
+from rhn.errors import InvalidInputError
+from trainability.training import Training
+
+G = torch.Generator().manual_seed(0)
+X = torch.randn(400, 8, 3, generator=G)
+Y = X[:, :, :1].mean(1)
+
+
+class Net(nn.Module):
+    """A GRU whose last output is read."""
+
+    def __init__(self, *, batch_first: bool):
+        super().__init__()
+        self.gru, self.head = nn.GRU(3, 16, batch_first=batch_first), nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0][:, -1])
+
+
+def adam(model: nn.Module, rate: float = 0.01) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), rate)
+
+
+def test_a_network_that_learns_passes():
+    model = Net(batch_first=True)
+    before = [p.detach().clone() for p in model.parameters()]
+    trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), steps=200, below=0.3)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_planted_fault_fails_with_both_numbers_and_its_proof():
+    model = Net(batch_first=False)
+    with pytest.raises(AssertionError) as found:
+        trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), steps=200, below=0.3)
+    first, *facts = str(found.value).splitlines()
+    assert first.startswith("the relative error of Net is 0.")
+    assert float(first.split()[6]) > 0.5
+    assert "after 200 steps, expected less than 0.3 (1: no better than a constant)" in first
+    assert any("nn.GRU(..., batch_first=True)" in fact for fact in facts)
+
+
+def test_a_bound_that_the_training_misses_fails():
+    """The error of a linear network is that of least squares on the noise."""
+    y = Y + 0.3 * torch.randn(Y.shape, generator=G)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    given = {"steps": 400, "seed": 1}
+    least = 0.09 / float(y.var())  # the share of the noise
+    trainability.assert_learns(model, X, y, nn.MSELoss(), adam(model), below=1.5 * least, **given)
+    with pytest.raises(AssertionError, match="expected less than"):
+        trainability.assert_learns(
+            model, X, y, nn.MSELoss(), adam(model), below=0.5 * least, **given
+        )
+
+
+def test_an_explosion_fails():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    sgd = torch.optim.SGD(model.parameters(), 1e3)
+    with pytest.raises(AssertionError, match="of Sequential is inf after"):
+        trainability.assert_learns(model, X, Y, nn.MSELoss(), sgd, steps=300)
+
+
+def test_few_examples_are_measured_on_those_of_the_training():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    frozen = torch.optim.SGD(model.parameters(), 0.0)
+    with pytest.raises(AssertionError, match=r"on training examples \(0 examples are held out\)"):
+        trainability.assert_learns(model, X[:40], Y[:40], nn.MSELoss(), frozen, steps=5)
+    training = Training(model, X[:40], Y[:40], "mse", adam(model, 0.05), steps=300)
+    trainability.assert_learns(training, below=0.1)
+
+
+def test_wrong_arguments_are_no_failure_of_the_training():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    with pytest.raises(InvalidInputError, match="below"):
+        trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), below=0)

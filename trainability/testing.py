@@ -1,0 +1,76 @@
+"""`assert_learns`: a test, for pytest, that a training learns."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from gersgorin._validate import random_numbers_kept, with_gradients
+from gersgorin.linalg.spectrum import one_thread
+from rhn.utils.keywords import keywords_of
+from rhn.utils.validation import check_seed
+from rhn.utils.wording import counted
+from trainability.facts import facts
+from trainability.probe import Probe
+from trainability.race import UNCHANGED, Row, race_of
+from trainability.training import Training, above_zero, as_training, name_of
+
+
+@keywords_of(Training, without=("loading_seconds",))
+@one_thread()
+@with_gradients()
+def assert_learns(
+    model: nn.Module | Training,
+    x: Any = None,
+    y: Any = None,
+    loss_fn: Any = "mse",
+    optimizer: Any = "adam",
+    *,
+    steps: int | None = None,
+    below: float = 0.5,
+    seed: int = 0,
+    **parts: Any,
+) -> None:
+    """Train a copy, and raise AssertionError unless its error ends below a share of the constant
+    predictor's.
+
+    The error is that of `check`, on held-out examples: 0 is perfect, 1 the constant predictor.
+    With fewer than 20 held-out examples it is measured on those of the training.
+
+    Args:
+        model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
+            arguments. A `Training` in place of the model has all of them.
+        steps: length of the training; None: 3000, or that of a `Training`.
+        below: the relative error that the training must fall below.
+        seed: of the order of the minibatches.
+
+    Raises:
+        AssertionError: the error is too large. The message has it beside `below`, and the facts
+            about the first minibatch.
+        InvalidInputError or DataError: these parts do not make a training; the message says which.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Linear(3, 1), torch.randn(200, 3)
+    >>> adam = torch.optim.Adam(model.parameters(), 0.1)
+    >>> assert_learns(model, x, x.sum(1, keepdim=True), nn.MSELoss(), adam, steps=50)
+    """
+    above_zero("below", below)
+    seed, title = check_seed(seed), name_of(model)
+    training = as_training(
+        model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=math.inf, **parts
+    )
+    with random_numbers_kept(training.model):
+        probe = Probe(training)
+        _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
+        race, row = race_of(training, probe, seed=seed), Row(UNCHANGED, training.copy())
+        race.train(row, training.steps, math.inf)
+        if row.error < below:
+            return
+        found, _ = facts(probe)
+    few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
+    words = (
+        f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
+        f"{few}, expected less than {below:g} (1: no better than a constant)."
+    )
+    raise AssertionError("\n".join([words, *(f"{fact.sentence} {fact.remedy}" for fact in found)]))
