@@ -248,7 +248,7 @@ RULES = (
     Rule(lambda e: e.exploded, "diverges", "diverges"),
     Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
     Rule(lambda e: bool(e.few), "undecided", "is undecided"),
-    Rule(lambda e: e.learned and bool(e.better), "learns little", "learns little"),
+    Rule(lambda e: e.learned and e.whole and bool(e.better), "learns little", "learns little"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: not e.whole, "undecided", "is undecided"),

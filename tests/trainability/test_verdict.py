@@ -98,6 +98,7 @@ def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
         (0.9, 0.2, {}, "learns"),
         (0.9, 0.2, {"replaced": {"optimizer": 0.4}}, "learns little"),
         (0.9, 0.2, {"replaced": {"optimizer": 0.6}}, "learns"),
+        (0.9, 0.2, {"replaced": {"optimizer": 0.4}, "whole": False}, "learns"),
         (1.02, 0.2, {}, "does not learn"),
         (0.99, 9.0, {}, "undecided"),
         (1.02, 0.2, {"whole": False}, "undecided"),
