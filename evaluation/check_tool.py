@@ -7,6 +7,7 @@ from evaluation.clock import use_processor_time
 from evaluation.threads.trainings import Training
 from trainability.check import check
 from trainability.diagnosis import Cause, Diagnosis
+from trainability.facts import NOTES
 
 YOURS = "yours"  # of rows of the user's training with a part replaced
 OPTIONS = ("clip_norm", "scheduler", "batch_axis")
@@ -45,8 +46,8 @@ def said(found: Diagnosis) -> dict[str, Any]:
         "enough": with_word(own, "enough", "at fault"),
         "cleared": with_word(table, "cleared"),
         "proven": [named(cause) for cause in found.facts if cause.sure],
-        "facts": [named(cause) for cause in found.facts if not cause.sure],
-        "error": number(found.error),
+        "facts": [named(c) for c in found.facts if not c.sure and c.name not in NOTES],
+        "error": number(next((row["error"] for row in table), math.nan)),
         "best": number(min((row["error"] for row in own), default=math.nan)),
         "steps": [found.steps, found.of_steps],
         "text": found.summary(),

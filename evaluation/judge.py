@@ -5,7 +5,8 @@ the gap between the training as written and the repaired one, replaced alone, in
 fresh seeds (right_parts.csv). It is *wrong* if it closes less than half. Between, or without a
 measurement, nothing is said. A fault in a healthy training is wrong.
 
-`--list` prints the threads on which the tool is wrong or not right.
+`--list` prints the threads on which the tool is wrong or not right, `--csv` writes a row for each
+answer.
 """
 
 import argparse
@@ -232,6 +233,40 @@ def misses(answers: list[Answer], right: RightParts) -> list[str]:
     return lines
 
 
+def row_of(answer: Answer, right: RightParts) -> dict[str, Any]:
+    """An answer with what is right and wrong in it, for a table."""
+
+    def judged(parts: list[str]) -> str:
+        return ", ".join(f"{part} ({right.verdict(answer, part)})" for part in parts)
+
+    steps, of = answer.get("steps") or ("", "")
+    facts = [fact["part"] for fact in answer.get("facts", ())]
+    return {
+        "set": answer["set"],
+        "number": answer["number"],
+        "outcome": answer.get("outcome", ""),
+        "error": answer.get("error"),
+        "best": answer.get("best"),
+        "steps": steps,
+        "of": of,
+        "fault": judged(answer.get("faults", [])),
+        "confirmed": ", ".join(answer.get("confirmed", ())),
+        "enough": judged(answer.get("enough", [])),
+        "cleared": ", ".join(answer.get("cleared", ())),
+        "proven": judged([fact["part"] for fact in answer.get("proven", ())]),
+        "facts": judged(facts),
+        "cost": answer["cost"],
+    }
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A CSV file of rows."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main(words: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -239,9 +274,12 @@ def main(words: list[str] | None = None) -> None:
     )
     parser.add_argument("answers", type=Path, nargs="+")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--csv", type=Path)
     asked = parser.parse_args(words)
     answers = [json.loads(line) for path in asked.answers for line in path.open()]
     right = RightParts()
+    if asked.csv:
+        write_rows(asked.csv, [row_of(answer, right) for answer in answers])
     print(report(answers, right))
     if asked.list:
         print("", *misses(answers, right), sep="\n")

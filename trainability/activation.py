@@ -70,6 +70,11 @@ class Activation:
     axis: int = -1
     """Of a softmax."""
 
+    @property
+    def is_chosen(self) -> bool:
+        """True if it ends a network on purpose, for targets that are scaled to its range."""
+        return self.kind in ("Sigmoid", "Tanh", "Exp") and math.isfinite(self.high)
+
     def of(self, free: Tensor) -> Tensor:
         """Outputs that this activation can give, from numbers of any size."""
         if self.kind in ("Softmax", "LogSoftmax"):

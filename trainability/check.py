@@ -291,10 +291,11 @@ class Trial:
         if evidence.learned and not evidence.good_comes_to(BETTER):
             self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal
             return
+        broken = list[str]()
         if not evidence.learned or evidence.good_comes_to(FAULT):
-            self.run_needed()
-        broken = [part for part in PARTS if evidence.breaks(part)]
-        self.run_enough(broken)
+            for part in self.needed():
+                broken.append(part)
+                self.run_enough([part])
         self.confirm_faults()
         self.run_enough([part for part in PARTS if part not in broken])
         if not (evidence.enough or evidence.exploded or evidence.learned):
@@ -344,7 +345,8 @@ class Trial:
         every = self.best_of(
             self.known_good("everything", "everything replaced", rates=RATES), FINE
         )
-        self.take_known_good(every)
+        if every is not None:
+            evidence.take(every)
         self.rate = every.rate if every else RATES[0]
         rates = sorted(RATES, key=lambda rate: rate != self.rate)
         goal = evidence.goal if every is not None and every.error <= GOOD else FINE
@@ -356,7 +358,7 @@ class Trial:
             row = self.best_of(tried, goal, all_rates=len(keep) > 1)
             if row is None:
                 continue
-            self.take_known_good(row)
+            evidence.take(row)
             known = evidence.kept.get("network")
             if known is None or row.error < known.error:
                 evidence.kept["network"] = row
@@ -364,34 +366,24 @@ class Trial:
                 self.rate, self.kept = row.rate, keep
                 return
 
-    def take_known_good(self, row: Row | None) -> None:
-        """Keep the better of two known good trainings, and the score by which it shows a gap."""
-        evidence = self.evidence
-        if row is None or (evidence.good is not None and evidence.good.error <= row.error):
-            return
-        evidence.good = row
-        for name in evidence.names:
-            evidence.by = name
-            if evidence.gap:
-                return
-        evidence.by = "error"
-
-    def run_needed(self) -> None:
-        """Put each part of the user's into the known good training."""
+    def needed(self) -> Iterator[str]:
+        """Put each part of the user's into the known good training; yield those that break it."""
         evidence = self.evidence
         if not evidence.gap:
             return
-        for part in self.good.differing:
-            if part in self.kept:
-                evidence.kept[part] = evidence.kept["network"]
-                continue
+        for part in ("network", *self.good.differing):
             if part in OF_NETWORK and not self.kept:
                 continue
-            keep = (*self.kept, part)
-            make = partial(self.good.with_parts, *keep, rate=self.rate)
-            row = self.row(Version(part, f"your {part}"), make)
-            if row is not None:
-                evidence.kept[part] = self.run(row)
+            if part in self.kept:
+                evidence.kept[part] = evidence.kept["network"]
+            elif part != "network":
+                keep = (*self.kept, part)
+                make = partial(self.good.with_parts, *keep, rate=self.rate)
+                row = self.row(Version(part, f"your {part}"), make)
+                if row is not None:
+                    evidence.kept[part] = self.run(row)
+            if evidence.breaks(part):
+                yield part
 
     def run_enough(
         self, parts: Sequence[str], which: Callable[[Version], bool] = lambda version: True
@@ -506,7 +498,9 @@ class Trial:
             words=rule.words,
             error=base.error,
             loss=loss,
-            known_good=math.nan if evidence.good is None else evidence.good.error,
+            known_good=math.nan if evidence.good is None else evidence.shown(evidence.good),
+            learnable=evidence.learnable,
+            by=evidence.by,
             steps=base.steps,
             of_steps=self.training.steps,
             seconds=base.seconds / max(base.steps, 1) * self.training.steps,
@@ -541,18 +535,19 @@ class Trial:
         """A row of the table."""
         other = self.evidence.good if training == IN_GOOD else self.base
         deviation = 0.0
+        by = self.evidence.by if row.by == "error" else row.by
         if other is not None and row.measures and row is not other:
-            deviation = self.race.difference(other, row)[1]
+            deviation = self.race.difference(other, row, by)[1]
         return TableRow(
             row.part,
             row.what,
-            row.error,
+            row.value(by),
             row.steps,
             deviation,
             training,
             word,
             finished=row.done or row.training is None,
-            curve=tuple((measure.steps, measure.relative[row.by]) for measure in row.measures),
+            curve=tuple((measure.steps, measure.relative[by]) for measure in row.measures),
         )
 
     def experiments(self) -> Iterator[Cause]:
@@ -564,7 +559,8 @@ class Trial:
             return
         if not evidence.learned and evidence.gap:
             for row in first_of_parts(evidence.enough):
-                said = f"Enough by itself: {row.what}, relative error {row.error:.2f}."
+                reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
+                said = f"Enough by itself: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
             return
         for row in first_of_parts(evidence.better)[:1]:
@@ -577,13 +573,14 @@ class Trial:
         """The cause that a part shows which is both enough and needed."""
         evidence, part = self.evidence, row.part
         kept = evidence.kept[part]
-        good = "" if evidence.good is None else f"from {evidence.good.error:.2f} "
+        good = "" if evidence.good is None else f"from {shown(evidence.shown(evidence.good))} "
+        reached, broken = evidence.shown(row), evidence.shown(kept)
         seen = "Confirmed in three minibatch orders." if row in self.confirmed else ONE_ORDER
         said = (
-            f"The fault is in the {part}: with {row.what} your training reaches {row.error:.2f}, "
-            f"and with your {part} a known good one goes {good}to {shown(kept.error)}. {seen}"
+            f"The fault is in the {part}: with {row.what} your training reaches {shown(reached)}, "
+            f"and with your {part} a known good one goes {good}to {shown(broken)}. {seen}"
         )
-        numbers = {"enough": row.error, "needed": kept.error}
+        numbers = {"enough": reached, "needed": broken}
         return Cause(
             part, part, said, row.version.remedy, sure=row in self.confirmed, evidence=numbers
         )
@@ -605,7 +602,7 @@ def notes_of(trial: Trial) -> Iterator[str]:
     """Yield sentences about the table that are no causes."""
     evidence = trial.evidence
     for row in filter(evidence.is_enough, trial.layers):
-        yield f"With {row.what} alone: {row.error:.2f}."
+        yield f"With {row.what} alone: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
     if evidence.good is not None and not evidence.learned:
         yield from notes_on_parts(trial)
@@ -647,12 +644,14 @@ def not_enough(trial: Trial) -> str:
 def notes_on_fit(trial: Trial) -> Iterator[str]:
     """Yield how the training fits its own examples."""
     base, fitted = trial.base, trial.fitted
+    if words := trial.evidence.void:
+        yield f"Errors are not compared: {words}."
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
         yield f"Overfitting: relative error {fitted:.2f} on training examples."
-    elif rule_of(trial.evidence).outcome == "undecided":
+    elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
         yield f"It cannot be told from {held}; on training examples the error is {fitted:.2f}."
 

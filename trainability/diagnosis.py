@@ -98,6 +98,10 @@ class Diagnosis(Result):
     """The same of the loss, of classes; NaN for others."""
     known_good: float = math.nan
     """The error of the best known good training; NaN if none was run."""
+    learnable: bool = True
+    """False if no known good training is clearly below the constant predictor."""
+    by: str = "error"
+    """The error of the rows: "error", or "loss" if they differ by their loss only."""
     steps: int = 0
     """Of the user's training that were run."""
     of_steps: int = 0
@@ -185,7 +189,8 @@ class Diagnosis(Result):
 
     def _lines(self) -> Iterator[str]:
         """The table: a line for each part, and for each change that repairs what is proven."""
-        yield f"  {'':<35}{'in your training':>20}{'in the known good one':>23}"
+        unit = "" if self.by == "error" else "relative loss"
+        yield f"  {unit:<35}{'in your training':>20}{'in the known good one':>23}"
         for part, (best, put) in self.by_part.items():
             yield self._line(part, best, put)
             for row in self.repairs:
@@ -210,11 +215,12 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         if not math.isnan(self.known_good):
+            unit = "" if self.by == "error" else "a relative loss of "
+            reached = f"reaches {unit}{shown(self.known_good)}."
             yield (
-                f"A known good training on your data reaches {shown(self.known_good)}."
-                if self.known_good < 1
-                else f"No known good training learns your data: the best reaches "
-                f"{shown(self.known_good)}."
+                f"A known good training on your data {reached}"
+                if self.learnable
+                else f"No known good training learns your data: the best {reached}"
             )
         if self.by_part:
             yield from ("", *self._lines(), "")

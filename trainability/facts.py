@@ -545,9 +545,10 @@ def output_range(probe: Probe) -> Cause | None:
     if least <= 0.1 * abs(constant):
         return None
     twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(loss, z, y)
+    scaled = last.is_chosen and y.is_floating_point() and not is_binary(y)
     return Cause(
         "softmax twice" if twice else "output range",
-        "loss" if twice else "network",
+        "loss" if twice else "targets" if scaled else "network",
         f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: the least loss in "
         f"this range is {least:.3g}, that of the best constant output {constant:.3g}.",
         f"Remove {last.words} from the end of the model"

@@ -151,7 +151,8 @@ def failed_step(training: Training, step: int) -> Cause | None:
         which = f"{listed([str(n) for n in numbers])} of the data"
         words = f"In step {step:,}, for the examples {which}, {failure.words}."
         evidence["examples"] = numbers
-    remedy = LOOK if failure.largest <= HUGE else "Lower the learning rate, or clip gradients."
-    if failure.where == "weights":
-        remedy = "Lower the learning rate."
+    if failure.largest > HUGE:  # they were not at the first weights
+        remedy = "Lower the learning rate, or clip gradients."
+        return Cause(NOT_FINITE, "optimizer", words, remedy, evidence=evidence)
+    remedy = "Lower the learning rate." if failure.where == "weights" else LOOK
     return Cause(NOT_FINITE, failure.part, words, remedy, evidence=evidence)

@@ -16,7 +16,7 @@ known good training. What closes or takes it must do so by two standard errors.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -89,15 +89,48 @@ class Evidence:
     @property
     def dead(self) -> bool:
         """True if error and loss lie clearly above nine tenths of the constant predictor's."""
-        return not self.exploded and all(map(self._is_dead, self.names))
+        return not (self.exploded or self.void) and all(map(self._is_dead, self.names))
 
     def _is_dead(self, name: str) -> bool:
         return self.base.measures[-1].pairs[name].above(DEAD)
 
     @property
     def names(self) -> list[str]:
-        """The scores by which the user's training is judged."""
-        return [name for name in ("error", "loss") if name in self.race.scores]
+        """The scores by which the user's training is judged: a void one only if it is the error."""
+        scores = self.race.scores
+        return [
+            name
+            for name in ("error", "loss")
+            if name in scores and (name == "error" or not scores[name].void)
+        ]
+
+    @property
+    def void(self) -> str:
+        """Why errors are no shares of the constant predictor's: the loss falls below its supposed
+        least value; "" if they are.
+        """
+        score = self.race.scores[self.by]
+        return score.void if score.least > -math.inf else ""
+
+    def take(self, good: Row) -> None:
+        """Keep the better of two known good trainings, and the score by which it shows a gap, or at
+        least learns.
+        """
+        if self.good is not None and self.good.error <= good.error:
+            return
+        self.good = good
+        learns = [name for name in self.names if self.race.beats_constant(good, name)]
+        shows = [name for name in learns if replace(self, by=name).gap]
+        self.by = next(iter((*shows, *learns)), "error")
+
+    @property
+    def learnable(self) -> bool:
+        """True if the best known good training is clearly below the constant predictor."""
+        return self.good is not None and self.race.beats_constant(self.good, self.by)
+
+    def shown(self, row: Row) -> float:
+        """The error of a row in the table: by the score of the gap, or by its own."""
+        return row.value(self.by if row.by == "error" else row.by)
 
     @property
     def better(self) -> list[Row]:
@@ -112,7 +145,7 @@ class Evidence:
 
     def comes_to(self, row: Row, share: float) -> bool:
         """True if a row, after all steps, clearly brings the error down to a share of it."""
-        if not (row.done or row.training is None) or not self.base.measures:
+        if not (row.done or row.training is None) or not self.base.measures or self.void:
             return False
         mean, deviation = self.race.difference(self.base, row)
         before = min(1.0, self.base.measures[-1].relative[row.by]) if not self.exploded else 1.0
@@ -131,7 +164,7 @@ class Evidence:
     @property
     def gap(self) -> float:
         """Between the user's training and the known good one; 0 if it is no better."""
-        if self.good is None or not self.race.beats_constant(self.good, self.by):
+        if self.good is None or self.void or not self.learnable:
             return 0.0
         mean, deviation = self.race.difference(self.base, self.good, self.by)
         if mean <= CLEAR * deviation:
@@ -219,7 +252,7 @@ RULES = (
     Rule(lambda e: e.exploded, "diverges", "diverges"),
     Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
     Rule(lambda e: bool(e.few), "undecided", "is undecided"),
-    Rule(lambda e: e.learned and bool(e.better), "learns little", "learns little"),
+    Rule(lambda e: e.learned and e.whole and bool(e.better), "learns little", "learns little"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: not e.whole, "undecided", "is undecided"),

@@ -9,7 +9,7 @@ from tables import for_each
 
 from evaluation import __main__ as runner
 from evaluation.clock import use_processor_time
-from evaluation.judge import MEASURES, RightParts, misses, report
+from evaluation.judge import MEASURES, RightParts, misses, report, row_of
 
 TABLE = """set,number,part,replacement,errors,share,closes,note
 fresh,701,as written,,1.0,0.00,no,
@@ -115,6 +115,13 @@ def test_faults_help_and_what_is_enough(right):
     # 0.65 of the gap is not enough
     assert value("enough", answers, right) == "2 of 4"
     assert value("cleared", answers, right) == "1 of 3"
+
+
+def test_a_row_of_an_answer_has_the_verdict_on_each_part(right):
+    facts = [{"name": "one step", "part": "inputs"}]
+    row = row_of(thread(faults=["network"], enough=["order", "inputs"], facts=facts), right)
+    assert row["fault"] == "network (right)" and row["facts"] == "inputs (wrong)"
+    assert row["enough"] == "order (right), inputs (wrong)"
 
 
 def test_the_table_has_a_column_for_each_set_and_names_what_is_wrong(right):

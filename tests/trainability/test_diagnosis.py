@@ -1,5 +1,7 @@
 """The figure and the words of a check: its curves, their names, its title, its table."""
 
+from dataclasses import replace
+
 import pytest
 from readable import WIDTHS, readable
 
@@ -71,3 +73,9 @@ def test_the_table_has_both_directions_and_marks_what_stopped():
     (unfinished,) = (line for line in lines if "ten times" in line)
     assert "no time (120 steps)" in unfinished and "0.90" not in unfinished
     assert "A known good training on your data reaches 0.02." in lines
+
+
+def test_the_table_states_that_its_numbers_are_losses():
+    lines = str(replace(found("network"), by="loss")).splitlines()
+    assert "A known good training on your data reaches a relative loss of 0.02." in lines
+    assert any(line.startswith("  relative loss  ") for line in lines)

@@ -196,6 +196,20 @@ def test_a_fact_is_stated_of_the_fault_and_not_without_it(name, sure, broken, so
     assert not missing
 
 
+@pytest.mark.parametrize(
+    ("end", "y", "part"),
+    [
+        (torch.tanh, 50 + SUM, "targets"),
+        (torch.relu, -50 - SUM.abs(), "network"),
+    ],
+    ids=["tanh", "relu"],
+)
+def test_targets_are_to_be_scaled_to_a_range_that_is_chosen(end, y, part):
+    found, _ = facts(Probe(training_of(Net(end=end), X, y, MSE)))
+    causes = [cause for cause in found if cause.name in ("output range", "constant output")]
+    assert causes[0].part == part
+
+
 def test_weights_that_the_optimiser_lacks_are_named():
     model = Net()
     found, _ = facts(Probe(training_of(model, X, SUM, MSE, optimizer_of_part(model))))

@@ -145,6 +145,7 @@ def test_outputs_that_grow_without_end_are_told_from_a_division():
     training = training_of(nn.Linear(6, 1), x, y, rate=30.0)
     cause = failed_step(training, steps_until_it_fails(training))
     assert "outputs have grown to" in cause.sentence and "learning rate" in cause.remedy
+    assert cause.part == "optimizer"
 
 
 def test_a_failed_step_names_its_examples():

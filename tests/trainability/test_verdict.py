@@ -1,5 +1,6 @@
 """The rules of a check: words and outcomes that follow from errors, by the table of the rules."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -13,17 +14,25 @@ N = 400
 NOISE = torch.rand(N, generator=torch.Generator().manual_seed(0)).double()
 
 
-def row(part, error, noise=0.2, done=True):
-    """A row whose errors of N examples have a mean, and a spread."""
-    errors = PairedErrors(error + noise * (NOISE - NOISE.mean()), torch.ones(N).double())
+def row(part, error, noise=0.2, done=True, loss=None):
+    """A row whose errors of N examples have a mean, and a spread; and its loss, if there is one."""
+    errors = {"error": error} if loss is None else {"error": error, "loss": loss}
+    pairs = {
+        name: PairedErrors(value + noise * (NOISE - NOISE.mean()), torch.ones(N).double())
+        for name, value in errors.items()
+    }
     made = Row(Version(part, part), None, steps=100, done=done)
-    made.measures.append(Measure(100, {"error": errors}, {"error": error}))
+    made.measures.append(Measure(100, pairs, errors))
     return made
+
+
+def score(void="", least=0.0):
+    return SimpleNamespace(size=1.0, void=void, least=least)
 
 
 def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise=0.2):
     race = Race({}, [])
-    race.scores = {"error": SimpleNamespace(size=1.0)}
+    race.scores = {"error": score()}
     return Evidence(
         race,
         row("", base, noise),
@@ -89,6 +98,7 @@ def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
         (0.9, 0.2, {}, "learns"),
         (0.9, 0.2, {"replaced": {"optimizer": 0.4}}, "learns little"),
         (0.9, 0.2, {"replaced": {"optimizer": 0.6}}, "learns"),
+        (0.9, 0.2, {"replaced": {"optimizer": 0.4}, "whole": False}, "learns"),
         (1.02, 0.2, {}, "does not learn"),
         (0.99, 9.0, {}, "undecided"),
         (1.02, 0.2, {"whole": False}, "undecided"),
@@ -104,3 +114,42 @@ def test_an_explosion_diverges_and_counts_as_a_constant():
     found.base.exploded = 7
     assert rule_of(found).outcome == "diverges"
     assert found.gap == pytest.approx(0.9) and faults(found) == ["optimizer"]
+
+
+def of_two_scores(base, good, **loss):
+    """Evidence of a training with an error and a loss, (error, loss) each."""
+    found = evidence(1.0)
+    found.race.scores = {"error": score(), "loss": score(**loss)}
+    found.base, found.good = row("", base[0], loss=base[1]), None
+    found.take(row("everything", good[0], loss=good[1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("base", "good", "by"),
+    [
+        ((1.0, 1.0), (0.1, 0.1), "error"),
+        ((1.0, 1.0), (1.0, 0.4), "loss"),
+        ((1.0, 0.4), (1.0, 0.4), "loss"),  # no gap, and it learns
+        ((1.0, 1.0), (1.0, 1.0), "error"),
+    ],
+)
+def test_rows_are_compared_by_the_score_that_shows_something(base, good, by):
+    found = of_two_scores(base, good)
+    assert found.by == by
+    assert found.shown(found.good) == good[by == "loss"]
+
+
+def test_a_loss_without_a_least_value_shows_nothing_beside_an_error():
+    lower = (1.02, 0.4), (1.0, 0.1)
+    assert rule_of(of_two_scores(*lower)).outcome == "learns"
+    found = of_two_scores(*lower, void="the loss has no least value", least=-math.inf)
+    assert found.names == ["error"] and not found.gap
+    assert rule_of(found).outcome == "does not learn"
+
+
+def test_errors_below_their_supposed_least_value_are_not_compared():
+    found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12})
+    found.race.scores["error"] = score("the loss falls below what was found as its least value")
+    assert not found.gap and not found.at_fault and not found.better
+    assert rule_of(found).outcome == "undecided"
