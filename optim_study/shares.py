@@ -27,7 +27,6 @@ import numpy as np
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import Row, by_network, columns_table
 from rhn.training.state import Objective
-from rhn.utils.binomial import exact_interval
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
@@ -179,8 +178,11 @@ def _compared(found: list[Share], parts: Sequence[list[Row]]) -> list[Share]:
 
 
 def _share(trials: list[Row], region: str, loss: Objective, below: float) -> Share:
+    from scipy.stats import binomtest  # loads in a second
+
     losses = np.array([row.loss(loss) for row in trials])
     count = int((losses < below).sum())
+    interval = binomtest(count, len(trials)).proportion_ci()
     return Share(
         **trials[0].network._asdict(),
         region=region,
@@ -191,5 +193,5 @@ def _share(trials: list[Row], region: str, loss: Objective, below: float) -> Sha
         best_trial=trials[int(losses.argmin())].trial,
         median=float(np.median(losses)),
         below=count,
-        interval=exact_interval(count, len(trials)),
+        interval=(float(interval.low), float(interval.high)),
     )
