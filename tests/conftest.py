@@ -9,17 +9,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load their BLAS
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis
 import pytest
 import seeds
 import torch
-
-try:
-    import hypothesis
-except ImportError:
-    from without_hypothesis import stand_in
-
-    stand_in()
-    import hypothesis
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
