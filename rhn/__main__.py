@@ -1,11 +1,6 @@
 """Run `rhn` as `python -m rhn`."""
 
-import sys
+from rhn.cli.safe_path import run_module
 
-from rhn.cli.safe_path import leave_current_folder
-
-leave_current_folder()
-
-from rhn.cli.entry import enter  # noqa: E402
-
-sys.exit(enter("rhn.cli.main"))
+if __name__ == "__main__":  # a spawned worker imports this module too
+    run_module("rhn.cli.main")

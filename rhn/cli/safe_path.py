@@ -1,15 +1,17 @@
-"""Keep `python -m` from importing files of the current folder, such as a torch.py; the installed
-commands never do.
+"""Run a command as `python -m`, without importing files of the current folder, such as a torch.py;
+the installed commands never do.
 """
 
 import os
 import sys
 
 
-def leave_current_folder() -> None:
-    """Remove the current folder from the head of the import path, unless this package lies in it.
-    Call it before other imports.
-    """
+def run_module(module: str) -> None:
+    """Run the command of a module and end the process. Call it before other imports."""
     here = os.getcwd()  # noqa: PTH109 - pathlib must not be imported yet
     if sys.path[0] == here and not __file__.startswith(here + os.sep):
         del sys.path[0]
+
+    from rhn.cli.entry import enter
+
+    sys.exit(enter(module))
