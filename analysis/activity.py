@@ -8,18 +8,17 @@ Legend: L layers (counted from 1 through all stacked cells), S sequences, T step
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, NamedTicks, WholeTicks, colour_bar, compose, title_of
-from rhn.utils.figures import GREY, drawable, drawn
+from rhn.plotting.figure import Block, Shown, WholeTicks, colour_bar, compose, title_of
+from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table
 
@@ -28,7 +27,6 @@ BAR = 4  # quarter notes between the lines of a chorale
 GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
 COLOURS = ScalarMappable(Normalize(0, 1), GATES)
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
-MOST_TICKS = 11  # of layers, in axes of the caller
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
 VISIBLE = {"\n": "↵", " ": "␣"}
@@ -128,18 +126,22 @@ class GateActivity(Result, kind="gates_by_layer"):
         closed, opened = self.closed.mean(1), self.open.mean(1)
         return np.stack((closed, 1 - closed - opened, opened), 1)
 
-    def sentences(self) -> Iterator[str]:
-        """The mean opening of the gates, the effective number of layers, and the amount of data."""
+    @property
+    def finding(self) -> str:
+        """The mean opening of the gates, and the effective number of layers."""
         gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
-        yield (
+        return (
             f"Its {self.gate_name}s are {100 * gate:.3g} % open on average, an effective depth of "
-            f"{depth:.3g}."
+            f"{depth:.3g}"
         )
+
+    def notes(self) -> list[str]:
+        """The amount of data."""
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
         if len(self.names) > self.shown:
             words += f"; the first {self.shown} are shown"
-        yield f"{words}."
+        return [f"{words}."]
 
     def lines(self) -> Iterator[str]:
         """One row for each layer, and the effective depth (mean over time) of each sequence."""
@@ -165,18 +167,17 @@ class GateActivity(Result, kind="gates_by_layer"):
             for step in range(s.steps)
         ]
 
-    def plot(self, ax=None, k: int = 0) -> Axes:
-        """Draw layers against time for the k-th sequence: a closed gate is white, an open one red.
-        Without axes, draw the whole figure.
+    width = 8.0
+
+    def _draw(self, ax: Axes, **_: Any) -> None:
+        """Draw layers against time for the first sequence: a closed gate is white, an open one red.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
-        if ax is None:
-            return replace(self, shown=max(self.shown, k + 1)).figure().axes[k]
         ax.figure.figure.colorbar(COLOURS, ax=ax, label=f"mean {self.gate_name} of a layer")
-        return self._panel(ax, k=k, steps=int(self.lengths[k]))
+        self._draw_sequence(ax, k=0, steps=int(self.lengths[0]))
 
-    def _panel(self, ax, *, k: int, steps: int) -> Axes:
+    def _draw_sequence(self, ax: Axes, *, k: int, steps: int) -> None:
         """Draw the k-th sequence on a time axis of a given length."""
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
@@ -200,10 +201,8 @@ class GateActivity(Result, kind="gates_by_layer"):
             turned = 90 if max(map(len, shown)) > 2 else 0
             ax.set_xticks(np.arange(len(shown)) + 0.5, shown, rotation=turned, fontsize=TICK_SIZE)
             ax.tick_params(axis="x", length=0, pad=1)
-        return ax
 
-    @drawn
-    def figure(self) -> Figure:
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw one panel for each shown sequence, with a shared colour bar."""
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
         title = f"{self.gate_name}s are {100 * self.mean_by_layer.mean():.2g} % open on average"
@@ -213,7 +212,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
         words = 0.5 if self.step == "token" else 0.0  # inches of tokens below
         steps = int(self.lengths[:count].max())
-        draws = [partial(self._panel, k=k, steps=steps) for k in range(count)]
+        draws = [partial(self._draw_sequence, k=k, steps=steps) for k in range(count)]
         panels = Block(draws, 1.1 + 0.16 * self.layers + words)
         label = f"mean {self.gate_name} of a layer"
         bar = colour_bar(COLOURS, label if len(self.names) == 1 else f"{label}; grey: ended")
@@ -224,9 +223,9 @@ class GateActivity(Result, kind="gates_by_layer"):
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:
     """Label an axis with layers, or with as many of them as fit."""
-    places = range(first, first + len(labels))
-    axis.set_ticks(places, labels)
-    axis.set_major_locator(NamedTicks(places, nbins=MOST_TICKS))
+    named = dict(enumerate(labels, first))
+    axis.set_major_locator(WholeTicks())
+    axis.set_major_formatter(lambda place, _: named.get(round(place), ""))
 
 
 def _shown(symbol: str) -> str:

@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.activity import layer_ticks
-from rhn.plotting.figure import Block, compose, title_of
-from rhn.utils.figures import BLUE, GREY, ORANGE, drawn
+from rhn.plotting.figure import Block, Shown, compose
+from rhn.utils.figures import BLUE, GREY, ORANGE
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, listed, table
 
@@ -122,21 +122,20 @@ class LesionTable(Result, kind="lesions"):
             return f"{lesion}, more than any other layer"
         return f"{lesion}, that of layer {others[0]['label']} by {others[0]['delta']:+.3g}"
 
-    def sentences(self) -> Iterator[str]:
-        """The lesion with the largest change, and the result of the intervals."""
-        yield (
-            f"T{self.largest[1:]}. Without lesions it is {self.baseline:.4g}: "
-            f"{self.measured}, nats a {self.step}."
-        )
+    @property
+    def finding(self) -> str:
+        """The lesion with the largest change."""
+        return f"T{self.largest[1:]}"
+
+    def notes(self) -> list[str]:
+        """The loss without lesions, and what the intervals are over."""
         known = (
             f"Intervals are over the {self.sequences} sequences of this network: other "
             "trainings may differ more."
         )
-        yield (
-            known
-            if np.isfinite(self.low).any()
-            else "There are no intervals: they need more than one sequence."
-        )
+        none = "There are no intervals: they need more than one sequence."
+        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        return [whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""
@@ -159,17 +158,13 @@ class LesionTable(Result, kind="lesions"):
         rows = rows_of(kind=("unlesioned", *self.row_kind), label=("none", *self.label), **numbers)
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
-    def plot(self, ax=None) -> Axes:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """Draw the damage of each layer's lesion with its 95 % interval (figure 6); diamonds are
-        the blind controls. Without axes, draw the whole figure.
+        the blind controls.
 
-        `ax.legend()` names both. The axis is logarithmic, or symmetric logarithmic if a damage or
-        an end of an interval is 0 or below.
+        The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0
+        or below.
         """
-        return self.figure().axes[0] if ax is None else self._panel(ax)
-
-    def _panel(self, ax: Axes) -> Axes:
-        """Draw the layers and controls without a legend."""
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
         controls = [row for row in self.rows("blind") if row["label"] in place]
@@ -205,15 +200,13 @@ class LesionTable(Result, kind="lesions"):
         if lost := _not_finite(rows):
             bars += f"; not finite: layer {listed(lost)}"
         ax.set_title(bars + scale, loc="left")
-        return ax
 
-    @drawn
-    def figure(self) -> Figure:
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw figure 6, and beside it the pairs if they were measured."""
-        draws: list = [self._panel, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
-        about = "; ".join(filter(None, (self.about, self.measured)))
+        draws: list = [self._draw, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
+        about = f"{self.origin}; {self.measured}" if self.origin else self.measured
         panels = Block(draws, 3.6, len(draws), least=PANEL)
-        return compose(title_of(self.title, self.largest), about, panels, width=1 + 4 * len(draws))
+        return compose(self.finding, about, panels, width=1 + 4 * len(draws))
 
 
 def _not_finite(rows: Sequence[dict]) -> list[str]:

@@ -45,7 +45,7 @@ from gersgorin.loading.open import open_run
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
-from rhn.utils.figures import GREY, drawable, drawn, set_limit, sized
+from rhn.utils.figures import GREY, drawable, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
 from rhn.utils.wording import counted, in_short, kind_of, table
@@ -128,19 +128,17 @@ class SideBySide(Several, kind="side by side"):
         first, *others = ({"title": r.title, "about": r.about} | each for r, each in named)
         return first | {"compare": others}
 
-    def plot(self, ax=None, step: int | None = None, limit: float | None = None):
-        """The whole figure, or a single network in given axes; returns axes. Raises
-        InvalidInputError for several in given axes.
-        """
-        if ax is not None and len(self) > 1:
+    marks_step = False
+
+    def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
+        """A single network. Raises InvalidInputError for several."""
+        if len(self) > 1:
             one = f"found[{[*self][-1]!r}].plot(ax)"
             raise InvalidInputError(
                 f"ax is given for {len(self)} networks: expected no axes, or one network, such "
                 f"as {one}"
             )
-        if ax is not None:
-            return self[0].plot(ax, step=step, limit=limit)
-        return self._drawn(step=step, limit=limit).axes[0]
+        self[0].draw_panel(ax, step, limit)
 
     @property
     def step_count(self) -> int | None:
@@ -149,16 +147,16 @@ class SideBySide(Several, kind="side by side"):
         known = [count for count in counts if count is not None]
         return min(known) if len(known) == len(counts) else None
 
-    def _drawn(self, **drawing) -> Shown:
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Spectra at one scale and measures over time, bands, or a panel for each network, with the
         same limits.
         """
         results: Sequence[Any] = [*self.results.values()]
         if isinstance(results[0], Comparison):
-            return draw_bands(results, **drawing)
+            return draw_bands(results, step=step, limit=limit)
         if results[0].kind == "spectra":
-            return draw_comparison(results, **drawing)
-        return draw_results(results, self.along, **drawing)
+            return draw_comparison(results, step=step, limit=limit)
+        return draw_results(results, self.along, step=step, limit=limit)
 
 
 def _over_steps(result: Result) -> bool:
@@ -365,7 +363,6 @@ def _listed(networks: Any) -> Iterable[Any]:
     )
 
 
-@drawn
 def draw_comparison(
     records: Sequence[Spectra], *, step: int | None = None, limit: float | None = None
 ) -> Shown:
@@ -392,7 +389,7 @@ def draw_comparison(
     where = f"{common} on {records[0].along}" if common else records[0].along
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
     below = [] if slide else over_time_blocks(runs, names, step=step)
-    return compose(last_longest(runs, names), about, spectra, *below, squeezed=0.6)
+    return compose(last_longest(runs, names), about, spectra, *below)
 
 
 def draw_inset(record: Spectra, step: int, ax: Axes) -> None:
@@ -410,7 +407,6 @@ def draw_inset(record: Spectra, step: int, ax: Axes) -> None:
     ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
 
 
-@drawn
 def draw_results(
     results: Sequence[Result],
     along: str,
@@ -423,7 +419,7 @@ def draw_results(
 
     def one(result: Result, name: str, ax: Axes) -> None:
         # the foot of the figure has the sequence
-        result.plot(ax, step=step, legend=False)
+        result.draw_panel(ax, result.drawn_step(step), None)
         ax.set_title(drawable(name.replace(f" on {along}", "")))
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             if label.startswith(drawable(result.title)):  # the panel has a title
@@ -439,7 +435,7 @@ def draw_results(
 
 
 def share_limits(axes: Sequence[Axes], limit: float | None = None) -> None:
-    """Give axes the limits that contain those of all; limit: see `rhn.utils.result.asked`."""
+    """Give axes the limits that contain those of all; limit: see `Result.plot`."""
     plane = all(ax.get_aspect() == 1 for ax in axes)
     decades = any(ax.get_yscale() == "log" for ax in axes)
     if not plane and decades and all(ax.dataLim.y0 > 0 for ax in axes):

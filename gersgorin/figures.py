@@ -24,9 +24,9 @@ from rhn.plotting.figure import (
     draw_growth,
     ink,
     over_time,
-    panels,
 )
-from rhn.utils.figures import BLUE, GREEN, GREY, RED, drawn
+from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style, remove_legends
+from rhn.utils.result import checked_limit
 
 
 def plot_crowd(
@@ -69,13 +69,7 @@ def crowd(eigenvalues: np.ndarray) -> tuple[float, float]:
     return middle, 1.35 * spread
 
 
-def origin(record: Spectra) -> str:
-    """The network, the sequence and their origin, for the foot of a figure."""
-    return "; ".join(filter(None, (record.heading, record.about)))
-
-
-@panels(8, 2.6, lambda record: record.heading)
-def plot_suggested(record: Spectra, ax=None) -> Axes:
+def plot_suggested(record: Spectra, ax: Axes) -> Axes:
     """Draw properties of single steps over time: disc centres and right edges, numerical and
     spectral radius, mean gates.
     """
@@ -105,30 +99,39 @@ def plot_suggested(record: Spectra, ax=None) -> Axes:
         curve(gate, record.gate_name, color=GREEN, linewidth=1.2, linestyle="-.")
     if ax.dataLim.y1 > NEAR_ONE:  # far below, the line would flatten the curves
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
-    ax.set_title("What single steps suggest", loc="left")
+    ax.set_title("What single steps suggest")
     return over_time(ax, T, record.unit, "value")
 
 
-@panels(8, 2.6, lambda record: record.heading)
-def plot_products(record: Spectra, ax=None) -> Axes:
+def plot_products(record: Spectra, ax: Axes) -> Axes:
     """Draw the products over time: ||dy[t]/dy[0]|| on a log scale."""
-    ax.set_title("What the products of the steps do", loc="left")
+    ax.set_title("What the products of the steps do")
     return draw_growth(record.log_norm_product, record.unit, ax)
 
 
-@drawn
-def draw_run(record: Spectra, *, step: int | None = None, limit: float | None = None) -> Shown:
+def draw_run(
+    record: Spectra,
+    *,
+    step: int | None = None,
+    limit: float | None = None,
+    legend: bool = True,
+    figure: str | float | None = None,
+) -> Shown:
     """Draw the default figure: a step, by default that of the largest spectral radius, in its
     discs, and below single steps and products over time.
 
-    step, limit: see `plot_spectrum`.
+    step, limit, legend, figure: see `Result.plot`.
     """
-    step = record.drawn_step(step)
+    step, limit = record.drawn_step(step), checked_limit(limit)
     # at the step that is shown above
     line: Style = {"color": GREY, "linewidth": 0.6, "linestyle": ":", "zorder": 0}
     draws = [lambda ax, plot=plot: plot(record, ax).axvline(step, **line) for plot in OVER_TIME]
     above = step_block(record, step, limit)
-    return compose(record.finding, origin(record), above, Block(draws, shared="x"))
+    with our_style(figure):
+        drawing = compose(record.finding, record.origin, above, Block(draws, shared="x"))
+    if not legend:
+        remove_legends(drawing)
+    return drawing
 
 
 OVER_TIME = (plot_suggested, plot_products)

@@ -34,21 +34,15 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order, whole_number
-from gersgorin.linalg.discs import gersgorin_discs
-from gersgorin.linalg.products import finite_time_exponent
-from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.linalg.spectrum import one_thread
 from gersgorin.loading.watched import Watched
 from gersgorin.loading.weights import gradient_norms, has_gradients, weights_of
-from gersgorin.recording import MEASURES, MOMENTS, Recording
+from gersgorin.recording import MEASURES, MOMENTS, Moment, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 from rhn.utils.wording import in_short
-
-EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
-OTHERS = ("step", "loss", "explained", "gradient_norm", "relative_rate")
-SNAPSHOT = [name for name in MOMENTS if name not in OTHERS]  # what `snapshot` measures
 
 
 @torch.no_grad()
@@ -65,27 +59,12 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
             "the cell's step computes something "
             "that is not finite"
         )
-    T, B = run.inputs.shape[:2]
-    steps = (
-        torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu")
-        .round()
-        .long()
-    )
-    where = steps, torch.arange(len(steps), device="cpu") % B  # from sequence to sequence in turn
-    A = run.jacobians(where)
-    values, discs, middle = eigenvalues(A, workers=1), gersgorin_discs(A), len(A) // 2
-    gates = [t.mean(-1) for t in run.gates(where).t]
-    found = {
-        "radius": values[:, 0].abs(),
-        "bulk": discs.centers.mean(-1),
-        "reach": discs.norm,
-        "input_gain": torch.linalg.matrix_norm(run.input_jacobians(where), 2),
-        "state_gain": run.state_gains(where),
-        "gate": torch.stack(gates, -1) if gates else A.new_empty(len(A), 0),
-        "exponent": finite_time_exponent(run.jacobians((slice(EXPONENT_STEPS), 0))),
-        "eigenvalues": values[middle],
-        "centers": discs.centers[middle],
-        "radii": discs.radii[middle],
+    moment = Moment(run, positions)
+    middle = len(moment.A) // 2
+    found = {name: row.of(moment) for name, row in MEASURES.items() if row.of} | {
+        "eigenvalues": moment.eigenvalues[middle],
+        "centers": moment.discs.centers[middle],
+        "radii": moment.discs.radii[middle],
     }
     return {name: t.cpu().numpy() for name, t in found.items()}
 
@@ -299,7 +278,9 @@ class Recorder:
             finite = all(torch.isfinite(p).all() for p in self._module.parameters())
             if not self._rows or (finite and not isinstance(error, NotFiniteError)):
                 raise  # the step is broken, not the training
-            return {name: np.full_like(self._rows[0][name], np.nan) for name in SNAPSHOT}
+            told = ("step", *(name for name, measure in MEASURES.items() if not measure.of))
+            known = self._rows[0].items()
+            return {name: np.full_like(row, np.nan) for name, row in known if name not in told}
 
     def _resume(self, found: Recording, about: str | None) -> None:
         """Keep the measurements of the steps done before. Raises DataError for those of something

@@ -8,17 +8,22 @@ Legend: M measurements, P positions of the probe sequence, N state entries, L la
 weights (a layer's apart).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from gersgorin.analyses.spectra import draw_discs
 from gersgorin.figures import crowd
-from gersgorin.run.run import shown_steps
+from gersgorin.linalg.discs import gersgorin_discs
+from gersgorin.linalg.products import finite_time_exponent
+from gersgorin.linalg.spectrum import eigenvalues
+from gersgorin.run.run import Run, shown_steps
 from rhn.errors import DataError
 from rhn.plotting.figure import (
     DASHED,
@@ -29,27 +34,87 @@ from rhn.plotting.figure import (
     WholeTicks,
     complex_plane,
     compose,
-    panels,
     shade_style,
 )
-from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, drawn, sized
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
-# one number a measurement: the mean over positions, layers or weights; and what a table calls it
+EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
+
+
+class Moment:
+    """Steps of a run at a few positions spread over the probe, with their Jacobians."""
+
+    def __init__(self, run: Run, positions: int):
+        T, B = run.inputs.shape[:2]
+        places = torch.linspace(0, T - 1, min(positions, T), dtype=torch.float64, device="cpu")
+        # from sequence to sequence in turn
+        self.run = run
+        self.where = places.round().long(), torch.arange(len(places), device="cpu") % B
+        self.A = run.jacobians(self.where)
+        self.eigenvalues, self.discs = eigenvalues(self.A, workers=1), gersgorin_discs(self.A)
+
+    @property
+    def gates(self) -> Tensor:
+        """The mean over the units of each layer's gate, (P, L)."""
+        means = [gate.mean(-1) for gate in self.run.gates(self.where).t]
+        return torch.stack(means, -1) if means else self.A.new_empty(len(self.A), 0)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure, which is a field of `Recording`: in tables one number a measurement, the mean over
+    positions, layers or weights.
+    """
+
+    label: str
+    """Its name in tables and legends."""
+    panel: str
+    """Title of the panel in which it is drawn."""
+    of: Callable[[Moment], Tensor] | None = None
+    """Measures it; None: the recorder is told it."""
+    colour: str = ""
+    """Of its mean; "": it has a line for each layer, or each of the largest weights."""
+    level: float | None = None
+    """Of its panel, between growth and decay."""
+    of_loss: bool = False
+    """True for the loss and its gradients."""
+
+
 MEASURES = {
-    "loss": "loss",
-    "radius": "spectral radius",
-    "bulk": "mean eigenvalue",
-    "reach": "reach of the discs",
-    "input_gain": "input gain",
-    "state_gain": "state gain a layer",
-    "exponent": "exponent of 32 steps",
-    "gate": "transform gates",
-    "gradient_norm": "gradient norm",
-    "relative_rate": "relative rate",
-    "explained": "explained by the outputs",
+    "loss": Measure("loss", "Loss", colour="black", of_loss=True),
+    "radius": Measure(
+        "spectral radius", "Eigenvalues", lambda at: at.eigenvalues[:, 0].abs(), RED, level=1
+    ),
+    "bulk": Measure("mean eigenvalue", "Eigenvalues", lambda at: at.discs.centers.mean(-1), ORANGE),
+    "reach": Measure(
+        "reach of the discs", "Reach of the row discs", lambda at: at.discs.norm, BLUE
+    ),
+    "exponent": Measure(
+        "exponent of 32 steps",
+        "Exponent of the first 32 steps",
+        lambda at: finite_time_exponent(at.run.jacobians((slice(EXPONENT_STEPS), 0))),
+        PURPLE,
+        level=0,
+    ),
+    "input_gain": Measure(
+        "input gain",
+        "Input gain ||ds'/dx||",
+        lambda at: torch.linalg.matrix_norm(at.run.input_jacobians(at.where), 2),
+        GREEN,
+    ),
+    "state_gain": Measure(
+        "state gain a layer", "State gain of each layer", lambda at: at.run.state_gains(at.where)
+    ),
+    "gate": Measure("transform gates", "Mean {gate_name} of each layer", lambda at: at.gates),
+    "gradient_norm": Measure("gradient norm", "Gradient norms", of_loss=True),
+    "relative_rate": Measure("relative rate", "Relative rates ||dL/dW|| / ||W||", of_loss=True),
+    "explained": Measure(
+        "explained by the outputs", "Share of the loss that the outputs explain", colour=BLUE
+    ),
 }
+OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have one legend
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -143,27 +208,39 @@ class Recording(Result, kind="recording"):
         """One row of means a measurement, in the order of `MEASURES`."""
         return rows_of(step=self.step, **{name: self.mean(name) for name in MEASURES})
 
-    def sentences(self) -> Iterator[str]:
+    @property
+    def finding(self) -> str:
+        """What changes from the first measurement to the last."""
+        words = [f"{self.title}, {counted(self.step[-1], 'step')} of training"]
+        for name in ("loss", "radius"):
+            known = self.mean(name)[np.isfinite(self.mean(name))]
+            if len(known) > 1:
+                label = f"{MEASURES[name].label}{self.of(name)}"
+                words.append(f"{label} {known[0]:.3g} to {known[-1]:.3g}")
+        return ": ".join(filter(None, (words[0], ", ".join(words[1:]))))
+
+    def notes(self) -> list[str]:
         """The number of measurements, and the time that they took."""
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         took = (
             f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between "
             "measurements"
         )
-        yield f"{many} of training; measuring took {took}."
+        return [f"{many} of training; measuring took {took}."]
 
     def of(self, name: str) -> str:
         """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
         behind other measures.
         """
-        return f" of {self.loss_of}" if self.loss_of and name in OF_LOSS else ""
+        return f" of {self.loss_of}" if self.loss_of and MEASURES[name].of_loss else ""
 
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
         yield f"{'':<26}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
-        for name, label in (MEASURES | {"gate": f"{self.gate_name}s"}).items():
+        for name, measure in MEASURES.items():
             values = self.mean(name)
+            label = f"{self.gate_name}s" if name == "gate" else measure.label
             if np.isfinite(values).any():
                 yield f"{label + self.of(name):<26}" + "".join(f"{values[k]:>13.4g}" for k in shown)
 
@@ -176,9 +253,13 @@ class Recording(Result, kind="recording"):
             "steps": self.table(),
         }
 
-    def plot(self, ax=None):
-        """Spectral radius and bulk over the training; without axes a figure of all measurements."""
-        return draw_recording(self).axes[0] if ax is None else plot_measures(self, ax)
+    def _draw(self, ax: Axes, **_: Any) -> None:
+        """Spectral radius and mean eigenvalue over the training."""
+        plot_measures(self, ax)
+
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
+        """All measurements."""
+        return draw_recording(self)
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Recording":
@@ -194,51 +275,13 @@ class Recording(Result, kind="recording"):
             raise ValueError("its arrays do not fit one another")
 
 
-OF_LOSS = ("loss", "gradient_norm", "relative_rate")
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
 WIDTH = 9.0  # inches, of a figure
 FEW = 4  # panels of measures without weights in a column and on a slide
-OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have one legend
 STEPS = "steps of training"
-COLOURS = {
-    "loss": "black",
-    "explained": BLUE,
-    "radius": RED,
-    "bulk": ORANGE,
-    "reach": BLUE,
-    "exponent": PURPLE,
-    "input_gain": GREEN,
-}
-# measures of a panel, and its title; of the first also the level between growth and decay
-PANELS = {
-    ("loss",): ("Loss", None),
-    ("radius", "bulk"): ("Eigenvalues", 1),
-    ("reach",): ("Reach of the row discs", None),
-    ("exponent",): ("Exponent of the first 32 steps", 0),
-    ("input_gain",): ("Input gain ||ds'/dx||", None),
-    ("state_gain",): ("State gain of each layer", None),
-    ("gate",): ("Mean {gate_name} of each layer", None),
-    ("gradient_norm",): ("Gradient norms", None),
-    ("relative_rate",): ("Relative rates ||dL/dW|| / ||W||", None),
-    ("explained",): ("Share of the loss that the outputs explain", None),
-}
 
 
-def _heading(recording: Recording) -> str:
-    """The title: what changes from the first measurement to the last."""
-    words = [f"{recording.title}, {counted(recording.step[-1], 'step')} of training"]
-    for name in ("loss", "radius"):
-        known = recording.mean(name)[np.isfinite(recording.mean(name))]
-        words += [
-            f"{MEASURES[name]}{recording.of(name)} {ends[0]:.3g} to {ends[-1]:.3g}"
-            for ends in [known]
-            if len(ends) > 1
-        ]
-    return ": ".join([words[0], ", ".join(words[1:])]) if words[1:] else words[0]
-
-
-@panels(6, 3.2, _heading)
 def plot_measures(
     recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")
 ) -> Axes:
@@ -248,11 +291,11 @@ def plot_measures(
     Bands show the spread over the positions of the probe.
     """
     for place, name in enumerate(names):
-        if name in COLOURS:
+        if MEASURES[name].colour:
             _draw_mean(recording, name, DASHES[place % len(DASHES)], ax)
         else:
             _draw_lines(recording, name, ax)
-    title, _ = PANELS.get(tuple(names), ("", None))
+    title = MEASURES[names[0]].panel
     ax.xaxis.set_major_locator(WholeTicks(6))
     scale = ", logarithmic" if ax.get_yscale() == "log" else ""
     ax.set(
@@ -272,9 +315,9 @@ def _style(recording: Recording) -> Style:
 
 def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
     """The mean of a measure, and a band from the least to the largest position."""
-    values, mean, color = vars(recording)[name], recording.mean(name), COLOURS[name]
+    values, mean, color = vars(recording)[name], recording.mean(name), MEASURES[name].colour
     style = _style(recording) | {"color": color, "linestyle": dashes}
-    ax.plot(recording.step, mean, label=MEASURES[name], **style)
+    ax.plot(recording.step, mean, label=MEASURES[name].label, **style)
     if values.ndim > 1:
         band = values.min(1), values.max(1)
         ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
@@ -316,7 +359,6 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
     return {labels[k]: values[:, k] for k in shown}
 
 
-@panels(4.6, 5.2, lambda recording: f"{recording.title}: one step in the middle of the probe")
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit
     circle.
@@ -342,7 +384,10 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
 
 def known_panels(recording: Recording) -> list[tuple[str, ...]]:
     """The panels with finite numbers. Raises DataError if there is none."""
-    known = [names for names in PANELS if np.isfinite(recording.mean(names[0])).any()]
+    panels: dict[str, tuple[str, ...]] = {}
+    for name, measure in MEASURES.items():
+        panels[measure.panel] = (*panels.get(measure.panel, ()), name)
+    known = [names for names in panels.values() if np.isfinite(recording.mean(names[0])).any()]
     if not known:
         raise DataError(
             "the record holds no finite number: there is nothing to draw, record the training again"
@@ -350,7 +395,6 @@ def known_panels(recording: Recording) -> list[tuple[str, ...]]:
     return known
 
 
-@drawn
 def draw_recording(recording: Recording) -> Shown:
     """Draw the spectrum at four moments, and below a panel for each measured quantity over the
     steps of training.
@@ -361,7 +405,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
         plot_measures(recording, ax, names=names)
-        if (level := PANELS[names][1]) is not None:
+        if (level := MEASURES[names[0]].level) is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)
 
     spectra = [
@@ -378,10 +422,10 @@ def draw_recording(recording: Recording) -> Shown:
         if part
     ]
     about = _about(recording)
-    if further := ", ".join(MEASURES[names[0]] for names in others[few:]):
+    if further := ", ".join(MEASURES[names[0]].label for names in others[few:]):
         about += f"; further panels in a figure of a page: {further}"
     above = Block(spectra, 2.2, 2, "xy", legend=True)
-    return compose(_heading(recording), about, above, *below, width=WIDTH, squeezed=0.6)
+    return compose(recording.finding, about, above, *below, width=WIDTH)
 
 
 def _about(recording: Recording) -> str:

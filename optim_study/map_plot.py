@@ -21,7 +21,7 @@ from optim_study.shares import BELOW, DEVIATIONS
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
-from rhn.utils.figures import drawable, drawn
+from rhn.utils.figures import drawable
 from rhn.utils.wording import counted
 
 MARKERS = "os^Dv"
@@ -33,7 +33,6 @@ SHAPES: Symbols = {
 }
 
 
-@drawn
 def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "") -> Figure:
     """Draw the losses as colours, the initial transform biases as symbols, and crosses over
     diverged trials.
@@ -79,7 +78,6 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     return compose(words, study_about(rows, about), *_grid(panels, panel), bar)
 
 
-@drawn
 def plot_area(
     rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:

@@ -16,7 +16,18 @@ from optim_study.shares import BELOW
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, compose
 from rhn.training.state import Objective
-from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, drawable, drawn, folded, sized
+from rhn.utils.figures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    drawable,
+    folded,
+    our_style,
+    sized,
+)
 
 LEARNED = 0.9
 """A network with a loss of this part of the constant predictor's has begun to learn."""
@@ -37,7 +48,6 @@ MOST_COLUMNS = 12  # of a row
 MARGINS = 0.6  # inches beside all columns
 
 
-@drawn
 def plot_swarm(
     rows: Sequence[Row],
     *,
@@ -82,7 +92,8 @@ def plot_swarm(
         levels["constant"] = constant, f"best constant output ({constant:.2f})"
         levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
     width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
-    fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
+    with our_style():
+        fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
     most = min(MOST_COLUMNS, max(1, fitting))
     together = max(Counter(getattr(network, by) for network in columns).values())
     if most > together:  # of a depth, or an architecture, all in one row

@@ -1,10 +1,12 @@
 """What makes a figure readable, as a test can say it."""
 
+from collections.abc import Callable
 from itertools import combinations
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from rhn.plotting.figure import LogTicks, WholeTicks
+from rhn.plotting.figure import Block, LogTicks, WholeTicks, compose
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 SHORT = 110  # pixels of axes that may have no room for two numbers
@@ -64,6 +66,11 @@ def readable(figure: Figure, *, least: int = 5) -> None:
             assert not inside.any(), (
                 f"a legend covers points of {axes}, at pixels {points[inside][0]}"
             )
+
+
+def alone(plot: Callable, *args, **options) -> Axes:
+    """The axes of a figure with one plot."""
+    return compose("One plot", "", Block([lambda ax: plot(*args, ax=ax, **options)])).axes[0]
 
 
 def filled(figure: Figure) -> None:

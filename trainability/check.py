@@ -509,7 +509,7 @@ class Trial:
             part=part,
             causes=(*self.found, *seen),
             facts=tuple(self.found),
-            notes=() if told is not None else tuple(notes_of(self)),
+            remarks=() if told is not None else tuple(notes_of(self)),
             rows=tuple(self.table_rows()),
             left_out=tuple(self.left_out),
         )

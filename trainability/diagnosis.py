@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, finding_of, ink, line_style, panels
+from rhn.plotting.figure import DASHED, ink, line_style
 from rhn.utils.figures import GREY, MARKERS, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
@@ -118,7 +118,7 @@ class Diagnosis(Result):
     """All that was found: proofs first, then what experiments show."""
     facts: tuple[Cause, ...] = ()
     """The proofs, from one minibatch."""
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     """Sentences about the table."""
     rows: tuple[TableRow, ...] = ()
     """The user's training, and every version of it."""
@@ -175,6 +175,7 @@ class Diagnosis(Result):
         saved = super()._saved() | {
             name: [asdict(entry) for entry in getattr(self, name)] for name in lists
         }
+        saved["notes"] = saved.pop("remarks")
         del saved["seconds"]  # of this machine at that moment
         return saved
 
@@ -227,7 +228,7 @@ class Diagnosis(Result):
         for cause in self.causes:
             proof = "Proven: " if cause in self.facts else ""
             yield f"{proof}{cause.sentence} {cause.remedy}"
-        yield from self.notes
+        yield from self.remarks
 
     def summary(self, *, whole: bool = False) -> str:
         """The sentences; whole: and the table."""
@@ -253,8 +254,9 @@ class Diagnosis(Result):
         falls = f"from {self.error:.2f} to" if self.error < LARGEST else "to"
         return f"With {row.what} the error falls {falls} {row.error:.2f}"
 
-    @panels(6, 3.4, finding_of)
-    def plot(self, ax: Any = None) -> Axes:
+    height = 3.4
+
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """Draw the error over the steps: unchanged, the version that shows the fault, others grey.
 
         The limits are those of the first two. Without a training it is the first cause in words.
@@ -265,7 +267,6 @@ class Diagnosis(Result):
             words = textwrap.fill(" ".join(filter(None, self.sentences())), 40)
             ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
             ax.set_axis_off()
-        return ax
 
     def _draw_curves(self, ax: Axes) -> None:
         """Draw a curve for each row, with the names of two."""
@@ -485,8 +486,14 @@ class Cure(Result):
         causes = [vars(cause) for cause in self.causes]
         return saved | {"causes": causes, "trials": self.table()}
 
-    @panels(6.4, 3.4, "error by initial weights and learning rate")
-    def plot(self, ax: Any = None) -> Axes:
+    width, height = 6.4, 3.4
+
+    @property
+    def finding(self) -> str:
+        """The quantity in its figure."""
+        return f"{self.title}: error by initial weights and learning rate"
+
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """Draw the last error of each trial over its learning rate, by initial weights."""
         tried = [t for t in self.trials if t.row.error < LARGEST]
         for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
@@ -500,7 +507,6 @@ class Cure(Result):
             ax.plot(self.learning_rate, self.error, "o", ms=14, **ringed)
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant answer")
         ax.set(xscale="log", xlabel="learning rate", ylabel="error (1: a constant answer)")
-        return ax
 
 
 def _number(error: float) -> str:

@@ -30,23 +30,19 @@ from rhn.plotting.figure import (
     Shown,
     WholeTicks,
     compose,
-    finding_of,
     line_style,
     log_scale,
     names_of,
     over_time,
-    panels,
 )
 from rhn.utils.figures import (
     GREY,
     drawable,
-    drawn,
     mark_step,
-    remove_legends,
     set_limit,
     time_label,
 )
-from rhn.utils.result import Result, checked_limit, rows_of
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 # of each step, named as in `Spectra`
@@ -183,10 +179,9 @@ class Comparison(Result, kind="comparison"):
         """True if the gradient grows in some runs and not in others."""
         return len({*direction(self.last_exponent, self.near).tolist()}) > 1
 
-    def sentences(self) -> Iterator[str]:
-        """The growth of the gradient, and the number of runs that grow."""
-        R = counted(len(self.seed), "run")
-        yield f"{self.finding}."
+    def notes(self) -> list[str]:
+        """The number of runs that grow."""
+        R, notes = counted(len(self.seed), "run"), []
         counts = {} if self._disagree else {"The gradient grows": self.last_exponent[:, None]}
         for words, values in (
             *counts.items(),
@@ -194,7 +189,8 @@ class Comparison(Result, kind="comparison"):
             ("An eigenvalue leaves the unit circle", self.spectral_radius - 1),
         ):
             count = int((direction(values, self.near) > 0).any(1).sum())
-            yield f"{words} in {count} of {R}."
+            notes.append(f"{words} in {count} of {R}.")
+        return notes
 
     def lines(self) -> Iterator[str]:
         """Each quantity's median, band and extremes over the runs."""
@@ -217,19 +213,13 @@ class Comparison(Result, kind="comparison"):
             cells = (quantiles(values[:, None], share)[0] for share in COLUMNS.values())
             yield f"{label:<26}" + "".join(f"{cell:>11.4g}" for cell in cells)
 
-    @panels(6, 3.0, finding_of)
-    def plot(self, ax: Axes) -> Axes:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """The norm of the products over time: median and band."""
-        return plot_bands([self], "log_norm_product", ax)
+        plot_bands([self], "log_norm_product", ax)
 
-    def figure(
-        self, *, step: int | None = None, limit: float | None = None, legend: bool = True
-    ) -> Shown:
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
         """All measures: median and band."""
-        shown = draw_bands([self], step=self.drawn_step(step), limit=checked_limit(limit))
-        if not legend:
-            remove_legends(shown)
-        return shown
+        return draw_bands([self], step=step, limit=limit)
 
     @property
     def networks(self) -> str:
@@ -366,7 +356,6 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
         ax.fill_between(t[shown], floor[shown], high[shown], **band)
 
 
-@drawn
 def draw_bands(
     comparisons: Sequence[Comparison], *, step: int | None = None, limit: float | None = None
 ) -> Shown:

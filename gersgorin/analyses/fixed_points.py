@@ -10,7 +10,7 @@ first; m inputs.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 from numbers import Integral
@@ -42,7 +42,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import complex_plane, finding_of, panels
+from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -263,29 +263,36 @@ class FixedPoints(Result, kind="fixed_points"):
         ]
         return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
 
-    def sentences(self) -> Iterator[str]:
-        """The number of points, the starts that led to none, the box, and doubts."""
-        yield f"{self.finding}."
+    def notes(self) -> list[str]:
+        """The starts that led to no point, the box, and doubts."""
+        notes = []
         if self.lost:
-            yield f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
+            notes.append(
+                f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
+            )
             if self.run_into:
-                yield f"From {self.run_into} of these the state runs into a point."
+                notes.append(f"From {self.run_into} of these the state runs into a point.")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
-            yield f"Of the starts only {different} {are} distinct."
+            notes.append(f"Of the starts only {different} {are} distinct.")
         if self.settled and (only := int((self.found_from == 0).sum())):
             found = counted(only, "point")
-            yield f"Only from states {SETTLED} steps later the search found {found}."
+            notes.append(f"Only from states {SETTLED} steps later the search found {found}.")
         if self.drawn:
-            yield "The starts are random, around the first state."
-        yield f"The search kept to {self.box}."
+            notes.append("The starts are random, around the first state.")
+        notes.append(f"The search kept to {self.box}.")
         at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
         if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
-            yield f"With an eigenvalue 1, {number} points may lie on one curve of fixed points."
+            notes.append(
+                f"With an eigenvalue 1, {number} points may lie on one curve of fixed points."
+            )
         if number := self.kinds.count("kink"):
-            yield f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink."
+            notes.append(
+                f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink."
+            )
         if not len(self.states):
-            yield f"{self.nothing}."
+            notes.append(f"{self.nothing}.")
+        return notes
 
     def table(self) -> list[dict]:
         """One row a point."""
@@ -331,7 +338,7 @@ class FixedPoints(Result, kind="fixed_points"):
             ],
         }
 
-    def draw(self, ax: Axes) -> None:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """Project points and starts onto the two directions in which the starts vary most.
 
         Slow points are hollow. The label of an axis has its share of the starts' variance. A run is
@@ -407,7 +414,7 @@ class FixedPoints(Result, kind="fixed_points"):
                 )
                 shown.add(kind)
 
-    def draw_spectra(self, ax: Axes) -> None:
+    def _draw_spectra(self, ax: Axes) -> None:
         """The eigenvalues at the first eight points, coloured by the kind of point, with the unit
         circle.
         """
@@ -432,7 +439,11 @@ class FixedPoints(Result, kind="fixed_points"):
         more = f" and {counted(slow, 'slow point')}" if slow else ""
         return f"The search found {found}{more}"
 
-    plot = panels(8, 4, finding_of)(draw, draw_spectra)
+    width, height = 8.0, 4.0
+
+    def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
+        """The points, and their spectra."""
+        return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE)]
 
 
 @keywords_of(open_run)

@@ -16,9 +16,9 @@ of an output.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from gersgorin.losses import Loss, name_of_loss
 from gersgorin.run.cell import Sizes, State
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, WholeTicks, colour_norm, compose, heat_map, title_of
+from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, rows_of
 from rhn.utils.validation import check_seed, fits, plain
@@ -175,45 +175,45 @@ class Influence(Result, kind="influence"):
         later = 1 + squares.shape[1] - len(squares)
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
-    def sentences(self) -> Iterator[str]:
-        """Its half-life or the lag of its largest value, the lags of most of it, and its error."""
-        what, by_lag = self._what, self.by_lag
-        if not self.influence.any():
-            yield f"The {what} is zero."
-            return
-        if not by_lag[1:].any() and not self.ahead:
-            yield f"The {what} is zero, or too small for a number, for every input of another step."
-            return
-        yield f"The {what} {self._decay()}."
+    @property
+    def finding(self) -> str:
+        """Its half-life, or the lag of its largest value."""
+        by_lag, top, what = self.by_lag, self._top, f"The {self._what}"
         if np.isnan(by_lag).any():
-            return
-        near = int((np.cumsum(self.share) < 0.9).sum())
-        if near:
-            yield f"Nine tenths of the squared {what} come from at most {_steps(near)} back."
+            return f"{what} is not known: it has NaN"
+        if not self.influence.any():
+            return f"{what} is zero"
+        if not by_lag[1:].any() and not self.ahead:
+            return f"{what} is zero, or too small for a number, for every input of another step"
+        return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
+
+    def notes(self) -> list[str]:
+        """The decay behind its largest value, what is zero, later inputs, and its error."""
+        by_lag, what, top = self.by_lag, self._what, self._top
+        if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
+            return []
+        notes = []
+        if 0 < top < len(by_lag) - 1:
+            notes.append(f"Further back it {self._decay()}.")
         if (none := vanishes_at(by_lag)) is not None:
-            yield f"The {what} is zero, or too small for a number, from {_steps(none)} back on."
+            notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
         if self.ahead > 0:
-            yield f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}."
-        if self.sequences > 1:
-            yield f"This is the root mean square over {self.sequences} sequences."
+            notes.append(f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}.")
         if self.without:
-            if len(self.influence) == 1:
-                yield f"{counted(self.without, 'output')} without influence of the last input."
-            else:
-                yield f"{counted(self.without, 'output')} without influence of any input: 0 here."
-            if self.sequences > 1:
-                yield "If this is padding, give the sequences one by one, at their own lengths."
+            last = "the last input" if len(self.influence) == 1 else "any input"
+            notes.append(
+                f"{counted(self.without, 'output')} without influence of {last}: if this is "
+                "padding, give the sequences one by one, at their own lengths."
+            )
+        elif self.sequences > 1:
+            notes.append(f"This is the root mean square over {self.sequences} sequences.")
         if self.probes:
             errors = np.divide(
                 self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0
             )
-            yield f"The standard error of a lag is at most {100 * errors.max():.2g} % of its value."
-
-    @property
-    def finding(self) -> str:
-        """The first of the sentences, for a title."""
-        words = next(self.sentences()).rstrip(".")
-        return words[0].lower() + words[1:]
+            words = f"{100 * errors.max():.2g} % of its value"
+            notes.append(f"The standard error of a lag is at most {words}.")
+        return notes
 
     @property
     def _what(self) -> str:
@@ -221,21 +221,11 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """The lag of its largest value, or its half-life, as the end of a clause."""
-        by_lag, life = self.by_lag, self.half_life
-        if math.isnan(life):
-            return "is not known: it has NaN"
-        top, longest = self._top, len(by_lag) - 1
-        if by_lag[top] >= 2 * by_lag[0] > 0:
-            times = f"{by_lag[top] / by_lag[0]:.3g} times that at lag 0"
-            return f"is largest {_steps(top)} back, {times}"
-        if top == longest:
-            return f"is largest at the longest lag, {_steps(top)}"
+        """Its half-life as the end of a clause."""
+        life = self.half_life
         if math.isinf(life):
-            after = f" of its largest, at lag {top}" if top else ""
-            return f"does not halve within {_steps(longest - top)}{after}"
-        within = _steps(max(1, math.ceil(life)))
-        return f"halves within {within}{' of its largest' if top else ''}"
+            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
+        return f"halves within {_steps(max(1, math.ceil(life)))}"
 
     def table(self) -> list[dict]:
         """One row a lag: influence, standard error, share of the squared influence, and the share
@@ -268,23 +258,17 @@ class Influence(Result, kind="influence"):
             raise InvalidInputError(f"step is {found}: expected {T - 1}, the only output")
         return found
 
-    def plot(self, ax: Axes | None = None, step: int | None = None) -> Axes:
-        """The influence by lag, on the output of a step or the mean over pairs; without axes a
-        figure with all pairs beside it.
-        """
-        draw = partial(self.draw, step=step)
-        if ax is not None:
-            draw(ax)
-            return ax
-        draws: list[Callable[[Axes], object]] = [draw]
-        if several := len(self.influence) > 1:
-            draws.append(self.draw_pairs)
-        block = Block(draws, 3.2, len(draws), least=2.4)  # with a colour bar
-        title, width = title_of(self.title, self.finding), 8.0 if several else 5.0
-        return compose(title, self.about, block, width=width).axes[0]
+    width, marks_step = 8.0, False
 
-    def draw(self, ax: Axes, *, step: int | None = None) -> None:
-        """The influence by lag on a log scale, with a band of two standard errors."""
+    def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
+        """The curve by lag, and all pairs of several outputs."""
+        draws = [panel, self._draw_pairs][: len(self.influence)]
+        return [Block(draws, self.height, 2, least=2.4)]  # with a colour bar
+
+    def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
+        """The influence by lag on a log scale, on the output of a step or the mean over pairs, with
+        a band of two standard errors.
+        """
         by_lag, error = self._curve(step)
         last = len(by_lag) - 1
         lags, shown = np.arange(last + 1), np.where(by_lag > 0, by_lag, np.nan)
@@ -319,7 +303,7 @@ class Influence(Result, kind="influence"):
             label = f"half of it from lag {top + life:.3g} on"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
-    def draw_pairs(self, ax: Axes) -> None:
+    def _draw_pairs(self, ax: Axes) -> None:
         """The heat map of all pairs of an output and an input."""
         colours, positive = colour_norm(self.influence), self.influence[self.influence > 0]
         if positive.size:

@@ -33,8 +33,9 @@ points of the convergence curve; b blocks. Exponents are natural logarithms per 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import DASHED, Style, WholeTicks, finding_of, panels, shade_style
+from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -192,28 +193,29 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         largest = float(self.exponents[0])
         return f"The largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} a step"
 
-    def sentences(self) -> Iterator[str]:
-        """The largest exponent with its error, what weakens it, the sum and the dimension."""
-        yield f"{self.finding}."
-        yield self._of_the_error()
-        yield f"A small change of the state {self._change()}."
-        if self.drift:
-            yield (
+    def notes(self) -> list[str]:
+        """The error of the largest exponent, what weakens it, the sum and the dimension."""
+        notes = [self._of_the_error(), f"A small change of the state {self._change()}."]
+        if self.repels:
+            notes.append(
+                "The state rests at a fixed point that is no attractor: give another first state, "
+                "s0= in Python or --start-noise 1 of the command."
+            )
+        elif self.still:
+            notes.append("The state comes to rest: the exponents are those of a fixed point.")
+        elif self.drift:
+            notes.append(
                 f"The exponent changes by {self.drift:+.2g} from the first half of the run to the "
                 "second: run more steps."
             )
-        if self.still:
-            yield "The state comes to rest: the exponents are those of a fixed point."
-        if self.repels:
-            yield (
-                "The fixed point is no attractor: give another first state, s0= in Python or "
-                "--start-noise 1 of the command."
-            )
-        yield from self._of_the_sum()
+        notes.append(f"{self._of_the_sum()}.")
         least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         finite = self.exponents[np.isfinite(self.exponents)]
         if lost := int((finite < least).sum()):
-            yield f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
+            notes.append(
+                f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
+            )
+        return notes
 
     def _change(self) -> str:
         """The fate of a small change of the state, within the error of the exponent."""
@@ -223,7 +225,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             return "may grow or shrink"
         if not ends[0]:
             return "keeps its size"
-        return "is zero at the end" if math.isinf(largest) else rate_words(largest, self.near)
+        return rate_words(largest, self.near)
 
     def _of_the_error(self) -> str:
         """The sentence about the standard error of the largest exponent."""
@@ -235,28 +237,25 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         error = 2 * float(self.standard_errors[0])
         if math.isnan(error):
             return "The run is too short for standard errors."
-        if error <= PLACES * self.precision * max(1.0, abs(float(self.exponents[0]))):
-            return "All parts of the run have this exponent, up to rounding."
         return f"The 95 % interval around the exponent is +- {error:.2g}."
 
-    def _of_the_sum(self) -> Iterator[str]:
-        """The sentences about the sum and the dimension."""
+    def _of_the_sum(self) -> str:
+        """The sum and the dimension."""
         those = "all" if self.complete else f"the {len(self.exponents)} largest"
-        yield f"The sum of {those} exponents is {self.sum:.4g}."
+        total = f"The sum of {those} exponents is {self.sum:.4g}"
         if self.repels:
-            return
+            return total
         if self.undefined:
-            yield f"The Kaplan-Yorke dimension is not defined: {self.undefined}."
-        else:
-            words = f"is {self.dimension}" if self.dimension else "needs more exponents"
-            yield f"The Kaplan-Yorke dimension {words}."
+            return f"{total}; the Kaplan-Yorke dimension is not defined: {self.undefined}"
+        words = f"is {self.dimension}" if self.dimension else "needs more exponents"
+        return f"{total}; the Kaplan-Yorke dimension {words}"
 
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return rows_of(number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors)
 
-    def draw(self, ax: Axes) -> None:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """The exponents against their number, with bars of two standard errors, without lost
         directions.
 
@@ -283,7 +282,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set_xlim(0.5, max(0.5 + len(finite), ax.get_xlim()[1] if i else 0))
         ax.xaxis.set_major_locator(WholeTicks())
 
-    def draw_convergence(self, ax: Axes) -> None:
+    def _draw_convergence(self, ax: Axes) -> None:
         """Running estimates of the first eight exponents against the steps counted."""
         shown = min(CURVES, len(self.exponents))
         for i, values in enumerate(self.curve.T[:shown]):
@@ -301,7 +300,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         ax.set_xlim(0, self.steps)
         ax.xaxis.set_major_locator(WholeTicks())
 
-    plot = panels(8, 3.2, finding_of)(draw, draw_convergence)
+    width = 8.0
+
+    def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
+        """The exponents, and their running means."""
+        return [Block([panel, self._draw_convergence], self.height, 2, least=WIDE)]
 
     def derived(self) -> dict:
         """Numbers computed from the exponents."""

@@ -13,7 +13,7 @@ The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and
 Legend: T steps, L layers of a step.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -41,9 +41,8 @@ from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, compose
-from rhn.utils.figures import drawn
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import rows_of
+from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted
 
 
@@ -63,11 +62,10 @@ class Overview(Several, kind="overview"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return self.results.get(name)
 
-    def sentences(self) -> Iterator[str]:
-        """Those of each analysis; the spectra have those of the products."""
-        for name, result in self.results.items():
-            if name != "products":
-                yield from result.sentences()
+    def notes(self) -> list[str]:
+        """The sentences of each analysis; the spectra have those of the products."""
+        others = [result for name, result in self.results.items() if name != "products"]
+        return [words for result in others for words in result.sentences()]
 
     def table(self) -> list[dict]:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
@@ -104,15 +102,15 @@ class Overview(Several, kind="overview"):
         """The step of the spectra."""
         return self.spectra.drawn_step(step)
 
-    def plot(
-        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
-    ) -> Axes:
-        """The spectrum of one step; without axes a figure with that step and a panel for each
-        analysis, its first axes.
-        """
-        if ax is not None:
-            return self.spectra.plot(ax, step=step, limit=limit)
-        return draw_overview(self, step=step, limit=limit).axes[0]
+    marks_step = False
+
+    def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
+        """The spectrum of one step."""
+        self.spectra._draw(ax, step=step, limit=limit)
+
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
+        """The spectrum of one step, and a panel for each analysis."""
+        return draw_overview(self, step=step, limit=limit)
 
     def to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
@@ -243,7 +241,6 @@ def _time_first(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tens
     return layout.to_time_first(x), layout.batch
 
 
-@drawn
 def draw_overview(found: Overview, *, step: int | None = None, limit: float | None = None) -> Shown:
     """The spectrum of one step, and below it a panel for each analysis."""
     record = found.spectra
@@ -251,12 +248,10 @@ def draw_overview(found: Overview, *, step: int | None = None, limit: float | No
     left_out = {"spectra", "products"}
     if not found.gates.mean.size:
         left_out.add("gates")
-    others = {
-        ANALYSES[name].about: r.plot for name, r in found.results.items() if name not in left_out
-    }
+    others = {ANALYSES[name].about: r for name, r in found.results.items() if name not in left_out}
 
-    def into(title: str, draw: Callable[..., object], ax: Axes) -> None:
-        draw(ax, legend=False)
+    def into(title: str, result: Result, ax: Axes) -> None:
+        result.draw_panel(ax, None, None)
         ax.set_title(title)
         if ax.images:  # a heat map
             bar = ax.inset_axes((0.52, 0.25, 0.44, 0.05))  # where outputs are earlier than inputs
@@ -268,6 +263,5 @@ def draw_overview(found: Overview, *, step: int | None = None, limit: float | No
     draws = [partial(plot, record) for plot in OVER_TIME] + [
         partial(into, *row) for row in others.items()
     ]
-    about = "; ".join(filter(None, (found.title, found.about)))
     above = step_block(record, step, limit)
-    return compose(record.finding, about, above, Block(draws, 2.3, 2))
+    return compose(record.finding, found.origin, above, Block(draws, 2.3, 2))

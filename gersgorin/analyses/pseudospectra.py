@@ -8,7 +8,6 @@ Legend: S steps shown, N entries of a state, a grid of (side, side) points.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,7 +30,7 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
-from rhn.plotting.figure import Block, colour_bar, complex_plane, compose
+from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
@@ -74,10 +73,6 @@ class Pseudospectra(Result, kind="pseudospectra"):
 
     steps_of = staticmethod(shown_steps)
 
-    def sentences(self) -> Iterator[str]:
-        """The least change that moves an eigenvalue onto the unit circle."""
-        yield f"{self.finding}."
-
     @property
     def finding(self) -> str:
         """The least change that moves an eigenvalue onto the unit circle."""
@@ -105,28 +100,23 @@ class Pseudospectra(Result, kind="pseudospectra"):
         away = 1 - np.abs(self.eigenvalues[:, 0])
         return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
 
-    def plot(
-        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
-    ) -> Axes:
-        """The step whose eigenvalues a change moves onto the circle most easily; without axes a
-        figure of all steps.
-        """
+    width, marks_step = 8.0, False
+
+    def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
+        """The step whose eigenvalues a change moves onto the circle most easily."""
         k = int(self.to_circle.argmin()) if step is None else [*self.steps].index(step)
-        if ax is not None:
-            self.draw(ax, k, limit).set_title(f"Step {self.steps[k]}, {self.curves}")
-            return ax
-        chosen = range(len(self.steps)) if step is None else [k]
-        count = len(chosen)
-        block = Block(
-            [partial(self.draw, k=k, limit=limit) for k in chosen],
-            max(2.5, 6 / count),
-            count,
-            "y",
-            legend=True,
-        )
+        self._draw_step(ax, k, limit).set_title(f"Step {self.steps[k]}, {self.curves}")
+
+    def _figure(self, step: int | None, limit: float | None) -> Shown:
+        """All steps, or one, with the colours of the curves."""
+        steps = [*self.steps]
+        chosen = range(len(steps)) if step is None else [steps.index(step)]
+        draws = [partial(self._draw_step, k=k, limit=limit) for k in chosen]
+        high = max(2.5, 6 / len(draws))
         bar = colour_bar(ScalarMappable(_colours(self.levels), CURVES), CHANGE, ticks=self.levels)
-        about = "; ".join(filter(None, (self.title, self.about)))
-        return compose(self.finding, about, block, bar).axes[0]
+        return compose(
+            self.finding, self.origin, Block(draws, high, len(draws), "y", legend=True), bar
+        )
 
     @property
     def curves(self) -> str:
@@ -134,7 +124,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         last, inner = self.levels[:-3:-1]
         return f"curves inwards: {CHANGE} {last:g}, {inner:g}, ..."
 
-    def draw(self, ax: Axes, k: int, limit: float | None = None) -> Axes:
+    def _draw_step(self, ax: Axes, k: int, limit: float | None = None) -> Axes:
         """The boundaries of the eps-pseudospectra of the k-th step for eps = 10^level, eigenvalues
         and the unit circle.
         """

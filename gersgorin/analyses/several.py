@@ -2,7 +2,7 @@
 `Overview` and `SideBySide`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,10 +16,9 @@ class Several(Result):
 
     results: dict[str, Result]
 
-    def sentences(self) -> Iterator[str]:
-        """Those of each result."""
-        for result in self.results.values():
-            yield from result.sentences()
+    def notes(self) -> list[str]:
+        """The sentences of each result."""
+        return [words for result in self.results.values() for words in result.sentences()]
 
     def _saved(self) -> dict:
         own = {name: value for name, value in super()._saved().items() if name != "results"}

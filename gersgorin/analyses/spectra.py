@@ -13,7 +13,7 @@ gate.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -45,8 +45,8 @@ from gersgorin.loading.open import Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
-from rhn.plotting.figure import Block, Style, complex_plane, compose
-from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, drawn
+from rhn.plotting.figure import Block, Style, complex_plane
+from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
 from rhn.utils.wording import counted, in_short
@@ -301,23 +301,22 @@ class Spectra(Result, kind="spectra"):
         words = gradient_words(self.log_norm_product, subject_of(self.title))
         return words[0].upper() + words[1:]
 
-    def sentences(self) -> Iterator[str]:
-        """The growth of the gradient, what eigenvalues and discs tell, and doubts about them."""
-        yield f"{self.finding}."
-        yield from growth_over_all(self.log_norm_product, self.unit)
-        yield self._of_eigenvalues()
-        yield self._of_discs()
+    def notes(self) -> list[str]:
+        """The growth over the run, where eigenvalues and discs lie, and doubts about them."""
+        notes = [*growth_over_all(self.log_norm_product, self.unit)]
+        notes += [self._of_eigenvalues(), self._of_discs()]
         if lost := int(np.isnan(self.norm).sum()):
-            yield (
+            notes.append(
                 f"The Jacobians of {counted(lost, 'step')} are too small or large for a number: "
                 "only their products are known."
             )
         missing = int(np.isnan(self.eigenvalues).any(1).sum()) - lost
         if missing:
             at = counted(missing, "step")
-            yield f"Some of {self.which_eigenvalues} did not converge at {at}."
+            notes.append(f"Some of {self.which_eigenvalues} did not converge at {at}.")
         if self._moved_by_rounding() > ROUNDING_SHOWN:
-            yield f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}."
+            notes.append(f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}.")
+        return notes
 
     def _moved_by_rounding(self) -> float:
         """The distance by which rounding of the step with the worst condition may move an
@@ -402,13 +401,22 @@ class Spectra(Result, kind="spectra"):
         T = len(self.norm)
         return rows_of(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
 
-    def plot(
-        self, ax: Axes | None = None, step: int | None = None, limit: float | None = None
-    ) -> Axes:
+    width, height, marks_step = 5.0, 4.6, False
+
+    @property
+    def origin(self) -> str:
+        """The network, the sequence and their origin."""
+        return "; ".join(filter(None, (self.heading, self.about)))
+
+    def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
         """Eigenvalues, discs and numerical range of a step, by default that with the largest
         spectral radius.
         """
-        return plot_spectrum(self, step, limit=limit, ax=ax)
+        plot_spectrum(self, step, limit=limit, ax=ax)
+
+    def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
+        """One step."""
+        return [Block([panel], self.height, legend=True)]
 
     def to_dict(self) -> dict:
         """Names and one row a step; `save` writes the eigenvalues and discs too."""
@@ -424,13 +432,12 @@ class Spectra(Result, kind="spectra"):
         return {"steps": self.table()}
 
 
-@drawn
 def plot_spectrum(
     record: Spectra,
     step: int | None = None,
     *,
     limit: float | None = None,
-    ax: Axes | None = None,
+    ax: Axes,
 ) -> Axes:
     """Draw the eigenvalues of one step, the outlines of its numerical range and of the unions of
     discs, and the unit circle.
@@ -448,14 +455,6 @@ def plot_spectrum(
     Raises InvalidInputError for a step outside the run.
     """
     step = record.drawn_step(step)
-    if ax is None:
-
-        def whole(ax: Axes) -> None:
-            plot_spectrum(record, step, limit=limit, ax=ax)
-
-        block = Block([whole], 4.6, legend=True)
-        about = "; ".join(filter(None, (record.heading, record.about)))
-        return compose(record.finding, about, block, width=5).axes[0]
     draw_set(record, step, ax)
     complex_plane(ax, *((limit, 0.0) if limit else view(record, step)))
     ax.set_title(f"Step {step}")

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,7 @@ from rhn.plotting.figure import (
     WholeTicks,
     draw_growth,
     draw_layers,
-    finding_of,
     log_scale,
-    panels,
 )
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
@@ -64,19 +63,17 @@ class Gains(Result, kind="gains"):
             return "The gain of the input is too small or large for a number"
         return f"The input reaches the state with a mean gain of {self.input.mean():.3g}"
 
-    def sentences(self) -> Iterator[str]:
-        """The mean gains of the input and of the layers: 2-norms, means over the steps."""
-        yield f"{self.finding}."
+    def notes(self) -> list[str]:
+        """The mean gains of the layers: 2-norms, means over the steps."""
         layers = ", ".join(f"{gain:.3g}" for gain in self.layers.mean(0))
         each = "A step has" if self.layers.shape[1] == 1 else "The layers of a step have"
-        yield f"{each} a mean gain of {layers}."
+        return [f"{each} a mean gain of {layers}."]
 
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
         return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
 
-    @panels(6, 3.2, finding_of)
-    def plot(self, ax=None) -> Axes:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """One line for the input and one for each layer over time."""
         ax.plot(
             self.input,
@@ -87,7 +84,6 @@ class Gains(Result, kind="gains"):
         )
         draw_layers(self.layers, self.unit, "2-norm", ax)
         log_scale(ax, np.column_stack((self.input, self.layers)))
-        return ax
 
     @property
     def step_count(self) -> int:
@@ -155,14 +151,14 @@ class GateActivity(Result, kind="gates"):
             return f"The gates{subject_of(self.title)} are open on average: {named}"
         return f"The {self.gate_name}s{subject_of(self.title)} are {percent(self.mean.mean())} open"
 
-    def sentences(self) -> Iterator[str]:
-        """The mean of all gates, and of each layer's."""
-        yield f"{self.finding}."
+    def notes(self) -> list[str]:
+        """The means of the layers."""
         if not self.mean.size:
-            yield "gates=, a function gates(x, s) of a step, measures those of your own."
-        if self.mean.size and self.mean.shape[1] > 1 and not self.names:
-            layers = ", ".join(percent(value) for value in self.mean.mean(0))
-            yield f"From the first layer to the last they are {layers} open."
+            return ["gates=, a function gates(x, s) of a step, measures those of your own."]
+        if self.names or self.mean.shape[1] == 1:
+            return []
+        layers = ", ".join(percent(value) for value in self.mean.mean(0))
+        return [f"From the first layer to the last they are {layers} open."]
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
@@ -173,8 +169,9 @@ class GateActivity(Result, kind="gates"):
             return rows_of(step=steps, **dict(zip(self.names, self.mean.T, strict=True)))
         return rows_of(step=steps, layer=self.mean[: len(steps)])
 
-    @panels(6, 3.2, finding_of)
-    def plot(self, ax=None, step: int | None = None) -> Axes:
+    marks_step = False
+
+    def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """One line for each layer over time, or the gates of the layers at a step. Raises
         InvalidInputError if there are no gates.
         """
@@ -182,14 +179,14 @@ class GateActivity(Result, kind="gates"):
             raise InvalidInputError(f"{self.finding}: there is nothing to draw")
         ax.set_ylim(0, 1)
         if step is None:
-            return draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)
+            draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)
+            return
         layers = self.names or range(1, self.mean.shape[1] + 1)
         ax.bar(layers, self.mean[step], color=GREEN, width=0.6)
         if not self.names:
             ax.xaxis.set_major_locator(WholeTicks())
         what = "gate" if self.names else "layer"
         ax.set(xlabel=what, ylabel="open (0 to 1)", title=f"Step {step}")
-        return ax
 
     @property
     def step_count(self) -> int:
@@ -286,10 +283,9 @@ class Products(Result, kind="products"):
         words = gradient_words(self.log_norm, subject_of(self.title))
         return words[0].upper() + words[1:]
 
-    def sentences(self) -> Iterator[str]:
-        """The half-life or doubling time of the gradient, and its norm over the whole run."""
-        yield f"{self.finding}."
-        yield from growth_over_all(self.log_norm, self.unit)
+    def notes(self) -> list[str]:
+        """The norm over the whole run."""
+        return [*growth_over_all(self.log_norm, self.unit)]
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent, log_norm_back."""
@@ -306,8 +302,7 @@ class Products(Result, kind="products"):
             "doubling_time": self.doubling_time,
         }
 
-    @panels(6, 3.2, finding_of)
-    def plot(self, ax=None) -> Axes:
+    def _draw(self, ax: Axes, **_: Any) -> None:
         """The norms over time on a log scale, from the first state on and to the last state."""
         draw_growth(self.log_norm, self.unit, ax)
         if self.log_norm_back is not None:
@@ -315,7 +310,6 @@ class Products(Result, kind="products"):
             back = np.r_[self.log_norm_back, 0] / np.log(10)
             shown = np.where(np.isfinite(back), back, np.nan)
             ax.plot(shown, color=GREEN, linewidth=1.4, label="from this state to the last one")
-        return ax
 
     @property
     def step_count(self) -> int:

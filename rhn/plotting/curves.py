@@ -23,7 +23,7 @@ from rhn.plotting.provenance import read_facts, shared
 from rhn.presets import PTB_BY_DEPTH, PTB_WORDS
 from rhn.training.config import LanguageConfig
 from rhn.training.state import Objective, best_epoch
-from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable, drawn
+from rhn.utils.figures import COLOURS, GREY, MARKERS, drawable
 from rhn.utils.io import read_json
 from rhn.utils.wording import counted, first_line
 
@@ -238,16 +238,13 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.assign(text=str(path))
 
 
-@drawn
-def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
+def plot_curves(curves: Sequence[Curves], ax: Axes) -> Axes:
     """Training (dashed) and validation (solid) over epochs on a logarithmic axis, a symbol a
     training, large at its best epoch.
 
     Losses before training, at epoch 0, are drawn only if there are no others: they would take most
     of the axis.
     """
-    if ax is None:
-        return draw_curves(curves).axes[0]
     for k, c in enumerate(curves):
         drawn, (epoch, best) = c.epochs >= min(1, c.epochs[-1]), c.best
         style = _style(k) | {"markersize": 3, "markevery": max(1, int(drawn.sum()) // 8)}
@@ -275,7 +272,6 @@ def plot_curves(curves: Sequence[Curves], ax: Axes | None = None) -> Axes:
     return ax
 
 
-@drawn
 def draw_curves(curves: Sequence[Curves]) -> Shown:
     """Draw the curves of training runs; the title has the facts that they share."""
     block = Block([partial(plot_curves, curves)], 3.4)
@@ -287,16 +283,12 @@ def _style(k: int) -> dict:
     return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
 
 
-@drawn
-def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "trained here") -> Axes:
+def plot_depth(table: pd.DataFrame, ax: Axes, source: str = "trained here") -> Axes:
     """Best validation perplexity by depth: points are seeds, lines their means; cells without depth
     are horizontal.
 
     table: from `read_depth` or `published`; source: of the training runs, for the title.
     """
-    if ax is None:
-        block = Block([partial(plot_depth, table, source=source)], 3.4)
-        return compose(BY_DEPTH, "", block, width=4.5).axes[0]
     series = table.groupby(_series(table), sort=False)
     labels = list(dict.fromkeys([*PAPER, *series.groups]))
     for label, members in series:
@@ -318,7 +310,6 @@ def plot_depth(table: pd.DataFrame, ax: Axes | None = None, source: str = "train
     return ax
 
 
-@drawn
 def draw_depth(table: pd.DataFrame) -> Shown:
     """Draw figure 5(a) of these training runs beside the paper's: equal heights are equal changes
     relative to a panel's lowest perplexity.

@@ -1,9 +1,9 @@
 """Figures, axes, names, legends and line styles that all plots of results share. Nothing here
 imports torch.
 
-Every `plot_*(result, ax=None)` draws into the given axes, or into a new figure, in our style, and
-returns the axes. Lines of different colours also differ in dashes or markers. The title of a figure
-has what several results share, legends the rest.
+Every `plot_*` draws into the axes it is given and returns them; `compose` makes a figure. Lines of
+different colours also differ in dashes or markers. The title of a figure has what several results
+share, legends the rest.
 """
 
 import io
@@ -11,25 +11,21 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams, ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import LogNorm, to_rgb
-from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec, SubplotSpec
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from rhn.utils.figures import (
     COLOURS,
     GREY,
-    NAMED,
-    drawn,
     folded,
     highest,
     our_style,
@@ -37,7 +33,9 @@ from rhn.utils.figures import (
     time_label,
     titled,
 )
-from rhn.utils.result import Result
+
+if TYPE_CHECKING:
+    from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
@@ -51,8 +49,13 @@ WIDTH = 8.0  # inches, of a figure of several panels
 # inches of labels beside panels, and of those above and below, for letters of 9 points
 BESIDE, ABOVE = 0.55, 0.45
 LEAST = 2.0  # inches of a panel, at letters of 9 points: what does not fit goes into the next row
+WIDE = 1.1 * LEAST  # of one with longer labels
 MOST_DESCRIBED = 4  # results, whose descriptions stand at the foot if they differ
-LONGEST = 0.3  # of a panel's width, a name at the end of a curve
+PAD, LINE = 0.15, 0.15  # inches between blocks, and of a line of letters of 9 points
+OUTSIDE: Style = {"loc": "outside upper left"}  # places of legends: above panels, above axes
+INSIDE: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2}
+INSIDE |= {"borderaxespad": 0.2}
+SQUEEZED = 0.6  # least part of the panels' height, to fit on a page; less for larger letters
 LINEAR = 0.35  # decades, on which a log axis has ticks of even distance in value
 ROUND = (
     (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
@@ -92,296 +95,177 @@ class Block:
     shared: str = ""
     """Axes that all panels share, "x", "y" or "xy": only the outer ones are labelled."""
     legend: bool = False
-    """One legend of all panels above them, if a label has one style in all; else each panel names
-    its curves at their ends, or in its own legend.
+    """One legend of all panels above them, if a label has one style in all; else one above each
+    panel.
     """
     least: float = LEAST
     """Inches of a panel with its labels, for letters of 9 points."""
     square: bool = False
     """Rows as high as their panels are wide, in place of `height`."""
 
-    def rows(self, width: float, inches: float, more: int) -> tuple[list[list[int]], list[float]]:
-        """The panels of each row, and all heights with the legend's, in a figure of these inches
-        that is `width` wide by itself, with `more` columns than usual if they fit.
-        """
-        fitting = max(1, int(inches / (self.least * rcParams["font.size"] / 9)))
-        usual = max(self.columns, math.ceil(self.columns * inches / width))
-        if self.columns > 1:
-            usual += more
-        count = -(-len(self.draws) // min(usual, fitting))
-        length = -(-len(self.draws) // count)
-        rows = [[*range(len(self.draws))][k * length : (k + 1) * length] for k in range(count)]
-        wider = inches / len(rows[0]) / (width / min(self.columns, len(self.draws)))
-        letters = max(1.0, rcParams["font.size"] / 9)
-        height = self.height * float(np.clip(wider, 0.75, 1.1)) * letters
+    def draw(self, part: SubFigure, width: float) -> "Drawn":
+        """Draw the panels into a part of a figure that is `width` wide by itself."""
+        inches, letters = part.figure.get_figwidth(), rcParams["font.size"] / 9
+        fitting = max(1, int(inches / (self.least * letters)))
+        rows = -(-len(self.draws) // min(math.ceil(self.columns * max(1, inches / width)), fitting))
+        columns = -(-len(self.draws) // rows)
+        room = inches / columns
+        wider = room / (width / min(self.columns, len(self.draws)))
+        high = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, letters)
         if self.square:  # beside and below are labels, above is a title
-            height = (inches - letters * BESIDE) / length + letters * ABOVE
-        heights = [height] * count
-        return rows, [0.01, *heights] if self.legend else heights
+            high = room + letters * (ABOVE - BESIDE)
+        axes = self._axes(part, rows, columns)
+        for draw, ax in zip(self.draws, axes, strict=True):
+            draw(ax)
+            plain_ticks(ax)
+            title = folded(ax.get_title("left"), room - letters * BESIDE, rcParams["font.size"])
+            ax.set_title(title, loc="left")
+        _drop_repeated(axes, columns)
+        by_row = [axes[k * columns : (k + 1) * columns] for k in range(rows)]
+        lines = sum(max(ax.get_title("left").count("\n") for ax in row) for row in by_row)
+        lines += max(ax.get_xlabel().count("\n") for ax in by_row[-1])
+        texts = letters * (rows * ABOVE + lines * LINE)
+        drawn = Drawn(by_row, PAD + texts, rows * (high - letters * ABOVE))
+        if self.legend and consistent(axes):
+            drawn.texts += legend_of(part, entries(axes), inches - 0.5, OUTSIDE)
+            drawn.unnamed.clear()
+        return drawn
 
-    def draw(self, figure: Figure, grid: GridSpec, top: int, rows: list[list[int]]) -> list[Axes]:
-        """Draw the rows into a grid from this row on, and the legend above them; returns axes whose
-        curves have no names yet.
-        """
-        axes, length = list[Axes](), len(rows[0])
-        span = grid.ncols // length  # of all rows: equal lengths mean equal times
-        for k, row in enumerate(rows, top + 1 if self.legend else top):
-            for place, panel in enumerate(row):
-                first = axes[0] if axes else None
-                axes.append(
-                    self._panel(figure, grid[k, place * span : (place + 1) * span], panel, first)
-                )
-                self._hide_repeated(axes, place, below=panel + length < len(self.draws))
-        if len({ax.get_xlabel() for ax in axes}) == 1:
-            for ax in axes[:-length]:  # those below which another stands
-                ax.set_xlabel("")
-        if not self.legend or not consistent(axes):
-            return axes
-        above = figure.add_subplot(grid[top, :])
-        above.set_axis_off()
-        legend_above(above, entries(axes), figure.get_figwidth() - 1)
-        return []
-
-    def _panel(self, figure: Figure, spot: SubplotSpec, panel: int, first: Axes | None) -> Axes:
-        """Draw a panel into its place in the grid; first: the axes whose limits it may share."""
-        shared = {} if first is None else {f"share{axis}": first for axis in self.shared}
-        ax = figure.add_subplot(spot, axes_class=ShownAxes, **shared)
-        self.draws[panel](ax)
-        plain_ticks(ax)
-        columns = len(spot.colspan), spot.get_gridspec().ncols
-        width = figure.get_figwidth() * columns[0] / columns[1] - rcParams["font.size"] / 12
-        ax.set_title(folded(ax.get_title("left"), width, rcParams["font.size"]), loc="left")
-        return ax
-
-    def _hide_repeated(self, axes: Sequence[Axes], place: int, *, below: bool) -> None:
-        """Remove labels from the last axes that others have, too.
-
-        place: of these axes in their row; below: whether others stand below them.
-        """
-        ax = axes[-1]
-        if "x" in self.shared and below:
-            ax.tick_params(labelbottom=False)
-        if "y" in self.shared and place:
-            ax.tick_params(labelleft=False)
-        if place and ax.get_ylabel() == axes[-place - 1].get_ylabel():
-            ax.set_ylabel("")
+    def _axes(self, part: SubFigure, rows: int, columns: int) -> list[Axes]:
+        """Axes for all panels; in the last row there may be fewer."""
+        shared = {f"share{axis}": axis in self.shared for axis in "xy"}
+        kind = {"axes_class": ShownAxes}
+        every = part.subplots(rows, columns, squeeze=False, subplot_kw=kind, **shared).ravel()  # type: ignore[call-overload]
+        axes = every[: len(self.draws)].tolist()
+        for ax in every[len(self.draws) :]:
+            ax.remove()
+        for ax in axes[-columns:]:  # above a place without axes too
+            ax.tick_params(labelbottom=True)
+        return axes
 
 
-def compose(
-    title: str, about: str, *blocks: Block, width: float = WIDTH, squeezed: float = 0.8
-) -> Shown:
-    """Draw blocks of panels below each other on one grid: all have the same left and right edges.
+@dataclass
+class Drawn:
+    """A block in its part of a figure."""
+
+    unnamed: list[list[Axes]]
+    """Rows of axes whose curves have no names yet."""
+    texts: float
+    """Inches of height that titles, labels and legends need."""
+    panels: float
+    """Inches of height that its panels have, if there is room."""
+
+
+def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Shown:
+    """Draw blocks of panels below each other, in our style.
 
     title: what the figure shows, in a sentence; about: the origin of network and data; width: in
-    inches, see `our_style`; squeezed: least part of the panels' height, to fit on a page; on a
-    slide of their height for letters of 9 points.
+    inches, see `our_style`.
     """
-    inches = sized(width)
-    for more in range(3):  # columns, until the rows fit
-        parts = [block.rows(width, inches, more) for block in blocks]
-        if sum(heights := [height for _, each in parts for height in each]) < highest():
-            break
-    figure = Shown(figsize=(inches, 1), layout="constrained")
-    titled(figure, title, about)
-    lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
-    height = sum(heights) + lines * rcParams["font.size"] / 50
-    cells = math.lcm(*(len(row) for rows, _ in parts for row in rows))
-    grid = figure.add_gridspec(len(heights), cells, height_ratios=heights)
-    top, unnamed = 0, list[Axes]()
-    for block, (rows, each) in zip(blocks, parts, strict=True):
-        unnamed += block.draw(figure, grid, top, rows)
-        top += len(each)
-    set_height(figure, height, squeezed)
-    laid_out(figure)
-    for ax in unnamed:
-        name_curves(ax)
-    set_height(figure, height, squeezed)
-    for _ in range(5):  # the layout depends on the labels, and they on the layout
-        for ax in laid_out(figure).axes:
-            for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
-                label, room = axis.get_label_text(), pixels / figure.dpi
-                axis.set_label_text(folded(label, room, rcParams["font.size"]))
-            fix_number_of_ticks(ax)
-            fill_place(ax)
+    with our_style():
+        figure = Shown(figsize=(sized(width), 1), layout="constrained")
+        titled(figure, title, about)
+        grid = figure.add_gridspec(len(blocks), 1)
+        parts = [figure.add_subfigure(grid[k]) for k in range(len(blocks))]
+        for part in parts:
+            part.savefig = figure.savefig  # type: ignore[attr-defined]  # for `ax.figure.savefig`
+        drawn = [block.draw(part, width) for block, part in zip(blocks, parts, strict=True)]
+        _arrange(figure, grid, drawn)
+        for block in drawn:
+            block.texts += sum(max(map(legend_above, row)) for row in block.unnamed)
+        views = {ax: (ax.get_xlim(), ax.get_ylim()) for ax in figure.axes if ax.get_aspect() == 1}
+        for _ in range(4):  # the layout depends on labels and ticks, and they on the layout
+            _arrange(figure, grid, drawn)
+            for ax in figure.axes:
+                fold_labels(ax)
+                fix_number_of_ticks(ax)
+            for ax, view in views.items():
+                fill_place(ax, *view)
     return figure
 
 
-def set_height(figure: Figure, height: float, squeezed: float) -> None:
-    """Make a figure as high as its panels with what stands above them; if they fit in this part of
-    it, as its page or slide.
+def _arrange(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
+    """Lay out a figure as high as its blocks and titles; if little is missing, as its page or
+    slide.
     """
-    above, least = _above(figure), squeezed * height / max(1.0, rcParams["font.size"] / 9)
-    fits = above + least <= highest()
-    figure.set_figheight(min(above + height, highest()) if fits else above + height)
+    lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
+    texts = sum(block.texts for block in drawn) + lines * rcParams["font.size"] / 50
+    panels = sum(block.panels for block in drawn)
+    share = min(1.0, (highest() - texts) / panels)
+    if share < SQUEEZED / max(1.0, rcParams["font.size"] / 9) ** 2:
+        share = 1.0
+    grid.set_height_ratios([block.texts + share * block.panels for block in drawn])
+    figure.set_figheight(texts + share * panels)
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
 
 
-def _above(figure: Figure) -> float:
-    """Inches that legends and folded titles above axes take, of each row of the grid the most."""
-    rows: dict[int, float] = {}
-    for ax in figure.axes:
-        legend, place = ax.get_legend(), ax.get_subplotspec()
-        high = legend.get_window_extent().height / figure.dpi if legend else 0.0
-        high += ax.get_title("left").count("\n") * rcParams["font.size"] / 60
-        if place is not None:
-            rows[place.rowspan.start] = max(rows.get(place.rowspan.start, 0.0), high)
-    return sum(rows.values())
+def fold_labels(ax: Axes) -> None:
+    """Fold the labels of axes to their width and height."""
+    for axis, pixels in ((ax.xaxis, ax.bbox.width), (ax.yaxis, ax.bbox.height)):
+        inches = pixels / ax.figure.dpi
+        axis.set_label_text(folded(axis.get_label_text(), inches, rcParams["font.size"]))
 
 
-def fill_place(ax: Axes) -> None:
-    """Widen the limits of axes with one scale for both directions so that they fill their place;
-    "datalim" would narrow them too.
+def _drop_repeated(axes: Sequence[Axes], columns: int) -> None:
+    """Remove labels that axes at the left, or below, have too."""
+    if len({ax.get_xlabel() for ax in axes}) == 1:
+        for ax in axes[:-columns]:
+            ax.set_xlabel("")
+    names = [ax.get_ylabel() for ax in axes]
+    for k, ax in enumerate(axes):
+        if k % columns and names[k] == names[k - 1]:
+            ax.set_ylabel("")
+
+
+def fill_place(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Widen the limits x and y of axes with one scale for both directions so that they fill their
+    place; "datalim" would narrow them too.
     """
-    if ax.get_aspect() != 1:
-        return
-    place, (width, height) = ax.get_position(original=True), ax.figure.figure.get_size_inches()
-    ratio, (x, y) = width * place.width / (height * place.height), (ax.get_xlim(), ax.get_ylim())
+    place, whole = ax.get_position(original=True), ax.get_figure().bbox  # type: ignore[union-attr]
+    ratio = whole.width * place.width / (whole.height * place.height)
     half = max(np.ptp(x) / max(ratio, 1), np.ptp(y) * min(ratio, 1)) / 2
     sides = np.array((-half, half))
     ax.set(xlim=np.mean(x) + sides * max(ratio, 1), ylim=np.mean(y) + sides / min(ratio, 1))
 
 
 def fix_number_of_ticks(ax: Axes) -> None:
-    """Have as many ticks as fit on the present axes: else the layout, which depends on their
-    labels, would change them again.
-    """
-    for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):  # long numbers are wide, not high
-        locator, room = axis.get_major_locator(), axis.get_tick_space()
+    """Have as many ticks as fit on the present axes: long numbers are wide, not high."""
+    for axis, share in ((ax.xaxis, 0.6), (ax.yaxis, 1)):
+        locator, most = axis.get_major_locator(), share * axis.get_tick_space()
         if isinstance(locator, LogTicks):
-            locator.set_params(numticks=max(2, round(share * room)))
-        if isinstance(locator, NamedTicks):
-            locator.set_params(nbins=max(2, room))
-        if isinstance(locator, ticker.MaxNLocator):
-            most = round(np.clip(share * room, 1, 9))
+            locator.set_params(numticks=max(2, round(most)))
+        elif isinstance(locator, ticker.MaxNLocator):
+            most = round(np.clip(most, 1, 9))
             locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
 
 
-def panels(
-    width: float,
-    height: float,
-    title: str | Callable[[Any], str] = "",
-    columns: int = 2,
-    least: float = 1.1 * LEAST,
-) -> Callable:
-    """Make the `plot` of a result from functions of (result, ax, **options), in our style; into
-    given axes draws the first.
-
-    Args:
-        width, height: of the figure, and of a row, in inches.
-        title: the quantity, which follows the network's name; or a function of the result that
-            gives the whole title, such as `finding_of`: the network is then named at the foot.
-        columns, least: panels in a row, at most, and inches of each, see `Block`.
+def legend_of(owner: Axes | SubFigure, handles: Sequence, inches: float, place: Style) -> float:
+    """Give axes or a part of a figure a legend with as many columns as fit; returns its height in
+    inches.
     """
-
-    def decorate(*draws: Callable[..., object]) -> Callable[..., Axes]:
-        @wraps(draws[0])
-        @drawn
-        def plot(result: Result, ax: Axes | None = None, **options) -> Axes:
-            if ax is not None:
-                draws[0](result, ax, **options)
-                return ax
-            whole, about = title, result.about
-            if callable(title):
-                whole, about = title(result), "; ".join(filter(None, (result.title, about)))
-            else:
-                whole = title_of(result.title, title)
-            each = [partial(draw, result, **options) for draw in draws]
-            block = Block(
-                each, height, min(columns, len(draws)), "x" if columns == 1 else "", least=least
-            )
-            return compose(whole, about, block, width=width).axes[0]
-
-        return plot
-
-    return decorate
+    size = rcParams["legend.fontsize"]
+    labels = [folded(str(handle.get_label()), inches - 3 * size / 72, size) for handle in handles]
+    for columns in range(len(handles), 0, -1):
+        legend = owner.legend(handles, labels, ncols=columns, **place)
+        box, dots = legend.get_window_extent(), legend.figure.dpi
+        if box.width <= inches * dots or columns == 1:
+            return box.height / dots
+        legend.remove()
+    return 0.0
 
 
-def finding_of(result: Result) -> str:
-    """The finding of a result, as the title of its figure."""
-    return result.finding
-
-
-def laid_out(figure: Shown) -> Shown:
-    """Run a first layout pass and return the figure; panels of fixed aspect are correct after the
-    second, when it is drawn.
-    """
-    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]  # every `Shown` has one
-    return figure
-
-
-def name_curves(ax: Axes) -> None:
-    """Name several curves at their right ends in their colours, or if that takes much room, in a
-    legend above the axes.
+def legend_above(ax: Axes) -> float:
+    """Name several curves between the title of axes and the axes; returns the inches that this
+    takes.
     """
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) < 2 or ax.get_legend():
-        return
-    box, points = ax.get_window_extent(), rcParams["legend.fontsize"] * ax.figure.dpi / 72
-    gap, names = 1.4 * points / box.height, [label.replace("\n", " ") for label in labels]
-    ends = [_right_end(handle, ax) for handle in handles]
-    too_long = 0.6 * max(map(len, names)) * points > LONGEST * box.width
-    if np.isnan(ends).any() or len(ends) * gap > 1 or too_long:
-        legend_above(ax, handles)
-        return
-    order, least = np.argsort(ends, kind="stable"), gap * (np.arange(len(ends)) + 0.5)
-    # in steps of a line: names that overlap are moved up as far as down
-    apart = np.sort(ends) - least
-    apart = (np.maximum.accumulate(apart) + np.minimum.accumulate(apart[::-1])[::-1]) / 2
-    places = least + np.clip(apart, 0, 1 - gap * len(ends))
-    style: Style = {
-        "xycoords": "axes fraction",
-        "xytext": (4, 0),
-        "textcoords": "offset points",
-        "va": "center",
-    }
-    style["fontsize"] = rcParams["legend.fontsize"]
-    for k, place in zip(order, places, strict=True):
-        color = tuple(np.multiply(0.8, to_rgb(_colour(handles[k]))))  # darker, for thin letters
-        ax.annotate(names[k], (1, place), color=color, gid=NAMED, **style)
-
-
-def _colour(handle: Any):
-    """The colour of a line or an area."""
-    return handle.get_color() if isinstance(handle, Line2D) else handle.get_facecolor()[0][:3]
-
-
-def legend_above(ax: Axes, handles: Sequence, inches: float | None = None) -> None:
-    """Draw a legend between the title of axes and the axes, at their left, in as many columns as
-    fit; inches: their width.
-    """
-    # tick labels may make axes narrower
-    width = inches or 0.95 * ax.get_window_extent().width / ax.figure.dpi
-    size = rcParams["legend.fontsize"]
-    labels = [folded(str(handle.get_label()), width - 3 * size / 72, size) for handle in handles]
-    place: dict = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0, 1),
-        "borderpad": 0.2,
-        "borderaxespad": 0.2,
-    }
-    for columns in range(len(handles), 0, -1):
-        legend = ax.legend(handles, labels, ncols=columns, **place)
-        if (box := legend.get_window_extent()).width <= width * ax.figure.dpi:
-            break
-    if handles and (title := ax.get_title("left")):
-        pad = 0.7 * rcParams["font.size"] + 72 * box.height / ax.figure.dpi
-        ax.set_title(title, loc="left", pad=pad)
-
-
-def _right_end(handle: Any, ax: Axes) -> float:
-    """The height at which a line or band reaches the right end of axes, as a part of theirs; NaN if
-    it does not.
-    """
-    paths: Sequence = ()
-    if isinstance(handle, Line2D):
-        paths = [handle.get_path()]
-    elif isinstance(handle, PolyCollection):
-        paths = handle.get_paths()
-    if not paths:  # a band of NaN has none
-        return math.nan
-    points = handle.get_transform().transform(paths[0].vertices)
-    x, y = ax.transAxes.inverted().transform(points).T
-    ends = y[np.isfinite(y) & (x > 0.97)]
-    return float(ends.max() + ends.min()) / 2 if len(ends) else math.nan
+        return 0.0
+    inches = 0.94 * ax.get_window_extent().width / ax.figure.dpi  # letters vary with the dots
+    high = legend_of(ax, handles, inches, INSIDE)
+    if title := ax.get_title("left"):
+        ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * high)
+    return high
 
 
 def ink(ax: Axes):
@@ -432,12 +316,6 @@ class WholeTicks(ticker.MaxNLocator):
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         first, last = np.ceil(vmin), np.floor(vmax)
         return [float(first)] if first == last else super().tick_values(vmin, vmax)
-
-
-class NamedTicks(ticker.FixedLocator):
-    """Ticks at places with short names, such as layers: at all of them, or every second, third, ...
-    if `nbins` are fewer.
-    """
 
 
 def log_scale(ax: Axes, values: np.ndarray) -> None:
@@ -522,11 +400,9 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
     """A row with a colour bar."""
 
     def draw(ax: Axes) -> None:
-        ax.set_axis_off()
-        bar = ax.inset_axes((0, 0.8, 1, 0.2))
         figure = ax.figure.figure
         words = folded(label, figure.get_figwidth() - 0.5, rcParams["font.size"])
-        figure.colorbar(colours, cax=bar, orientation="horizontal", label=words, **options)
+        figure.colorbar(colours, cax=ax, orientation="horizontal", label=words, **options)
 
     return Block([draw], 0.6)
 
@@ -568,7 +444,7 @@ def _dashes(line: Line2D) -> str:
     return f"{line.get_linestyle()} {dashes}"
 
 
-def names_of(results: Sequence[Result]) -> tuple[str, str, list[str]]:
+def names_of(results: "Sequence[Result]") -> tuple[str, str, list[str]]:
     """Names of several results: (the parts of the title that all share, or ""; the description of
     all, or ""; what differs, "" for a result alone).
     """

@@ -7,10 +7,10 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from html import escape
 from pathlib import Path
 from textwrap import wrap
@@ -78,42 +78,17 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
             _chosen.reset(token)
 
 
-def drawn(draw: Callable) -> Callable:
-    """Decorate a function that draws: in our style, and with an option figure="column", see
-    `our_style`.
-
-    In given axes it draws in the caller's style, with a title where that sets one, folded to their
-    width.
-    """
-    from matplotlib import rcParams
-
-    @wraps(draw)
-    def sized_draw(*args, figure: str | float | None = None, **options):
-        given = [ax for ax in (*args, options.get("ax")) if hasattr(ax, "set_title")]
-        with nullcontext() if given and figure is None else our_style(figure):
-            shown = draw(*args, **options)
-        if rcParams["axes.titlelocation"] != "left":  # else it is drawn in our own figure
-            for ax in given:
-                _fold_texts(ax)
-        return shown
-
-    return sized_draw
-
-
-def _fold_texts(ax) -> None:
-    """Fold the title and the labels of axes to their width and height, with the title where the
-    caller's style has it.
+def fold_to_axes(ax) -> None:
+    """Fold the title and the labels of axes of the caller to their width and height, with the title
+    where their style has it.
     """
     width, height = ax.bbox.size / ax.figure.dpi
-    title = ax.get_title("left") or ax.get_title()
-    ax.set_title("", loc="left")
-    ax.set_title(folded(title, width, ax.title.get_fontsize()))
+    if title := ax.get_title("left") or ax.get_title():
+        ax.set_title("", loc="left")
+        ax.set_title(folded(title, width, ax.title.get_fontsize()))
     for axis, inches in ((ax.xaxis, width), (ax.yaxis, height)):
         label = folded(axis.get_label_text(), inches, axis.label.get_fontsize())
         axis.set_label_text(label)
-
-
-NAMED = "name of a curve"  # mark of the texts at the ends of curves
 
 
 def mark_step(ax, step: int) -> None:
@@ -140,12 +115,10 @@ def add_legend(ax) -> None:
 
 
 def remove_legends(drawing) -> None:
-    """Remove the legends, and the names at the ends of curves, from axes or a figure."""
+    """Remove the legends from axes or a figure."""
     from matplotlib.legend import Legend
 
     for artist in drawing.findobj(lambda found: isinstance(found, Legend)):
-        artist.remove()
-    for artist in drawing.findobj(lambda found: found.get_gid() == NAMED):
         artist.remove()
 
 

@@ -6,18 +6,18 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
     @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result, kind="gains"):
         input: np.ndarray
-        def sentences(self): ...        # what the numbers say, which a command prints first
+        finding: str                    # one clause, for a title
+        def notes(self): ...            # further sentences
         def table(self): ...            # rows of numbers
-        def plot(self, ax=None): ...    # matplotlib axes
+        def _draw(self, ax, ...): ...   # into axes of matplotlib, for `plot`
 """
 
 import html
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import partial, wraps
-from inspect import signature
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -28,9 +28,10 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.utils.figures import (
     SUFFIXES,
     add_legend,
-    drawn,
+    fold_to_axes,
     image,
     mark_step,
+    our_style,
     remove_legends,
     save_figure,
     set_limit,
@@ -49,7 +50,10 @@ from rhn.utils.wording import counted, in_short, table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from rhn.plotting.figure import Block
 
 LINES, COLUMNS = 24, 100  # of a screen
 FIRST = 6  # rows of numbers that a command prints without --all
@@ -83,17 +87,21 @@ class Result:
         if kind:
             cls.kind = kind
             Result.classes[kind] = cls
-        if "plot" in vars(cls):
-            cls.plot = asked(cls.plot)  # type: ignore[method-assign]
 
     @property
     def finding(self) -> str:
-        """The result in a few words, for the title of a panel; "" if the figure shows it."""
+        """The result in one clause, for the title of a figure."""
         return ""
 
-    def sentences(self) -> Iterable[str]:
-        """The result in sentences."""
-        raise NotImplementedError
+    def notes(self) -> list[str]:
+        """What else a reader must know, in a few sentences: numbers, and doubts about them."""
+        return []
+
+    def sentences(self) -> Iterator[str]:
+        """The finding and the notes, which a command prints first."""
+        if self.finding:
+            yield f"{self.finding}."
+        yield from self.notes()
 
     def lines(self) -> Iterable[str]:
         """The names of the columns and the rows of the table, as text."""
@@ -151,7 +159,15 @@ class Result:
 
         return pd.DataFrame(self.table())
 
-    def plot(self, *args: Any, **drawing: Any) -> Any:
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        step: int | None = None,
+        limit: float | None = None,
+        legend: bool = True,
+        figure: str | float | None = None,
+    ) -> "Axes":
         """Draw into matplotlib axes, or into a new figure; returns the axes.
 
         Args:
@@ -164,11 +180,20 @@ class Result:
 
         Raises InvalidInputError for a step outside the run, or a limit that is no positive number.
         """
-        raise NotImplementedError
-
-    plot.__signature__ = signature(  # type: ignore[attr-defined]
-        lambda self, ax=None, *, step=None, limit=None, legend=True, figure=None: None
-    )
+        if ax is None:
+            with our_style(figure):
+                return self.figure(step=step, limit=limit, legend=legend).axes[0]
+        if not hasattr(ax, "get_title"):
+            raise InvalidInputError(
+                f"ax is {in_short(ax)}: expected axes of matplotlib, or None for a new figure"
+            )
+        self.draw_panel(ax, self.drawn_step(step), checked_limit(limit))
+        fold_to_axes(ax)
+        if legend:
+            add_legend(ax)
+        else:
+            remove_legends(ax)
+        return ax
 
     def figure(
         self, *, step: int | None = None, limit: float | None = None, legend: bool = True
@@ -176,7 +201,47 @@ class Result:
         """The whole figure of the result, which `save` writes and a report embeds; step, limit and
         legend as for `plot`.
         """
-        return self.plot(step=step, limit=limit, legend=legend).figure.figure
+        drawing = self._figure(self.drawn_step(step), checked_limit(limit))
+        if not legend:
+            remove_legends(drawing)
+        return drawing
+
+    width: ClassVar[float] = 6.0
+    """Of its figure, in inches."""
+    height: ClassVar[float] = 3.2
+    """Of a row of panels, in inches."""
+    marks_step: ClassVar[bool] = True
+    """True if a step is marked in curves over time; False if `_draw` draws it."""
+
+    @property
+    def origin(self) -> str:
+        """Network and data, for the foot of a figure."""
+        return "; ".join(filter(None, (self.title, self.about)))
+
+    def _draw(self, ax: "Axes", *, step: int | None, limit: float | None) -> None:
+        """Draw into axes, for `plot`."""
+        raise NotImplementedError
+
+    def draw_panel(self, ax: "Axes", step: int | None, limit: float | None) -> None:
+        """Draw into axes, with a marked step and a limit."""
+        self._draw(ax, step=step, limit=limit)
+        if step is not None and self.marks_step:
+            mark_step(ax, step)
+        if limit is not None:
+            set_limit(ax, limit)
+
+    def _blocks(self, panel: Callable[["Axes"], object]) -> "list[Block]":
+        """The panels of the whole figure, of which `panel` draws the first."""
+        from rhn.plotting.figure import Block
+
+        return [Block([panel], self.height)]
+
+    def _figure(self, step: int | None, limit: float | None) -> "Figure":
+        """Draw the whole figure."""
+        from rhn.plotting.figure import compose
+
+        blocks = self._blocks(partial(self.draw_panel, step=step, limit=limit))
+        return compose(self.finding, self.origin, *blocks, width=self.width)
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers with those computed from them, ready for JSON; complex numbers as [real,
@@ -266,46 +331,11 @@ class Result:
         return f"<pre>{html.escape(repr(self))}</pre>{image(self.figure, self.title or 'figure')}"
 
 
-def asked(draw: Callable) -> Callable:
-    """Decorate the `plot(self, ax=None)` of a result: it also takes what a user may ask of every
-    figure (`Result.plot`), and hands on what `draw` takes itself.
-    """
-    given = signature(draw).parameters
-    plain = drawn(draw)
-
-    @wraps(draw)
-    def plot(self, ax=None, *, step=None, limit=None, legend=True, **options):
-        if ax is not None and not hasattr(ax, "get_title"):
-            raise InvalidInputError(
-                f"ax is {in_short(ax)}: expected axes of matplotlib, or None for a new figure"
-            )
-        own = {"step": self.drawn_step(step), "limit": checked_limit(limit)}
-        handed = {name: value for name, value in own.items() if name in given}
-        axes = plain(self, ax, **handed, **options)
-        _mark(axes, **{name: value for name, value in own.items() if name not in given})
-        if not legend:
-            remove_legends(axes.figure.figure if ax is None else axes)
-        elif ax is not None:
-            add_legend(axes)
-        return axes
-
-    plot.__signature__ = signature(Result.plot)  # type: ignore[attr-defined]
-    return plot
-
-
 def checked_limit(limit: float | None) -> float | None:
     """The limit of a figure. Raises InvalidInputError if it is no positive number."""
     if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
         raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")
     return limit
-
-
-def _mark(axes, step: int | None = None, limit: float | None = None) -> None:
-    """Mark a step in curves over time, and limit the value axis."""
-    if step is not None:
-        mark_step(axes, step)
-    if limit is not None:
-        set_limit(axes, limit)
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:

@@ -22,7 +22,7 @@ from rhn.plotting.figure import names_of
 from rhn.utils.figures import SIZES, our_style
 from rhn.utils.io import made_with
 from rhn.utils.result import Result
-from tests.readable import WIDTHS, filled, readable, whole_title
+from tests.readable import WIDTHS, alone, filled, readable, whole_title
 
 ROOT = Path(import_module("gersgorin").__file__).parent
 LONG = "a_run_with_$a_name_of_forty_characters_ä: rhn, depth 10, 1024 units"
@@ -175,12 +175,14 @@ FIGURES = {  # what each is drawn from
         runs["spectra"], "sequence noise"
     ),
     "analyses.overview.draw_overview": lambda draw, runs, training, size: draw(training[1]),
-    "figures.plot_products": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: draw(runs["spectra"][0]),
-    "figures.plot_suggested": lambda draw, runs, training, size: draw(runs["spectra"][0]),
+    "figures.plot_products": lambda draw, runs, training, size: alone(draw, runs["spectra"][0]),
+    "analyses.spectra.plot_spectrum": lambda draw, runs, training, size: alone(
+        draw, runs["spectra"][0]
+    ),
+    "figures.plot_suggested": lambda draw, runs, training, size: alone(draw, runs["spectra"][0]),
     "recording.draw_recording": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_measures": lambda draw, runs, training, size: draw(training[0]),
-    "recording.plot_moment": lambda draw, runs, training, size: draw(training[0]),
+    "recording.plot_measures": lambda draw, runs, training, size: alone(draw, training[0]),
+    "recording.plot_moment": lambda draw, runs, training, size: alone(draw, training[0]),
     "figures.draw_run": lambda draw, runs, training, size: draw(runs["spectra"][0]),
 }
 INSIDE = {  # drawn only as part of others

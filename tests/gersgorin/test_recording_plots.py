@@ -19,7 +19,7 @@ from gersgorin.recording import (
 )
 from rhn.models import PolyphonicModel
 from rhn.utils.figures import our_style
-from tests.readable import readable, whole_title
+from tests.readable import alone, readable, whole_title
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,20 @@ def lines(ax) -> dict[str, np.ndarray]:
 
 
 def test_panels_show_the_recording(recording):
-    drawn = plot_measures(recording, names=("radius", "loss"))
+    drawn = alone(plot_measures, recording, names=("radius", "loss"))
     assert np.array_equal(lines(drawn)["spectral radius"], recording.radius.mean(1))
     assert np.array_equal(drawn.lines[0].get_xdata(), [0, 2, 4, 6, 8, 10])
     band = drawn.collections[0].get_datalim(drawn.transData)
     assert (band.ymin, band.ymax) == pytest.approx((recording.radius.min(), recording.radius.max()))
     assert np.array_equal(
-        lines(plot_measures(recording, names=("gate",)))["layer 2"], recording.gate[:, :, 1].mean(1)
+        lines(alone(plot_measures, recording, names=("gate",)))["layer 2"],
+        recording.gate[:, :, 1].mean(1),
     )
-    shown = lines(plot_measures(recording, names=("gradient_norm",)))
+    shown = lines(alone(plot_measures, recording, names=("gradient_norm",)))
     place = recording.parameters.tolist().index("cells.0.weight_hh[1]")
     assert np.array_equal(shown["weight_hh[1]"], recording.gradient_norm[:, place], equal_nan=True)
     assert not any("bias" in name for name in shown)
-    values = plot_moment(recording, moment=3).lines[1]
+    values = alone(plot_moment, recording, moment=3).lines[1]
     assert np.array_equal(values.get_xdata() + 1j * values.get_ydata(), recording.eigenvalues[3])
 
 
@@ -115,12 +116,12 @@ def test_discs_are_whole_unless_they_are_much_larger_than_the_spectrum(recording
     wide = replace(
         recording, centers=recording.centers * 0 + middle, radii=recording.radii * 0 + 4 * spread
     )
-    assert plot_moment(wide).get_ylim()[1] > 4 * spread
+    assert alone(plot_moment, wide).get_ylim()[1] > 4 * spread
 
 
 def test_a_spectrum_that_is_not_finite_is_left_out(recording):
     lost = replace(recording, eigenvalues=recording.eigenvalues * np.nan)
-    assert len(plot_moment(lost, moment=2).lines) == 1
+    assert len(alone(plot_moment, lost, moment=2).lines) == 1
 
 
 def test_the_command_draws_saves_and_prints(recording, tmp_path, capsys, own_folder):
@@ -144,9 +145,9 @@ def test_the_command_draws_saves_and_prints(recording, tmp_path, capsys, own_fol
 
 
 def test_how_far_discs_reach_stands_above_the_panel(recording):
-    far = plot_moment(replace(recording, radii=recording.radii + 9), moment=0)
+    far = alone(plot_moment, replace(recording, radii=recording.radii + 9), moment=0)
     assert far.get_title("left").startswith("step 0, discs reach 9.") and not far.texts
-    assert plot_moment(recording, moment=0).get_title("left") == "step 0"
+    assert alone(plot_moment, recording, moment=0).get_title("left") == "step 0"
 
 
 def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):

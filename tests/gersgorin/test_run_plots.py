@@ -23,7 +23,7 @@ from gersgorin.figures import (
 from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
-from tests.readable import drawn_texts, readable, whole_title
+from tests.readable import alone, drawn_texts, readable, whole_title
 
 LABEL = Label(
     name="cell",
@@ -69,7 +69,7 @@ def line(ax, label):
 @pytest.mark.parametrize("discs", ["row", "column", "both"])
 def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(records, discs):
     record = replace(records["usual"], discs=discs)
-    ax, over_time = plot_spectrum(record, 4), plot_suggested(record)
+    ax, over_time = alone(plot_spectrum, record, 4), alone(plot_suggested, record)
     drawn = line(ax, "eigenvalues")
     assert np.array_equal(drawn.get_xdata() + 1j * drawn.get_ydata(), record.eigenvalues[4])
     bands = {band.get_label(): band for band in over_time.collections}
@@ -97,7 +97,7 @@ def test_panels_and_bands_show_the_discs_the_record_speaks_of_and_no_others(reco
 
 def test_time_axes_show_radii_and_products(records):
     record = records["usual"]
-    suggested, drawn = plot_suggested(record), plot_products(record).lines[0]
+    suggested, drawn = alone(plot_suggested, record), alone(plot_products, record).lines[0]
     for name in ("spectral radius", "numerical radius"):
         assert np.array_equal(
             line(suggested, name).get_ydata()[:-1], getattr(record, name.replace(" ", "_"))
@@ -107,7 +107,7 @@ def test_time_axes_show_radii_and_products(records):
 
 
 def test_panels_hold_the_numerical_range(records):
-    drawn = line(plot_spectrum(records["usual"], 4), "numerical range")
+    drawn = line(alone(plot_spectrum, records["usual"], 4), "numerical range")
     assert np.array_equal(
         drawn.get_xdata() + 1j * drawn.get_ydata(), records["usual"].range_outline(4)
     )
@@ -131,7 +131,7 @@ def test_every_figure_of_a_run_is_readable(records, name):
     record = records[name]
     readable(draw_run(record))
     for plot in (plot_spectrum, plot_suggested, plot_products):
-        readable(plot(record).figure)
+        readable(alone(plot, record).figure.figure)
 
 
 def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
@@ -148,19 +148,20 @@ def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
 
 def test_the_unit_circle_is_above_the_dots(records):
     order = {
-        line.get_label(): line.get_zorder() for line in plot_spectrum(records["usual"], 4).lines
+        line.get_label(): line.get_zorder()
+        for line in alone(plot_spectrum, records["usual"], 4).lines
     }
     assert order["unit circle"] > order["eigenvalues"]
 
 
 def test_in_a_notebook_axes_show_their_figure(records):
-    for shown in (plot_spectrum(records["usual"]), draw_run(records["usual"])):
+    for shown in (alone(plot_spectrum, records["usual"]), draw_run(records["usual"])):
         assert shown._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_step_that_is_not_there_is_refused(records):
     with pytest.raises(RhnError, match="step is 9: expected 0 to 8"):
-        plot_spectrum(records["usual"], 9)
+        alone(plot_spectrum, records["usual"], 9)
 
 
 def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
@@ -176,8 +177,6 @@ def test_a_users_axes_keep_their_look_and_lines_are_seen_on_them(records):
             colors = {to_hex(line.get_color()) for line in ax.lines}
             assert "#ffffff" in colors and "#000000" not in colors
             assert matplotlib.rcParams["font.size"] == size and ax.xaxis.label.get_size() == size
-    left, _ = Figure(figsize=(4, 2)).subfigures(1, 2)
-    assert "\n" in plot_products(records["usual"], ax=left.subplots()).get_title()
 
 
 def test_numbers_of_any_size_stand_at_their_ticks_not_a_power_of_ten_in_a_corner(records):

@@ -28,6 +28,7 @@ from rhn.cells import RHN
 from rhn.data import chorale
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
+from tests.readable import alone
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -253,5 +254,5 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
 )
 def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
     record = spectra(kind, "bwv66.6", hidden_size=4, steps=3)
-    labels = plot_suggested(record).get_legend_handles_labels()[1]
+    labels = alone(plot_suggested, record).get_legend_handles_labels()[1]
     assert record.gate_name == name and name in labels

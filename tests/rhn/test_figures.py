@@ -131,8 +131,17 @@ def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
 def test_a_title_in_given_axes_is_where_their_style_has_it_and_none_is_erased(drawn_title, kept):
     ax = Figure().subplots()
     ax.set_title("theirs")
-    figures.drawn(lambda ax: ax.set_title(drawn_title, loc="left"))(ax)
+    ax.set_title(drawn_title, loc="left")
+    figures.fold_to_axes(ax)
     assert (ax.get_title(), ax.get_title("left")) == (kept, "")
+
+
+def test_a_title_in_given_axes_is_folded_to_their_width():
+    left, _ = Figure(figsize=(4, 2)).subfigures(1, 2)
+    ax = left.subplots()
+    ax.set_title("what the products of the steps do", loc="left")
+    figures.fold_to_axes(ax)
+    assert "\n" in ax.get_title()
 
 
 @pytest.mark.parametrize("most", [4, 9])

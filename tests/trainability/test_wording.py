@@ -53,7 +53,7 @@ def made(seed: int) -> Diagnosis:
         part=causes[0].part if causes else None,
         causes=causes,
         facts=causes[:1],
-        notes=draw.choice([(), ("Cleared: your network.",)]),
+        remarks=draw.choice([(), ("Cleared: your network.",)]),
         rows=tuple(rows) if draw.random() < 0.9 else (),
     )
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from readable import WIDTHS, readable
+from readable import WIDTHS, alone, readable
 from tables import for_each
 
 from rhn.cells.registry import lacking
@@ -75,7 +75,7 @@ def test_chorales_have_no_dropout_and_a_constant_rate_no_column(run, tmp_path, c
     folder = run("music", [9.0, 8.0], measure="nll", rate=None)
     assert cli.main(["report", str(folder), "--output", str(tmp_path / "a.png")]) == 0
     assert "learning_rate" not in capsys.readouterr().out
-    legend = plots.plot_curves(read_curves(folder)).get_legend()
+    legend = alone(plots.plot_curves, read_curves(folder)).get_legend()
     assert "training" in [text.get_text() for text in legend.get_texts()]
 
 
@@ -151,7 +151,7 @@ def test_the_loss_before_training_is_drawn_only_if_there_is_no_other(run):
     def drawn(*losses):
         (found,) = read_curves(run(f"run-{len(losses)}", list(losses)))
         found = replace(found, epochs=found.epochs - 1)  # as trainings on the chorales count
-        ax = plots.plot_curves([found])
+        ax = alone(plots.plot_curves, [found])
         return ax.lines[1].get_ydata().tolist(), ax.get_xlabel()
 
     assert drawn(60.0, 12.0, 8.0) == ([12.0, 8.0], "epoch (0, before the training, is not drawn)")
@@ -199,7 +199,7 @@ def test_curves_can_be_read(name, rate, run, width):
     )
     with our_style(width):
         readable(plots.draw_curves(curves))
-        readable(plots.plot_curves(curves).figure)
+        readable(alone(plots.plot_curves, curves).figure)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_depth_figure_can_be_read(cells, depths, run, width):
 
 def test_every_seed_has_its_point_and_a_cell_without_depth_a_line_across(run):
     runs = [run("a", [80.0], [82.0]), run("b", [70.0], depth=3), run("c", [75.0], tied=True)]
-    ax = plots.plot_depth(read_depth([*runs, run("l", [75.0], cell="lstm")]))
+    ax = alone(plots.plot_depth, read_depth([*runs, run("l", [75.0], cell="lstm")]))
     assert [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines] == [
         ([1, 3], [81.0, 70.0]),  # the means of the untied
         ([1, 1, 3], [80.0, 82.0, 70.0]),
