@@ -17,7 +17,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path
 from rhn.utils.validation import check_fields, convert
-from rhn.utils.wording import counted, table
+from rhn.utils.wording import counted, rows_table
 
 By = Literal["arch", "depth"]
 
@@ -294,17 +294,10 @@ def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
 
 
 def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **layout) -> str:
-    """Format rows as text, one column for each of these keys; floats have four digits, None is
-    empty.
-
-    layout: options of `rhn.utils.wording.table`.
-    """
-
-    def cell(value: float | str | None) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = [[cell(row[name]) for name in columns] for row in rows]
-    return table([name.replace("_", " ") for name in columns], lines, **layout)
+    """Format rows as text, one column for each of these keys; layout: see `rows_table`."""
+    names = {name: name.replace("_", " ") for name in columns}
+    named = [{words: row[name] for name, words in names.items()} for row in rows]
+    return rows_table(named, [*names.values()], **layout)
 
 
 def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:

@@ -193,6 +193,8 @@ class Influence(Result, kind="influence"):
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
             return []
         notes = []
+        if math.isfinite(self.doubling_time):
+            notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
         if 0 < top < len(by_lag) - 1:
             notes.append(f"Further back it {self._decay()}.")
         if (none := vanishes_at(by_lag)) is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path
 from rhn.utils.shared_options import OUTPUT, Drawing
+from rhn.utils.wording import rows_table
 
 # headings of the printed table
 SHORT = {"hidden_size": "units", "vocabulary_size": "words", "max_tokens": "tokens"}
@@ -43,7 +44,7 @@ class Report(Drawing):
         measure = require_one_measure(curves)
         best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
         best.insert(1, "epochs", [c.epochs[-1] for c in curves])
-        print(best.to_string(index=False, float_format="{:.4f}".format), LABELS[measure], sep="\n")
+        print(rows_table(best.to_dict("records"), number=".4f"), LABELS[measure], sep="\n")
         table = pd.concat([c.table() for c in curves])
         return lambda: draw_curves(curves), lambda path: _save(table, path)
 
@@ -52,7 +53,7 @@ class Report(Drawing):
 
         table = read_depth(self.runs)
         shown = table.rename(columns=SHORT).astype(object).where(table.notna().values, "")
-        print(shown.to_string(index=False, float_format="{:.2f}".format))
+        print(rows_table(shown.to_dict("records"), number=".2f"))
         return lambda: draw_depth(table), lambda path: _save(table, path)
 
 

@@ -46,7 +46,7 @@ from rhn.utils.io import (
     write_over,
 )
 from rhn.utils.validation import fits, kinds_of, plain
-from rhn.utils.wording import counted, in_short, table
+from rhn.utils.wording import counted, in_short, rows_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,12 +106,7 @@ class Result:
     def lines(self) -> Iterable[str]:
         """The names of the columns and the rows of the table, as text."""
         rows = self.table()
-        if not rows:
-            return []
-        cells = [
-            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
-        ]
-        return table([*rows[0]], cells).split("\n")
+        return rows_table(rows).split("\n") if rows else []
 
     @property
     def step_count(self) -> int | None:

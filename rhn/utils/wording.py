@@ -5,8 +5,9 @@ without passwords.
 import inspect
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
@@ -62,6 +63,31 @@ def table(
         name = drop.pop(0)
         columns = [column for column in columns if column[0].strip() != name]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def rows_table(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str] = (),
+    number: str = ".4g",
+    **layout: Any,
+) -> str:
+    """Format rows of a table by the names of their columns, or of these; None is empty.
+
+    number: the format of floats; layout: options of `table`.
+
+    >>> print(rows_table([{"layer": 1, "gain": 0.25}, {"layer": 2, "gain": None}]))
+    layer  gain
+    1      0.25
+    2
+    """
+    rows = [*rows]
+    columns = columns or [*rows[0]]
+
+    def cell(value: Any) -> str:
+        return "" if value is None else format(value, number if isinstance(value, float) else "")
+
+    lines = [[cell(row[name]) for name in columns] for row in rows]
+    return table(columns, lines, **layout)
 
 
 def first_line(error: BaseException) -> str:

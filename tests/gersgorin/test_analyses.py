@@ -43,18 +43,15 @@ class Steps(Result, kind="steps"):
 
     count: int
 
-    def sentences(self):
-        yield f"{self.count} steps"
+    @property
+    def finding(self):
+        return f"{self.count} steps"
 
     def table(self):
         return [{"count": self.count}]
 
-    def plot(self, ax=None):
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure().subplots() if ax is None else ax
+    def _draw(self, ax, **_):
         ax.bar(["steps"], [self.count])
-        return ax
 
 
 def of_run(run, *, times: int = 1, progress=lambda done, total: None):
@@ -192,7 +189,7 @@ def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys)
 
 def test_a_new_analysis_is_part_of_analyze_and_of_its_files(a_new_analysis, tmp_path):
     found = analyze(RHN(3, 5, 2), torch.rand(9, 3))
-    assert found.steps_taken.count == 9 and "9 steps" in found.summary().split("\n")
+    assert found.steps_taken.count == 9 and "9 steps." in found.summary().split("\n")
     assert found.to_dict()["steps_taken"]["count"] == 9
     assert "Number of the steps" in {
         ax.get_title(loc="left") for ax in found.plot().get_figure(root=True).get_axes()
