@@ -9,7 +9,6 @@ Each start but the user's own and torch's sets the output bias so that the mean 
 constant one.
 """
 
-import inspect
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -79,12 +78,6 @@ class Start:
             put = f"    model.get_parameter({name!r}).copy_(torch.tensor({values}))"
             lines += ["import torch", "with torch.no_grad():", filled(put)]
         return "".join(f"{line}\n" for line in lines)
-
-    @property
-    def meaning(self) -> str:
-        """What its functions do, in a sentence each."""
-        docs = [inspect.getdoc(function) or "" for function, _ in self.calls]
-        return " ".join(" ".join(doc.split("\n\n")[0].split()) for doc in docs).replace("`", "")
 
 
 def filled(line: str) -> str:

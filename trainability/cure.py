@@ -53,7 +53,7 @@ IN_SOME = "trains in some orders"
 HELPS = 0.7  # of the error of a training that learns: a change must come to it
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is chosen
 LEARNS = 0.9  # error to which a change must bring a training that learns nothing
-BEST = 3  # initial weights in the race, beside the given ones
+BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
 SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that an attempt costs on average
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
@@ -102,7 +102,7 @@ class Search:
         if given.error <= GOOD and self._confirm(given):
             return given, self._outcome(given)
         self._run_race()
-        for attempt in self._helping():
+        for attempt in self._helping()[:BEST]:
             tried.append(self._better_rate(attempt))
             if self._lasts(tried[-1]):
                 return tried[-1], self._outcome(tried[-1])
@@ -168,7 +168,7 @@ class Search:
         left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - CONFIRM
         alive = [self._attempt(change) for change in changes[: 1 + max(FEWEST, int(left / SHARE))]]
         alive.remove(self.given)
-        for goal in rungs(self.steps):
+        for goal in sorted({max(1, self.steps >> k) for k in range(RUNGS)}):
             for row in (attempt.row for attempt in alive if not attempt.row.done):
                 self.race.run(row, self.steps, self.end, GOOD, pause=goal, points=OFTEN)
             if time.monotonic() >= self.end:
@@ -254,20 +254,11 @@ class Search:
     def _share(self, attempt: Attempt) -> tuple[int, int]:
         """(Number of minibatch orders in which it is low at last, of those in which it stays)."""
         low = [row for row in attempt.rows if row.done and self._is_low(attempt, row)]
-        return len(low), sum(row.reached[1] for row in low)
+        return len(low), attempt.stays
 
     def _lasts(self, attempt: Attempt) -> bool:
         """True if it is low at last in every minibatch order for which there was time."""
         return self._share(attempt)[0] == len(attempt.rows)
-
-
-def rungs(steps: int, count: int = RUNGS) -> list[int]:
-    """The numbers of steps after which rows are compared, the last one all of them.
-
-    >>> rungs(1000, 4), rungs(3, 4)
-    ([125, 250, 500, 1000], [1, 3])
-    """
-    return sorted({max(1, steps >> k) for k in range(count)})
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:

@@ -334,6 +334,11 @@ class Attempt:
         """The median over the orders."""
         return median(self.errors)
 
+    @property
+    def stays(self) -> int:
+        """Number of orders in which half of its gain, once reached, is kept."""
+        return sum(row.reached[1] for row in self.rows)
+
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cure(Result):
@@ -417,29 +422,27 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """The result in a sentence or two."""
-        name, row = self.title, self.chosen.row
-        error = f"relative error {_number(self.error)} after {counted(row.steps, 'step')}"
-        error += " (1: no better than the constant predictor)"
-        tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
+        """The result in a few sentences."""
         if self.outcome == "not searched":
-            return f"{name} cannot learn: no initial weights or learning rate can repair that."
+            return (
+                f"{self.title} cannot learn: no initial weights or learning rate can repair that."
+            )
+        after = f"after {counted(self.chosen.row.steps, 'step')}"
+        error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
+        tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
         if self.outcome == "none helped":
-            return f"None of {tried} helps {name}: {error}."
-        better = (
-            "" if self.changed or len(self.trials) == 1 else f" None of {tried} does far better."
-        )
-        how = f"learns with {self.changes}" if self.changed else "trains as it is"
-        return f"{name} {how}: {error}.{better} {self.lasts}"
+            return f"None of {tried} helps {self.title}: {error}."
+        if self.changed:
+            return f"{self.title} learns with {self.changes}: {error}. {self.lasts}"
+        better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
+        return f"{self.title} trains as it is: {error}.{better} {self.lasts}"
 
     @property
     def lasts(self) -> str:
         """When the choice learned, and whether that lasts, in a sentence."""
-        rows = [row for row in self.chosen.rows if row.lasting.error < 1]
         of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
-        step = max((row.reached[0] for row in rows), default=0)
-        stays = sum(row.reached[1] for row in rows)
-        return f"Half of the gain: reached at step {step:,}, stays in {stays} {of}."
+        step = max(row.reached[0] for row in self.chosen.rows)
+        return f"Half of the gain: reached at step {step:,}, stays in {self.chosen.stays} {of}."
 
     @property
     def shown(self) -> list[Attempt]:
@@ -452,7 +455,7 @@ class Cure(Result):
         return [*first, *best.values()][:SHOWN_TRIALS]
 
     def sentences(self) -> Iterator[str]:
-        """The verdict, the best trials, the causes, and how to go on; at most fourteen lines."""
+        """The verdict, the best trials, the causes, and how to go on; at most twelve lines."""
         yield self.verdict
         if self.trials[0].row.measures:
             yield ""
@@ -467,8 +470,6 @@ class Cure(Result):
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
-        if self.changed and self.chosen.change.start.calls:
-            yield self.chosen.change.start.meaning
         if self.needed_seconds is not None:
             yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
         elif self.outcome == "not confirmed":
@@ -495,7 +496,7 @@ class Cure(Result):
                 "steps": trial.row.steps,
                 "error": trial.error,
                 "orders": " ".join(f"{error:.3g}" for error in trial.errors),
-                "stays": sum(row.reached[1] for row in trial.rows),
+                "stays": trial.stays,
             }
             for trial in self.trials
         ]

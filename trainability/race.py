@@ -133,9 +133,9 @@ class Row:
         """(Steps after which half of its gain over the constant predictor was first reached; True
         if it was kept from there on).
         """
-        half = (1 + min(1.0, self.lasting.error)) / 2
+        half = (1 + self.lasting.error) / 2
         kept = [measure.relative[self.by] <= half for measure in self.measures]
-        if True not in kept:
+        if half >= 1 or True not in kept:
             return self.steps, False
         first = kept.index(True)
         return self.measures[first].steps, all(kept[first:])

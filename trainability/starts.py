@@ -99,8 +99,7 @@ def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> Non
     blocks = [*blocks_of(model, keep=keep)]
     for b in blocks:
         if b.memory:
-            u = torch.empty(b.values.shape, dtype=torch.double, device="cpu")
-            u.uniform_(1.0, max(2.0, frames - 1.0), generator=generator)
+            u = _like(b.values).uniform_(1.0, max(2.0, frames - 1.0), generator=generator)
             b.values.copy_(b.memory * u.log())
     for b in blocks:
         if b.forget is not None:
@@ -118,7 +117,7 @@ def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for path, module in model.named_modules():
-            stays = any(name in keep for name in _names(path, module))
+            stays = any(name in keep for name, _ in module.named_parameters(path, recurse=False))
             reset = getattr(module, "reset_parameters", None)
             if isinstance(module, Cell):
                 module.init = Initialization.parse("scaled")
@@ -168,74 +167,61 @@ def _draw(
     """
     generator = torch.Generator().manual_seed(0)
     for b in blocks_of(model, norms, keep):
+        drawn = _like(b.values).normal_(generator=generator)
         if b.is_bias:
             b.values.fill_(b.memory)
-        elif b.std and (recurrent is None or not b.recurrent):
-            b.values.copy_(b.std * _normal(b.values, generator))
-        elif recurrent is not None:
-            drawn = recurrent(_normal(b.values, generator)) if b.std else torch.ones(())
-            b.values.copy_(drawn)
+        elif recurrent is None or not b.recurrent:
+            b.values.copy_(b.std * drawn if b.std else b.values)
+        else:
+            b.values.copy_(recurrent(drawn) if b.std else torch.ones(()))
     return generator
 
 
-def _normal(q: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers in the shape of q."""
-    drawn = torch.empty(q.shape, dtype=torch.double, device="cpu")
-    return drawn.normal_(generator=generator)
-
-
-def _free(model: nn.Module, keep: Collection[str]) -> dict[str, Tensor]:
-    """The parameters that may change, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in keep}
-
-
-def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _names(path: str, module: nn.Module) -> list[str]:
-    """Full names of the parameters of a module itself."""
-    return [_joined(path, name) for name, _ in module.named_parameters(recurse=False)]
+def _like(q: Tensor) -> Tensor:
+    """New numbers in the shape of q, in double precision on the CPU."""
+    return torch.empty(q.shape, dtype=torch.double, device="cpu")
 
 
 def memories(
     model: nn.Module, frames: int, keep: Collection[str] = ()
 ) -> list[tuple[nn.Module, tuple[Layer, ...]]]:
     """The recurrences of which half of the units can remember, each with its layers."""
-    free, found = _free(model, keep), []
+    free, found = free_parameters(model, keep), []
     for path, module in model.named_modules():
-        if all(name in free for name in _names(path, module)):
+        if all(name in free for name, _ in module.named_parameters(path, recurse=False)):
             layers = cell_layers(module)
-            groups = [layers] if isinstance(module, Cell) else _stacked(layers)
+            groups = [layers] if isinstance(module, Cell) else map(_alone, layers)
             found += [(module, group) for group in groups if memory_blocks(module, group, frames)]
     return found
 
 
-def _stacked(layers: tuple[Layer, ...]) -> list[tuple[Layer, ...]]:
-    """Layers on each other, each by itself with its input."""
-    return [(replace(layer, input=layer.input or layer.skip, skip=None),) for layer in layers]
+def _alone(layer: Layer) -> tuple[Layer]:
+    """One of several layers on each other, by itself with its input."""
+    return (replace(layer, input=layer.input or layer.skip, skip=None),)
+
+
+def free_parameters(model: nn.Module, keep: Collection[str] = ()) -> dict[str, Tensor]:
+    """The parameters that may change, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in keep}
 
 
 def blocks_of(model: nn.Module, norms: Norms = None, keep: Collection[str] = ()) -> Iterator[Block]:
     """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules."""
-    free = _free(model, keep)
+    free = free_parameters(model, keep)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
-        names = [name for name in _names(path, module) if name in free]
-        own = {name.rpartition(".")[2]: Block(name, free[name].detach()) for name in names}
+        own = {
+            name.rpartition(".")[2]: Block(name, p.detach())
+            for name, p in module.named_parameters(path, recurse=False)
+            if name in free
+        }
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and own:
+            k, table = module.padding_idx, own["weight"]
             std = module.embedding_dim**-0.5 if uses[id(module.weight)] > 1 else 1.0
-            yield from _rows(replace(own["weight"], std=std), module.padding_idx)
+            parts = [table.values] if k is None else [table.values[:k], table.values[k + 1 :]]
+            yield from (replace(table, values=part, std=std) for part in parts if len(part))
         else:
             yield from _of_module(module, own, (norms or {}).get(path, 0.0))
-
-
-def _rows(table: Block, padding: int | None) -> Iterator[Block]:
-    """Yield the rows of an embedding without its padding."""
-    k = len(table.values) if padding is None else padding
-    for rows in (table.values[:k], table.values[k + 1 :]):
-        if len(rows):
-            yield replace(table, values=rows)
 
 
 def _of_module(module: nn.Module, own: dict[str, Block], norm: float) -> Iterator[Block]:

@@ -330,6 +330,10 @@ class Training:
             raise InvalidInputError(
                 f"predict returned {kind_of(output)}, expected the prediction as a tensor"
             )
+        if not output.numel():
+            raise InvalidInputError(
+                f"the output for x of shape {shapes} has shape {tuple(output.shape)}: no numbers"
+            )
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:

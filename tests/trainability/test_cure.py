@@ -1,7 +1,9 @@
 """A cure trains what was stuck, leaves alone what learns, and gives lines that can be pasted."""
 
 import copy
+import dataclasses
 import json
+import statistics
 from importlib import import_module
 
 import numpy as np
@@ -12,8 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
 from trainability.candidates import GIVEN, Change, Start, starts_of
-from trainability.cure import CHANGED, code_of, cure, rungs
-from trainability.race import Race
+from trainability.cure import CHANGED, IN_SOME, code_of, cure
+from trainability.race import UNCHANGED, Measure, Race, Row
 from trainability.training import Training
 
 UNITS, STEPS, LONG = 12, 128, 1e4  # LONG seconds: a busy machine changes nothing
@@ -125,9 +127,9 @@ def test_an_optimiser_is_made_for_copies_of_the_model_only(slow_rate):
         slow_rate[1].optimizer(nn.Linear(1, 1).parameters())
 
 
-def test_the_text_has_at_most_fourteen_lines(slow_rate, tiny_weights):
+def test_the_text_has_at_most_twelve_lines(slow_rate, tiny_weights):
     for _, found in (slow_rate, tiny_weights):
-        assert len(str(found).splitlines()) <= 14
+        assert len(str(found).splitlines()) <= 12
         assert found.code.rstrip() in found.summary() and found.changes in str(found)
 
 
@@ -219,8 +221,97 @@ def test_a_change_that_fails_in_another_order_is_refused_and_the_next_one_tried(
     assert found.outcome == CHANGED and found.chosen.row.what != failed[0].what
 
 
-def test_the_rungs_end_at_the_length_of_the_training():
-    assert rungs(3) == [1, 3] and rungs(3000)[-1] == 3000
+# A cure lasts
+
+
+def row_of(errors, steps=160):
+    """A row with these errors at equal distances of steps."""
+    row = Row(UNCHANGED, None, steps=steps)
+    points = enumerate(errors, start=1)
+    row.measures += [Measure(steps * k // len(errors), {}, {"error": e}) for k, e in points]
+    return row
+
+
+RISES = [1.0, 0.6, 0.4, 0.1, *[0.0] * 8, 0.9, 0.95, 0.97, 0.98]
+FALLS = [1.0, 0.9, 0.6, 0.4, *[0.1] * 12]
+SPIKE = [*[0.0] * 14, 0.9, 0.0]
+
+
+@pytest.mark.parametrize("errors", [RISES, FALLS, SPIKE])
+def test_the_lasting_error_is_the_median_of_the_last_quarter(errors):
+    row = row_of(errors)
+    assert row.lasting.error == statistics.median(errors[11:]) and row.error == errors[-1]
+
+
+def test_what_is_reached_is_half_of_the_lasting_gain_and_it_stays_or_not():
+    assert row_of(FALLS).reached == (40, True)
+    assert row_of(SPIKE).reached == (10, False)
+    assert row_of([1.0, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2, 0.2]).reached == (40, False)
+    assert row_of([1.2] * 8).reached == (160, False)
+
+
+def sums(**parts):
+    """The cure of a linear model under SGD whose rate is too low."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
+    y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 1e-3)
+    return cure(model, x, y, nn.MSELoss(), sgd, steps=60, seconds=LONG, **parts)
+
+
+@pytest.fixture(scope="module")
+def low_rate():
+    return sums()
+
+
+@pytest.fixture
+def collapsing(monkeypatch):
+    """A function that makes a cure in which the errors of some rows are 1 from step 45 on."""
+
+    def made(fails):
+        class Collapsing(Race):
+            def add(self, row, outputs):
+                super().add(row, outputs)
+                if row.steps >= 45 and fails(row):
+                    relative = {"error": 1.0}
+                    row.measures[-1] = dataclasses.replace(row.measures[-1], relative=relative)
+
+        monkeypatch.setattr(import_module("trainability.cure"), "Race", Collapsing)
+        return sums()
+
+    return made
+
+
+def rate_of(row):
+    return row.training.optimizer.param_groups[0]["lr"]
+
+
+def test_the_rate_that_lasts_in_more_minibatch_orders_is_chosen(low_rate, collapsing):
+    low, high = sorted({rate_of(t.row) for t in low_rate.trials if len(t.rows) == 3})
+    assert high == pytest.approx(3 * low, 1e-4)
+    below = collapsing(lambda row: row.order == 2 and rate_of(row) < 2 * low)
+    above = collapsing(lambda row: row.order == 2 and rate_of(row) > 2 * low)
+    assert (below.learning_rate, above.learning_rate) == (high, low)
+    assert below.outcome == above.outcome == CHANGED
+    assert "stays in 3 of 3 minibatch orders" in above.verdict
+
+
+def test_a_cure_of_two_of_three_minibatch_orders_says_so(collapsing):
+    found = collapsing(lambda row: row.order == 2)
+    assert found.outcome == IN_SOME and found.changed
+    assert sorted(found.chosen.errors)[1] < 0.5 < 1 == max(found.chosen.errors)
+    assert "stays in 2 of 3 minibatch orders" in found.verdict
+
+
+def test_what_lasts_in_one_minibatch_order_is_no_cure(collapsing):
+    found = collapsing(lambda row: row.order > 0)
+    assert (found.outcome, found.changed) == ("none helped", False)
+
+
+def test_every_choice_and_a_third_of_its_rate_run_to_the_end_in_each_order(low_rate):
+    whole = [trial for trial in low_rate.trials[1:] if len(trial.rows) > 1]
+    assert [len(trial.rows) for trial in whole] == [3, 3]
+    assert {row.steps for trial in whole for row in trial.rows} == {60}
+    assert all(len(row.measures) >= 16 for trial in whole for row in trial.rows)
 
 
 # Lines to paste

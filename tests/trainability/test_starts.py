@@ -239,13 +239,6 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
         assert changed.rnn.weight_hh_l1 is changed.rnn.weight_hh_l0
 
 
-def test_the_words_of_a_start_say_what_its_functions_do():
-    found = named(training_of(made(Reader)))
-    assert "neither fade nor grow" in found["orthogonal matrices, chrono gates"].meaning
-    assert "biases of gates" in found["orthogonal matrices, chrono gates"].meaning
-    assert all(start.meaning.endswith(".") for start in found.values() if start.calls)
-
-
 def test_a_start_is_one_call_on_any_model():
     model = made(lambda: Reader(nn.RNN))
     trainability.starts.orthogonal_(model)
