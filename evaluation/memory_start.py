@@ -12,9 +12,8 @@ import torch
 from evaluation import plateau_table
 from rhn.plotting.figure import Block, complex_plane, compose, line_style
 from rhn.utils.figures import COLOURS, save_figure
-from trainability.cure import Change
+from trainability.candidates import MEMORY, OUTPUT_BIAS, Change, starts_of
 from trainability.signal import measure_reach
-from trainability.starts import MEMORY, OUTPUT_BIAS, starts
 from trainability.training import Training
 
 LEAST = 1e-20  # share of a gradient in the figure
@@ -26,8 +25,9 @@ def figure(file: Path) -> None:
     """
     model, x, y, loss, optimizer_of, _ = plateau_table.training_of("adding-200", "RNN", 0, 17_300)
     whole = Training(model, x, y, loss, optimizer_of(model.parameters()), batch_axis=0)
-    remembering = next(s for s in starts(whole) if s.words == MEMORY)
-    model, half = remembering.applied(model), x.shape[1] // 2
+    remembering = next(s for s in starts_of(whole) if s.words == MEMORY)
+    remembering.apply(model)
+    half = x.shape[1] // 2
     z = torch.linalg.eigvals(model.rnn.weight_hh_l0.detach())
 
     def plane(ax) -> None:
@@ -44,7 +44,7 @@ def figure(file: Path) -> None:
         ax.set_title("Eigenvalues of the recurrent matrix")
 
     def lags(ax) -> None:
-        for k, start in enumerate(s for s in starts(whole) if s.words != OUTPUT_BIAS):
+        for k, start in enumerate(s for s in starts_of(whole) if s.words != OUTPUT_BIAS):
             share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
             ax.plot(share, label=start.words, **line_style(k))
         ax.set(

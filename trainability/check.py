@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from statistics import median
 from typing import Any
 
 from torch import nn
@@ -27,7 +25,6 @@ from gersgorin._validate import (
 )
 from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
-from rhn.training.ensemble import flushed
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
 from rhn.utils.wording import counted, first_line, kind_of, listed
@@ -38,7 +35,18 @@ from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.probe import Probe
-from trainability.race import GOOD, OFTEN, UNCHANGED, Row, Version, last_value, race_of
+from trainability.race import (
+    GOOD,
+    OFTEN,
+    ORDERS,
+    UNCHANGED,
+    Row,
+    Version,
+    affordable,
+    last_value,
+    race_of,
+    seconds_of_step,
+)
 from trainability.reference import stand_ins
 from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, above_zero, as_training, name_of
@@ -55,10 +63,8 @@ from trainability.verdict import (
 )
 
 FINE = 0.05  # error at which a known good training stops
-OTHER_ORDERS = 1, 2
 SHORTEST, LONGEST, TIMES = 20.0, 600.0, 10  # seconds, and trainings, of a check by default
 YOUR_ROWS, GOOD_ROWS = 4, 3  # trainings of a check of the user's network, and of a known good one
-TIMED = 5  # steps by which the time of a step is measured
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -205,10 +211,9 @@ class Trial:
     def plan(self, begun: float, seconds: float | None) -> None:
         """Measure the time of a step, choose the steps of all rows, and say how long it takes."""
         every = self.training.steps
-        few = min(TIMED, every)
-        yours = seconds_of_step(self.training.copy(), few)
+        yours = seconds_of_step(self.training.copy(), every)
         try:
-            goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), few)
+            goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), every)
         except (RhnError, *USERS_FAULT):  # its rows say why
             goods = yours
         needed = every * (YOUR_ROWS * yours + GOOD_ROWS * goods)
@@ -216,7 +221,7 @@ class Trial:
         if seconds is None:
             begun = time.monotonic()
             seconds = min(LONGEST, max(SHORTEST, TIMES * every * yours, needed))
-        self.steps = max(1, min(every, int(every * seconds / max(needed, 1e-9))))
+        self.steps = affordable(every, seconds, needed)
         self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps == every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
@@ -432,7 +437,7 @@ class Trial:
 
     def has_time_for_orders(self, row: Row) -> bool:
         """True if a change that shows a fault can run in other orders."""
-        needed = len(OTHER_ORDERS) * (self.base.seconds + row.seconds)
+        needed = len(ORDERS[1:]) * (self.base.seconds + row.seconds)
         return row.make is not None and time.monotonic() + needed <= self.end
 
     def confirm(self, row: Row) -> None:
@@ -440,11 +445,9 @@ class Trial:
         weights for what was replaced. A change that is not enough there is refused.
         """
         evidence, orders = self.evidence, [self.base]
-        for order in OTHER_ORDERS:
-            given = self.training.copy()
-            given.draws += order
+        for order in ORDERS[1:]:
             own = self.unchanged(order)
-            again = self.run(Row(row.version, (row.make or Training.copy)(given), order))
+            again = self.run(row.again(self.training, order))
             orders.append(own)
             if not replace(evidence, base=own).is_enough(again):
                 evidence.refused.append(row)
@@ -455,8 +458,7 @@ class Trial:
     def unchanged(self, order: int) -> Row:
         """The user's training in another order of the minibatches."""
         if order not in self.others:
-            row = Row(UNCHANGED, self.training.copy(), order)
-            self.others[order] = self.run(row, -math.inf)
+            self.others[order] = self.run(self.base.again(self.training, order), -math.inf)
         return self.others[order]
 
     def run_layers(self) -> None:
@@ -664,15 +666,3 @@ def first_of_parts(rows: list[Row]) -> list[Row]:
 def place_of(part: str) -> int:
     """For a sort: the smallest change first."""
     return PARTS.index(part) if part in PARTS else len(PARTS)
-
-
-def seconds_of_step(training: Training, steps: int) -> float:
-    """The median time of a step of a copy, the first one left out."""
-    training.model.train()
-    times, stream = list[float](), training.data.stream(0)
-    with flushed():
-        for x, y in islice(stream, 1 + steps):
-            begun = time.monotonic()
-            training.step(x, y)
-            times.append(time.monotonic() - begun)
-    return median(times[1:])

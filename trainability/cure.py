@@ -5,23 +5,21 @@
     print(found.code)                  # lines to paste: the optimiser, and the same weights
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-How it searches:
-
-1. Facts about one minibatch. A certain one ends the search: only the user can repair it.
-2. The training as given. If it learns well, also in two other orders, it is kept.
-3. Initial weights (`trainability.starts`), the best first: those from which the gradient reaches
-   the beginning of a sequence most evenly.
-4. A race of the best of them at several learning rates, on the same minibatches. After each rung
-   the better half goes on: those that learn by their error on held-out examples, those that do not
-   yet by the gradient that they have now.
-5. The best one as a whole training in two other orders of the minibatches. If it fails there, the
-   next one.
+1. Facts about one minibatch. A proof ends the search: only the user can repair it.
+2. The user's training. If it learns well in three minibatch orders, it is kept.
+3. Initial weights (`trainability.candidates`), the best first: those from which the gradient
+   reaches the beginning of a sequence most evenly.
+4. A race of the best of them at several learning rates. After each rung the better half goes on:
+   those that learn by their error on held-out examples, those that do not yet by their gradient.
+5. The best one at its rate, and at a third of it: all steps in three minibatch orders. An order
+   counts if the median error of the last quarter of the steps is low. The lower rate is chosen if
+   it does as well. If an order fails, the next candidate is tried.
 """
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,233 +30,235 @@ from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed
-from trainability.data import WHOLE, Batches
+from trainability.candidates import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts_of
+from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
-from trainability.losses import score_of
 from trainability.probe import Probe
-from trainability.race import GOOD, UNCHANGED, Race, Row, Version
+from trainability.race import (
+    GOOD,
+    OFTEN,
+    ORDERS,
+    UNCHANGED,
+    Row,
+    affordable,
+    race_of,
+    seconds_of_step,
+)
 from trainability.signal import Reach, measure_reach
-from trainability.starts import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts
 from trainability.training import Training, above_zero, as_training, name_of, times
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
+IN_SOME = "trains in some orders"
 HELPS = 0.7  # of the error of a training that learns: a change must come to it
 MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is chosen
-FOR_GIVEN = 0.3  # of the time, for the training as given
 LEARNS = 0.9  # error to which a change must bring a training that learns nothing
-BEST = 3  # initial weights in the race, beside the given ones
+BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
-SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that a trial costs on average
+SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that an attempt costs on average
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
 AROUND = 1.0, 0.1, 10.0  # factors on the given one
 OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
-APART = 1.4  # factor between two learning rates that are both worth a trial
-ORDERS = 1, 2  # of the minibatches, beside the first one, in which the best is confirmed
-FEWEST = 8  # trials of a race
+APART = 1.4  # factor between two learning rates that are both worth an attempt
+LOWER = 1 / 3  # of the chosen learning rate, which is tried against it
+FEWEST = 8  # attempts in a race
+CONFIRM = 2 * len(ORDERS) - 1  # trainings that confirm a choice, and a lower rate
 
 
 class Search:
-    """The trials that were made, and the choice between them.
+    """The attempts that were made, and the choice between them.
 
     Args:
-        training: as given.
+        training: of the user.
         end: moment of time by which the search ends.
-        seed: of the order of the minibatches; the next two confirm.
+        seed: of the minibatch order; the next two confirm.
         progress: called with a description of each part.
     """
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
-        self.training, self.end, self.seed, self.progress = training, end, seed, progress
-        self.given = Attempt(Change(Start(GIVEN)), Row(UNCHANGED, training.copy()))
-        self.trials = [self.given]
+        self.training, self.end, self.steps = training, end, training.steps
         self.reach: Reach | None = None
         self.ran_out, self.needed_seconds = False, 0.0
-        self.one_order = isinstance(training.data, Batches) and not training.data.shuffles
-        self.probe = Probe(training)
-        _ = self.probe.loss  # whatever a model or a loss raises at once names that call
+        probe = Probe(training)
+        _ = probe.loss  # whatever a model or a loss raises at once names that call
         now = time.monotonic()
-        self.causes, _ = facts(self.probe, now + (end - now) / 2)
+        self.causes, _ = facts(probe, now + (end - now) / 2)
+        self.race = race_of(training, probe, seed, progress)
+        data = training.data
+        one_order = isinstance(data, Batches) and not data.shuffles
+        self.orders = ORDERS[:1] if one_order else ORDERS
+        self.attempts = dict[str, Attempt]()
+        self.given = self._attempt(Change(Start(GIVEN)))
 
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
-        given = self.given
+        given, tried = self.given, list[Attempt]()
         if self.causes and self.causes[0].sure:
             return given, "not searched"
-        self._prepare()
-        self._train_given()
-        if given.row.error <= GOOD and (outcome := self._confirmed(given)):
-            return given, "without a fault" if outcome == CHANGED else outcome
+        self._plan()
+        self._finish(given)
+        if given.row.problem:
+            raise InvalidInputError(given.row.problem)
+        if given.error <= GOOD and self._confirm(given):
+            return given, self._outcome(given)
         self._run_race()
-        for trial in self._helping():
-            if outcome := self._confirmed(trial):
-                return trial, outcome
-        if self._learns_as_given and (outcome := self._confirmed(given)):
-            return given, "without a fault" if outcome == CHANGED else outcome
+        for attempt in self._helping()[:BEST]:
+            tried.append(self._better_rate(attempt))
+            if self._lasts(tried[-1]):
+                return tried[-1], self._outcome(tried[-1])
+        if self._share(given)[0] and self._confirm(given):
+            return given, self._outcome(given)
+        best = max(tried, key=self._share, default=given)
+        if 2 * self._share(best)[0] > len(self.orders):
+            return best, IN_SOME
         return given, "none helped"
 
-    def _prepare(self) -> None:
-        """Choose how outputs are scored."""
-        data, loss = self.training.data, self.training.loss
-        self.pairs = data.held_out or [data.sample(WHOLE)]
-        output = self.probe.evaluated(self.pairs[0][0])
-        scores = {"error": score_of(loss, output, self.pairs, self.probe.target_axis)}
-        self.race = Race(scores, self.pairs, seed=self.seed, progress=self.progress)
+    def _outcome(self, attempt: Attempt) -> str:
+        """The outcome of a choice that lasts in every order that it was tried in."""
+        if self.steps < self.training.steps or len(attempt.rows) < len(ORDERS):
+            return "not confirmed"
+        return "without a fault" if attempt is self.given else CHANGED
 
-    def _row(self, change: Change, order: int = 0) -> Row:
-        """A new row of the race for a change, in an order of the minibatches."""
+    def _attempt(self, change: Change) -> Attempt:
+        """The attempt of a change, with its row in the first minibatch order."""
         words = change.words(self.training)
-        return Row(Version(what=words), change.applied(self.training), order)
+        if words not in self.attempts:
+            version = replace(UNCHANGED, what=words)
+            row = Row(version, change.applied(self.training), make=change.applied)
+            self.attempts[words] = Attempt(change, [row])
+        return self.attempts[words]
 
-    def _train_given(self) -> None:
-        """The training as given; as many steps as there is time for are those of all others."""
-        row, steps, begun = self.given.row, self.training.steps, time.monotonic()
-        self.steps = steps
-        self._whole(row, begun + FOR_GIVEN * (self.end - begun))
-        if row.problem:
-            raise InvalidInputError(row.problem)
-        self.step_seconds = (time.monotonic() - begun) / max(1, row.steps)
-        self.needed_seconds = self.step_seconds * steps / FOR_GIVEN
-        if row.exploded is None and row.steps < steps:
-            self.steps, self.ran_out = max(1, row.steps), True
+    # ---- the race --------------------------------------------------------------------------------
 
-    def _whole(self, row: Row, end: float) -> None:
-        """A whole training, measured at each rung."""
-        self.progress(row.what)
-        for goal in rungs(self.steps):
-            if row.exploded is None:
-                self.race.train(row, goal, end)
+    def _plan(self) -> None:
+        """Measure the time of a step; all rows run as many steps as there is time for."""
+        self.rates = [*changes_of_rate(self.training)]
+        step, every = seconds_of_step(self.training.copy(), self.steps), self.steps
+        needed = step * every * (1 + SHARE * FEWEST + CONFIRM)
+        self.needed_seconds = step * every * (1 + SHARE * len(self.rates) * (1 + BEST) + CONFIRM)
+        self.steps = affordable(every, self.end - time.monotonic(), needed)
+        self.step_seconds, self.ran_out = step, self.steps < every
 
-    def _changes(self) -> list[Change]:
-        """The changes to try: the given and the best other initial weights, the likeliest first."""
-        best = [self.given.change.start, *self._ranked_starts()[:BEST]]
-        rates = list(changes_of_rate(self.training))
-        changes = [Change(start, factor, adam) for factor, adam in rates for start in best]
-        return [change for change in changes if change != self.given.change]
+    def _finish(self, attempt: Attempt) -> None:
+        """Run the last row of an attempt to the end of all steps."""
+        row = attempt.rows[-1]
+        if row.training is None:  # it was dropped on the way
+            row = attempt.rows[-1] = row.again(self.training, row.order)
+        self.race.run(row, self.steps, self.end, points=OFTEN)
+        self.ran_out |= not row.done
 
-    def _ranked_starts(self) -> list[Start]:
-        """All other initial weights, those with the most even gradient first.
+    def _starts(self) -> list[Start]:
+        """The user's initial weights, and the best others: those with the most even gradient.
 
         Those follow that see less than half of a sequence, and the output bias by itself.
         """
-        self.progress("the gradient by lag from each choice of initial weights")
-        every = list(starts(self.training))
-        reaches = [measure_reach(Change(start).applied(self.training)) for start in every]
-        self.reach = reaches[0]
-        ranks = [
-            (start.words == OUTPUT_BIAS, *rank(reach))
-            for start, reach in zip(every, reaches, strict=True)
-        ]
-        places = sorted(range(1, len(every)), key=ranks.__getitem__)
-        return [every[place] for place in places]
+        self.race.progress("the gradient by lag from each choice of initial weights")
+        given, *others = starts_of(self.training)
+        ranks = dict[str, tuple]()
+        for start in (given, *others):
+            reach = measure_reach(Change(start).applied(self.training))
+            ranks[start.words] = start.words == OUTPUT_BIAS, *rank(reach)
+            self.reach = reach if start is given else self.reach
+        return [given, *sorted(others, key=lambda start: ranks[start.words])[:BEST]]
 
     def _run_race(self) -> None:
-        """Halve the trials of all changes over the rungs; those that have learned well wait."""
-        changes = self._changes()
-        needed = (SHARE * len(changes) + len(ORDERS)) / (1 - FOR_GIVEN)
-        needed *= self.step_seconds * self.training.steps
-        self.needed_seconds = max(self.needed_seconds, needed)
-        left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - len(ORDERS)
-        changes = changes[: max(FEWEST, int(left / SHARE))]
-        alive = [Attempt(change, self._row(change), k) for k, change in enumerate(changes)]
-        self.trials += alive
-        for goal in rungs(self.steps):
-            for trial in alive:
-                if trial.row.error > GOOD:
-                    self.progress(trial.row.what)
-                    self.race.train(trial.row, goal, self.end)
+        """Halve the attempts over the rungs; those that have learned well wait."""
+        starts = self._starts()
+        changes = [Change(start, *rate) for rate in self.rates for start in starts]
+        left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - CONFIRM
+        alive = [self._attempt(change) for change in changes[: 1 + max(FEWEST, int(left / SHARE))]]
+        alive.remove(self.given)
+        for goal in sorted({max(1, self.steps >> k) for k in range(RUNGS)}):
+            for row in (attempt.row for attempt in alive if not attempt.row.done):
+                self.race.run(row, self.steps, self.end, GOOD, pause=goal, points=OFTEN)
             if time.monotonic() >= self.end:
                 self.ran_out = True
                 return
-            alive = self._better_half([trial for trial in alive if trial.row.exploded is None])
+            alive = self._better_half([a for a in alive if a.row.exploded is None])
 
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
-        """The better half of some trials, and the best one that keeps the given weights."""
-        for trial in alive:
-            trial.learns = self.race.beats_constant(trial.row)
-            if not trial.learns and trial.row.training is not None:
-                trial.reach = measure_reach(trial.row.training)
-        alive = sorted(alive, key=rank_of)
+        """The better half of some attempts, and the best one that keeps the given weights."""
+        alive = sorted(alive, key=self._rank)
         better = alive[: math.ceil(len(alive) / 2)]
-        same = [trial for trial in alive if not trial.change.start.code]
-        better += [trial for trial in same[:1] if trial not in better]
-        for trial in alive:
-            if trial not in better:
-                trial.row.training, trial.row.stream = None, None  # to free their memory
+        same = [attempt for attempt in alive if attempt.change.start.words == GIVEN]
+        better += [attempt for attempt in same[:1] if attempt not in better]
+        for attempt in alive:
+            if attempt not in better:
+                attempt.row.training, attempt.row.stream = None, None  # to free their memory
         return better
 
+    def _rank(self, attempt: Attempt) -> tuple[float, ...]:
+        """For a sort: by error, or by the gradient as long as it learns nothing."""
+        row = attempt.row
+        if row.training is None or self.race.beats_constant(row):
+            return (0, max(row.error, GOOD), *attempt.change.size)
+        return (1, *rank(measure_reach(row.training)))
+
+    # ---- the choice ------------------------------------------------------------------------------
+
+    @property
+    def base(self) -> Row:
+        """The user's training, in the minibatch order in which it ends worst."""
+        return max((row.lasting for row in self.given.rows), key=lambda row: row.error)
+
+    def _is_low(self, attempt: Attempt, row: Row) -> bool:
+        """True if a row learns; a change of a training that learns must do far better."""
+        base, row = self.base, row.lasting
+        if attempt is self.given:
+            return self.race.beats_constant(row)
+        most = HELPS * base.error if self.race.beats_constant(base) else LEARNS
+        mean, deviation = self.race.difference(base, row)
+        return row.error <= most and mean >= 2 * deviation
+
     def _helping(self) -> list[Attempt]:
-        """The trials that help, the best choice first: of about equal gains the smallest change."""
-        found, left = list[Attempt](), [t for t in self.trials[1:] if self._is_sound(t, t.row)]
+        """The attempts that help, the best choice first: of about equal gains the smallest
+        change.
+        """
+        _, *others = self.attempts.values()
+        found, left = list[Attempt](), [a for a in others if self._is_low(a, a.row)]
         while left:
-            worst = min(1.0, self.given.row.error)
-            most = max(worst - trial.row.error for trial in left)
-            near = [trial for trial in left if worst - trial.row.error >= MOST_OF_IT * most]
-            found.append(min(near, key=lambda trial: trial.change.size))
+            near = self._nearly_best(left)
+            found.append(min(near, key=lambda attempt: attempt.change.size))
             left.remove(found[-1])
         return found
 
-    def _confirmed(self, trial: Attempt) -> str:
-        """Train a choice in other orders: CHANGED, "seen once", or "" if it fails there."""
-        self._complete(trial)
-        if not self._is_sound(trial, trial.row):
-            return ""
-        for order in () if self.one_order else ORDERS:
-            row = self._row(trial.change, order)
-            self._whole(row, self.end)
-            if row.steps < self.steps and row.exploded is None:
+    def _nearly_best(self, attempts: list[Attempt]) -> list[Attempt]:
+        """The attempts that bring most of the largest gain."""
+        before = min(1.0, self.base.error)
+        most = max(before - attempt.error for attempt in attempts)
+        enough = min(most, MOST_OF_IT * most)
+        return [attempt for attempt in attempts if before - attempt.error >= enough]
+
+    def _better_rate(self, attempt: Attempt) -> Attempt:
+        """An attempt or the same at a third of its rate: the one that is low in more orders, or
+        stays so in more; the lower rate if it does about as well.
+        """
+        both = [attempt, self._attempt(attempt.change.slower(LOWER))]
+        for each in both:
+            self._confirm(each)
+        most = max(map(self._share, both))
+        return self._nearly_best([each for each in both if self._share(each) == most])[-1]
+
+    def _confirm(self, attempt: Attempt) -> bool:
+        """Run an attempt to all steps in every minibatch order; returns whether it lasts."""
+        self._finish(attempt)
+        for order in self.orders[len(attempt.rows) :]:
+            if time.monotonic() >= self.end:
                 self.ran_out = True
-                return "seen once"
-            if not self._is_sound(trial, row):
-                self._refuse(trial, row)
-                return ""
-            trial.others.append(row.error)
-        return "seen once" if self.one_order or self.ran_out else CHANGED
+                break
+            attempt.rows.append(attempt.row.again(self.training, order))
+            self._finish(attempt)
+        attempt.rows = [row for row in attempt.rows if row.done] or attempt.rows[:1]
+        return self._lasts(attempt)
 
-    def _complete(self, trial: Attempt) -> None:
-        """Bring a trial to the whole length, if there is time."""
-        self.progress(f"in other orders: {trial.row.what}")
-        if trial.row.steps == self.steps or time.monotonic() >= self.end:
-            return
-        if trial.row.training is None:  # it was dropped on the way
-            trial.row = self._row(trial.change)
-        self._whole(trial.row, self.end)
+    def _share(self, attempt: Attempt) -> tuple[int, int]:
+        """(Number of minibatch orders in which it is low at last, of those in which it stays)."""
+        low = [row for row in attempt.rows if row.done and self._is_low(attempt, row)]
+        return len(low), attempt.stays
 
-    def _refuse(self, trial: Attempt, failing: Row) -> None:
-        """Compare changes with the order in which the training as given fails."""
-        if trial is self.given:
-            trial.row, trial.others = failing, []
-
-    def _is_sound(self, trial: Attempt, row: Row) -> bool:
-        """True if a training learns; if it learns as given, a change must do far better."""
-        given = self.given.row
-        if row.exploded is not None:
-            return False
-        if trial is self.given:
-            return self.race.beats_constant(row)
-        mean, deviation = self.race.difference(given, row)
-        enough = HELPS * given.error if self._learns_as_given else LEARNS
-        return row.error <= enough and mean >= 2 * deviation
-
-    @property
-    def _learns_as_given(self) -> bool:
-        return self.race.beats_constant(self.given.row)
-
-
-def rungs(steps: int, count: int = RUNGS) -> list[int]:
-    """The numbers of steps after which rows are compared, the last one all of them.
-
-    >>> rungs(1000, 4), rungs(3, 4)
-    ([125, 250, 500, 1000], [1, 3])
-    """
-    return sorted({max(1, steps >> k) for k in range(count)})
-
-
-def rank_of(trial: Attempt) -> tuple[float, ...]:
-    """For a sort: by error, or by the gradient as long as it learns nothing."""
-    if trial.learns:
-        return (0, max(trial.row.error, GOOD), *trial.change.size)
-    return (1, *rank(trial.reach), trial.place)
+    def _lasts(self, attempt: Attempt) -> bool:
+        """True if it is low at last in every minibatch order for which there was time."""
+        return self._share(attempt)[0] == len(attempt.rows)
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:
@@ -309,10 +309,10 @@ def cure(
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
             arguments. A `Training` in place of the model has all of them.
         steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the search, which takes about seven trainings.
+        seconds: most time of the search, which takes about ten trainings.
         name: title of the network; None: its class.
-        seed: of the order of the minibatches; the next two confirm.
-        progress: called with a description of each trial.
+        seed: of the minibatch order; the next two confirm.
+        progress: called with a description of each part.
 
     Returns:
         A `Cure`. What was given is not changed.
@@ -338,8 +338,8 @@ def cure(
         search = Search(training, begun + seconds, seed, progress)
         chosen, outcome = search.run()
         changed = chosen.change.applied(training).model
-    given, others = search.given, [t for t in search.trials if t is not search.given]
-    others.sort(key=lambda t: (t is not chosen, t.row.error))
+    given, *others = search.attempts.values()
+    others.sort(key=lambda t: (t is not chosen, t.error))
     code = "" if chosen is given else code_of(training, chosen.change, given_model)
     return Cure(
         title=name or name_of(model),
@@ -349,8 +349,8 @@ def cure(
         clip_norm=training.clip_norm,
         start=chosen.change.start.words,
         code=code,
-        error=chosen.row.error,
-        before=given.row.error,
+        error=chosen.error,
+        before=search.base.error,
         causes=tuple(search.causes),
         trials=(given, *others),
         chosen=chosen,
@@ -363,41 +363,25 @@ def cure(
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:
-    """Lines to paste behind the model: initial weights, the optimiser, and the clipping."""
+    """Lines to paste behind the optimiser: initial weights, learning rates, and the clipping."""
     lines = [COMPILED] if uncompiled(model) is not model else []
-    lines += [change.start.code.rstrip()] if change.start.code else []
-    lines += _lines_of_optimizer(training, change)
-    if training.scheduler is not None and change.adam is None:
-        lines.append("# then make the scheduler again, with its own largest rates scaled alike")
+    lines += change.start.code.splitlines()
+    if change.adam is not None:
+        lines += [
+            "import torch",
+            f"optimizer = torch.optim.Adam(model.parameters(), lr={change.adam:g})",
+        ]
+    else:
+        lines += [
+            filled(f"rates = {training.rates(change.factor)}"),
+            "for group, rate in zip(optimizer.param_groups, rates):",
+            '    group["lr"] = group["initial_lr"] = rate',
+        ]
+        if training.scheduler is not None:
+            lines.append("# then make the scheduler again, with its largest rates scaled alike")
     if training.clip_norm is not None:
         lines += [
             "# after each loss.backward():",
             f"# torch.nn.utils.clip_grad_norm_(model.parameters(), {training.clip_norm:g})",
         ]
-    return "\n".join(lines) + "\n"
-
-
-def _lines_of_optimizer(training: Training, change: Change) -> list[str]:
-    """Lines that make the optimiser, or that change the rates of one with several groups."""
-    optimizer, model = training.optimizer, training.model
-    if change.adam is not None:
-        made = f"optimizer = _torch.optim.Adam(model.parameters(), lr={change.adam:g})"
-        return ["import torch as _torch", "# in place of your own optimizer:", made]
-    rates = training.rates(change.factor)
-    kind, held = type(optimizer), sum(len(g["params"]) for g in optimizer.param_groups)
-    simple = len(optimizer.param_groups) == 1 and held == len(list(model.parameters()))
-    if not simple or getattr(torch.optim, kind.__name__, None) is not kind:
-        return [
-            "# learning rates of the groups of your own optimizer",
-            filled(f"_rates = {rates}"),
-            "for _group, _rate in zip(optimizer.param_groups, _rates):",
-            '    _group["lr"] = _group["initial_lr"] = _rate',
-        ]
-    usual = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
-    options: dict[str, Any] = {"lr": rates[0]}
-    for name, value in optimizer.param_groups[0].items():
-        if name in usual and name not in ("params", "lr") and value != usual[name]:
-            options[name] = value
-    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    made = filled(f"optimizer = _torch.optim.{kind.__name__}(model.parameters(), {given})")
-    return ["import torch as _torch", "# in place of your own optimizer:", made]
+    return "".join(f"{line}\n" for line in lines)

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from rhn.plotting.figure import DASHED, ink, line_style
 from rhn.utils.figures import GREY, MARKERS, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
+from trainability.candidates import Change
 from trainability.race import Row
 from trainability.signal import Reach
-from trainability.starts import Change
 from trainability.training import Training, copy_of_optimizer
 
 
@@ -313,18 +314,31 @@ def _word(row: TableRow | None, put: TableRow | None) -> str:
 
 @dataclass
 class Attempt:
-    """A change, its row in the race, and its errors in other orders of the minibatches."""
+    """A change of initial weights and learning rate, and how far it came."""
 
     change: Change
-    row: Row
-    place: int = 0
-    """In the order of initial weights and rates before the race."""
-    reach: Reach | None = None
-    """Of the gradient at its weights now."""
-    learns: bool = False
-    """True if its error is clearly below a constant answer's."""
-    others: list[float] = field(default_factory=list)
-    """Errors in other orders."""
+    rows: list[Row]
+    """One for each minibatch order in which it was tried."""
+
+    @property
+    def row(self) -> Row:
+        """In the first minibatch order."""
+        return self.rows[0]
+
+    @property
+    def errors(self) -> list[float]:
+        """In each order: the median error of the last quarter of the steps."""
+        return [row.lasting.error for row in self.rows]
+
+    @property
+    def error(self) -> float:
+        """The median over the orders."""
+        return median(self.errors)
+
+    @property
+    def stays(self) -> int:
+        """Number of orders in which half of its gain, once reached, is kept."""
+        return sum(row.reached[1] for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -341,9 +355,9 @@ class Cure(Result):
     """
 
     outcome: str
-    """ "without a fault" (it trains as it is), "trains after the change", "seen once" (in one order
-    of the minibatches: there was no time, or no other order), "none helped" or "not searched" (only
-    the user can fix the cause).
+    """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
+    of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
+    one), "none helped" or "not searched" (only the user can fix the cause).
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
@@ -354,15 +368,17 @@ class Cure(Result):
     start: str
     """The initial weights in words: "orthogonal matrices"."""
     code: str
-    """Lines that make the optimiser and change `model` as `self.model` was changed; "" for none."""
+    """Lines that change `model` as `self.model` was changed, and `optimizer`; "" for none."""
     error: float
-    """Of the chosen training on held-out examples: 0 perfect, 1 a constant answer."""
+    """Of the chosen training on held-out examples: 0 perfect, 1 the constant predictor; the median
+    of the last quarter of the steps, and of the minibatch orders.
+    """
     before: float
-    """Of the training as given."""
+    """Of the training unchanged, in the minibatch order in which it ends worst."""
     causes: tuple[Cause, ...]
-    """Facts about one minibatch, certain ones first."""
+    """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """The training as given, then all others, the best first."""
+    """The training unchanged, then all others, the best first."""
     chosen: Attempt
     reach: Reach | None
     """Of the gradient at the given weights; None: not measured."""
@@ -407,25 +423,31 @@ class Cure(Result):
 
     @property
     def verdict(self) -> str:
-        """The result in a sentence or two."""
-        name, after = self.title, f"after {counted(self.chosen.row.steps, 'step')}"
-        error = f"its error on held-out examples is {_number(self.error)} of a constant answer's"
-        tried = counted(len([t for t in self.trials[1:] if t.row.measures]), "change")
+        """The result in a few sentences."""
         if self.outcome == "not searched":
-            return f"{name} cannot learn: no initial weights or learning rate can repair that."
+            return (
+                f"{self.title} cannot learn: no initial weights or learning rate can repair that."
+            )
+        after = f"after {counted(self.chosen.row.steps, 'step')}"
+        error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
+        tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
         if self.outcome == "none helped":
-            return f"None of {tried} helps {name}: {after} {error}."
-        orders = "in the one order that was seen"
-        if self.outcome != "seen once":
-            orders = "also in two other orders"
+            return f"None of {tried} helps {self.title}: {error}."
         if self.changed:
-            return f"{name} learns with {self.changes}: {after} {error}, {orders}."
+            return f"{self.title} learns with {self.changes}: {error}. {self.lasts}"
         better = f" None of {tried} does far better." if len(self.trials) > 1 else ""
-        return f"{name} trains as it is: {after} {error}, {orders}.{better}"
+        return f"{self.title} trains as it is: {error}.{better} {self.lasts}"
+
+    @property
+    def lasts(self) -> str:
+        """When the choice learned, and whether that lasts, in a sentence."""
+        of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
+        step = max(row.reached[0] for row in self.chosen.rows)
+        return f"Half of the gain: reached at step {step:,}, stays in {self.chosen.stays} {of}."
 
     @property
     def shown(self) -> list[Attempt]:
-        """The training as given, the one that is chosen, and the best of other initial weights."""
+        """The training unchanged, the one that is chosen, and the best of other initial weights."""
         first = [self.trials[0], self.chosen] if self.changed else [self.trials[0]]
         best: dict[str, Attempt] = {}
         for trial in self.trials[1:]:
@@ -440,21 +462,21 @@ class Cure(Result):
             yield ""
             for trial in self.shown:
                 words = trial.change.words(self.training)
-                errors = " ".join(f"{_number(e):>6}" for e in (trial.row.error, *trial.others))
-                yield f"  {words:<60}{errors}"
+                errors = " ".join(f"{_number(error):>6}" for error in trial.errors)
+                early = trial.row.steps < self.trials[0].row.steps
+                stopped = f"  (step {trial.row.steps:,})" if early else ""
+                yield f"  {words:<60}{errors}{stopped}"
             yield ""
         for cause in self.causes[:1]:
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
-        if self.changed and self.chosen.change.start.code:
-            yield f"{self.chosen.change.start.meaning}."
         if self.needed_seconds is not None:
             yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
-        elif self.outcome == "seen once":
+        elif self.outcome == "not confirmed":
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
         if self.code:
-            yield "found.code has the lines to paste behind the model."
+            yield "found.code has the lines to paste behind the optimiser."
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences; whole: with the lines to paste."""
@@ -465,7 +487,7 @@ class Cure(Result):
         return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a trial: initial weights, optimiser, steps, error, errors in other orders."""
+        """One row a trial: initial weights, optimiser, steps, error in each minibatch order."""
         given = type(self.training.optimizer).__name__
         return [
             {
@@ -473,8 +495,9 @@ class Cure(Result):
                 "optimizer": given if trial.change.adam is None else "Adam",
                 "learning_rate": trial.change.rate(self.training),
                 "steps": trial.row.steps,
-                "error": trial.row.error,
-                "other_orders": " ".join(f"{error:.3g}" for error in trial.others),
+                "error": trial.error,
+                "orders": " ".join(f"{error:.3g}" for error in trial.errors),
+                "stays": trial.stays,
             }
             for trial in self.trials
         ]
@@ -491,22 +514,23 @@ class Cure(Result):
     @property
     def finding(self) -> str:
         """The quantity in its figure."""
-        return f"{self.title}: error by initial weights and learning rate"
+        return f"{self.title}: relative error by initial weights and learning rate"
 
     def _draw(self, ax: Axes, **_: Any) -> None:
         """Draw the last error of each trial over its learning rate, by initial weights."""
-        tried = [t for t in self.trials if t.row.error < LARGEST]
+        tried = [t for t in self.trials if t.error < LARGEST]
         for k, words in enumerate(dict.fromkeys(t.change.start.words for t in tried)):
             own = [t for t in tried if t.change.start.words == words]
-            points = sorted((t.change.rate(self.training), t.row.error) for t in own)
+            points = sorted((t.change.rate(self.training), t.error) for t in own)
             rates, errors = zip(*points, strict=True)
             mark = MARKERS[k % len(MARKERS)]
             ax.plot(rates, errors, marker=mark, label=words, **line_style(k))
         if self.changed:
             ringed = {"mfc": "none", "color": ink(ax), "label": "chosen"}
             ax.plot(self.learning_rate, self.error, "o", ms=14, **ringed)
-        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="a constant answer")
-        ax.set(xscale="log", xlabel="learning rate", ylabel="error (1: a constant answer)")
+        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8, label="the constant predictor")
+        words = "relative error (1: the constant predictor)"
+        ax.set(xscale="log", xlabel="learning rate", ylabel=words)
 
 
 def _number(error: float) -> str:

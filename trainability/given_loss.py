@@ -110,7 +110,8 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
         return GAUSSIAN
     output, shape = output.detach(), tuple(output.shape)
     tried = [torch.zeros_like(output)]
-    tried += [output.select(axis, 0).long() * 0 for axis in {1, len(shape) - 1} if axis > 0]
+    axes = {1, len(shape) - 1} & {*range(1, len(shape))}
+    tried += [output.select(axis, 0).long() * 0 for axis in axes]
     taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
     if not taken:
         return POSITIVE if _takes(loss, output.nan_to_num().sigmoid(), y) else ""

@@ -3,14 +3,18 @@
     race = Race({"error": score}, pairs)
     race.run(row, steps, end, good=0.05)         # to its end, or until its error is good enough
     race.difference(one, other)                  # (mean, standard error) of paired errors
+    race.run(row.again(training, 1), steps, end) # once more in another minibatch order
+    row.lasting.error                            # the median of the last quarter of its steps
 
-All rows see the same minibatches in the same order, and are measured after the same steps.
+All rows of an order see the same minibatches, and are measured after the same steps.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -27,6 +31,8 @@ from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
 GOOD = 0.1  # error of a training that has learned well
+ORDERS = 0, 1, 2  # minibatch orders in which a result is confirmed
+TIMED = 5  # steps by which the time of a step is measured
 CLEAR = DEVIATIONS  # standard errors of a difference that is told from none
 
 
@@ -114,6 +120,33 @@ class Row:
         if self.exploded is not None or not self.measures:
             return math.inf
         return self.measures[-1].relative[name]
+
+    @property
+    def lasting(self) -> "Row":
+        """The same row at the median of its errors in the last quarter of its steps."""
+        late = [measure for measure in self.measures if 4 * measure.steps >= 3 * self.steps]
+        late.sort(key=lambda measure: measure.relative[self.by])
+        return replace(self, measures=late[len(late) // 2 :][:1])
+
+    @property
+    def reached(self) -> tuple[int, bool]:
+        """(Steps after which half of its gain over the constant predictor was first reached; True
+        if it was kept from there on).
+        """
+        half = (1 + self.lasting.error) / 2
+        kept = [measure.relative[self.by] <= half for measure in self.measures]
+        if half >= 1 or True not in kept:
+            return self.steps, False
+        first = kept.index(True)
+        return self.measures[first].steps, all(kept[first:])
+
+    def again(self, training: Training, order: int) -> "Row":
+        """This version of a training in another minibatch order, with new weights for what it
+        replaces.
+        """
+        other = training.copy()
+        other.draws += order
+        return Row(self.version, (self.make or Training.copy)(other), order, make=self.make)
 
     @property
     def forecast(self) -> float | None:
@@ -244,6 +277,27 @@ def race_of(
         in_time=data.in_time and not few,
     )
     return Race(scores, pairs, seed=seed, progress=progress)
+
+
+def seconds_of_step(training: Training, steps: int) -> float:
+    """The median time of a few steps of a training, the first one left out."""
+    training.model.train()
+    times, stream = list[float](), training.data.stream(0)
+    with flushed():
+        for x, y in islice(stream, 1 + min(TIMED, steps)):
+            begun = time.monotonic()
+            training.step(x, y)
+            times.append(time.monotonic() - begun)
+    return median(times[1:])
+
+
+def affordable(steps: int, seconds: float, needed: float) -> int:
+    """How many of all steps each row may run in some seconds, if all of them need `needed`.
+
+    >>> affordable(1000, 30.0, 60.0), affordable(1000, 90.0, 60.0)
+    (500, 1000)
+    """
+    return max(1, min(steps, int(steps * seconds / max(needed, 1e-9))))
 
 
 def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:

@@ -171,7 +171,7 @@ def columns_of(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
     if axis is not None and z.numel() > y.numel():
         z = z.movedim(axis, -1).flatten(0, -2)
         known = y.flatten() >= 0
-        y = F.one_hot(y.flatten()[known].clamp_max(z.shape[1] - 1), z.shape[1])
+        y = F.one_hot(y.flatten()[known].long().clamp_max(z.shape[1] - 1), z.shape[1])
         return z[known], y
     if z.numel() != y.numel():
         return None

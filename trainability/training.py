@@ -29,8 +29,6 @@ from gersgorin._validate import (
     users_code,
 )
 from gersgorin.losses import Loss, output_of
-from rhn.cells import Cell
-from rhn.cells.init import Initialization
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short, kind_of, listed
 from trainability.data import (
@@ -46,6 +44,7 @@ from trainability.data import (
 from trainability.given_loss import misfit, reads, target_loss
 from trainability.losses import graph
 from trainability.not_finite import Failure, failure_of, gradient_failure
+from trainability.starts import default_
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -331,6 +330,10 @@ class Training:
             raise InvalidInputError(
                 f"predict returned {kind_of(output)}, expected the prediction as a tensor"
             )
+        if not output.numel():
+            raise InvalidInputError(
+                f"the output for x of shape {shapes} has shape {tuple(output.shape)}: no numbers"
+            )
         return output
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
@@ -414,22 +417,9 @@ class Training:
         return other
 
     def with_default_weights(self) -> "Training":
-        """A copy with new weights of each layer as torch.nn draws them, own matrices likewise;
-        those of the cells of `rhn` normal with standard deviation 1/sqrt(n).
-        """
-        other, drawn = self.copy(), set[int]()
-        torch.manual_seed(self.draws)
-        for part in other.model.modules():
-            if isinstance(part, Cell):
-                part.init = Initialization.parse("scaled")
-            reset = getattr(part, "reset_parameters", None)
-            if callable(reset):
-                reset()
-                drawn |= {id(p) for p in part.parameters(recurse=False)}
-        for p in other.model.parameters():
-            if id(p) not in drawn and p.dim() >= 2:
-                bound = 1 / math.sqrt(p.shape[-1])
-                nn.init.uniform_(p, -bound, bound)
+        """A copy with new weights, see `starts.default_`."""
+        other = self.copy()
+        default_(other.model, seed=self.draws)
         return other
 
     def with_rates(self, factor: float) -> "Training":

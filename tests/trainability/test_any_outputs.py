@@ -1,12 +1,19 @@
-"""`check` of networks whose outputs have any shape ends in an answer."""
+"""`check` of networks whose outputs have any shape ends in an answer, or in one sentence."""
 
+import contextlib
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from rhn.errors import RhnError
 from trainability.check import check
+from trainability.facts import facts
+from trainability.probe import Probe
+from trainability.signal import explained
+from trainability.training import Training
 
 N, T, M = 120, 4, 3
 G = torch.Generator().manual_seed(0)
@@ -50,7 +57,12 @@ FORMS = {
     "outputs (B, 1), targets (B,)": (lambda z, h: z[:, -1], MEAN, 1),
     "a dataclass": (lambda z, h: Answer(z[:, -1], h), MEAN[:, None], 1),
     "states first": (lambda z, h: (h, z[:, -1]), MEAN[:, None], 1),
+    "no numbers": (lambda z, h: z[:, -1, :0], MEAN[:, None], 1),
+    "(1,)": (lambda z, h: z.mean().reshape(1), MEAN, 1),
+    "(T, B)": (lambda z, h: z[..., 0].T, EACH, 1),
+    "a dictionary": (lambda z, h: {"logits": z[:, -1]}, MEAN[:, None], 1),
 }
+REFUSED = "no numbers", "a dictionary", "(T, B)"
 OPTIONS = {
     "a dataclass": {"predict": lambda answer: answer.logits},
     "states first": {"predict": lambda pair: pair[1]},
@@ -61,7 +73,7 @@ def loss_for(y):
     return nn.CrossEntropyLoss() if not y.is_floating_point() else nn.MSELoss()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in REFUSED])
 def test_a_check_ends_in_an_answer(form):
     make, y, units = FORMS[form]
     model = Net(make, units)
@@ -70,3 +82,57 @@ def test_a_check_ends_in_an_answer(form):
     found = check(model, X, y, loss_for(y), optimizer, **options)
     assert str(found) and found.to_dict() and found.rows
     assert not [words for words in found.left_out if "Error" in words], found.left_out
+
+
+LOSSES = {
+    **{name: name for name in ("mse", "cross-entropy", "bernoulli")},
+    "CrossEntropyLoss": nn.CrossEntropyLoss(),
+    "NLLLoss": nn.NLLLoss(),
+    "BCELoss": nn.BCELoss(),
+    "BCEWithLogitsLoss": nn.BCEWithLogitsLoss(),
+    "GaussianNLLLoss": nn.GaussianNLLLoss(),
+    "a function": lambda output, y: (output - y).abs().mean(),
+    "no gradient": lambda output, y: output.detach().mean(),
+}
+TARGETS = {
+    "as they are": lambda y: y,
+    "whole": lambda y: y.long(),
+    "int32": lambda y: (y > 0).int(),
+    "true or false": lambda y: y > 0,
+    "0 or 1": lambda y: (y > 0).float(),
+    "an axis more": lambda y: y[..., None],
+    "flat": lambda y: y.reshape(N, -1)[:, 0],
+}
+
+
+def training_of(form, loss, targets):
+    """A training of these parts."""
+    make, y, units = FORMS[form]
+    model = Net(make, units)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    options = OPTIONS.get(form, {})
+    return Training(model, X, TARGETS[targets](y), LOSSES[loss], optimizer, **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_loss_takes_the_outputs_or_is_refused_in_a_sentence(form, loss):
+    for targets in TARGETS:
+        training = training_of(form, loss, targets)
+        x, y = training.data.sample(32)
+        with contextlib.suppress(RhnError):
+            assert training.loss(training.output(x), y).dim() == 0
+            assert explained([training.output(x)], [y])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_facts_about_any_outputs_are_facts(form):
+    for loss in LOSSES:
+        probe = Probe(training_of(form, loss, "as they are"))
+        with contextlib.suppress(RhnError):
+            _ = probe.loss
+            found, missing = facts(probe, math.inf)
+            assert all(cause.sentence.endswith(".") for cause in found)
+            assert not [words for words in missing if "Error" in words], missing

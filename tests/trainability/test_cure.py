@@ -1,7 +1,9 @@
 """A cure trains what was stuck, leaves alone what learns, and gives lines that can be pasted."""
 
 import copy
+import dataclasses
 import json
+import statistics
 from importlib import import_module
 
 import numpy as np
@@ -11,9 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
-from trainability.cure import CHANGED, Change, code_of, cure, rungs
-from trainability.race import Race
-from trainability.starts import GIVEN, Start, starts
+from trainability.candidates import GIVEN, Change, Start, starts_of
+from trainability.cure import CHANGED, IN_SOME, code_of, cure
+from trainability.race import UNCHANGED, Measure, Race, Row
 from trainability.training import Training
 
 UNITS, STEPS, LONG = 12, 128, 1e4  # LONG seconds: a busy machine changes nothing
@@ -106,16 +108,16 @@ def tiny_weights():
 def test_where_the_learning_rate_is_enough_only_it_is_changed(slow_rate):
     model, found = slow_rate
     assert (found.outcome, found.start, found.clip_norm) == (CHANGED, GIVEN, 1.5)
-    assert found.learning_rate > 1e-4 and len(found.chosen.others) == 2
+    assert found.learning_rate > 1e-4 and len(found.chosen.rows) == 3
     assert found.changes == f"learning rate {found.learning_rate:.3g}"
     torch.testing.assert_close(found.model.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
-def test_the_code_makes_the_optimiser_and_gives_the_norm_of_clipping(slow_rate):
+def test_the_code_sets_the_rate_and_gives_the_norm_of_clipping(slow_rate):
     model, found = slow_rate
-    optimizer = pasted(found.code, model)["optimizer"]
+    given = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.02)
+    optimizer = pasted(found.code, model, optimizer=given)["optimizer"]
     (group,), (own,) = (o.param_groups for o in (optimizer, found.optimizer(model.parameters())))
-    assert type(optimizer) is torch.optim.AdamW and group["weight_decay"] == 0.02
     assert group["lr"] == found.learning_rate == own["lr"] and own["weight_decay"] == 0.02
     assert "clip_grad_norm_(model.parameters(), 1.5)" in found.code
 
@@ -148,7 +150,8 @@ def test_a_cure_is_drawn_and_saved(slow_rate, tmp_path):
 def test_a_stuck_network_trains_after_the_cure(tiny_weights):
     model, found = tiny_weights
     assert found.outcome == CHANGED and found.before > 0.9 > found.error
-    other = pasted(found.code, model)["model"]
+    given = torch.optim.SGD(model.parameters(), 0.1)
+    other = pasted(found.code, model, optimizer=given)["model"]
     torch.testing.assert_close(other.state_dict(), found.model.state_dict(), rtol=0, atol=0)
     assert trained(other, found.optimizer(other.parameters())) < 0.5 * np.log(2)
 
@@ -199,7 +202,7 @@ def test_without_time_it_asks_for_more():
 def test_a_loader_of_one_order_gives_no_cure_and_no_health(rate, changed):
     loader = DataLoader(TensorDataset(*recall(examples=800)), 32)
     found = cured(Reader(), rate, x=loader, y=None)
-    assert (found.outcome, found.changed) == ("seen once", changed)
+    assert (found.outcome, found.changed) == ("not confirmed", changed)
     assert "shuffle it" in str(found) and found.needed_seconds is None
 
 
@@ -213,13 +216,102 @@ def test_a_change_that_fails_in_another_order_is_refused_and_the_next_one_tried(
                 failed[:] = [row]
                 row.exploded = row.steps
 
-    monkeypatch.setattr(import_module("trainability.cure"), "Race", Failing)
+    monkeypatch.setattr(import_module("trainability.race"), "Race", Failing)
     found = cured(Reader())
     assert found.outcome == CHANGED and found.chosen.row.what != failed[0].what
 
 
-def test_the_rungs_end_at_the_length_of_the_training():
-    assert rungs(3) == [1, 3] and rungs(3000)[-1] == 3000
+# A cure lasts
+
+
+def row_of(errors, steps=160):
+    """A row with these errors at equal distances of steps."""
+    row = Row(UNCHANGED, None, steps=steps)
+    points = enumerate(errors, start=1)
+    row.measures += [Measure(steps * k // len(errors), {}, {"error": e}) for k, e in points]
+    return row
+
+
+RISES = [1.0, 0.6, 0.4, 0.1, *[0.0] * 8, 0.9, 0.95, 0.97, 0.98]
+FALLS = [1.0, 0.9, 0.6, 0.4, *[0.1] * 12]
+SPIKE = [*[0.0] * 14, 0.9, 0.0]
+
+
+@pytest.mark.parametrize("errors", [RISES, FALLS, SPIKE])
+def test_the_lasting_error_is_the_median_of_the_last_quarter(errors):
+    row = row_of(errors)
+    assert row.lasting.error == statistics.median(errors[11:]) and row.error == errors[-1]
+
+
+def test_what_is_reached_is_half_of_the_lasting_gain_and_it_stays_or_not():
+    assert row_of(FALLS).reached == (40, True)
+    assert row_of(SPIKE).reached == (10, False)
+    assert row_of([1.0, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2, 0.2]).reached == (40, False)
+    assert row_of([1.2] * 8).reached == (160, False)
+
+
+def sums(**parts):
+    """The cure of a linear model under SGD whose rate is too low."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)
+    y, sgd = x.sum((1, 2))[:, None], torch.optim.SGD(model.parameters(), 1e-3)
+    return cure(model, x, y, nn.MSELoss(), sgd, steps=60, seconds=LONG, **parts)
+
+
+@pytest.fixture(scope="module")
+def low_rate():
+    return sums()
+
+
+@pytest.fixture
+def collapsing(monkeypatch):
+    """A function that makes a cure in which the errors of some rows are 1 from step 45 on."""
+
+    def made(fails):
+        class Collapsing(Race):
+            def add(self, row, outputs):
+                super().add(row, outputs)
+                if row.steps >= 45 and fails(row):
+                    relative = {"error": 1.0}
+                    row.measures[-1] = dataclasses.replace(row.measures[-1], relative=relative)
+
+        monkeypatch.setattr(import_module("trainability.cure"), "Race", Collapsing)
+        return sums()
+
+    return made
+
+
+def rate_of(row):
+    return row.training.optimizer.param_groups[0]["lr"]
+
+
+def test_the_rate_that_lasts_in_more_minibatch_orders_is_chosen(low_rate, collapsing):
+    low, high = sorted({rate_of(t.row) for t in low_rate.trials if len(t.rows) == 3})
+    assert high == pytest.approx(3 * low, 1e-4)
+    below = collapsing(lambda row: row.order == 2 and rate_of(row) < 2 * low)
+    above = collapsing(lambda row: row.order == 2 and rate_of(row) > 2 * low)
+    assert (below.learning_rate, above.learning_rate) == (high, low)
+    assert below.outcome == above.outcome == CHANGED
+    assert "stays in 3 of 3 minibatch orders" in above.verdict
+
+
+def test_a_cure_of_two_of_three_minibatch_orders_says_so(collapsing):
+    found = collapsing(lambda row: row.order == 2)
+    assert found.outcome == IN_SOME and found.changed
+    assert sorted(found.chosen.errors)[1] < 0.5 < 1 == max(found.chosen.errors)
+    assert "stays in 2 of 3 minibatch orders" in found.verdict
+
+
+def test_what_lasts_in_one_minibatch_order_is_no_cure(collapsing):
+    found = collapsing(lambda row: row.order > 0)
+    assert (found.outcome, found.changed) == ("none helped", False)
+
+
+def test_every_choice_and_a_third_of_its_rate_run_to_the_end_in_each_order(low_rate):
+    whole = [trial for trial in low_rate.trials[1:] if len(trial.rows) > 1]
+    assert [len(trial.rows) for trial in whole] == [3, 3]
+    assert {row.steps for trial in whole for row in trial.rows} == {60}
+    assert all(len(row.measures) >= 16 for trial in whole for row in trial.rows)
 
 
 # Lines to paste
@@ -228,13 +320,15 @@ def test_the_rungs_end_at_the_length_of_the_training():
 @pytest.mark.parametrize("outputs", [2, 88])
 def test_the_lines_of_every_start_run_as_they_are(outputs):
     model = Reader(nn.LSTM, outputs, num_layers=2)
-    given = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.8, 0.9), weight_decay=0.02)
+    given = torch.optim.AdamW(model.parameters(), 1e-3)
     training = training_of(model, given)
-    for start in starts(training):
-        code = code_of(training, Change(start, 0.1), model)
-        names = pasted(code, model)
-        group = names["optimizer"].param_groups[0]
-        assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-4, (0.8, 0.9), 0.02)
+    for start in starts_of(training):
+        change = Change(start, 0.1)
+        code = code_of(training, change, model)
+        names = pasted(code, model, optimizer=given)
+        assert names["optimizer"].param_groups[0]["lr"] == 1e-4
+        changed = change.applied(training).model.state_dict()
+        torch.testing.assert_close(names["model"].state_dict(), changed, rtol=0, atol=0)
         assert max(map(len, code.splitlines())) < 120
 
 
@@ -242,10 +336,10 @@ def test_the_lines_for_a_compiled_model():
     model = Reader()
     compiled = torch.compile(copy.deepcopy(model))
     training = training_of(compiled, ADAM(compiled.parameters(), lr=1e-3))
-    start = list(starts(training))[-1]
-    names = {"model": compiled}
-    exec(code_of(training, Change(start), compiled), names)
-    expected = start.applied(model).state_dict()
+    change = Change(list(starts_of(training))[-1])
+    names = {"model": compiled, "optimizer": ADAM(compiled.parameters(), lr=1e-3)}
+    exec(code_of(training, change, compiled), names)
+    expected = change.applied(training).model.state_dict()
     torch.testing.assert_close(names["model"].state_dict(), expected, rtol=0, atol=0)
 
 
@@ -263,7 +357,7 @@ def test_a_new_scheduler_starts_at_the_rate_of_the_cure():
     training = training_of(model, optimizer, scheduler=SCHEDULERS["step"](optimizer))
     code = code_of(training, Change(Start(GIVEN), 10.0), model)
     assert "make the scheduler again" in code
-    made = pasted(code, model)["optimizer"]
+    made = pasted(code, model, optimizer=optimizer)["optimizer"]
     SCHEDULERS["step"](made)
     assert made.param_groups[0]["lr"] == 1.0
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+import trainability.starts
 from rhn.cells import CELLS, Cell, Layer, Part
 from rhn.models import PolyphonicModel
-from trainability.cure import Change
+from trainability.candidates import MEMORY, Change, starts_of
 from trainability.signal import Reach, measure_reach
-from trainability.starts import MEANINGS, MEMORY, starts
 from trainability.training import Training
 
 UNITS, FRAMES = 12, 60
@@ -139,7 +139,12 @@ def training_of(model, frames=6, optimizer="adam"):
 
 
 def named(training):
-    return {start.words: start for start in starts(training)}
+    return {start.words: start for start in starts_of(training)}
+
+
+def applied(start, training):
+    """A copy of the model with these initial weights."""
+    return Change(start).applied(training).model
 
 
 MODELS = {
@@ -163,10 +168,10 @@ MODELS = {
 def test_the_lines_of_every_start_give_the_network_that_is_tried(build):
     model = made(build)
     training = training_of(model)
-    every = list(starts(training))
+    every = list(starts_of(training))
     assert len(every) >= 3
     for start in every[1:]:
-        tried, fresh = start.applied(training.model), copy.deepcopy(model)
+        tried, fresh = applied(start, training), copy.deepcopy(model)
         exec(start.code, {"model": fresh})
         torch.testing.assert_close(fresh.state_dict(), tried.state_dict(), rtol=0, atol=0)
         same = zip(fresh.parameters(), model.parameters(), strict=True)
@@ -180,7 +185,7 @@ def test_a_start_begins_at_the_best_constant_output(build):
     best = (y.bincount() / len(y)).log()
     for words, start in named(training).items():
         if "output.bias" in start.code or "out.bias" in start.code:
-            mean = start.applied(training.model)(x).mean(0).log_softmax(0)
+            mean = applied(start, training)(x).mean(0).log_softmax(0)
             torch.testing.assert_close(mean, best, rtol=0, atol=2e-3, msg=words)
 
 
@@ -188,8 +193,8 @@ def test_a_start_begins_at_the_best_constant_output(build):
 def test_gates_follow_the_layouts_of_torch(kind, blocks, memory):
     training = training_of(made(lambda: Reader(kind)), frames=9)
     found = named(training)
-    plain = found["orthogonal matrices"].applied(training.model).rnn
-    chrono = found["orthogonal matrices, chrono gates"].applied(training.model).rnn
+    plain = applied(found["orthogonal matrices"], training).rnn
+    chrono = applied(found["orthogonal matrices, chrono gates"], training).rnn
     bias = plain.bias_ih_l0.view(blocks, UNITS)
     assert (bias[memory] == 1).all() and not plain.bias_hh_l0.any()
     assert not bias[[k for k in range(blocks) if k != memory]].any()
@@ -203,7 +208,7 @@ def test_gates_follow_the_layouts_of_torch(kind, blocks, memory):
 
 def test_closed_transform_gates_keep_memories():
     training = training_of(Polyphonic("rhn"))
-    model = named(training)["orthogonal matrices"].applied(training.model)
+    model = applied(named(training)["orthogonal matrices"], training)
     assert (model.model.cells[0].bias[:, UNITS:] == -1).all()
 
 
@@ -215,7 +220,7 @@ def test_embeddings_are_drawn_without_their_padding_and_a_matrix_behind_reads_no
         model.out.weight, model.rnn = model.table.weight, nn.LSTM(5, 5, batch_first=True)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     training = training_of(model, optimizer=optimizer)
-    drawn = named(training)["matrices of 1/sqrt(n)"].applied(training.model)
+    drawn = applied(named(training)["matrices of 1/sqrt(n)"], training)
     table = drawn.table.weight
     assert 0.5 < table[:2].std() / (5**-0.5 if shared else 1) < 1.5 and not table[2].any()
     assert drawn.rnn.weight_ih_l0.std().item() == pytest.approx(5**-0.5, rel=0.1)
@@ -227,16 +232,19 @@ def test_frozen_and_unused_parameters_stay_and_shared_ones_stay_shared():
     model.rnn.weight_ih_l0.requires_grad_(False)
     moved = [p for name, p in model.named_parameters() if name != "out.weight"]
     training = training_of(model, optimizer=torch.optim.Adam(moved, lr=1e-3))
-    for start in list(starts(training))[2:]:
-        changed = start.applied(training.model)
+    for start in list(starts_of(training))[2:]:
+        changed = applied(start, training)
         assert torch.equal(changed.rnn.weight_ih_l0, model.rnn.weight_ih_l0)
         assert torch.equal(changed.out.weight, model.out.weight)
         assert changed.rnn.weight_hh_l1 is changed.rnn.weight_hh_l0
 
 
-def test_the_names_of_starts_are_explained():
-    words = {w for build in (Reader, lambda: Reader(nn.RNN)) for w in named(training_of(build()))}
-    assert all(part in MEANINGS for word in words for part in word.split(", "))
+def test_a_start_is_one_call_on_any_model():
+    model = made(lambda: Reader(nn.RNN))
+    trainability.starts.orthogonal_(model)
+    W = model.rnn.weight_hh_l0.detach()
+    torch.testing.assert_close(W @ W.T, torch.eye(UNITS), rtol=0, atol=1e-5)
+    assert 0.3 < model.rnn.weight_ih_l0.std() * 3**0.5 < 1.7 and not model.rnn.bias_ih_l0.any()
 
 
 # Half of the units sense, half remember
@@ -283,7 +291,7 @@ def test_other_recurrences_have_no_such_start(build):
 
 def test_half_senses_without_recurrence_and_half_rotates():
     training = training_of(made(PLAIN["RNN of torch"]), FRAMES)
-    rnn = named(training)[MEMORY].applied(training.model).rnn
+    rnn = applied(named(training)[MEMORY], training).rnn
     R, W = rnn.weight_hh_l0.detach(), rnn.weight_ih_l0.detach()
     half = UNITS - UNITS // 4 * 2
     assert not R[:half].any() and not W[half:].any() and W[:half].all(1).all()
@@ -295,7 +303,7 @@ def test_half_senses_without_recurrence_and_half_rotates():
 
 def test_later_layers_of_a_deep_transition_pass_the_memory_on():
     training = training_of(made(PLAIN["deep transition with shortcuts"]), FRAMES)
-    cell = named(training)[MEMORY].applied(training.model).rnn
+    cell = applied(named(training)[MEMORY], training).rnn
     assert torch.equal(cell.weight_hh[1:], torch.eye(UNITS).expand(2, -1, -1))
     assert not cell.weight_skip.any()
 

@@ -1,0 +1,258 @@
+"""Candidates of `cure`: the initial weights and learning rates that a training allows.
+
+    for start in starts_of(training):
+        start.apply(other.model)             # a function of `trainability.starts`
+        start.code                           # the same as lines of Python
+    Change(start, factor=0.1).applied(training)
+
+Each start but the user's own and torch's sets the output bias so that the mean output is the best
+constant one.
+"""
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainability.data import Inputs, sequence_of
+from trainability.losses import least
+from trainability.race import UNCHANGED
+from trainability.starts import (
+    blocks_of,
+    cell_layers,
+    chrono_,
+    default_,
+    identity_,
+    memories,
+    normal_,
+    orthogonal_,
+    remembering_,
+)
+from trainability.training import Training, times
+
+EXAMPLES = 128  # for the mean output and the best constant output
+GIVEN, OUTPUT_BIAS, CHRONO = "your weights", "output bias at the best constant", "chrono gates"
+NORMAL, ORTHOGONAL, IDENTITY = "matrices of 1/sqrt(n)", "orthogonal matrices", "identity matrices"
+MEMORY, DEFAULT = "sensing and remembering units", "torch's initial weights"
+SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial weights; 3: matrices
+
+
+@dataclass(frozen=True)
+class Start:
+    """Initial weights: functions of `trainability.starts`, then the output bias. Two are equal if
+    the words are.
+    """
+
+    words: str
+    """ "orthogonal matrices, chrono gates"."""
+    calls: tuple[tuple[Callable[..., None], Mapping[str, Any]], ...] = field(
+        default=(), compare=False
+    )
+    """Functions that change a model in place, each with its further arguments."""
+    bias: tuple[str, list[float]] | None = field(default=None, compare=False)
+    """(Name of the output bias, its values); None: it stays."""
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module) -> None:
+        """Change a model in place."""
+        for function, options in self.calls:
+            function(model, **options)
+        if self.bias is not None:
+            name, values = self.bias
+            model.get_parameter(name).copy_(torch.tensor(values))
+
+    @property
+    def code(self) -> str:
+        """Lines that change `model` as `apply` does; empty for the user's own weights."""
+        lines = ["import trainability.starts"] if self.calls else []
+        for function, options in self.calls:
+            given = "".join(f", {name}={value!r}" for name, value in options.items())
+            lines.append(filled(f"trainability.starts.{function.__name__}(model{given})"))
+        if self.bias is not None:
+            name, values = self.bias
+            put = f"    model.get_parameter({name!r}).copy_(torch.tensor({values}))"
+            lines += ["import torch", "with torch.no_grad():", filled(put)]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def filled(line: str) -> str:
+    """A statement with many values in brackets, in lines that fit a screen."""
+    return textwrap.fill(
+        line, 79, subsequent_indent="        ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def starts_of(training: Training) -> Iterator[Start]:
+    """Yield the user's initial weights, then all others that the network allows."""
+    called = training.copy()  # a normalisation counts its calls, a parametrisation keeps values
+    x, y = training.data.sample(EXAMPLES)
+    outputs = called.output(x)
+    bias = output_bias_of(trained_parameters(called), outputs)
+    constant = None if bias is None else best_constant(training, outputs.detach(), y)
+    yield Start(GIVEN)
+    for start in (Start(OUTPUT_BIAS), *_redrawn(called, x, bias)):
+        if bias is not None and constant is not None and start.words != DEFAULT:
+            start = with_bias(start, training, x, bias, constant)
+        if start.calls or start.bias:
+            yield start
+
+
+def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]:
+    """Yield initial weights that are drawn again. bias: name of the output bias."""
+    model, trained = training.model, trained_parameters(training)
+    names = tuple(name for name, _ in model.named_parameters() if name not in trained)
+    blocks = [b for b in blocks_of(model, keep=names) if b.name != bias]
+    if all(b.is_bias for b in blocks):
+        return
+    norms, frames = data_norms(training, x), frames_of(sequence_of(x), training.axis)
+    keep: dict[str, Any] = {"keep": names} if names else {}
+    drawn = keep | ({"norms": norms} if norms else {})
+    chrono = (chrono_, {"frames": frames} | keep)
+    has_gates = any(b.memory for b in blocks)
+    yield Start(DEFAULT, ((default_, keep),))
+    if has_gates:
+        yield Start(CHRONO, (chrono,))
+    yield Start(NORMAL, ((normal_, drawn),))
+    if any(b.recurrent for b in blocks):
+        yield Start(ORTHOGONAL, ((orthogonal_, drawn),))
+        if has_gates:
+            yield Start(f"{ORTHOGONAL}, {CHRONO}", ((orthogonal_, drawn), chrono))
+        else:
+            yield Start(IDENTITY, ((identity_, drawn),))
+    if frames > 1 and memories(model, frames, names):
+        yield Start(MEMORY, ((remembering_, {"frames": frames} | drawn),))
+
+
+@torch.no_grad()
+def with_bias(start: Start, training: Training, x: Inputs, name: str, constant: Tensor) -> Start:
+    """Initial weights with the output bias that puts the mean output at the best constant."""
+    other = training.copy()
+    start.apply(other.model)
+    bias = other.model.get_parameter(name)
+    values = bias + constant - other.output(x).flatten(0, -2).mean(0)
+    if not values.isfinite().all():
+        return start
+    return replace(start, bias=(name, [float(f"{v:.5g}") for v in values.tolist()]))
+
+
+@torch.enable_grad()
+def best_constant(training: Training, outputs: Tensor, y: Tensor) -> Tensor | None:
+    """The constant output (K,) of the least loss; None if there is no such."""
+
+    def loss(z: Tensor) -> Tensor:
+        return training.loss(z.expand(outputs.shape).clone(), y)
+
+    _, z = least(loss, torch.zeros_like(outputs[(0,) * (outputs.dim() - 1)]))
+    return z if torch.isfinite(z).all() else None
+
+
+def frames_of(x: Tensor, axis: int) -> int:
+    """The number of frames of sequences of numbers or ids; 1 of inputs without frames."""
+    has_frames = x.dim() >= 2 + x.is_floating_point()
+    return x.shape[1 - axis] if has_frames else 1
+
+
+def trained_parameters(training: Training) -> dict[str, Tensor]:
+    """The parameters by name that the optimiser moves."""
+    moved = set[int]()
+    for group in training.optimizer.param_groups:
+        if group.get("initial_lr") or group.get("lr", 1.0):
+            moved |= {id(p) for p in group["params"] if p.requires_grad}
+    return {name: p for name, p in training.model.named_parameters() if id(p) in moved}
+
+
+def output_bias_of(parameters: Mapping[str, Tensor], outputs: Tensor) -> str | None:
+    """The parameter that is added to every output (..., K); None if there is none.
+
+    Its gradient is the sum of the outputs' own, whatever that is.
+    """
+    likely = {name: p for name, p in parameters.items() if p.shape == outputs.shape[-1:]}
+    if not likely or outputs.dim() < 2 or not outputs.requires_grad:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs)
+    found = torch.autograd.grad((outputs * slope).sum(), list(likely.values()), allow_unused=True)
+    total = slope.flatten(0, -2).sum(0)
+    tolerance = (1e-5, 1e-8) if outputs.dtype == torch.float64 else (1e-3, 1e-4)
+    for name, gradient in zip(likely, found, strict=True):
+        if gradient is not None and torch.allclose(gradient, total, *tolerance):
+            return name
+    return None
+
+
+@torch.enable_grad()
+def data_norms(training: Training, x: Inputs) -> dict[str, float]:
+    """Root mean square norm of the data that matrices read, by the names of their modules.
+
+    The outputs of trained parts are no data.
+    """
+    sizes: dict[nn.Module, float] = {}
+
+    def look(module: nn.Module, given: tuple) -> None:
+        value = given[0] if given else None
+        value = value.data if isinstance(value, nn.utils.rnn.PackedSequence) else value
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad:
+            sizes.setdefault(module, float(value.detach().square().sum(-1).mean().sqrt()))
+
+    with ExitStack() as hooks:
+        for module in training.model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(look))
+        training.output(x)
+    return {
+        path: float(f"{sizes[module]:.4g}")
+        for path, module in training.model.named_modules()
+        if sizes.get(module) and any(layer.input for layer in cell_layers(module))
+    }
+
+
+@dataclass(frozen=True)
+class Change:
+    """Initial weights and a learning rate."""
+
+    start: Start
+    factor: float = 1.0
+    """On the learning rates that were given."""
+    adam: float | None = None
+    """Learning rate of Adam in place of the given optimiser; None: the given one."""
+
+    def applied(self, training: Training) -> Training:
+        """A changed copy of a training."""
+        other = training.copy() if self.factor == 1 else training.with_rates(self.factor)
+        self.start.apply(other.model)
+        if self.adam is not None:
+            other.optimizer = torch.optim.Adam(other.model.parameters(), self.adam)
+            other.scheduler = None
+        return other
+
+    def rate(self, training: Training) -> float:
+        """The learning rate; with a scheduler that to which it is relative."""
+        return self.adam or times(training.learning_rate, self.factor)
+
+    def words(self, training: Training) -> str:
+        """In words: "orthogonal matrices, learning rate 0.01"."""
+        parts = [self.start.words] if self.start.words != GIVEN else []
+        if self.adam is not None:
+            parts.append(f"Adam {self.adam:.3g}")
+        elif self.factor != 1:
+            parts.append(f"learning rate {self.rate(training):.3g}")
+        return ", ".join(parts) or UNCHANGED.what
+
+    def slower(self, factor: float) -> "Change":
+        """The same initial weights at a fraction of the learning rate."""
+        if self.adam is not None:
+            return replace(self, adam=times(self.adam, factor))
+        return replace(self, factor=self.factor * factor)
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """Size of the change, for the choice of the smallest one."""
+        return (
+            SIMPLICITY.get(self.start.words, 3),
+            self.adam is not None,
+            abs(math.log(self.factor)),
+        )
