@@ -64,6 +64,15 @@ def real_tensor(name: str, value: Any) -> Tensor:
     )
 
 
+def state_tensor(name: str, value: Any) -> Tensor:
+    """The same as `real_tensor`, also of complex numbers."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
+        value = torch.from_numpy(np.array(value))
+    if isinstance(value, Tensor) and value.is_complex():
+        return torch.complex(real_tensor(name, value.real), real_tensor(name, value.imag))
+    return real_tensor(name, value)
+
+
 def finite_tensor(name: str, value: Any) -> Tensor:
     """The same as `real_tensor`, with at least one number. Raises InvalidInputError for none,
     NotFiniteError for NaN or infinity.

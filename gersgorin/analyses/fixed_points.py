@@ -12,6 +12,7 @@ first; m inputs.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from numbers import Integral
 from pathlib import Path
@@ -21,8 +22,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_order, real_tensor
+from gersgorin._validate import check_order, real_tensor, state_tensor
 from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import (
@@ -39,7 +41,7 @@ from gersgorin.linalg.zeros import (
 from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
 from gersgorin.loading.inputs import reads_ids
 from gersgorin.loading.open import Data, Network, open_run
-from gersgorin.run.cell import StepCell, as_cell, flat_state, name_of
+from gersgorin.run.cell import State, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
@@ -543,7 +545,7 @@ def _searched(
     s0 = options.get("state_size") if s0 is None else s0  # either declares a step
     if without:
         step, options = held(network), {"steps": SETTLED} | options
-    if isinstance(starts, tuple):
+    if isinstance(starts, tuple) or (isinstance(starts, Tensor) and starts.is_complex()):
         first, starts = _flat_starts(starts)
         options = {"s0": first} | options
     one = without or _is_one_step(step, x, s0)
@@ -578,14 +580,15 @@ def _searched_alone(
     return cell, x, starts, {"title": title, "input": x.cpu().numpy()}
 
 
-def _flat_starts(starts: tuple) -> tuple[tuple[Tensor, ...], Tensor]:
-    """(The first state as a tuple of tensors (1, ...), all states (B, N)) of a tuple of tensors (B,
-    ...).
+def _flat_starts(starts: State) -> tuple[State, Tensor]:
+    """(The first state of tensors (1, ...), all states (B, N)) of a complex tensor (B, ...) or a
+    tuple of tensors.
     """
-    parts = tuple(real_tensor("starts", part) for part in starts)
-    if len({len(part) for part in parts}) != 1:
+    starts = tree_map(partial(state_tensor, "starts"), starts)
+    if len({len(part) for part in tree_leaves(starts)}) != 1:
         raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
-    return tuple(part[:1] for part in parts), flat_state(parts, rows=len(parts[0]))
+    rows = len(tree_leaves(starts)[0])
+    return tree_map(lambda part: part[:1], starts), flat_state(starts, rows=rows)
 
 
 def _searched_along(

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import finite_tensor, real_tensor
+from gersgorin._validate import finite_tensor, state_tensor
 from gersgorin.run.cell import (
     Sizes,
     State,
@@ -24,6 +24,7 @@ from gersgorin.run.cell import (
     first_state,
     flat_step,
     name_of,
+    real_view,
     size_to_give,
     takes,
 )
@@ -255,17 +256,18 @@ def no_cell(module: nn.Module) -> InvalidInputError:
 
 
 def check_state(s0: Any) -> State:
-    """The state. Raises InvalidInputError unless it is a floating-point tensor with entries, or a
-    tuple of them.
+    """The state. Raises InvalidInputError unless it is a floating-point or complex tensor with
+    entries, or a tuple of them.
     """
-    s0 = tree_map(functools.partial(real_tensor, "s0"), s0)
+    s0 = tree_map(functools.partial(state_tensor, "s0"), s0)
     if not all(
-        part.is_floating_point() and part.numel() for part in tree_leaves(s0) or [torch.empty(0)]
+        (part.is_floating_point() or part.is_complex()) and part.numel()
+        for part in tree_leaves(s0) or [torch.empty(0)]
     ):
         raise InvalidInputError(
             "s0: expected a floating-point tensor with at least one entry, or a tuple of them"
         )
-    tree_map(functools.partial(finite_tensor, "s0"), s0)
+    tree_map(lambda part: finite_tensor("s0", real_view(part)), s0)
     return s0
 
 

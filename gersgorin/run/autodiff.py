@@ -3,20 +3,26 @@ batched.
 
     vjps(y, v, W)          W dy/dv      reverse passes through the graph of y, one for each row of W
     Linearized(f, v)       A = df/dv    a graph that is kept: W A, A Q and A itself
+    pushed(f, v, Q)        A Q          forward mode, a column at a time
+    derivative(f, v)       A            by reverse passes, or by forward mode where these refuse a
+                                        function that writes in place
 
 A reverse pass w -> A^T w is linear in w, so a reverse pass through that pass is v -> A v: the
-operations need no forward mode.
+first two need no forward mode.
 
 Legend: y (N,) = f(v), v (M,), W (b, N), Q (M, k).
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gersgorin._validate import with_gradients
 
@@ -47,11 +53,33 @@ def vjps(y: Tensor, inputs: Sequence[Tensor], w: Tensor) -> list[Tensor]:
         return [*map(torch.stack, zip(*map(pull, w), strict=True))]
 
 
+def pushed(f: Callable[[Tensor], Tensor], v: Tensor, Q: Tensor) -> Tensor:
+    """A Q (N, k) of A = df/dv.
+
+    >>> pushed(lambda v: v.clone().mul_(3), torch.ones(2), torch.eye(2)).tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
+    columns = []
+    for q in Q.T:
+        with torch.inference_mode(False), forward_ad.dual_level():
+            y = f(forward_ad.make_dual(v.clone(), q.clone()))
+            primal, tangent = forward_ad.unpack_dual(y)
+            columns.append(torch.zeros_like(primal) if tangent is None else tangent)
+    return torch.stack(columns, -1)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention in plain operations: fused kernels have no second derivatives."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 class Linearized:
     """A = df/dv of a function f(v, x) at one point, by products."""
 
     def __init__(self, f: Callable[..., Tensor], v: Tensor, *x: Tensor):
-        with with_gradients():
+        with with_gradients(), plain_attention():
             self._v = v.detach().clone().requires_grad_()
             self.y = f(self._v, *(each.clone() for each in x))
         self._pulled: Tensor | None = None
@@ -74,3 +102,11 @@ class Linearized:
     def matrix(self) -> Tensor:
         """A, (N, M)."""
         return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
+
+
+def derivative(f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    """A = df/dv, (N, M)."""
+    try:
+        return Linearized(f, v).matrix()
+    except RuntimeError:
+        return pushed(f, v, torch.eye(len(v), dtype=v.dtype, device=v.device))

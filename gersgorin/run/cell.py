@@ -12,9 +12,10 @@ L layers.
 import copy
 import functools
 import inspect
+import itertools
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, TypeGuard
 
@@ -31,7 +32,7 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.run.autodiff import Linearized
+from gersgorin.run.autodiff import Linearized, derivative, plain_attention, pushed
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
@@ -145,8 +146,8 @@ class StepCell:
         }
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next state, which the cell returns, or (output, next state)."""
-        after = self._step(x, s)
+        """The next state, which the cell returns, or (output, next state). It may overwrite s."""
+        after = self._step(x, s.clone())
         return after if isinstance(after, Tensor) else self._state_of(after, s)
 
     __call__ = step  # functions that take a cell take this one too
@@ -156,8 +157,8 @@ class StepCell:
         hidden units, or else the state.
         """
         if "output_and_state" in self._own:
-            return self._own["output_and_state"](x, s)
-        after = self._step(x, s)
+            return self._own["output_and_state"](x, s.clone())
+        after = self._step(x, s.clone())
         if not isinstance(after, Tensor):
             return after[0], self._state_of(after, s)
         return self._own.get("outputs_of", _same)(after), after
@@ -224,7 +225,7 @@ class StepCell:
             raise InvalidInputError(f"{error}{hint}") from error
         if [v._version for v in given] != before:
             raise InvalidInputError(
-                f"{self.name}: step(x, s) changes an argument in place: expected a new tensor"
+                f"{self.name}: step(x, s) changes its input in place: expected a new tensor"
             )
         self._check_next(after, s)
         self._check_again(after, again)
@@ -279,9 +280,14 @@ class StepCell:
         return torch.stack(rows).reshape(len(rows), *s0.shape)
 
     def _steps(self, x: Tensor, s: Tensor) -> Tensor:
-        """The next states (R, N) of rows x (R, m), s (R, N)."""
-        # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
-        return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])(x, s)
+        """The next states (R, N) of rows x (R, m), s (R, N), one by one of a step that cannot be
+        batched.
+        """
+        try:
+            # torch.nn's cells, which have no rule for vmap, are taken apart by a reverse mode
+            return vmap(lambda x, s: vjp(functools.partial(self.step, x), s)[0])(x, s)
+        except RuntimeError:
+            return torch.stack([self.step(*row) for row in zip(x, s, strict=True)])
 
     def jacobian(self, x: Tensor, s: Tensor, **how) -> Tensor:
         """d s' / d s, (..., N, N); how: see `_derivative`."""
@@ -406,16 +412,14 @@ class StepCell:
             bound, exponent = self._own["scaled_norm_bound"](state_bound)
         return float(bound.double().log()) + float(exponent) * math.log(2)
 
-    def transformed(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transformed(self) -> Iterator[None]:
         """Turn errors of operations that torch cannot batch or differentiate into UsersCodeError;
         the plain step has run.
         """
-        hint = (
-            "write its step with new tensors, without operations in place and branches on numbers"
-        )
-        return users_code(
-            f"{self.name} cannot be differentiated, or run on several sequences at once", hint
-        )
+        said = f"{self.name} cannot be differentiated, or run on several sequences at once"
+        with users_code(said, "write its step in torch's own operations"), plain_attention():
+            yield
 
     def _derivative(
         self, name: str, argument: int, x: Tensor, s: Tensor, *, method: str | None = None
@@ -426,7 +430,7 @@ class StepCell:
         else:
             lead, rows = as_rows(x, s)
             with self.transformed():
-                A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(*rows)
+                A = self._by_autograd(method, argument, *rows)
             if argument == 1:
                 self._check_zero(A, *rows)
             A = A.reshape(*lead, *A.shape[1:])
@@ -436,6 +440,20 @@ class StepCell:
                 f"{self.name} must return a Jacobian {shape}, as many rows as its state has entries"
             )
         return A
+
+    def _by_autograd(self, method: str | None, argument: int, x: Tensor, s: Tensor) -> Tensor:
+        """The derivatives at rows of x and s, all at once, or one by one of a step that cannot be
+        batched.
+        """
+        try:
+            return vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(x, s)
+        except RuntimeError:
+            if method == "jacrev":
+                raise
+        steps = [(lambda v, s=s_t: self.step(v, s)) for s_t in s]
+        if argument == 1:
+            steps = [functools.partial(self.step, x_t) for x_t in x]
+        return torch.stack([*map(derivative, steps, (x, s)[argument])])
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
         """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
@@ -467,11 +485,17 @@ class StepCell:
         return [J.reshape(*lead, *J.shape[1:]) if isinstance(J, Tensor) else J for J in matrices]
 
     def _pushed(self, x: Tensor, s: Tensor, Q: Tensor) -> Tensor:
-        """A Q by two reverse passes, without the Jacobian."""
+        """A Q without the Jacobian, by two reverse passes; of a step that writes in place by
+        forward mode.
+        """
         with self.transformed():
-            pushed = Linearized(lambda s, x: self.step(x, s), s, x).push(Q)
-        self._check_zero(pushed, x[None], s[None])
-        return pushed
+            step = functools.partial(self.step, x.clone())
+            try:
+                AQ = Linearized(step, s).push(Q)
+            except RuntimeError:
+                AQ = pushed(step, s, Q)
+        self._check_zero(AQ, x[None], s[None])
+        return AQ
 
 
 def _same(s: Tensor) -> Tensor:
@@ -479,20 +503,29 @@ def _same(s: Tensor) -> Tensor:
 
 
 def flat_step(f: nn.Module | Step, s0: State) -> Step:
-    """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side.
+    """A step f(x, s) as a step of one vector: the tensors of its state, of any shape, side by side,
+    and complex numbers as two real ones.
 
     f returns the next state or (output, next state). It takes x (1, m) if all tensors of the first
     state s0 are (1, ...), else x (m,).
     """
     parts, tree = tree_flatten(s0)
     shapes, start = [part.shape for part in parts], flat_state(s0)[0]
+    views = [real_view(part).shape for part in parts]
+    ends = [*itertools.accumulate(view.numel() for view in views)]
     batched = all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
     words = " and ".join(str(tuple(shape)) for shape in shapes)
 
     def arguments(x: Tensor, s: Tensor) -> tuple[Tensor, State]:
-        pieces = zip(s.split([shape.numel() for shape in shapes]), shapes, strict=True)
-        state = tree_unflatten([piece.reshape(shape) for piece, shape in pieces], tree)
-        return x.unsqueeze(0) if batched else x, state
+        # slices, since autograd refuses to write into the parts of a split
+        state = [
+            s[end - view.numel() : end].reshape(view) for view, end in zip(views, ends, strict=True)
+        ]
+        state = [
+            torch.complex(*piece.unbind(-1)) if part.is_complex() else piece
+            for piece, part in zip(state, parts, strict=True)
+        ]
+        return x.unsqueeze(0) if batched else x, tree_unflatten(state, tree)
 
     def output_and_state(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         returned = f(*arguments(x, s))
@@ -501,9 +534,9 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
             raise InvalidInputError(
                 f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
             )
-        state = flat_state(after)[0]
+        state = flat_state(after)[0].to(s.dtype)  # layers may compute it in single precision
         alone = len(tree_leaves(returned)) == len(parts)
-        return state if alone else tree_leaves(returned)[0], state
+        return state if alone else real_view(tree_leaves(returned)[0]), state
 
     def step(x: Tensor, s: Tensor) -> Tensor:
         return output_and_state(x, s)[1]
@@ -532,8 +565,13 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
     >>> flat_state(state, layers=2).tolist()
     [[1, 2, 5, 6, 3, 4, 7, 8]]
     """
-    parts = [part.reshape(layers, rows, -1) for part in tree_leaves(state)]
+    parts = [real_view(part).reshape(layers, rows, -1) for part in tree_leaves(state)]
     return torch.cat(parts, -1).movedim(0, 1).flatten(1)
+
+
+def real_view(t: Tensor) -> Tensor:
+    """A tensor; a complex one (...,) as real numbers (..., 2)."""
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 def torch_state(s: Tensor, layers: int, units: int) -> State:

@@ -14,6 +14,7 @@ Legend: m inputs; N entries of a state; k eigenvalues.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from gersgorin._validate import whole_number
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
-from gersgorin.run.autodiff import Linearized
+from gersgorin.run.autodiff import Linearized, derivative
 from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
 
@@ -84,7 +85,10 @@ class StepOperator(LinearOperator):
             lambda v: A.push(v[:, None])[:, 0], lambda u: A.pull(u[None])[0], s, rows=A.pull
         )
         if fits(s):
-            return cls.of_matrix(torch.cat([block for _, block in found.blocks()]))
+            try:
+                return cls.of_matrix(torch.cat([block for _, block in found.blocks()]))
+            except RuntimeError:  # a step that writes in place
+                return cls.of_matrix(derivative(partial(cell.step, x), s))
         _check_adjoint(found, cell.name)
         return found
 

@@ -242,10 +242,6 @@ class Silent(Cell):
             r"or \(output, state\), but returns a tuple",
         ),
         (
-            lambda c, x, s: temporal_jacobian(lambda x, s: s if s[0] > 0 else -s, x, s),
-            "branches on numbers",
-        ),
-        (
             lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s),
             "x is torch.int64: expected floating point",
         ),

@@ -1,10 +1,12 @@
 """Layers as their users call them are analysed, not refused: those of transformers, and recurrent
 layers of torch.nn inside somebody's module.
 
-The layers of transformers come from small configurations, without weights from anywhere.
+The layers of transformers come from small configurations, without weights from anywhere. Through
+their caches they are steps.
 """
 
 import numpy as np
+import pytest
 import torch
 from tables import for_each
 from torch import nn
@@ -18,6 +20,7 @@ from transformers.models.xlstm import xLSTMConfig
 from transformers.models.xlstm.modeling_xlstm import xLSTMBlock
 
 import gersgorin
+from examples import real_layers
 
 T, M, N = 7, 8, 5
 
@@ -126,3 +129,48 @@ def test_the_recurrent_layer_in_a_module_has_the_spectra_of_its_step(build, give
         gersgorin.spectra(model, x).norm, torch.linalg.matrix_norm(torch.stack(J), 2), rtol=1e-9
     )
     assert np.isfinite(gersgorin.lyapunov(model, x, count=2).exponents).all()
+
+
+STEPS = [
+    pytest.param(
+        layer, marks=[] if layer in (real_layers.mamba, real_layers.xlstm) else pytest.mark.slow
+    )
+    for layer in real_layers.LAYERS
+]
+
+
+def differences(step, x, s0):
+    """The Jacobian of a step at its first state by central differences, state by state in plain
+    loops; the entries of a state are those of its tensors, one after the other.
+    """
+    columns = []
+    for k, part in enumerate(s0):
+        for place in range(part.numel()):
+            ends = []
+            for sign in (1, -1):
+                state = [each.clone() for each in s0]
+                state[k].view(-1)[place] += sign * 1e-2
+                with torch.no_grad():
+                    after = step(x, tuple(state))[1]
+                ends.append(torch.cat([each.double().flatten() for each in after]))
+            columns.append((ends[0] - ends[1]) / 2e-2)
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("layer", STEPS)
+def test_a_layer_that_steps_through_its_cache_is_measured(layer):
+    step, s0, x = real_layers.made(layer)
+    x = x[:2]
+    s1 = step(x[:1].to(s0[0]), tuple(part.clone() for part in s0))[1]
+    s0 = tuple(part.detach() for part in s1)
+    run = gersgorin.open_run(step, x, s0=s0)
+    J = differences(step, x[:1].to(s0[0]), s0)
+    # a layer of transformers computes parts of a step in single precision
+    np.testing.assert_allclose(run.jacobians()[0], J, atol=1e-3 * float(J.abs().max()))
+    found = gersgorin.spectra(run)
+    np.testing.assert_allclose(
+        found.spectral_radius[0], np.abs(np.linalg.eigvals(J)).max(), atol=1e-3
+    )
+    assert np.isfinite(gersgorin.products(run).log_norm_back).all()
+    assert gersgorin.lyapunov(run, count=2).exponents.shape == (2,)
+    assert "The gradient" in gersgorin.analyze(run).summary()
