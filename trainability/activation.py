@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainability.losses import operation
+from trainability.autograd import operation
 
 INF = math.inf
 RANGES = {  # operations of autograd: in words, least and greatest value

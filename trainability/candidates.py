@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trainability.data import Inputs, sequence_of
-from trainability.losses import least
+from trainability.minima import least
 from trainability.race import UNCHANGED
 from trainability.starts import (
     blocks_of,

@@ -100,12 +100,24 @@ def _several(given: Sequence[Any], like: Tensor) -> tuple[Tensor, ...]:
 
 def with_sequence(x: Inputs, sequence: Tensor) -> Inputs:
     """Another tensor in the place of the first input."""
-    return tree_unflatten([sequence, *tree_leaves(x)[1:]], tree_structure(x))
+    return with_leaf(x, 0, sequence)
+
+
+def with_leaf(x: Inputs, place: int, values: Tensor) -> Inputs:
+    """Another tensor in the place of one of the inputs."""
+    leaves = tree_leaves(x)
+    leaves[place] = values
+    return tree_unflatten(leaves, tree_structure(x))
 
 
 def in_double(values: object) -> Any:
     """Numbers in double precision; ids as they are."""
     return tree_map(lambda v: v.double() if v.is_floating_point() else v, values)
+
+
+def noise_like(values: Tensor, seed: int = 0) -> Tensor:
+    """Normal numbers in the shape and type of others, the same on each device."""
+    return torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
 
 
 def sequence_of(x: Inputs) -> Tensor:

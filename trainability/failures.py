@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rhn.errors import USERS_FAULT
 from rhn.utils.wording import listed
+from trainability.autograd import graph, operation
 from trainability.data import WHOLE, Inputs, Pair, count_of, examples_axis, sequence_of
 from trainability.diagnosis import Cause
-from trainability.losses import graph, losses_of_examples, operation
+from trainability.losses import losses_of_examples
 from trainability.not_finite import HUGE, Failure, examples_in_words, failure_of, shared_by
 from trainability.probe import Probe
 from trainability.training import Training

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gersgorin.losses import output_of
 from rhn.errors import RhnError
-from trainability.data import SAMPLE
+from trainability.data import SAMPLE, noise_like
 from trainability.probe import Probe
 from trainability.reference import (
     Reference,
@@ -144,8 +144,7 @@ class KnownGood:
     def final(self) -> Callable[[Tensor], Tensor]:
         """The last operation that the user's loss needs: one of which it is finite."""
         own = last_operation(self.training._loss, self.output, self.y)
-        numbers = 3 * torch.randn(self.output.shape, generator=torch.Generator().manual_seed(0))
-        numbers = numbers.to(self.output)
+        numbers = 3 * noise_like(self.output)
         for final in (own, positive, torch.sigmoid):
             with suppress(RhnError), torch.no_grad():
                 if self.training.loss(final(numbers), self.y).isfinite():

@@ -1,7 +1,6 @@
-"""One minibatch of a training before its first step, and what its outputs depend on.
+"""What the outputs of a minibatch depend on.
 
     probe = Probe(training)
-    probe.noise                  # largest difference of two calls with the same input
     probe.mixed                  # number of other examples that change with one
     probe.unread(0, axis=2)      # features of the sequence that no output depends on
 
@@ -15,199 +14,34 @@ Legend: B examples, T frames, m numbers of a frame.
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from gersgorin._validate import random_numbers_kept
-from rhn.errors import RhnError
-from trainability.activation import Activation, last_activation, states_of
-from trainability.data import Inputs, examples_axis
-from trainability.losses import graph, slope_at
-from trainability.training import Training, attributes, same, state_of
+from trainability.data import (
+    Inputs,
+    noise_like,
+    sequence_of,
+    with_leaf,
+    with_sequence,
+)
+from trainability.minibatch import CLEAR, Minibatch, rounding_of, rows_of
+from trainability.training import same
 
-MOVED = 1e-3  # standard deviation of what is added to weights
-APART = 0.02  # of what is added to weights that torch leaves alike
 SCALES = 0.01, 1.0, 100.0  # of changes of numbers, times their own
 EXAMPLES = 8  # that are changed, one at a time
-CLEAR = 100.0  # times the rounding of the outputs: a change that is none
 NUDGE = 0.01  # of a small change, times the scale of the numbers
 BENT = 0.2  # of a change: what twice the change lacks to twice its effect
 UNDERFLOW = 1e-30  # a gradient that is smaller may vanish, and prove nothing
-WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 TESTS = 24  # of groups of frames or features
 
 
-def differ(states: list[Any], others: list[Any]) -> bool:
-    """True unless these are the same objects, or equal whole numbers."""
-    pairs = zip(states, others, strict=False)
-    same = all(a is b or (isinstance(a, int) and isinstance(b, int) and a == b) for a, b in pairs)
-    return len(states) != len(others) or not same
-
-
-class Probe:
-    """A training with one of its minibatches; nothing here changes it."""
-
-    def __init__(self, training: Training):
-        self.training = training.copy()
-        self.x, self.y = training.data.sample(training_batch(training))
-        self.leaves: list[Tensor] = tree_leaves(self.x)
-        self.axis = training.axis
-        self.first = self.leaves[0]
-        self.count = self.first.shape[self.axis] if self.first.dim() > self.axis else 1
-
-    # ---- outputs and gradients ---------------------------------------------------------------
-
-    @property
-    def output(self) -> Tensor:
-        """Of the untrained model in training mode, with its graph."""
-        return self._forward[0]
-
-    @property
-    def last_activation(self) -> Activation | None:
-        """The last operation on the outputs, if it bounds them."""
-        return self._forward[1]
-
-    @cached_property
-    def _forward(self) -> tuple[Tensor, Activation | None, list[str]]:
-        model = self.training.model.train()
-        before = {name: state_of(value) for name, value in attributes(model).items()}
-        with states_of(model) as states:
-            output = self.training.output(self.x)
-        after = {name: state_of(value) for name, value in attributes(model).items()}
-        stored = [name for name, state in after.items() if differ(state, before.get(name, []))]
-        return output, last_activation(output, states), stored
-
-    @cached_property
-    def loss(self) -> Tensor:
-        """Of `output`, with its graph."""
-        loss = self.training.loss(self.output, self.y)
-        self.training.check_loss(loss, self._forward[2])
-        return loss
-
-    @cached_property
-    def gradients(self) -> dict[str, Tensor | None]:
-        """Of the loss by parameter; None for one that the loss does not reach."""
-        trained = {n: p for n, p in self.training.model.named_parameters() if p.requires_grad}
-        found = torch.autograd.grad(
-            self.loss, list(trained.values()), allow_unused=True, retain_graph=True
-        )
-        return dict(zip(trained, found, strict=True))
-
-    @torch.no_grad()
-    def evaluated(self, x: Inputs) -> Tensor:
-        """The outputs of the model in evaluation mode."""
-        self.training.model.eval()
-        return self.training.output(x)
-
-    @cached_property
-    def in_double(self) -> Training | None:
-        """The training in evaluation mode and double precision, away from the kinks of ReLU.
-
-        None if the model or the loss takes no such numbers, or is not repeatable.
-        """
-        other = self.training.copy()
-        other.model.eval().double()
-        generator = torch.Generator().manual_seed(0)
-        try:
-            other = other.with_loss(self.training.loss_in_double())
-            with torch.no_grad():
-                for p in other.model.parameters():
-                    noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                    p.add_(MOVED * noise.to(p.device))
-                x, y = tree_map(
-                    lambda v: v.double() if v.is_floating_point() else v, (self.x, self.y)
-                )
-                once, twice = (other.loss(other.output(x), y) for _ in range(2))
-        except RhnError:
-            return None
-        return other if torch.equal(once, twice) else None
-
-    @cached_property
-    def before(self) -> Tensor:
-        """The outputs in evaluation mode."""
-        return self.evaluated(self.x)
-
-    @cached_property
-    def noise(self) -> float:
-        """Largest difference of the outputs between two calls in evaluation mode.
-
-        The same input twice, and once more after the examples in another order.
-        """
-        again = _difference(self.evaluated(self.x), self.before)
-        with suppress(RhnError):  # of a model that expects them in an order, such as by length
-            self.evaluated(tree_map(lambda v: v.flip(self._axis_of(v)), self.x))
-        return max(again, _difference(self.evaluated(self.x), self.before))
-
-    @property
-    def is_rounding(self) -> bool:
-        """True if such calls differ by the rounding of the outputs at most."""
-        largest = float(self.before.nan_to_num().abs().max())
-        return self.noise <= CLEAR * torch.finfo(self.before.dtype).eps * largest
-
-    @cached_property
-    def draws(self) -> bool:
-        """True if two calls in evaluation mode agree with the same random numbers only."""
-        outputs = []
-        for _ in range(2):
-            with random_numbers_kept(self.training.model):
-                outputs.append(self.evaluated(self.x))
-        return self.noise > 0 and _difference(*outputs) == 0
-
-    @property
-    def kept(self) -> list[str]:
-        """Attributes that forward changes."""
-        return self._forward[2]
-
-    @cached_property
-    def generic(self) -> Training:
-        """The training at torch's own weights, those that torch leaves alike moved apart."""
-        other = self.training.with_default_weights()
-        other.model.eval()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for p in other.model.parameters():
-                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                p.add_(APART * noise.to(p))
-        return other
-
-    # ---- axes --------------------------------------------------------------------------------
-
-    @property
-    def frames(self) -> int | None:
-        """T; None if the sequence has no frames."""
-        has = self.first.dim() == 2 + self.first.is_floating_point()
-        return self.first.shape[1 - self.axis] if has else None
-
-    @property
-    def output_axis(self) -> int | None:
-        """Axis of the examples in the output; None: it has none."""
-        shape = self.before.shape
-        order = (self.axis, 0) if self.of_frames else (0, self.axis, 1)
-        return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
-
-    @property
-    def target_axis(self) -> int:
-        """Axis of the examples in the targets."""
-        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
-
-    @property
-    def of_frames(self) -> bool:
-        """True if there is an output for each frame."""
-        shape = self.before.shape
-        return (
-            self.frames is not None
-            and len(shape) >= 2
-            and shape[:2] == self.first.shape[:2]
-            and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
-        )
-
-    # ---- dependence --------------------------------------------------------------------------
+class Probe(Minibatch):
+    """What the outputs of a minibatch of a training depend on; nothing here changes it."""
 
     def follows(self, leaf: int) -> bool:
         """True if outputs can be followed back to an input: they repeat, and it has other values.
@@ -215,13 +49,12 @@ class Probe:
         Those of ids are other ids.
         """
         x = self.leaves[leaf]
-        numbers = x.is_floating_point() and not self._is_cast(x)
-        return not self.noise and (numbers or bool((x != x.flatten()[0]).any()))
+        return not self.noise and (self.is_number(x) or bool((x != x.flatten()[0]).any()))
 
-    def _is_cast(self, x: Tensor) -> bool:
-        """True for whole numbers that the network may turn into ids."""
+    def is_number(self, x: Tensor) -> bool:
+        """True for an input of numbers, not for ids, nor for floats that may be turned into ids."""
         has_ids = any(isinstance(part, nn.Embedding) for part in self.training.model.modules())
-        return has_ids and torch.equal(x, x.round())
+        return x.is_floating_point() and not (has_ids and torch.equal(x, x.round()))
 
     def changed(self, leaf: int, marks: Tensor, size: int) -> Inputs:
         """Inputs with other numbers where marks are True.
@@ -229,16 +62,13 @@ class Probe:
         Numbers are moved by 0.01, 1 or 100 of their scale (size 0, 1 or 2), ids become others.
         """
         x = self.leaves[leaf]
-        if x.is_floating_point() and not self._is_cast(x):
-            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(size)).to(x)
-            other = x + SCALES[size] * _scale(x, whole=size == 2) * noise
+        if self.is_number(x):
+            other = x + SCALES[size] * scale(x, whole=size == 2) * noise_like(x, size)
         else:
             other = x
             for _ in range(size + 1):
                 other = next_ids(other, x)
-        other = torch.where(marks, other, x)
-        places = iter(range(len(self.leaves)))
-        return tree_map(lambda v: other if next(places) == leaf else v, self.x)
+        return with_leaf(self.x, leaf, torch.where(marks, other, x))
 
     @torch.no_grad()
     def changes(self, leaf: int, marks: Tensor) -> Iterator[Tensor]:
@@ -249,7 +79,7 @@ class Probe:
         for training in (self.training, self.generic):
             training.model.eval()
             before = training.output(self.x)
-            unit = torch.finfo(before.dtype).eps * before.abs().max().clamp_min(1e-30)
+            unit = rounding_of(before)
             for size in range(len(SCALES)):
                 after = training.output(self.changed(leaf, marks, size))
                 apart = ((after - before).abs() / unit).nan_to_num(nan=math.inf)
@@ -265,16 +95,14 @@ class Probe:
         None if it is no number. weights: changes the weights of the outputs in the sum.
         """
         x = self.leaves[leaf]
-        if not x.is_floating_point() or self._is_cast(x):
+        if not self.is_number(x):
             return None
-        places, given = iter(range(len(self.leaves))), x.detach().clone().requires_grad_()
-        inputs = tree_map(lambda v: given if next(places) == leaf else v, self.x)
+        given = x.detach().clone().requires_grad_()
         with torch.backends.cudnn.flags(enabled=False):
-            output = self.generic.output(inputs)
+            output = self.generic.output(with_leaf(self.x, leaf, given))
         if not output.requires_grad:
             return torch.zeros_like(x)
-        drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-        total = (output * weights(drawn)).sum()
+        total = (output * weights(noise_like(output))).sum()
         return torch.autograd.grad(total, given, materialize_grads=True)[0]
 
     def unread(self, leaf: int, axis: int) -> list[int]:
@@ -284,8 +112,8 @@ class Probe:
         which all examples are equal, as of padding, are left out.
         """
         x, slopes = self.leaves[leaf], self.slopes(leaf)
-        rows = x.movedim(self._axis_of(x), 0)
-        varies = (rows != rows[:1]).any(0).movedim(axis - (axis > self._axis_of(x)), 0)
+        rows = x.movedim(self.axis_of(x), 0)
+        varies = (rows != rows[:1]).any(0).movedim(axis - (axis > self.axis_of(x)), 0)
         free = varies.reshape(len(varies), -1).any(1)
         if slopes is not None:
             size = rows_of(slopes.abs(), axis).amax(1)
@@ -327,10 +155,6 @@ class Probe:
             if (rows > CLEAR).any():
                 return int((rows > 0).sum())
         return 0
-
-    def _axis_of(self, value: Tensor) -> int:
-        """The axis of the examples in one of the inputs."""
-        return examples_axis(value, self.first, self.axis) or 0
 
     # ---- frames ------------------------------------------------------------------------------
 
@@ -414,8 +238,8 @@ class Probe:
         output = self._last(self.with_leaves(leaf))
         if not leaves or not output.requires_grad:
             return None
-        weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-        slopes = torch.autograd.grad((output * weights).sum(), leaves, materialize_grads=True)
+        total = (output * noise_like(output)).sum()
+        slopes = torch.autograd.grad(total, leaves, materialize_grads=True)
         each = [rows_of(s, 1 - self.axis).any(1) for s in slopes]
         return torch.stack(each).any(0)
 
@@ -430,9 +254,9 @@ class Probe:
         By twice as much if the change is twice as large: no kink or threshold lies between.
         """
         T, index = self.frames or 0, torch.full((self.count,), example, device=self.first.device)
-        x = tree_map(lambda v: v.index_select(self._axis_of(v), index.to(v.device)), self.x)
+        x = tree_map(lambda v: v.index_select(self.axis_of(v), index.to(v.device)), self.x)
         before = self._rows(self.with_leaves(same, x))
-        unit = torch.finfo(before.dtype).eps * before.abs().max().clamp_min(1e-30)
+        unit = rounding_of(before)
         found = []
         for start in range(0, T, self.count):
             number = min(self.count, T - start)
@@ -447,13 +271,13 @@ class Probe:
 
     def _moved(self, values: Tensor, start: int, size: float) -> Tensor:
         """Frame start + k of copy k moved."""
-        noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0)).to(values)
+        noise = noise_like(values)
         marks = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
         by_example = marks.movedim(self.axis, 0)
         for k in range(min(self.count, by_example.shape[1] - start)):
             by_example[k, start + k] = True
         marks = marks.reshape(*marks.shape, *[1] * (values.dim() - 2))
-        return values + size * _scale(values) * noise * marks
+        return values + size * scale(values) * noise * marks
 
     def _rows(self, output: Tensor) -> Tensor:
         """The last output of each example, (B, ...)."""
@@ -465,10 +289,8 @@ class Probe:
         self.training.model.eval()
         x = self.x if x is None else x
         with ExitStack() as hooks, torch.backends.cudnn.flags(enabled=False):
-            if self.first.is_floating_point() and not self._is_cast(self.first):
-                places = iter(range(len(self.leaves)))
-                x = tree_map(lambda v: leaf(v) if next(places) == 0 else v, x)
-                return self.training.output(x)
+            if self.is_number(self.first):
+                return self.training.output(with_sequence(x, leaf(sequence_of(x))))
             for part in self.training.model.modules():
                 if isinstance(part, nn.Embedding):
 
@@ -479,86 +301,8 @@ class Probe:
                     hooks.enter_context(part.register_forward_hook(replace))
             return self.training.output(x)
 
-    # ---- the loss ----------------------------------------------------------------------------
 
-    @cached_property
-    def moved_by_a_target(self) -> Tensor | None:
-        """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
-        first one becomes that of another; None if examples have no targets of their own.
-        """
-        y, axis = self.y, self.target_axis
-        if self.output_axis is None or self.count < 3 or y.dim() == 0:
-            return None
-        if y.shape[axis] != self.count:
-            return None
-        rows = rows_of(y, axis)
-        other = int((rows != rows[0]).any(1).long().argmax())
-        if torch.equal(rows[other], rows[0]):
-            return None
-        changed = y.clone()
-        changed.select(axis, 0).copy_(y.select(axis, other))
-        z = self.output.detach()
-        z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
-        slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
-        if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
-            return None
-        return rows_of((slopes[1] - slopes[2]).abs(), self.output_axis).sum(1)
-
-    @property
-    def is_unpaired(self) -> bool:
-        """True if the loss does not compare each output with the target of the same example."""
-        moved = self.moved_by_a_target
-        if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
-            return False
-        # as of a correlation, if its own target counts most
-        return not bool(moved[0] > (1 + WRONG) * moved[1:].max())
-
-    # ---- weights -----------------------------------------------------------------------------
-
-    def uses(self, name: str) -> bool:
-        """True if an output depends on a parameter: by autograd, or when it changes."""
-        if self.noise:
-            return True
-        for training in (self.training, self.generic):
-            parameter = training.model.get_parameter(name)
-            kept, wanted = parameter.detach().clone(), parameter.requires_grad
-            try:
-                parameter.requires_grad_(True)
-                output = training.output(self.x)
-                if any(getattr(node, "variable", None) is parameter for node in graph(output)):
-                    return True
-                if self._moves(training, parameter, output):
-                    return True
-            finally:
-                with torch.no_grad():
-                    parameter.copy_(kept)
-                parameter.requires_grad_(wanted)
-        return False
-
-    @torch.no_grad()
-    def _moves(self, training: Training, parameter: Tensor, before: Tensor) -> bool:
-        """True if outputs change with a parameter."""
-        kept = parameter.detach().clone()
-        for k, size in enumerate(SCALES):
-            noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(k)).to(kept)
-            parameter.copy_(kept + size * _scale(kept, whole=True) * noise)
-            if not torch.equal(training.output(self.x), before):
-                return True
-        return False
-
-
-def rows_of(values: Tensor, axis: int) -> Tensor:
-    """Numbers (B, ...) of each example in one row."""
-    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
-
-
-def _difference(one: Tensor, other: Tensor) -> float:
-    """Largest difference of outputs; NaN in the same places is none."""
-    apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0.0)
-    return apart.nan_to_num(nan=math.inf).max().item()
-
-
-def _scale(values: Tensor, *, whole: bool = False) -> float:
+def scale(values: Tensor, *, whole: bool = False) -> float:
     """The standard deviation of numbers, at least tiny; whole: with their mean size."""
     spread = float(values.double().std(correction=0))
     size = float(values.double().abs().mean())
@@ -590,8 +334,3 @@ def next_ids(ids: Tensor, known: Tensor | None = None) -> Tensor:
     known = (ids if known is None else known).unique()
     places = torch.searchsorted(known, ids.contiguous())
     return known[(places + 1) % len(known)]
-
-
-def training_batch(training: Training) -> int:
-    """The number of examples of a minibatch."""
-    return getattr(training.data, "batch_size", 32)

@@ -24,8 +24,9 @@ from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.data import WHOLE, Inputs, Pair, sequence_of
-from trainability.losses import DEVIATIONS, PairedErrors, Score, canonical_loss, scores_of
+from trainability.losses import canonical_loss
 from trainability.probe import Probe
+from trainability.scores import DEVIATIONS, PairedErrors, Score, scores_of
 from trainability.signal import explained, forecast
 from trainability.training import Training
 

@@ -27,9 +27,11 @@ from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
 from gersgorin.losses import Loss
 from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of
-from trainability.losses import TINY, canonical_loss, is_binary, kind_of, score_of, weighted_loss
+from trainability.losses import canonical_loss, is_binary, kind_of, weighted_loss
 from trainability.race import Version
+from trainability.scores import TINY, score_of
 from trainability.training import Training
 
 PARTS = (
@@ -208,15 +210,10 @@ def usual_loss(training: Training) -> Training | None:
 
 def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
     """True if two losses have the same gradient in the outputs, in double precision."""
-    slopes = []
-    for loss in (one, other):
-        z = output.double().requires_grad_()
-        try:
-            with torch.enable_grad():
-                (slope,) = torch.autograd.grad(loss(z.clone(), in_double(y)), z)
-        except USERS_FAULT:  # of a loss that takes no double precision
-            return False
-        slopes.append(slope)
+    try:
+        slopes = [slope_at(loss, output.double(), in_double(y)) for loss in (one, other)]
+    except USERS_FAULT:  # of a loss that takes no double precision
+        return False
     return torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-12)
 
 

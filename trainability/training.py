@@ -31,6 +31,7 @@ from gersgorin._validate import (
 from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short, kind_of, listed
+from trainability.autograd import graph
 from trainability.data import (
     Batches,
     Change,
@@ -42,7 +43,6 @@ from trainability.data import (
     sequence_of,
 )
 from trainability.given_loss import misfit, reads, target_loss
-from trainability.losses import graph
 from trainability.not_finite import Failure, failure_of, gradient_failure
 from trainability.starts import default_
 

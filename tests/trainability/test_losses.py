@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainability.losses import free_loss, score_of, scored, scores_of
+from trainability.losses import scored
+from trainability.minima import free_loss
+from trainability.scores import score_of, scores_of
 
 G = torch.Generator().manual_seed(0)
 N, T, K = 60, 5, 4

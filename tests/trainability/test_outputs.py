@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from trainability.facts import FACTS, facts
-from trainability.losses import scores_of
 from trainability.probe import Probe
+from trainability.scores import scores_of
 from trainability.training import Training
 
 B, T, K = 96, 6, 4

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainability.losses import PairedErrors
 from trainability.race import Measure, Race, Row, Version
+from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
 
 N = 400

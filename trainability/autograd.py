@@ -1,0 +1,32 @@
+"""The graph of autograd behind a tensor."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gersgorin.losses import Loss
+
+
+def operation(node: Any) -> str:
+    """Name of a node of autograd: "Softmax"."""
+    return node.name().rsplit("::", 1)[-1].rstrip("0123456789").removesuffix("Backward")
+
+
+def graph(tensor: Tensor) -> list[Any]:
+    """The nodes of autograd behind a tensor."""
+    found, waiting = dict[Any, None](), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            waiting += [following for following, _ in node.next_functions]
+    return list(found)
+
+
+@torch.enable_grad()
+def slope_at(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """The gradient of a loss in outputs."""
+    z = output.detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss_fn(z.clone(), y), z, materialize_grads=True)
+    return slope

@@ -1,0 +1,85 @@
+"""Facts: exact statements about one minibatch of a training, without a threshold but rounding.
+
+Each is a function of a `Probe` that returns a `Cause` or None. A fact that prevents learning by
+itself is certain, and nothing needs to be trained; any other explains what the swaps show.
+
+    found, missing = facts(probe)        # causes, and sentences about what could not be measured
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from rhn.errors import USERS_FAULT
+from rhn.utils.wording import first_line
+from trainability.diagnosis import Cause
+from trainability.facts.dependence import (
+    detached_state,
+    equal_outputs,
+    mixed_examples,
+    unread_inputs,
+    unread_steps,
+    unrepeatable_output,
+)
+from trainability.facts.gradient import PARTIAL, wrong_gradient
+from trainability.facts.inputs import ids_as_sizes, one_step
+from trainability.facts.targets import (
+    COPIED,
+    copied_target,
+    equal_targets,
+    looks_ahead,
+    no_least_loss,
+    output_range,
+    unpaired_loss,
+)
+from trainability.facts.weights import hidden_weights, lost_epsilon, no_gradient, still_weights
+from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
+from trainability.probe import Probe
+
+NOTES = COPIED, PARTIAL
+"""Names of facts that are stated and are no fault: a sound training may show them."""
+FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
+    not_finite,
+    no_gradient,
+    unrepeatable_output,
+    unpaired_loss,
+    no_least_loss,
+    output_range,
+    mixed_examples,
+    hidden_weights,
+    unread_steps,
+    unread_inputs,
+    detached_state,
+    still_weights,  # as the weights of a state that is not passed on: what is read explains it
+    lost_epsilon,
+    wrong_gradient,
+    equal_outputs,
+    equal_targets,
+    looks_ahead,
+    copied_target,
+    one_step,
+    ids_as_sizes,
+    not_finite_examples,
+)
+
+
+def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]]:
+    """(The causes that are facts, certain ones first; sentences about those not measured).
+
+    until: a time of `time.monotonic` after which no further one is measured.
+    """
+    found, missing = [], []
+    for fact in FACTS:
+        if time.monotonic() > until:
+            missing.append(f"{fact.__name__.replace('_', ' ')}: no time was left")
+            continue
+        try:
+            cause = fact(probe)
+        except USERS_FAULT as error:  # of a module or a loss that takes no such numbers
+            missing.append(f"{fact.__name__.replace('_', ' ')}: {first_line(error)}")
+            continue
+        if cause is not None:
+            found.append(cause)
+        if cause is not None and (fact is no_gradient or cause.name == NOT_FINITE):
+            break
+    return sorted(found, key=lambda cause: not cause.sure), missing

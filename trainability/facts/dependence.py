@@ -1,0 +1,199 @@
+"""Facts about what outputs depend on: other examples, inputs, frames, or nothing.
+
+Legend: B examples, T frames.
+"""
+
+import torch
+
+from rhn.utils.wording import counted, listed
+from trainability.diagnosis import Cause
+from trainability.minibatch import rows_of
+from trainability.probe import Probe
+from trainability.swaps import OTHER_AXIS, default_weights, inputs_standardised, layers_along
+
+EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
+UNREPEATABLE = "unrepeatable output"
+
+
+def unrepeatable_output(probe: Probe) -> Cause | None:
+    """Two calls in evaluation mode differ: nothing about dependence is measured then."""
+    if not probe.noise or (probe.is_rounding and not probe.kept):
+        return None
+    words = f"In evaluation mode two calls with the same input differ by up to {probe.noise:.2g}"
+    if probe.draws:
+        return Cause(
+            UNREPEATABLE,
+            "network",
+            f"{words}: forward draws random numbers.",
+            "Draw them in training mode only: F.dropout(..., training=self.training).",
+        )
+    kept = f" (it changes {listed(probe.kept)})" if probe.kept else ""
+    return Cause(
+        UNREPEATABLE,
+        "network",
+        f"{words}: the network keeps something from call to call{kept}.",
+        "Begin each minibatch with zeros or a parameter, since its examples are others.",
+    )
+
+
+def mixed_examples(probe: Probe) -> Cause | None:
+    """The output of an example depends on other examples."""
+    if not probe.mixed:
+        return None
+    shape = tuple(probe.first.shape)
+    words = f"Changing one example changes the outputs of {probe.mixed} of {probe.count - 1} others"
+    remedy = (
+        "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
+        "the order of examples that were sorted for packing."
+    )
+    wrong = layers_along(probe.training.model, 1 - probe.axis) if len(shape) == 3 else []
+    if wrong:
+        kind = f"nn.{type(wrong[0]).__name__}"
+        words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
+        remedy = f"Write {kind}(..., batch_first={not probe.axis})."
+    return Cause(
+        "mixed examples",
+        "network",
+        f"{words}.",
+        remedy,
+        evidence={"changed": probe.mixed},
+        repair=OTHER_AXIS if wrong else "",
+    )
+
+
+def unread_inputs(probe: Probe) -> Cause | None:
+    """One of several inputs, or numbers of each frame, that no output depends on."""
+    if probe.mixed or probe.output_axis is None or gives_equal_outputs(probe):
+        return None
+    unread = [k for k in range(len(probe.leaves)) if probe.follows(k) and is_unread(probe, k)]
+    if unread:
+        words = f"No output depends on input {unread[0] + 1} of {len(probe.leaves)}"
+    elif lost := unread_features(probe):
+        owner = "an example" if probe.frames is None else "a frame"
+        words = (
+            f"No output depends on {len(lost)} of the {probe.first.shape[-1]} numbers of {owner} "
+            f"({listed([str(j) for j in lost])})"
+        )
+    else:
+        return None
+    return Cause(
+        "unread inputs",
+        "network",
+        f"{words}: it has no gradient, and changes of three sizes change no output.",
+        "Look where forward drops them: an index, a slice, a factor 0, or a name used twice.",
+    )
+
+
+def is_unread(probe: Probe, leaf: int) -> bool:
+    """True if no output depends on an input."""
+    slopes = probe.slopes(leaf)
+    if slopes is not None and slopes.any():
+        return False
+    return not probe.depends(leaf, torch.ones_like(probe.leaves[leaf], dtype=torch.bool))
+
+
+def unread_features(probe: Probe) -> list[int]:
+    """Numbers of each frame that no output depends on."""
+    x = probe.first
+    if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
+        return []
+    last = x.dim() - 1
+    if last == probe.axis or (last == 1 - probe.axis and probe.frames is not None):
+        return []
+    lost = probe.unread(0, last)
+    return lost if len(lost) < x.shape[-1] else []
+
+
+def unread_steps(probe: Probe) -> Cause | None:
+    """Frames that no output depends on; or an output of a frame depends on that frame only."""
+    T = probe.frames
+    if T is None or T < 3 or probe.mixed or probe.output_axis is None or not probe.follows(0):
+        return None
+    if gives_equal_outputs(probe):
+        return None
+    lost = [] if probe.only_own_frame else probe.unread(0, 1 - probe.axis)
+    read = sorted(set(range(T)) - set(lost))
+    if probe.only_own_frame or len(read) == 1:
+        which = f"frame {read[0] + 1} of {T}" if lost else "its own frame"
+        words = f"An output depends only on {which}: nothing can be learned from the others."
+        remedy = (
+            "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
+            "out[:, -1] with batch_first=True, out[-1] without."
+        )
+    elif lost and not is_padding(probe, lost):
+        frames = listed([str(t + 1) for t in lost])
+        words = f"No output depends on {counted(len(lost), 'frame')} of {T} ({frames})."
+        remedy = "Look for a slice, or for a mask or a reset that zeroes the state in a sequence."
+    else:
+        return None
+    return Cause("unread steps", "network", words, remedy, evidence={"frames": T - len(read) or T})
+
+
+def is_padding(probe: Probe, lost: list[int]) -> bool:
+    """True if there are further inputs, such as lengths, and only the last frames are not read."""
+    T = probe.frames or 0
+    return len(probe.leaves) > 1 and lost == list(range(T - len(lost), T))
+
+
+def detached_state(probe: Probe) -> Cause | None:
+    """Small changes of earlier frames move the last output, but no gradient reaches them."""
+    reached, T = probe.gradient_frames, probe.frames
+    if reached is None or T is None or T < 3 or not reached.any():
+        return None
+    for example in range(min(probe.count, EXAMPLES)):
+        moving = probe.moving_frames(example)
+        if (moving & ~reached).any():
+            break
+    else:
+        return None
+    return Cause(
+        "detached state",
+        "network",
+        f"The last output depends on {int(moving.sum())} of {T} frames, and its gradient reaches "
+        f"{int(reached.sum())}.",
+        "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
+        evidence={"depends": int(moving.sum()), "reached": int(reached.sum())},
+    )
+
+
+def equal_outputs(probe: Probe) -> Cause | None:
+    """The outputs of all examples are equal although their inputs differ."""
+    rows = rows_of(probe.first, probe.axis)
+    if probe.count < 2 or (rows == rows[0]).all() or not gives_equal_outputs(probe):
+        return None
+    last, value = probe.last_activation, probe.before.flatten()[0].item()
+    words = f"The outputs of {probe.count} examples are equal ({value:.3g})"
+    if last is not None and "oftmax" in last.kind and probe.output.shape[-1] == 1:
+        return Cause(
+            "constant output",
+            "network",
+            f"{words}: a softmax over one unit is always 1.",
+            "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit.",
+            sure=True,
+        )
+    part, without = part_of_equal_outputs(probe)
+    remedy = f"They differ with {without}." if without else "See which input they depend on."
+    zeros = [n for n, p in probe.training.model.named_parameters() if p.dim() > 1 and not p.any()]
+    if zeros:
+        remedy = f"These weights are all 0: {listed(zeros)}. Leave the layers their own weights."
+    return Cause("constant output", part, f"{words}.", remedy)
+
+
+def gives_equal_outputs(probe: Probe) -> bool:
+    """True if the outputs of all examples of a minibatch are equal."""
+    if probe.output_axis is None:
+        return False
+    outputs = rows_of(probe.before, probe.output_axis)
+    return torch.equal(outputs, outputs[:1].expand_as(outputs))
+
+
+def part_of_equal_outputs(probe: Probe) -> tuple[str, str]:
+    """(The part without which outputs differ, the change in words); otherwise the network, ""."""
+    for part, words, swap in (
+        ("inputs", "standardised inputs", inputs_standardised),
+        ("initial weights", "the initial weights of torch", default_weights),
+    ):
+        other = swap(probe.training)
+        if other is not None and not gives_equal_outputs(Probe(other)):
+            return part, words
+    return "network", ""

@@ -1,0 +1,100 @@
+"""A fact about the gradient: along it the loss changes by another amount than autograd says."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from rhn.errors import RhnError
+from trainability.autograd import graph
+from trainability.data import Inputs, in_double
+from trainability.diagnosis import Cause
+from trainability.minibatch import WRONG
+from trainability.probe import Probe
+from trainability.training import Training
+
+MOVED = 1e-3  # standard deviation of what is added to weights
+NUDGES = 1e-5, 1e-6, 1e-8  # of a weight, over which a derivative must not depend on the step
+JUMPS, SMOOTH = (3e-2, 1e-2), 0.1  # longer ones; the share of a gradient by which they may differ
+OWN_BACKWARD = "Compare your autograd.Function with torch.autograd.gradcheck."
+CUT_ON_PURPOSE = (
+    "Look for .detach(), .data or torch.no_grad() in forward; truncated backpropagation does so on "
+    "purpose."
+)
+PARTIAL = "partial gradient"
+
+
+def wrong_gradient(probe: Probe) -> Cause | None:
+    """Along the gradient of a weight the loss changes by another amount than autograd says.
+
+    It is wrong if the user has an autograd.Function, else a path is cut.
+    """
+    training = in_double_precision(probe)
+    if training is None:
+        return None
+    x, y = in_double(probe.x), in_double(probe.y)
+    names = {n: p for n, p in training.model.named_parameters() if p.requires_grad}
+    loss = training.loss(training.output(x), y)
+    slopes = torch.autograd.grad(loss, list(names.values()), materialize_grads=True)
+    for (name, p), slope in zip(names.items(), slopes, strict=True):
+        size = float(slope.norm())
+        if size < 1e-6 * abs(loss.item()):
+            continue
+        near = derivative(partial(change_of_loss, training, x, y, p, slope / size), size)
+        if near is not None and abs(near - size) > WRONG * size:
+            measured = f"along it the loss changes by {near:.3g} per unit, autograd says {size:.3g}"
+            evidence = {"name": name, "change": near, "gradient": size}
+            if any(isinstance(node, BackwardCFunction) for node in graph(loss)):
+                words, remedy = f"The gradient of {name} is wrong: {measured}.", OWN_BACKWARD
+                return Cause("wrong gradient", "network", words, remedy, evidence=evidence)
+            words = f"The gradient of {name} leaves out a path: {measured}."
+            return Cause(PARTIAL, "network", words, CUT_ON_PURPOSE, evidence=evidence)
+    return None
+
+
+def in_double_precision(probe: Probe) -> Training | None:
+    """The training in evaluation mode and double precision, away from the kinks of ReLU.
+
+    None if the model or the loss takes no such numbers, or is not repeatable.
+    """
+    other = probe.training.copy()
+    other.model.eval().double()
+    generator = torch.Generator().manual_seed(0)
+    x, y = in_double(probe.x), in_double(probe.y)
+    try:
+        other = other.with_loss(probe.training.loss_in_double())
+        with torch.no_grad():
+            for p in other.model.parameters():
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.add_(MOVED * noise.to(p.device))
+            once, twice = (other.loss(other.output(x), y) for _ in range(2))
+    except RhnError:
+        return None
+    return other if torch.equal(once, twice) else None
+
+
+def derivative(change: Callable[[float], float], size: float) -> float | None:
+    """The derivative, if changes over steps of any length agree.
+
+    None if not: thresholds lie between, and a gradient may be an estimate on purpose.
+    """
+    near = [change(step) for step in NUDGES]
+    if max(near) - min(near) >= 1e-3 * size:
+        return None
+    jumps = any(abs(change(step) - near[-1]) > SMOOTH * size for step in JUMPS)
+    return None if jumps else near[-1]
+
+
+@torch.no_grad()
+def change_of_loss(
+    training: Training, x: Inputs, y: Tensor, p: Tensor, along: Tensor, step: float
+) -> float:
+    """Change of the loss per unit of a move of a parameter, by a central difference."""
+    kept, losses = p.detach().clone(), []
+    for sign in (1, -1):
+        p.copy_(kept + sign * step * along)
+        losses.append(training.loss(training.output(x), y).item())
+    p.copy_(kept)
+    return (losses[0] - losses[1]) / (2 * step)

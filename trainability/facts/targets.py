@@ -1,0 +1,194 @@
+"""Facts about targets: paired with other outputs, out of range, equal, or given away by inputs.
+
+Legend: B examples, T frames.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainability.autograd import graph, operation
+from trainability.diagnosis import Cause
+from trainability.losses import class_axis, is_binary, takes_logits
+from trainability.minibatch import rows_of
+from trainability.minima import free_loss
+from trainability.probe import Probe
+from trainability.reference import is_normalised, predicts_inputs
+from trainability.swaps import PAIRED, USUAL_LOSS
+
+ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
+COLUMNS = 64  # of the targets that are compared with inputs
+WITH_LEAST = {"NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"}
+"""Losses of torch that have a least value for the arguments that they are made for."""
+COPIED = "target in the input"
+
+
+def unpaired_loss(probe: Probe) -> Cause | None:
+    """The loss does not compare each output with the target of the same example."""
+    moved = probe.moved_by_a_target
+    if moved is None or not probe.is_unpaired:
+        return None
+    share = float(moved[0] / moved.sum())
+    shape = tuple(probe.output.shape)
+    return Cause(
+        "unpaired loss",
+        "loss",
+        f"When the target of one example changes, only {share:.0%} of the change of the gradient "
+        f"is at its own output: outputs have shape {shape}, y has {tuple(probe.y.shape)}.",
+        f"Give y the shape of the outputs, such as y.reshape({shape}), and bring both into one "
+        "order of axes by transpose or permute before reshape or flatten.",
+        sure=True,
+        evidence={"share": share},
+        repair=PAIRED if probe.output.numel() == probe.y.numel() else "",
+    )
+
+
+def output_range(probe: Probe) -> Cause | None:
+    """The last activation allows no output with a lower loss than a constant, or far from free."""
+    last = probe.last_activation
+    if last is None:
+        return None
+    loss, z, y = probe.training.loss, probe.output, probe.y
+    constant = free_loss(loss, z, y, last.of, constant=True)
+    least = free_loss(loss, z, y, last.of)
+    free = free_loss(loss, z, y, lambda z: z)
+    if not all(map(math.isfinite, (constant, least))) or free >= least - 0.1 * abs(constant):
+        return None
+    if least <= 0.1 * abs(constant):
+        return None
+    twice = last.kind in ("Softmax", "Sigmoid") and takes_logits(loss, z, y)
+    scaled = last.is_chosen and y.is_floating_point() and not is_binary(y)
+    return Cause(
+        "softmax twice" if twice else "output range",
+        "loss" if twice else "targets" if scaled else "network",
+        f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: the least loss in "
+        f"this range is {least:.3g}, that of the best constant output {constant:.3g}.",
+        f"Remove {last.words} from the end of the model"
+        + (": this loss expects logits." if twice else ", or scale the targets to its range."),
+        sure=least >= constant * (1 - ROUNDING),
+        evidence={"least": least, "constant": constant},
+        repair=USUAL_LOSS if twice else "",
+    )
+
+
+def no_least_loss(probe: Probe) -> Cause | None:
+    """The loss falls without end for large outputs: its arguments are of another kind."""
+    if probe.last_activation is not None:
+        return None
+    z, loss = probe.output.detach(), probe.training.loss
+    axis = class_axis(z, probe.y)
+    if z.numel() == probe.y.numel():
+        right = probe.y.reshape(z.shape).to(z.dtype) * 2 - float(is_binary(probe.y))
+    elif axis is not None:
+        right = torch.zeros_like(z).scatter_(axis, probe.y.clamp_min(0).unsqueeze(axis), 1.0)
+    else:
+        return None
+    with torch.no_grad():
+        losses = [loss(size * right, probe.y).item() for size in (1e2, 1e4)]
+    if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0) or are_log_probabilities(z, axis):
+        return None
+    nodes = {operation(node) for node in graph(probe.loss)}
+    return Cause(
+        "no least loss",
+        "loss",
+        f"The loss has no least value: outputs of size 100 take it to {losses[0]:.3g}, of 10,000 "
+        f"to {losses[1]:.3g}.",
+        "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
+        "binary loss lie between 0 and 1.",
+        sure=bool(nodes & WITH_LEAST),
+    )
+
+
+def are_log_probabilities(z: Tensor, axis: int | None) -> bool:
+    """True if exp of the outputs sums to 1 over the classes: they are bounded by how they arise."""
+    return axis is not None and is_normalised(z.exp(), axis)
+
+
+def equal_targets(probe: Probe) -> Cause | None:
+    """All targets of the training are equal."""
+    targets = probe.training.data.targets
+    first = targets[0].flatten()[:1]
+    if sum(len(y) for y in targets if y.dim()) < 2 or not all((y == first).all() for y in targets):
+        return None
+    return Cause(
+        "equal targets",
+        "targets",
+        f"All targets are {first.item():.4g}: a constant output is perfect, unless your loss does "
+        "not read them.",
+        "Look where the targets are made.",
+    )
+
+
+def looks_ahead(probe: Probe) -> Cause | None:
+    """The target of a frame is an input that its output reads, or an id that it reads."""
+    T = probe.frames
+    if not probe.of_frames or T is None or T < 3:
+        return None
+    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.axis):
+        both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
+        remedy = (
+            "Set bidirectional=False."
+            if both
+            else "Let an output depend on its own frame and earlier ones only."
+        )
+        words = "The target of a frame is a later input, and its output depends on later inputs."
+        return Cause("looks ahead", "network", words, remedy)
+    ids = not probe.y.is_floating_point()
+    if ids and not probe.looks_ahead and copies_input(probe) and probe.reads_own_frame:
+        remedy = "Shift the targets: x[:, :-1] and y = x[:, 1:]."
+        words = "The target of a frame is the input of this frame, which its output reads."
+        return Cause("looks ahead", "targets", words, remedy)
+    return None
+
+
+def copies_input(probe: Probe) -> bool:
+    """True if the targets are the inputs of the same frames."""
+    x, y = probe.first, probe.y
+    if x.dim() == y.dim() + 1 and x.shape[:2] == y.shape[:2]:
+        x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
+    return x.shape == y.shape and torch.equal(x.to(y.dtype), y)
+
+
+def copied_target(probe: Probe) -> Cause | None:
+    """Real-valued targets equal an entry of their input: a task that may be meant."""
+    entry = copied_entry(probe)
+    if entry is None:
+        return None
+    return Cause(
+        COPIED,
+        "targets",
+        f"y{entry[0]} is x{entry[1]} in every example.",
+        "If this is not meant, look where the targets are made; a network that recalls it learns.",
+    )
+
+
+def copied_entry(probe: Probe) -> tuple[str, str] | None:
+    """(Index into y, index into x) of an entry of the targets that equals one of their inputs."""
+    x, y, axis = probe.first, probe.y, probe.axis
+    if not (x.is_floating_point() and y.is_floating_point()) or x.dim() != 3 or probe.count < 8:
+        return None
+    if y.shape[:2] == x.shape[:2]:
+        columns = y.reshape(*y.shape[:2], -1)
+        place = _column(x.flatten(0, 1), columns.flatten(0, 1))
+        return place and (f"[:, :, {place[0]}]" if y.dim() > 2 else "", f"[:, :, {place[1]}]")
+    if y.shape[0] != probe.count:
+        return None
+    place = _column(rows_of(x, axis), rows_of(y, 0))
+    if place is None:
+        return None
+    t, k = divmod(place[1], x.shape[2])
+    index = f"[:, {t}, {k}]" if axis == 0 else f"[{t}, :, {k}]"
+    return (f"[:, {place[0]}]" if y.dim() > 1 and y[0].numel() > 1 else ""), index
+
+
+def _column(x: Tensor, y: Tensor) -> tuple[int, int] | None:
+    """(Column of y, column of x) that are equal and take more than two values."""
+    for k in range(min(y.shape[1], COLUMNS)):
+        column = y[:, k : k + 1]
+        if len(column.unique()) <= 2:
+            continue
+        same = (x == column.to(x.dtype)).all(0).nonzero().flatten()
+        if len(same):
+            return k, int(same[0])
+    return None

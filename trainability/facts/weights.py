@@ -1,0 +1,225 @@
+"""Facts about weights: those that get no gradient, are held by nobody, or do not move."""
+
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import random_numbers_kept
+from rhn.utils.wording import counted, listed
+from trainability.autograd import graph
+from trainability.data import Inputs, noise_like
+from trainability.diagnosis import Cause
+from trainability.probe import SCALES, Probe, scale
+from trainability.swaps import EVERY_WEIGHT, default_weights, inputs_standardised
+from trainability.training import Training
+
+STEPS = 3  # of the optimiser, after which a weight that is used has moved
+CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+DROPS = "Look where forward drops what their layer gives."
+DRIVE = "Make it from model.parameters()."
+
+
+def no_gradient(probe: Probe) -> Cause | None:
+    """No weight gets a gradient: the graph is cut, or the gradient is exactly 0 everywhere."""
+    if any(p.requires_grad for p in probe.training.model.parameters()):
+        if not probe.output.requires_grad:
+            where, part = "The outputs have no gradient in any weight", "network"
+        elif not probe.loss.requires_grad:
+            where, part = "The loss has no gradient in the outputs", "loss"
+        elif any(g is not None and g.any() for g in probe.gradients.values()):
+            return None
+        else:
+            where, part = "The gradient of the loss is exactly 0 in every weight", "network"
+    else:
+        where, part = "No parameter of the model requires a gradient", "network"
+    return Cause(
+        "no gradient",
+        part,
+        f"{where}: no weight moves.",
+        "Look for torch.no_grad(), .detach(), .item(), argmax, round or requires_grad_(False), and "
+        "for a loss that does not depend on the outputs.",
+        sure=True,
+    )
+
+
+def hidden_weights(probe: Probe) -> Cause | None:
+    """Weights that the loss uses and that are no parameters of the model."""
+    known = {id(p) for p in probe.training.model.parameters()}
+    leaves = [getattr(node, "variable", None) for node in graph(probe.loss)]
+    hidden = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) not in known]
+    if not hidden:
+        return None
+    names = sorted({holder(probe.training.model, leaf) for leaf in hidden})
+    return Cause(
+        "untrained weights",
+        "network",
+        f"{counted(sum(leaf.numel() for leaf in hidden), 'number')} that outputs or loss depend on "
+        f"and that may be trained are not parameters of the model ({listed(names)}): an optimiser "
+        "of model.parameters() never changes them.",
+        "Keep layers in nn.ModuleList or nn.ModuleDict instead of a list or dict, and tensors in "
+        "nn.Parameter.",
+    )
+
+
+def holder(model: nn.Module, tensor: Tensor) -> str:
+    """The attribute of a module that holds a tensor outside of its parameters: "layers[0]"."""
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            for key, part in _parts(name, value):
+                of_layer = isinstance(part, nn.Module) and any(
+                    p is tensor for p in part.parameters()
+                )
+                if part is tensor or of_layer:
+                    return f"{prefix}.{name}".lstrip(".") + key
+    return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def _parts(name: str, value: object) -> list[tuple[str, object]]:
+    """(Index in words, entry) of a list or dictionary in an attribute; the attribute itself."""
+    if name.startswith("_") or not isinstance(value, list | tuple | dict):
+        return [("", value)]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(f"[{key!r}]", part) for key, part in items]
+
+
+def still_weights(probe: Probe) -> Cause | None:
+    """Weights that no output depends on, or that do not move in three steps of the optimiser."""
+    sizes = {name: p.numel() for name, p in probe.training.model.named_parameters()}
+    for which, part, words, remedy in kinds_of_still(probe):
+        share = sum(sizes[name] for name in which) / sum(sizes.values())
+        if share:
+            return Cause(
+                "untrained weights",
+                part,
+                f"{words} {listed(which)}: {share:.0%} of all weights never move.",
+                remedy,
+                sure=share == 1,
+                evidence={"names": which, "share": share},
+                repair=EVERY_WEIGHT if remedy == DRIVE else "",
+            )
+    return None
+
+
+def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
+    """(Names of weights that do not move, the part at fault, why in words, the remedy)."""
+    reached, names = gradients_of_still(probe), dict[str, list[str]]()
+    for name, by_gradient in reached.items():
+        names.setdefault(kind_of_still(probe, name, reached=by_gradient), []).append(name)
+    kinds = {
+        "cut": ("network", "No gradient reaches", CUT),
+        "left out": ("optimizer", words_of_left_out(probe.training), DRIVE),
+        "at rest": ("optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
+        "unused": ("network", "No output depends on", DROPS),
+        "frozen": ("optimizer", "Frozen are", "Set requires_grad_(True) for them."),
+    }
+    return [(names[kind], *words) for kind, words in kinds.items() if kind in names]
+
+
+def kind_of_still(probe: Probe, name: str, *, reached: bool) -> str:
+    """Why a weight does not move, in a word; "" if nothing is wrong with it.
+
+    reached: whether a gradient reaches it.
+    """
+    parameter = probe.training.model.get_parameter(name)
+    if not is_used(probe, name):
+        return "unused"
+    if not parameter.requires_grad:
+        return "frozen"
+    if not reached:
+        return "cut" if is_cut(probe, name) else ""
+    rate = rates_of(probe.training.optimizer).get(id(parameter))
+    return {None: "left out", 0.0: "at rest"}.get(rate, "")
+
+
+def is_used(probe: Probe, name: str) -> bool:
+    """True if an output depends on a parameter: by autograd, or when it changes."""
+    if probe.noise:
+        return True
+    for training in (probe.training, probe.generic):
+        parameter = training.model.get_parameter(name)
+        kept, wanted = parameter.detach().clone(), parameter.requires_grad
+        try:
+            parameter.requires_grad_(True)
+            output = training.output(probe.x)
+            if any(getattr(node, "variable", None) is parameter for node in graph(output)):
+                return True
+            if moves(training, probe.x, parameter, output):
+                return True
+        finally:
+            with torch.no_grad():
+                parameter.copy_(kept)
+            parameter.requires_grad_(wanted)
+    return False
+
+
+@torch.no_grad()
+def moves(training: Training, x: Inputs, parameter: Tensor, before: Tensor) -> bool:
+    """True if outputs change with a parameter."""
+    kept = parameter.detach().clone()
+    for k, size in enumerate(SCALES):
+        noise = noise_like(kept, k)
+        parameter.copy_(kept + size * scale(kept, whole=True) * noise)
+        if not torch.equal(training.output(x), before):
+            return True
+    return False
+
+
+def words_of_left_out(training: Training) -> str:
+    """Why weights do not move that the optimiser does not have."""
+    own = {id(p) for p in training.model.parameters()}
+    others = rates_of(training.optimizer).keys() - own
+    if not others:
+        return "The optimiser leaves out"
+    number = counted(len(others), "tensor")
+    return f"The optimiser holds {number} of another network and leaves out"
+
+
+def rates_of(optimizer: torch.optim.Optimizer) -> dict[int, float]:
+    """The learning rates of the parameters of an optimiser, by their identities."""
+    groups = optimizer.param_groups
+    return {id(p): float(group.get("lr", 1.0)) for group in groups for p in group["params"]}
+
+
+def gradients_of_still(probe: Probe) -> dict[str, bool]:
+    """True if a gradient reaches it, for each weight that does not move in three steps."""
+    training = probe.training.copy()
+    names = dict(training.model.named_parameters())
+    before = {name: p.detach().clone() for name, p in names.items()}
+    reached = dict.fromkeys(names, False)
+    training.model.train()
+    with random_numbers_kept(training.model):
+        for x, y in islice(training.data.stream(0), STEPS):
+            training.step(x, y)
+            for name, p in names.items():
+                reached[name] |= p.grad is not None and bool(p.grad.any())
+    return {name: hit for name, hit in reached.items() if torch.equal(names[name], before[name])}
+
+
+def is_cut(probe: Probe, name: str) -> bool:
+    """True if a parameter has no gradient with torch's own weights and standard inputs either."""
+    if probe.frames == 1:  # of recurrent weights on a first state of zeros
+        return False
+    other = default_weights(probe.training)
+    given = inputs_standardised(other) or other
+    output = given.output(probe.x)
+    weights = noise_like(output)
+    parameter = dict(given.model.named_parameters())[name]
+    (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
+    return slope is None or not slope.any()
+
+
+def lost_epsilon(probe: Probe) -> Cause | None:
+    """The eps of the optimiser is 0 in the type of its weights: a step may divide by 0."""
+    for group in probe.training.optimizer.param_groups:
+        eps = group.get("eps")
+        for kind in sorted({p.dtype for p in group["params"]}, key=str) if eps else ():
+            if not torch.tensor(eps, dtype=kind):
+                return Cause(
+                    "eps",
+                    "optimizer",
+                    f"eps={eps:g} of {type(probe.training.optimizer).__name__} is 0 in {kind}, the "
+                    "type of the weights: a step with a small gradient divides by 0.",
+                    "Keep the weights in float32 (with torch.autocast for speed), or set eps=1e-4.",
+                )
+    return None

@@ -1,0 +1,228 @@
+"""One minibatch of a training before its first step: its outputs, their axes, and its loss.
+
+    batch = Minibatch(training)
+    batch.noise                  # largest difference of two calls with the same input
+    batch.is_unpaired            # does the loss compare outputs with targets of others?
+
+Legend: B examples, T frames.
+"""
+
+import math
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from gersgorin._validate import random_numbers_kept
+from rhn.errors import RhnError
+from trainability.activation import Activation, last_activation, states_of
+from trainability.autograd import slope_at
+from trainability.data import Inputs, examples_axis, noise_like
+from trainability.training import Training, attributes, state_of
+
+APART = 0.02  # of what is added to weights that torch leaves alike
+CLEAR = 100.0  # times the rounding of the outputs: a change that is none
+WRONG = 0.01  # relative difference of a gradient, far beyond rounding
+
+
+def differ(states: list[Any], others: list[Any]) -> bool:
+    """True unless these are the same objects, or equal whole numbers."""
+    pairs = zip(states, others, strict=False)
+    same = all(a is b or (isinstance(a, int) and isinstance(b, int) and a == b) for a, b in pairs)
+    return len(states) != len(others) or not same
+
+
+class Minibatch:
+    """A training with one of its minibatches; nothing here changes it."""
+
+    def __init__(self, training: Training):
+        self.training = training.copy()
+        self.x, self.y = training.data.sample(training_batch(training))
+        self.leaves: list[Tensor] = tree_leaves(self.x)
+        self.axis = training.axis
+        self.first = self.leaves[0]
+        self.count = self.first.shape[self.axis] if self.first.dim() > self.axis else 1
+
+    # ---- outputs and gradients ---------------------------------------------------------------
+
+    @property
+    def output(self) -> Tensor:
+        """Of the untrained model in training mode, with its graph."""
+        return self._forward[0]
+
+    @property
+    def last_activation(self) -> Activation | None:
+        """The last operation on the outputs, if it bounds them."""
+        return self._forward[1]
+
+    @cached_property
+    def _forward(self) -> tuple[Tensor, Activation | None, list[str]]:
+        model = self.training.model.train()
+        before = {name: state_of(value) for name, value in attributes(model).items()}
+        with states_of(model) as states:
+            output = self.training.output(self.x)
+        after = {name: state_of(value) for name, value in attributes(model).items()}
+        stored = [name for name, state in after.items() if differ(state, before.get(name, []))]
+        return output, last_activation(output, states), stored
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """Of `output`, with its graph."""
+        loss = self.training.loss(self.output, self.y)
+        self.training.check_loss(loss, self._forward[2])
+        return loss
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor | None]:
+        """Of the loss by parameter; None for one that the loss does not reach."""
+        trained = {n: p for n, p in self.training.model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(
+            self.loss, list(trained.values()), allow_unused=True, retain_graph=True
+        )
+        return dict(zip(trained, found, strict=True))
+
+    @torch.no_grad()
+    def evaluated(self, x: Inputs) -> Tensor:
+        """The outputs of the model in evaluation mode."""
+        self.training.model.eval()
+        return self.training.output(x)
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The outputs in evaluation mode."""
+        return self.evaluated(self.x)
+
+    @cached_property
+    def noise(self) -> float:
+        """Largest difference of the outputs between two calls in evaluation mode.
+
+        The same input twice, and once more after the examples in another order.
+        """
+        again = _difference(self.evaluated(self.x), self.before)
+        with suppress(RhnError):  # of a model that expects them in an order, such as by length
+            self.evaluated(tree_map(lambda v: v.flip(self.axis_of(v)), self.x))
+        return max(again, _difference(self.evaluated(self.x), self.before))
+
+    @property
+    def is_rounding(self) -> bool:
+        """True if such calls differ by the rounding of the outputs at most."""
+        return self.noise <= CLEAR * float(rounding_of(self.before.nan_to_num()))
+
+    @cached_property
+    def draws(self) -> bool:
+        """True if two calls in evaluation mode agree with the same random numbers only."""
+        outputs = []
+        for _ in range(2):
+            with random_numbers_kept(self.training.model):
+                outputs.append(self.evaluated(self.x))
+        return self.noise > 0 and _difference(*outputs) == 0
+
+    @property
+    def kept(self) -> list[str]:
+        """Attributes that forward changes."""
+        return self._forward[2]
+
+    @cached_property
+    def generic(self) -> Training:
+        """The training at torch's own weights, those that torch leaves alike moved apart."""
+        other = self.training.with_default_weights()
+        other.model.eval()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in other.model.parameters():
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.add_(APART * noise.to(p))
+        return other
+
+    # ---- axes --------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> int | None:
+        """T; None if the sequence has no frames."""
+        has = self.first.dim() == 2 + self.first.is_floating_point()
+        return self.first.shape[1 - self.axis] if has else None
+
+    @property
+    def output_axis(self) -> int | None:
+        """Axis of the examples in the output; None: it has none."""
+        shape = self.before.shape
+        order = (self.axis, 0) if self.of_frames else (0, self.axis, 1)
+        return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
+
+    def axis_of(self, value: Tensor) -> int:
+        """The axis of the examples in one of the inputs."""
+        return examples_axis(value, self.first, self.axis) or 0
+
+    @property
+    def target_axis(self) -> int:
+        """Axis of the examples in the targets."""
+        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
+
+    @property
+    def of_frames(self) -> bool:
+        """True if there is an output for each frame."""
+        shape = self.before.shape
+        return (
+            self.frames is not None
+            and len(shape) >= 2
+            and shape[:2] == self.first.shape[:2]
+            and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
+        )
+
+    # ---- the loss ----------------------------------------------------------------------------
+
+    @cached_property
+    def moved_by_a_target(self) -> Tensor | None:
+        """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
+        first one becomes that of another; None if examples have no targets of their own.
+        """
+        y, axis = self.y, self.target_axis
+        if self.output_axis is None or self.count < 3 or y.dim() == 0:
+            return None
+        if y.shape[axis] != self.count:
+            return None
+        rows = rows_of(y, axis)
+        other = int((rows != rows[0]).any(1).long().argmax())
+        if torch.equal(rows[other], rows[0]):
+            return None
+        changed = y.clone()
+        changed.select(axis, 0).copy_(y.select(axis, other))
+        z = self.output.detach()
+        z = z + 0.1 * noise_like(z)
+        slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
+        if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
+            return None
+        return rows_of((slopes[1] - slopes[2]).abs(), self.output_axis).sum(1)
+
+    @property
+    def is_unpaired(self) -> bool:
+        """True if the loss does not compare each output with the target of the same example."""
+        moved = self.moved_by_a_target
+        if moved is None or not moved.sum() or moved[0] > 0.5 * moved.sum():
+            return False
+        # as of a correlation, if its own target counts most
+        return not bool(moved[0] > (1 + WRONG) * moved[1:].max())
+
+
+def rows_of(values: Tensor, axis: int) -> Tensor:
+    """Numbers (B, ...) of each example in one row."""
+    return values.movedim(axis, 0).reshape(values.shape[axis], -1)
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    """Largest difference of outputs; NaN in the same places is none."""
+    apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0.0)
+    return apart.nan_to_num(nan=math.inf).max().item()
+
+
+def training_batch(training: Training) -> int:
+    """The number of examples of a minibatch."""
+    return getattr(training.data, "batch_size", 32)
+
+
+def rounding_of(outputs: Tensor) -> Tensor:
+    """The rounding of the largest output."""
+    return torch.finfo(outputs.dtype).eps * outputs.abs().max().clamp_min(1e-30)

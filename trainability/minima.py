@@ -1,0 +1,100 @@
+"""The least loss of outputs that are free, or constant over the examples, by L-BFGS."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gersgorin._validate import with_gradients
+from gersgorin.losses import Loss
+from rhn.errors import USERS_FAULT
+from trainability.losses import constants_like, units_axis
+
+SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
+SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
+
+
+def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """(The least loss that L-BFGS finds from a start, its last point).
+
+    The loss is -inf, and the end not finite, if there is no least value.
+    """
+    z = start.detach().clone().requires_grad_()
+    search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
+    found = [math.inf]
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = loss(z).reshape(())
+        value.backward()
+        found.append(value.item())
+        return value
+
+    try:
+        search.step(closure)
+    except USERS_FAULT:  # an overflow of a loss without a least value
+        return -math.inf, torch.full_like(start, math.nan)
+    finite = [value for value in found if math.isfinite(value)]
+    return (min(finite) if finite else math.nan), z.detach()
+
+
+@with_gradients()
+def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
+    """The least loss of free outputs; -inf if it is below 0, and a longer search falls further."""
+
+    def loss(z: Tensor) -> Tensor:
+        return loss_fn(z.clone(), y)
+
+    first, z = least(loss, output)
+    further = least(loss, z)[0] if z.isfinite().all() else -math.inf
+    falls = further < 0 and first - further > SETTLED * abs(first)
+    return -math.inf if falls else min(first, further)
+
+
+@with_gradients()
+def free_loss(
+    loss_fn: Loss,
+    output: Tensor,
+    y: Tensor,
+    final: Callable[[Tensor], Tensor] | None = None,
+    *,
+    constant: bool = False,
+) -> float:
+    """The least loss of outputs final(z), with z free or constant over examples and frames.
+
+    final: None for none; the search then begins at the outputs. -inf: there is no least value.
+    """
+    units = units_axis(output, y)
+    start = output.detach() if final is None else torch.zeros_like(output)
+    if constant:
+        start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
+
+    def loss(z: Tensor) -> Tensor:
+        whole = z.expand(output.shape).clone()
+        return loss_fn(whole if final is None else final(whole), y)
+
+    return least(loss, start)[0]
+
+
+def constant_output(
+    loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axis: int
+) -> Tensor:
+    """The output (1, ..., K) that is the best one for some targets.
+
+    output, y: a pair that shows the shapes. axis: of the examples in y.
+    """
+    units = units_axis(output, y)
+    start = output.detach()
+    start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
+
+    def of_all(z: Tensor) -> Tensor:
+        constants = constants_like(z, output, y, targets, axis)
+        losses = [
+            loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+    with torch.inference_mode(False), torch.enable_grad():
+        value, found = least(of_all, start)
+    return found if math.isfinite(value) and found.isfinite().all() else start

@@ -1,0 +1,387 @@
+"""One score for all losses: the error of outputs, 0 perfect, 1 the best constant.
+
+    score = score_of(loss_fn, output, pairs, axis)   # how outputs are compared with targets
+    score.errors(output, y)                          # (B,), of each example
+    score.relative(errors)                           # their mean, relative to the best constant
+    score.in_pairs(outputs, targets).below()         # are they below the constant's, in pairs?
+
+| targets                         | error of an example                | best constant      |
+|---------------------------------|------------------------------------|--------------------|
+| classes                         | share of wrong ones                | the commonest one  |
+| 0 and 1, an output each         | share on the wrong side            | the commoner one   |
+| several 0 and 1 an example      | squared error of the probability   | the mean of each   |
+| numbers, an output each         | mean squared error                 | the mean           |
+| all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
+
+Positions behind the end of a sequence, whose outputs do not change the loss, are not scored.
+
+Legend: B examples, T frames, K output units.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gersgorin.losses import Loss
+from trainability.data import noise_like
+from trainability.losses import (
+    class_axis,
+    compares_numbers,
+    constants_like,
+    expects_logits,
+    is_mean_of_examples,
+    kind_of,
+    log_probabilities,
+    losses_of_examples,
+    scored,
+)
+from trainability.minima import constant_output, settled_loss
+
+DEVIATIONS = 2.0  # standard errors by which errors differ
+BELOW = 1e-3  # of the constant's loss: more below the least one is no rounding
+MOST_NATS = 700.0  # whose exponential is finite
+BLOCKS = 40  # parts of the frames of a few long sequences
+FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
+FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
+TINY = 1e-12  # of a variance or a share: the constant is right
+
+
+@dataclass(frozen=True)
+class PairedErrors:
+    """Errors of held-out examples beside those of the best constant, pair by pair.
+
+    >>> found = PairedErrors(torch.full((40,), 0.5), torch.ones(40))
+    >>> found.relative, found.below(), found.above(0.4), found.count
+    (0.5, True, True, 40)
+    """
+
+    errors: Tensor
+    """(E,)"""
+    constant: Tensor
+    """(E,) of the best constant on the same examples."""
+    void: bool = False
+    """Whether errors are a loss less that of the constant: there is no least one."""
+
+    @property
+    def count(self) -> int:
+        """E."""
+        return len(self.errors)
+
+    @property
+    def relative(self) -> float:
+        """Mean error relative to that of the constant; infinite if it is not finite."""
+        if self.void:
+            value = math.exp(min(float((self.errors - self.constant).mean()), MOST_NATS))
+        else:
+            value = float(self.errors.mean()) / self._size
+        return value if math.isfinite(value) else math.inf
+
+    @property
+    def _size(self) -> float:
+        return 1.0 if self.void else max(float(self.constant.mean()), TINY)
+
+    def difference(self, level: float = 1.0) -> tuple[float, float]:
+        """(Mean, standard error) of errors minus `level` times those of the constant, relative to
+        the mean error of the constant.
+        """
+        d = (self.errors - level * self.constant) / self._size
+        if not d.isfinite().all():
+            return math.inf, 0.0
+        return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
+
+    def below(self, level: float = 1.0) -> bool:
+        """True if errors lie below a share of the constant's by two standard errors."""
+        mean, deviation = self.difference(level)
+        return mean + DEVIATIONS * deviation < 0
+
+    def above(self, level: float) -> bool:
+        """True if errors lie above a share of the constant's by two standard errors; of a void
+        score never.
+        """
+        if self.void:
+            return False
+        mean, deviation = self.difference(level)
+        return mean - DEVIATIONS * deviation > 0
+
+
+@dataclass
+class Score:
+    """The error of outputs, comparable across losses, units and outputs; made by `score_of`."""
+
+    kind: str
+    """ "classes", "signs", "bits", "numbers", "entropy" or "loss"."""
+    axis: int
+    """Of the examples in y."""
+    loss_fn: Loss
+    """Of the training, by which targets are left out and by which a "loss" is scored."""
+    constant: Tensor | None = None
+    """The best constant: a class, or a number for each unit; of a "loss" an output, of the
+    "entropy" logarithms of the shares of the classes."""
+    logits: bool = False
+    """Whether outputs of signs and bits are logits: the threshold is 0, otherwise 0.5."""
+    weights: Tensor | None = None
+    """(K,) of the classes; None: all alike."""
+    least: float = 0.0
+    """The least free loss of a score by the loss; 0 of all others, -inf if there is none."""
+    size: float = 1.0
+    """Mean error of the constant, above `least`."""
+    level: float = 0.0
+    """What is subtracted from a loss: `least`, or the loss of the constant if there is none."""
+    by_example: bool = True
+    """Whether the loss of a minibatch is the mean of those of its examples."""
+    blocks: int = 1
+    """Parts of the frames of an example that count as an example each: of a few long sequences."""
+    void: str = ""
+    """Why relative errors of this score are no errors between 0 and 1; "" if they are."""
+
+    def errors(self, output: Tensor, y: Tensor) -> Tensor:
+        """Errors (B,) of the examples that have a target; (1,) of a loss that is no mean of theirs.
+
+        Of a few long sequences (B x blocks,).
+        """
+        output = output.detach()
+        if self.kind == "loss":
+            return self._losses(output, y) - self.level
+        counts = self._counts(y, output)
+        if self.kind == "entropy":
+            return self._means(-self._logs(output, y), counts)
+        return self._means(self._wrong(self.answers(output, y), y), counts)
+
+    def of_constant(self, y: Tensor, output: Tensor | None = None) -> Tensor:
+        """Errors of the best constant, for the same examples as `errors` if outputs are given."""
+        assert self.constant is not None
+        if self.kind == "loss":
+            assert output is not None
+            return self._losses(self.constant.expand(output.shape), y) - self.level
+        constant, counts = self.constant.to(y.device), self._counts(y, output)
+        if self.kind == "entropy":
+            return self._means(-constant[y.long().clamp(0, len(constant) - 1)], counts)
+        return self._means(self._wrong(constant.expand(y.shape), y), counts)
+
+    def in_pairs(self, outputs: list[Tensor], targets: list[Tensor]) -> PairedErrors:
+        """Errors of outputs for minibatches beside those of the constant."""
+        pairs = list(zip(outputs, targets, strict=True))
+        errors = torch.cat([self.errors(z, y) for z, y in pairs])
+        constant = torch.cat([self.of_constant(y, z) for z, y in pairs])
+        return PairedErrors(errors, constant, void=self.least == -math.inf)
+
+    def _losses(self, output: Tensor, y: Tensor) -> Tensor:
+        """Losses (B,) of the examples; (1,) of the minibatch if it is no mean of them."""
+        with torch.no_grad():
+            if self.by_example:
+                return losses_of_examples(self.loss_fn, output, y, self.axis)
+            return self.loss_fn(output.clone(), y).reshape(1).double()
+
+    def _logs(self, output: Tensor, y: Tensor) -> Tensor:
+        """Logarithms of the probabilities of the classes y (the shape of y)."""
+        axis = class_axis(output, y)
+        logs = log_probabilities(output.movedim(-1 if axis is None else axis, -1)).double()
+        return logs.gather(-1, y.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
+
+    def answers(self, output: Tensor, y: Tensor) -> Tensor:
+        """The classes, signs or numbers (the shape of y) that outputs stand for."""
+        output = output.detach()
+        if self.kind == "classes":
+            return output.argmax(class_axis(output, y))
+        z = output.reshape(y.shape).double()
+        if self.kind == "bits":
+            return z.sigmoid() if self.logits else z.clamp(0, 1)
+        if self.kind == "signs":
+            return (z > (0.0 if self.logits else 0.5)).double()
+        return z
+
+    def _counts(self, y: Tensor, output: Tensor | None) -> Tensor:
+        """True for each target that is scored (the shape of y); outputs None: all may be."""
+        if output is None or self.kind == "numbers":
+            counts = torch.ones_like(y, dtype=torch.bool)
+        else:
+            counts = scored(self.loss_fn, output, y)
+        return counts if self.kind in ("numbers", "bits") else counts & (y >= 0)
+
+    def _wrong(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Errors of answers for each target."""
+        if self.kind in ("numbers", "bits"):
+            return (answers - y.double()).square()
+        wrong = (answers != y).double()
+        return wrong if self.weights is None else wrong * self.weights[y.long().clamp_min(0)]
+
+    def _means(self, values: Tensor, counts: Tensor) -> Tensor:
+        """(B,) means over the targets of an example that count, of those that have one."""
+        if values.dim() < 2:
+            return values[counts]
+        totals, numbers = (
+            torch.cat([part.flatten(1).sum(1) for part in rows.tensor_split(self.blocks, 1)])
+            for rows in (v.movedim(self.axis, 0) for v in (values.masked_fill(~counts, 0), counts))
+        )
+        return (totals / numbers)[numbers > 0]
+
+    def relative(self, errors: Tensor) -> float:
+        """Mean error relative to that of the best constant; infinite if it is not finite, or if a
+        loss is below its supposed least value.
+
+        Of a loss without a least value exp(loss - loss of the constant): 1 for the constant, 0 for
+        a loss that falls without end.
+        """
+        value = float(errors.mean())
+        if not math.isfinite(value):
+            return math.inf
+        if self.least == -math.inf:
+            return math.exp(min(value, MOST_NATS))
+        value /= self.size
+        if value < -BELOW:
+            self.void = "the loss falls below what was found as its least value"
+        return max(value, 0.0) if not self.void else math.inf
+
+    def balanced(self, targets: list[Tensor]) -> "Score | None":
+        """The score with all classes alike, if one class has more than half of the targets."""
+        if self.kind not in ("classes", "signs"):
+            return None
+        known = torch.cat([y.flatten() for y in targets]).long()
+        shares = torch.bincount(known[known >= 0]).double()
+        shares = shares / shares.sum()
+        if len(shares) < 2 or shares.max() <= 0.5:
+            return None
+        weights = torch.where(shares > 0, 1 / (shares * (shares > 0).sum()), 0.0)
+        other = replace(self, weights=weights)
+        other.size = max(float(torch.cat([other.of_constant(y) for y in targets]).mean()), TINY)
+        return other
+
+
+def scores_of(
+    loss_fn: Loss,
+    output: Tensor,
+    pairs: list,
+    axis: int,
+    trained: list[Tensor] | None = None,
+    *,
+    in_time: bool = False,
+) -> dict[str, Score]:
+    """The scores of a training by name.
+
+    "error" is that of `score_of`. "balanced" counts all classes alike, if one has more than half of
+    the targets. "loss" is the cross entropy of classes; of all else the loss of the training, if
+    it is not the error itself.
+
+    Args:
+        loss_fn: of the training. output: for the first of the pairs (x, y), which are held out.
+        axis: of the examples in y.
+        trained: the targets that are trained on, to which the constant is fitted; None: those of
+            the pairs.
+        in_time: whether the pairs are a few long sequences.
+    """
+    first = score_of(loss_fn, output, pairs, axis, trained, in_time=in_time)
+    targets = [y for _, y in pairs]
+    scores = {"error": first}
+    if balanced := first.balanced(targets):
+        scores["balanced"] = balanced
+    if first.kind == "classes":
+        scores["loss"] = _entropy(first, output, targets, trained or targets)
+    elif first.kind != "loss" and not _is_error(first, output, targets[0]):
+        scores["loss"] = loss_score(loss_fn, output, pairs, axis, trained)
+    return scores
+
+
+def loss_score(
+    loss_fn: Loss, output: Tensor, pairs: list, axis: int, trained: list[Tensor] | None = None
+) -> Score:
+    """The score by the loss itself, also of outputs for which there is another one.
+
+    trained: see `scores_of`.
+    """
+    targets = [y for _, y in pairs]
+    return _by_loss(Score("loss", axis, loss_fn), output, targets, trained or targets)
+
+
+def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
+    """The cross entropy, relative to that of the shares of the classes."""
+    axis = class_axis(output, targets[0])
+    known = torch.cat([y.flatten() for y in trained])
+    shares = torch.bincount(known[known >= 0].long(), minlength=output.shape[axis or -1]).double()
+    other = replace(first, kind="entropy", weights=None)
+    other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
+    other.size = max(float(torch.cat([other.of_constant(y) for y in targets]).mean()), TINY)
+    return other
+
+
+def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:
+    """True if the loss of each example is its error, but for a factor."""
+    if not is_mean_of_examples(score.loss_fn, output, y, score.axis) or score.kind == "signs":
+        return False
+    noise = noise_like(output)
+    errors = score.errors(output + noise, y)
+    losses = losses_of_examples(score.loss_fn, output + noise, y, score.axis)
+    alike = errors.shape == losses.shape
+    return alike and torch.allclose(losses / losses.mean(), errors / errors.mean(), rtol=1e-3)
+
+
+def score_of(
+    loss_fn: Loss,
+    output: Tensor,
+    pairs: list,
+    axis: int,
+    trained: list[Tensor] | None = None,
+    *,
+    in_time: bool = False,
+) -> Score:
+    """The score for outputs like those of the first pair (x, y).
+
+    trained, in_time: see `scores_of`.
+    """
+    targets = [y for _, y in pairs]
+    kind = kind_of(output, targets[0])
+    if kind == "numbers" and not compares_numbers(loss_fn, output, targets[0]):
+        kind = "loss"
+    score = Score(kind, axis, loss_fn)
+    if score.kind == "loss":
+        return _by_loss(score, output, targets, trained or targets)
+    score.constant = best_constant(score.kind, trained or targets)
+    if score.kind in ("signs", "bits"):
+        score.logits = expects_logits(loss_fn, output, targets[0])
+    if in_time:
+        score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axis] for y in targets)))
+    score.size = max(float(torch.cat([score.of_constant(y) for y in targets]).mean()), TINY)
+    return score
+
+
+def best_constant(kind: str, targets: list[Tensor]) -> Tensor:
+    """The commonest class, the commoner sign of each output, or its mean."""
+    if kind == "classes":
+        known = torch.cat([y.flatten() for y in targets])
+        return known[known >= 0].mode().values
+    rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
+    mean = torch.cat(rows).mean(0)
+    return (mean > 0.5).double() if kind == "signs" else mean
+
+
+def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
+    """The score by the loss, between the least free one and that of the best constant."""
+    loss_fn, axis = score.loss_fn, score.axis
+    score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axis)
+    few = _few(trained, targets[0], axis)
+    score.constant = constant_output(loss_fn, output, targets[0], few, axis)
+    alike = [y for y in targets if y.dim() and y.shape[1:] == targets[0].shape[1:]] or targets[:1]
+    outputs = constants_like(score.constant, output, targets[0], alike, axis)
+    pairs = list(zip(outputs, alike, strict=True))
+    least = sum(settled_loss(loss_fn, z, y) for z, y in pairs) / len(pairs)
+    of_constant = float(torch.cat([score.of_constant(y, z) for z, y in pairs]).mean())
+    if math.isfinite(least):
+        score.least = score.level = least
+        score.size = max(of_constant - least, TINY)
+    else:  # it falls without end
+        score.least, score.level = -math.inf, of_constant
+        score.void = "the loss has no least value"
+    return score
+
+
+def _few(trained: list[Tensor], like: Tensor, axis: int) -> list[Tensor]:
+    """Some of the targets that are trained on, of one shape but for the number of examples."""
+    own = axis if axis < like.dim() else 0
+    some = [y for y in trained if y.dim() == like.dim() and y.dim()]
+    some = [
+        y.narrow(own, 0, min(FEW, y.shape[own]))
+        for y in some
+        if y.movedim(own, 0).shape[1:] == like.movedim(own, 0).shape[1:]
+    ]
+    return some[:MINIBATCHES] or [like]
