@@ -46,7 +46,7 @@ def normal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()
 
     >>> model = nn.GRU(3, 400)
     >>> normal_(model)
-    >>> round(float(model.weight_hh_l0.std()), 3), float(model.bias_ih_l0[400])
+    >>> round(model.weight_hh_l0.std().item(), 3), model.bias_ih_l0[400].item()
     (0.05, 1.0)
     """
     _draw(model, None, norms, keep)
