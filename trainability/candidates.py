@@ -71,7 +71,7 @@ class Start:
         """Lines that change `model` as `apply` does; empty for the user's own weights."""
         lines = ["import trainability.starts"] if self.calls else []
         for function, options in self.calls:
-            given = "".join(f", {name}={value!r}" for name, value in options.items())
+            given = "".join(f", {name}={value!r}" for name, value in options.items() if value)
             lines.append(filled(f"trainability.starts.{function.__name__}(model{given})"))
         if self.bias is not None:
             name, values = self.bias
@@ -110,11 +110,10 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
     if all(b.is_bias for b in blocks):
         return
     norms, frames = data_norms(training, x), frames_of(sequence_of(x), training.axis)
-    keep: dict[str, Any] = {"keep": names} if names else {}
-    drawn = keep | ({"norms": norms} if norms else {})
-    chrono = (chrono_, {"frames": frames} | keep)
+    drawn: dict[str, Any] = {"norms": norms, "keep": names}
+    chrono = (chrono_, {"frames": frames, "keep": names})
     has_gates = any(b.memory for b in blocks)
-    yield Start(DEFAULT, ((default_, keep),))
+    yield Start(DEFAULT, ((default_, {"keep": names}),))
     if has_gates:
         yield Start(CHRONO, (chrono,))
     yield Start(NORMAL, ((normal_, drawn),))

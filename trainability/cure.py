@@ -77,13 +77,13 @@ class Search:
 
     def __init__(self, training: Training, end: float, seed: int, progress: Callable[[str], None]):
         self.training, self.end, self.steps = training, end, training.steps
+        self.seed, self.progress = seed, progress
         self.reach: Reach | None = None
         self.ran_out, self.needed_seconds = False, 0.0
-        probe = Probe(training)
-        _ = probe.loss  # whatever a model or a loss raises at once names that call
+        self.probe = Probe(training)
+        _ = self.probe.loss  # whatever a model or a loss raises at once names that call
         now = time.monotonic()
-        self.causes, _ = facts(probe, now + (end - now) / 2)
-        self.race = race_of(training, probe, seed, progress)
+        self.causes, _ = facts(self.probe, now + (end - now) / 2)
         data = training.data
         one_order = isinstance(data, Batches) and not data.shuffles
         self.orders = ORDERS[:1] if one_order else ORDERS
@@ -95,6 +95,7 @@ class Search:
         given, tried = self.given, list[Attempt]()
         if self.causes and self.causes[0].sure:
             return given, "not searched"
+        self.race = race_of(self.training, self.probe, self.seed, self.progress)
         self._plan()
         self._finish(given)
         if given.row.problem:
@@ -152,7 +153,7 @@ class Search:
 
         Those follow that see less than half of a sequence, and the output bias by itself.
         """
-        self.race.progress("the gradient by lag from each choice of initial weights")
+        self.progress("the gradient by lag from each choice of initial weights")
         given, *others = starts_of(self.training)
         ranks = dict[str, tuple]()
         for start in (given, *others):

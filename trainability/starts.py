@@ -46,7 +46,7 @@ def normal_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = ()
 
     >>> model = nn.GRU(3, 400)
     >>> normal_(model)
-    >>> round(float(model.weight_hh_l0.std()), 3), float(model.bias_ih_l0[400])
+    >>> round(model.weight_hh_l0.std().item(), 3), model.bias_ih_l0[400].item()
     (0.05, 1.0)
     """
     _draw(model, None, norms, keep)
@@ -113,20 +113,22 @@ def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> 
     Matrices of a user's own modules are uniform within 1/sqrt(fan_in); those of the cells of `rhn`
     normal with standard deviation 1/sqrt(n).
     """
-    drawn = set[int]()
+    resets = [
+        (path, module)
+        for path, module in model.named_modules()
+        if callable(getattr(module, "reset_parameters", None))
+    ]
+    of_layers = {id(p) for _, module in resets for p in module.parameters(recurse=False)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for path, module in model.named_modules():
-            stays = any(name in keep for name, _ in module.named_parameters(path, recurse=False))
-            reset = getattr(module, "reset_parameters", None)
+        for path, module in resets:
+            if any(name in keep for name, _ in module.named_parameters(path, recurse=False)):
+                continue
             if isinstance(module, Cell):
                 module.init = Initialization.parse("scaled")
-            if callable(reset) and not stays:
-                reset()
-            if callable(reset) or stays:
-                drawn |= {id(p) for p in module.parameters(recurse=False)}
-        for p in model.parameters():
-            if id(p) not in drawn and p.dim() >= 2:
+            module.reset_parameters()
+        for name, p in model.named_parameters():
+            if id(p) not in of_layers and name not in keep and p.dim() >= 2:
                 bound = 1 / math.sqrt(p.shape[-1])
                 nn.init.uniform_(p, -bound, bound)
 

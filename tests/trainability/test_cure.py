@@ -275,7 +275,7 @@ def collapsing(monkeypatch):
                     relative = {"error": 1.0}
                     row.measures[-1] = dataclasses.replace(row.measures[-1], relative=relative)
 
-        monkeypatch.setattr(import_module("trainability.cure"), "Race", Collapsing)
+        monkeypatch.setattr(import_module("trainability.race"), "Race", Collapsing)
         return sums()
 
     return made
