@@ -16,7 +16,7 @@ from functools import partial
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -583,7 +583,7 @@ def _searched(
     return _searched_alone(cell, x, starts, name_of(network))
 
 
-def _of_parts(starts: Any) -> bool:
+def _of_parts(starts: State | int) -> TypeGuard[State]:
     """True for states of several tensors, or of complex numbers."""
     return isinstance(starts, tuple) or (isinstance(starts, Tensor) and starts.is_complex())
 
