@@ -63,6 +63,15 @@ def measure(b: Benchmark, device: str) -> tuple[Ratio, bool]:
     return ratio, False
 
 
+def chosen(options: argparse.Namespace) -> list[Benchmark]:
+    """The benchmarks on a device, with words in their names."""
+    return [
+        b
+        for b in BENCHMARKS
+        if options.device in b.devices and (options.full or not b.full) and options.only in b.name
+    ]
+
+
 def main() -> int:
     """Parse options, run, print; 1 if a ratio on a CPU is below its floor in all attempts."""
     parser = argparse.ArgumentParser(
@@ -82,13 +91,7 @@ def main() -> int:
     tune_malloc()
     print(environment(options.device))
     below, ratios = [], dict[tuple[str, str], Ratio]()
-    for b in BENCHMARKS:
-        if (
-            options.device not in b.devices
-            or (b.full and not options.full)
-            or options.only not in b.name
-        ):
-            continue
+    for b in chosen(options):
         ratio, passes = measure(b, options.device)
         ratios[b.name, b.against] = ratio
         if not passes:

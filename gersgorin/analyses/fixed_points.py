@@ -16,15 +16,17 @@ from functools import partial
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_order, real_tensor, state_tensor
+from gersgorin._validate import check_order, real_tensor, state_tensor, whole_number
+from gersgorin.analyses.cycles import Iterated
 from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import (
@@ -172,6 +174,12 @@ class FixedPoints(Result, kind="fixed_points"):
     """
     run_into: int = 0
     """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
+    period: int = 1
+    """k, above 1 for points of cycles: F stands for k steps, of which the eigenvalues are."""
+    cycle: np.ndarray | None = None
+    """The number of the cycle of each point, (P,); None for fixed points."""
+    shorter: int = 0
+    """Number of starts that led to a point whose period is a divisor of k."""
     jacobians: np.ndarray | None = field(default=None, metadata={"saved": False})
     """dF/ds at each point, (P, N, N); not in files."""
 
@@ -208,7 +216,7 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def lost(self) -> int:
         """Number of starts from which the search failed."""
-        return len(self.starts) - int(self.found_from.sum())
+        return len(self.starts) - int(self.found_from.sum()) - self.shorter
 
     @property
     def unstable(self) -> np.ndarray:
@@ -242,7 +250,8 @@ class FixedPoints(Result, kind="fixed_points"):
         grows, inf if neutral.
         """
         with np.errstate(divide="ignore"):
-            return np.where(self._beyond == 0, np.inf, -1 / np.log(np.abs(self.eigenvalues)))
+            times = -self.period / np.log(np.abs(self.eigenvalues))
+        return np.where(self._beyond == 0, np.inf, times)
 
     @property
     def kinds(self) -> list[str]:
@@ -268,6 +277,9 @@ class FixedPoints(Result, kind="fixed_points"):
     def notes(self) -> list[str]:
         """The starts that led to no point, the box, and doubts."""
         notes = []
+        if self.shorter:
+            starts = counted(self.shorter, "start")
+            notes.append(f"From {starts} the search led to a point of a shorter period.")
         if self.lost:
             notes.append(
                 f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
@@ -298,8 +310,10 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def table(self) -> list[dict]:
         """One row a point."""
+        cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return rows_of(
             kind=self.kinds,
+            **cycles,
             slow=self.is_slow,
             residual=self.residuals,
             found_from=self.found_from,
@@ -435,7 +449,11 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def finding(self) -> str:
-        """The numbers of fixed and slow points."""
+        """The numbers of fixed and slow points, or of cycles."""
+        if self.cycle is not None:
+            cycles = counted(len(np.unique(self.cycle)), "cycle")
+            points = counted(len(self.states), "point")
+            return f"The search found {cycles} of period {self.period}, of {points}"
         number, slow = int((~self.is_slow).sum()), int(self.is_slow.sum())
         found = counted(number, "fixed point") if number else "no fixed point"
         more = f" and {counted(slow, 'slow point')}" if slow else ""
@@ -460,6 +478,7 @@ def fixed_points(
     tolerance: float | None = None,
     margin: float = 0.5,
     at_least_one: bool = True,
+    period: int = 1,
     seed: int = 0,
     progress: Progress = silent,
     **options,
@@ -487,6 +506,9 @@ def fixed_points(
             (at least of 1).
         at_least_one: whether to raise an error if there is none; otherwise the result may hold no
             point.
+        period: k above 1 for points of cycles: F stands for k steps, and points of F whose period
+            is a divisor of k are left out, as slow ones are. The eigenvalues are the multipliers of
+            the cycle. The result may have no points.
         seed: of the random points, and of the weights of a cell by name.
         progress: called with (starts done, starts in all).
         options: further ones of `open_run`.
@@ -516,16 +538,17 @@ def fixed_points(
             "expected numbers above 0"
         )
     cell.probe(inputs, starts[0])
-    settled = _settled(cell, inputs, starts)
+    iterated = Iterated(cell, whole_number("period", period, 1))
+    settled = _settled(iterated, inputs, starts)
     found = FixedPoints(
-        **_points_of(cell, inputs, starts, settled, tolerance, margin, progress),
+        **_points_of(iterated, inputs, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
         settled=len(settled),
         tolerance=float(tolerance),
         margin=float(margin),
         **names,
     )
-    if at_least_one and not len(found.states):
+    if at_least_one and period == 1 and not len(found.states):
         raise InvalidInputError(
             f"{found.nothing}; the search kept to {found.box}: give other starts or a larger "
             f"margin ({margin:g})"
@@ -545,7 +568,7 @@ def _searched(
     s0 = options.get("state_size") if s0 is None else s0  # either declares a step
     if without:
         step, options = held(network), {"steps": SETTLED} | options
-    if isinstance(starts, tuple) or (isinstance(starts, Tensor) and starts.is_complex()):
+    if _of_parts(starts):
         first, starts = _flat_starts(starts)
         options = {"s0": first} | options
     one = without or _is_one_step(step, x, s0)
@@ -558,6 +581,11 @@ def _searched(
         return _searched_along(run, starts, hold, seed, with_input=not without)
     cell = as_cell(step if first is None else stepping(step, first))
     return _searched_alone(cell, x, starts, name_of(network))
+
+
+def _of_parts(starts: State | int) -> TypeGuard[State]:
+    """True for states of several tensors, or of complex numbers."""
+    return isinstance(starts, tuple) or (isinstance(starts, Tensor) and starts.is_complex())
 
 
 def _check_hold(hold: float | None, one: bool) -> None:
@@ -611,7 +639,7 @@ def _searched_along(
     return cell, x, starts, fields | {"input": x.cpu().numpy()}
 
 
-def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
+def _settled(cell: Iterated, x: Tensor, starts: Tensor) -> Tensor:
     """The distinct states to which starts come in 200 steps, without those far away, which a search
     from the starts may miss.
     """
@@ -626,7 +654,7 @@ def _settled(cell: StepCell, x: Tensor, starts: Tensor) -> Tensor:
 
 
 def _points_of(
-    cell: StepCell,
+    cell: Iterated,
     x: Tensor,
     starts: Tensor,
     settled: Tensor,
@@ -659,12 +687,17 @@ def _points_of(
     numbers = meeting(ends, MET * side)
     one = least_of_each(numbers, r.speed(ends))
     ends, flat = search.finish(ends[one], flat[one])
-    ends, flat, speeds = ends[numbers], flat[numbers], r.speed(ends)[numbers]
-    fixed = speeds <= tolerance
+    others, _ = search.finish(*_on_orbits(cell, x, ends[r.speed(ends) <= tolerance]))
+    ends, flat = torch.cat((ends[numbers], others)), F.pad(flat[numbers], (0, len(others)))
+    speeds = r.speed(ends)
     width = torch.where(side > 0, side, torch.ones_like(side))
-    slow = ~fixed & (
+    closed = speeds <= tolerance
+    fixed = closed & ~cell.closes_early(x, ends, APART * width)
+    slow = ~closed & (
         (flat & (speeds <= SLOW * speed_at_starts.median())) | (speeds <= STILL * side)
     )
+    if cell.period > 1:
+        slow[:] = False
     some, many = zip(
         *(_points(ends, speeds, group, APART * width, len(starts)) for group in (fixed, slow)),
         strict=True,
@@ -674,7 +707,7 @@ def _points_of(
     jacobians = ends.new_zeros(0, N, N)
     if len(points):
         jacobians = torch.cat([slopes(part) for part in blocks(ends[points])])
-    failed = starts[~(fixed | slow)[: len(starts)]]
+    failed = starts[~(closed | slow)[: len(starts)]]
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
@@ -682,6 +715,8 @@ def _points_of(
         "jacobians": jacobians,
         "kinks": kinks_at(slopes, ends[points], jacobians, NEAR * width),
     }
+    if cell.period > 1:
+        arrays["cycle"] = cell.cycle_of(x, ends[points], APART * width)
     arrays["eigenvalues"] = (
         eigenvalues(jacobians) if len(points) else ends[points].to(torch.complex64)
     )
@@ -689,7 +724,15 @@ def _points_of(
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
         "run_into": runs_into(cell, x, failed, ends[points], APART * width),
+        "period": cell.period,
+        "shorter": int((closed & ~fixed)[: len(starts)].sum()),
     }
+
+
+def _on_orbits(cell: Iterated, x: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """(The other points on the orbits of points, False for each)."""
+    others = cell.orbit(x, points)[1:].flatten(0, 1)
+    return others, torch.zeros_like(others[:, 0], dtype=torch.bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -720,6 +763,8 @@ class _Search:
         """(The ends of a search in other units, followed on to minima of |r|, and to zeros in all
         digits; whether the speed is a minimum there).
         """
+        if not len(ends):
+            return ends, flat
         one = self.r.unit
         if (rows := (flat & (self.r.speed(ends) > self.tolerance)).nonzero()[:, 0]).numel():
             ends[rows], flat[rows] = self.follow(ends[rows], one)
@@ -732,7 +777,9 @@ class _Search:
         return ends, flat
 
 
-def runs_into(cell: StepCell, x: Tensor, s: Tensor, points: Tensor, apart: Tensor) -> int:
+def runs_into(
+    cell: StepCell | Iterated, x: Tensor, s: Tensor, points: Tensor, apart: Tensor
+) -> int:
     """The number of states (B, N) that come to one of some points and stay there, see `RUN_ON`."""
     if not len(s) or not len(points):
         return 0

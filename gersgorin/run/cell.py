@@ -12,7 +12,6 @@ L layers.
 import copy
 import functools
 import inspect
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -511,21 +510,11 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
     """
     parts, tree = tree_flatten(s0)
     shapes, start = [part.shape for part in parts], flat_state(s0)[0]
-    views = [real_view(part).shape for part in parts]
-    ends = [*itertools.accumulate(view.numel() for view in views)]
     batched = all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
     words = " and ".join(str(tuple(shape)) for shape in shapes)
 
     def arguments(x: Tensor, s: Tensor) -> tuple[Tensor, State]:
-        # slices, since autograd refuses to write into the parts of a split
-        state = [
-            s[end - view.numel() : end].reshape(view) for view, end in zip(views, ends, strict=True)
-        ]
-        state = [
-            torch.complex(*piece.unbind(-1)) if part.is_complex() else piece
-            for piece, part in zip(state, parts, strict=True)
-        ]
-        return x.unsqueeze(0) if batched else x, tree_unflatten(state, tree)
+        return x.unsqueeze(0) if batched else x, tree_unflatten(parts_of(s, parts), tree)
 
     def output_and_state(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         returned = f(*arguments(x, s))
@@ -567,6 +556,18 @@ def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
     """
     parts = [real_view(part).reshape(layers, rows, -1) for part in tree_leaves(state)]
     return torch.cat(parts, -1).movedim(0, 1).flatten(1)
+
+
+def parts_of(s: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """The tensors of a state (N,), shaped as others, real or complex."""
+    found, start = list[Tensor](), 0
+    for part in like:
+        shape = real_view(part).shape
+        # a slice, since autograd refuses to write into a part of a split
+        piece = s[start : start + shape.numel()].reshape(shape)
+        found.append(torch.complex(*piece.unbind(-1)) if part.is_complex() else piece)
+        start += shape.numel()
+    return found
 
 
 def real_view(t: Tensor) -> Tensor:
