@@ -13,19 +13,15 @@ from typing import Any, Self
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, Shown, WholeTicks, colour_bar, compose, title_of
+from rhn.plotting.figure import Block, Shown, WholeTicks, compose, shade_style
 from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table
 
 BAR = 4  # quarter notes between the lines of a chorale
 
-GATES = LinearSegmentedColormap.from_list("transform gate", ["#ffffff", "#ff0000"])
-COLOURS = ScalarMappable(Normalize(0, 1), GATES)
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
 TICK_SIZE = 6  # points, of the tokens on a time axis
 LONGEST_WORD = 12  # characters of a token on a time axis
@@ -170,30 +166,28 @@ class GateActivity(Result, kind="gates_by_layer"):
     width = 8.0
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw layers against time for the first sequence: a closed gate is white, an open one red.
+        """Draw the mean gate of each layer over time, a line each, for the first sequence.
 
         Thin lines stand at the bars, and the tokens of a text below; both only if they fit.
         """
-        ax.figure.figure.colorbar(COLOURS, ax=ax, label=f"mean {self.gate_name} of a layer")
         self._draw_sequence(ax, k=0, steps=int(self.lengths[0]))
 
     def _draw_sequence(self, ax: Axes, *, k: int, steps: int) -> None:
         """Draw the k-th sequence on a time axis of a given length."""
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
-        extent = (0, sequence.steps, 0.5, self.layers + 0.5)
-        colours: dict = {"cmap": GATES, "vmin": 0, "vmax": 1, "interpolation": "none"}
-        ax.imshow(sequence.activity, aspect="auto", extent=extent, origin="lower", **colours)
+        for l, (label, gate) in enumerate(zip(self.labels, sequence.activity, strict=True)):
+            style = shade_style(l, self.layers)
+            ax.plot(np.arange(sequence.steps) + 0.5, gate, label=f"layer {label}", **style)
         fit = len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps
         for bar in sequence.bars if fit else ():
             ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
-        layer_ticks(self.labels, ax.yaxis)
         ax.xaxis.set_major_locator(WholeTicks())
-        ax.set_facecolor("#eeeeee")  # after the end: white is a closed gate
         ax.set(
             xlim=(0, steps),
+            ylim=(0, 1.05 * self.activity.max() or 1),
             xlabel=f"time ({'; '.join(TIME[self.step][: 1 + fit])})",
-            ylabel="layer",
+            ylabel=f"mean {self.gate_name}",
         )
         ax.set_title(drawable(sequence.names[0]), loc="left")
         if len(sequence.symbols) and steps * 1.1 * TICK_SIZE <= points:
@@ -203,7 +197,7 @@ class GateActivity(Result, kind="gates_by_layer"):
             ax.tick_params(axis="x", length=0, pad=1)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """Draw one panel for each shown sequence, with a shared colour bar."""
+        """Draw one panel for each shown sequence, with one legend."""
         count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
         title = f"{self.gate_name}s are {100 * self.mean_by_layer.mean():.2g} % open on average"
         least, greatest = (f"{100 * end(self.mean_by_layer):.2g} %" for end in (np.min, np.max))
@@ -213,12 +207,10 @@ class GateActivity(Result, kind="gates_by_layer"):
         words = 0.5 if self.step == "token" else 0.0  # inches of tokens below
         steps = int(self.lengths[:count].max())
         draws = [partial(self._draw_sequence, k=k, steps=steps) for k in range(count)]
-        panels = Block(draws, 1.1 + 0.16 * self.layers + words)
-        label = f"mean {self.gate_name} of a layer"
-        bar = colour_bar(COLOURS, label if len(self.names) == 1 else f"{label}; grey: ended")
+        panels = Block(draws, 1.7 + words, legend=True)
         shown = f"shown: the first {count}" if count < len(self.names) else ""
-        about = "; ".join(filter(None, (self.about, shown)))
-        return compose(title_of(self.title, title), about, panels, bar)
+        about = "; ".join(filter(None, (self.title, self.about, shown)))
+        return compose(title[0].upper() + title[1:], about, panels)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

@@ -37,8 +37,6 @@ LESIONED = {
     "skip": "shortcut removed",
 }
 """A lesion of each mode in words."""
-# below that of the largest value, where the linear part of a symmetric logarithmic axis ends
-DECADES = 1
 PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 
@@ -134,7 +132,7 @@ class LesionTable(Result, kind="lesions"):
             "trainings may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
-        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats a {self.step}."
+        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."
         return [whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:
@@ -162,8 +160,7 @@ class LesionTable(Result, kind="lesions"):
         """Draw the damage of each layer's lesion with its 95 % interval (figure 6); diamonds are
         the blind controls.
 
-        The axis is logarithmic, or symmetric logarithmic if a damage or an end of an interval is 0
-        or below.
+        The axis is linear and shows 0.
         """
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
@@ -187,19 +184,19 @@ class LesionTable(Result, kind="lesions"):
                 label="layer kept, input removed (blind)",
                 mfc="white",
             )
-        scale = _damage_axis(
-            ax, [row[end] for row in (*rows, *controls) for end in ("delta", "low", "high")]
-        )
+        ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         layer_ticks(list(place), ax.xaxis)
         on = f" on {self.split}" if self.split else ""
-        ax.set_ylabel(f"damage{on} (nats a {self.step})\nabove the unlesioned {self.baseline:.4g}")
+        ax.set_ylabel(
+            f"damage{on} (nats per {self.step})\nabove the unlesioned {self.baseline:.4g}"
+        )
         ax.set(xlim=(0.5, len(place) + 0.5), xlabel="lesioned layer")
         bars = (
             "bars: 95 % intervals" if np.isfinite(self.low).any() else "one sequence: no intervals"
         )
         if lost := _not_finite(rows):
             bars += f"; not finite: layer {listed(lost)}"
-        ax.set_title(bars + scale, loc="left")
+        ax.set_title(bars, loc="left")
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw figure 6, and beside it the pairs if they were measured."""
@@ -240,7 +237,7 @@ def plot_pairs(table: LesionTable, ax: Axes) -> None:
         layer_ticks([row["label"] for row in alone], axis, 0)
         axis.set_label_text("layer")
     ax.set_title("two layers; diagonal: one layer", loc="left")
-    ax.figure.colorbar(image, ax=ax, aspect=40, label=f"damage (nats a {table.step})")
+    ax.figure.colorbar(image, ax=ax, aspect=40, label=f"damage (nats per {table.step})")
 
 
 def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
@@ -249,22 +246,3 @@ def _points(rows: Sequence[dict], at: list[float], ax: Axes, **style) -> None:
         np.clip(np.stack((damage - ends[0], ends[1] - damage)), 0, None), posinf=0
     )
     ax.errorbar(at, damage, yerr=errors, markersize=5, linewidth=1.2, capsize=3, **style)
-
-
-def _damage_axis(ax: Axes, values: Sequence[float]) -> str:
-    """Set a logarithmic axis if all values are above 0, else one that is linear below about a
-    hundredth of the largest value.
-
-    Returns words about the latter for the title.
-    """
-    finite = np.array([value for value in values if math.isfinite(value)])
-    if not finite.any():
-        return ""
-    if finite.min() > 0:
-        ax.set_yscale("log")
-        return "; axis: logarithmic"
-    linear = 10.0 ** (math.floor(math.log10(abs(finite).max())) - DECADES)
-    ax.set_yscale("symlog", linthresh=linear)
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-    return f"; axis: linear up to {linear:g}, logarithmic beyond"

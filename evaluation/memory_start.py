@@ -46,7 +46,8 @@ def figure(file: Path) -> None:
     def lags(ax) -> None:
         for k, start in enumerate(s for s in starts_of(whole) if s.words != OUTPUT_BIAS):
             share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
-            ax.plot(share, label=start.words, **line_style(k))
+            words = "units with memory (--init memory)" if start.words == MEMORY else start.words
+            ax.plot(share, label=words, **line_style(k))
         ax.set(
             ylim=(LEAST, 3),
             xlim=(0, x.shape[1]),
@@ -57,7 +58,7 @@ def figure(file: Path) -> None:
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
     title = (
-        f"If half of the units rotate, {100 * far:.0f} % of the gradient comes from {half} steps "
+        f"With rotating units, {100 * far:.0f} % of the gradient comes from {half} steps "
         "back or more"
     )
     save_figure(

@@ -204,7 +204,7 @@ def picture(rows: list[dict], file: Path) -> None:
                 ax.plot(cured, [y] * len(cured), "o", color=BLUE, markersize=4)
         ax.plot([], [], "s", color=ORANGE, label="without cure")
         ax.plot([], [], "o", color=BLUE, label="after cure, in three orders of the minibatches")
-        ax.axvline(1, **DASHED, linewidth=0.8, label="a constant output")
+        ax.axvline(1, **DASHED, linewidth=0.8, label="constant predictor")
         ax.set(
             xscale="log",
             xlim=(1e-4, 2),
@@ -212,9 +212,11 @@ def picture(rows: list[dict], file: Path) -> None:
             yticks=range(len(kinds)),
             yticklabels=kinds,
         )
-        ax.set(title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of a constant output")
+        ax.set(
+            title=f"{task.replace('-', ', ')} steps", xlabel="loss / that of the constant predictor"
+        )
 
-    title = "After cure every LSTM, GRU and plain RNN learns more than a constant output"
+    title = "After cure every network learns"
     block = Block([partial(losses, task) for task in tasks], 1.5, 1, "x", legend=True)
     save_figure(
         file,

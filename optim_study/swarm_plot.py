@@ -29,22 +29,20 @@ from rhn.utils.figures import (
     sized,
 )
 
-LEARNED = 0.9
-"""A network with a loss of this part of the constant predictor's has begun to learn."""
 # times the constant predictor's loss: a linear axis would leave little room to what is below
 LOG_FROM = 3
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
 """Of architectures; others are black."""
 LABELS = {
-    "train": "best training NLL (nats a frame)",
-    "valid": "best validation NLL (nats a frame)",
+    "train": "best training NLL (nats per frame)",
+    "valid": "best validation NLL (nats per frame)",
 }
-DASHES = {"constant": "--", "learned": "-.", "below": ":"}
+DASHES = {"constant": "--", "below": ":"}
 # widths of a column: usual, and in a narrow figure with letters of 9 points
 COLUMN_INCHES, LEAST_INCHES = 1.3, 0.75
 # heights: of a row, of several together, and of each at least
 ROW_INCHES, ALL_INCHES, LEAST_ROW = 4.6, 9.5, 2.4
-MOST_COLUMNS = 12  # of a row
+MOST_COLUMNS, MOST_ROWS = 12, 3  # of a row; of rows of one architecture or depth each
 MARGINS = 0.6  # inches beside all columns
 
 
@@ -89,13 +87,14 @@ def plot_swarm(
         log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}
     if constant is not None:
-        levels["constant"] = constant, f"best constant output ({constant:.2f})"
-        levels["learned"] = LEARNED * constant, f"10 % below it ({LEARNED * constant:.2f})"
-    width = max(6.0, COLUMN_INCHES * min(len(columns), MOST_COLUMNS) + 1)
+        levels["constant"] = constant, f"constant predictor ({constant:.2f})"
+    together = max(Counter(getattr(network, by) for network in columns).values())
+    apart = 8 < len(columns) <= MOST_ROWS * together
+    usual = together if apart else MOST_COLUMNS
+    width = max(6.0, COLUMN_INCHES * min(len(columns), usual) + 1)
     with our_style():
         fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
-    most = min(MOST_COLUMNS, max(1, fitting))
-    together = max(Counter(getattr(network, by) for network in columns).values())
+    most = min(usual, max(1, fitting))
     if most > together:  # of a depth, or an architecture, all in one row
         most -= most % together
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))

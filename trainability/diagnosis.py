@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style
-from rhn.utils.figures import GREY, MARKERS, RED
+from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
 from trainability.candidates import Change
@@ -47,7 +48,7 @@ class Cause:
 
 SHOWN_TRIALS = 4  # of a search
 LARGEST = 1000.0  # error that is printed; larger ones are no number
-LEAST = 1e-4  # error that is drawn
+LEAST, MOST = 1e-4, 1e2  # errors that are drawn
 YOURS, GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
 AT_FAULT = "at fault"
 
@@ -258,36 +259,41 @@ class Diagnosis(Result):
     height = 3.4
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the error over the steps: unchanged, the version that shows the fault, others grey.
+        """Draw the error of each part: yours replaced, and yours put into the known good training.
 
-        The limits are those of the first two. Without a training it is the first cause in words.
+        Without such rows it is the first cause in words.
         """
-        if any(row.curve for row in self.rows):
-            self._draw_curves(ax)
+        if self.by_part:
+            self._draw_parts(ax)
         else:
             words = textwrap.fill(" ".join(filter(None, self.sentences())), 40)
             ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
             ax.set_axis_off()
 
-    def _draw_curves(self, ax: Axes) -> None:
-        """Draw a curve for each row, with the names of two."""
-        best = self.at_fault
-        named = [row for row in self.rows if row.curve and (row is best or not row.part)]
-        for row in self.rows:
-            if row not in named and row.curve:
-                ax.plot(*zip(*row.curve, strict=True), color=GREY, linewidth=0.7, alpha=0.6)
-        for row in named:
-            color, words = (RED, row.what) if row is best else (ink(ax), "unchanged")
-            ax.plot(*zip(*row.curve, strict=True), color=color, marker="o", markersize=3)
-            style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": color}
-            ax.annotate(words, row.curve[-1], (6, 0), annotation_clip=False, **style)
-        points = [point for row in named for point in row.curve if point[1] < LARGEST]
-        if points:
-            steps, errors = zip(*points, strict=True)
-            ax.set_xlim(0, max(steps))
-            ax.set_ylim(max(min(*errors, 0.5) / 1.5, LEAST), max(*errors, 1.0) * 1.5)
-        ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
-        ax.set(xlabel="steps", ylabel="relative error (1: the constant predictor)", yscale="log")
+    def _draw_parts(self, ax: Axes) -> None:
+        """Draw a line for each part, with a point for each direction of the exchange."""
+        kinds = ("o", BLUE, "yours, part replaced"), ("s", ORANGE, "known good, with your part")
+        parts = [*self.by_part.items()][::-1]
+        for place, (mark, color, words) in enumerate(kinds):
+            rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
+            points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
+            ax.plot(*np.reshape(points, (-1, 2)).T, mark, color=color, label=words)
+        levels = {"your training": self.error, "known good training": self.known_good}
+        for (words, error), dashes in zip(levels.items(), ("-", ":"), strict=True):
+            if LEAST <= error <= MOST:
+                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
+        ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
+        names = [row.what if row else part for part, (row, _) in parts]
+        ax.set_yticks(range(len(parts)), names)
+        for label, (_, (row, _)) in zip(ax.get_yticklabels(), parts, strict=True):
+            if row is not None and row.word == AT_FAULT:
+                label.set(color=RED, fontweight="bold")
+        ax.set(xlabel="relative error", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+
+def _drawn(error: float) -> float:
+    """An error within the limits of a figure."""
+    return min(max(error, LEAST), MOST) if math.isfinite(error) else MOST
 
 
 def shown(error: float) -> str:

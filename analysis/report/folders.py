@@ -134,7 +134,7 @@ def _beside_constant(best: Curves, file: Path, options: Options) -> str:
             constant = constant_output_nll(corpus_of(file, options.data))
             return (
                 f" On the training chorales it has {best.train[best.place]:.4g}, and the "
-                f"best constant output {constant:.4g}."
+                f"constant predictor {constant:.4g}."
             )
     return ""
 
@@ -174,7 +174,7 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
         for by in ("arch", "depth")[: 1 + several]
     ]
     best = [asdict(row) for row in sorted(rows, key=lambda row: row.loss(loss))]
-    trials = Table(caption="Best first, in nats a frame", rows=best, most=MOST_TRIALS)
+    trials = Table(caption="Best first, in nats per frame", rows=best, most=MOST_TRIALS)
     return [
         _protocol(configs, rows, about),
         _shares(training_shares(rows, loss)),

@@ -82,7 +82,7 @@ class Evaluate(Trained):
             print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
         else:
             over = f"over {found.predicted} predicted frames"
-            print(f"{self.split}: {found.nll:.4f} nats a frame {over}")
+            print(f"{self.split}: {found.nll:.4f} nats per frame {over}")
 
     def _text(self) -> None:
         if len(methods := given_flags(self, ("mc", "mc_official", "batch_size"))) > 1:

@@ -33,7 +33,7 @@ DASHED = {"linestyle": "--", "linewidth": 1}
 LABELS = {
     "perplexity": "perplexity",
     "bits_per_character": "bits a character",
-    "nll": "nats a frame",
+    "nll": "nats per frame",
 }
 NETWORK = ["cell", "tied", "depth", "layers"]
 SHAPE = (*NETWORK, "hidden_size", "vocabulary_size", "max_tokens")

@@ -43,7 +43,7 @@ def test_gates_are_those_of_all_test_chorales_and_four_are_drawn(capsys):
     found = gate_activity(network(dtype=torch.float32), chorales().test)
     assert f"Means over 77 sequences, {found.steps:,} frames; the first 4 are shown." in out
     assert f"  {found.mean_by_layer[0]:.3f}  " in out
-    assert len([ax for ax in replace(found, shown=4).figure().axes if ax.images]) == 4
+    assert len([ax for ax in replace(found, shown=4).figure().axes if ax.lines]) == 4
     assert all(piece.name in out for piece in chorales().test[:4]) and re.search(
         r"figure: gates-\S+.png\n$", out
     )
@@ -180,7 +180,7 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     first = capsys.readouterr().out.split("\n")[0]
     layer = r"The lesion of layer \d \(gates held at their means\)"
     assert re.match(f"{layer} changes the loss on train by .*, which may be chance", first)
-    assert first.endswith("6 sequences, 40 predicted tokens, nats a token.")
+    assert first.endswith("6 sequences, 40 predicted tokens, nats per token.")
     text = novel("train")
     parts = [text[start : min(start + 7, 40) + 1] for start in range(0, 40, 7)]
     table = lesion(language_network(dtype=torch.float32), parts, "mean")

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from networks import network, rolls
 from readable import WIDTHS, filled, readable, whole_title
@@ -64,36 +63,25 @@ def activity_of(activity: np.ndarray) -> GateActivity:
     )
 
 
-def test_gates_in_own_axes_have_their_own_time_and_a_colour_bar(gates):
+def test_gates_in_own_axes_have_their_own_time(gates):
     figure = Figure(figsize=(4, 2))
     ax = gates.plot(figure.subplots(), k=0)
-    assert ax.get_xlim() == (0, 6) and len(figure.axes) == 2
-
-
-def test_known_cells_have_known_colours():
-    figure = Figure(figsize=(4, 2), dpi=100)
-    record = activity_of(np.array([[0.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.5]]))
-    ax = record.plot(figure.subplots())
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-
-    def colour(layer, step):
-        x, y = ax.transData.transform((step + 0.5, layer))
-        return tuple(int(v) for v in pixels[pixels.shape[0] - 1 - round(y), round(x), :3])
-
-    white, red = (255, 255, 255), (255, 0, 0)
-    assert (colour(1, 0), colour(1, 1), colour(2, 0), colour(2, 1)) == (white, red, red, white)
-    assert colour(1, 2) == pytest.approx((255, 127, 127), abs=1) == colour(2, 3)
+    assert ax.get_xlim() == (0, 6) and len(figure.axes) == 1
 
 
 def test_sequences_share_a_scale_in_panels_of_their_own(gates):
     panels = [ax for ax in gates.figure().axes if ax.get_title(loc="left")]
     for ax, sequence in zip(panels, gates.sequences, strict=True):
-        assert np.array_equal(ax.images[0].get_array(), sequence.activity)
-        assert (ax.images[0].get_clim(), ax.get_xlim()) == ((0, 1), (0, 9))
+        assert np.array_equal(curves(ax), sequence.activity)
+        assert ax.get_xlim() == (0, 9) and ax.get_ylim() == panels[0].get_ylim()
+        assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= gates.activity.max()
         assert ax.get_title(loc="left") == sequence.names[0]
-    assert gates.plot(k=1).images[0].get_array().shape == (3, 9)
+    assert curves(gates.plot(k=1)).shape == (3, 9)
+
+
+def curves(ax) -> np.ndarray:
+    """The values of the lines of layers."""
+    return np.array([line.get_ydata() for line in ax.lines if "layer" in line.get_label()])
 
 
 def test_a_figure_of_gates_says_only_what_it_shows():
@@ -183,11 +171,11 @@ def test_a_lesion_that_makes_the_loss_infinite_is_found():
     assert found.largest.startswith("the lesion of layer 1 (gates held open) makes the loss")
 
 
-@pytest.mark.parametrize(("low", "scale"), [(1e-3, "log"), (-2.0, "symlog"), (0.0, "symlog")])
-def test_damage_stands_on_a_logarithmic_axis_that_reaches_below_0_where_it_must(low, scale):
+@pytest.mark.parametrize("low", [1e-3, -2.0])
+def test_damage_stands_on_a_linear_axis_with_0_and_the_largest(low):
     ax = table_of([30.0, 0.5], [low, low], [31.0, 1.5]).plot()
-    assert ("linear up to 1," in ax.get_title("left").replace("\n", " ")) == (scale == "symlog")
-    assert ax.get_yscale() == scale and ax.get_ylim()[0] < low and ax.get_ylim()[1] >= 31
+    assert ax.get_yscale() == "linear"
+    assert ax.get_ylim()[0] <= min(low, 0) and ax.get_ylim()[1] >= 31
 
 
 def test_a_single_sequence_is_drawn_and_printed_without_an_interval():

@@ -71,10 +71,10 @@ def test_a_record_of_a_text_is_drawn_again_without_the_network(gates, tmp_path):
     assert again.step == "token"
 
 
-def test_damage_is_in_nats_a_token():
+def test_damage_is_in_nats_per_token():
     table = lesion(language_network(), PARTS, split="valid")
-    assert "27 predicted tokens, nats a token" in table.summary()
-    assert table.plot().get_ylabel().startswith("damage on valid (nats a token)\n")
+    assert "27 predicted tokens, nats per token" in table.summary()
+    assert table.plot().get_ylabel().startswith("damage on valid (nats per token)\n")
 
 
 def test_words_stand_below_their_gates(gates):

@@ -95,7 +95,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
         "Lesions",
     ]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert f"{last['valid_nll']:.5g} nats a frame" in text
+    assert f"{last['valid_nll']:.5g} nats per frame" in text
     opened_run = open_run(run, "bwv269", steps=12)
     for row in ANALYSES.values():
         if row.default and row.needs == "run":
@@ -108,7 +108,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     first = re.search('<p class="verdict">(.*?)</p>', text, re.DOTALL)
     assert all(
         said in html.unescape(first[1])
-        for said in ("on validation", "the best constant output", "on chorale bwv269, 12 steps")
+        for said in ("on validation", "the constant predictor", "on chorale bwv269, 12 steps")
     )
     # lesions: all test chorales, as `rhn-analyze lesion`
     assert "77 sequences, 4,648 predicted frames" in text

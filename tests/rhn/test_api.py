@@ -12,7 +12,7 @@ from rhn.errors import CheckpointError, InvalidInputError
 def test_the_example_of_the_package_runs(own_folder, capsys):
     before, names = rhn.__doc__.partition("    import rhn"), {}
     exec(textwrap.dedent("".join(before[1:]).rpartition("\n\n")[0]), names)
-    assert capsys.readouterr().out.endswith(" nats a frame\n")
+    assert capsys.readouterr().out.endswith(" nats per frame\n")
     assert names["outputs"].shape[1:] == (16,) and names["frames"].shape == (8, 88)
 
 

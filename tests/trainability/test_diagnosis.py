@@ -1,10 +1,11 @@
-"""The figure and the words of a check: its curves, their names, its title, its table."""
+"""The figure and the words of a check: its parts, their names, its title, its table."""
 
 from dataclasses import replace
 
 import pytest
 from readable import WIDTHS, readable
 
+from rhn.utils.figures import RED
 from trainability.diagnosis import AT_FAULT, GOOD, Cause, Diagnosis, TableRow
 
 
@@ -34,10 +35,15 @@ def found(part, error=1.02):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_figure_names_the_unchanged_training_and_the_part_at_fault(width):
+def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault(width):
     ax = found("network").plot(figure=width)
     readable(ax.figure)
-    assert sorted(text.get_text() for text in ax.texts) == [GRU, "unchanged"]
+    names = {label.get_text().replace("\n", " "): label for label in ax.get_yticklabels()}
+    assert list(names) == ["ten times the learning rate", "inputs standardised", GRU]
+    assert [name for name, label in names.items() if label.get_color() == RED] == [GRU]
+    yours, good = ax.lines[:2]
+    assert yours.get_xydata().tolist() == [[1.03, 1], [0.03, 2]], "the unfinished row shows nothing"
+    assert good.get_xydata().tolist() == [[1.03, 2]]
 
 
 @pytest.mark.parametrize(
