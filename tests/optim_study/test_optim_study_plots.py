@@ -133,7 +133,7 @@ def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_archit
         "diverged",
         "constant predictor (11.16)",
         "counts as trained (below 9.5)",
-    } < legend
+    } == legend
 
 
 @for_each(
