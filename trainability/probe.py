@@ -278,7 +278,7 @@ class Probe:
         return torch.autograd.grad(total, given, materialize_grads=True)[0]
 
     def unread(self, leaf: int, axis: int) -> list[int]:
-        """Indices along an axis of an input that no output depends on.
+        """Indices of the entries of an axis of an input on which no output depends.
 
         They have no gradient, and changes of three sizes change no bit of any output. Indices at
         which all examples are equal, as of padding, are left out.

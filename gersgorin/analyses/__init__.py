@@ -195,8 +195,8 @@ _ROWS = (
                 "over all numbers)."
             ),
             "probes": Option(
-                "Random vectors for each output, at least 2; 0: exact (default: exact up "
-                "to 16384 outputs in all, else 16)."
+                "Number of random vectors, at least 2, for an estimate; 0 for exact derivatives "
+                "(default: exact for up to 16384 outputs, else 16 vectors)."
             ),
             "seed": Option("Seed of the random vectors.", int, 0),
         },
