@@ -160,7 +160,7 @@ class LesionTable(Result, kind="lesions"):
         """Draw the damage of each layer's lesion with its 95 % interval (figure 6); diamonds are
         the blind controls.
 
-        `ax.legend()` names both. The axis is linear and shows 0.
+        The axis is linear and shows 0.
         """
         rows = self.rows()
         place = {row["label"]: x for x, row in enumerate(rows, start=1)}
@@ -201,7 +201,7 @@ class LesionTable(Result, kind="lesions"):
     def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw figure 6, and beside it the pairs if they were measured."""
         draws: list = [self._draw, partial(plot_pairs, self)][: 1 + ("pair" in self.row_kind)]
-        about = "; ".join(filter(None, (self.title, self.about, self.measured)))
+        about = f"{self.origin}; {self.measured}" if self.origin else self.measured
         panels = Block(draws, 3.6, len(draws), least=PANEL)
         return compose(self.finding, about, panels, width=1 + 4 * len(draws))
 

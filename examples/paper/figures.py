@@ -4,6 +4,7 @@ docs/figures radii-grow`.
 Every picture is a function without arguments; its numbers come from `claims`.
 """
 
+import csv
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -30,8 +31,11 @@ from rhn.plotting.figure import (
     complex_plane,
     compose,
     line_style,
+    shade_style,
 )
 from rhn.utils.figures import BLUE, RED, save_figure, time_label
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def draw_moving_spectra() -> Figure:
@@ -169,7 +173,29 @@ def _plot_eigenvalues(ax: Axes, values) -> None:
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
 
+def draw_plateau() -> Figure:
+    """Draw the rates of learning on the plateau, by the scale of the weights and the depth."""
+    with (ROOT / "docs/results/plateau.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["cell"] in ("dt-rnn", "rhn")]
+
+    def rates(cell: str, ax: Axes) -> None:
+        for k, depth in enumerate(("1", "2", "4", "6", "10")):
+            own = [row for row in rows if (row["cell"], row["depth"]) == (cell, depth)]
+            points = [(float(row["init_std"]), float(row["rate"])) for row in own]
+            style = shade_style(k, 5)
+            ax.plot(*np.transpose(points), marker="o", label=f"depth {depth}", **style)
+        ax.set(xscale="log", yscale="log", xlabel="standard deviation of the initial weights")
+        ax.set(ylabel="relative rate of learning", title=cell)
+
+    draws = [partial(rates, "dt-rnn"), partial(rates, "rhn")]
+    title = "RHNs learn at the same rate for all weight scales, deep transitions do not"
+    return compose(
+        title, "32 units, 16 training chorales, seed 1", Block(draws, 3.2, 2, "y", legend=True)
+    )
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
+    "plateau": draw_plateau,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
     "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra()),

@@ -37,7 +37,7 @@ def found(part, error=1.02):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault(width):
     ax = found("network").plot(figure=width)
-    readable(ax.figure)
+    readable(ax.get_figure(root=True))
     names = {label.get_text().replace("\n", " "): label for label in ax.get_yticklabels()}
     assert list(names) == ["ten times the learning rate", "inputs standardised", GRU]
     assert [name for name, label in names.items() if label.get_color() == RED] == [GRU]
@@ -59,7 +59,7 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
 def test_the_title_states_what_brings_the_error_down(part, error, finding):
     diagnosis = found(part, error=error)
     assert diagnosis.finding == finding
-    title = diagnosis.plot().figure.get_suptitle()
+    title = diagnosis.plot().get_figure(root=True).get_suptitle()
     assert title.replace("\n", " ") == finding
 
 
