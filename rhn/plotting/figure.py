@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams, ticker
@@ -33,9 +33,6 @@ from rhn.utils.figures import (
     time_label,
     titled,
 )
-
-if TYPE_CHECKING:
-    from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
@@ -444,7 +441,7 @@ def _dashes(line: Line2D) -> str:
     return f"{line.get_linestyle()} {dashes}"
 
 
-def names_of(results: "Sequence[Result]") -> tuple[str, str, list[str]]:
+def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
     """Names of several results: (the parts of the title that all share, or ""; the description of
     all, or ""; what differs, "" for a result alone).
     """
