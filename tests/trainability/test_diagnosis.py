@@ -53,7 +53,7 @@ def test_the_figure_names_the_unchanged_training_and_the_part_at_fault(width):
 def test_the_title_states_what_brings_the_error_down(part, error, finding):
     diagnosis = found(part, error=error)
     assert diagnosis.finding == finding
-    title = diagnosis.plot().figure.get_suptitle()
+    title = diagnosis.figure().get_suptitle()
     assert title.replace("\n", " ") == finding
 
 
