@@ -50,7 +50,7 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_every_trial_is_a_point_at_its_loss(rows, log):
-    ax, _ = plot_swarm(rows, log=log).axes
+    (ax,) = plot_swarm(rows, log=log).axes
     groups = by_network(rows)
     for k, (trials, points) in enumerate(zip(groups.values(), drawn(ax, 12), strict=True)):
         np.testing.assert_allclose(points[:, 1], [r.best_train_nll for r in trials], rtol=1e-9)
@@ -64,7 +64,7 @@ def test_every_trial_is_a_point_at_its_loss(rows, log):
 @pytest.mark.parametrize("trials", [12, 180])
 def test_points_of_spread_losses_do_not_cover_each_other(trials):
     losses = np.random.default_rng(0).uniform(7, 13, trials)
-    ax, _ = plot_swarm(network("rhn", 4, losses.tolist())).axes
+    (ax,) = plot_swarm(network("rhn", 4, losses.tolist())).axes
     (points,) = drawn(ax, 1)
     pixels = ax.transData.transform(points)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(trials)
@@ -145,7 +145,7 @@ def test_the_constant_output_is_drawn_where_it_is_known(constants, options, ther
     rows = [
         r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)
     ]
-    ax, _ = plot_swarm(rows, **options).axes
+    (ax,) = plot_swarm(rows, **options).axes
     assert sum(line.get_gid() in ("constant", "learned") for line in ax.lines) == there
 
 
