@@ -29,6 +29,7 @@ def readable(figure: Figure, *, least: int = 5) -> None:
 
     least: texts that the figure has at least.
     """
+    figure = figure.get_figure(root=True)
     texts = drawn_texts(figure)
     assert len(texts) >= least, list(texts)
     for text, box in texts.items():
@@ -90,7 +91,7 @@ def whole_title(figure: Figure) -> str:
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
     """The texts that a reader sees, and where they stand."""
-    seen, draw = [], Text.draw
+    seen, draw, figure = [], Text.draw, figure.get_figure(root=True)
 
     def drawn(text, renderer):
         if text.get_visible() and text.get_text().strip():

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rcParams, ticker
@@ -33,9 +33,6 @@ from rhn.utils.figures import (
     time_label,
     titled,
 )
-
-if TYPE_CHECKING:
-    from rhn.utils.result import Result
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
@@ -76,10 +73,12 @@ class Shown(Figure):
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook displays as their figure."""
+    """Axes that a notebook displays as their figure, and whose `figure` is the whole one."""
+
+    figure = property(lambda self: self.get_figure(root=True), Axes.set_figure)
 
     def _repr_png_(self) -> bytes:
-        return self.figure.figure._repr_png_()  # type: ignore[attr-defined]  # `compose` makes it a `Shown`
+        return self.figure._repr_png_()
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,6 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
         titled(figure, title, about)
         grid = figure.add_gridspec(len(blocks), 1)
         parts = [figure.add_subfigure(grid[k]) for k in range(len(blocks))]
-        for part in parts:
-            part.savefig = figure.savefig  # type: ignore[attr-defined]  # for `ax.figure.savefig`
         drawn = [block.draw(part, width) for block, part in zip(blocks, parts, strict=True)]
         _arrange(figure, grid, drawn)
         for block in drawn:
@@ -404,7 +401,7 @@ def colour_bar(colours: ScalarMappable, label: str, **options) -> Block:
         words = folded(label, figure.get_figwidth() - 0.5, rcParams["font.size"])
         figure.colorbar(colours, cax=ax, orientation="horizontal", label=words, **options)
 
-    return Block([draw], 0.6)
+    return Block([draw], 0.55)
 
 
 def line_style(k: int) -> Style:
@@ -444,7 +441,7 @@ def _dashes(line: Line2D) -> str:
     return f"{line.get_linestyle()} {dashes}"
 
 
-def names_of(results: "Sequence[Result]") -> tuple[str, str, list[str]]:
+def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
     """Names of several results: (the parts of the title that all share, or ""; the description of
     all, or ""; what differs, "" for a result alone).
     """

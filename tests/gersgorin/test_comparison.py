@@ -225,7 +225,7 @@ def test_a_slide_is_one_row_of_square_panels_with_large_letters():
     figure = compare(cells, *sequences(6)).plot(figure="slide").figure
     figure.canvas.draw()
     panels = panels_of(figure)
-    assert len(panels) == 4 and len({ax.get_position().y0 for ax in panels}) == 1
+    assert len(panels) == 4 and len({round(ax.get_position().y0, 9) for ax in panels}) == 1
     boxes = [ax.get_window_extent() for ax in panels]
     assert all(0.8 < box.width / box.height < 1.25 for box in boxes)
     assert {ax.title.get_fontsize() for ax in panels} == {16.0}

@@ -50,7 +50,7 @@ def drawn(ax, columns) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_every_trial_is_a_point_at_its_loss(rows, log):
-    *axes, _ = plot_swarm(rows, log=log).axes
+    axes = plot_swarm(rows, log=log).axes
     groups = iter(by_network(rows).values())
     assert len(axes) == 3, "a row of columns for each architecture"
     for ax in axes:
@@ -67,7 +67,7 @@ def test_every_trial_is_a_point_at_its_loss(rows, log):
 @pytest.mark.parametrize("trials", [12, 180])
 def test_points_of_spread_losses_do_not_cover_each_other(trials):
     losses = np.random.default_rng(0).uniform(7, 13, trials)
-    ax, _ = plot_swarm(network("rhn", 4, losses.tolist())).axes
+    (ax,) = plot_swarm(network("rhn", 4, losses.tolist())).axes
     (points,) = drawn(ax, 1)
     pixels = ax.transData.transform(points)
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1) + 1e9 * np.eye(trials)
@@ -150,7 +150,7 @@ def test_the_constant_output_is_drawn_where_it_is_known(constants, options, ther
     rows = [
         r for constant in constants for r in network("rhn", 1, [8.0, 9.0], constant_nll=constant)
     ]
-    ax, _ = plot_swarm(rows, **options).axes
+    (ax,) = plot_swarm(rows, **options).axes
     assert sum(line.get_gid() == "constant" for line in ax.lines) == there
 
 

@@ -25,7 +25,7 @@ HEAVY = ("matplotlib", "seaborn", "optuna", "music21", "pandas", "pooch", "rich"
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
 # a circle.
 LEVELS_TEXT = """
-    rhn.cells.registry rhn.errors rhn.utils rhn.version
+    rhn.cells.registry rhn.errors rhn.plotting.figure rhn.utils rhn.version
     rhn.data rhn.files rhn.kernels
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets

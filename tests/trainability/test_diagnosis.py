@@ -59,7 +59,7 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
 def test_the_title_states_what_brings_the_error_down(part, error, finding):
     diagnosis = found(part, error=error)
     assert diagnosis.finding == finding
-    title = diagnosis.plot().get_figure(root=True).get_suptitle()
+    title = diagnosis.figure().get_suptitle()
     assert title.replace("\n", " ") == finding
 
 
