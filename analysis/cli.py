@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gersgorin.cli.options import ResultOptions
 from gersgorin.cli.outputs import given_words, show
-from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
@@ -44,7 +44,7 @@ class Common(Trained, ResultOptions):
     def run(self: Any) -> None:
         """Check the options and the files, then measure, draw, write and print."""
         from analysis.sequences import chosen
-        from gersgorin.loading.find_cell import model_label
+        from gersgorin.network.find import model_label
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 

@@ -1,7 +1,7 @@
 """Temporal Jacobians and spectra of recurrent networks.
 
-A network is a cell by name, a checkpoint, a module with its input x (T, B, m) or (T, m), or a step
-f(x, s) with a first state s0. Analyses of a network:
+A network is a module with its input x (T, B, m) or (T, m), or a step f(x, s) with a first state
+s0. Analyses of a network:
 
     spectra(network, x)          eigenvalues, Geršgorin discs and norms of every step, and products
     products(network, x)         norms of the products of all steps so far
@@ -57,12 +57,12 @@ __all__, __getattr__, __dir__ = lazy_names(
             "trajectory",
         ),
         "comparison": ("compare",),
-        "loading.watched": ("extract_cell",),
+        "network.trace": ("extract_cell",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.products": ("jacobian_product",),
         "linalg.spectrum": ("eigenvalues",),
         "recorder": ("Recorder",),
-        "loading.open": ("open_run",),
+        "network.open": ("open_run",),
         "results": ("load",),
     },
     submodules=("analyses", "linalg", "results"),

@@ -8,9 +8,10 @@ compare({"lstm": lstms}, x, over="seeds")   medians and bands over several draws
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from gersgorin.analyses.spectra import (
     plot_spectrum,
     spectrum_limit,
 )
-from gersgorin.loading.open import open_run
+from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
@@ -180,7 +181,7 @@ def _shown(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4g}"
 
 
-@keywords_of(open_run, without=("network", "s0"))
+@keywords_of(open_run, without=("network", "s0"), removed=REMOVED)
 def compare(
     networks: Mapping[str, Any] | Iterable[Any] | nn.Module | str | Path | Run,
     x: Any = None,
@@ -206,7 +207,7 @@ def compare(
             the defaults of its command.
         discs: of spectra and bands, "row", "column" or "both".
         progress: called with (networks done, networks in all).
-        options: of `gersgorin.open_run`: layer, submodule, state_size, steps, unit, device. As
+        options: of `gersgorin.open_run`: layer, submodule, state_size, unit, device. As
             {name: value} an option is only for the networks that it names:
             state_size={"mine": 5}.
 
@@ -227,28 +228,94 @@ def compare(
     over = (over,) if isinstance(over, str) else tuple(over or ())
     row = _checked(over, analysis, discs)
     sequences = _sequences(x, over)
-    groups, results = _groups(networks, over), dict[str, Result]()
+    groups = _groups(networks, over)
     names = [name for name, _ in groups if name]
-    along = counted(len(sequences), "sequence")
-    kinds = list[tuple[str, str, int]]()
+    measured = list[Measured]()
     for name, draws in groups:
-        runs = _runs(name, draws, sequences, [*results], _own(options, name, names))
-        if over:
-            found: Result = (bands := compare_runs(runs, along=along, discs=discs))
-            title, kind = bands.title, (bands.cell, bands.depth)
-        else:
-            ((_, run),) = runs
-            found = row(run, **({"discs": discs} if row.name == "spectra" else {}))
-            title, along, kind = run.label.title, run.label.along, (run.label.name, run.depth)
-        kinds.append((title, *(("", 1) if name else kind)))
-        results[title] = found
-        progress(len(results), len(groups))
-    if not results:
+        runs = _runs(draws, sequences, _own(options, name, names))
+        along = counted(len(sequences), "sequence") if over else ""
+        network = Compared(runs=runs, name=name, along=along)
+        measured.append(measure(network, row, [*measured], bands=bool(over), discs=discs))
+        progress(len(measured), len(groups))
+    return side_by_side(measured, row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A network to compare, with its runs along sequences, which are opened one by one."""
+
+    runs: Iterable[tuple[int, Run]]
+    """(Number of the draw of its weights, its run along a sequence)."""
+    name: str = ""
+    """The user's; "": the title of its runs."""
+    along: str = ""
+    """All sequences, of bands."""
+    about: str = ""
+    """Origin of the networks and sequences, of bands."""
+    count: int = 1
+    """Number of its runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The result of a network, and what tells it from others."""
+
+    title: str
+    result: Any
+    along: str
+    cell: tuple[str, int]
+    """(Kind of cell, depth); ("", 1) for one that the user names."""
+
+
+def measure(
+    network: Compared,
+    row: Analysis,
+    others: Sequence[Measured] = (),
+    *,
+    bands: bool,
+    discs: str = "row",
+    report: Callable[[str], Progress] = lambda words: silent,
+) -> Measured:
+    """The result of a network along one sequence, or medians and bands over its runs, with a title
+    that no other has.
+    """
+    taken = [other.title for other in others]
+
+    def titled() -> Iterator[tuple[int, Run]]:
+        for k, run in network.runs:
+            title = numbered(network.name or run.label.title, taken)
+            yield k, run.named(replace(run.label, title=title))
+
+    if bands:
+        found = compare_runs(
+            titled(),
+            along=network.along,
+            about=network.about,
+            discs=discs,
+            progress=lambda title, done: report(f"runs of {title}")(done, network.count),
+        )
+        title, along, cell = found.title, found.along, (found.cell, found.depth)
+    else:
+        ((_, run),) = titled()
+        title, along, cell = run.label.title, run.label.along, (run.label.name, run.depth)
+        own = {"discs": discs} if row.name == "spectra" else {}
+        found = row(run, progress=report(f"{row.name} of {title}"), **own)
+    return Measured(title=title, result=found, along=along, cell=("", 1) if network.name else cell)
+
+
+def side_by_side(measured: Sequence[Measured], row: Analysis) -> SideBySide:
+    """Results in one object, by titles that have the depth if cells of one kind have several.
+
+    Raises InvalidInputError if there is none.
+    """
+    if not measured:
         raise InvalidInputError("there is nothing to run: expected at least one network")
+    titles = with_depths([(each.title, *each.cell) for each in measured])
     results = {
-        new: replace(found, title=found.title.replace(old, new, 1))
-        for new, (old, found) in zip(with_depths(kinds), results.items(), strict=True)
+        title: replace(each.result, title=each.result.title.replace(each.title, title, 1))
+        for title, each in zip(titles, measured, strict=True)
     }
+    along = measured[-1].along
     return SideBySide(results=results, title=", ".join(results), along=along, analysis=row.name)
 
 
@@ -287,7 +354,7 @@ def _own(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[st
     """
     own = {}
     for option, value in options.items():
-        by_name = isinstance(value, Mapping) and option != "cell_options"
+        by_name = isinstance(value, Mapping)
         if by_name and (unknown := [key for key in value if key not in names]):
             known = ", ".join(names) or "networks with names, {name: network}"
             raise InvalidInputError(f"{option} names {in_short(unknown[0])}: expected {known}")
@@ -296,27 +363,14 @@ def _own(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[st
     return own
 
 
-def _runs(
-    name: str, draws: Iterable[Any], sequences: list, others: Sequence[str], options: dict
-) -> Iterator[tuple[int, Run]]:
-    """(Number of the draw, its run along each sequence), with a title that no other network has."""
+def _runs(draws: Iterable[Any], sequences: list, options: dict) -> Iterator[tuple[int, Run]]:
+    """(Number of the draw, its run along each sequence)."""
     for k, network in enumerate(draws):
         for j, sequence in enumerate(sequences, 1):
             step, s0 = network if isinstance(network, tuple) else (network, None)
             run = open_run(step, sequence, s0=s0, **options)
-            label = replace(run.label, title=_numbered(name or run.label.title, others))
             numbered = {"sequence": str(j), "made": ""} if len(sequences) > 1 else {}
-            yield k, run.named(replace(label, **numbered))
-
-
-def of_results(results: Sequence[Result], analysis: str, along: str) -> Result:
-    """Results of several networks, by their titles, side by side; one as it is."""
-    if len(results) == 1:
-        return results[0]
-    named: dict[str, Result] = {}
-    for result in results:
-        named[_numbered(result.title, named)] = result
-    return SideBySide(results=named, title=", ".join(named), along=along, analysis=analysis)
+            yield k, run.named(replace(run.label, **numbered))
 
 
 def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
@@ -337,10 +391,15 @@ def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
     ]
 
 
-def _numbered(name: str, others: Iterable[str]) -> str:
-    """A name that no other has: "rnn, 8 units (2)"."""
+def numbered(name: str, others: Iterable[str]) -> str:
+    """A name that no other has.
+
+    >>> numbered("rnn", ["rnn", "gru"]), numbered("lstm", ["rnn", "gru"])
+    ('rnn (2)', 'lstm')
+    """
     others = [*others]
-    return f"{name} ({len(others) + 1})" if name in others else name
+    names = (f"{name} ({k})" if k > 1 else name for k in count(1))
+    return next(each for each in names if each not in others)
 
 
 def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[Any]]]:
@@ -356,11 +415,7 @@ def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[An
 
 def _listed(networks: Any) -> Iterable[Any]:
     """Several networks as they are, one in a list."""
-    return (
-        [networks]
-        if isinstance(networks, nn.Module | str | Path | Run) or callable(networks)
-        else networks
-    )
+    return [networks] if isinstance(networks, str | Path | Run) or callable(networks) else networks
 
 
 def draw_comparison(

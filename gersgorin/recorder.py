@@ -34,9 +34,10 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin._validate import check_order, whole_number
+from gersgorin.data.inputs import as_input
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.watched import Watched
-from gersgorin.loading.weights import gradient_norms, has_gradients, weights_of
+from gersgorin.network.gradients import gradient_norms, has_gradients, weights_of
+from gersgorin.network.trace import TracedCell
 from gersgorin.recording import MEASURES, MOMENTS, Moment, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
@@ -161,18 +162,18 @@ class Recorder:
             ("start", start, 0),
         ):
             whole_number(name, value, least)
-        self._module, self._probe, self._every, self._positions, self._log = (
+        self._module, self._every, self._positions, self._log = (
             module,
-            probe,
             every,
             positions,
             log,
         )
         self._path = None if path is None else check_output(path, (".npz",), force=False)
-        self._watched = Watched(module, layer, submodule, state_size=state_size)
+        self._traced = TracedCell(module, layer, submodule, state_size=state_size)
         self._batch_axis, self._gates = batch_axis, gates
-        self._read = self._watched.digest(probe)
-        self._about = self._watched.made if about is None else str(about)
+        self._probe = as_input(probe)
+        self._read = self._traced.digest(self._probe)
+        self._about = self._traced.made if about is None else str(about)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun, self._warned, self._loss_of = time.perf_counter(), False, loss_of
@@ -250,12 +251,12 @@ class Recorder:
     def recording(self) -> Recording:
         """The measurements so far."""
         return Recording(
-            title=self._watched.title,
+            title=self._traced.title,
             every=self._every,
             probe=self._read,
             about=self._about,
             loss_of=self._loss_of,
-            gate_name=getattr(self._watched.cell, "gate_name", "transform gate"),
+            gate_name=getattr(self._traced.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             measuring_seconds=self._measuring,
             training_seconds=time.perf_counter() - self._begun - self._measuring,
@@ -266,8 +267,8 @@ class Recorder:
         """Measure the copy of the cell. Raises InvalidInputError for numbers that are not
         finite.
         """
-        self._watched.refresh()
-        run = self._watched.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
+        self._traced.refresh()
+        run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ def load(path: str | Path) -> Result:
     >>> import tempfile, torch
     >>> from gersgorin import gains
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = gains("rnn", torch.rand(5, 3), hidden_size=4).save(f"{folder}/gains.npz")
+    ...     file = gains(torch.nn.RNN(3, 4), torch.rand(5, 3)).save(f"{folder}/gains.npz")
     ...     print(load(file).kind)
     gains
     """

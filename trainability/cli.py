@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from gersgorin.loading.options import NETWORK, NewOrTrained
+from gersgorin.cli.options import NETWORK, NewOrTrained
 from rhn.cli.entry import own_cell, print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
@@ -352,8 +352,8 @@ def known_arguments() -> set[str]:
 
 def of_next_frames(options: Options) -> dict[str, Any]:
     """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
-    from gersgorin.loading.open import check_network_options
-    from gersgorin.loading.sources import chorale_excerpts, read_numbers
+    from gersgorin.cli.load import check_network_options
+    from gersgorin.data.files import chorale_excerpts, read_numbers
     from gersgorin.losses import mean_of_frames
 
     check_network_options(options)
@@ -361,7 +361,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     if options.input is None:
         frames = chorale_excerpts(options.data or (run and run.data))
     else:
-        frames = read_numbers(options.input).values.swapaxes(0, 1)
+        frames = read_numbers(options.input).frames().numpy()
     if run is None:
         name, model, loss, stored = network_of(options, frames.shape[-1])
     else:
@@ -425,12 +425,13 @@ def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> A
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
     """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
-    from gersgorin.loading.open import model_of_options
+    from gersgorin.cli.load import load_model
     from rhn.models import LanguageModel
 
     if options.training:
         return options.training, *preset_network(options)
-    name, model, loss, _ = model_of_options(options, width)
+    model, label, loss = load_model(options, width)
+    name = label.name
     if loss is not None:
         return name, model, loss, {}
     if isinstance(model, LanguageModel):

@@ -20,7 +20,7 @@ from analysis.report.network import (
 )
 from analysis.report.options import Options
 from analysis.report.page import Section, Table, section_of
-from gersgorin.loading.options import DataOptions
+from gersgorin.cli.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map

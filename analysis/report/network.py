@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from analysis.gates import gate_activity
@@ -19,17 +20,12 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
 from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.loading.find_cell import model_label
-from gersgorin.loading.network import read_state
-from gersgorin.loading.open import (
-    module_of_options,
-    network_of_options,
-    on_next_frames,
-    own_loss,
-    run_along,
-)
-from gersgorin.loading.options import NetworkOptions
-from gersgorin.loading.sources import TEXT_STEPS, Source, source_of_options
+from gersgorin.cli.load import TEXT_STEPS, data_of_options, load_network, run_of
+from gersgorin.cli.options import NetworkOptions
+from gersgorin.data.files import Dataset
+from gersgorin.network.factory import read_state
+from gersgorin.network.find import model_label, part_of
+from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
@@ -150,22 +146,21 @@ def read_network(options: Options, path: Path) -> Read:
     asked = NetworkOptions(
         checkpoint=path, cell=options.cell, module=options.module, submodule=options.submodule
     )
-    model = None if options.module else load_model(path, options.cell)
-    text = load_text_model(path, options.cell) if isinstance(model, LanguageModel) else None
+    stored = None if options.module else load_model(path, options.cell)
+    text = load_text_model(path, options.cell) if isinstance(stored, LanguageModel) else None
     if text and options.input is None:  # the beginning of the validation text
         ids = text.corpus(options.data).valid[: options.steps or TEXT_STEPS].astype(np.int64)
         name = "of its training" if text.config.corpus == "text" else text.config.corpus
-        source = Source(
-            name=f"{name} (validation)", kind="text", values=ids[None], unit="tokens"
-        ).cut(options.steps)
+        name, x = f"{name} (validation)", torch.from_numpy(ids)[None]
+        data = Dataset(name=name, kind="text", x=x, unit="tokens").cut(options.steps)
     else:
-        source = source_of_options(asked, options)
-    run = run_along(network_of_options(asked, source.input_size), source, device="cpu")
-    sequence = np.asarray(source.sequence())
+        data = data_of_options(asked, options)
+    model, label = load_network(asked, data.input_size)
+    run = run_of(asked, model, label, data, "cpu")
+    sequence = data.sequence().numpy()
     if text:
-        sequence = Excerpt(sequence, name=source.name, vocabulary=text.vocabulary)
-    model = model or module_of_options(asked, source.input_size)
-    return Read(model=model, text=text, sequence=sequence, run=run)
+        sequence = Excerpt(sequence, name=data.name, vocabulary=text.vocabulary)
+    return Read(model=part_of(model, asked.submodule), text=text, sequence=sequence, run=run)
 
 
 def _analysis(row: Analysis, read: Read, progress) -> Result:

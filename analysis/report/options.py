@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from gersgorin.loading.options import DATA, DataOptions
+from gersgorin.cli.options import DATA, DataOptions
 from rhn.utils.ranges import within
 from rhn.utils.shared_options import OUTPUT, Sized, Writing
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.analyses.spectra import Spectra, spectra
-from gersgorin.loading.sources import chorale_source
+from gersgorin.data.files import chorale_data
 from gersgorin.run.cell import temporal_jacobian
 from gersgorin.run.run import Label, Run
 from rhn.cells import IRNN, RHN, RNN
@@ -41,17 +41,17 @@ def of_matrices(matrices: Tensor, title: str, **options) -> Spectra:
 
 def on_chorale(cell: torch.nn.Module, title: str, made: str = "") -> Spectra:
     """The spectra of a float64 cell on the gallery's chorale; made: its origin."""
-    source = chorale_source(chorale(CHORALE))
+    data = chorale_data(chorale(CHORALE))
     label = Label(
         name=title,
         title=title,
         sequence=CHORALE,
         reads="chorale",
-        unit=source.unit,
-        data=source.about,
+        unit=data.unit,
+        data=data.about,
         made=made,
     )
-    return spectra(Run.of(cell, torch.as_tensor(source.sequence()).double(), label=label))
+    return spectra(Run.of(cell, data.sequence(), label=label))
 
 
 def moving_spectra(seed: int = 0) -> list[Spectra]:

@@ -253,7 +253,7 @@ def compare_runs(
     along: str,
     about: str = "",
     discs: str = "row",
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[str, int], None] = lambda title, done: None,
 ) -> Comparison:
     """Measure runs, opened one by one, each with the number of its network.
 
@@ -265,7 +265,7 @@ def compare_runs(
         seeds.append(seed)
         labels.append(run.label)
         found.append(measure_run(run, discs))
-        progress(len(found))
+        progress(labels[0].title, len(found))
     if not found:
         raise InvalidInputError(
             "there is nothing to run: expected at least one network and one sequence"

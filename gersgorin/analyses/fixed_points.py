@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from numbers import Integral
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,6 +26,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import check_order, real_tensor, state_tensor, whole_number
 from gersgorin.analyses.cycles import Iterated
+from gersgorin.data.files import is_array
+from gersgorin.data.inputs import reads_ids
 from gersgorin.figures import crowd
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
 from gersgorin.linalg.zeros import (
@@ -40,9 +41,8 @@ from gersgorin.linalg.zeros import (
     search,
     slower_beside,
 )
-from gersgorin.loading.find_cell import cells_of, held, is_map, is_step, stepping
-from gersgorin.loading.inputs import reads_ids
-from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.network.find import as_step, is_stepwise
+from gersgorin.network.open import REMOVED, Data, Network, open_run
 from gersgorin.run.cell import State, StepCell, as_cell, flat_state, name_of
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
@@ -466,11 +466,11 @@ class FixedPoints(Result, kind="fixed_points"):
         return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE)]
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 @one_thread()
 def fixed_points(
-    network: Network = "rhn",
+    network: Network,
     x: Data = None,
     *,
     starts: Tensor | int = STARTS,
@@ -491,9 +491,10 @@ def fixed_points(
     the starts are not slow, and not in the result.
 
     Args:
-        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts; a
-            map f(s) without x; or any network of `gersgorin.open_run`.
-        x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input.
+        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts;
+            or any network of `gersgorin.open_run`.
+        x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input. None:
+            zero for a function.
         starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that
             many states of the run (Sussillo and Barak 2013), evenly spread, and beyond its length
             random points between two of them. If the state never moves, or the input is constant:
@@ -509,7 +510,7 @@ def fixed_points(
         period: k above 1 for points of cycles: F stands for k steps, and points of F whose period
             is a divisor of k are left out, as slow ones are. The eigenvalues are the multipliers of
             the cycle. The result may have no points.
-        seed: of the random points, and of the weights of a cell by name.
+        seed: of the random points.
         progress: called with (starts done, starts in all).
         options: further ones of `open_run`.
 
@@ -518,7 +519,7 @@ def fixed_points(
             whose state is not one tensor, NaN or infinity, a module's own loop.
 
     >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
-    >>> points = fixed_points(lambda s: torch.tanh(2 * s), starts=starts)
+    >>> points = fixed_points(lambda x, s: torch.tanh(2 * s), starts=starts)
     >>> points.states.round(4).ravel().tolist(), points.kinds
     ([-0.9575, 0.0, 0.9575], ['stable', 'unstable', 'stable'])
     """
@@ -563,23 +564,21 @@ def _searched(
     `fixed_points`.
     """
     check_order("fixed_points(network, x)", network=network, x=x)
-    without, first = x is None and is_map(network), None
-    step, s0 = network, options.get("s0") if isinstance(starts, int) else starts
-    s0 = options.get("state_size") if s0 is None else s0  # either declares a step
-    if without:
-        step, options = held(network), {"steps": SETTLED} | options
+    first, said = None, options.get("s0", options.get("state_size")) is not None
     if _of_parts(starts):
         first, starts = _flat_starts(starts)
         options = {"s0": first} | options
-    one = without or _is_one_step(step, x, s0)
+    said = said or not isinstance(starts, int)  # starts say that something steps
+    without = x is None and not isinstance(network, nn.Module | Run)
+    one = without or _is_constant(network, x, said=said)
     _check_hold(hold, one)
-    if isinstance(starts, int) or not (one and is_step(step, s0)):
-        if isinstance(step, str):
-            options |= {"seed": seed}
+    if isinstance(starts, int) or not (one and is_stepwise(network, said=said)):
         sequence = x[None] if one and x is not None else x
+        if without:
+            sequence = torch.zeros(1, 1).expand(SETTLED, 1)
         run = open_run(network, sequence, **options)
         return _searched_along(run, starts, hold, seed, with_input=not without)
-    cell = as_cell(step if first is None else stepping(step, first))
+    cell = as_cell(network if first is None else as_step(network, first))
     return _searched_alone(cell, x, starts, name_of(network))
 
 
@@ -603,7 +602,7 @@ def _searched_alone(
     """The result of `_searched` for a step of this name without a run."""
     starts = real_tensor("starts", starts)
     if x is None:
-        return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(s)")}
+        return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(x, s)")}
     x, title = real_tensor("x", x), name.replace("<lambda>", "f(x, s)")
     return cell, x, starts, {"title": title, "input": x.cpu().numpy()}
 
@@ -810,19 +809,13 @@ def of_run(
     )
 
 
-def _is_one_step(network, x, s0) -> bool:
-    """True if x is one constant input (m,), or None for a map without input; s0: states that are
-    given, or None.
-    """
-    if isinstance(network, str | Path | Run):
+def _is_constant(network: Network, x: Data, *, said: bool) -> bool:
+    """True if x is one constant input (m,), not a sequence; said: see `is_stepwise`."""
+    if isinstance(network, Run) or not is_array(x) or np.ndim(x) > 1:
         return False
-    if x is None:
-        return not isinstance(network, nn.Module) or not cells_of(network)
-    if isinstance(x, str | Path | tuple | dict) or np.ndim(x) > 1:
-        return False
-    if is_step(network, s0):
+    if is_stepwise(network, said=said) or not isinstance(network, nn.Module):
         return True
-    return cells_of(network) != [] and not reads_ids(network, real_tensor("x", x))
+    return not reads_ids(network, real_tensor("x", x))
 
 
 def _spread(run: Run, count: int, seed: int, *, drawn: bool) -> Tensor:

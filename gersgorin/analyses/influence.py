@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
-from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
 from gersgorin.losses import Loss, name_of_loss
+from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
 from gersgorin.run.cell import Sizes, State
 from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError

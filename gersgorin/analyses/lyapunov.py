@@ -47,7 +47,7 @@ from gersgorin._validate import whole_number
 from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.network.open import REMOVED, Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
@@ -78,7 +78,7 @@ TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error 
 class LyapunovSpectrum(Result, kind="lyapunov"):
     """The k leading exponents of one run with their standard errors.
 
-    >>> found = lyapunov(lambda s: s / 2, None, s0=torch.ones(1), steps=20)
+    >>> found = lyapunov(lambda x, s: s / 2, torch.zeros(20, 1), s0=torch.ones(1))
     >>> found.exponents.round(4).tolist()  # log(1/2)
     [-0.6931]
     """
@@ -316,16 +316,15 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         return numbers | {"curve": curve}
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 @one_thread()
 def lyapunov(
-    network: Network = "rhn",
+    network: Network,
     x: Data = None,
     *,
     count: int | None = None,
     s0: State | None = None,
-    steps: int | None = None,
     warmup: int = 0,
     seed: int = 0,
     progress: Progress = silent,
@@ -341,9 +340,8 @@ def lyapunov(
             the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
-        steps: of a map: how many to run; of data: read only the first ones.
         warmup: steps at the start of the run that turn the frame and are not counted.
-        seed: of the first directions, and of the weights of a cell by name.
+        seed: of the first directions.
         progress: called with (steps done, steps in all).
         options: further ones of `open_run`.
 
@@ -352,12 +350,12 @@ def lyapunov(
             infinite.
 
     >>> A = torch.tensor([[0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
-    >>> spectrum = lyapunov(lambda s: A @ s, s0=torch.zeros(2, dtype=torch.float64), steps=1000)
+    >>> s0, x = torch.zeros(2, dtype=torch.float64), torch.zeros(1000, 1)
+    >>> spectrum = lyapunov(lambda x, s: A @ s, x, s0=s0)
     >>> np.exp(spectrum.exponents).round(2), round(abs(spectrum.sum), 9)
     (array([2. , 0.5]), 0.0)
     """
-    options |= {"seed": seed} if isinstance(network, str) else {}
-    run = open_run(network, x, s0=s0, steps=steps, **options)
+    run = open_run(network, x, s0=s0, **options)
     T, N = len(run.require_finite()), run.state_size
     if run.states.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(

@@ -28,15 +28,14 @@ from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
+from gersgorin.data.files import is_array, read_data
+from gersgorin.data.inputs import reads_ids
 from gersgorin.data.layout import Layout, as_module_takes, has_batch
 from gersgorin.figures import OVER_TIME, step_block
-from gersgorin.loading.find_cell import model_label
-from gersgorin.loading.inputs import reads_ids
-from gersgorin.loading.open import Data, Network, on_next_frames, open_run, own_loss
-from gersgorin.loading.options import DataOptions, NewOrTrained
-from gersgorin.loading.sequence_map import OUTPUTS, ModelWithData
-from gersgorin.loading.sources import is_array, source_of
 from gersgorin.losses import Loss
+from gersgorin.network.find import model_label
+from gersgorin.network.open import REMOVED, Data, Network, open_run
+from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames, own_loss
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
 from rhn.errors import InvalidInputError
@@ -52,7 +51,7 @@ class Overview(Several, kind="overview"):
     analysis that was not computed.
 
     >>> import torch
-    >>> found = analyze("rnn", torch.rand(12, 3), hidden_size=4)
+    >>> found = analyze(torch.nn.RNN(3, 4), torch.rand(12, 3))
     >>> list(found.results)
     ['spectra', 'products', 'gains', 'gates']
     """
@@ -124,9 +123,9 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{name}, layer {k + 1}": column for k, column in enumerate(values.T)}
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 def analyze(
-    network: Network = "rhn",
+    network: Network,
     x: Data = None,
     *,
     s0: State | None = None,
@@ -139,11 +138,10 @@ def analyze(
     was.
 
     Args:
-        network, x, s0, options: as for `gersgorin.open_run`: depth, hidden_size, init,
-            transform_bias, seed of a cell by name; layer, submodule; steps, unit; device. x is one
-            sequence; 30 to 100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any
-            module with a `loss`, get its influence too, which reads all sequences of x, in the
-            layout that the model takes; the others read the first.
+        network, x, s0, options: as for `gersgorin.open_run`. x is one sequence; 30 to
+            100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any module with a
+            `loss`, get its influence too, which reads all sequences of x, in the layout that the
+            model takes; the others read the first.
         targets: targets of a model with a loss at each frame, in the layout of x; None: the next
             frame.
         loss: see `gersgorin.influence`.
@@ -193,15 +191,20 @@ def _rows(others: Sequence[str]) -> dict[str, Analysis]:
     return {name: row for name, row in ANALYSES.items() if row.default or name in names}
 
 
+def _laid_out(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tensor, Layout]:
+    """(The sequences that a model reads, their layout)."""
+    x = real_tensor("x", x if is_array(x) else read_data(x).sequence())
+    ids = reads_ids(model, x)
+    if not has_batch(x, ids=ids):
+        return (x if x.dim() > 1 or ids else x[:, None]), Layout(None)
+    return x, Layout.of(model, x, batch_axis, ids=ids)
+
+
 def _first(model: nn.Module | None, x: Data, batch_axis: int | None) -> tuple[Data, str]:
     """(The first of several sequences, words about it); x and "" for one sequence."""
     if model is None or not is_array(x) or isinstance(x, PackedSequence):
         return x, ""
-    x = real_tensor("x", x)
-    ids = reads_ids(model, x)
-    if not has_batch(x, ids=ids):
-        return x, ""
-    layout = Layout.of(model, x, batch_axis, ids=ids)
+    x, layout = _laid_out(model, x, batch_axis)
     count = layout.sizes(x)[1]
     return layout.sequence(x), f" of the first of {count} sequences" if count > 1 else ""
 
@@ -220,25 +223,15 @@ def _with_data(
     if model is None or x is None:
         return ModelWithData(model=run.cell.module, x=run.inputs, label=run.label)
     label = replace(run.label, title=model_label(model).title)
-    frames, axis = _time_first(model, x, batch_axis)
+    x, layout = _laid_out(model, x, batch_axis)
+    axis = batch_axis if layout.batch is None else layout.batch
     if targets is None:
+        frames = x if layout.batch is None else layout.to_time_first(x)
         return on_next_frames(model, frames, of, batch_axis=axis, label=label)
     y = real_tensor("targets", targets)
-    if not has_batch(frames, ids=reads_ids(model, frames)):  # targets get the batch that x gets
-        y = as_module_takes(model, y, axis)
-    x = as_module_takes(model, frames, axis)
+    if layout.batch is None:  # targets get the batch that x gets
+        x, y = as_module_takes(model, x, axis), as_module_takes(model, y, axis)
     return ModelWithData(model=model, x=x, y=y, batch_axis=axis, label=label)
-
-
-def _time_first(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tensor, int | None]:
-    """(x with time first, the axis of the batch in x as it was given); None: one sequence."""
-    if not is_array(x):
-        return source_of(x, DataOptions(), NewOrTrained()).sequence(), batch_axis
-    x = real_tensor("x", x)
-    if not has_batch(x, ids=(ids := reads_ids(model, x))):
-        return (x if x.dim() > 1 or ids else x[:, None]), batch_axis
-    layout = Layout.of(model, x, batch_axis, ids=ids)
-    return layout.to_time_first(x), layout.batch
 
 
 def draw_overview(found: Overview, *, step: int | None = None, limit: float | None = None) -> Shown:

@@ -26,7 +26,7 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.network.open import REMOVED, Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
@@ -51,7 +51,7 @@ CHANGE = "norm of a change (log₁₀)"
 class Pseudospectra(Result, kind="pseudospectra"):
     """sigma_min(z - A) around the spectra of a few steps of one run.
 
-    >>> found = pseudospectra("rnn", torch.rand(4, 3), hidden_size=4, side=9)
+    >>> found = pseudospectra(torch.nn.RNN(3, 4), torch.rand(4, 3), side=9)
     >>> found.sigma.shape, found.eigenvalues.shape
     ((4, 9, 9), (4, 4))
     """
@@ -164,11 +164,11 @@ class Pseudospectra(Result, kind="pseudospectra"):
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
-    network: Network = "rhn",
+    network: Network,
     x: Data = None,
     *,
     s0: State | None = None,

@@ -41,7 +41,7 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
-from gersgorin.loading.open import Data, Network, open_run
+from gersgorin.network.open import REMOVED, Data, Network, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
 from rhn.errors import InvalidInputError, NotConvergedError
@@ -100,7 +100,7 @@ class Spectra(Result, kind="spectra"):
     """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t =
     0..T-1.
 
-    >>> found = spectra("rnn", torch.rand(8, 3), hidden_size=4)
+    >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape
     ((8, 4), (8,))
     """
@@ -560,10 +560,10 @@ def largest_step(record: Spectra) -> int:
 @with_gradients()
 @torch.no_grad()
 # two threads on small matrices gain little on an idle machine and lose much on a busy one
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @one_thread()
 def spectra(
-    network: Network = "rhn",
+    network: Network,
     x: Data = None,
     *,
     s0: State | None = None,
@@ -586,7 +586,8 @@ def spectra(
             or do not fit each other; a state or Jacobian is not finite; an argument is out of
             range.
 
-    >>> found = spectra("rhn", torch.rand(20, 3), depth=2, hidden_size=8)
+    >>> from rhn.cells import RHN
+    >>> found = spectra(RHN(3, 8, 2), torch.rand(20, 3))
     >>> found.eigenvalues.shape, found.title
     ((20, 8), 'rhn, depth 2, 8 units')
     """

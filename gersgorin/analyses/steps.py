@@ -22,7 +22,7 @@ from torch import Tensor
 from gersgorin.analyses.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.loading.open import open_run
+from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, silent
 from rhn.cells.registry import CELLS
@@ -44,7 +44,8 @@ class Gains(Result, kind="gains"):
     """2-norms of the Jacobians of the input and of each layer: how strongly the input reaches the
     state, and each layer the next.
 
-    >>> found = gains("rhn", torch.rand(20, 3), depth=2, hidden_size=8)
+    >>> from rhn.cells import RHN
+    >>> found = gains(RHN(3, 8, 2), torch.rand(20, 3))
     >>> found.input.shape, found.layers.shape
     ((20,), (20, 2))
     """
@@ -91,11 +92,11 @@ class Gains(Result, kind="gains"):
         return len(self.input)
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 @one_thread()
 def gains(
-    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
+    network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
     """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
     of `gersgorin.open_run`.
@@ -120,7 +121,7 @@ def gains(
 class GateActivity(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open.
 
-    >>> found = gates("gru", torch.rand(20, 3), hidden_size=8)
+    >>> found = gates(torch.nn.GRU(3, 8), torch.rand(20, 3))
     >>> found.mean.shape
     (20, 1)
     """
@@ -198,17 +199,18 @@ class GateActivity(Result, kind="gates"):
         return super()._repr_html_() if self.mean.size else f"<pre>{html.escape(repr(self))}</pre>"
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 def gates(
-    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
+    network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> GateActivity:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
     as of `gersgorin.open_run`.
 
     A carry gate with weights of its own has its own column: the forget gate of an LSTM.
 
-    >>> found = gates("rhn", torch.rand(20, 3), depth=2, hidden_size=8, transform_bias=-20.0)
+    >>> from rhn.cells import RHN
+    >>> found = gates(RHN(3, 8, 2, transform_bias=-20.0), torch.rand(20, 3))
     >>> found.mean.shape, bool(found.mean.max() < 1e-6)  # (steps, layers)
     ((20, 2), True)
     """
@@ -340,10 +342,10 @@ def subject_of(title: str) -> str:
     return f" of {name}" if name else ""
 
 
-@keywords_of(open_run)
+@keywords_of(open_run, removed=REMOVED)
 @torch.no_grad()
 def products(
-    network="rhn", x=None, *, s0: State | None = None, progress: Progress = silent, **options
+    network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
     """The norms of the Jacobian products along a run, from the first state on and to the last one,
     each (T,), as natural logarithms; arguments and errors as of `gersgorin.open_run`.

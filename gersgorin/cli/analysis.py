@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
+from gersgorin.cli.options import DataOptions, ModelOptions, NetworkOptions, OutputOptions
 from gersgorin.cli.outputs import check_step, default_figure, show
-from gersgorin.loading.options import DataOptions, ModelOptions, NetworkOptions, OutputOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -82,6 +82,6 @@ def _steps(row: Analysis, subject: Any) -> int:
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, or the model with its data, of a command, as an analysis needs it."""
-    from gersgorin.loading.open import model_with_data, run_of_options
+    from gersgorin.cli.load import model_with_data, run_of_options
 
     return (run_of_options if row.needs == "run" else model_with_data)(options, device=device)

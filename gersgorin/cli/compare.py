@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.cli.options import DataOptions, NewCell, NewOrTrained, OutputOptions
 from gersgorin.cli.outputs import check_step, default_figure, show
-from gersgorin.loading.options import DataOptions, NewCell, NewOrTrained, OutputOptions
 from rhn.cells.registry import (
     accepts,
     cell_options,
@@ -106,34 +106,25 @@ def run(options: CompareOptions) -> None:
     row = _analysis(options)
     _check(options)
 
-    from gersgorin.comparison import of_results
-    from gersgorin.loading.sources import sources_of_options
+    from gersgorin.cli.load import datasets_of_options
+    from gersgorin.comparison import measure, side_by_side
 
     outputs = Outputs.of(
         options, default_figure("" if row.name == "spectra" else row.command, options)
     )
     rows = _rows(options)
-    sources = sources_of_options(_reader(rows), options, options.samples.get("sequences"))
-    check_step(options.step, max(source.steps for source in sources), row)
-    networks = [_draws(options, one, sources[0]) for one in rows]
-    networks = _titled(networks)
-    device, measure = resolve_device(options.device), _bands if options.samples else _along
+    data = datasets_of_options(_reader(rows), options, options.samples.get("sequences"))
+    check_step(options.step, max(each.steps for each in data), row)
+    device, measured = resolve_device(options.device), list[Any]()
+    networks = [_network(options, one, data, device) for one in rows]
     with progress_bars() as report:
-        results = [measure(options, row, draws, sources, device, report) for draws in networks]
-    found = of_results(results, row.name, f"{sources[0].kind} {sources[0].first_label}")
-    show(outputs, options, found, partial(found.figure, **options.drawing))
-
-
-def _titled(networks: list[list]) -> list[list]:
-    """The draws of each network, with titles that tell the depths of cells of one kind."""
-    from gersgorin.comparison import with_depths
-
-    named = []
-    for first, *_ in networks:
-        kind = type(getattr(first.cell, "module", first.cell)).__name__
-        named.append((first.title, kind, getattr(first.cell, "depth", 1)))
-    pairs = zip(networks, with_depths(named), strict=True)
-    return [[replace(draw, title=title) for draw in draws] for draws, title in pairs]
+        for one, network in zip(rows, networks, strict=True):
+            with own_cell(one.network.module or one.network.cell):
+                bands = bool(options.samples)
+                measured.append(measure(network, row, measured, bands=bands, report=report))
+    found = side_by_side(measured, row)
+    result = found if len(found) > 1 else found[0]
+    show(outputs, options, result, partial(result.figure, **options.drawing))
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -361,7 +352,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _names_weights(word: str) -> bool:
-    from gersgorin.loading.network import names_weights
+    from gersgorin.network.factory import names_weights
 
     return names_weights(word)
 
@@ -422,64 +413,46 @@ def _vocabulary(path: Path) -> str | None:
     return repr(header["metadata"].get("vocabulary")) if language else None
 
 
-def _draws(options: CompareOptions, row: _Row, source) -> list:
-    """The network of a row with each seed, for the steps of a source."""
-    from gersgorin.loading.network import labelled, new_cell
-    from gersgorin.loading.open import network_of_options
-    from rhn.cells.init import for_steps
+def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
+    """The network of a row with each seed, and its runs along the data."""
+    from gersgorin.cli.load import labelled, load_network, run_of
+    from gersgorin.comparison import Compared
 
-    found = []
-    for k in range(options.samples.get("seeds", 1)):
+    size, steps = data[0].input_size, data[0].steps
+
+    def loaded(k: int):
         network = replace(row.network, seed=row.network.seed + k)
-        input_size = source.input_size  # None for ids of tokens
-        if network.cell is None:
-            subject = network_of_options(network, input_size, fresh=row.fresh)
-        elif input_size is None:
-            raise InvalidInputError(
-                f"the new cell {network.cell} cannot read a text: name files of language models"
-            )
-        else:
-            network = replace(network, init=for_steps(network.init, source.steps))
-            subject = new_cell(network, input_size)
-        parts = subject.title.split(", ")
-        varied = [word for word in row.varied if word not in parts]
-        title = labelled(row.label, ", ".join([*parts, *varied]))
-        found.append(replace(subject, title=title))
-    return found
+        return network, *load_network(network, size, steps, fresh=row.fresh)
 
+    first = loaded(0)
+    label, seeds = first[2], options.samples.get("seeds", 1)
+    parts = label.title.split(", ")
+    varied = [word for word in row.varied if word not in parts]
+    title = labelled(row.label, ", ".join([*parts, *varied]))
 
-def _along(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
-    """The result of an analysis of one network along one sequence."""
-    from gersgorin.loading.open import run_along
+    def runs():
+        for k in range(seeds):
+            network, module, own = loaded(k) if k else first
+            for one in data:
+                yield (
+                    options.seed + k,
+                    run_of(network, module, replace(own, title=title), one, device),
+                )
 
-    (subject,), (source,) = networks, sources
-    with own_cell(subject.name):
-        return row(
-            run_along(subject, source, device=device),
-            progress=report(f"{row.name} of {subject.title}"),
-        )
-
-
-def _bands(options: CompareOptions, row: Analysis, networks, sources, device: str, report):
-    """Medians and bands of one network over all its seeds and all sequences."""
-    from gersgorin.analyses.bands import compare_runs
-    from gersgorin.loading.open import run_along
-
-    first, source, total = networks[0], sources[0], len(networks) * len(sources)
-    advance, last = report(f"runs of {first.title}"), options.seed + len(networks) - 1
-    made = f"{first.made} to seed {last}" if first.made and len(networks) > 1 else first.made
-    along = f"{source.kind} {source.label}"
-    if len(sources) > 1:
-        along = counted(len(sources), "part" if source.kind == "text" else source.kind)
-        if source.kind != "chorale":
-            along += f" of {source.name}"
-    runs = (
-        (options.seed + k, run_along(replace(network, title=first.title), one, device=device))
-        for k, network in enumerate(networks)
-        for one in sources
+    last = options.seed + seeds - 1
+    made = f"{label.made} to seed {last}" if label.made and seeds > 1 else label.made
+    return Compared(
+        runs=runs(),
+        along=_along(data),
+        about="; ".join(filter(None, (made, data[0].about))),
+        count=seeds * len(data),
     )
-    about = "; ".join(filter(None, (made, source.about)))
-    with own_cell(first.name):
-        return compare_runs(
-            runs, along=along, about=about, progress=lambda done: advance(done, total)
-        )
+
+
+def _along(data: Sequence) -> str:
+    """All sequences, in words: "chorale bwv269", "20 chorales"."""
+    first = data[0]
+    if len(data) == 1:
+        return f"{first.kind} {first.label}"
+    words = counted(len(data), "part" if first.kind == "text" else first.kind)
+    return words if first.kind == "chorale" else f"{words} of {first.name}"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gersgorin.cli.options import ResultOptions
 from gersgorin.cli.outputs import show
-from gersgorin.loading.options import ResultOptions
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single

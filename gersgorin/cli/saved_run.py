@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from gersgorin.loading.options import DataOptions, NetworkOptions
+from gersgorin.cli.options import DataOptions, NetworkOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
@@ -38,7 +38,7 @@ def run(options: RunOptions) -> None:
     """Check the file, then run the network, write and print."""
     check_output(options.output, (".npz",), force=options.force)
 
-    from gersgorin.loading.open import run_of_options
+    from gersgorin.cli.load import run_of_options
 
     with own_cell(options.module or options.cell):
         found = run_of_options(options, device=resolve_device(options.device))

@@ -66,6 +66,27 @@ class Layout:
             )
         return cls(axis)
 
+    @classmethod
+    def of_one(cls, x: Tensor, *, ids: bool | None = None) -> Self:
+        """The layout of one sequence, without a batch or with a batch of one.
+
+        Raises InvalidInputError for several sequences.
+
+        >>> import torch
+        >>> Layout.of_one(torch.zeros(20, 1, 3)).frames(torch.zeros(20, 1, 3)).shape
+        torch.Size([20, 3])
+        """
+        if not has_batch(x, ids=ids):
+            return cls(None)
+        axis = single_axis(x)
+        if axis is None:
+            expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
+            raise InvalidInputError(
+                f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, "
+                "such as x[:, :1], or x[:1] of (B, T, m)"
+            )
+        return cls(axis)
+
     @property
     def time(self) -> int:
         """The axis of the time steps."""
@@ -86,6 +107,10 @@ class Layout:
         if self.batch is None:
             return values.squeeze(1)
         return values.transpose(0, 1) if self.batch == 0 else values
+
+    def frames(self, x: Tensor, k: int = 0) -> Tensor:
+        """The frames (T, m), or ids (T,), of sequence k of x, a view."""
+        return self.to_time_first(x)[:, k]
 
     def sequence(self, x: Tensor, k: int = 0) -> Tensor:
         """Sequence k of x alone, with the axes of x, a view."""
@@ -137,4 +162,11 @@ def as_module_takes(module: Any, frames: Tensor, batch_axis: int | None = None) 
     axis = declared_axis(module) if batch_axis is None else batch_axis
     if has_batch(frames):
         return Layout.of(module, frames, axis).back(frames)
-    return frames if axis is None else Layout(axis).back(frames.unsqueeze(1))
+    return with_batch(frames, axis)
+
+
+def with_batch(x: Any, axis: int | None) -> Any:
+    """x, but one sequence without a batch with a batch of one on this axis; None: as it is."""
+    if axis is None or not isinstance(x, Tensor) or has_batch(x):
+        return x
+    return x.unsqueeze(axis)

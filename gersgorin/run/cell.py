@@ -601,16 +601,13 @@ def takes(module: Callable, arguments: int) -> bool:
     return True
 
 
-def first_state(module: Any, named: bool = False) -> State | None:
+def first_state(module: Any) -> State | None:
     """The first state (1, n) of a module with state_size n, its `initial_state()` or zeros; a tuple
     of a tuple of sizes; else None.
-
-    named: whether the user names it as the recurrent part, so that n may be its hidden_size.
     """
-    size = getattr(module, "state_size", getattr(module, "hidden_size", None) if named else None)
+    size: Any = getattr(module, "state_size", None)
     sizes = size if isinstance(size, tuple) else (size,)
-    known = all(_is_size(n) for n in sizes)
-    if size is None or not known or not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module) or not all(_is_size(n) for n in sizes):
         return None
     own: Any = getattr(module, "initial_state", None)
     if own is None or not takes(own, 0):

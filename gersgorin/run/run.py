@@ -1,6 +1,6 @@
 """Runs: states and Jacobians of a recurrence along one sequence, computed once for all analyses.
 
-    run = open_run("rhn", x, depth=5)
+    run = open_run(model, x)
     run.inputs, run.states, run.jacobians()    (T, m), (T + 1, N), (T, N, N)
     run.cell.module                            the cell with its weights
     run.save("run.npz", jacobians=True)        all of it for NumPy

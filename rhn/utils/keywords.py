@@ -4,8 +4,9 @@ the nearest right one.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from rhn.errors import InvalidInputError
@@ -20,8 +21,15 @@ OTHER_WORDS = {  # of other libraries
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def check_keywords(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_keywords(
+    name: str,
+    given: Iterable[str],
+    known: Iterable[str],
+    removed: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raise InvalidInputError for the first given keyword of a function that is not known.
+
+    removed: keywords of earlier versions, and what to write in their place.
 
     >>> check_keywords("spectra", ["hidden"], ["depth", "hidden_size"])
     Traceback (most recent call last):
@@ -31,6 +39,8 @@ def check_keywords(name: str, given: Iterable[str], known: Iterable[str]) -> Non
     unknown = next((word for word in given if word not in known), None)
     if unknown is None:
         return
+    if unknown in removed:
+        raise InvalidInputError(f"{name}() takes no {unknown}: {removed[unknown]}")
     word = OTHER_WORDS.get(unknown)
     near = [word] if word in known else get_close_matches(unknown, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
@@ -44,12 +54,15 @@ def keywords(function: Callable[..., Any]) -> list[str]:
 
 
 def keywords_of(
-    target: Callable[..., Any], without: tuple[str, ...] = ()
+    target: Callable[..., Any],
+    without: tuple[str, ...] = (),
+    removed: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Function], Function]:
     """Decorate a function that passes **options to a target: its signature lists the target's
     keywords in their place, and others are refused.
 
-    target: a function or a class. without: its keywords that the function gives by itself.
+    target: a function or a class. without: its keywords that the function gives by itself. removed:
+    see `check_keywords`.
     """
 
     def decorate(function: Function) -> Function:
@@ -65,7 +78,7 @@ def keywords_of(
 
         @functools.wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
-            check_keywords(function.__name__, options, known)
+            check_keywords(function.__name__, options, known, removed)
             return function(*args, **options)
 
         vars(checked)["__signature__"] = signature.replace(parameters=[*own, *more])

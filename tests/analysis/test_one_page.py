@@ -26,13 +26,15 @@ from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
 from gersgorin.cli.analysis import main as plot
 from gersgorin.cli.main import main as gersgorin
-from gersgorin.loading.network import build_module
-from gersgorin.loading.open import open_run
+from gersgorin.network.factory import build_module
+from gersgorin.network.open import open_run
 from optim_study.presets import small
 from optim_study.results import read_csv
+from rhn import load
 from rhn.cells import RNN
 from rhn.checkpoints import save_checkpoint
 from rhn.cli.main import main as rhn
+from rhn.data import chorale
 from rhn.plotting.provenance import words_of_checkpoint
 from rhn.utils.command_line import read, single
 
@@ -96,7 +98,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     ]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"{last['valid_nll']:.5g} nats per frame" in text
-    opened_run = open_run(run, "bwv269", steps=12)
+    opened_run = open_run(load(run), chorale("bwv269")[:12])
     for row in ANALYSES.values():
         if row.default and row.needs == "run":
             result = row(opened_run)

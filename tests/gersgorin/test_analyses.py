@@ -20,7 +20,7 @@ from gersgorin import analyze
 from gersgorin.analyses import ANALYSES, Analysis, Option, register_analysis
 from gersgorin.analyses.overview import Overview
 from gersgorin.cli.main import main
-from gersgorin.loading.sequence_map import ModelWithData
+from gersgorin.network.sequence_map import ModelWithData
 from gersgorin.results import load
 from gersgorin.run.run import Label, Run
 from rhn.cells import RHN
@@ -211,4 +211,4 @@ def test_a_name_is_given_once(a_new_analysis):
 @pytest.mark.parametrize("name", ["gates", "gains", "products"])
 def test_analyses_of_steps_accept_a_module_and_its_input(name):
     compute, gru, x = getattr(gersgorin, name), torch.nn.GRU(3, 5), torch.rand(6, 3)
-    assert compute(gru, x, steps=4).table() == compute(gersgorin.open_run(gru, x[:4])).table()
+    assert compute(gru, x[:4]).table() == compute(gersgorin.open_run(gru, x[:4])).table()

@@ -14,6 +14,7 @@ from matplotlib.legend import Legend
 from readable import readable
 from tables import for_each
 
+import rhn
 from gersgorin import compare, open_run
 from gersgorin.analyses import ANALYSES
 from gersgorin.analyses.bands import KEPT, TABULATED
@@ -426,9 +427,9 @@ def test_networks_of_one_name_are_numbered_and_any_network_is_taken(tmp_path):
     cells, (x,) = networks(2), sequences(6)
     stepped = (lambda x, s: torch.tanh(x.sum() + s), torch.zeros(3, dtype=torch.float64))
     save_checkpoint(tmp_path / "trained.safetensors", cells[0])
-    found = compare([*cells, "rnn", tmp_path / "trained.safetensors", stepped], x)
+    found = compare([*cells, RNN(5, 64), rhn.load(tmp_path / "trained.safetensors"), stepped], x)
     title = "rhn, depth 2, 6 units"
-    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (4)", "f(x, s)"]
+    assert [*found] == [title, f"{title} (2)", "rnn, 64 units", f"{title} (3)", "f(x, s)"]
     assert np.array_equal(found[3].norm, found[0].norm)
 
 
@@ -437,9 +438,9 @@ def test_an_option_by_name_is_only_for_that_network():
         return torch.tanh(s + x.sum())
 
     networks, x = {"mine": mine, "lstm": torch.nn.LSTM(3, 4)}, torch.rand(6, 3)
-    found = compare(networks, x, state_size={"mine": 5}, steps=4)
-    assert found["mine"].eigenvalues.shape == (4, 5)
-    assert found["lstm"].eigenvalues.shape == (4, 8)
+    found = compare(networks, x, state_size={"mine": 5})
+    assert found["mine"].eigenvalues.shape == (6, 5)
+    assert found["lstm"].eigenvalues.shape == (6, 8)
     with pytest.raises(InvalidInputError, match="state_size names 'theirs': expected mine, lstm"):
         compare(networks, x, state_size={"theirs": 5})
     with pytest.raises(InvalidInputError, match="expected networks with names"):

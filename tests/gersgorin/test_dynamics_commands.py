@@ -17,8 +17,8 @@ from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.cli.main import main
 from gersgorin.linalg import numerical_radius, pseudospectrum
 from gersgorin.linalg.singular_values import distance_to_circle
-from gersgorin.loading.open import open_run
-from rhn.cells import LSTM, RNN
+from gersgorin.network.open import open_run
+from rhn.cells import LSTM, RHN, RNN
 from rhn.data import chorale
 from rhn.errors import InvalidInputError
 
@@ -90,12 +90,11 @@ def test_the_grid_of_pseudospectra_of_small_steps_of_time_lies_around_their_spec
 
 
 @pytest.mark.parametrize("function", [lyapunov, fixed_points, pseudospectra])
-def test_networks_by_name_modules_and_runs_are_the_same(function):
-    options = {"hidden_size": 6, "depth": 2, "steps": 25}
-    by_name = function("rhn", "bwv269", **options)
-    of_run = function(open_run("rhn", "bwv269", **options))
-    assert by_name.to_dict() == of_run.to_dict()
-    assert by_name.title.startswith("rhn, depth 2, 6 units")
+def test_modules_and_runs_are_the_same(function):
+    cell, x = RHN(88, 6, 2), chorale("bwv269")[:25]
+    of_cell = function(cell, x)
+    assert of_cell.to_dict() == function(open_run(cell, x)).to_dict()
+    assert of_cell.title.startswith("rhn, depth 2, 6 units")
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GRU(4, 5)).double()
     assert "GRU, 5 units" in function(model, torch.rand(8, 3, dtype=d)).title
 
@@ -130,7 +129,7 @@ def test_points_lie_where_the_axes_say_and_kinds_look_different():
     starts = torch.randn(30, 3, dtype=d, generator=torch.Generator().manual_seed(1)) * torch.tensor(
         [1.0, 9.0, 3.0]
     )
-    points = fixed_points(lambda s: A @ s, None, starts=starts)
+    points = fixed_points(lambda x, s: A @ s, None, starts=starts)
     ax, beside = points.plot().figure.axes
     searched, *modes, saddle = ax.lines
     assert [line.get_label() for line in modes] == ["growing mode", "slowest decaying mode"]
@@ -233,7 +232,7 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
         lambda x, s: torch.remainder(2 * s, 1), torch.zeros(9, 1), count=1, s0=0.3 * torch.ones(2)
     )
     assert "needs more exponents" in growing.summary() and "the 1 largest" in growing.summary()
-    many = fixed_points(lambda s: s, None, starts=torch.arange(20.0, dtype=d).unsqueeze(1))
+    many = fixed_points(lambda x, s: s, None, starts=torch.arange(20.0, dtype=d).unsqueeze(1))
     assert many.summary().count("neutral") == 21 and "inf" in many.summary()
     assert "With an eigenvalue 1, 20 points may lie on one curve" in many.summary()
     centres = replace(many, eigenvalues=np.array([[0.6 + 0.8j, 0.6 - 0.8j]] * 20))  # each alone

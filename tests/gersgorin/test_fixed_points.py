@@ -20,7 +20,7 @@ from gersgorin.analyses import fixed_points as measure
 from gersgorin.linalg import zeros
 from gersgorin.linalg.zeros import least_of_each, meeting
 from gersgorin.run.cell import as_cell
-from rhn.cells import RNN
+from rhn.cells import GRU, RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN, RED
 
@@ -47,7 +47,7 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
 def test_one_bistable_unit_has_three_points():
     root = scipy.optimize.brentq(lambda s: math.tanh(2 * s) - s, 0.5, 1)
     points = fixed_points(
-        lambda s: torch.tanh(2 * s), None, starts=torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1)
+        lambda x, s: torch.tanh(2 * s), None, starts=torch.linspace(-2, 2, 40, dtype=d).unsqueeze(1)
     )
     order = points.states[:, 0].argsort()
     np.testing.assert_allclose(points.states[order, 0], [-root, 0, root], atol=1e-10)
@@ -114,7 +114,7 @@ def test_scipys_roots_from_the_same_starts_are_among_the_points(case):
 
 def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     starts = torch.tensor([[-1.0], [0.4], [0.9]], dtype=d)
-    ghost = fixed_points(lambda s: s + 0.002 + s * s, None, starts=starts)
+    ghost = fixed_points(lambda x, s: s + 0.002 + s * s, None, starts=starts)
     assert ghost.is_slow.tolist() == [True]
     assert ghost.kinds == ["slow, neutral"]
     assert ghost.found_from.tolist() == [3]
@@ -123,12 +123,12 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     with pytest.raises(
         InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
     ):
-        fixed_points(lambda s: s + 0.5 + s * s, None, starts=starts)
+        fixed_points(lambda x, s: s + 0.5 + s * s, None, starts=starts)
     with pytest.raises(
         InvalidInputError, match=r"least .* is 0.02: .* a hundredth of its median at the starts"
     ) as none:
         fixed_points(
-            lambda s: s + 1 - 0.98 * torch.sin(s),
+            lambda x, s: s + 1 - 0.98 * torch.sin(s),
             starts=torch.linspace(-7, 7, 41, dtype=d)[:, None],
         )
     assert "tolerance" not in str(none.value)
@@ -136,7 +136,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
 
 def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     A = torch.tensor([0.5, 2.0, -1.0, 0.0], dtype=d).diag()
-    points = fixed_points(lambda s: A @ s, None, starts=0.3 * torch.ones(1, 4, dtype=d))
+    points = fixed_points(lambda x, s: A @ s, None, starts=0.3 * torch.ones(1, 4, dtype=d))
     (found,) = points.table()
     assert (found["kind"], found["unstable"], found["neutral"], found["spectral_radius"]) == (
         "saddle",
@@ -152,13 +152,13 @@ def test_kinds_counts_and_time_constants_of_known_eigenvalues():
     assert row["growth_time"] == pytest.approx(1 / math.log(1.5)), "of its fastest growth"
     assert row["decay_time"] == pytest.approx(-1 / math.log(0.9)), "of its slowest decay"
     # a line of them
-    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2))
+    line = fixed_points(lambda x, s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2))
     assert line.kinds == ["neutral"] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
 
 def test_modes_that_do_not_span_all_states_have_no_shares():
     block = torch.tensor([[0.5, 1.0], [0.0, 0.5]], dtype=torch.float64)
-    found = fixed_points(lambda s: s @ block.T, starts=torch.full((3, 2), 0.1).double())
+    found = fixed_points(lambda x, s: s @ block.T, starts=torch.full((3, 2), 0.1).double())
     with pytest.raises(np.linalg.LinAlgError, match="do not span"):
         found.modes().driven(np.eye(2))
 
@@ -172,7 +172,7 @@ def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
         rng.normal(size=(3, 5)),
     )
     found = fixed_points(
-        lambda s: torch.tanh(s @ torch.from_numpy(A).T), starts=torch.full((3, 5), 0.1).double()
+        lambda x, s: torch.tanh(s @ torch.from_numpy(A).T), starts=torch.full((3, 5), 0.1).double()
     )
     modes = found.modes()
     values, left, right = scipy.linalg.eig(A, left=True)
@@ -189,15 +189,17 @@ def test_modes_are_scipys_and_tell_how_a_deviation_goes_on():
 def test_the_figure_has_the_run_and_a_stroke_for_each_growing_and_the_slowest_decaying_mode(
     tmp_path,
 ):
-    found = fixed_points("gru", torch.zeros(30, 88), init="uniform:0.5", hidden_size=6)
+    found = fixed_points(GRU(88, 6, init="uniform:0.5"), torch.zeros(30, 88))
     assert found.trajectory.shape == (31, 6)
     counts = Counter(line.get_color() for line in found.plot().lines if line.get_linestyle() == "-")
     assert counts[RED] == found.unstable[:8].sum()
     assert counts[GREEN] == (found.unstable[:8] < 6).sum()
     # by a complex pair: an ellipse of half axes 2 to 1
     turn = torch.tensor([[0.9, -0.8], [0.2, 0.9]], dtype=d)
-    focus = fixed_points(lambda s: s @ turn.T, None, starts=normal(30, 2))
-    line = fixed_points(lambda s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2)).plot()
+    focus = fixed_points(lambda x, s: s @ turn.T, None, starts=normal(30, 2))
+    line = fixed_points(
+        lambda x, s: torch.cat((s[:1], 0.5 * s[1:])), None, starts=normal(9, 2)
+    ).plot()
     assert {"neutral mode"} == {
         each.get_label() for each in line.lines if "mode" in each.get_label()
     }
@@ -232,7 +234,7 @@ def test_float32_and_small_blocks_find_the_same(monkeypatch):
 
 
 def test_the_search_stays_in_the_box_of_the_starts():
-    def far(s):  # stands still at 2.9, where no state settles
+    def far(x, s):  # stands still at 2.9, where no state settles
         return 2 * s - 2.9
 
     starts = torch.tensor([[-1.0], [1.0]], dtype=d)
@@ -287,7 +289,7 @@ def test_around_a_state_that_stays_the_starts_are_random():
         found.sentences()
     )
     assert "Of the starts only 1 is distinct" in "".join(
-        fixed_points(lambda s: s / 2, None, starts=S.new_zeros(9, 2)).sentences()
+        fixed_points(lambda x, s: s / 2, None, starts=S.new_zeros(9, 2)).sentences()
     )
 
 
@@ -329,7 +331,7 @@ def test_states_that_meet_have_one_number_and_go_on_as_the_slowest():
 
 @for_each("tolerance", [None, 1e-6])
 def test_three_points_within_a_hundred_thousandth_are_three_of_their_kinds(tolerance):
-    def step(s):
+    def step(x, s):
         return s - 0.5e10 * s * (s - 1e-5) * (s - 2e-5)
 
     starts = torch.linspace(-3e-5, 5e-5, 60, dtype=d)[:, None]
@@ -398,7 +400,7 @@ def test_a_ring_of_slow_points_is_not_lost():
     # a bump at any angle, up to the steps of the grid
     W = 4 * torch.cos(angles - angles[:, None]) / 32
     bumps = 1.6 * torch.cos(angles - torch.linspace(0, 6, 60, dtype=d)[:, None])
-    points = fixed_points(lambda s: 0.9 * s + 0.1 * torch.tanh(s) @ W, None, starts=bumps)
+    points = fixed_points(lambda x, s: 0.9 * s + 0.1 * torch.tanh(s) @ W, None, starts=bumps)
     assert len(points.states) > 50 and points.lost == 0
     phases = np.angle(points.states @ np.exp(1j * angles.numpy()))
     assert np.diff(np.sort(phases)).max() < 0.5
@@ -408,7 +410,7 @@ def test_a_ring_of_slow_points_is_not_lost():
     ("offset", "kinds"), [(-1e-3, ["saddle", "stable"]), (1e-3, ["slow, neutral"])]
 )
 def test_between_two_fixed_points_there_is_no_slow_one(offset, kinds):
-    def step(s):  # the speed between the points at x = +-0.03 is largest at 0
+    def step(x, s):  # the speed between the points at x = +-0.03 is largest at 0
         return s + 0.01 * torch.stack([offset + s[..., 0] ** 2, s[..., 0] - s[..., 1]], -1)
 
     starts = torch.stack([torch.linspace(-1, 2, 60), torch.zeros(60)], 1).double()
@@ -418,7 +420,9 @@ def test_between_two_fixed_points_there_is_no_slow_one(offset, kinds):
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     growth = torch.tensor([0.005, -0.5, -1.0], dtype=d)
     for step in (1e-1, 1e-4):
-        points = fixed_points(lambda s, step=step: s + step * growth * s, None, starts=normal(9, 3))
+        points = fixed_points(
+            lambda x, s, step=step: s + step * growth * s, None, starts=normal(9, 3)
+        )
         assert points.kinds == ["saddle"]
         assert points.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
 
@@ -456,7 +460,7 @@ def test_a_step_that_gives_two_answers_is_refused(change):
 
 @for_each("unit", [1.0, 25.0])
 def test_units_of_some_entries_do_not_hide_points(unit):
-    def step(s):  # rates in Hz beside synapses in 0 to 1, which take a hundred times as long
+    def step(x, s):  # rates in Hz beside synapses in 0 to 1, which take a hundred times as long
         h, u, x = s[..., :3] * unit, s[..., 3:6], s[..., 6:]
         rate = torch.nn.functional.softplus(h)
         h = h + 0.1 * (-h + 8 * u * x * rate - rate.sum(-1, keepdim=True) + 8)
@@ -478,7 +482,7 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
     """A saddle at 0, nearer to random starts than both attractors."""
     v, starts = normal(200), 2 * normal(60, 200, seed=1)
     found = fixed_points(
-        lambda s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts=starts
+        lambda x, s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts=starts
     )
     assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
     assert next(found.sentences()) == "The search found 3 fixed points."
@@ -487,10 +491,10 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
 @for_each(
     ("step", "kind"),
     [
-        (torch.tanh, "neutral"),  # at 0 each of Newton's steps takes off a third
-        (lambda s: 0.99 * s + 0.01 * torch.relu(0.99 * s), "kink"),
-        (lambda s: 0.99 * s + 0.01 * torch.relu(1.01 * s), "kink"),
-        (lambda s: torch.relu(s + 1) / 2, "stable"),
+        (lambda x, s: torch.tanh(s), "neutral"),  # at 0 each of Newton's steps takes off a third
+        (lambda x, s: 0.99 * s + 0.01 * torch.relu(0.99 * s), "kink"),
+        (lambda x, s: 0.99 * s + 0.01 * torch.relu(1.01 * s), "kink"),
+        (lambda x, s: torch.relu(s + 1) / 2, "stable"),
     ],
 )
 def test_a_critical_point_is_one_point_and_a_kink_has_no_kind(step, kind):
@@ -517,13 +521,13 @@ def test_a_slow_point_is_a_minimum_of_the_speed():
     J = torch.tensor(2.5 * r.standard_normal((n, n)) / np.sqrt(n))
     b = torch.tensor(r.standard_normal(n))
 
-    def step(s):
+    def step(x, s):
         return s + 0.1 * (-s + torch.tanh(s) @ J.T + b)
 
     found = fixed_points(step, None, starts=2 * torch.tensor(r.standard_normal((60, n))))
     assert found.is_slow.any()
     for s, A in zip(torch.tensor(found.states), found.jacobians, strict=True):
-        residual, slopes = (step(s) - s).numpy(), A - np.eye(n)
+        residual, slopes = (step(None, s) - s).numpy(), A - np.eye(n)
         assert (
             np.linalg.norm(slopes.T @ residual)
             <= 1e-6 * np.linalg.norm(slopes, 2) * np.linalg.norm(residual) + 1e-12

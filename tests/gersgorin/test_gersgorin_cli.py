@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
 from gersgorin.cli.main import main as gersgorin
+from gersgorin.data.files import READ, first_tokens
 from gersgorin.figures import draw_run
-from gersgorin.loading.sources import READ, first_tokens
 from gersgorin.run.cell import temporal_jacobian, trajectory
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale

@@ -13,19 +13,12 @@ ANALYSES = ("spectra", "products", "gains", "gates", "lyapunov", "pseudospectra"
             "analyze")  # fmt: skip
 GIVEN = {
     "x": OTHER,
-    "steps": 3,
     "device": "nonsense",
     "unit": "seconds",
-    "depth": 2,
-    "hidden_size": 4,
-    "init": "uniform:0.1",
-    "transform_bias": -1.0,
-    "cell_options": {"leak": 0.5},
     "layer": 1,
     "submodule": "rnn",
     "batch_axis": 0,
     "state_size": 4,
-    "dtype": torch.float32,
 }
 
 

@@ -16,7 +16,7 @@ import gersgorin
 from gersgorin.analyses import influence as analysis
 from gersgorin.analyses.influence import Influence
 from gersgorin.cli.main import main
-from gersgorin.loading.sequence_map import ModelWithData, SequenceMap
+from gersgorin.network.sequence_map import ModelWithData, SequenceMap
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 

@@ -57,7 +57,6 @@ FORMS = {
 }
 EVERY, FLAT = (*FORMS,), ("(T, m)", "NumPy", "frame")
 NETWORKS = {  # the forms that it takes: its own, and those that say which axis is the batch
-    "a name": (lambda: "gru", EVERY),
     "step": (Minimal, EVERY[:-1]),
     "own loop": (Loop, ("(1, T, m)",)),
     "torch.nn": (lambda: nn.LSTM(M, N), (*FLAT, "(T, 1, m)", "packed")),
@@ -223,10 +222,10 @@ def test_several_inputs_go_to_the_module_as_a_tuple_or_by_name(x):
         gersgorin.Recorder(module, (x[:1], lengths)).recording.radius,
         gersgorin.Recorder(module.rnn, x[:1, :5]).recording.radius,
     )
-    with pytest.raises(InvalidInputError, match="steps is 3: leave it out, or cut each"):
+    with pytest.raises(InvalidInputError, match=r"spectra\(\) takes no steps: cut x, such as"):
         gersgorin.spectra(module, (x[:1], lengths), steps=3)
     with pytest.raises(InvalidInputError, match="x is a tuple: expected"):
-        gersgorin.spectra("gru", (x[:1], lengths))
+        gersgorin.spectra(lambda x, s: s, (x[:1], lengths), state_size=2)
     with pytest.raises(InvalidInputError, match="x is read as 4 sequences of 7 steps"):
         gersgorin.spectra(module, (x, torch.full((B,), T)))
 

@@ -200,7 +200,7 @@ def test_lengths_that_x_does_not_have_are_refused(x, lengths):
 
 
 def test_what_would_be_ignored_is_refused(x):
-    run = gersgorin.open_run("gru", x[0], hidden_size=4)
+    run = gersgorin.open_run(nn.GRU(x.shape[-1], 4), x[0])
     with pytest.raises(InvalidInputError, match="targets are for a module"):
         gersgorin.analyze(run, targets=x, loss="squared")
     with pytest.raises(InvalidInputError, match="y is given without a loss"):

@@ -29,6 +29,11 @@ def henon(s):
     return torch.stack((1 - 1.4 * s[0] ** 2 + s[1], 0.3 * s[0]))
 
 
+def steps(number: int) -> torch.Tensor:
+    """Inputs of a step that reads none."""
+    return torch.zeros(number, 1, dtype=d)
+
+
 def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
     """Mean log |R_ii|, sorted: one NumPy QR a step."""
     logs = []
@@ -40,7 +45,7 @@ def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
 
 
 def test_henons_map():
-    found = lyapunov(henon, None, s0=ZERO, steps=30_000, warmup=500)
+    found = lyapunov(lambda x, s: henon(s), steps(30_000), s0=ZERO, warmup=500)
     np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
     assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
     assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01) and found.drift == 0
@@ -52,10 +57,10 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     A = torch.randn(12, 12, dtype=d, generator=g)
     moduli = np.log(np.sort(np.abs(np.linalg.eigvals(A.numpy())))[::-1])
     start = torch.zeros(12, dtype=d)
-    found = lyapunov(lambda s: A @ s, None, count=4, s0=start, steps=3000, warmup=500)
+    found = lyapunov(lambda x, s: A @ s, steps(3000), count=4, s0=start, warmup=500)
     np.testing.assert_allclose(found.exponents, moduli[:4], atol=2e-3)
     Q = torch.linalg.qr(A).Q
-    still = lyapunov(lambda s: Q @ s, None, s0=start, steps=100)
+    still = lyapunov(lambda x, s: Q @ s, steps(100), s0=start)
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
     assert "keeps its size" in repr(still)
 
@@ -169,7 +174,7 @@ def test_two_standard_errors_cover_the_exponent_while_directions_still_turn_to_i
 
 
 def test_a_lost_direction_and_a_single_step():
-    found = lyapunov(lambda s: s * torch.tensor([2.0, 0.0], dtype=d), None, s0=ZERO, steps=1)
+    found = lyapunov(lambda x, s: s * torch.tensor([2.0, 0.0], dtype=d), steps(1), s0=ZERO)
     assert found.exponents[0] > -1
     assert found.exponents[1] == -math.inf
     assert np.isnan(found.standard_errors).all()
@@ -190,7 +195,7 @@ def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
     assert "those of a fixed point" in words(moved)
     assert "no attractor" not in words(moved)
     s0, rates = torch.tensor([0.0, 1.0], dtype=d), torch.tensor([2.0, 0.5], dtype=d)
-    assert "no attractor" in words(lyapunov(lambda s: s * rates, None, s0=s0, steps=99))
+    assert "no attractor" in words(lyapunov(lambda x, s: s * rates, steps(99), s0=s0))
 
 
 def test_kaplan_and_yorkes_dimension():
@@ -202,7 +207,7 @@ def test_kaplan_and_yorkes_dimension():
 
 
 def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
-    found = lyapunov(torch.tanh, None, s0=ZERO, steps=2)
+    found = lyapunov(lambda x, s: torch.tanh(s), steps(2), s0=ZERO)
     found = replace(
         found,
         exponents=np.array([-7e-5, -0.03]),
@@ -234,7 +239,7 @@ X = torch.zeros(5, 3, dtype=d)
     [
         ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number from 1 to 2"),
         ({"warmup": 5}, "at least one is to be counted"),
-        ({"x": None, "network": lambda s: s}, "no first state is given: give s0"),
+        ({"network": lambda s: s}, r"takes one argument: expected a step f\(x, s\)"),
         ({"network": lambda x, s: s}, "no first state is given"),
         ({"network": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "a state is NaN or infinite"),
     ],
@@ -246,14 +251,14 @@ def test_bad_input_is_one_sentence(arguments, words):
 
 def test_an_exponent_of_minus_infinity_is_no_short_run():
     found = lyapunov(
-        lambda s: 3.2 * s * (1 - s), s0=torch.tensor([0.5], dtype=d), steps=300
+        lambda x, s: 3.2 * s * (1 - s), steps(300), s0=torch.tensor([0.5], dtype=d)
     )  # the derivative there is 0
     assert "The product of the Jacobians becomes exactly 0" in found.summary()
 
 
 def test_one_exponent_that_may_be_zero_leaves_the_dimension_open():
     found = lyapunov(
-        lambda s: s + 0.3 + 0.2 * torch.sin(s), s0=torch.tensor([0.3], dtype=d), steps=3000
+        lambda x, s: s + 0.3 + 0.2 * torch.sin(s), steps(3000), s0=torch.tensor([0.3], dtype=d)
     )
     # a turn around a circle: 1
     assert found.exponents[0] < 0 and found.dimension == "between 0 and 1"

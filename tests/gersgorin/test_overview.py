@@ -12,7 +12,7 @@ from torch import nn
 from gersgorin import analyze, influence, input_jacobian, layer_jacobians, trajectory
 from gersgorin.analyses.overview import Overview
 from gersgorin.analyses.spectra import spectra
-from gersgorin.loading.sources import chorales_origin
+from gersgorin.data.files import chorales_origin
 from gersgorin.run.run import Run
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale

@@ -187,13 +187,13 @@ REFUSED = {
     "Identity has step, but no state_size: give state_size=5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
     ),
-    r"Linear.forward takes no step .*; x has 3 columns": lambda x: spectra(
+    r"Linear.forward takes one argument: expected a step f\(x, s\)": lambda x: spectra(
         nn.Linear(2, 5).forward, x, s0=ZEROS[0]
     ),
     "s0: expected a floating-point tensor": lambda x: spectra(
         lambda x, s: s, x, s0=(ZEROS[0], ZEROS[0].long())
     ),
-    "layer is for a module, not for a function: leave it out": lambda x: spectra(
+    "layer is given with a function, and is for a module: leave it out": lambda x: spectra(
         lambda x, s: s, x, s0=ZEROS, layer=1
     ),
     r"Identity has no recurrent cell.*gersgorin\.influence\(module, x\)": lambda x: spectra(
@@ -364,10 +364,12 @@ def test_the_cell_of_a_loop_is_found_by_its_state_size():
     )
     nameless = made(Loop, plain, start=lambda self, x: (x.new_zeros(x.shape[1], N),) * 2)
     with pytest.raises(
-        InvalidInputError, match=r"cell has forward\(x, state\): if that is one step, give s0"
+        InvalidInputError,
+        match=r"cell has forward\(x, state\): if that is one step, give s0 and",
     ):
         open_run(nameless, torch.zeros(T, 1, M))
-    assert open_run(nameless, torch.zeros(T, 1, M), s0=(torch.zeros(1, N),) * 2).state_size == 2 * N
+    named = {"s0": (torch.zeros(1, N),) * 2, "submodule": "cell"}
+    assert open_run(nameless, torch.zeros(T, 1, M), **named).state_size == 2 * N
 
 
 @for_each("depth", [3, "shallow"])
@@ -414,19 +416,13 @@ def test_an_optional_state_makes_a_step_only_of_a_module_that_declares_or_gets_o
     assert influence(declared, x[None]).influence[-1].all()
 
 
-@pytest.mark.parametrize("module", [False, True])
-def test_a_map_without_input_is_a_network_for_every_analysis(module):
-    turn = nn.Linear(2, 2, bias=False).double()
-    step = made(nn.Module, forward=lambda self, s: turn(s)) if module else lambda s: turn(s)
-    s0 = torch.ones(2).double()
-    assert len(products(step, s0=s0, steps=6).table()) == 6
-    np.testing.assert_allclose(
-        spectra(step, s0=s0, steps=6).norm, torch.linalg.matrix_norm(turn.weight, 2).item()
-    )
-    with pytest.raises(
-        InvalidInputError, match=r"steps is missing: expected the number of steps of the map f\(s\)"
-    ):
-        spectra(step, s0=s0)
+def test_a_map_without_input_is_refused_with_the_step_to_write():
+    turn, s0 = nn.Linear(2, 2, bias=False).double(), torch.ones(2).double()
+    with pytest.raises(InvalidInputError, match="write a map f"):
+        spectra(lambda s: turn(s), torch.zeros(6, 1), s0=s0)
+    found = spectra(lambda x, s: turn(s), torch.zeros(6, 1), s0=s0)
+    exact = torch.linalg.matrix_norm(turn.weight, 2).item()
+    np.testing.assert_allclose(found.norm, exact)
 
 
 DETACHED = {

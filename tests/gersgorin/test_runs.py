@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from new_cells import new_cell
 from tables import for_each
 from torch import nn
 
 import gersgorin
+import rhn
 from gersgorin.cli.main import main
+from rhn.cells import GRU, LSTM, RHN
+from rhn.data import chorale
 from rhn.errors import DataError, InvalidInputError, OutputError
 
 T, M, N = 6, 3, 4
@@ -88,26 +92,28 @@ def test_the_size_of_a_state_is_an_argument_of_every_analysis(kind, analysis):
 REFUSED = {
     "give state_size=": {"network": Stepper()},
     "state_size is 0: expected a whole number": {"network": Stepper(), "state_size": 0},
-    "it has no step of your own, leave state_size out": {
+    "GRU is no step of your own: leave it out$": {
         "network": nn.GRU(M, N),
         "state_size": N,
     },
-    "gru says its own": {"network": "gru", "state_size": N},
     "s0 has its size, leave state_size out": {
         "network": decay,
         "s0": ZEROS[0],
         "state_size": N,
     },
-    "are steps, name one as submodule": {
+    "ModuleList is no step of your own: leave it out, or add submodule='0'": {
         "network": nn.ModuleList([Stepper(), Stepper()]),
         "state_size": N,
     },
-    "gates is 3: expected a function": {"network": "gru", "gates": 3},
+    "gates is 3: expected a function": {"network": nn.GRU(M, N), "gates": 3},
     r"gates\(x, s\) of GRU fails: ZeroDivisionError": {
-        "network": "gru",
+        "network": nn.GRU(M, N),
         "gates": lambda x, s: 1 / 0,
     },
-    r"gates\(x, s\) of GRU must return a tensor": {"network": "gru", "gates": lambda x, s: 1},
+    r"gates\(x, s\) of GRU must return a tensor": {
+        "network": nn.GRU(M, N),
+        "gates": lambda x, s: 1,
+    },
 }
 
 
@@ -140,7 +146,7 @@ def test_gates_are_a_function_of_the_arguments_of_the_step():
     assert f"open on average: fast {100 * fast.mean():.2g} %, slow" in str(found)
     found.save("gates.npz")
     assert gersgorin.load("gates.npz").names == ("fast", "slow")
-    one = gersgorin.spectra("lstm", x, hidden_size=N, gates=lambda x, s: torch.sigmoid(s[:N]))
+    one = gersgorin.spectra(LSTM(M, N), x, gates=lambda x, s: torch.sigmoid(s[:N]))
     assert one.transform_gate.shape == (T, 1) and one.gate_name == "gate"
     overview = gersgorin.analyze(pair, x, state_size=(N, N), gates=gates)
     np.testing.assert_array_equal(overview.gates.mean, found.mean)
@@ -171,8 +177,8 @@ def test_gates_of_an_lstm_of_torch_get_its_pair(kind):
     assert h.shape == c.shape == shape
     lowest = run.states[T - 1].unflatten(0, (-1, 2, N))[:, 1]
     torch.testing.assert_close(c.reshape(-1, N), lowest)
-    by_name = {"x": x, "hidden_size": N, "gates": gates}
-    assert gersgorin.gates("torch.nn:LSTM", **by_name).names == ("memory",)
+    by_name = rhn.make_cell("torch.nn:LSTM", M, N)
+    assert gersgorin.gates(by_name, x, gates=gates).names == ("memory",)
     one = gersgorin.gates(nn.GRUCell(M, N), x, gates=lambda x, h: torch.sigmoid(h))
     assert one.mean.shape == (T, 1)
 
@@ -265,7 +271,7 @@ class Embedded(nn.Module):
 
 
 def test_a_run_is_short_in_print_and_without_gradients():
-    run = gersgorin.open_run("rhn", frames(), depth=2, hidden_size=N)
+    run = gersgorin.open_run(RHN(M, N, 2), frames())
     assert isinstance(run, gersgorin.Run)
     assert repr(run) == (
         f"<Run of rhn, depth 2, {N} units on sequence of {T} x {M}: {T} steps, a state of {N}>"
@@ -289,8 +295,9 @@ RESULTS = {
 
 @for_each("name", RESULTS)
 def test_a_result_knows_its_run_in_this_process_only(name):
-    run = gersgorin.open_run("gru", frames(), hidden_size=N)
-    found = RESULTS[name]("gru", frames(), hidden_size=N)
+    cell = GRU(M, N)
+    run = gersgorin.open_run(cell, frames())
+    found = RESULTS[name](cell, frames())
     assert torch.equal(found.run.states, run.states)
     found.save("found.npz")
     loaded = gersgorin.load("found.npz")
@@ -303,7 +310,7 @@ def test_the_file_of_a_run_is_enough_to_compute_a_step_again(capsys):
     assert main([*words, "--jacobians"]) == 0
     assert "file: run.npz" in capsys.readouterr().out
     file = dict(np.load("run.npz"))
-    run = gersgorin.open_run("rhn", "bwv269", depth=2, hidden_size=N, steps=T)
+    run = gersgorin.open_run(new_cell("rhn", N, 2), chorale("bwv269")[:T])
     for name, numbers in {
         "inputs": run.inputs,
         "states": run.states,
@@ -366,8 +373,7 @@ def test_a_carry_gate_with_its_own_weights_has_its_own_column():
     expected = torch.stack([z[:, :N].mean(1), z[:, N : 2 * N].mean(1)], 1)
     np.testing.assert_allclose(found.mean, expected, rtol=1e-5)
     for coupled, names in ((True, ()), (False, ("transform gate", "carry gate"))):
-        options = {"hidden_size": N, "cell_options": {"coupled": coupled}}
-        assert gersgorin.gates("rhn", x, **options).names == names
+        assert gersgorin.gates(RHN(M, N, coupled=coupled), x).names == names
 
 
 def test_products_back_from_the_last_state_are_those_of_numpy():

@@ -15,8 +15,8 @@ from test_modules import Bomb
 from gersgorin import spectra
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
+from gersgorin.data.files import Dataset, read_numbers
 from gersgorin.figures import draw_run
-from gersgorin.loading.sources import Source, read_numbers
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import DataError
@@ -75,7 +75,7 @@ def test_a_table_names_its_inputs(capsys):
         assert main(args) == 0 and len(json.loads(capsys.readouterr().out)["steps"]) == 6
         record = Spectra.load("d.npz")
         assert record.along == "sequence fall.csv (speed, height)" and record.unit == "steps"
-    record = spectra("rhn", "fall.csv", hidden_size=4, unit="days")
+    record = spectra(RHN(2, 4), "fall.csv", unit="days")
     assert record.unit == "days" and "time step (days)" in labels(draw_run(record))
     record.save("new.npz")
     arrays = dict(np.load("new.npz"))
@@ -97,7 +97,7 @@ def test_a_table_names_its_inputs(capsys):
 def test_tables_as_people_write_them(table, names):
     Path("t.csv").write_text(table, encoding="utf-8")
     found = read_numbers(Path("t.csv"))
-    assert found.values.tolist() == [[[1, 2], [3, 4], [5, 6]]] and found.names == names
+    assert found.sequence().tolist() == [[1, 2], [3, 4], [5, 6]] and found.names == names
 
 
 def test_arrays_are_read_with_what_is_said_of_them():
@@ -106,11 +106,12 @@ def test_arrays_are_read_with_what_is_said_of_them():
     np.savez("said.npz", other=SINE, x=several, **about)
     np.savez("first.npz", SINE)
     found = read_numbers(Path("said.npz"))
-    assert found.values.tolist() == several.tolist() and (found.unit, found.name) == (
+    assert found.frames().tolist() == several.swapaxes(0, 1).tolist()
+    assert (found.unit, found.name) == (
         "0.1 s",
         "lorenz",
     )
-    source = Source(name="lorenz", kind="sequence", values=found.values, names=found.names).cut(3)
+    source = Dataset(name="lorenz", kind="sequence", x=found.x, names=found.names).cut(3)
     assert (source.label, source.count, source.steps, source.input_size) == (
         "lorenz (x, y, z)",
         2,
@@ -118,8 +119,8 @@ def test_arrays_are_read_with_what_is_said_of_them():
         3,
     )
     assert source.first_label == "lorenz (x, y, z), the first of 2"
-    assert source.values[1].tolist() == several[1, :3].tolist()
-    assert read_numbers(Path("first.npz")).values.ravel().tolist() == SINE.tolist()
+    assert source.frames()[:, 1].tolist() == several[1, :3].tolist()
+    assert read_numbers(Path("first.npz")).sequence().ravel().tolist() == SINE.tolist()
 
 
 def spoiled():
@@ -186,6 +187,6 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
-    monkeypatch.setattr("gersgorin.loading.sources.free_memory", lambda: 100)
+    monkeypatch.setattr("gersgorin.data.files.free_memory", lambda: 100)
     with pytest.raises(DataError, match="more than the free memory"):
         read_numbers(Path("sine.npy"))

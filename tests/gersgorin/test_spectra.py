@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from matrices import grcar, square_matrices
+from new_cells import new_cell
 from tables import for_each
 from torch import nn
 
@@ -24,7 +25,7 @@ from gersgorin.cli.analysis import main
 from gersgorin.figures import plot_suggested
 from gersgorin.linalg import departure_from_normality, numerical_radius
 from gersgorin.run.run import Label, Run
-from rhn.cells import RHN
+from rhn.cells import GRU, RHN
 from rhn.data import chorale
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.utils.io import finite_json
@@ -44,7 +45,8 @@ def command(capsys, *args: str) -> dict:
 
 
 def test_a_cell_by_name_is_what_the_command_measures(capsys):
-    found = spectra("rhn", "bwv66.6", depth=2, hidden_size=6, init="gaussian:0.3", seed=4, steps=5)
+    cell = new_cell("rhn", 6, 2, init="gaussian:0.3", seed=4)
+    found = spectra(cell, chorale("bwv66.6")[:5])
     told = [
         "--depth",
         "2",
@@ -59,9 +61,7 @@ def test_a_cell_by_name_is_what_the_command_measures(capsys):
     ]
     result = command(capsys, *told, "--chorale", "bwv66.6")
     assert numbers(found) == result["steps"] and found.title == "rhn, depth 2, 6 units"
-    assert found.about.startswith(
-        "gaussian:0.3, transform bias -2, seed 4; first 5 of 37 frames of train-"
-    )
+    assert found.about.startswith("built with gaussian:0.3, transform bias -2; ")
 
 
 def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
@@ -79,13 +79,12 @@ def test_a_module_reads_as_in_analyze_and_is_left_as_it_was():
 def test_numbers_pieces_and_files_are_read_alike():
     piece = chorale("bwv269")[:6]
     np.save("x.npy", np.asarray(piece, dtype=float))
-    ways = [
-        spectra("gru", x, hidden_size=4) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")
-    ]
+    cell = GRU(88, 4)
+    ways = [spectra(cell, x) for x in (piece, torch.tensor(np.asarray(piece)), "x.npy")]
     assert numbers(ways[0]) == numbers(ways[1]) == numbers(ways[2])
     assert [way.along for way in ways] == ["chorale bwv269", "sequence of 6 x 88", "sequence x.npy"]
     assert [way.unit for way in ways] == ["quarter notes", "steps", "steps"]
-    wave = spectra("gru", np.sin(np.arange(9.0)), hidden_size=4, unit="0.1 s")
+    wave = spectra(GRU(1, 4), np.sin(np.arange(9.0)), unit="0.1 s")
     assert wave.eigenvalues.shape == (9, 4) and wave.unit == "0.1 s"
 
 
@@ -93,8 +92,9 @@ def test_numbers_pieces_and_files_are_read_alike():
     ("given", "said"),
     [
         ({"network": 3}, "expected a cell or a callable f(x, s), got 3"),
-        ({"network": RHN(88, 4), "depth": 2}, "depth is for a new cell"),
-        ({"x": [1.0]}, "x is a list"),
+        ({"network": RHN(88, 4), "depth": 2}, "takes no depth: the options of a new cell"),
+        ({"network": "rhn"}, "network is the name 'rhn': expected a module or a step"),
+        ({"network": RHN(88, 4), "x": [1.0]}, "x is a list"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_sentence(given, said):
@@ -187,7 +187,7 @@ def test_growth_and_eigenvalues_are_judged_with_one_tolerance():
         (torch.float64, 1 + 1e-6, False),
     ):
         s0 = torch.ones(3, dtype=dtype)
-        words = str(gersgorin.spectra(lambda s, f=factor: f * s, None, s0=s0, steps=50))
+        words = str(gersgorin.spectra(lambda x, s, f=factor: f * s, torch.zeros(50, 1), s0=s0))
         assert ("keeps its norm" in words) == ("on the unit circle" in words) == near
 
 
@@ -253,6 +253,6 @@ def test_the_sentence_says_what_the_products_do(log_norms, words):
     [("lstm", "input gate"), ("gru", "1 - update gate"), ("rhn", "transform gate")],
 )
 def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
-    record = spectra(kind, "bwv66.6", hidden_size=4, steps=3)
+    record = spectra(new_cell(kind, 4), chorale("bwv66.6")[:3])
     labels = alone(plot_suggested, record).get_legend_handles_labels()[1]
     assert record.gate_name == name and name in labels

@@ -101,7 +101,7 @@ def test_a_complex_state_has_its_eigenvalues_and_their_conjugates():
 
 def test_fixed_points_of_complex_states_are_those_of_their_real_views():
     starts = torch.complex(normal(9, 2), normal(9, 2, seed=1))
-    found = gersgorin.fixed_points(lambda s: 0.5j * s + (1 + 1j), starts=starts)
+    found = gersgorin.fixed_points(lambda x, s: 0.5j * s + (1 + 1j), starts=starts)
     point = (1 + 1j) / (1 - 0.5j)
     np.testing.assert_allclose(found.states, [[point.real, point.imag] * 2], atol=1e-12)
 

@@ -11,7 +11,7 @@ from torch import nn
 import gersgorin
 import rhn
 import trainability
-from rhn.cells import RHN
+from rhn.cells import GRU, RHN
 from rhn.errors import InvalidInputError, NotFiniteError
 
 X = torch.randn(8, 2, 3)
@@ -27,8 +27,8 @@ WORDS = {
     r"cure\(\) has no argument 'lr': did you mean learning_rate\?": lambda: trainability.cure(
         MODEL, X, X[..., :1], MSE, ADAM, lr=5
     ),
-    r"spectra\(\) has no argument 'hidden': did you mean hidden_size\?": lambda: gersgorin.spectra(
-        "rnn", hidden=3
+    r"spectra\(\) has no argument 'statesize': did you mean state_size\?": lambda: (
+        gersgorin.spectra(MODEL, statesize=3)
     ),
     r"train\(\) has no argument 'epoch': did you mean epochs\?": lambda: rhn.train(
         "jsb-depth-1", out="runs", epoch=3
@@ -58,6 +58,7 @@ def test_swapped_arguments_are_named_without_their_numbers(name):
 
 
 NUMBERS = torch.randn(8, 3)
+CELL_OF_3 = GRU(3, 6)
 CLASSES = {
     "network is the class LSTM": lambda: gersgorin.spectra(nn.LSTM, NUMBERS),
     "network is the class RHN": lambda: gersgorin.lyapunov(RHN, NUMBERS),
@@ -109,26 +110,22 @@ def test_a_first_state_that_is_not_finite_is_refused_as_that():
 def test_the_signature_of_a_function_lists_the_keywords_that_it_passes_on(name):
     home = trainability if name in ("check", "cure") else gersgorin
     known = inspect.signature(getattr(home, name)).parameters
-    assert {"hidden_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
+    assert {"state_size", "submodule"} <= {*known} or {"batch_size", "clip_norm"} <= {*known}
     assert not [p for p in known.values() if p.kind is p.VAR_KEYWORD]
 
 
 NUMPY = {
-    "leading": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=6, leading=n).eigenvalues,
-    "count": lambda n: gersgorin.lyapunov("gru", NUMBERS, hidden_size=6, count=n).exponents,
-    "hidden_size": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=n).norm,
-    "depth": lambda n: gersgorin.spectra("rhn", NUMBERS, hidden_size=4, depth=n).norm,
-    "seed": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4, seed=n).norm,
-    "steps": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4, steps=n).norm,
+    "leading": lambda n: gersgorin.spectra(CELL_OF_3, NUMBERS, leading=n).eigenvalues,
+    "count": lambda n: gersgorin.lyapunov(CELL_OF_3, NUMBERS, count=n).exponents,
     "state_size": lambda n: gersgorin.spectra(lambda x, s: s / 2, NUMBERS, state_size=n).norm,
-    "side": lambda n: gersgorin.pseudospectra("gru", NUMBERS, hidden_size=4, side=n).sigma,
-    "starts": lambda n: gersgorin.fixed_points("gru", NUMBERS, hidden_size=4, starts=n).states,
+    "side": lambda n: gersgorin.pseudospectra(CELL_OF_3, NUMBERS, side=n).sigma,
+    "starts": lambda n: gersgorin.fixed_points(CELL_OF_3, NUMBERS, starts=n).states,
     "layer": lambda n: gersgorin.spectra(nn.GRU(3, 4, 3), NUMBERS, layer=n).eigenvalues.shape,
     "feature": lambda n: gersgorin.influence(nn.LSTM(4, 4), torch.rand(5, 4), feature=n).feature,
     "probes": lambda n: gersgorin.influence(MODEL, X[:, 0], probes=n).influence,
     "workers": lambda n: gersgorin.linalg.eigenvalues(torch.eye(3), workers=n),
     "state_bound": lambda n: gersgorin.norm_bound(CELL, n).item(),
-    "step": lambda n: gersgorin.spectra("gru", NUMBERS, hidden_size=4).drawn_step(n),
+    "step": lambda n: gersgorin.spectra(CELL_OF_3, NUMBERS).drawn_step(n),
     "every": lambda n: gersgorin.Recorder(nn.GRU(3, 4), NUMBERS, every=n).recording.radius.shape,
 }
 
@@ -141,9 +138,9 @@ def test_numbers_of_numpy_are_numbers(name):
 def test_a_share_of_an_eigenvalue_is_refused_by_its_own_name():
     for wrong in (1.5, True, 0, 65):
         with pytest.raises(InvalidInputError, match=f"leading is {wrong}: expected a whole number"):
-            gersgorin.spectra("gru", NUMBERS, leading=wrong)
+            gersgorin.spectra(GRU(3, 64), NUMBERS, leading=wrong)
 
 
 def test_a_device_of_torch_is_a_device():
-    found = gersgorin.spectra("gru", NUMBERS, hidden_size=4, device=torch.device("cpu"))
-    assert np.array_equal(found.norm, gersgorin.spectra("gru", NUMBERS, hidden_size=4).norm)
+    found = gersgorin.spectra(CELL_OF_3, NUMBERS, device=torch.device("cpu"))
+    assert np.array_equal(found.norm, gersgorin.spectra(CELL_OF_3, NUMBERS).norm)

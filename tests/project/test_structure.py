@@ -31,7 +31,7 @@ LEVELS_TEXT = """
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
     gersgorin._validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
-    gersgorin.run gersgorin.loading
+    gersgorin.run gersgorin.network
     gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.recorder \
         gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import gersgorin
-from rhn.cells import LSTM
+from rhn.cells import GRU, LSTM, RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import kind_of
 from trainability import check
@@ -52,8 +52,8 @@ REFUSED = {
     "optimizer is None, expected": lambda: check(
         nn.Linear(1, 1), torch.zeros(4, 1), torch.zeros(4, 1), loss_fn="mse", optimizer=None
     ),
-    "x is an int: expected": lambda: gersgorin.spectra("rhn", 3),
-    "x is the function halved: expected": lambda: gersgorin.spectra("rhn", halved),
+    "x is an int: expected": lambda: gersgorin.spectra(GRU(3, 4), 3),
+    "x is the function halved: expected": lambda: gersgorin.spectra(GRU(3, 4), halved),
     "x is a list: expected": lambda: LSTM(3, 4)([1.0]),
 }
 
@@ -67,7 +67,7 @@ def test_a_message_names_the_kind_with_its_article(words):
 def test_a_function_without_gates_is_named():
     found = gersgorin.gates(halved, torch.zeros(5, 1), s0=torch.zeros(2))
     assert found.finding == "No gates are known of the function halved"
-    rnn = gersgorin.gates("rnn", torch.zeros(5, 1), hidden_size=2)
+    rnn = gersgorin.gates(RNN(1, 2), torch.zeros(5, 1))
     assert rnn.finding == "No gates are known of this RNN"
 
 

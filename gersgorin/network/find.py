@@ -2,7 +2,7 @@
 
 A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (with `step` and
 `state_size`, see `rhn.cells.Cell`), a step forward(x, state), or anything that has one of them
-inside. The run of the cell in a module is `gersgorin.loading.watched`'s.
+inside. The run of the cell in a module is `gersgorin.network.trace`'s.
 """
 
 import difflib
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import finite_tensor, state_tensor
+from gersgorin._validate import finite_tensor, state_tensor, whole_number
 from gersgorin.run.cell import (
     Sizes,
     State,
@@ -35,6 +35,44 @@ from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
+KNOWN = (Cell, *TORCH_CELLS)  # cells that need no state_size
+
+
+def is_cell(part: nn.Module) -> bool:
+    """True for a module that steps: ours, torch.nn's, and with a declared `state_size` also a
+    module with `step`, or with forward(x, state).
+    """
+    if isinstance(part, KNOWN):
+        return True
+    declared = getattr(part, "state_size", None) is not None
+    return declared and (hasattr(part, "step") or is_step(part))
+
+
+def has_no_forward(f: Any) -> bool:
+    """True for a torch module that defines no forward, such as a list of modules."""
+    return isinstance(f, nn.Module) and getattr(f.forward, "__func__", None) is nn.Module.forward
+
+
+def is_step(f: Any) -> TypeGuard[nn.Module | Step]:
+    """True for f(x, s): a function, or a module with forward(x, state).
+
+    Layers that read a sequence often take a state or a cache, too, but run without it:
+    forward(x, state=None) is a step only without a cell of ours or torch.nn's inside.
+    """
+    if isinstance(f, KNOWN) or has_no_forward(f) or not takes(f, 2):
+        return False
+    parts = f.modules() if isinstance(f, nn.Module) and takes(f, 1) else ()
+    return not any(isinstance(part, KNOWN) for part in parts)
+
+
+def is_stepwise(network: Any, *, said: bool = False) -> TypeGuard[nn.Module | Step]:
+    """True for what is called step by step: a function f(x, s), a cell, a module with `step`.
+
+    said: whether a first state is given, which makes a module with forward(x, state) a step.
+    """
+    if not isinstance(network, nn.Module):
+        return callable(network)
+    return is_cell(network) or hasattr(network, "step") or (said and is_step(network))
 
 
 def recurrent_cells(module: nn.Module) -> list[nn.Module]:
@@ -43,65 +81,58 @@ def recurrent_cells(module: nn.Module) -> list[nn.Module]:
     """
     found: list[nn.Module] = []
     for part in module.modules():
-        ours = isinstance(part, Cell) or (hasattr(part, "step") and hasattr(part, "state_size"))
-        if (ours or isinstance(part, TORCH_CELLS)) and not any(
-            part in other.modules() for other in found
-        ):
+        if is_cell(part) and not any(part in other.modules() for other in found):
             found.append(part)
     return found
 
 
-def cells_in(
-    part: nn.Module, s0: State | None, state_size: Sizes | None, *, named: bool
-) -> list[nn.Module]:
-    """The recurrent cells of a part of a copied module, itself included.
+def find_cell(
+    module: nn.Module, layer: int | None = None, submodule: str | None = None, *, said: bool = False
+) -> tuple[nn.Module, int | None]:
+    """(The recurrent cell of a module, one of its layers counted from 0; None: all).
 
-    s0, named: see `first_state`. state_size: of its step, which gets it as an attribute. Raises
-    InvalidInputError if there is none.
+    Args:
+        module: that reads x, or is the cell.
+        layer: which of several cells, counted from 1; each layer of torch.nn's modules counts.
+            None: the first cell with all its layers.
+        submodule: the part to search, by its name in `named_modules`.
+        said: whether a first state is given, which makes that part with forward(x, state) a step.
+
+    Raises:
+        InvalidInputError: no such part, no recurrent cell, or too few.
     """
-    if state_size is not None:
-        _declare(part, checked_sizes(state_size))
-    if is_hand_written(part, s0, named=named):
-        return [part]
-    cells = cells_of(part)
-    if not cells and s0 is not None:
-        cells = [*own_steps(part).values()]
+    part = part_of(module, submodule)
+    cells = [part] if said and is_step(part) else recurrent_cells(part)
     if not cells:
         raise no_cell(part)
-    return cells
+    if layer is None:
+        return cells[0], None
+    places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
+    has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+    cell, k = places[whole_number("layer", layer, 1, len(places), has) - 1]
+    return cell, k
 
 
-def _declare(module: nn.Module, state_size: Sizes) -> None:
-    """Set the state_size of the step in a module. Raises InvalidInputError unless there is one
-    step.
-    """
-    found = own_steps(module)
-    for name, part in module.named_modules():
-        if hasattr(part, "step") and not isinstance(part, Cell):
-            found[name] = part
-    found = {"": module} if "" in found else found
-    silent = {k: part for k, part in found.items() if getattr(part, "state_size", None) is None}
-    found = silent or found
-    if len(found) != 1:
-        several = f"{', '.join(found)} are steps, name one as submodule"
-        none = "it has no step of your own, leave state_size out"
+def declare_size(part: nn.Module, state_size: Sizes) -> None:
+    """Set the state_size of a step. Raises InvalidInputError for a module that is none."""
+    sizes = checked_sizes(state_size)
+    if isinstance(part, KNOWN) or not (hasattr(part, "step") or is_step(part)):
+        inside = _step_inside(part)
+        hint = f", or add submodule={inside!r}, which is one" if inside else ""
         raise InvalidInputError(
-            f"state_size is {state_size} for {type(module).__name__}: {several if found else none}"
+            f"state_size is {in_short(state_size)}, and {name_of(part)} is no step of your own: "
+            f"leave it out{hint}"
         )
-    (step,) = found.values()
-    step.state_size = state_size  # type: ignore[assignment]
+    part.state_size = sizes  # type: ignore[assignment]
 
 
-def cells_of(module: nn.Module) -> list[nn.Module]:
-    """The same with modules whose forward(x, state) is a step, from their state_size; they may have
-    cells inside.
-    """
-    written = [part for part in module.modules() if is_hand_written(part, named=False)]
-    return written + [
-        cell
-        for cell in recurrent_cells(module)
-        if not any(cell in part.modules() for part in written)
-    ]
+def _step_inside(module: nn.Module) -> str | None:
+    """The name of the first part of a module, itself included, with a step that needs a state."""
+
+    def needs_state(part: nn.Module) -> bool:
+        return hasattr(part, "step") or (is_step(part) and not takes(part, 1))
+
+    return next((name for name, part in module.named_modules() if needs_state(part)), None)
 
 
 def run_by_equations(module: nn.Module) -> None:
@@ -113,46 +144,6 @@ def run_by_equations(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Cell) and type(part).forward is Cell.forward:
             part.kernel = "reference"
-
-
-def is_step(network, s0: State | None = None) -> TypeGuard[nn.Module | Step]:
-    """True for a cell or a function, which is called step by step; False for a module that reads
-    whole sequences.
-
-    A module with forward(x, state) is a step if it needs the state. Layers that read a sequence
-    often take a state or a cache, too, but run without it: forward(x, state=None) is a step only
-    if it declares its `state_size` or a first state s0 is given, and if it has no cell inside.
-    """
-    if (
-        not isinstance(network, nn.Module)
-        or isinstance(network, TORCH_CELLS)
-        or hasattr(network, "step")
-    ):
-        return callable(network)
-    if not takes(network, 1):
-        return takes(network, 2)
-    declared = s0 is not None or hasattr(network, "state_size")
-    return declared and takes(network, 2) and not recurrent_cells(network)
-
-
-def is_map(network) -> TypeGuard[Callable]:
-    """True for a function f(s), or a module with forward(state) and no recurrent layer inside,
-    without input.
-    """
-    if isinstance(network, nn.Module) and recurrent_cells(network):
-        return False
-    return (
-        callable(network)
-        and not hasattr(network, "step")
-        and not (takes(network, 2) and not takes(network, 1))
-    )
-
-
-def held(f: Callable) -> Step:
-    """A map f(s) as a step that ignores its input."""
-    step = lambda x, s: f(s)  # noqa: E731
-    step.__name__ = name_of(f).replace("<lambda>", "f(s)")
-    return step
 
 
 def step_hint(module: Callable) -> str:
@@ -211,40 +202,19 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     raise InvalidInputError(f"{type(module).__name__} has no submodule {in_short(name)}: {hint}")
 
 
-def is_hand_written(part: nn.Module, s0: State | None = None, *, named: bool = True) -> bool:
-    """True for a module with forward(x, state) that is one step, from a state that is given or
-    known, see `first_state`.
-    """
-    if (
-        isinstance(part, TORCH_CELLS)
-        or hasattr(part, "step")
-        or (s0 is None and first_state(part, named) is None)
-    ):
-        return False
-    return is_step(part, s0)
-
-
-def own_steps(module: nn.Module) -> dict[str, nn.Module]:
-    """Modules of the user's own, by name, that are a step with some first state."""
-    return {
-        name: part
-        for name, part in module.named_modules()
-        if not type(part).__module__.startswith("torch.") and is_hand_written(part, ())
-    }
-
-
 def no_cell(module: nn.Module) -> InvalidInputError:
     """The error for a module without a recurrent cell."""
     for part in module.modules():
-        if hasattr(part, "step") and not hasattr(part, "state_size"):
+        if hasattr(part, "step") and getattr(part, "state_size", None) is None:
             return InvalidInputError(
                 f"{name_of(part)} has step, but no state_size: {size_to_give(part)}"
             )
-    name, hint = next(iter(own_steps(module)), None), ""
+    name, hint = _step_inside(module), ""
     if name is not None:
+        which = f" and submodule={name!r}" if name else ""
         hint = (
-            f"; {name or 'it'} has forward(x, state): if that is one step, give s0, or "
-            "state_size=, such as 5 or (5, 5)"
+            f"; {name or 'it'} has forward(x, state): if that is one step, give s0{which}, or "
+            f"state_size=, such as 5 or (5, 5){which}"
         )
     return InvalidInputError(
         f"{type(module).__name__} has no recurrent cell: expected one of rhn.cells, torch.nn's "
@@ -271,15 +241,21 @@ def check_state(s0: Any) -> State:
     return s0
 
 
-def stepping(network: nn.Module | Step, s0: State | None = None, *, named: bool = False) -> Any:
+def as_step(network: nn.Module | Step, s0: State | None = None) -> Any:
     """A cell as it is; a function f(x, s), or a module with forward(x, state), as a step of one
     vector, see `flat_step`.
 
-    s0, named: see `first_state`. Raises InvalidInputError if no first state is known.
+    s0: None: zeros of the module's state_size, or its `initial_state()`. Raises InvalidInputError
+    if no first state is known.
     """
     if isinstance(network, TORCH_CELLS) or hasattr(network, "step") or not callable(network):
         return network
-    s0 = first_state(network, named) if s0 is None else s0
+    if not takes(network, 2) and takes(network, 1):
+        raise InvalidInputError(
+            f"{name_of(network)} takes one argument: expected a step f(x, s); write a map f(s) as "
+            "lambda x, s: f(s), and give an x of as many steps, such as torch.zeros(100, 1)"
+        )
+    s0 = first_state(network) if s0 is None else s0
     if s0 is None:
         raise InvalidInputError(
             f"{name_of(network)} is a step, and no first state is given: give s0, a tensor or "

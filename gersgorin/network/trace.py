@@ -6,7 +6,7 @@ Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N en
 import copy
 import hashlib
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,35 +14,29 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
-from gersgorin._validate import (
-    check_order,
-    check_weights,
-    copied,
-    uncompiled,
-    users_code,
-    whole_number,
-)
-from gersgorin.data.layout import Layout, check_batch_axis
-from gersgorin.loading.calls import Call, check_loop, first_sequence, own_step, recorded_calls
-from gersgorin.loading.find_cell import (
-    TORCH_CELLS,
-    cell_title,
-    cells_in,
-    layers_of,
-    part_of,
-    stepping,
-)
-from gersgorin.loading.inputs import (
+from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
+from gersgorin.data.inputs import (
     Input,
     as_input,
-    as_passed,
     converted,
-    lengths_of,
+    frames_of,
+    one_sequence,
     padded,
     reads_ids,
     shape_of,
 )
-from gersgorin.loading.sequences import several_in_words
+from gersgorin.data.layout import Layout, check_batch_axis, has_batch, with_batch
+from gersgorin.data.sequences import several_in_words
+from gersgorin.network.calls import Call, check_loop, first_sequence, own_step, recorded_calls
+from gersgorin.network.find import (
+    TORCH_CELLS,
+    as_step,
+    cell_title,
+    declare_size,
+    find_cell,
+    layers_of,
+    part_of,
+)
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
 from rhn.cells import from_torch
@@ -51,7 +45,7 @@ from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
 
 
-class Watched:
+class TracedCell:
     """One recurrent cell of a module, in a float64 copy in evaluation mode; the original is not
     changed.
 
@@ -60,9 +54,9 @@ class Watched:
         layer: one of several recurrent cells, counted from 1; each layer of torch.nn's modules
             counts. None: the first, with all its layers as one.
         submodule: the part of the module to search, by its name in `named_modules`: "encoder.rnn".
-        s0: the first state of a module or part with forward(x, state); None: as `first_state`.
-        state_size: the entries of the state of a step that does not say it, 5, or (5, 5) of two
-            tensors.
+        s0: the first state of the module or part, which is a step with forward(x, state); None: as
+            `first_state`.
+        state_size: the entries of the state of that step, 5, or (5, 5) of two tensors.
 
     Raises:
         InvalidInputError: not a module; no such part, no recurrent cell or too few; a bidirectional
@@ -84,16 +78,10 @@ class Watched:
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
         self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
-        part = part_of(self.module, submodule)
-        cells = cells_in(part, s0, state_size, named=bool(submodule))
-        places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
-        if layer is not None:
-            has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
-            layer = whole_number("layer", layer, 1, len(places), has)
-        self._layer: int | None = None
-        self._cell = cells[0]
-        if layer is not None:
-            self._cell, self._layer = places[layer - 1]
+        if state_size is not None:
+            declare_size(part_of(self.module, submodule), state_size)
+        said = s0 is not None or state_size is not None
+        self._cell, self._layer = find_cell(self.module, layer, submodule, said=said)
         _ = self.cell  # refuses what cannot be converted
 
     @property
@@ -101,7 +89,7 @@ class Watched:
         """The cell with the copy's weights, torch.nn's in our form."""
         if isinstance(self._cell, TORCH_CELLS):
             return from_torch(self._cell, self._layer)
-        return stepping(self._cell, self._s0, named=bool(self._part))
+        return as_step(self._cell, self._s0)
 
     @property
     def title(self) -> str:
@@ -124,11 +112,18 @@ class Watched:
         """True if the module reads x as ids of tokens; a bare cell reads numbers."""
         return not self._is_bare(x) and reads_ids(self.module, x)
 
+    def one_input(self, x: Any) -> Input:
+        """An input of the module that holds one sequence, as `along` takes it. Raises
+        InvalidInputError, see `as_input` and `one_sequence`.
+        """
+        x = as_input(x)
+        return one_sequence(x, ids=self.reads_ids(x)) if isinstance(x, Tensor) else x
+
     @torch.no_grad()
-    def along(self, x: Any, *, batch_axis: int | None = None, one: bool = False) -> Run:
+    def along(self, x: Input, *, batch_axis: int | None = None, one: bool = False) -> Run:
         """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
 
-        x goes to the module as it is, see `as_passed`. Of packed sequences of unequal lengths
+        x goes to the module as it is, see `with_batch`. Of packed sequences of unequal lengths
         only the steps that all of them have are read. The state of torch's random generator does
         not change.
 
@@ -143,7 +138,6 @@ class Watched:
                 one, or the module has a loop that changes states or inputs of its cell.
         """
         check_batch_axis(batch_axis)
-        x = as_input(x)
         if self._is_bare(x):
             inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
             s0, lengths = self._whole.first_state(inputs), [len(inputs)]
@@ -159,15 +153,14 @@ class Watched:
         inputs, s0 = self._of_layer(inputs, s0)
         return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
 
-    def digest(self, x: Any) -> str:
-        """Hash of the shapes and numbers of x, 16 letters. Raises InvalidInputError as `along`."""
-        x = as_input(x)
+    def digest(self, x: Input) -> str:
+        """Hash of the shapes and numbers of an input, 16 letters."""
         x = self._as_numbers(x) if self._is_bare(x) else converted(self.module, x, self._like())
         parts = [part.cpu().numpy() for part in tree_leaves(x) if isinstance(part, Tensor)]
         found = b"".join(f"{v.dtype}{v.shape}".encode() + v.tobytes() for v in parts)
         return hashlib.sha256(found).hexdigest()[:16]
 
-    def _is_bare(self, x: Input) -> bool:
+    def _is_bare(self, x: Input) -> TypeGuard[Tensor]:
         """True if the module is the cell itself and reads an array."""
         return self._cell is self.module and isinstance(x, Tensor)
 
@@ -201,7 +194,7 @@ class Watched:
         check_loop(cell, module, calls)
         windows = self._windows(calls, batch_axis)
         inputs = self._checked(torch.cat(windows))
-        possible, steps = lengths_of(x, batch_axis), len(inputs)
+        possible, steps = _steps_in(x, batch_axis), len(inputs)
         missed = steps not in possible or 1 == steps < max(possible)
         if missed and (len(calls) > 1 or steps == 1):
             wrong = f"is called for {counted(steps, 'frame')} of x {shape_of(x)}, not once for each"
@@ -217,7 +210,7 @@ class Watched:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
         state, reads x.
         """
-        x = as_passed(x, batch_axis)
+        x = with_batch(x, batch_axis)
         module, cell = copy.deepcopy((self.module, self._cell))
         said = f"{type(module).__name__} does not run on x {shape_of(x)}"
         with users_code(said, self._hint(x)):
@@ -322,6 +315,16 @@ class Watched:
         return inputs, states[:, self._layer]
 
 
+def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:
+    """The number of steps of x, or of both axes that may be time if nobody says which one is."""
+    frames = frames_of(x)
+    if isinstance(frames, PackedSequence):
+        return (len(frames.batch_sizes),)
+    if batch_axis is None and has_batch(frames):
+        return tuple(frames.shape[:2])
+    return (Layout(batch_axis if has_batch(frames) else None).sizes(frames)[0],)
+
+
 def extract_cell(
     module: nn.Module,
     x: Any,
@@ -333,8 +336,8 @@ def extract_cell(
     """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for
     functions that take a cell.
 
-    Both are float64 copies; arguments as for `Watched` and its `along`. Raises InvalidInputError as
-    they do: no recurrent cell or several, an x that does not fit.
+    Both are float64 copies; arguments as for `TracedCell` and its `along`. Raises InvalidInputError
+    as they do: no recurrent cell or several, an x that does not fit.
 
     Of a module that starts the cell from a state of its own, such as a parameter, the result is (a
     `Run` from there, its inputs). Functions of a run accept it in place of a cell (`lyapunov`,
@@ -346,6 +349,6 @@ def extract_cell(
     (16, torch.Size([5, 1, 3]))
     """
     check_order("extract_cell(module, x)", module=module, x=x)
-    run = Watched(module, layer, submodule).along(x, batch_axis=batch_axis)
+    run = TracedCell(module, layer, submodule).along(as_input(x), batch_axis=batch_axis)
     starts_at_its_own = torch.equal(run.states[0], run.cell.first_state(run.inputs))
     return run.cell.module if starts_at_its_own else run, run.inputs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.data.layout import Layout
-from gersgorin.loading.find_cell import check_state, is_hand_written, is_step
+from gersgorin.network.find import check_state, has_no_forward, is_stepwise
 from gersgorin.run.cell import (
     Sizes,
     State,
@@ -81,16 +81,13 @@ def reader_of(
         cell = from_torch(model)
         del cell.batch_first  # which a cell of torch.nn does not say
         return AlongSequence(cell, s0, batch_axis)
-    if isinstance(model, nn.RNNBase):
+    with_both = hasattr(model, "forward") and hasattr(model, "step") and not has_no_forward(model)
+    reads_sequences = isinstance(model, nn.RNNBase) or with_both
+    said = s0 is not None
+    if (
+        reads_sequences
+        or not (said or isinstance(model, nn.Module))
+        or not is_stepwise(model, said=said)
+    ):
         return None
-    only_step = hasattr(model, "step") and _has_no_forward(model)
-    written = isinstance(model, nn.Module) and is_hand_written(model, s0)
-    if not (only_step or written or (s0 is not None and is_step(model, s0))):
-        return None
-    if s0 is None and not only_step:
-        s0 = first_state(model, named=True)
-    return AlongSequence(model, s0, batch_axis)
-
-
-def _has_no_forward(model: Callable) -> bool:
-    return not isinstance(model, nn.Module) or type(model).forward is nn.Module.forward
+    return AlongSequence(model, first_state(model) if s0 is None else s0, batch_axis)

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin._validate import random_numbers_kept, users_code, with_gradients
-from gersgorin.loading.inputs import Input, call
+from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
 from rhn.errors import InvalidInputError
 

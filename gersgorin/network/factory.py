@@ -1,12 +1,8 @@
-"""Build or load networks: new cells by name, cells of checkpoints, and modules of the user with
-weights from a file.
+"""Build modules of the user's, and read their weights from files.
 
 A user's factory, `package.module:factory`, is called without arguments, or with input_size and
 hidden_size if it takes them, and returns a torch module; a function f(x, s) is a step. Weights
 come from .safetensors or from a state_dict that torch.save wrote; only tensors are unpickled.
-
-Legend: T steps; m inputs of a cell; a sequence is numbers (T, m), or ids of tokens (T,) for a
-language model.
 """
 
 import inspect
@@ -16,9 +12,8 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,20 +21,12 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from gersgorin._validate import users_code
-from gersgorin.loading.find_cell import cell_title, recurrent_cells
-from gersgorin.loading.inputs import without_batch
-from gersgorin.loading.options import NewOrTrained
-from gersgorin.loading.watched import Watched
-from gersgorin.run.cell import Sizes, Step, checked_sizes, flat_step, zero_state
-from gersgorin.run.run import Run
-from rhn.cells import is_known, name_of_cell, read_options, resolve_cell
+from gersgorin.run.cell import Sizes, flat_step, zero_state
+from rhn.cells import is_known
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
-from rhn.checkpoints import BEST, load_model, weights_file
+from rhn.checkpoints import BEST, weights_file
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
-from rhn.training.trained import initial_model
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, kind_of
 
@@ -244,211 +231,3 @@ def _arguments(factory) -> dict[str, bool]:
         return {}
     taken = (name for name in ("input_size", "hidden_size") if name in parameters)
     return {name: parameters[name].default is inspect.Parameter.empty for name in taken}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A cell and how to run it."""
-
-    name: str
-    """Its registry key, `package.module:factory`, or class name."""
-    title: str
-    """Of figures: "rhn, depth 5, 64 units", "fresh weights: LSTM, 2 layers, 64 units"."""
-    cell: nn.Module | Step
-    """The cell; a new one is on the "meta" device, where it takes no memory."""
-    open: Callable[[Any, str, torch.dtype], Run]
-    """open(a sequence, device, dtype): the run of the cell."""
-    made: str = ""
-    """Origin of its weights, in words."""
-    watched: Watched | None = None
-    """Of a cell in a user's module."""
-    batch_axis: int | None = None
-    """Of the input of that module, if it is given."""
-
-
-def new_cell(options: NewOrTrained, input_size: int | None = None) -> Subject:
-    """The new cell of these options, an rhn of depth 1 and 64 units by default, for the keys of
-    chorales.
-
-    Raises InvalidInputError for an unknown name, or for sizes and options that the cell does not
-    have.
-    """
-    name = options.cell or "rhn"
-    factory = resolve_cell(name)
-    depth = 1 if options.depth is None else options.depth
-    units = UNITS if options.hidden_size is None else options.hidden_size
-    sizes = KEYS if input_size is None else input_size, units, depth
-    given, own = settings_of(name, options)
-
-    def build(device: str, dtype: torch.dtype) -> nn.Module:
-        generator = torch.Generator().manual_seed(options.seed)
-        return factory(*sizes, generator=generator, device=device, dtype=dtype, **given)
-
-    expected = (
-        "expected a factory of cells (input_size, hidden_size, depth, *, generator, "
-        "device, dtype), not of modules"
-    )
-    with users_code(
-        f"cannot build {name} with {units} units, depth {depth}", "" if is_known(name) else expected
-    ):
-        cell = build("meta", torch.float64)
-
-    def opened(x: Tensor, device: str, dtype: torch.dtype) -> Run:
-        return Run.of(build(device, dtype), without_batch(x).to(device, dtype))
-
-    return Subject(
-        name,
-        with_options(cell_title(cell, name=name), own),
-        cell,
-        opened,
-        words_of_new(cell, options.seed),
-    )
-
-
-def new_model(options, width: int) -> tuple[str, Any]:
-    """(Title, model with inputs and outputs of some width) around the new cell of a command's
-    options.
-
-    Raises InvalidInputError for an option that the cell does not have.
-    """
-    cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
-    given, own = settings_of(cell, options)
-    generator = torch.Generator().manual_seed(options.seed)
-    given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given
-    with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
-        built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
-    return with_options(cell_title(built, name=cell), own), built
-
-
-def settings_of(name: str, options: NewOrTrained) -> tuple[dict, dict]:
-    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
-    left to the cell. Raises InvalidInputError for options that the cell does not have.
-    """
-    bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
-    own = read_options(name, options.cell_options)
-    init = {} if options.init is None else {"init": options.init}
-    return init | read_options(name, bias) | own, own
-
-
-def with_options(title: str, options: Mapping) -> str:
-    """A title of a network with its given options.
-
-    >>> with_options("leaky, 64 units", {"leak": 0.5})
-    'leaky, 64 units, leak 0.5'
-    """
-    words = [title]
-    for name, value in options.items():
-        shown = f"{value:g}" if isinstance(value, float) else value
-        words.append(f"{name.replace('_', ' ')} {shown}")
-    return ", ".join(words)
-
-
-def trained_network(
-    options: NewOrTrained, input_size: int | None, *, fresh: bool = False
-) -> tuple[nn.Module, str, str]:
-    """(The whole module or network of a checkpoint that options name, the origin of its weights,
-    the label of fresh ones).
-
-    fresh: before its training, with the initial weights that the file describes, or with weights
-    drawn from the seed. Raises InvalidInputError or CheckpointError as `build_module`,
-    `load_weights` and `rhn.load_model`.
-    """
-    path, seed = options.checkpoint, options.seed
-    if options.module:
-        size = options.hidden_size
-        module = build_module(
-            options.module,
-            seed=seed,
-            input_size=input_size,
-            hidden_size=size,
-            weights=path,
-            state_size=sizes_of_words(options.state_size),
-        )
-        if fresh:
-            return module, "", "fresh weights"
-        if path is None:  # of unknown origin: a factory may set its own seed
-            return module, "", ""
-        load_weights(module, path)
-        return module, named_file(path), ""
-    assert path  # or a module
-    if not fresh:
-        return load_model(path, options.cell), words_of_checkpoint(path), ""
-    model, known = initial_model(path, seed, options.cell)
-    made = words_of_checkpoint(path, fresh=True)
-    if not known:
-        return model, made, f"fresh weights (seed {seed})"
-    # a training draws other weights from a seed than a new cell
-    return model, f"{made} of the training" if made else "", "before training"
-
-
-def trained_cell(options: NewOrTrained, input_size: int | None, *, fresh: bool = False) -> Subject:
-    """A recurrent cell of `trained_network`, that of `options.layer` and `options.submodule`.
-
-    Raises InvalidInputError also if there is no such cell, or if the network of a checkpoint reads
-    other inputs.
-    """
-    model, made, label = trained_network(options, input_size, fresh=fresh)
-    if options.module:
-        declared = hasattr(model, "state_shapes")  # by `module_of_step`
-        sizes = None if declared else sizes_of_words(options.state_size)
-        watched = Watched(model, options.layer, options.submodule, state_size=sizes)
-        name, title = options.module, watched.title
-    else:
-        name, title, watched = _cell_of_checkpoint(options, model, input_size)
-    subject = watched_cell(watched, name, options.batch_axis)
-    known = watched if options.module else None
-    return replace(subject, title=labelled(label, title), made=made, watched=known)
-
-
-def _cell_of_checkpoint(
-    options: NewOrTrained, model: nn.Module, input_size: int | None
-) -> tuple[str, str, Watched]:
-    """(Name, title, the cell) in the network of a checkpoint. Raises InvalidInputError if it reads
-    other inputs.
-    """
-    cells = recurrent_cells(model)
-    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
-        theirs = [f"{type(c).__name__} of {c.input_size} inputs" for c in cells]
-        what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
-        raise InvalidInputError(
-            f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs "
-            f"({what}), found {', '.join(theirs) or 'none with step(x, s)'}"
-        )
-    watched = Watched(model, options.layer or 1)
-    name = options.cell or name_of_cell(watched.cell)
-    title = cell_title(cast(nn.Module, watched.cell), name=name)
-    if len(cells) > 1:
-        title = f"cell {options.layer or 1} of {len(cells)}: {title}"
-    return name, title, watched
-
-
-def sizes_of_words(words: str | None) -> Sizes | None:
-    """The state_size in the words of a command. Raises InvalidInputError.
-
-    >>> sizes_of_words("5"), sizes_of_words("5,5")
-    (5, (5, 5))
-    """
-    if words is None:
-        return None
-    try:
-        sizes = tuple(map(int, words.split(",")))
-    except ValueError:
-        raise InvalidInputError(
-            f"--state-size {words}: expected a whole number, or several joined by commas, 5,5"
-        ) from None
-    return checked_sizes(sizes if len(sizes) > 1 else sizes[0])
-
-
-def labelled(label: str, title: str) -> str:
-    """A title after the label that tells it from others of its name, if there is one."""
-    return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
-
-
-def watched_cell(watched: Watched, name: str, batch_axis: int | None = None) -> Subject:
-    """The cell of a user's module."""
-
-    def opened(x: Any, device: str, dtype: torch.dtype) -> Run:
-        watched.module.to(device=device, dtype=dtype)
-        return watched.along(x, batch_axis=batch_axis, one=True)
-
-    return Subject(name, watched.title, watched.cell, opened, watched.made, watched, batch_axis)

@@ -12,7 +12,7 @@ Legend: S sequences, T steps, m inputs of a step.
 import codecs
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -23,26 +23,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin._validate import real_tensor
-from gersgorin.data.layout import as_module_takes, has_batch, is_ids
-from gersgorin.loading.inputs import (
-    as_input,
-    frames_of,
-    is_several,
-    one_sequence,
-    padded,
-    reads_ids,
-    shape_of,
-    without_batch,
-)
-from gersgorin.loading.options import DataOptions, NewOrTrained
-from gersgorin.loading.watched import Watched
-from rhn.checkpoints import read_metadata
+from gersgorin.data.inputs import one_sequence, reads_ids
+from gersgorin.data.layout import Layout, declared_axis, has_batch, with_batch
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
-from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.utils.shared_options import given_flags
+from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import counted, first_line, kind_of
 
@@ -50,38 +37,40 @@ SUFFIXES = (".npy", ".npz", ".csv")
 EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ZIP = (b"PK\3\4", b"PK\5\6")  # beginnings of an archive, and of an empty one
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
+CHORALE = "bwv269"  # read if nothing is named
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
-TEXT_STEPS = 100
 EXCERPT = 25  # frames of a chorale, at most: a step is four times as fast as with whole ones
 MOST_NAMES = 4  # names of inputs in a figure's title
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One sequence, or several of one length."""
+class Dataset:
+    """One sequence, or several of one length, with their name and unit.
+
+    >>> found = Dataset(name="waves", kind="sequence", x=torch.zeros(20, 9, 3))
+    >>> found.count, found.steps, found.frames().shape
+    (20, 9, torch.Size([9, 20, 3]))
+    """
 
     name: str
     """A chorale's, or the file's."""
     kind: str
     """"chorale", "text" or "sequence"."""
-    values: np.ndarray
-    """Numbers (S, T, m), or ids of tokens (S, T), int64."""
+    x: Tensor
+    """As it is in the file: numbers (T,), (T, m), (S, T, m) or (T, 1, m), or ids of tokens (T,),
+    (S, T) or (T, 1).
+    """
     unit: str = "steps"
     """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
     """Of the m inputs, if known."""
-
     part: int | None = None
     """Which of several of its name, counted from 1."""
     about: str = ""
     """Origin, for the second line of a figure's title: "train-41 of the chorales of music21
     10.5.1".
     """
-    given: Any = None
-    """The input of a caller, in its own layout and precision."""
-    raw: np.ndarray | None = None
-    """The array of a file with one sequence, as it is there."""
 
     @property
     def label(self) -> str:
@@ -93,51 +82,74 @@ class Source:
 
     @property
     def first_label(self) -> str:
-        """Label of `sequence()`: "lorenz.npz, the first of 20"."""
+        """Label of the first sequence: "lorenz.npz, the first of 20"."""
         return self.label if self.count == 1 else f"{self.label}, the first of {self.count}"
 
     @property
     def first_about(self) -> str:
-        """Origin of `sequence()`."""
+        """Origin of the first sequence."""
         return (
             self.about if self.count == 1 else f"{self.about}; the first is read".removeprefix("; ")
         )
 
-    @property
-    def count(self) -> int:
-        """S."""
-        return len(self.values)
+    def layout(self, *, ids: bool | None = None) -> Layout:
+        """The layout of x as numbers or ids; None: ids for a text."""
+        x, ids = self.x, self.kind == "text" if ids is None else ids
+        if not has_batch(x, ids=ids):
+            return Layout(None)
+        return Layout(1 if x.shape[1] == 1 and x.shape[0] > 1 else 0)
 
     @property
     def steps(self) -> int:
         """T."""
-        return self.values.shape[1]
+        return self.layout().sizes(self.x)[0]
+
+    @property
+    def count(self) -> int:
+        """S."""
+        return self.layout().sizes(self.x)[1]
 
     @property
     def input_size(self) -> int | None:
-        """m; None for ids of tokens."""
-        return self.values.shape[2] if self.values.ndim == 3 else None
+        """m; None for the tokens of a text."""
+        return None if self.kind == "text" else self._numbers.shape[-1]
 
-    def sequence(self) -> Any:
-        """The first sequence, (T, m) or ids (T,); the input of a caller as it was given."""
-        return torch.from_numpy(self.values[0]) if self.given is None else self.given
-
-    def frames_for(self, module: nn.Module) -> Tensor:
-        """The same for a module; for one that reads ids those in the file, (T,), or several
-        sequences (S, T), as ids.
-        """
-        if self.raw is None or not reads_ids(module, x := real_tensor("x", self.raw)):
-            return self.frames()
-        if x.dim() == 2 and 1 not in x.shape:
-            return x.long().T
-        return without_batch(one_sequence(x, ids=True))
+    @property
+    def _numbers(self) -> Tensor:
+        """x with an axis of inputs, in float64; ids of a text as they are."""
+        if self.kind == "text":
+            return self.x
+        return (self.x if self.x.dim() > 1 else self.x.unsqueeze(1)).double()
 
     def frames(self) -> Tensor:
-        """One sequence (T, m) or ids (T,), or several with time first."""
-        values = torch.from_numpy(self.values)
-        return values[0] if self.count == 1 else values.transpose(0, 1)
+        """All sequences with time first, (T, S, m) or ids (T, S)."""
+        return self.layout().to_time_first(self._numbers)
 
-    def cut(self, steps: int | None) -> "Source":
+    def sequence(self) -> Tensor:
+        """The first sequence, (T, m) or ids (T,)."""
+        return self.frames()[:, 0]
+
+    def read_by(self, module: nn.Module, batch_axis: int | None, *, ids: bool) -> Tensor:
+        """The first sequence as a module takes it, as numbers or ids: with a batch if the module
+        says its axis, the caller gives one, or x has one.
+
+        Raises InvalidInputError if x holds ids of several sequences.
+        """
+        layout, x = self.layout(ids=ids), self._numbers
+        if ids:
+            x = one_sequence(self.x, ids=True)
+        axis = declared_axis(module) if batch_axis is None else batch_axis
+        own = layout.batch if self.count == 1 else None
+        return with_batch(layout.frames(x), own if axis is None else axis)
+
+    def all_read_by(self, module: nn.Module) -> Tensor:
+        """All sequences with time first, one without a batch, as ids if a module reads them."""
+        if not reads_ids(module, self.x):
+            return self.frames() if self.count > 1 else self.sequence()
+        layout, x = self.layout(ids=True), self.x.long()
+        return layout.to_time_first(x) if layout.sizes(x)[1] > 1 else layout.frames(x)
+
+    def cut(self, steps: int | None) -> "Dataset":
         """The first steps, or all for None. Raises InvalidInputError if there are fewer."""
         if steps is None or steps == self.steps:
             return self
@@ -150,79 +162,34 @@ class Source:
         about = f"first {steps} of {self.steps} {counted}"
         if self.about:
             about = f"{about} of {self.about}"
-        values = self.values[:, :steps]
-        given, raw = self._cut(self.given, steps), self._cut(self.raw, steps)
-        return replace(self, values=values, about=about, given=given, raw=raw)
+        return replace(self, x=self.layout().first_steps(self.x, steps), about=about)
 
-    def _cut(self, given: Any, steps: int) -> Any:
-        """The first steps of one sequence in its own layout. Raises InvalidInputError for inputs
-        that are no single array.
-        """
-        if given is None:
-            return None
-        if not isinstance(given, Tensor | np.ndarray):
-            raise InvalidInputError(
-                f"steps is {steps}: leave it out, or cut each of the inputs in x yourself"
-            )
-        return given[:steps] if len(given) == self.steps else given[:, :steps]
-
-    def for_module(self, watched: Watched, batch_axis: int | None = None) -> "Source":
-        """A sequence of a file or a chorale as the module of a cell reads it: ids as such, and
-        with a batch if the module says its axis, see `as_module_takes`.
-        """
-        x = self.sequence() if self.raw is None else real_tensor("x", self.raw)
-        ids = watched.reads_ids(x)
-        x = one_sequence(x, ids=ids)
-        if has_batch(x, ids=ids):
-            return replace(self, given=x)
-        return replace(self, given=as_module_takes(watched.module, x, batch_axis))
+    def parts(self, count: int) -> "Iterator[Dataset]":
+        """Each of the first sequences."""
+        layout = self.layout()
+        for k in range(min(count, self.count)):
+            yield replace(self, x=layout.sequence(self.x, k), part=k + 1)
 
 
-def source_of(x, data: DataOptions, network: NewOrTrained, *, ids: bool = False) -> Source:
-    """The data x of `open_run`, for the network of these options; ids: see `one_sequence`."""
-    text = reads_text(network)
+def read_data(x: Any) -> Dataset:
+    """A chorale or a file by its name, or data as it is; None: the chorale bwv269.
+
+    Raises InvalidInputError or DataError.
+    """
+    from rhn.data import chorale
+
+    if isinstance(x, Dataset):
+        return x
     if isinstance(x, Piece):
-        return chorale_source(x).cut(data.steps)
-    if is_array(x):
-        return source_of_array(one_sequence(x, ids=text or ids)).cut(data.steps)
+        return chorale_data(x)
     if x is not None and not isinstance(x, str | Path):
         raise InvalidInputError(
             f"x is {kind_of(x)}: expected a chorale's name, a file, or numbers (T, m)"
         )
-    of_file = text or isinstance(x, Path) or str(x).lower().endswith(SUFFIXES)
-    if x is None:
-        return source_of_options(network, data)
-    named: dict[str, Any] = {"input": Path(x)} if of_file else {"chorale": x}
-    return source_of_options(network, replace(data, **named))
-
-
-def source_of_array(x: Tensor) -> Source:
-    """One sequence of a caller, see `one_sequence`."""
-    if x.dtype == torch.bfloat16:  # which NumPy does not have
-        raise InvalidInputError("x is bfloat16: give x, state and step in float32 or float64")
-    values = without_batch(x).detach().cpu().numpy()[None]
-    return Source(name=_sizes(x.shape), kind="sequence", values=values, given=x)
-
-
-def source_of_module(x, data: DataOptions, network: NewOrTrained, watched: Watched) -> Source:
-    """The same for the module of a watched cell, which reads x as it is given, also several inputs
-    and packed sequences.
-    """
-    if is_array(x) and not isinstance(x, PackedSequence):
-        x = real_tensor("x", x)
-        return source_of_array(one_sequence(x, ids=watched.reads_ids(x))).cut(data.steps)
-    if not is_several(x) and not isinstance(x, PackedSequence):
-        return source_of(x, data, network)
-    x = as_input(x)
-    frames = padded(frames_of(x)).detach().cpu()
-    if frames.dim() > (1 if is_ids(frames) else 2):  # a batch of one is read, see `Watched.along`
-        frames = frames.flatten(0, 1)
-    name = _sizes(shape_of(x))
-    return Source(name=name, kind="sequence", values=frames.numpy()[None], given=x).cut(data.steps)
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return f"of {' x '.join(map(str, shape))}"
+    x = CHORALE if x is None else x
+    if isinstance(x, Path) or x.lower().endswith(SUFFIXES):
+        return read_numbers(Path(x))
+    return chorale_data(chorale(x))
 
 
 def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
@@ -234,67 +201,7 @@ def is_array(x) -> TypeGuard[Tensor | np.ndarray]:
     ) or hasattr(x, "to_numpy")
 
 
-def source_of_options(network: NewOrTrained, data: DataOptions) -> Source:
-    """The data that a command's options name. Raises InvalidInputError or DataError."""
-    return sources_of_options(network, data)[0]
-
-
-def sources_of_options(
-    network: NewOrTrained, data: DataOptions, count: int | None = None
-) -> list[Source]:
-    """The sequence that options name, or the first `count`: chorales of the test split, sequences
-    of a file, or parts of a text.
-
-    Each has at most `data.steps` steps; of several, `about` describes all. A text is what the
-    language model of a checkpoint reads.
-
-    Raises DataError, or InvalidInputError if there are fewer, or for options that exclude each
-    other.
-    """
-    if data.input and (given := given_flags(data, ("chorale", "data"))):
-        raise InvalidInputError(
-            f"--input and {given[0]} both name something to read: give only one"
-        )
-    text = reads_text(network)
-    if text and data.input is None:
-        raise InvalidInputError(
-            f"{network.checkpoint} holds a language model, which reads a text: give one as input"
-        )
-    if data.input is None:
-        found, where = _chorales(data, count), "the test split"
-    else:
-        whole = (
-            _text(data.input, network, data.steps, count)
-            if text
-            else read_numbers(data.input).cut(data.steps)
-        )
-        parts = enumerate(whole.values[:count], 1)
-        found = (
-            [whole]
-            if count is None
-            else [replace(whole, values=part[None], part=k) for k, part in parts]
-        )
-        where = whole.name
-    if count and len(found) < count:
-        raise InvalidInputError(
-            f"{count} sequences: {where} has {len(found)}, expected at most that number"
-        )
-    return found
-
-
-def reads_text(network: NewOrTrained) -> bool:
-    """True for the checkpoint of a language model. Raises CheckpointError."""
-    if network.module or not network.checkpoint:
-        return False
-    try:
-        return read_metadata(network.checkpoint)["class"] == "LanguageModel"
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; for weights of your own module add --module package.module:factory"
-        ) from error
-
-
-def read_numbers(path: Path) -> Source:
+def read_numbers(path: Path) -> Dataset:
     """Read the sequences of a file.
 
     Raises DataError for a file that is missing, damaged or empty, or that holds anything but finite
@@ -312,26 +219,22 @@ def read_numbers(path: Path) -> Source:
         )
     if not 1 <= array.ndim <= 3:
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: {EXPECTED}")
-    values = array.astype(np.float64)
-    if bad := int((~np.isfinite(values)).sum()):
+    if bad := int((~np.isfinite(array)).sum()):
         raise DataError(
-            f"{path}: {bad} of {values.size} numbers are NaN or infinite, expected finite ones"
+            f"{path}: {bad} of {array.size} numbers are NaN or infinite, expected finite ones"
         )
-    S, T, m = values.shape if values.ndim == 3 else (1, len(values), values[0].size)
+    S, T, m = array.shape if array.ndim == 3 else (1, len(array), array[0].size)
     if len(about.get("names", ())) not in (0, m):
         raise DataError(
             f"{path} names {len(about['names'])} inputs ({', '.join(about['names'])}), its "
             f"sequences have {m}: expected as many"
         )
-    size = f"{T} x {m} numbers" if values.ndim > 1 else f"{T} numbers"
-    if values.ndim == 3:
+    size = f"{T} x {m} numbers" if array.ndim > 1 else f"{T} numbers"
+    if array.ndim == 3:
         size = f"{S} sequences of {T} steps, {m} numbers each"
     known = {"name": path.name, "kind": "sequence", "about": f"{path.name}, {size}"} | about
-    values = values.reshape(S, T, m)
-    if S > 1 and T == 1:  # (T, 1, m), one sequence as torch has it
-        values = values.transpose(1, 0, 2)
-    raw = array if len(values) == 1 else None
-    return Source(values=values, raw=raw, **known)
+    array = array if array.dtype.kind in "biu" else array.astype(np.float64)
+    return Dataset(x=real_tensor("x", array), **known)
 
 
 def _lacking(shape: tuple[int, ...]) -> str:
@@ -454,10 +357,10 @@ def _number(word: str) -> float:
     return float(word) if _is_number(word) else math.nan
 
 
-def chorale_source(piece: Piece, data: Path | None = None) -> Source:
+def chorale_data(piece: Piece, data: Path | None = None) -> Dataset:
     """A chorale of the sets of this toolkit; data: the original file it was read from."""
-    about, values = f"{piece.label} of {chorales_origin(data)}", np.asarray(piece)[None]
-    return Source(name=piece.name, kind="chorale", values=values, unit="quarter notes", about=about)
+    about, x = f"{piece.label} of {chorales_origin(data)}", torch.from_numpy(np.asarray(piece))
+    return Dataset(name=piece.name, kind="chorale", x=x, unit="quarter notes", about=about)
 
 
 def chorales_origin(data: Path | None = None) -> str:
@@ -485,19 +388,6 @@ def chorale_excerpts(data: Path | None = None) -> np.ndarray:
     return np.stack(cut, 1).astype(float)
 
 
-def _chorales(data: DataOptions, count: int | None) -> list[Source]:
-    """The chorale that options name, or the first ones of the test split."""
-    from rhn.data import chorale
-
-    if count is None:
-        return [chorale_source(chorale(data.chorale, data.data), data.data).cut(data.steps)]
-    found = [chorale_source(piece, data.data) for piece in chorales(data.data).test[:count]]
-    found = [source.cut(data.steps and min(data.steps, source.steps)) for source in found]
-    most = f"at most {data.steps} steps of each of the " if data.steps else ""
-    about = f"{most}first {count} of the test split of {chorales_origin(data.data)}"
-    return found if count == 1 else [replace(source, about=about) for source in found]
-
-
 def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
 
@@ -519,21 +409,3 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     if len(ids) == 0:
         raise DataError(f"{path} holds no tokens: expected a text")
     return ids
-
-
-def _text(path: Path, network: NewOrTrained, steps: int | None, count: int | None) -> Source:
-    """The first tokens of a text, or `count` successive parts of it."""
-    from rhn.training.trained import load_text_model
-
-    assert network.checkpoint  # see `reads_text`
-    wanted = (count or 1) * (steps or TEXT_STEPS)
-    ids = first_tokens(path, load_text_model(network.checkpoint, network.cell).vocabulary, wanted)
-    whole = Source(
-        name=path.name,
-        kind="text",
-        values=ids[None],
-        unit="tokens",
-        about=f"first {len(ids)} tokens",
-    )
-    whole = whole.cut(wanted if count or steps else None)
-    return replace(whole, values=whole.values.reshape(count or 1, -1))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.data.layout import has_batch, is_ids, single_axis
+from gersgorin.data.layout import Layout, is_ids
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 from rhn.utils.wording import kind_of
@@ -96,31 +97,10 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
     return first
 
 
-def lengths_of(x: Input, batch_axis: int | None = None) -> tuple[int, ...]:
-    """T, the number of steps of an input; where its batch axis is not given, the lengths of both
-    axes.
-    """
-    frames = frames_of(x)
-    if isinstance(frames, PackedSequence):
-        return (len(frames.batch_sizes),)
-    if not has_batch(frames):
-        return (len(frames),)
-    return frames.shape[:2] if batch_axis is None else (frames.shape[1 - batch_axis],)
-
-
 def shape_of(x: Input) -> tuple[int, ...]:
     """The shape of the sequence in x, for messages."""
     frames = frames_of(x)
     return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
-
-
-def as_passed(x: Input, batch_axis: int | None = None) -> Input:
-    """x as it goes to a module: as it is; one sequence without a batch gets the axis that the user
-    gives.
-    """
-    if batch_axis is None or not isinstance(x, Tensor) or has_batch(x):
-        return x
-    return x.unsqueeze(batch_axis)
 
 
 def padded(x: Any) -> Any:
@@ -131,19 +111,16 @@ def padded(x: Any) -> Any:
     return values[: int(lengths.min())]
 
 
-def one_sequence(x: Any, *, ids: bool = False) -> Tensor:
-    """One sequence as it was given: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens (T,),
-    (T, 1) or (1, T).
+def one_sequence(x: Tensor, *, ids: bool = False) -> Tensor:
+    """One sequence in its own layout: numbers (T, m), (T, 1, m) or (1, T, m), or ids of tokens.
 
     Args:
-        x: a tensor, an array, a data frame with a row a frame, or a packed sequence. Numbers (T,)
-            are frames of one unit.
+        x: see `as_input`. Numbers (T,) are frames of one unit.
         ids: whether x is ids, see `reads_ids`.
 
     Raises:
-        InvalidInputError: anything else; several sequences; NotFiniteError: NaN or infinity.
+        InvalidInputError: anything else, or several sequences.
     """
-    x = finite_tensor("x", padded(x))
     if ids:
         if not is_ids(x):
             raise InvalidInputError(
@@ -152,22 +129,8 @@ def one_sequence(x: Any, *, ids: bool = False) -> Tensor:
         x = x.long()
     elif not x.is_floating_point():
         x = x.double()  # frames of keys are bytes
-    if x.dim() == 1 and not ids:
-        x = x[:, None]
-    if not is_one(x):
-        expected = "ids (T,), (T, 1) or (1, T)" if ids else "(T, m), (T, 1, m) or (1, T, m)"
-        raise InvalidInputError(
-            f"x of shape {tuple(x.shape)} holds several sequences: expected one, {expected}, "
-            "such as x[:, :1], or x[:1] of (B, T, m)"
-        )
+    if x.dtype == torch.bfloat16:  # which NumPy does not have
+        raise InvalidInputError("x is bfloat16: give x, state and step in float32 or float64")
+    x = x[:, None] if x.dim() == 1 and not ids else x
+    Layout.of_one(x, ids=ids)
     return x
-
-
-def is_one(x: Tensor) -> bool:
-    """True for numbers or ids of one sequence, without a batch or with a batch of one."""
-    return not has_batch(x) or single_axis(x) is not None
-
-
-def without_batch(x: Tensor) -> Tensor:
-    """Frames (T, m), or ids (T,), of one sequence."""
-    return x.flatten(0, 1) if has_batch(x) else x

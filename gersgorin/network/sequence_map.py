@@ -34,14 +34,16 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.loading.along_sequence import reader_of
-from gersgorin.loading.find_cell import part_of, run_by_equations, step_hint
-from gersgorin.loading.sequences import Sequences
+from gersgorin.data.layout import as_module_takes
+from gersgorin.data.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
+from gersgorin.network.along_sequence import reader_of
+from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import Sizes, State, name_of
 from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import in_short
 
 OUTPUTS = "outputs"
@@ -62,6 +64,26 @@ class ModelWithData:
     s0: State | None = None
     state_size: Sizes | None = None
     label: Label | None = None
+
+
+def on_next_frames(
+    model: nn.Module, frames: Tensor, of: Any, *, batch_axis: int | None = None, **fields
+) -> ModelWithData:
+    """A model with sequences (T, m) or (T, S, m), or ids; for a loss the targets are the next
+    frames.
+    """
+    x, y = (frames, None) if of == OUTPUTS else (frames[:-1], frames[1:])
+    if y is not None:
+        y = as_module_takes(model, y, batch_axis)
+    x = as_module_takes(model, x, batch_axis)
+    return ModelWithData(model=model, x=x, y=y, batch_axis=batch_axis, **fields)
+
+
+def own_loss(model: Any) -> str:
+    """The name of the loss of a model of ours; "outputs" for any other."""
+    if isinstance(model, PolyphonicModel):
+        return "bernoulli"
+    return "categorical" if isinstance(model, LanguageModel) else OUTPUTS
 
 
 class Embedded(TorchFunctionMode):

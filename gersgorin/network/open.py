@@ -1,0 +1,227 @@
+"""Open a network along data: a `Run`, which every analysis takes.
+
+network   a torch module with a recurrent cell, a step f(x, s), or an open run
+data      an array or a tensor, a packed sequence, several inputs; a chorale or a file by its name
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gersgorin._validate import check_order, finite_tensor
+from gersgorin.data.files import CHORALE, Dataset, is_array, read_data
+from gersgorin.data.inputs import is_several, one_sequence, padded, shape_of
+from gersgorin.data.layout import Layout
+from gersgorin.network.find import as_step, check_state
+from gersgorin.network.trace import TracedCell
+from gersgorin.run.cell import (
+    GatesOf,
+    Sizes,
+    State,
+    StepCell,
+    as_cell,
+    checked_sizes,
+    flat_state,
+    layers_in,
+    name_of,
+    zero_state,
+)
+from gersgorin.run.run import Label, Run
+from rhn.errors import InvalidInputError
+from rhn.utils.validation import check_device, check_room
+from rhn.utils.wording import in_short
+
+Network = nn.Module | Callable | Run  # see `open_run`
+Data = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
+KEPT = 8  # numbers in a result for each entry of the state at each step
+VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
+REMOVED = {
+    **dict.fromkeys(
+        ("depth", "hidden_size", "init", "transform_bias", "cell_options", "seed"),
+        "the options of a new cell belong to it, such as spectra(cell, x) with "
+        'cell = rhn.make_cell("rhn", 88, 64, depth=5)',
+    ),
+    "steps": "cut x, such as x[:20]",
+    "dtype": "a module is measured in float64, and a step f(x, s) in the precision of x and s0",
+}
+"""Arguments of earlier versions, and what to write in their place."""
+
+
+@torch.no_grad()
+def open_run(
+    network: Network,
+    x: Data = None,
+    *,
+    s0: State | None = None,
+    state_size: Sizes | None = None,
+    layer: int | None = None,
+    submodule: str | None = None,
+    batch_axis: int | None = None,
+    gates: GatesOf | None = None,
+    unit: str | None = None,
+    device: str = "cpu",
+) -> Run:
+    """The run of a network over data. A `Run` has read its own: it takes only s0 and gates.
+
+    Args:
+        network: a torch module, or a step f(x, s). A module with a recurrent cell (ours,
+            torch.nn's, one with `step` or forward(x, state) and a declared `state_size`) is copied,
+            and the cell measured in float64 while the module reads x. Anything else is a step if s0
+            or state_size is given: a function in its own precision, or a module with forward(x,
+            state). A step returns the next state or (output, next state), and takes each state in
+            the shapes of s0. If these are all (1, ...), x is (1, m), else (m,).
+        x: one sequence: (T, m), ids of tokens (T,), or a batch of one. A module gets it as it is;
+            also a packed sequence, a tuple of several inputs for module(*x) or a dictionary for
+            module(**x). A string is a chorale by name ("bwv66.6", "test-0") or a file of numbers
+            (.npy, .npz, .csv). None: the chorale bwv269.
+        s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for
+            most.
+        state_size: entries of the state of a step that does not say it, 5, or (5, 5) of two
+            tensors; it starts at zero.
+        layer, submodule: select a recurrent cell of a module; see `gersgorin.extract_cell`.
+        batch_axis: the axis of the batch as a module takes it, 0 for (B, T, m), 1 for (T, B, m),
+            which (T, m) then gets; None: by its `batch_first`, or the axis of length 1. Numbers of
+            a file get the axis of `batch_first`.
+        gates: gates(x, s) of the cell returns a tensor, or a dictionary of tensors by name; None:
+            those of the cell. It is called for single steps, with x and s as the step has them. Of
+            torch.nn's x is (m,) and s is h (n,), or (h, c) of an LSTM; of several layers each is
+            (L, n).
+        unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
+        device: of states and Jacobians.
+
+    Raises:
+        InvalidInputError, DataError: network or data do not exist, cannot be read, or do not fit
+            each other.
+
+    >>> run = open_run(lambda x, s: torch.tanh(s + x.sum()), torch.zeros(9, 3), state_size=2)
+    >>> run.states.shape, len(run)
+    (torch.Size([10, 2]), 9)
+    """
+    check_order("the network first, then x, then s0", network=network, x=x)
+    s0 = None if s0 is None else check_state(s0)
+    if s0 is not None and state_size is not None:
+        raise InvalidInputError(
+            "s0 and state_size are given: s0 has its size, leave state_size out"
+        )
+    part = {"layer": layer, "submodule": submodule, "batch_axis": batch_axis}
+    if isinstance(network, Run):
+        other = None if device in ("cpu", network.states.device.type) else device
+        given = part | {"x": x, "state_size": state_size, "unit": unit, "device": other}
+        _check_none(
+            given,
+            "with a Run, which has been computed without it: leave it out, or give the network in "
+            "place of the run",
+        )
+        if network.states.dim() != 2:
+            raise InvalidInputError(
+                f"the run has {network.states.shape[1]} sequences: expected that of one, x[:, :1]"
+            )
+        return _starting(network, s0).with_gates(gates)
+    device = check_device(device)
+    _check_names(network)
+    try:
+        if isinstance(network, nn.Module):
+            traced = TracedCell(network, layer, submodule, s0, state_size)
+            run = _starting(_of_module(traced, x, batch_axis, device), s0)
+        else:
+            _check_none(part, "with a function, and is for a module: leave it out")
+            run = _of_function(network, x, s0, state_size, device)
+    except InvalidInputError as error:
+        if x is not None:
+            raise
+        raise InvalidInputError(
+            f"{error}; x was not given, so it read chorale {CHORALE}"
+        ) from error
+    return run.named(replace(run.label, unit=unit or run.label.unit)).with_gates(gates)
+
+
+def _check_names(network: Any) -> None:
+    """Raise InvalidInputError for the name of a network in place of one."""
+    if isinstance(network, str | Path):
+        raise InvalidInputError(
+            f"network is the name {in_short(str(network))}: expected a module or a step f(x, s); "
+            'rhn.make_cell("rhn", 88, 64) makes a cell by its name, rhn.load("runs/mine") reads a '
+            "checkpoint, and the commands take names, gersgorin plot --cell rhn"
+        )
+
+
+def _check_none(given: Mapping[str, Any], words: str) -> None:
+    """Raise InvalidInputError for the first of these arguments that is given."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise InvalidInputError(f"{names[0]} is given {words}")
+
+
+def _of_module(traced: TracedCell, x: Data, batch_axis: int | None, device: str) -> Run:
+    """The run of the recurrent cell of a module while the module reads one sequence."""
+    if is_array(x) or is_several(x):
+        passed = traced.one_input(x)
+        names = {"sequence": f"of {' x '.join(map(str, shape_of(passed)))}"}
+    else:
+        data = read_data(x)
+        passed = data.read_by(traced.module, batch_axis, ids=traced.reads_ids(data.x))
+        names = names_of_data(data)
+    check_memory(traced.cell, max(shape_of(passed)[:2]), device)
+    traced.module.to(device=device, dtype=torch.float64)
+    run = traced.along(passed, batch_axis=batch_axis, one=True)
+    network = {"name": name_of(traced.cell), "title": traced.title, "made": traced.made}
+    return run.named(Label(**network, **names))
+
+
+def _of_function(
+    f: Callable, x: Data, s0: State | None, state_size: Sizes | None, device: str
+) -> Run:
+    """The run of a step f(x, s) along one sequence of numbers."""
+    if is_array(x):
+        values = one_sequence(finite_tensor("x", padded(x)))
+        names = {"sequence": f"of {' x '.join(map(str, values.shape))}"}
+        values = Layout.of_one(values).frames(values)
+    else:
+        data = read_data(x)
+        values, names = data.sequence().double(), names_of_data(data)
+    if values.dim() != 2:
+        raise InvalidInputError(
+            f"x has frames of shape {tuple(values.shape[1:])}: expected numbers (T, m)"
+        )
+    if state_size is not None:
+        s0 = zero_state(checked_sizes(state_size), values)
+    cell = as_cell(as_step(f, s0))
+    check_memory(cell, len(values), device)
+    title = name_of(f).replace("<lambda>", "f(x, s)")
+    return Run.of(cell, values, _flat(cell, s0)).named(Label(name=name_of(f), title=title, **names))
+
+
+def names_of_data(data: Dataset) -> dict[str, str]:
+    """The fields of a `Label` about the first sequence of data."""
+    return {
+        "sequence": data.first_label,
+        "reads": data.kind,
+        "unit": data.unit,
+        "data": data.first_about,
+    }
+
+
+def _starting(run: Run, s0: State | None) -> Run:
+    """The run from a first state; None: as it is."""
+    start = _flat(run.cell, s0)
+    return run if start is None else run.starting_at(start.to(run.states))
+
+
+def _flat(cell: StepCell, s0: State | None) -> Tensor | None:
+    """A first state as one vector (N,), of several layers layer by layer."""
+    return None if s0 is None else flat_state(s0, layers_in(cell.module))[0]
+
+
+def check_memory(cell: Any, steps: int, device: str) -> None:
+    """Raise InvalidInputError if weights, results and vectors exceed the free memory."""
+    cell = as_cell(cell)
+    weights = cell.module.parameters() if isinstance(cell.module, nn.Module) else ()
+    kept = sum(p.numel() for p in weights) + KEPT * steps * cell.state_size
+    need = torch.float64.itemsize * (kept + VECTORS * cell.state_size)
+    what = f"a state of {cell.state_size} over {steps} steps"
+    check_room(need, what, "use fewer hidden units or fewer steps", device)
