@@ -37,12 +37,11 @@ def said(found: Diagnosis) -> dict[str, Any]:
     """What a diagnosis says, in the words of the judge."""
     table = found.table()
     own = [row for row in table if row["part"] and row["training"] == YOURS]
-    faults = [] if found.part is None else [found.part]
-    experiments = [cause for cause in found.causes if cause not in found.facts]
+    sure = [c.part for c in found.causes if c.sure and c not in found.facts]
     return {
         "outcome": found.outcome,
-        "faults": faults,
-        "confirmed": [c.part for c in experiments if c.sure and c.part in faults],
+        "faults": [] if found.part is None else [found.part],
+        "confirmed": [part for part in sure if part == found.part],
         "enough": with_word(own, "enough", "at fault"),
         "cleared": with_word(table, "cleared"),
         "proven": [named(cause) for cause in found.facts if cause.sure],

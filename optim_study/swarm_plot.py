@@ -89,14 +89,7 @@ def plot_swarm(
     if constant is not None:
         levels["constant"] = constant, f"constant predictor ({constant:.2f})"
     together = max(Counter(getattr(network, by) for network in columns).values())
-    apart = 8 < len(columns) <= MOST_ROWS * together
-    usual = together if apart else MOST_COLUMNS
-    width = max(6.0, COLUMN_INCHES * min(len(columns), usual) + 1)
-    with our_style():
-        fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
-    most = min(usual, max(1, fitting))
-    if most > together:  # of a depth, or an architecture, all in one row
-        most -= most % together
+    width, most = _width_of(len(columns), together)
     every, parts = [*columns.items()], np.array_split(range(len(columns)), -(-len(columns) // most))
     height = min(ROW_INCHES, max(LEAST_ROW, ALL_INCHES / len(parts)))
 
@@ -109,6 +102,19 @@ def plot_swarm(
 
     block = Block([partial(row_of, part) for part in parts], height, 1, "y", legend=True)
     return compose(study_title(rows, loss, below), study_about(rows, about), block, width=width)
+
+
+def _width_of(columns: int, together: int) -> tuple[float, int]:
+    """(Inches of the figure, columns in a row, at most), where so many columns belong together:
+    those of a depth, or an architecture, stand in one row if they fit.
+    """
+    apart = 8 < columns <= MOST_ROWS * together
+    usual = together if apart else MOST_COLUMNS
+    width = max(6.0, COLUMN_INCHES * min(columns, usual) + 1)
+    with our_style():
+        fitting = int((sized(width) - MARGINS) / LEAST_INCHES * 9 / rcParams["font.size"])
+    most = min(usual, max(1, fitting))
+    return width, most - most % together if most > together else most
 
 
 def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]]:

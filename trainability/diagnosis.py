@@ -278,17 +278,21 @@ class Diagnosis(Result):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
             points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
             ax.plot(*np.reshape(points, (-1, 2)).T, mark, color=color, label=words)
-        levels = {"your training": self.error, "known good training": self.known_good}
-        for (words, error), dashes in zip(levels.items(), ("-", ":"), strict=True):
-            if LEAST <= error <= MOST:
-                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
-        ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
+        self._draw_levels(ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         for label, (_, (row, _)) in zip(ax.get_yticklabels(), parts, strict=True):
             if row is not None and row.word == AT_FAULT:
                 label.set(color=RED, fontweight="bold")
         ax.set(xlabel="relative error", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+    def _draw_levels(self, ax: Axes) -> None:
+        """Draw the errors of the two training runs, and that of the constant predictor."""
+        levels = {"your training": self.error, "known good training": self.known_good}
+        for (words, error), dashes in zip(levels.items(), ("-", ":"), strict=True):
+            if LEAST <= error <= MOST:
+                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
+        ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 
 def _drawn(error: float) -> float:
