@@ -37,15 +37,16 @@ def said(found: Diagnosis) -> dict[str, Any]:
     """What a diagnosis says, in the words of the judge."""
     table = found.table()
     own = [row for row in table if row["part"] and row["training"] == YOURS]
-    sure = [c.part for c in found.causes if c.sure and c not in found.facts]
+    sure = [cause.part for cause in found.causes if cause.sure and cause not in found.facts]
+    facts = [named(cause) for cause in found.facts if cause.name not in NOTES and not cause.sure]
     return {
         "outcome": found.outcome,
-        "faults": [] if found.part is None else [found.part],
-        "confirmed": [part for part in sure if part == found.part],
+        "faults": [found.part] if found.part else [],
+        "confirmed": sorted({found.part} & {*sure}),
         "enough": with_word(own, "enough", "at fault"),
         "cleared": with_word(table, "cleared"),
         "proven": [named(cause) for cause in found.facts if cause.sure],
-        "facts": [named(c) for c in found.facts if not c.sure and c.name not in NOTES],
+        "facts": facts,
         "error": number(next((row["error"] for row in table), math.nan)),
         "best": number(min((row["error"] for row in own), default=math.nan)),
         "steps": [found.steps, found.of_steps],
