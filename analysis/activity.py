@@ -181,9 +181,10 @@ class GateActivity(Result, kind="gates_by_layer"):
         for bar in sequence.bars if fit else ():
             ax.axvline(bar, color=GREY, linewidth=0.5, alpha=0.6, zorder=2)
         ax.xaxis.set_major_locator(WholeTicks())
+        largest = self.activity.max(where=np.isfinite(self.activity), initial=0)
         ax.set(
             xlim=(0, steps),
-            ylim=(0, 1.05 * self.activity.max() or 1),
+            ylim=(0, 1.05 * largest or 1),
             xlabel=f"time ({'; '.join(TIME[self.step][: 1 + fit])})",
             ylabel=f"mean {self.gate_name}",
         )

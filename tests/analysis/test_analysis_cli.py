@@ -177,10 +177,10 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
         "l.npz",
     )
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
-    first = capsys.readouterr().out.split("\n")[0]
+    first, second = capsys.readouterr().out.split("\n")[:2]
     layer = r"The lesion of layer \d \(gates held at their means\)"
     assert re.match(f"{layer} changes the loss on train by .*, which may be chance", first)
-    assert first.endswith("6 sequences, 40 predicted tokens, nats per token.")
+    assert second.endswith("6 sequences, 40 predicted tokens, nats per token.")
     text = novel("train")
     parts = [text[start : min(start + 7, 40) + 1] for start in range(0, 40, 7)]
     table = lesion(language_network(dtype=torch.float32), parts, "mean")
