@@ -7,19 +7,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from rhn.errors import DamagedError, DataError, OutputError
 from rhn.utils.io import atomic_path
 from rhn.utils.wording import first_line
 
+if TYPE_CHECKING:  # help of commands needs no torch
+    from torch import Tensor
+
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], entry: str, header: Mapping
+    path: str | Path, tensors: Mapping[str, "Tensor"], entry: str, header: Mapping
 ) -> None:
     """Write tensors on the CPU by name, and a header of JSON values under the name `entry`,
     atomically.
@@ -27,6 +28,8 @@ def write_tensors(
     Raises ValueError for a header that is not plain JSON, and OutputError where the file cannot be
     written; an existing one stays as it was.
     """
+    from safetensors.torch import save
+
     try:
         text = json.dumps(header, allow_nan=False)
     except TypeError as error:
@@ -47,7 +50,7 @@ def write_tensors(
 
 def read_tensors(
     path: Path, entry: str, *, whole: bool = True
-) -> tuple[dict | None, dict[str, Tensor]]:
+) -> tuple[dict | None, dict[str, "Tensor"]]:
     """The header of a file, None if it has no such entry, and its tensors by name.
 
     whole: False to read the header only; there are no tensors then.
@@ -80,8 +83,10 @@ def read_tensors(
     return header, tensors
 
 
-def checksum(tensors: Mapping[str, Tensor], *texts: str) -> str:
+def checksum(tensors: Mapping[str, "Tensor"], *texts: str) -> str:
     """BLAKE2 of the names and the bytes of all tensors, and of texts, as 32 letters."""
+    import torch
+
     found = hashlib.blake2b(digest_size=16)
     for name, t in sorted(tensors.items()):
         found.update(name.encode())

@@ -203,7 +203,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             )
         elif self.still:
             notes.append("The state comes to rest: the exponents are those of a fixed point.")
-        elif self.drift:
+        if self.drift:
             notes.append(
                 f"The exponent changes by {self.drift:+.2g} from the first half of the run to the "
                 "second: run more steps."

@@ -106,6 +106,8 @@ def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module
         step = flat_step(step, zero_state(state_size, torch.zeros(1)))
     module = type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()
     vars(module).update(vars(step))
+    if isinstance(state_size, int):
+        module.state_size = state_size
     return module
 
 

@@ -117,7 +117,8 @@ class Block:
         for draw, ax in zip(self.draws, axes, strict=True):
             draw(ax)
             plain_ticks(ax)
-            title = folded(ax.get_title("left"), room - letters * BESIDE, rcParams["font.size"])
+            most = 0.88 * room - letters * BESIDE  # labels beside the axes differ in width
+            title = folded(ax.get_title("left"), most, rcParams["font.size"])
             ax.set_title(title, loc="left")
         _drop_repeated(axes, columns)
         by_row = [axes[k * columns : (k + 1) * columns] for k in range(rows)]
@@ -258,7 +259,7 @@ def legend_above(ax: Axes) -> float:
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) < 2 or ax.get_legend():
         return 0.0
-    inches = 0.94 * ax.get_window_extent().width / ax.figure.dpi  # letters vary with the dots
+    inches = 0.88 * ax.get_window_extent().width / ax.figure.dpi  # letters vary with the dots
     high = legend_of(ax, handles, inches, INSIDE)
     if title := ax.get_title("left"):
         ax.set_title(title, loc="left", pad=0.7 * rcParams["font.size"] + 72 * high)

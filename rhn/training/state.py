@@ -18,16 +18,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rhn.errors import DamagedError, OutputError
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _logger = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ def write_state(
 
     Raises OutputError where the file cannot be written; an existing one stays as it was.
     """
+    import torch
+
     tensors = {name: torch.from_numpy(np.asarray(a, order="C")) for name, a in arrays.items()}
     texts = dict(metadata or {})
     header = {"checksum": checksum(tensors, *_described(tensors, texts)), "metadata": texts}
@@ -138,13 +141,13 @@ def read_state(
         ) from error
 
 
-def _described(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> list[str]:
+def _described(tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> list[str]:
     """What a checksum covers beside the bytes of the tensors."""
     shapes = [repr((name, str(t.dtype), tuple(t.shape))) for name, t in sorted(tensors.items())]
     return [*shapes, repr(sorted(texts.items()))]
 
 
-def _checksum(written: str, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+def _checksum(written: str, tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> str:
     """The checksum of a state, of the kind that was written: in versions before 0.6 CRC-32."""
     if len(written) == 32:
         return checksum(tensors, *_described(tensors, texts))

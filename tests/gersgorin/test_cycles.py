@@ -16,7 +16,7 @@ d = torch.float64
 
 
 def logistic(rate):
-    return lambda s: rate * s * (1 - s)
+    return lambda x, s: rate * s * (1 - s)
 
 
 def cycles_by_bisection(rate, period):
@@ -64,7 +64,7 @@ def test_cycles_of_the_logistic_map_are_those_that_bisection_finds(rate, period,
 def test_a_cycle_of_henons_map_has_its_known_points_and_multipliers():
     a, b = 1.4, 0.3
 
-    def henon(s):
+    def henon(x, s):
         x, y = s.unbind(-1)
         return torch.stack((1 - a * x**2 + y, b * x), -1)
 

@@ -169,12 +169,13 @@ def test_pseudospectra_are_those_of_the_shown_steps():
 def test_the_curves_are_where_the_numbers_say():
     normal = torch.tensor([[0.5, -0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.875]], dtype=d)
     found = pseudospectra(Linear(3), normal.repeat(3, 1, 1).flatten(1), side=21)
-    _, curves, _ = (
+    panels = [
         c
         for ax in found.plot().figure.axes
         for c in ax.collections
         if len(c.get_paths()) == len(found.levels)
-    )
+    ]
+    curves = panels[1]
     values = found.eigenvalues[1]
     for level, path in zip(found.levels, curves.get_paths(), strict=True):
         if len(path.vertices):

@@ -402,10 +402,10 @@ def test_outputs_of_unknown_padding_are_counted_and_said():
     torch.manual_seed(0)
     model, x, mask = Masked(), torch.randn(2, T, M), torch.ones(2, T)
     mask[:, -3:] = 0
-    words = "6 outputs without influence of any input: 0 here."
+    words = "6 outputs without influence of any input: if this is padding"
     for options in ({}, {"feature": 0}, {"probes": 3}):
         found = gersgorin.influence(model, (x, mask), batch_axis=0, **options)
-        assert found.without == 6 and words in str(found) and "padding" in str(found)
+        assert found.without == 6 and words in str(found)
     found = gersgorin.influence(model, (x[:1], mask[:1] * 0 + 1))
     assert found.without == 0 and "padding" not in str(found)
 

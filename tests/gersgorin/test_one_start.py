@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from gersgorin import spectra
+from gersgorin.cli.load import load_network
+from gersgorin.cli.options import NewOrTrained
 from rhn.cli.main import main as rhn
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
@@ -50,7 +52,9 @@ def test_torch_s_cells_start_as_torch_does_in_plot_check_and_train(x):
         0.9 * LIMIT < largest(model.cells) <= LIMIT and 0.8 * LIMIT < largest(model.output) <= LIMIT
     )
     radii = [
-        spectra(cell, "x.npy", hidden_size=UNITS, init=init).spectral_radius
+        spectra(
+            load_network(NewOrTrained(cell=cell, hidden_size=UNITS, init=init), 3)[0], "x.npy"
+        ).spectral_radius
         for cell, init in (("torch.nn:LSTM", None), ("lstm", f"uniform:{LIMIT}"))
     ]
     assert np.array_equal(*radii)

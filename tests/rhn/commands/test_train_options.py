@@ -85,19 +85,6 @@ def test_options_stand_on_top_of_the_preset_wherever_it_stands(words, entries, c
     assert configuration(*words.split()).items() >= entries.items()
 
 
-def test_a_configuration_of_version_0_3_has_its_options_in_cell_options(tmp_path, configuration):
-    whole = configuration("ptb-torch7")
-    fields = {
-        "skip": "all",
-        "coupled": True,
-        "gate_constant": -4.0,
-        "activation": "tanh",
-        "precision": "float32",
-    }
-    (tmp_path / "config.json").write_text(json.dumps(whole | fields | {"cell_options": {}}))
-    assert configuration("--config", tmp_path / "config.json") == whole
-
-
 def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(
     task, trained, tmp_path, configuration
 ):
