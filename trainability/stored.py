@@ -12,7 +12,6 @@ The weights are those of the training bit for bit: they are drawn again, from th
 scale.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
     without the settings of its trial.
     """
     if path.is_file():
-        return _of_trial(path, read_json(path), cell)
+        return _of_trial(path, cell)
     config = starting_point(None, _home(path) / "config.json", {"cell": cell} if cell else {})
     if not isinstance(config, ChoraleConfig):
         raise InvalidInputError(
@@ -101,12 +100,18 @@ def _seed(folder: Path, config: TrainingConfig) -> int:
     if seeds := sorted(folder.glob("seed-*")):
         raise InvalidInputError(f"{folder} holds {len(seeds)} seeds: give one, such as {seeds[0]}")
     best = folder / BEST
-    return read_metadata(best)["metadata"]["train"]["seed"] if best.is_file() else config.seed
+    if not best.is_file():
+        return config.seed
+    match read_metadata(best)["metadata"]:
+        case {"train": {"seed": int(seed)}}:
+            return seed
+    raise InvalidInputError(f"{best} does not say the seed of its training: expected that of a run")
 
 
-def _of_trial(path: Path, record: Mapping[str, Any], cell: str | None) -> StoredTraining:
+def _of_trial(path: Path, cell: str | None) -> StoredTraining:
     """The training of the record of a trial."""
     try:
+        record = read_json(path)
         study, settings, number = record["study"], record["settings"], record["trial"]
         arch, depth = study["arch"], study["depth"]
         if arch != cell and not is_known(arch):
@@ -123,7 +128,9 @@ def _of_trial(path: Path, record: Mapping[str, Any], cell: str | None) -> Stored
             **(bias if accepts(resolve_cell(arch), "transform_bias") else {}),
             **study["options"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except InvalidInputError:
+        raise
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"{path} is not the record of a trial ({first_line(error)}): expected "
             "OUT/ARCH-depthL/trials/NUMBER.json of `optim-study run`, of this version"

@@ -203,11 +203,11 @@ class Influence(Result, kind="influence"):
             notes.append(f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}.")
         if self.without:
             last = "the last input" if len(self.influence) == 1 else "any input"
-            notes.append(
-                f"{counted(self.without, 'output')} without influence of {last}: if this is "
-                "padding, give the sequences one by one, at their own lengths."
-            )
-        elif self.sequences > 1:
+            words = f"{counted(self.without, 'output')} without influence of {last}"
+            if self.sequences > 1:
+                words += ": if this is padding, give the sequences one by one, at their own lengths"
+            notes.append(f"{words}.")
+        if self.sequences > 1:
             notes.append(f"This is the root mean square over {self.sequences} sequences.")
         if self.probes:
             errors = np.divide(

@@ -9,8 +9,10 @@ from torch import nn
 
 import optim_study
 from optim_study.backend import build_models
+from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 from rhn.presets import preset
 from rhn.training.run import Callback, train
 from trainability.cli import CheckOptions, main, of_next_frames
@@ -100,6 +102,21 @@ def test_a_record_without_settings_and_a_cell_of_the_users_are_refused(tmp_path)
     path.write_text(json.dumps(about))
     with pytest.raises(InvalidInputError, match="add --cell own_cells:Mine"):
         stored_training(path)
+
+
+def test_a_damaged_record_and_a_checkpoint_of_no_training_are_one_sentence(tmp_path, capsys):
+    record, folder = tmp_path / "0007.json", tmp_path / "run"
+    record.write_text('{"study": ')
+    folder.mkdir()
+    (folder / "config.json").write_text('{"preset": "jsb-depth-1"}')
+    save_checkpoint(folder / "best.safetensors", PolyphonicModel("rhn", hidden_size=4))
+    for path, words in (
+        (record, "is not the record of a trial"),
+        (folder, "does not say the seed"),
+    ):
+        assert main(["check", str(path)]) == 2
+        shown = capsys.readouterr().err
+        assert words in shown and "Traceback" not in shown
 
 
 def test_the_command_takes_weights_data_and_optimiser_of_the_run(pieces, tmp_path):
