@@ -81,7 +81,8 @@ def _(device):
     return (lambda: gersgorin_discs(A)), (lambda: discs_by_loops(A.numpy()))
 
 
-@benchmark("row discs of (64, 64, 64) float64", "NumPy without loops")
+# both pass twice over the entries, ours a third time to check that they are finite
+@benchmark("row discs of (64, 64, 64) float64", "NumPy without loops", 0.8)
 def _(device):
     A = torch.randn(64, 64, 64, dtype=torch.float64)
     array = A.numpy()
