@@ -54,7 +54,7 @@ from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.chorales import Minibatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.validation import check_seed, free_memory, positive
+from rhn.utils.validation import check_seed, free_memory, whole_number
 from rhn.utils.wording import with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
@@ -110,7 +110,7 @@ def lesion(
     ('carry', 4)
     """
     seed = check_seed(seed)
-    at_once = None if at_once is None else positive("at_once", at_once)
+    at_once = None if at_once is None else whole_number("at_once", at_once)
     read, data, split = opened(model, batch, split, _stretches_of, cell)
     task = task_of(read, data)
     network = network_of(read, task.width, batch_axis=batch_axis, device=device)

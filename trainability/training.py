@@ -30,7 +30,8 @@ from gersgorin._validate import (
 )
 from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.wording import in_short, kind_of, listed
+from rhn.utils.validation import number, whole_number
+from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
 from trainability.data import (
     Batches,
@@ -61,13 +62,6 @@ def times(rate: float, factor: float) -> float:
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
-def above_zero(name: str, value: Any) -> float:
-    """A finite number above 0. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {in_short(value)}, expected a number above 0")
-    return value
-
-
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
     """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
@@ -81,7 +75,7 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
                 f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
             )
         kind = OPTIMIZERS[optimizer.lower()]
-        return kind(model.parameters(), lr=above_zero("learning_rate", learning_rate))
+        return kind(model.parameters(), lr=number("learning_rate", learning_rate, above=0))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
             f"optimizer is {kind_of(optimizer)}, expected a name, or an instance as "
@@ -242,10 +236,10 @@ class Training:
             optimizer=optimizer,
         )
         check_model(model)
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            whole_number(name, value)
+        steps = whole_number("steps", steps)
+        batch_size = whole_number("batch_size", batch_size)
         if clip_norm is not None:
-            above_zero("clip_norm", clip_norm)
+            clip_norm = number("clip_norm", clip_norm, above=0)
         model = uncompiled(model)
         self.steps, self.clip_norm = steps, clip_norm
         self.predict = predict or output_of
@@ -601,13 +595,6 @@ def check_model(model: Any) -> None:
     if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")
     check_weights(uncompiled(model))
-
-
-def whole_number(name: str, value: Any) -> int:
-    """A whole number of at least 1. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidInputError(f"{name} is {value!r}, expected a whole number of at least 1")
-    return value
 
 
 def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_order, real_tensor, state_tensor, whole_number
+from gersgorin._validate import check_order, real_tensor, state_tensor
 from gersgorin.analyses.cycles import Iterated
 from gersgorin.data.files import is_array
 from gersgorin.data.inputs import reads_ids
@@ -50,7 +50,7 @@ from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_room, check_seed
+from rhn.utils.validation import check_room, check_seed, whole_number
 from rhn.utils.wording import counted, in_short
 
 STARTS = 50

@@ -43,7 +43,6 @@ from matplotlib.axes import Axes
 from scipy.special import stdtrit
 from torch import Tensor
 
-from gersgorin._validate import whole_number
 from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
@@ -55,7 +54,7 @@ from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_st
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_room, check_seed
+from rhn.utils.validation import check_room, check_seed, whole_number
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command

@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gersgorin._validate import whole_number
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.analyses.steps import subject_of
 from gersgorin.figures import crowd
@@ -34,6 +33,7 @@ from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
 SIDE = 101  # points along a side of the grid

@@ -23,7 +23,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin._validate import whole_number, with_gradients
+from gersgorin._validate import with_gradients
 from gersgorin.analyses.growth import (
     beside_one,
     direction,
@@ -49,6 +49,7 @@ from rhn.plotting.figure import Block, Style, complex_plane
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, rows_of
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
 DISC_WORDS = {

@@ -79,7 +79,7 @@ class Sequences:
     def by_step(self, slopes: Tensor, outputs: int) -> Tensor:
         """Derivatives (j, ...) in the leaf as (j, T, B, m), 0 where a sequence has no such step."""
         if self.packed is None:
-            found = slopes.transpose(1, 2) if self.layout.batch == 0 else slopes
+            found = self.layout.to_time_first(slopes, lead=1)
             found = found.reshape(len(slopes), self.T, self.B, -1)
         else:
             zero = torch.zeros_like(slopes[:, :1])
@@ -93,17 +93,9 @@ class Sequences:
         return torch.where(self.present(outputs).unsqueeze(2), found, 0)
 
     def by_frame(self, o: Tensor) -> Tensor | None:
-        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither.
-
-        They may also have time and batch the other way round than x.
-        """
-        if self.layout.batch is None and o.dim() and o.shape[0] == self.T:
-            return o.unsqueeze(1)
-        axis = self.layout.batch or 0
-        for layout in (Layout(axis), Layout(1 - axis)):
-            if o.dim() > 1 and layout.sizes(o) == (self.T, self.B):
-                return layout.to_time_first(o)
-        return self._one_each(o)
+        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither."""
+        layout = self.layout.of_outputs(o, self.T, self.B)
+        return self._one_each(o) if layout is None else layout.to_time_first(o)
 
     def _one_each(self, o: Tensor) -> Tensor | None:
         """One output of each sequence as (1, B, k); None if it is none."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import finite_tensor, state_tensor, whole_number
+from gersgorin._validate import finite_tensor, state_tensor
 from gersgorin.run.cell import (
     Sizes,
     State,
@@ -32,6 +32,7 @@ from gersgorin.run.run import Label
 from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
 TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)

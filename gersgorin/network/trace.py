@@ -139,7 +139,7 @@ class TracedCell:
         """
         check_batch_axis(batch_axis)
         if self._is_bare(x):
-            inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
+            inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
             s0, lengths = self._whole.first_state(inputs), [len(inputs)]
         else:
             x = converted(self.module, x, self._like())
@@ -230,8 +230,7 @@ class TracedCell:
             return [x.reshape(1, -1, x.shape[-1]) for x in xs]
         packed = [isinstance(each.x, PackedSequence) for each in calls]
         return [
-            x if known else self._time_first(x, batch_axis)
-            for x, known in zip(xs, packed, strict=True)
+            x if known else self._window(x, batch_axis) for x, known in zip(xs, packed, strict=True)
         ]
 
     def _reads_frames(self, calls: list[Call]) -> bool:
@@ -246,8 +245,8 @@ class TracedCell:
         of_rows = bool(state) and np.shape(state[0])[:-1] == x.shape[:1]
         return x.dim() == 2 and (len(calls) > 1 or of_rows)
 
-    def _time_first(self, x: Tensor, batch_axis: int | None) -> Tensor:
-        """A window (T, B, m) of the cell, as it takes it."""
+    def _window(self, x: Tensor, batch_axis: int | None) -> Tensor:
+        """A window as the cell takes it, as (T, B, m)."""
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             loops = ""
@@ -256,13 +255,9 @@ class TracedCell:
             raise InvalidInputError(
                 f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m}){loops}"
             )
-        if x.dim() == 2:
-            return x[:, None]
-        if x.shape[:2] == (1, 1):
-            return x
         inside = self._cell is not self.module and hasattr(self._cell, "batch_first")
-        layout = Layout.of(self._cell, x, None if inside else batch_axis, ids=False)
-        return layout.to_time_first(x)
+        axis = None if inside or not has_batch(x, ids=False) else batch_axis
+        return Layout.of(self._cell, x, axis, ids=False).to_time_first(x)
 
     def _checked(self, inputs: Tensor) -> Tensor:
         """Inputs (T, B, m) of the whole sequence."""

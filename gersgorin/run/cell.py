@@ -15,8 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
-from rhn.utils.validation import plain
+from rhn.utils.validation import is_whole_number, plain
 from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
@@ -103,17 +102,12 @@ def size_to_give(cell) -> str:
 def checked_sizes(state_size: Any) -> Sizes:
     """The same. Raises InvalidInputError for anything but whole numbers above 0."""
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
-    if not sizes or not all(_is_size(n) for n in sizes):
+    if not sizes or not all(map(is_whole_number, sizes)):
         raise InvalidInputError(
             f"state_size is {in_short(state_size)}: expected a whole number above 0, or a tuple "
             "of them for a state of several tensors"
         )
     return tuple(map(int, sizes)) if isinstance(state_size, tuple) else int(state_size)
-
-
-def _is_size(n: Any) -> TypeGuard[int]:
-    """True for a whole number above 0, of Python or NumPy."""
-    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
@@ -170,7 +164,7 @@ class StepCell:
     def state_size(self) -> int:
         """N. Raises InvalidInputError for a cell that does not say it."""
         size = self._state_size
-        if _is_size(size):
+        if is_whole_number(size):
             return int(size)
         said = (
             "has no state_size, and no first state is given"
@@ -607,7 +601,7 @@ def first_state(module: Any) -> State | None:
     """
     size: Any = getattr(module, "state_size", None)
     sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(_is_size(n) for n in sizes):
+    if not isinstance(module, nn.Module) or not all(map(is_whole_number, sizes)):
         return None
     own: Any = getattr(module, "initial_state", None)
     if own is None or not takes(own, 0):

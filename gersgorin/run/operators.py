@@ -21,12 +21,12 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin._validate import whole_number
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
 from gersgorin.run.autodiff import Linearized, derivative
 from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
+from rhn.utils.validation import whole_number
 
 Product = Callable[[Tensor], Tensor]
 

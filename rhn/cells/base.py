@@ -17,7 +17,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
-from rhn.utils.validation import LARGEST, positive
+from rhn.utils.validation import LARGEST, whole_number
 
 KERNELS = "manual", "reference"
 ClosedForm = Callable[..., Tensor] | None
@@ -135,9 +135,9 @@ class Cell(nn.Module):
         kernel: str = "manual",
     ):
         super().__init__()
-        self.input_size = positive("input_size", input_size)
-        self.hidden_size = positive("hidden_size", hidden_size)
-        self.depth = positive("depth", depth)
+        self.input_size = whole_number("input_size", input_size)
+        self.hidden_size = whole_number("hidden_size", hidden_size)
+        self.depth = whole_number("depth", depth)
         if self.depth > MAX_DEPTH:
             raise InvalidInputError(f"depth must be at most {MAX_DEPTH}, got {depth}")
         if not self.deep and self.depth != 1:

@@ -21,7 +21,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.validation import convert, expected, fits, plain, positive
+from rhn.utils.validation import convert, expected, fits, plain, whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -353,7 +353,7 @@ def hidden_size_for_budget(
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     budget = plain(budget)
-    budget = positive(
+    budget = whole_number(
         "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
     )
 

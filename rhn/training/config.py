@@ -13,7 +13,7 @@ from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
-from rhn.utils.ranges import Count, Natural, NonNegative, Positive, Share, check_ranges, within
+from rhn.utils.ranges import Count, Natural, NonNegative, Positive, Share, within
 from rhn.utils.shared_options import CellOptions, OnOff
 from rhn.utils.validation import check_fields, require
 
@@ -89,7 +89,6 @@ class TrainingConfig:
 
     def __post_init__(self):
         check_fields(self)
-        check_ranges(self)
 
     @property
     def options(self) -> dict:

@@ -37,13 +37,12 @@ from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import (
     WINDOW,
     Score,
-    check_temperature,
     perplexity,
     read_window,
     text_windows,
 )
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, check_seed, positive
+from rhn.utils.validation import check_device, check_seed, number, whole_number
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 # samples rejected in a row: a tenth of the usual 1000, and beyond chance for a trained model
@@ -79,13 +78,13 @@ def monte_carlo_score(
         DataError: the text is shorter than two tokens.
         InvalidInputError: an argument is out of range, or 100 samples in a row were rejected.
     """
-    check_temperature(temperature)
+    temperature = number("the temperature", temperature, above=0)
     device = check_device(device)
     seed = check_seed(seed)
-    samples, text = positive("samples", samples), in_rows(tokens, 1)
-    length, steps = positive("window", window or WINDOW), text.shape[1] - 1
+    samples, text = whole_number("samples", samples), in_rows(tokens, 1)
+    length, steps = whole_number("window", window or WINDOW), text.shape[1] - 1
     model = copy.deepcopy(model).to(device).eval()
-    rows = min(positive("rows", rows), max(1, HELD // steps))
+    rows = min(whole_number("rows", rows), max(1, HELD // steps))
     read = captured(
         functools.partial(read_window, model, temperature=temperature), model.embedding.device
     )

@@ -26,9 +26,8 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS, Symbol
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.evaluation import check_temperature
 from rhn.utils.io import atomic_path, check_output, made_with
-from rhn.utils.validation import check_seed, positive
+from rhn.utils.validation import check_seed, number, whole_number
 
 SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar
@@ -54,8 +53,8 @@ def sample_chorale(
         raise InvalidInputError(
             f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys"
         )
-    bars = positive("bars", bars)
-    check_temperature(temperature)
+    bars = whole_number("bars", bars)
+    temperature = number("the temperature", temperature, above=0)
     generator = torch.Generator().manual_seed(check_seed(seed))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
     frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype, device="cpu")
@@ -96,9 +95,12 @@ def generate(
             vocabulary, the vocabulary belongs to another model, or the model's output is not
             finite.
     """
-    check_temperature(temperature)
+    temperature = number("the temperature", temperature, above=0)
     seed = check_seed(seed)
-    length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
+    length, top_k = (
+        whole_number("length", length),
+        None if top_k is None else whole_number("top_k", top_k),
+    )
     if len(vocabulary) != model.vocabulary_size:
         raise InvalidInputError(
             f"the vocabulary has {len(vocabulary)} symbols, expected the model's "

@@ -14,7 +14,6 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 
 import html
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
@@ -45,7 +44,7 @@ from rhn.utils.io import (
     write_json,
     write_over,
 )
-from rhn.utils.validation import fits, kinds_of, plain
+from rhn.utils.validation import kinds_of, number, plain
 from rhn.utils.wording import counted, in_short, rows_table
 
 if TYPE_CHECKING:
@@ -328,9 +327,7 @@ class Result:
 
 def checked_limit(limit: float | None) -> float | None:
     """The limit of a figure. Raises InvalidInputError if it is no positive number."""
-    if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
-        raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")
-    return limit
+    return None if limit is None else number("limit", limit, above=0)
 
 
 def load(path: str | Path, writer: str = Result.writer) -> Result:

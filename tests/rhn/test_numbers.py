@@ -17,7 +17,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.run import train
-from rhn.utils.validation import plain, positive
+from rhn.utils.validation import plain, whole_number
 from tests.rhn.texts import sentences
 
 ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
@@ -117,7 +117,7 @@ def test_a_study_refuses_at_once(changes, said):
 )
 def test_what_is_no_size_is_refused(value):
     with pytest.raises(InvalidInputError, match="whole number of at least 1"):
-        positive("hidden_size", value)
+        whole_number("hidden_size", value)
 
 
 def test_public_functions_refuse_in_one_sentence(tmp_path, text):
