@@ -194,7 +194,7 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return getattr(module, "_orig_mod", module)
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copy_of_module(module: nn.Module) -> nn.Module:
     """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be
     copied.
     """

@@ -61,4 +61,4 @@ def load(path: str | Path) -> Result:
         import_module(f"gersgorin.{home}")
     for kind in entry_points(group="rhn_toolkit.results"):
         kind.load()  # registers its class
-    return result.load(path)
+    return result.load_result(path)

@@ -23,7 +23,7 @@ from cyclopts import Parameter
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.ranges import Count, Natural, Share, within
+from rhn.utils.ranges import Count, Fraction, Natural, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 READINGS = """\
@@ -194,7 +194,7 @@ class StudyConfig(SharedSettings):
     """Checksum of the data set."""
     batch_size: Count = 32
     """Sequences in a batch."""
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""

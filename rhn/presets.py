@@ -337,7 +337,7 @@ def starting_point(
         ) from error
 
 
-def kind_of(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
+def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
     """The class of the configuration that a preset or a file starts from; errors as of
     `starting_point`.
     """

@@ -29,8 +29,7 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted, first_line, kind_of, listed
 from trainability.data import SAMPLE, Pair, count_of
-from trainability.diagnosis import GOOD as IN_GOOD
-from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
+from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood

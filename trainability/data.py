@@ -504,4 +504,4 @@ def _filled(pair: Pair, leaves: Sequence[Tensor]) -> Pair:
     return tree_map(lambda _: next(following), pair)
 
 
-Change = Callable[[Any], Any]
+InputsChange = Callable[[Any], Any]

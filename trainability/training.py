@@ -35,10 +35,10 @@ from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
 from trainability.data import (
     Batches,
-    Change,
     Data,
     Examples,
     Inputs,
+    InputsChange,
     inputs_of,
     numbers_like,
     sequence_of,
@@ -47,7 +47,7 @@ from trainability.given_loss import misfit, reads, target_loss
 from trainability.not_finite import Failure, failure_of, gradient_failure
 from trainability.starts import default_
 
-OPTIMIZERS = {
+TORCH_OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -65,16 +65,16 @@ def times(rate: float, factor: float) -> float:
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
     """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
+        if optimizer.lower() not in TORCH_OPTIMIZERS:
             raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an "
+                f"optimizer is {optimizer!r}, expected one of {', '.join(TORCH_OPTIMIZERS)}, or an "
                 "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
             )
         if learning_rate is None:
             raise InvalidInputError(
                 f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
             )
-        kind = OPTIMIZERS[optimizer.lower()]
+        kind = TORCH_OPTIMIZERS[optimizer.lower()]
         return kind(model.parameters(), lr=number("learning_rate", learning_rate, above=0))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
@@ -254,9 +254,9 @@ class Training:
             model, given, scheduler_of(scheduler, given)
         )
         self.failure: tuple[Failure, Inputs] | None = None
-        self.change_inputs: Change = same
-        self.change_targets: Change = same
-        self.restore_outputs: Change = same
+        self.change_inputs: InputsChange = same
+        self.change_targets: InputsChange = same
+        self.restore_outputs: InputsChange = same
         self.draws = 5
         """Seed of weights that a swap draws."""
         like = next(self.model.parameters())

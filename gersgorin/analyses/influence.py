@@ -35,7 +35,7 @@ from gersgorin.run.run import Progress, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, fits, plain
 from rhn.utils.wording import counted, in_short
 
@@ -234,7 +234,7 @@ class Influence(Result, kind="influence"):
         from longer lags.
         """
         T = len(self.by_lag)
-        return rows_of(
+        return table_rows(
             lag=range(T),
             influence=self.by_lag,
             error=self.by_lag_error,

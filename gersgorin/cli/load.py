@@ -90,7 +90,7 @@ def _new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module,
         raise InvalidInputError(
             f"the new cell {name} cannot read a text: name files of language models"
         )
-    given, own = settings_of(name, options)
+    given, own = settings_of_new(name, options)
 
     def build(device: str) -> nn.Module:
         generator = torch.Generator().manual_seed(options.seed)
@@ -117,7 +117,7 @@ def _new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module,
     return build("cpu"), Label(name=name, title=title, made=words_of_new(cell, options.seed))
 
 
-def settings_of(name: str, options: NewOrTrained) -> tuple[dict, dict]:
+def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
     """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
     left to the cell. Raises InvalidInputError for options that the cell does not have.
     """
@@ -221,7 +221,7 @@ def sizes_of_words(words: str | None) -> Sizes | None:
     return checked_sizes(sizes if len(sizes) > 1 else sizes[0])
 
 
-def load_model(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
+def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
     """The network with an output that a command's options name, its names, and its loss; None: it
     has its own.
 
@@ -246,7 +246,7 @@ def load_model(options: Any, input_size: int) -> tuple[nn.Module, Label, str | N
 def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
     """A model with inputs and outputs of some width around a new cell."""
     cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
-    given, own = settings_of(cell, options)
+    given, own = settings_of_new(cell, options)
     generator = torch.Generator().manual_seed(options.seed)
     given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given
     with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
@@ -311,7 +311,7 @@ def _whole(options: Any, of: Any, input_size: int | None) -> tuple[nn.Module, La
     """A whole network: a module, that of a checkpoint, or a new one with an output for a loss."""
     if options.module:
         return _module(options, input_size)
-    return _trained(options) if of == OUTPUTS else load_model(options, input_size or KEYS)[:2]
+    return _trained(options) if of == OUTPUTS else model_of_file(options, input_size or KEYS)[:2]
 
 
 def check_network_options(options: NewOrTrained) -> None:

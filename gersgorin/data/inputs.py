@@ -84,7 +84,7 @@ def call(module: Callable, x: Input) -> Any:
     return module(*x) if is_several(x) else module(x)
 
 
-def frames_of(x: Input) -> Tensor | PackedSequence:
+def main_input(x: Input) -> Tensor | PackedSequence:
     """The input whose axis of time counts: the first of several. Raises InvalidInputError if it is
     no array.
     """
@@ -99,11 +99,11 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
 
 def shape_of(x: Input) -> tuple[int, ...]:
     """The shape of the sequence in x, for messages."""
-    frames = frames_of(x)
+    frames = main_input(x)
     return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
 
 
-def padded(x: Any) -> Any:
+def shared_steps(x: Any) -> Any:
     """The steps that all packed sequences have, (T, B, m); anything else as it is."""
     if not isinstance(x, PackedSequence):
         return x

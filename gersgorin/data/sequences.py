@@ -93,7 +93,7 @@ class Sequences:
         return torch.where(self.present(outputs).unsqueeze(2), found, 0)
 
     def by_frame(self, o: Tensor) -> Tensor | None:
-        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither."""
+        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None for any others."""
         layout = self.layout.of_outputs(o, self.T, self.B)
         return self._one_each(o) if layout is None else layout.to_time_first(o)
 

@@ -70,7 +70,7 @@ def build_module(
     sizes = {"input_size": input_size, "hidden_size": units}
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
     if weights is not None and hidden_size is None and not built and _is_torchs(found):
-        keywords |= sizes_in(read_state(weights_file(weights)))
+        keywords |= sizes_in(read_weights(weights_file(weights)))
     expected = "expected a factory without arguments, or of input_size and hidden_size"
     with users_code(f"cannot build {name}", expected), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -127,7 +127,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     does not match the module's names and shapes.
     """
     path = weights_file(path)
-    found = read_state(path)
+    found = read_weights(path)
     for prefix in PREFIXES:
         if not any(name.startswith(prefix) for name in module.state_dict()):
             consume_prefix_in_state_dict_if_present(found, prefix)
@@ -147,7 +147,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file
     with a state_dict in it.
 

@@ -104,7 +104,7 @@ class Linearized:
         return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
 
 
-def derivative(f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+def dense_derivative(f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
     """A = df/dv, (N, M)."""
     try:
         return Linearized(f, v).matrix()

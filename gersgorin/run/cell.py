@@ -30,7 +30,7 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.run.autodiff import Linearized, derivative, plain_attention, pushed
+from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
 from rhn.cells import Cell, Gates, from_torch
 from rhn.cells.convert import StackedCell
 from rhn.errors import InvalidInputError, RhnError
@@ -78,7 +78,7 @@ def in_their_precision(gates: GatesOf, given: tuple) -> Any:
     return gates(*single)
 
 
-def name_of(cell) -> str:
+def cell_name(cell) -> str:
     """Name of a cell, a module or a function in titles and messages."""
     if isinstance(cell, StepCell):
         return cell.name
@@ -124,7 +124,7 @@ class StepCell:
     """
 
     def __init__(self, module: nn.Module | Step):
-        self.module, self.name = module, name_of(module)
+        self.module, self.name = module, cell_name(module)
         self._step: Step = getattr(module, "step", module)
         depth = getattr(module, "depth", 1)  # of a user's module possibly something else
         self.depth = depth if isinstance(depth, int) else 1
@@ -446,7 +446,7 @@ class StepCell:
         steps = [(lambda v, s=s_t: self.step(v, s)) for s_t in s]
         if argument == 1:
             steps = [functools.partial(self.step, x_t) for x_t in x]
-        return torch.stack([*map(derivative, steps, (x, s)[argument])])
+        return torch.stack([*map(dense_derivative, steps, (x, s)[argument])])
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
         """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
@@ -515,7 +515,8 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         after = state_in(returned, parts)
         if after is None:
             raise InvalidInputError(
-                f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
+                f"{cell_name(f)} must return a state like its first one, {words}, or (output, "
+                "state)"
             )
         state = flat_state(after)[0].to(s.dtype)  # layers may compute it in single precision
         alone = len(tree_leaves(returned)) == len(parts)
@@ -534,7 +535,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         output_and_state=output_and_state,
         wrapped=f,
     )
-    step.__name__ = name_of(f)
+    step.__name__ = cell_name(f)
     return step
 
 

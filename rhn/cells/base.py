@@ -363,6 +363,6 @@ def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
     return k.unsqueeze(-1) * M
 
 
-def spectral_norm(M: Tensor) -> Tensor:
+def largest_singular_value(M: Tensor) -> Tensor:
     """sigma_max of the last two dimensions: (..., k, l) -> (...)."""
     return torch.linalg.matrix_norm(M, 2)

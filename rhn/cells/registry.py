@@ -256,7 +256,7 @@ def make_cell(
     return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
 
 
-class Option(NamedTuple):
+class CellOption(NamedTuple):
     """An option of a cell."""
 
     name: str
@@ -265,7 +265,7 @@ class Option(NamedTuple):
     default: Any
 
 
-def cell_options(cell: str | Callable) -> list[Option]:
+def cell_options(cell: str | Callable) -> list[CellOption]:
     """Return the options of a cell that other cells do not have.
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
@@ -274,7 +274,7 @@ def cell_options(cell: str | Callable) -> list[Option]:
     return list(option_table(resolve_cell(cell) if isinstance(cell, str) else cell).values())
 
 
-def option_table(factory: Callable) -> dict[str, Option]:
+def option_table(factory: Callable) -> dict[str, CellOption]:
     """The options of a cell by name: those that its class declares, and the keywords of its
     constructors or of its function.
     """
@@ -288,7 +288,7 @@ def option_table(factory: Callable) -> dict[str, Option]:
             for name, parameter in inspect.signature(constructor).parameters.items():
                 if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
                     kind = hints.get(name, _kind_of(parameter.default))
-                    found[name] = Option(name, kind, parameter.default)
+                    found[name] = CellOption(name, kind, parameter.default)
     return found
 
 

@@ -27,7 +27,7 @@ WINDOW = 64  # steps read at once; no result depends on it
 
 
 @dataclass(frozen=True)
-class Score:
+class MeanLoss:
     """Mean negative log-likelihood in nats per predicted frame or token, and their number."""
 
     nll: float
@@ -42,7 +42,7 @@ def score(
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
-) -> Score:
+) -> MeanLoss:
     """Compute the score of one model on a text (N,), read as `batch_size` rows.
 
     Args:
@@ -58,7 +58,7 @@ def score(
     rows = in_rows(tokens, batch_size)
     read = functools.partial(read_window, temperature=temperature)
     nll = ensemble_nll(Ensemble.in_evaluation(model, device), rows, read, progress=progress)
-    return Score(nll.item(), batch_size * (rows.shape[1] - 1))
+    return MeanLoss(nll.item(), batch_size * (rows.shape[1] - 1))
 
 
 def read_window(

@@ -36,7 +36,7 @@ from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import (
     WINDOW,
-    Score,
+    MeanLoss,
     perplexity,
     read_window,
     text_windows,
@@ -63,7 +63,7 @@ def monte_carlo_score(
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
-) -> Score:
+) -> MeanLoss:
     """Score the mean of `samples` networks on a text (N,).
 
     Args:
@@ -111,7 +111,7 @@ def monte_carlo_score(
         chosen = log_p[:, torch.tensor(accepted, device=device)]
         torch.logaddexp(total, chosen.logsumexp(1), out=total)
         kept, drawn = kept + sum(accepted), numbers.stop
-    return Score((math.log(samples) - total.mean()).item(), steps)
+    return MeanLoss((math.log(samples) - total.mean()).item(), steps)
 
 
 def _read_side_by_side(

@@ -29,7 +29,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.io import atomic_path, check_output, made_with
 from rhn.utils.validation import check_seed, number, whole_number
 
-SUFFIXES = (".mid", ".musicxml")
+MUSIC_SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 OPENINGS = ((72, 67, 64, 48), (69, 64, 60, 45))  # MIDI pitches of the first chord: C major, A minor
@@ -136,7 +136,7 @@ def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) 
 
     force: also overwrite a file that this toolkit did not write.
     """
-    path = check_output(path, SUFFIXES, force=force)
+    path = check_output(path, MUSIC_SUFFIXES, force=force)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".mid":

@@ -40,9 +40,9 @@ from rhn.utils.io import (
     check_output,
     made_with,
     write_arrays,
-    write_csv,
     write_json,
     write_over,
+    write_rows,
 )
 from rhn.utils.validation import kinds_of, number, plain
 from rhn.utils.wording import counted, in_short, rows_table
@@ -280,12 +280,12 @@ class Result:
         """Write the rows, which may lack columns."""
         rows = self.table()
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
+        write_rows(path, columns, ([row.get(name) for name in columns] for row in rows))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file that `save` wrote. Raises DataError for any other file."""
-        found = load(path, cls.writer)
+        found = load_result(path, cls.writer)
         if not isinstance(found, cls):
             raise DataError(
                 f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}"
@@ -330,7 +330,7 @@ def checked_limit(limit: float | None) -> float | None:
     return None if limit is None else number("limit", limit, above=0)
 
 
-def load(path: str | Path, writer: str = Result.writer) -> Result:
+def load_result(path: str | Path, writer: str = Result.writer) -> Result:
     """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other
     files.
     """
@@ -391,11 +391,11 @@ def _parts(z: np.ndarray | np.generic) -> np.ndarray:
     return np.stack((z.real, z.imag), -1)
 
 
-def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
+def table_rows(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
     """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ...,
     name_L, columns by key name_key.
 
-    >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
+    >>> table_rows(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
     [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
     """
     named: dict[str, list] = {}
