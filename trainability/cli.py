@@ -425,7 +425,7 @@ def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, An
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
     """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
-    from gersgorin.cli.load import model_of_file
+    from gersgorin.cli.trained import model_of_file
     from rhn.models import LanguageModel
 
     if options.training:

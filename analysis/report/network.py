@@ -20,8 +20,9 @@ from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
 from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.load import TEXT_STEPS, data_of_options, load_network, run_of
+from gersgorin.cli.load import data_of_options, load_network, run_of
 from gersgorin.cli.options import NetworkOptions
+from gersgorin.cli.trained import TEXT_STEPS
 from gersgorin.data.files import Dataset
 from gersgorin.network.factory import read_weights
 from gersgorin.network.find import model_label, part_of

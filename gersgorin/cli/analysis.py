@@ -82,6 +82,10 @@ def _steps(row: Analysis, subject: Any) -> int:
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, or the model with its data, of a command, as an analysis needs it."""
-    from gersgorin.cli.load import model_with_data, run_of_options
+    if row.needs == "run":
+        from gersgorin.cli.load import run_of_options
 
-    return (run_of_options if row.needs == "run" else model_with_data)(options, device=device)
+        return run_of_options(options, device=device)
+    from gersgorin.cli.trained import model_with_data
+
+    return model_with_data(options, device=device)

@@ -415,7 +415,8 @@ def _vocabulary(path: Path) -> str | None:
 
 def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
     """The network of a row with each seed, and its runs along the data."""
-    from gersgorin.cli.load import labelled, load_network, run_of
+    from gersgorin.cli.load import load_network, run_of
+    from gersgorin.cli.trained import labelled
     from gersgorin.comparison import Compared
 
     size, steps = data[0].input_size, data[0].steps

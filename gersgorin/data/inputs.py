@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from gersgorin._validate import finite_tensor
 from gersgorin.data.layout import Layout, is_ids
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel
 from rhn.utils.wording import kind_of
 
 Input = Tensor | PackedSequence | tuple | dict
@@ -47,9 +46,12 @@ def _part(name: str, value: Any) -> Any:
 
 def reads_ids(module: nn.Module, x: Tensor) -> bool:
     """True if a module reads x as ids of tokens: whole numbers (T,), or of any shape if it has an
-    nn.Embedding or is a `LanguageModel`. Other whole numbers are frames.
+    nn.Embedding or a part with `takes_ids`, as a `LanguageModel`. Other whole numbers are frames.
     """
-    embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in module.modules())
+    embeds = any(
+        isinstance(part, nn.Embedding) or getattr(part, "takes_ids", False)
+        for part in module.modules()
+    )
     return is_ids(x) and (x.dim() == 1 or embeds)
 
 

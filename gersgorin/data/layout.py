@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 
 @dataclass(frozen=True)
@@ -183,3 +183,13 @@ def with_batch(x: Any, axis: int | None) -> Any:
     if axis is None or not isinstance(x, Tensor) or has_batch(x):
         return x
     return x.unsqueeze(axis)
+
+
+def several_in_words(count: int, lengths: list[int]) -> str:
+    """
+    >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
+    ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
+    """
+    least, most = min(lengths), max(lengths)
+    steps = counted(most, "step")
+    return f"{count} sequences of {f'{least} to ' if least < most else ''}{steps}"

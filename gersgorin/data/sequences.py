@@ -11,9 +11,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from gersgorin._validate import finite_tensor
-from gersgorin.data.layout import Layout, check_batch_axis, declared_axis, is_ids
+from gersgorin.data.layout import (
+    Layout,
+    check_batch_axis,
+    declared_axis,
+    is_ids,
+    several_in_words,
+)
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted
 
 
 class Sequences:
@@ -120,16 +125,6 @@ class Sequences:
             leaf = vectors.reshape(*x.shape, -1).clone().requires_grad_()
             return leaf, leaf.reshape(vectors.shape).clone()
         return None
-
-
-def several_in_words(count: int, lengths: list[int]) -> str:
-    """
-    >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
-    ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
-    """
-    least, most = min(lengths), max(lengths)
-    steps = counted(most, "step")
-    return f"{count} sequences of {f'{least} to ' if least < most else ''}{steps}"
 
 
 def places_in(packed: PackedSequence) -> Tensor:

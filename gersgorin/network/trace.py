@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
+import rhn.cells
 from gersgorin._validate import check_order, check_weights, copy_of_module, uncompiled, users_code
 from gersgorin.data.inputs import (
     Input,
@@ -25,8 +26,13 @@ from gersgorin.data.inputs import (
     shape_of,
     shared_steps,
 )
-from gersgorin.data.layout import Layout, check_batch_axis, has_batch, with_batch
-from gersgorin.data.sequences import several_in_words
+from gersgorin.data.layout import (
+    Layout,
+    check_batch_axis,
+    has_batch,
+    several_in_words,
+    with_batch,
+)
 from gersgorin.network.calls import TracedCall, check_loop, first_sequence, own_step, recorded_calls
 from gersgorin.network.find import (
     TORCH_CLASSES,
@@ -39,7 +45,6 @@ from gersgorin.network.find import (
 )
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
-from rhn.cells import from_torch
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
@@ -92,7 +97,7 @@ class TracedCell:
     def cell(self) -> nn.Module | Step:
         """The cell with the copy's weights, torch.nn's in our form."""
         if isinstance(self._cell, TORCH_CLASSES):
-            return from_torch(self._cell, self._layer)
+            return rhn.cells.from_torch(self._cell, self._layer)
         return as_step(self._cell, self._s0)
 
     @property
@@ -311,7 +316,7 @@ class TracedCell:
             return inputs, s0
         states = s0.unflatten(1, (layer_count(self._cell), -1))
         for k in range(self._layer):
-            below = from_torch(self._cell, k)
+            below = rhn.cells.from_torch(self._cell, k)
             inputs = below.outputs_of(below.states(inputs, states[:, k]))
         return inputs, states[:, self._layer]
 

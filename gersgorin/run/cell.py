@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+import rhn.cells
 from gersgorin._validate import (
     check_gradients,
     check_order,
@@ -31,8 +32,7 @@ from gersgorin._validate import (
     with_gradients,
 )
 from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
-from rhn.cells import Cell, Gates, from_torch
-from rhn.cells.convert import StackedCell
+from rhn.cells import Cell, Gates
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
 from rhn.utils.validation import is_whole_number, plain
@@ -584,7 +584,7 @@ def torch_state(s: Tensor, layers: int, units: int) -> State:
 
 def layers_in(cell: Any) -> int:
     """The number of cells in a stack; 1 for any other cell."""
-    return len(cell.cells) if isinstance(cell, StackedCell) else 1
+    return cell.stacked if isinstance(cell, Cell) else 1
 
 
 def takes(module: Callable, arguments: int) -> bool:
@@ -652,7 +652,8 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
         s0 = first_state(cell)
         cell = cell if s0 is None else flat_step(cell, s0)
     # CUDA's own kernels for torch.nn's have no vmap rule
-    found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
+    ours = isinstance(cell, nn.RNNBase | nn.RNNCellBase)
+    found = StepCell(rhn.cells.from_torch(cell) if ours else cell)
     try:
         signature = inspect.signature(
             found._step.forward if isinstance(found._step, nn.Module) else found._step

@@ -94,6 +94,7 @@ class Cell(nn.Module):
     deep = True
     # constructor keywords beyond the common ones, kept in checkpoints
     options: tuple[str, ...] = ()
+    stacked = 1  # cells in a stack
     parts = 1  # vectors of n numbers in a state
     of_torch = False  # True if the user gave a module of torch.nn, or named one
     blocks = 1  # G, gate blocks stacked in the weights

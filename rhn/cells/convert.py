@@ -186,6 +186,7 @@ class StackedCell(Cell):
                 raise InvalidInputError(f"cannot stack {given}: expected as many")
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
         self.cells: Any = nn.ModuleList(cells)
+        self.stacked = len(cells)
         self.gate_name, self.carry_name = cells[0].gate_name, cells[0].carry_name
         self.sizes = [cell.state_size for cell in cells]
 

@@ -203,9 +203,9 @@ def name_of_cell(cell: Any) -> str:
     >>> name_of_cell(DTRNN(3, 4))
     'dt-rnn'
     """
-    return next(
-        (name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__
-    )
+    kind = type(cell)
+    place = f"{kind.__module__.removeprefix('rhn.cells.')}:{kind.__qualname__}"
+    return next((name for name, row in CELLS.data.items() if row in (kind, place)), kind.__name__)
 
 
 def is_ours(cell: str | Callable) -> bool:

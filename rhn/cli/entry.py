@@ -23,7 +23,6 @@ from rhn.errors import (
     is_out_of_memory,
 )
 from rhn.utils.io import finite_json
-from rhn.utils.tracebacks import frames_outside
 
 INTERRUPTED = 130
 NO_MEMORY = "the memory does not suffice: take fewer units, steps or sequences at a time"
@@ -189,6 +188,8 @@ def users_frames(error: BaseException) -> list[str]:
     """The lines of a traceback that belong to the user's code, outermost call first."""
     if hasattr(error, "frames"):  # sent by another process
         return error.frames
+    from rhn.utils.tracebacks import frames_outside
+
     frames: list = []
     cause: BaseException | None = error
     while cause is not None and not frames:

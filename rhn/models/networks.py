@@ -233,6 +233,8 @@ class LanguageModel(RecurrentModel):
     """
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
+    takes_ids = True
+    """Whether its input is ids of tokens."""
 
     def __init__(
         self,
