@@ -32,7 +32,6 @@ from rhn.plotting.provenance import words_of_new
 from rhn.utils.shared_options import given_flags
 from rhn.utils.validation import check_seed
 
-KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell
 NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 

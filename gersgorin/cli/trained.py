@@ -17,7 +17,6 @@ from torch import nn
 
 from gersgorin._validate import users_code
 from gersgorin.cli.load import (
-    KEYS,
     UNITS,
     check_network_options,
     data_of_options,
@@ -35,6 +34,7 @@ from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frame
 from gersgorin.run.run import Label
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
+from rhn.data.corpus import KEYS
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError

@@ -30,7 +30,6 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, kind_of
 
-KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings

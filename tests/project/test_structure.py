@@ -5,6 +5,7 @@ installed, what README says.
 import ast
 import contextlib
 import importlib
+import operator
 import re
 import subprocess
 import sys
@@ -218,6 +219,15 @@ def test_the_root_of_gersgorin_holds_what_a_user_meets():
         *("init", "main", "validate"),
         *("comparison", "figures", "losses", "recorder", "recording", "results"),
     }
+
+
+def test_contributing_says_where_things_are_decided():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| [^|]+\? \| `([^`]+)`[^|]* \| `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    for path, name in rows:
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        assert operator.attrgetter(name)(module), name
 
 
 COMMANDS = [
