@@ -9,7 +9,7 @@ layout, or the path of a checkpoint or run folder, whose data are then read, too
 
 `pieces` are piano rolls (T, keys): those of `rhn.data.chorales()`, or your own arrays; for a
 language model ids of tokens (T,): `analysis.excerpts` and `analysis.stretches` cut them out of a
-text. `gate_activity` returns a `GatesByLayer`, `lesion` a `LesionTable`: results of plain numbers,
+text. `gate_activity` returns a `GateActivity`, `lesion` a `LesionTable`: results of plain numbers,
 which are drawn, saved and printed without torch. `rhn-analyze gates` and `rhn-analyze lesion` are
 the same two as commands.
 
@@ -23,7 +23,7 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "activity": ("GatesByLayer",),
+        "activity": ("GateActivity",),
         "damage": ("LesionTable",),
         "gates": ("gate_activity",),
         "lesions": ("lesion", "paired_bootstrap"),

@@ -33,7 +33,7 @@ TIME = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class GatesByLayer(Result, kind="gates_by_layer"):
+class GateActivity(Result, kind="gates_by_layer"):
     """The transform gates of a network along some sequences.
 
     >>> from analysis import gate_activity

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.activity import GatesByLayer
+from analysis.activity import GateActivity
 from analysis.network import gates_of, open_network, passes_of, places, recorded_cells
 from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, task_of
 from analysis.trained import opened
@@ -34,7 +34,7 @@ def gate_activity(
     batch_axis: int | None = None,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> GatesByLayer:
+) -> GateActivity:
     """Measure the transform gates of each layer at every step, from a state of zeros.
 
     Args:
@@ -80,7 +80,7 @@ def gate_activity(
             "closed": np.stack([(layer < CLOSED).mean(-1) for layer in gates]),
         }
         progress(done, len(sequences))
-    return GatesByLayer(
+    return GateActivity(
         labels=labels,
         names=tuple(sequence_name(sequence, i) for i, sequence in enumerate(sequences)),
         lengths=np.array([len(sequence) for sequence in sequences]),

@@ -15,7 +15,7 @@ from rhn.utils.result import Result as Result
 HOMES = {
     "analyses.influence": ("Influence",),
     "analyses.fixed_points": ("FixedPoints",),
-    "analyses.steps": ("Gains", "GateActivity", "Products"),
+    "analyses.steps": ("Gains", "MeanGates", "Products"),
     "analyses.lyapunov": ("LyapunovSpectrum",),
     "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),

@@ -118,7 +118,7 @@ def gains(
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class GateActivity(Result, kind="gates"):
+class MeanGates(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open.
 
     >>> found = gates(torch.nn.GRU(3, 8), torch.rand(20, 3))
@@ -203,7 +203,7 @@ class GateActivity(Result, kind="gates"):
 @torch.no_grad()
 def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
-) -> GateActivity:
+) -> MeanGates:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
     as of `gersgorin.open_run`.
 
@@ -223,7 +223,7 @@ def gates(
     progress(len(run), len(run))
     step = getattr(cell.module, "wrapped", cell.module)
     function = kind_of(step) if inspect.isroutine(step) else ""
-    return GateActivity(
+    return MeanGates(
         mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
     )
 
