@@ -18,7 +18,7 @@ OTHER_WORDS = {  # of other libraries
     "lr": "learning_rate",
     "units": "hidden_size",
 }
-AnyFunction = TypeVar("Function", bound=Callable[..., Any])
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
 def check_keywords(

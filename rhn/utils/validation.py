@@ -15,7 +15,7 @@ from functools import cache
 from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import in_short
@@ -133,7 +133,7 @@ def not_dense_real(t) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> bool:
+def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
     """True for a whole number of Python, NumPy or torch between two limits.
 
     >>> is_whole_number(3), is_whole_number(True), is_whole_number(0)
