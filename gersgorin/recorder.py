@@ -33,7 +33,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_order
 from gersgorin.data.inputs import as_input
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.gradients import gradient_norms, has_gradients, weights_of
@@ -41,6 +40,7 @@ from gersgorin.network.trace import TracedCell
 from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Moment, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
+from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 from rhn.utils.validation import whole_number

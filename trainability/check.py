@@ -18,12 +18,12 @@ from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import (
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import (
     random_numbers_kept,
     users_code,
     with_gradients,
 )
-from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import random_numbers_kept, uncompiled, with_gradients
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at

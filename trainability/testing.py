@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.utils.keywords import keywords_of
 from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted

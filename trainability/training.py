@@ -21,14 +21,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import (
+from gersgorin.losses import Loss, output_of
+from gersgorin.validate import (
     check_order,
     check_weights,
     random_numbers_kept,
     uncompiled,
     users_code,
 )
-from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import kind_of, listed

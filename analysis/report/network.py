@@ -18,7 +18,6 @@ from analysis.network import open_network, places
 from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
-from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.load import data_of_options, load_network, run_of
 from gersgorin.cli.options import NetworkOptions
@@ -28,6 +27,7 @@ from gersgorin.network.factory import read_weights
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
+from gersgorin.validate import real_tensor
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel

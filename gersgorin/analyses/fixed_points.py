@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_order, real_tensor, state_tensor
 from gersgorin.analyses.cycles import Iterated
 from gersgorin.data.files import is_array
 from gersgorin.data.inputs import reads_ids
@@ -45,6 +44,7 @@ from gersgorin.network.find import as_step, is_stepwise
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State, StepCell, as_cell, cell_name, flat_state
 from gersgorin.run.run import Progress, Run, silent
+from gersgorin.validate import check_order, real_tensor, state_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED

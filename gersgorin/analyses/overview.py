@@ -24,7 +24,6 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
@@ -38,6 +37,7 @@ from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames, own_loss
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
+from gersgorin.validate import real_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.keywords import keywords_of

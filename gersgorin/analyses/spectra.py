@@ -23,7 +23,6 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin._validate import with_gradients
 from gersgorin.analyses.growth import (
     beside_one,
     direction,
@@ -44,6 +43,7 @@ from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_condi
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
+from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gersgorin._validate import users_code
 from gersgorin.cli.options import DataOptions, NewOrTrained
 from gersgorin.data.files import Dataset, chorale_data, chorales_origin, read_numbers
 from gersgorin.network.find import cell_title
 from gersgorin.network.open import check_memory, open_run
 from gersgorin.run.cell import Sizes, checked_sizes
 from gersgorin.run.run import Label, Run
+from gersgorin.validate import users_code
 from rhn.cells import is_known, read_options, resolve_cell
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from gersgorin._validate import users_code
 from gersgorin.cli.load import (
     UNITS,
     check_network_options,
@@ -32,6 +31,7 @@ from gersgorin.network.find import cell_title, find_cell, model_label, part_of, 
 from gersgorin.network.open import names_of_data
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames
 from gersgorin.run.run import Label
+from gersgorin.validate import users_code
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
 from rhn.data.corpus import KEYS

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import real_tensor
 from gersgorin.data.inputs import one_sequence, reads_ids
 from gersgorin.data.layout import Layout, declared_axis, has_batch, with_batch
+from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError

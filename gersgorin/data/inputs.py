@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gersgorin._validate import finite_tensor
 from gersgorin.data.layout import Layout, is_ids
+from gersgorin.validate import finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import kind_of
 

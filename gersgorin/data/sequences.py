@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gersgorin._validate import finite_tensor
 from gersgorin.data.layout import (
     Layout,
     check_batch_axis,
@@ -18,6 +17,7 @@ from gersgorin.data.layout import (
     is_ids,
     several_in_words,
 )
+from gersgorin.validate import finite_tensor
 from rhn.errors import InvalidInputError
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import check_square
+from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 

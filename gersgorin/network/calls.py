@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import random_numbers_kept, users_code, with_gradients
 from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
+from gersgorin.validate import random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import finite_tensor, state_tensor
 from gersgorin.run.cell import (
     Sizes,
     State,
@@ -29,6 +28,7 @@ from gersgorin.run.cell import (
     takes,
 )
 from gersgorin.run.run import Label
+from gersgorin.validate import finite_tensor, state_tensor
 from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_order, finite_tensor
 from gersgorin.data.files import CHORALE, Dataset, is_array, read_data
 from gersgorin.data.inputs import is_several, one_sequence, shape_of, shared_steps
 from gersgorin.data.layout import Layout
@@ -32,6 +31,7 @@ from gersgorin.run.cell import (
     zero_state,
 )
 from gersgorin.run.run import Label, Run
+from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_device, check_room
 from rhn.utils.wording import in_short

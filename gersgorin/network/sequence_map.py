@@ -24,7 +24,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin._validate import (
+from gersgorin.data.layout import as_module_takes
+from gersgorin.data.sequences import Sequences
+from gersgorin.losses import Loss, frame_costs, name_of_loss
+from gersgorin.network.along_sequence import reader_of
+from gersgorin.network.find import part_of, run_by_equations, step_hint
+from gersgorin.run.autodiff import BLOCK, vjps
+from gersgorin.run.cell import Sizes, State, cell_name
+from gersgorin.run.run import Label
+from gersgorin.validate import (
     check_order,
     check_weights,
     copy_of_module,
@@ -34,14 +42,6 @@ from gersgorin._validate import (
     users_code,
     with_gradients,
 )
-from gersgorin.data.layout import as_module_takes
-from gersgorin.data.sequences import Sequences
-from gersgorin.losses import Loss, frame_costs, name_of_loss
-from gersgorin.network.along_sequence import reader_of
-from gersgorin.network.find import part_of, run_by_equations, step_hint
-from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import Sizes, State, cell_name
-from gersgorin.run.run import Label
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import in_short

@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
 import rhn.cells
-from gersgorin._validate import check_order, check_weights, copy_of_module, uncompiled, users_code
 from gersgorin.data.inputs import (
     Input,
     as_input,
@@ -45,6 +44,7 @@ from gersgorin.network.find import (
 )
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
+from gersgorin.validate import check_order, check_weights, copy_of_module, uncompiled, users_code
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short

@@ -24,7 +24,7 @@ from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gersgorin._validate import with_gradients
+from gersgorin.validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 # beginning of torch's warning for an operation that it repeats row by row

@@ -24,14 +24,14 @@ from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 import rhn.cells
-from gersgorin._validate import (
+from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
+from gersgorin.validate import (
     check_gradients,
     check_order,
     real_tensor,
     users_code,
     with_gradients,
 )
-from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
 from rhn.cells import Cell, Gates
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled

@@ -3,7 +3,7 @@ types, sizes by the free memory of a device.
 
 Arguments of functions go through `whole_number` and `number`, fields of dataclasses through
 `check_fields`, words such as `leak=0.5` through `convert`. `rhn.utils.ranges` has the same ranges
-as types of options. `gersgorin._validate` has the checks of tensors and modules.
+as types of options. `gersgorin.validate` has the checks of tensors and modules.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
+    gersgorin.validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.network
     gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.recorder \
         gersgorin.recording gersgorin.results
@@ -86,8 +86,8 @@ def imports(module: str, path: Path) -> set[str]:
 
 
 def is_private(name: str) -> bool:
-    """True if a part of package.module.name below its first module begins with one underscore."""
-    return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[2:])
+    """True if a module of package.module, or a name in it, begins with one underscore."""
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[1:])
 
 
 @for_each("package", PACKAGES)
