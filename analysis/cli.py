@@ -72,7 +72,7 @@ class Common(TrainedOptions, ResultOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatesOptions(Common):
+class GatesCommand(Common):
     """Draw the transform gates of each layer over time, white to red, with one panel for each
     chorale or excerpt (figure 5b of the paper).
     """
@@ -141,7 +141,7 @@ class LesionCommand(Common):
 
 
 COMMANDS = command_line("rhn-analyze", DESCRIPTION)
-COMMANDS.command(GatesOptions, name="gates")
+COMMANDS.command(GatesCommand, name="gates")
 COMMANDS.command(LesionCommand, name="lesion")
 
 
@@ -150,7 +150,7 @@ def main(args: list[str] | None = None) -> int:
     return run_command(lambda: run_read(COMMANDS, args))
 
 
-def _opened(options: GatesOptions | LesionCommand) -> tuple:
+def _opened(options: GatesCommand | LesionCommand) -> tuple:
     """The network in a checkpoint, its corpus or that of --data, and whether that is a text;
     refuses options for the other kind.
     """

@@ -32,7 +32,7 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(Configured):
+class RunCommand(Configured):
     """Run a study for each architecture and depth, or continue one. Finished trials never run
     again.
 
@@ -51,7 +51,7 @@ class StudyOptions(Configured):
 
     def run(self) -> None:
         if self.help:
-            print_help("optim-study run", StudyOptions, self.config())
+            print_help("optim-study run", RunCommand, self.config())
             return
         config = self.config()
         from optim_study import runner
@@ -93,7 +93,8 @@ def _print_best(paths: Iterable[Path]) -> None:
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)
-for command in (StudyOptions, Status, Plot, Best, Export, Record):
+COMMANDS.command(RunCommand, name="run")
+for command in (Status, Plot, Best, Export, Record):
     COMMANDS.command(command, name=command.__name__.lower())
 
 
