@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gersgorin.cli.options import ResultOptions
-from gersgorin.cli.outputs import given_words, show
+from gersgorin.cli.outputs import given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs, figure_name
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural
-from rhn.utils.shared_options import Device, Trained, given_flags
+from rhn.utils.shared_options import Device, TrainedOptions, given_flags
 from rhn.utils.wording import counted
 
 DESCRIPTION = """\
@@ -26,7 +26,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Trained, ResultOptions):
+class Common(TrainedOptions, ResultOptions):
     """The options of both commands."""
 
     data: Path | None = None
@@ -68,11 +68,11 @@ class Common(Trained, ResultOptions):
             source = self.data.name if self.data else ("its text" if text else "chorales")
             about = f"{words_of_checkpoint(self.checkpoint)}; {where} of {source}"
             record = replace(record, title=model_label(model).title, about=about)
-        show(outputs, self, record)
+        show_result(outputs, self, record)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates(Common):
+class GatesCommand(Common):
     """Draw the transform gates of each layer over time, white to red, with one panel for each
     chorale or excerpt (figure 5b of the paper).
     """
@@ -141,7 +141,7 @@ class LesionCommand(Common):
 
 
 COMMANDS = command_line("rhn-analyze", DESCRIPTION)
-COMMANDS.command(Gates, name="gates")
+COMMANDS.command(GatesCommand, name="gates")
 COMMANDS.command(LesionCommand, name="lesion")
 
 
@@ -150,7 +150,7 @@ def main(args: list[str] | None = None) -> int:
     return run_command(lambda: run_read(COMMANDS, args))
 
 
-def _opened(options: Gates | LesionCommand) -> tuple:
+def _opened(options: GatesCommand | LesionCommand) -> tuple:
     """The network in a checkpoint, its corpus or that of --data, and whether that is a text;
     refuses options for the other kind.
     """

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from analysis.activity import layer_ticks
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.figures import BLUE, GREY, ORANGE
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted, listed, table
 
 LINES = {
@@ -153,7 +153,9 @@ class LesionTable(Result, kind="lesions"):
         """One row for each network; the first one, of kind "unlesioned", is the baseline."""
         whole = {"loss": self.baseline, "delta": 0.0, "low": 0.0, "high": 0.0}
         numbers = {name: [value, *getattr(self, name).tolist()] for name, value in whole.items()}
-        rows = rows_of(kind=("unlesioned", *self.row_kind), label=("none", *self.label), **numbers)
+        rows = table_rows(
+            kind=("unlesioned", *self.row_kind), label=("none", *self.label), **numbers
+        )
         return [{"kind": "", "mode": self.mode, "split": self.split} | row for row in rows]
 
     def _draw(self, ax: Axes, **_: Any) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activity import GateActivity
-from analysis.network import gates_of, network_of, passes_of, places, recorded_calls
-from analysis.sequences import Excerpt, Music, Text, excerpts, name_of, task_of
+from analysis.network import gates_of, open_network, passes_of, places, recorded_cells
+from analysis.sequences import Excerpt, Music, Text, excerpts, sequence_name, task_of
 from analysis.trained import opened
 from rhn.cells import Cell, Gates
 from rhn.data.text import TextCorpus
@@ -64,14 +64,15 @@ def gate_activity(
     read, data, _ = opened(model, batch, split, excerpts_of, cell)
     task = task_of(read, data)
     sequences = task.sequences(data)
-    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
+    network = open_network(read, task.width, batch_axis=batch_axis, device=device)
     measured: list[dict] = [{}] * len(sequences)
     labels: tuple[str, ...] = ()
     for done, (i, activity) in enumerate(_by_sequence(network, task, sequences), 1):
         labels, gates = tuple(activity), [*activity.values()]  # (T, n), n of each layer
         if not all(np.isfinite(layer).all() for layer in gates):
             raise InvalidInputError(
-                f"a gate is NaN along {name_of(sequences[i], i)}: the weights are too large to run"
+                f"a gate is NaN along {sequence_name(sequences[i], i)}: the weights are too large "
+                "to run"
             )
         measured[i] = {
             "activity": np.stack([layer.mean(-1) for layer in gates]),
@@ -81,7 +82,7 @@ def gate_activity(
         progress(done, len(sequences))
     return GateActivity(
         labels=labels,
-        names=tuple(name_of(sequence, i) for i, sequence in enumerate(sequences)),
+        names=tuple(sequence_name(sequence, i) for i, sequence in enumerate(sequences)),
         lengths=np.array([len(sequence) for sequence in sequences]),
         **{
             name: np.concatenate([arrays[name] for arrays in measured], 1)
@@ -112,14 +113,14 @@ def unit_means(
     count. Arguments and errors as of `gate_activity`.
     """
     task = task_of(model, sequences)
-    network = network_of(model, task.width, batch_axis=batch_axis, device=device)
+    network = open_network(model, task.width, batch_axis=batch_axis, device=device)
     return means_of(network, task, sequences)
 
 
 def means_of(
     network: nn.Module, task: Music | Text, sequences: Sequence[np.ndarray]
 ) -> list[Tensor]:
-    """The same for a network as `network_of` returns it; over all passes of a cell."""
+    """The same for a network as `open_network` returns it; over all passes of a cell."""
     sums, steps, read = dict[str, np.ndarray](), 0, [s[:-1] for s in sequences if len(s) > 1]
     for _, activity in _by_sequence(network, task, read):
         for label, gates in activity.items():
@@ -153,7 +154,7 @@ def _by_sequence(
 
 def _gates_by_label(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """The transform gates (T, B, n) of each layer in each pass of its cell."""
-    with recorded_calls(network) as calls:
+    with recorded_cells(network) as calls:
         network(inputs)
     T, B = inputs.shape[:2]
     found, every = dict[str, Tensor](), places(network)

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.network import Place, carried, cells_of, network_of, original, places
+from analysis.network import Place, carried, cells_of, open_network, original, places
 from analysis.sequences import width_of
 from rhn.cells import Cell, Layer, Part
 from rhn.errors import InvalidInputError
@@ -153,7 +153,7 @@ def lesioned(
     >>> shut.cells[0].bias[1].tolist()
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
-    network = network_of(model, width_of(model, x), batch_axis=batch_axis)
+    network = open_network(model, width_of(model, x), batch_axis=batch_axis)
     mode, layers = check_mode(network, lesion.mode), lesion.layers
     fits = lesioned_layers(network, mode)
     if not (isinstance(layers, tuple) and layers and {*layers} <= {*fits}):

@@ -42,7 +42,7 @@ from analysis.network import (
     TorchForm,
     cells_of,
     close,
-    network_of,
+    open_network,
     original,
     places,
 )
@@ -52,9 +52,9 @@ from gersgorin.run.run import Progress, silent
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, InvalidInputError
-from rhn.training.chorales import Minibatch
+from rhn.training.chorales import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.utils.validation import check_seed, free_memory, positive
+from rhn.utils.validation import check_seed, free_memory, whole_number
 from rhn.utils.wording import with_article
 
 # of the states and gates of networks that run together; more is not faster (measured)
@@ -110,10 +110,10 @@ def lesion(
     ('carry', 4)
     """
     seed = check_seed(seed)
-    at_once = None if at_once is None else positive("at_once", at_once)
+    at_once = None if at_once is None else whole_number("at_once", at_once)
     read, data, split = opened(model, batch, split, _stretches_of, cell)
     task = task_of(read, data)
-    network = network_of(read, task.width, batch_axis=batch_axis, device=device)
+    network = open_network(read, task.width, batch_axis=batch_axis, device=device)
     mode = check_mode(network, mode)
     _check_output(network, task.width)
     sequences = task.sequences(data)
@@ -154,7 +154,7 @@ def lesion(
 
 
 def _check_carried(
-    network: nn.Module, task: Music | Text, nll: np.ndarray, batches: Sequence[Minibatch]
+    network: nn.Module, task: Music | Text, nll: np.ndarray, batches: Sequence[ChoraleBatch]
 ) -> None:
     """Raise InvalidInputError if the cells run layer by layer, without a lesion, have another loss
     (N,) than the network.
@@ -238,7 +238,7 @@ def stacked_nll(
     model: nn.Module,
     task: Music | Text,
     changed: Sequence[Callable[[], dict[str, Tensor]]],
-    batches: Sequence[Minibatch],
+    batches: Sequence[ChoraleBatch],
     *,
     at_once: int | None = None,
     progress: Progress = silent,
@@ -263,7 +263,7 @@ def stacked_nll(
 
 
 def _nll(
-    model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: Minibatch
+    model: nn.Module, task: Music | Text, changed: Sequence[dict[str, Tensor]], batch: ChoraleBatch
 ) -> Tensor:
     """Nats (K, B) of some changed networks; a module of the user's, which may have operations that
     vmap lacks, runs once for each.
@@ -278,7 +278,7 @@ def _nll(
     return Ensemble(model, own, {}).map(task.nll, *given)
 
 
-def _networks_at_once(model: nn.Module, task: Music | Text, batch: Minibatch) -> int:
+def _networks_at_once(model: nn.Module, task: Music | Text, batch: ChoraleBatch) -> int:
     T, B = batch.mask.shape
     sizes = [
         (cell.depth, cell.blocks * cell.hidden_size, cell.state_size)

@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class CellCall:
     """One call of a cell while its network reads x."""
 
     name: str
@@ -186,7 +186,7 @@ class TimeFirst(nn.Module):
         return self.layout.to_time_first(output) if output.dim() > 1 else output
 
 
-def network_of(
+def open_network(
     model: nn.Module,
     width: int,
     *,
@@ -288,11 +288,11 @@ def places(network: nn.Module) -> list[Place]:
 
 
 @contextmanager
-def recorded_calls(network: nn.Module) -> Iterator[list[Call]]:
+def recorded_cells(network: nn.Module) -> Iterator[list[CellCall]]:
     """Inside, the list grows by the calls of the network's cells, also by those of their `step` and
     `states`.
     """
-    calls, cells = list[Call](), cells_of(network)
+    calls, cells = list[CellCall](), cells_of(network)
     watches = [_Watch(name, cell, calls) for name, cell in cells.items()]
     try:
         yield calls
@@ -304,7 +304,7 @@ def recorded_calls(network: nn.Module) -> Iterator[list[Call]]:
 class _Watch:
     """Adds the calls of a cell to a list, until its end."""
 
-    def __init__(self, name: str, cell: Cell, calls: list[Call]):
+    def __init__(self, name: str, cell: Cell, calls: list[CellCall]):
         self.name, self.cell, self.calls, self.running = name, cell, calls, False
         self.hooks = [
             cell.register_forward_pre_hook(self.before, with_kwargs=True),
@@ -323,7 +323,7 @@ class _Watch:
     def add(self, x: Tensor, s0: Tensor | None) -> None:
         """Add a call with x (T, B, m) and s0 (B, N)."""
         start = x.new_zeros(x.shape[1], self.cell.state_size) if s0 is None else s0
-        self.calls.append(Call(self.name, x.detach().clone(), start.detach().clone(), []))
+        self.calls.append(CellCall(self.name, x.detach().clone(), start.detach().clone(), []))
 
     def before(self, cell: Cell, args: tuple, keywords: dict) -> None:
         """Add a call of `forward` in the layout of the cell."""
@@ -353,7 +353,7 @@ class _Watch:
         return found
 
 
-def passes_of(network: nn.Module, calls: Sequence[Call], T: int, B: int) -> dict[str, list]:
+def passes_of(network: nn.Module, calls: Sequence[CellCall], T: int, B: int) -> dict[str, list]:
     """The calls of each cell by name, as passes over T steps of B sequences, each a list of calls
     one after another along time; T frames in all, or T frames in each call.
 
@@ -369,14 +369,14 @@ def passes_of(network: nn.Module, calls: Sequence[Call], T: int, B: int) -> dict
     return passes
 
 
-def _fit(calls: Sequence[Call], T: int, B: int) -> bool:
+def _fit(calls: Sequence[CellCall], T: int, B: int) -> bool:
     """True for T frames of B sequences in all calls of a cell, or in each of them."""
     frames, rows = [len(call.x) for call in calls], {call.x.shape[1] for call in calls}
     return rows == {B} and (sum(frames) == T or {*frames} == {T})
 
 
 def _misread(
-    network: nn.Module, cell: Cell, calls: Sequence[Call], T: int, B: int
+    network: nn.Module, cell: Cell, calls: Sequence[CellCall], T: int, B: int
 ) -> InvalidInputError:
     read = ", ".join(dict.fromkeys(f"{len(c.x)} of {c.x.shape[1]}" for c in calls[:3]))
     times = f"is called {counted(len(calls), 'time')}, for steps {read} sequences"
@@ -422,18 +422,20 @@ def _checked(
     return network
 
 
-def _calls_for(network: TimeFirst, frames: Tensor) -> list[Call]:
-    with recorded_calls(network) as calls:
+def _calls_for(network: TimeFirst, frames: Tensor) -> list[CellCall]:
+    with recorded_cells(network) as calls:
         network.returned = tuple(network(frames).shape)
     return calls
 
 
-def _steps_along_rows(calls: Sequence[Call]) -> bool:
+def _steps_along_rows(calls: Sequence[CellCall]) -> bool:
     """True if the first cell read ROWS steps of STEPS sequences."""
     return _fit([call for call in calls if call.name == calls[0].name], ROWS, STEPS)
 
 
-def _check_causal(network: TimeFirst, calls: Sequence[Call], changed: Sequence[Call]) -> None:
+def _check_causal(
+    network: TimeFirst, calls: Sequence[CellCall], changed: Sequence[CellCall]
+) -> None:
     """Raise InvalidInputError if a cell read the last frame before the last step: the frames after
     the end of a shorter sequence would change its gates and its loss.
     """
@@ -454,13 +456,13 @@ def original(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, TimeFirst) else network
 
 
-def gates_of(cell: Cell, calls: Sequence[Call]) -> Gates:
+def gates_of(cell: Cell, calls: Sequence[CellCall]) -> Gates:
     """The gates of the layers over the calls of one pass, tensors (T, B, n)."""
     each = [_gates_of_call(cell, call) for call in calls]
     return replace(each[0], t=tuple(map(torch.cat, zip(*(g.t for g in each), strict=True))))
 
 
-def _gates_of_call(cell: Cell, call: Call) -> Gates:
+def _gates_of_call(cell: Cell, call: CellCall) -> Gates:
     states = cell.states(call.x, call.s0)
     for last in call.returned:
         if not close(last.reshape(states[-1].shape), states[-1]):

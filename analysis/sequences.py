@@ -23,7 +23,7 @@ from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel
-from rhn.training.chorales import Minibatch, evaluation_batches
+from rhn.training.chorales import ChoraleBatch, evaluation_batches
 from rhn.utils.wording import in_short, kind_of
 
 # of the probabilities of a batch, most of the memory with a large vocabulary
@@ -31,7 +31,7 @@ TEXT_BATCH_BYTES = 256 << 20
 TEXT_ROWS = 64
 
 
-def name_of(sequence: np.ndarray, i: int) -> str:
+def sequence_name(sequence: np.ndarray, i: int) -> str:
     """Return the name of a piece, or "sequence 1", ..."""
     return getattr(sequence, "name", None) or f"sequence {i + 1}"
 
@@ -119,7 +119,7 @@ def _readable(symbol: str | int) -> str:
 
 
 @dataclass(frozen=True)
-class Task:
+class SequenceKind:
     """The sequences for networks of one kind. A subclass adds the check of an array, batches, the
     loss and names.
     """
@@ -153,7 +153,7 @@ class Task:
         ).to(like.device)
 
 
-class Music(Task):
+class Music(SequenceKind):
     """Piano rolls (T, keys) of a `PolyphonicModel` or a single cell: in frame t + 1 every key is an
     independent Bernoulli variable.
     """
@@ -168,7 +168,7 @@ class Music(Task):
             and bool(np.isfinite(array).all())
         )
 
-    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
+    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
         """The batches of `rhn.training.evaluation`."""
         return evaluation_batches(sequences, device=like.device, dtype=like.dtype)
 
@@ -181,7 +181,7 @@ class Music(Task):
         return []
 
 
-class Text(Task):
+class Text(SequenceKind):
     """Ids of tokens (T,) of a `LanguageModel`: token t + 1 is one of V, and a step computes the
     probabilities of all.
     """
@@ -193,7 +193,7 @@ class Text(Task):
         """True if all are ids of the vocabulary."""
         return array.dtype.kind in "ui" and 0 <= array.min() <= array.max() < self.width
 
-    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[Minibatch]:
+    def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
         """Batches, longest sequences first, with as many rows as memory allows."""
         usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
         rows = max(
@@ -204,7 +204,7 @@ class Text(Task):
         masks = (pad_sequence([like.new_ones(len(s)) for s in batch]) for batch in some)
         counts = (sum(len(s) - 1 for s in batch) for batch in some)
         parts = zip(some, masks, counts, strict=True)
-        return [Minibatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
+        return [ChoraleBatch(self.inputs(batch, like), mask, count) for batch, mask, count in parts]
 
     def nll(self, model: Callable, tokens: Tensor, mask: Tensor) -> Tensor:
         """Nats of each sequence, (B,) float64, summed over its predicted tokens."""

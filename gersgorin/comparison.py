@@ -235,7 +235,7 @@ def compare(
         runs = _runs(draws, sequences, _own(options, name, names))
         along = counted(len(sequences), "sequence") if over else ""
         network = Compared(runs=runs, name=name, along=along)
-        measured.append(measure(network, row, [*measured], bands=bool(over), discs=discs))
+        measured.append(measure_network(network, row, [*measured], bands=bool(over), discs=discs))
         progress(len(measured), len(groups))
     return side_by_side(measured, row)
 
@@ -267,7 +267,7 @@ class Measured:
     """(Kind of cell, depth); ("", 1) for one that the user names."""
 
 
-def measure(
+def measure_network(
     network: Compared,
     row: Analysis,
     others: Sequence[Measured] = (),
@@ -283,7 +283,7 @@ def measure(
 
     def titled() -> Iterator[tuple[int, Run]]:
         for k, run in network.runs:
-            title = numbered(network.name or run.label.title, taken)
+            title = unused_name(network.name or run.label.title, taken)
             yield k, run.named(replace(run.label, title=title))
 
     if bands:
@@ -391,10 +391,10 @@ def with_depths(networks: Sequence[tuple[str, str, int]]) -> list[str]:
     ]
 
 
-def numbered(name: str, others: Iterable[str]) -> str:
+def unused_name(name: str, others: Iterable[str]) -> str:
     """A name that no other has.
 
-    >>> numbered("rnn", ["rnn", "gru"]), numbered("lstm", ["rnn", "gru"])
+    >>> unused_name("rnn", ["rnn", "gru"]), unused_name("lstm", ["rnn", "gru"])
     ('rnn (2)', 'lstm')
     """
     others = [*others]

@@ -13,7 +13,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from gersgorin._validate import finite_tensor, users_code
+from gersgorin.validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import in_short, kind_of
 

@@ -33,16 +33,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_order, whole_number
 from gersgorin.data.inputs import as_input
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.gradients import gradient_norms, has_gradients, weights_of
 from gersgorin.network.trace import TracedCell
-from gersgorin.recording import MEASURES, MOMENTS, Moment, Recording
+from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Moment, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
+from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import in_short
 
 
@@ -62,7 +63,7 @@ def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
         )
     moment = Moment(run, positions)
     middle = len(moment.A) // 2
-    found = {name: row.of(moment) for name, row in MEASURES.items() if row.of} | {
+    found = {name: row.of(moment) for name, row in RECORDED_MEASURES.items() if row.of} | {
         "eigenvalues": moment.eigenvalues[middle],
         "centers": moment.discs.centers[middle],
         "radii": moment.discs.radii[middle],
@@ -218,7 +219,7 @@ class Recorder:
         row = {name: np.array(number) for name, number in numbers.items()}
         row |= {"gradient_norm": norms, "relative_rate": rates} | self._look_or_nan()
         self._rows.append(row)
-        for name in MEASURES:
+        for name in RECORDED_MEASURES:
             if self._log and (known := row[name][np.isfinite(row[name])]).size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
         now = time.perf_counter()
@@ -279,7 +280,10 @@ class Recorder:
             finite = all(torch.isfinite(p).all() for p in self._module.parameters())
             if not self._rows or (finite and not isinstance(error, NotFiniteError)):
                 raise  # the step is broken, not the training
-            told = ("step", *(name for name, measure in MEASURES.items() if not measure.of))
+            told = (
+                "step",
+                *(name for name, measure in RECORDED_MEASURES.items() if not measure.of),
+            )
             known = self._rows[0].items()
             return {name: np.full_like(row, np.nan) for name, row in known if name not in told}
 

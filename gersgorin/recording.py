@@ -37,7 +37,7 @@ from rhn.plotting.figure import (
     shade_style,
 )
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
@@ -63,7 +63,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Measure:
+class RecordedMeasure:
     """A measure, which is a field of `Recording`: in tables one number a measurement, the mean over
     positions, layers or weights.
     """
@@ -82,35 +82,41 @@ class Measure:
     """True for the loss and its gradients."""
 
 
-MEASURES = {
-    "loss": Measure("loss", "Loss", colour="black", of_loss=True),
-    "radius": Measure(
+RECORDED_MEASURES = {
+    "loss": RecordedMeasure("loss", "Loss", colour="black", of_loss=True),
+    "radius": RecordedMeasure(
         "spectral radius", "Eigenvalues", lambda at: at.eigenvalues[:, 0].abs(), RED, level=1
     ),
-    "bulk": Measure("mean eigenvalue", "Eigenvalues", lambda at: at.discs.centers.mean(-1), ORANGE),
-    "reach": Measure(
+    "bulk": RecordedMeasure(
+        "mean eigenvalue", "Eigenvalues", lambda at: at.discs.centers.mean(-1), ORANGE
+    ),
+    "reach": RecordedMeasure(
         "reach of the discs", "Reach of the row discs", lambda at: at.discs.norm, BLUE
     ),
-    "exponent": Measure(
+    "exponent": RecordedMeasure(
         "exponent of 32 steps",
         "Exponent of the first 32 steps",
         lambda at: finite_time_exponent(at.run.jacobians((slice(EXPONENT_STEPS), 0))),
         PURPLE,
         level=0,
     ),
-    "input_gain": Measure(
+    "input_gain": RecordedMeasure(
         "input gain",
         "Input gain ||ds'/dx||",
         lambda at: torch.linalg.matrix_norm(at.run.input_jacobians(at.where), 2),
         GREEN,
     ),
-    "state_gain": Measure(
+    "state_gain": RecordedMeasure(
         "state gain a layer", "State gain of each layer", lambda at: at.run.state_gains(at.where)
     ),
-    "gate": Measure("transform gates", "Mean {gate_name} of each layer", lambda at: at.gates),
-    "gradient_norm": Measure("gradient norm", "Gradient norms", of_loss=True),
-    "relative_rate": Measure("relative rate", "Relative rates ||dL/dW|| / ||W||", of_loss=True),
-    "explained": Measure(
+    "gate": RecordedMeasure(
+        "transform gates", "Mean {gate_name} of each layer", lambda at: at.gates
+    ),
+    "gradient_norm": RecordedMeasure("gradient norm", "Gradient norms", of_loss=True),
+    "relative_rate": RecordedMeasure(
+        "relative rate", "Relative rates ||dL/dW|| / ||W||", of_loss=True
+    ),
+    "explained": RecordedMeasure(
         "explained by the outputs", "Share of the loss that the outputs explain", colour=BLUE
     ),
 }
@@ -190,9 +196,9 @@ class Recording(Result, kind="recording"):
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `MEASURES`, (M,): the mean over whatever else it
-        has, without biases, of gradient norms that of all weights together; NaN where it has
-        nothing.
+        """One number a measurement of a row of `RECORDED_MEASURES`, (M,): the mean over whatever
+        else it has, without biases, of gradient norms that of all weights together; NaN where it
+        has nothing.
         """
         kept = (
             ["bias" not in weight for weight in self.parameters]
@@ -205,8 +211,8 @@ class Recording(Result, kind="recording"):
         ).filled(np.nan)
 
     def table(self) -> list[dict]:
-        """One row of means a measurement, in the order of `MEASURES`."""
-        return rows_of(step=self.step, **{name: self.mean(name) for name in MEASURES})
+        """One row of means a measurement, in the order of `RECORDED_MEASURES`."""
+        return table_rows(step=self.step, **{name: self.mean(name) for name in RECORDED_MEASURES})
 
     @property
     def finding(self) -> str:
@@ -215,7 +221,7 @@ class Recording(Result, kind="recording"):
         for name in ("loss", "radius"):
             known = self.mean(name)[np.isfinite(self.mean(name))]
             if len(known) > 1:
-                label = f"{MEASURES[name].label}{self.of(name)}"
+                label = f"{RECORDED_MEASURES[name].label}{self.of(name)}"
                 words.append(f"{label} {known[0]:.3g} to {known[-1]:.3g}")
         return ": ".join(filter(None, (words[0], ", ".join(words[1:]))))
 
@@ -232,13 +238,13 @@ class Recording(Result, kind="recording"):
         """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
         behind other measures.
         """
-        return f" of {self.loss_of}" if self.loss_of and MEASURES[name].of_loss else ""
+        return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
         yield f"{'':<26}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
-        for name, measure in MEASURES.items():
+        for name, measure in RECORDED_MEASURES.items():
             values = self.mean(name)
             label = f"{self.gate_name}s" if name == "gate" else measure.label
             if np.isfinite(values).any():
@@ -285,17 +291,17 @@ STEPS = "steps of training"
 def plot_measures(
     recording: Recording, ax: Axes, *, names: Sequence[str] = ("radius", "bulk")
 ) -> Axes:
-    """Draw measures of `MEASURES`: a line for each layer, a line for each of the largest weights,
-    or else the mean and a band.
+    """Draw measures of `RECORDED_MEASURES`: a line for each layer, a line for each of the largest
+    weights, or else the mean and a band.
 
     Bands show the spread over the positions of the probe.
     """
     for place, name in enumerate(names):
-        if MEASURES[name].colour:
+        if RECORDED_MEASURES[name].colour:
             _draw_mean(recording, name, DASHES[place % len(DASHES)], ax)
         else:
             _draw_lines(recording, name, ax)
-    title = MEASURES[names[0]].panel
+    title = RECORDED_MEASURES[names[0]].panel
     ax.xaxis.set_major_locator(WholeTicks(6))
     scale = ", logarithmic" if ax.get_yscale() == "log" else ""
     ax.set(
@@ -315,9 +321,13 @@ def _style(recording: Recording) -> Style:
 
 def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
     """The mean of a measure, and a band from the least to the largest position."""
-    values, mean, color = vars(recording)[name], recording.mean(name), MEASURES[name].colour
+    values, mean, color = (
+        vars(recording)[name],
+        recording.mean(name),
+        RECORDED_MEASURES[name].colour,
+    )
     style = _style(recording) | {"color": color, "linestyle": dashes}
-    ax.plot(recording.step, mean, label=MEASURES[name].label, **style)
+    ax.plot(recording.step, mean, label=RECORDED_MEASURES[name].label, **style)
     if values.ndim > 1:
         band = values.min(1), values.max(1)
         ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
@@ -385,7 +395,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
 def known_panels(recording: Recording) -> list[tuple[str, ...]]:
     """The panels with finite numbers. Raises DataError if there is none."""
     panels: dict[str, tuple[str, ...]] = {}
-    for name, measure in MEASURES.items():
+    for name, measure in RECORDED_MEASURES.items():
         panels[measure.panel] = (*panels.get(measure.panel, ()), name)
     known = [names for names in panels.values() if np.isfinite(recording.mean(names[0])).any()]
     if not known:
@@ -405,7 +415,7 @@ def draw_recording(recording: Recording) -> Shown:
 
     def measures(names: tuple[str, ...], ax: Axes) -> None:
         plot_measures(recording, ax, names=names)
-        if (level := MEASURES[names[0]].level) is not None:
+        if (level := RECORDED_MEASURES[names[0]].level) is not None:
             ax.axhline(level, **DASHED, linewidth=0.8)
 
     spectra = [
@@ -422,7 +432,7 @@ def draw_recording(recording: Recording) -> Shown:
         if part
     ]
     about = _about(recording)
-    if further := ", ".join(MEASURES[names[0]].label for names in others[few:]):
+    if further := ", ".join(RECORDED_MEASURES[names[0]].label for names in others[few:]):
         about += f"; further panels in a figure of a page: {further}"
     above = Block(spectra, 2.2, 2, "xy", legend=True)
     return compose(recording.finding, about, above, *below, width=WIDTH)

@@ -15,7 +15,7 @@ from rhn.utils.result import Result as Result
 HOMES = {
     "analyses.influence": ("Influence",),
     "analyses.fixed_points": ("FixedPoints",),
-    "analyses.steps": ("Gains", "GateActivity", "Products"),
+    "analyses.steps": ("Gains", "MeanGates", "Products"),
     "analyses.lyapunov": ("LyapunovSpectrum",),
     "analyses.overview": ("Overview",),
     "analyses.pseudospectra": ("Pseudospectra",),
@@ -61,4 +61,4 @@ def load(path: str | Path) -> Result:
         import_module(f"gersgorin.{home}")
     for kind in entry_points(group="rhn_toolkit.results"):
         kind.load()  # registers its class
-    return result.load(path)
+    return result.load_result(path)

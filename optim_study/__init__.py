@@ -19,7 +19,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "map_plot": ("plot_area", "plot_map"),
         "presets": ("PRESETS", "RunConfig", "paper", "small", "smoke"),
         "protocol": ("Settings", "StudyConfig"),
-        "results": ("Row", "read_csv", "write_csv"),
+        "results": ("TrialRow", "read_csv", "write_csv"),
         "runner": ("run",),
         "shares": ("REGIONS", "Share", "training_shares"),
         "swarm_plot": ("plot_swarm",),

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import Row, stored_row
+from optim_study.results import TrialRow, stored_row
 from rhn.cells import accepts, hidden_size_for_budget, resolve_cell
 from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import ChoraleTask, constant_output_nll, evaluate
+from rhn.training.chorales import ChoraleTask, constant_output_nll, evaluate_chorales
 from rhn.training.ensemble import tune_malloc, weights_generator
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import LEFT, TrialState, best_epoch
@@ -42,7 +42,7 @@ def finished_row(
     hidden_size: int,
     test_nll: float,
     constant_nll: float,
-) -> Row:
+) -> TrialRow:
     """Return the results of a trial with this curve; `test_nll` is the loss of its best weights.
 
     A trial without any finite loss, because even its first weights overflow, has `SILENT_NLL`.
@@ -94,7 +94,7 @@ class TorchBackend:
         tune_malloc()
         if self.device != "cpu":
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
-        corpus = load_corpus(self.data)
+        corpus = chorales_of_study(self.data)
         if corpus.checksum != config.data:
             raise DataError(
                 f"study {config.name} is about a data set with checksum {config.data:.12}, "
@@ -103,15 +103,15 @@ class TorchBackend:
             )
         return start_training(config, settings, saved, corpus, self.device)
 
-    def row(self, config: StudyConfig, fused: Trainer, number: int) -> Row:
+    def row(self, config: StudyConfig, fused: Trainer, number: int) -> TrialRow:
         """The results of a trial that has ended."""
-        corpus, model = load_corpus(self.data), fused.best_model(number)
+        corpus, model = chorales_of_study(self.data), fused.best_model(number)
         return finished_row(
             config,
             number,
             fused.curve(number),
             hidden_size=model.hidden_size,
-            test_nll=evaluate(model, corpus.test, device=self.device).nll,
+            test_nll=evaluate_chorales(model, corpus.test, device=self.device).nll,
             constant_nll=constant_output_nll(corpus),
         )
 
@@ -130,27 +130,27 @@ def start_training(
     device: str = "cpu",
 ) -> Trainer:
     """Start these trials on a corpus, or continue from the saved states."""
-    task, models = ChoraleTask(config, corpus, device), build_models(config, settings)
+    task, models = ChoraleTask(config, corpus, device), models_of_trials(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
     part_size = task.part_size(next(iter(models.values())))
     return Trainer(
         task,
         models,
         rates,
-        optimizer=make_optimizer(config),
+        optimizer=optimizer_of_study(config),
         saved=saved or None,
         part_size=part_size,
     )
 
 
-def make_optimizer(config: StudyConfig) -> Optimizer:
+def optimizer_of_study(config: StudyConfig) -> Optimizer:
     """Make SGD with the study's momentum, or another optimizer with the defaults of torch.optim."""
     return OPTIMIZERS[config.optimizer](
         **({"momentum": config.momentum} if config.optimizer == "sgd" else {})
     )
 
 
-def build_models(
+def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
     """Build the models of these trials by number, before training."""
@@ -172,6 +172,6 @@ def hidden_size(config: StudyConfig) -> int:
 
 
 @functools.cache
-def load_corpus(data: Path | None) -> Corpus:
+def chorales_of_study(data: Path | None) -> Corpus:
     """Load the chorales of the training run, once for each process."""
     return chorales(data)

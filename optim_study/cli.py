@@ -11,7 +11,7 @@ from optim_study.presets import PRESETS, RunConfig
 from optim_study.protocol import READINGS
 from optim_study.shares import share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_of
+from rhn.utils.command_line import Configured, command_line, print_help, run_read, settings_type
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.
@@ -28,11 +28,11 @@ examples:
 if TYPE_CHECKING:
     Settings = dict
 else:
-    Settings = settings_of(RunConfig)
+    Settings = settings_type(RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Configured):
+class RunCommand(Configured):
     """Run a study for each architecture and depth, or continue one. Finished trials never run
     again.
 
@@ -51,7 +51,7 @@ class Run(Configured):
 
     def run(self) -> None:
         if self.help:
-            print_help("optim-study run", Run, self.config())
+            print_help("optim-study run", RunCommand, self.config())
             return
         config = self.config()
         from optim_study import runner
@@ -93,7 +93,8 @@ def _print_best(paths: Iterable[Path]) -> None:
 
 
 COMMANDS = command_line("optim-study", DESCRIPTION)
-for command in (Run, Status, Plot, Best, Export, Record):
+COMMANDS.command(RunCommand, name="run")
+for command in (Status, Plot, Best, Export, Record):
     COMMANDS.command(command, name=command.__name__.lower())
 
 

@@ -13,7 +13,7 @@ from optim_study import results
 from optim_study.protocol import SharedSettings, StudyConfig
 from optim_study.results import (
     By,
-    Row,
+    TrialRow,
     best_checkpoint,
     best_row,
     columns_table,
@@ -21,7 +21,7 @@ from optim_study.results import (
     protocol_words,
     read_csv,
 )
-from optim_study.shares import BELOW, REGIONS, WHOLE, share_table, training_shares
+from optim_study.shares import ALL_TRIALS, BELOW, REGIONS, share_table, training_shares
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -29,7 +29,7 @@ from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Positive
-from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
+from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import counted
 
 RECORDING = "record.npz"
@@ -43,7 +43,7 @@ SETTINGS = (
     "init_std",
     "transform_bias",
 )
-BEST = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoint")
+BEST_COLUMNS = (*SETTINGS, "best_epoch", "train_nll", "valid_nll", "test_nll", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +55,14 @@ class Stored:
     storage: Annotated[str | None, Parameter(metavar="URL")] = None
     """The run's database (default: the journal file OUT/journal.log)."""
 
-    def studies(self) -> list[tuple[StudyConfig, list[Row]]]:
+    def studies(self) -> list[tuple[StudyConfig, list[TrialRow]]]:
         """Each study with its complete trials."""
         from optim_study.storage import open_existing
 
         storage = open_existing(self.storage, self.out)
         return [(config, list(storage.rows(config).values())) for config in storage.configs()]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TrialRow]:
         """All complete trials."""
         return [row for _, trials in self.studies() for row in trials]
 
@@ -91,7 +91,7 @@ class Status(Stored):
                 "settings"
             )
 
-    def _about(self, config: StudyConfig, trials: list[Row]) -> dict:
+    def _about(self, config: StudyConfig, trials: list[TrialRow]) -> dict:
         from optim_study.folder import StudyFolder
         from rhn.training.state import is_locked
 
@@ -137,7 +137,7 @@ class Best(Stored):
                 )
         if self.json:
             return print_json(rows)
-        print(columns_table(rows, BEST, left=("checkpoint",)))
+        print(columns_table(rows, BEST_COLUMNS, left=("checkpoint",)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class Plot(Stored, Drawing):
     (default: the training loss in the trials; tables of early versions lack it, and trials have
     none for validation).
     """
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """A figure (.png, .svg, .pdf), and its trials (.csv)."""
     json: bool = False
     """Print the counts as one JSON list."""
@@ -210,7 +210,7 @@ class Plot(Stored, Drawing):
         rows, about = self._rows()
         outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
         found = training_shares(
-            rows, self.loss, self.below, REGIONS if self.kind == "area" else (WHOLE,)
+            rows, self.loss, self.below, REGIONS if self.kind == "area" else (ALL_TRIALS,)
         )
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
@@ -218,7 +218,7 @@ class Plot(Stored, Drawing):
             print(share_table(found, self.below), end="\n\n")
         print(outputs, file=sys.stderr if self.json else sys.stdout)
 
-    def _rows(self) -> tuple[list[Row], str]:
+    def _rows(self) -> tuple[list[TrialRow], str]:
         """The trials, and their origin in words."""
         if self.csv is not None:
             return read_csv(self.csv), f"from {self.csv.name}"
@@ -260,7 +260,7 @@ class Plot(Stored, Drawing):
             *words,
         )
 
-    def _draw(self, rows: list[Row], about: str):
+    def _draw(self, rows: list[TrialRow], about: str):
         from optim_study.map_plot import plot_area, plot_map
         from optim_study.swarm_plot import plot_swarm
 
@@ -334,7 +334,7 @@ class Record(Stored):
 
 def record_trial(
     config: StudyConfig,
-    row: Row,
+    row: TrialRow,
     path: Path,
     every: int,
     data: Path | None,
@@ -346,13 +346,13 @@ def record_trial(
     import numpy as np
     import torch
 
-    from optim_study.backend import TorchBackend, load_corpus
+    from optim_study.backend import TorchBackend, chorales_of_study
     from rhn.cli.recording import ProbeRecorder, probed
     from rhn.plotting.provenance import words_of_built
 
     number = row.trial
     training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
-    corpus, study = load_corpus(data), f"trial {number} of the study of seed {config.seed}"
+    corpus, study = chorales_of_study(data), f"trial {number} of the study of seed {config.seed}"
     probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
 
     def about(model) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row, best_row
+from optim_study.results import TrialRow, best_row
 from optim_study.storage import Storage
 from optim_study.worker import Job, OutOfMemory
 from rhn.training.state import STOPPING
@@ -36,7 +36,7 @@ class Study:
     folder: StudyFolder
     fuse: int
     """The most trials of a batch."""
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, TrialRow] = field(default_factory=dict)
     """The trials in the storage."""
     running: set[int] = field(default_factory=set)
     """The unfinished trials that workers have now."""
@@ -55,7 +55,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrialBatch:
     """Trials of one study for one worker."""
 
     study: Study
@@ -80,7 +80,7 @@ class Driver:
     ):
         """job: a function from a study, its trials and the number of a worker to the job."""
         self._studies, self._storage, self._engine, self._job = studies, storage, engine, job
-        self._running: dict[Future, tuple[int, Batch]] = {}
+        self._running: dict[Future, tuple[int, TrialBatch]] = {}
         self._looked = 0.0
         for study in studies:
             study.folder.make()
@@ -94,7 +94,7 @@ class Driver:
         """
         self._watch, self._free = watch, list(range(len(self._engine.places)))
         self._queue = deque(
-            Batch(study, tuple(study.left)) for study in self._studies if study.left
+            TrialBatch(study, tuple(study.left)) for study in self._studies if study.left
         )
         try:
             while self._queue or self._running:
@@ -159,7 +159,7 @@ class Driver:
                 study.folder.settle(number, best=number == best.trial)
         study.running -= study.rows.keys()
 
-    def _settle(self, batch: Batch, error: BaseException | None) -> None:
+    def _settle(self, batch: TrialBatch, error: BaseException | None) -> None:
         """Continue after the end of a worker's job."""
         study = batch.study
         study.running.difference_update(batch.numbers)
@@ -175,9 +175,9 @@ class Driver:
         elif error is not None:
             raise error
         if left:  # too many for the memory, or a record was damaged
-            self._queue.appendleft(Batch(study, left))
+            self._queue.appendleft(TrialBatch(study, left))
 
-    def _hand_out_again(self, batch: Batch, left: tuple[int, ...], cause: str) -> None:
+    def _hand_out_again(self, batch: TrialBatch, left: tuple[int, ...], cause: str) -> None:
         study, name = batch.study, batch.study.config.name
         saved = left != batch.numbers or study.folder.epochs(left) != batch.epochs
         deaths = 1 if saved else batch.deaths + 1
@@ -187,7 +187,9 @@ class Driver:
         if deaths < DEATHS:
             self._queue.appendleft(replace(batch, numbers=left, deaths=deaths))
         elif not batch.alone:
-            self._queue.extendleft(Batch(study, (number,), alone=True) for number in reversed(left))
+            self._queue.extendleft(
+                TrialBatch(study, (number,), alone=True) for number in reversed(left)
+            )
         else:
             reason = study.given_up[left[0]] = (
                 f"its worker died {DEATHS} times in a row before it could save ({cause})"

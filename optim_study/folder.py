@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row, best_checkpoint, stored_row
+from optim_study.results import TrialRow, best_checkpoint, stored_row
 from rhn.errors import DamagedError, DataError
 from rhn.training.state import TrialState, read_state, write_state
 from rhn.utils.io import atomic_path, read_json, remove_leftovers, write_json, writing
@@ -38,7 +38,7 @@ _FINGERPRINT = "study_fingerprint"
 class TrialRecord:
     """A finished trial."""
 
-    row: Row
+    row: TrialRow
     curve: np.ndarray
     """As in `TrialState`; losses that are not finite are NaN."""
 

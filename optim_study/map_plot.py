@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES
-from optim_study.results import Network, Row, range_words, study_about, study_title
-from optim_study.shares import BELOW, DEVIATIONS
+from optim_study.results import StudyNetwork, TrialRow, range_words, study_about, study_title
+from optim_study.shares import BELOW, STD_RANGE
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
@@ -33,7 +33,7 @@ SHAPES: Symbols = {
 }
 
 
-def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "") -> Figure:
+def plot_map(rows: Sequence[TrialRow], *, loss: Objective = "train", about: str = "") -> Figure:
     """Draw the losses as colours, the initial transform biases as symbols, and crosses over
     diverged trials.
 
@@ -44,11 +44,11 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
 
     Raises InvalidInputError without trials.
 
-    >>> from optim_study import Row
+    >>> from optim_study import TrialRow
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> isinstance(plot_map([row]), Figure)
     True
     """
@@ -58,7 +58,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
     style: dict = {"s": 18, "edgecolor": "0.3", "linewidth": 0.3}
     style |= {"norm": colors, "cmap": "viridis_r"}
 
-    def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+    def panel(network: StudyNetwork, trials: Sequence[TrialRow], ax: Axes) -> None:
         for label, marker, own in _of_each(symbols, "transform_bias", trials):
             ax.scatter(*_places(own), c=[row.loss(loss) for row in own], marker=marker, **style)
             _symbol(ax, marker, f"transform bias {label}" if label[-1].isdigit() else label, "0.8")
@@ -79,7 +79,7 @@ def plot_map(rows: Sequence[Row], *, loss: Objective = "train", about: str = "")
 
 
 def plot_area(
-    rows: Sequence[Row], *, loss: Objective = "train", below: float = BELOW, about: str = ""
+    rows: Sequence[TrialRow], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:
     """Draw the schemes as shapes, filled if the loss of the trial is below `below`, inside and
     outside the paper's box.
@@ -88,19 +88,19 @@ def plot_area(
 
     Raises InvalidInputError without trials.
 
-    >>> from optim_study import Row
+    >>> from optim_study import TrialRow
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> isinstance(plot_area([row]), Figure)
     True
     """
 
-    def trained(row: Row) -> bool:
+    def trained(row: TrialRow) -> bool:
         return row.loss(loss) < below
 
-    def panel(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+    def panel(network: StudyNetwork, trials: Sequence[TrialRow], ax: Axes) -> None:
         _draw_box(network.optimizer, ax)
         _draw_schemes(trials, trained, COLORS.get(network.arch, "black"), ax)
         _symbol(ax, "o", f"filled: trained (below {below:g})", "0.3")
@@ -112,14 +112,14 @@ def plot_area(
 
 def _draw_box(optimizer: str, ax: Axes) -> None:
     """Draw the paper's box of settings, with the learning rates of this optimizer."""
-    (left, right), (bottom, top) = LEARNING_RATES[optimizer], DEVIATIONS
+    (left, right), (bottom, top) = LEARNING_RATES[optimizer], STD_RANGE
     label = "the paper's box" if optimizer == "sgd" else f"the paper's box, rates for {optimizer}"
     style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label=label, **style))
 
 
 def _draw_schemes(
-    trials: Sequence[Row], trained: Callable[[Row], bool], color: str, ax: Axes
+    trials: Sequence[TrialRow], trained: Callable[[TrialRow], bool], color: str, ax: Axes
 ) -> None:
     """Draw the trials by scheme; those that trained are filled in this color and lie over the
     others.
@@ -137,7 +137,7 @@ def _draw_schemes(
         _symbol(ax, marker, scheme, "none")
 
 
-def bias_symbols(rows: Sequence[Row]) -> Symbols:
+def bias_symbols(rows: Sequence[TrialRow]) -> Symbols:
     """Choose a symbol for each transform bias, or for bins of equal counts, and one for cells
     without gates.
 
@@ -155,11 +155,12 @@ def bias_symbols(rows: Sequence[Row]) -> Symbols:
 
 
 def _grid(
-    panels: dict[Network, list[Row]], panel: Callable[[Network, Sequence[Row], Axes], None]
+    panels: dict[StudyNetwork, list[TrialRow]],
+    panel: Callable[[StudyNetwork, Sequence[TrialRow], Axes], None],
 ) -> list[Block]:
     """A panel for each network; in a wide figure a row has the depths of one architecture."""
 
-    def draw(network: Network, trials: Sequence[Row], ax: Axes) -> None:
+    def draw(network: StudyNetwork, trials: Sequence[TrialRow], ax: Axes) -> None:
         panel(network, trials, ax)
         ax.set(xscale="log", xlabel="learning rate")
         ax.set(yscale="log", ylabel="initial standard deviation")
@@ -169,15 +170,15 @@ def _grid(
 
 
 def _of_each(
-    symbols: Symbols, name: str, trials: Sequence[Row]
-) -> Iterator[tuple[str, str, list[Row]]]:
+    symbols: Symbols, name: str, trials: Sequence[TrialRow]
+) -> Iterator[tuple[str, str, list[TrialRow]]]:
     """(Label, marker, trials) of each symbol that these trials have."""
     for label, (marker, values) in symbols.items():
         if own := [row for row in trials if getattr(row, name) in values]:
             yield label, marker, own
 
 
-def _places(trials: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _places(trials: Sequence[TrialRow]) -> tuple[list[float], list[float]]:
     return [row.learning_rate for row in trials], [row.init_std for row in trials]
 
 

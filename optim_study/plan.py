@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from optim_study.backend import build_models, hidden_size, load_corpus, make_optimizer
+from optim_study.backend import chorales_of_study, hidden_size, models_of_trials, optimizer_of_study
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
 from optim_study.results import PROTOCOL, columns_table, protocol_columns
@@ -24,7 +24,7 @@ from rhn.cells.registry import is_ours, lacking, num_parameters
 from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.training.chorales import ROWS
+from rhn.training.chorales import CHORALE_ROWS
 from rhn.training.ensemble import part_size, step_bytes, weight_bytes
 from rhn.training.own_cell import check_own_cell
 from rhn.utils.validation import free_memory, in_words
@@ -35,7 +35,7 @@ SHARE = 0.6  # of the free memory
 # a process with torch, optuna and matplotlib; on a GPU its context
 BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
 TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
-COLUMNS = (
+PLAN_COLUMNS = (
     "study",
     "optimizer",
     "hidden_size",
@@ -59,10 +59,10 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
     free = (
         math.inf if config.engine == "ray" else free_memory(device) / max(Counter(places).values())
     )
-    steps, rows = max(map(len, load_corpus(config.data).train)), []
+    steps, rows = max(map(len, chorales_of_study(config.data).train)), []
     for study in studies:
         if not is_ours(study.arch):
-            check_own_cell(build_models(study, {0: study.settings(0)})[0])
+            check_own_cell(models_of_trials(study, {0: study.settings(0)})[0])
         model = meta_model(study)
         need = memory(study, model, device, steps)
         k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
@@ -87,7 +87,9 @@ def plan(studies: Sequence[StudyConfig], config: RunConfig, places: Sequence[str
 
 def plan_table(rows: Sequence[dict]) -> str:
     """Rows of `plan` as text."""
-    return columns_table([row | {"memory": in_words(row["memory_bytes"])} for row in rows], COLUMNS)
+    return columns_table(
+        [row | {"memory": in_words(row["memory_bytes"])} for row in rows], PLAN_COLUMNS
+    )
 
 
 def protocol_text(rows: Sequence[dict]) -> str:
@@ -108,8 +110,11 @@ def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int]
     """The estimated peak bytes of a process as a function of its number of fused trials, on
     sequences of this length.
     """
-    weights, positions = weight_bytes(model), steps * -(-study.batch_size // ROWS) * ROWS
-    trial = (3 + len(make_optimizer(study).kept)) * weights + TRIAL_BYTES
+    weights, positions = (
+        weight_bytes(model),
+        steps * -(-study.batch_size // CHORALE_ROWS) * CHORALE_ROWS,
+    )
+    trial = (3 + len(optimizer_of_study(study).kept)) * weights + TRIAL_BYTES
     step = 2 * weights + step_bytes(model, positions)
     part = part_size(model, positions, torch.device(device))
     return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step

@@ -23,7 +23,7 @@ from cyclopts import Parameter
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
-from rhn.utils.ranges import Count, Natural, Share, check_ranges, within
+from rhn.utils.ranges import Count, Fraction, Natural, within
 from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, require
 
 READINGS = """\
@@ -152,7 +152,6 @@ class SharedSettings:
         for name in ("learning_rate", "init_std", "transform_bias"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "budget_scale", float(self.budget_scale))
-        check_ranges(self)
         for name, highest in HIGHEST.items():
             low, high = getattr(self, name)
             require(
@@ -195,7 +194,7 @@ class StudyConfig(SharedSettings):
     """Checksum of the data set."""
     batch_size: Count = 32
     """Sequences in a batch."""
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     """Momentum of SGD; the other optimizers have none."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Options of the cell, by name: `{"skip": "last"}`."""

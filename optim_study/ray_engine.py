@@ -42,7 +42,7 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
             "~/.ray/auth_token here"
         ) from error
     try:
-        yield RayTasks(places(config))
+        yield RayTasks(ray_devices(config))
     except ray.exceptions.RayError as error:
         raise OutputError(
             f"the Ray cluster failed ({type(error).__name__}): fix that and run the same "
@@ -53,7 +53,7 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
         ray.shutdown()
 
 
-def places(config: RunConfig) -> list[str]:
+def ray_devices(config: RunConfig) -> list[str]:
     """The device of each worker: the GPUs of the cluster, or its CPUs if it has none."""
     import ray
 

@@ -23,7 +23,7 @@ By = Literal["arch", "depth"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TrialRow:
     """One complete trial; the field names are the columns. Losses are negative log-likelihoods in
     nats per frame.
 
@@ -33,7 +33,7 @@ class Row:
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> row.loss("train"), row.optimizer
     (9.0, 'sgd')
     """
@@ -99,15 +99,15 @@ class Row:
         return {name: getattr(self, name) for name in RESULTS}
 
     @property
-    def network(self) -> "Network":
-        return Network(self.arch, self.depth, self.optimizer)
+    def network(self) -> "StudyNetwork":
+        return StudyNetwork(self.arch, self.depth, self.optimizer)
 
     def loss(self, which: Objective) -> float:
         """The best training or validation loss."""
         return self.best_train_nll if which == "train" else self.best_valid_nll
 
 
-class Network(NamedTuple):
+class StudyNetwork(NamedTuple):
     """A network of the study; its trials differ only in their settings."""
 
     arch: str
@@ -121,10 +121,10 @@ class Network(NamedTuple):
         return self.arch + depth + (f", {self.optimizer}" if self.optimizer != "sgd" else "")
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
-PROTOCOL = COLUMNS[COLUMNS.index("learning_rate_range") :]
-RESULTS = COLUMNS[COLUMNS.index("hidden_size") : -len(PROTOCOL)]
-_LATER = {field.name for field in fields(Row) if field.default is not MISSING}
+TRIAL_COLUMNS = tuple(field.name for field in fields(TrialRow))
+PROTOCOL = TRIAL_COLUMNS[TRIAL_COLUMNS.index("learning_rate_range") :]
+RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : -len(PROTOCOL)]
+_LATER = {field.name for field in fields(TrialRow) if field.default is not MISSING}
 """Columns that older tables lack."""
 
 
@@ -147,7 +147,7 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def best_row(rows: Iterable[Row], loss: Objective) -> Row:
+def best_row(rows: Iterable[TrialRow], loss: Objective) -> TrialRow:
     """Return the trial with the lowest loss, the first one if several are equal."""
     return min(rows, key=lambda row: (row.loss(loss), row.trial))
 
@@ -157,7 +157,7 @@ def best_checkpoint(out: Path, study: str) -> Path:
     return out / study / "best.safetensors"
 
 
-def by_network(rows: Iterable[Row], by: By = "arch") -> dict[Network, list[Row]]:
+def by_network(rows: Iterable[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:
     """Rows grouped by network: optimizers and architectures in the order they appear in, depths and
     trials ascending.
 
@@ -168,7 +168,7 @@ def by_network(rows: Iterable[Row], by: By = "arch") -> dict[Network, list[Row]]
         list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("arch", "optimizer")
     )
 
-    def place(row: Row) -> tuple[int, ...]:
+    def place(row: TrialRow) -> tuple[int, ...]:
         arch = archs.index(row.arch)
         return (
             optimizers.index(row.optimizer),
@@ -182,23 +182,23 @@ def by_network(rows: Iterable[Row], by: By = "arch") -> dict[Network, list[Row]]
     }
 
 
-def csv_text(rows: Iterable[Row]) -> str:
+def csv_text(rows: Iterable[TrialRow]) -> str:
     """The rows as CSV with a header; numbers at full precision, `diverged` as True or False."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, TRIAL_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.to_dict() for row in rows)
     return text.getvalue()
 
 
-def write_csv(rows: Iterable[Row], path: str | Path) -> None:
+def write_csv(rows: Iterable[TrialRow], path: str | Path) -> None:
     """Write `csv_text` to a file, atomically. Raises OSError for a file that cannot be written.
 
     >>> import tempfile
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_csv([row], f"{folder}/trials.csv")
     ...     read_csv(f"{folder}/trials.csv") == [row]
@@ -208,7 +208,7 @@ def write_csv(rows: Iterable[Row], path: str | Path) -> None:
         temporary.write_text(csv_text(rows), encoding="utf-8")
 
 
-def read_csv(path: str | Path) -> list[Row]:
+def read_csv(path: str | Path) -> list[TrialRow]:
     """Read a file of `write_csv` or `optim-study export`; ignores other columns.
 
     Raises DataError, with the line, for a file that is missing or no such table.
@@ -226,7 +226,7 @@ def read_csv(path: str | Path) -> list[Row]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [
-                name for name in COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}
+                name for name in TRIAL_COLUMNS if name not in {*(reader.fieldnames or ()), *_LATER}
             ]
             if missing:
                 raise DataError(
@@ -239,7 +239,7 @@ def read_csv(path: str | Path) -> list[Row]:
         raise DataError(f"{path} is not a table of trials: {error}") from error
 
 
-def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> Row:
+def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> TrialRow:
     """The row of a complete trial from its parameters and results in a storage. Raises DataError
     for values that no study writes.
     """
@@ -247,7 +247,7 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
     try:
         if own.get("init_scheme") in OF_ONE_SIZE:
             own["init_std"] = own["hidden_size"] ** -0.5
-        row = Row(
+        row = TrialRow(
             arch=config.label,
             depth=config.depth,
             optimizer=config.optimizer,
@@ -265,10 +265,10 @@ def stored_row(config: StudyConfig, number: int, values: Mapping[str, Any]) -> R
     return row
 
 
-def _row(values: Mapping[str, str | None], place: str) -> Row:
+def _row(values: Mapping[str, str | None], place: str) -> TrialRow:
     """The row of a line of a table; place: the file and line, for messages."""
     parsed: dict = {}
-    for name, hint in get_type_hints(Row).items():
+    for name, hint in get_type_hints(TrialRow).items():
         text = (values.get(name) or "").strip()
         if not text and name in _LATER:
             continue  # the default
@@ -276,7 +276,7 @@ def _row(values: Mapping[str, str | None], place: str) -> Row:
             parsed[name] = 1 if name == "depth" else None
         else:
             parsed[name] = _parsed(name, text, hint, place)
-    return Row(**parsed)
+    return TrialRow(**parsed)
 
 
 def _parsed(name: str, text: str, hint: Any, place: str) -> Any:
@@ -300,7 +300,7 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
     return rows_table(named, [*names.values()], **layout)
 
 
-def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
+def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     """Make the title of a figure: how many trials of each architecture trained."""
     archs = dict.fromkeys(row.arch for row in rows)
     trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
@@ -308,7 +308,7 @@ def study_title(rows: Sequence[Row], loss: Objective, below: float) -> str:
     return f"Random search: {', '.join(words)} trained (loss below {below:g})"
 
 
-def study_about(rows: Sequence[Row], more: str = "") -> str:
+def study_about(rows: Sequence[TrialRow], more: str = "") -> str:
     """Make the second line of a figure: optimizers, sizes, lengths and initial weights of the rows,
     and more of their origin.
     """

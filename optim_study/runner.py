@@ -10,14 +10,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from optim_study.backend import TorchBackend, load_corpus
+from optim_study.backend import TorchBackend, chorales_of_study
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
 from optim_study.plan import devices, plan, plan_table
 from optim_study.presets import RunConfig
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row, best_checkpoint, protocol_words, write_csv
+from optim_study.results import TrialRow, best_checkpoint, protocol_words, write_csv
 from optim_study.storage import JOURNAL, Storage, open_existing, open_storage
 from optim_study.worker import Job
 from rhn.errors import InvalidInputError, RhnError
@@ -33,7 +33,7 @@ POLL_SECONDS = 3.0  # interval of reading the saved states for the progress
 class Results:
     """The results of a run."""
 
-    rows: list[Row]
+    rows: list[TrialRow]
     """The complete trials of the run's studies."""
     csv: Path
     """The table of these and of other studies in the same journal."""
@@ -71,7 +71,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
     """
     csv, figure = _own_files(check_folder(config.folder))
     with _engine_of(config) as engine:
-        planned = config.studies(load_corpus(config.data).checksum)
+        planned = config.studies(chorales_of_study(config.data).checksum)
         # before anything is written, because it may refuse
         rows = plan(planned, config, engine.places)
         with locked(config.folder):
@@ -91,7 +91,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> Results:
 
 def dry_run(config: RunConfig) -> list[dict]:
     """Return the plan of `run` as rows, without creating anything."""
-    studies = config.studies(load_corpus(config.data).checksum)
+    studies = config.studies(chorales_of_study(config.data).checksum)
     with _engine_of(config) as engine:
         rows = plan(studies, config, engine.places)
     if config.storage or (config.folder / JOURNAL).is_file():

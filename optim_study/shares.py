@@ -25,17 +25,17 @@ from itertools import accumulate
 import numpy as np
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
-from optim_study.results import Row, by_network, columns_table
+from optim_study.results import TrialRow, by_network, columns_table
 from rhn.training.state import Objective
 
 BELOW = 9.5
 COMPARED_WITH = "rhn"
-DEVIATIONS = SharedSettings().init_std
+STD_RANGE = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
 the optimizer.
 """
-WHOLE, PAPERS_BOX, OUTSIDE = "all settings", "paper's box", "outside the paper's box"
-COLUMNS = (
+ALL_TRIALS, PAPERS_BOX, OUTSIDE = "all settings", "paper's box", "outside the paper's box"
+SHARE_COLUMNS = (
     "study",
     "optimizer",
     "hidden_size",
@@ -49,7 +49,7 @@ COLUMNS = (
     "p",
     "p_holm",
 )
-REGIONS = (WHOLE, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
+REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if scheme != "gaussian"))
 """The sets of trials, by their initial weights, whose shares are counted."""
 
 
@@ -60,7 +60,8 @@ class Share:
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
-    >>> found = Share(**network, **losses, region=WHOLE, trials=60, diverged=2, interval=(0.1, 0.3))
+    >>> counts = {"region": ALL_TRIALS, "trials": 60, "diverged": 2}
+    >>> found = Share(**network, **losses, **counts, interval=(0.1, 0.3))
     >>> round(found.share, 2)
     0.18
     """
@@ -93,23 +94,23 @@ class Share:
 
 
 def training_shares(
-    rows: Iterable[Row],
+    rows: Iterable[TrialRow],
     loss: Objective = "train",
     below: float = BELOW,
-    regions: Sequence[str] = (WHOLE,),
+    regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
     """Compute the share that trains for each network and each of these regions with trials.
 
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> (found,) = training_shares([row])
     >>> found.below, found.trials, found.share
     (1, 1, 1.0)
     """
     parts = [
-        (name, [row for row in trials if name in (WHOLE, region(row))])
+        (name, [row for row in trials if name in (ALL_TRIALS, region(row))])
         for trials in by_network(rows).values()
         for name in regions
     ]
@@ -120,11 +121,11 @@ def training_shares(
     )
 
 
-def region(row: Row) -> str:
+def region(row: TrialRow) -> str:
     """The region of a trial's setting, one of `REGIONS` but the first."""
     if row.init_scheme != "gaussian":
         return row.init_scheme
-    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], DEVIATIONS
+    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], STD_RANGE
     inside = slow <= row.learning_rate <= fast and small <= row.init_std <= large
     return PAPERS_BOX if inside else OUTSIDE
 
@@ -146,16 +147,16 @@ def share_table(found: Sequence[Share], below: float = BELOW) -> str:
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
         "share has its exact interval of 95 %."
     )
-    return f"{said}\n\n{columns_table(map(_line, found), COLUMNS)}"
+    return f"{said}\n\n{columns_table(map(_line, found), SHARE_COLUMNS)}"
 
 
 def _line(s: Share) -> dict:
-    study = f"{s.arch}-depth{s.depth}" + ("" if s.region == WHOLE else f", {s.region}")
+    study = f"{s.arch}-depth{s.depth}" + ("" if s.region == ALL_TRIALS else f", {s.region}")
     interval = "{:.0f} to {:.0f} %".format(*(100 * bound for bound in s.interval))
     return vars(s) | {"study": study, "share": f"{100 * s.share:.3g} %", "interval": interval}
 
 
-def _compared(found: list[Share], parts: Sequence[list[Row]]) -> list[Share]:
+def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share]:
     """Add the tests against the RHN of the same depth, optimizer and region; parts: the trials of
     each share.
     """
@@ -177,7 +178,7 @@ def _compared(found: list[Share], parts: Sequence[list[Row]]) -> list[Share]:
     return found
 
 
-def _share(trials: list[Row], region: str, loss: Objective, below: float) -> Share:
+def _share(trials: list[TrialRow], region: str, loss: Objective, below: float) -> Share:
     from scipy.stats import binomtest  # loads in a second
 
     losses = np.array([row.loss(loss) for row in trials])

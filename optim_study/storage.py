@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.folder import TrialRecord
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
-from optim_study.results import Row, stored_row
+from optim_study.results import TrialRow, stored_row
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.utils.io import writing
 from rhn.utils.progress import duration
@@ -48,7 +48,7 @@ CONNECTION = {
 }
 AGAIN = "fix that and run the same command again: everything saved so far is kept"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
-_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `Row.results`
+_NUMBER, _REASON = "trial", "reason"  # attributes of a trial, beside its `TrialRow.results`
 # values a trial: reading 720 trials with 1000 values each takes Optuna 20 s and 1.4 GB
 _REPORTS = 50
 
@@ -149,7 +149,7 @@ class Storage:
                 study.set_user_attr(name, value)
 
     @_patient
-    def rows(self, config: StudyConfig) -> dict[int, Row]:
+    def rows(self, config: StudyConfig) -> dict[int, TrialRow]:
         """The complete trials of a study, by number; none if the study does not exist. Raises
         DataError for a damaged one.
         """

@@ -11,7 +11,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optim_study.results import By, Network, Row, by_network, study_about, study_title
+from optim_study.results import By, StudyNetwork, TrialRow, by_network, study_about, study_title
 from optim_study.shares import BELOW
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, compose
@@ -47,7 +47,7 @@ MARGINS = 0.6  # inches beside all columns
 
 
 def plot_swarm(
-    rows: Sequence[Row],
+    rows: Sequence[TrialRow],
     *,
     by: By = "arch",
     loss: Objective = "train",
@@ -70,11 +70,11 @@ def plot_swarm(
 
     Raises InvalidInputError without trials.
 
-    >>> from optim_study import Row
+    >>> from optim_study import TrialRow
     >>> settings = {"learning_rate": 0.1, "init_std": 0.01, "transform_bias": -2.0}
     >>> losses = {"best_train_nll": 9.0, "best_valid_nll": 9.3, "test_nll": 9.4}
     >>> network = {"arch": "rhn", "depth": 2, "hidden_size": 8}
-    >>> row = Row(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
+    >>> row = TrialRow(trial=0, epochs=50, diverged=False, **network, **settings, **losses)
     >>> isinstance(plot_swarm([row]), Figure)
     True
     """
@@ -117,7 +117,7 @@ def _width_of(columns: int, together: int) -> tuple[float, int]:
     return width, most - most % together if most > together else most
 
 
-def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]]:
+def networks_of(rows: Sequence[TrialRow], by: By = "arch") -> dict[StudyNetwork, list[TrialRow]]:
     """The trials of each network. Raises InvalidInputError without trials."""
     if not rows:
         raise InvalidInputError("there is no complete trial to draw")
@@ -125,7 +125,7 @@ def networks_of(rows: Sequence[Row], by: By = "arch") -> dict[Network, list[Row]
 
 
 def _draw_columns(
-    columns: Sequence[tuple[Network, list[Row]]], loss: Objective, below: float, ax: Axes
+    columns: Sequence[tuple[StudyNetwork, list[TrialRow]]], loss: Objective, below: float, ax: Axes
 ) -> None:
     """Draw networks side by side, with their names, lowest losses, and numbers of trials that
     trained below.
@@ -145,7 +145,7 @@ def _draw_columns(
     ax.set_axisbelow(True)
 
 
-def _draw_column(ax: Axes, k: int, trials: Sequence[Row], loss: Objective, color: str) -> None:
+def _draw_column(ax: Axes, k: int, trials: Sequence[TrialRow], loss: Objective, color: str) -> None:
     import seaborn
 
     losses = [row.loss(loss) for row in trials]

@@ -13,12 +13,12 @@ from rhn.data import Corpus, TextCorpus, Vocabulary, chorales, read_text
 from rhn.data.corpus import SPLITS
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import changed, kind_of, load_corpus, preset
-from rhn.training.chorales import evaluate as evaluate_chorales
+from rhn.presets import changed, config_class, load_corpus, preset
+from rhn.training.chorales import evaluate_chorales as evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.training.evaluation import Score, score
+from rhn.training.evaluation import MeanLoss, score
 from rhn.training.run import TrainingResult, check_data
-from rhn.training.run import train as train_in_folder
+from rhn.training.run import train_in_folder as train_in_folder
 from rhn.training.sampling import generate, sample_chorale
 from rhn.training.trained import initial_model
 from rhn.utils.keywords import check_keywords, keywords
@@ -110,7 +110,7 @@ def train(
     >>> found.epochs, found.finished
     (2, True)
     """
-    kind = kind_of(config, None) if isinstance(config, str) else type(config)
+    kind = config_class(config, None) if isinstance(config, str) else type(config)
     known = [field.name for field in fields(kind)]
     check_keywords("train", changes, ["out", "device", "max_minutes", *known])
     config = preset(config, **changes) if isinstance(config, str) else changed(config, changes)
@@ -125,7 +125,7 @@ def evaluate(
     *,
     device: str = "cpu",
     **options,
-) -> Score:
+) -> MeanLoss:
     """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
     predicted frame or token.
 

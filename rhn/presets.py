@@ -10,6 +10,7 @@ Language models are named by corpus, then by depth, by depth x units, or by the 
 uses later methods and is no part of the reproduction.
 """
 
+import contextlib
 import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -336,7 +337,7 @@ def starting_point(
         ) from error
 
 
-def kind_of(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
+def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
     """The class of the configuration that a preset or a file starts from; errors as of
     `starting_point`.
     """
@@ -402,7 +403,8 @@ def _layer(given: Mapping) -> dict[str, Any]:
     if given.get(BIAS) is not None:
         raise InvalidInputError(f"{BIAS} is given twice, as itself and in cell_options: give one")
     bias = options[BIAS]
-    bias = convert(bias, float) if isinstance(bias, str) else bias
+    with contextlib.suppress(ValueError):  # of a word that is no number: refused as the field
+        bias = convert(bias, float) if isinstance(bias, str) else bias
     return given | {BIAS: bias, "cell_options": _without(options, (BIAS,))}
 
 

@@ -14,7 +14,7 @@ from rhn.cells import CELLS
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout
-from rhn.training.chorales import evaluate
+from rhn.training.chorales import evaluate_chorales
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
@@ -51,7 +51,7 @@ MEASURES = {
     "recorder": lambda: gersgorin.Recorder(SMALL, FRAMES.float()),
     "gates": lambda: gate_activity(COMPOSER, PIECES),
     "lesions": lambda: [lesion(COMPOSER, PIECES, mode) for mode in ("bias", "carry", "mean")],
-    "chorales": lambda: (evaluate(COMPOSER, PIECES), sample_chorale(COMPOSER, bars=2)),
+    "chorales": lambda: (evaluate_chorales(COMPOSER, PIECES), sample_chorale(COMPOSER, bars=2)),
     "texts": lambda: score(WRITER, TEXT),
     "samples": lambda: monte_carlo_score(WRITER, TEXT, Dropout(hidden=0.2), samples=2),
     "words": lambda: generate(WRITER, Vocabulary("words", ("a", "b", "<eos>", "c", "<unk>"))),

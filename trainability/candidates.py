@@ -93,7 +93,7 @@ def starts_of(training: Training) -> Iterator[Start]:
     x, y = training.data.sample(EXAMPLES)
     outputs = called.output(x)
     bias = output_bias_of(trained_parameters(called), outputs)
-    constant = None if bias is None else best_constant(training, outputs.detach(), y)
+    constant = None if bias is None else constant_of_least_loss(training, outputs.detach(), y)
     yield Start(GIVEN)
     for start in (Start(OUTPUT_BIAS), *_redrawn(called, x, bias)):
         if bias is not None and constant is not None and start.words != DEFAULT:
@@ -109,7 +109,7 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
     blocks = [b for b in blocks_of(model, keep=names) if b.name != bias]
     if all(b.is_bias for b in blocks):
         return
-    norms, frames = data_norms(training, x), frames_of(sequence_of(x), training.axis)
+    norms, frames = data_norms(training, x), frame_count(sequence_of(x), training.axis)
     drawn: dict[str, Any] = {"norms": norms, "keep": names}
     chrono = (chrono_, {"frames": frames, "keep": names})
     has_gates = any(b.memory for b in blocks)
@@ -140,7 +140,7 @@ def with_bias(start: Start, training: Training, x: Inputs, name: str, constant: 
 
 
 @torch.enable_grad()
-def best_constant(training: Training, outputs: Tensor, y: Tensor) -> Tensor | None:
+def constant_of_least_loss(training: Training, outputs: Tensor, y: Tensor) -> Tensor | None:
     """The constant output (K,) of the least loss; None if there is no such."""
 
     def loss(z: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def best_constant(training: Training, outputs: Tensor, y: Tensor) -> Tensor | No
     return z if torch.isfinite(z).all() else None
 
 
-def frames_of(x: Tensor, axis: int) -> int:
+def frame_count(x: Tensor, axis: int) -> int:
     """The number of frames of sequences of numbers or ids; 1 of inputs without frames."""
     has_frames = x.dim() >= 2 + x.is_floating_point()
     return x.shape[1 - axis] if has_frames else 1

@@ -18,19 +18,18 @@ from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import (
+from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import (
     random_numbers_kept,
     users_code,
     with_gradients,
 )
-from gersgorin.linalg.spectrum import one_thread
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError
 from rhn.utils.keywords import keywords_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted, first_line, kind_of, listed
 from trainability.data import SAMPLE, Pair, count_of
-from trainability.diagnosis import GOOD as IN_GOOD
-from trainability.diagnosis import YOURS, Cause, Diagnosis, TableRow, shown
+from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
@@ -49,7 +48,7 @@ from trainability.race import (
 )
 from trainability.reference import stand_ins
 from trainability.swaps import LONGER, PARTS, SWAPS
-from trainability.training import Training, above_zero, as_training, name_of
+from trainability.training import Training, as_training, name_of
 from trainability.verdict import (
     BETTER,
     DEAD,
@@ -121,7 +120,7 @@ def check(
     ('untrained weights', 'optimizer')
     """
     if seconds is not None:
-        above_zero("seconds", seconds)
+        number("seconds", seconds, above=0)
     seed = check_seed(seed)
     with users_code("losses: expected a number for each step"):
         own = [float(loss) for loss in losses]

@@ -26,9 +26,9 @@ from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
 from rhn.utils.figures import Outputs
 from rhn.utils.progress import progress_bars
-from rhn.utils.ranges import Count, Positive, Share
+from rhn.utils.ranges import Count, Fraction, Positive
 from rhn.utils.result import fitted
-from rhn.utils.shared_options import OUTPUT, Drawing, flag, given_flags
+from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
 from rhn.utils.wording import first_line, kind_of
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
@@ -80,7 +80,7 @@ class NextFrames:
 
     learning_rate: Annotated[Positive | None, FRAMES] = None
     """Learning rate (default: from the preset or file, or 0.1; with --optimizer torch's)."""
-    momentum: Annotated[Share | None, FRAMES] = None
+    momentum: Annotated[Fraction | None, FRAMES] = None
     """Momentum of SGD (default: from the preset or file, or 0.9; with --optimizer torch's)."""
     epochs: Annotated[Count | None, FRAMES] = None
     """Epochs (default: from the preset or file, or 300)."""
@@ -114,9 +114,9 @@ class Limits:
 class Printed(Drawing):
     """The files of a result, and how it is printed."""
 
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf), its numbers (.csv, .json)."""
-    json: Annotated[bool, OUTPUT] = False
+    json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
 
 
@@ -374,7 +374,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
         "x": frames[:-1],
         "y": frames[1:],
         "loss_fn": mean_of_frames(loss),
-        "optimizer": optimizer_of(options, model, settings),
+        "optimizer": optimizer_of_options(options, model, settings),
         "name": name,
         "batch_axis": 1,
         "batch_size": batch_size,
@@ -405,9 +405,9 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
     return STEPS if options.optimizer else usual
 
 
-def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
+def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
     """The optimiser: of --optimizer with torch's defaults, otherwise that of these settings."""
-    from trainability.training import OPTIMIZERS
+    from trainability.training import TORCH_OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
     name, usual = options.optimizer or settings["optimizer"], dict[str, Any]()
@@ -418,19 +418,19 @@ def optimizer_of(options: Options, model: Any, settings: Mapping[str, Any]) -> A
         usual = {"lr": settings["learning_rate"]} | momentum | settings["arguments"]
     chosen = usual | {key: value for key, value in given.items() if value is not None}
     try:
-        return OPTIMIZERS[name](model.parameters(), **chosen)
+        return TORCH_OPTIMIZERS[name](model.parameters(), **chosen)
     except ValueError as error:  # of torch, for a model without parameters
         raise InvalidInputError(f"cannot make {name}: {first_line(error)}") from error
 
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
     """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
-    from gersgorin.cli.load import load_model
+    from gersgorin.cli.trained import model_of_file
     from rhn.models import LanguageModel
 
     if options.training:
         return options.training, *preset_network(options)
-    model, label, loss = load_model(options, width)
+    model, label, loss = model_of_file(options, width)
     name = label.name
     if loss is not None:
         return name, model, loss, {}

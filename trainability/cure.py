@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, uncompiled, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import random_numbers_kept, uncompiled, with_gradients
 from rhn.errors import InvalidInputError
 from rhn.utils.keywords import keywords_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, number
 from trainability.candidates import GIVEN, OUTPUT_BIAS, Change, Start, filled, starts_of
 from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
@@ -46,7 +46,7 @@ from trainability.race import (
     seconds_of_step,
 )
 from trainability.signal import Reach, measure_reach
-from trainability.training import Training, above_zero, as_training, name_of, times
+from trainability.training import Training, as_training, name_of, times
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
 IN_SOME = "trains in some orders"
@@ -328,7 +328,7 @@ def cure(
     >>> found.outcome, found.before > 0.9 > found.error
     ('trains after the change', True)
     """
-    above_zero("seconds", seconds)
+    number("seconds", seconds, above=0)
     seed = check_seed(seed)
     given_model = model.model if isinstance(model, Training) else model
     begun = time.monotonic()

@@ -25,8 +25,8 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 from torch.utils.data import RandomSampler
 
-from gersgorin._validate import random_numbers_kept, users_code
 from gersgorin.losses import numbers_of
+from gersgorin.validate import random_numbers_kept, users_code
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.wording import counted
 from trainability.splits import TOO_FEW, keys_of, number_held_out, positions, split
@@ -504,4 +504,4 @@ def _filled(pair: Pair, leaves: Sequence[Tensor]) -> Pair:
     return tree_map(lambda _: next(following), pair)
 
 
-Change = Callable[[Any], Any]
+InputsChange = Callable[[Any], Any]

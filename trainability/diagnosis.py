@@ -49,7 +49,7 @@ class Cause:
 SHOWN_TRIALS = 4  # of a search
 LARGEST = 1000.0  # error that is printed; larger ones are no number
 LEAST, MOST = 1e-4, 1e2  # errors that are drawn
-YOURS, GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
+YOURS, IN_GOOD = "yours", "known good"  # trainings in which one part is replaced, or put in
 AT_FAULT = "at fault"
 
 
@@ -166,7 +166,7 @@ class Diagnosis(Result):
         for row in self.rows:
             if not row.part or row.part in ("everything", "data") or not row.steps:
                 continue
-            pair, place = pairs.setdefault(row.part, [None, None]), int(row.training == GOOD)
+            pair, place = pairs.setdefault(row.part, [None, None]), int(row.training == IN_GOOD)
             best = pair[place]
             if best is None or _rank(row) < _rank(best):
                 pair[place] = row

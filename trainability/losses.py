@@ -40,7 +40,7 @@ def is_binary(y: Tensor) -> bool:
     return bool(((y == 0) | (y == 1)).all())
 
 
-def kind_of(output: Tensor, y: Tensor) -> str:
+def kind_of_loss(output: Tensor, y: Tensor) -> str:
     """The kind of a `Score`, by which outputs are compared with targets."""
     if class_axis(output, y) is not None and output.numel() > y.numel():
         return "classes"
@@ -62,7 +62,7 @@ def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
 
     Outputs between 0 and 1 that sum to 1, or lie between 0 and 1, are taken for probabilities.
     """
-    kind = kind_of(output, y)
+    kind = kind_of_loss(output, y)
     if kind == "classes":
         return _of_classes
     if kind in ("signs", "bits"):

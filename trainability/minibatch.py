@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
@@ -24,7 +24,7 @@ from trainability.data import Inputs, examples_axis, noise_like
 from trainability.training import Training, attributes, state_of
 
 APART = 0.02  # of what is added to weights that torch leaves alike
-CLEAR = 100.0  # times the rounding of the outputs: a change that is none
+BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
 WRONG = 0.01  # relative difference of a gradient, far beyond rounding
 
 
@@ -109,7 +109,7 @@ class Minibatch:
     @property
     def is_rounding(self) -> bool:
         """True if such calls differ by the rounding of the outputs at most."""
-        return self.noise <= CLEAR * float(rounding_of(self.before.nan_to_num()))
+        return self.noise <= BEYOND_ROUNDING * float(rounding_of(self.before.nan_to_num()))
 
     @cached_property
     def draws(self) -> bool:

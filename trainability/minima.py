@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gersgorin._validate import with_gradients
 from gersgorin.losses import Loss
+from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.losses import constants_like, units_axis
 

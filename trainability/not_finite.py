@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed
 
 OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))

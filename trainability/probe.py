@@ -29,7 +29,7 @@ from trainability.data import (
     with_leaf,
     with_sequence,
 )
-from trainability.minibatch import CLEAR, Minibatch, rounding_of, rows_of
+from trainability.minibatch import BEYOND_ROUNDING, Minibatch, rounding_of, rows_of
 from trainability.training import same
 
 SCALES = 0.01, 1.0, 100.0  # of changes of numbers, times their own
@@ -152,7 +152,7 @@ class Probe(Minibatch):
         marks = torch.zeros(self.first.shape, dtype=torch.bool, device=self.first.device)
         for change in self.changes(0, marks.index_fill_(self.axis, index, True)):
             rows = rows_of(change, self.output_axis or 0).amax(1).index_fill(0, index, 0.0)
-            if (rows > CLEAR).any():
+            if (rows > BEYOND_ROUNDING).any():
                 return int((rows > 0).sum())
         return 0
 
@@ -173,7 +173,7 @@ class Probe(Minibatch):
         for first in sorted({1, T // 4, T // 2, 3 * T // 4, T - 1} - {0}):
             marks = self._marks(torch.arange(T) >= first)
             for change in self.changes(0, marks):
-                if (change.narrow(1 - self.axis, 0, first) > CLEAR).any():
+                if (change.narrow(1 - self.axis, 0, first) > BEYOND_ROUNDING).any():
                     return True
         return False
 
@@ -184,7 +184,7 @@ class Probe(Minibatch):
             return False
         marks = self._marks(torch.arange(self.frames) == 0)
         return any(
-            bool((change.select(1 - self.axis, 0) > CLEAR).any())
+            bool((change.select(1 - self.axis, 0) > BEYOND_ROUNDING).any())
             for change in self.changes(0, marks)
         )
 
@@ -266,7 +266,7 @@ class Probe(Minibatch):
             )
             one, two = (once - before).abs().amax(1), (twice - before).abs().amax(1)
             bent = (twice - 2 * once + before).abs().amax(1)
-            found.append(((one > CLEAR * unit) & (bent < BENT * two))[:number])
+            found.append(((one > BEYOND_ROUNDING * unit) & (bent < BENT * two))[:number])
         return torch.cat(found)
 
     def _moved(self, values: Tensor, start: int, size: float) -> Tensor:

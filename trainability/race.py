@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line

@@ -32,7 +32,7 @@ from trainability.losses import (
     constants_like,
     expects_logits,
     is_mean_of_examples,
-    kind_of,
+    kind_of_loss,
     log_probabilities,
     losses_of_examples,
     scored,
@@ -330,7 +330,7 @@ def score_of(
     trained, in_time: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    kind = kind_of(output, targets[0])
+    kind = kind_of_loss(output, targets[0])
     if kind == "numbers" and not compares_numbers(loss_fn, output, targets[0]):
         kind = "loss"
     score = Score(kind, axis, loss_fn)

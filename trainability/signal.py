@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.linalg.products import share_from
+from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.training.ensemble import flushed
 from trainability.losses import class_axis
 from trainability.probe import Probe

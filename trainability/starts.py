@@ -134,7 +134,7 @@ def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> 
 
 
 @dataclass(frozen=True)
-class Block:
+class WeightBlock:
     """Weights that are drawn together."""
 
     name: str
@@ -207,13 +207,15 @@ def free_parameters(model: nn.Module, keep: Collection[str] = ()) -> dict[str, T
     return {name: p for name, p in model.named_parameters() if p.requires_grad and name not in keep}
 
 
-def blocks_of(model: nn.Module, norms: Norms = None, keep: Collection[str] = ()) -> Iterator[Block]:
+def blocks_of(
+    model: nn.Module, norms: Norms = None, keep: Collection[str] = ()
+) -> Iterator[WeightBlock]:
     """Yield the blocks of cells, linear layers, embeddings and parameters of a user's modules."""
     free = free_parameters(model, keep)
     uses = Counter(id(q) for _, q in model.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         own = {
-            name.rpartition(".")[2]: Block(name, p.detach())
+            name.rpartition(".")[2]: WeightBlock(name, p.detach())
             for name, p in module.named_parameters(path, recurse=False)
             if name in free
         }
@@ -226,7 +228,9 @@ def blocks_of(model: nn.Module, norms: Norms = None, keep: Collection[str] = ())
             yield from _of_module(module, own, (norms or {}).get(path, 0.0))
 
 
-def _of_module(module: nn.Module, own: dict[str, Block], norm: float) -> Iterator[Block]:
+def _of_module(
+    module: nn.Module, own: dict[str, WeightBlock], norm: float
+) -> Iterator[WeightBlock]:
     """Yield the blocks of a module's own parameters. norm: of its input if this is data, else 0."""
     described = set[str]()
     for layer in cell_layers(module):
@@ -245,8 +249,8 @@ def _of_module(module: nn.Module, own: dict[str, Block], norm: float) -> Iterato
 
 
 def _of_part(
-    module: nn.Module, whole: Block, part: Part, layer: Layer, norm: float
-) -> Iterator[Block]:
+    module: nn.Module, whole: WeightBlock, part: Part, layer: Layer, norm: float
+) -> Iterator[WeightBlock]:
     """Yield the blocks of n rows of a part."""
     values, reads = whole.values, part is layer.input
     n = getattr(module, "hidden_size", None) or len(values)
@@ -262,7 +266,9 @@ def _of_part(
             yield replace(whole, values=rows, std=columns**-0.5, recurrent=columns == n)
 
 
-def _of_bias(whole: Block, blocks: tuple[Tensor, ...], gate: GateBlocks | None) -> Iterator[Block]:
+def _of_bias(
+    whole: WeightBlock, blocks: tuple[Tensor, ...], gate: GateBlocks | None
+) -> Iterator[WeightBlock]:
     """Yield the blocks of a bias, with their effect on memories."""
     for k, values in enumerate(blocks):
         block = replace(whole, values=values)

@@ -29,7 +29,7 @@ from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of
-from trainability.losses import canonical_loss, is_binary, kind_of, weighted_loss
+from trainability.losses import canonical_loss, is_binary, kind_of_loss, weighted_loss
 from trainability.race import Version
 from trainability.scores import TINY, score_of
 from trainability.training import Training
@@ -150,7 +150,7 @@ def targets_standardised(training: Training) -> Training | None:
     """Train on standardised targets; outputs are scaled back before they are scored."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    if kind_of(output, y) != "numbers" or is_binary(y):
+    if kind_of_loss(output, y) != "numbers" or is_binary(y):
         return None
     mean, spread = scale_of(y)
     other = training.copy()

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import nn
 
-from gersgorin._validate import random_numbers_kept, with_gradients
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.utils.keywords import keywords_of
-from rhn.utils.validation import check_seed
+from rhn.utils.validation import check_seed, number
 from rhn.utils.wording import counted
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.race import UNCHANGED, Row, race_of
-from trainability.training import Training, above_zero, as_training, name_of
+from trainability.training import Training, as_training, name_of
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -55,7 +55,7 @@ def assert_learns(
     >>> adam = torch.optim.Adam(model.parameters(), 0.1)
     >>> assert_learns(model, x, x.sum(1, keepdim=True), nn.MSELoss(), adam, steps=50)
     """
-    above_zero("below", below)
+    number("below", below, above=0)
     seed, title = check_seed(seed), name_of(model)
     training = as_training(
         model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=math.inf, **parts

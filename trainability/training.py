@@ -21,23 +21,24 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import (
+from gersgorin.losses import Loss, output_of
+from gersgorin.validate import (
     check_order,
     check_weights,
     random_numbers_kept,
     uncompiled,
     users_code,
 )
-from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.wording import in_short, kind_of, listed
+from rhn.utils.validation import number, whole_number
+from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
 from trainability.data import (
     Batches,
-    Change,
     Data,
     Examples,
     Inputs,
+    InputsChange,
     inputs_of,
     numbers_like,
     sequence_of,
@@ -46,7 +47,7 @@ from trainability.given_loss import misfit, reads, target_loss
 from trainability.not_finite import Failure, failure_of, gradient_failure
 from trainability.starts import default_
 
-OPTIMIZERS = {
+TORCH_OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -61,27 +62,20 @@ def times(rate: float, factor: float) -> float:
     return rate if factor == 1 else float(f"{rate * factor:.6g}")
 
 
-def above_zero(name: str, value: Any) -> float:
-    """A finite number above 0. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidInputError(f"{name} is {in_short(value)}, expected a number above 0")
-    return value
-
-
 def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
     """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
     if isinstance(optimizer, str):
-        if optimizer.lower() not in OPTIMIZERS:
+        if optimizer.lower() not in TORCH_OPTIMIZERS:
             raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}, or an "
+                f"optimizer is {optimizer!r}, expected one of {', '.join(TORCH_OPTIMIZERS)}, or an "
                 "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
             )
         if learning_rate is None:
             raise InvalidInputError(
                 f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
             )
-        kind = OPTIMIZERS[optimizer.lower()]
-        return kind(model.parameters(), lr=above_zero("learning_rate", learning_rate))
+        kind = TORCH_OPTIMIZERS[optimizer.lower()]
+        return kind(model.parameters(), lr=number("learning_rate", learning_rate, above=0))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
             f"optimizer is {kind_of(optimizer)}, expected a name, or an instance as "
@@ -242,10 +236,10 @@ class Training:
             optimizer=optimizer,
         )
         check_model(model)
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            whole_number(name, value)
+        steps = whole_number("steps", steps)
+        batch_size = whole_number("batch_size", batch_size)
         if clip_norm is not None:
-            above_zero("clip_norm", clip_norm)
+            clip_norm = number("clip_norm", clip_norm, above=0)
         model = uncompiled(model)
         self.steps, self.clip_norm = steps, clip_norm
         self.predict = predict or output_of
@@ -260,9 +254,9 @@ class Training:
             model, given, scheduler_of(scheduler, given)
         )
         self.failure: tuple[Failure, Inputs] | None = None
-        self.change_inputs: Change = same
-        self.change_targets: Change = same
-        self.restore_outputs: Change = same
+        self.change_inputs: InputsChange = same
+        self.change_targets: InputsChange = same
+        self.restore_outputs: InputsChange = same
         self.draws = 5
         """Seed of weights that a swap draws."""
         like = next(self.model.parameters())
@@ -601,13 +595,6 @@ def check_model(model: Any) -> None:
     if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")
     check_weights(uncompiled(model))
-
-
-def whole_number(name: str, value: Any) -> int:
-    """A whole number of at least 1. Raises InvalidInputError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidInputError(f"{name} is {value!r}, expected a whole number of at least 1")
-    return value
 
 
 def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:

@@ -4,7 +4,7 @@ import datetime
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.report.options import Options
+from analysis.report.options import ReportOptions
 from gersgorin.cli.outputs import given_words
 from rhn.cli.entry import own_cell, run_command
 from rhn.errors import InvalidInputError
@@ -17,10 +17,10 @@ from rhn.utils.shared_options import given_flags
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(lambda: run_read(single("gersgorin report", Options), args, report))
+    return run_command(lambda: run_read(single("gersgorin report", ReportOptions), args, report))
 
 
-def report(options: Options) -> None:
+def report(options: ReportOptions) -> None:
     """Validate the options, measure, write the page."""
     output = check_output(
         options.output or default_page(options), (".html", ".htm"), force=options.force
@@ -52,7 +52,7 @@ def report(options: Options) -> None:
     print(f"report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
-def default_page(options: Options) -> Path:
+def default_page(options: ReportOptions) -> Path:
     """A name that is unique for each set of options."""
     words = given_words(options, without=("output", "force"))
     return figure_name("report", words.pop("about"), *words.values()).with_suffix(".html")

@@ -12,25 +12,25 @@ from pathlib import Path
 
 from analysis.report.network import (
     ABOUT,
-    Progress,
+    NamedProgress,
     checkpoint_section,
     network_sections,
     values_table,
     weights_section,
 )
-from analysis.report.options import Options
+from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, section_of
 from gersgorin.cli.options import DataOptions
 from gersgorin.recording import Recording
 from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
-from optim_study.results import Row, protocol_words
+from optim_study.results import TrialRow, protocol_words
 from optim_study.shares import Share, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
-from rhn.plotting.curves import LABELS, Curves, draw_curves, read_curves, require_one_measure
+from rhn.plotting.curves import CURVE_LABELS, Curves, draw_curves, read_curves, require_one_measure
 from rhn.training.chorales import constant_output_nll
 from rhn.training.trained import corpus_of
 from rhn.utils.shared_options import given_flags
@@ -41,7 +41,7 @@ ON = {"valid": "on validation", "train": "on the training data"}
 FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
-def sections_about(options: Options, progress: Progress) -> list[Section]:
+def sections_about(options: ReportOptions, progress: NamedProgress) -> list[Section]:
     """Return the sections about a file, or about the folder of a training or study. Raises RhnError
     for anything else.
     """
@@ -67,7 +67,7 @@ def sections_about(options: Options, progress: Progress) -> list[Section]:
     return sections
 
 
-def _measured(options: Options, path: Path, progress: Progress) -> list[Section]:
+def _measured(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the sections of a network, or one sentence if its data cannot be read and no option
     names it.
     """
@@ -81,7 +81,7 @@ def _measured(options: Options, path: Path, progress: Progress) -> list[Section]
         return [Section(title="The network", text=[f"Not measured: {error}."])]
 
 
-def _training(options: Options, progress: Progress) -> list[Section]:
+def _training(options: ReportOptions, progress: NamedProgress) -> list[Section]:
     run = options.about
     curves = read_curves(run)
     # of rhn train --record
@@ -110,7 +110,7 @@ def _training(options: Options, progress: Progress) -> list[Section]:
 
 
 def _curves(curves: Sequence[Curves], beside: str) -> Section:
-    measure = LABELS[require_one_measure(curves)]
+    measure = CURVE_LABELS[require_one_measure(curves)]
     said = {
         c.name: f"{c.name}: {c.best[1]:.5g} {measure} {ON[c.objective]} at its best, in epoch "
         f"{c.best[0]} of {c.epochs[-1]}."
@@ -125,7 +125,7 @@ def _curves(curves: Sequence[Curves], beside: str) -> Section:
     )
 
 
-def _beside_constant(best: Curves, file: Path, options: Options) -> str:
+def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> str:
     """Compare the training loss of chorales with that of the constant predictor; "" for texts and
     chorales that cannot be read.
     """
@@ -144,7 +144,7 @@ def _best(curves: Sequence[Curves]) -> Curves:
     return min(curves, key=lambda c: c.best[1])
 
 
-def _study(options: Options, progress: Progress) -> list[Section]:
+def _study(options: ReportOptions, progress: NamedProgress) -> list[Section]:
     found = Stored(out=options.about, storage=options.storage)
     configs, rows = [config for config, _ in found.studies()], found.rows()
     sections = study_sections(configs, rows)
@@ -161,7 +161,7 @@ def _study(options: Options, progress: Progress) -> list[Section]:
     return [*sections, about, *_measured(options, file, progress)]
 
 
-def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[Section]:
+def study_sections(configs: Sequence[StudyConfig], rows: Sequence[TrialRow]) -> list[Section]:
     """Return the sections about finished trials of a study. Raises DataError without a trial."""
     if not rows:
         raise DataError(
@@ -184,7 +184,7 @@ def study_sections(configs: Sequence[StudyConfig], rows: Sequence[Row]) -> list[
     ]
 
 
-def _protocol(configs: Sequence[StudyConfig], rows: Sequence[Row], about: str) -> Section:
+def _protocol(configs: Sequence[StudyConfig], rows: Sequence[TrialRow], about: str) -> Section:
     done = Counter((row.arch, row.depth) for row in rows)
     counts = ", ".join(f"{c.name} {done[c.label, c.depth]} of {c.trials}" for c in configs)
     optimizers = " and ".join(dict.fromkeys(c.optimizer for c in configs))

@@ -14,19 +14,20 @@ from torch import nn
 
 from analysis.gates import gate_activity
 from analysis.lesions import lesion
-from analysis.network import network_of, places
-from analysis.report.options import Options
+from analysis.network import open_network, places
+from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
-from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
-from gersgorin.cli.load import TEXT_STEPS, data_of_options, load_network, run_of
+from gersgorin.cli.load import data_of_options, load_network, run_of
 from gersgorin.cli.options import NetworkOptions
+from gersgorin.cli.trained import TEXT_STEPS
 from gersgorin.data.files import Dataset
-from gersgorin.network.factory import read_state
+from gersgorin.network.factory import read_weights
 from gersgorin.network.find import model_label, part_of
 from gersgorin.network.sequence_map import on_next_frames, own_loss
 from gersgorin.run.run import Label, Run
+from gersgorin.validate import real_tensor
 from rhn.checkpoints import load_model, read_metadata, weights_file
 from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
@@ -42,7 +43,7 @@ LEFT_OUT = ("vocabulary",)  # thousands of words
 MOST_VALUES = 400
 QUICK = 1e11  # weights x lesioned networks x steps: about half a minute
 
-Progress = Callable[[str], Callable[[int, int], None]]
+NamedProgress = Callable[[str], Callable[[int, int], None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def checkpoint_section(path: Path) -> Section:
 
 def weights_section(module: str, path: Path) -> Section:
     """List the tensors in a user's file of weights. Raises CheckpointError."""
-    state = read_state(weights_file(path))
+    state = read_weights(weights_file(path))
     count = sum(t.numel() for t in state.values())
     text = (
         f"{module}, with {count:,} numbers from {path.name}; the file holds no training settings."
@@ -113,7 +114,7 @@ def _flat(value, name: str = "") -> Iterator[dict]:
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
 
 
-def network_sections(options: Options, path: Path, progress: Progress) -> list[Section]:
+def network_sections(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the analyses, gates and lesions of the network in a file along one sequence.
 
     The first sentence about the network is the verdict. A part that cannot be measured is one
@@ -139,7 +140,7 @@ def network_sections(options: Options, path: Path, progress: Progress) -> list[S
     return sections
 
 
-def read_network(options: Options, path: Path) -> Read:
+def read_network(options: ReportOptions, path: Path) -> Read:
     """Load the network in a file, and a sequence. Raises CheckpointError, DataError or
     InvalidInputError.
     """
@@ -177,13 +178,13 @@ def _gates(read: Read, progress) -> Result:
     return replace(found, names=(read.label.along,), title=read.label.title, about=read.label.about)
 
 
-def _lesions(read: Read, options: Options, path: Path, progress) -> Result:
+def _lesions(read: Read, options: ReportOptions, path: Path, progress) -> Result:
     if read.text:
         split, sequences = "valid", stretches(read.text.corpus(options.data).valid)
     else:
         split, sequences = "test", corpus_of(path, options.data).test
     weights = sum(p.numel() for p in read.model.parameters())
-    networks = 1 + len(places(network_of(read.model, width_of(read.model, sequences))))
+    networks = 1 + len(places(open_network(read.model, width_of(read.model, sequences))))
     if not options.lesions and weights * networks * sum(map(len, sequences)) > QUICK:
         raise InvalidInputError(
             "lesions of this network take longer than about half a minute: add --lesions for them"

@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.cli.options import DATA, DataOptions
 from rhn.utils.ranges import within
-from rhn.utils.shared_options import OUTPUT, Sized, Writing
+from rhn.utils.shared_options import OUTPUT_GROUP, Sized, Writing
 
 REPORT = Parameter(group=Group("report", sort_key=0))
 
@@ -37,7 +37,7 @@ class ReportedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Sized, Writing, DataOptions, ReportedNetwork):
+class ReportOptions(Sized, Writing, DataOptions, ReportedNetwork):
     """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates,
     lesions, curves, swarm and map. The page refers to nothing outside: send it, open it anywhere,
     print it.
@@ -50,6 +50,6 @@ class Options(Sized, Writing, DataOptions, ReportedNetwork):
       gersgorin report weights.pt --module my_package.models:make --input x.npy
     """
 
-    output: Annotated[Path | None, OUTPUT, Parameter(alias="-o")] = None
+    output: Annotated[Path | None, OUTPUT_GROUP, Parameter(alias="-o")] = None
     """The page to write, .html (default: report-NAME.html in the current folder)."""
     steps: Annotated[int | None, DATA, within(least=2)] = None

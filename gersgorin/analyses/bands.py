@@ -42,7 +42,7 @@ from rhn.utils.figures import (
     set_limit,
     time_label,
 )
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted
 
 # of each step, named as in `Spectra`
@@ -50,7 +50,7 @@ KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")
 TABULATED = (*KEPT, "finite_time_exponent")
 ABOUT = ("cell", "depth", "hidden_size", "title", "along", "unit", "discs", "about")
 BAND = (0.1, 0.9)  # quantiles: four of five runs are between
-COLUMNS = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
+QUANTILES = {"median": 0.5, "10 %": BAND[0], "90 %": BAND[1], "least": 0.0, "largest": 1.0}
 BANDS = "medians and 10 to 90 % bands"
 PANELS = {  # measures over time, and the labels of their axes
     "log_norm_product": GROWTH.capitalize(),
@@ -135,11 +135,11 @@ class Comparison(Result, kind="comparison"):
         quantiles = {
             name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED
         }
-        return rows_of(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
+        return table_rows(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
     def to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
-        runs = rows_of(
+        runs = table_rows(
             sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent
         )
         return {name: vars(self)[name] for name in ABOUT} | {"runs": runs} | self.derived()
@@ -200,7 +200,7 @@ class Comparison(Result, kind="comparison"):
             if steps[0] < steps[-1]
             else counted(steps[0], "step")
         )
-        heads = "".join(f"{name:>11}" for name in COLUMNS)
+        heads = "".join(f"{name:>11}" for name in QUANTILES)
         yield (
             f"{self.along}, {self.networks}, {runs} of {lengths}, "
             f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
@@ -210,7 +210,7 @@ class Comparison(Result, kind="comparison"):
             for name in ("spectral_radius", "norm", "reach")
         }
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
-            cells = (quantiles(values[:, None], share)[0] for share in COLUMNS.values())
+            cells = (quantiles(values[:, None], share)[0] for share in QUANTILES.values())
             yield f"{label:<26}" + "".join(f"{cell:>11.4g}" for cell in cells)
 
     def _draw(self, ax: Axes, **_: Any) -> None:

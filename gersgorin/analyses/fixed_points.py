@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import check_order, real_tensor, state_tensor, whole_number
 from gersgorin.analyses.cycles import Iterated
 from gersgorin.data.files import is_array
 from gersgorin.data.inputs import reads_ids
@@ -42,15 +41,16 @@ from gersgorin.linalg.zeros import (
     slower_beside,
 )
 from gersgorin.network.find import as_step, is_stepwise
-from gersgorin.network.open import REMOVED, Data, Network, open_run
-from gersgorin.run.cell import State, StepCell, as_cell, flat_state, name_of
+from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
+from gersgorin.run.cell import State, StepCell, as_cell, cell_name, flat_state
 from gersgorin.run.run import Progress, Run, silent
+from gersgorin.validate import check_order, real_tensor, state_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_room, check_seed
+from rhn.utils.result import Result, table_rows
+from rhn.utils.validation import check_room, check_seed, whole_number
 from rhn.utils.wording import counted, in_short
 
 STARTS = 50
@@ -311,7 +311,7 @@ class FixedPoints(Result, kind="fixed_points"):
     def table(self) -> list[dict]:
         """One row a point."""
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
-        return rows_of(
+        return table_rows(
             kind=self.kinds,
             **cycles,
             slow=self.is_slow,
@@ -470,8 +470,8 @@ class FixedPoints(Result, kind="fixed_points"):
 @torch.no_grad()
 @one_thread()
 def fixed_points(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     starts: Tensor | int = STARTS,
     hold: float | None = None,
@@ -579,7 +579,7 @@ def _searched(
         run = open_run(network, sequence, **options)
         return _searched_along(run, starts, hold, seed, with_input=not without)
     cell = as_cell(network if first is None else as_step(network, first))
-    return _searched_alone(cell, x, starts, name_of(network))
+    return _searched_alone(cell, x, starts, cell_name(network))
 
 
 def _of_parts(starts: State | int) -> TypeGuard[State]:
@@ -809,7 +809,7 @@ def of_run(
     )
 
 
-def _is_constant(network: Network, x: Data, *, said: bool) -> bool:
+def _is_constant(network: NetworkLike, x: DataLike, *, said: bool) -> bool:
     """True if x is one constant input (m,), not a sequence; said: see `is_stepwise`."""
     if isinstance(network, Run) or not is_array(x) or np.ndim(x) > 1:
         return False

@@ -26,16 +26,16 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from gersgorin._validate import with_gradients
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
 from gersgorin.run.cell import Sizes, State
 from gersgorin.run.run import Progress, silent
+from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, fits, plain
 from rhn.utils.wording import counted, in_short
 
@@ -234,7 +234,7 @@ class Influence(Result, kind="influence"):
         from longer lags.
         """
         T = len(self.by_lag)
-        return rows_of(
+        return table_rows(
             lag=range(T),
             influence=self.by_lag,
             error=self.by_lag_error,

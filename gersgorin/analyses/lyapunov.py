@@ -43,19 +43,18 @@ from matplotlib.axes import Axes
 from scipy.special import stdtrit
 from torch import Tensor
 
-from gersgorin._validate import whole_number
 from gersgorin.analyses.growth import PLACES, SAME, direction, rate_words
 from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.network.open import REMOVED, Data, Network, open_run
+from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, Tangent, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
-from rhn.utils.validation import check_room, check_seed
+from rhn.utils.result import Result, table_rows
+from rhn.utils.validation import check_room, check_seed, whole_number
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
@@ -253,7 +252,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
-        return rows_of(number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors)
+        return table_rows(
+            number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors
+        )
 
     def _draw(self, ax: Axes, **_: Any) -> None:
         """The exponents against their number, with bars of two standard errors, without lost
@@ -320,8 +321,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 @torch.no_grad()
 @one_thread()
 def lyapunov(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     count: int | None = None,
     s0: State | None = None,

@@ -24,7 +24,6 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import real_tensor
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.several import Several
 from gersgorin.analyses.spectra import MEASURES
@@ -34,14 +33,15 @@ from gersgorin.data.layout import Layout, as_module_takes, has_batch
 from gersgorin.figures import OVER_TIME, step_block
 from gersgorin.losses import Loss
 from gersgorin.network.find import model_label
-from gersgorin.network.open import REMOVED, Data, Network, open_run
+from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames, own_loss
 from gersgorin.run.cell import State
 from gersgorin.run.run import Run
+from gersgorin.validate import real_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, compose
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted
 
 
@@ -84,7 +84,7 @@ class Overview(Several, kind="overview"):
             "middle": values[:, values.shape[1] // 2],
             "last": values[:, -1],
         }
-        return rows_of(
+        return table_rows(
             quantity=[*series],
             **ends,
             mean=values.mean(1),
@@ -125,8 +125,8 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 @keywords_of(open_run, removed=REMOVED)
 def analyze(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     s0: State | None = None,
     targets: Tensor | np.ndarray | None = None,
@@ -191,7 +191,7 @@ def _rows(others: Sequence[str]) -> dict[str, Analysis]:
     return {name: row for name, row in ANALYSES.items() if row.default or name in names}
 
 
-def _laid_out(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tensor, Layout]:
+def _laid_out(model: nn.Module, x: DataLike, batch_axis: int | None) -> tuple[Tensor, Layout]:
     """(The sequences that a model reads, their layout)."""
     x = real_tensor("x", x if is_array(x) else read_data(x).sequence())
     ids = reads_ids(model, x)
@@ -200,7 +200,7 @@ def _laid_out(model: nn.Module, x: Data, batch_axis: int | None) -> tuple[Tensor
     return x, Layout.of(model, x, batch_axis, ids=ids)
 
 
-def _first(model: nn.Module | None, x: Data, batch_axis: int | None) -> tuple[Data, str]:
+def _first(model: nn.Module | None, x: DataLike, batch_axis: int | None) -> tuple[DataLike, str]:
     """(The first of several sequences, words about it); x and "" for one sequence."""
     if model is None or not is_array(x) or isinstance(x, PackedSequence):
         return x, ""
@@ -211,7 +211,7 @@ def _first(model: nn.Module | None, x: Data, batch_axis: int | None) -> tuple[Da
 
 def _with_data(
     model: nn.Module | None,
-    x: Data,
+    x: DataLike,
     targets: Tensor | np.ndarray | None,
     of: str | Loss,
     run: Run,

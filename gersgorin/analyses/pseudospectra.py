@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from gersgorin._validate import whole_number
 from gersgorin.analyses.spectra import ANGLES, SMALL
 from gersgorin.analyses.steps import subject_of
 from gersgorin.figures import crowd
@@ -26,14 +25,15 @@ from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.network.open import REMOVED, Data, Network, open_run
+from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, shown_steps, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, Shown, colour_bar, complex_plane, compose
 from rhn.utils.figures import RED
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
 SIDE = 101  # points along a side of the grid
@@ -98,7 +98,9 @@ class Pseudospectra(Result, kind="pseudospectra"):
         circle).
         """
         away = 1 - np.abs(self.eigenvalues[:, 0])
-        return rows_of(step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away)
+        return table_rows(
+            step=self.steps, epsilon_to_circle=self.to_circle, spectrum_to_circle=away
+        )
 
     width, marks_step = 8.0, False
 
@@ -168,8 +170,8 @@ class Pseudospectra(Result, kind="pseudospectra"):
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     s0: State | None = None,
     side: int | None = None,

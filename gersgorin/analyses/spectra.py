@@ -23,7 +23,6 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin._validate import whole_number, with_gradients
 from gersgorin.analyses.growth import (
     beside_one,
     direction,
@@ -35,20 +34,22 @@ from gersgorin.analyses.growth import (
     side_of_circle,
     tolerance,
 )
-from gersgorin.analyses.steps import joined, measured, of_units, percent, subject_of
+from gersgorin.analyses.steps import join_steps, measured, of_units, percent, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
 from gersgorin.linalg.products import running_log_norms
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
-from gersgorin.network.open import REMOVED, Data, Network, open_run
+from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
 from gersgorin.run.run import Progress, Run, shown_steps, silent
+from gersgorin.validate import with_gradients
 from rhn.errors import InvalidInputError, NotConvergedError
 from rhn.plotting.figure import Block, Style, complex_plane
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
 DISC_WORDS = {
@@ -87,7 +88,7 @@ ROUNDING_SHOWN = 1e-3
 SMALLEST = 20
 NEAR_ONE = 0.2  # of a measure, from which a line at 1 is drawn beside it
 
-Discs = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
+DiscAxes = tuple[np.ndarray, np.ndarray]  # centres and radii, (N,) each
 RANGE_STYLE: Style = {"color": PURPLE, "linestyle": (0, (1, 1)), "linewidth": 1.4}
 DISC_STYLES: dict[str, Style] = {
     "row": {"color": BLUE, "linestyle": "-"},
@@ -206,7 +207,7 @@ class Spectra(Result, kind="spectra"):
         return np.append(corners, corners[:1])
 
     @property
-    def disc_sets(self) -> dict[str, Discs]:
+    def disc_sets(self) -> dict[str, DiscAxes]:
         """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...}
         or both.
         """
@@ -399,7 +400,7 @@ class Spectra(Result, kind="spectra"):
         """One row of numbers a step."""
         columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES)}
         T = len(self.norm)
-        return rows_of(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
+        return table_rows(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
 
     width, height, marks_step = 5.0, 4.6, False
 
@@ -522,7 +523,7 @@ def draw_points(
     ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
 
 
-def draw_discs(discs: dict[str, Discs], ax: Axes) -> None:
+def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:
     """Outline the unions of "row" and "column" discs and shade their intersection; nothing if a
     number is not finite.
     """
@@ -563,8 +564,8 @@ def largest_step(record: Spectra) -> int:
 @keywords_of(open_run, removed=REMOVED)
 @one_thread()
 def spectra(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     s0: State | None = None,
     discs: Literal["row", "column", "both"] = "row",
@@ -665,7 +666,7 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     """
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
         StepOperator,
-        fits,
+        is_written,
     )
 
     parts, exponents = [], list[int]()
@@ -689,9 +690,9 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
             progress(t + 1, len(run))
             yield A
 
-    logs = _logs_of(operators(), written=fits(run.states[0]))
+    logs = _logs_of(operators(), written=is_written(run.states[0]))
     whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
-    return joined(parts) | {"log_norm_product": whole}
+    return join_steps(parts) | {"log_norm_product": whole}
 
 
 def _logs_of(operators: Iterator[Any], *, written: bool) -> list[float]:

@@ -35,7 +35,7 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
-from rhn.utils.result import Result, rows_of
+from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import kind_of
 
 
@@ -72,7 +72,7 @@ class Gains(Result, kind="gains"):
 
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
-        return rows_of(step=range(len(self.input)), input=self.input, layer=self.layers)
+        return table_rows(step=range(len(self.input)), input=self.input, layer=self.layers)
 
     def _draw(self, ax: Axes, **_: Any) -> None:
         """One line for the input and one for each layer over time."""
@@ -118,7 +118,7 @@ def gains(
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class GateActivity(Result, kind="gates"):
+class MeanGates(Result, kind="gates"):
     """Mean over the units of each layer's gate, 0 closed to 1 open.
 
     >>> found = gates(torch.nn.GRU(3, 8), torch.rand(20, 3))
@@ -167,8 +167,8 @@ class GateActivity(Result, kind="gates"):
         """
         steps = range(len(self.mean) if self.mean.size else 0)
         if self.names:
-            return rows_of(step=steps, **dict(zip(self.names, self.mean.T, strict=True)))
-        return rows_of(step=steps, layer=self.mean[: len(steps)])
+            return table_rows(step=steps, **dict(zip(self.names, self.mean.T, strict=True)))
+        return table_rows(step=steps, layer=self.mean[: len(steps)])
 
     marks_step = False
 
@@ -203,7 +203,7 @@ class GateActivity(Result, kind="gates"):
 @torch.no_grad()
 def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
-) -> GateActivity:
+) -> MeanGates:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
     as of `gersgorin.open_run`.
 
@@ -223,7 +223,7 @@ def gates(
     progress(len(run), len(run))
     step = getattr(cell.module, "wrapped", cell.module)
     function = kind_of(step) if inspect.isroutine(step) else ""
-    return GateActivity(
+    return MeanGates(
         mean=mean, gate_name=cell.gate_name, names=names, function=function, **run.labels
     )
 
@@ -293,7 +293,7 @@ class Products(Result, kind="products"):
         """One row a step: step, log_norm, exponent, log_norm_back."""
         back = {} if self.log_norm_back is None else {"log_norm_back": self.log_norm_back}
         steps = range(len(self.log_norm))
-        return rows_of(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
+        return table_rows(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
 
     def brief(self) -> dict[str, float]:
         """Of the whole run."""
@@ -411,7 +411,7 @@ def measured(
             yield from A
 
     log_norms = _logs(running_log_norms(steps()), exponents)
-    return joined(parts) | {"log_norm_product": log_norms}
+    return join_steps(parts) | {"log_norm_product": log_norms}
 
 
 def _without(values: Tensor, lost: Tensor) -> Tensor:
@@ -433,6 +433,6 @@ def _logs(log_norms: Iterable[Tensor], exponents: list[Tensor]) -> np.ndarray:
     )
 
 
-def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def join_steps(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of consecutive steps by name, joined."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis, figure_of
 from gersgorin.cli.options import DataOptions, ModelOptions, NetworkOptions, OutputOptions
-from gersgorin.cli.outputs import check_step, default_figure, show
+from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -72,7 +72,7 @@ def run(row: Analysis, options: Any) -> None:
         check_step(options.step, _steps(row, subject), row)
         result = row(subject, **own, progress=report(f"{row.command} of {subject.label.title}"))
     draw = partial(figure_of, result, **options.drawing)
-    show(outputs, options, result, draw, name and row.name)
+    show_result(outputs, options, result, draw, name and row.name)
 
 
 def _steps(row: Analysis, subject: Any) -> int:
@@ -82,6 +82,10 @@ def _steps(row: Analysis, subject: Any) -> int:
 
 def _subject_of(row: Analysis, options, device: str):
     """The run, or the model with its data, of a command, as an analysis needs it."""
-    from gersgorin.cli.load import model_with_data, run_of_options
+    if row.needs == "run":
+        from gersgorin.cli.load import run_of_options
 
-    return (run_of_options if row.needs == "run" else model_with_data)(options, device=device)
+        return run_of_options(options, device=device)
+    from gersgorin.cli.trained import model_with_data
+
+    return model_with_data(options, device=device)

@@ -17,7 +17,7 @@ from cyclopts import Group, Parameter
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.cli.options import DataOptions, NewCell, NewOrTrained, OutputOptions
-from gersgorin.cli.outputs import check_step, default_figure, show
+from gersgorin.cli.outputs import check_step, default_figure, show_result
 from rhn.cells.registry import (
     accepts,
     cell_options,
@@ -107,7 +107,7 @@ def run(options: CompareOptions) -> None:
     _check(options)
 
     from gersgorin.cli.load import datasets_of_options
-    from gersgorin.comparison import measure, side_by_side
+    from gersgorin.comparison import measure_network, side_by_side
 
     outputs = Outputs.of(
         options, default_figure("" if row.name == "spectra" else row.command, options)
@@ -121,10 +121,10 @@ def run(options: CompareOptions) -> None:
         for one, network in zip(rows, networks, strict=True):
             with own_cell(one.network.module or one.network.cell):
                 bands = bool(options.samples)
-                measured.append(measure(network, row, measured, bands=bands, report=report))
+                measured.append(measure_network(network, row, measured, bands=bands, report=report))
     found = side_by_side(measured, row)
     result = found if len(found) > 1 else found[0]
-    show(outputs, options, result, partial(result.figure, **options.drawing))
+    show_result(outputs, options, result, partial(result.figure, **options.drawing))
 
 
 def _analysis(options: CompareOptions) -> Analysis:
@@ -415,7 +415,8 @@ def _vocabulary(path: Path) -> str | None:
 
 def _network(options: CompareOptions, row: _Row, data: Sequence, device: str):
     """The network of a row with each seed, and its runs along the data."""
-    from gersgorin.cli.load import labelled, load_network, run_of
+    from gersgorin.cli.load import load_network, run_of
+    from gersgorin.cli.trained import labelled
     from gersgorin.comparison import Compared
 
     size, steps = data[0].input_size, data[0].steps

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from rhn.cells.registry import CELLS
 from rhn.utils.ranges import Count, Natural, Positive, within
-from rhn.utils.shared_options import OUTPUT, CellOptions, Device, Drawing
+from rhn.utils.shared_options import OUTPUT_GROUP, CellOptions, Device, Drawing
 
 CELL = f"{', '.join(CELLS)}, torch.nn:LSTM, or package.module:factory (default rhn)."
 NETWORK = Parameter(group=Group("network", sort_key=1))
@@ -98,9 +98,9 @@ class DataOptions:
 class ResultOptions(Drawing):
     """The files of a result, and how it is printed."""
 
-    json: Annotated[bool, OUTPUT] = False
+    json: Annotated[bool, OUTPUT_GROUP] = False
     """Print one JSON object instead of text."""
-    all: Annotated[bool, OUTPUT] = False
+    all: Annotated[bool, OUTPUT_GROUP] = False
     """Print all rows of numbers (default: the first six)."""
 
 
@@ -108,11 +108,11 @@ class ResultOptions(Drawing):
 class OutputOptions(ResultOptions):
     """The same, the device of the work, and what of a run is drawn."""
 
-    step: Annotated[Natural | None, OUTPUT] = None
+    step: Annotated[Natural | None, OUTPUT_GROUP] = None
     """Which time step the figure draws, counted from 0 (default: that of largest spectral radius,
     or the middle one in a comparison). It changes no numbers.
     """
-    limit: Annotated[Positive | None, OUTPUT] = None
+    limit: Annotated[Positive | None, OUTPUT_GROUP] = None
     """Crop the complex plane at this distance from 0, or end the value axis at this value."""
 
     @property
@@ -121,5 +121,5 @@ class OutputOptions(ResultOptions):
         words = {"step": self.step, "limit": self.limit}
         return {name: value for name, value in words.items() if value is not None}
 
-    device: Annotated[Device, OUTPUT] = "auto"
+    device: Annotated[Device, OUTPUT_GROUP] = "auto"
     """Device of the Jacobians; eigenvalues are computed on the CPU."""

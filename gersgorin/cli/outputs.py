@@ -31,7 +31,7 @@ USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training run, which has the better name
 
 
-def show(
+def show_result(
     outputs: Outputs,
     options,
     result: Result,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gersgorin.cli.options import ResultOptions
-from gersgorin.cli.outputs import show
+from gersgorin.cli.outputs import show_result
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import run_read, single
@@ -46,7 +46,7 @@ def run(options: RecordingOptions) -> None:
 
     recording = Recording.load(path)
     known_panels(recording)  # refused before anything is printed
-    show(outputs, options, recording)
+    show_result(outputs, options, recording)
 
 
 def figure_of_recording(path: Path) -> Path:

@@ -8,7 +8,7 @@ from gersgorin.cli.options import DataOptions, NetworkOptions
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.utils.command_line import run_read, single
 from rhn.utils.io import check_output
-from rhn.utils.shared_options import OUTPUT, Device, Writing
+from rhn.utils.shared_options import OUTPUT_GROUP, Device, Writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class RunOptions(Writing, DataOptions, NetworkOptions):
       gersgorin run --checkpoint runs/mine --chorale bwv66.6 --output run.npz --jacobians
     """
 
-    output: Annotated[Path, OUTPUT] = Path("run.npz")
+    output: Annotated[Path, OUTPUT_GROUP] = Path("run.npz")
     """The .npz file."""
-    jacobians: Annotated[bool, OUTPUT] = False
+    jacobians: Annotated[bool, OUTPUT_GROUP] = False
     """Also write the Jacobians of all steps, (T, N, N)."""
-    device: Annotated[Device, OUTPUT] = "auto"
+    device: Annotated[Device, OUTPUT_GROUP] = "auto"
     """Device of the run."""
 
 

@@ -9,7 +9,6 @@ unpickled.
 Legend: S sequences, T steps, m inputs of a step.
 """
 
-import codecs
 import csv
 import math
 from collections.abc import Callable, Iterator
@@ -22,13 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin._validate import real_tensor
 from gersgorin.data.inputs import one_sequence, reads_ids
 from gersgorin.data.layout import Layout, declared_axis, has_batch, with_batch
+from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
-from rhn.data.text import Vocabulary
-from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
 from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import counted, first_line, kind_of
@@ -38,7 +35,6 @@ EXPECTED = "expected numbers of shape (T,), (T, m) or (S, T, m), real ones"
 ZIP = (b"PK\3\4", b"PK\5\6")  # beginnings of an archive, and of an empty one
 ABOUT = ("unit", "names", "name")  # arrays of an .npz file that describe the others
 CHORALE = "bwv269"  # read if nothing is named
-READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
 EXCERPT = 25  # frames of a chorale, at most: a step is four times as fast as with whole ones
 MOST_NAMES = 4  # names of inputs in a figure's title
 COUNTED = {"chorale": "frames", "text": "tokens", "sequence": "steps"}
@@ -386,26 +382,3 @@ def chorale_excerpts(data: Path | None = None) -> np.ndarray:
             start = 5 * k % (len(piece) - T + 1)
             cut.append(piece[start : start + T])
     return np.stack(cut, 1).astype(float)
-
-
-def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
-    """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
-
-    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for
-    a symbol outside the vocabulary.
-    """
-    try:
-        with path.open("rb") as file:
-            symbols: Any = file.read(READ)  # text or bytes
-        if vocabulary.unit != "bytes":
-            symbols = codecs.getincrementaldecoder("utf-8")().decode(
-                symbols, final=len(symbols) < READ
-            )
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a text: {first_line(error)}") from error
-    ids = vocabulary.encode(
-        (split_words(symbols) if vocabulary.unit == "words" else symbols)[:count]
-    )
-    if len(ids) == 0:
-        raise DataError(f"{path} holds no tokens: expected a text")
-    return ids

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gersgorin._validate import finite_tensor
 from gersgorin.data.layout import Layout, is_ids
+from gersgorin.validate import finite_tensor
 from rhn.errors import InvalidInputError
-from rhn.models import LanguageModel
 from rhn.utils.wording import kind_of
 
 Input = Tensor | PackedSequence | tuple | dict
@@ -47,9 +46,12 @@ def _part(name: str, value: Any) -> Any:
 
 def reads_ids(module: nn.Module, x: Tensor) -> bool:
     """True if a module reads x as ids of tokens: whole numbers (T,), or of any shape if it has an
-    nn.Embedding or is a `LanguageModel`. Other whole numbers are frames.
+    nn.Embedding or a part with `takes_ids`, as a `LanguageModel`. Other whole numbers are frames.
     """
-    embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in module.modules())
+    embeds = any(
+        isinstance(part, nn.Embedding) or getattr(part, "takes_ids", False)
+        for part in module.modules()
+    )
     return is_ids(x) and (x.dim() == 1 or embeds)
 
 
@@ -84,7 +86,7 @@ def call(module: Callable, x: Input) -> Any:
     return module(*x) if is_several(x) else module(x)
 
 
-def frames_of(x: Input) -> Tensor | PackedSequence:
+def main_input(x: Input) -> Tensor | PackedSequence:
     """The input whose axis of time counts: the first of several. Raises InvalidInputError if it is
     no array.
     """
@@ -99,11 +101,11 @@ def frames_of(x: Input) -> Tensor | PackedSequence:
 
 def shape_of(x: Input) -> tuple[int, ...]:
     """The shape of the sequence in x, for messages."""
-    frames = frames_of(x)
+    frames = main_input(x)
     return tuple(frames.data.shape if isinstance(frames, PackedSequence) else frames.shape)
 
 
-def padded(x: Any) -> Any:
+def shared_steps(x: Any) -> Any:
     """The steps that all packed sequences have, (T, B, m); anything else as it is."""
     if not isinstance(x, PackedSequence):
         return x

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,30 @@ class Layout:
         """(T, B) of x."""
         return x.shape[self.time], 1 if self.batch is None else x.shape[self.batch]
 
-    def to_time_first(self, values: Tensor) -> Tensor:
-        """Values that lie like x as (T, B, ...), a view."""
+    def to_time_first(self, values: Tensor, lead: int = 0) -> Tensor:
+        """Values that lie like x as (T, B, ...), a view; lead: axes before those of x."""
         if self.batch is None:
-            return values.unsqueeze(1)
-        return values.transpose(0, 1) if self.batch == 0 else values
+            return values.unsqueeze(lead + 1)
+        return values.transpose(lead, lead + 1) if self.batch == 0 else values
 
     def back(self, values: Tensor) -> Tensor:
         """Values (T, B, ...) as x lies, a view; the inverse of `to_time_first`."""
         if self.batch is None:
             return values.squeeze(1)
         return values.transpose(0, 1) if self.batch == 0 else values
+
+    def of_outputs(self, o: Tensor, T: int, B: int) -> "Layout | None":
+        """The layout of outputs, one for each of T steps of B sequences: that of x, or with time
+        and batch the other way round; None if they are others.
+        """
+        return next(
+            (
+                each
+                for each in (self, Layout(0), Layout(1))
+                if o.dim() > (0 if each.batch is None else 1) and each.sizes(o) == (T, B)
+            ),
+            None,
+        )
 
     def frames(self, x: Tensor, k: int = 0) -> Tensor:
         """The frames (T, m), or ids (T,), of sequence k of x, a view."""
@@ -170,3 +183,13 @@ def with_batch(x: Any, axis: int | None) -> Any:
     if axis is None or not isinstance(x, Tensor) or has_batch(x):
         return x
     return x.unsqueeze(axis)
+
+
+def several_in_words(count: int, lengths: list[int]) -> str:
+    """
+    >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
+    ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
+    """
+    least, most = min(lengths), max(lengths)
+    steps = counted(most, "step")
+    return f"{count} sequences of {f'{least} to ' if least < most else ''}{steps}"

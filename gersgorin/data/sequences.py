@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from gersgorin._validate import finite_tensor
-from gersgorin.data.layout import Layout, check_batch_axis, declared_axis, is_ids
+from gersgorin.data.layout import (
+    Layout,
+    check_batch_axis,
+    declared_axis,
+    is_ids,
+    several_in_words,
+)
+from gersgorin.validate import finite_tensor
 from rhn.errors import InvalidInputError
-from rhn.utils.wording import counted
 
 
 class Sequences:
@@ -79,7 +84,7 @@ class Sequences:
     def by_step(self, slopes: Tensor, outputs: int) -> Tensor:
         """Derivatives (j, ...) in the leaf as (j, T, B, m), 0 where a sequence has no such step."""
         if self.packed is None:
-            found = slopes.transpose(1, 2) if self.layout.batch == 0 else slopes
+            found = self.layout.to_time_first(slopes, lead=1)
             found = found.reshape(len(slopes), self.T, self.B, -1)
         else:
             zero = torch.zeros_like(slopes[:, :1])
@@ -93,17 +98,9 @@ class Sequences:
         return torch.where(self.present(outputs).unsqueeze(2), found, 0)
 
     def by_frame(self, o: Tensor) -> Tensor | None:
-        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None if they are neither.
-
-        They may also have time and batch the other way round than x.
-        """
-        if self.layout.batch is None and o.dim() and o.shape[0] == self.T:
-            return o.unsqueeze(1)
-        axis = self.layout.batch or 0
-        for layout in (Layout(axis), Layout(1 - axis)):
-            if o.dim() > 1 and layout.sizes(o) == (self.T, self.B):
-                return layout.to_time_first(o)
-        return self._one_each(o)
+        """Outputs as (T, B, ...), or (1, B, ...) for one of a sequence; None for any others."""
+        layout = self.layout.of_outputs(o, self.T, self.B)
+        return self._one_each(o) if layout is None else layout.to_time_first(o)
 
     def _one_each(self, o: Tensor) -> Tensor | None:
         """One output of each sequence as (1, B, k); None if it is none."""
@@ -128,16 +125,6 @@ class Sequences:
             leaf = vectors.reshape(*x.shape, -1).clone().requires_grad_()
             return leaf, leaf.reshape(vectors.shape).clone()
         return None
-
-
-def several_in_words(count: int, lengths: list[int]) -> str:
-    """
-    >>> several_in_words(5, [9, 20]), several_in_words(5, [20])
-    ('5 sequences of 9 to 20 steps', '5 sequences of 20 steps')
-    """
-    least, most = min(lengths), max(lengths)
-    steps = counted(most, "step")
-    return f"{count} sequences of {f'{least} to ' if least < most else ''}{steps}"
 
 
 def places_in(packed: PackedSequence) -> Tensor:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import check_square
+from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import in_short
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import check_square
 from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
 from gersgorin.linalg.outlines import (
     binary_scale,
@@ -32,6 +31,7 @@ from gersgorin.linalg.outlines import (
 )
 from gersgorin.linalg.products import spectral_norm
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
 
 

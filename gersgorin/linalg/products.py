@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin._validate import check_square
 from gersgorin.linalg.spectrum import one_thread
+from gersgorin.validate import check_square
 from rhn.utils.scale import scaled
 
 

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gersgorin._validate import check_square, whole_number
+from gersgorin.validate import check_square
 from rhn.errors import InvalidInputError
+from rhn.utils.validation import whole_number
 
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4

@@ -14,11 +14,11 @@ from gersgorin.run.cell import (
     Sizes,
     State,
     as_cell,
+    cell_name,
     checked_sizes,
     first_state,
     flat_state,
     flat_step,
-    name_of,
     zero_state,
 )
 from rhn.cells import from_torch
@@ -38,7 +38,7 @@ class AlongSequence(nn.Module):
         self.f, self.s0, self.batch_axis = f, s0, batch_axis
 
     def _get_name(self) -> str:
-        return name_of(self.f)
+        return cell_name(self.f)
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs along x, in its layout."""

@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import random_numbers_kept, users_code, with_gradients
 from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
+from gersgorin.validate import random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
 @dataclass
-class Call:
+class TracedCall:
     """One call of a cell; its tensors have gradients in the outputs of earlier calls."""
 
     x: Any
@@ -61,18 +61,18 @@ class Undetached(TorchFunctionMode):
                 return func(*args, **(kwargs or {}))
 
 
-def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[Call]:
+def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedCall]:
     """The calls of a cell while the module, a copy, reads x; the state of random generators is
     restored.
     """
-    found: list[Call] = []
+    found: list[TracedCall] = []
     signature = inspect.signature(cell.forward)
 
     def before(cell, args, kwargs):
         bound = signature.bind(*args, **kwargs)
         given = (*bound.args, *bound.kwargs.values())
         state = tree_leaves(given[1]) if len(given) > 1 and given[1] is not None else []
-        found.append(Call(_kept(given[0]), [_kept(part) for part in state]))
+        found.append(TracedCall(_kept(given[0]), [_kept(part) for part in state]))
 
     def after(cell, args, output):
         found[-1].output = tree_map(_leaf, output)
@@ -119,12 +119,12 @@ def _leaf(part: Any) -> Any:
     return value.requires_grad_() if value.is_floating_point() else value
 
 
-def first_sequence(calls: list[Call]) -> list[Call]:
+def first_sequence(calls: list[TracedCall]) -> list[TracedCall]:
     """The calls up to the first later one without a state, which begins another sequence."""
     return [*calls[:1], *itertools.takewhile(lambda call: call.state, calls[1:])]
 
 
-def check_loop(cell: nn.Module, module: nn.Module, calls: list[Call]) -> None:
+def check_loop(cell: nn.Module, module: nn.Module, calls: list[TracedCall]) -> None:
     """Raise InvalidInputError unless a module passes the states of its cell straight back, and
     inputs that do not depend on its outputs.
 
@@ -147,7 +147,7 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
     )
 
 
-def _passes_states_on(calls: list[Call]) -> bool:
+def _passes_states_on(calls: list[TracedCall]) -> bool:
     """True if each call gets the state that the one before returned: with the same numbers, and as
     their identity.
     """
@@ -166,7 +166,7 @@ def _passes_states_on(calls: list[Call]) -> bool:
     return all(slope is not None and torch.equal(slope, w) for slope, w in found)
 
 
-def _reads_outputs(calls: list[Call]) -> bool:
+def _reads_outputs(calls: list[TracedCall]) -> bool:
     """True if an input of the cell depends on an output of it."""
     inputs = [part for call in calls for part in tree_leaves(call.x) if _differentiable(part)]
     outputs = [part for call in calls for part in tree_leaves(call.output) if _differentiable(part)]

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from gersgorin._validate import users_code
 from gersgorin.run.cell import Sizes, flat_step, zero_state
+from gersgorin.validate import users_code
 from rhn.cells import is_known
 from rhn.cells.convert import OURS
 from rhn.cells.registry import import_named
@@ -30,7 +30,6 @@ from rhn.errors import CheckpointError, InvalidInputError
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, kind_of
 
-KEYS = 88  # inputs: the keys of a chorale's frames
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
 WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
@@ -70,7 +69,7 @@ def build_module(
     sizes = {"input_size": input_size, "hidden_size": units}
     keywords = {key: value for key, value in sizes.items() if key in takes and value is not None}
     if weights is not None and hidden_size is None and not built and _is_torchs(found):
-        keywords |= sizes_in(read_state(weights_file(weights)))
+        keywords |= sizes_in(read_weights(weights_file(weights)))
     expected = "expected a factory without arguments, or of input_size and hidden_size"
     with users_code(f"cannot build {name}", expected), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -127,7 +126,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     does not match the module's names and shapes.
     """
     path = weights_file(path)
-    found = read_state(path)
+    found = read_weights(path)
     for prefix in PREFIXES:
         if not any(name.startswith(prefix) for name in module.state_dict()):
             consume_prefix_in_state_dict_if_present(found, prefix)
@@ -147,7 +146,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file
     with a state_dict in it.
 

@@ -15,27 +15,28 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from gersgorin._validate import finite_tensor, state_tensor, whole_number
 from gersgorin.run.cell import (
     Sizes,
     State,
     Step,
+    cell_name,
     checked_sizes,
     first_state,
     flat_step,
-    name_of,
     real_view,
     size_to_give,
     takes,
 )
 from gersgorin.run.run import Label
+from gersgorin.validate import finite_tensor, state_tensor
 from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import counted, in_short
 
-TORCH_CELLS = (nn.RNNBase, nn.RNNCellBase)
-KNOWN = (Cell, *TORCH_CELLS)  # cells that need no state_size
+TORCH_CLASSES = (nn.RNNBase, nn.RNNCellBase)
+KNOWN = (Cell, *TORCH_CLASSES)  # cells that need no state_size
 
 
 def is_cell(part: nn.Module) -> bool:
@@ -107,7 +108,7 @@ def find_cell(
         raise no_cell(part)
     if layer is None:
         return cells[0], None
-    places = [(cell, k) for cell in cells for k in range(layers_of(cell))]
+    places = [(cell, k) for cell in cells for k in range(layer_count(cell))]
     has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
     cell, k = places[whole_number("layer", layer, 1, len(places), has) - 1]
     return cell, k
@@ -120,7 +121,7 @@ def declare_size(part: nn.Module, state_size: Sizes) -> None:
         inside = _step_inside(part)
         hint = f", or add submodule={inside!r}, which is one" if inside else ""
         raise InvalidInputError(
-            f"state_size is {in_short(state_size)}, and {name_of(part)} is no step of your own: "
+            f"state_size is {in_short(state_size)}, and {cell_name(part)} is no step of your own: "
             f"leave it out{hint}"
         )
     part.state_size = sizes  # type: ignore[assignment]
@@ -161,8 +162,8 @@ def cell_title(cell: nn.Module, layer: int | None = None, name: str | None = Non
     """
     numbers = {key: getattr(cell, key, 0) for key in ("depth", "hidden_size")}
     known = {key: n for key, n in numbers.items() if isinstance(n, int)}
-    several, depth, units = layers_of(cell), known.get("depth", 0), known.get("hidden_size", 0)
-    words = [name or (name_of_cell(cell) if isinstance(cell, Cell) else name_of(cell))]
+    several, depth, units = layer_count(cell), known.get("depth", 0), known.get("hidden_size", 0)
+    words = [name or (name_of_cell(cell) if isinstance(cell, Cell) else cell_name(cell))]
     if several > 1:
         words.append(f"{several} layers" if layer is None else f"layer {layer + 1} of {several}")
     if depth > 1:
@@ -182,7 +183,7 @@ def model_label(model: nn.Module) -> Label:
     return Label(title=" + ".join(names), made=" + ".join(made))
 
 
-def layers_of(cell: nn.Module) -> int:
+def layer_count(cell: nn.Module) -> int:
     """Number of layers of a torch.nn module; 1 for all else."""
     return cell.num_layers if isinstance(cell, nn.RNNBase) else 1
 
@@ -207,7 +208,7 @@ def no_cell(module: nn.Module) -> InvalidInputError:
     for part in module.modules():
         if hasattr(part, "step") and getattr(part, "state_size", None) is None:
             return InvalidInputError(
-                f"{name_of(part)} has step, but no state_size: {size_to_give(part)}"
+                f"{cell_name(part)} has step, but no state_size: {size_to_give(part)}"
             )
     name, hint = _step_inside(module), ""
     if name is not None:
@@ -248,17 +249,17 @@ def as_step(network: nn.Module | Step, s0: State | None = None) -> Any:
     s0: None: zeros of the module's state_size, or its `initial_state()`. Raises InvalidInputError
     if no first state is known.
     """
-    if isinstance(network, TORCH_CELLS) or hasattr(network, "step") or not callable(network):
+    if isinstance(network, TORCH_CLASSES) or hasattr(network, "step") or not callable(network):
         return network
     if not takes(network, 2) and takes(network, 1):
         raise InvalidInputError(
-            f"{name_of(network)} takes one argument: expected a step f(x, s); write a map f(s) as "
-            "lambda x, s: f(s), and give an x of as many steps, such as torch.zeros(100, 1)"
+            f"{cell_name(network)} takes one argument: expected a step f(x, s); write a map f(s) "
+            "as lambda x, s: f(s), and give an x of as many steps, such as torch.zeros(100, 1)"
         )
     s0 = first_state(network) if s0 is None else s0
     if s0 is None:
         raise InvalidInputError(
-            f"{name_of(network)} is a step, and no first state is given: give s0, a tensor or "
+            f"{cell_name(network)} is a step, and no first state is given: give s0, a tensor or "
             "a tuple of tensors, or state_size=, such as 5, or (5, 5) for a tuple"
         )
     return flat_step(network, s0)

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import check_order, finite_tensor
 from gersgorin.data.files import CHORALE, Dataset, is_array, read_data
-from gersgorin.data.inputs import is_several, one_sequence, padded, shape_of
+from gersgorin.data.inputs import is_several, one_sequence, shape_of, shared_steps
 from gersgorin.data.layout import Layout
 from gersgorin.network.find import as_step, check_state
 from gersgorin.network.trace import TracedCell
@@ -25,19 +24,20 @@ from gersgorin.run.cell import (
     State,
     StepCell,
     as_cell,
+    cell_name,
     checked_sizes,
     flat_state,
     layers_in,
-    name_of,
     zero_state,
 )
 from gersgorin.run.run import Label, Run
+from gersgorin.validate import check_order, finite_tensor
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_device, check_room
 from rhn.utils.wording import in_short
 
-Network = nn.Module | Callable | Run  # see `open_run`
-Data = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
+NetworkLike = nn.Module | Callable | Run  # see `open_run`
+DataLike = str | Path | Tensor | np.ndarray | tuple | Mapping | Dataset | None
 KEPT = 8  # numbers in a result for each entry of the state at each step
 VECTORS = 1000  # of the state, at least, in searches for leading eigenvalues
 REMOVED = {
@@ -54,8 +54,8 @@ REMOVED = {
 
 @torch.no_grad()
 def open_run(
-    network: Network,
-    x: Data = None,
+    network: NetworkLike,
+    x: DataLike = None,
     *,
     s0: State | None = None,
     state_size: Sizes | None = None,
@@ -157,7 +157,7 @@ def _check_none(given: Mapping[str, Any], words: str) -> None:
         raise InvalidInputError(f"{names[0]} is given {words}")
 
 
-def _of_module(traced: TracedCell, x: Data, batch_axis: int | None, device: str) -> Run:
+def _of_module(traced: TracedCell, x: DataLike, batch_axis: int | None, device: str) -> Run:
     """The run of the recurrent cell of a module while the module reads one sequence."""
     if is_array(x) or is_several(x):
         passed = traced.one_input(x)
@@ -169,16 +169,16 @@ def _of_module(traced: TracedCell, x: Data, batch_axis: int | None, device: str)
     check_memory(traced.cell, max(shape_of(passed)[:2]), device)
     traced.module.to(device=device, dtype=torch.float64)
     run = traced.along(passed, batch_axis=batch_axis, one=True)
-    network = {"name": name_of(traced.cell), "title": traced.title, "made": traced.made}
+    network = {"name": cell_name(traced.cell), "title": traced.title, "made": traced.made}
     return run.named(Label(**network, **names))
 
 
 def _of_function(
-    f: Callable, x: Data, s0: State | None, state_size: Sizes | None, device: str
+    f: Callable, x: DataLike, s0: State | None, state_size: Sizes | None, device: str
 ) -> Run:
     """The run of a step f(x, s) along one sequence of numbers."""
     if is_array(x):
-        values = one_sequence(finite_tensor("x", padded(x)))
+        values = one_sequence(finite_tensor("x", shared_steps(x)))
         names = {"sequence": f"of {' x '.join(map(str, values.shape))}"}
         values = Layout.of_one(values).frames(values)
     else:
@@ -192,8 +192,10 @@ def _of_function(
         s0 = zero_state(checked_sizes(state_size), values)
     cell = as_cell(as_step(f, s0))
     check_memory(cell, len(values), device)
-    title = name_of(f).replace("<lambda>", "f(x, s)")
-    return Run.of(cell, values, _flat(cell, s0)).named(Label(name=name_of(f), title=title, **names))
+    title = cell_name(f).replace("<lambda>", "f(x, s)")
+    return Run.of(cell, values, _flat(cell, s0)).named(
+        Label(name=cell_name(f), title=title, **names)
+    )
 
 
 def names_of_data(data: Dataset) -> dict[str, str]:

@@ -24,24 +24,24 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin._validate import (
-    check_order,
-    check_weights,
-    copied,
-    finite_tensor,
-    random_numbers_kept,
-    uncompiled,
-    users_code,
-    with_gradients,
-)
 from gersgorin.data.layout import as_module_takes
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
 from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
-from gersgorin.run.cell import Sizes, State, name_of
+from gersgorin.run.cell import Sizes, State, cell_name
 from gersgorin.run.run import Label
+from gersgorin.validate import (
+    check_order,
+    check_weights,
+    copy_of_module,
+    finite_tensor,
+    random_numbers_kept,
+    uncompiled,
+    users_code,
+    with_gradients,
+)
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.wording import in_short
@@ -124,7 +124,7 @@ class SequenceMap:
             raise InvalidInputError(
                 f"expected a torch module or a function of a whole sequence, got {in_short(model)}"
             )
-        self.name, self._submodule = name_of(model), subject.submodule
+        self.name, self._submodule = cell_name(model), subject.submodule
         self._arguments, self._main = _arguments(x)
         first = subject.s0, subject.state_size
         module: Any = reader_of(model, self._main, *first, batch_axis=subject.batch_axis)
@@ -284,7 +284,7 @@ class SequenceMap:
         shorter = of.layout.first_steps(of.values, of.T - 1).to(o.device)
         try:
             with torch.no_grad(), random_numbers_kept(o):
-                module = copied(self.module)
+                module = copy_of_module(self.module)
                 again = first_tensor(module(shorter if of.ids else shorter.to(o.dtype)))
         except USERS_FAULT:
             return False
@@ -437,7 +437,7 @@ def _is_floating(value: Any) -> bool:
 
 
 def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    module = copied(uncompiled(module)).eval()
+    module = copy_of_module(uncompiled(module)).eval()
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
     return module.to(dtype) if dtype else module

@@ -14,32 +14,37 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
-from gersgorin._validate import check_order, check_weights, copied, uncompiled, users_code
+import rhn.cells
 from gersgorin.data.inputs import (
     Input,
     as_input,
     converted,
-    frames_of,
+    main_input,
     one_sequence,
-    padded,
     reads_ids,
     shape_of,
+    shared_steps,
 )
-from gersgorin.data.layout import Layout, check_batch_axis, has_batch, with_batch
-from gersgorin.data.sequences import several_in_words
-from gersgorin.network.calls import Call, check_loop, first_sequence, own_step, recorded_calls
+from gersgorin.data.layout import (
+    Layout,
+    check_batch_axis,
+    has_batch,
+    several_in_words,
+    with_batch,
+)
+from gersgorin.network.calls import TracedCall, check_loop, first_sequence, own_step, recorded_calls
 from gersgorin.network.find import (
-    TORCH_CELLS,
+    TORCH_CLASSES,
     as_step,
     cell_title,
     declare_size,
     find_cell,
-    layers_of,
+    layer_count,
     part_of,
 )
 from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
 from gersgorin.run.run import Run
-from rhn.cells import from_torch
+from gersgorin.validate import check_order, check_weights, copy_of_module, uncompiled, users_code
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
@@ -77,7 +82,11 @@ class TracedCell:
             )
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
-        self.module, self._part, self._s0 = copied(self._original).double().eval(), submodule, s0
+        self.module, self._part, self._s0 = (
+            copy_of_module(self._original).double().eval(),
+            submodule,
+            s0,
+        )
         if state_size is not None:
             declare_size(part_of(self.module, submodule), state_size)
         said = s0 is not None or state_size is not None
@@ -87,8 +96,8 @@ class TracedCell:
     @property
     def cell(self) -> nn.Module | Step:
         """The cell with the copy's weights, torch.nn's in our form."""
-        if isinstance(self._cell, TORCH_CELLS):
-            return from_torch(self._cell, self._layer)
+        if isinstance(self._cell, TORCH_CLASSES):
+            return rhn.cells.from_torch(self._cell, self._layer)
         return as_step(self._cell, self._s0)
 
     @property
@@ -139,7 +148,7 @@ class TracedCell:
         """
         check_batch_axis(batch_axis)
         if self._is_bare(x):
-            inputs = self._checked(self._time_first(self._as_numbers(x), batch_axis))
+            inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
             s0, lengths = self._whole.first_state(inputs), [len(inputs)]
         else:
             x = converted(self.module, x, self._like())
@@ -167,7 +176,7 @@ class TracedCell:
     @property
     def _whole(self) -> StepCell:
         """The cell with all its layers."""
-        return as_cell(self._cell if isinstance(self._cell, TORCH_CELLS) else self.cell)
+        return as_cell(self._cell if isinstance(self._cell, TORCH_CLASSES) else self.cell)
 
     def _like(self) -> Tensor:
         """A tensor with the device and the precision of the module."""
@@ -206,7 +215,9 @@ class TracedCell:
         known = isinstance(packed, PackedSequence)
         return inputs, s0, pad_packed_sequence(packed)[1].tolist() if known else [steps]
 
-    def _calls(self, x: Input, batch_axis: int | None) -> tuple[list[Call], nn.Module, nn.Module]:
+    def _calls(
+        self, x: Input, batch_axis: int | None
+    ) -> tuple[list[TracedCall], nn.Module, nn.Module]:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
         state, reads x.
         """
@@ -223,18 +234,17 @@ class TracedCell:
         alone = isinstance(x, Tensor) and x.dim() < 3
         return "if it reads a batch, give batch_axis=0 or 1 (--batch-axis)" if alone else ""
 
-    def _windows(self, calls: list[Call], batch_axis: int | None) -> list[Tensor]:
+    def _windows(self, calls: list[TracedCall], batch_axis: int | None) -> list[Tensor]:
         """The inputs of each call, (T, B, m); T = 1 for a call of one frame."""
-        xs = [padded(each.x).detach() for each in calls]
+        xs = [shared_steps(each.x).detach() for each in calls]
         if self._reads_frames(calls):
             return [x.reshape(1, -1, x.shape[-1]) for x in xs]
         packed = [isinstance(each.x, PackedSequence) for each in calls]
         return [
-            x if known else self._time_first(x, batch_axis)
-            for x, known in zip(xs, packed, strict=True)
+            x if known else self._window(x, batch_axis) for x, known in zip(xs, packed, strict=True)
         ]
 
-    def _reads_frames(self, calls: list[Call]) -> bool:
+    def _reads_frames(self, calls: list[TracedCall]) -> bool:
         """True if each call of the cell reads one frame, False if it reads a window of a
         sequence.
         """
@@ -246,8 +256,8 @@ class TracedCell:
         of_rows = bool(state) and np.shape(state[0])[:-1] == x.shape[:1]
         return x.dim() == 2 and (len(calls) > 1 or of_rows)
 
-    def _time_first(self, x: Tensor, batch_axis: int | None) -> Tensor:
-        """A window (T, B, m) of the cell, as it takes it."""
+    def _window(self, x: Tensor, batch_axis: int | None) -> Tensor:
+        """A window as the cell takes it, as (T, B, m)."""
         m = getattr(self._cell, "input_size", x.shape[-1])
         if x.dim() not in (2, 3) or x.shape[-1] != m:
             loops = ""
@@ -256,13 +266,9 @@ class TracedCell:
             raise InvalidInputError(
                 f"{self.title} reads {tuple(x.shape)}: expected (T, {m}) or (T, B, {m}){loops}"
             )
-        if x.dim() == 2:
-            return x[:, None]
-        if x.shape[:2] == (1, 1):
-            return x
         inside = self._cell is not self.module and hasattr(self._cell, "batch_first")
-        layout = Layout.of(self._cell, x, None if inside else batch_axis, ids=False)
-        return layout.to_time_first(x)
+        axis = None if inside or not has_batch(x, ids=False) else batch_axis
+        return Layout.of(self._cell, x, axis, ids=False).to_time_first(x)
 
     def _checked(self, inputs: Tensor) -> Tensor:
         """Inputs (T, B, m) of the whole sequence."""
@@ -283,13 +289,13 @@ class TracedCell:
         parts = [part.detach() for part in state if isinstance(part, Tensor)]
         if not parts or sum(part.numel() for part in parts) != own.numel():
             return own
-        return flat_state(parts, layers_of(self._cell), inputs.shape[1])
+        return flat_state(parts, layer_count(self._cell), inputs.shape[1])
 
-    def _returns(self, calls: list[Call], windows: list[Tensor], s0: Tensor) -> bool:
+    def _returns(self, calls: list[TracedCall], windows: list[Tensor], s0: Tensor) -> bool:
         """True if the cell alone returns the states that it returned to the module."""
         rows = s0.shape[0]
         parts = [state_in(each.output, calls[-1].state) or [] for each in calls]
-        after = [flat_state(each, layers_of(self._cell), rows).detach() for each in parts]
+        after = [flat_state(each, layer_count(self._cell), rows).detach() for each in parts]
         before = [s0, *after[:-1]]
         if len(windows) == sum(map(len, windows)):  # one step each, all at once
             windows, before, after = (
@@ -308,16 +314,16 @@ class TracedCell:
         """(Inputs (T, B, m), first state (B, N)) of the chosen layer; those of all as they are."""
         if self._layer is None:
             return inputs, s0
-        states = s0.unflatten(1, (layers_of(self._cell), -1))
+        states = s0.unflatten(1, (layer_count(self._cell), -1))
         for k in range(self._layer):
-            below = from_torch(self._cell, k)
+            below = rhn.cells.from_torch(self._cell, k)
             inputs = below.outputs_of(below.states(inputs, states[:, k]))
         return inputs, states[:, self._layer]
 
 
 def _steps_in(x: Input, batch_axis: int | None) -> tuple[int, ...]:
     """The number of steps of x, or of both axes that may be time if nobody says which one is."""
-    frames = frames_of(x)
+    frames = main_input(x)
     if isinstance(frames, PackedSequence):
         return (len(frames.batch_sizes),)
     if batch_axis is None and has_batch(frames):

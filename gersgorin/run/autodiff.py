@@ -24,7 +24,7 @@ from torch.autograd import forward_ad
 from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gersgorin._validate import with_gradients
+from gersgorin.validate import with_gradients
 
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 # beginning of torch's warning for an operation that it repeats row by row
@@ -104,7 +104,7 @@ class Linearized:
         return self.pull(torch.eye(len(self.y), dtype=self.y.dtype, device=self.y.device))
 
 
-def derivative(f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+def dense_derivative(f: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
     """A = df/dv, (N, M)."""
     try:
         return Linearized(f, v).matrix()

@@ -15,8 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,19 +23,19 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from gersgorin._validate import (
+import rhn.cells
+from gersgorin.run.autodiff import Linearized, dense_derivative, plain_attention, pushed
+from gersgorin.validate import (
     check_gradients,
     check_order,
     real_tensor,
     users_code,
     with_gradients,
 )
-from gersgorin.run.autodiff import Linearized, derivative, plain_attention, pushed
-from rhn.cells import Cell, Gates, from_torch
-from rhn.cells.convert import StackedCell
+from rhn.cells import Cell, Gates
 from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.scale import scaled
-from rhn.utils.validation import plain
+from rhn.utils.validation import is_whole_number, plain
 from rhn.utils.wording import counted, in_short, kind_of
 
 Step = Callable[[Tensor, Any], Any]
@@ -79,7 +78,7 @@ def in_their_precision(gates: GatesOf, given: tuple) -> Any:
     return gates(*single)
 
 
-def name_of(cell) -> str:
+def cell_name(cell) -> str:
     """Name of a cell, a module or a function in titles and messages."""
     if isinstance(cell, StepCell):
         return cell.name
@@ -103,17 +102,12 @@ def size_to_give(cell) -> str:
 def checked_sizes(state_size: Any) -> Sizes:
     """The same. Raises InvalidInputError for anything but whole numbers above 0."""
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
-    if not sizes or not all(_is_size(n) for n in sizes):
+    if not sizes or not all(map(is_whole_number, sizes)):
         raise InvalidInputError(
             f"state_size is {in_short(state_size)}: expected a whole number above 0, or a tuple "
             "of them for a state of several tensors"
         )
     return tuple(map(int, sizes)) if isinstance(state_size, tuple) else int(state_size)
-
-
-def _is_size(n: Any) -> TypeGuard[int]:
-    """True for a whole number above 0, of Python or NumPy."""
-    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
@@ -130,7 +124,7 @@ class StepCell:
     """
 
     def __init__(self, module: nn.Module | Step):
-        self.module, self.name = module, name_of(module)
+        self.module, self.name = module, cell_name(module)
         self._step: Step = getattr(module, "step", module)
         depth = getattr(module, "depth", 1)  # of a user's module possibly something else
         self.depth = depth if isinstance(depth, int) else 1
@@ -170,7 +164,7 @@ class StepCell:
     def state_size(self) -> int:
         """N. Raises InvalidInputError for a cell that does not say it."""
         size = self._state_size
-        if _is_size(size):
+        if is_whole_number(size):
             return int(size)
         said = (
             "has no state_size, and no first state is given"
@@ -452,7 +446,7 @@ class StepCell:
         steps = [(lambda v, s=s_t: self.step(v, s)) for s_t in s]
         if argument == 1:
             steps = [functools.partial(self.step, x_t) for x_t in x]
-        return torch.stack([*map(derivative, steps, (x, s)[argument])])
+        return torch.stack([*map(dense_derivative, steps, (x, s)[argument])])
 
     def _check_zero(self, A: Tensor, x: Tensor, s: Tensor) -> None:
         """Raise InvalidInputError if the derivatives A of steps from rows x (R, m), s (R, N) are
@@ -521,7 +515,8 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         after = state_in(returned, parts)
         if after is None:
             raise InvalidInputError(
-                f"{name_of(f)} must return a state like its first one, {words}, or (output, state)"
+                f"{cell_name(f)} must return a state like its first one, {words}, or (output, "
+                "state)"
             )
         state = flat_state(after)[0].to(s.dtype)  # layers may compute it in single precision
         alone = len(tree_leaves(returned)) == len(parts)
@@ -540,7 +535,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         output_and_state=output_and_state,
         wrapped=f,
     )
-    step.__name__ = name_of(f)
+    step.__name__ = cell_name(f)
     return step
 
 
@@ -589,7 +584,7 @@ def torch_state(s: Tensor, layers: int, units: int) -> State:
 
 def layers_in(cell: Any) -> int:
     """The number of cells in a stack; 1 for any other cell."""
-    return len(cell.cells) if isinstance(cell, StackedCell) else 1
+    return cell.stacked if isinstance(cell, Cell) else 1
 
 
 def takes(module: Callable, arguments: int) -> bool:
@@ -607,7 +602,7 @@ def first_state(module: Any) -> State | None:
     """
     size: Any = getattr(module, "state_size", None)
     sizes = size if isinstance(size, tuple) else (size,)
-    if not isinstance(module, nn.Module) or not all(_is_size(n) for n in sizes):
+    if not isinstance(module, nn.Module) or not all(map(is_whole_number, sizes)):
         return None
     own: Any = getattr(module, "initial_state", None)
     if own is None or not takes(own, 0):
@@ -657,7 +652,8 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
         s0 = first_state(cell)
         cell = cell if s0 is None else flat_step(cell, s0)
     # CUDA's own kernels for torch.nn's have no vmap rule
-    found = StepCell(from_torch(cell) if isinstance(cell, nn.RNNBase | nn.RNNCellBase) else cell)
+    ours = isinstance(cell, nn.RNNBase | nn.RNNCellBase)
+    found = StepCell(rhn.cells.from_torch(cell) if ours else cell)
     try:
         signature = inspect.signature(
             found._step.forward if isinstance(found._step, nn.Module) else found._step

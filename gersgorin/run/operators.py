@@ -21,12 +21,12 @@ import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs, svds
 from torch import Tensor
 
-from gersgorin._validate import whole_number
 from gersgorin.linalg.discs import Discs, gersgorin_discs
 from gersgorin.linalg.spectrum import eigenvalues, largest_first
-from gersgorin.run.autodiff import Linearized, derivative
+from gersgorin.run.autodiff import Linearized, dense_derivative
 from gersgorin.run.cell import StepCell
 from rhn.errors import InvalidInputError, NotConvergedError, UsersCodeError
+from rhn.utils.validation import whole_number
 
 Product = Callable[[Tensor], Tensor]
 
@@ -84,11 +84,11 @@ class StepOperator(LinearOperator):
         found = cls(
             lambda v: A.push(v[:, None])[:, 0], lambda u: A.pull(u[None])[0], s, rows=A.pull
         )
-        if fits(s):
+        if is_written(s):
             try:
                 return cls.of_matrix(torch.cat([block for _, block in found.blocks()]))
             except RuntimeError:  # a step that writes in place
-                return cls.of_matrix(derivative(partial(cell.step, x), s))
+                return cls.of_matrix(dense_derivative(partial(cell.step, x), s))
         _check_adjoint(found, cell.name)
         return found
 
@@ -218,7 +218,7 @@ class StepOperator(LinearOperator):
         return found
 
 
-def fits(s: Tensor) -> bool:
+def is_written(s: Tensor) -> bool:
     """True if the Jacobians at a state (N,) are written as matrices."""
     return WRITTEN * len(s) * s.nbytes <= LIMIT
 

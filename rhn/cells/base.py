@@ -17,7 +17,7 @@ from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
 from rhn.cells.layers import Gates, Layer, recurrent_parts
 from rhn.errors import InvalidInputError
 from rhn.kernels.table import check_tensor
-from rhn.utils.validation import LARGEST, positive
+from rhn.utils.validation import LARGEST, whole_number
 
 KERNELS = "manual", "reference"
 ClosedForm = Callable[..., Tensor] | None
@@ -94,6 +94,7 @@ class Cell(nn.Module):
     deep = True
     # constructor keywords beyond the common ones, kept in checkpoints
     options: tuple[str, ...] = ()
+    stacked = 1  # cells in a stack
     parts = 1  # vectors of n numbers in a state
     of_torch = False  # True if the user gave a module of torch.nn, or named one
     blocks = 1  # G, gate blocks stacked in the weights
@@ -135,9 +136,9 @@ class Cell(nn.Module):
         kernel: str = "manual",
     ):
         super().__init__()
-        self.input_size = positive("input_size", input_size)
-        self.hidden_size = positive("hidden_size", hidden_size)
-        self.depth = positive("depth", depth)
+        self.input_size = whole_number("input_size", input_size)
+        self.hidden_size = whole_number("hidden_size", hidden_size)
+        self.depth = whole_number("depth", depth)
         if self.depth > MAX_DEPTH:
             raise InvalidInputError(f"depth must be at most {MAX_DEPTH}, got {depth}")
         if not self.deep and self.depth != 1:
@@ -363,6 +364,6 @@ def scaled_rows(k: Tensor, M: Tensor) -> Tensor:
     return k.unsqueeze(-1) * M
 
 
-def spectral_norm(M: Tensor) -> Tensor:
+def largest_singular_value(M: Tensor) -> Tensor:
     """sigma_max of the last two dimensions: (..., k, l) -> (...)."""
     return torch.linalg.matrix_norm(M, 2)

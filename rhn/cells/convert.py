@@ -21,7 +21,7 @@ from rhn.cells.layers import Gates
 from rhn.cells.registry import CELLS, TORCH_CELLS
 from rhn.cells.transition import RNN
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import positive
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import kind_of
 
 OURS = {getattr(nn, name.partition(":")[2]): CELLS[ours] for name, ours in TORCH_CELLS.items()}
@@ -139,7 +139,7 @@ def as_in_torch(name: str, ours: type[DeclaredCell]) -> Callable[..., Cell]:
         return cell
 
     def own_init(hidden_size: int) -> str:
-        return f"uniform:{positive('hidden_size', hidden_size) ** -0.5!r}"
+        return f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
 
     vars(build).update(own_init=own_init, cell=ours, options=ours.options, deep=ours.deep)
     build.__name__ = name
@@ -186,6 +186,7 @@ class StackedCell(Cell):
                 raise InvalidInputError(f"cannot stack {given}: expected as many")
         super().__init__(cells[0].input_size, cells[-1].hidden_size, batch_first=batch_first)
         self.cells: Any = nn.ModuleList(cells)
+        self.stacked = len(cells)
         self.gate_name, self.carry_name = cells[0].gate_name, cells[0].carry_name
         self.sizes = [cell.state_size for cell in cells]
 

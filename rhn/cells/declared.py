@@ -19,7 +19,7 @@ from rhn import kernels
 from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.cells.registry import Option
+from rhn.cells.registry import CellOption
 from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, plain, require
 
 Shapes = dict[str, tuple[int, ...]]
@@ -34,7 +34,7 @@ class DeclaredCell(Cell):
     """
 
     deep = False
-    declared: ClassVar[dict[str, Option]] = {}  # the options by name
+    declared: ClassVar[dict[str, CellOption]] = {}  # the options by name
     default_init = OWN  # the scheme that draws the weights if none is given
     carries = False  # see `Layer`
     gate: GateBlocks | None = None  # of its layer
@@ -47,7 +47,7 @@ class DeclaredCell(Cell):
         kinds = {name: option.kind for name, option in cls.declared.items()}
         kinds |= {name: kind for name, kind in annotated if not hasattr(DeclaredCell, name)}
         cls.declared = {
-            name: Option(name, kind, getattr(cls, name, None)) for name, kind in kinds.items()
+            name: CellOption(name, kind, getattr(cls, name, None)) for name, kind in kinds.items()
         }
         cls.options = tuple(dict.fromkeys((*cls.options, *cls.declared)))
 

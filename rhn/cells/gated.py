@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
+from rhn.cells.base import CellMasks, largest_singular_value, scaled_rows
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates
 from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
@@ -140,7 +140,7 @@ class LSTM(_Gated):
         return torch.cat((dh, k), -2)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        i, f, g, o = (spectral_norm(block) for block in self.weight_hh.chunk(4))
+        i, f, g, o = (largest_singular_value(block) for block in self.weight_hh.chunk(4))
         a = state_bound * f / 4 + i / 4 + g
         return torch.sqrt(2 * (1 + a * a)) + o / 4
 
@@ -187,5 +187,5 @@ class GRU(_Gated):
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
         R_r, R_z, R_n = self.weight_hh.chunk(3)
         w = (state_bound * R_n.abs().sum(-1) + self.bias_hn.abs()).max()
-        e = spectral_norm(R_n) + w * spectral_norm(R_r) / 4
-        return torch.sqrt(1 + e * e) + (1 + state_bound) * spectral_norm(R_z) / 4
+        e = largest_singular_value(R_n) + w * largest_singular_value(R_r) / 4
+        return torch.sqrt(1 + e * e) + (1 + state_bound) * largest_singular_value(R_z) / 4

@@ -35,12 +35,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, scaled_rows, spectral_norm
+from rhn.cells.base import CellMasks, largest_singular_value, scaled_rows
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import GateBlocks, Gates, Layer, Part
 from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
 from rhn.kernels.transition import highway_layer
-from rhn.utils.scale import Scaled, bound_of, product, unscaled
+from rhn.utils.scale import Scaled, bound_of, scaled_product, unscaled
 
 
 class RHN(DeclaredCell):
@@ -143,7 +143,7 @@ class RHN(DeclaredCell):
 
     def scaled_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """The Jacobian M 2^e of a step of any depth."""
-        return product(self._layer_jacobians(x, s))
+        return scaled_product(self._layer_jacobians(x, s))
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:
         return [*self._layer_jacobians(x, s)]
@@ -154,7 +154,7 @@ class RHN(DeclaredCell):
     def scaled_input_jacobian(self, x: Tensor, s: Tensor) -> Scaled:
         """The Jacobian M 2^e of the input."""
         B = self._driven(self._pre_activations(0, x, s), s, self.weight_ih)
-        return product(chain((B,), self._layer_jacobians(x, s, first=1)))
+        return scaled_product(chain((B,), self._layer_jacobians(x, s, first=1)))
 
     def _layer_jacobians(self, x: Tensor, s: Tensor, first: int = 0) -> Iterator[Tensor]:
         """J_l of the layers from `first` on, counted from 0, one at a time."""
@@ -191,13 +191,15 @@ class RHN(DeclaredCell):
         """The bound as (1, 1) matrix times 2^e."""
         if math.isinf(ACTIVATIONS[self.activation].bound):
             return self.bias.new_full((1, 1), math.inf), torch.zeros((), dtype=torch.long)
-        return product(bound.reshape(1, 1) for bound in self._layer_bounds(float(state_bound)))
+        return scaled_product(
+            bound.reshape(1, 1) for bound in self._layer_bounds(float(state_bound))
+        )
 
     def _layer_bounds(self, beta: float) -> Iterator[Tensor]:
         """A bound on ||J_l|| of each layer; beta: on the entries of the first layer's state."""
         steepest = ACTIVATIONS[self.activation].steepest
         for R in self.weight_hh:
-            H, T, *C = (spectral_norm(block) for block in R.split(self.hidden_size))
+            H, T, *C = (largest_singular_value(block) for block in R.split(self.hidden_size))
             H = steepest * H
             if self.coupled:
                 yield torch.sqrt(1 + H * H) + (1 + beta) * T / 4

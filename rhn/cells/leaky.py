@@ -16,7 +16,7 @@ so on to train the output alone.
 import torch
 from torch import Tensor
 
-from rhn.cells.base import scaled_rows, spectral_norm
+from rhn.cells.base import largest_singular_value, scaled_rows
 from rhn.cells.declared import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
@@ -55,7 +55,7 @@ class LeakyRNN(LoopedCell):
         return kept + self.driven(x, s, self.weight_hh)
 
     def norm_bound(self, state_bound: float = 1.0) -> Tensor:
-        return 1 - self.leak + self.leak * spectral_norm(self.weight_hh)
+        return 1 - self.leak + self.leak * largest_singular_value(self.weight_hh)
 
     def _start(self, generator: torch.Generator | None) -> None:
         if self.spectral_radius is None:

@@ -21,7 +21,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
-from rhn.utils.validation import convert, expected, fits, plain, positive
+from rhn.utils.validation import convert, expected, fits, plain, whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -203,9 +203,9 @@ def name_of_cell(cell: Any) -> str:
     >>> name_of_cell(DTRNN(3, 4))
     'dt-rnn'
     """
-    return next(
-        (name for name, factory in CELLS.items() if type(cell) is factory), type(cell).__name__
-    )
+    kind = type(cell)
+    place = f"{kind.__module__.removeprefix('rhn.cells.')}:{kind.__qualname__}"
+    return next((name for name, row in CELLS.data.items() if row in (kind, place)), kind.__name__)
 
 
 def is_ours(cell: str | Callable) -> bool:
@@ -256,7 +256,7 @@ def make_cell(
     return resolve_cell(name)(input_size, hidden_size, depth, **read_options(name, own), **rest)
 
 
-class Option(NamedTuple):
+class CellOption(NamedTuple):
     """An option of a cell."""
 
     name: str
@@ -265,7 +265,7 @@ class Option(NamedTuple):
     default: Any
 
 
-def cell_options(cell: str | Callable) -> list[Option]:
+def cell_options(cell: str | Callable) -> list[CellOption]:
     """Return the options of a cell that other cells do not have.
 
     >>> [(option.name, option.default) for option in cell_options("leaky")]
@@ -274,7 +274,7 @@ def cell_options(cell: str | Callable) -> list[Option]:
     return list(option_table(resolve_cell(cell) if isinstance(cell, str) else cell).values())
 
 
-def option_table(factory: Callable) -> dict[str, Option]:
+def option_table(factory: Callable) -> dict[str, CellOption]:
     """The options of a cell by name: those that its class declares, and the keywords of its
     constructors or of its function.
     """
@@ -288,7 +288,7 @@ def option_table(factory: Callable) -> dict[str, Option]:
             for name, parameter in inspect.signature(constructor).parameters.items():
                 if parameter.kind is Parameter.KEYWORD_ONLY and name not in COMMON:
                     kind = hints.get(name, _kind_of(parameter.default))
-                    found[name] = Option(name, kind, parameter.default)
+                    found[name] = CellOption(name, kind, parameter.default)
     return found
 
 
@@ -353,7 +353,7 @@ def hidden_size_for_budget(
     """
     factory = resolve_cell(cell) if isinstance(cell, str) else cell
     budget = plain(budget)
-    budget = positive(
+    budget = whole_number(
         "budget", int(budget) if isinstance(budget, float) and budget.is_integer() else budget
     )
 

@@ -31,11 +31,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn import kernels
-from rhn.cells.base import CellMasks, spectral_norm
+from rhn.cells.base import CellMasks, largest_singular_value
 from rhn.cells.declared import DeclaredCell, Shapes
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
-from rhn.utils.scale import Scaled, bound_of, plus, scaled, times, unscaled
+from rhn.utils.scale import Scaled, bound_of, plus, scaled, scaled_matmul, unscaled
 
 
 class DTRNN(DeclaredCell):
@@ -120,7 +120,7 @@ class DTRNN(DeclaredCell):
         exponent = torch.zeros((), dtype=torch.long, device=P.device)
         for layer, D in enumerate(self._derivatives(x, s)):
             if layer:
-                P, exponent = times(self.weight_hh[layer], P, exponent)
+                P, exponent = scaled_matmul(self.weight_hh[layer], P, exponent)
             if layer >= self.depth - shortcuts:
                 P, exponent = plus(P, exponent, self.weight_skip[layer - self.depth])
             P, exponent = scaled(P, exponent) if layer else (P, exponent)
@@ -150,12 +150,12 @@ class DTRNN(DeclaredCell):
 
     def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
         """The bound as (1, 1) matrix times 2^e."""
-        sigma = spectral_norm(self.weight_hh)[:, None, None]
+        sigma = largest_singular_value(self.weight_hh)[:, None, None]
         bound, exponent = sigma[0], torch.zeros((), dtype=torch.long, device=sigma.device)
         for layer in range(1, self.depth):
-            bound, exponent = times(sigma[layer], bound, exponent)
+            bound, exponent = scaled_matmul(sigma[layer], bound, exponent)
             if layer >= self.depth - self._shortcuts:
-                skip = spectral_norm(self.weight_skip[layer - self.depth])
+                skip = largest_singular_value(self.weight_skip[layer - self.depth])
                 bound, exponent = plus(bound, exponent, skip.reshape(1, 1))
         return bound, exponent
 

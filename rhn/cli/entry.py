@@ -23,7 +23,6 @@ from rhn.errors import (
     is_out_of_memory,
 )
 from rhn.utils.io import finite_json
-from rhn.utils.tracebacks import frames_of
 
 INTERRUPTED = 130
 NO_MEMORY = "the memory does not suffice: take fewer units, steps or sequences at a time"
@@ -179,7 +178,7 @@ def _fault_of(name: str, error: BaseException) -> str | None:
     if isinstance(error, InvalidInputError):
         factory = name.partition(":")[2]
         return None if name in str(error) else f"{name}: {str(error).removeprefix(f'{factory}: ')}"
-    of_machine = isinstance(error, OSError) and not frames_of(error)
+    of_machine = isinstance(error, OSError) and not users_frames(error)
     if isinstance(error, RhnError) or of_machine:
         return None
     return f"{name} does not run: {type(error).__name__}: {error}"
@@ -189,10 +188,12 @@ def users_frames(error: BaseException) -> list[str]:
     """The lines of a traceback that belong to the user's code, outermost call first."""
     if hasattr(error, "frames"):  # sent by another process
         return error.frames
+    from rhn.utils.tracebacks import frames_outside
+
     frames: list = []
     cause: BaseException | None = error
     while cause is not None and not frames:
-        frames, cause = frames_of(cause), cause.__cause__
+        frames, cause = frames_outside(cause), cause.__cause__
     return [
         f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
         for frame in frames[-SHOWN:]

@@ -38,7 +38,7 @@ class Info:
 
         versions = {"python": platform.python_version(), "rhn-toolkit": __version__}
         versions |= {package.__name__: package.__version__ for package in (torch, numpy)}
-        found, kernels = devices(), kernel_states()
+        found, kernels = device_rows(), kernel_states()
         if self.json:
             print_json({"versions": versions, "devices": found, "kernels": kernels})
             return
@@ -55,7 +55,7 @@ def _used(kernel: dict[str, Any]) -> str:
     return "yes" if kernel["used"] else f"no: {kernel['reason']}"
 
 
-def devices() -> list[dict[str, str]]:
+def device_rows() -> list[dict[str, str]]:
     """The CPU and every GPU: name, model, details."""
     import torch
 
@@ -79,7 +79,7 @@ class Presets:
     """Print a JSON list: name, parameters, depth, hidden_size, tied, published_test."""
 
     def run(self) -> None:
-        rows = [facts(name) for name in PRESETS]
+        rows = [preset_facts(name) for name in PRESETS]
         if self.json:
             print_json(rows)
             return
@@ -89,7 +89,7 @@ class Presets:
             print(f"{first} to {others[-1]}: {about}" if others else f"{first}: {about}")
 
 
-def facts(name: str) -> dict[str, Any]:
+def preset_facts(name: str) -> dict[str, Any]:
     """The JSON of a preset."""
     config = preset(name)
     return {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from rhn.utils.figures import Outputs, figure_name, place
 from rhn.utils.io import atomic_path
-from rhn.utils.shared_options import OUTPUT, Drawing
+from rhn.utils.shared_options import OUTPUT_GROUP, Drawing
 from rhn.utils.wording import rows_table
 
 # headings of the printed table
@@ -24,7 +24,7 @@ class Report(Drawing):
     """Folders of training runs; with --depth also its tables (.csv)."""
     depth: bool = False
     """Draw the best validation perplexity on Penn Treebank by depth, beside the paper's."""
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """A figure (.png, .svg, .pdf), and its numbers (.csv)."""
 
     def run(self) -> None:
@@ -38,13 +38,13 @@ class Report(Drawing):
     def _curves(self):
         import pandas as pd
 
-        from rhn.plotting.curves import LABELS, draw_curves, read_curves, require_one_measure
+        from rhn.plotting.curves import CURVE_LABELS, draw_curves, read_curves, require_one_measure
 
         curves = [c for run in self.runs for c in read_curves(run)]
         measure = require_one_measure(curves)
         best = pd.DataFrame([c.table().iloc[c.place] for c in curves])
         best.insert(1, "epochs", [c.epochs[-1] for c in curves])
-        print(rows_table(best.to_dict("records"), number=".4f"), LABELS[measure], sep="\n")
+        print(rows_table(best.to_dict("records"), number=".4f"), CURVE_LABELS[measure], sep="\n")
         table = pd.concat([c.table() for c in curves])
         return lambda: draw_curves(curves), lambda path: _save(table, path)
 

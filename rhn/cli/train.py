@@ -18,14 +18,14 @@ from rhn.errors import InvalidInputError
 from rhn.presets import (
     ChoraleConfig,
     LanguageConfig,
-    kind_of,
+    config_class,
     load_corpus,
     parameters,
     preset,
     starting_point,
 )
 from rhn.training.config import HYPERPARAMETERS, read_config
-from rhn.utils.command_line import Configured, print_help, settings_of
+from rhn.utils.command_line import Configured, print_help, settings_type
 from rhn.utils.io import check_folder
 from rhn.utils.progress import Advance, progress_bars
 from rhn.utils.ranges import Count, NonNegative
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Settings = dict
 else:
-    Settings = settings_of(LanguageConfig, ChoraleConfig)
+    Settings = settings_type(LanguageConfig, ChoraleConfig)
 
 Config = LanguageConfig | ChoraleConfig
 TEXT_OPTIONS = ("seeds", "threads")
@@ -124,7 +124,7 @@ class Train(Configured, Running):
             check_folder(self.out)
             seeds = range(config.seed, config.seed + self.seeds)
             check_seed(seeds[-1])
-            train(config, seeds, self.out, self, self.record)
+            train_with_options(config, seeds, self.out, self, self.record)
 
     def configuration(self) -> Config:
         """The configuration with all options; raises InvalidInputError."""
@@ -133,7 +133,7 @@ class Train(Configured, Running):
                 "rhn train begins with a preset or --config FILE, as in: rhn train ptb-sota "
                 "--out runs/sota"
             )
-        self._require_own_options(kind_of(self.preset, self.config))
+        self._require_own_options(config_class(self.preset, self.config))
         config = starting_point(self.preset, self.config, self.settings)
         self._require_used_options(config)
         return config
@@ -224,10 +224,10 @@ class Resume(Running):
         from rhn.training.trained import data_path
 
         options = self if self.data is not None else replace(self, data=data_path(self.out))
-        train(config, seeds, self.out, options, recorded_every(self.out))
+        train_with_options(config, seeds, self.out, options, recorded_every(self.out))
 
 
-def train(
+def train_with_options(
     config: Config, seeds: Sequence[int], out: Path, options: Running, record: int | None
 ) -> None:
     """Train or continue, and print the result."""
@@ -238,13 +238,13 @@ def train(
     tune_malloc()
     with own_cell(config.cell), contextlib.ExitStack() as stack:
         corpus = load_corpus(config, options.data)
-        callbacks: list = [Progress(stack.enter_context(progress_bars())("training"))]
+        callbacks: list = [EpochProgress(stack.enter_context(progress_bars())("training"))]
         if record is not None:
             from rhn.cli.recording import recorders
 
             recording = map(contextlib.closing, recorders(record, config, out, corpus, seeds))
             callbacks = [*map(stack.enter_context, recording), *callbacks]
-        results = run.train(
+        results = run.train_in_folder(
             config,
             corpus,
             out,
@@ -281,7 +281,7 @@ def _threads(config: Config, options: Running) -> int:
     return torch.get_num_threads()
 
 
-class Progress:
+class EpochProgress:
     """Show the epoch, its loss so far, the validation losses of all seeds after the last one, and
     the time left.
     """

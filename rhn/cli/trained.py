@@ -12,7 +12,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output
 from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Natural, within
-from rhn.utils.shared_options import Device, Trained, Writing, given_flags
+from rhn.utils.shared_options import Device, TrainedOptions, Writing, given_flags
 
 if TYPE_CHECKING:
     from rhn.training.trained import TrainedText
@@ -24,7 +24,7 @@ TEXT_OPTIONS = ("batch_size", "temperature", "mc", "mc_official", "max_tokens", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Trained):
+class Evaluate(TrainedOptions):
     """Measure how well a trained model predicts: perplexity for words, bits per character, or nats
     per frame of a chorale.
 
@@ -71,13 +71,13 @@ class Evaluate(Trained):
             raise InvalidInputError(f"{flag} is for language models, and this is one of chorales")
         from rhn.checkpoints import load_model
         from rhn.models import PolyphonicModel
-        from rhn.training.chorales import evaluate
+        from rhn.training.chorales import evaluate_chorales
         from rhn.training.trained import corpus_of
 
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         device = resolve_device(self.device)
         pieces = getattr(corpus_of(self.checkpoint, self.data), self.split)
-        found = evaluate(model, pieces, device=device)
+        found = evaluate_chorales(model, pieces, device=device)
         if self.json:
             print_json({"nll": found.nll, "split": self.split, "frames": found.predicted})
         else:
@@ -132,7 +132,7 @@ class Evaluate(Trained):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Trained, Writing):
+class Sample(TrainedOptions, Writing):
     """Write a chorale that a trained model composes."""
 
     output: Path | None = None
@@ -147,19 +147,19 @@ class Sample(Trained, Writing):
     def run(self) -> None:
         from rhn.checkpoints import load_model
         from rhn.models import PolyphonicModel
-        from rhn.training.sampling import SUFFIXES, sample_chorale, write_chorale
+        from rhn.training.sampling import MUSIC_SUFFIXES, sample_chorale, write_chorale
 
         # first: of a text it names `rhn generate`
         model = load_model(self.checkpoint, self.cell, PolyphonicModel)
         if self.output is None:
             raise InvalidInputError("--output FILE is missing: the .mid or .musicxml file to write")
-        check_output(self.output, SUFFIXES, force=self.force)
+        check_output(self.output, MUSIC_SUFFIXES, force=self.force)
         frames = sample_chorale(model, bars=self.bars, temperature=self.temperature, seed=self.seed)
         print(f"chorale: {write_chorale(frames, self.output, force=self.force)}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Trained):
+class Generate(TrainedOptions):
     """Print a text that a trained language model writes."""
 
     prompt: str = ""

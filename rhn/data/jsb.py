@@ -105,14 +105,14 @@ def chorale(name: str, source: str | Path | None = None) -> Piece:
     """
     if source is not None:
         return read_original(Path(source)).find(name)
-    row = lookup(rows(), name)
+    row = lookup(chorale_rows(), name)
     if not row.matched:
         raise DataError(
             f"{name!r} cannot be rebuilt: chorale {row.label} has no counterpart among music21's "
             f"Bach scores ({Path(row.score).stem} is the nearest, with other notes); read it from "
             "an original file (--data FILE)"
         )
-    return row.piece(frames_of(read_score(corpus_folder() / row.score), row))
+    return row.piece(frames_of_score(read_score(corpus_folder() / row.score), row))
 
 
 def load_cached(path: Path) -> Corpus | None:
@@ -124,7 +124,7 @@ def load_cached(path: Path) -> Corpus | None:
     try:
         with arrays_of(path, "this toolkit") as arrays:
             frames = np.unpackbits(arrays["packed"], axis=1, count=KEYS)
-            return corpus_of(np.split(frames, np.cumsum(arrays["lengths"])[:-1]))
+            return corpus_of_rolls(np.split(frames, np.cumsum(arrays["lengths"])[:-1]))
     except DataError as error:
         logger.warning("The cached chorales are damaged and will be rebuilt: %s", error)
         return None
@@ -184,7 +184,7 @@ def read_original(path: Path) -> Corpus:
             f"{path} does not hold chorales, lists of pitches by train, valid and test "
             f"({reason:.200})"
         ) from error
-    names = {(row.split, row.index): row.name for row in rows()}
+    names = {(row.split, row.index): row.name for row in chorale_rows()}
     if names.keys() != rolls.keys():
         names = {(split, index): f"{split}-{index}" for split, index in rolls}
     pieces = [
@@ -207,7 +207,7 @@ def _roll(frames: list) -> np.ndarray:
     return roll
 
 
-Part = list[tuple[int, int, int]]
+ScorePart = list[tuple[int, int, int]]
 TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
 
 _REMEDY = (
@@ -253,7 +253,7 @@ class ChoraleRow:
 
 
 @functools.cache
-def rows() -> tuple[ChoraleRow, ...]:
+def chorale_rows() -> tuple[ChoraleRow, ...]:
     """All 382 rows: train, valid, test, each in the order of the split."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(map(_row, csv.DictReader(file)))
@@ -282,22 +282,24 @@ def rebuild() -> Corpus:
     Raises DataError if music21's scores are missing or damaged.
     """
     folder = corpus_folder()
-    matched = [row for row in rows() if row.matched]
-    return corpus_of([frames_of(read_score(folder / row.score), row) for row in matched])
+    matched = [row for row in chorale_rows() if row.matched]
+    return corpus_of_rolls(
+        [frames_of_score(read_score(folder / row.score), row) for row in matched]
+    )
 
 
-def corpus_of(rolls: Sequence[np.ndarray]) -> Corpus:
+def corpus_of_rolls(rolls: Sequence[np.ndarray]) -> Corpus:
     """The corpus of the piano rolls of all matched rows, in their order."""
-    matched = [row for row in rows() if row.matched]
+    matched = [row for row in chorale_rows() if row.matched]
     pieces = [row.piece(roll) for row, roll in zip(matched, rolls, strict=True)]
     source = (
-        f"{len(pieces)} of {len(rows())} chorales, rebuilt from the Bach scores of "
+        f"{len(pieces)} of {len(chorale_rows())} chorales, rebuilt from the Bach scores of "
         f"music21 {music21_version()}"
     )
     return Corpus.of(pieces, source)
 
 
-def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
+def frames_of_score(parts: list[ScorePart], row: ChoraleRow) -> np.ndarray:
     """The (T, 88) uint8 frames of a score's parts, by the rule above."""
     chosen = [parts[i] for i in row.parts] if row.parts else parts
     if row.hold_through_rests:
@@ -313,7 +315,7 @@ def frames_of(parts: list[Part], row: ChoraleRow) -> np.ndarray:
     return np.concatenate([roll[start:end] for start, end in row.segments])
 
 
-def hold_through_rests(part: Part) -> Part:
+def hold_through_rests(part: ScorePart) -> ScorePart:
     """The same notes, each lasting until the next one of its part begins.
 
     >>> hold_through_rests([(0, 1, 60), (2, 3, 62)])
@@ -350,7 +352,7 @@ def corpus_folder() -> Path:
     return folder
 
 
-def read_score(path: Path) -> list[Part]:
+def read_score(path: Path) -> list[ScorePart]:
     """The parts of a score (.mxl, .xml or .krn), the highest first.
 
     Raises DataError for a file that is missing, damaged, or has an element that no chorale of our
@@ -376,7 +378,7 @@ def musicxml(path: Path) -> ElementTree.Element:
         return ElementTree.fromstring(archive.read(name))
 
 
-def _musicxml_part(part: ElementTree.Element) -> Part:
+def _musicxml_part(part: ElementTree.Element) -> ScorePart:
     """Notes, rests and skips follow one another, so the time is the running sum of their
     durations.
     """
@@ -404,7 +406,7 @@ def _midi_number(pitch: ElementTree.Element) -> int:
     return 12 * (octave + 1) + _SEMITONES[pitch.findtext("step", "")] + alter
 
 
-def _kern(text: str) -> list[Part]:
+def _kern(text: str) -> list[ScorePart]:
     """Humdrum **kern: one column (spine) for each part, the lowest first; one line for each moment
     at which notes begin.
     """
@@ -413,7 +415,7 @@ def _kern(text: str) -> list[Part]:
     return [_kern_part(lines[1:], column) for column in columns][::-1]
 
 
-def _kern_part(lines: Sequence[Sequence[str]], column: int) -> Part:
+def _kern_part(lines: Sequence[Sequence[str]], column: int) -> ScorePart:
     """The notes of a spine, which follow one another.
 
     >>> _kern_part([["4c"], ["."], ["=1"], ["4r"], ["4d"]], 0)

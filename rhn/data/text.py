@@ -34,7 +34,7 @@ from rhn.data.corpus import SPLITS
 from rhn.data.datasets import TEXT_SETS, Unit, data_folder
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.validation import positive
+from rhn.utils.validation import whole_number
 
 # share of unknown words above which a warning says that the vocabulary does not suit the text
 FOREIGN = 0.2
@@ -162,7 +162,7 @@ def in_rows(tokens: np.ndarray, batch_size: int) -> np.ndarray:
 
     Raises DataError for a text of fewer than 2 tokens a row: one to read and one to predict.
     """
-    columns = len(tokens) // positive("batch_size", batch_size)
+    columns = len(tokens) // whole_number("batch_size", batch_size)
     if columns < 2:
         raise DataError(
             f"{len(tokens)} tokens do not make {batch_size} rows of at least 2 tokens; "

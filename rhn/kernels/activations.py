@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class Activation(NamedTuple):
+class Nonlinearity(NamedTuple):
     """One nonlinearity.
 
     function:   z -> h
@@ -55,12 +55,12 @@ def _is_positive(v: Tensor) -> Tensor:
 
 
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh, torch.tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
-    "relu": Activation(torch.relu, torch.relu_, _is_positive, _is_positive, 1.0, float("inf")),
-    "sigmoid": Activation(
+    "tanh": Nonlinearity(torch.tanh, torch.tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
+    "relu": Nonlinearity(torch.relu, torch.relu_, _is_positive, _is_positive, 1.0, float("inf")),
+    "sigmoid": Nonlinearity(
         torch.sigmoid, torch.sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1.0
     ),
-    "linear": Activation(
+    "linear": Nonlinearity(
         lambda z: z, lambda z: z, torch.ones_like, torch.ones_like, 1.0, float("inf")
     ),
 }

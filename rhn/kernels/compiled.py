@@ -199,7 +199,7 @@ def _struct(name: str) -> type[ctypes.Structure]:
 _STRUCTS = {name: _struct(name) for name in FUNCTIONS}
 
 
-def call(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
+def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     """Run a function of the library for K models; the arguments are the numbers, tensors and Nones
     of its row in `FUNCTIONS`, others are left out.
 
@@ -300,7 +300,7 @@ def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
     (T, B), (L, g, n), filled = x.shape[1:3], R.shape[1:], padded(x.shape[2])
     y = x.new_empty(K, T, n, filled)
     layers = x.new_empty(K, filled // LANES, T, L, g, LANES) if keep else None
-    call("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
+    call_c("rhn_recurrence_forward", K, **_given(tensors, activation), y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
@@ -314,7 +314,7 @@ def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any)
     dx, ds0 = x.new_empty(K, T, m, padded(B)) if needs["x"] else None, x.new_empty(K, n, padded(B))
     known = {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0}
     known |= {f"d{w}": t for w, t in weights.items()}
-    call("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
+    call_c("rhn_recurrence_backward", K, **_given(tensors, activation), **known)
     dx = None if dx is None else rows(dx, B).contiguous()
     return {"x": dx, "s0": rows(ds0, B).contiguous(), **weights}
 

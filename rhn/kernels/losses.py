@@ -101,7 +101,7 @@ def output_forward_in_c(y, W, b, frames, mask, *, K: int, keep: bool):
     call: dict = {"T": T, "B": B, "n": n, "keys": keys}
     call |= {"y": lanes(y), "W": W, "b": b, "frames": lanes(frames)}
     call |= {"mask": F.pad(mask, (0, filled - B)), "dy": dy, "dW": dW, "db": db, "totals": totals}
-    compiled.call("rhn_bernoulli", K, **call)
+    compiled.call_c("rhn_bernoulli", K, **call)
     return (totals, dy, dW, db) if keep else (totals,)
 
 
@@ -153,7 +153,7 @@ def softmax_forward_in_c(y, U, b, targets, mask, *, K: int, keep: bool):
         "mask": mask,
         "targets": _by_rows(targets.to(y.dtype)),
     }
-    compiled.call("rhn_softmax_forward", K, items=B, **sizes, **inputs, nll=nll, scale=scale, e=e)
+    compiled.call_c("rhn_softmax_forward", K, items=B, **sizes, **inputs, nll=nll, scale=scale, e=e)
     nll = _by_rows(nll[..., :T])
     return (nll, scale, e) if keep else (nll,)
 
@@ -171,10 +171,10 @@ def softmax_backward_in_c(grad, needs, residuals, *, y, U, b, targets, mask):
     }
     if needs["y"]:
         dy = y.new_empty(K, sizes["groups"], sizes["B"], sizes["n"])
-        compiled.call("rhn_softmax_states", K, items=sizes["groups"], **sizes, **kept, U=U, dy=dy)
+        compiled.call_c("rhn_softmax_states", K, items=sizes["groups"], **sizes, **kept, U=U, dy=dy)
         dy = _by_rows(dy)
     dU, db = y.new_empty(K, *U.shape[1:]), y.new_empty(K, U.shape[1])
-    compiled.call(
+    compiled.call_c(
         "rhn_softmax_weights", K, items=sizes["tiles"], **sizes, **kept, y=_by_rows(y), dU=dU, db=db
     )
     return {"y": dy, "U": dU, "b": db}

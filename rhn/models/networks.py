@@ -41,7 +41,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.kernels import OUTPUT, SOFTMAX
 from rhn.kernels.losses import frame_nll
 from rhn.models.dropout import Masks
-from rhn.utils.validation import positive
+from rhn.utils.validation import whole_number
 from rhn.utils.wording import first_line
 
 MAX_LAYERS = 64  # the limit for files: each layer costs time to build before sizes can be compared
@@ -76,7 +76,7 @@ class RecurrentModel(nn.Module):
         where,
     ):
         super().__init__()
-        if positive("layers", layers) > MAX_LAYERS:
+        if whole_number("layers", layers) > MAX_LAYERS:
             raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
         if not isinstance(cell, str):
@@ -166,8 +166,8 @@ class PolyphonicModel(RecurrentModel):
         **options,
     ):
         where = {"device": device or torch.get_default_device(), "dtype": dtype}
-        input_size = positive("input_size", input_size)
-        output_size = positive("output_size", output_size)
+        input_size = whole_number("input_size", input_size)
+        output_size = whole_number("output_size", output_size)
         super().__init__(
             cell, input_size, hidden_size, depth, layers, init, generator, options, where
         )
@@ -233,6 +233,8 @@ class LanguageModel(RecurrentModel):
     """
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
+    takes_ids = True
+    """Whether its input is ids of tokens."""
 
     def __init__(
         self,
@@ -250,10 +252,13 @@ class LanguageModel(RecurrentModel):
         dtype=None,
         **options,
     ):
-        V, n = positive("vocabulary_size", vocabulary_size), positive("hidden_size", hidden_size)
+        V, n = (
+            whole_number("vocabulary_size", vocabulary_size),
+            whole_number("hidden_size", hidden_size),
+        )
         if embedding_size is None:
             embedding_size = n if tied else min(V, n)
-        embedding_size = positive("embedding_size", embedding_size)
+        embedding_size = whole_number("embedding_size", embedding_size)
         if tied and embedding_size != hidden_size:
             raise InvalidInputError(
                 "tied weights need as many embedding sizes as hidden units: got "

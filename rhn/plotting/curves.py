@@ -30,7 +30,7 @@ from rhn.utils.wording import counted, first_line
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
 BY_DEPTH = "Best validation perplexity by recurrence depth"
 DASHED = {"linestyle": "--", "linewidth": 1}
-LABELS = {
+CURVE_LABELS = {
     "perplexity": "perplexity",
     "bits_per_character": "bits a character",
     "nll": "nats per frame",
@@ -168,7 +168,7 @@ def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
         if not whole:
             raise DataError(f"{file} is empty, no epoch has ended: {_advice(file.parent)}")
         lines = pd.DataFrame([json.loads(line) for line in whole.splitlines()]).astype(float)
-        measure = next(m for m in LABELS if f"valid_{m}" in lines)
+        measure = next(m for m in CURVE_LABELS if f"valid_{m}" in lines)
         train, valid = (lines[f"{split}_{measure}"].to_numpy() for split in ("train", "valid"))
         rates = lines["learning_rate"].to_numpy() if "learning_rate" in lines else None
         epochs = lines["epoch"].astype(int).to_numpy()
@@ -265,7 +265,7 @@ def plot_curves(curves: Sequence[Curves], ax: Axes) -> Axes:
     label = "epoch"
     if any(0 in c.epochs[:-1] for c in curves):
         label += " (0, before the training, is not drawn)"
-    ax.set(xlabel=label, ylabel=LABELS[curves[0].measure])
+    ax.set(xlabel=label, ylabel=CURVE_LABELS[curves[0].measure])
     if min(np.nanmin(np.append(c.train, c.valid)) for c in curves) > 0:
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(WholeTicks())

@@ -127,7 +127,7 @@ class Block:
         texts = letters * (rows * ABOVE + lines * LINE)
         drawn = Drawn(by_row, PAD + texts, rows * (high - letters * ABOVE))
         if self.legend and consistent(axes):
-            drawn.texts += legend_of(part, entries(axes), inches - 0.5, OUTSIDE)
+            drawn.texts += legend_of(part, legend_entries(axes), inches - 0.5, OUTSIDE)
             drawn.unnamed.clear()
         return drawn
 
@@ -418,7 +418,7 @@ def shade_style(k: int, count: int) -> Style:
     return {"color": shade, "linestyle": DASHES[k % len(DASHES)]}
 
 
-def entries(axes: Iterable[Axes]) -> list:
+def legend_entries(axes: Iterable[Axes]) -> list:
     """Handles of a legend for several axes, one for each label."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     first = {label: handle for handle, label in reversed(pairs)}

@@ -31,11 +31,11 @@ from rhn.training.ensemble import (
     deterministic,
     part_size,
 )
-from rhn.training.evaluation import Score
+from rhn.training.evaluation import MeanLoss
 from rhn.training.trainer import Task
 from rhn.utils.validation import check_device
 
-ROWS = 32
+CHORALE_ROWS = 32
 MOST = 2  # times ROWS in a batch for evaluation, which needs no memory for gradients
 STEP_ROWS = {"cpu": 4.0}
 """Cost of a step beside its rows, in rows, by device: small for compiled recurrences (measured at 1
@@ -46,7 +46,7 @@ it in their last bits.
 
 
 @dataclass(frozen=True, eq=False)
-class Minibatch:
+class ChoraleBatch:
     """frames (T, B, keys), mask (T, B), 1 at real frames and 0 elsewhere, in the dtype of the
     weights; size: predicted frames.
     """
@@ -88,12 +88,12 @@ class ChoraleTask(Task):
     def model(self, seed: int) -> nn.Module:
         return build_model(self.config, seed=seed)
 
-    def batches(self, epoch: int) -> list[Minibatch]:
+    def batches(self, epoch: int) -> list[ChoraleBatch]:
         name = self.config.cell, self.config.depth
         order = batch_order(self.config.seed, *name, epoch, len(self._batches))
         return [self._batches[i] for i in order]
 
-    def loss(self, model, own, batch: Minibatch) -> tuple[Tensor, tuple]:
+    def loss(self, model, own, batch: ChoraleBatch) -> tuple[Tensor, tuple]:
         total = _total_nll(model, batch)
         return total / batch.size, (total, ())
 
@@ -109,7 +109,7 @@ class ChoraleTask(Task):
         return part_size(model, max(batch.mask.numel() for batch in self._batches), self.device)
 
 
-def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[Minibatch]:
+def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> list[ChoraleBatch]:
     """Cut pieces into ceil(N / batch_size) batches, longest first, with rows filled up to a
     multiple of 32.
 
@@ -124,16 +124,18 @@ def training_batches(pieces: Sequence[np.ndarray], batch_size: int, **where) -> 
 
 def evaluation_batches(
     pieces: Sequence[np.ndarray], *, device: torch.device | str, dtype
-) -> list[Minibatch]:
+) -> list[ChoraleBatch]:
     """Cut pieces into batches for evaluation, longest first, with the lowest estimated time on the
     device; see `STEP_ROWS`.
     """
     usable, start, found = _longest_first(pieces), 0, []
-    longest = [len(piece) for piece in usable[::ROWS]]
+    longest = [len(piece) for piece in usable[::CHORALE_ROWS]]
     step_rows = STEP_ROWS.get(torch.device(device).type, 1e6)
     for blocks in grouped(longest, step_rows):
-        found.append(_minibatch(usable[start : start + blocks * ROWS], device=device, dtype=dtype))
-        start += blocks * ROWS
+        found.append(
+            _minibatch(usable[start : start + blocks * CHORALE_ROWS], device=device, dtype=dtype)
+        )
+        start += blocks * CHORALE_ROWS
     return found
 
 
@@ -151,16 +153,16 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
     for start in range(len(longest) - 1, -1, -1):
         sizes = range(1, min(MOST, len(best)) + 1)
         costs = [
-            (longest[start] * (n * ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
+            (longest[start] * (n * CHORALE_ROWS + step_rows) + best[-n][0], [n, *best[-n][1]])
             for n in sizes
         ]
         best.append(min(costs))
     return best[-1][1]
 
 
-def evaluate(
+def evaluate_chorales(
     model: nn.Module, pieces: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
-) -> Score:
+) -> MeanLoss:
     """Compute the loss of one model on pieces (T_i, keys); every frame except the first is
     predicted from those before it.
 
@@ -170,16 +172,16 @@ def evaluate(
     ensemble = Ensemble.in_evaluation(model, device)
     batches = evaluation_batches(pieces, device=device, dtype=ensemble.dtype)
     with deterministic():
-        return Score(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
+        return MeanLoss(mean_nll(ensemble, batches).item(), sum(batch.size for batch in batches))
 
 
-def mean_nll(ensemble: Ensemble, batches: Sequence[Minibatch]) -> Tensor:
+def mean_nll(ensemble: Ensemble, batches: Sequence[ChoraleBatch]) -> Tensor:
     """Nats per predicted frame of each model, (K,) in float64."""
     total = sum(ensemble.map(_total_nll, batch) for batch in batches)
     return total / sum(batch.size for batch in batches)
 
 
-def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[Minibatch]]) -> Tensor:
+def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[ChoraleBatch]]) -> Tensor:
     """Nats per predicted frame of each model in each split, (K, splits) in float64."""
     return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
@@ -197,7 +199,7 @@ def constant_output_nll(corpus: Corpus) -> float:
     return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
 
 
-def _total_nll(model, batch: Minibatch) -> Tensor:
+def _total_nll(model, batch: ChoraleBatch) -> Tensor:
     return model(batch.frames[:-1], batch.frames[1:], batch.mask[1:])
 
 
@@ -208,12 +210,12 @@ def _longest_first(pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
     return usable
 
 
-def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> Minibatch:
-    rows = -(-len(pieces) // ROWS) * ROWS
+def _minibatch(pieces: Sequence[np.ndarray], *, device, dtype) -> ChoraleBatch:
+    rows = -(-len(pieces) // CHORALE_ROWS) * CHORALE_ROWS
     frames = np.zeros((max(map(len, pieces)), rows, np.shape(pieces[0])[1]), np.float32)
     mask = np.zeros(frames.shape[:2], bool)
     for row, piece in enumerate(pieces):
         frames[: len(piece), row], mask[: len(piece), row] = piece, True
     size = sum(len(piece) - 1 for piece in pieces)
     x, real = (torch.from_numpy(array).to(device, dtype) for array in (frames, mask))
-    return Minibatch(x, real, size)
+    return ChoraleBatch(x, real, size)

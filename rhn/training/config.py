@@ -13,7 +13,7 @@ from rhn.cells.registry import CELLS, accepts, read_options, resolve_cell
 from rhn.data.datasets import TEXT_SETS
 from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
-from rhn.utils.ranges import Count, Natural, NonNegative, Positive, Share, check_ranges, within
+from rhn.utils.ranges import Count, Fraction, Natural, NonNegative, Positive, within
 from rhn.utils.shared_options import CellOptions, OnOff
 from rhn.utils.validation import check_fields, require
 
@@ -64,13 +64,13 @@ class TrainingConfig:
     """
     learning_rate: Positive
     """Step size of the optimizer."""
-    momentum: Share = 0.0
+    momentum: Fraction = 0.0
     """Momentum of sgd and rmsprop."""
-    beta1: Share = 0.9
+    beta1: Fraction = 0.9
     """Decay of the mean of gradients (adam, adamw)."""
-    beta2: Share = 0.999
+    beta2: Fraction = 0.999
     """Decay of the mean of squared gradients (adam, adamw)."""
-    alpha: Share = 0.99
+    alpha: Fraction = 0.99
     """Decay of the mean of squared gradients (rmsprop)."""
     epsilon: Annotated[float, within(least=SMALLEST_EPSILON)] = 1e-8
     """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
@@ -89,7 +89,6 @@ class TrainingConfig:
 
     def __post_init__(self):
         check_fields(self)
-        check_ranges(self)
 
     @property
     def options(self) -> dict:
@@ -110,7 +109,7 @@ class ChoraleConfig(TrainingConfig):
     """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation
     (presets with torch.nn's cells).
     """
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     batch_size: Count = 32
     """Chorales in a batch."""
     epochs: Count = 300
@@ -153,15 +152,15 @@ class LanguageConfig(TrainingConfig):
     the cell's own initialisation (the default for torch.nn's cells).
     """
     transform_bias: float | None = -2.0
-    drop_embedding: Share = 0.0
+    drop_embedding: Fraction = 0.0
     """Share of word types dropped in a window."""
-    drop_input: Share = 0.0
+    drop_input: Fraction = 0.0
     """Dropout of a cell's input."""
-    drop_hidden: Share = 0.0
+    drop_hidden: Fraction = 0.0
     """Dropout of the state before the recurrent matrices."""
-    drop_output: Share = 0.0
+    drop_output: Fraction = 0.0
     """Dropout before the softmax."""
-    drop_candidate: Share = 0.0
+    drop_candidate: Fraction = 0.0
     """Recurrent dropout: of the candidate before its gate."""
     gate_masks: Literal["shared", "separate"] = "shared"
     """Share the masks among the gates of a cell (the TensorFlow code), or draw one for each gate

@@ -17,18 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data.text import Vocabulary, in_rows
-from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks
 from rhn.models.networks import States
 from rhn.training.ensemble import Ensemble, captured, sums
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, fits
+from rhn.utils.validation import check_device, number
 
 WINDOW = 64  # steps read at once; no result depends on it
 
 
 @dataclass(frozen=True)
-class Score:
+class MeanLoss:
     """Mean negative log-likelihood in nats per predicted frame or token, and their number."""
 
     nll: float
@@ -43,7 +42,7 @@ def score(
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
-) -> Score:
+) -> MeanLoss:
     """Compute the score of one model on a text (N,), read as `batch_size` rows.
 
     Args:
@@ -54,12 +53,12 @@ def score(
         DataError: the text is shorter than two tokens a row.
         InvalidInputError: a temperature that is not positive.
     """
-    check_temperature(temperature)
+    temperature = number("the temperature", temperature, above=0)
     device = check_device(device)
     rows = in_rows(tokens, batch_size)
     read = functools.partial(read_window, temperature=temperature)
     nll = ensemble_nll(Ensemble.in_evaluation(model, device), rows, read, progress=progress)
-    return Score(nll.item(), batch_size * (rows.shape[1] - 1))
+    return MeanLoss(nll.item(), batch_size * (rows.shape[1] - 1))
 
 
 def read_window(
@@ -117,12 +116,6 @@ def window_of(
     """The tokens (T + 1, B) int64 of a window of rows (B, N // B)."""
     tokens = np.ascontiguousarray(rows[:, start : start + steps + 1].T, np.int64)
     return torch.from_numpy(tokens).to(device)
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise InvalidInputError unless it is a number above 0."""
-    if not fits(temperature, float) or not 0 < temperature < math.inf:
-        raise InvalidInputError(f"the temperature is {temperature}, expected a number above 0")
 
 
 def perplexity(nll: float) -> float:

@@ -86,10 +86,10 @@ class LanguageTask(Task):
     def measured(self, nll: float) -> float:
         return measure(nll, self._measure)
 
-    def batches(self, epoch: int) -> list["Window"]:
+    def batches(self, epoch: int) -> list["TextWindow"]:
         columns, how = self.rows.shape[1], self.config
         cuts = epoch_windows(columns, how.window, vary=how.vary_window, epoch=epoch)
-        return [Window(self, epoch, step, *cut) for step, cut in enumerate(cuts)]
+        return [TextWindow(self, epoch, step, *cut) for step, cut in enumerate(cuts)]
 
     def loss(
         self, model, own: tuple[States | None, tuple[Masks, Tensor | None]], tokens: Tensor
@@ -116,7 +116,7 @@ class LanguageTask(Task):
 
 
 @dataclass(frozen=True)
-class Window:
+class TextWindow:
     """The steps [start, start + length) of all rows, and its number in an epoch."""
 
     task: LanguageTask

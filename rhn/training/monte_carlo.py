@@ -36,14 +36,13 @@ from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import (
     WINDOW,
-    Score,
-    check_temperature,
+    MeanLoss,
     perplexity,
     read_window,
     text_windows,
 )
 from rhn.utils.progress import Advance
-from rhn.utils.validation import check_device, check_seed, positive
+from rhn.utils.validation import check_device, check_seed, number, whole_number
 
 ACCEPTED = 500.0  # perplexity below which the official code keeps a sample
 # samples rejected in a row: a tenth of the usual 1000, and beyond chance for a trained model
@@ -64,7 +63,7 @@ def monte_carlo_score(
     temperature: float = 1.0,
     device: torch.device | str = "cpu",
     progress: Advance = lambda done, total: None,
-) -> Score:
+) -> MeanLoss:
     """Score the mean of `samples` networks on a text (N,).
 
     Args:
@@ -79,13 +78,13 @@ def monte_carlo_score(
         DataError: the text is shorter than two tokens.
         InvalidInputError: an argument is out of range, or 100 samples in a row were rejected.
     """
-    check_temperature(temperature)
+    temperature = number("the temperature", temperature, above=0)
     device = check_device(device)
     seed = check_seed(seed)
-    samples, text = positive("samples", samples), in_rows(tokens, 1)
-    length, steps = positive("window", window or WINDOW), text.shape[1] - 1
+    samples, text = whole_number("samples", samples), in_rows(tokens, 1)
+    length, steps = whole_number("window", window or WINDOW), text.shape[1] - 1
     model = copy.deepcopy(model).to(device).eval()
-    rows = min(positive("rows", rows), max(1, HELD // steps))
+    rows = min(whole_number("rows", rows), max(1, HELD // steps))
     read = captured(
         functools.partial(read_window, model, temperature=temperature), model.embedding.device
     )
@@ -112,7 +111,7 @@ def monte_carlo_score(
         chosen = log_p[:, torch.tensor(accepted, device=device)]
         torch.logaddexp(total, chosen.logsumexp(1), out=total)
         kept, drawn = kept + sum(accepted), numbers.stop
-    return Score((math.log(samples) - total.mean()).item(), steps)
+    return MeanLoss((math.log(samples) - total.mean()).item(), steps)
 
 
 def _read_side_by_side(

@@ -30,7 +30,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import Corpus
 from rhn.data.text import TextCorpus
 from rhn.errors import DataError, DivergedError, InvalidInputError
-from rhn.training.chorales import ChoraleTask, evaluate
+from rhn.training.chorales import ChoraleTask, evaluate_chorales
 from rhn.training.config import ChoraleConfig, LanguageConfig
 from rhn.training.ensemble import build_models, deterministic
 from rhn.training.language import LanguageTask
@@ -94,7 +94,7 @@ class Callback:
         """Called before the state is saved, so that no file is behind it."""
 
 
-def train(
+def train_in_folder(
     config: ChoraleConfig | LanguageConfig,
     corpus: Corpus | TextCorpus,
     out: str | Path,
@@ -371,7 +371,7 @@ class _Run:
 
     def _test_nll(self, seed: int) -> float:
         model = self.trainer.best_model(seed)
-        return evaluate(model, self._corpus.test, device=self._task.device).nll
+        return evaluate_chorales(model, self._corpus.test, device=self._task.device).nll
 
 
 def require_own_folder(folder: Path) -> None:

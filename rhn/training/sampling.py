@@ -26,11 +26,10 @@ from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import EOS, Symbol
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.evaluation import check_temperature
 from rhn.utils.io import atomic_path, check_output, made_with
-from rhn.utils.validation import check_seed, positive
+from rhn.utils.validation import check_seed, number, whole_number
 
-SUFFIXES = (".mid", ".musicxml")
+MUSIC_SUFFIXES = (".mid", ".musicxml")
 BEATS = 4  # frames in a bar
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 OPENINGS = ((72, 67, 64, 48), (69, 64, 60, 45))  # MIDI pitches of the first chord: C major, A minor
@@ -54,8 +53,8 @@ def sample_chorale(
         raise InvalidInputError(
             f"the model has {model.input_size} inputs, expected a model of the piano's {KEYS} keys"
         )
-    bars = positive("bars", bars)
-    check_temperature(temperature)
+    bars = whole_number("bars", bars)
+    temperature = number("the temperature", temperature, above=0)
     generator = torch.Generator().manual_seed(check_seed(seed))
     opening = OPENINGS[torch.randint(len(OPENINGS), (), generator=generator, device="cpu")]
     frames = torch.zeros(BEATS * bars, KEYS, dtype=dtype, device="cpu")
@@ -96,9 +95,12 @@ def generate(
             vocabulary, the vocabulary belongs to another model, or the model's output is not
             finite.
     """
-    check_temperature(temperature)
+    temperature = number("the temperature", temperature, above=0)
     seed = check_seed(seed)
-    length, top_k = positive("length", length), None if top_k is None else positive("top_k", top_k)
+    length, top_k = (
+        whole_number("length", length),
+        None if top_k is None else whole_number("top_k", top_k),
+    )
     if len(vocabulary) != model.vocabulary_size:
         raise InvalidInputError(
             f"the vocabulary has {len(vocabulary)} symbols, expected the model's "
@@ -134,7 +136,7 @@ def write_chorale(frames: np.ndarray, path: str | Path, *, force: bool = False) 
 
     force: also overwrite a file that this toolkit did not write.
     """
-    path = check_output(path, SUFFIXES, force=force)
+    path = check_output(path, MUSIC_SUFFIXES, force=force)
     score = _score(voices(frames))
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".mid":

@@ -36,7 +36,7 @@ USUAL_FLAGS = {"--help", "--version"}
 
 @dataclass(frozen=True, kw_only=True)
 class Configured:
-    """A command whose further options are the fields of a configuration (`settings_of`), with
+    """A command whose further options are the fields of a configuration (`settings_type`), with
     defaults that follow from its own options, so that it prints its help itself (`print_help`).
     """
 
@@ -44,7 +44,7 @@ class Configured:
     """Display this message and exit."""
 
 
-def settings_of(*configs: type) -> Any:
+def settings_type(*configs: type) -> Any:
     """The type of a dictionary of the fields of configurations that are given as options."""
     hints = {
         name: hint

@@ -121,7 +121,7 @@ def write_json(path: str | Path, value, *, indent: int | None = None) -> None:
         temporary.write_text(json.dumps(finite_json(value), allow_nan=False, indent=indent) + "\n")
 
 
-def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
+def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable]) -> Path:
     """Write a table, atomically; numbers keep every digit. Raises OutputError."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])

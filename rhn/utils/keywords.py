@@ -18,7 +18,7 @@ OTHER_WORDS = {  # of other libraries
     "lr": "learning_rate",
     "units": "hidden_size",
 }
-Function = TypeVar("Function", bound=Callable[..., Any])
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
 def check_keywords(
@@ -57,7 +57,7 @@ def keywords_of(
     target: Callable[..., Any],
     without: tuple[str, ...] = (),
     removed: Mapping[str, str] = MappingProxyType({}),
-) -> Callable[[Function], Function]:
+) -> Callable[[AnyFunction], AnyFunction]:
     """Decorate a function that passes **options to a target: its signature lists the target's
     keywords in their place, and others are refused.
 
@@ -65,7 +65,7 @@ def keywords_of(
     see `check_keywords`.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: AnyFunction) -> AnyFunction:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         taken = {p.name for p in own} | {*without}
@@ -82,6 +82,6 @@ def keywords_of(
             return function(*args, **options)
 
         vars(checked)["__signature__"] = signature.replace(parameters=[*own, *more])
-        return cast(Function, checked)
+        return cast(AnyFunction, checked)
 
     return decorate

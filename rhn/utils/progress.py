@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 FIRST_LINE = 5.0  # seconds until the first line without a terminal
 LINE_SECONDS = 30.0  # between further lines
 KNOWN = 0.01  # share of the work, from which on its time is known
-COLUMNS = 80  # of these lines, as there is no terminal
+LINE_WIDTH = 80  # of these lines, as there is no terminal
 
 
 def duration(seconds: float) -> str:
@@ -104,7 +104,7 @@ def _periodic_lines() -> Iterator[Callable[[str], Advance]]:
                 title, begun, *share = current
                 with contextlib.suppress(OSError, ValueError):  # a broken stderr stops no work
                     line = line_of(title, time.monotonic() - begun, *share)
-                    lines = textwrap.fill(line, COLUMNS, subsequent_indent="  ")
+                    lines = textwrap.fill(line, LINE_WIDTH, subsequent_indent="  ")
                     print(lines, file=sys.stderr, flush=True)
             pause = LINE_SECONDS
 

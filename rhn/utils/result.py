@@ -14,7 +14,6 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
 
 import html
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
@@ -41,11 +40,11 @@ from rhn.utils.io import (
     check_output,
     made_with,
     write_arrays,
-    write_csv,
     write_json,
     write_over,
+    write_rows,
 )
-from rhn.utils.validation import fits, kinds_of, plain
+from rhn.utils.validation import kinds_of, number, plain
 from rhn.utils.wording import counted, in_short, rows_table
 
 if TYPE_CHECKING:
@@ -281,12 +280,12 @@ class Result:
         """Write the rows, which may lack columns."""
         rows = self.table()
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
+        write_rows(path, columns, ([row.get(name) for name in columns] for row in rows))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file that `save` wrote. Raises DataError for any other file."""
-        found = load(path, cls.writer)
+        found = load_result(path, cls.writer)
         if not isinstance(found, cls):
             raise DataError(
                 f"{path} holds the result {found.kind!r}: expected {cls.kind or 'another'!r}"
@@ -328,12 +327,10 @@ class Result:
 
 def checked_limit(limit: float | None) -> float | None:
     """The limit of a figure. Raises InvalidInputError if it is no positive number."""
-    if limit is not None and not (fits(limit, float) and 0 < limit < math.inf):
-        raise InvalidInputError(f"limit is {in_short(limit)}: expected a number above 0")
-    return limit
+    return None if limit is None else number("limit", limit, above=0)
 
 
-def load(path: str | Path, writer: str = Result.writer) -> Result:
+def load_result(path: str | Path, writer: str = Result.writer) -> Result:
     """Read a result of any imported class from .npz. Raises DataError, with the `writer`, for other
     files.
     """
@@ -394,11 +391,11 @@ def _parts(z: np.ndarray | np.generic) -> np.ndarray:
     return np.stack((z.real, z.imag), -1)
 
 
-def rows_of(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
+def table_rows(**columns: Iterable | Mapping[str, Iterable]) -> list[dict[str, Any]]:
     """The rows of a table from its columns (R,); a column (R, L) becomes the columns name_1, ...,
     name_L, columns by key name_key.
 
-    >>> rows_of(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
+    >>> table_rows(step=range(2), gain=np.array([0.5, 2.0]), norm={"least": [0.1, 0.2]})
     [{'step': 0, 'gain': 0.5, 'norm_least': 0.1}, {'step': 1, 'gain': 2.0, 'norm_least': 0.2}]
     """
     named: dict[str, list] = {}

@@ -36,7 +36,7 @@ def unscaled(M: Tensor, exponent: Tensor) -> Tensor:
     return M
 
 
-def times(J: Tensor, P: Tensor, exponent: Tensor | int = 0) -> Scaled:
+def scaled_matmul(J: Tensor, P: Tensor, exponent: Tensor | int = 0) -> Scaled:
     """J P 2^exponent."""
     P, exponent = scaled(P, exponent)
     J, exponent = scaled(J, exponent)
@@ -50,17 +50,17 @@ def plus(P: Tensor, exponent: Tensor, S: Tensor) -> Scaled:
     return unscaled(P, exponent - top) + unscaled(S, -top), top
 
 
-def product(factors: Iterable[Tensor]) -> Scaled:
+def scaled_product(factors: Iterable[Tensor]) -> Scaled:
     """J_L ... J_1 2^e of factors J_1, J_2, ..., J_L.
 
-    >>> P, e = product([torch.full((1, 1), 0.5)] * 2000)
+    >>> P, e = scaled_product([torch.full((1, 1), 0.5)] * 2000)
     >>> float(P), int(e)
     (0.25, -1998)
     """
     P, *others = factors
     exponent = torch.zeros(P.shape[:-2], dtype=torch.long, device=P.device)
     for J in others:
-        P, exponent = times(J, P, exponent)
+        P, exponent = scaled_matmul(J, P, exponent)
     return P, exponent
 
 

@@ -11,7 +11,7 @@ from cyclopts.parameter import get_parameters
 from rhn.utils.figures import inches_of
 
 Device = Literal["auto", "cpu", "cuda"]
-OUTPUT = Parameter(group=Group("output", sort_key=9))
+OUTPUT_GROUP = Parameter(group=Group("output", sort_key=9))
 OnOff = Annotated[bool, Parameter(negative=None)]
 """A flag that can also be given as --no-flag."""
 
@@ -38,7 +38,7 @@ CellOptions = Annotated[dict, ENTRIES, Parameter(name="--cell-option")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedOptions:
     """The options of every command about a trained network."""
 
     checkpoint: Path = field(kw_only=False)
@@ -51,7 +51,7 @@ class Trained:
 class Sized:
     """The size of figures."""
 
-    figure: Annotated[str | None, OUTPUT, Parameter(metavar="SIZE")] = None
+    figure: Annotated[str | None, OUTPUT_GROUP, Parameter(metavar="SIZE")] = None
     """Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or inches."""
 
     def __post_init__(self):
@@ -63,7 +63,7 @@ class Sized:
 class Writing:
     """The option of every command that writes results."""
 
-    force: Annotated[bool, OUTPUT] = False
+    force: Annotated[bool, OUTPUT_GROUP] = False
     """Also overwrite files that this toolkit did not write, and any table (.csv)."""
 
 
@@ -71,7 +71,7 @@ class Writing:
 class Drawing(Sized, Writing):
     """The options of every command that draws."""
 
-    output: Annotated[tuple[Path, ...], OUTPUT] = ()
+    output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
 
 

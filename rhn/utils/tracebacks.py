@@ -11,7 +11,7 @@ LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))
 INSTALLED = {"site-packages", "dist-packages"}  # and their folders, of any environment
 
 
-def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+def frames_outside(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of a traceback outside our packages, Python and installed libraries."""
     found = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), lookup_lines=False

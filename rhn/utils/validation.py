@@ -1,15 +1,21 @@
-"""Validate numbers, values and words by types, and sizes against the free memory of a device."""
+"""Values that a user gives are checked here: numbers by their ranges, values and words by their
+types, sizes by the free memory of a device.
+
+Arguments of functions go through `whole_number` and `number`, fields of dataclasses through
+`check_fields`, words such as `leak=0.5` through `convert`. `rhn.utils.ranges` has the same ranges
+as types of options. `gersgorin.validate` has the checks of tensors and modules.
+"""
 
 import contextlib
 import math
-import operator
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
+from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import in_short
@@ -37,11 +43,46 @@ def plain(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Bounds of a finite number.
+
+    >>> str(Range(least=0, below=1)), str(Range(above=0, most=9))
+    ('0 or more, less than 1', 'a number above 0, at most 9')
+    """
+
+    least: float = -inf
+    above: float = -inf
+    below: float = inf
+    most: float = inf
+
+    def __str__(self) -> str:
+        words = {
+            "{:g} or more": self.least,
+            "a number above {:g}": self.above,
+            "less than {:g}": self.below,
+            "at most {:g}": self.most,
+        }
+        given = [text.format(bound) for text, bound in words.items() if abs(bound) < inf]
+        return ", ".join(given) or "a finite number"
+
+    def __contains__(self, value: float | None) -> bool:
+        """True for a number inside, and for None."""
+        return value is None or (
+            self.least <= value <= self.most and self.above < value < self.below
+        )
+
+    def __call__(self, hint: Any, value: float | None) -> None:
+        """Raise ValueError for a number outside. The signature is cyclopts'."""
+        if value not in self:
+            raise ValueError(f"expected {self}")
+
+
 def check_fields(config) -> None:
     """Raise InvalidInputError, naming the field, unless every value of a dataclass is of its
-    field's type. Numbers of NumPy become those of Python.
+    field's type and within its range. Numbers of NumPy become those of Python.
     """
-    hints = _hints(config.__class__)
+    hints, ranges = _hints(config.__class__), _ranges_of(config.__class__)
     for f in fields(config):
         value = plain(getattr(config, f.name))
         object.__setattr__(config, f.name, value)
@@ -49,6 +90,26 @@ def check_fields(config) -> None:
             raise InvalidInputError(
                 f"{f.name} is {in_short(value)}, expected {expected(hints[f.name])}"
             )
+    for name, range_ in ranges:
+        if (value := getattr(config, name)) not in range_:
+            raise InvalidInputError(f"{name} is {value}, expected {range_}")
+
+
+@cache
+def _ranges_of(kind: Any) -> list[tuple[str, Range]]:
+    """The ranges of the fields of a dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [(name, range_) for name, hint in hints.items() for range_ in _ranges_in(hint)]
+
+
+def _ranges_in(hint: Any) -> list[Range]:
+    """The ranges in an annotation for cyclopts, such as `Annotated[Count | None, GROUP]`."""
+    if get_origin(hint) is not Annotated:
+        kinds = [kind for kind in kinds_of(hint) if kind is not NoneType]
+        return _ranges_in(kinds[0]) if kinds not in ([hint], []) and len(kinds) == 1 else []
+    kind, *about = get_args(hint)
+    validators = (v for a in about for v in getattr(a, "validator", ()))
+    return [*_ranges_in(kind), *(v for v in validators if isinstance(v, Range))]
 
 
 def require(config, name: str, holds: bool, expected: str) -> None:
@@ -72,14 +133,50 @@ def not_dense_real(t) -> str | None:
     return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
+def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
+    """True for a whole number of Python, NumPy or torch between two limits.
+
+    >>> is_whole_number(3), is_whole_number(True), is_whole_number(0)
+    (True, False, False)
+    """
+    value = plain(value)
+    return type(value) is int and least <= value <= most
+
+
+def whole_number(
+    name: str, value: Any, least: int = 1, most: int | None = None, why: str = ""
+) -> int:
+    """A whole number between two limits, as an int. Raises InvalidInputError.
+
+    most: None: any number of elements of a tensor. why: the reason of the limits, in words.
+
+    >>> whole_number("count", 3, 1, 5)
+    3
+    """
+    if not is_whole_number(value, least, LARGEST if most is None else most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        because = f"{why}; " if why else ""
+        raise InvalidInputError(
+            f"{name} is {in_short(value)}: {because}expected a whole number {limits}"
+        )
+    return plain(value)
+
+
+def number(name: str, value: Any, **bounds: float) -> float:
+    """A finite number within these bounds of `Range`. Raises InvalidInputError.
+
+    >>> number("seconds", 1.5, above=0)
+    1.5
+    """
+    found, range_ = plain(value), Range(**bounds)
+    if not fits(found, float) or found not in range_:
+        raise InvalidInputError(f"{name} is {in_short(value)}: expected {range_}")
+    return found
+
+
 def check_seed(seed: int) -> int:
     """The seed as an int; raises InvalidInputError unless it is valid for every generator."""
-    found = plain(seed)
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= LARGEST:
-        raise InvalidInputError(
-            f"the seed is {in_short(seed)}, expected a whole number from 0 to {LARGEST}"
-        )
-    return found
+    return whole_number("the seed", seed, 0, LARGEST)
 
 
 def check_device(device: Any) -> str:
@@ -96,19 +193,6 @@ def check_device(device: Any) -> str:
             f"device is {in_short(device)}: expected 'cpu' or a GPU of this machine, 'cuda'"
         ) from error
     return str(place)
-
-
-def positive(name: str, value: Any) -> int:
-    """The value as an int; raises InvalidInputError unless it is a whole number of at least 1."""
-    try:
-        number = operator.index(plain(value))
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(plain(value), bool):
-        raise InvalidInputError(
-            f"{name} must be a whole number of at least 1, got {in_short(value)}"
-        )
-    return number
 
 
 def fits(value, hint) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 from rhn.checkpoints import save_checkpoint
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.training.chorales import evaluate
+from rhn.training.chorales import evaluate_chorales
 from rhn.training.config import LanguageConfig
 
 WORDS = Vocabulary(
@@ -112,7 +112,7 @@ def name(case) -> str:
 
 
 def loss_of_chorales(model, pieces) -> float:
-    return evaluate(model, pieces).nll
+    return evaluate_chorales(model, pieces).nll
 
 
 def loss_of_texts(model, parts) -> float:

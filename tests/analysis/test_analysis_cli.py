@@ -19,7 +19,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.data import chorale, chorales
 from rhn.data.text import Vocabulary, read_text
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.training.chorales import evaluate
+from rhn.training.chorales import evaluate_chorales
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_the_unlesioned_loss_is_that_of_rhn_evaluate(capsys):
     assert (found["mode"], found["split"]) == ("bias", "test")
     model, pieces = network(dtype=torch.float32), chorales().test
     # float32, summed in another order
-    assert found["baseline"] == pytest.approx(evaluate(model, pieces).nll, rel=1e-7)
+    assert found["baseline"] == pytest.approx(evaluate_chorales(model, pieces).nll, rel=1e-7)
     assert found["label"] == ["1", "2", "3", "1", "1"]
     assert found["delta"][:3] == [loss - found["baseline"] for loss in found["loss"][:3]]
     assert all(

@@ -20,7 +20,7 @@ from analysis.report import cli as report_cli
 from analysis.report.cli import main
 from analysis.report.folders import study_sections
 from analysis.report.network import network_sections
-from analysis.report.options import Options
+from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, page_html, write_page
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.steps import Products
@@ -118,7 +118,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
 
 
 def test_every_figure_of_a_network_names_its_checkpoint(run):
-    options = Options(about=run, steps=6)
+    options = ReportOptions(about=run, steps=6)
     sections = network_sections(
         options, run / "best.safetensors", lambda title: lambda done, total: None
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
 from gersgorin.cli.main import main as gersgorin
-from gersgorin.data.files import READ, first_tokens
+from gersgorin.cli.trained import READ, first_tokens
 from gersgorin.figures import draw_run
 from gersgorin.run.cell import temporal_jacobian, trajectory
 from rhn.checkpoints import save_checkpoint

@@ -23,7 +23,7 @@ from gersgorin import (
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import spectral_radius
 from gersgorin.recorder import LONGEST_UNSAVED
-from gersgorin.recording import MEASURES, MOMENTS, Recording
+from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Recording
 from rhn.cells import CELLS, from_torch
 from rhn.errors import DataError, InvalidInputError, RhnError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -318,7 +318,7 @@ def test_every_mean_is_logged_with_its_name_and_step():
     for name in ("radius", "exponent", "input_gain"):
         values = [value for found, value, _ in logged if found == f"recorder/{name}"]
         np.testing.assert_allclose(values, recording.mean(name), rtol=1e-6)
-    assert {name.partition("/")[2] for name, *_ in logged} <= MEASURES.keys()
+    assert {name.partition("/")[2] for name, *_ in logged} <= RECORDED_MEASURES.keys()
     assert all(type(value) is float and np.isfinite(value) for _, value, _ in logged)
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from optim_study.backend import finished_row
 from optim_study.protocol import Settings, StudyConfig
-from optim_study.results import Row
+from optim_study.results import TrialRow
 from rhn.training.state import TrialState, has_ended
 from rhn.utils.io import atomic_path
 
@@ -98,7 +98,7 @@ class NumpyBackend:
     ) -> NumpyTrials:
         return self.fused(config, settings, saved)
 
-    def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> Row:
+    def row(self, config: StudyConfig, fused: NumpyTrials, number: int) -> TrialRow:
         test = float(np.square(fused.best(number)).sum())
         return finished_row(
             config, number, fused.curve(number), hidden_size=8, test_nll=test, constant_nll=1.0

@@ -11,13 +11,13 @@ import pytest
 import torch
 from helpers import drive
 
-from optim_study.backend import TorchBackend, build_models, start_training
+from optim_study.backend import TorchBackend, models_of_trials, start_training
 from optim_study.folder import StudyFolder
 from optim_study.protocol import StudyConfig
 from rhn.checkpoints import load_checkpoint, read_metadata
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
-from rhn.training.chorales import constant_output_nll, evaluate
+from rhn.training.chorales import constant_output_nll, evaluate_chorales
 from rhn.training.ensemble import batch_order
 
 
@@ -91,7 +91,9 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(
     about = {"trial": number, "settings": asdict(cfg.settings(number)), "outcome": outcome.results}
     TorchBackend(tiny_data).write_best(path, fused, number, **about)
     model = load_checkpoint(path)
-    measured = [evaluate(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)]
+    measured = [
+        evaluate_chorales(model, pieces).nll for pieces in (corpus.train, corpus.valid, corpus.test)
+    ]
     assert measured == [outcome.train_nll, outcome.valid_nll, outcome.test_nll]
     assert fused.curve(number)[outcome.best_epoch].tolist() == measured[:2]
     assert outcome.loss(objective) == measured[0 if objective == "train" else 1]
@@ -155,9 +157,9 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, 
     )
     fused, _ = finished(cfg, tiny_data, range(2))
     for number, settings in ((n, cfg.settings(n)) for n in range(2)):
-        (model,) = build_models(cfg, {number: settings}).values()
+        (model,) = models_of_trials(cfg, {number: settings}).values()
         descent = PLAIN[optimizer](model.parameters(), settings.learning_rate)
-        losses = [evaluate(model, corpus.train).nll]
+        losses = [evaluate_chorales(model, corpus.train).nll]
         pieces = [
             torch.as_tensor(piece).float() for piece in sorted(corpus.train, key=len, reverse=True)
         ]
@@ -167,14 +169,14 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, config, 
                 descent.zero_grad()
                 torch.cat([model.nll(piece) for piece in batches[k]]).mean().backward()
                 descent.step()
-            losses.append(evaluate(model, corpus.train).nll)
+            losses.append(evaluate_chorales(model, corpus.train).nll)
         np.testing.assert_allclose(fused.curve(number)[:, 0], losses, rtol=2e-5)
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
 def test_initial_weights_follow_the_scheme(config):
     cfg = config(arch="dt-rnn", budget_scale=1, init_schemes=("identity",), init_std=(1e-3, 1e-3))
-    (model,) = build_models(cfg, {0: cfg.settings(0)}).values()
+    (model,) = models_of_trials(cfg, {0: cfg.settings(0)}).values()
     R = model.cells[0].weight_hh.detach()
     assert (R - torch.eye(model.hidden_size)).std().item() == pytest.approx(1e-3, rel=0.02)
     assert model.output.weight.std().item() == pytest.approx(1e-3, rel=0.02)

@@ -17,14 +17,14 @@ from tables import for_each, not_explained
 from gersgorin.recording import Recording
 from optim_study import cli_results, plan, shares
 from optim_study.cli import COMMANDS, main
-from optim_study.cli_results import BEST, STATUS, Plot
+from optim_study.cli_results import BEST_COLUMNS, STATUS, Plot
 from optim_study.presets import RunConfig, small
-from optim_study.results import COLUMNS
+from optim_study.results import TRIAL_COLUMNS
 from rhn.utils.command_line import read
 
 
 def test_the_words_of_printed_tables_are_explained():
-    assert not not_explained((*STATUS, *BEST, *plan.COLUMNS, *shares.COLUMNS))
+    assert not not_explained((*STATUS, *BEST_COLUMNS, *plan.PLAN_COLUMNS, *shares.SHARE_COLUMNS))
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -147,7 +147,7 @@ def test_what_a_run_prints(finished, tiny_data, capsys):
     assert [(r["arch"], r["depth"], r["trial"]) for r in rows] == [
         ("dt-rnn", d, n) for d in (1, 2) for n in range(4)
     ]
-    assert all(tuple(row) == COLUMNS for row in rows) and "nothing to do" in printed.err
+    assert all(tuple(row) == TRIAL_COLUMNS for row in rows) and "nothing to do" in printed.err
     assert run("run", "--arch", "rhn", "dt-rnn", *words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "a loss below 9.5 nats per frame" in lines[0]
@@ -184,7 +184,7 @@ def test_status_best_and_export_agree(finished, capsys):
     assert all((row["complete"], row["trials"], row["running"]) == (4, 4, 0) for row in status)
     assert run("export", "--out", finished, "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert all(tuple(row) == COLUMNS for row in rows) and len(rows) == 16
+    assert all(tuple(row) == TRIAL_COLUMNS for row in rows) and len(rows) == 16
     assert run("export", "--out", finished) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows] == table

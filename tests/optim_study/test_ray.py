@@ -12,7 +12,7 @@ from test_run import LONG, command, records, tiny, undisturbed, wait_until_saved
 
 from optim_study import RunConfig, run, smoke
 from optim_study.cli import main
-from optim_study.ray_engine import places
+from optim_study.ray_engine import ray_devices
 from rhn.errors import InvalidInputError
 
 
@@ -53,10 +53,10 @@ def test_a_worker_each_on_a_gpu_or_a_cpu_of_the_cluster(nodes, asked, expected, 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [*alive, dead]))
     config = RunConfig(engine="ray", **asked)
     if isinstance(expected, list):
-        assert places(config) == expected
+        assert ray_devices(config) == expected
     else:
         with pytest.raises(InvalidInputError, match=expected):
-            places(config)
+            ray_devices(config)
 
 
 def test_without_ray_the_sentence_names_the_extra(tmp_path, monkeypatch):

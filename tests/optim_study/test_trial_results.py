@@ -11,9 +11,9 @@ from tables import for_each
 
 from optim_study.protocol import OPTIMIZERS, SCHEMES, StudyConfig
 from optim_study.results import (
-    COLUMNS,
-    Network,
-    Row,
+    TRIAL_COLUMNS,
+    StudyNetwork,
+    TrialRow,
     csv_text,
     protocol_words,
     read_csv,
@@ -21,10 +21,10 @@ from optim_study.results import (
     write_csv,
 )
 from optim_study.shares import (
+    ALL_TRIALS,
     OUTSIDE,
     PAPERS_BOX,
     REGIONS,
-    WHOLE,
     region,
     share_table,
     training_shares,
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PLATEAU = 11.13
 
 
-def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> Row:
+def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> TrialRow:
     settings = {"learning_rate": 0.1, "init_std": 1e-4, "transform_bias": -1.0, "hidden_size": 7}
     losses = {
         "best_train_nll": train,
@@ -50,10 +50,10 @@ def row(arch="rhn", depth=1, trial=0, train=8.0, **changes) -> Row:
         "best_epoch": 90,
         "diverged": False,
     }
-    return Row(arch=arch, depth=depth, trial=trial, **(settings | losses | others | changes))
+    return TrialRow(arch=arch, depth=depth, trial=trial, **(settings | losses | others | changes))
 
 
-def network(arch, depth, losses, **changes) -> list[Row]:
+def network(arch, depth, losses, **changes) -> list[TrialRow]:
     return [row(arch, depth, n, loss, **changes) for n, loss in enumerate(losses)]
 
 
@@ -89,11 +89,12 @@ def test_what_a_cell_does_not_have_is_empty_in_a_table(tmp_path):
     rows = [row("rhn", 2), row("dts-rnn-skip-last", 2), row("lstm", 1), row("my_cells:Mine", 2)]
     lines = [line.split(",") for line in csv_text(rows).splitlines()[1:]]
     found = [
-        (line[COLUMNS.index("depth")], line[COLUMNS.index("transform_bias")]) for line in lines
+        (line[TRIAL_COLUMNS.index("depth")], line[TRIAL_COLUMNS.index("transform_bias")])
+        for line in lines
     ]
     assert found == [("2", "-1.0"), ("2", ""), ("1", ""), ("2", "-1.0")]
     assert [r.to_dict()["depth"] for r in rows] == [2, 2, 1, 2]
-    assert [Network(r.arch, r.depth).title for r in rows[1:3]] == [
+    assert [StudyNetwork(r.arch, r.depth).title for r in rows[1:3]] == [
         "dts-rnn-skip-last, depth 2",
         "lstm",
     ]
@@ -226,7 +227,7 @@ def test_regions_with_the_same_trials_are_one_test():
         for arch, train in (("rhn", 7.0), ("dt-rnn", PLATEAU))
         for r in network(arch, 4, [train] * 6)
     ]
-    whole, box = training_shares(rows, regions=(WHOLE, PAPERS_BOX))[2:]
+    whole, box = training_shares(rows, regions=(ALL_TRIALS, PAPERS_BOX))[2:]
     assert whole.p == whole.p_holm == box.p == box.p_holm == pytest.approx(2 / comb(12, 6))
 
 
@@ -234,17 +235,17 @@ def test_regions_are_counted_by_hand(area):
     shares = training_shares(area, regions=REGIONS)
     found = {(s.arch, s.region): s for s in shares}
     assert {key: (s.below, s.trials) for key, s in found.items()} == {
-        ("rhn", WHOLE): (3, 5),
+        ("rhn", ALL_TRIALS): (3, 5),
         ("rhn", PAPERS_BOX): (2, 3),
         ("rhn", OUTSIDE): (1, 1),
         ("rhn", "orthogonal"): (0, 1),
-        ("dt-rnn", WHOLE): (3, 6),
+        ("dt-rnn", ALL_TRIALS): (3, 6),
         ("dt-rnn", PAPERS_BOX): (0, 2),
         ("dt-rnn", OUTSIDE): (1, 2),
         ("dt-rnn", "orthogonal"): (2, 2),
     }
     p = {key: s.p for key, s in found.items() if s.p is not None}
-    assert set(p) == {("dt-rnn", name) for name in (WHOLE, PAPERS_BOX, OUTSIDE, "orthogonal")}
+    assert set(p) == {("dt-rnn", name) for name in (ALL_TRIALS, PAPERS_BOX, OUTSIDE, "orthogonal")}
     assert p["dt-rnn", PAPERS_BOX] == pytest.approx(fisher_exact([[0, 2], [2, 1]]).pvalue)
     assert found["dt-rnn", PAPERS_BOX].p_holm == pytest.approx(min(1, 4 * min(p.values())))
     table = " ".join(share_table(shares).split())

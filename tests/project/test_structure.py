@@ -5,11 +5,12 @@ installed, what README says.
 import ast
 import contextlib
 import importlib
+import operator
 import re
 import subprocess
 import sys
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -30,7 +31,7 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.checkpoints rhn.plotting.provenance
     rhn.training rhn.api rhn.presets
     rhn.cli rhn.plotting rhn.__main__
-    gersgorin._validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
+    gersgorin.validate gersgorin.data gersgorin.losses gersgorin.run.autodiff gersgorin.linalg
     gersgorin.run gersgorin.network
     gersgorin.analyses gersgorin.comparison gersgorin.figures gersgorin.recorder \
         gersgorin.recording gersgorin.results
@@ -85,8 +86,8 @@ def imports(module: str, path: Path) -> set[str]:
 
 
 def is_private(name: str) -> bool:
-    """True if a part of package.module.name below its first module begins with one underscore."""
-    return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[2:])
+    """True if a module of package.module, or a name in it, begins with one underscore."""
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split(".")[1:])
 
 
 @for_each("package", PACKAGES)
@@ -154,18 +155,62 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
-INTERFACES = {"main", "run", "of_run"}  # of commands and of rows of analyses
-
-
-def test_no_two_files_or_public_names_of_gersgorin_are_the_same():
-    own = [(module, path) for module, path in sources() if module.startswith("gersgorin.")]
-    nodes = [node for _, path in own for node in ast.parse(path.read_text()).body]
-    files = Counter(path.stem for _, path in own if path.stem != "__init__")
-    names = Counter(
-        n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"
-    )
+def test_no_two_files_of_gersgorin_have_the_same_name():
+    own = [path.stem for module, path in sources() if module.startswith("gersgorin.")]
+    files = Counter(name for name in own if name != "__init__")
     assert [name for name, times in files.items() if times > 1] == []
-    assert [name for name, times in names.items() if times > 1 and name not in INTERFACES] == []
+
+
+SHARED_NAMES = {
+    "main": "the function of a command: words to exit code",
+    "run": "the work of a command with its options; optim_study.run is that of a study",
+    "of_run": "the function of a row of analyses",
+    "load": "rhn.load and gersgorin.load: what a package saves",
+    "analyze": "gersgorin.analyze; the entry point of the command rhn-analyze",
+    "Recorder": "trainability.Recorder is gersgorin.Recorder with one measure more",
+    "forward": "of a kernel",
+    "backward": "of a kernel",
+    "reference": "of a kernel",
+    "limit": "of a kernel",
+    "LSTM": "the cell, and rhn.kernels.LSTM, its kernel",
+    "GRU": "the cell, and rhn.kernels.GRU, its kernel",
+    "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
+}
+"""Public names that several modules define, and why."""
+
+
+def public_names(tree: ast.Module) -> set[str]:
+    """The classes, functions and constants that a module defines, without those with an
+    underscore.
+    """
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {
+                part.id
+                for part in ast.walk(node)
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_a_public_name_means_one_thing_in_all_packages():
+    """A constant counts if another module imports it; else it is read only beside its
+    definition.
+    """
+    used = {name for source in sources() for name in imports(*source)}
+    homes = defaultdict(list)
+    for module, path in sources():
+        tree = ast.parse(path.read_text())
+        defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+        for name in public_names(tree):
+            if name in defined or f"{module}.{name}" in used:
+                homes[name].append(module)
+    twice = {name: places for name, places in homes.items() if len(places) > 1}
+    assert {name: places for name, places in twice.items() if name not in SHARED_NAMES} == {}
+    assert SHARED_NAMES.keys() <= twice.keys()
 
 
 def test_the_root_of_gersgorin_holds_what_a_user_meets():
@@ -174,6 +219,15 @@ def test_the_root_of_gersgorin_holds_what_a_user_meets():
         *("init", "main", "validate"),
         *("comparison", "figures", "losses", "recorder", "recording", "results"),
     }
+
+
+def test_contributing_says_where_things_are_decided():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| [^|]+\? \| `([^`]+)`[^|]* \| `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    for path, name in rows:
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        assert operator.attrgetter(name)(module), name
 
 
 COMMANDS = [

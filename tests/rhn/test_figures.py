@@ -19,7 +19,7 @@ from rhn.plotting.figure import LogTicks
 from rhn.utils import figures
 from rhn.utils import io as made
 from rhn.utils.figures import our_style
-from rhn.utils.io import check_output, write_csv
+from rhn.utils.io import check_output, write_rows
 
 PLOT = ("gersgorin-plot", ["--cell", "rnn", "--hidden-size", "3", "--input", "x.npy", "--output"])
 
@@ -121,7 +121,7 @@ def test_a_figure_of_this_toolkit_is_drawn_anew_and_any_other_is_refused(
 
 
 def test_a_table_has_no_mark_and_is_written_over_only_by_force(tmp_path):
-    path = write_csv(tmp_path / "table.csv", ("layer", "loss, in nats"), [(1, 2.0)])
+    path = write_rows(tmp_path / "table.csv", ("layer", "loss, in nats"), [(1, 2.0)])
     with pytest.raises(OutputError, match="was not written by this toolkit"):
         check_output(path, force=False)
     assert check_output(path) == path

@@ -16,8 +16,8 @@ from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
-from rhn.training.run import train
-from rhn.utils.validation import plain, positive
+from rhn.training.run import train_in_folder
+from rhn.utils.validation import plain, whole_number
 from tests.rhn.texts import sentences
 
 ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
@@ -77,7 +77,7 @@ def test_a_training_with_scalars_is_that_with_numbers(tmp_path):
 
 def test_seeds_and_sizes_are_scalars_too(tmp_path):
     config = preset("jsb-depth-1", hidden_size=3, epochs=1)
-    found = train(config, CHORALES, tmp_path / "out", seeds=np.arange(2))
+    found = train_in_folder(config, CHORALES, tmp_path / "out", seeds=np.arange(2))
     assert [result.seed for result in found] == [0, 1]
     cell = make_cell("leaky", np.int64(3), np.array(4), leak=np.float32(0.5))
     assert cell.config() == make_cell("leaky", 3, 4, leak=0.5).config()
@@ -117,7 +117,7 @@ def test_a_study_refuses_at_once(changes, said):
 )
 def test_what_is_no_size_is_refused(value):
     with pytest.raises(InvalidInputError, match="whole number of at least 1"):
-        positive("hidden_size", value)
+        whole_number("hidden_size", value)
 
 
 def test_public_functions_refuse_in_one_sentence(tmp_path, text):
@@ -133,17 +133,19 @@ def test_public_functions_refuse_in_one_sentence(tmp_path, text):
             lambda: rhn.evaluate(music, CHORALES, device="gpu")
         ),
         "device is 'cuda:99'": lambda: rhn.evaluate(prose, text, device="cuda:99"),
-        "device is 'gpu'": lambda: train(tune, CHORALES, out, device="gpu"),
+        "device is 'gpu'": lambda: train_in_folder(tune, CHORALES, out, device="gpu"),
         "this is a language model: expected a text": lambda: rhn.train(
             "ptb-sota", CHORALES, out=out
         ),
-        "this is a model of chorales: expected chorales": lambda: train(tune, text, out),
+        "this is a model of chorales: expected chorales": lambda: train_in_folder(tune, text, out),
         "expected chorales, as of": lambda: rhn.evaluate(music, text),
         "expected a text, as of": lambda: rhn.evaluate(prose, CHORALES),
         "cell is .*expected a text": lambda: rhn.train("jsb-depth-1", CHORALES, out=out, cell=RNN),
         "cell_options is .*expected an object": lambda: preset("ptb-sota", cell_options=[1]),
-        "there are no seeds: expected at least one": lambda: train(config, text, out, seeds=[]),
-        "the seed is -1": lambda: train(config, text, out, seeds=[-1]),
+        "there are no seeds: expected at least one": lambda: train_in_folder(
+            config, text, out, seeds=[]
+        ),
+        "the seed is -1": lambda: train_in_folder(config, text, out, seeds=[-1]),
         "the temperature is None": lambda: rhn.evaluate(prose, text, temperature=None),
         "has the bound -1: expected a positive number": lambda: make_cell(
             "rnn", 3, 4, init="uniform:-1"

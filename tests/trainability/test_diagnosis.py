@@ -6,7 +6,7 @@ import pytest
 from readable import WIDTHS, readable
 
 from rhn.utils.figures import RED
-from trainability.diagnosis import AT_FAULT, GOOD, Cause, Diagnosis, TableRow
+from trainability.diagnosis import AT_FAULT, IN_GOOD, Cause, Diagnosis, TableRow
 
 
 def row(part, what, error, steps=400, **about):
@@ -20,7 +20,7 @@ GRU = "a GRU in place of the network"
 def rows(word):
     return (
         row("", "your training, unchanged", 1.02),
-        row("network", "your network", 1.03, training=GOOD, word="breaks"),
+        row("network", "your network", 1.03, training=IN_GOOD, word="breaks"),
         row("inputs", "inputs standardised", 1.03),
         row("optimizer", "ten times the learning rate", 0.9, steps=120, finished=False),
         row("network", GRU, 0.03, steps=200, word=word),

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import optim_study
-from optim_study.backend import build_models
+from optim_study.backend import models_of_trials
 from rhn.checkpoints import save_checkpoint
 from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
-from rhn.training.run import Callback, train
+from rhn.training.run import Callback, train_in_folder
 from trainability.cli import CheckOptions, main, of_next_frames
 from trainability.stored import stored_training
 
@@ -54,7 +54,9 @@ def trained(pieces, folder, seeds, **changes):
     """A short training; returns the weights before its first step, by seed."""
     config = preset("jsb-depth-1", hidden_size=5, epochs=2, **changes)
     first, corpus = First(), chorales(pieces)
-    train(config, corpus, folder, seeds=seeds, callbacks=[first], about={"path": str(pieces)})
+    train_in_folder(
+        config, corpus, folder, seeds=seeds, callbacks=[first], about={"path": str(pieces)}
+    )
     return first.weights
 
 
@@ -86,7 +88,7 @@ def test_a_trial_of_a_study_begins_with_its_first_weights(pieces, tmp_path):
     optim_study.run(config, quiet=True)
     (study,) = config.studies(chorales(pieces).checksum)
     settings = {number: study.settings(number) for number in range(3)}
-    for number, model in build_models(study, settings).items():
+    for number, model in models_of_trials(study, settings).items():
         path = tmp_path / "study" / study.name / "trials" / f"{number:04d}.json"
         stored = stored_training(path)
         assert equal(stored.model, model.state_dict())

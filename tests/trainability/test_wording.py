@@ -9,7 +9,7 @@ import pytest
 
 from rhn.utils.figures import our_style
 from tests.readable import WIDTHS, readable
-from trainability.diagnosis import GOOD, YOURS, Cause, Diagnosis, TableRow
+from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow
 from trainability.swaps import PARTS, SWAPS
 
 DANGLING = re.compile(r",[),.;]|, ?$|\( |\(\)| [,.;)]|;;|\.\.|nan\b|\binf\b|: ?[;.,]")
@@ -29,7 +29,7 @@ def made(seed: int) -> Diagnosis:
     run = steps if outcome != "undecided" else max(1, steps // 3)
     rows = [TableRow("", "your training, unchanged", number(), run, 0.0, curve=CURVE)]
     for swap in SWAPS:
-        for training, word in ((YOURS, draw.choice(WORDS)), (GOOD, draw.choice(KEPT))):
+        for training, word in ((YOURS, draw.choice(WORDS)), (IN_GOOD, draw.choice(KEPT))):
             if draw.random() < 0.5:
                 about = {"training": training, "word": word, "finished": draw.random() < 0.8}
                 rows.append(

@@ -5,7 +5,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from gersgorin._validate import random_numbers_kept
+from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed
 from trainability.autograd import graph
 from trainability.data import Inputs, noise_like

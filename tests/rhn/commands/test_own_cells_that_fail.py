@@ -11,7 +11,7 @@ from rhn.checkpoints import save_checkpoint
 from rhn.cli.entry import run_command
 from rhn.cli.main import main
 from rhn.models import PolyphonicModel
-from rhn.utils.tracebacks import frames_of
+from rhn.utils.tracebacks import frames_outside
 
 
 def leave(*arguments, **keywords):
@@ -48,7 +48,7 @@ def test_files_of_libraries_of_another_environment_are_not_the_users():
     exec(compile("def call(): fail()", file, "exec"), scope)
     with pytest.raises(ValueError, match="not today") as caught:
         scope["call"]()
-    assert {frame.filename for frame in frames_of(caught.value)} == {__file__}
+    assert {frame.filename for frame in frames_outside(caught.value)} == {__file__}
 
 
 def test_an_exit_in_a_users_code_is_no_success(capsys):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Configured, command_line, print_help, read, settings_of
-from rhn.utils.ranges import Count, Share
+from rhn.utils.command_line import Configured, command_line, print_help, read, settings_type
+from rhn.utils.ranges import Count, Fraction
 from rhn.utils.shared_options import CellOptions, Drawing, OnOff, given_flags
 
 
@@ -28,7 +28,7 @@ class Plot(Drawing):
     files: tuple[Path, ...] = field(default=(), kw_only=False)
     """What to draw: 100 % of it."""
     rate: float = 0.5
-    share: Share = 0.0
+    share: Fraction = 0.0
     seed: int = 0
     """Seed of all
     draws.
@@ -55,7 +55,7 @@ class Fit(Configured):
     """Fit."""
 
     data: Path
-    settings: settings_of(Config) = field(default_factory=dict)  # type: ignore[valid-type]
+    settings: settings_type(Config) = field(default_factory=dict)  # type: ignore[valid-type]
 
 
 TOOL, MORE = command_line("tool", "A tool."), command_line("more", "More.")

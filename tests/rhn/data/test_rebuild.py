@@ -10,9 +10,9 @@ from rhn.data.jsb import (
     EXPECTED_MUSIC21,
     TICKS,
     ChoraleRow,
-    frames_of,
+    chorale_rows,
+    frames_of_score,
     music21_version,
-    rows,
 )
 
 ROW = ChoraleRow(
@@ -35,7 +35,7 @@ def sounding(row, parts=PARTS):
     ticks = [
         [(round(a * TICKS), round(b * TICKS), pitch) for a, b, pitch in part] for part in parts
     ]
-    return [(21 + np.flatnonzero(frame)).tolist() for frame in frames_of(ticks, row)]
+    return [(21 + np.flatnonzero(frame)).tolist() for frame in frames_of_score(ticks, row)]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):
 
 
 def test_eight_chorales_have_no_counterpart_and_take_no_catalogue_name():
-    unmatched = [row for row in rows() if not row.matched]
+    unmatched = [row for row in chorale_rows() if not row.matched]
     assert [row.label for row in unmatched] == [
         *(
             "train-25",

@@ -3,10 +3,10 @@
 import pytest
 from tables import for_each
 
-from rhn.data.jsb import TICKS, corpus_folder, read_score, rows
+from rhn.data.jsb import TICKS, chorale_rows, corpus_folder, read_score
 from rhn.errors import DataError
 
-SCORES = sorted({row.score for row in rows()})
+SCORES = sorted({row.score for row in chorale_rows()})
 # every 100th, and those that differ in kind: Humdrum, uncompressed MusicXML, bars that end in
 # <forward>
 COMPARED = sorted(

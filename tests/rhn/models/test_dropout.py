@@ -10,7 +10,7 @@ from rhn.data.text import Vocabulary
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout, Masks, draw_masks, require_masks
-from rhn.training.chorales import evaluate
+from rhn.training.chorales import evaluate_chorales
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
@@ -123,7 +123,7 @@ MEASURES = {
     "generation": lambda m: generate(
         m, Vocabulary("characters", tuple("abcdefghijk")), prompt="a", length=40, temperature=1e-3
     ),
-    "chorales": lambda m: evaluate(composer(m.training), [torch.ones(5, 88).numpy()]).nll,
+    "chorales": lambda m: evaluate_chorales(composer(m.training), [torch.ones(5, 88).numpy()]).nll,
     "a chorale": lambda m: sample_chorale(composer(m.training), bars=2).tolist(),
 }
 

@@ -18,7 +18,7 @@ from rhn.models import PolyphonicModel
 from rhn.training.chorales import (
     STEP_ROWS,
     ChoraleTask,
-    evaluate,
+    evaluate_chorales,
     evaluation_batches,
 )
 from rhn.training.config import ChoraleConfig
@@ -157,7 +157,7 @@ def test_a_diverging_trial_keeps_its_best_loss_and_disturbs_nobody(rate, corpus)
     if rate == 3e38:
         assert len(curve) < 5 and not np.isfinite(curve[-1]).all()
     assert (
-        evaluate(together.best_model(1), corpus.train).nll
+        evaluate_chorales(together.best_model(1), corpus.train).nll
         == curve[np.isfinite(curve).all(1), 0].min()
     )
 
@@ -228,9 +228,11 @@ def plain_nll(model, pieces):
 
 def test_pieces_of_one_frame_predict_nothing(corpus):
     one = [piece[:1] for piece in corpus.train[:3]]
-    assert evaluate(model(), [*one, *corpus.valid]) == evaluate(model(), corpus.valid)
+    assert evaluate_chorales(model(), [*one, *corpus.valid]) == evaluate_chorales(
+        model(), corpus.valid
+    )
     with pytest.raises(DataError, match="nothing to predict"):
-        evaluate(model(), one)
+        evaluate_chorales(model(), one)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_a_loss_is_that_of_every_piece_alone_however_pieces_are_grouped(monkeypa
     shapes = []
     for rows in (0.0, 1e6):
         monkeypatch.setitem(STEP_ROWS, "cpu", rows)
-        found = evaluate(network, corpus.valid)
+        found = evaluate_chorales(network, corpus.valid)
         assert found.predicted == sum(map(len, corpus.valid)) - len(corpus.valid)
         assert found.nll * found.predicted == pytest.approx(total.item(), rel=1e-5)
         split = evaluation_batches(corpus.valid, device="cpu", dtype=torch.float32)

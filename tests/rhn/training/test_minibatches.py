@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rhn.training.chorales import ROWS, evaluation_batches, training_batches
+from rhn.training.chorales import CHORALE_ROWS, evaluation_batches, training_batches
 
 WHERE = {"device": "cpu", "dtype": torch.float64}
 
@@ -23,7 +23,9 @@ def test_every_piece_is_there_once_and_whole(lengths, batch_size, training):
     )
     seen = []
     for batch in found:
-        assert batch.frames.shape == (*batch.mask.shape, 5) and batch.mask.shape[1] % ROWS == 0
+        assert (
+            batch.frames.shape == (*batch.mask.shape, 5) and batch.mask.shape[1] % CHORALE_ROWS == 0
+        )
         assert not batch.frames[batch.mask == 0].any()
         columns = [
             frames[mask == 1]

@@ -19,7 +19,7 @@ from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
 from rhn.training import run as run_folder
 from rhn.training.config import ChoraleConfig
-from rhn.training.run import SAVE_SHARE, Callback, locked, train
+from rhn.training.run import SAVE_SHARE, Callback, locked, train_in_folder
 from rhn.training.state import Interrupted, write_state
 from tests.rhn.pieces import shortest_chorales
 from tests.rhn.texts import SMALL, small_corpus
@@ -42,7 +42,7 @@ class Task:
         vars(callback).update(
             {k: f for k, f in {"step": step, "epoch": epoch, "save": save}.items() if f}
         )
-        return train(
+        return train_in_folder(
             replace(self.config, **names),
             corpus or self.corpus,
             folder,

@@ -5,7 +5,6 @@ states of a caller.
 import cmath
 import copy
 import itertools
-import operator
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +23,9 @@ from rhn.errors import (
     UsersCodeError,
     is_out_of_memory,
 )
-from rhn.utils.tracebacks import frames_of
 from rhn.utils.validation import not_dense_real
 from rhn.utils.wording import first_line, in_short, kind_of
 
-LARGEST = 1 << 40  # of a whole number without a limit of its own
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
@@ -86,27 +83,6 @@ def finite_tensor(name: str, value: Any) -> Tensor:
         said = f"{name} holds {bad} NaN or infinite numbers, expected finite ones"
         raise NotFiniteError(said, of=name)
     return x
-
-
-def whole_number(name: str, value: Any, least: int, most: int = LARGEST, why: str = "") -> int:
-    """A whole number of Python or NumPy between two limits, as an int. Raises InvalidInputError.
-
-    why: the reason of the limits, in words.
-
-    >>> whole_number("count", np.int64(3), 1, 5)
-    3
-    """
-    try:
-        number = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if not least <= number <= most:
-        limits = f"from {least} to {most}" if most < LARGEST else f"of at least {least}"
-        because = f"{why}; " if why else ""
-        raise InvalidInputError(
-            f"{name} is {in_short(value)}: {because}expected a whole number {limits}"
-        )
-    return number
 
 
 def check_square(A: Tensor, *, smallest: int = 1, steps: int | None = None) -> Tensor:
@@ -218,7 +194,7 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return getattr(module, "_orig_mod", module)
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copy_of_module(module: nn.Module) -> nn.Module:
     """A copy of a user's module that can have gradients. Raises InvalidInputError if it cannot be
     copied.
     """
@@ -279,22 +255,3 @@ def users_code(said: str, hint: str | Callable[[], str] = "") -> Iterator[None]:
         if is_out_of_memory(error):
             reason = "the memory does not suffice"
         raise UsersCodeError(f"{said}: {reason}{end}") from error
-
-
-@contextmanager
-def users_errors() -> Iterator[None]:
-    """Turn any error out of a user's code, such as a backward of their own, into UsersCodeError
-    with its place; errors of the toolkit's code, and a lack of memory, pass through.
-    """
-    try:
-        yield
-    except RhnError:
-        raise
-    except USERS_FAULT as error:
-        if is_out_of_memory(error):
-            raise
-        frames = frames_of(error)
-        if not frames:
-            raise
-        at = f"{frames[-1].name}, line {frames[-1].lineno} of {Path(frames[-1].filename).name},"
-        raise UsersCodeError(f"{at} raised {type(error).__name__}: {first_line(error)}") from error

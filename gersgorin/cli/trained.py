@@ -1,0 +1,233 @@
+"""Load modules, trained weights and models with an output, which a command's options name.
+
+cell_of_module(options, input_size)        (module, its names): the user's
+cell_of_checkpoint(options, input_size)    that of a training run
+model_of_file(options, input_size)         a network with an output, for a loss
+model_with_data(options)                   a model with its sequences
+"""
+
+import codecs
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gersgorin.cli.load import (
+    UNITS,
+    check_network_options,
+    data_of_options,
+    load_network,
+    settings_of_new,
+    sizes_of_words,
+    with_options,
+)
+from gersgorin.cli.options import NewOrTrained
+from gersgorin.data.files import Dataset
+from gersgorin.network.factory import build_module, load_weights
+from gersgorin.network.find import cell_title, find_cell, model_label, part_of, recurrent_cells
+from gersgorin.network.open import names_of_data
+from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames
+from gersgorin.run.run import Label
+from gersgorin.validate import users_code
+from rhn.cells import name_of_cell
+from rhn.checkpoints import load_model as load_checkpoint
+from rhn.data.corpus import KEYS
+from rhn.data.text import Vocabulary
+from rhn.data.vocabulary import split_words
+from rhn.errors import DataError, InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.training.trained import initial_model, load_text_model
+from rhn.utils.wording import first_line, kind_of
+
+TEXT_STEPS = 100
+READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
+
+
+def cell_of_module(
+    options: NewOrTrained, input_size: int | None, *, fresh: bool = False
+) -> tuple[nn.Module, Label]:
+    """A module of the user's, with the names of one of its cells."""
+    assert options.module
+    module, label = _module(options, input_size, fresh=fresh)
+    said = options.state_size is not None
+    cell, layer = find_cell(module, options.layer, options.submodule, said=said)
+    title = cell_title(cell, layer)
+    title = f"{options.submodule}: {title}" if options.submodule else title
+    return module, replace(label, name=options.module, title=labelled(label.title, title))
+
+
+def _module(
+    options: NewOrTrained, input_size: int | None, *, fresh: bool = False
+) -> tuple[nn.Module, Label]:
+    """A module of the user's, and as names only what its weights are."""
+    assert options.module
+    path = options.checkpoint
+    module = build_module(
+        options.module,
+        seed=options.seed,
+        input_size=input_size,
+        hidden_size=options.hidden_size,
+        weights=path,
+        state_size=sizes_of_words(options.state_size),
+    )
+    if fresh:
+        return module, Label(title="fresh weights")
+    if path is None:  # of unknown origin: a factory may set its own seed
+        return module, Label()
+    load_weights(module, path)
+    return module, Label(made=named_file(path))
+
+
+def cell_of_checkpoint(
+    options: NewOrTrained, input_size: int | None, *, fresh: bool = False
+) -> tuple[nn.Module, Label]:
+    """The network of a checkpoint, with the names of one of its cells."""
+    model, label = _trained(options, fresh=fresh)
+    cells = recurrent_cells(model)
+    if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
+        theirs = [f"{type(c).__name__} of {c.input_size} inputs" for c in cells]
+        what = "a chorale's keys" if input_size == KEYS else "as many as the sequence has"
+        raise InvalidInputError(
+            f"{options.checkpoint}: expected a recurrent cell with {input_size} inputs "
+            f"({what}), found {', '.join(theirs) or 'none with step(x, s)'}"
+        )
+    cell, _ = find_cell(model, options.layer or 1)
+    name = options.cell or name_of_cell(cell)
+    title = cell_title(cell, name=name)
+    if len(cells) > 1:
+        title = f"cell {options.layer or 1} of {len(cells)}: {title}"
+    return model, replace(label, name=name, title=labelled(label.title, title))
+
+
+def _trained(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
+    """The network of a checkpoint; as names the origin of its weights, and words about fresh
+    ones.
+    """
+    path = options.checkpoint
+    assert path
+    if not fresh:
+        return load_checkpoint(path, options.cell), Label(made=words_of_checkpoint(path))
+    model, known = initial_model(path, options.seed, options.cell)
+    made = words_of_checkpoint(path, fresh=True)
+    if not known:
+        return model, Label(made=made, title=f"fresh weights (seed {options.seed})")
+    # a training draws other weights from a seed than a new cell
+    return model, Label(made=f"{made} of the training" if made else "", title="before training")
+
+
+def labelled(label: str, title: str) -> str:
+    """A title after the label that tells it from others of its name, if there is one."""
+    return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
+
+
+def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
+    """The network with an output that a command's options name, its names, and its loss; None: it
+    has its own.
+
+    Raises InvalidInputError or CheckpointError.
+    """
+    check_network_options(options)
+    loss = "squared" if options.input else "bernoulli"
+    if options.module:
+        module = part_of(_module(options, input_size)[0], options.submodule)
+        name = f"{options.module}, {options.submodule}" if options.submodule else options.module
+        return module, Label(name=name), loss
+    if not options.checkpoint:
+        return *_new_model(options, input_size), loss
+    model, label = _trained(options)
+    if not isinstance(model, PolyphonicModel | LanguageModel):
+        raise InvalidInputError(
+            f"{options.checkpoint} holds only {kind_of(model)}: expected a network with an output"
+        )
+    return model, replace(label, name=options.checkpoint.name), None
+
+
+def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
+    """A model with inputs and outputs of some width around a new cell."""
+    cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
+    given, own = settings_of_new(cell, options)
+    generator = torch.Generator().manual_seed(options.seed)
+    given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given
+    with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
+        built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
+    title = with_options(cell_title(built, name=cell), own)
+    return built, Label(name=title, made=words_of_new(built.cells[0], options.seed))
+
+
+def model_with_data(options: Any, *, device: str) -> ModelWithData:
+    """The model that a command's options name, with their sequences; for a loss (`options.of`) a
+    network with an output, and the next frames as targets. Raises RhnError.
+    """
+    check_network_options(options)
+    data, of = data_of_options(options, options), getattr(options, "of", OUTPUTS)
+    if of == OUTPUTS and not options.module and not options.checkpoint:
+        module, label = load_network(options, data.input_size, data.steps)
+    else:
+        module, label = _whole(options, of, data.input_size)
+        own = model_label(module)
+        words = own.title if options.submodule or not options.module else ""
+        title = labelled(options.submodule or "", words or type(module).__name__)
+        label = Label(title=title, made=label.made or own.made)
+    names = names_of_data(data) | {"sequence": data.label, "data": data.about}
+    declared = hasattr(module, "state_shapes")
+    return on_next_frames(
+        module.to(device),
+        data.all_read_by(module),
+        of,
+        batch_axis=getattr(options, "batch_axis", None),
+        submodule=options.submodule,
+        state_size=None if declared else sizes_of_words(options.state_size),
+        label=replace(label, **names),
+    )
+
+
+def _whole(options: Any, of: Any, input_size: int | None) -> tuple[nn.Module, Label]:
+    """A whole network: a module, that of a checkpoint, or a new one with an output for a loss."""
+    if options.module:
+        return _module(options, input_size)
+    return _trained(options) if of == OUTPUTS else model_of_file(options, input_size or KEYS)[:2]
+
+
+def text_of_options(
+    path: Path, network: NewOrTrained, steps: int | None, count: int | None
+) -> Dataset:
+    """The first tokens of a text, or `count` successive parts of it."""
+    assert network.checkpoint  # see `reads_text`
+    wanted = (count or 1) * (steps or TEXT_STEPS)
+    ids = first_tokens(path, load_text_model(network.checkpoint, network.cell).vocabulary, wanted)
+    whole = Dataset(
+        name=path.name,
+        kind="text",
+        x=torch.from_numpy(ids)[None],
+        unit="tokens",
+        about=f"first {len(ids)} tokens",
+    )
+    whole = whole.cut(wanted if count or steps else None)
+    return replace(whole, x=whole.x.reshape(count or 1, -1))
+
+
+def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
+    """Ids of the first tokens of a text file, (count,) or fewer if it ends before.
+
+    Raises DataError for a file that is empty, cannot be read or is not UTF-8, InvalidInputError for
+    a symbol outside the vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            symbols: Any = file.read(READ)  # text or bytes
+        if vocabulary.unit != "bytes":
+            symbols = codecs.getincrementaldecoder("utf-8")().decode(
+                symbols, final=len(symbols) < READ
+            )
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text: {first_line(error)}") from error
+    ids = vocabulary.encode(
+        (split_words(symbols) if vocabulary.unit == "words" else symbols)[:count]
+    )
+    if len(ids) == 0:
+        raise DataError(f"{path} holds no tokens: expected a text")
+    return ids
