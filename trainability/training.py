@@ -28,6 +28,7 @@ from gersgorin._validate import (
     uncompiled,
     users_code,
 )
+from gersgorin.data.layout import declared_axis
 from gersgorin.losses import Loss, output_of
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.wording import in_short, kind_of, listed
@@ -616,6 +617,5 @@ def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
     if len(shape) < 2 or y.dim() == 0:
         return 0
     if y.shape[:2] == shape[:2]:
-        known = {getattr(part, "batch_first", None) for part in model.modules()}
-        return 1 if False in known and True not in known else 0
+        return declared_axis(model) or 0
     return 1 if y.shape[0] == shape[1] != shape[0] else 0
