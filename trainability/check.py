@@ -66,8 +66,9 @@ from trainability.verdict import (
 )
 
 FINE = 0.05  # error at which a known good training stops
-SHORTEST, LONGEST, TIMES = 20.0, 600.0, 10  # seconds, and trainings, of a check by default
-YOUR_ROWS, GOOD_ROWS = 4, 3  # trainings of a check of the user's network, and of a known good one
+SHORTEST, LONGEST = 20.0, 600.0  # seconds of a check by default
+TIMES, FEWEST = 10, 4  # trainings of the user's network in it: by default, and at least
+GOOD_ROWS = 2  # trainings of a known good network in it
 OWN = 1 / 3  # of the time, in which the user's training may run to its end
 SEARCH = 1 / 2  # of the time left, for everything replaced, and for all but the network
 
@@ -103,8 +104,8 @@ def check(
             arguments. A `Training` in place of the model has all of them.
         steps: length of the training; None: 3000, or that of a `Training`.
         seconds: most time of the check. If it is too short for all steps, all versions of the
-            training run to the same smaller number. None: ten times the training, between 20
-            seconds and ten minutes.
+            training run to the same smaller number. None: ten times the training, and two
+            known good ones, between 20 seconds and ten minutes.
         losses: of your own run, one a step: compared with those of a plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
             of the training.
@@ -222,13 +223,13 @@ class Trial:
             goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), every)
         except (RhnError, *USERS_FAULT):  # its rows say why
             goods = yours
-        own, needed = every * yours, every * (YOUR_ROWS * yours + GOOD_ROWS * goods)
+        own, good = every * yours, GOOD_ROWS * every * goods
         self.usual = seconds is None
         if seconds is None:
             begun = time.monotonic()
-            seconds = min(LONGEST, max(SHORTEST, TIMES * own, needed))
+            seconds = min(LONGEST, max(SHORTEST, TIMES * own + good))
         spent = own if own <= OWN * seconds else 0.0
-        self.steps = affordable(every, seconds - spent, needed - spent)
+        self.steps = affordable(every, seconds - spent, FEWEST * own + good - spent)
         self.own_steps = every if spent else self.steps
         self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
@@ -365,21 +366,24 @@ class Trial:
                 self.goods.append(row)
                 yield row
 
-    def best_of(self, rows: Iterator[Row], goal: float, *, all_rates: bool = True) -> Row | None:
-        """The best row of some: all run a quarter of the steps, then the best one to its end; if
-        that learns nothing, the next one too. None if there is no time for one.
+    def best_of(self, rows: Iterator[Row], goal: float, well: float) -> Row | None:
+        """The best row of some. The first one runs to its end. If it has not learned well, all
+        others run a quarter of the steps, and the best of them, if it leads there, to its end.
+
+        goal: error at which a row stops. well: error of a row that has learned well. None if there
+        is no time for one.
         """
-        tried, end = list[Row](), self.end_of_search
+        end, quarter = self.end_of_search, math.ceil(self.steps / 4)
+        tried = list[Row]()
         for row in rows:
-            tried.append(self.run(row, goal, math.ceil(self.steps / 4), end))
-            if row.done and row.error <= goal:
+            tried.append(self.run(row, goal, quarter if tried else None, end))
+            if row.done and row.error <= well:
                 return row
-        if any(map(self.race.beats_constant, tried)):
-            tried.sort(key=lambda row: row.error)
-        for row in tried:
-            self.run(row, goal, end=end)
-            if not all_rates or self.race.beats_constant(row) or time.monotonic() >= end:
-                break
+        if tried:
+            first, *others = tried
+            leading = min(others, key=lambda row: row.error, default=first)
+            if leading.error < first.at(quarter).error:
+                self.run(leading, goal, end=end)
         ended = [row for row in tried if row.done]
         return min(ended, key=lambda row: row.error, default=None)
 
@@ -389,7 +393,7 @@ class Trial:
         """
         evidence = self.evidence
         every = self.best_of(
-            self.known_good("everything", "everything replaced", rates=RATES), FINE
+            self.known_good("everything", "everything replaced", rates=RATES), FINE, GOOD
         )
         if every is not None:
             evidence.take(every)
@@ -401,7 +405,7 @@ class Trial:
             (("network",), "your network with torch's weights"),
         ):
             tried = self.known_good("network", what, *keep, rates=rates)
-            row = self.best_of(tried, goal, all_rates=not evidence.learnable)
+            row = self.best_of(tried, goal, goal)
             if row is None:
                 continue
             evidence.take(row)
@@ -417,7 +421,7 @@ class Trial:
             self.evidence.kept["network"] = row
 
     def go_on_searching(self) -> None:
-        """Run the known good trainings to their end for which there was no time, if none learns."""
+        """Run the known good trainings to their end that have stopped before it, if none learns."""
         evidence = self.evidence
         for row in self.goods:
             if not evidence.learnable and not row.done and self.run(row, FINE).done:
