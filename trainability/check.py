@@ -503,12 +503,15 @@ class Trial:
 
     def confirm(self, row: Row) -> None:
         """Run the user's training and a change that shows a fault in two other orders, with new
-        weights for what was replaced. A change that is not enough there is refused.
+        weights for what was replaced. A change that is not enough there is refused; without time
+        for all steps nothing is said.
         """
         evidence, orders = self.evidence, [self.base]
         for order in ORDERS[1:]:
             own = self.unchanged(order)
             again = self.run(row.again(self.training, order))
+            if not (own.done and again.done):
+                return
             orders.append(own)
             if not replace(evidence, base=own).is_enough(again):
                 evidence.refused.append(row)
@@ -586,7 +589,8 @@ class Trial:
             if evidence.kept.get("network") is not row:
                 row = replace(row, version=replace(row.version, part="everything"))
                 yield self.table_row(row, IN_GOOD, "")
-        for part, row in evidence.kept.items():
+        for part in filter(evidence.kept.get, ("network", *self.good.differing)):
+            row = evidence.kept[part]
             what = row.what if part == row.part else f"your {part}"
             row = replace(row, version=Version(part, what))
             yield self.table_row(row, IN_GOOD, evidence.word_of_kept(part))
@@ -617,10 +621,11 @@ class Trial:
     def experiments(self) -> Iterator[Cause]:
         """Yield what the rows show: the fault, else what is enough, else what is better."""
         evidence = self.evidence
-        faults, enough = evidence.at_fault, evidence.enough
-        yield from map(self.cause_of_fault, faults)
+        enough = evidence.enough
+        at_fault = {row.part: self.cause_of_fault(row) for row in evidence.at_fault}
+        yield from at_fault.values()
         for row in enough:
-            if row not in faults:
+            if row.part not in at_fault:
                 reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
