@@ -1,11 +1,13 @@
 """`check`: why does a training not learn? Known good parts, what is needed, and what is enough.
 
 1. Facts about one minibatch: proofs.
-2. The user's training, unchanged.
-3. Known good trainings: everything replaced, and everything but the network.
-4. Needed: each of the user's parts in the known good training.
-5. Enough: each known good part in the user's training.
-6. What shows a fault again, in two other orders of the minibatches.
+2. The user's training, unchanged: to its end if that takes at most a third of the time.
+3. Known good trainings: everything replaced, and everything but the network. Each of the two takes
+   at most half of the time that is left.
+4. Enough: each known good part in the user's training, side by side in rounds of an eighth of the
+   steps. After each round, for what is enough: the user's part in the known good training, and if
+   it is needed, both again in two other orders of the minibatches.
+5. Needed: all other parts of the user's in the known good training, side by side.
 """
 
 import math
@@ -38,6 +40,7 @@ from trainability.race import (
     GOOD,
     OFTEN,
     ORDERS,
+    POINTS,
     UNCHANGED,
     Row,
     Version,
@@ -62,8 +65,11 @@ from trainability.verdict import (
 )
 
 FINE = 0.05  # error at which a known good training stops
-SHORTEST, LONGEST, TIMES = 20.0, 600.0, 10  # seconds, and trainings, of a check by default
-YOUR_ROWS, GOOD_ROWS = 4, 3  # trainings of a check of the user's network, and of a known good one
+SHORTEST, LONGEST = 20.0, 600.0  # seconds of a check by default
+TIMES, FEWEST = 10, 4  # trainings of the user's network in it: by default, and at least
+GOOD_ROWS = 2  # trainings of a known good network in it
+OWN = 1 / 3  # of the time, in which the user's training may run to its end
+SEARCH = 1 / 2  # of the time left, for everything replaced, and for all but the network
 
 
 @keywords_of(Training, without=("loading_seconds",))
@@ -88,16 +94,17 @@ def check(
     """Find the part of a training at fault: the one that is both enough and needed.
 
     The training runs unchanged; then trainings of which all parts are known good; then with one
-    part of yours among known good ones (is it needed?), and with one known good part among yours
-    (is it enough?). All run on copies, on the same minibatches, and are measured by their error on
+    known good part among yours (is it enough?), and with one part of yours among known good ones
+    (is it needed?). All run on copies, on the same minibatches, and are measured by their error on
     the same held-out examples: 0 is perfect, 1 the constant predictor.
 
     Args:
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
             arguments. A `Training` in place of the model has all of them.
         steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the check. If it is too short for all steps, all rows run to the same
-            smaller number. None: ten times the training, between 20 seconds and ten minutes.
+        seconds: most time of the check. If it is too short for all steps, all versions of the
+            training run to the same smaller number. None: ten times the training, and two
+            known good ones, between 20 seconds and ten minutes.
         losses: of your own run, one a step: compared with those of a plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
             of the training.
@@ -215,14 +222,16 @@ class Trial:
             goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), every)
         except (RhnError, *USERS_FAULT):  # its rows say why
             goods = yours
-        needed = every * (YOUR_ROWS * yours + GOOD_ROWS * goods)
+        own, good = every * yours, GOOD_ROWS * every * goods
         self.usual = seconds is None
         if seconds is None:
             begun = time.monotonic()
-            seconds = min(LONGEST, max(SHORTEST, TIMES * every * yours, needed))
-        self.steps = affordable(every, seconds, needed)
+            seconds = min(LONGEST, max(SHORTEST, TIMES * own + good))
+        spent = own if own <= OWN * seconds else 0.0
+        self.steps = affordable(every, seconds - spent, FEWEST * own + good - spent)
+        self.own_steps = every if spent else self.steps
         self.begun, self.end = begun, begun + seconds
-        self.evidence = Evidence(self.race, self.base, self.steps == every, self.few)
+        self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
         line = (
             f"your training takes about {yours * every:.0f} seconds; versions of it run for "
@@ -238,11 +247,34 @@ class Trial:
         if self.usual:
             self.end = max(self.end, self.begun + min(LONGEST, TIMES * seconds))
 
-    def run(self, row: Row, good: float | None = None, pause: int | None = None) -> Row:
-        """Run a row to the steps of all, until it is good enough, or until it pauses."""
+    def run(
+        self,
+        row: Row,
+        good: float | None = None,
+        pause: int | None = None,
+        end: float | None = None,
+    ) -> Row:
+        """Run a row to the steps of all, until it is good enough, until it pauses, or to a moment
+        of time.
+        """
         goal = self.evidence.goal if good is None else good
-        self.race.run(row, self.steps, self.end, goal, by=self.evidence.by, pause=pause)
+        until = self.end if end is None else end
+        self.race.run(row, self.steps, until, goal, by=self.evidence.by, pause=pause)
         return row
+
+    def run_together(self, rows: list[Row], after: Callable[[], None] = lambda: None) -> None:
+        """Run rows side by side, in rounds of an eighth of the steps; `after` each round."""
+        for k in range(1, POINTS + 1):
+            for row in rows:
+                if not row.done:
+                    self.run(row, pause=math.ceil(self.steps * k / POINTS))
+            after()
+
+    @property
+    def end_of_search(self) -> float:
+        """The moment at which a search for a known good training ends that begins now."""
+        now = time.monotonic()
+        return now + SEARCH * (self.end - now)
 
     def row(self, version: Version, make: Callable[[], Any]) -> Row | None:
         """A row of the table; None if the change does not apply, or fails."""
@@ -263,7 +295,8 @@ class Trial:
     def diagnosis(self, given: dict[str, Any], losses: list[float], pairs: list[Pair]) -> Diagnosis:
         """Run everything that the outcome asks for, and state what it shows."""
         base = self.base
-        self.race.run(base, self.steps, self.end, points=OFTEN)
+        for steps in sorted({self.steps, self.own_steps}):
+            self.race.run(base, steps, self.end, points=OFTEN)
         if base.problem:
             raise InvalidInputError(base.problem)
         self.extend(base.seconds)
@@ -289,29 +322,38 @@ class Trial:
         self.run_enough([*parts], lambda version: version.what in repairs)
 
     def run_table(self) -> None:
-        """Run the known good trainings, then what is needed, then what is enough."""
+        """Run the known good trainings, then what is enough, then what is needed."""
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not evidence.good_comes_to(BETTER):
             self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal
             return
-        broken = list[str]()
-        if not evidence.learned or evidence.good_comes_to(FAULT):
-            for part in self.needed():
-                broken.append(part)
-                self.run_enough([part])
-        self.confirm_faults()
-        self.run_enough([part for part in PARTS if part not in broken])
+        self.run_enough(PARTS)
+        self.go_on_searching()
+        if any(row.part == "network" for row in evidence.at_fault):
+            self.run_layers()
+        if self.may_show_fault:
+            self.run_needed(["network", *self.good.differing])
+            self.show_faults()
         if not (evidence.enough or evidence.exploded or evidence.learned):
             self.run_longer()
 
-    def confirm_faults(self) -> None:
-        """Run what shows a fault in other orders, and single layers of a network at fault."""
+    @property
+    def may_show_fault(self) -> bool:
+        """True if a part may be at fault: a known good training does far better."""
         evidence = self.evidence
+        far = not evidence.learned or evidence.good_comes_to(FAULT)
+        return far and evidence.learnable and bool(evidence.gap)
+
+    def show_faults(self) -> None:
+        """Run what shows whether parts are at fault of which a change is enough: the user's part in
+        the known good training, then both in other orders.
+        """
+        if not self.may_show_fault:
+            return
+        self.run_needed([*dict.fromkeys(row.part for row in self.evidence.enough)])
         while (row := self.next_fault()) is not None and self.has_time_for_orders(row):
             self.confirm(row)
-        if any(row.part == "network" for row in evidence.at_fault):
-            self.run_layers()
 
     def known_good(self, part: str, what: str, *keep: str, rates: Sequence[float]) -> Iterator[Row]:
         """Yield known good trainings with some parts of the user's, at several rates of Adam."""
@@ -323,21 +365,24 @@ class Trial:
                 self.goods.append(row)
                 yield row
 
-    def best_of(self, rows: Iterator[Row], goal: float, *, all_rates: bool = True) -> Row | None:
-        """The best row of some: all run a quarter of the steps, then the best one to its end; if
-        that learns nothing, the next one too.
+    def best_of(self, rows: Iterator[Row], goal: float, well: float) -> Row | None:
+        """The best row of some. The first one runs to its end. If it has not learned well, all
+        others run a quarter of the steps, and the best of them, if it leads there, to its end.
+
+        goal: error at which a row stops. well: error of a row that has learned well. None if there
+        is no time for one.
         """
+        end, quarter = self.end_of_search, math.ceil(self.steps / 4)
         tried = list[Row]()
         for row in rows:
-            tried.append(self.run(row, goal, math.ceil(self.steps / 4)))
-            if row.done and row.error <= goal:
+            tried.append(self.run(row, goal, quarter if tried else None, end))
+            if row.done and row.error <= well:
                 return row
-        if any(map(self.race.beats_constant, tried)):
-            tried.sort(key=lambda row: row.error)
-        for row in tried:
-            self.run(row, goal)
-            if not all_rates or self.race.beats_constant(row) or time.monotonic() >= self.end:
-                break
+        if tried:
+            first, *others = tried
+            leading = min(others, key=lambda row: row.error, default=first)
+            if leading.error < first.at(quarter).error:
+                self.run(leading, goal, end=end)
         ended = [row for row in tried if row.done]
         return min(ended, key=lambda row: row.error, default=None)
 
@@ -347,7 +392,7 @@ class Trial:
         """
         evidence = self.evidence
         every = self.best_of(
-            self.known_good("everything", "everything replaced", rates=RATES), FINE
+            self.known_good("everything", "everything replaced", rates=RATES), FINE, GOOD
         )
         if every is not None:
             evidence.take(every)
@@ -359,48 +404,64 @@ class Trial:
             (("network",), "your network with torch's weights"),
         ):
             tried = self.known_good("network", what, *keep, rates=rates)
-            row = self.best_of(tried, goal, all_rates=len(keep) > 1)
+            row = self.best_of(tried, goal, goal)
             if row is None:
                 continue
             evidence.take(row)
-            known = evidence.kept.get("network")
-            if known is None or row.error < known.error:
-                evidence.kept["network"] = row
-            if evidence.cleared("network") or not evidence.gap:
+            self.keep_network(row)
+            if evidence.cleared("network") or (evidence.learnable and not evidence.gap):
                 self.rate, self.kept = row.rate, keep
                 return
 
-    def needed(self) -> Iterator[str]:
-        """Put each part of the user's into the known good training; yield those that break it."""
+    def keep_network(self, row: Row) -> None:
+        """Keep the better of two rows of the user's network among known good parts."""
+        known = self.evidence.kept.get("network")
+        if row.done and (known is None or row.error < known.error):
+            self.evidence.kept["network"] = row
+
+    def go_on_searching(self) -> None:
+        """Run the known good trainings to their end that have stopped before it, if none learns."""
         evidence = self.evidence
-        if not evidence.gap:
-            return
-        for part in ("network", *self.good.differing):
-            if part in OF_NETWORK and not self.kept:
+        for row in self.goods:
+            if not evidence.learnable and not row.done and self.run(row, FINE).done:
+                evidence.take(row)
+
+    def run_needed(self, parts: Sequence[str]) -> None:
+        """Put parts of the user's into the known good training, if they are not there yet."""
+        evidence, rows = self.evidence, list[Row]()
+        for part in parts:
+            if part == "network":
+                self.run_network()
+            elif part in evidence.kept or part not in self.good.differing:
                 continue
-            if part in self.kept:
+            elif part in self.kept:
                 evidence.kept[part] = evidence.kept["network"]
-            elif part != "network":
-                keep = (*self.kept, part)
-                make = partial(self.good.with_parts, *keep, rate=self.rate)
+            elif self.kept or part not in OF_NETWORK:
+                make = partial(self.good.with_parts, *self.kept, part, rate=self.rate)
                 row = self.row(Version(part, f"your {part}"), make)
                 if row is not None:
-                    evidence.kept[part] = self.run(row)
-            if evidence.breaks(part):
-                yield part
+                    evidence.kept[part] = row
+                    rows.append(row)
+        self.run_together(rows)
+
+    def run_network(self) -> None:
+        """Run the user's network among known good parts at all rates, unless it works at one."""
+        for row in self.goods:
+            if row.part == "network" and not (row.done or self.evidence.cleared("network")):
+                self.keep_network(self.run(row))
 
     def run_enough(
         self, parts: Sequence[str], which: Callable[[Version], bool] = lambda version: True
     ) -> None:
         """Replace each of some parts of the user's, by those of the changes that are chosen."""
         evidence = self.evidence
-        for part in parts:
-            for row in self.replacements(part, which):
-                evidence.replaced.append(self.run(row))
+        rows = [row for part in parts for row in self.replacements(part, which)]
         places = {swap.what: k for k, swap in enumerate(SWAPS)}
+        evidence.replaced += rows
         evidence.replaced.sort(
             key=lambda row: (place_of(row.part), places.get(row.what, len(SWAPS)))
         )
+        self.run_together(rows, self.show_faults)
 
     def replacements(self, part: str, which: Callable[[Version], bool]) -> Iterator[Row]:
         """Yield rows with a part replaced, by the changes that are chosen and not run yet."""
@@ -441,12 +502,15 @@ class Trial:
 
     def confirm(self, row: Row) -> None:
         """Run the user's training and a change that shows a fault in two other orders, with new
-        weights for what was replaced. A change that is not enough there is refused.
+        weights for what was replaced. A change that is not enough there is refused; without time
+        for all steps nothing is said.
         """
         evidence, orders = self.evidence, [self.base]
         for order in ORDERS[1:]:
             own = self.unchanged(order)
             again = self.run(row.again(self.training, order))
+            if not (own.done and again.done):
+                return
             orders.append(own)
             if not replace(evidence, base=own).is_enough(again):
                 evidence.refused.append(row)
@@ -463,9 +527,10 @@ class Trial:
     def run_layers(self) -> None:
         """Replace single layers of the network."""
         for name, other in stand_ins(self.training):
-            version = Version("network", f"a substitute for self.{name}", LAYER)
-            row = self.run(Row(version, other))
-            self.layers.append(row)
+            self.layers.append(
+                Row(Version("network", f"a substitute for self.{name}", LAYER), other)
+            )
+        self.run_together(self.layers)
 
     def run_longer(self) -> None:
         """Go on with the user's training, if there is time for it."""
@@ -523,7 +588,8 @@ class Trial:
             if evidence.kept.get("network") is not row:
                 row = replace(row, version=replace(row.version, part="everything"))
                 yield self.table_row(row, IN_GOOD, "")
-        for part, row in evidence.kept.items():
+        for part in filter(evidence.kept.get, ("network", *self.good.differing)):
+            row = evidence.kept[part]
             what = row.what if part == row.part else f"your {part}"
             row = replace(row, version=Version(part, what))
             yield self.table_row(row, IN_GOOD, evidence.word_of_kept(part))
@@ -554,17 +620,16 @@ class Trial:
     def experiments(self) -> Iterator[Cause]:
         """Yield what the rows show: the fault, else what is enough, else what is better."""
         evidence = self.evidence
-        if evidence.at_fault:
-            for row in evidence.at_fault:
-                yield self.cause_of_fault(row)
-            return
-        if not evidence.learned and evidence.gap:
-            for row in first_of_parts(evidence.enough):
+        enough = evidence.enough
+        at_fault = {row.part: self.cause_of_fault(row) for row in evidence.at_fault}
+        yield from at_fault.values()
+        for row in enough:
+            if row.part not in at_fault:
                 reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
-            return
-        for row in first_of_parts(evidence.better)[:1]:
+        better = [row for row in evidence.better if not enough or row is evidence.naive]
+        for row in better[:1]:
             before = shown(self.base.value(row.by))
             alike = " (all classes alike)" if row.by == "balanced" else ""
             said = f"Better: {row.what}, {before} to {row.error:.2f}{alike}."
@@ -605,26 +670,30 @@ def notes_of(trial: Trial) -> Iterator[str]:
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With {row.what} alone: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
-    if evidence.good is not None and not evidence.learned:
-        yield from notes_on_parts(trial)
+    tried = (*evidence.kept.values(), *evidence.replaced)
+    unfinished = [row.what for row in tried if not row.done]
+    if tried and not evidence.learned:
+        yield from notes_on_parts(trial, all_done=not unfinished)
+    if unfinished:
+        yield f"No time was left for {listed(unfinished)}: give more seconds."
 
 
-def notes_on_parts(trial: Trial) -> Iterator[str]:
+def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     """Yield the parts that are cleared, and why none is shown to be at fault."""
     evidence = trial.evidence
     cleared = [part for part in evidence.kept if evidence.cleared(part)]
     if cleared:
         yield f"Cleared: your {listed(cleared)}."
-    tried = (*evidence.kept.values(), *evidence.replaced)
-    unfinished = [row.what for row in tried if not row.done]
-    if not evidence.enough and not unfinished and (words := not_enough(trial)):
+    if not evidence.enough and all_done and (words := not_enough(trial)):
         yield words
     for row in evidence.refused:
         yield f"In another minibatch order this is not enough: {row.what}."
     if not evidence.whole:
-        yield "No part is called at fault before all steps are run: give more seconds."
-    if unfinished:
-        yield f"No time was left for {listed(unfinished)}: give more seconds."
+        before = shown(evidence.shown(evidence.before))
+        yield (
+            f"The changes ran to step {evidence.steps:,}, where the error of your training is "
+            f"{before}. No part is called at fault before they run to the end: give more seconds."
+        )
 
 
 def not_enough(trial: Trial) -> str:
@@ -655,11 +724,6 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
         yield f"It cannot be told from {held}; on training examples the error is {fitted:.2f}."
-
-
-def first_of_parts(rows: list[Row]) -> list[Row]:
-    """The first row of each part."""
-    return [*{row.part: row for row in reversed(rows)}.values()][::-1]
 
 
 def place_of(part: str) -> int:

@@ -12,8 +12,8 @@
 4. A race of the best of them at several learning rates. After each rung the better half goes on:
    those that learn by their error on held-out examples, those that do not yet by their gradient.
 5. The best one at its rate, and at a third of it: all steps in three minibatch orders. An order
-   counts if the median error of the last quarter of the steps is low. The lower rate is chosen if
-   it does as well. If an order fails, the next candidate is tried.
+   counts if the median error of the last quarter of the steps is low. The lower rate is chosen
+   unless its error is clearly higher. If an order fails, the next candidate is tried.
 """
 
 import math
@@ -36,6 +36,7 @@ from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.race import (
+    CLEAR,
     GOOD,
     OFTEN,
     ORDERS,
@@ -51,7 +52,6 @@ from trainability.training import Training, as_training, name_of, times
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
 IN_SOME = "trains in some orders"
 HELPS = 0.7  # of the error of a training that learns: a change must come to it
-MOST_OF_IT = 0.75  # of the largest gain: the smallest change that brings it is chosen
 LEARNS = 0.9  # error to which a change must bring a training that learns nothing
 BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
@@ -209,36 +209,42 @@ class Search:
             return self.race.beats_constant(row)
         most = HELPS * base.error if self.race.beats_constant(base) else LEARNS
         mean, deviation = self.race.difference(base, row)
-        return row.error <= most and mean >= 2 * deviation
+        return row.error <= most and mean >= CLEAR * deviation
 
     def _helping(self) -> list[Attempt]:
-        """The attempts that help, the best choice first: of about equal gains the smallest
-        change.
+        """The attempts that help, the best choice first: the smallest change of those that have
+        learned well, or whose error is not clearly above the lowest one.
         """
         _, *others = self.attempts.values()
         found, left = list[Attempt](), [a for a in others if self._is_low(a, a.row)]
         while left:
-            near = self._nearly_best(left)
+            best = min(left, key=lambda attempt: attempt.error)
+            near = [a for a in left if a.error <= GOOD or not self._is_above(a, best)]
             found.append(min(near, key=lambda attempt: attempt.change.size))
             left.remove(found[-1])
         return found
 
-    def _nearly_best(self, attempts: list[Attempt]) -> list[Attempt]:
-        """The attempts that bring most of the largest gain."""
-        before = min(1.0, self.base.error)
-        most = max(before - attempt.error for attempt in attempts)
-        enough = min(most, MOST_OF_IT * most)
-        return [attempt for attempt in attempts if before - attempt.error >= enough]
+    def _is_above(self, attempt: Attempt, other: Attempt) -> bool:
+        """True if the error of an attempt is clearly above another's, over the minibatch orders in
+        which both were tried.
+        """
+        theirs = {row.order: row.lasting for row in other.rows}
+        pairs = [(row.lasting, theirs[row.order]) for row in attempt.rows if row.order in theirs]
+        found = [self.race.difference(*pair) for pair in pairs]
+        mean, deviation = sum(d for d, _ in found), math.hypot(*(error for _, error in found))
+        return mean > CLEAR * deviation
 
     def _better_rate(self, attempt: Attempt) -> Attempt:
         """An attempt or the same at a third of its rate: the one that is low in more orders, or
-        stays so in more; the lower rate if it does about as well.
+        stays so in more; then the lower rate, unless its error is clearly higher.
         """
         both = [attempt, self._attempt(attempt.change.slower(LOWER))]
         for each in both:
             self._confirm(each)
-        most = max(map(self._share, both))
-        return self._nearly_best([each for each in both if self._share(each) == most])[-1]
+        slower = both[1]
+        if self._share(slower) != self._share(attempt):
+            return max(both, key=self._share)
+        return attempt if self._is_above(slower, attempt) else slower
 
     def _confirm(self, attempt: Attempt) -> bool:
         """Run an attempt to all steps in every minibatch order; returns whether it lasts."""

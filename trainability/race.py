@@ -122,6 +122,14 @@ class Row:
             return math.inf
         return self.measures[-1].relative[name]
 
+    def at(self, steps: int) -> "Row":
+        """The same row after fewer steps."""
+        if self.steps <= steps:
+            return self
+        measures = [measure for measure in self.measures if measure.steps <= steps]
+        exploded = None if self.exploded is None or self.exploded > steps else self.exploded
+        return replace(self, measures=measures, steps=steps, exploded=exploded)
+
     @property
     def lasting(self) -> "Row":
         """The same row at the median of its errors in the last quarter of its steps."""
@@ -231,9 +239,7 @@ class Race:
         """Add a measure of the outputs for all held-out examples to a row."""
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
-        relative = {
-            name: self.scores[name].relative(paired.errors) for name, paired in pairs.items()
-        }
+        relative = {name: paired.relative for name, paired in pairs.items()}
         share, row.count = explained(outputs, targets)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
@@ -254,7 +260,7 @@ class Race:
         theirs = ours.constant
         if one.exploded is None and one.measures and one.measures[-1].relative[name] < 1:
             theirs = one.measures[-1].pairs[name].errors
-        return paired(theirs, ours.errors, self.scores[name].size)
+        return paired(theirs, ours.errors, ours.size)
 
 
 def race_of(
@@ -311,7 +317,9 @@ def paired(theirs: Tensor, ours: Tensor, size: float) -> tuple[float, float]:
     return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
 
-LAST_VALUE = Version("data", "the last value repeated")
+LAST_VALUE = Version(
+    "data", "the last value repeated", "Let the network predict the change from the last value."
+)
 
 
 def last_value(race: Race, axis: int) -> Row | None:

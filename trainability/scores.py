@@ -2,8 +2,9 @@
 
     score = score_of(loss_fn, output, pairs, axis)   # how outputs are compared with targets
     score.errors(output, y)                          # (B,), of each example
-    score.relative(errors)                           # their mean, relative to the best constant
-    score.in_pairs(outputs, targets).below()         # are they below the constant's, in pairs?
+    found = score.in_pairs(outputs, targets)         # beside those of the best constant
+    found.relative                                   # their mean, relative to the constant's
+    found.below()                                    # are they below the constant's, in pairs?
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
@@ -44,7 +45,6 @@ BELOW = 1e-3  # of the constant's loss: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
 BLOCKS = 40  # parts of the frames of a few long sequences
 FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
-FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
 TINY = 1e-12  # of a variance or a share: the constant is right
 
 
@@ -61,8 +61,8 @@ class PairedErrors:
     """(E,)"""
     constant: Tensor
     """(E,) of the best constant on the same examples."""
-    void: bool = False
-    """Whether errors are a loss less that of the constant: there is no least one."""
+    endless: bool = False
+    """Whether errors are a loss less that of the constant, since there is no least one."""
 
     @property
     def count(self) -> int:
@@ -71,22 +71,34 @@ class PairedErrors:
 
     @property
     def relative(self) -> float:
-        """Mean error relative to that of the constant; infinite if it is not finite."""
-        if self.void:
-            value = math.exp(min(float((self.errors - self.constant).mean()), MOST_NATS))
-        else:
-            value = float(self.errors.mean()) / self._size
-        return value if math.isfinite(value) else math.inf
+        """Mean error relative to that of the constant; infinite if it is not finite, or below its
+        supposed least value.
+
+        Of a loss without a least value exp(loss - loss of the constant): 1 for the constant, 0 for
+        a loss that falls without end.
+        """
+        value = float(self.errors.mean()) / self.size
+        if self.endless:
+            value = math.exp(min(value - float(self.constant.mean()), MOST_NATS))
+        if not math.isfinite(value) or self.is_too_low:
+            return math.inf
+        return max(value, 0.0)
 
     @property
-    def _size(self) -> float:
-        return 1.0 if self.void else max(float(self.constant.mean()), TINY)
+    def is_too_low(self) -> bool:
+        """True if errors are below their supposed least value."""
+        return not self.endless and float(self.errors.mean()) < -BELOW * self.size
+
+    @property
+    def size(self) -> float:
+        """Mean error of the constant; 1 if there is no least one."""
+        return 1.0 if self.endless else max(float(self.constant.mean()), TINY)
 
     def difference(self, level: float = 1.0) -> tuple[float, float]:
         """(Mean, standard error) of errors minus `level` times those of the constant, relative to
         the mean error of the constant.
         """
-        d = (self.errors - level * self.constant) / self._size
+        d = (self.errors - level * self.constant) / self.size
         if not d.isfinite().all():
             return math.inf, 0.0
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
@@ -97,10 +109,10 @@ class PairedErrors:
         return mean + DEVIATIONS * deviation < 0
 
     def above(self, level: float) -> bool:
-        """True if errors lie above a share of the constant's by two standard errors; of a void
-        score never.
+        """True if errors lie above a share of the constant's by two standard errors; if
+        there is no least one never.
         """
-        if self.void:
+        if self.endless:
             return False
         mean, deviation = self.difference(level)
         return mean - DEVIATIONS * deviation > 0
@@ -125,8 +137,6 @@ class Score:
     """(K,) of the classes; None: all alike."""
     least: float = 0.0
     """The least free loss of a score by the loss; 0 of all others, -inf if there is none."""
-    size: float = 1.0
-    """Mean error of the constant, above `least`."""
     level: float = 0.0
     """What is subtracted from a loss: `least`, or the loss of the constant if there is none."""
     by_example: bool = True
@@ -149,11 +159,10 @@ class Score:
             return self._means(-self._logs(output, y), counts)
         return self._means(self._wrong(self.answers(output, y), y), counts)
 
-    def of_constant(self, y: Tensor, output: Tensor | None = None) -> Tensor:
-        """Errors of the best constant, for the same examples as `errors` if outputs are given."""
+    def of_constant(self, output: Tensor, y: Tensor) -> Tensor:
+        """Errors of the best constant, for the same examples as `errors`."""
         assert self.constant is not None
         if self.kind == "loss":
-            assert output is not None
             return self._losses(self.constant.expand(output.shape), y) - self.level
         constant, counts = self.constant.to(y.device), self._counts(y, output)
         if self.kind == "entropy":
@@ -164,8 +173,11 @@ class Score:
         """Errors of outputs for minibatches beside those of the constant."""
         pairs = list(zip(outputs, targets, strict=True))
         errors = torch.cat([self.errors(z, y) for z, y in pairs])
-        constant = torch.cat([self.of_constant(y, z) for z, y in pairs])
-        return PairedErrors(errors, constant, void=self.least == -math.inf)
+        constant = torch.cat([self.of_constant(z, y) for z, y in pairs])
+        paired = PairedErrors(errors, constant, endless=self.least == -math.inf)
+        if paired.is_too_low:
+            self.void = "the loss falls below what was found as its least value"
+        return paired
 
     def _losses(self, output: Tensor, y: Tensor) -> Tensor:
         """Losses (B,) of the examples; (1,) of the minibatch if it is no mean of them."""
@@ -192,9 +204,9 @@ class Score:
             return (z > (0.0 if self.logits else 0.5)).double()
         return z
 
-    def _counts(self, y: Tensor, output: Tensor | None) -> Tensor:
-        """True for each target that is scored (the shape of y); outputs None: all may be."""
-        if output is None or self.kind == "numbers":
+    def _counts(self, y: Tensor, output: Tensor) -> Tensor:
+        """True for each target that is scored (the shape of y)."""
+        if self.kind == "numbers":
             counts = torch.ones_like(y, dtype=torch.bool)
         else:
             counts = scored(self.loss_fn, output, y)
@@ -217,23 +229,6 @@ class Score:
         )
         return (totals / numbers)[numbers > 0]
 
-    def relative(self, errors: Tensor) -> float:
-        """Mean error relative to that of the best constant; infinite if it is not finite, or if a
-        loss is below its supposed least value.
-
-        Of a loss without a least value exp(loss - loss of the constant): 1 for the constant, 0 for
-        a loss that falls without end.
-        """
-        value = float(errors.mean())
-        if not math.isfinite(value):
-            return math.inf
-        if self.least == -math.inf:
-            return math.exp(min(value, MOST_NATS))
-        value /= self.size
-        if value < -BELOW:
-            self.void = "the loss falls below what was found as its least value"
-        return max(value, 0.0) if not self.void else math.inf
-
     def balanced(self, targets: list[Tensor]) -> "Score | None":
         """The score with all classes alike, if one class has more than half of the targets."""
         if self.kind not in ("classes", "signs"):
@@ -244,9 +239,7 @@ class Score:
         if len(shares) < 2 or shares.max() <= 0.5:
             return None
         weights = torch.where(shares > 0, 1 / (shares * (shares > 0).sum()), 0.0)
-        other = replace(self, weights=weights)
-        other.size = max(float(torch.cat([other.of_constant(y) for y in targets]).mean()), TINY)
-        return other
+        return replace(self, weights=weights)
 
 
 def scores_of(
@@ -301,7 +294,6 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
     shares = torch.bincount(known[known >= 0].long(), minlength=output.shape[axis or -1]).double()
     other = replace(first, kind="entropy", weights=None)
     other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
-    other.size = max(float(torch.cat([other.of_constant(y) for y in targets]).mean()), TINY)
     return other
 
 
@@ -341,7 +333,6 @@ def score_of(
         score.logits = expects_logits(loss_fn, output, targets[0])
     if in_time:
         score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axis] for y in targets)))
-    score.size = max(float(torch.cat([score.of_constant(y) for y in targets]).mean()), TINY)
     return score
 
 
@@ -365,12 +356,11 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     outputs = constants_like(score.constant, output, targets[0], alike, axis)
     pairs = list(zip(outputs, alike, strict=True))
     least = sum(settled_loss(loss_fn, z, y) for z, y in pairs) / len(pairs)
-    of_constant = float(torch.cat([score.of_constant(y, z) for z, y in pairs]).mean())
     if math.isfinite(least):
         score.least = score.level = least
-        score.size = max(of_constant - least, TINY)
     else:  # it falls without end
-        score.least, score.level = -math.inf, of_constant
+        score.least = -math.inf
+        score.level = float(torch.cat([score.of_constant(z, y) for z, y in pairs]).mean())
         score.void = "the loss has no least value"
     return score
 

@@ -28,7 +28,7 @@ from gersgorin.losses import Loss
 from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
-from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of
+from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
 from trainability.losses import canonical_loss, is_binary, kind_of_loss, weighted_loss
 from trainability.race import Version
 from trainability.scores import TINY, score_of
@@ -47,6 +47,7 @@ PARTS = (
 )
 """The parts of a training, the smallest change first."""
 LONGER = 4  # times the steps
+LEAST_PADDED = 2  # frames at the end of half of the sequences, if these are padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,46 @@ def inputs_standardised(training: Training) -> Training | None:
 def is_scaled(values: Tensor, place: int) -> bool:
     """True for an input of numbers that have a scale."""
     return values.is_floating_point() and values.dim() >= 2 and not (place and is_binary(values))
+
+
+@register_swap(
+    "inputs",
+    "padding before each sequence",
+    remedy="Pad before the sequence, or read the state of its last frame that is no padding: "
+    "nn.utils.rnn.pack_padded_sequence.",
+)
+def padding_before(training: Training) -> Training | None:
+    """Move the padding behind sequences of one output to their begin."""
+    x, y = training.data.sample(SAMPLE)
+    first, axis = sequence_of(x), training.axis
+    has_frames = first.dim() >= 3 or (first.dim() == 2 and not first.is_floating_point())
+    if len(tree_leaves(x)) > 1 or not has_frames or y.shape[:2] == first.shape[:2]:
+        return None
+    pad = first.movedim(axis, 0)[:, -1].mode(0).values
+    count = padded_frames(first.movedim(axis, 0), pad)
+    if (count >= LEAST_PADDED).float().mean() < 0.5 or len(count.unique()) == 1:
+        return None
+
+    def change(x: Inputs) -> Inputs:
+        frames = sequence_of(x).movedim(axis, 0)
+        places = torch.arange(frames.shape[1], device=frames.device)
+        places = (places - padded_frames(frames, pad)[:, None]) % frames.shape[1]
+        moved = frames[torch.arange(len(frames), device=frames.device)[:, None], places]
+        return with_sequence(x, moved.movedim(0, axis))
+
+    other = training.copy()
+    other.change_inputs = change
+    return other
+
+
+def padded_frames(frames: Tensor, pad: Tensor) -> Tensor:
+    """(B,) number of frames at the end of each of (B, T, ...) that are padding.
+
+    >>> padded_frames(torch.tensor([[5, 0, 2], [7, 0, 0]]), torch.tensor(0))
+    tensor([0, 2])
+    """
+    same = (frames == pad).flatten(2).all(2) if frames.dim() > 2 else frames == pad
+    return same.flip(1).long().cumprod(1).sum(1)
 
 
 @register_swap(

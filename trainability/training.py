@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
+from gersgorin.data.layout import declared_axis
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -603,6 +604,5 @@ def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
     if len(shape) < 2 or y.dim() == 0:
         return 0
     if y.shape[:2] == shape[:2]:
-        known = {getattr(part, "batch_first", None) for part in model.modules()}
-        return 1 if False in known and True not in known else 0
+        return declared_axis(model) or 0
     return 1 if y.shape[0] == shape[1] != shape[0] else 0

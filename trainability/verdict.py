@@ -11,7 +11,8 @@ counts.
 | both enough and breaks                                    | at fault |
 
 The gap lies between the user's training, which counts as at most a constant predictor, and the best
-known good training. What closes or takes it must do so by two standard errors.
+known good training. If none of these learns, the best change of the user's measures it, and no part
+is at fault. What closes or takes it must do so by two standard errors.
 """
 
 import math
@@ -53,13 +54,15 @@ class Evidence:
     Args:
         race: by which they are compared.
         base: the user's training, unchanged.
-        whole: whether rows may run to all steps.
+        steps: of all other rows.
+        of_steps: of the whole training.
         few: why the held-out examples tell nothing; "" if they do.
     """
 
     race: Race
     base: Row
-    whole: bool
+    steps: int
+    of_steps: int
     few: str = ""
     by: str = "error"
     """The score by which the gap is measured."""
@@ -74,7 +77,17 @@ class Evidence:
     refused: list[Row] = field(default_factory=list)
     """Changes that were not enough in another order of the minibatches."""
 
+    @property
+    def whole(self) -> bool:
+        """True if all rows run to the end of the training."""
+        return self.steps == self.of_steps
+
     # ---- the user's training -------------------------------------------------------------------
+
+    @property
+    def before(self) -> Row:
+        """The user's training after the steps of all rows, with which they are compared."""
+        return self.base.at(self.steps)
 
     @property
     def exploded(self) -> bool:
@@ -88,8 +101,11 @@ class Evidence:
 
     @property
     def dead(self) -> bool:
-        """True if error and loss lie clearly above nine tenths of the constant predictor's."""
-        return not (self.exploded or self.void) and all(map(self._is_dead, self.names))
+        """True if error and loss, after all steps, lie clearly above nine tenths of the constant
+        predictor's.
+        """
+        ended = self.base.steps >= self.of_steps
+        return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
 
     def _is_dead(self, name: str) -> bool:
         return self.base.measures[-1].pairs[name].above(DEAD)
@@ -145,11 +161,11 @@ class Evidence:
 
     def comes_to(self, row: Row, share: float) -> bool:
         """True if a row, after all steps, clearly brings the error down to a share of it."""
-        if not (row.done or row.training is None) or not self.base.measures or self.void:
+        if not (row.done or row.training is None) or self.void:
             return False
-        mean, deviation = self.race.difference(self.base, row)
-        before = min(1.0, self.base.measures[-1].relative[row.by]) if not self.exploded else 1.0
-        return row.error <= share * before and mean > CLEAR * deviation
+        mean, deviation = self.race.difference(self.before, row)
+        most = share * min(1.0, self.before.value(row.by))
+        return row.error <= most and mean > CLEAR * deviation
 
     def good_comes_to(self, share: float) -> bool:
         """True if the best known good training brings the error down to a share of it."""
@@ -162,35 +178,55 @@ class Evidence:
         return min(1.0, row.value(self.by))
 
     @property
+    def best(self) -> Row | None:
+        """The training that measures the gap: the best known good one; if none learns, the best
+        change of the user's that does.
+        """
+        if self.learnable:
+            return self.good
+        rows = [row for row in self.replaced if self._learns(row)]
+        return min(rows, key=self.error, default=None)
+
+    def _learns(self, row: Row) -> bool:
+        """True if a change is clearly below the constant predictor, and below nine tenths of it."""
+        is_row = row.done and row.by == "error" and self.error(row) <= DEAD
+        return is_row and self.race.beats_constant(row, self.by)
+
+    @property
     def gap(self) -> float:
-        """Between the user's training and the known good one; 0 if it is no better."""
-        if self.good is None or self.void or not self.learnable:
+        """Between the user's training and the best one; 0 if that is no better."""
+        best = self.best
+        if best is None or self.void:
             return 0.0
-        mean, deviation = self.race.difference(self.base, self.good, self.by)
+        mean, deviation = self.race.difference(self.before, best, self.by)
         if mean <= CLEAR * deviation:
             return 0.0
-        return max(0.0, self.error(self.base) - self.error(self.good))
+        return max(0.0, self.error(self.before) - self.error(best))
 
     @property
     def goal(self) -> float:
         """The error at which a row is as good as the known good training."""
-        if self.good is None or not self.gap:
+        if self.good is None or not self.learnable or not self.gap:
             return -math.inf
         return self.error(self.good) + NEAR * self.gap
 
     def is_enough(self, row: Row) -> bool:
-        """True if a change of the user's training closes most of the gap."""
+        """True if a change of the user's training closes most of the gap; of one that learns it
+        must also halve the error.
+        """
         if not self.gap or not row.done or row.by != "error" or row in self.refused:
             return False
-        mean, deviation = self.race.difference(self.base, row, self.by)
-        closed = self.error(self.base) - self.error(row)
+        if self.learned and not self.comes_to(row, BETTER):
+            return False
+        mean, deviation = self.race.difference(self.before, row, self.by)
+        closed = self.error(self.before) - self.error(row)
         return closed >= ENOUGH * self.gap and mean > CLEAR * deviation
 
     def lost(self, row: Row | None) -> float:
         """The share of the gap that a part of the user's takes from the known good training; NaN if
         it was not run to its end.
         """
-        if row is None or not row.done or not self.gap or self.good is None:
+        if row is None or self.good is None or not (row.done and self.learnable and self.gap):
             return math.nan
         return (self.error(row) - self.error(self.good)) / self.gap
 
@@ -255,7 +291,6 @@ RULES = (
     Rule(lambda e: e.learned and e.whole and bool(e.better), "learns little", "learns little"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
-    Rule(lambda e: not e.whole, "undecided", "is undecided"),
     Rule(lambda e: e.dead, "does not learn", "does not learn"),
     Rule(lambda e: True, "undecided", "is undecided"),
 )
@@ -347,8 +382,7 @@ def error_on(training: Any, race: Race, pairs: list[Pair]) -> float:
     """Relative error of a trained network on minibatches."""
     score = race.scores["error"]
     outputs = training.answers([x for x, _ in pairs])
-    errors = [score.errors(z, y) for z, (_, y) in zip(outputs, pairs, strict=True)]
-    return score.relative(torch.cat(errors))
+    return score.in_pairs(outputs, [y for _, y in pairs]).relative
 
 
 def like_training(inputs: Inputs, like: Inputs, pairs: list[Pair]) -> Inputs:

@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import json
 import statistics
+from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rhn.errors import InvalidInputError
 from trainability.candidates import GIVEN, Change, Start, starts_of
-from trainability.cure import CHANGED, IN_SOME, code_of, cure
+from trainability.cure import CHANGED, IN_SOME, Search, code_of, cure
+from trainability.diagnosis import Attempt
 from trainability.race import UNCHANGED, Measure, Race, Row
+from trainability.scores import PairedErrors
 from trainability.training import Training
 
 UNITS, STEPS, LONG = 12, 128, 1e4  # LONG seconds: a busy machine changes nothing
@@ -248,6 +252,30 @@ def test_what_is_reached_is_half_of_the_lasting_gain_and_it_stays_or_not():
     assert row_of(SPIKE).reached == (10, False)
     assert row_of([1.0, 0.2, 0.9, 0.2, 0.2, 0.2, 0.2, 0.2]).reached == (40, False)
     assert row_of([1.2] * 8).reached == (160, False)
+
+
+def attempt_of(error, shift):
+    """An attempt in three orders, with this error of 200 examples."""
+    noise = torch.rand(200, generator=torch.Generator().manual_seed(0)).double() - 0.5
+    rows = [row_of([error] * 8) for _ in range(3)]
+    for order, row in enumerate(rows):
+        pairs = PairedErrors(error + 0.04 * noise.roll(shift + order), torch.ones(200).double())
+        row.order = order
+        row.measures[:] = [dataclasses.replace(m, pairs={"error": pairs}) for m in row.measures]
+    return Attempt(None, rows)
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher", "is_above"),
+    [(0.10, 0.02, True), (0.021, 0.02, False), (0.02, 0.02, False), (0.01, 0.02, False)],
+)
+def test_the_lower_rate_is_chosen_unless_its_error_is_clearly_higher(lower, higher, is_above):
+    both = attempt_of(higher, 0), attempt_of(lower, 1)
+    search = SimpleNamespace(race=Race({}, []), _confirm=lambda _: True, _share=lambda _: (3, 3))
+    search._is_above = partial(Search._is_above, search)
+    search._attempt = lambda change: both[1]
+    both[0].change = SimpleNamespace(slower=lambda factor: None)
+    assert Search._better_rate(search, both[0]) is both[not is_above]
 
 
 def sums(**parts):

@@ -113,6 +113,36 @@ def test_a_network_of_another_form_needs_no_predict():
     assert good.output(given.data.sample(512)[0]).shape == given.data.sample(512)[1].shape
 
 
+# Swaps of the inputs
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_padding_behind_sequences_moves_to_their_begin(axis, numbers):
+    lengths = [3 + k % 4 for k in range(40)]
+    rows = [[*range(1, length + 1)] for length in lengths]
+    behind = torch.tensor([row + [0] * (8 - len(row)) for row in rows])
+    before = torch.tensor([[0] * (8 - len(row)) + row for row in rows])
+    if numbers:
+        behind, before = (torch.stack((v, v > 0), 2).float() for v in (behind, before))
+    model = nn.Linear(2, 1) if numbers else nn.Embedding(9, 1)
+    parts = {"predict": lambda z: z.reshape(40, -1)[:, :1], "batch_axis": axis, "batch_size": 40}
+    x, adam = behind.transpose(0, axis), torch.optim.Adam(model.parameters(), 0.1)
+    other = swaps.padding_before(Training(model, x, torch.zeros(40, 1), "mse", adam, **parts))
+    assert torch.equal(other.change_inputs(x), before.transpose(0, axis))
+
+
+def test_sequences_without_padding_stay_as_they_are():
+    ids = torch.randint(1, 9, (80, 6), generator=G)
+    delayed = torch.cat((ids[:, :3], torch.zeros(80, 3).long()), 1)  # all by as many frames
+    for x in (ids, delayed, X):
+        model = nn.Embedding(9, 1) if x.dim() == 2 else nn.Linear(2, 1)
+        adam = torch.optim.Adam(model.parameters(), 0.1)
+        parts = {"predict": lambda z: z.flatten(1)[:, :1]}
+        given = Training(model, x, torch.ones(80, 1), "mse", adam, **parts)
+        assert swaps.padding_before(given) is None
+
+
 # Swaps of the field
 
 

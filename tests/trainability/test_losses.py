@@ -49,8 +49,8 @@ def test_perfect_outputs_score_0_and_the_best_constant_1(name):
     if constant is None:
         constant = logits(y.flatten().mode().values.expand(y.shape))
     score = score_of(loss_fn, perfect, [(None, y)], axis=0)
-    assert score.relative(score.errors(perfect, y)) == 0
-    assert score.relative(score.errors(constant, y)) == pytest.approx(1)
+    assert score.in_pairs([perfect], [y]).relative == 0
+    assert score.in_pairs([constant], [y]).relative == pytest.approx(1)
     assert score.errors(perfect, y).shape == (N,)
 
 
@@ -61,7 +61,7 @@ def test_a_loss_of_its_own_scale_lies_between_the_least_free_one_and_the_constan
     mean = y.mean().expand(N, 1)
     best = torch.cat([mean, y.std(correction=0).log().expand(N, 1)], 1)
     assert score.kind == "loss"
-    assert score.relative(score.errors(best, y)) == pytest.approx(1, abs=1e-3)
+    assert score.in_pairs([best], [y]).relative == pytest.approx(1, abs=1e-3)
 
 
 def test_the_error_does_not_depend_on_the_unit_of_the_targets():
@@ -69,7 +69,7 @@ def test_the_error_does_not_depend_on_the_unit_of_the_targets():
     errors = []
     for unit in (1.0, 1000.0):
         score = score_of(nn.MSELoss(), unit * z, [(None, unit * Y)], axis=0)
-        errors.append(score.relative(score.errors(unit * z, unit * Y)))
+        errors.append(score.in_pairs([unit * z], [unit * Y]).relative)
     assert errors[0] == pytest.approx(errors[1])
 
 
@@ -87,7 +87,7 @@ def test_padding_behind_the_sequences_is_not_scored():
 
 def test_outputs_that_are_not_finite_have_an_infinite_error():
     score = score_of(nn.MSELoss(), Y, [(None, Y)], axis=0)
-    assert score.relative(score.errors(Y * math.nan, Y)) == math.inf
+    assert score.in_pairs([Y * math.nan], [Y]).relative == math.inf
 
 
 def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
@@ -98,8 +98,8 @@ def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
     score = score_of(nn.CrossEntropyLoss(), z, [(None, y)], axis=0)
     balanced = score.balanced([y])
     z[:20] = torch.tensor([0.0, 1.0])  # all of the rare class, and ten of the other by mistake
-    assert score.relative(score.errors(z, y)) == pytest.approx(1)
-    assert balanced.relative(balanced.errors(z, y)) == pytest.approx(10 / 90)
+    assert score.in_pairs([z], [y]).relative == pytest.approx(1)
+    assert balanced.in_pairs([z], [y]).relative == pytest.approx(10 / 90)
 
 
 def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
@@ -118,7 +118,7 @@ def test_several_bits_are_scored_by_their_probabilities():
     ):
         score = score_of(loss_fn, output, [(output, y)], 0)
         assert score.kind == "bits"
-        assert score.relative(score.errors(output, y)) == pytest.approx(0.49, abs=0.05)
+        assert score.in_pairs([output], [y]).relative == pytest.approx(0.49, abs=0.05)
 
 
 NUMBERS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
@@ -174,7 +174,7 @@ def test_a_linear_output_that_is_right_for_most_examples_of_two_classes():
     right = float(((z > 0.5).float() == y).float().mean())
     score = score_of(nn.MSELoss(), z, [(None, y)], axis=0)
     rarer = float(min(y.mean(), 1 - y.mean()))
-    assert score.relative(score.errors(z, y)) == pytest.approx((1 - right) / rarer)
+    assert score.in_pairs([z], [y]).relative == pytest.approx((1 - right) / rarer)
 
 
 def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
@@ -247,7 +247,7 @@ def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     assert found.below()
     worse = torch.cat([torch.zeros(200, 1), torch.zeros(200, 1)], 1)
     assert not score.in_pairs([worse], [y]).below()
-    assert 0 < score.relative(score.errors(z, y)) < 1 < score.relative(score.errors(worse, y))
+    assert 0 < score.in_pairs([z], [y]).relative < 1 < score.in_pairs([worse], [y]).relative
 
 
 def test_a_loss_below_its_supposed_least_value_voids_the_score():
@@ -259,7 +259,7 @@ def test_a_loss_below_its_supposed_least_value_voids_the_score():
     z = torch.zeros(40, 1)
     score = score_of(trap, z, [(None, y)], 0)
     assert score.kind == "loss" and not score.void
-    assert score.relative(score.errors(torch.full((40, 1), 30.0), y)) == math.inf
+    assert score.in_pairs([torch.full((40, 1), 30.0)], [y]).relative == math.inf
     assert score.void == "the loss falls below what was found as its least value"
 
 
@@ -297,4 +297,3 @@ def test_outputs_of_any_shape_have_a_score_or_a_sentence(shape, target, kind):
         for score in scores_of(loss_fn, z, [(None, y)], 0).values():
             found = score.in_pairs([z], [y])
             assert found.count >= 1 and found.relative >= 0
-            assert score.relative(score.errors(z, y)) >= 0

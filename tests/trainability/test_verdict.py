@@ -1,11 +1,14 @@
 """The rules of a check: words and outcomes that follow from errors, by the table of the rules."""
 
 import math
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from trainability.check import Trial
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
@@ -36,7 +39,8 @@ def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise
     return Evidence(
         race,
         row("", base, noise),
-        whole,
+        100,
+        100 if whole else 200,
         few,
         good=row("everything", good),
         kept={part: row(part, error) for part, error in (kept or {}).items()},
@@ -107,6 +111,44 @@ def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
 )
 def test_outcomes_need_evidence(base, noise, changes, outcome):
     assert rule_of(evidence(base, good=1.0, noise=noise, **changes)).outcome == outcome
+
+
+def test_the_best_change_measures_the_gap_if_no_known_good_training_learns():
+    changes = {"optimizer": 0.3, "loss": 0.35, "inputs": 0.6, "order": 0.97}
+    for good in (1.02, None):
+        found = evidence(1.0, kept={"optimizer": 1.0}, replaced=changes)
+        found.good = None if good is None else row("everything", good)
+        assert [row.part for row in found.enough] == ["optimizer", "loss"]
+        assert not found.at_fault and not found.breaks("optimizer")
+    assert not evidence(1.0, good=1.02, replaced={"order": 0.97}).enough
+
+
+def test_what_is_enough_halves_the_error_of_a_training_that_learns():
+    changes = {"initial weights": 0.03, "network": 0.25, "optimizer": 0.06}
+    found = evidence(0.37, good=0.02, replaced=changes)
+    assert [row.part for row in found.enough] == ["initial weights", "optimizer"]
+    found = evidence(0.37, good=0.3, replaced={"optimizer": 0.3})
+    assert not found.enough
+
+
+def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
+    changes = {"optimizer": 0.03, "loss": 0.5, "network": 0.02}
+    found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
+    found.naive = row("data", 0.01)
+    trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[])
+    trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
+    named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
+    assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
+
+
+def test_rows_are_compared_with_the_users_training_after_as_many_steps():
+    found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12}, whole=False)
+    later = row("", 0.05).measures[0]
+    found.base.steps, found.base.measures = 200, [*found.base.measures, replace(later, steps=200)]
+    assert (found.base.error, found.before.error) == (0.05, 1.0)
+    assert rule_of(found).outcome == "learns" and found.gap == pytest.approx(0.9)
+    found.base.measures[1] = replace(row("", 1.02).measures[0], steps=200)
+    assert rule_of(found).outcome == "does not learn" and not found.at_fault
 
 
 def test_an_explosion_diverges_and_counts_as_a_constant():

@@ -1,0 +1,85 @@
+"""Every comparison gets its share of the time of a check, by a clock that counts steps."""
+
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from trainability.check import check
+from trainability.race import POINTS
+from trainability.reference import Reference
+from trainability.training import Training
+
+N, T, STEPS = 120, 5, 40
+G = torch.Generator().manual_seed(0)
+X = torch.randn(N, T, 2, generator=G)
+NOISE = torch.randn(N, 1, generator=G)
+
+
+class Net(nn.Module):
+    """A small GRU."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out = nn.GRU(2, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """Seconds of a step of the user's network and of a known good one, by a clock that counts."""
+    seconds = {"yours": 1.0, "known good": 1.0}
+    now, step = [0.0], Training.step
+
+    def counted(training, x, y):
+        known_good = isinstance(training.model, Reference)
+        now[0] += seconds["known good" if known_good else "yours"]
+        return step(training, x, y)
+
+    clock = SimpleNamespace(**vars(time) | {"monotonic": lambda: now[0]})
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("trainability.") and getattr(module, "time", None) is time:
+            monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(Training, "step", counted)
+    return seconds
+
+
+def checked(trainings):
+    """A check that may take as long as some trainings of the user's."""
+    model = Net()
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    return check(model, X, NOISE, nn.MSELoss(), adam, steps=STEPS, seconds=trainings * STEPS)
+
+
+def steps_of_changes(found):
+    """Of the changes of one part of the user's training."""
+    other = "", "data", "length"  # unchanged, without weights, longer
+    return [r.steps for r in found.rows if r.training == "yours" and r.part not in other]
+
+
+@pytest.mark.parametrize(("slow", "trainings"), [(1.0, 8.0), (4.0, 25.0), (20.0, 10.0)])
+def test_all_changes_run_to_the_same_step_if_no_known_good_training_learns(costs, slow, trainings):
+    costs["known good"] = slow
+    found = checked(trainings=trainings)
+    steps = steps_of_changes(found)
+    assert len(steps) > 5
+    assert min(steps) > 0 and max(steps) - min(steps) <= STEPS / POINTS + 1
+
+
+def test_the_users_training_runs_to_its_end_though_the_changes_have_no_time_for_it(costs):
+    costs["known good"] = 20.0
+    found = checked(trainings=10.0)
+    assert found.steps == STEPS
+    assert max(steps_of_changes(found), default=0) < STEPS
+    assert found.part is None and "ran to step" in str(found)
+
+
+def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
+    found = checked(trainings=2.0)
+    assert 0 < found.steps < STEPS and found.outcome == "undecided"
