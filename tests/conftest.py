@@ -26,9 +26,18 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=not seeds.SHIFT, database=None
 )
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+PROFILE = "ci" if os.environ.get("CI") else "default"
+hypothesis.settings.load_profile(PROFILE)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    """A run without the slow tests tries a quarter of the examples of each property."""
+    if "not slow" in config.getoption("markexpr"):
+        usual = hypothesis.settings.get_profile(PROFILE)
+        hypothesis.settings.register_profile("short", usual, max_examples=25)
+        hypothesis.settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)

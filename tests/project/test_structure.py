@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter, defaultdict
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
 from tables import for_each
 
 from rhn.version import __version__
@@ -64,6 +66,7 @@ def sources(packages=PACKAGES) -> list[tuple[str, Path]]:
     ]
 
 
+@cache
 def imports(module: str, path: Path) -> set[str]:
     """Our modules that a file imports, at its head, inside, or for annotations only, as full names:
     package.module.name.
@@ -241,24 +244,28 @@ COMMANDS = [
 ]
 
 
-@for_each("module", [*PACKAGES, "rhn.cells", "rhn.data", "rhn.checkpoints", *COMMANDS])
-def test_imports_are_light(module):
-    code = f"import sys, {module}; print(*sorted(m for m in {HEAVY} if m in sys.modules))"
+def printed(code: str) -> list[str]:
+    """The words that a Python process of its own prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    return done.stdout.split()
+
+
+def test_imports_are_light():
+    """One process imports them all; the first that loads a heavy module is named."""
+    modules = [*PACKAGES, "rhn.cells", "rhn.data", "rhn.checkpoints", *COMMANDS]
+    code = f"""
+import importlib, sys
+for name in {modules}:
+    importlib.import_module(name)
+    if heavy := sorted({set(HEAVY)} & sys.modules.keys()):
+        sys.exit(print(name, "loads", *heavy))
+"""
+    assert printed(code) == []
 
 
 def test_functions_of_matrices_import_no_network():
-    code = (
-        "import sys, gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]; print(*[m "
-        "for m in sys.modules if 'rhn.cells' in m])"
-    )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split()
-        == []
-    )
+    names = "import sys, gersgorin.linalg as l; [getattr(l, name) for name in l.__all__]"
+    assert printed(f"{names}; print(*[name for name in sys.modules if 'rhn.cells' in name])") == []
 
 
 @for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results", "trainability"])
@@ -300,6 +307,7 @@ def test_every_pin_is_one_version_and_no_text_names_a_registry():
             ), name
 
 
+@pytest.mark.docs
 def test_the_code_in_readme_runs_and_prints_what_is_shown(own_folder, capsys):
     (found,) = re.findall(
         r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", (ROOT / "README.md").read_text(), re.DOTALL

@@ -73,7 +73,15 @@ def loss_for(y):
     return nn.CrossEntropyLoss() if not y.is_floating_point() else nn.MSELoss()
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form not in REFUSED])
+OF_EACH_KIND = "(B,)", "(B, T, K)", "classes of frames", "a tuple", "()"
+CHECKED = [
+    pytest.param(form, marks=[] if form in OF_EACH_KIND else pytest.mark.slow)
+    for form in FORMS
+    if form not in REFUSED
+]
+
+
+@pytest.mark.parametrize("form", CHECKED)
 def test_a_check_ends_in_an_answer(form):
     make, y, units = FORMS[form]
     model = Net(make, units)

@@ -210,6 +210,7 @@ def test_a_loader_of_one_order_gives_no_cure_and_no_health(rate, changed):
     assert "shuffle it" in str(found) and found.needed_seconds is None
 
 
+@pytest.mark.slow
 def test_a_change_that_fails_in_another_order_is_refused_and_the_next_one_tried(monkeypatch):
     failed = []
 
@@ -313,6 +314,7 @@ def rate_of(row):
     return row.training.optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.slow
 def test_the_rate_that_lasts_in_more_minibatch_orders_is_chosen(low_rate, collapsing):
     low, high = sorted({rate_of(t.row) for t in low_rate.trials if len(t.rows) == 3})
     assert high == pytest.approx(3 * low, 1e-4)
@@ -323,6 +325,7 @@ def test_the_rate_that_lasts_in_more_minibatch_orders_is_chosen(low_rate, collap
     assert "stays in 3 of 3 minibatch orders" in above.verdict
 
 
+@pytest.mark.slow
 def test_a_cure_of_two_of_three_minibatch_orders_says_so(collapsing):
     found = collapsing(lambda row: row.order == 2)
     assert found.outcome == IN_SOME and found.changed

@@ -48,16 +48,21 @@ def test_a_sound_training_learns_and_nothing_is_swapped():
     }
 
 
+FAULTS = {
+    "target scale": ("targets", {"y": 500 + 100 * Y}),
+    "input scale": ("inputs", {"x": X * torch.tensor([1e-3, 1.0])}),
+    "learning rate": ("optimizer", {"rate": 1e-6}),
+    "weight decay": ("optimizer", {"options": {"weight_decay": 1.0}}),
+    "batch for time": ("network", {"model": Net(batch_first=False)}),
+}
+
+
 @pytest.mark.parametrize(
     ("part", "parts"),
     [
-        ("inputs", {"x": X * torch.tensor([1e-3, 1.0])}),
-        ("targets", {"y": 500 + 100 * Y}),
-        ("optimizer", {"rate": 1e-6}),
-        ("optimizer", {"options": {"weight_decay": 1.0}}),
-        ("network", {"model": Net(batch_first=False)}),
+        pytest.param(*case, id=name, marks=pytest.mark.slow if name != "target scale" else [])
+        for name, case in FAULTS.items()
     ],
-    ids=["input scale", "target scale", "learning rate", "weight decay", "batch for time"],
 )
 def test_the_part_at_fault_is_named(part, parts):
     found = checked(**({"model": Net(), "x": X, "y": Y} | parts))
@@ -67,6 +72,7 @@ def test_the_part_at_fault_is_named(part, parts):
     assert [row.word for row in put if row.word] == ["breaks"]
 
 
+@pytest.mark.slow
 def test_initial_weights_of_zero_are_found():
     model = Net()
     with torch.no_grad():
