@@ -365,15 +365,14 @@ class Trial:
                 self.goods.append(row)
                 yield row
 
-    def best_of(self, rows: Iterator[Row], goal: float, well: float) -> Row | None:
+    def best_of(self, rows: Iterator[Row], goal: float, well: float, end: float) -> Row | None:
         """The best row of some. The first one runs to its end. If it has not learned well, all
         others run a quarter of the steps, and the best of them, if it leads there, to its end.
 
-        goal: error at which a row stops. well: error of a row that has learned well. None if there
-        is no time for one.
+        goal: error at which a row stops. well: error of a row that has learned well. end: a
+        moment of time. None if no row comes to its end before.
         """
-        end, quarter = self.end_of_search, math.ceil(self.steps / 4)
-        tried = list[Row]()
+        tried, quarter = list[Row](), math.ceil(self.steps / 4)
         for row in rows:
             tried.append(self.run(row, goal, quarter if tried else None, end))
             if row.done and row.error <= well:
@@ -391,20 +390,20 @@ class Trial:
         dropout, if that does not work with torch's and none.
         """
         evidence = self.evidence
-        every = self.best_of(
-            self.known_good("everything", "everything replaced", rates=RATES), FINE, GOOD
-        )
+        tried = self.known_good("everything", "everything replaced", rates=RATES)
+        every = self.best_of(tried, FINE, GOOD, self.end_of_search)
         if every is not None:
             evidence.take(every)
         self.rate = every.rate if every else RATES[0]
         rates = sorted(RATES, key=lambda rate: rate != self.rate)
         goal = evidence.goal if every is not None and every.error <= GOOD else FINE
+        end = self.end_of_search
         for keep, what in (
             (("network", *OF_NETWORK), "your network"),
             (("network",), "your network with torch's weights"),
         ):
             tried = self.known_good("network", what, *keep, rates=rates)
-            row = self.best_of(tried, goal, goal)
+            row = self.best_of(tried, goal, goal, end)
             if row is None:
                 continue
             evidence.take(row)
@@ -425,6 +424,7 @@ class Trial:
         for row in self.goods:
             if not evidence.learnable and not row.done and self.run(row, FINE).done:
                 evidence.take(row)
+                self.rate = row.rate
 
     def run_needed(self, parts: Sequence[str]) -> None:
         """Put parts of the user's into the known good training, if they are not there yet."""
@@ -588,7 +588,7 @@ class Trial:
             if evidence.kept.get("network") is not row:
                 row = replace(row, version=replace(row.version, part="everything"))
                 yield self.table_row(row, IN_GOOD, "")
-        for part in filter(evidence.kept.get, ("network", *self.good.differing)):
+        for part in sorted(evidence.kept, key=lambda part: (part != "network", place_of(part))):
             row = evidence.kept[part]
             what = row.what if part == row.part else f"your {part}"
             row = replace(row, version=Version(part, what))
