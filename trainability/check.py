@@ -1,7 +1,7 @@
 """`check`: why does a training not learn? Known good parts, what is needed, and what is enough.
 
 1. Facts about one minibatch: proofs.
-2. The user's training, unchanged: to its end if that takes at most a third of the time.
+2. The user's training, unchanged: to its end if that takes at most half of the time.
 3. Known good trainings: everything replaced, and everything but the network. Each of the two takes
    at most half of the time that is left.
 4. Enough: each known good part in the user's training, side by side in rounds of an eighth of the
@@ -68,7 +68,7 @@ FINE = 0.05  # error at which a known good training stops
 SHORTEST, LONGEST = 20.0, 600.0  # seconds of a check by default
 TIMES, FEWEST = 10, 4  # trainings of the user's network in it: by default, and at least
 GOOD_ROWS = 2  # trainings of a known good network in it
-OWN = 1 / 3  # of the time, in which the user's training may run to its end
+OWN = 1 / 2  # of the time, in which the user's training may run to its end
 SEARCH = 1 / 2  # of the time left, for everything replaced, and for all but the network
 
 
@@ -415,7 +415,7 @@ class Trial:
     def keep_network(self, row: Row) -> None:
         """Keep the better of two rows of the user's network among known good parts."""
         known = self.evidence.kept.get("network")
-        if row.done and (known is None or row.error < known.error):
+        if row.done and (known is None or not known.done or row.error < known.error):
             self.evidence.kept["network"] = row
 
     def go_on_searching(self) -> None:
@@ -445,10 +445,16 @@ class Trial:
         self.run_together(rows)
 
     def run_network(self) -> None:
-        """Run the user's network among known good parts at all rates, unless it works at one."""
+        """Run the user's network among known good parts at all rates, unless it works at one. If
+        there is no time for a rate, it is not shown to break anything.
+        """
+        evidence = self.evidence
         for row in self.goods:
-            if row.part == "network" and not (row.done or self.evidence.cleared("network")):
+            if row.part == "network" and not (row.done or evidence.cleared("network")):
                 self.keep_network(self.run(row))
+                if not row.done:
+                    evidence.kept["network"] = row
+                    return
 
     def run_enough(
         self, parts: Sequence[str], which: Callable[[Version], bool] = lambda version: True

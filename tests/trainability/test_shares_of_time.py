@@ -81,5 +81,5 @@ def test_the_users_training_runs_to_its_end_though_the_changes_have_no_time_for_
 
 
 def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
-    found = checked(trainings=2.0)
+    found = checked(trainings=1.5)
     assert 0 < found.steps < STEPS and found.outcome == "undecided"
