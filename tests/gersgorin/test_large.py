@@ -176,8 +176,8 @@ class Reservoir(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
-def test_a_sparse_reservoir_of_two_thousand_units():
-    n, k = 2000, 10
+def test_a_sparse_reservoir_of_ten_thousand_units():
+    n, k = 10_000, 10
     cell, x, s = Reservoir(n, 10, 0.4), torch.zeros(n, dtype=d), torch.full((n,), 0.1, dtype=d)
     slope = cell.leak * (1 - np.tanh(cell.matrix @ s.numpy()) ** 2)
     A = (1 - cell.leak) * scipy.sparse.eye_array(n) + scipy.sparse.diags_array(slope) @ cell.matrix
