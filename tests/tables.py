@@ -1,5 +1,5 @@
-"""Tables of cheap cases of one statement, one test with a subtest for each row; and the words that
-the glossary explains.
+"""Tables of cases: cheap ones of one statement as subtests of one test, costly ones of which one of
+each kind is quick; and the words that the glossary explains.
 """
 
 import inspect
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 import torch
 
 GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
@@ -19,6 +20,16 @@ def not_explained(names: Iterable[str]) -> set[str]:
     bold = re.findall(r"\*\*(.+?)\.?\*\*", GLOSSARY.read_text().lower())
     words = {word for names in bold for word in names.split(", ")}
     return {name for name in names if not {name, name.replace("_", " ")} & words}
+
+
+def others_slow(rows: Iterable, *kept) -> list:
+    """The rows of a parametrised test, of which all but those that are kept are slow."""
+    return [
+        row
+        if row in kept
+        else pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.slow)
+        for row in rows
+    ]
 
 
 def for_each(names: str | tuple[str, ...], rows: Iterable):

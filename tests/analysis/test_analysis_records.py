@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from networks import network, rolls
 from readable import WIDTHS, filled, readable, whole_title
+from tables import others_slow
 
 import gersgorin
 from analysis import GateActivity, LesionTable, gate_activity, lesion
@@ -238,7 +239,7 @@ LESIONS = {
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("record", GATES | LESIONS)
+@pytest.mark.parametrize("record", others_slow(GATES | LESIONS, "10 layers", "20 layers"))
 def test_a_record_can_be_read(record, width):
     with our_style(width):
         found = (GATES | LESIONS)[record]()

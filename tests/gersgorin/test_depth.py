@@ -76,7 +76,7 @@ def expected(cell: Cell) -> tuple[list[float], list[float]]:
 
 
 CELLS = {
-    "RHN that shrinks": (RHN, 1300, {"transform_bias": 0.0}),
+    "RHN that shrinks": (RHN, 260, {"init": "gaussian:0.01", "transform_bias": 4.0}),
     "RHN, a few layers": (RHN, 3, {}),
     "DT-RNN that shrinks": (DTRNN, 250, {"init": "gaussian:0.01"}),
     "DT-RNN, a few layers": (DTRNN, 3, {}),

@@ -45,10 +45,10 @@ def by_loops(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
 
 
 def test_henons_map():
-    found = lyapunov(lambda x, s: henon(s), steps(30_000), s0=ZERO, warmup=500)
+    found = lyapunov(lambda x, s: henon(s), steps(6000), s0=ZERO, warmup=500)
     np.testing.assert_allclose(found.exponents, (0.419, -1.623), atol=0.02)
     assert found.sum == pytest.approx(math.log(0.3), abs=1e-10)
-    assert found.kaplan_yorke == pytest.approx(1.258, abs=0.01) and found.drift == 0
+    assert found.kaplan_yorke == pytest.approx(1.258, abs=0.02) and found.drift == 0
     assert np.all(np.abs(found.exponents - (0.4192, -1.6232)) < 4 * found.standard_errors)
 
 

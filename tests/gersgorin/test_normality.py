@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from matrices import MATRICES, REAL_MATRICES, grcar, jordan, square_matrices
 from scipy.optimize import minimize_scalar
-from tables import for_each
+from tables import for_each, others_slow
 
 from gersgorin.linalg import (
     departure_from_normality,
@@ -90,7 +90,7 @@ def test_shapes_batches_and_types_of_a_grid():
     assert pseudospectrum(A, np.zeros((0, 3))).shape == (2, 3, 0, 3)
 
 
-@pytest.mark.parametrize("n", [2, 7, 60])
+@pytest.mark.parametrize("n", others_slow([2, 7, 20, 60], 2, 7, 20))
 def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
     """The reference: a bounded search around each low point of 300 angles and those of the
     eigenvalues.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tables import others_slow
 
 from gersgorin import Recorder
 from gersgorin.cli.recorded import main
@@ -100,7 +101,10 @@ def test_what_was_not_measured_has_no_panel(recording):
     draw_recording(replace(recording, **{name: getattr(recording, name)[:1] for name in MOMENTS}))
 
 
-@pytest.mark.parametrize(("width", "most"), [("column", 9.2), ("page", 9.2), ("slide", 7.5)])
+@pytest.mark.parametrize(
+    ("width", "most"),
+    others_slow([("column", 9.2), ("page", 9.2), ("slide", 7.5)], ("column", 9.2)),
+)
 def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, width, most):
     with our_style(width):
         figure = draw_recording(recording)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.legend import Legend
 from readable import WIDTHS, filled, readable
-from tables import for_each
+from tables import for_each, others_slow
 from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fixture
 
 from optim_study.map_plot import plot_area, plot_map
@@ -251,9 +251,6 @@ STUDIES = {
         replace(r, init_scheme=scheme) for scheme in SCHEMES for r in trials("rhn", 4, 9)
     ],
 }
-EACH = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "30 columns" else name for name in STUDIES
-]
 ABOUT = (
     "learning rate 0.0001 to 1; standard deviation 1e-08 to 0.01; 0.05 times the paper's "
     "parameters; seed 0; chorales 0123456789ab"
@@ -261,7 +258,7 @@ ABOUT = (
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("study", EACH)
+@pytest.mark.parametrize("study", others_slow(STUDIES, "a long name", "tiny and huge losses"))
 @pytest.mark.parametrize("plot", [plot_swarm, plot_map, plot_area])
 def test_every_figure_can_be_read(plot, study, width):
     with our_style(width):

@@ -25,6 +25,7 @@ from helpers import (
 )
 from numpy_backend import NumpyBackend, NumpyTrials
 from optuna.trial import TrialState
+from tables import others_slow
 
 from optim_study import runner
 from optim_study.engines import ThisProcess
@@ -74,8 +75,16 @@ def save_at(epoch: int, number: int, out: Path) -> None:
     folder.save_state(number, fused.state(number))
 
 
+FUSED = (1, "train"), (3, "valid"), (8, "train"), (50, "train")
+
+
 @pytest.mark.parametrize(
-    ("fuse", "objective"), [(1, "train"), (3, "valid"), (8, "train"), (50, "train")]
+    ("fuse", "objective", "storage"),
+    others_slow(
+        [(*each, kind) for each in FUSED for kind in ("journal", "postgres")],
+        *((1, "train", "journal"), (8, "train", "journal"), (3, "valid", "postgres")),
+    ),
+    indirect=["storage"],
 )
 def test_fusing_changes_no_result(fuse, objective, out, storage):
     drive(config(objective=objective), out, storage, fuse=fuse)

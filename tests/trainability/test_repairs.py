@@ -78,7 +78,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow if c is left_out else []) for c in CASES]
+)
 def test_the_repair_is_a_row_that_learns(case):
     name, what, error = CASES[case]
     torch.manual_seed(0)

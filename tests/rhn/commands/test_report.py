@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from readable import WIDTHS, alone, readable
-from tables import for_each
+from tables import for_each, others_slow
 
 from rhn.cells.registry import lacking
 from rhn.cli import main as cli
@@ -185,7 +185,10 @@ TRAININGS = {
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     ("name", "rate"),
-    [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)],
+    others_slow(
+        [*((name, 0.2) for name in TRAININGS), ("one epoch", None), ("many seeds", None)],
+        ("many seeds", 0.2),
+    ),
 )
 def test_curves_can_be_read(name, rate, run, width):
     curves = read_curves(
@@ -202,14 +205,16 @@ def test_curves_can_be_read(name, rate, run, width):
         readable(alone(plots.plot_curves, curves).figure)
 
 
+MANY = ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"]
+
+
 @pytest.mark.parametrize(
-    "cells",
-    [
-        ["rhn"],
-        ["rhn", "lstm", "dt-rnn", "my_cells.of_a_very_long_name:TheCellOfMine", "gru", "rnn"],
-    ],
+    ("cells", "depths"),
+    others_slow(
+        [(cells, depths) for cells in (["rhn"], MANY) for depths in ([1], range(1, 11))],
+        (MANY, range(1, 11)),
+    ),
 )
-@pytest.mark.parametrize("depths", [[1], range(1, 11)])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_depth_figure_can_be_read(cells, depths, run, width):
     runs = [

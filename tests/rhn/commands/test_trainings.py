@@ -71,6 +71,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(task, until, tmp_path):
     assert f"saved; continue with: rhn resume {tmp_path}" in said and "Traceback" not in said
 
 
+@one_task
 def test_time_that_runs_out_is_no_failure_and_more_epochs_can_be_asked_for(
     task, trained, tmp_path, capsys
 ):
@@ -120,6 +121,7 @@ def test_a_text_s_training_says_what_it_came_to_and_what_to_do_next(
     ]
 
 
+@one_task
 def test_a_cell_of_the_user_s_own_is_imported_only_where_it_is_named(
     task, tmp_path, own_folder, refused
 ):
@@ -163,6 +165,7 @@ def test_a_training_that_diverges_in_its_first_epoch_says_so(prose, tmp_path, re
     )
 
 
+@one_task
 def test_a_training_that_leads_to_nothing_says_so_in_one_sentence_with_the_learning_rate(
     task, tmp_path, capsys
 ):

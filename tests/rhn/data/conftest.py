@@ -1,18 +1,18 @@
-"""The chorales are really rebuilt, once a session; caches live in temporary folders."""
+"""The chorales, as every test has them; caches live in temporary folders."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rhn.data import chorales
 from rhn.data.corpus import Corpus, Piece
-from rhn.data.jsb import rebuild
 
 
 @pytest.fixture(scope="session")
 def rebuilt() -> Corpus:
-    """All chorales, rebuilt from the scores of the installed music21."""
-    return rebuild()
+    """All chorales, rebuilt from the scores of the installed music21, now or by an earlier run."""
+    return chorales()
 
 
 @pytest.fixture

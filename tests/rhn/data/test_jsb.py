@@ -44,6 +44,11 @@ def test_other_notes_of_another_music21_are_used_with_a_warning(
     )
 
 
+def test_one_chorale_in_ten_is_read_from_its_score_as_the_set_has_it(rebuilt):
+    for piece in rebuilt.pieces[::10]:
+        np.testing.assert_array_equal(rhn.data.chorale(piece.label), piece, err_msg=piece.label)
+
+
 @for_each("name", ["BWV 66.6", "train-14", "bwv281", "bwv69.6"])
 def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     piece = rhn.data.chorale(name)

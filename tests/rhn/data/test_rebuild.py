@@ -13,6 +13,7 @@ from rhn.data.jsb import (
     chorale_rows,
     frames_of_score,
     music21_version,
+    rebuild,
 )
 
 ROW = ChoraleRow(
@@ -52,6 +53,11 @@ def sounding(row, parts=PARTS):
 )
 def test_a_row_cuts_chooses_transposes_divides_and_holds(change, frames):
     assert sounding(replace(ROW, **change)) == frames
+
+
+@pytest.mark.slow
+def test_a_rebuilding_gives_the_set_again(rebuilt):
+    assert rebuild().checksum == rebuilt.checksum
 
 
 def test_the_rebuilt_set_is_the_known_one_to_the_bit(rebuilt):

@@ -39,8 +39,15 @@ def weights(training, seed):
     return {name: t.clone() for name, t in training.model(seed).state_dict().items()}
 
 
-@pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
-@pytest.mark.parametrize("windows", [1, 40])
+@pytest.mark.parametrize(
+    ("config", "windows"),
+    [
+        pytest.param(SMALL, 40, id="paper"),
+        pytest.param(EVERYTHING, 1, id="everything"),
+        pytest.param(SMALL, 1, id="paper, at once", marks=pytest.mark.slow),
+        pytest.param(EVERYTHING, 40, id="everything, later", marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     whole, broken = run(config), text_trainer(config, CORPUS)
     for _ in range(windows):
@@ -50,7 +57,13 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(config, windows):
     assert all(torch.equal(t, weights(whole, 0)[name]) for name, t in weights(resumed, 0).items())
 
 
-@pytest.mark.parametrize("config", [SMALL, EVERYTHING], ids=["paper", "everything"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(EVERYTHING, id="everything"),
+        pytest.param(SMALL, id="paper", marks=pytest.mark.slow),
+    ],
+)
 def test_a_seed_trains_alike_alone_and_beside_others(config):
     config = replace(config, epochs=1)
     together = run(config, (5, 0, 9))

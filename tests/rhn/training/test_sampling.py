@@ -57,11 +57,11 @@ def test_a_frame_is_drawn_with_the_model_s_probabilities():
     with torch.no_grad():
         model.output.bias.fill_(-40.0)
         model.output.bias[[40, 45]] = torch.tensor([0.0, -1.0])
-    frames = sample_chorale(model, bars=1000, temperature=0.5)[1:]
+    frames = sample_chorale(model, bars=250, temperature=0.5)[1:]
     # then the likeliest key, 40, sounds
     both_silent = (1 - 1 / (1 + np.exp(0.0))) * (1 - 1 / (1 + np.exp(2.0)))
-    assert frames[:, 40].mean() == pytest.approx(0.5 + both_silent, abs=0.03)
-    assert frames[:, 45].mean() == pytest.approx(1 / (1 + np.exp(2.0)), abs=0.03)
+    assert frames[:, 40].mean() == pytest.approx(0.5 + both_silent, abs=0.06)
+    assert frames[:, 45].mean() == pytest.approx(1 / (1 + np.exp(2.0)), abs=0.04)
     assert frames.sum() == frames[:, [40, 45]].sum()
 
 
