@@ -210,6 +210,26 @@ class Recording(Result, kind="recording"):
             np.sqrt(np.square(values).sum(1)) if name == "gradient_norm" else values.mean(1)
         ).filled(np.nan)
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "step": ("step",),
+            "loss": ("step",),
+            "radius": ("step", "position"),
+            "bulk": ("step", "position"),
+            "reach": ("step", "position"),
+            "input_gain": ("step", "position"),
+            "state_gain": ("step", "position", "layer"),
+            "gate": ("step", "position", "gate_layer"),
+            "exponent": ("step",),
+            "eigenvalues": ("step", "eigenvalue"),
+            "centers": ("step", "entry"),
+            "radii": ("step", "entry"),
+            "parameters": ("weight",),
+            "gradient_norm": ("step", "weight"),
+            "relative_rate": ("step", "weight"),
+            "explained": ("step",),
+        }
+
     def table(self) -> list[dict]:
         """One row of means a measurement, in the order of `RECORDED_MEASURES`."""
         return table_rows(step=self.step, **{name: self.mean(name) for name in RECORDED_MEASURES})

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rhn.utils.ranges import Count
+
 
 @dataclass(frozen=True)
 class Option:
@@ -152,7 +154,7 @@ _ROWS = (
     Analysis(
         "fixed_points",
         ".fixed_points:of_run",
-        "Fixed points under constant input, and their spectra",
+        "Fixed points under constant input, or cycles, and their spectra",
         {
             "starts": Option("Number of states to search from, spread over the run.", int, 50),
             "hold": Option(
@@ -160,6 +162,7 @@ _ROWS = (
                 float | None,
                 None,
             ),
+            "period": Option("Search for cycles of N steps, in place of fixed points.", Count, 1),
             "seed": Option(
                 "Seed of the initial weights, and of starts beyond the run's length.", int, 0
             ),

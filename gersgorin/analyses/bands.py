@@ -129,6 +129,14 @@ class Comparison(Result, kind="comparison"):
         """T."""
         return self.norm.shape[1]
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        runs = next(
+            (name for name in ("seed", "sequence") if len({*vars(self)[name]}) == len(self.seed)),
+            "run",
+        )
+        of_runs = {"seed": (runs,), "sequence": (runs,)}
+        return of_runs | dict.fromkeys(KEPT, (runs, "step"))
+
     def table(self) -> list[dict]:
         """One row a step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}

@@ -49,6 +49,7 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
+from rhn.utils.ranges import Count
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_room, check_seed, whole_number
 from rhn.utils.wording import counted, in_short
@@ -304,9 +305,24 @@ class FixedPoints(Result, kind="fixed_points"):
             notes.append(
                 f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink."
             )
-        if not len(self.states):
+        if self.period == 1 and not len(self.states):
             notes.append(f"{self.nothing}.")
         return notes
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "states": ("point", "entry"),
+            "residuals": ("point",),
+            "is_slow": ("point",),
+            "eigenvalues": ("point", "eigenvalue"),
+            "found_from": ("point",),
+            "kinks": ("point",),
+            "cycle": ("point",),
+            "jacobians": ("point", "entry", "entry_before"),
+            "starts": ("start", "entry"),
+            "input": ("number",),
+            "trajectory": ("time", "entry"),
+        }
 
     def table(self) -> list[dict]:
         """One row a point."""
@@ -348,6 +364,8 @@ class FixedPoints(Result, kind="fixed_points"):
             "least_residual": self.least_residual,
             "tolerance": self.tolerance,
             "margin": self.margin,
+            "period": self.period,
+            "shorter": self.shorter,
             "input": None if self.input is None else self.input.tolist(),
             "points": [
                 row | {"state": state, "eigenvalues": values} for row, state, values in arrays
@@ -451,6 +469,8 @@ class FixedPoints(Result, kind="fixed_points"):
     def finding(self) -> str:
         """The numbers of fixed and slow points, or of cycles."""
         if self.cycle is not None:
+            if not len(self.states):
+                return f"The search found no cycle of period {self.period}"
             cycles = counted(len(np.unique(self.cycle)), "cycle")
             points = counted(len(self.states), "point")
             return f"The search found {cycles} of period {self.period}, of {points}"
@@ -794,18 +814,26 @@ def of_run(
     *,
     starts: int = STARTS,
     hold: float | None = None,
+    period: Count = 1,
     seed: int = 0,
     progress: Progress = silent,
 ) -> FixedPoints:
-    """The fixed points of a run's cell under a constant input; there may be none.
+    """The fixed points of a run's cell under a constant input, or its cycles; there may be none.
 
     Args:
         starts: number of states to search from, spread over the run.
         hold: every entry of the input; None: the mean of the run's.
+        period: k above 1 for cycles of k steps.
         seed: of the initial weights, and of starts beyond the run's length.
     """
     return fixed_points(
-        run, starts=starts, hold=hold, at_least_one=False, seed=seed, progress=progress
+        run,
+        starts=starts,
+        hold=hold,
+        period=period,
+        at_least_one=False,
+        seed=seed,
+        progress=progress,
     )
 
 

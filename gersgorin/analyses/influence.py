@@ -229,6 +229,12 @@ class Influence(Result, kind="influence"):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
         return f"halves within {_steps(max(1, math.ceil(life)))}"
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "influence": ("output", "input"),
+            "error": ("output", "input"),
+        }
+
     def table(self) -> list[dict]:
         """One row a lag: influence, standard error, share of the squared influence, and the share
         from longer lags.

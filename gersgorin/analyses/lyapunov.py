@@ -249,6 +249,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         words = f"is {self.dimension}" if self.dimension else "needs more exponents"
         return f"{total}; the Kaplan-Yorke dimension {words}"
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "exponents": ("exponent",),
+            "standard_errors": ("exponent",),
+            "curve_steps": ("estimate",),
+            "curve": ("estimate", "exponent"),
+        }
+
     def table(self) -> list[dict]:
         """One row an exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))

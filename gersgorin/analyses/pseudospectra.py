@@ -93,6 +93,15 @@ class Pseudospectra(Result, kind="pseudospectra"):
             raise InvalidInputError(f"step is {in_short(step)}: expected one of {known}")
         return step
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "steps": ("step",),
+            "sigma": ("step", "imaginary", "real"),
+            "axis": ("imaginary",),
+            "eigenvalues": ("step", "eigenvalue"),
+            "to_circle": ("step",),
+        }
+
     def table(self) -> list[dict]:
         """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
         circle).

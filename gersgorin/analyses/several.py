@@ -4,10 +4,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gersgorin.analyses import ANALYSES
-from rhn.utils.result import KIND, Result
+from rhn.utils.result import KIND, Result, optional_xarray
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -19,6 +22,11 @@ class Several(Result):
     def notes(self) -> list[str]:
         """The sentences of each result."""
         return [words for result in self.results.values() for words in result.sentences()]
+
+    def to_xarray(self) -> "xr.DataTree":
+        """A tree with a node for each result; see `Result.to_xarray`."""
+        nodes: dict[str, Any] = {n: result.to_xarray() for n, result in self.results.items()}
+        return optional_xarray().DataTree.from_dict(nodes)
 
     def _saved(self) -> dict:
         own = {name: value for name, value in super()._saved().items() if name != "results"}

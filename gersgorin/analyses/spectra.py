@@ -396,6 +396,22 @@ class Spectra(Result, kind="spectra"):
         bound = number_of_log(self.log_norm_bound) if known else f"{self.norm_bound:.4g}"
         return f"{label:<26}{bound:>11}  {scope}"
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "eigenvalues": ("step", "eigenvalue"),
+            "eigenvalue_condition": ("step",),
+            "row_centers": ("step", "entry"),
+            "row_radii": ("step", "entry"),
+            "column_centers": ("step", "entry"),
+            "column_radii": ("step", "entry"),
+            "norm": ("step",),
+            "support": ("step", "angle"),
+            "departure_from_normality": ("step",),
+            "norm_bound": (),
+            "log_norm_product": ("step",),
+            "transform_gate": ("step", "layer"),
+        }
+
     def table(self) -> list[dict]:
         """One row of numbers a step."""
         columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES)}

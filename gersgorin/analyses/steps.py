@@ -70,6 +70,12 @@ class Gains(Result, kind="gains"):
         each = "A step has" if self.layers.shape[1] == 1 else "The layers of a step have"
         return [f"{each} a mean gain of {layers}."]
 
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "input": ("step",),
+            "layers": ("step", "layer"),
+        }
+
     def table(self) -> list[dict]:
         """One row a step: step, input, layer_1, layer_2, ..."""
         return table_rows(step=range(len(self.input)), input=self.input, layer=self.layers)
@@ -160,6 +166,11 @@ class MeanGates(Result, kind="gates"):
             return []
         layers = ", ".join(percent(value) for value in self.mean.mean(0))
         return [f"From the first layer to the last they are {layers} open."]
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "mean": ("step", "layer"),
+        }
 
     def table(self) -> list[dict]:
         """One row a step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
@@ -288,6 +299,12 @@ class Products(Result, kind="products"):
     def notes(self) -> list[str]:
         """The norm over the whole run."""
         return [*growth_over_all(self.log_norm, self.unit)]
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "log_norm": ("step",),
+            "log_norm_back": ("step",),
+        }
 
     def table(self) -> list[dict]:
         """One row a step: step, log_norm, exponent, log_norm_back."""

@@ -49,6 +49,7 @@ from rhn.utils.wording import counted, in_short, rows_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -152,6 +153,25 @@ class Result:
         import pandas as pd
 
         return pd.DataFrame(self.table())
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        """The names of the axes of its arrays, by the name of the array."""
+        return {}
+
+    def to_xarray(self) -> "xr.Dataset | xr.DataTree":
+        """The arrays with named axes, such as `step` and `eigenvalue`, as a dataset of xarray; the
+        table, with the axis `row`, for a result without such names. Texts and numbers are
+        attributes.
+
+        Raises InvalidInputError if xarray, which is optional, is not installed.
+        """
+        xr = optional_xarray()
+        if not (axes := self._axes()):
+            return xr.Dataset.from_dataframe(self.to_frame().rename_axis("row"))
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        arrays = {name: (along, known[name]) for name, along in axes.items() if name in known}
+        numbers = {k: v for k, v in known.items() if isinstance(v, str | int | float)}
+        return xr.Dataset(arrays, attrs={KIND: self.kind} | numbers)
 
     def plot(
         self,
@@ -323,6 +343,17 @@ class Result:
     def _repr_html_(self) -> str:
         """The summary and the figure, for a notebook; refers to nothing outside."""
         return f"<pre>{html.escape(repr(self))}</pre>{image(self.figure, self.title or 'figure')}"
+
+
+def optional_xarray() -> Any:
+    """The module xarray. Raises InvalidInputError if it is not installed."""
+    try:
+        import xarray
+    except ImportError:
+        raise InvalidInputError(
+            "to_xarray needs xarray, which is optional: install it with `pip install xarray`"
+        ) from None
+    return xarray
 
 
 def checked_limit(limit: float | None) -> float | None:

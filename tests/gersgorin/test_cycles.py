@@ -2,6 +2,8 @@
 network's by running it.
 """
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from tables import for_each
 
 import gersgorin
 from gersgorin import fixed_points
+from gersgorin.cli.main import main
+from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 
 d = torch.float64
@@ -121,6 +125,30 @@ def test_a_saved_result_has_its_cycles(tmp_path):
     again = gersgorin.load(tmp_path / "cycles.npz")
     assert again.period == 4 and again.cycle.tolist() == found.cycle.tolist() == [0] * 4
     assert again.finding == found.finding
+
+
+def test_the_command_searches_for_cycles(own_folder, capsys):
+    network = ["--cell", "rnn", "--init", "gaussian:1", "--hidden-size", "8", "--steps", "12"]
+    words = [*network, "--hold", "0", "--seed", "3", "--starts", "40", "--period", "2", "--json"]
+    assert main(["fixed-points", *words]) == 0
+    found = json.loads(capsys.readouterr().out)["fixed_points"]
+    assert found["period"] == 2 and len(found["points"]) >= 2
+    cell = RNN(88, 8, init="gaussian:1", generator=torch.Generator().manual_seed(3), dtype=d)
+    W = cell.weight_hh.detach().numpy().reshape(8, 8)
+    for point in found["points"]:
+        s = np.array(point["state"])
+        once = np.tanh(W @ s)
+        np.testing.assert_allclose(np.tanh(W @ once), s, atol=1e-9)
+        assert np.abs(once - s).max() > 0.01
+        J = ((1 - s**2)[:, None] * W) @ ((1 - once**2)[:, None] * W)
+        wanted = np.abs(np.linalg.eigvals(J)).max()
+        assert point["spectral_radius"] == pytest.approx(wanted, rel=1e-8)
+
+
+def test_a_search_without_cycles_speaks_of_no_fixed_point():
+    found = fixed_points(lambda x, s: s / 2, starts=torch.ones(3, 1).double(), period=2)
+    assert found.finding == "The search found no cycle of period 2"
+    assert "fixed point" not in found.summary()
 
 
 @pytest.mark.parametrize("period", [0, 1.5, "2"])

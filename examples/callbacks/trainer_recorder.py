@@ -1,0 +1,35 @@
+"""Record spectra and gradients of a recurrent network that the Trainer of transformers trains.
+
+trainer = Trainer(model, args, callbacks=[RecorderCallback(probe, every=100, path="run.npz")], ...)
+trainer.train()
+
+Then `gersgorin recording run.npz` draws the recording. The Trainer tells its callbacks no loss at a
+single step, so the recording has none.
+"""
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+import gersgorin
+
+
+class RecorderCallback(TrainerCallback):
+    """Measures the model on a probe after every N-th optimiser step.
+
+    probe, options: of `gersgorin.Recorder`.
+    """
+
+    def __init__(self, probe: Any, **options: Any):
+        self.probe, self.options = probe, options
+
+    def on_train_begin(self, args, state, control, *, model, **others) -> None:
+        start = state.global_step
+        self.recorder = gersgorin.Recorder(model, self.probe, start=start, **self.options)
+
+    def on_optimizer_step(self, args, state, control, **others) -> None:
+        """The gradients are still there."""
+        self.recorder.step()
+
+    def on_train_end(self, args, state, control, **others) -> None:
+        self.recorder.close()
