@@ -124,20 +124,21 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def finding(self) -> str:
-        """The mean opening of the gates, and the effective number of layers."""
-        gate, depth = float(self.mean_by_layer.mean()), float(self.mean_by_layer.sum())
-        return (
-            f"Its {self.gate_name}s are {100 * gate:.3g} % open on average, an effective depth of "
-            f"{depth:.3g}"
-        )
+        """The mean opening of the gates, and the layer that opens most by a tenth or more."""
+        means = self.mean_by_layer
+        words = f"The {self.gate_name}s are {100 * means.mean():.2g} % open on average"
+        most = int(means.argmax())
+        clear = self.layers > 1 and means[most] > 1.1 * np.delete(means, most).max()
+        return f"{words}, most in layer {self.labels[most]}" if clear else words
 
     def notes(self) -> list[str]:
-        """The amount of data."""
+        """The effective number of layers, and the amount of data."""
+        depth = f"The effective depth is {float(self.mean_by_layer.sum()):.3g} layers."
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
         if len(self.names) > self.shown:
             words += f"; the first {self.shown} are shown"
-        return [f"{words}."]
+        return [depth, f"{words}."]
 
     def lines(self) -> Iterator[str]:
         """One row for each layer, and the effective depth (mean over time) of each sequence."""
@@ -197,19 +198,14 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
         """Draw one panel for each shown sequence, with one legend."""
-        count, most = min(len(self.names), self.shown), int(self.mean_by_layer.argmax())
-        title = f"{self.gate_name}s are {100 * self.mean_by_layer.mean():.2g} % open on average"
-        least, greatest = (f"{100 * end(self.mean_by_layer):.2g} %" for end in (np.min, np.max))
-        if least != greatest:
-            title += f", most in layer {self.labels[most]} ({greatest})"
-
+        count = min(len(self.names), self.shown)
         words = 0.5 if self.step == "token" else 0.0  # inches of tokens below
         steps = int(self.lengths[:count].max())
         draws = [partial(self._draw_sequence, k=k, steps=steps) for k in range(count)]
         panels = Block(draws, 1.7 + words, legend=True)
         shown = f"shown: the first {count}" if count < len(self.names) else ""
         about = "; ".join(filter(None, (self.title, self.about, shown)))
-        return compose(title[0].upper() + title[1:], about, panels)
+        return compose(self.finding, about, panels)
 
 
 def layer_ticks(labels: Sequence[str], axis: Axis, first: int = 1) -> None:

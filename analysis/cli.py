@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gersgorin.cli.options import ResultOptions
-from gersgorin.cli.outputs import given_words, show_result
+from gersgorin.cli.outputs import SILENT, given_words, show_result
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_line, run_read
@@ -48,7 +48,7 @@ class Common(TrainedOptions, ResultOptions):
         from rhn.plotting.provenance import words_of_checkpoint
         from rhn.training.ensemble import tune_malloc
 
-        words = given_words(self, without=("output", "json", "all", "force", "device"))
+        words = given_words(self, without=SILENT)
         outputs = Outputs.of(self, figure_name(self.name, words.pop("checkpoint"), *words.values()))
         model, corpus, text = _opened(self)
         split, device = self.split or ("valid" if text else "test"), resolve_device(self.device)

@@ -118,7 +118,7 @@ class LesionTable(Result, kind="lesions"):
             return lesion
         if _sizes(first)[0] > max(_sizes(row)[1] for row in others):
             return f"{lesion}, more than any other layer"
-        return f"{lesion}, that of layer {others[0]['label']} by {others[0]['delta']:+.3g}"
+        return f"{lesion}, not clearly more than layer {others[0]['label']}"
 
     @property
     def finding(self) -> str:
@@ -128,8 +128,8 @@ class LesionTable(Result, kind="lesions"):
     def notes(self) -> list[str]:
         """The loss without lesions, and what the intervals are over."""
         known = (
-            f"Intervals are over the {self.sequences} sequences of this network: other "
-            "trainings may differ more."
+            f"Intervals are over the {self.sequences} sequences of this network: other training "
+            "runs may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
         whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."

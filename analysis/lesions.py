@@ -299,7 +299,7 @@ def paired_bootstrap(
     of frames in each sum. NaN for a single sequence, and for sums that are not finite.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
-    >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 a frame
+    >>> paired_bootstrap(3 * frames[None], frames, frames)  # every sequence loses 2 per frame
     (array([2.]), array([2.]))
     """
     rng, N = np.random.default_rng(seed), len(frames)

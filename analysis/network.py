@@ -124,7 +124,7 @@ class TorchForm(nn.Module):
         """Nothing, as that of torch.nn on a CPU."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """What torch.nn's module returns."""
+        """Return what torch.nn's module returns."""
         if isinstance(input, PackedSequence):
             raise InvalidInputError(
                 f"the {self.kind} reads packed sequences: expected a module that gives it a tensor"

@@ -125,7 +125,7 @@ class SequenceKind:
     """
 
     width: int
-    """Keys of a frame, or V: numbers a step of one sequence beside those of the cells."""
+    """Keys of a frame, or V: numbers per step of one sequence beside those of the cells."""
 
     def sequences(self: Any, data: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Validate a list of arrays or tensors, or a single one, and return a list of arrays;

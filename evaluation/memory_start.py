@@ -46,7 +46,7 @@ def figure(file: Path) -> None:
     def lags(ax) -> None:
         for k, start in enumerate(s for s in starts_of(whole) if s.words != OUTPUT_BIAS):
             share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
-            words = "units with memory (--init memory)" if start.words == MEMORY else start.words
+            words = "units with memory" if start.words == MEMORY else start.words
             ax.plot(share, label=words, **line_style(k))
         ax.set(
             ylim=(LEAST, 3),
@@ -57,10 +57,7 @@ def figure(file: Path) -> None:
         ax.set_title("Share of the gradient from this lag on")
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
-    title = (
-        f"With rotating units, {100 * far:.0f} % of the gradient comes from {half} steps "
-        "back or more"
-    )
+    title = f"With units with memory, {100 * far:.0f} % of the gradient comes from the first half"
     save_figure(
         file,
         lambda: compose(

@@ -13,7 +13,7 @@ s0. Analyses of a network:
     analyze(network, x)          all default analyses
     compare({"a": a}, x)         networks side by side, or bands over seeds and sequences
     influence(model, x)          how far back outputs, or a loss, depend on the inputs of any model
-    Recorder(model, x)           spectra and gradients during a training
+    Recorder(model, x)           spectra and gradients during training
 
 Runs and files:
 
@@ -31,7 +31,7 @@ Single steps and matrices:
     norm_bound(cell)                 bound on ||d s'/d s|| for all x and |s| <= 1
     eigenvalues(A), gersgorin_discs(A), jacobian_product(A)
 
-Why a training does not learn is the subject of the package `trainability`.
+Why a training run does not learn is the subject of the package `trainability`.
 """
 
 from rhn.utils.lazy import lazy_names

@@ -422,7 +422,7 @@ def draw_comparison(
     records: Sequence[Spectra], *, step: int | None = None, limit: float | None = None
 ) -> Shown:
     """Draw networks side by side on one sequence: spectra of one step at one scale, those too small
-    for it enlarged in an inset, and below them measures over time; on a slide only the spectra.
+    for it enlarged in an inset, and below them measures over time.
 
     step: None for the middle one; limit: half the width of the panels.
     """
@@ -436,14 +436,14 @@ def draw_comparison(
         if limit is None and is_small(extent(record, step)[0], half):
             draw_inset(record, step, ax)
 
-    slide = sized(WIDTH) > 1.5 * WIDTH
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     columns = min(len(records), IN_A_ROW)
-    spectra = Block(draws, 0, columns, "y", legend=True, least=1.6, square=True)
+    slide = sized(WIDTH) > 1.5 * WIDTH  # which is not high enough for squares
+    spectra = Block(draws, 2.6, columns, "y", legend=True, least=1.6, square=not slide)
     runs = [of_spectra(record) for record in records]
     where = f"{common} on {records[0].along}" if common else records[0].along
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
-    below = [] if slide else over_time_blocks(runs, names, step=step)
+    below = over_time_blocks(runs, names, step=step)
     return compose(last_longest(runs, names), about, spectra, *below)
 
 

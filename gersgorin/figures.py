@@ -117,7 +117,7 @@ def draw_run(
     legend: bool = True,
     figure: str | float | None = None,
 ) -> Shown:
-    """Draw the default figure: a step, by default that of the largest spectral radius, in its
+    """Draw the default figure: a step, by default that of the median spectral radius, in its
     discs, and below single steps and products over time.
 
     step, limit, legend, figure: see `Result.plot`.

@@ -273,7 +273,7 @@ class Recorder:
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:
-        """The same; NaN after a training has diverged, so that its recording continues."""
+        """The same; NaN after a training run has diverged, so that its recording continues."""
         try:
             return self._look()
         except InvalidInputError as error:

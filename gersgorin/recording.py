@@ -91,11 +91,14 @@ RECORDED_MEASURES = {
         "mean eigenvalue", "Eigenvalues", lambda at: at.discs.centers.mean(-1), ORANGE
     ),
     "reach": RecordedMeasure(
-        "reach of the discs", "Reach of the row discs", lambda at: at.discs.norm, BLUE
+        "largest modulus in discs",
+        "Largest modulus in the row discs",
+        lambda at: at.discs.norm,
+        BLUE,
     ),
     "exponent": RecordedMeasure(
         "exponent of 32 steps",
-        "Exponent of the first 32 steps",
+        "Growth of the gradient per time step (log)",
         lambda at: finite_time_exponent(at.run.jacobians((slice(EXPONENT_STEPS), 0))),
         PURPLE,
         level=0,
@@ -107,7 +110,7 @@ RECORDED_MEASURES = {
         GREEN,
     ),
     "state_gain": RecordedMeasure(
-        "state gain a layer", "State gain of each layer", lambda at: at.run.state_gains(at.where)
+        "state gain per layer", "State gain of each layer", lambda at: at.run.state_gains(at.where)
     ),
     "gate": RecordedMeasure(
         "transform gates", "Mean {gate_name} of each layer", lambda at: at.gates
@@ -139,13 +142,13 @@ class Recording(Result, kind="recording"):
     writer = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"
 
     every: int
-    """Steps of training from one measurement to the next."""
+    """Optimiser steps from one measurement to the next."""
     parameters: np.ndarray
     """Names of the weights, (K,): "cells.0.weight_hh[1]" is the second layer's part of a stacked
     one.
     """
     step: np.ndarray
-    """Steps of training done, (M,); 0: before training."""
+    """Optimiser steps done, (M,); 0: before training."""
     loss: np.ndarray
     """(M,), as it was given."""
     radius: np.ndarray
@@ -236,23 +239,29 @@ class Recording(Result, kind="recording"):
 
     @property
     def finding(self) -> str:
-        """What changes from the first measurement to the last."""
-        words = [f"{self.title}, {counted(self.step[-1], 'step')} of training"]
-        for name in ("loss", "radius"):
-            known = self.mean(name)[np.isfinite(self.mean(name))]
-            if len(known) > 1:
-                label = f"{RECORDED_MEASURES[name].label}{self.of(name)}"
-                words.append(f"{label} {known[0]:.3g} to {known[-1]:.3g}")
-        return ": ".join(filter(None, (words[0], ", ".join(words[1:]))))
+        """The change of the loss, or else of the spectral radius, in training."""
+        nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
+        return next(iter(self._changes()), nothing)
 
     def notes(self) -> list[str]:
-        """The number of measurements, and the time that they took."""
+        """The change of the spectral radius, the number of measurements, and their time."""
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         took = (
             f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between "
             "measurements"
         )
-        return [f"{many} of training; measuring took {took}."]
+        further = [f"{words}." for words in self._changes()[1:]]
+        return [*further, f"{many} of the optimiser; measuring took {took}."]
+
+    def _changes(self) -> list[str]:
+        """A clause for the loss, and one for the spectral radius, if they are known."""
+        means = {name: self.mean(name) for name in ("loss", "radius")}
+        known = {name: values[np.isfinite(values)] for name, values in means.items()}
+        return [
+            f"The {RECORDED_MEASURES[name].label}{self.of(name)} {_change(values)}"
+            for name, values in known.items()
+            if len(values) > 1
+        ]
 
     def of(self, name: str) -> str:
         """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
@@ -301,11 +310,23 @@ class Recording(Result, kind="recording"):
             raise ValueError("its arrays do not fit one another")
 
 
+def _change(values: np.ndarray) -> str:
+    """The last of some numbers, and how it differs from the first.
+
+    >>> _change(np.array([61.0, 10.1])), _change(np.array([1.0, 1.05]))
+    ('falls to 10.1 in training', 'stays near 1.05 in training')
+    """
+    first, last = float(values[0]), float(values[-1])
+    near = abs(last - first) <= 0.1 * max(abs(first), abs(last))
+    word = "stays near" if near else "falls to" if last < first else "rises to"
+    return f"{word} {last:.3g} in training"
+
+
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
 WIDTH = 9.0  # inches, of a figure
-FEW = 4  # panels of measures without weights in a column and on a slide
-STEPS = "steps of training"
+FEW = ("loss", "exponent")  # panels below the spectra, but for a page
+STEPS = "optimiser step"
 
 
 def plot_measures(
@@ -397,7 +418,7 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     middle, spread = crowd(recording.eigenvalues)  # of all moments
     around = np.nan_to_num(np.abs(recording.centers - middle) + recording.radii).max(1)
     # discs not much larger
-    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 6 * spread))
+    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 2 * spread))
     values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
     if np.isfinite(values).all():
         draw_discs({"row": (recording.centers[moment], recording.radii[moment])}, ax)
@@ -405,7 +426,8 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
             values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues"
         )
     complex_plane(ax, limit, middle)
-    title = f"step {recording.step[moment]}"
+    done = int(recording.step[moment])
+    title = f"After {counted(done, 'optimiser step')}" if done else "Before training"
     if limit < around[moment] < np.inf:
         title += f", discs reach {reach:.3g}"
     ax.set_title(title)
@@ -420,14 +442,14 @@ def known_panels(recording: Recording) -> list[tuple[str, ...]]:
     known = [names for names in panels.values() if np.isfinite(recording.mean(names[0])).any()]
     if not known:
         raise DataError(
-            "the record holds no finite number: there is nothing to draw, record the training again"
+            "the record holds no finite number: there is nothing to draw, record the run again"
         )
     return known
 
 
 def draw_recording(recording: Recording) -> Shown:
-    """Draw the spectrum at four moments, and below a panel for each measured quantity over the
-    steps of training.
+    """Draw the spectrum at the first and the last measurement, and below the loss and the growth of
+    the gradient; on a page the spectrum at four measurements, and a panel for each quantity.
 
     Raises DataError if nothing finite was measured.
     """
@@ -443,17 +465,18 @@ def draw_recording(recording: Recording) -> Shown:
     ]
     weights = [names for names in known if names[0] in OF_WEIGHTS]
     others = [names for names in known if names not in weights]
-    few = len(others) if WIDTH / 2 < sized(WIDTH) < 12 else FEW
-    if sized(WIDTH) >= 12:  # of a slide
-        few, weights, others = 2, [], others + weights
+    about, page = _about(recording), WIDTH / 2 < sized(WIDTH) < WIDTH
+    if not page:
+        further = [names for names in known if names[0] not in FEW]
+        spectra = spectra[:: max(1, len(spectra) - 1)]
+        weights, others = [], [names for names in known if names not in further]
+        labels = ", ".join(RECORDED_MEASURES[names[0]].label for names in further)
+        about += f"; further panels with --figure page: {labels}" if labels else ""
     below = [
         Block([partial(measures, names) for names in part], 1.6, 2, "x", part is weights)
-        for part in (others[:few], weights)
+        for part in (others, weights)
         if part
     ]
-    about = _about(recording)
-    if further := ", ".join(RECORDED_MEASURES[names[0]].label for names in others[few:]):
-        about += f"; further panels in a figure of a page: {further}"
     above = Block(spectra, 2.2, 2, "xy", legend=True)
     return compose(recording.finding, about, above, *below, width=WIDTH)
 
@@ -462,11 +485,8 @@ def _about(recording: Recording) -> str:
     """The origin of the training, and the interval of measuring."""
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
-    every = f"{'' if exact else 'about '}every {recording.every} steps"
-    how = (
-        f"measured {every} of training, at {counted(recording.radius.shape[1], 'position')} "
-        "of the probe"
-    )
+    every = f"{'' if exact else 'about '}every {recording.every} optimiser steps"
+    how = f"measured {every}, at {counted(recording.radius.shape[1], 'position')} of the probe"
     how += (
         " (lines and numbers: means, bands: least to largest; spectra: position "
         f"{recording.radius.shape[1] // 2 + 1})"

@@ -28,7 +28,7 @@ from rhn.utils.validation import LARGEST_FLOAT, LARGEST_INIT, check_fields, requ
 
 READINGS = """\
 Where the paper leaves a choice, this study uses the following:
-- the budget of 150,000 parameters a layer counts all of them, the output layer
+- the budget of 150,000 parameters per layer counts all of them, the output layer
   and the biases included;
 - the loss is a mean over the predicted frames of a batch: a sum over them would
   need learning rates about 1,800 times smaller;
@@ -117,7 +117,7 @@ class SharedSettings:
     patience: Count = 100
     """A trial stops after N epochs without a lower loss."""
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
-    """Factor on the paper's parameter budgets of 150,000 a layer."""
+    """Factor on the paper's parameter budgets of 150,000 per layer."""
     objective: Objective = "train"
     """The loss whose lowest value is the value of a trial and selects its best weights."""
     optimizer: OptimizerName = "sgd"

@@ -105,8 +105,8 @@ def plot_swarm(
 
 
 def _width_of(columns: int, together: int) -> tuple[float, int]:
-    """(Inches of the figure, columns in a row, at most), where so many columns belong together:
-    those of a depth, or an architecture, stand in one row if they fit.
+    """(Width of the figure in inches, most columns in a row). The columns of a depth, or of an
+    architecture, stand in one row if they fit; together: their number.
     """
     apart = 8 < columns <= MOST_ROWS * together
     usual = together if apart else MOST_COLUMNS
@@ -136,7 +136,7 @@ def _draw_columns(
         losses = [row.loss(loss) for row in trials]
         best, trained = min(losses), sum(value < below for value in losses)
         least = f"best {best:.2f}" if best >= 0.01 else f"best {best:.2g}"
-        words = [*network.title.split(", "), least, f"{trained} of {len(trials)}", "trained"]
+        words = [network.title, f"{trained} of {len(trials)} trained", least]
         size = rcParams["xtick.labelsize"]
         names.append("\n".join(folded(drawable(word), 0.9 * inches, size) for word in words))
     ax.set_xticks(range(len(columns)), names)

@@ -33,8 +33,8 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
 
     Args:
         cell: its cell, if that is one of your own, as package.module:factory; it is imported.
-        before_training: with its first weights. A training draws other ones from a seed than a new
-            cell does.
+        before_training: with its first weights. A training run draws other ones from a seed than a
+            new cell does.
 
     Raises CheckpointError, also for a file that does not describe its training run;
     InvalidInputError for an unknown cell.

@@ -232,7 +232,7 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
             if file.read(20).startswith(TORCH_SAVE):
                 raise CheckpointError(f"{path} is a torch.save file, {WITHOUT_NETWORK}") from error
         raise CheckpointError(
-            f"{error}; expected the weights, {BEST}, or the folder of a training"
+            f"{error}; expected the weights, {BEST}, or the folder of a training run"
         ) from error
     except DataError as error:
         raise CheckpointError(str(error)) from error

@@ -249,12 +249,11 @@ class Diagnosis(Result):
 
     @property
     def finding(self) -> str:
-        """The change that brings the error down, with the numbers, for the title of a figure."""
-        row = self.at_fault
-        if row is None:
+        """The part at fault and the error without the fault, for the title of a figure."""
+        if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
-        falls = f"from {self.error:.2f} to" if self.error < LARGEST else "to"
-        return f"With {row.what} the error falls {falls} {row.error:.2f}"
+        error = self.at_fault.error
+        return f"The fault is in the {self.part}: without it the relative error is {error:.2f}"
 
     height = 3.4
 

@@ -1,1 +1,3 @@
-"""Reports: one HTML page about a network, a training or a study, from results and their figures."""
+"""Reports: one HTML page about a network, a training run or a study, from results and their
+figures.
+"""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 from analysis.report.network import (
@@ -42,8 +43,8 @@ FEW = 30  # trials of a network: with fewer, the shares are uncertain
 
 
 def sections_about(options: ReportOptions, progress: NamedProgress) -> list[Section]:
-    """Return the sections about a file, or about the folder of a training or study. Raises RhnError
-    for anything else.
+    """Return the sections about a file, or about the folder of a training run or study. Raises
+    RhnError for anything else.
     """
     path = options.about
     folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises for a name too long)
@@ -92,7 +93,7 @@ def _training(options: ReportOptions, progress: NamedProgress) -> list[Section]:
     recorded = [section_of(*each) for each in recordings]
     record = ["--record", str(recordings[0][0].every)] if recordings else []
     again = shlex.join(
-        ["rhn", "train", "--config", str(run / "config.json"), *record, "--out", "runs/again"]
+        ["rhn", "train", "--config", f"{run.name}/config.json", *record, "--out", "runs/again"]
     )
     try:
         seed = "" if (run / "metrics.jsonl").is_file() else _best(curves).name.rpartition(", ")[2]
@@ -109,34 +110,29 @@ def _training(options: ReportOptions, progress: NamedProgress) -> list[Section]:
     ]
 
 
-def _curves(curves: Sequence[Curves], beside: str) -> Section:
-    measure = CURVE_LABELS[require_one_measure(curves)]
-    said = {
-        c.name: f"{c.name}: {c.best[1]:.5g} {measure} {ON[c.objective]} at its best, in epoch "
+def _curves(curves: Sequence[Curves], beside: Sequence[tuple[str, str]]) -> Section:
+    measure, best = CURVE_LABELS[require_one_measure(curves)], _best(curves)
+    text = [
+        f"{c.name}: {c.best[1]:.5g} {measure} {ON[c.objective]} at its best, in epoch "
         f"{c.best[0]} of {c.epochs[-1]}."
         for c in curves
-    }
-    best = said[_best(curves).name]
-    return Section(
-        title="Training",
-        verdict=best + beside,
-        text=[*said.values()],
-        figures=[lambda: draw_curves(curves)],
-    )
+    ]
+    numbers = [(f"{measure} {ON[best.objective]}", f"{best.best[1]:.4g}"), *beside]
+    draw = partial(draw_curves, curves)
+    return Section(title="Training", text=text, numbers=numbers, figures=[draw])
 
 
-def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> str:
-    """Compare the training loss of chorales with that of the constant predictor; "" for texts and
+def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[tuple[str, str]]:
+    """The training loss of chorales and that of the constant predictor; none for texts and
     chorales that cannot be read.
     """
+    if best.measure != "nll":
+        return []
+    own = ("on the training chorales", f"{best.train[best.place]:.4g}")
     with suppress(DataError, InvalidInputError):
-        if best.measure == "nll":
-            constant = constant_output_nll(corpus_of(file, options.data))
-            return (
-                f" On the training chorales it has {best.train[best.place]:.4g}, and the "
-                f"constant predictor {constant:.4g}."
-            )
-    return ""
+        constant = constant_output_nll(corpus_of(file, options.data))
+        return [own, ("there the constant predictor", f"{constant:.4g}")]
+    return [own]
 
 
 def _best(curves: Sequence[Curves]) -> Curves:
@@ -200,10 +196,7 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[TrialRow], about: s
 
 
 def _shares(found: Sequence[Share]) -> Section:
-    first = found[0]
-    text = [f"{first.below} of {counted(first.trials, 'trial')} train."]
-    if len(found) > 1:
-        text = [f"Each of {len(found)} networks has a share of its own, with its interval."]
+    most, text = max(found, key=lambda s: s.share), list[str]()
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [
@@ -212,4 +205,10 @@ def _shares(found: Sequence[Share]) -> Section:
     ]
     flat = [{name: value for name, value in row.items() if name != "interval"} for row in rows]
     table = Table(caption="Shares of the trials that trained, with exact 95 % intervals", rows=flat)
-    return Section(title="How many settings train", verdict=text[0], text=text, tables=[table])
+    numbers = [
+        ("finished trials", f"{sum(s.trials for s in found):,}"),
+        ("trained", f"{sum(s.below for s in found):,}"),
+        (f"trained of {most.arch}, depth {most.depth}, the most", f"{100 * most.share:.0f} %"),
+        ("lowest loss, nats per frame", f"{min(s.best for s in found):.4g}"),
+    ]
+    return Section(title="How many settings train", numbers=numbers, text=text, tables=[table])

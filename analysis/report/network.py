@@ -3,6 +3,7 @@ gates and lesions.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from analysis.report.options import ReportOptions
 from analysis.report.page import Section, Table, section_of
 from analysis.sequences import Excerpt, stretches, width_of
 from gersgorin.analyses import ANALYSES, Analysis
+from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.load import data_of_options, load_network, run_of
 from gersgorin.cli.options import NetworkOptions
 from gersgorin.cli.trained import TEXT_STEPS
@@ -92,7 +94,7 @@ def weights_section(module: str, path: Path) -> Section:
 
 
 def _origin(text: str, values: dict, settings: dict | None = None) -> Section:
-    tables = {"Settings of the training": settings, "What else the file holds": values}
+    tables = {"Settings of the training run": settings, "What else the file holds": values}
     return Section(
         title=ABOUT,
         text=[text],
@@ -117,8 +119,8 @@ def _flat(value, name: str = "") -> Iterator[dict]:
 def network_sections(options: ReportOptions, path: Path, progress: NamedProgress) -> list[Section]:
     """Return the analyses, gates and lesions of the network in a file along one sequence.
 
-    The first sentence about the network is the verdict. A part that cannot be measured is one
-    sentence. Raises CheckpointError, DataError or InvalidInputError if nothing can.
+    A part that cannot be measured is one sentence. Raises CheckpointError, DataError or
+    InvalidInputError if nothing can.
     """
     read = read_network(options, path)
     rows = [row for name, row in ANALYSES.items() if row.default or name in options.also]
@@ -128,16 +130,32 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
         "Lesions": partial(_lesions, read, options, path),
     }
     sections = list[Section]()
-    subject = f"{read.run.label.heading}, {counted(len(read.run), 'step')}"
+    subject = f"Measured: {read.run.label.heading}, {counted(len(read.run), 'time step')}."
     for title, measure in parts.items():
         try:
-            section = section_of(measure(progress(title)), title)
-            first = section.text[0]
-            verdict = "" if sections else f"{subject}: {first[0].lower()}{first[1:]}"
-            sections.append(replace(section, verdict=verdict))
+            found = measure(progress(title))
+            section = section_of(found, title)
+            text = section.text if sections else [*section.text, subject]
+            numbers = _numbers(found) if isinstance(found, Spectra) else []
+            sections.append(replace(section, text=text, numbers=numbers))
         except (InvalidInputError, DataError) as error:
             sections.append(Section(title=title, text=[f"Not measured: {error}."]))
     return sections
+
+
+def _numbers(found: Spectra) -> list[tuple[str, str]]:
+    """Numbers for the head of the page."""
+    grows = math.isfinite(found.doubling_time)
+    time = found.doubling_time if grows else found.half_life
+    means = {
+        "mean spectral radius": found.spectral_radius,
+        "mean 2-norm of a time step": found.norm,
+        "mean of the largest modulus in the discs": found.reach,
+    }
+    word = "doubles" if grows else "halves"
+    numbers = {f"time steps in which the gradient {word}": time}
+    numbers |= {name: float(np.nanmean(values)) for name, values in means.items()}
+    return [(name, f"{value:.3g}") for name, value in numbers.items()]
 
 
 def read_network(options: ReportOptions, path: Path) -> Read:

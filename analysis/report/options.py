@@ -18,7 +18,7 @@ class ReportedNetwork:
     """The subject of the report."""
 
     about: Annotated[Path, REPORT] = field(kw_only=False)
-    """A file of weights, or the folder of a training or of a study."""
+    """A file of weights, or the folder of a training run or of a study."""
     cell: Annotated[str | None, REPORT] = None
     """The cell of the checkpoint if it is your own, package.module:factory."""
     module: Annotated[str | None, REPORT] = None
@@ -38,9 +38,9 @@ class ReportedNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(Sized, Writing, DataOptions, ReportedNetwork):
-    """One HTML page about a network, its training or a study: a verdict, spectra, gradients, gates,
-    lesions, curves, swarm and map. The page refers to nothing outside: send it, open it anywhere,
-    print it.
+    """One HTML page about a network, its training run or a study: four numbers, spectra, gradients,
+    gates, lesions, curves, swarm and map. The page refers to nothing outside: send it, open it
+    anywhere, print it.
 
     examples:
       gersgorin report runs/depth6 -o depth6.html

@@ -6,6 +6,7 @@ script but page.js.
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +16,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from gersgorin.analyses import figure_of
-from rhn.utils.figures import image
+from rhn.utils.figures import image, our_texts
 from rhn.utils.io import atomic_path, finite_json, made_with
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from rhn.utils.result import Result
 
+MOST_NUMBERS = 4  # at the head of the page
+FOLDERS = re.compile(r"(?<![\w.:/<])/(?:[^\s/<>&'\"]+/)+")  # of an absolute path
 LONGEST = 200  # characters of a value
 OPEN_ROWS = 12  # longer tables are folded
 
@@ -41,13 +44,13 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page: paragraphs, drawn figures, tables, and a sentence (`verdict`) for the
-    head of the page.
+    """One part of the page: paragraphs, drawn figures, tables, and numbers with their names for the
+    head of the page, which has the first four of all sections.
     """
 
     title: str = ""
     text: Sequence[str] = ()
-    verdict: str = ""
+    numbers: Sequence[tuple[str, str]] = ()
     figures: Sequence[Callable[[], "Figure"]] = ()
     tables: Sequence[Table] = ()
 
@@ -70,16 +73,21 @@ def write_page(path: Path, title: str, sections: Sequence[Section], made: str) -
 
 
 def page_html(title: str, sections: Sequence[Section], made: str) -> str:
-    """The page as text."""
-    script = _part("page.js")
-    verdict = " ".join(filter(None, (section.verdict for section in sections)))
-    links = [f'<a href="#section-{k}">{escape(s.title)}</a>' for k, s in enumerate(sections, 1)]
+    """The page as text. A sentence that an earlier section has is left out."""
+    script, said = _part("page.js"), set[str]()
+    parts, numbers = list[str](), list[str]()
+    for k, section in enumerate(sections, 1):
+        text = [line for line in dict.fromkeys(section.text) if line not in said]
+        said.update(text)
+        parts.append(_section(section, text, k))
+        numbers += [f"<dt>{_safe(name)}</dt><dd>{_safe(n)}</dd>" for name, n in section.numbers]
+    links = [f'<a href="#section-{k}">{_safe(s.title)}</a>' for k, s in enumerate(sections, 1)]
     return Template(_part("page.html")).substitute(
-        title=escape(title),
-        verdict=f'<p class="verdict">{escape(verdict)}</p>' if verdict else "",
+        title=_safe(title),
+        numbers="\n".join(f"<div>{each}</div>" for each in numbers[:MOST_NUMBERS]),
         links="\n".join(links),
-        sections="\n".join(_section(section, k) for k, section in enumerate(sections, 1)),
-        made=escape(made),
+        sections="\n".join(parts),
+        made=_safe(made),
         made_with=escape(made_with()),
         style=_part("page.css"),
         script=script,
@@ -87,23 +95,36 @@ def page_html(title: str, sections: Sequence[Section], made: str) -> str:
     )
 
 
-def _section(section: Section, number: int) -> str:
-    figures = [
-        f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>'
-        for draw in section.figures
-    ]
-    text = [f"<p>{escape(line)}</p>" for line in section.text]
-    body = [f"<h2>{escape(section.title)}</h2>", *text, *figures, *map(_table, section.tables)]
-    return "\n".join([f'<section id="section-{number}">', *body, "</section>"])
+def _safe(text: str) -> str:
+    """A text for HTML, without the folders of the machine that made the page.
+
+    >>> _safe("from /home/me/runs/a.pt & 1/2")
+    'from a.pt &amp; 1/2'
+    """
+    return escape(FOLDERS.sub("", text))
+
+
+def _section(section: Section, text: Sequence[str], number: int) -> str:
+    """Place sentences of a section beside its figures, whose titles and feet would repeat them."""
+    with our_texts("" if section.text else None, footer=not section.text):
+        figures = [
+            f'<figure class="scrolls" tabindex="0">{image(draw, section.title)}</figure>'
+            for draw in section.figures
+        ]
+    paragraphs = [f"<p>{_safe(line)}</p>" for line in text]
+    columns = ["\n".join(["<div>", *part, "</div>"]) for part in (figures, paragraphs) if part]
+    body = [f"<h2>{_safe(section.title)}</h2>", '<div class="columns">', *columns, "</div>"]
+    tables = map(_table, section.tables)
+    return "\n".join([f'<section id="section-{number}">', *body, *tables, "</section>"])
 
 
 def _table(table: Table) -> str:
     caption, shown = table.caption, table.rows[: table.most]
     if len(shown) < len(table.rows):
         caption += f", the first {len(shown)} of {len(table.rows)} rows"
-    caption = escape(caption)
+    caption = _safe(caption)
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
-    names = (escape(name.replace("_", " ")) for name in columns)
+    names = (_safe(name.replace("_", " ")) for name in columns)
     heads = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in names)
     rows = "\n".join(
         f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>"
@@ -123,7 +144,7 @@ def _cell(value) -> str:
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
         return f'<td class="number" data-value="{value}">{shown}</td>'
     text = "" if value is None else str(value)
-    return f"<td>{escape(text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...')}</td>"
+    return f"<td>{_safe(text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...')}</td>"
 
 
 def _part(name: str) -> str:

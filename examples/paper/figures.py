@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from examples.paper import claims
@@ -27,36 +25,46 @@ from rhn.plotting.figure import (
     CIRCLE,
     DASHED,
     Block,
-    colour_bar,
     complex_plane,
     compose,
     line_style,
     shade_style,
 )
-from rhn.utils.figures import BLUE, RED, save_figure, time_label
+from rhn.utils.figures import BLUE, COLOURS, GREY, RED, save_figure, time_label
 
 ROOT = Path(__file__).resolve().parents[2]
+CELLS = {"rnn": "RNN with tanh", "irnn": "IRNN (ReLU)", "rhn": "RHN with gates"}
+MATRICES = {
+    "spectral radius 0 at every step": "[[0, 2], [0, 0]] and its transpose in turn",
+    "spectral radius 2 at every step": "diag(2, 0) and diag(0, 2) in turn",
+}
+SETS = {
+    "gersgorin-row": "Geršgorin discs of the rows",
+    "gersgorin-column": "Geršgorin discs of the columns",
+    "ostrowski": "Ostrowski's discs",
+    "brauer": "Brauer's ovals",
+    "minimal": "minimal Geršgorin set",
+    "numerical-range": "numerical range",
+}
 
 
 def draw_moving_spectra() -> Figure:
-    """Draw the eigenvalues of all steps, coloured by time; below, mean and radius over time at one
-    scale.
-    """
+    """Draw the eigenvalues of three steps; below, mean and radius over time at one scale."""
     records = claims.moving_spectra()
-    T, N = records[0].eigenvalues.shape
+    T = len(records[0].eigenvalues)
 
     def plane(record: Spectra, ax: Axes) -> None:
-        values, time = record.eigenvalues.ravel(), np.repeat(np.arange(T), N)
-        ax.scatter(
-            values.real, values.imag, c=time, s=3, cmap="viridis", linewidths=0, rasterized=True
-        )
-        complex_plane(ax, 1.1).set_title(record.title)
+        for k, (t, marker) in enumerate(zip((0, T // 2, T - 1), "osD", strict=True)):
+            values, style = record.eigenvalues[t], {"color": COLOURS[k], "linestyle": "none"}
+            label = f"time step {t}"
+            ax.plot(values.real, values.imag, marker=marker, ms=3, alpha=0.7, label=label, **style)
+        complex_plane(ax, 1.1).set_title(CELLS[record.title])
 
     def over_time(record: Spectra, ax: Axes) -> None:
         bulk, radius = record.row_centers.mean(1), record.spectral_radius
         ax.plot(radius, color=RED, label="spectral radius")
         ax.plot(bulk, color=BLUE, linestyle="--", label="trace / n, the mean eigenvalue")
-        ax.set_title(f"the radius moves by {np.ptp(radius):.3f},\nthe mean by {np.ptp(bulk):.3f}")
+        ax.set_title(f"range of radius {np.ptp(radius):.3f},\nof mean {np.ptp(bulk):.3f}")
         ax.set(
             xlabel=time_label(record.unit),
             xlim=(0, T - 1),
@@ -66,15 +74,11 @@ def draw_moving_spectra() -> Figure:
 
     count = len(records)
     blocks = (
-        Block([partial(plane, record) for record in records], 2.7, count, "xy"),
-        colour_bar(ScalarMappable(Normalize(0, T - 1)), time_label(records[0].unit)),
+        Block([partial(plane, record) for record in records], 2.7, count, "xy", legend=True),
         Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
     )
-    title = (
-        f"What moves from step to step: the spectra of all {T} steps of chorale {claims.CHORALE}"
-    )
     return compose(
-        title,
+        "From step to step the tanh RNN moves its spectral radius, the RHN its mean eigenvalue",
         "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
         *blocks,
     )
@@ -91,6 +95,10 @@ def draw_radii() -> Figure:
         ax.plot(
             sizes, [spectral_radius(A) for A in matrices], "s--", color=RED, label="spectral radius"
         )
+        ends = np.array([sizes[0], sizes[-1]])
+        laws = 0.05 * np.sqrt(2 / np.pi) * ends, 0.05 * np.sqrt(ends)
+        for label, law in zip(("theory: ∝ n, and ∝ √n", None), laws, strict=True):
+            ax.plot(ends, law, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), label=label)
         ax.axhline(1, **DASHED, linewidth=1)
         ax.set(xscale="log", yscale="log", xlabel="units n", ylabel="radius of one n x n matrix")
         ax.set_xticks(sizes, [str(n) for n in sizes])
@@ -111,14 +119,14 @@ def draw_counterexamples() -> Figure:
         )
 
     def step(record: Spectra, ax: Axes) -> None:
-        plot_spectrum(record, 0, limit=2.4, ax=ax).set_title(record.title)
+        plot_spectrum(record, 0, limit=2.4, ax=ax).set_title(
+            f"{MATRICES[record.title]}:\n{record.title}"
+        )
 
     records = claims.counterexamples()
     above = Block([partial(step, record) for record in records], 3.2, 2, "xy", legend=True)
     below = Block([partial(product, record) for record in records], 2.2, 2, "y")
-    title = (
-        "Spectra of single steps do not tell what their products do: two matrices in turn, 2 x 2"
-    )
+    title = "Spectra of single steps do not determine the growth of their product"
     return compose(title, "matrices chosen by hand, not random", above, below)
 
 
@@ -136,15 +144,21 @@ def draw_equation_14() -> Figure:
             ax.fill(curve.real, curve.imag, label=None if k else "union of the discs", **style)
         _plot_eigenvalues(ax, spectra[first])
         ax.plot(CIRCLE.real, CIRCLE.imag, **DASHED, linewidth=1, label="unit circle")
+        outside = spectra[first][
+            ~INCLUSION_SETS["gersgorin-row"](matrices).contains(spectra)[first]
+        ]
+        if len(outside):
+            ring = {"marker": "o", "ms": 13, "mfc": "none", "color": "black", "linestyle": "none"}
+            ax.plot(outside.real, outside.imag, label="eigenvalue outside of the discs", **ring)
         ax.set_title(title)
 
     titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
     block = Block([partial(layer, *row) for row in titles.items()], 3.8, 2, "xy", legend=True)
-    title = (
-        "Equation 14 needs the transposes: discs and eigenvalues of one highway layer of 4 units"
-    )
+    about = f"a highway layer of 4 units, standard normal weights, seed 14, {first} of"
     return compose(
-        title, f"standard normal weights, seed 14, layer {first} of {len(spectra)}", block
+        "An eigenvalue lies outside of the discs of equation 14, unless factors are transposed",
+        f"{about} {len(spectra)} random ones",
+        block,
     )
 
 
@@ -156,20 +170,22 @@ def draw_inclusion_sets() -> Figure:
         for i, (name, inclusion) in enumerate(INCLUSION_SETS.items()):
             region = inclusion(A)
             for k, polygon in enumerate(region.outline()):
-                label = f"{name} (area {region.area():.2f})" if k == 0 else None
+                label = f"{SETS[name]} (area {region.area():.2f})" if k == 0 else None
                 ax.plot(polygon.real, polygon.imag, linewidth=1.4, label=label, **line_style(i))
-        _plot_eigenvalues(ax, eigenvalues(A))
+        _plot_eigenvalues(ax, eigenvalues(A), "black")
 
-    title = (
-        "Sets that hold every eigenvalue: an RHN, depth 2, 24 units, step 0 of chorale "
-        f"{claims.CHORALE}"
+    about = f"an RHN, depth 2, 24 units, step 0 of chorale {claims.CHORALE}; gaussian:0.25"
+    return compose(
+        "The numerical range is the smallest of six sets that contain all eigenvalues",
+        f"{about}, transform bias 0, seed 0",
+        Block([regions], 4.6),
+        width=7,
     )
-    return compose(title, "gaussian:0.25, transform bias 0, seed 0", Block([regions], 4.6), width=7)
 
 
-def _plot_eigenvalues(ax: Axes, values) -> None:
+def _plot_eigenvalues(ax: Axes, values, color: str = RED) -> None:
     """Draw points of the complex plane, at one scale for both axes."""
-    ax.plot(values.real, values.imag, ".", color=RED, label="eigenvalues")
+    ax.plot(values.real, values.imag, ".", color=color, label="eigenvalues")
     ax.set(aspect="equal", xlabel="real part", ylabel="imaginary part")
 
 
@@ -194,11 +210,28 @@ def draw_plateau() -> Figure:
     )
 
 
+def draw_new_layers() -> Figure:
+    """Draw how far back nine layers look before training, from the table of the note."""
+    with (ROOT / "docs/results/layers.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: -float(row["effective_length"]))
+
+    def lengths(ax: Axes) -> None:
+        values = [float(row["effective_length"]) for row in rows]
+        bars = ax.barh([row["layer"] for row in rows], values, color=BLUE)
+        ax.bar_label(bars, [f"{value:.2g}" for value in values], padding=3)
+        ax.set(xlabel="effective length of the influence (time steps)", xlim=(0, 12))
+
+    title = "Before training, gated cells look a few steps back, xLSTM and attention about ten"
+    about = "32 inputs and outputs, 64 steps of white noise, seed 0"
+    return compose(title, about, Block([lengths], 3.2), width=6.5)
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
+    "layers": draw_new_layers,
     "plateau": draw_plateau,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
-    "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra()),
+    "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra(), limit=2.0),
     "counterexamples": draw_counterexamples,
     "equation-14": draw_equation_14,
     "inclusion-sets": draw_inclusion_sets,

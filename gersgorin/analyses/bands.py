@@ -55,7 +55,7 @@ BANDS = "medians and 10 to 90 % bands"
 PANELS = {  # measures over time, and the labels of their axes
     "log_norm_product": GROWTH.capitalize(),
     "spectral_radius": "Spectral radius",
-    "reach": "Reach of the discs",
+    "reach": "Discs: largest modulus",
 }
 
 
@@ -138,7 +138,7 @@ class Comparison(Result, kind="comparison"):
         return of_runs | dict.fromkeys(KEPT, (runs, "step"))
 
     def table(self) -> list[dict]:
-        """One row a step: the number of runs, and for each measure median, band and extremes."""
+        """One row per step: the number of runs, and for each measure median, band and extremes."""
         shares = {"median": 0.5, "p10": BAND[0], "p90": BAND[1], "min": 0.0, "max": 1.0}
         quantiles = {
             name: {key: self.quantile(name, q) for key, q in shares.items()} for name in TABULATED

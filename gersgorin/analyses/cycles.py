@@ -39,7 +39,7 @@ class Iterated:
         return self.cell.states(x.expand(self.period - 1, len(s), -1), s)
 
     def closes_early(self, x: Tensor, s: Tensor, apart: Tensor) -> Tensor:
-        """Whether F^d(s) = s for a divisor d < k, up to `apart` in every entry, (b,)."""
+        """True if F^d(s) = s for a divisor d < k, up to `apart` in every entry, (b,)."""
         orbit = self.orbit(x, s)
         divisors = [d for d in range(1, self.period) if self.period % d == 0]
         return ((orbit[divisors] - s).abs() <= apart).all(-1).any(0)

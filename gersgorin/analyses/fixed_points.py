@@ -383,7 +383,7 @@ class FixedPoints(Result, kind="fixed_points"):
         if self.trajectory is not None:
             ax.plot(
                 *((self.trajectory - middle) @ axes.T).T,
-                color="0.8",
+                color="0.9",
                 linewidth=0.6,
                 zorder=1,
                 label="the run",
@@ -399,14 +399,14 @@ class FixedPoints(Result, kind="fixed_points"):
                     *((states - middle) @ axes.T).T,
                     label=label,
                     markersize=6,
-                    zorder=2.5,
+                    zorder=4,
                     **_dot(kind, slow),
                 )
         x, y = (f"principal axis {k} ({part:.0%})" for k, part in enumerate(share, 1))
         ax.set(
             xlabel=x,
             ylabel=y,
-            title="Principal axes of the starts, and their shares of the variance",
+            title="States, along the principal axes of the starts",
         )
         ax.margins(0.08)
         (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
@@ -442,7 +442,8 @@ class FixedPoints(Result, kind="fixed_points"):
                 ax.plot(
                     *((curve - middle) @ axes.T).T,
                     color=color,
-                    linewidth=1.2,
+                    linewidth=0.9,
+                    alpha=0.7,
                     zorder=3,
                     label=label,
                 )
@@ -458,7 +459,7 @@ class FixedPoints(Result, kind="fixed_points"):
         for k, (values, kind, slow) in enumerate(
             zip(shown, self._stability(), self.is_slow, strict=False)
         ):
-            label = None if kinds[k] in kinds[:k] else f"eigenvalues at a {kinds[k]} point"
+            label = None if kinds[k] in kinds[:k] else f"{kinds[k]} point"
             ax.plot(
                 values.real, values.imag, label=label, markersize=3.5, alpha=0.7, **_dot(kind, slow)
             )
@@ -467,23 +468,23 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def finding(self) -> str:
-        """The numbers of fixed and slow points, or of cycles."""
+        """The number of points and their kinds, or of cycles."""
         if self.cycle is not None:
             if not len(self.states):
                 return f"The search found no cycle of period {self.period}"
             cycles = counted(len(np.unique(self.cycle)), "cycle")
             points = counted(len(self.states), "point")
             return f"The search found {cycles} of period {self.period}, of {points}"
-        number, slow = int((~self.is_slow).sum()), int(self.is_slow.sum())
-        found = counted(number, "fixed point") if number else "no fixed point"
-        more = f" and {counted(slow, 'slow point')}" if slow else ""
-        return f"The search found {found}{more}"
+        kinds, number = [*dict.fromkeys(self.kinds)], len(self.states)
+        slow = "slow " if self.is_slow.all() else "" if self.is_slow.any() else "fixed "
+        found = counted(number, f"{slow}point") if number else "no fixed point"
+        return f"The search found {': '.join(filter(None, (found, '; '.join(kinds))))}"
 
     width, height = 8.0, 4.0
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
         """The points, and their spectra."""
-        return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE)]
+        return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE, legend=True)]
 
 
 @keywords_of(open_run, removed=REMOVED)

@@ -18,7 +18,7 @@ from rhn.utils.wording import counted
 
 # Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
 # of 1e-7 changes a gradient by a thousandth in 10,000 steps.
-SAME, PLACES = 1e-7, 100  # and so many units of the last place of another precision
+SAME, PLACES = 1e-7, 100  # the second in units of the last place, for other precisions
 TWICE = math.log(2)  # an extreme that is reported lies one doubling beyond both ends
 EVEN = 10  # a change is uneven if half of it falls on a tenth of the steps
 ALIKE = 1.1  # ratio of half-lives up to which networks are not ranked
@@ -136,9 +136,9 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
     if it is 0 or not known.
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
-    Over 3 steps the 2-norm of the product of all Jacobians comes to 0.2231.
+    Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.
     >>> print(*growth_over_all(np.array([1.0, 0.5, -0.5]), "steps"), sep="\\n")
-    Over 3 steps the 2-norm of the product of all Jacobians comes to 0.6065.
+    Over 3 steps the 2-norm of the product of all Jacobians is 0.6065.
     The norm is largest after 1 step: 2.718.
     >>> print([*growth_over_all(np.full(20, 2.5), "steps")][1])
     Half of this change falls on the first 1 of 20 steps.
@@ -148,7 +148,7 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
         return
     whole, high, low = float(log_norm[-1]), float(log_norm.max()), float(log_norm.min())
     over = counted(T, unit.removesuffix("s"))
-    yield f"Over {over} the 2-norm of the product of all Jacobians comes to {number_of_log(whole)}."
+    yield f"Over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}."
     if high > max(0.0, whole) + TWICE:
         after = counted(int(log_norm.argmax()) + 1, "step")
         yield f"The norm is largest after {after}: {number_of_log(high)}."
@@ -263,9 +263,11 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _within(name: str) -> str:
-    """A network in a sentence: "in the RHN", "at depth 5", "after training"."""
+    """A network in a sentence: "in the RHN", "at depth 5", "with identity weights"."""
     if name in CELLS:
         return f"in the {name.upper()}"
     if name in ("before training", "after training"):
         return name
+    if "weights" in name.split():
+        return f"with {name}"
     return f"at {name}" if re.fullmatch(r"[a-z ]+ [-+\d.]+", name) else f"in {name}"

@@ -288,7 +288,9 @@ class Influence(Result, kind="influence"):
             if step is None:
                 self._draw_half(ax)
             ax.set_yscale("log")
-            ax.set_ylim(max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2), 2 * by_lag.max())
+            low = max(colour_norm(by_lag).vmin, np.nanmin(shown) / 2)
+            ax.set_ylim(low, 2 * by_lag.max())
+            last = min(last, int(1.1 * np.flatnonzero(by_lag >= low)[-1]) + 1)
         ax.set_xlim(0, max(1, last))
         ax.xaxis.set_major_locator(WholeTicks(6))
         what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
@@ -308,7 +310,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half of it from lag {top + life:.3g} on"
+            label = f"half of it at lag {top + life:.2g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:
@@ -374,7 +376,7 @@ def influence(
     of one run, and 4 million numbers.
 
     Args:
-        model: any torch module, or function, with one output a step, or one of the sequence:
+        model: any torch module, or function, with one output per step, or one of the sequence:
             recurrent, convolutional, attention, a layer of transformers. Of several outputs (a
             tuple, a dictionary) the first one counts. A step f(x, s) runs along x: its outputs are
             what it returns beside the state, or else its states.

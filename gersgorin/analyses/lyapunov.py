@@ -24,8 +24,8 @@ two halves of the run, the change by leaving out the first half.
 
 Measured on runs of 20 to 400 steps: two standard errors cover the exponent in at least 93 % of the
 runs for products of random matrices, a driven tanh network and Henon's map. If growth has a
-correlation of 0.9 a step: in 88 % of the runs of 20 steps, 93 % of those of 40 and more. For a
-leaky network that forgets 20 % a step: in 77 to 89 % of those of 20 and 40. Errors of independent
+correlation of 0.9 per step: in 88 % of the runs of 20 steps, 93 % of those of 40 and more. For a
+leaky network that forgets 20 % per step: in 77 to 89 % of those of 20 and 40. Errors of independent
 steps are 1.4 times too large, of short runs 1.7 times.
 
 Legend: T counted steps; N entries of a state; k exponents, descending; C pieces of the run, the
@@ -126,7 +126,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def sum(self) -> float:
-        """Sum of the k exponents: the mean log growth a step of k-dimensional volumes."""
+        """Sum of the k exponents: the mean log growth per step of k-dimensional volumes."""
         return float(self.exponents.sum())
 
     @property
@@ -188,9 +188,11 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
 
     @property
     def finding(self) -> str:
-        """The largest exponent."""
-        largest = float(self.exponents[0])
-        return f"The largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} a step"
+        """The largest exponent, and whether it shows chaos."""
+        largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
+        words = f"largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} per step"
+        chaotic = largest - error > self.near and not self.still and not self.diverges
+        return f"Chaotic: the {words}" if chaotic else f"The {words}"
 
     def notes(self) -> list[str]:
         """The error of the largest exponent, what weakens it, the sum and the dimension."""

@@ -103,7 +103,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         }
 
     def table(self) -> list[dict]:
-        """One row a step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
+        """One row per step: step, epsilon_to_circle, spectrum_to_circle (negative outside the
         circle).
         """
         away = 1 - np.abs(self.eigenvalues[:, 0])

@@ -58,14 +58,14 @@ DISC_WORDS = {
     "both": "row and column discs where they overlap",
 }
 AXES = {"row": ("row",), "column": ("column",), "both": ("row", "column")}
-MEASURES = {  # one number a step, and what a table calls it
+MEASURES = {  # one number per step, and what a table calls it
     "spectral_radius": "spectral radius",
     "numerical_radius": "numerical radius (bound)",
     "norm": "2-norm",
     "departure_from_normality": "departure from normality",
     "eigenvalue_condition": "eigenvalue condition",
-    "reach": "reach of the discs",
-    "looseness": "looseness (reach/radius)",
+    "reach": "largest modulus in discs",
+    "looseness": "tightness ratio of discs",
     "rightmost_disc": "rightmost disc edge",
     "discs_inside_unit_circle": "discs inside unit circle",
     "finite_time_exponent": "finite-time exponent",
@@ -264,7 +264,9 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
-        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the worst perturbation's mean growth a step."""
+        """log ||dy[t+1]/dy[0]||_2 / (t + 1), (T,): the worst perturbation's mean growth per
+        step.
+        """
         return self.log_norm_product / np.arange(1, len(self.norm) + 1)
 
     @property
@@ -292,9 +294,9 @@ class Spectra(Result, kind="spectra"):
         return len(self.norm)
 
     def drawn_step(self, step: int | None = None) -> int:
-        """The step that a figure draws; None: the one with the largest spectral radius."""
+        """The step that a figure draws; None: the one with the median spectral radius."""
         found = super().drawn_step(step)
-        return largest_step(self) if found is None else found
+        return typical_step(self) if found is None else found
 
     @property
     def finding(self) -> str:
@@ -355,15 +357,10 @@ class Spectra(Result, kind="spectra"):
         side = side_of_circle(reach, self.near)
         return f"{which} reach {beside_one(reach)} from 0, {side}."
 
-    def summary(self, *, whole: bool = True, step: int | None = None) -> str:
-        """See `Result.summary`; the numbers have a column for the step that is drawn."""
-        numbers = "\n".join((self.about, *self.lines(step)))
-        return "\n\n".join(("\n".join(self.sentences()), f"{self.title}\n{numbers}"))
-
-    def lines(self, step: int | None = None) -> Iterator[str]:
-        """A few steps, that which is drawn, and the mean over all, quantity by quantity."""
+    def lines(self) -> Iterator[str]:
+        """A few steps and the mean over all, quantity by quantity."""
         T = len(self.norm)
-        steps = sorted({*shown_steps(T), self.drawn_step(step)})
+        steps = shown_steps(T)
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
         heads = "".join(f"{f'step {t}':>11}" for t in steps)
         yield (
@@ -413,7 +410,7 @@ class Spectra(Result, kind="spectra"):
         }
 
     def table(self) -> list[dict]:
-        """One row of numbers a step."""
+        """One row of numbers per step."""
         columns = {name: getattr(self, name) for name in ("log_norm_product", *MEASURES)}
         T = len(self.norm)
         return table_rows(step=range(T), norm_bound=np.full(T, self.norm_bound), **columns)
@@ -426,7 +423,7 @@ class Spectra(Result, kind="spectra"):
         return "; ".join(filter(None, (self.heading, self.about)))
 
     def _draw(self, ax: Axes, *, step: int | None, limit: float | None) -> None:
-        """Eigenvalues, discs and numerical range of a step, by default that with the largest
+        """Eigenvalues, discs and numerical range of a step, by default that with the median
         spectral radius.
         """
         plot_spectrum(self, step, limit=limit, ax=ax)
@@ -436,7 +433,7 @@ class Spectra(Result, kind="spectra"):
         return [Block([panel], self.height, legend=True)]
 
     def to_dict(self) -> dict:
-        """Names and one row a step; `save` writes the eigenvalues and discs too."""
+        """Names and one row per step; `save` writes the eigenvalues and discs too."""
         about = {
             name: getattr(self, name)
             for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")
@@ -464,7 +461,7 @@ def plot_spectrum(
 
     Args:
         record: see `gersgorin.spectra`.
-        step: counted from 0; None: the one with the largest spectral radius.
+        step: counted from 0; None: the one with the median spectral radius.
         limit: half the width of the panel, around 0; None: as wide as the step is, with the unit
             circle unless that is 20 times wider.
         ax: axes to draw into.
@@ -569,9 +566,11 @@ def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None))
     return 1.08 * max(1.0, *known)
 
 
-def largest_step(record: Spectra) -> int:
-    """The step of largest spectral radius among those where it is known; 0 if it is nowhere."""
-    return int(np.argmax(np.nan_to_num(record.spectral_radius, nan=-1)))
+def typical_step(record: Spectra) -> int:
+    """The step with the median spectral radius, of two the lower one; 0 if none is known."""
+    known = np.flatnonzero(~np.isnan(record.spectral_radius))
+    by_radius = known[np.argsort(record.spectral_radius[known], kind="stable")]
+    return int(by_radius[(len(known) - 1) // 2]) if len(known) else 0
 
 
 @with_gradients()

@@ -77,7 +77,7 @@ class Gains(Result, kind="gains"):
         }
 
     def table(self) -> list[dict]:
-        """One row a step: step, input, layer_1, layer_2, ..."""
+        """One row per step: step, input, layer_1, layer_2, ..."""
         return table_rows(step=range(len(self.input)), input=self.input, layer=self.layers)
 
     def _draw(self, ax: Axes, **_: Any) -> None:
@@ -173,7 +173,7 @@ class MeanGates(Result, kind="gates"):
         }
 
     def table(self) -> list[dict]:
-        """One row a step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
+        """One row per step: step, layer_1, layer_2, ..., or the gates by name; none if there are no
         gates.
         """
         steps = range(len(self.mean) if self.mean.size else 0)
@@ -307,7 +307,7 @@ class Products(Result, kind="products"):
         }
 
     def table(self) -> list[dict]:
-        """One row a step: step, log_norm, exponent, log_norm_back."""
+        """One row per step: step, log_norm, exponent, log_norm_back."""
         back = {} if self.log_norm_back is None else {"log_norm_back": self.log_norm_back}
         steps = range(len(self.log_norm))
         return table_rows(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)

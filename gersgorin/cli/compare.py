@@ -197,7 +197,7 @@ class _Row:
 
     @property
     def identity(self) -> str:
-        """The origin of the network: a folder of a training and the file in it are one."""
+        """The origin of the network: a folder of a training run and the file in it are one."""
         from rhn.checkpoints import weights_file  # here, because `--help` should not load torch
 
         path = self.network.checkpoint
@@ -307,7 +307,23 @@ def _new_cells(options: CompareOptions, cell: str, settings: Sequence[_Setting])
         network = NewOrTrained(**flags | sizes, cell=cell, cell_options=own)
         titled = ("hidden_size", "depth")
         shown = [name for name in sizes if len(grid[name]) > 1 and name not in titled]
-        yield _Row(network, varied=tuple(f"{name} {sizes[name]}" for name in shown))
+        words = (_in_words(name, sizes[name], grid[name]) for name in shown)
+        yield _Row(network, varied=tuple(words))
+
+
+def _in_words(name: str, value, values: Sequence[str]) -> str:
+    """An option of a new cell as the title of a figure names it; values: those that are compared.
+
+    >>> _in_words("init", "identity:0.1", ["identity:0.1", "scaled"])
+    'identity weights'
+    >>> _in_words("init", "identity:0.1", ["identity:0.1", "identity:1"])
+    'identity weights of 0.1'
+    """
+    if name != "init":
+        return f"{name.replace('_', ' ')} {value:g}"
+    scheme, _, scale = value.partition(":")
+    alike = [each for each in values if each.partition(":")[0] == scheme]
+    return f"{scheme} weights of {scale}" if len(alike) > 1 and scale else f"{scheme} weights"
 
 
 def _value(name: str, word: str):

@@ -108,9 +108,9 @@ class ResultOptions(Drawing):
 class OutputOptions(ResultOptions):
     """The same, the device of the work, and what of a run is drawn."""
 
-    step: Annotated[Natural | None, OUTPUT_GROUP] = None
-    """Which time step the figure draws, counted from 0 (default: that of largest spectral radius,
-    or the middle one in a comparison). It changes no numbers.
+    step: Annotated[Natural | None, OUTPUT_GROUP, Parameter(name="--draw-step")] = None
+    """Time step that the figure draws, counted from 0 (default: the one with the median spectral
+    radius, or the middle one in a comparison). It changes no numbers.
     """
     limit: Annotated[Positive | None, OUTPUT_GROUP] = None
     """Crop the complex plane at this distance from 0, or end the value axis at this value."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NETWORK, DATA = ("cell", "module", "checkpoint"), ("chorale", "input", "data")
 # they change no numbers, or name the command
-SILENT = {"output", "json", "all", "force", "device", "analysis"}
+SILENT = {"output", "json", "all", "force", "title", "footer", "device", "analysis"}
 USUAL = (".safetensors", ".npy", ".txt")  # suffixes that a name leaves out
 BEST = "best.safetensors"  # weights in the folder of a training run, which has the better name
 
@@ -57,19 +57,19 @@ def show_result(
 
 
 def check_step(step: int | None, steps: int | None, row: Analysis) -> None:
-    """Raise InvalidInputError for a step that a figure of this analysis over so many steps cannot
-    draw; steps: None if they are not known.
+    """Raise InvalidInputError for a step that the figure of this analysis cannot draw; steps: the
+    number of steps, None if it is not known.
     """
     kind = get_type_hints(row.load()).get("return")
     if step is None or not (isinstance(kind, type) and issubclass(kind, Result)):
         return
     if kind.step_count is Result.step_count:
-        raise InvalidInputError(f"--step {step}: {row.command} has no steps; leave it out")
+        raise InvalidInputError(f"--draw-step {step}: {row.command} has no steps; leave it out")
     known = [*getattr(kind, "steps_of", range)(steps)] if steps else [step]
     if step not in known:
         few = len(known) < (steps or 0)
         words = f"one of {', '.join(map(str, known))}" if few else f"0 to {known[-1]}"
-        raise InvalidInputError(f"--step {step}: expected {words}")
+        raise InvalidInputError(f"--draw-step {step}: expected {words}")
 
 
 def default_figure(command: str, options) -> Path:

@@ -37,8 +37,8 @@ def run(options: RecordingOptions) -> None:
     path = options.path / FILE if options.path.is_dir() else options.path
     if path != options.path and not path.exists():
         raise InvalidInputError(
-            f"the folder {options.path} holds no {FILE}: expected that of a training with rhn "
-            "train --record N"
+            f"the folder {options.path} holds no {FILE}: expected the folder of "
+            "rhn train --record N"
         )
     outputs = Outputs.of(options, figure_of_recording(options.path))
 

@@ -4,7 +4,7 @@ unpickled.
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
            of the inputs, `name` of the data
-    .csv   a row a step, a column an input; a first row of words names them
+    .csv   a row per step, a column an input; a first row of words names them
 
 Legend: S sequences, T steps, m inputs of a step.
 """

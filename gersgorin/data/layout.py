@@ -17,7 +17,7 @@ from rhn.utils.wording import counted, in_short
 
 @dataclass(frozen=True)
 class Layout:
-    """Which axis of x is the batch, and which is time.
+    """The axes of x: batch and time.
 
     >>> import torch
     >>> layout = Layout.of(nn.GRU(3, 4, batch_first=True), x := torch.zeros(8, 20, 3))
@@ -126,7 +126,7 @@ class Layout:
         return self.to_time_first(x)[:, k]
 
     def sequence(self, x: Tensor, k: int = 0) -> Tensor:
-        """Sequence k of x alone, with the axes of x, a view."""
+        """Sequence k of x, a view with the axes of x."""
         return x if self.batch is None else x.narrow(self.batch, k, 1)
 
     def first_steps(self, x: Tensor, steps: int) -> Tensor:

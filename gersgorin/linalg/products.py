@@ -107,8 +107,8 @@ def vanishes_at(norms: np.ndarray) -> int | None:
 
 
 def finite_time_exponent(A: Tensor) -> Tensor:
-    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth a step; -inf
-    where all vanish.
+    """log ||A[T-1] ... A[0]||_2 / T, (...,) real: the worst perturbation's mean growth per step;
+    -inf where all vanish.
 
     Raises:
         InvalidInputError: as `jacobian_product`; or T = 0.
@@ -122,7 +122,7 @@ def finite_time_exponent(A: Tensor) -> Tensor:
 
 
 def half_life(exponent: Tensor | float) -> Tensor:
-    """Steps in which a gradient whose norm changes by exp(exponent) a step halves: -log 2 /
+    """Steps in which a gradient whose norm changes by exp(exponent) per step halves: -log 2 /
     exponent, same shape.
 
     inf for one that does not shrink, see `doubling_time`; 0 for -inf, a zero product.
@@ -135,7 +135,7 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
-    """Steps in which a gradient whose norm changes by exp(exponent) a step doubles: log 2 /
+    """Steps in which a gradient whose norm changes by exp(exponent) per step doubles: log 2 /
     exponent, same shape; inf for one that does not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))

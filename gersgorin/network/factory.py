@@ -32,7 +32,8 @@ from rhn.utils.wording import first_line, kind_of
 
 UNITS = 64  # of a new cell, or if a factory requires a hidden_size
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of files of weights
-WRAPPED = ("state_dict", "model_state_dict", "model")  # keys of the weights in files of trainings
+# keys of the weights in files of training runs
+WRAPPED = ("state_dict", "model_state_dict", "model")
 IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 PREFIXES = ("module.", "_orig_mod.")  # of names wrapped by DataParallel and torch.compile
 
@@ -147,7 +148,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training's file
+    """Tensors by name, on the CPU, from a .safetensors file, a state_dict, or a training run's file
     with a state_dict in it.
 
     Raises CheckpointError.

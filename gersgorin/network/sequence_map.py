@@ -1,9 +1,9 @@
 """A model along sequences as a differentiable map: from the inputs x[t] to its outputs o[t], or to
 the losses of these outputs.
 
-Any model fits: a recurrence, a convolution, attention, with one output a step or one a sequence.
-x goes to the model as it is given. Of ids, the inputs are the vectors that the first embedding
-gives for them.
+Any model fits: a recurrence, a convolution, attention, with one output per step or one per
+sequence. x goes to the model as it is given. Of ids, the inputs are the vectors that the first
+embedding gives for them.
 
 Legend: T steps, B sequences, m numbers of an input, S outputs (T, or 1 of a sequence), k numbers
 of an output.

@@ -37,6 +37,6 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(command: Any) -> None:
-    # the cell of a trained network; a training guards its own
+    # the cell of a trained network; a training run guards its own
     with own_cell(getattr(command, "cell", None)):
         command.run()

@@ -40,7 +40,7 @@ def recorders(
     corpus: Corpus | TextCorpus,
     seeds: Sequence[int],
 ) -> "list[ProbeRecorder]":
-    """Make the recorders of a training as callbacks, one for each seed."""
+    """Make the recorders of a training run as callbacks, one for each seed."""
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
@@ -95,7 +95,7 @@ class ProbeRecorder(Callback):
         self._steps = 0
 
     def step(self, trainer: Trainer) -> None:
-        """Measure if a measurement is due; call it at the start of a training and after every
+        """Measure if a measurement is due; call it at the start of a training run and after every
         step.
         """
         of_epoch = 0 if self._within else trainer.position[0]
@@ -114,8 +114,8 @@ class ProbeRecorder(Callback):
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:
-        """Write the record; call it before a training saves its state, so that it is never behind
-        it.
+        """Write the record; call it before a training run saves its state, so that it is never
+        behind it.
         """
         if self._recorder:
             self._recorder.save()

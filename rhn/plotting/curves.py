@@ -43,7 +43,9 @@ WHOLE = {"vocabulary_size": "Int64", "max_tokens": "Int64"}  # whole numbers, or
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """One seed of a training over its E epochs; arrays (E,), NaN for a loss that was not finite."""
+    """One seed of a training run over its E epochs; arrays (E,), NaN for a loss that was not
+    finite.
+    """
 
     name: str
     measure: str
@@ -97,7 +99,7 @@ def require_one_measure(curves: Sequence[Curves]) -> str:
     found = sorted({c.measure for c in curves})
     if len(found) > 1:
         raise InvalidInputError(
-            f"these trainings are measured in {' and '.join(found)}: report on them one by one"
+            f"these training runs are measured in {' and '.join(found)}: report on them one by one"
         )
     return found[0]
 
@@ -175,12 +177,12 @@ def _curves(file: Path, name: str, run: Path, facts: tuple[str, ...]) -> Curves:
         curves = Curves(name, measure, epochs, train, valid, rates, facts, _objective(run))
     except (KeyError, RecursionError, StopIteration, TypeError, ValueError) as error:
         raise DataError(
-            f"{file} is not a training's: expected an epoch, a train_... and a valid_..., "
+            f"{file} is not of a training run: expected an epoch, a train_... and a valid_..., "
             f"numbers, in every line ({error})"
         ) from error
     if not np.isfinite(curves.best[1]):
         raise DataError(
-            f"{file} has no epoch with finite losses: that training diverged in its first epoch"
+            f"{file} has no epoch with finite losses: that run diverged in its first epoch"
         )
     return curves
 
@@ -213,11 +215,12 @@ def _best(run: Path) -> pd.DataFrame:
         corpus = LanguageConfig(corpus=config["corpus"], **shape).corpus
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{run / 'config.json'} does not describe a training of a text ({first_line(error)})"
+            f"{run / 'config.json'} does not describe a training run on a text "
+            f"({first_line(error)})"
         ) from error
     if corpus != "ptb":
         raise DataError(
-            f"{run} was trained on {corpus!r}, expected trainings on 'ptb', as the paper's: "
+            f"{run} was trained on {corpus!r}, expected training runs on 'ptb', as the paper's: "
             "leave out --depth"
         )
     epochs = max(int(c.epochs[-1]) for c in curves)

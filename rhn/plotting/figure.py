@@ -26,6 +26,7 @@ from matplotlib.lines import Line2D
 from rhn.utils.figures import (
     COLOURS,
     GREY,
+    SLIDE_HEIGHT,
     folded,
     highest,
     our_style,
@@ -53,6 +54,7 @@ OUTSIDE: Style = {"loc": "outside upper left"}  # places of legends: above panel
 INSIDE: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.2}
 INSIDE |= {"borderaxespad": 0.2}
 SQUEEZED = 0.6  # least part of the panels' height, to fit on a page; less for larger letters
+FAR = 4.0  # decades, from which a log axis has ticks only at powers of ten
 LINEAR = 0.35  # decades, on which a log axis has ticks of even distance in value
 ROUND = (
     (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
@@ -183,13 +185,15 @@ def compose(title: str, about: str, *blocks: Block, width: float = WIDTH) -> Sho
 
 
 def _arrange(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
-    """Lay out a figure as high as its blocks and titles; if little is missing, as its page or
-    slide.
+    """Lay out a figure as high as its blocks and titles; if little is missing, as its page, and as
+    its slide in any case.
     """
     lines = 2 + figure.get_suptitle().count("\n") + figure.get_supxlabel().count("\n")
     texts = sum(block.texts for block in drawn) + lines * rcParams["font.size"] / 50
     panels = sum(block.panels for block in drawn)
-    share = min(1.0, (highest() - texts) / panels)
+    share = (highest() - texts) / panels
+    if highest() != SLIDE_HEIGHT:
+        share = min(1.0, share)
     if share < SQUEEZED / max(1.0, rcParams["font.size"] / 9) ** 2:
         share = 1.0
     grid.set_height_ratios([block.texts + share * block.panels for block in drawn])
@@ -280,9 +284,21 @@ def plain_ticks(ax: Axes) -> None:
         if axis.get_scale() == "log":
             axis.set_major_locator(LogTicks(numticks=7))
             axis.set_minor_locator(ticker.NullLocator())
-            axis.set_major_formatter("{x:g}")
+            axis.set_major_formatter(LogLabels())
         elif isinstance(format_, ticker.ScalarFormatter) and not 1e-3 <= largest < 1e5:
             axis.set_major_formatter("{x:.3g}")
+
+
+class LogLabels(ticker.Formatter):
+    """Plain numbers, or powers of ten for all ticks of an axis with very small or large ones."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
+        if low >= 9e-4 and high <= 1e5:
+            return f"{x:g}"
+        power = math.floor(math.log10(x) + 1e-9)
+        digits = f"{x / 10**power:.2g}"
+        return f"$10^{{{power}}}$" if digits == "1" else rf"${digits}\cdot10^{{{power}}}$"
 
 
 class LogTicks(ticker.LogLocator):
@@ -298,7 +314,7 @@ class LogTicks(ticker.LogLocator):
         least = (high - low) / (1.4 * most)
         if high - low <= 2:
             least = min(0.47, least)
-        for numbers in ROUND:
+        for numbers in ROUND if high - low < FAR else ():
             if np.diff(np.log10(numbers), append=1).min() >= least:
                 decades = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
                 return np.outer(decades, numbers).ravel().tolist()

@@ -101,7 +101,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoraleConfig(TrainingConfig):
-    """A training of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
+    """A training run of the polyphonic model on the chorales; errors as for `TrainingConfig`."""
 
     learning_rate: Positive
     """Step size of the optimizer, for a loss in nats per frame."""

@@ -253,8 +253,8 @@ class _Run:
         except KeyError as error:
             path = self.folder / "state.safetensors"
             raise DataError(
-                f"{path} does not belong to a training (it lacks {error}): put the right file "
-                "back, or give another --out"
+                f"{path} does not belong to a training run (it lacks {error}): put the right "
+                "file back, or give another --out"
             ) from error
 
     def _saved(self, seed: int, arrays: Mapping[str, np.ndarray]) -> TrialState:
@@ -286,7 +286,7 @@ class _Run:
         self._write_checkpoints()
 
     def _prefix(self, seed: int) -> str:
-        """With several seeds the names of the arrays of each begin with it."""
+        """The start of the names of a seed's arrays; "" for a single seed."""
         return f"{seed}/" if len(self._homes) > 1 else ""
 
     def _write_state(self) -> None:
@@ -375,7 +375,7 @@ class _Run:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise InvalidInputError for a folder that has no state but files that a training would
+    """Raise InvalidInputError for a folder that has no state but files that a training run would
     overwrite.
     """
     names = ("config.json", "metrics.jsonl", "best.safetensors")

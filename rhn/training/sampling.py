@@ -163,7 +163,7 @@ def _require_finite(logits: Tensor, length: str) -> None:
     if not torch.isfinite(logits).all():
         raise InvalidInputError(
             f"the model's output is no longer finite after {length}: its weights are too "
-            "large, as after a training that diverged"
+            "large, as after a training run that diverged"
         )
 
 

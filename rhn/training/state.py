@@ -142,7 +142,7 @@ def read_state(
 
 
 def _described(tensors: Mapping[str, "Tensor"], texts: Mapping[str, str]) -> list[str]:
-    """What a checksum covers beside the bytes of the tensors."""
+    """Names, types and shapes, which a checksum covers beside the bytes of the tensors."""
     shapes = [repr((name, str(t.dtype), tuple(t.shape))) for name, t in sorted(tensors.items())]
     return [*shapes, repr(sorted(texts.items()))]
 

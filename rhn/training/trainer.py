@@ -104,7 +104,7 @@ class Task:
         raise NotImplementedError
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
-        """The measured losses of each model, (K, 2), or (K, 1) without that of training."""
+        """The measured losses of each model, (K, 2), or (K, 1) without the training loss."""
         raise NotImplementedError
 
     def measured(self, nll: float) -> float:
@@ -473,7 +473,7 @@ def training_step(
 
 
 def _trained_weights(model: nn.Module) -> Weights:
-    """The parameters that a training changes, by name, not copied."""
+    """The parameters that a training run changes, by name, not copied."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 

@@ -52,6 +52,7 @@ STYLE: dict = {
     "svg.hashsalt": "rhn-toolkit",  # the same figure, the same bytes
 }
 _chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
+_texts: ContextVar[tuple[str | None, bool]] = ContextVar("_texts", default=(None, True))
 
 
 @contextmanager
@@ -76,6 +77,16 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
             yield
         finally:
             _chosen.reset(token)
+
+
+@contextmanager
+def our_texts(title: str | None = None, *, footer: bool = True) -> Iterator[None]:
+    """Give figures this title in place of their own, or no footer."""
+    token = _texts.set((title, footer))
+    try:
+        yield
+    finally:
+        _texts.reset(token)
 
 
 def fold_to_axes(ax) -> None:
@@ -181,6 +192,10 @@ class Outputs:
     """Of the figures, see `our_style`."""
     force: bool = False
     """Whether to overwrite files of others, see `write_over`."""
+    title: str | None = None
+    """Of the figures, see `our_texts`."""
+    footer: bool = True
+    """True if figures have a footer."""
 
     @classmethod
     def of(cls, options, default: Path | None, suffixes: tuple[str, ...] = NUMBERS) -> "Outputs":
@@ -193,7 +208,7 @@ class Outputs:
             check_output(path, (*SUFFIXES, *suffixes), force=force)
         figures = [path for path in files if path.suffix.lower() in SUFFIXES]
         others = [path for path in files if path not in figures]
-        return cls(figures, others, options.figure, options.force)
+        return cls(figures, others, options.figure, options.force, options.title, options.footer)
 
     def __str__(self) -> str:
         """A line for each file."""
@@ -202,7 +217,7 @@ class Outputs:
 
     def write(self, draw: Callable[[], "Figure"], save: Callable[[Path], object]) -> None:
         """Draw the figures, and save the other files."""
-        with our_style(self.size):
+        with our_style(self.size), our_texts(self.title, footer=self.footer):
             for path in self.figures:
                 save_figure(path, draw)
             for path in self.others:
@@ -248,17 +263,19 @@ def place(path: Path) -> str | None:
 
 def titled(figure: "Figure", title: str, about: str = "") -> None:
     """Set the title of a figure, and small at its foot how it was made, with our version; both
-    wrapped to its width.
+    wrapped to its width. `our_texts` changes them.
 
     about: initialisation, bias, seed and data, such as "uniform:0.04, seed 0; chorale bwv269".
     """
     from matplotlib import rcParams
 
-    points, left = rcParams["font.size"], {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
-    inches = figure.get_figwidth() - 0.1
+    (chosen, footer), points = _texts.get(), rcParams["font.size"]
+    inches, left = figure.get_figwidth() - 0.1, {"x": 0.04 / figure.get_figwidth(), "ha": "left"}
+    title = title if chosen is None else chosen
     figure.suptitle(folded(drawable(title), inches, BOLD * (points + 1)), **left)
-    words, small = "; ".join(filter(None, (about, made_with()))), min(max(6, points - 2), FOOT)
-    figure.supxlabel(folded(drawable(words), inches, small), fontsize=small, color=GREY, **left)
+    if footer:
+        words, small = "; ".join(filter(None, (about, made_with()))), min(max(6, points - 2), FOOT)
+        figure.supxlabel(folded(drawable(words), inches, small), fontsize=small, color=GREY, **left)
 
 
 def drawable(text: str) -> str:

@@ -94,7 +94,7 @@ class Result:
         return ""
 
     def notes(self) -> list[str]:
-        """What else a reader must know, in a few sentences: numbers, and doubts about them."""
+        """Further sentences: the main numbers, and doubts about them."""
         return []
 
     def sentences(self) -> Iterator[str]:
@@ -272,7 +272,8 @@ class Result:
         figure: width of the figure, "column", "page", "slide" or inches. force: also overwrite a
         file that this toolkit did not write, and a table with other columns.
 
-        Atomic. Only .npz can be read again; a result of a training has none. Raises OutputError.
+        Atomic. Only .npz can be read again; a result of a training run has none. Raises
+        OutputError.
         """
         others = (".json", ".csv", *SUFFIXES)
         path = check_output(path, (".npz", *others) if self.kind else others)

@@ -73,6 +73,10 @@ class Drawing(Sized, Writing):
 
     output: Annotated[tuple[Path, ...], OUTPUT_GROUP] = ()
     """Files to write: a figure (.png, .svg, .pdf) and its numbers (.csv, .json, .npz)."""
+    title: Annotated[str | None, OUTPUT_GROUP] = None
+    """Title of the figure (default: the result in a sentence)."""
+    footer: Annotated[bool, OUTPUT_GROUP, Parameter(negative="--no-footer", show=True)] = True
+    """Write network, data and version at the foot of the figure."""
 
 
 def default_of(f: Field) -> Any:

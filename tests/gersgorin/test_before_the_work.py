@@ -36,9 +36,9 @@ COMMANDS = [*([row.command, "--cell", "rnn"] for row in ANALYSES.values()), ["co
 @pytest.mark.usefixtures("no_work")
 @for_each("command", [*COMMANDS, ["compare", "rnn,rhn", "--over", "sequences", "--sequences", "2"]])
 def test_a_step_beyond_the_run_is_refused_first(command, capsys):
-    assert main([*command, *SMALL, "--step", "500"]) == 2
+    assert main([*command, *SMALL, "--draw-step", "500"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: --step 500: ") and error.count("\n") == 1
+    assert error.startswith("error: --draw-step 500: ") and error.count("\n") == 1
 
 
 @pytest.mark.usefixtures("no_work")

@@ -199,5 +199,5 @@ def test_the_command_prints_the_product_and_the_bound(capsys):
     words = ["--depth", "300", "--steps", "2", "--hidden-size", "4"]
     assert main(["plot", "--cell", "dt-rnn", *words]) == 0
     text = capsys.readouterr().out
-    assert "comes to 10^-" in text and "is zero" not in text
+    assert "is 10^-" in text and "is zero" not in text
     assert re.search(r"bound on the 2-norm +10\^-", text)

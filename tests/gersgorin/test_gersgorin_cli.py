@@ -270,4 +270,4 @@ def test_a_module_may_be_a_function_of_an_input_and_a_state(tmp_path, monkeypatc
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "The gradient of turns doubles every step." in shown
-    assert "Over 20 steps the 2-norm of the product of all Jacobians comes to 1.049e+06." in shown
+    assert "Over 20 steps the 2-norm of the product of all Jacobians is 1.049e+06." in shown

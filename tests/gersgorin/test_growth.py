@@ -91,7 +91,7 @@ def check_rate(words: str, logs: np.ndarray) -> None:
 
 def check_further(words: str, logs: np.ndarray) -> None:
     """So is what it says of the norm at the end, on the way, and of half of the change."""
-    if found := re.search(r"comes to (.+)\.$", words):
+    if found := re.search(r"Jacobians is (.+)\.$", words):
         assert claimed(found[1]) == pytest.approx(logs[-1], rel=1e-3, abs=1e-3)
     elif found := re.search(r"The norm is (largest|smallest) after (\d+) steps?: (.+)\.$", words):
         extreme = logs.max() if found[1] == "largest" else logs.min()
@@ -197,7 +197,7 @@ def test_the_case_that_was_told_to_vanish():
     rise = np.linspace(0, math.log(2.42), 20)
     logs = np.r_[rise, np.linspace(rise[-1], math.log(0.86), 65)]
     words = [*growth_over_all(logs, "steps")]
-    assert words[0].endswith("comes to 0.86.") and words[1].endswith("2.42.")
+    assert words[0].endswith("is 0.86.") and words[1].endswith("2.42.")
 
 
 def test_the_command_prints_no_factor_of_a_step(capsys, tmp_path):
