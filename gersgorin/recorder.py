@@ -190,7 +190,7 @@ class Recorder:
         self.close()
 
     def step(self, loss: Tensor | float | None = None) -> None:
-        """Count a step of training; at every N-th one measure, with the gradients that stand in
+        """Count an optimiser step; at every N-th one measure, with the gradients that stand in
         `.grad`.
 
         Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and

@@ -9,7 +9,7 @@
 
     assert_learns(model, x, y, loss_fn, optimizer, steps=400)     # in a test: raises if it does not
 
-    Training(model, x, y, loss_fn, optimizer)    all parts of a training, on copies
+    Training(model, x, y, loss_fn, optimizer)    all parts of a training run, on copies
     register_swap(part, what)                    one more version that `check` tries
     Recorder(model, probe, loss_fn=loss_fn)      spectra, gradients and what outputs explain
 

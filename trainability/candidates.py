@@ -1,4 +1,4 @@
-"""Candidates of `cure`: the initial weights and learning rates that a training allows.
+"""Candidates of `cure`: the initial weights and learning rates that a training run allows.
 
     for start in starts_of(training):
         start.apply(other.model)             # a function of `trainability.starts`
@@ -220,7 +220,7 @@ class Change:
     """Learning rate of Adam in place of the given optimiser; None: the given one."""
 
     def applied(self, training: Training) -> Training:
-        """A changed copy of a training."""
+        """A changed copy of a training run."""
         other = training.copy() if self.factor == 1 else training.with_rates(self.factor)
         self.start.apply(other.model)
         if self.adam is not None:

@@ -1,4 +1,4 @@
-"""`check`: why does a training not learn? Known good parts, what is needed, and what is enough.
+"""`check`: why does a training run not learn? Known good parts, what is needed, and what is enough.
 
 1. Facts about one minibatch: proofs.
 2. The user's training, unchanged: to its end if that takes at most half of the time.
@@ -64,7 +64,7 @@ from trainability.verdict import (
     validation_pairs,
 )
 
-FINE = 0.05  # error at which a known good training stops
+FINE = 0.05  # error at which a known good training run stops
 SHORTEST, LONGEST = 20.0, 600.0  # seconds of a check by default
 TIMES, FEWEST = 10, 4  # trainings of the user's network in it: by default, and at least
 GOOD_ROWS = 2  # trainings of a known good network in it
@@ -91,7 +91,7 @@ def check(
     progress: Callable[[str], None] | None = None,
     **parts: Any,
 ) -> Diagnosis:
-    """Find the part of a training at fault: the one that is both enough and needed.
+    """Find the part of a training run at fault: the one that is both enough and needed.
 
     The training runs unchanged; then trainings of which all parts are known good; then with one
     known good part among yours (is it enough?), and with one part of yours among known good ones
@@ -105,7 +105,7 @@ def check(
         seconds: most time of the check. If it is too short for all steps, all versions of the
             training run to the same smaller number. None: ten times the training, and two
             known good ones, between 20 seconds and ten minutes.
-        losses: of your own run, one a step: compared with those of a plain loop.
+        losses: of your own run, one per step: compared with those of a plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
             of the training.
         name: title of the network; None: its class.
@@ -116,7 +116,8 @@ def check(
         A `Diagnosis`.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training; the message says which.
+        InvalidInputError or DataError: these parts do not make a training run; the message says
+        which.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
@@ -183,7 +184,7 @@ def moves_nothing(cause: Cause) -> bool:
 
 
 class Trial:
-    """The user's training, and versions of it, run and compared within some time.
+    """The user's training run, and versions of it, run and compared within some time.
 
     Args:
         training, probe, found: the training, its first minibatch, and the facts about it.
@@ -205,11 +206,11 @@ class Trial:
         self.race = race_of(training, probe, seed, progress or (lambda doing: None))
         self.base = Row(UNCHANGED, training.copy())
         self.good = KnownGood(training, probe)
-        self.rate, self.kept = RATES[0], tuple[str, ...]()  # of the known good training
+        self.rate, self.kept = RATES[0], tuple[str, ...]()  # of the known good training run
         self.left_out, self.notes = list[str](), list[str]()
-        self.goods, self.layers = list[Row](), list[Row]()  # known good trainings; stand-ins
+        self.goods, self.layers = list[Row](), list[Row]()  # known good training runs; stand-ins
         self.orders, self.confirmed = list[Row](), list[Row]()
-        self.others = dict[int, Row]()  # the user's training in other orders
+        self.others = dict[int, Row]()  # the user's training run in other orders
         self.fitted = math.nan  # error on examples of the training
 
     # ---- time ------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ class Trial:
 
     @property
     def end_of_search(self) -> float:
-        """The moment at which a search for a known good training ends that begins now."""
+        """The moment at which a search for a known good training run ends that begins now."""
         now = time.monotonic()
         return now + SEARCH * (self.end - now)
 
@@ -322,7 +323,7 @@ class Trial:
         self.run_enough([*parts], lambda version: version.what in repairs)
 
     def run_table(self) -> None:
-        """Run the known good trainings, then what is enough, then what is needed."""
+        """Run the known good training runs, then what is enough, then what is needed."""
         evidence = self.evidence
         self.find_known_good()
         if evidence.learned and not evidence.good_comes_to(BETTER):
@@ -340,14 +341,14 @@ class Trial:
 
     @property
     def may_show_fault(self) -> bool:
-        """True if a part may be at fault: a known good training does far better."""
+        """True if a part may be at fault: a known good training run does far better."""
         evidence = self.evidence
         far = not evidence.learned or evidence.good_comes_to(FAULT)
         return far and evidence.learnable and bool(evidence.gap)
 
     def show_faults(self) -> None:
         """Run what shows whether parts are at fault of which a change is enough: the user's part in
-        the known good training, then both in other orders.
+        the known good training run, then both in other orders.
         """
         if not self.may_show_fault:
             return
@@ -356,7 +357,9 @@ class Trial:
             self.confirm(row)
 
     def known_good(self, part: str, what: str, *keep: str, rates: Sequence[float]) -> Iterator[Row]:
-        """Yield known good trainings with some parts of the user's, at several rates of Adam."""
+        """Yield known good training runs with some parts of the user's, at several rates of
+        Adam.
+        """
         for rate in rates:
             version = Version(part, f"{what}, Adam {rate:g}")
             row = self.row(version, partial(self.good.with_parts, *keep, rate=rate))
@@ -419,7 +422,7 @@ class Trial:
             self.evidence.kept["network"] = row
 
     def go_on_searching(self) -> None:
-        """Run the known good trainings to their end that have stopped before it, if none learns."""
+        """Continue the known good training runs that stopped before their end, if none learns."""
         evidence = self.evidence
         for row in self.goods:
             if not evidence.learnable and not row.done and self.run(row, FINE).done:
@@ -427,7 +430,7 @@ class Trial:
                 self.rate = row.rate
 
     def run_needed(self, parts: Sequence[str]) -> None:
-        """Put parts of the user's into the known good training, if they are not there yet."""
+        """Put parts of the user's into the known good training run, if they are not there yet."""
         evidence, rows = self.evidence, list[Row]()
         for part in parts:
             if part == "network":
@@ -507,7 +510,7 @@ class Trial:
         return row.make is not None and time.monotonic() + needed <= self.end
 
     def confirm(self, row: Row) -> None:
-        """Run the user's training and a change that shows a fault in two other orders, with new
+        """Run the user's training run and a change that shows a fault in two other orders, with new
         weights for what was replaced. A change that is not enough there is refused; without time
         for all steps nothing is said.
         """
@@ -525,7 +528,7 @@ class Trial:
         self.confirmed.append(row)
 
     def unchanged(self, order: int) -> Row:
-        """The user's training in another order of the minibatches."""
+        """The user's training run in another order of the minibatches."""
         if order not in self.others:
             self.others[order] = self.run(self.base.again(self.training, order), -math.inf)
         return self.others[order]
@@ -539,7 +542,7 @@ class Trial:
         self.run_together(self.layers)
 
     def run_longer(self) -> None:
-        """Go on with the user's training, if there is time for it."""
+        """Go on with the user's training run, if there is time for it."""
         base, left = self.base, self.end - time.monotonic()
         if not self.evidence.whole or (LONGER - 1) * base.seconds > left or base.training is None:
             return
@@ -587,7 +590,7 @@ class Trial:
         )
 
     def table_rows(self) -> Iterator[TableRow]:
-        """Yield all rows: the user's training, known good ones, needed, enough."""
+        """Yield all rows: the user's training run, known good ones, needed, enough."""
         evidence = self.evidence
         yield self.table_row(self.base, YOURS, "")
         for row in self.goods:
@@ -703,7 +706,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
 
 
 def not_enough(trial: Trial) -> str:
-    """The sentence for rows of which none is enough; "" if nothing can be told."""
+    """The sentence for rows of which none is enough; "" if nothing follows."""
     evidence, data = trial.evidence, trial.training.data
     broken = [part for part in evidence.kept if evidence.breaks(part)]
     if evidence.gap and len(broken) > 1:

@@ -1,4 +1,4 @@
-"""`trainability check` and `trainability cure`: why does a training not learn, and what helps?
+"""`trainability check` and `trainability cure`: why does a training run not learn, and what helps?
 
 The training is a user's, FILE.py:NAME, or that of a network that predicts the next frames of
 sequences: of the chorales, or of a file of numbers.
@@ -61,7 +61,7 @@ OWN = ("training", "steps", "seconds", "seed", "output", "figure", "force", "jso
 
 @dataclass(frozen=True, kw_only=True)
 class Network(NewOrTrained):
-    """Your own training run, or the network of a training on next frames."""
+    """Your own training run, or the network of a training run on next frames."""
 
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
     """FILE.py:NAME, your training run; the folder of a run, or the record of a trial of a study
@@ -125,8 +125,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
     Facts about one minibatch come first. Then the training runs, on copies, and known good ones.
-    Each part of yours is put into a known good training (is it needed?), and each known good part
-    into yours (is it enough?). The exit code is 0 for every answer.
+    Each part of yours is put into a known good training run (is it needed?), and each known good
+    part into yours (is it enough?). The exit code is 0 for every answer.
 
     NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
     arguments that returns one. It gives model, x, y, loss and optimizer, and if needed further
@@ -221,7 +221,8 @@ def check_own(options: Options) -> None:
 
 
 def check_exclusive(options: Options) -> None:
-    """Raise InvalidInputError for options of a training on next frames that exclude each other."""
+    """Raise InvalidInputError for options of a training run on next frames that exclude each
+    other."""
     for name, others in EXCLUSIVE.items():
         given = given_flags(options, others)
         if given and given_flags(options, (name,)):
@@ -316,7 +317,7 @@ def entries_of(value: Mapping[Any, Any]) -> dict[str, Any]:
         if name not in known:
             near = get_close_matches(str(name), known, 1)
             hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(sorted(known))}"
-            raise InvalidInputError(f"{name!r} is no part of a training: {hint}")
+            raise InvalidInputError(f"{name!r} is no part of a training run: {hint}")
     return dict(value)
 
 

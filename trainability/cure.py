@@ -6,7 +6,7 @@
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
 1. Facts about one minibatch. A proof ends the search: only the user can repair it.
-2. The user's training. If it learns well in three minibatch orders, it is kept.
+2. The user's training run. If it learns well in three minibatch orders, it is kept.
 3. Initial weights (`trainability.candidates`), the best first: those from which the gradient
    reaches the beginning of a sequence most evenly.
 4. A race of the best of them at several learning rates. After each rung the better half goes on:
@@ -51,11 +51,12 @@ from trainability.training import Training, as_training, name_of, times
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
 IN_SOME = "trains in some orders"
-HELPS = 0.7  # of the error of a training that learns: a change must come to it
-LEARNS = 0.9  # error to which a change must bring a training that learns nothing
+HELPS = 0.7  # of the error of a training run that learns: a change must come to it
+LEARNS = 0.9  # error to which a change must bring a training run that learns nothing
 BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
-SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)  # of a training that an attempt costs on average
+# of a training run that an attempt costs on average
+SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
 AROUND = 1.0, 0.1, 10.0  # factors on the given one
 OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
@@ -199,11 +200,11 @@ class Search:
 
     @property
     def base(self) -> Row:
-        """The user's training, in the minibatch order in which it ends worst."""
+        """The user's training run, in the minibatch order in which it ends worst."""
         return max((row.lasting for row in self.given.rows), key=lambda row: row.error)
 
     def _is_low(self, attempt: Attempt, row: Row) -> bool:
-        """True if a row learns; a change of a training that learns must do far better."""
+        """True if a row learns; a change of a training run that learns must do far better."""
         base, row = self.base, row.lasting
         if attempt is self.given:
             return self.race.beats_constant(row)
@@ -316,7 +317,7 @@ def cure(
         model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
             arguments. A `Training` in place of the model has all of them.
         steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the search, which takes about ten trainings.
+        seconds: most time of the search, which takes about ten training runs.
         name: title of the network; None: its class.
         seed: of the minibatch order; the next two confirm.
         progress: called with a description of each part.
@@ -325,7 +326,8 @@ def cure(
         A `Cure`. What was given is not changed.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training; the message says which.
+        InvalidInputError or DataError: these parts do not make a training run; the message says
+        which.
 
     >>> _ = torch.manual_seed(0)
     >>> model, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), torch.randn(200, 2, 3)

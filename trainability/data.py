@@ -1,4 +1,4 @@
-"""Minibatches and held-out examples of a training.
+"""Minibatches and held-out examples of a training run.
 
     data = Examples(x, y, batch_size=32, axis=0)     # tensors with an example each along an axis
     data = Batches(loader, like, seconds=10)         # what a DataLoader or a list of batches gives
@@ -182,7 +182,7 @@ def joined(pairs: list[Pair], axis: int) -> Pair | None:
 
 
 class HeldOut:
-    """What all data have: minibatches that are held out, and whether these can tell anything."""
+    """Base of all data: minibatches that are held out, and whether they suffice."""
 
     axis: int
     held_out: list[Pair]

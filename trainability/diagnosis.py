@@ -26,7 +26,7 @@ from trainability.training import Training, copy_of_optimizer
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason why a training does not learn, or learns less than it could."""
+    """One reason why a training run does not learn, or learns less than it could."""
 
     name: str
     """Two or three words: "mixed examples"."""
@@ -58,7 +58,7 @@ class TableRow:
     """One version of the training, and how far it came."""
 
     part: str
-    """The part that was changed; "" of the user's training, unchanged."""
+    """The part that was changed; "" of the user's training run, unchanged."""
     what: str
     """The change in words: "inputs standardised"."""
     error: float
@@ -68,8 +68,8 @@ class TableRow:
     standard_error: float
     """Of the difference to the training to which it is compared."""
     training: str = YOURS
-    """ "yours": the part was replaced in the user's training; "known good": the user's part was put
-    into the known good one.
+    """ "yours": the part was replaced in the user's training run; "known good": the user's part was
+    put into the known good one.
     """
     word: str = ""
     """ "at fault", "enough", "breaks", "cleared", or "" between these."""
@@ -99,17 +99,17 @@ class Diagnosis(Result):
     loss: float = math.nan
     """The same of the loss, of classes; NaN for others."""
     known_good: float = math.nan
-    """The error of the best known good training; NaN if none was run."""
+    """The error of the best known good training run; NaN if none was run."""
     learnable: bool = True
-    """False if no known good training is clearly below the constant predictor."""
+    """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
     """The error of the rows: "error", or "loss" if they differ by their loss only."""
     steps: int = 0
-    """Of the user's training that were run."""
+    """Of the user's training run that were run."""
     of_steps: int = 0
-    """Of the whole training."""
+    """Of the whole training run."""
     seconds: float = 0.0
-    """That the whole training takes, by those steps."""
+    """That the whole training run takes, by those steps."""
     forecast: float | None = None
     """Step at which it explains half of the targets, if not all steps were run; None: not known."""
     orders: tuple[float, ...] = ()
@@ -123,7 +123,7 @@ class Diagnosis(Result):
     remarks: tuple[str, ...] = ()
     """Sentences about the table."""
     rows: tuple[TableRow, ...] = ()
-    """The user's training, and every version of it."""
+    """The user's training run, and every version of it."""
     left_out: tuple[str, ...] = ()
     """Versions that were not run to the end, and why."""
     not_measured: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ class Diagnosis(Result):
 
     @property
     def foreseen(self) -> str:
-        """The forecast for a training whose steps were not all run; "" for any other."""
+        """The forecast for a training run whose steps were not all run; "" for any other."""
         if not 0 < self.steps < self.of_steps or self.outcome == "diverges":
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
@@ -258,7 +258,8 @@ class Diagnosis(Result):
     height = 3.4
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Draw the error of each part: yours replaced, and yours put into the known good training.
+        """Draw the error of each part: yours replaced, and yours put into the known good training
+        run.
 
         Without such rows it is the first cause in words.
         """
@@ -379,8 +380,8 @@ class Cure(Result):
     code: str
     """Lines that change `model` as `self.model` was changed, and `optimizer`; "" for none."""
     error: float
-    """Of the chosen training on held-out examples: 0 perfect, 1 the constant predictor; the median
-    of the last quarter of the steps, and of the minibatch orders.
+    """Of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor; the
+    median of the last quarter of the steps, and of the minibatch orders.
     """
     before: float
     """Of the training unchanged, in the minibatch order in which it ends worst."""

@@ -2,7 +2,7 @@
 
     cause = not_finite(probe)            # of the first minibatch
     cause = not_finite_examples(probe)   # of all data at the first weights
-    cause = failed_step(training, 478)   # of a training whose loss is no longer finite
+    cause = failed_step(training, 478)   # of a training run whose loss is no longer finite
 
 First which examples, then which line of code, else which gradient.
 """
@@ -121,7 +121,7 @@ def bad_rows(training: Training, x: Inputs, y: Tensor, failure: Failure) -> list
 
 
 def common(every: list[Pair], axis: int, numbers: list[int]) -> str:
-    """What some examples have in common, and no others; "" if it is not known."""
+    """The property that some examples share, and no others have; "" if it is not known."""
     rows = [sequence_of(x).movedim(axis, 0) for x, _ in every]
     if any(part.shape[1:] != rows[0].shape[1:] for part in rows):
         return ""
@@ -138,7 +138,7 @@ def common(every: list[Pair], axis: int, numbers: list[int]) -> str:
 
 
 def failed_step(training: Training, step: int) -> Cause | None:
-    """What was not finite in the step at which a training failed; None if nothing was.
+    """The values that were not finite in the step at which a training run failed; None: all were.
 
     training: as it is after that step, see `Training.failure`.
     """

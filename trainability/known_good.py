@@ -51,7 +51,7 @@ OF_NETWORK = "initial weights", "regularization"  # parts of the user's network
 
 
 class KnownGood:
-    """Known good parts for a training.
+    """Known good parts for a training run.
 
     Args:
         training: of the user.
@@ -64,7 +64,7 @@ class KnownGood:
         self.output = output_of_copy(training, self.x)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
-        """The known good training with some parts of the user's."""
+        """The known good training run with some parts of the user's."""
         own = "network" in keep
         base = self.training.copy()
         if not own:
@@ -90,7 +90,7 @@ class KnownGood:
         return base
 
     def with_network(self, training: Training, causal: bool | None = None) -> Training:
-        """The user's training with a known good network; see `reference`."""
+        """The user's training run with a known good network; see `reference`."""
         network = self.reference(causal=causal, seed=training.draws)
         return training.with_model(network, output_of)
 

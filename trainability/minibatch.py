@@ -1,4 +1,4 @@
-"""One minibatch of a training before its first step: its outputs, their axes, and its loss.
+"""One minibatch of a training run before its first step: its outputs, their axes, and its loss.
 
     batch = Minibatch(training)
     batch.noise                  # largest difference of two calls with the same input
@@ -36,7 +36,7 @@ def differ(states: list[Any], others: list[Any]) -> bool:
 
 
 class Minibatch:
-    """A training with one of its minibatches; nothing here changes it."""
+    """A training run with one of its minibatches; nothing here changes it."""
 
     def __init__(self, training: Training):
         self.training = training.copy()
@@ -77,7 +77,7 @@ class Minibatch:
 
     @cached_property
     def gradients(self) -> dict[str, Tensor | None]:
-        """Of the loss by parameter; None for one that the loss does not reach."""
+        """Gradient of the loss by parameter; None for one that the loss does not reach."""
         trained = {n: p for n, p in self.training.model.named_parameters() if p.requires_grad}
         found = torch.autograd.grad(
             self.loss, list(trained.values()), allow_unused=True, retain_graph=True

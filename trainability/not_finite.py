@@ -1,4 +1,4 @@
-"""Where the first number arises that is not finite: examples, operation, module, or gradient.
+"""The origin of the first number that is not finite: examples, operation, module, or gradient.
 
     failure = failure_of(training, x, y)        # None if outputs and loss are finite
     failure.rows, failure.operation             # (3, 17), "div, line 24 of a.py: r = x / m"
@@ -27,7 +27,7 @@ HUGE = 1e15  # of an output: its square is about to overflow
 
 
 class Trained(Protocol):
-    """What is read of a `Training`."""
+    """The parts of a `Training` that are read."""
 
     model: nn.Module
 
@@ -40,7 +40,7 @@ class Trained(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is not finite in a step of a training."""
+    """Numbers that are not finite in a step of a training run."""
 
     where: str
     """ "weights", "outputs", "loss" or "gradient"."""
@@ -135,7 +135,7 @@ def _traced(model: nn.Module) -> Iterator[_Trace]:
 
 @torch.no_grad()
 def failure_of(training: Trained, x: Any, y: Tensor, axis: int = 0) -> Failure | None:
-    """What is not finite in the outputs or the loss of a minibatch; None: all is.
+    """Numbers that are not finite in the outputs or the loss of a minibatch; None: all are.
 
     axis: of the examples in the outputs.
     """
@@ -168,7 +168,7 @@ def gradient_failure(model: nn.Module) -> Failure | None:
 
 
 def shared_by(rows: Tensor, y: Tensor, bad: Tensor) -> str:
-    """What all of some examples (B, ...), and no others, have in common; "" if it is not known.
+    """The property that some examples (B, ...) share, and no others have; "" if it is not known.
 
     >>> rows = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 3.0]])
     >>> shared_by(rows, torch.ones(3), torch.tensor([True, False, True]))

@@ -1,4 +1,4 @@
-"""What the outputs of a minibatch depend on.
+"""Dependence of the outputs of a minibatch on its inputs.
 
     probe = Probe(training)
     probe.mixed                  # number of other examples that change with one
@@ -41,7 +41,7 @@ TESTS = 24  # of groups of frames or features
 
 
 class Probe(Minibatch):
-    """What the outputs of a minibatch of a training depend on; nothing here changes it."""
+    """Dependence of the outputs of a minibatch of a training run; nothing here changes it."""
 
     def follows(self, leaf: int) -> bool:
         """True if outputs can be followed back to an input: they repeat, and it has other values.

@@ -1,4 +1,5 @@
-"""A race between versions of a training, on the same minibatches and the same held-out examples.
+"""A race between versions of a training run, on the same minibatches and the same held-out
+examples.
 
     race = Race({"error": score}, pairs)
     race.run(row, steps, end, good=0.05)         # to its end, or until its error is good enough
@@ -31,10 +32,10 @@ from trainability.signal import explained, forecast
 from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
-GOOD = 0.1  # error of a training that has learned well
+GOOD = 0.1  # error of a training run that has learned well
 ORDERS = 0, 1, 2  # minibatch orders in which a result is confirmed
 TIMED = 5  # steps by which the time of a step is measured
-CLEAR = DEVIATIONS  # standard errors of a difference that is told from none
+CLEAR = DEVIATIONS  # standard errors that a difference needs to count
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Version:
     """The difference to the training of the user."""
 
     part: str = ""
-    """The part that was changed; "" of the user's training, unchanged."""
+    """The part that was changed; "" of the user's training run, unchanged."""
     what: str = "your training, unchanged"
     """The change in words: "inputs standardised"."""
     remedy: str = "Change this part of the training."
@@ -68,7 +69,7 @@ UNCHANGED = Version()
 
 @dataclass(eq=False)
 class Row:
-    """One version of a training in a race, and how far it came."""
+    """One version of a training run in a race, and how far it came."""
 
     version: Version
     training: Training | None
@@ -150,7 +151,7 @@ class Row:
         return self.measures[first].steps, all(kept[first:])
 
     def again(self, training: Training, order: int) -> "Row":
-        """This version of a training in another minibatch order, with new weights for what it
+        """This version of a training run in another minibatch order, with new weights for what it
         replaces.
         """
         other = training.copy()
@@ -165,7 +166,7 @@ class Row:
 
 
 class Race:
-    """Versions of a training on the same minibatches, measured on the same held-out examples.
+    """Versions of a training run on the same minibatches, measured on the same held-out examples.
 
     Args:
         scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
@@ -269,8 +270,9 @@ def race_of(
     seed: int = 0,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> Race:
-    """The race of versions of a training, on its held-out examples; on examples of the training if
-    too few are held out. The errors of a loss that pairs wrong targets are those of the usual one.
+    """The race of versions of a training run, on its held-out examples; on examples of the training
+    if too few are held out. The errors of a loss that pairs wrong targets are those of the usual
+    one.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
@@ -287,7 +289,7 @@ def race_of(
 
 
 def seconds_of_step(training: Training, steps: int) -> float:
-    """The median time of a few steps of a training, the first one left out."""
+    """The median time of a few steps of a training run, the first one left out."""
     training.model.train()
     times, stream = list[float](), training.data.stream(0)
     with flushed():

@@ -1,4 +1,4 @@
-"""`Recorder`: record a training, also how much of its loss the outputs explain.
+"""`Recorder`: record a training run, also how much of its loss the outputs explain.
 
     with Recorder(model, probe, every=100, loss_fn=loss_fn) as recorder:
         for x, y in batches:
@@ -64,7 +64,7 @@ class Recorder(recorder.Recorder):
         output: Tensor | None = None,
         y: Tensor | None = None,
     ) -> None:
-        """Count a step of training; at every N-th one measure.
+        """Count an optimiser step; at every N-th one measure.
 
         Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: of this step's
         minibatch.

@@ -1,7 +1,7 @@
 """The known good network, and stand-ins for single layers of a network.
 
     model = Reference(x, output, axis, ...)      # a GRU that reads x, and gives such outputs
-    for name, other in stand_ins(training):      # ("attention", a training with a GRU in its place)
+    for name, other in stand_ins(training):      # ("attention", a run with a GRU in its place)
         ...
 
 It standardises the numbers that it reads, and reads ids through an embedding. Of several inputs the

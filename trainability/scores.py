@@ -251,7 +251,7 @@ def scores_of(
     *,
     in_time: bool = False,
 ) -> dict[str, Score]:
-    """The scores of a training by name.
+    """The scores of a training run by name.
 
     "error" is that of `score_of`. "balanced" counts all classes alike, if one has more than half of
     the targets. "loss" is the cross entropy of classes; of all else the loss of the training, if

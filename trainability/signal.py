@@ -1,4 +1,4 @@
-"""Signals of a training: how far back its gradient reaches at first, and what its outputs
+"""Signals of a training run: how far back its gradient reaches at first, and what its outputs
 explain of the targets as it goes on.
 
     reach = measure_reach(training)

@@ -1,11 +1,11 @@
-"""A stored training on chorales, to be run again from its first weights.
+"""A stored training run on chorales, to be run again from its first weights.
 
     stored = stored_training(Path("runs/mine"))
     stored.model, stored.settings["learning_rate"]
 
 | path                                                 | is                                 |
 |------------------------------------------------------|------------------------------------|
-| a folder of `rhn train`, also its seed-N/            | that training                      |
+| a folder of `rhn train`, also its seed-N/            | that training run                  |
 | OUT/ARCH-depthL/trials/0007.json of `optim-study run`| a trial that has ended             |
 
 The weights are those of the training bit for bit: they are drawn again, from the stored seed and
@@ -35,7 +35,7 @@ LATER = {"optimizer": "sgd"}  # settings of a study that its protocol leaves out
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """A training as it began."""
+    """A training run as it began."""
 
     name: str
     model: nn.Module
@@ -58,15 +58,15 @@ def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
 
     cell: a cell of the user's own, as package.module:factory; it is imported.
 
-    Raises InvalidInputError for a training of a text, for one of several seeds, and for a record
-    without the settings of its trial.
+    Raises InvalidInputError for a training run of a text, for one of several seeds, and for a
+    record without the settings of its trial.
     """
     if path.is_file():
         return _of_trial(path, cell)
     config = starting_point(None, _home(path) / "config.json", {"cell": cell} if cell else {})
     if not isinstance(config, ChoraleConfig):
         raise InvalidInputError(
-            f"{path} is a training of a language model: expected one of chorales; for a text give "
+            f"{path} is a run of a language model: expected one of chorales; for a text give "
             "FILE.py:NAME with windows of its tokens"
         )
     model = build_model(config, seed=_seed(path, config))

@@ -1,4 +1,4 @@
-"""Swaps: versions of a training in which one part is replaced by a known good one.
+"""Swaps: versions of a training run in which one part is replaced by a known good one.
 
 Each is a function of a `Training` that returns a changed copy, or None where it does not apply:
 
@@ -45,14 +45,14 @@ PARTS = (
     "network",
     "length",
 )
-"""The parts of a training, the smallest change first."""
+"""The parts of a training run, the smallest change first."""
 LONGER = 4  # times the steps
 LEAST_PADDED = 2  # frames at the end of half of the sequences, if these are padded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swap(Version):
-    """A change of one part of a training to a known good one.
+    """A change of one part of a training run to a known good one.
 
     >>> swap = Swap(part="optimizer", what="none", apply=lambda training: None)
     >>> swap.part, swap(None) is None
@@ -71,7 +71,7 @@ SWAPS: list[Swap] = []
 
 
 def register_swap(part: str, what: str, **about: Any) -> Callable[[Callable], Callable]:
-    """Decorator that adds a swap: a function of a training that returns a changed copy or None.
+    """Decorator that adds a swap: a function of a training run that returns a changed copy or None.
 
     Args:
         part: one of `PARTS`. what: the change in words, for the table.
@@ -514,7 +514,7 @@ def with_cells(training: Training, change: Callable[[Cell], Cell | None]) -> Tra
 
 
 def runs_as(training: Training, other: Training) -> Training | None:
-    """The other training if its outputs have the shape of the first one's, else None."""
+    """The other training run if its outputs have the shape of the first one's, else None."""
     x = training.data.sample(SAMPLE)[0]
     try:
         same = output_of_copy(other, x).shape == output_of_copy(training, x).shape

@@ -1,4 +1,4 @@
-"""`assert_learns`: a test, for pytest, that a training learns."""
+"""`assert_learns`: a test, for pytest, that a training run learns."""
 
 import math
 from typing import Any
@@ -47,7 +47,8 @@ def assert_learns(
     Raises:
         AssertionError: the error is too large. The message has it beside `below`, and the facts
             about the first minibatch.
-        InvalidInputError or DataError: these parts do not make a training; the message says which.
+        InvalidInputError or DataError: these parts do not make a training run; the message says
+        which.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)

@@ -174,12 +174,12 @@ class Schedule:
 
 
 SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes
-STEPS = 3000  # of a training whose length is not given
+STEPS = 3000  # of a training run whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training uses; its parts are copies and may be changed on a copy.
+    """Everything that a training run uses; its parts are copies and may be changed on a copy.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
@@ -202,7 +202,8 @@ class Training:
         loading_seconds: most time for reading batches of a DataLoader.
 
     Raises:
-        InvalidInputError or DataError: these parts do not make a training; the message says which.
+        InvalidInputError or DataError: these parts do not make a training run; the message says
+        which.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1))
     >>> sgd = torch.optim.SGD(model.parameters(), 0.1)
@@ -493,9 +494,9 @@ def as_training(
     loading_seconds: float,
     **parts: Any,
 ) -> Training:
-    """A copy of a training, or the one that its parts make.
+    """A copy of a training run, or the one that its parts make.
 
-    Raises InvalidInputError if a training is given with parts of another one, or if these parts
+    Raises InvalidInputError if a training run is given with parts of another one, or if these parts
     make none.
     """
     if not isinstance(model, Training):

@@ -5,14 +5,14 @@ counts.
 
 | share of the gap                                          | word     |
 |-----------------------------------------------------------|----------|
-| one change of the user's training closes at least 80 %    | enough   |
+| one change of the user's run closes at least 80 %         | enough   |
 | the user's part takes at least half from the known good   | breaks   |
 | the user's part takes less than a fifth                   | cleared  |
 | both enough and breaks                                    | at fault |
 
-The gap lies between the user's training, which counts as at most a constant predictor, and the best
-known good training. If none of these learns, the best change of the user's measures it, and no part
-is at fault. What closes or takes it must do so by two standard errors.
+The gap lies between the user's training run, which counts as at most a constant predictor, and the
+best known good training run. If none of these learns, the best change of the user's measures it,
+and no part is at fault. What closes or takes it must do so by two standard errors.
 """
 
 import math
@@ -41,7 +41,7 @@ from trainability.swaps import scale_of
 ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
 NEAR = 0.05  # of the gap: a row that is so near to the known good error stops
 DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
-BETTER, FAULT = 0.5, 0.1  # of the error of a training that learns
+BETTER, FAULT = 0.5, 0.1  # of the error of a training run that learns
 LAST = 10  # the last tenth of the losses counts
 FAR = 0.7  # of an error or a loss: at most this share of the other one is far below it
 MEASURED = 16  # minibatches of a validation set, at most
@@ -53,9 +53,9 @@ class Evidence:
 
     Args:
         race: by which they are compared.
-        base: the user's training, unchanged.
+        base: the user's training run, unchanged.
         steps: of all other rows.
-        of_steps: of the whole training.
+        of_steps: of the whole training run.
         few: why the held-out examples tell nothing; "" if they do.
     """
 
@@ -67,11 +67,11 @@ class Evidence:
     by: str = "error"
     """The score by which the gap is measured."""
     good: Row | None = None
-    """The best known good training."""
+    """The best known good training run."""
     replaced: list[Row] = field(default_factory=list)
-    """The user's training with one part replaced."""
+    """The user's training run with one part replaced."""
     kept: dict[str, Row] = field(default_factory=dict)
-    """The known good training with one part of the user's, by part."""
+    """The known good training run with one part of the user's, by part."""
     naive: Row | None = None
     """A forecast without weights."""
     refused: list[Row] = field(default_factory=list)
@@ -82,16 +82,16 @@ class Evidence:
         """True if all rows run to the end of the training."""
         return self.steps == self.of_steps
 
-    # ---- the user's training -------------------------------------------------------------------
+    # ---- the user's training run ---------------------------------------------------------------
 
     @property
     def before(self) -> Row:
-        """The user's training after the steps of all rows, with which they are compared."""
+        """The user's training run after the steps of all rows, with which they are compared."""
         return self.base.at(self.steps)
 
     @property
     def exploded(self) -> bool:
-        """True if the loss of the user's training was not finite."""
+        """True if the loss of the user's training run was not finite."""
         return self.base.exploded is not None
 
     @property
@@ -112,7 +112,9 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
-        """The scores by which the user's training is judged: a void one only if it is the error."""
+        """The scores by which the user's training run is judged: a void one only if it is the
+        error.
+        """
         scores = self.race.scores
         return [
             name
@@ -129,8 +131,8 @@ class Evidence:
         return score.void if score.least > -math.inf else ""
 
     def take(self, good: Row) -> None:
-        """Keep the better of two known good trainings, and the score by which it shows a gap, or at
-        least learns.
+        """Keep the better of two known good training runs, and the score by which it shows a gap,
+        or at least learns.
         """
         if self.good is not None and self.good.error <= good.error:
             return
@@ -141,7 +143,7 @@ class Evidence:
 
     @property
     def learnable(self) -> bool:
-        """True if the best known good training is clearly below the constant predictor."""
+        """True if the best known good training run is clearly below the constant predictor."""
         return self.good is not None and self.race.beats_constant(self.good, self.by)
 
     def shown(self, row: Row) -> float:
@@ -150,7 +152,7 @@ class Evidence:
 
     @property
     def better(self) -> list[Row]:
-        """The changes that bring a training that learns to half of its error, the best first.
+        """The changes that bring a training run that learns to half of its error, the best first.
 
         None if it has learned well, but a forecast without weights.
         """
@@ -168,7 +170,7 @@ class Evidence:
         return row.error <= most and mean > CLEAR * deviation
 
     def good_comes_to(self, share: float) -> bool:
-        """True if the best known good training brings the error down to a share of it."""
+        """True if the best known good training run brings the error down to a share of it."""
         return self.good is not None and self.comes_to(self.good, share)
 
     # ---- the gap, and its shares ---------------------------------------------------------------
@@ -194,7 +196,7 @@ class Evidence:
 
     @property
     def gap(self) -> float:
-        """Between the user's training and the best one; 0 if that is no better."""
+        """Between the user's training run and the best one; 0 if that is no better."""
         best = self.best
         if best is None or self.void:
             return 0.0
@@ -205,13 +207,13 @@ class Evidence:
 
     @property
     def goal(self) -> float:
-        """The error at which a row is as good as the known good training."""
+        """The error at which a row is as good as the known good training run."""
         if self.good is None or not self.learnable or not self.gap:
             return -math.inf
         return self.error(self.good) + NEAR * self.gap
 
     def is_enough(self, row: Row) -> bool:
-        """True if a change of the user's training closes most of the gap; of one that learns it
+        """True if a change of the user's training run closes most of the gap; of one that learns it
         must also halve the error.
         """
         if not self.gap or not row.done or row.by != "error" or row in self.refused:
@@ -223,15 +225,15 @@ class Evidence:
         return closed >= ENOUGH * self.gap and mean > CLEAR * deviation
 
     def lost(self, row: Row | None) -> float:
-        """The share of the gap that a part of the user's takes from the known good training; NaN if
-        it was not run to its end.
+        """The share of the gap that a part of the user's takes from the known good training run;
+        NaN if it was not run to its end.
         """
         if row is None or self.good is None or not (row.done and self.learnable and self.gap):
             return math.nan
         return (self.error(row) - self.error(self.good)) / self.gap
 
     def breaks(self, part: str) -> bool:
-        """True if a part of the user's takes most of the gap from the known good training."""
+        """True if a part of the user's takes most of the gap from the known good training run."""
         row = self.kept.get(part)
         if row is None or self.good is None or not self.lost(row) >= BREAKS:
             return False
@@ -241,7 +243,7 @@ class Evidence:
         return mean > CLEAR * deviation
 
     def cleared(self, part: str) -> bool:
-        """True if the known good training works with a part of the user's."""
+        """True if the known good training run works with a part of the user's."""
         return self.lost(self.kept.get(part)) < CLEARED
 
     @property
@@ -253,7 +255,7 @@ class Evidence:
     def at_fault(self) -> list[Row]:
         """The smallest change of each part that is both enough and needed.
 
-        None if not all steps were run, if too few examples are held out, or if a training that
+        None if not all steps were run, if too few examples are held out, or if a training run that
         learns does not come to a tenth of its error.
         """
         if not self.whole or self.few:
@@ -271,7 +273,7 @@ class Evidence:
         return AT_FAULT if any(row.part == other.part for other in self.at_fault) else "enough"
 
     def word_of_kept(self, part: str) -> str:
-        """The word for a part of the user's in the known good training."""
+        """The word for a part of the user's in the known good training run."""
         return "breaks" if self.breaks(part) else "cleared" if self.cleared(part) else ""
 
 

@@ -115,7 +115,7 @@ def _trained(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, 
     made = words_of_checkpoint(path, fresh=True)
     if not known:
         return model, Label(made=made, title=f"fresh weights (seed {options.seed})")
-    # a training draws other weights from a seed than a new cell
+    # a training run draws other weights from a seed than a new cell
     return model, Label(made=f"{made} of the training" if made else "", title="before training")
 
 

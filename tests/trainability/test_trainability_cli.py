@@ -137,7 +137,10 @@ def test_import_path_and_arguments_are_restored(capsys, own):
         ("own/train.py:without_model", "it is a dictionary without model"),
         ("own/train.py:model", "it is a Sequential without model, x, loss, optimizer"),
         ("own/train.py:a_tuple", "expected a dictionary or an object with model, x, y, loss"),
-        ("own/train.py:unknown", "'batchsize' is no part of a training: did you mean batch_size?"),
+        (
+            "own/train.py:unknown",
+            "'batchsize' is no part of a training run: did you mean batch_size?",
+        ),
         ("own/train.py:two_losses", "loss and loss_fn are both given"),
         ("own/train.py:other_sizes", "own/train.py:other_sizes: x of shape (160, 4, 3)"),
     ],

@@ -1,4 +1,4 @@
-"""Facts: exact statements about one minibatch of a training, without a threshold but rounding.
+"""Facts: exact statements about one minibatch of a training run, without a threshold but rounding.
 
 Each is a function of a `Probe` that returns a `Cause` or None. A fact that prevents learning by
 itself is certain, and nothing needs to be trained; any other explains what the swaps show.

@@ -25,7 +25,7 @@ def one_step(probe: Probe) -> Cause | None:
 
 
 def ids_as_sizes(probe: Probe) -> Cause | None:
-    """Whole numbers, one a frame, that a layer reads as sizes."""
+    """Whole numbers, one per frame, that a layer reads as sizes."""
     x = probe.first
     if not x.is_floating_point() or x.dim() != 3 or x.shape[-1] != 1 or (x < 0).any():
         return None
