@@ -168,8 +168,8 @@ class Comparison(Result, kind="comparison"):
 
     @property
     def finding(self) -> str:
-        """The half-life or doubling time of the gradient, that of the median rate of the runs, or
-        in how many runs it grows if it does not in all.
+        """The half-life or doubling time of the gradient for the median rate of the runs. If the
+        gradient grows in some runs only: their number.
         """
         gradient, rates = f"The gradient{subject_of(self.title)}", self.last_exponent
         grows = int((direction(rates, self.near) > 0).sum())

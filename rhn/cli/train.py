@@ -59,8 +59,8 @@ class Running:
     max_minutes: NonNegative | None = None
     """Stop after X minutes with everything saved."""
     threads: int | None = None
-    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). With 1 the results have
-    the same bits every time.
+    """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). One thread
+    repeats the same results to the last bit.
     """
     device: Device = "auto"
     """Device of the training run."""
@@ -200,7 +200,7 @@ class Resume(Running):
     data: Path | None = None
     """Path of the data, if it was moved."""
     epochs: Count | None = None
-    """Total number of epochs, instead of that of the configuration."""
+    """Total number of epochs (default: that of the configuration)."""
     cell: str | None = None
     """The cell of the training if it is your own, as package.module:factory."""
 

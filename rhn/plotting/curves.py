@@ -61,14 +61,14 @@ class Curves:
 
     @property
     def place(self) -> int:
-        """The row of the epoch that the checkpoint is of: the best one by the objective, the first
-        one if several are equal.
+        """The row of the checkpoint's epoch: the best one by the objective, the first one if
+        several are equal.
         """
         return best_epoch(np.stack((self.train, self.valid), 1), self.objective)
 
     @property
     def best(self) -> tuple[int, float]:
-        """(epoch, loss of the objective) of the epoch that the checkpoint is of."""
+        """(epoch, loss of the objective) of the checkpoint."""
         losses = self.train if self.objective == "train" else self.valid
         return int(self.epochs[self.place]), float(losses[self.place])
 

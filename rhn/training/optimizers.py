@@ -16,8 +16,8 @@ elementary operations: torch's lerp and addcmul round differently at the end of 
 so their bits would depend on the number of models. They are called for one model after another.
 
 NT-ASGD (Merity et al. 2017): once validation stops improving, the weights that count are the mean
-of all later ones. It begins with the first epoch whose loss is above the best of those more than n
-epochs before it, for each model on its own.
+of all later ones. Averaging begins, for each model by itself, with the first epoch whose loss is
+above the best loss of all epochs more than n epochs earlier.
 """
 
 from collections.abc import Mapping, Sequence

@@ -151,7 +151,7 @@ def inches_of(figure: str | float) -> float:
 
 
 def sized(width: float) -> float:
-    """The chosen width of a figure (`our_style`); width: the one without a choice."""
+    """The width of a figure that `our_style` chose; width: the default."""
     return _chosen.get() or width
 
 
