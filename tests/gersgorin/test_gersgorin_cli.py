@@ -229,7 +229,7 @@ def keep(figure: Figure, file: Path, kept: list) -> None:
 def test_a_command_draws_the_step_and_the_limit_that_are_asked(words, limits, monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: keep(figure, file, figures))
-    asked = ["--hidden-size", "4", "--steps", "6", "--step", "2", "--limit", "0.3"]
+    asked = ["--hidden-size", "4", "--steps", "6", "--draw-step", "2", "--limit", "0.3"]
     assert gersgorin([*words.split(), *asked]) == 0
     (figure,) = figures
     first = figure.axes[0]
