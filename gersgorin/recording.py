@@ -38,7 +38,7 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, quantity_line
 
 EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
 
@@ -272,12 +272,12 @@ class Recording(Result, kind="recording"):
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
-        yield f"{'':<26}" + "".join(f"{f'step {self.step[k]}':>13}" for k in shown)
+        yield quantity_line("", [f"step {self.step[k]}" for k in shown], width=13)
         for name, measure in RECORDED_MEASURES.items():
             values = self.mean(name)
             label = f"{self.gate_name}s" if name == "gate" else measure.label
             if np.isfinite(values).any():
-                yield f"{label + self.of(name):<26}" + "".join(f"{values[k]:>13.4g}" for k in shown)
+                yield quantity_line(label + self.of(name), values[shown], width=13)
 
     def to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""

@@ -43,7 +43,7 @@ from rhn.utils.figures import (
     time_label,
 )
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, quantity_line
 
 # of each step, named as in `Spectra`
 KEPT = ("spectral_radius", "norm", "reach", "log_norm_product")
@@ -208,18 +208,16 @@ class Comparison(Result, kind="comparison"):
             if steps[0] < steps[-1]
             else counted(steps[0], "step")
         )
-        heads = "".join(f"{name:>11}" for name in QUANTILES)
-        yield (
-            f"{self.along}, {self.networks}, {runs} of {lengths}, "
-            f"{DISC_WORDS[self.discs]}\n{'of each run the mean':<26}{heads}"
-        )
+        heads = quantity_line("of each run the mean", QUANTILES)
+        discs = DISC_WORDS[self.discs]
+        yield f"{self.along}, {self.networks}, {runs} of {lengths}, {discs}\n{heads}"
         means = {
             MEASURES[name]: pd.DataFrame(getattr(self, name)).mean(axis=1).to_numpy()
             for name in ("spectral_radius", "norm", "reach")
         }
         for label, values in (means | {"exponent at its last step": self.last_exponent}).items():
             cells = (quantiles(values[:, None], share)[0] for share in QUANTILES.values())
-            yield f"{label:<26}" + "".join(f"{cell:>11.4g}" for cell in cells)
+            yield quantity_line(label, cells)
 
     def _draw(self, ax: Axes, **_: Any) -> None:
         """The norm of the products over time: median and band."""

@@ -50,7 +50,7 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, quantity_line
 
 DISC_WORDS = {
     "row": "row discs",
@@ -362,36 +362,31 @@ class Spectra(Result, kind="spectra"):
         T = len(self.norm)
         steps = shown_steps(T)
         which = f"; {self.which_eigenvalues} of {self.row_centers.shape[1]}" if self.leading else ""
-        heads = "".join(f"{f'step {t}':>11}" for t in steps)
-        yield (
-            f"{self.along}, {counted(T, 'step')}, "
-            f"{DISC_WORDS[self.discs]}{which}\n{'':<26}{heads}{'mean':>11}"
-        )
+        heads = quantity_line("", [*(f"step {t}" for t in steps), "mean"])
+        yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{heads}"
         for name, label in sorted(MEASURES.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
             if np.isnan(values).all():  # not measured: see `leading`
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
-            cells = (
-                "-" if math.isnan(value) else f"{value:.4g}" for value in [*values[steps], *mean]
-            )
-            yield f"{label:<26}" + "".join(f"{cell:>11}" for cell in cells)
+            cells = ("-" if math.isnan(value) else value for value in [*values[steps], *mean])
+            yield quantity_line(label, cells)
         if not self.leading:
             yield self._of_the_bound()
         if math.isfinite(self.doubling_time):
-            yield f"{'doubling time of gradients':<26}{self.doubling_time:>11.4g}  steps"
+            yield quantity_line("doubling time of gradients", [self.doubling_time], "steps")
         else:
-            yield f"{'half-life of gradients':<26}{self.half_life:>11.4g}  steps"
+            yield quantity_line("half-life of gradients", [self.half_life], "steps")
 
     def _of_the_bound(self) -> str:
         """The row of the bound on the norm."""
         label = "bound on the 2-norm"
         if np.isnan(self.norm_bound):
-            return f"{label:<26}{'none':>11}  the cell has no norm_bound"
+            return quantity_line(label, ["none"], "the cell has no norm_bound")
         scope = "for any input and any state within this run's range"
         known = math.isfinite(self.log_norm_bound)
-        bound = number_of_log(self.log_norm_bound) if known else f"{self.norm_bound:.4g}"
-        return f"{label:<26}{bound:>11}  {scope}"
+        bound = number_of_log(self.log_norm_bound) if known else self.norm_bound
+        return quantity_line(label, [bound], scope)
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

@@ -12,6 +12,7 @@ from typing import Any
 # user:password@host, whatever the password holds: up to the last @ before a question mark, else up
 # to the first one
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
+NAMES = 26  # columns of a terminal for the name of a quantity
 SHORT = 60  # characters of a value in a message
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
@@ -63,6 +64,20 @@ def table(
         name = drop.pop(0)
         columns = [column for column in columns if column[0].strip() != name]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def quantity_line(
+    name: str, cells: Iterable[float | str], note: str = "", *, width: int = 11
+) -> str:
+    """Format the line of a quantity: its name, its numbers in columns of a width, and a note.
+
+    >>> print(quantity_line("", ["mean"]) + "\\n" + quantity_line("half-life", [1.25], "steps"))
+                                     mean
+    half-life                        1.25  steps
+    """
+    shown = (cell if isinstance(cell, str) else f"{cell:.4g}" for cell in cells)
+    line = f"{name:<{NAMES}}" + "".join(f"{cell:>{width}}" for cell in shown)
+    return f"{line}  {note}" if note else line
 
 
 def rows_table(

@@ -268,6 +268,14 @@ def test_functions_of_matrices_import_no_network():
     assert printed(f"{names}; print(*[name for name in sys.modules if 'rhn.cells' in name])") == []
 
 
+def test_a_command_about_a_new_cell_loads_no_code_for_trained_ones():
+    code = "import sys, gersgorin.cli.load, rhn.cells; rhn.cells.RHN; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = ("rhn.checkpoints", "rhn.training", "rhn.models", "rhn.data.text")
+    of_models = ("gersgorin.network.factory", "gersgorin.network.sequence_map")
+    assert [name for name in done.stdout.split() if name.startswith((*heavy, *of_models))] == []
+
+
 @for_each("package", ["gersgorin", "gersgorin.linalg", "gersgorin.results", "trainability"])
 def test_every_public_name_is_there(package):
     module = importlib.import_module(package)

@@ -3,6 +3,7 @@ the work begins.
 """
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
 from rhn.training.config import LanguageConfig
 from rhn.training.run import train_in_folder
-from rhn.utils.validation import plain, whole_number
+from rhn.utils.validation import number, plain, whole_number
 from tests.rhn.texts import sentences
 
 ONES = [Piece(np.ones((4, 88)), name="ones", split="train", index=0)] * 2
@@ -118,6 +119,22 @@ def test_a_study_refuses_at_once(changes, said):
 def test_what_is_no_size_is_refused(value):
     with pytest.raises(InvalidInputError, match="whole number of at least 1"):
         whole_number("hidden_size", value)
+
+
+@pytest.mark.parametrize("value", [np.float32(0), -1, True, "1", None, math.inf, math.nan, [1.0]])
+def test_what_is_no_finite_number_above_0_is_refused(value):
+    with pytest.raises(InvalidInputError, match=r"^rate is .*: expected a number above 0$"):
+        number("rate", value, above=0)
+
+
+def test_numbers_of_numpy_and_torch_are_those_of_python():
+    found = [number("rate", np.float64(0.5), above=0), whole_number("steps", torch.tensor(3))]
+    assert found == [0.5, 3] and [type(value) for value in found] == [float, int]
+
+
+def test_a_transform_bias_among_the_options_is_refused_as_the_field():
+    with pytest.raises(InvalidInputError, match="transform_bias is 'x', expected a number"):
+        preset("ptb-sota", cell_options={"transform_bias": "x"})
 
 
 def test_public_functions_refuse_in_one_sentence(tmp_path, text):
