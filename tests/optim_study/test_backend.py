@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import drive
+from tables import others_slow
 
 from optim_study.backend import TorchBackend, models_of_trials, start_training
 from optim_study.folder import StudyFolder
@@ -51,7 +52,7 @@ def finished(config, tiny_data, numbers, saved=None):
     return fused, {n: backend.row(config, fused, n) for n in numbers}
 
 
-@pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
+@pytest.mark.parametrize("arch", others_slow(["rhn", "dts-rnn"], "rhn"))
 def test_curves_and_rows_do_not_depend_on_company_or_cuts(
     arch, config, tiny_data, corpus, tmp_path
 ):
