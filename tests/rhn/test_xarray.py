@@ -85,9 +85,8 @@ def test_several_results_are_a_tree(xarray):
 
 def test_a_recording_is_by_steps_of_training(xarray):
     recorder = gersgorin.Recorder(network(), sequence(), every=2)
-    with pytest.warns(UserWarning, match="no gradients"):
-        for _ in range(4):
-            recorder.step()
+    for step in (2, 4):
+        recorder.measure(step)
     data = recorder.recording.to_xarray()
     assert data.step.values.tolist() == [0, 2, 4]
     assert data.radius.sel(step=4).dims == ("position",)
