@@ -18,7 +18,7 @@ from torch import Tensor
 
 import gersgorin
 from examples.looped import Block, inputs, places, states, task, trained
-from rhn.utils.io import write_csv
+from rhn.utils.io import write_rows
 
 SETTINGS = {  # name: (loops of the training, whether the block normalises its state)
     "normalised, 4 loops": (4, True),
@@ -90,7 +90,7 @@ def main(file: Path) -> None:
         for seed in range(SEEDS):
             rows.append(row(name, seed))
             print({key: _short(value) for key, value in rows[-1].items()}, flush=True)
-    write_csv(file, list(rows[0]), [each.values() for each in rows])
+    write_rows(file, list(rows[0]), [each.values() for each in rows])
 
 
 def _short(value: float | str) -> str:

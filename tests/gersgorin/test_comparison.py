@@ -39,10 +39,13 @@ MANY = ["--hidden-size", "4", "--steps", "40"]
 
 @pytest.fixture
 def results(own_folder, capsys):
-    """A function that runs a command with --json in an empty folder: the networks in its answer."""
+    """A function that runs a command with --json in an empty folder: the networks in its answer.
+    It writes numbers in place of a figure, unless `draws`, or --output is among its arguments.
+    """
 
-    def read(*args, small=SMALL, command=main) -> list[dict]:
-        assert command([*map(str, args), *small, "--json", "--force"]) == 0
+    def read(*args, small=SMALL, command=main, draws=False) -> list[dict]:
+        files = [] if draws or "--output" in args else ["--output", "numbers.npz"]
+        assert command([*map(str, args), *small, *files, "--json", "--force"]) == 0
         first = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         return [first, *first.pop("compare", [])]
 
@@ -167,9 +170,10 @@ def test_files_beside_each_other(results):
         Path("runs", name).mkdir(parents=True)
         generator = torch.Generator().manual_seed(seed)
         save_checkpoint(f"runs/{name}/best.safetensors", RHN(88, 6, 2 + seed, generator=generator))
-    one, two = results("runs/one,runs/two/best.safetensors", small=["--steps", "4"])
+    options = {"small": ["--steps", "4"], "draws": True}
+    one, two = results("runs/one,runs/two/best.safetensors", **options)
     assert [one["depth"], two["depth"]] == [2, 3]
-    again = results("runs/two,runs/one,runs/one/best.safetensors", small=["--steps", "4"])
+    again = results("runs/two,runs/one,runs/one/best.safetensors", **options)
     assert [exponents(result) for result in again] == [exponents(two), exponents(one)]
     assert again[0]["figure"] != one["figure"]
 
