@@ -453,23 +453,25 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    known = known_panels(recording)
+    known, last = known_panels(recording), len(recording) - 1
     if WIDTH / 2 < sized(WIDTH) < WIDTH:
-        moments, about = shown_steps(len(recording)), _about(recording)
-        weights = [names for names in known if names[0] in OF_WEIGHTS]
-        others = [names for names in known if names not in weights]
+        moments, panels = shown_steps(last + 1), known
     else:
-        moments, weights = sorted({0, len(recording) - 1}), []
-        others = [names for names in known if names[0] in FEW]
-        about = _about(recording, [names for names in known if names not in others])
-    spectra = [partial(plot_moment, recording, moment=moment) for moment in moments]
-    below = [
+        moments, panels = sorted({0, last}), [names for names in known if names[0] in FEW]
+    above = Block([partial(plot_moment, recording, moment=k) for k in moments], 2.2, 2, "xy", True)
+    about = _about(recording, [names for names in known if names not in panels])
+    return compose(recording.finding, about, above, *_panels_below(recording, panels), width=WIDTH)
+
+
+def _panels_below(recording: Recording, panels: Sequence[tuple[str, ...]]) -> list[Block]:
+    """The panels of measures, those of weights last, with one legend."""
+    weights = [names for names in panels if names[0] in OF_WEIGHTS]
+    others = [names for names in panels if names not in weights]
+    return [
         Block([partial(_draw_panel, recording, names) for names in part], 1.6, 2, "x", legend)
         for part, legend in ((others, False), (weights, True))
         if part
     ]
-    above = Block(spectra, 2.2, 2, "xy", legend=True)
-    return compose(recording.finding, about, above, *below, width=WIDTH)
 
 
 def _draw_panel(recording: Recording, names: tuple[str, ...], ax: Axes) -> None:
