@@ -453,36 +453,38 @@ def draw_recording(recording: Recording) -> Shown:
 
     Raises DataError if nothing finite was measured.
     """
-    known = known_panels(recording)
+    known, last = known_panels(recording), len(recording) - 1
+    if WIDTH / 2 < sized(WIDTH) < WIDTH:
+        moments, panels = shown_steps(last + 1), known
+    else:
+        moments, panels = sorted({0, last}), [names for names in known if names[0] in FEW]
+    above = Block([partial(plot_moment, recording, moment=k) for k in moments], 2.2, 2, "xy", True)
+    about = _about(recording, [names for names in known if names not in panels])
+    return compose(recording.finding, about, above, *_panels_below(recording, panels), width=WIDTH)
 
-    def measures(names: tuple[str, ...], ax: Axes) -> None:
-        plot_measures(recording, ax, names=names)
-        if (level := RECORDED_MEASURES[names[0]].level) is not None:
-            ax.axhline(level, **DASHED, linewidth=0.8)
 
-    spectra = [
-        partial(plot_moment, recording, moment=moment) for moment in shown_steps(len(recording))
-    ]
-    weights = [names for names in known if names[0] in OF_WEIGHTS]
-    others = [names for names in known if names not in weights]
-    about, page = _about(recording), WIDTH / 2 < sized(WIDTH) < WIDTH
-    if not page:
-        further = [names for names in known if names[0] not in FEW]
-        spectra = spectra[:: max(1, len(spectra) - 1)]
-        weights, others = [], [names for names in known if names not in further]
-        labels = ", ".join(RECORDED_MEASURES[names[0]].label for names in further)
-        about += f"; further panels with --figure page: {labels}" if labels else ""
-    below = [
-        Block([partial(measures, names) for names in part], 1.6, 2, "x", part is weights)
-        for part in (others, weights)
+def _panels_below(recording: Recording, panels: Sequence[tuple[str, ...]]) -> list[Block]:
+    """The panels of measures, those of weights last, with one legend."""
+    weights = [names for names in panels if names[0] in OF_WEIGHTS]
+    others = [names for names in panels if names not in weights]
+    return [
+        Block([partial(_draw_panel, recording, names) for names in part], 1.6, 2, "x", legend)
+        for part, legend in ((others, False), (weights, True))
         if part
     ]
-    above = Block(spectra, 2.2, 2, "xy", legend=True)
-    return compose(recording.finding, about, above, *below, width=WIDTH)
 
 
-def _about(recording: Recording) -> str:
-    """The origin of the training, and the interval of measuring."""
+def _draw_panel(recording: Recording, names: tuple[str, ...], ax: Axes) -> None:
+    """Draw measures that share a panel, and the level between growth and decay."""
+    plot_measures(recording, ax, names=names)
+    if (level := RECORDED_MEASURES[names[0]].level) is not None:
+        ax.axhline(level, **DASHED, linewidth=0.8)
+
+
+def _about(recording: Recording, further: Sequence[tuple[str, ...]] = ()) -> str:
+    """The origin of the training run, the interval of measuring, and further panels, which the
+    figure leaves out.
+    """
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
     every = f"{'' if exact else 'about '}every {recording.every} optimiser steps"
@@ -491,4 +493,6 @@ def _about(recording: Recording) -> str:
         " (lines and numbers: means, bands: least to largest; spectra: position "
         f"{recording.radius.shape[1] // 2 + 1})"
     )
-    return "; ".join(filter(None, (recording.about, how)))
+    labels = ", ".join(RECORDED_MEASURES[names[0]].label for names in further)
+    more = f"further panels with --figure page: {labels}" if labels else ""
+    return "; ".join(filter(None, (recording.about, how, more)))

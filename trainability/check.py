@@ -1,13 +1,13 @@
 """`check`: why does a training run not learn? Known good parts, what is needed, and what is enough.
 
 1. Facts about one minibatch: proofs.
-2. The user's training, unchanged: to its end if that takes at most half of the time.
-3. Known good trainings: everything replaced, and everything but the network. Each of the two takes
-   at most half of the time that is left.
-4. Enough: each known good part in the user's training, side by side in rounds of an eighth of the
-   steps. After each round, for what is enough: the user's part in the known good training, and if
-   it is needed, both again in two other orders of the minibatches.
-5. Needed: all other parts of the user's in the known good training, side by side.
+2. The user's training run, unchanged: to its end if that takes at most half of the time.
+3. Known good training runs: everything replaced, and everything but the network. Each of the two
+   takes at most half of the time that is left.
+4. Enough: each known good part in the user's training run, side by side in rounds of an eighth of
+   the steps. After each round, for what is enough: the user's part in the known good training run,
+   and if it is needed, both again in two other orders of the minibatches.
+5. Needed: all other parts of the user's in the known good training run, side by side.
 """
 
 import math
@@ -68,7 +68,7 @@ FINE = 0.05  # error at which a known good training run stops
 SHORTEST, LONGEST = 20.0, 600.0  # seconds of a check by default
 TIMES, FEWEST = 10, 4  # trainings of the user's network in it: by default, and at least
 GOOD_ROWS = 2  # trainings of a known good network in it
-OWN = 1 / 2  # of the time, in which the user's training may run to its end
+OWN = 1 / 2  # of the time, in which the user's training run may run to its end
 SEARCH = 1 / 2  # of the time left, for everything replaced, and for all but the network
 
 
