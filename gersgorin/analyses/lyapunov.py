@@ -203,13 +203,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
                 "s0= in Python or --start-noise 1 of the command."
             )
         elif self.still:
-            notes.append("The state comes to rest: the exponents are those of a fixed point.")
+            notes.append("The state comes to rest: the exponents approach those of a fixed point.")
         if self.drift:
             notes.append(
                 f"The exponent changes by {self.drift:+.2g} from the first half of the run to the "
                 "second: run more steps."
             )
-        notes.append(f"{self._of_the_sum()}.")
+        notes += self._of_the_sum()
         least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
         finite = self.exponents[np.isfinite(self.exponents)]
         if lost := int((finite < least).sum()):
@@ -240,16 +240,21 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             return "The run is too short for standard errors."
         return f"The 95 % interval around the exponent is +- {error:.2g}."
 
-    def _of_the_sum(self) -> str:
-        """The sum and the dimension."""
-        those = "all" if self.complete else f"the {len(self.exponents)} largest"
-        total = f"The sum of {those} exponents is {self.sum:.4g}"
-        if self.repels:
-            return total
-        if self.undefined:
-            return f"{total}; the Kaplan-Yorke dimension is not defined: {self.undefined}"
-        words = f"is {self.dimension}" if self.dimension else "needs more exponents"
-        return f"{total}; the Kaplan-Yorke dimension {words}"
+    def _of_the_sum(self) -> list[str]:
+        """A sentence about the sum, if there are several, and the dimension; none if neither is
+        known.
+        """
+        words = []
+        if len(self.exponents) > 1:
+            those = "all" if self.complete else f"the {len(self.exponents)} largest"
+            words.append(f"the sum of {those} exponents is {self.sum:.4g}")
+        if not self.repels:
+            dimension = f"is {self.dimension}" if self.dimension else "needs more exponents"
+            if self.undefined:
+                dimension = f"is not defined: {self.undefined}"
+            words.append(f"the Kaplan-Yorke dimension {dimension}")
+        together = "; ".join(words)
+        return [f"{together[0].upper()}{together[1:]}."] if words else []
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

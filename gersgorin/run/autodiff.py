@@ -64,7 +64,8 @@ def pushed(f: Callable[[Tensor], Tensor], v: Tensor, Q: Tensor) -> Tensor:
         with torch.inference_mode(False), forward_ad.dual_level():
             y = f(forward_ad.make_dual(v.clone(), q.clone()))
             primal, tangent = forward_ad.unpack_dual(y)
-            columns.append(torch.zeros_like(primal) if tangent is None else tangent)
+            # tangents of a number times a 0-dim tensor are float64
+            columns.append(torch.zeros_like(primal) if tangent is None else tangent.to(primal))
     return torch.stack(columns, -1)
 
 

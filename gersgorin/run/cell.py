@@ -439,7 +439,8 @@ class StepCell:
         batched.
         """
         try:
-            return vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(x, s)
+            A = vmap(METHODS[method or "jacrev"](self.step, argnums=argument))(x, s)
+            return A.to(s.dtype)  # forward mode widens tangents of a number times a 0-dim tensor
         except RuntimeError:
             if method == "jacrev":
                 raise

@@ -262,3 +262,18 @@ def test_one_exponent_that_may_be_zero_leaves_the_dimension_open():
     )
     # a turn around a circle: 1
     assert found.exponents[0] < 0 and found.dimension == "between 0 and 1"
+
+
+def test_numbers_times_entries_of_the_state_keep_its_type():
+    """torch's forward mode gives float64 tangents for a number times a 0-dim tensor."""
+
+    def step(x, s):
+        return torch.stack([0.5 * s[0], 0.25 * s[1]])
+
+    found = lyapunov(step, torch.zeros(30, 1), s0=torch.ones(2))
+    np.testing.assert_allclose(found.exponents, np.log([0.5, 0.25]), atol=1e-3)
+
+
+def test_one_exponent_has_no_sum():
+    found = lyapunov(lambda x, s: 0.5 * s, torch.zeros(30, 1), s0=torch.ones(2), count=1)
+    assert not any("sum" in note for note in found.notes())
