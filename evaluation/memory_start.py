@@ -57,7 +57,9 @@ def figure(file: Path) -> None:
         ax.set_title("Share of the gradient from this lag on")
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
-    title = f"With units with memory, {100 * far:.0f} % of the gradient comes from the first half"
+    title = (
+        f"Units with memory get {100 * far:.0f} % of the gradient from the first half of the steps"
+    )
     save_figure(
         file,
         lambda: compose(

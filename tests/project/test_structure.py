@@ -299,7 +299,8 @@ def test_every_package_has_its_types_and_the_version(package):
 
 def test_the_citation_and_the_changelog_name_this_version():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## {__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    changelog, version = (ROOT / "CHANGELOG.md").read_text(), re.escape(__version__)
+    assert re.search(rf"^## {version} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE)
 
 
 def test_every_pin_is_one_version_and_no_text_names_a_registry():
