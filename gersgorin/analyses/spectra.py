@@ -385,7 +385,7 @@ class Spectra(Result, kind="spectra"):
             return quantity_line(label, ["none"], "the cell has no norm_bound")
         scope = "for any input and any state within this run's range"
         known = math.isfinite(self.log_norm_bound)
-        bound = number_of_log(self.log_norm_bound) if known else self.norm_bound
+        bound = number_of_log(self.log_norm_bound) if known else float(self.norm_bound)
         return quantity_line(label, [bound], scope)
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
