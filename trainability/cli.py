@@ -353,7 +353,7 @@ def known_arguments() -> set[str]:
 
 def of_next_frames(options: Options) -> dict[str, Any]:
     """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
-    from gersgorin.cli.load import check_network_options
+    from gersgorin.cli.new import check_network_options
     from gersgorin.data.files import chorale_excerpts, read_numbers
     from gersgorin.losses import mean_of_frames
 
@@ -426,7 +426,7 @@ def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, An
 
 def network_of(options: Options, width: int) -> tuple[str, Any, str, dict[str, Any]]:
     """(Name, network, loss, settings) of the training run of the options, for frames of a width."""
-    from gersgorin.cli.trained import model_of_file
+    from gersgorin.cli.with_output import model_of_file
     from rhn.models import LanguageModel
 
     if options.training:

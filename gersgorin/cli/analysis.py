@@ -86,6 +86,6 @@ def _subject_of(row: Analysis, options, device: str):
         from gersgorin.cli.load import run_of_options
 
         return run_of_options(options, device=device)
-    from gersgorin.cli.trained import model_with_data
+    from gersgorin.cli.with_output import model_with_data
 
     return model_with_data(options, device=device)

@@ -1,5 +1,5 @@
-"""Load the new cell and the data that a command's options name; `gersgorin.cli.trained` loads
-modules and trained weights.
+"""Load the network and the data that a command's options name: new cells by `gersgorin.cli.new`,
+modules and trained weights by `gersgorin.cli.trained`.
 
     load_network(options, input_size)    (module, its names): new, of a checkpoint, the user's
     datasets_of_options(options)         chorales, sequences of a file, parts of a text
@@ -7,33 +7,23 @@ modules and trained weights.
 Legend: T steps; m inputs of a cell.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from gersgorin.cli.new import check_network_options, new_cell, sizes_of_words
 from gersgorin.cli.options import DataOptions, NewOrTrained
 from gersgorin.data.files import Dataset, chorale_data, chorales_origin, read_numbers
-from gersgorin.network.find import cell_title
-from gersgorin.network.open import check_memory, open_run
-from gersgorin.run.cell import Sizes, checked_sizes
+from gersgorin.network.open import open_run
 from gersgorin.run.run import Label, Run
-from gersgorin.validate import users_code
-from rhn.cells import is_known, read_options, resolve_cell
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named
 from rhn.data import chorale
 from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError
-from rhn.plotting.provenance import words_of_new
 from rhn.utils.shared_options import given_flags
-from rhn.utils.validation import check_seed
-
-UNITS = 64  # of a new cell
-NEW_CELL = ("depth", "hidden_size", "init", "transform_bias", "cell_options")
 
 
 def load_network(
@@ -59,84 +49,7 @@ def load_network(
 
         load = cell_of_module if options.module else cell_of_checkpoint
         return load(options, input_size, fresh=fresh)
-    return _new_cell(replace(options, init=for_steps(options.init, steps)), input_size)
-
-
-def _new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module, Label]:
-    """A new cell, an rhn of depth 1 and 64 units by default, for the keys of chorales."""
-    name = options.cell or "rhn"
-    factory = resolve_cell(name)
-    depth = 1 if options.depth is None else options.depth
-    units = UNITS if options.hidden_size is None else options.hidden_size
-    if input_size is None:
-        raise InvalidInputError(
-            f"the new cell {name} cannot read a text: name files of language models"
-        )
-    given, own = settings_of_new(name, options)
-
-    def build(device: str) -> nn.Module:
-        generator = torch.Generator().manual_seed(options.seed)
-        return factory(
-            input_size,
-            units,
-            depth,
-            generator=generator,
-            device=device,
-            dtype=torch.float64,
-            **given,
-        )
-
-    expected = (
-        "expected a factory of cells (input_size, hidden_size, depth, *, generator, "
-        "device, dtype), not of modules"
-    )
-    with users_code(
-        f"cannot build {name} with {units} units, depth {depth}", "" if is_known(name) else expected
-    ):
-        cell = build("meta")  # where it takes no memory
-    check_memory(cell, 1, "cpu")
-    title = with_options(cell_title(cell, name=name), own)
-    return build("cpu"), Label(name=name, title=title, made=words_of_new(cell, options.seed))
-
-
-def settings_of_new(name: str, options: NewOrTrained) -> tuple[dict, dict]:
-    """(Keyword arguments of a new cell, those of its `cell_options` among them); what is None is
-    left to the cell. Raises InvalidInputError for options that the cell does not have.
-    """
-    bias = {} if options.transform_bias is None else {"transform_bias": options.transform_bias}
-    own = read_options(name, options.cell_options)
-    init = {} if options.init is None else {"init": options.init}
-    return init | read_options(name, bias) | own, own
-
-
-def with_options(title: str, options: Mapping) -> str:
-    """A title of a network with its given options.
-
-    >>> with_options("leaky, 64 units", {"leak": 0.5})
-    'leaky, 64 units, leak 0.5'
-    """
-    words = [title]
-    for name, value in options.items():
-        shown = f"{value:g}" if isinstance(value, float) else value
-        words.append(f"{name.replace('_', ' ')} {shown}")
-    return ", ".join(words)
-
-
-def sizes_of_words(words: str | None) -> Sizes | None:
-    """The state_size in the words of a command. Raises InvalidInputError.
-
-    >>> sizes_of_words("5"), sizes_of_words("5,5")
-    (5, (5, 5))
-    """
-    if words is None:
-        return None
-    try:
-        sizes = tuple(map(int, words.split(",")))
-    except ValueError:
-        raise InvalidInputError(
-            f"--state-size {words}: expected a whole number, or several joined by commas, 5,5"
-        ) from None
-    return checked_sizes(sizes if len(sizes) > 1 else sizes[0])
+    return new_cell(replace(options, init=for_steps(options.init, steps)), input_size)
 
 
 def run_of(
@@ -162,28 +75,6 @@ def run_of_options(options: Any, *, device: str) -> Run:
     data = data_of_options(options, options)
     module, label = load_network(options, data.input_size, data.steps)
     return run_of(options, module, label, data, device)
-
-
-def check_network_options(options: NewOrTrained) -> None:
-    """Raise InvalidInputError for options of the network that exclude each other."""
-    new, wrong = given_flags(options, NEW_CELL), ""
-    own = given_flags(options, ("batch_axis", "state_size"))
-    if own and not options.module:
-        wrong = f"{own[0]} is for --module package.module:factory: add that, or leave it out"
-    elif options.module:
-        if given := given_flags(options, ("cell",)) or [f for f in new if f != "--hidden-size"]:
-            wrong = (
-                f"{given[0]} cannot be given with --module, whose code decides it: leave one out"
-            )
-    elif options.submodule:
-        wrong = "--submodule names a part of --module package.module:factory: add that"
-    elif not options.checkpoint and given_flags(options, ("layer",)):
-        wrong = "--layer is for --checkpoint FILE, not for a new cell"
-    elif options.checkpoint and new:
-        wrong = f"{', '.join(new)} cannot be given with --checkpoint: the file describes the cell"
-    if wrong:
-        raise InvalidInputError(wrong)
-    check_seed(options.seed)
 
 
 def data_of_options(network: NewOrTrained, data: DataOptions) -> Dataset:

@@ -1,9 +1,8 @@
-"""Load modules, trained weights and models with an output, which a command's options name.
+"""Load modules, trained weights and texts, which a command's options name.
 
 cell_of_module(options, input_size)        (module, its names): the user's
 cell_of_checkpoint(options, input_size)    that of a training run
-model_of_file(options, input_size)         a network with an output, for a loss
-model_with_data(options)                   a model with its sequences
+text_of_options(path, network, ...)        tokens that a language model reads
 """
 
 import codecs
@@ -15,33 +14,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from gersgorin.cli.load import (
-    UNITS,
-    check_network_options,
-    data_of_options,
-    load_network,
-    settings_of_new,
-    sizes_of_words,
-    with_options,
-)
+from gersgorin.cli.new import sizes_of_words
 from gersgorin.cli.options import NewOrTrained
 from gersgorin.data.files import Dataset
 from gersgorin.network.factory import build_module, load_weights
-from gersgorin.network.find import cell_title, find_cell, model_label, part_of, recurrent_cells
-from gersgorin.network.open import names_of_data
-from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, on_next_frames
+from gersgorin.network.find import cell_title, find_cell, recurrent_cells
 from gersgorin.run.run import Label
-from gersgorin.validate import users_code
 from rhn.cells import name_of_cell
 from rhn.checkpoints import load_model as load_checkpoint
 from rhn.data.corpus import KEYS
 from rhn.data.text import Vocabulary
 from rhn.data.vocabulary import split_words
 from rhn.errors import DataError, InvalidInputError
-from rhn.models import LanguageModel, PolyphonicModel
-from rhn.plotting.provenance import named_file, words_of_checkpoint, words_of_new
+from rhn.models import LanguageModel
+from rhn.plotting.provenance import named_file, words_of_checkpoint
 from rhn.training.trained import initial_model, load_text_model
-from rhn.utils.wording import first_line, kind_of
+from rhn.utils.wording import first_line
 
 TEXT_STEPS = 100
 READ = 1 << 20  # bytes of a text: more tokens than any memory holds Jacobians
@@ -52,7 +40,7 @@ def cell_of_module(
 ) -> tuple[nn.Module, Label]:
     """A module of the user's, with the names of one of its cells."""
     assert options.module
-    module, label = _module(options, input_size, fresh=fresh)
+    module, label = module_of_user(options, input_size, fresh=fresh)
     said = options.state_size is not None
     cell, layer = find_cell(module, options.layer, options.submodule, said=said)
     title = cell_title(cell, layer)
@@ -60,7 +48,7 @@ def cell_of_module(
     return module, replace(label, name=options.module, title=labelled(label.title, title))
 
 
-def _module(
+def module_of_user(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
     """A module of the user's, and as names only what its weights are."""
@@ -86,7 +74,7 @@ def cell_of_checkpoint(
     options: NewOrTrained, input_size: int | None, *, fresh: bool = False
 ) -> tuple[nn.Module, Label]:
     """The network of a checkpoint, with the names of one of its cells."""
-    model, label = _trained(options, fresh=fresh)
+    model, label = trained_model(options, fresh=fresh)
     cells = recurrent_cells(model)
     if not cells or not (isinstance(model, LanguageModel) or cells[0].input_size == input_size):
         theirs = [f"{type(c).__name__} of {c.input_size} inputs" for c in cells]
@@ -103,7 +91,7 @@ def cell_of_checkpoint(
     return model, replace(label, name=name, title=labelled(label.title, title))
 
 
-def _trained(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
+def trained_model(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, Label]:
     """The network of a checkpoint; as names the origin of its weights, and words about fresh
     ones.
     """
@@ -122,74 +110,6 @@ def _trained(options: NewOrTrained, *, fresh: bool = False) -> tuple[nn.Module, 
 def labelled(label: str, title: str) -> str:
     """A title after the label that tells it from others of its name, if there is one."""
     return title if title.split(",")[0] == label else ": ".join(filter(None, (label, title)))
-
-
-def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str | None]:
-    """The network with an output that a command's options name, its names, and its loss; None: it
-    has its own.
-
-    Raises InvalidInputError or CheckpointError.
-    """
-    check_network_options(options)
-    loss = "squared" if options.input else "bernoulli"
-    if options.module:
-        module = part_of(_module(options, input_size)[0], options.submodule)
-        name = f"{options.module}, {options.submodule}" if options.submodule else options.module
-        return module, Label(name=name), loss
-    if not options.checkpoint:
-        return *_new_model(options, input_size), loss
-    model, label = _trained(options)
-    if not isinstance(model, PolyphonicModel | LanguageModel):
-        raise InvalidInputError(
-            f"{options.checkpoint} holds only {kind_of(model)}: expected a network with an output"
-        )
-    return model, replace(label, name=options.checkpoint.name), None
-
-
-def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
-    """A model with inputs and outputs of some width around a new cell."""
-    cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
-    given, own = settings_of_new(cell, options)
-    generator = torch.Generator().manual_seed(options.seed)
-    given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given
-    with users_code(f"cannot build {cell} with {units} units, depth {depth}"):
-        built = PolyphonicModel(cell, **given, input_size=width, output_size=width)
-    title = with_options(cell_title(built, name=cell), own)
-    return built, Label(name=title, made=words_of_new(built.cells[0], options.seed))
-
-
-def model_with_data(options: Any, *, device: str) -> ModelWithData:
-    """The model that a command's options name, with their sequences; for a loss (`options.of`) a
-    network with an output, and the next frames as targets. Raises RhnError.
-    """
-    check_network_options(options)
-    data, of = data_of_options(options, options), getattr(options, "of", OUTPUTS)
-    if of == OUTPUTS and not options.module and not options.checkpoint:
-        module, label = load_network(options, data.input_size, data.steps)
-    else:
-        module, label = _whole(options, of, data.input_size)
-        own = model_label(module)
-        words = own.title if options.submodule or not options.module else ""
-        title = labelled(options.submodule or "", words or type(module).__name__)
-        label = Label(title=title, made=label.made or own.made)
-    names = names_of_data(data) | {"sequence": data.label, "data": data.about}
-    declared = hasattr(module, "state_shapes")
-    return on_next_frames(
-        module.to(device),
-        data.all_read_by(module),
-        of,
-        batch_axis=getattr(options, "batch_axis", None),
-        submodule=options.submodule,
-        state_size=None if declared else sizes_of_words(options.state_size),
-        label=replace(label, **names),
-    )
-
-
-def _whole(options: Any, of: Any, input_size: int | None) -> tuple[nn.Module, Label]:
-    """A whole network: a module, that of a checkpoint, or a new one with an output for a loss."""
-    if options.module:
-        return _module(options, input_size)
-    return _trained(options) if of == OUTPUTS else model_of_file(options, input_size or KEYS)[:2]
 
 
 def text_of_options(
