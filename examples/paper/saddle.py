@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +24,7 @@ from examples.paper.plateau import beginnings, matrices
 from rhn.models import PolyphonicModel
 from rhn.plotting.figure import Block, compose, line_style
 from rhn.utils.figures import save_figure
+from rhn.utils.io import write_rows
 
 UNITS, FRAMES = 12, 9
 SEEDS = {"matrices": 2, "all": 1}
@@ -114,7 +114,7 @@ def main(table: Path, figure: Path) -> None:
                 about = {"learns": learns, "cell": cell, "depth": depth, "seed": seed}
                 rows += [about | {"eps": eps, "time": time} for eps, time in times.items()]
                 print(about, times, f"exponent {exponent(times):.2f}", flush=True)
-    pd.DataFrame(rows).to_csv(table, index=False)
+    write_rows(table, list(rows[0]), [row.values() for row in rows])
     draw(rows, figure)
 
 
