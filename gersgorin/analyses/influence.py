@@ -26,6 +26,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
+from gersgorin.analyses.fall import Fall, fall_of
 from gersgorin.linalg.products import share_from, vanishes_at
 from gersgorin.losses import Loss, name_of_loss
 from gersgorin.network.sequence_map import OUTPUTS, ModelWithData, SequenceMap, scaled_norm
@@ -52,7 +53,7 @@ class Influence(Result, kind="influence"):
 
     >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
     >>> found.influence.shape, [*found.table()[0]]
-    ((12, 12), ['lag', 'influence', 'error', 'share', 'share_beyond'])
+    ((12, 12), ['lag', 'influence', 'error', 'share', 'share_beyond', 'fit'])
     """
 
     influence: np.ndarray
@@ -154,6 +155,11 @@ class Influence(Result, kind="influence"):
         first, most = self.by_lag[[0, top]]
         return top * math.log(2) / math.log(most / first) if most > first > 0 else math.inf
 
+    @cached_property
+    def fall(self) -> Fall:
+        """The law by which `by_lag` falls from the lag of the largest influence on."""
+        return fall_of(self.by_lag[self._top :])
+
     @property
     def effective_length(self) -> float:
         """Sum of `by_lag` over its largest value: T for equal influence of all inputs, 1 / (1 - r)
@@ -197,6 +203,8 @@ class Influence(Result, kind="influence"):
             notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
         if 0 < top < len(by_lag) - 1:
             notes.append(f"Further back it {self._decay()}.")
+        if top < len(by_lag) - 1:
+            notes.append(self._law())
         if (none := vanishes_at(by_lag)) is not None:
             notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
         if self.ahead > 0:
@@ -229,6 +237,17 @@ class Influence(Result, kind="influence"):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
         return f"halves within {_steps(max(1, math.ceil(life)))}"
 
+    def _law(self) -> str:
+        """The law of its fall in a sentence."""
+        match self.fall.law:
+            case "exponential":
+                half = _steps(math.log(2) / self.fall.rate)
+                return f"It falls exponentially: it halves every {half}."
+            case "power law":
+                return f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."
+        lags = counted(len(self.by_lag) - self._top, "lag").capitalize()
+        return f"{lags} do not tell whether it falls exponentially or as a power law."
+
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
             "influence": ("output", "input"),
@@ -236,8 +255,8 @@ class Influence(Result, kind="influence"):
         }
 
     def table(self) -> list[dict]:
-        """One row a lag: influence, standard error, share of the squared influence, and the share
-        from longer lags.
+        """One row a lag: influence, standard error, share of the squared influence, the share from
+        longer lags, and the fit of the law by which it falls.
         """
         T = len(self.by_lag)
         return table_rows(
@@ -246,13 +265,15 @@ class Influence(Result, kind="influence"):
             error=self.by_lag_error,
             share=self.share,
             share_beyond=[self.share_beyond(k) for k in range(T)],
+            fit=np.append(np.full(self._top, np.nan), self.fall.fit),
         )
 
     def derived(self) -> dict:
         """Numbers computed from the influence, for .json files."""
         names = ("half_life", "doubling_time", "effective_length")
         lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
-        return lists | {name: getattr(self, name) for name in names}
+        law = {"law": self.fall.law, "rate": self.fall.rate}
+        return lists | {name: getattr(self, name) for name in names} | law
 
     @property
     def step_count(self) -> int:

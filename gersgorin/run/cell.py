@@ -670,6 +670,17 @@ def as_cell(cell: "nn.Module | Step | StepCell") -> StepCell:
     return found
 
 
+def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    """A step and states of tensors or complex numbers as those of real vectors; others as they
+    are.
+    """
+    if isinstance(s, tuple):
+        return _side_by_side(cell, s, np.shape(x)[:-1])
+    if isinstance(s, Tensor) and s.is_complex() and s.numel():
+        return flat_step(cell, s.reshape(-1, s.shape[-1])[0]), real_view(s).flatten(-2)
+    return cell, s
+
+
 def _side_by_side(
     cell: Any, state: tuple[Tensor, ...], lead: tuple[int, ...]
 ) -> tuple[Step, Tensor]:
@@ -696,8 +707,7 @@ def _hint(module) -> str:
 def _of_step(name: str, cell: nn.Module | Step, x, s, method: str | None) -> Any:
     """The Jacobians of this name, for the public functions below, which take anything."""
     check_order("the cell first, then x, then s", cell=cell, x=x, s=s)
-    if isinstance(s, tuple):
-        cell, s = _side_by_side(cell, s, np.shape(x)[:-1])
+    cell, s = _of_vectors(cell, x, s)
     cell, x, s = as_cell(cell), real_tensor("x", x), real_tensor("s", s)
     if torch.is_grad_enabled():
         check_gradients(cell.module)
@@ -734,7 +744,8 @@ def temporal_jacobian(
             state is cat(h, c), that of several layers is joined, the lowest first), or any callable
             f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
         x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side;
-            leading dimensions broadcast.
+            leading dimensions broadcast. A complex state counts as (..., 2 n): real and imaginary
+            part of each entry in turn.
         method: "analytic" (closed form, the default if the cell has one), "jacrev" (the default
             otherwise) or "jacfwd". The closed forms take derivatives from pre-activations, to a few
             units in the last place. The other two are torch's own; their tanh' = 1 - h^2 has no

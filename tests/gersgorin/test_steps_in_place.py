@@ -125,3 +125,25 @@ def test_attention_is_measured_in_double_precision(rows):
         gersgorin.lyapunov(attention(fused), x, s0=s0, count=3) for fused in (True, False)
     )
     np.testing.assert_allclose(ours.exponents, wanted.exponents, rtol=1e-9)
+
+
+def test_the_jacobian_of_a_complex_state_is_that_of_its_real_view():
+    z = np.array([0.5 + 0.4j, -0.3 + 0.7j])  # s' = z s + conj(s)^2 / 2 + x
+
+    def step(x, s):
+        return torch.tensor(z) * s + s.conj() ** 2 / 2 + x
+
+    s = torch.complex(normal(4, 2, seed=1), normal(4, 2, seed=2))
+    x = normal(4, 2, seed=3)
+    found = gersgorin.temporal_jacobian(step, x, s).numpy()
+    assert found.shape == (4, 4, 4)
+    for k in range(4):
+        wanted = np.zeros((4, 4))
+        for j in range(2):  # dz s is (a, -b; b, a), w conj(ds) is (p, q; q, -p)
+            a, b = z[j].real, z[j].imag
+            w = np.conj(s[k, j].item())
+            p, q = w.real, w.imag
+            wanted[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = [[a + p, -b + q], [b + q, a - p]]
+        np.testing.assert_allclose(found[k], wanted, atol=1e-12)
+    one = gersgorin.temporal_jacobian(step, x[0], s[0]).numpy()
+    np.testing.assert_allclose(one, found[0], atol=1e-12)

@@ -1,0 +1,122 @@
+"""Measure how the time on the plateau of the small study grows as the initial weights shrink.
+
+    python -m examples.paper.saddle docs/results/saddle-escape.csv docs/results/saddle-escape.png
+
+The networks learn 16 beginnings of chorales by gradient flow of the full batch from Gaussian
+weights of standard deviation eps. A step of the flow changes no matrix by more than a share of its
+norm, so its number of steps does not grow with the time. The escape time is that at which the loss
+is below the constant predictor's by `FALL`.
+
+A deep transition of L layers has r = L + 1 small matrices between input and output. "matrices":
+only these learn, from the best constant output bias, as in the theory. "all": biases learn too, all
+from 0, as in the study.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from examples.paper.plateau import beginnings, matrices
+from rhn.models import PolyphonicModel
+from rhn.plotting.figure import Block, compose, line_style
+from rhn.utils.figures import save_figure
+from rhn.utils.io import write_rows
+
+UNITS, FRAMES = 12, 9
+SEEDS = {"matrices": 2, "all": 1}
+SCALES = (0.1, 0.03, 0.01, 0.003)
+CELLS = (("dt-rnn", 1), ("dt-rnn", 2), ("dt-rnn", 3), ("dt-rnn", 4), ("rhn", 4))
+SHARE = 0.03  # of its norm by which a matrix changes in a step
+FALL = 0.02  # of the constant predictor's loss
+MOST = 5000  # steps
+LONGEST = 1.0  # step while the output bias learns
+
+
+def loss_of(model: PolyphonicModel, frames: Tensor) -> Tensor:
+    """Nats per frame."""
+    y = frames[1:]
+    return (
+        F.binary_cross_entropy_with_logits(model(frames[:-1]), y, reduction="none").sum(-1).mean()
+    )
+
+
+def escape_time(cell: str, depth: int, eps: float, seed: int, *, biases: bool) -> float:
+    """The time of the flow until the loss has fallen; infinite if it has not after `MOST` steps."""
+    generator, init = torch.Generator().manual_seed(seed), f"gaussian:{eps!r}"
+    model = PolyphonicModel(
+        cell, depth=depth, hidden_size=UNITS, init=init, generator=generator
+    ).double()
+    frames = beginnings()[:FRAMES]
+    constant = frames[1:].mean((0, 1)).clamp(1e-7, 1 - 1e-7).logit()
+    least = float(F.binary_cross_entropy_with_logits(constant.expand_as(frames[1:]), frames[1:]))
+    least *= frames.shape[-1] * (1 - FALL)
+    if not biases:
+        model.output.bias.data.copy_(constant)
+    named = {n: p for n, p in model.named_parameters() if biases or "bias" not in n}
+    time = 0.0
+    for _ in range(MOST):
+        loss = loss_of(model, frames)
+        if loss < least:
+            return time
+        slopes = dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
+        weights = matrices(dict(named))
+        rates = [slope.norm() / weights[name].norm() for name, slope in matrices(slopes).items()]
+        dt = SHARE / float(max(rates))
+        dt = min(dt, LONGEST) if biases else dt
+        with torch.no_grad():
+            for name, p in named.items():
+                p.sub_(slopes[name], alpha=dt)
+        time += dt
+    return float("inf")
+
+
+def exponent(times: dict[float, float]) -> float:
+    """-d log time / d log eps between the two smallest scales with a finite time."""
+    (small, late), (large, early) = sorted((e, t) for e, t in times.items() if np.isfinite(t))[:2]
+    return float(np.log(late / early) / np.log(large / small))
+
+
+def draw(rows: list[dict], file: Path) -> None:
+    """Median escape time by scale, a panel for each choice of what learns."""
+
+    def panel(learns: str, ax) -> None:
+        for k, (cell, depth) in enumerate(CELLS):
+            some = [
+                r for r in rows if (r["learns"], r["cell"], r["depth"]) == (learns, cell, depth)
+            ]
+            medians = [np.median([r["time"] for r in some if r["eps"] == eps]) for eps in SCALES]
+            ax.loglog(SCALES, medians, marker=".", label=f"{cell}, depth {depth}", **line_style(k))
+        ax.set(xlabel="standard deviation of the weights", ylabel="escape time")
+        ax.set_title(f"{learns.capitalize()} learn{'s' if learns == 'all' else ''}")
+
+    panels = [lambda ax: panel("matrices", ax), lambda ax: panel("all", ax)]
+    title = "The plateau lasts eps^-(depth - 1) if only matrices learn, not if biases do"
+    save_figure(
+        file,
+        lambda: compose(title, f"{UNITS} units, 16 chorales", Block(panels, 3.6, 2, legend=True)),
+    )
+
+
+def main(table: Path, figure: Path) -> None:
+    """Run all flows, print the exponents, write table and figure."""
+    rows: list[dict] = []
+    for learns, seeds in SEEDS.items():
+        for cell, depth in CELLS:
+            for seed in range(seeds):
+                times = {
+                    eps: escape_time(cell, depth, eps, seed, biases=learns == "all")
+                    for eps in SCALES
+                }
+                about = {"learns": learns, "cell": cell, "depth": depth, "seed": seed}
+                rows += [about | {"eps": eps, "time": time} for eps, time in times.items()]
+                print(about, times, f"exponent {exponent(times):.2f}", flush=True)
+    write_rows(table, list(rows[0]), [row.values() for row in rows])
+    draw(rows, figure)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

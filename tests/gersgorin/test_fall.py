@@ -1,0 +1,85 @@
+"""The law by which influence falls, of networks for which it is known in closed form."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import beta
+from torch import nn
+
+import gersgorin
+from gersgorin.analyses.fall import fall_of
+
+d = torch.float64
+
+
+def leaky(rates, weights=None):
+    """Units that leak, s' = a s + x, and their weighted sum: influence sum of w a^lag."""
+    a = torch.tensor(rates, dtype=d)
+    w = torch.full_like(a, 1 / len(a)) if weights is None else torch.tensor(weights, dtype=d)
+
+    def step(x, s):
+        s = a * s + x
+        return (w * s).sum(-1, keepdim=True), s
+
+    return step, torch.zeros(len(a), dtype=d)
+
+
+def found(step, s0, T=64):
+    return gersgorin.influence(step, torch.ones(T, 1, dtype=d), s0=s0)
+
+
+def middles(n):
+    return (np.arange(n) + 0.5) / n
+
+
+@pytest.mark.parametrize("r", [0.5, 0.9, 0.99])
+def test_one_rate_falls_exponentially(r):
+    result = found(*leaky([r]))
+    assert result.fall.law == "exponential"
+    assert result.fall.rate == pytest.approx(-math.log(r))
+    np.testing.assert_allclose([row["fit"] for row in result.table()], r ** np.arange(64))
+    assert (
+        f"It falls exponentially: it halves every {math.log(0.5) / math.log(r):.3g}"
+        in "\n".join(result.notes())
+    )
+
+
+@pytest.mark.parametrize("b", [0.5, 1.0, 1.5])
+def test_rates_up_to_one_fall_as_a_power_law(b):
+    """Of density b (1 - a)^(b - 1) on [0, 1] the mean of a^k is b B(k + 1, b), about k^-b."""
+    n, T = 20_000, 64
+    a = 1 - middles(n) ** (1 / b)
+    result = found(*leaky(a))
+    np.testing.assert_allclose(result.by_lag, b * beta(np.arange(T) + 1, b), rtol=0.01)
+    assert result.fall.law == "power law"
+    assert result.fall.rate == pytest.approx(b, rel=0.1)
+    assert any("falls as a power law" in words for words in result.notes())
+
+
+def test_few_lags_and_no_fall_cannot_be_told():
+    short = found(*leaky([0.9]), T=6)
+    assert short.fall.law == "" and math.isnan(short.fall.rate)
+    assert "6 lags do not tell" in " ".join(short.notes())
+    assert fall_of(np.ones(64)).law == fall_of(np.array([1.0, 0, 0, 0, 0])).law == ""
+
+
+@pytest.mark.parametrize("T", [16, 64, 200])
+def test_the_interval_is_seldom_wrong(T):
+    """Logarithms with noise that lasts for several lags."""
+    generator, k, wrong = np.random.default_rng(0), np.arange(T), 0
+    for _ in range(100):
+        noise = np.zeros(T)
+        for i in range(1, T):
+            noise[i] = 0.8 * noise[i - 1] + 0.2 * generator.normal()
+        laws = [fall_of(f * np.exp(noise)).law for f in (0.9**k, 1.0 / (k + 1))]
+        wrong += (laws[0] == "power law") + (laws[1] == "exponential")
+    assert wrong <= 10  # of 200
+
+
+def test_random_gated_networks_fall_exponentially():
+    x = torch.randn(64, 1, 3, generator=torch.Generator().manual_seed(0))
+    for kind in (nn.GRU, nn.LSTM, nn.RNN):
+        torch.manual_seed(0)
+        assert gersgorin.influence(kind(3, 16), x).fall.law == "exponential"
