@@ -179,7 +179,7 @@ BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training run uses; its parts are copies and may be changed on a copy.
+    """Everything that a training run uses, copied. To change a part, change that of a `copy()`.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.

@@ -85,9 +85,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,), half of a 95 % interval: in a short run of few independent blocks with Student's
-    factor, and so perhaps larger than the spread of the growth of single steps. Of this run only;
-    NaN for fewer than 20 steps.
+    """(k,), half of the +- of a 95 % interval: in a short run of few independent blocks with
+    Student's factor, and so perhaps larger than the spread of the growth of single steps. Of this
+    run only; NaN for fewer than 20 steps.
     """
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""

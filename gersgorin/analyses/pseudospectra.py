@@ -187,8 +187,8 @@ def pseudospectra(
     progress: Progress = silent,
     **options,
 ) -> Pseudospectra:
-    """The pseudospectra of four steps of a run, or fewer of a shorter one, around the unit circle
-    and the numerical ranges.
+    """The pseudospectra of four steps of a run (of all, if it has fewer), on a grid around the unit
+    circle and the numerical ranges.
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.

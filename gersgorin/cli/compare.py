@@ -66,7 +66,7 @@ class CompareOptions(OutputOptions, DataOptions, NewCell):
     before_training: Annotated[bool, COMPARISON] = False
     """Draw each trained network also with its initial weights."""
     module: Annotated[str | None, COMPARISON] = None
-    """Your module, package.module:factory, if the files hold its state_dict."""
+    """Your module, package.module:factory. Needed if the files hold the weights of a module."""
     submodule: Annotated[str | None, COMPARISON] = None
     """Part of your modules with the cell, such as encoder.rnn."""
     analysis: Annotated[str, COMPARISON] = "spectra"

@@ -45,7 +45,8 @@ class NewOrTrained(NewCell):
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: a step f(x, s), or its first recurrent cell.
+    """Your module, package.module:factory: a step f(x, s), or a module, of which the first
+    recurrent cell is taken.
     """
     submodule: Annotated[str | None, NETWORK] = None
     """Part of --module with the cell, such as encoder.rnn."""

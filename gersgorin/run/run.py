@@ -236,8 +236,9 @@ class Run:
         return self.cell.layer_jacobians(*self._at(at))
 
     def state_gains(self, at=slice(None)) -> Tensor:
-        """2-norms of ds_l/ds_{l-1}, (..., L); the state before the step is held fixed if a layer
-        also reads it. (..., 1) of the whole step if the Jacobians of the layers are not known.
+        """The 2-norm of each layer's Jacobian ds_l/ds_{l-1}, (..., L). If a layer also reads the
+        state before the step, that state is held fixed. If the Jacobians of the layers are not
+        known, the 2-norm of the whole step's, (..., 1).
         """
         N = self.state_size
         layers = self.layer_jacobians(at) if self.cell.has_layers else [self.jacobians(at)]

@@ -115,7 +115,7 @@ class Ensemble:
         return torch.stack([t.flatten(1).isfinite().all(1) for t in self.weights.values()]).all(0)
 
     def map(self, function: Callable[..., Any], *shared, own: Any = None) -> Any:
-        """function(model, *shared) for every model, stacked.
+        """Call function(model, *shared) for every model, and stack what it returns.
 
         Where `own` is given, a tree of tensors (K, ...), each model gets its slice of it:
         function(model, its own, *shared).
@@ -131,8 +131,8 @@ class Ensemble:
     def gradients(
         self, loss: Callable[..., Any], *shared, own: Any = None, has_aux: bool = False
     ) -> Any:
-        """Gradients of the number loss(model, *shared) in the trained weights of every model; `own`
-        as for `map`.
+        """The gradient of loss(model, *shared), a number, in the trained weights of each model,
+        stacked; `own` as for `map`.
 
         has_aux: the loss returns (number, more), and this (gradients, more), both stacked.
         """
