@@ -21,6 +21,7 @@ from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.data import Inputs, examples_axis, noise_like
+from trainability.losses import class_axis
 from trainability.training import Training, attributes, state_of
 
 APART = 0.02  # of what is added to weights that torch leaves alike
@@ -170,6 +171,7 @@ class Minibatch:
             and len(shape) >= 2
             and shape[:2] == self.first.shape[:2]
             and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
+            and class_axis(self.before, self.y, self.training.loss) != 1  # whose frames are last
         )
 
     # ---- the loss ----------------------------------------------------------------------------

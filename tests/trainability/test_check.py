@@ -183,10 +183,11 @@ def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
 
 def test_the_share_that_outputs_explain():
     y = torch.randn(200, 1)
-    assert explained([2 * y + 1], [y])[0] == pytest.approx(1)
-    assert explained([torch.randn(200, 1)], [y])[0] < 0.1
+    assert explained([2 * y + 1], [y], F.mse_loss)[0] == pytest.approx(1)
+    assert explained([torch.randn(200, 1)], [y], F.mse_loss)[0] < 0.1
     classes = torch.randint(0, 3, (200,))
-    assert explained([F.one_hot(classes, 3).float()], [classes])[0] == pytest.approx(1)
+    outputs = F.one_hot(classes, 3).float()
+    assert explained([outputs], [classes], F.cross_entropy)[0] == pytest.approx(1)
 
 
 def test_the_forecast_of_a_growing_share():
