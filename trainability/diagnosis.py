@@ -42,6 +42,8 @@ class Cause:
     """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
+    curable: bool = False
+    """True if other initial weights may repair it: a proof that holds at the given ones only."""
     repair: str = ""
     """The row of the table that repairs it, by its `what`; "" if only you can."""
 
@@ -367,7 +369,7 @@ class Cure(Result):
     outcome: str
     """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
     of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
-    one), "none helped" or "not searched" (only the user can fix the cause).
+    one), "none helped" or "not searched" (a proof that other initial weights do not repair).
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
@@ -435,9 +437,7 @@ class Cure(Result):
     def verdict(self) -> str:
         """The result in a few sentences."""
         if self.outcome == "not searched":
-            return (
-                f"{self.title} cannot learn: no initial weights or learning rate can repair that."
-            )
+            return f"{self.title} cannot learn as it is. Repair this before a search:"
         after = f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")

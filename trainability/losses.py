@@ -87,7 +87,8 @@ def canonical_loss(output: Tensor, y: Tensor, loss_fn: Loss) -> Loss | None:
     """
     kind = kind_of_loss(output, y)
     if kind == "classes":
-        return partial(_of_classes, axis=class_axis(output, y, loss_fn))
+        axis = class_axis(output, y, loss_fn)
+        return partial(_of_classes, axis=-1 if axis is None else axis)
     if kind in ("signs", "bits"):
         return _of_signs
     if kind == "numbers":
