@@ -445,7 +445,8 @@ def shuffled(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Write batch_first=True for x (examples, steps, numbers), False for (steps, ...).",
+    remedy="Write batch_first=True for x (examples, steps, numbers), False for x (steps, examples, "
+    "numbers), with batch_axis=1 here.",
 )
 def other_axis(training: Training) -> Training | None:
     """Set batch_first of layers that read the examples for time."""
@@ -453,9 +454,7 @@ def other_axis(training: Training) -> Training | None:
     wrong = layers_along(other.model, 1 - training.axis)
     for part in wrong:
         part.batch_first = not training.axis
-    if not wrong or sequence_of(training.data.sample(SAMPLE)[0]).dim() < 3:
-        return None
-    return runs_as(training, other)
+    return runs_as(training, other) if wrong else None
 
 
 def layers_along(model: nn.Module, axis: int) -> list[Any]:
