@@ -19,7 +19,7 @@ from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
 from trainability.candidates import Change
-from trainability.race import Row
+from trainability.race import DEAD, Row
 from trainability.signal import Reach
 from trainability.training import Training, copy_of_optimizer
 
@@ -158,6 +158,8 @@ class Diagnosis(Result):
             return f"{words}; nothing grows yet by which its end can be foreseen."
         if math.isinf(self.forecast):
             return f"{words}; what it explains of the targets does not grow."
+        if self.forecast <= self.steps:
+            return f"{words}; it explains half of the targets already."
         step = counted(round(self.forecast), "step")
         return f"{words}; by its growth it explains half of the targets after about {step}."
 
@@ -224,7 +226,7 @@ class Diagnosis(Result):
             reached = f"reaches {unit}{shown(self.known_good)}."
             yield (
                 f"A known good training on your data {reached}"
-                if self.learnable
+                if self.learnable or self.known_good <= DEAD
                 else f"No known good training learns your data: the best {reached}"
             )
         if self.by_part:

@@ -10,6 +10,7 @@ Legend: B examples, T frames.
 import math
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.data import Inputs, examples_axis, noise_like
 from trainability.losses import class_axis
+from trainability.minima import constant_output
+from trainability.scores import MINIBATCHES
 from trainability.training import Training, attributes, state_of
 
 APART = 0.02  # of what is added to weights that torch leaves alike
@@ -175,6 +178,17 @@ class Minibatch:
         )
 
     # ---- the loss ----------------------------------------------------------------------------
+
+    @cached_property
+    def constant_loss(self) -> float:
+        """The mean loss of the best constant output over some minibatches."""
+        training, like = self.training, self.output.detach()
+        some = [y for _, y in islice(training.data.stream(0), MINIBATCHES)]
+        targets = [y for y in some if y.shape == self.y.shape] or [self.y]
+        best = constant_output(training.loss, like, self.y, targets, self.target_axis)
+        with torch.no_grad():
+            losses = [training.loss(best.expand(like.shape).clone(), y) for y in targets]
+        return float(torch.stack(losses).mean())
 
     @cached_property
     def moved_by_a_target(self) -> Tensor | None:

@@ -445,8 +445,7 @@ def shuffled(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Write batch_first=True for x (examples, steps, numbers), False for x (steps, examples, "
-    "numbers), with batch_axis=1 here.",
+    remedy="Write batch_first=True for x (examples, steps, numbers), False for (steps, ...).",
 )
 def other_axis(training: Training) -> Training | None:
     """Set batch_first of layers that read the examples for time."""
