@@ -1,5 +1,7 @@
 """The graph of autograd behind a tensor."""
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,22 @@ def graph(tensor: Tensor) -> list[Any]:
             found[node] = None
             waiting += [following for following, _ in node.next_functions]
     return list(found)
+
+
+def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
+    """The nodes behind a tensor that get a gradient and pass on nothing but zeros to leaves."""
+    ends = list[Any]()
+
+    def look(node: Any, passed: tuple, got: tuple) -> None:
+        if any(g is not None and g.any() for g in got):
+            ends.extend([node] if not any(g is not None and g.any() for g in passed) else [])
+
+    with ExitStack() as hooks:
+        for node in graph(tensor):
+            handle = node.register_hook(partial(look, node))
+            hooks.callback(handle.remove)
+        torch.autograd.grad(tensor, leaves, retain_graph=True, allow_unused=True)
+    return ends
 
 
 @torch.enable_grad()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from trainability.data import Inputs, sequence_of
 from trainability.minima import least
+from trainability.probe import Probe
 from trainability.race import UNCHANGED
 from trainability.starts import (
     blocks_of,
@@ -39,6 +40,7 @@ EXAMPLES = 128  # for the mean output and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "your weights", "output bias at the best constant", "chrono gates"
 NORMAL, ORTHOGONAL, IDENTITY = "matrices of 1/sqrt(n)", "orthogonal matrices", "identity matrices"
 MEMORY, DEFAULT = "sensing and remembering units", "torch's initial weights"
+SEEDS = range(5, 13)  # of `default_`, that of its default first: a draw may have no gradient
 SIMPLICITY = {GIVEN: 0, OUTPUT_BIAS: 1, DEFAULT: 1, CHRONO: 2}  # of initial weights; 3: matrices
 
 
@@ -113,7 +115,7 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
     drawn: dict[str, Any] = {"norms": norms, "keep": names}
     chrono = (chrono_, {"frames": frames, "keep": names})
     has_gates = any(b.memory for b in blocks)
-    yield Start(DEFAULT, ((default_, {"keep": names}),))
+    yield Start(DEFAULT, ((default_, {"keep": names} | seed_of_default(training, names)),))
     if has_gates:
         yield Start(CHRONO, (chrono,))
     yield Start(NORMAL, ((normal_, drawn),))
@@ -125,6 +127,18 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
             yield Start(IDENTITY, ((identity_, drawn),))
     if frames > 1 and memories(model, frames, names):
         yield Start(MEMORY, ((remembering_, {"frames": frames} | drawn),))
+
+
+def seed_of_default(training: Training, keep: tuple[str, ...]) -> dict[str, int]:
+    """The first seed of `default_` with which a weight gets a gradient, as its argument if it is
+    another one than usual.
+    """
+    for seed in SEEDS:
+        other = training.copy()
+        default_(other.model, seed=seed, keep=keep)
+        if any(g is not None and g.any() for g in Probe(other).gradients.values()):
+            return {} if seed == SEEDS[0] else {"seed": seed}
+    return {}
 
 
 @torch.no_grad()

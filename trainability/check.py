@@ -37,6 +37,7 @@ from trainability.failures import failed_step
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.probe import Probe
 from trainability.race import (
+    DEAD,
     GOOD,
     OFTEN,
     ORDERS,
@@ -54,7 +55,6 @@ from trainability.swaps import LONGER, PARTS, SWAPS
 from trainability.training import Training, as_training, name_of
 from trainability.verdict import (
     BETTER,
-    DEAD,
     FAULT,
     Evidence,
     error_on,
@@ -306,7 +306,7 @@ class Trial:
             self.found += [failure] if failure is not None else []
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, [self.training.data.sample(SAMPLE)])
-        told = of_losses(losses, base) or (of_validation(pairs, base, self.race) if pairs else None)
+        told = self.told_by(losses, pairs)
         evidence = self.evidence
         if base.measures:
             evidence.naive = last_value(self.race, self.training.axis)
@@ -315,6 +315,12 @@ class Trial:
             if not (evidence.learned and base.error <= GOOD):
                 self.run_table()
         return self.conclusion(told, given)
+
+    def told_by(self, losses: list[float], pairs: list[Pair]) -> Cause | None:
+        """The cause that losses of the user's own loop show, or a validation set; None: no such."""
+        if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
+            return cause
+        return of_validation(pairs, self.base, self.race) if pairs else None
 
     def run_repairs(self) -> None:
         """Run the changes that repair what is proven."""

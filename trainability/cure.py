@@ -5,7 +5,7 @@
     print(found.code)                  # lines to paste: the optimiser, and the same weights
     model, optimizer = found.model, found.optimizer(found.model.parameters())
 
-1. Facts about one minibatch. A proof ends the search: only the user can repair it.
+1. Facts about one minibatch. A proof ends the search, unless it holds at these weights only.
 2. The user's training run. If it learns well in three minibatch orders, it is kept.
 3. Initial weights (`trainability.candidates`), the best first: those from which the gradient
    reaches the beginning of a sequence most evenly.
@@ -94,7 +94,7 @@ class Search:
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
         given, tried = self.given, list[Attempt]()
-        if self.causes and self.causes[0].sure:
+        if any(cause.sure and not cause.curable for cause in self.causes):
             return given, "not searched"
         self.race = race_of(self.training, self.probe, self.seed, self.progress)
         self._plan()

@@ -19,7 +19,7 @@ from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, rounded_up
 from trainability.candidates import Change
-from trainability.race import Row
+from trainability.race import DEAD, Row
 from trainability.signal import Reach
 from trainability.training import Training, copy_of_optimizer
 
@@ -42,6 +42,8 @@ class Cause:
     """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
+    curable: bool = False
+    """True if other initial weights may repair it: a proof that holds at the given ones only."""
     repair: str = ""
     """The row of the table that repairs it, by its `what`; "" if only you can."""
 
@@ -156,6 +158,8 @@ class Diagnosis(Result):
             return f"{words}; nothing grows yet by which its end can be foreseen."
         if math.isinf(self.forecast):
             return f"{words}; what it explains of the targets does not grow."
+        if self.forecast <= self.steps:
+            return f"{words}; it explains half of the targets already."
         step = counted(round(self.forecast), "step")
         return f"{words}; by its growth it explains half of the targets after about {step}."
 
@@ -222,7 +226,7 @@ class Diagnosis(Result):
             reached = f"reaches {unit}{shown(self.known_good)}."
             yield (
                 f"A known good training on your data {reached}"
-                if self.learnable
+                if self.learnable or self.known_good <= DEAD
                 else f"No known good training learns your data: the best {reached}"
             )
         if self.by_part:
@@ -367,7 +371,7 @@ class Cure(Result):
     outcome: str
     """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
     of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
-    one), "none helped" or "not searched" (only the user can fix the cause).
+    one), "none helped" or "not searched" (a proof that other initial weights do not repair).
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
@@ -435,9 +439,7 @@ class Cure(Result):
     def verdict(self) -> str:
         """The result in a few sentences."""
         if self.outcome == "not searched":
-            return (
-                f"{self.title} cannot learn: no initial weights or learning rate can repair that."
-            )
+            return f"{self.title} cannot learn as it is. Repair this before a search:"
         after = f"after {counted(self.chosen.row.steps, 'step')}"
         error = f"relative error {_number(self.error)} {after} (1: the constant predictor)"
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")

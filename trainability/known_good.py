@@ -102,7 +102,7 @@ class KnownGood:
     @cached_property
     def every(self) -> bool:
         """True if there is an output for each frame."""
-        return has_output_for_each_frame(self.x, self.output, self.y)
+        return has_output_for_each_frame(self.x, self.output, self.y, self.training.loss)
 
     @cached_property
     def causal(self) -> bool:

@@ -1,12 +1,13 @@
 """The usual loss of outputs and targets, and what a given loss does with them.
 
-    loss_fn = canonical_loss(output, y)      # cross entropy, binary cross entropy, or squared error
-    compares_numbers(loss_fn, output, y)     # is it least where outputs equal the targets?
+    canonical_loss(output, y, loss_fn)     # (binary) cross entropy, or squared error
+    compares_numbers(loss_fn, output, y)   # is it least where outputs equal the targets?
 
 Legend: B examples, T frames, K output units.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +21,40 @@ from trainability.data import noise_like
 EQUAL = 1e-3  # slope at equal outputs and targets, relative to that beside them: rounding
 
 
-def class_axis(output: Tensor, y: Tensor) -> int | None:
-    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+def class_axes(output: Tensor, y: Tensor) -> list[int]:
+    """The axes of outputs that may be the classes, by the shapes: the last one, and axis 1.
 
-    >>> class_axis(torch.zeros(8, 5), torch.zeros(8).long())
-    1
-    >>> class_axis(torch.zeros(8, 20, 5), torch.zeros(8, 20).long())
-    2
+    >>> class_axes(torch.zeros(8, 20, 5), torch.zeros(8, 20).long())
+    [2]
+    >>> class_axes(torch.zeros(8, 5, 5), torch.zeros(8, 5).long())
+    [2, 1]
     """
     if y.is_floating_point() or output.dim() != y.dim() + 1:
-        return None
-    if output.shape[:1] == y.shape[:1] and output.shape[2:] == y.shape[1:]:
-        return 1
-    return output.dim() - 1 if output.shape[:-1] == y.shape else None
+        return []
+    axes = dict.fromkeys((output.dim() - 1, 1))
+    return [axis for axis in axes if (*output.shape[:axis], *output.shape[axis + 1 :]) == y.shape]
+
+
+def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
+    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+
+    If the shapes fit two axes, the loss decides. Along the classes lie the outputs of one target:
+    if some targets change, the gradient in all other outputs does not.
+
+    >>> output, y = torch.zeros(8, 5, 5), torch.zeros(8, 5).long()
+    >>> class_axis(output, y, F.cross_entropy)
+    1
+    >>> class_axis(output, y, lambda z, y: F.cross_entropy(z.transpose(1, 2), y))
+    2
+    """
+    axes = class_axes(output, y)
+    if len(axes) < 2:
+        return axes[0] if axes else None
+    some = noise_like(y.double()) > 0
+    others = torch.where(some, (y.clamp_min(0) + 1) % output.shape[1], y)
+    moved = (slope_at(loss_fn, output, y) - slope_at(loss_fn, output, others)).abs()
+    last, first = (float(moved.sum(axis)[~some].sum()) for axis in axes)
+    return 1 if first < last / 2 else axes[0]
 
 
 def is_binary(y: Tensor) -> bool:
@@ -42,7 +64,7 @@ def is_binary(y: Tensor) -> bool:
 
 def kind_of_loss(output: Tensor, y: Tensor) -> str:
     """The kind of a `Score`, by which outputs are compared with targets."""
-    if class_axis(output, y) is not None and output.numel() > y.numel():
+    if class_axes(output, y) and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
         return "loss"
@@ -51,20 +73,22 @@ def kind_of_loss(output: Tensor, y: Tensor) -> str:
     return "numbers" if y.is_floating_point() else "loss"
 
 
-def units_axis(output: Tensor, y: Tensor) -> int | None:
+def units_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
     """The axis of the units in outputs; None: they have none."""
-    axis = class_axis(output, y)
+    axis = class_axis(output, y, loss_fn)
     return (output.dim() - 1 if axis is None else axis) if output.dim() > 1 else None
 
 
-def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
+def canonical_loss(output: Tensor, y: Tensor, loss_fn: Loss) -> Loss | None:
     """The usual loss for outputs and targets; None where the shapes leave it open.
 
     Outputs between 0 and 1 that sum to 1, or lie between 0 and 1, are taken for probabilities.
+    Classes lie along the axis of `loss_fn`.
     """
     kind = kind_of_loss(output, y)
     if kind == "classes":
-        return _of_classes
+        axis = class_axis(output, y, loss_fn)
+        return partial(_of_classes, axis=-1 if axis is None else axis)
     if kind in ("signs", "bits"):
         return _of_signs
     if kind == "numbers":
@@ -72,9 +96,8 @@ def canonical_loss(output: Tensor, y: Tensor) -> Loss | None:
     return None
 
 
-def _of_classes(output: Tensor, y: Tensor) -> Tensor:
-    axis = class_axis(output, y)
-    logs = log_probabilities(output.movedim(-1 if axis is None else axis, -1))
+def _of_classes(output: Tensor, y: Tensor, axis: int) -> Tensor:
+    logs = log_probabilities(output.movedim(axis, -1))
     return F.nll_loss(logs.flatten(0, -2), y.flatten().long())
 
 
@@ -89,9 +112,8 @@ def _of_numbers(output: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(output.reshape(y.shape), y.to(output.dtype))
 
 
-def weighted_loss(output: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """The usual loss of classes or signs with weights (K,) of the classes."""
-    axis = class_axis(output, y)
+def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axis: int | None) -> Tensor:
+    """The usual loss with weights (K,): of classes along an axis, or of signs (None)."""
     if axis is None:
         z, target = output.reshape(y.shape), y.to(output.dtype)
         of_each = weights.to(z)[y.long()]
@@ -152,7 +174,7 @@ def scored(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
     A target counts if its outputs have a gradient in the loss.
     """
     every = torch.ones(y.shape, dtype=torch.bool, device=y.device)
-    axis = class_axis(output, y)
+    axis = class_axis(output, y, loss_fn)
     if y.dim() < 2 or (axis is None and output.shape != y.shape):
         return every
     slope = slope_at(loss_fn, output, y)

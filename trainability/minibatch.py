@@ -10,6 +10,7 @@ Legend: B examples, T frames.
 import math
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.data import Inputs, examples_axis, noise_like
+from trainability.losses import class_axis
+from trainability.minima import constant_output
+from trainability.scores import MINIBATCHES
 from trainability.training import Training, attributes, state_of
 
 APART = 0.02  # of what is added to weights that torch leaves alike
@@ -170,9 +174,21 @@ class Minibatch:
             and len(shape) >= 2
             and shape[:2] == self.first.shape[:2]
             and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
+            and class_axis(self.before, self.y, self.training.loss) != 1  # whose frames are last
         )
 
     # ---- the loss ----------------------------------------------------------------------------
+
+    @cached_property
+    def constant_loss(self) -> float:
+        """The mean loss of the best constant output over some minibatches."""
+        training, like = self.training, self.output.detach()
+        some = [y for _, y in islice(training.data.stream(0), MINIBATCHES)]
+        targets = [y for y in some if y.shape == self.y.shape] or [self.y]
+        best = constant_output(training.loss, like, self.y, targets, self.target_axis)
+        with torch.no_grad():
+            losses = [training.loss(best.expand(like.shape).clone(), y) for y in targets]
+        return float(torch.stack(losses).mean())
 
     @cached_property
     def moved_by_a_target(self) -> Tensor | None:

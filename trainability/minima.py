@@ -65,7 +65,7 @@ def free_loss(
 
     final: None for none; the search then begins at the outputs. -inf: there is no least value.
     """
-    units = units_axis(output, y)
+    units = units_axis(output, y, loss_fn)
     start = output.detach() if final is None else torch.zeros_like(output)
     if constant:
         start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
@@ -84,7 +84,7 @@ def constant_output(
 
     output, y: a pair that shows the shapes. axis: of the examples in y.
     """
-    units = units_axis(output, y)
+    units = units_axis(output, y, loss_fn)
     start = output.detach()
     start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
 

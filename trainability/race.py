@@ -33,6 +33,7 @@ from trainability.training import Training
 
 POINTS, OFTEN = 8, 16  # measurements of a row, and of one whose growth is followed
 GOOD = 0.1  # error of a training run that has learned well
+DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 ORDERS = 0, 1, 2  # minibatch orders in which a result is confirmed
 TIMED = 5  # steps by which the time of a step is measured
 CLEAR = DEVIATIONS  # standard errors that a difference needs to count
@@ -241,7 +242,7 @@ class Race:
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
-        share, row.count = explained(outputs, targets)
+        share, row.count = explained(outputs, targets, self.scores["error"].loss_fn)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
@@ -276,7 +277,7 @@ def race_of(
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
-    usual = canonical_loss(probe.output, probe.y) if probe.is_unpaired else None
+    usual = canonical_loss(probe.output, probe.y, training.loss) if probe.is_unpaired else None
     scores = scores_of(
         usual or training.loss,
         probe.evaluated(pairs[0][0]),

@@ -188,7 +188,7 @@ class Score:
 
     def _logs(self, output: Tensor, y: Tensor) -> Tensor:
         """Logarithms of the probabilities of the classes y (the shape of y)."""
-        axis = class_axis(output, y)
+        axis = class_axis(output, y, self.loss_fn)
         logs = log_probabilities(output.movedim(-1 if axis is None else axis, -1)).double()
         return logs.gather(-1, y.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
 
@@ -196,7 +196,7 @@ class Score:
         """The classes, signs or numbers (the shape of y) that outputs stand for."""
         output = output.detach()
         if self.kind == "classes":
-            return output.argmax(class_axis(output, y))
+            return output.argmax(class_axis(output, y, self.loss_fn))
         z = output.reshape(y.shape).double()
         if self.kind == "bits":
             return z.sigmoid() if self.logits else z.clamp(0, 1)
@@ -289,7 +289,7 @@ def loss_score(
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
     """The cross entropy, relative to that of the shares of the classes."""
-    axis = class_axis(output, targets[0])
+    axis = class_axis(output, targets[0], first.loss_fn)
     known = torch.cat([y.flatten() for y in trained])
     shares = torch.bincount(known[known >= 0].long(), minlength=output.shape[axis or -1]).double()
     other = replace(first, kind="entropy", weights=None)

@@ -3,7 +3,7 @@ explain of the targets as it goes on.
 
     reach = measure_reach(training)
     reach.seen, reach.frames                     # 18, 200: the last 18 of 200 steps
-    share = explained(outputs, targets)          # of held-out examples, between 0 and 1
+    share = explained(outputs, targets, loss_fn) # of held-out examples, between 0 and 1
     forecast(points, noise)                      # the step of a half, by the growth of the share
 
 One backward pass gives the reach: the loss of the last frame that has one is differentiated with
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gersgorin.linalg.products import share_from
+from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.training.ensemble import flushed
 from trainability.losses import class_axis
@@ -139,7 +140,7 @@ def frame_axis(probe: Probe, output: Tensor) -> int | None:
     fits = [
         a for a in range(output.dim()) if output.shape[a] == probe.frames and a != probe.output_axis
     ]
-    units = class_axis(output, probe.y)
+    units = class_axis(output, probe.y, probe.training.loss)
     units = output.dim() - 1 if units is None else units
     others = [a for a in fits if a != units]
     if others or not fits:
@@ -152,9 +153,12 @@ HALF = 0.5  # share that counts as learned
 POINTS = 3  # least number for a growth
 
 
-def explained(outputs: list[Tensor], targets: list[Tensor]) -> tuple[float, int]:
-    """(Share of the variance of targets that each output explains by itself, how many of each)."""
-    columns = [columns_of(z.detach(), y) for z, y in zip(outputs, targets, strict=True)]
+def explained(outputs: list[Tensor], targets: list[Tensor], loss_fn: Loss) -> tuple[float, int]:
+    """(Share of the variance of targets that each output explains by itself, how many of each).
+
+    loss_fn: by which classes are found in outputs.
+    """
+    columns = [columns_of(z.detach(), y, loss_fn) for z, y in zip(outputs, targets, strict=True)]
     if not columns or any(pair is None for pair in columns):
         return math.nan, 0
     z, y = (torch.cat(parts).double() for parts in zip(*filter(None, columns), strict=True))
@@ -165,9 +169,9 @@ def explained(outputs: list[Tensor], targets: list[Tensor]) -> tuple[float, int]
     return float(by_unit.sum() / whole) if whole > 0 else math.nan, len(z)
 
 
-def columns_of(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+def columns_of(z: Tensor, y: Tensor, loss_fn: Loss) -> tuple[Tensor, Tensor] | None:
     """Outputs and targets (N, K), classes as indicators; None where the shapes do not fit."""
-    axis = class_axis(z, y)
+    axis = class_axis(z, y, loss_fn)
     if axis is not None and z.numel() > y.numel():
         z = z.movedim(axis, -1).flatten(0, -2)
         known = y.flatten() >= 0

@@ -29,7 +29,7 @@ from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
-from trainability.losses import canonical_loss, is_binary, kind_of_loss, weighted_loss
+from trainability.losses import canonical_loss, class_axis, is_binary, kind_of_loss, weighted_loss
 from trainability.race import Version
 from trainability.scores import TINY, score_of
 from trainability.training import Training
@@ -243,7 +243,7 @@ def usual_loss(training: Training) -> Training | None:
     """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    loss_fn = canonical_loss(output, y)
+    loss_fn = canonical_loss(output, y, training.loss)
     if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
         return None
     return training.with_loss(loss_fn)
@@ -271,7 +271,8 @@ def rare_classes_weighted(training: Training) -> Training | None:
     score = score_of(training.loss, output, [(x, y)], 0).balanced([y])
     if score is None or score.weights is None:
         return None
-    return training.with_loss(partial(weighted_loss, weights=score.weights))
+    axis = class_axis(output, y, training.loss)
+    return training.with_loss(partial(weighted_loss, weights=score.weights, axis=axis))
 
 
 @register_swap(
@@ -452,9 +453,7 @@ def other_axis(training: Training) -> Training | None:
     wrong = layers_along(other.model, 1 - training.axis)
     for part in wrong:
         part.batch_first = not training.axis
-    if not wrong or sequence_of(training.data.sample(SAMPLE)[0]).dim() < 3:
-        return None
-    return runs_as(training, other)
+    return runs_as(training, other) if wrong else None
 
 
 def layers_along(model: nn.Module, axis: int) -> list[Any]:

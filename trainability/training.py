@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 
-from gersgorin.data.layout import declared_axis
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -193,8 +192,8 @@ class Training:
         learning_rate: of an optimiser given by name.
         steps: length of the training.
         batch_size: of the minibatches drawn from tensors.
-        batch_axis: axis of the examples in x and y. None: 0, or 1 if the targets have frames and
-            all recurrent layers of the model take (T, B, m).
+        batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, as a DataLoader
+            has it, or 1 if only axis 1 of x has as many entries as there are targets.
         clip_norm: largest gradient norm; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
         predict: takes the prediction, a tensor, from what the model returns; None: that, its
@@ -261,12 +260,16 @@ class Training:
         self.restore_outputs: InputsChange = same
         self.draws = 5
         """Seed of weights that a swap draws."""
+        self.either_axis = False
+        """True if both axes of x may be the examples, and none was given."""
         like = next(self.model.parameters())
         if batch_axis not in (0, 1, None):
             raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
 
         def axis_of(x: Inputs, y: Tensor) -> int:
-            return axis_of_examples(self.model, x, y) if batch_axis is None else batch_axis
+            axes = axes_of_examples(x, y) if batch_axis is None else [batch_axis]
+            self.either_axis = len(axes) > 1
+            return axes[0]
 
         if y is None:
             self.data: Data = Batches(x, like, loading_seconds, axis_of, self._fits)
@@ -599,11 +602,14 @@ def check_model(model: Any) -> None:
     check_weights(uncompiled(model))
 
 
-def axis_of_examples(model: nn.Module, x: Inputs, y: Tensor) -> int:
-    """0, or 1 if only that fits: as many targets as entries of axis 1, or frames of (T, B, m)."""
-    shape = sequence_of(x).shape
-    if len(shape) < 2 or y.dim() == 0:
-        return 0
-    if y.shape[:2] == shape[:2]:
-        return declared_axis(model) or 0
-    return 1 if y.shape[0] == shape[1] != shape[0] else 0
+def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
+    """The axes of x that may be the examples: both for targets of each frame, else those with as
+    many entries as targets; the first axis if none has.
+
+    >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
+    [1]
+    """
+    shape = sequence_of(x).shape[:2]
+    if y.shape[:2] == shape and len(shape) == 2:
+        return [0, 1]
+    return [axis for axis, size in enumerate(shape) if y.shape[:1] == (size,)] or [0]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from rhn.errors import InvalidInputError, RhnError
+from rhn.utils.wording import counted
 from trainability.data import (
     Batches,
     Examples,
@@ -35,12 +36,11 @@ from trainability.data import (
     with_sequence,
 )
 from trainability.diagnosis import AT_FAULT, Cause
-from trainability.race import CLEAR, GOOD, Race, Row
+from trainability.race import CLEAR, DEAD, GOOD, Race, Row
 from trainability.swaps import scale_of
 
 ENOUGH, BREAKS, CLEARED = 0.8, 0.5, 0.2  # shares of the gap
 NEAR = 0.05  # of the gap: a row that is so near to the known good error stops
-DEAD = 0.9  # of the constant predictor's error: what lies above it does not learn
 BETTER, FAULT = 0.5, 0.1  # of the error of a training run that learns
 LAST = 10  # the last tenth of the losses counts
 FAR = 0.7  # of an error or a loss: at most this share of the other one is far below it
@@ -304,20 +304,26 @@ def rule_of(evidence: Evidence) -> Rule:
     return next(rule for rule in RULES if rule.holds(evidence))
 
 
-def of_losses(losses: Sequence[float], base: Row) -> Cause | None:
-    """The loop, if the losses of the user's run end far above those of the plain loop."""
-    if not losses or not base.losses or base.exploded is not None:
+def of_losses(losses: Sequence[float], base: Row, constant: float) -> Cause | None:
+    """The loop, if the losses of the user's run are far above those of the plain loop at the last
+    step that both have run.
+
+    constant: the loss of the best constant output, from which a gain counts; a plain loop that is
+    not clearly below it gains from its first loss.
+    """
+    count = min(len(losses), len(base.losses))
+    if not count or base.exploded is not None:
         return None
-    count = len(losses)
-    theirs, ours = end_of(losses), end_of(base.losses[:count])
-    begin = base.losses[0]
-    if math.isfinite(theirs) and begin - theirs >= FAR * (begin - ours):
+    (theirs, spread), (ours, own) = end_of(losses[:count]), end_of(base.losses[:count])
+    level = constant if constant - ours > CLEAR * own else base.losses[0]
+    is_near = level - theirs >= FAR * (level - ours)
+    if math.isfinite(theirs) and (is_near or theirs - ours <= CLEAR * math.hypot(spread, own)):
         return None
     return Cause(
         "own loop",
         "loop",
-        f"After {count:,} steps your loop ends at a loss of {theirs:.3g}, this plain loop at "
-        f"{ours:.3g}.",
+        f"After {counted(count, 'step')} your loop is at a loss of {theirs:.3g}, this plain loop "
+        f"at {ours:.3g}.",
         "Look in the loop for a zero_grad() that is missing, between backward() and step(), or of "
         "another model; for a step() that is missing; for an optimiser made anew at each step; for "
         "model.eval(); and for targets of another minibatch.",
@@ -325,10 +331,11 @@ def of_losses(losses: Sequence[float], base: Row) -> Cause | None:
     )
 
 
-def end_of(losses: Sequence[float]) -> float:
-    """The mean of the last tenth."""
-    last = max(1, len(losses) // LAST)
-    return sum(losses[-last:]) / last
+def end_of(losses: Sequence[float]) -> tuple[float, float]:
+    """(The mean of the last tenth, its standard error; 0 for a single loss)."""
+    last = torch.tensor(losses[-max(1, len(losses) // LAST) :], dtype=torch.double)
+    spread = float(last.std()) if len(last) > 1 else 0.0
+    return float(last.mean()), spread / math.sqrt(len(last))
 
 
 def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:

@@ -131,7 +131,7 @@ def test_a_loss_takes_the_outputs_or_is_refused_in_a_sentence(form, loss):
         x, y = training.data.sample(32)
         with contextlib.suppress(RhnError):
             assert training.loss(training.output(x), y).dim() == 0
-            assert explained([training.output(x)], [y])
+            assert explained([training.output(x)], [y], training.loss)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -9,9 +9,13 @@ from torch import nn
 
 from rhn.errors import InvalidInputError
 from trainability import check, swaps
+from trainability.diagnosis import Diagnosis, TableRow
+from trainability.probe import Probe
+from trainability.race import UNCHANGED, Row
 from trainability.reference import layers_of, stand_ins
 from trainability.signal import explained, forecast
 from trainability.training import Training
+from trainability.verdict import of_losses
 
 LONG = 1e4  # seconds: a busy machine changes nothing
 
@@ -108,6 +112,50 @@ def test_losses_of_an_own_loop_that_does_not_learn():
     assert found.outcome == "learns" and found.part is None
 
 
+@pytest.mark.parametrize(
+    ("theirs", "plain", "constant", "steps"),
+    [
+        ([2.0] * 100, [9.0, *[0.1] * 99], 2.0, 100),  # most of the way to the constant's loss
+        ([0.2] * 100, [9.0, *[0.1] * 99], 2.0, 0),
+        ([9.0] * 100, [9.0, *[2.5] * 99], 2.0, 100),  # the plain loop is no better than a constant
+        ([2.6] * 100, [9.0, *[2.5] * 99], 2.0, 0),
+        ([*[2.0] * 60, *[0.1] * 40], [9.0, *[0.1] * 59], 2.0, 60),  # at the same step
+        ([2.0] * 100, [1.9, 2.1] * 50, 2.05, 0),  # by chance
+        ([math.nan] * 100, [2.0] * 100, 2.0, 100),
+        ([1.0, math.inf] * 50, [2.0] * 100, 2.0, 100),
+    ],
+)
+def test_an_own_loop_is_measured_against_a_plain_one_and_the_constant(
+    theirs, plain, constant, steps
+):
+    found = of_losses(theirs, Row(UNCHANGED, None, steps=len(plain), losses=plain), constant)
+    assert (found is not None) == bool(steps)
+    if found is not None:
+        assert f"After {steps} steps your loop is at a loss of" in found.sentence
+        assert f"plain loop at {plain[-1]:.3g}." in found.sentence
+
+
+def test_one_sequence_of_which_nothing_is_held_out_and_a_loop_without_zero_grad():
+    """The loss of the constant is the variance, by torch; the plain loop is far below it."""
+    x = torch.linspace(0, 1, 21).reshape(1, 21, 1)
+    model, y = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)), x + 0.1
+    adam = torch.optim.Adam(model.parameters(), 0.02)
+    stuck = [9.8, *[float(y.var(correction=0)) * 1.01] * 199]
+    found = check(model, x, y, "mse", adam, steps=200, seconds=LONG, losses=stuck)
+    assert found.part == "loop"
+    probe = Probe(Training(model, x, y, "mse", adam))
+    assert probe.constant_loss == pytest.approx(float(y.var(correction=0)))
+    found = check(model, x, y, "mse", adam, steps=200, seconds=LONG)
+    assert "No known good training learns" not in str(found) and found.part is None
+
+
+def test_half_of_the_targets_that_is_explained_is_no_forecast():
+    row = TableRow("", "your training, unchanged", 0.0, 50, 0.0)
+    run = {"outcome": "undecided", "error": 0.0, "rows": (row,), "steps": 50, "of_steps": 100}
+    assert "half of the targets already" in Diagnosis(**run, forecast=50.0).foreseen
+    assert "after about 80 steps" in Diagnosis(**run, forecast=80.0).foreseen
+
+
 def test_a_validation_set_on_another_scale():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
@@ -183,10 +231,11 @@ def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
 
 def test_the_share_that_outputs_explain():
     y = torch.randn(200, 1)
-    assert explained([2 * y + 1], [y])[0] == pytest.approx(1)
-    assert explained([torch.randn(200, 1)], [y])[0] < 0.1
+    assert explained([2 * y + 1], [y], F.mse_loss)[0] == pytest.approx(1)
+    assert explained([torch.randn(200, 1)], [y], F.mse_loss)[0] < 0.1
     classes = torch.randint(0, 3, (200,))
-    assert explained([F.one_hot(classes, 3).float()], [classes])[0] == pytest.approx(1)
+    outputs = F.one_hot(classes, 3).float()
+    assert explained([outputs], [classes], F.cross_entropy)[0] == pytest.approx(1)
 
 
 def test_the_forecast_of_a_growing_share():

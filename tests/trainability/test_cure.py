@@ -190,6 +190,19 @@ def test_a_cause_that_only_the_user_can_mend_ends_the_search():
     assert found.causes[0].name == "no gradient" and found.causes[0].sentence in str(found)
 
 
+def test_a_gradient_that_is_0_at_these_weights_only_is_searched():
+    """A ReLU that is dead from the given weights lives from others, by a plain loop too."""
+    x = torch.rand(200, 6, generator=torch.Generator().manual_seed(0))
+    y, model = x.mean(1, keepdim=True), nn.Sequential(nn.Linear(6, 1), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.fill_(-0.3), model[0].bias.fill_(-0.1)
+    found = cure(model, x, y, nn.MSELoss(), ADAM(model.parameters(), 1e-2), steps=STEPS)
+    assert (found.outcome, found.causes[0].name) == (CHANGED, "no gradient")
+    assert "torch's initial weights" in found.start and found.error < 0.3 < 1 < found.before
+    learned = pasted(found.code, model, optimizer=ADAM(model.parameters(), 1e-2))["model"]
+    assert bool(learned(x).any())
+
+
 def test_no_cure_is_claimed_where_nothing_can_be_learned():
     found = cured(Reader(), 1e-3, y=Y[torch.randperm(len(Y))], steps=32)
     assert (found.outcome, found.changed, found.code) == ("none helped", False, "")

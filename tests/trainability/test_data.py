@@ -174,6 +174,25 @@ def test_a_network_that_takes_the_examples_for_time_still_mixes_them():
     assert "mixed examples" in {cause.name for cause in found}
 
 
+@for_each("given", ["tensors", "a loader"])
+def test_targets_of_each_frame_leave_the_axis_open_and_the_first_is_taken(given):
+    """As a DataLoader does: a forgotten batch_first is found, and the sentence names both ways."""
+    x, y = torch.randn(60, 10, 3), torch.randn(60, 10, 1)
+    data = (x, y) if given == "tensors" else (DataLoader(TensorDataset(x, y), 20), None)
+    for model in (Last(every=True), Last(every=True, batch_first=True)):
+        parts = {"learning_rate": 1e-3, "batch_size": 20}
+        training = Training(model, *data, "mse", "sgd", **parts)
+        assert training.axis == 0 and training.either_axis
+        cause = {c.name: c for c in facts(Probe(training))[0]}.get("mixed examples")
+        assert (cause is None) == model.rnn.batch_first
+    wrong = facts(Probe(Training(Last(every=True), *data, "mse", "sgd", **parts)))[0][0]
+    assert "takes axis 0 of x (20, 10, 3), the examples, for time" in wrong.sentence
+    assert "batch_first=True); or, if x is (time" in wrong.remedy
+    assert wrong.remedy.endswith("give batch_axis=1.")
+    right = Training(Last(every=True), *data, "mse", "sgd", batch_axis=1, **parts)
+    assert not facts(Probe(right))[0]
+
+
 def test_samples_and_shuffled_batches_permute_examples_and_keep_time_steps():
     batches = [(x + 100 * torch.arange(7.0)[:, None, None], x[0, :, :1]) for x, _ in TIME_FIRST]
     training = Training(Last(), batches, None, "mse", "sgd", learning_rate=1e-3, batch_axis=1)

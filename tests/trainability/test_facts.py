@@ -197,6 +197,27 @@ def test_a_fact_is_stated_of_the_fault_and_not_without_it(name, sure, broken, so
 
 
 @pytest.mark.parametrize(
+    ("end", "said", "curable"),
+    [
+        (nn.ReLU(), "It ends at ReLU (self.end)", True),
+        (lambda z: (z - 9).clamp(0, 1), "It ends at clamp,", True),
+        (lambda z: (z + 1e3).sigmoid(), "It ends at a sigmoid,", True),
+        (torch.round, "It ends at round,", False),
+        (lambda z: 0 * z, "factors of 0", True),
+    ],
+    ids=["relu", "clamp", "sigmoid", "round", "factor"],
+)
+def test_the_operation_at_which_a_gradient_of_0_ends_is_named(end, said, curable):
+    """The gradient has a path, and the numbers of these operations have no slope."""
+    model = Net(end=end)
+    with torch.no_grad():
+        model.out.bias.fill_(-9)
+    ((cause,), _) = facts(Probe(training_of(model, X, SUM, MSE)))
+    assert cause.name == "no gradient" and said in f"{cause.sentence} {cause.remedy}"
+    assert (cause.sure, cause.curable, cause.part) == (True, curable, "network")
+
+
+@pytest.mark.parametrize(
     ("end", "y", "part"),
     [
         (torch.tanh, 50 + SUM, "targets"),

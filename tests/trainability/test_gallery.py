@@ -66,6 +66,27 @@ def test_attention_takes_the_examples_for_time():
     assert not found_in(Encoder(True), x, y, F.mse_loss)
 
 
+def test_the_layer_is_named_only_if_its_axis_is_what_mixes_the_examples():
+    """Ids through an embedding; the same with a view that mixes them by itself."""
+
+    class Tagger(nn.Module):
+        def __init__(self, mix):
+            super().__init__()
+            self.table, self.rnn, self.mix = nn.Embedding(9, 5), nn.LSTM(5, 8), mix
+
+        def forward(self, x):
+            z = self.table(x)
+            if self.mix:
+                return self.rnn(z.transpose(0, 1))[0].reshape(*x.shape, 8)[..., :1]
+            return self.rnn(z)[0][..., :1]
+
+    x, y = torch.randint(9, (48, 6), generator=G), torch.randn(48, 6, 1, generator=G)
+    for mix in (False, True):
+        cause = found_in(Tagger(mix), x, y, F.mse_loss)["mixed examples"]
+        assert ("nn.LSTM(..., batch_first=True)" in cause.remedy) != mix
+        assert (cause.repair != "") != mix
+
+
 def test_half_of_the_input_is_not_read():
     class TwoTower(nn.Module):
         def __init__(self, mended):

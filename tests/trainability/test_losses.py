@@ -1,13 +1,15 @@
 """One score for all losses: 0 for perfect outputs, 1 for the best constant answer."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainability.losses import scored
+from trainability.given_loss import target_loss
+from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss
 from trainability.scores import score_of, scores_of
 
@@ -297,3 +299,39 @@ def test_outputs_of_any_shape_have_a_score_or_a_sentence(shape, target, kind):
         for score in scores_of(loss_fn, z, [(None, y)], 0).values():
             found = score.in_pairs([z], [y])
             assert found.count >= 1 and found.relative >= 0
+
+
+ORDERS = {  # of the axes of outputs for targets (B, T): the loss reads them as (B, K, T)
+    "(B, T, K)": lambda z: z.transpose(1, 2),
+    "(B, K, T)": lambda z: z,
+}
+CLASS_LOSSES = {
+    "cross entropy": F.cross_entropy,
+    "log likelihood": lambda z, y: F.nll_loss(z.log_softmax(1), y),
+    "raw log likelihood": F.nll_loss,
+    "smoothed": partial(F.cross_entropy, label_smoothing=0.1),
+    "weighted": partial(F.cross_entropy, weight=torch.linspace(1, 3, K), ignore_index=0),
+    "last frame": lambda z, y: F.cross_entropy(z[..., -1], y[:, -1]),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_of_as_many_classes_as_frames_the_loss_says_which_axis_is_which(order, name):
+    y = torch.randint(K, (N, K), generator=G)
+    perfect = ORDERS[order](logits(y).transpose(1, 2)).contiguous()
+
+    def loss(z, y):
+        return CLASS_LOSSES[name](ORDERS[order](z), y)
+
+    scores = scores_of(loss, perfect, [(None, y)], axis=0)
+    assert scores["error"].in_pairs([perfect], [y]).relative == 0
+    assert scores["loss"].in_pairs([perfect], [y]).relative < 1e-3
+    usual = canonical_loss(torch.zeros_like(perfect), y, loss)
+    assert usual(perfect, y) == pytest.approx(F.cross_entropy(logits(y).transpose(1, 2), y))
+
+
+def test_of_as_many_classes_as_examples_the_last_axis_is_that_of_the_named_loss():
+    y = torch.randint(K, (T, K), generator=G)
+    score = score_of(target_loss("cross-entropy"), logits(y), [(None, y)], axis=1)
+    assert score.in_pairs([logits(y)], [y]).relative == 0

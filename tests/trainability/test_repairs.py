@@ -108,7 +108,7 @@ def test_errors_of_a_loss_that_pairs_wrong_targets_are_those_of_its_own_ones():
 
 def test_targets_that_the_loss_shapes_itself_are_left_alone():
     model, x, y, _, optimizer = unpaired()
-    for loss in ("mse", canonical_loss(torch.zeros(4, 1), torch.rand(4))):
+    for loss in ("mse", canonical_loss(torch.zeros(4, 1), torch.rand(4), nn.MSELoss())):
         assert paired_targets(Training(model, x, y, loss, optimizer)) is None
     assert paired_targets(Training(model, x, y, nn.MSELoss(), optimizer)) is not None
 

@@ -4,12 +4,19 @@ Legend: B examples, T frames.
 """
 
 import torch
+from torch import nn
 
 from rhn.utils.wording import counted, listed
 from trainability.diagnosis import Cause
 from trainability.minibatch import rows_of
 from trainability.probe import Probe
-from trainability.swaps import OTHER_AXIS, default_weights, inputs_standardised, layers_along
+from trainability.swaps import (
+    OTHER_AXIS,
+    default_weights,
+    inputs_standardised,
+    layers_along,
+    other_axis,
+)
 
 EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
 UNREPEATABLE = "unrepeatable output"
@@ -46,11 +53,13 @@ def mixed_examples(probe: Probe) -> Cause | None:
         "Swap axes by transpose or permute, not by view or reshape; apply softmax over units; undo "
         "the order of examples that were sorted for packing."
     )
-    wrong = layers_along(probe.training.model, 1 - probe.axis) if len(shape) == 3 else []
+    wrong = layers_taking_examples_for_time(probe)
     if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
         words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
         remedy = f"Write {kind}(..., batch_first={not probe.axis})."
+    if probe.training.either_axis:
+        remedy = f"{remedy[:-1]}; or, if x is (time, examples, features), give batch_axis=1."
     return Cause(
         "mixed examples",
         "network",
@@ -59,6 +68,14 @@ def mixed_examples(probe: Probe) -> Cause | None:
         evidence={"changed": probe.mixed},
         repair=OTHER_AXIS if wrong else "",
     )
+
+
+def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
+    """The layers whose other batch_first unmixes the examples, or does not run."""
+    other = other_axis(probe.training)
+    if other is not None and Probe(other).mixed:
+        return []
+    return layers_along(probe.training.model, 1 - probe.axis)
 
 
 def unread_inputs(probe: Probe) -> Cause | None:
@@ -116,6 +133,9 @@ def unread_steps(probe: Probe) -> Cause | None:
     if probe.only_own_frame or len(read) == 1:
         which = f"frame {read[0] + 1} of {T}" if lost else "its own frame"
         words = f"An output depends only on {which}: nothing can be learned from the others."
+        if probe.training.either_axis:
+            shape = tuple(probe.first.shape)
+            words += f" The examples are taken along axis {probe.axis} of x {shape}."
         remedy = (
             "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
             "out[:, -1] with batch_first=True, out[-1] without."

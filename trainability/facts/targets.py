@@ -77,7 +77,7 @@ def no_least_loss(probe: Probe) -> Cause | None:
     if probe.last_activation is not None:
         return None
     z, loss = probe.output.detach(), probe.training.loss
-    axis = class_axis(z, probe.y)
+    axis = class_axis(z, probe.y, loss)
     if z.numel() == probe.y.numel():
         right = probe.y.reshape(z.shape).to(z.dtype) * 2 - float(is_binary(probe.y))
     elif axis is not None:

@@ -1,13 +1,17 @@
 """Facts about weights: those that get no gradient, are held by nobody, or do not move."""
 
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed
-from trainability.autograd import graph
+from trainability.activation import RANGES
+from trainability.autograd import ends_of_gradient, graph, operation
 from trainability.data import Inputs, noise_like
 from trainability.diagnosis import Cause
 from trainability.probe import SCALES, Probe, scale
@@ -16,12 +20,27 @@ from trainability.training import Training
 
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
 CUT = "Look for .detach(), torch.no_grad(), .data, rounding or a factor 0 on the way to them."
+SATURATING = {
+    "Clamp",
+    "ClampMin",
+    "ClampMax",
+    "Hardtanh",
+    "Hardsigmoid",
+    "Elu",
+    "Threshold",
+    "Maximum",
+    "Minimum",
+    "Where",
+}
+"""Operations besides those of `RANGES` whose slope is 0 at some inputs."""
+STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
+"""Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
 
 
 def no_gradient(probe: Probe) -> Cause | None:
-    """No weight gets a gradient: the graph is cut, or the gradient is exactly 0 everywhere."""
+    """No weight gets a gradient: autograd has no path to any, or the gradient is 0 in each."""
     if any(p.requires_grad for p in probe.training.model.parameters()):
         if not probe.output.requires_grad:
             where, part = "The outputs have no gradient in any weight", "network"
@@ -30,17 +49,61 @@ def no_gradient(probe: Probe) -> Cause | None:
         elif any(g is not None and g.any() for g in probe.gradients.values()):
             return None
         else:
-            where, part = "The gradient of the loss is exactly 0 in every weight", "network"
+            return zero_gradient(probe)
     else:
         where, part = "No parameter of the model requires a gradient", "network"
     return Cause(
         "no gradient",
         part,
         f"{where}: no weight moves.",
-        "Look for torch.no_grad(), .detach(), .item(), argmax, round or requires_grad_(False), and "
+        "Look for torch.no_grad(), .detach(), .item(), argmax or requires_grad_(False), and "
         "for a loss that does not depend on the outputs.",
         sure=True,
     )
+
+
+def zero_gradient(probe: Probe) -> Cause:
+    """The gradient has a path to weights, and is 0 in each: by which operation."""
+    training, modules = probe.training, dict[Any, tuple[str, str]]()
+    with ExitStack() as hooks:
+        for path, module in training.model.named_modules():
+            keep = partial(keep_module, modules, path)
+            hooks.callback(module.register_forward_hook(keep).remove)
+        output = training.output(probe.x)
+    loss = training.loss(output, probe.y)
+    weights = [p for p in training.model.parameters() if p.requires_grad]
+    end = next(iter(ends_of_gradient(loss, weights)), None)
+    kind = "" if end is None else operation(end)
+    words = "The gradient of the loss is exactly 0 in every weight: no weight moves."
+    remedy = (
+        "Look for weights or factors of 0, and for outputs that equal their targets; "
+        "trainability.cure tries other initial weights."
+    )
+    if kind in (*RANGES, *SATURATING, *STAIRS):
+        what = RANGES[kind][0] if kind in RANGES else kind.lower()
+        if end in modules:
+            what = "{1} (self.{0})".format(*modules[end])
+        words += f" It ends at {what}, whose slope is 0 at each of its inputs."
+        remedy = "Remove it, scale what it reads, or let trainability.cure draw other weights."
+        if kind in STAIRS:
+            remedy = "Leave it out while the network trains: its slope is 0 everywhere."
+    return Cause(
+        "no gradient",
+        "network" if end is None or end in graph(output) else "loss",
+        words,
+        remedy,
+        sure=True,
+        curable=kind not in STAIRS,
+        evidence={"operation": kind},
+    )
+
+
+def keep_module(
+    modules: dict[Any, tuple[str, str]], path: str, module: nn.Module, given: tuple, made: object
+) -> None:
+    """Keep (path, class) of the innermost module whose output is a node of autograd."""
+    if isinstance(made, Tensor) and made.grad_fn is not None and path:
+        modules.setdefault(made.grad_fn, (path, type(module).__name__))
 
 
 def hidden_weights(probe: Probe) -> Cause | None:
