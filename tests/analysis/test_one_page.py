@@ -192,7 +192,7 @@ def test_a_page_without_a_name_is_called_after_what_it_is_about():
         ["runs/a", "--lesions"],
         ["runs/a/last.safetensors"],
     ]
-    app = single("x", report_cli.Options)
+    app = single("x", ReportOptions)
     names = [report_cli.default_page(read(app, words)).name for words in asked]
     assert names[0] == "report-a.html" and len(set(names)) == len(names)
 

@@ -70,7 +70,7 @@ def exponents(result: dict) -> list[float]:
         ),
         (
             "rnn --set init=orthogonal --set init=uniform:0.1,bias:1",
-            ["rnn, 4 units, init orthogonal", "rnn, 4 units, init uniform:0.1,bias:1"],
+            ["rnn, 4 units, orthogonal weights", "rnn, 4 units, uniform weights"],
         ),
     ],
 )

@@ -232,7 +232,7 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
     growing = lyapunov(
         lambda x, s: torch.remainder(2 * s, 1), torch.zeros(9, 1), count=1, s0=0.3 * torch.ones(2)
     )
-    assert "needs more exponents" in growing.summary() and "the 1 largest" in growing.summary()
+    assert "The Kaplan-Yorke dimension needs more exponents." in growing.summary()
     many = fixed_points(lambda x, s: s, None, starts=torch.arange(20.0, dtype=d).unsqueeze(1))
     assert many.summary().count("neutral") == 22 and "inf" in many.summary()
     assert "With an eigenvalue 1, 20 points may lie on one curve" in many.summary()

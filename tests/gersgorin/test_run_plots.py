@@ -141,7 +141,7 @@ def test_the_title_tells_what_is_shown_and_how_it_was_made(records):
 
 def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     record = records["usual"]
-    step = int(np.argmax(record.spectral_radius))
+    step = record.drawn_step(None)
     title = " ".join(draw_run(record).axes[0].get_title("left").split())
     assert title == f"Step {step}: the discs reach {record.reach[step]:.3g}"
 

@@ -76,7 +76,7 @@ def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing
         "patience: 100",
         "seed: 0",
     ]
-    assert "budget of 150,000 parameters a layer counts all" in readings
+    assert "budget of 150,000 parameters per layer counts all" in readings
     assert list(tmp_path.iterdir()) == []
 
 

@@ -57,6 +57,6 @@ def test_the_page_names_the_epoch_of_the_checkpoint(run):
     from analysis.report.folders import _curves
 
     folder, found, _, objective = run
-    verdict = _curves(read_curves(folder), "").verdict
+    (text,) = _curves(read_curves(folder), []).text
     on = {"train": "on the training data", "valid": "on validation"}[objective]
-    assert f"{on} at its best, in epoch {found.best_epoch} of 12" in verdict
+    assert f"{on} at its best, in epoch {found.best_epoch} of 12" in text

@@ -114,7 +114,7 @@ def test_a_depth_figure_is_drawn_again_from_its_table(run, tmp_path):
     [
         (
             [("novel", {"corpus": "text"})],
-            "novel was trained on 'text', expected trainings on 'ptb'",
+            "novel was trained on 'text', expected training runs on 'ptb'",
         ),
         (
             [("letters", {"measure": "bits_per_character", "corpus": "enwik8"})],

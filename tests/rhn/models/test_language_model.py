@@ -64,7 +64,7 @@ def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs()
     ("options", "message"),
     [
         ({"tied": True, "embedding_size": 5}, "tied weights need"),
-        ({"vocabulary_size": 0}, "vocabulary_size must be"),
+        ({"vocabulary_size": 0}, "vocabulary_size is 0"),
         ({"coupled": "no", "nonsense": 1}, "cannot be built"),
     ],
 )
