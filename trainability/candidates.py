@@ -97,15 +97,19 @@ def starts_of(training: Training) -> Iterator[Start]:
     bias = output_bias_of(trained_parameters(called), outputs)
     constant = None if bias is None else constant_of_least_loss(training, outputs.detach(), y)
     yield Start(GIVEN)
-    for start in (Start(OUTPUT_BIAS), *_redrawn(called, x, bias)):
+    for start in (Start(OUTPUT_BIAS), *_redrawn(called, x, bias, seed_of_default(training))):
         if bias is not None and constant is not None and start.words != DEFAULT:
             start = with_bias(start, training, x, bias, constant)
         if start.calls or start.bias:
             yield start
 
 
-def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]:
-    """Yield initial weights that are drawn again. bias: name of the output bias."""
+def _redrawn(
+    training: Training, x: Inputs, bias: str | None, seed: dict[str, int]
+) -> Iterator[Start]:
+    """Yield initial weights that are drawn again. bias: name of the output bias. seed: an argument
+    of `default_`.
+    """
     model, trained = training.model, trained_parameters(training)
     names = tuple(name for name, _ in model.named_parameters() if name not in trained)
     blocks = [b for b in blocks_of(model, keep=names) if b.name != bias]
@@ -115,7 +119,7 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
     drawn: dict[str, Any] = {"norms": norms, "keep": names}
     chrono = (chrono_, {"frames": frames, "keep": names})
     has_gates = any(b.memory for b in blocks)
-    yield Start(DEFAULT, ((default_, {"keep": names} | seed_of_default(training, names)),))
+    yield Start(DEFAULT, ((default_, {"keep": names} | seed),))
     if has_gates:
         yield Start(CHRONO, (chrono,))
     yield Start(NORMAL, ((normal_, drawn),))
@@ -129,10 +133,12 @@ def _redrawn(training: Training, x: Inputs, bias: str | None) -> Iterator[Start]
         yield Start(MEMORY, ((remembering_, {"frames": frames} | drawn),))
 
 
-def seed_of_default(training: Training, keep: tuple[str, ...]) -> dict[str, int]:
+def seed_of_default(training: Training) -> dict[str, int]:
     """The first seed of `default_` with which a weight gets a gradient, as its argument if it is
     another one than usual.
     """
+    trained = trained_parameters(training)
+    keep = [name for name, _ in training.model.named_parameters() if name not in trained]
     for seed in SEEDS:
         other = training.copy()
         default_(other.model, seed=seed, keep=keep)

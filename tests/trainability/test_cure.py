@@ -203,6 +203,22 @@ def test_a_gradient_that_is_0_at_these_weights_only_is_searched():
     assert bool(learned(x).any())
 
 
+def test_initial_weights_that_have_no_gradient_are_drawn_again():
+    """Of a ReLU of a number and one of its negative at least one is dead from the first draw."""
+    x = 1 + torch.rand(200, 1, generator=torch.Generator().manual_seed(0))
+    codes = []
+    for sign in (1.0, -1.0):
+        scaled = nn.Linear(1, 1, bias=False).requires_grad_(False)
+        model = nn.Sequential(nn.Linear(1, 1, bias=False), scaled, nn.ReLU())
+        with torch.no_grad():
+            model[0].weight.fill_(-sign), scaled.weight.fill_(sign)
+        training = Training(model, x, x, nn.MSELoss(), ADAM(model.parameters(), 1e-2))
+        start = {start.words: start for start in starts_of(training)}["torch's initial weights"]
+        assert bool((Change(start).applied(training).model(x) > 0).any())
+        codes.append("seed=" in start.code)
+    assert sorted(codes) == [False, True]
+
+
 def test_no_cure_is_claimed_where_nothing_can_be_learned():
     found = cured(Reader(), 1e-3, y=Y[torch.randperm(len(Y))], steps=32)
     assert (found.outcome, found.changed, found.code) == ("none helped", False, "")

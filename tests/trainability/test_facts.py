@@ -203,9 +203,10 @@ def test_a_fact_is_stated_of_the_fault_and_not_without_it(name, sure, broken, so
         (lambda z: (z - 9).clamp(0, 1), "It ends at clamp,", True),
         (lambda z: (z + 1e3).sigmoid(), "It ends at a sigmoid,", True),
         (torch.round, "It ends at round,", False),
+        (nn.Softmax(-1), "Remove the softmax", False),
         (lambda z: 0 * z, "factors of 0", True),
     ],
-    ids=["relu", "clamp", "sigmoid", "round", "factor"],
+    ids=["relu", "clamp", "sigmoid", "round", "one unit", "factor"],
 )
 def test_the_operation_at_which_a_gradient_of_0_ends_is_named(end, said, curable):
     """The gradient has a path, and the numbers of these operations have no slope."""

@@ -20,6 +20,7 @@ from trainability.swaps import (
 
 EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
 UNREPEATABLE = "unrepeatable output"
+ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
 
 
 def unrepeatable_output(probe: Probe) -> Cause | None:
@@ -188,7 +189,7 @@ def equal_outputs(probe: Probe) -> Cause | None:
             "constant output",
             "network",
             f"{words}: a softmax over one unit is always 1.",
-            "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit.",
+            ONE_UNIT,
             sure=True,
         )
     part, without = part_of_equal_outputs(probe)

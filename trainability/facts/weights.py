@@ -14,6 +14,7 @@ from trainability.activation import RANGES
 from trainability.autograd import ends_of_gradient, graph, operation
 from trainability.data import Inputs, noise_like
 from trainability.diagnosis import Cause
+from trainability.facts.dependence import ONE_UNIT
 from trainability.probe import SCALES, Probe, scale
 from trainability.swaps import EVERY_WEIGHT, default_weights, inputs_standardised
 from trainability.training import Training
@@ -74,27 +75,36 @@ def zero_gradient(probe: Probe) -> Cause:
     weights = [p for p in training.model.parameters() if p.requires_grad]
     end = next(iter(ends_of_gradient(loss, weights)), None)
     kind = "" if end is None else operation(end)
+    one_unit = "oftmax" in kind and output.shape[-1] == 1
     words = "The gradient of the loss is exactly 0 in every weight: no weight moves."
-    remedy = (
-        "Look for weights or factors of 0, and for outputs that equal their targets; "
-        "trainability.cure tries other initial weights."
-    )
     if kind in (*RANGES, *SATURATING, *STAIRS):
-        what = RANGES[kind][0] if kind in RANGES else kind.lower()
-        if end in modules:
-            what = "{1} (self.{0})".format(*modules[end])
+        what = "{1} (self.{0})".format(*modules[end]) if end in modules else name_of(kind)
         words += f" It ends at {what}, whose slope is 0 at each of its inputs."
-        remedy = "Remove it, scale what it reads, or let trainability.cure draw other weights."
-        if kind in STAIRS:
-            remedy = "Leave it out while the network trains: its slope is 0 everywhere."
     return Cause(
         "no gradient",
         "network" if end is None or end in graph(output) else "loss",
         words,
-        remedy,
+        ONE_UNIT if one_unit else remedy_of_zero(kind),
         sure=True,
-        curable=kind not in STAIRS,
+        curable=not (one_unit or kind in STAIRS),
         evidence={"operation": kind},
+    )
+
+
+def name_of(kind: str) -> str:
+    """An operation of autograd in words: "a sigmoid"."""
+    return RANGES[kind][0] if kind in RANGES else kind.lower()
+
+
+def remedy_of_zero(kind: str) -> str:
+    """What to do about an operation at which a gradient ends."""
+    if kind in STAIRS:
+        return "Leave it out while the network trains: its slope is 0 everywhere."
+    if kind in (*RANGES, *SATURATING):
+        return "Remove it, scale what it reads, or let trainability.cure draw other weights."
+    return (
+        "Look for weights or factors of 0, and for outputs that equal their targets; "
+        "trainability.cure tries other initial weights."
     )
 
 
