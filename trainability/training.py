@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader, default_collate
 
+from gersgorin.data.layout import declared_axis
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -192,8 +194,9 @@ class Training:
         learning_rate: of an optimiser given by name.
         steps: length of the training.
         batch_size: of the minibatches drawn from tensors.
-        batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, as a DataLoader
-            has it, or 1 if only axis 1 of x has as many entries as there are targets.
+        batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
+            1 of x has as many entries as there are targets; it must be given if both have and the
+            model's layers take (T, B, ...), unless a DataLoader puts the examples together.
         clip_norm: largest gradient norm; None: no clipping.
         scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
         predict: takes the prediction, a tensor, from what the model returns; None: that, its
@@ -261,14 +264,17 @@ class Training:
         self.draws = 5
         """Seed of weights that a swap draws."""
         self.either_axis = False
-        """True if both axes of x may be the examples, and none was given."""
+        """True if both axes of x may hold the examples, and none was given."""
+        stacked = stacks_examples(x)
         like = next(self.model.parameters())
         if batch_axis not in (0, 1, None):
             raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
 
         def axis_of(x: Inputs, y: Tensor) -> int:
             axes = axes_of_examples(x, y) if batch_axis is None else [batch_axis]
-            self.either_axis = len(axes) > 1
+            self.either_axis = len(axes) > 1 and not stacked
+            if self.either_axis:
+                check_layers_take_axis_0(self.model, x, y)
             return axes[0]
 
         if y is None:
@@ -600,6 +606,25 @@ def check_model(model: Any) -> None:
     if next(model.parameters(), None) is None:
         raise InvalidInputError(f"{type(model).__name__} has no parameters: nothing can be trained")
     check_weights(uncompiled(model))
+
+
+def stacks_examples(batches: Any) -> bool:
+    """True for a DataLoader that stacks examples along axis 0, as by default."""
+    return isinstance(batches, DataLoader) and batches.collate_fn is default_collate
+
+
+def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
+    """Raise InvalidInputError if all recurrent layers take the first axis for time: then nobody
+    but the user knows whether that is right.
+    """
+    if declared_axis(model) != 1:
+        return
+    shapes = f"x {tuple(sequence_of(x).shape)} and y {tuple(y.shape)}"
+    raise InvalidInputError(
+        f"{shapes}: either of the first two axes may hold the examples, and the recurrent layers "
+        "of your model have batch_first=False, which takes (time, examples, ...): give "
+        "batch_axis=1 if x is so, batch_axis=0 if its first axis holds the examples"
+    )
 
 
 def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:

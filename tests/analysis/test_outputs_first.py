@@ -24,7 +24,7 @@ WORK = (
     "rhn.plotting.curves.read_curves",
     "rhn.plotting.curves.read_depth",
     "optim_study.runner.chorales_of_study",
-    "optim_study.plan.load_corpus",
+    "optim_study.plan.chorales_of_study",
     "optim_study.cli_results.record_trial",
     "optim_study.cli_results.Plot._rows",
     "analysis.cli._opened",

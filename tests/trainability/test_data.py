@@ -6,6 +6,7 @@ from tables import for_each
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from rhn.errors import InvalidInputError
 from trainability import check
 from trainability.facts import facts
 from trainability.probe import Probe
@@ -174,23 +175,37 @@ def test_a_network_that_takes_the_examples_for_time_still_mixes_them():
     assert "mixed examples" in {cause.name for cause in found}
 
 
+EITHER = torch.randn(60, 10, 3), torch.randn(60, 10, 1)
+
+
+def of_frames(model, *data, **more):
+    return Training(model, *data, "mse", "sgd", learning_rate=1e-3, batch_size=20, **more)
+
+
+def test_layers_that_take_time_first_make_the_axis_of_targets_of_each_frame_a_question():
+    with pytest.raises(InvalidInputError, match=r"x \(60, 10, 3\) .* batch_axis=1 if x is so"):
+        of_frames(Last(every=True), *EITHER)
+    with pytest.raises(InvalidInputError, match="give batch_axis=1"):
+        of_frames(Last(every=True), [EITHER], None)
+    assert of_frames(Last(every=True, batch_first=True), *EITHER).axis == 0
+    assert not facts(Probe(of_frames(Last(every=True), *EITHER, batch_axis=1)))[0]
+
+
 @for_each("given", ["tensors", "a loader"])
-def test_targets_of_each_frame_leave_the_axis_open_and_the_first_is_taken(given):
-    """As a DataLoader does: a forgotten batch_first is found, and the sentence names both ways."""
-    x, y = torch.randn(60, 10, 3), torch.randn(60, 10, 1)
-    data = (x, y) if given == "tensors" else (DataLoader(TensorDataset(x, y), 20), None)
+def test_a_forgotten_batch_first_is_found_where_the_axis_is_known(given):
+    loader = DataLoader(TensorDataset(*EITHER), 20)  # stacks examples along axis 0
     for model in (Last(every=True), Last(every=True, batch_first=True)):
-        parts = {"learning_rate": 1e-3, "batch_size": 20}
-        training = Training(model, *data, "mse", "sgd", **parts)
-        assert training.axis == 0 and training.either_axis
+        training = (
+            of_frames(model, *EITHER, batch_axis=0)
+            if given == "tensors"
+            else of_frames(model, loader, None)
+        )
+        assert training.axis == 0
         cause = {c.name: c for c in facts(Probe(training))[0]}.get("mixed examples")
         assert (cause is None) == model.rnn.batch_first
-    wrong = facts(Probe(Training(Last(every=True), *data, "mse", "sgd", **parts)))[0][0]
-    assert "takes axis 0 of x (20, 10, 3), the examples, for time" in wrong.sentence
-    assert "batch_first=True); or, if x is (time" in wrong.remedy
-    assert wrong.remedy.endswith("give batch_axis=1.")
-    right = Training(Last(every=True), *data, "mse", "sgd", batch_axis=1, **parts)
-    assert not facts(Probe(right))[0]
+        if cause:
+            assert "takes axis 0 of x (20, 10, 3), the examples, for time" in cause.sentence
+            assert cause.remedy == "Write nn.GRU(..., batch_first=True)."
 
 
 def test_samples_and_shuffled_batches_permute_examples_and_keep_time_steps():

@@ -156,7 +156,7 @@ def test_what_could_not_be_used_again_is_refused_before_the_training(cell, said,
 @pytest.mark.parametrize(("cell", "said"), [(Lost, "counted"), (Dropping, "draws random")])
 def test_a_study_refuses_it_too(cell, said, tmp_path, monkeypatch):
     monkeypatch.setattr("optim_study.runner.chorales_of_study", lambda data: DATA)
-    monkeypatch.setattr("optim_study.plan.load_corpus", lambda data: DATA)
+    monkeypatch.setattr("optim_study.plan.chorales_of_study", lambda data: DATA)
     config = optim_study.smoke(
         arch=(name_of(cell),), depth=(1,), out=tmp_path / "study", trials=1, epochs=1, device="cpu"
     )
