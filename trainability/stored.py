@@ -35,7 +35,7 @@ from rhn.training.run import differences
 from rhn.training.trained import data_path
 from rhn.utils.io import read_json
 from rhn.utils.ranges import Count, Fraction, Natural, Positive
-from rhn.utils.validation import check_fields, fits
+from rhn.utils.validation import check_fields, fits, is_whole_number
 from rhn.utils.wording import first_line, listed
 
 SETTINGS = ("learning_rate", "momentum", "epochs", "batch_size", "optimizer")
@@ -183,37 +183,35 @@ def _seed(folder: Path, config: TrainingConfig, checksum: str | None) -> int:
     best = folder / BEST
     if not best.is_file():
         return config.seed if named is None else named
-    match about := read_metadata(best)["metadata"]:
-        case {"train": {"seed": int(seed), **stored}} if seed >= 0:
-            pass
-        case _:
-            raise InvalidInputError(
-                f"{best} does not say the seed of its training: expected that of a run"
-            )
-    wanted = asdict(config) | {"seed": seed if named is None else named}
-    match about:
-        case {"data": {"checksum": trained}} if checksum is not None:
-            wanted, stored = wanted | {"data": checksum}, stored | {"data": trained}
-    if different := differences(config, wanted, stored | {"seed": seed}):
+    about = read_metadata(best)["metadata"]
+    train, data = about.get("train"), about.get("data")
+    if not isinstance(train, dict) or not is_whole_number(train.get("seed"), 0):
+        raise InvalidInputError(
+            f"{best} does not say the seed of its training: expected that of a run"
+        )
+    wanted = asdict(config) | {"seed": train["seed"] if named is None else named}
+    if checksum is not None and isinstance(data, dict):
+        wanted, train = wanted | {"data": checksum}, train | {"data": data.get("checksum")}
+    if different := differences(config, wanted, train):
         raise InvalidInputError(
             f"{_home(folder) / 'config.json'} and {best} are of different training runs: "
             f"{different}: put the right one back"
         )
-    return seed
+    return train["seed"]
 
 
 def _of_trial(path: Path, cell: str | None) -> StoredTraining:
     """The training of the record of a trial."""
     trial = _record(path)
     _check_cell(path, trial.arch, cell)
-    gated = accepts(resolve_cell(trial.arch), "transform_bias")
+    bias: dict[str, Any] = {"transform_bias": trial.transform_bias}
     model = PolyphonicModel(
         trial.arch,
         hidden_size=trial.hidden_size,
         depth=trial.depth,
         init=trial.init,
         generator=weights_generator(trial.seed, trial.arch, trial.depth, trial.trial),
-        **({"transform_bias": trial.transform_bias} if gated else {}),
+        **(bias if accepts(resolve_cell(trial.arch), "transform_bias") else {}),
         **trial.options,
     )
     name = f"{trial.arch}, depth {trial.depth}, trial {trial.trial}"
