@@ -642,7 +642,8 @@ class Trial:
             if row.part not in at_fault:
                 reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
-                yield Cause("enough", row.part, said, row.version.remedy)
+                remedy = "" if evidence.cleared(row.part) else row.version.remedy
+                yield Cause("enough", row.part, said, remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
         for row in better[:1]:
             before = shown(self.base.value(row.by))

@@ -266,7 +266,7 @@ def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
     if not hasattr(module, name):
         near = get_close_matches(name, vars(module), 1)
         hint = f"did you mean {near[0]}?" if near else "expected the name of a training in it"
-        raise InvalidInputError(f"{file} has no {name}: {hint}")
+        raise InvalidInputError(f"the file has no such name: {hint}")
     given = arguments_of(getattr(module, name))
     limits = {"steps": options.steps, "seconds": options.seconds}
     if given_flags(options, ("seed",)):

@@ -233,7 +233,7 @@ class Diagnosis(Result):
             yield from ("", *self._lines(), "")
         for cause in self.causes:
             proof = "Proven: " if cause in self.facts else ""
-            yield f"{proof}{cause.sentence} {cause.remedy}"
+            yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
         yield from self.remarks
 
     def summary(self, *, whole: bool = False) -> str:
@@ -257,7 +257,7 @@ class Diagnosis(Result):
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = self.at_fault.error
-        return f"The fault is in the {self.part}: without it the relative error is {error:.2f}"
+        return f"The fault is in the {self.part}; mended, the relative error is {error:.2g}"
 
     height = 3.4
 
