@@ -36,6 +36,7 @@ from trainability.candidates import GIVEN, OUTPUT_BIAS, Change, Start, filled, s
 from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
+from trainability.given_loss import broadcasting_unwarned
 from trainability.probe import Probe
 from trainability.race import (
     CLEAR,
@@ -109,6 +110,7 @@ class Search:
         if given.error <= GOOD and self._confirm(given):
             return given, self._outcome(given)
         self._run_race()
+        self._run_dropped()
         for attempt in self._helping()[:BEST]:
             tried.append(self._better_rate(attempt))
             if self._lasts(tried[-1]):
@@ -140,7 +142,8 @@ class Search:
     def _plan(self) -> None:
         """Measure the time of a step; all rows run as many steps as there is time for."""
         self.rates = [*changes_of_rate(self.training)]
-        step, every = seconds_of_step(self.training.copy(), self.steps), self.steps
+        left = self.end - time.monotonic()
+        step, every = seconds_of_step(self.training.copy(), self.steps, left / 8), self.steps
         share = share_of(rungs(every))
         needed = step * every * (1 + share * FEWEST + CONFIRM)
         self.needed_seconds = step * every * (1 + share * len(self.rates) * (1 + BEST) + CONFIRM)
@@ -170,9 +173,7 @@ class Search:
         return [given, *sorted(others, key=lambda start: ranks[start.words])[:BEST]]
 
     def _run_race(self) -> None:
-        """Halve the attempts over the rungs; those that have learned well wait. If none helps, run
-        those that were dropped, the lowest error first.
-        """
+        """Halve the attempts over the rungs; those that have learned well wait."""
         starts = self._starts()
         changes = [Change(start, *rate) for rate in self.rates for start in starts]
         left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - CONFIRM
@@ -187,6 +188,9 @@ class Search:
                 self.ran_out = True
                 return
             alive = self._better_half([a for a in alive if a.row.exploded is None])
+
+    def _run_dropped(self) -> None:
+        """Run the attempts that were dropped, the lowest error first, until one helps."""
         dropped = [a for a in self.attempts.values() if not a.row.done]
         for attempt in sorted(dropped, key=lambda attempt: attempt.row.error):
             if self._helping() or time.monotonic() >= self.end:
@@ -386,7 +390,7 @@ def cure(
     training = as_training(
         model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
     )
-    with random_numbers_kept(training.model):
+    with random_numbers_kept(training.model), broadcasting_unwarned():
         search = Search(training, begun + seconds, seed, progress)
         chosen, outcome = search.run()
         changed = chosen.change.applied(training).model

@@ -297,8 +297,11 @@ def race_of(
     return Race(scores, pairs, seed=seed, progress=progress)
 
 
-def seconds_of_step(training: Training, steps: int) -> float:
-    """The median time of a few steps of a training run, the first one left out."""
+def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:
+    """The median time of a few steps of a training run, the first one left out.
+
+    most: no further step is measured after these seconds.
+    """
     training.model.train()
     times, stream = list[float](), training.data.stream(0)
     with flushed():
@@ -306,7 +309,9 @@ def seconds_of_step(training: Training, steps: int) -> float:
             begun = time.monotonic()
             training.step(x, y)
             times.append(time.monotonic() - begun)
-    return median(times[1:])
+            if sum(times) > most:
+                break
+    return median(times[1:] or times)
 
 
 def affordable(steps: int, seconds: float, needed: float) -> int:

@@ -10,6 +10,7 @@ Nothing that was given is changed: model, optimiser and scheduler are copied.
 
 import copy
 import math
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -172,6 +173,13 @@ class Schedule:
             group.update(known | {"lr": known["lr"] * self.factor})
 
 
+NO_TIME = "no time was left"
+
+
+class OutOfTime(Exception):
+    """The time for facts is up."""
+
+
 SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes
 STEPS = 3000  # of a training run whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
@@ -259,6 +267,8 @@ class Training:
         self.change_inputs: InputsChange = same
         self.change_targets: InputsChange = same
         self.restore_outputs: InputsChange = same
+        self.until = math.inf
+        """Time of `time.monotonic` after which no output is computed."""
         self.draws = 5
         """Seed of weights that a swap draws."""
         self.either_axis = False
@@ -320,8 +330,10 @@ class Training:
     def output(self, x: Inputs) -> Tensor:
         """The prediction for a copy of inputs, since forward may change them in place.
 
-        Raises InvalidInputError with what the model raised.
+        Raises InvalidInputError with what the model raised, OutOfTime after `until`.
         """
+        if time.monotonic() > self.until:
+            raise OutOfTime(NO_TIME)
         x = self.change_inputs(tree_map(Tensor.clone, x))
         in_order, by_name = (
             ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
