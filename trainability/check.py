@@ -34,6 +34,7 @@ from trainability.data import SAMPLE, Pair, count_of
 from trainability.diagnosis import IN_GOOD, YOURS, Cause, Diagnosis, TableRow, shown
 from trainability.facts import facts
 from trainability.failures import failed_step
+from trainability.given_loss import broadcasting_unwarned
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.probe import Probe
 from trainability.race import (
@@ -140,7 +141,7 @@ def check(
         )
     except NotFiniteError as error:
         return of_data_not_finite(title, loss_fn, error)
-    with random_numbers_kept(training.model):
+    with random_numbers_kept(training.model), broadcasting_unwarned():
         (progress or (lambda doing: None))("facts")
         probe = Probe(training)
         _ = probe.loss  # whatever a model or a loss raises at once is a sentence about that call
@@ -218,9 +219,10 @@ class Trial:
     def plan(self, begun: float, seconds: float | None) -> None:
         """Measure the time of a step, choose the steps of all rows, and say how long it takes."""
         every = self.training.steps
-        yours = seconds_of_step(self.training.copy(), every)
+        most = (begun + (seconds or LONGEST) - time.monotonic()) / 8
+        yours = seconds_of_step(self.training.copy(), every, most)
         try:
-            goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), every)
+            goods = seconds_of_step(self.good.with_parts(rate=RATES[0]), every, most)
         except (RhnError, *USERS_FAULT):  # its rows say why
             goods = yours
         own, good = every * yours, GOOD_ROWS * every * goods
@@ -642,7 +644,8 @@ class Trial:
             if row.part not in at_fault:
                 reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
-                yield Cause("enough", row.part, said, row.version.remedy)
+                remedy = "" if evidence.cleared(row.part) else row.version.remedy
+                yield Cause("enough", row.part, said, remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
         for row in better[:1]:
             before = shown(self.base.value(row.by))

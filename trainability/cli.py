@@ -266,7 +266,7 @@ def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
     if not hasattr(module, name):
         near = get_close_matches(name, vars(module), 1)
         hint = f"did you mean {near[0]}?" if near else "expected the name of a training in it"
-        raise InvalidInputError(f"{file} has no {name}: {hint}")
+        raise InvalidInputError(f"the file has no such name: {hint}")
     given = arguments_of(getattr(module, name))
     limits = {"steps": options.steps, "seconds": options.seconds}
     if given_flags(options, ("seed",)):
@@ -360,7 +360,7 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     check_network_options(options)
     run = stored_run(options)
     if options.input is None:
-        frames = chorale_excerpts(options.data or (run and run.data))
+        frames = chorale_excerpts(run.chorales(options.data) if run else options.data)
     else:
         frames = read_numbers(options.input).frames().numpy()
     if run is None:
@@ -389,11 +389,13 @@ def of_next_frames(options: Options) -> dict[str, Any]:
 def stored_run(options: Options) -> Any:
     """The run or trial that the options name, as it began; None if they name none."""
     from rhn.presets import PRESETS
-    from trainability.stored import is_stored, stored_training
+    from trainability.stored import is_path, stored_training
 
     word = options.training
-    if word is None or word in PRESETS or not is_stored(Path(word)):
+    if word is None or word in PRESETS or not is_path(word):
         return None
+    if given := given_flags(options, ("cell_options",)):
+        raise InvalidInputError(f"{given[0]} cannot be given with a run, which has its cell")
     return stored_training(Path(word), options.cell)
 
 

@@ -11,6 +11,7 @@
    reaches the beginning of a sequence most evenly.
 4. A race of the best of them at several learning rates. After each rung the better half goes on:
    those that learn by their error on held-out examples, those that do not yet by their gradient.
+   If none of them helps, the others run to the end while time is left.
 5. The best one at its rate, and at a third of it: all steps in three minibatch orders. An order
    counts if the median error of the last quarter of the steps is low. The lower rate is chosen
    unless its error is clearly higher. If an order fails, the next candidate is tried.
@@ -20,6 +21,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ from trainability.candidates import GIVEN, OUTPUT_BIAS, Change, Start, filled, s
 from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
+from trainability.given_loss import broadcasting_unwarned
 from trainability.probe import Probe
 from trainability.race import (
     CLEAR,
@@ -55,8 +58,9 @@ HELPS = 0.7  # of the error of a training run that learns: a change must come to
 LEARNS = 0.9  # error to which a change must bring a training run that learns nothing
 BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
 RUNGS = 6  # of the race: at 1/32, 1/16, ... and all of the steps
-# of a training run that an attempt costs on average
-SHARE = (1 + (RUNGS - 1) / 2) / 2 ** (RUNGS - 1)
+# of a rung, at least: three times the memory of momentum 0.9, which an optimiser fills first
+LEAST = 30
+SEEN = 0.01  # in a relative error: the last digit that is printed
 ADAM = 1e-3, 1e-4, 1e-2, 3e-4, 3e-3  # usual learning rates
 AROUND = 1.0, 0.1, 10.0  # factors on the given one
 OF_SGD = *AROUND, 0.01, 100.0  # of an optimiser that does not divide by the gradient's size
@@ -90,6 +94,7 @@ class Search:
         self.orders = ORDERS[:1] if one_order else ORDERS
         self.attempts = dict[str, Attempt]()
         self.given = self._attempt(Change(Start(GIVEN)))
+        self.untrained = Row(UNCHANGED, training.copy())
 
     def run(self) -> tuple[Attempt, str]:
         """(The choice, the outcome). Raises InvalidInputError if the training cannot run."""
@@ -98,12 +103,14 @@ class Search:
             return given, "not searched"
         self.race = race_of(self.training, self.probe, self.seed, self.progress)
         self._plan()
+        self.race.train(self.untrained, 0, math.inf)
         self._finish(given)
         if given.row.problem:
             raise InvalidInputError(given.row.problem)
         if given.error <= GOOD and self._confirm(given):
             return given, self._outcome(given)
         self._run_race()
+        self._run_dropped()
         for attempt in self._helping()[:BEST]:
             tried.append(self._better_rate(attempt))
             if self._lasts(tried[-1]):
@@ -135,9 +142,11 @@ class Search:
     def _plan(self) -> None:
         """Measure the time of a step; all rows run as many steps as there is time for."""
         self.rates = [*changes_of_rate(self.training)]
-        step, every = seconds_of_step(self.training.copy(), self.steps), self.steps
-        needed = step * every * (1 + SHARE * FEWEST + CONFIRM)
-        self.needed_seconds = step * every * (1 + SHARE * len(self.rates) * (1 + BEST) + CONFIRM)
+        left = self.end - time.monotonic()
+        step, every = seconds_of_step(self.training.copy(), self.steps, left / 8), self.steps
+        share = share_of(rungs(every))
+        needed = step * every * (1 + share * FEWEST + CONFIRM)
+        self.needed_seconds = step * every * (1 + share * len(self.rates) * (1 + BEST) + CONFIRM)
         self.steps = affordable(every, self.end - time.monotonic(), needed)
         self.step_seconds, self.ran_out = step, self.steps < every
 
@@ -168,15 +177,27 @@ class Search:
         starts = self._starts()
         changes = [Change(start, *rate) for rate in self.rates for start in starts]
         left = (self.end - time.monotonic()) / (self.step_seconds * self.steps) - CONFIRM
-        alive = [self._attempt(change) for change in changes[: 1 + max(FEWEST, int(left / SHARE))]]
+        goals = rungs(self.steps)
+        number = max(FEWEST, int(left / share_of(goals)))
+        alive = [self._attempt(change) for change in changes[: 1 + number]]
         alive.remove(self.given)
-        for goal in sorted({max(1, self.steps >> k) for k in range(RUNGS)}):
+        for goal in goals:
             for row in (attempt.row for attempt in alive if not attempt.row.done):
                 self.race.run(row, self.steps, self.end, GOOD, pause=goal, points=OFTEN)
             if time.monotonic() >= self.end:
                 self.ran_out = True
                 return
             alive = self._better_half([a for a in alive if a.row.exploded is None])
+
+    def _run_dropped(self) -> None:
+        """Run the attempts that were dropped, the lowest error first, until one helps."""
+        dropped = [a for a in self.attempts.values() if not a.row.done]
+        for attempt in sorted(dropped, key=lambda attempt: attempt.row.error):
+            if self._helping() or time.monotonic() >= self.end:
+                break
+            attempt.rows = [attempt.row.again(self.training, attempt.row.order)]
+            self.race.run(attempt.row, self.steps, self.end, GOOD, points=OFTEN)
+            attempt.row.training, attempt.row.stream = None, None
 
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:
         """The better half of some attempts, and the best one that keeps the given weights."""
@@ -207,10 +228,17 @@ class Search:
         """True if a row learns; a change of a training run that learns must do far better."""
         base, row = self.base, row.lasting
         if attempt is self.given:
-            return self.race.beats_constant(row)
-        most = HELPS * base.error if self.race.beats_constant(base) else LEARNS
+            return self._learns(row)
+        most = (HELPS if self._learns(base) else LEARNS) * min(1, base.error)
         mean, deviation = self.race.difference(base, row)
         return row.error <= most and mean >= CLEAR * deviation
+
+    def _learns(self, row: Row) -> bool:
+        """True if a row of the user's training run is clearly below the constant predictor, and
+        below the untrained network.
+        """
+        gain, deviation = self.race.difference(self.untrained, row)
+        return self.race.beats_constant(row) and gain >= max(CLEAR * deviation, SEEN)
 
     def _helping(self) -> list[Attempt]:
         """The attempts that help, the best choice first: the smallest change of those that have
@@ -267,6 +295,25 @@ class Search:
     def _lasts(self, attempt: Attempt) -> bool:
         """True if it is low at last in every minibatch order for which there was time."""
         return self._share(attempt)[0] == len(attempt.rows)
+
+
+def rungs(steps: int) -> list[int]:
+    """Steps after which a race halves its attempts, the last one all.
+
+    >>> rungs(3200), rungs(100), rungs(7)
+    ([100, 200, 400, 800, 1600, 3200], [30, 50, 100], [7])
+    """
+    return sorted({max(min(LEAST, steps), steps >> k) for k in range(RUNGS)})
+
+
+def share_of(rungs: list[int]) -> float:
+    """The share of a whole training run that an attempt takes on average in a race over rungs.
+
+    >>> share_of([100]), share_of([50, 100])
+    (1.0, 0.75)
+    """
+    gaps = (goal - before for before, goal in pairwise([0, *rungs]))
+    return sum(gap / 2**k for k, gap in enumerate(gaps)) / rungs[-1]
 
 
 def rank(reach: Reach | None) -> tuple[float, ...]:
@@ -343,7 +390,7 @@ def cure(
     training = as_training(
         model, x, y, loss_fn, optimizer, steps=steps, loading_seconds=seconds / 4, **parts
     )
-    with random_numbers_kept(training.model):
+    with random_numbers_kept(training.model), broadcasting_unwarned():
         search = Search(training, begun + seconds, seed, progress)
         chosen, outcome = search.run()
         changed = chosen.change.applied(training).model

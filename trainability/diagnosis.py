@@ -17,11 +17,11 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, ink, line_style
 from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
 from rhn.utils.result import Result, fitted
-from rhn.utils.wording import counted, rounded_up
+from rhn.utils.wording import counted, listed, rounded_up
 from trainability.candidates import Change
 from trainability.race import DEAD, Row
 from trainability.signal import Reach
-from trainability.training import Training, copy_of_optimizer
+from trainability.training import NO_TIME, Training, copy_of_optimizer
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,11 @@ class Diagnosis(Result):
             yield from ("", *self._lines(), "")
         for cause in self.causes:
             proof = "Proven: " if cause in self.facts else ""
-            yield f"{proof}{cause.sentence} {cause.remedy}"
+            yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
         yield from self.remarks
+        facts = [words.partition(": ") for words in self.not_measured]
+        if late := [name for name, _, reason in facts if reason == NO_TIME]:
+            yield f"No time was left to look for {listed(late)}: give more seconds."
 
     def summary(self, *, whole: bool = False) -> str:
         """The sentences; whole: and the table."""
@@ -257,7 +260,7 @@ class Diagnosis(Result):
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = self.at_fault.error
-        return f"The fault is in the {self.part}: without it the relative error is {error:.2f}"
+        return f"The fault is in the {self.part}; mended, the relative error is {error:.2g}"
 
     height = 3.4
 

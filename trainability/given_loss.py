@@ -67,6 +67,14 @@ def target_loss(loss_fn: Any) -> Loss:
     return LOSSES[loss_fn]
 
 
+@contextlib.contextmanager
+def broadcasting_unwarned() -> Iterator[None]:
+    """Context manager: silence torch's warning of a loss that broadcasts, which a fact states."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using a (target|input) size", UserWarning)
+        yield
+
+
 def reads(loss: Any) -> tuple[list[Any], set[str]]:
     """The objects that a loss can read besides its arguments, and the names of attributes that it
     reads, both with those of the functions that it names.

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from gersgorin.validate import random_numbers_kept
-from rhn.errors import RhnError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
 from rhn.utils.wording import first_line
 from trainability.data import WHOLE, Inputs, Pair, sequence_of
 from trainability.losses import canonical_loss
 from trainability.probe import Probe
-from trainability.scores import DEVIATIONS, PairedErrors, Score, scores_of
+from trainability.scores import DEVIATIONS, TINY, PairedErrors, Score, scores_of
 from trainability.signal import explained, forecast
 from trainability.training import Training
 
@@ -273,7 +273,7 @@ def race_of(
 ) -> Race:
     """The race of versions of a training run, on its held-out examples; on examples of the training
     if too few are held out. The errors of a loss that pairs wrong targets are those of the usual
-    one.
+    one. Raises InvalidInputError if there is nothing to learn.
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
@@ -286,11 +286,22 @@ def race_of(
         [y for _, y in data.trained],
         in_time=data.in_time and not few,
     )
+    y = pairs[0][1]
+    if all(bool((each == y.flatten()[0]).all()) for each in data.targets):
+        constant = scores["error"].of_constant(probe.evaluated(pairs[0][0]), y)
+        if float(constant.mean()) <= TINY:
+            raise InvalidInputError(
+                f"there is nothing to learn: all targets are {y.flatten()[0].item():.4g}, and a "
+                "constant output is perfect; look where the targets are made"
+            )
     return Race(scores, pairs, seed=seed, progress=progress)
 
 
-def seconds_of_step(training: Training, steps: int) -> float:
-    """The median time of a few steps of a training run, the first one left out."""
+def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:
+    """The median time of a few steps of a training run, the first one left out.
+
+    most: no further step is measured after these seconds.
+    """
     training.model.train()
     times, stream = list[float](), training.data.stream(0)
     with flushed():
@@ -298,7 +309,9 @@ def seconds_of_step(training: Training, steps: int) -> float:
             begun = time.monotonic()
             training.step(x, y)
             times.append(time.monotonic() - begun)
-    return median(times[1:])
+            if sum(times) > most:
+                break
+    return median(times[1:] or times)
 
 
 def affordable(steps: int, seconds: float, needed: float) -> int:

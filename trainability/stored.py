@@ -12,25 +12,34 @@ The weights are those of the training bit for bit: they are drawn again, from th
 scale.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from rhn.cells import accepts, is_known, resolve_cell
+from rhn.cells.init import Initialization
 from rhn.checkpoints import BEST, read_metadata
+from rhn.data import chorales
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import starting_point
-from rhn.training.config import ChoraleConfig, TrainingConfig
+from rhn.training.config import ChoraleConfig, TrainingConfig, read_config
 from rhn.training.ensemble import build_model, weights_generator
+from rhn.training.run import differences
 from rhn.training.trained import data_path
 from rhn.utils.io import read_json
-from rhn.utils.wording import first_line
+from rhn.utils.ranges import Count, Fraction, Natural, Positive
+from rhn.utils.validation import check_fields, fits, is_whole_number
+from rhn.utils.wording import first_line, listed
 
 SETTINGS = ("learning_rate", "momentum", "epochs", "batch_size", "optimizer")
-LATER = {"optimizer": "sgd"}  # settings of a study that its protocol leaves out, if they are these
+RECORD = "OUT/ARCH-depthL/trials/NUMBER.json of `optim-study run`"
 
 
 @dataclass(frozen=True)
@@ -46,31 +55,74 @@ class StoredTraining:
     """
     data: Path | None = None
     """The file of its chorales; None: those rebuilt from music21."""
+    checksum: str | None = None
+    """Of its chorales; None: not stored."""
+
+    def chorales(self, given: Path | None) -> Path | None:
+        """The file of its chorales, which may have moved to another one. Raises InvalidInputError
+        for other chorales.
+        """
+        path = given or self.data
+        if self.checksum not in (None, found := chorales(path).checksum):
+            raise InvalidInputError(
+                f"{self.name} was trained on data with checksum {self.checksum:.12}, but "
+                f"{path or 'the rebuilt chorales'} has {found:.12}: give its own, --data FILE"
+            )
+        return path
 
 
-def is_stored(path: Path) -> bool:
-    """True for a folder of `rhn train`, and for the record of a trial."""
-    return (_home(path) / "config.json").is_file() or (path.suffix == ".json" and path.is_file())
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """The entries of a record from which weights and training of its trial follow."""
+
+    arch: str
+    depth: Count
+    data: str
+    seed: Natural
+    trial: Natural
+    hidden_size: Count
+    init: str
+    transform_bias: float
+    learning_rate: Positive
+    epochs: Count
+    batch_size: Count
+    options: Mapping[str, Any]
+    momentum: Fraction = 0.0
+    """Left out for an optimizer other than SGD."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+
+
+def is_path(word: str) -> bool:
+    """True for a word that names a file or folder, not a preset: it exists, or looks so."""
+    path = Path(word)
+    return path.exists() or len(path.parts) > 1 or bool(path.suffix)
 
 
 def stored_training(path: Path, cell: str | None = None) -> StoredTraining:
     """The training of a folder, or of the record of a trial.
 
-    cell: a cell of the user's own, as package.module:factory; it is imported.
+    cell: the stored cell, if that is one of the user's own, as package.module:factory; it is
+        imported.
 
-    Raises InvalidInputError for a training run of a text, for one of several seeds, and for a
-    record without the settings of its trial.
+    Raises InvalidInputError for anything else, for another cell, for a training run of a text, for
+    one of several seeds, and for stored parts that contradict each other.
     """
-    if path.is_file():
+    if path.suffix == ".json" and path.is_file():
         return _of_trial(path, cell)
-    config = starting_point(None, _home(path) / "config.json", {"cell": cell} if cell else {})
+    if not path.is_dir() or not (file := _home(path) / "config.json").is_file():
+        raise InvalidInputError(_no_training(path))
+    _check_cell(file, read_config(file).get("cell"), cell)
+    config = starting_point(None, file, {"cell": cell} if cell else {})
     if not isinstance(config, ChoraleConfig):
         raise InvalidInputError(
             f"{path} is a run of a language model: expected one of chorales; for a text give "
             "FILE.py:NAME with windows of its tokens"
         )
-    model = build_model(config, seed=_seed(path, config))
-    return StoredTraining(path.name, model, settings_of(config), data_path(path))
+    checksum = read_config(file).get("data")
+    if not fits(checksum, str | None):
+        raise InvalidInputError(f"{file}: data is {checksum!r:.60}, expected a checksum")
+    model = build_model(config, seed=_seed(path, config, checksum))
+    return StoredTraining(path.name, model, settings_of(config), data_path(path), checksum)
 
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
@@ -88,53 +140,110 @@ def settings_of(config: TrainingConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in SETTINGS} | {"arguments": further}
 
 
+def _no_training(path: Path) -> str:
+    """The reason why a path is no stored training run, and what to give."""
+    if not path.exists():
+        return f"{path} is not there: expected the folder of a run of `rhn train`, or {RECORD}"
+    if path.is_file():
+        return (
+            f"{path} is no record of a trial: expected {RECORD}; a checkpoint is given by "
+            "--checkpoint"
+        )
+    if records := sorted([*path.glob("*/trials/*.json"), *path.glob("trials/*.json")]):
+        return f"{path} is a study: give the record of one of its trials, such as {records[0]}"
+    return f"{path} holds no config.json: expected the folder of a run of `rhn train`, or {RECORD}"
+
+
+def _check_cell(path: Path, own: str | None, cell: str | None) -> None:
+    """Raise InvalidInputError for another cell than the stored one, or if that is one of the user's
+    that was not given.
+    """
+    if cell is None:
+        if own and not is_known(own):
+            raise InvalidInputError(
+                f"{path} names a cell of your own: add --cell {own} to import it"
+            )
+    elif cell != (own or "rhn"):
+        hint = f"give --cell {own}" if own and not is_known(own) else "leave out --cell"
+        raise InvalidInputError(f"{path} is of a network of {own or 'rhn'}, not of {cell}: {hint}")
+
+
 def _home(path: Path) -> Path:
     """The folder with the configuration: of one seed of several that above it."""
-    return path.parent if path.name.startswith("seed-") else path
+    return path.parent if re.fullmatch(r"seed-\d+", path.name) else path
 
 
-def _seed(folder: Path, config: TrainingConfig) -> int:
-    """The seed of the first weights."""
-    if folder.name.startswith("seed-"):
-        return int(folder.name.removeprefix("seed-"))
-    if seeds := sorted(folder.glob("seed-*")):
+def _seed(folder: Path, config: TrainingConfig, checksum: str | None) -> int:
+    """The seed of the first weights. Raises InvalidInputError if the best weights are those of
+    another training run than the configuration.
+    """
+    if folder == _home(folder) and (seeds := sorted(folder.glob("seed-*"))):
         raise InvalidInputError(f"{folder} holds {len(seeds)} seeds: give one, such as {seeds[0]}")
+    named = int(folder.name.removeprefix("seed-")) if folder != _home(folder) else None
     best = folder / BEST
     if not best.is_file():
-        return config.seed
-    match read_metadata(best)["metadata"]:
-        case {"train": {"seed": int(seed)}}:
-            return seed
-    raise InvalidInputError(f"{best} does not say the seed of its training: expected that of a run")
+        return config.seed if named is None else named
+    about = read_metadata(best)["metadata"]
+    train, data = about.get("train"), about.get("data")
+    if not isinstance(train, dict) or not is_whole_number(train.get("seed"), 0):
+        raise InvalidInputError(
+            f"{best} does not say the seed of its training: expected that of a run"
+        )
+    wanted = asdict(config) | {"seed": train["seed"] if named is None else named}
+    if checksum is not None and isinstance(data, dict):
+        wanted, train = wanted | {"data": checksum}, train | {"data": data.get("checksum")}
+    if different := differences(config, wanted, train):
+        raise InvalidInputError(
+            f"{_home(folder) / 'config.json'} and {best} are of different training runs: "
+            f"{different}: put the right one back"
+        )
+    return train["seed"]
 
 
 def _of_trial(path: Path, cell: str | None) -> StoredTraining:
     """The training of the record of a trial."""
+    trial = _record(path)
+    _check_cell(path, trial.arch, cell)
+    bias: dict[str, Any] = {"transform_bias": trial.transform_bias}
+    model = PolyphonicModel(
+        trial.arch,
+        hidden_size=trial.hidden_size,
+        depth=trial.depth,
+        init=trial.init,
+        generator=weights_generator(trial.seed, trial.arch, trial.depth, trial.trial),
+        **(bias if accepts(resolve_cell(trial.arch), "transform_bias") else {}),
+        **trial.options,
+    )
+    name = f"{trial.arch}, depth {trial.depth}, trial {trial.trial}"
+    settings = {name: getattr(trial, name) for name in SETTINGS}
+    return StoredTraining(name, model, settings, checksum=trial.data)
+
+
+def _record(path: Path) -> _Trial:
+    """The entries of the record of a trial. Raises InvalidInputError for one that is missing, of
+    another type, out of range, or not that of its study.
+    """
     try:
         record = read_json(path)
-        study, settings, number = record["study"], record["settings"], record["trial"]
-        arch, depth = study["arch"], study["depth"]
-        if arch != cell and not is_known(arch):
-            raise InvalidInputError(
-                f"{path} names a cell of your own: add --cell {arch} to import it"
-            )
-        bias = {"transform_bias": settings["transform_bias"]}
-        model = PolyphonicModel(
-            arch,
-            hidden_size=record["outcome"]["hidden_size"],
-            depth=depth,
-            init=record["init"],
-            generator=weights_generator(study["seed"], arch, depth, number),
-            **(bias if accepts(resolve_cell(arch), "transform_bias") else {}),
-            **study["options"],
-        )
-    except InvalidInputError:
-        raise
-    except (KeyError, OSError, TypeError, ValueError) as error:
+        parts = [record["outcome"], record["study"], record["settings"], record]
+        merged = {name: value for part in parts for name, value in part.items()}
+        if lacking := [
+            f.name for f in fields(_Trial) if f.default is MISSING and f.name not in merged
+        ]:
+            raise ValueError(f"it lacks {listed(lacking)}")
+        trial = _Trial(**{f.name: merged[f.name] for f in fields(_Trial) if f.name in merged})
+        check_fields(trial)
+        Initialization.parse(trial.init)
+        if record["study_fingerprint"] != _fingerprint(record["study"]):
+            raise ValueError("its study has another study_fingerprint: an entry was changed")
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"{path} is not the record of a trial ({first_line(error)}): expected "
-            "OUT/ARCH-depthL/trials/NUMBER.json of `optim-study run`, of this version"
+            f"{path} is not the record of a trial ({first_line(error)}): expected {RECORD}, of "
+            "this version"
         ) from error
-    known = {name: study[name] for name in SETTINGS if name in study}
-    rate = {"learning_rate": settings["learning_rate"]}
-    return StoredTraining(f"{arch}, depth {depth}, trial {number}", model, LATER | known | rate)
+    return trial
+
+
+def _fingerprint(protocol: Mapping[str, Any]) -> str:
+    """The fingerprint that `optim-study` stores for the protocol of a study."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]

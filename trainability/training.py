@@ -10,6 +10,7 @@ Nothing that was given is changed: model, optimiser and scheduler are copied.
 
 import copy
 import math
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -72,11 +73,9 @@ def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) 
                 f"optimizer is {optimizer!r}, expected one of {', '.join(TORCH_OPTIMIZERS)}, or an "
                 "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
             )
-        if learning_rate is None:
-            raise InvalidInputError(
-                f"{optimizer} given by name needs a learning rate: add learning_rate=1e-3"
-            )
         kind = TORCH_OPTIMIZERS[optimizer.lower()]
+        if learning_rate is None:
+            return kind(model.parameters())
         return kind(model.parameters(), lr=number("learning_rate", learning_rate, above=0))
     if not isinstance(optimizer, Optimizer):
         raise InvalidInputError(
@@ -174,6 +173,13 @@ class Schedule:
             group.update(known | {"lr": known["lr"] * self.factor})
 
 
+NO_TIME = "no time was left"
+
+
+class OutOfTime(Exception):
+    """The time for facts is up."""
+
+
 SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes
 STEPS = 3000  # of a training run whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
@@ -190,8 +196,8 @@ class Training:
             label or labels.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
         optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw",
-            "rmsprop" with a `learning_rate`.
-        learning_rate: of an optimiser given by name.
+            "rmsprop".
+        learning_rate: of an optimiser given by name; None: torch's default.
         steps: length of the training.
         batch_size: of the minibatches drawn from tensors.
         batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
@@ -261,6 +267,8 @@ class Training:
         self.change_inputs: InputsChange = same
         self.change_targets: InputsChange = same
         self.restore_outputs: InputsChange = same
+        self.until = math.inf
+        """Time of `time.monotonic` after which no output is computed."""
         self.draws = 5
         """Seed of weights that a swap draws."""
         self.either_axis = False
@@ -322,14 +330,16 @@ class Training:
     def output(self, x: Inputs) -> Tensor:
         """The prediction for a copy of inputs, since forward may change them in place.
 
-        Raises InvalidInputError with what the model raised.
+        Raises InvalidInputError with what the model raised, OutOfTime after `until`.
         """
+        if time.monotonic() > self.until:
+            raise OutOfTime(NO_TIME)
         x = self.change_inputs(tree_map(Tensor.clone, x))
         in_order, by_name = (
             ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
         )
         shapes = ", ".join(str(tuple(v.shape)) for v in (*in_order, *by_name.values()))
-        with users_code(f"the model does not run on x of shape {shapes}"):
+        with users_code(f"the model does not run on x of shape {shapes}", self._keeps):
             output = self.predict(self.model(*in_order, **by_name))
         if not isinstance(output, Tensor):
             raise InvalidInputError(
@@ -341,11 +351,31 @@ class Training:
             )
         return output
 
+    def _keeps(self) -> str:
+        """The states that the model keeps from call to call, which inputs of another size do not
+        fit; "" for none.
+        """
+        before = states_in(self._original)
+        kept = {k: v for k, v in states_in(self.model).items() if before.get(k) != v}
+        if not kept:
+            return ""
+        words = listed([f"{name} of shape {shape}" for name, shape in kept.items()])
+        return (
+            f"it keeps a state from call to call, {words}: set it to None at the beginning of "
+            "forward, or pass it as an input"
+        )
+
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what the loss raised."""
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
+        version = None if y.is_inference() else y._version
         with users_code(said, lambda: misfit(self._loss, output, y) or self._never_run()):
             loss = self._loss(output, y)
+        if version is not None and y._version != version:
+            raise InvalidInputError(
+                "the loss changes its targets in place, so later losses are of other ones: let it "
+                "begin with y = y.clone()"
+            )
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else kind_of(loss)
             raise InvalidInputError(f"loss_fn(output, y) returned {got}, expected a scalar tensor")
@@ -562,6 +592,16 @@ def attributes(model: nn.Module) -> dict[str, Any]:
         for name, module in model.named_modules()
         for key, value in (vars(module) | module._buffers).items()
         if key not in ("_modules", "_parameters", "_buffers")
+    }
+
+
+def states_in(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that a model stores beside its weights, by name."""
+    return {
+        name: tuple(part.shape)
+        for name, value in attributes(model).items()
+        for part in (value if isinstance(value, list | tuple) else (value,))
+        if isinstance(part, Tensor)
     }
 
 

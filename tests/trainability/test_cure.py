@@ -434,3 +434,32 @@ def test_a_factor_multiplies_the_rates_of_every_kind_of_scheduler(make):
             rates[-1].append(changed.optimizer.param_groups[0]["lr"])
             changed.step(X[:32], Y[:32])
     assert rates[1] == pytest.approx([10 * rate for rate in rates[0]])
+
+
+def test_few_steps_are_enough_to_tell_which_change_helps():
+    """One step, 1/32 of 40, tells nothing."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 8, 3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 8), nn.Tanh(), nn.Linear(8, 1))
+    found = cure(
+        model,
+        x,
+        x[:, :, :1].sum(1),
+        nn.MSELoss(),
+        torch.optim.SGD(model.parameters(), 1e-6),
+        steps=40,
+        seconds=LONG,
+    )
+    assert found.outcome == CHANGED and found.error < 0.5
+
+
+def test_weights_that_do_not_move_do_not_train_whatever_their_error():
+    """The untrained network is below the constant predictor by chance, and stays there."""
+    torch.manual_seed(0)
+    x, model = torch.randn(4000, 6), nn.Linear(6, 1)
+    y = x.sum(1, keepdim=True) + 7.5 * torch.randn(4000, 1)
+    with torch.no_grad():
+        model.weight.fill_(0.5)
+    sgd = torch.optim.SGD(model.parameters(), 1e-9)
+    found = cure(model, x, y, nn.MSELoss(), sgd, steps=8, seconds=LONG)
+    assert found.before < 0.96 and (found.outcome, found.changed) == ("none helped", False)

@@ -127,10 +127,19 @@ def test_an_optimiser_that_needs_a_closure_is_taken():
         ({"loss_fn": lambda output, y: [][0]}, "IndexError"),
         ({"y": CLASSES, "loss_fn": nn.CrossEntropyLoss()}, "the loss fails for outputs"),
         ({"x": X[:10]}, "expected as many"),
-        ({"optimizer": "adam"}, "needs a learning rate"),
+        (
+            {"loss_fn": lambda z, y: z.sum() + y.zero_().sum()},
+            "the loss changes its targets in place",
+        ),
         ({"model": X}, "expected a torch.nn.Module"),
     ],
-    ids=["a loss that fails", "a loss of classes", "fewer inputs", "no rate", "no model"],
+    ids=[
+        "a loss that fails",
+        "a loss of classes",
+        "fewer inputs",
+        "a loss that zeroes y",
+        "no model",
+    ],
 )
 def test_what_makes_no_training_is_a_sentence(parts, said):
     model = Net()

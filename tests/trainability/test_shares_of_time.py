@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from trainability.check import check
+from trainability.diagnosis import Diagnosis
+from trainability.facts import facts
+from trainability.probe import Probe
 from trainability.race import POINTS
 from trainability.reference import Reference
 from trainability.training import Training
@@ -83,3 +86,20 @@ def test_the_users_training_runs_to_its_end_though_the_changes_have_no_time_for_
 def test_a_long_training_that_has_no_time_stops_with_its_changes(costs):
     found = checked(trainings=1.5)
     assert 0 < found.steps < STEPS and found.outcome == "undecided"
+
+
+def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
+    """No output is computed after the limit, and the last sentence names the facts."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    probe = Probe(Training(model, torch.randn(80, 8, 3), torch.randn(80, 1), "mse", sgd))
+    _ = probe.loss
+    calls = []
+    probe.training.model.register_forward_hook(lambda *_: calls.append(1))
+    found, missing = facts(probe, time.monotonic() - 1)
+    assert not calls and not found and "mixed examples: no time was left" in missing
+    diagnosis = Diagnosis(title="Net", outcome="undecided", not_measured=tuple(missing))
+    shown = " ".join(str(diagnosis).split())
+    assert "No time was left to look for" in shown and "give more seconds" in shown
+    assert facts(probe)[1] == []

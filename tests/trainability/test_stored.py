@@ -1,6 +1,8 @@
 """`trainability check runs/NAME`: a stored training begins with its own first weights."""
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -80,30 +82,144 @@ def test_one_of_several_seeds_is_a_run(pieces, tmp_path):
         stored_training(tmp_path / "mine")
 
 
-def test_a_trial_of_a_study_begins_with_its_first_weights(pieces, tmp_path):
-    """Also one that is not the best: each has a record."""
+@pytest.fixture(scope="module")
+def study(pieces, tmp_path_factory):
+    """A study of three trials, and its folder."""
     schemes = ("gaussian", "orthogonal")
     given = {"arch": ("rhn",), "depth": (2,), "trials": 3, "epochs": 1, "init_schemes": schemes}
-    config = optim_study.smoke(data=pieces, out=tmp_path / "study", **given)
+    out = tmp_path_factory.mktemp("study")
+    config = optim_study.smoke(data=pieces, out=out, **given)
     optim_study.run(config, quiet=True)
     (study,) = config.studies(chorales(pieces).checksum)
-    settings = {number: study.settings(number) for number in range(3)}
-    for number, model in models_of_trials(study, settings).items():
-        path = tmp_path / "study" / study.name / "trials" / f"{number:04d}.json"
+    return study, out
+
+
+@pytest.fixture(scope="module")
+def run_of_5(pieces, tmp_path_factory):
+    """The folder of a training run of 5 units."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    trained(pieces, folder, None, cell="gru")
+    return folder
+
+
+def refused(capsys, *words) -> str:
+    """The sentence with which `check` refuses these arguments."""
+    assert main(["check", *map(str, words)]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown and "/site-packages/" not in shown
+    return " ".join(shown.split())
+
+
+def test_a_trial_of_a_study_begins_with_its_first_weights(study):
+    """Also one that is not the best: each has a record."""
+    config, out = study
+    settings = {number: config.settings(number) for number in range(3)}
+    for number, model in models_of_trials(config, settings).items():
+        path = out / config.name / "trials" / f"{number:04d}.json"
         stored = stored_training(path)
         assert equal(stored.model, model.state_dict())
         assert stored.settings["learning_rate"] == settings[number].learning_rate
 
 
-def test_a_record_without_settings_and_a_cell_of_the_users_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("settings.learning_rate", "0.1", "learning_rate is '0.1', expected a number"),
+        ("settings.learning_rate", None, "learning_rate is None"),
+        ("study.arch", None, "arch is None"),
+        ("study.batch_size", 0, "batch_size is 0, expected 1 or more"),
+        ("study.batch_size", "a", "batch_size is 'a'"),
+        ("study.optimizer", "evil", "optimizer is 'evil'"),
+        ("study.optimizer", ["adam"], "optimizer is ['adam']"),
+        ("study.seed", "x", "seed is 'x'"),
+        ("study.seed", -5, "seed is -5, expected 0 or more"),
+        ("trial", -1, "trial is -1, expected 0 or more"),
+        ("study.depth", -1, "depth is -1, expected 1 or more"),
+        ("study.momentum", float("nan"), "momentum is nan"),
+        ("study.momentum", 2, "momentum is 2"),
+        ("study.epochs", 0, "epochs is 0, expected 1 or more"),
+        ("study.epochs", "a", "epochs is 'a'"),
+        ("study.options", {"coupled": {"a": 1}}, "an entry was changed"),
+        ("study.data", "0" * 64, "an entry was changed"),
+        ("outcome.hidden_size", 0, "hidden_size is 0, expected 1 or more"),
+        ("init", "gaussian:x", "gaussian:x"),
+        ("study", None, "is not the record of a trial"),
+    ],
+)
+def test_a_record_with_another_value_is_one_sentence(study, tmp_path, capsys, place, value, words):
+    config, out = study
+    record = json.loads((out / config.name / "trials" / "0001.json").read_text())
+    *parts, last = place.split(".")
+    entry = record
+    for part in parts:
+        entry = entry[part]
+    entry[last] = value
+    path = tmp_path / "0001.json"
+    path.write_text(json.dumps(record))
+    shown = refused(capsys, path)
+    assert words in shown and "0001.json is not the record of a trial" in shown
+
+
+def test_a_record_without_settings_and_a_cell_of_the_users_are_refused(study, tmp_path):
     path = tmp_path / "0007.json"
     path.write_text('{"curve": []}')
     with pytest.raises(InvalidInputError, match="is not the record of a trial"):
         stored_training(path)
-    about = {"study": {"arch": "own_cells:Mine", "depth": 1}, "settings": {}, "trial": 0}
-    path.write_text(json.dumps(about))
+    config, out = study
+    record = json.loads((out / config.name / "trials" / "0001.json").read_text())
+    record["study"]["arch"] = "own_cells:Mine"
+    protocol = json.dumps(record["study"], sort_keys=True).encode()
+    record["study_fingerprint"] = hashlib.sha256(protocol).hexdigest()[:16]
+    path.write_text(json.dumps(record))
     with pytest.raises(InvalidInputError, match="add --cell own_cells:Mine"):
         stored_training(path)
+
+
+def test_another_cell_than_the_stored_one_is_refused(study, run_of_5, capsys):
+    config, out = study
+    record = out / config.name / "trials" / "0001.json"
+    assert "of a network of rhn, not of gru: leave out --cell" in refused(
+        capsys, record, "--cell", "gru"
+    )
+    assert "of a network of gru, not of rhn" in refused(capsys, run_of_5, "--cell", "rhn")
+    options = ("--cell", "gru", "--cell-option", "a=1")
+    assert "--cell-option cannot be given with a run" in refused(capsys, run_of_5, *options)
+
+
+def test_a_path_that_is_no_training_says_what_to_give(study, run_of_5, tmp_path, capsys):
+    config, out = study
+    assert "is a study: give the record of one of its trials" in refused(capsys, out)
+    assert "is a study: give the record" in refused(capsys, out / config.name)
+    for missing in (
+        out / config.name / "trials" / "0099.json",
+        run_of_5 / "seed-7",
+        run_of_5 / "seed-x",
+        "runs/none",
+    ):
+        assert f"{missing} is not there" in refused(capsys, missing)
+    assert "--checkpoint" in refused(capsys, run_of_5 / "best.safetensors")
+    assert "holds no config.json" in refused(capsys, tmp_path)
+    assert "there is no preset 'jsb-depth-11'" in refused(capsys, "jsb-depth-11")
+
+
+def test_a_configuration_of_another_run_than_the_weights_is_refused(run_of_5, tmp_path, capsys):
+    folder = shutil.copytree(run_of_5, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in (("hidden_size", 7), ("data", "0" * 64), ("learning_rate", 0.3)):
+        (folder / "config.json").write_text(json.dumps(config | {name: value}))
+        shown = refused(capsys, folder)
+        assert "are of different training runs" in shown and f"{name} is" in shown
+
+
+def test_other_chorales_than_those_of_the_run_are_refused(study, run_of_5, tmp_path, capsys):
+    config, out = study
+    other = tmp_path / "other.json"
+    piece = [[60, 64, 67]] * 12
+    other.write_text(json.dumps({name: [piece] * 4 for name in ("train", "valid", "test")}))
+    record = out / config.name / "trials" / "0001.json"
+    for path in (record, run_of_5):
+        assert "was trained on data with checksum" in refused(capsys, path, "--data", other)
+    assert "give its own, --data FILE" in refused(capsys, record)
 
 
 def test_a_damaged_record_and_a_checkpoint_of_no_training_are_one_sentence(tmp_path, capsys):

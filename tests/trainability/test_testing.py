@@ -46,6 +46,44 @@ def test_a_planted_fault_fails_with_both_numbers_and_its_proof():
     assert any("nn.GRU(..., batch_first=True)" in fact for fact in facts)
 
 
+@pytest.mark.parametrize(
+    "answer", [trainability.check, trainability.cure, trainability.assert_learns]
+)
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_targets_are_the_same_sentence_everywhere(answer, value):
+    model = Net(batch_first=True)
+    said = f"there is nothing to learn: all targets are {value:g}"
+    with pytest.raises(InvalidInputError, match=said):
+        answer(model, X, 0 * Y + value, nn.MSELoss(), adam(model), steps=10)
+
+
+def test_the_optimiser_of_a_name_has_the_rate_of_torch():
+    assert Training(Net(batch_first=True), X, Y).learning_rate == 1e-3
+    with pytest.raises(AssertionError, match=r"expected less than 0\.5"):
+        trainability.assert_learns(Net(batch_first=True), X, Y, steps=1)
+
+
+class Stateful(nn.Module):
+    """A GRU that goes on from the state of the last call."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head, self.h = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 1), None
+
+    def forward(self, x):
+        states, h = self.gru(x, self.h)
+        self.h = h.detach()
+        return self.head(states[:, -1])
+
+
+def test_a_model_that_keeps_its_state_is_told_so_with_the_sizes():
+    model = Stateful()
+    with pytest.raises(
+        InvalidInputError, match=r"keeps a state from call to call, h of shape \(1, "
+    ):
+        trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), steps=3)
+
+
 def test_a_bound_that_the_training_misses_fails():
     """The error of a linear network is that of least squares on the noise."""
     y = Y + 0.3 * torch.randn(Y.shape, generator=G)

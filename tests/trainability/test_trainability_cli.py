@@ -126,7 +126,10 @@ def test_import_path_and_arguments_are_restored(capsys, own):
     ("word", "sentence"),
     [
         ("missing.py:training", "missing.py is not there"),
-        ("own/train.py:trainin", "own/train.py has no trainin: did you mean training?"),
+        (
+            "own/train.py:trainin",
+            "own/train.py:trainin: the file has no such name: did you mean training?",
+        ),
         ("own/train.py:nothing_like_it", "expected the name of a training in it"),
         ("own/train.py", "expected FILE.py:NAME"),
         ("own.train:training", "expected FILE.py:NAME"),

@@ -7,7 +7,6 @@ itself is certain, and nothing needs to be trained; any other explains what the 
 """
 
 import math
-import time
 from collections.abc import Callable
 
 from rhn.errors import USERS_FAULT
@@ -66,13 +65,21 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
 def facts(probe: Probe, until: float = math.inf) -> tuple[list[Cause], list[str]]:
     """(The causes that are facts, certain ones first; sentences about those not measured).
 
-    until: a time of `time.monotonic` after which no further one is measured.
+    until: a time of `time.monotonic` after which no output is computed.
     """
+    training = probe.training
+    training.until = until
+    try:
+        return _facts(probe)
+    finally:
+        training.until = math.inf
+        vars(probe).pop("generic", None)  # a copy, with the same limit
+
+
+def _facts(probe: Probe) -> tuple[list[Cause], list[str]]:
+    """The result of `facts`, within the time of the probe's training run."""
     found, missing = [], []
     for fact in FACTS:
-        if time.monotonic() > until:
-            missing.append(f"{fact.__name__.replace('_', ' ')}: no time was left")
-            continue
         try:
             cause = fact(probe)
         except USERS_FAULT as error:  # of a module or a loss that takes no such numbers
