@@ -385,6 +385,34 @@ def test_a_path_that_is_cut_is_no_wrong_gradient():
     assert "partial gradient" in NOTES
 
 
+class Forgetful(nn.Module):
+    """A gated cell whose state is detached between steps: early frames count little."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate, self.new, self.out = nn.Linear(M, 16), nn.Linear(M + 16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        s = x.new_zeros(len(x), 16)
+        for frame in x.unbind(1):
+            f = torch.sigmoid(self.gate(frame))
+            s = (1 - f) * s.detach() + f * torch.tanh(self.new(torch.cat((frame, s.detach()), 1)))
+        return self.out(s)
+
+
+def test_every_frame_that_changes_a_bit_of_the_output_is_counted_whatever_its_effect():
+    model, x = Forgetful(), torch.randn(N, 16, M, generator=G)
+    with torch.no_grad():
+        for t in range(16):
+            other = x.clone()
+            other[:, t] = torch.randn(N, M, generator=G)
+            assert (model(other) != model(x)).any()
+    found = found_in(model, x)["detached state"]
+    assert found.evidence == {"depends": 16, "reached": 1}
+    assert "Changes of 16 of 16 frames change the last output" in found.sentence
+
+
 # ---- losses that compare examples ---------------------------------------------------------------
 
 

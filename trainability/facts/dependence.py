@@ -9,7 +9,7 @@ from torch import nn
 from rhn.utils.wording import counted, listed
 from trainability.diagnosis import Cause
 from trainability.minibatch import rows_of
-from trainability.probe import Probe
+from trainability.probe import EXAMPLES, Probe
 from trainability.swaps import (
     OTHER_AXIS,
     default_weights,
@@ -18,7 +18,6 @@ from trainability.swaps import (
     other_axis,
 )
 
-EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
 UNREPEATABLE = "unrepeatable output"
 ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
 
@@ -161,19 +160,17 @@ def detached_state(probe: Probe) -> Cause | None:
     reached, T = probe.gradient_frames, probe.frames
     if reached is None or T is None or T < 3 or not reached.any():
         return None
-    for example in range(min(probe.count, EXAMPLES)):
-        moving = probe.moving_frames(example)
-        if (moving & ~reached).any():
-            break
-    else:
+    some = range(min(probe.count, EXAMPLES))
+    if not any((probe.moving_frames(example) & ~reached).any() for example in some):
         return None
+    read, gradient = int(probe.read_frames.sum()), int(reached.sum())
     return Cause(
         "detached state",
         "network",
-        f"The last output depends on {int(moving.sum())} of {T} frames, and its gradient reaches "
-        f"{int(reached.sum())}.",
+        f"Changes of {read} of {T} frames change the last output, and its gradient reaches "
+        f"{gradient}.",
         "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
-        evidence={"depends": int(moving.sum()), "reached": int(reached.sum())},
+        evidence={"depends": read, "reached": gradient},
     )
 
 
