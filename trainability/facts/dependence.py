@@ -12,9 +12,9 @@ from trainability.minibatch import rows_of
 from trainability.probe import EXAMPLES, Probe
 from trainability.swaps import (
     OTHER_AXIS,
+    batch_first_of,
     default_weights,
     inputs_standardised,
-    layers_along,
     other_axis,
 )
 
@@ -57,7 +57,10 @@ def mixed_examples(probe: Probe) -> Cause | None:
     if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
         words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
-        remedy = f"Write {kind}(..., batch_first={not probe.axis})."
+        first = bool(batch_first_of(wrong[0]))
+        remedy = f"Write {kind}(..., batch_first={not first})."
+        if first is (probe.axis == 0):
+            remedy = f"{remedy[:-1]}, or leave out the transposes around it."
     if probe.training.either_axis:
         remedy = f"{remedy[:-1]}; or, if x is (time, examples, features), give batch_axis=1."
     return Cause(
@@ -71,11 +74,10 @@ def mixed_examples(probe: Probe) -> Cause | None:
 
 
 def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
-    """The layers whose other batch_first unmixes the examples, or does not run."""
-    other = other_axis(probe.training)
-    if other is not None and Probe(other).mixed:
-        return []
-    return layers_along(probe.training.model, 1 - probe.axis)
+    """The layers whose other batch_first unmixes the examples."""
+    model, other = probe.training.model, other_axis(probe.training)
+    pairs = zip(model.modules(), other.model.modules(), strict=True) if other else ()
+    return [own for own, new in pairs if batch_first_of(own) is not batch_first_of(new)]
 
 
 def unread_inputs(probe: Probe) -> Cause | None:
