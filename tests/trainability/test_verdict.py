@@ -141,6 +141,21 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
 
 
+@pytest.mark.parametrize(("error", "tried"), [(0.12, False), (0.5, True)])
+def test_outputs_see_later_frames_only_if_no_smaller_change_is_enough(error, tried):
+    found, parts = evidence(1.0, good=0.1), []
+
+    def run_enough(some):
+        parts.extend(some)
+        found.replaced = [row("network", error)]
+
+    trial = SimpleNamespace(evidence=found, may_show_fault=False, run_enough=run_enough)
+    for name in ("find_known_good", "go_on_searching", "run_layers", "run_longer"):
+        setattr(trial, name, lambda: None)
+    Trial.run_table(trial)
+    assert ("network" in parts, "later frames" in parts) == (True, tried)
+
+
 def test_rows_are_compared_with_the_users_training_after_as_many_steps():
     found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12}, whole=False)
     later = row("", 0.05).measures[0]
