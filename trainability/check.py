@@ -333,7 +333,7 @@ class Trial:
         """Run the known good training runs, then what is enough, then what is needed."""
         evidence = self.evidence
         self.find_known_good()
-        if evidence.learned and not evidence.good_comes_to(BETTER):
+        if evidence.learned and not (evidence.lags or evidence.good_comes_to(BETTER)):
             self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal
             return
         self.run_enough(PARTS)
@@ -575,14 +575,15 @@ class Trial:
             part: str | None = told.part
         else:
             part = next((row.part for row in evidence.at_fault), None)
-        loss = base.value("loss") if "loss" in evidence.names else math.nan
+        good, has_loss = evidence.good, "loss" in evidence.names
         return Diagnosis(
             **given,
             outcome=rule.outcome,
             words=rule.words,
             error=base.error,
-            loss=loss,
-            known_good=math.nan if evidence.good is None else evidence.shown(evidence.good),
+            loss=base.value("loss") if has_loss else math.nan,
+            known_good=math.nan if good is None else good.error,
+            known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
             learnable=evidence.learnable,
             by=evidence.by,
             steps=base.steps,
