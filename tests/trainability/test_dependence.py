@@ -238,7 +238,8 @@ def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
     turned, batch_first, remedy
 ):
     model = Recall(turned, batch_first)
-    training = Training(model, IDS, IDS, classes, torch.optim.Adam(model.parameters(), 1e-3))
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    training = Training(model, IDS, IDS, classes, adam, batch_axis=0)
     cause = mixed_examples(Probe(training))
     assert (cause is None) is not bool(remedy)
     assert (other_axis(training) is None) is not bool(remedy)
