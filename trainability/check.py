@@ -6,7 +6,8 @@
    takes at most half of the time that is left.
 4. Enough: each known good part in the user's training run, side by side in rounds of an eighth of
    the steps. After each round, for what is enough: the user's part in the known good training run,
-   and if it is needed, both again in two other orders of the minibatches.
+   and if it is needed, both again in two other orders of the minibatches. Outputs that see later
+   frames are tried if nothing else is enough.
 5. Needed: all other parts of the user's in the known good training run, side by side.
 """
 
@@ -334,7 +335,7 @@ class Trial:
         """Run the known good training runs, then what is enough, then what is needed."""
         evidence = self.evidence
         self.find_known_good()
-        if evidence.learned and not evidence.good_comes_to(BETTER):
+        if evidence.learned and not (evidence.lags or evidence.good_comes_to(BETTER)):
             self.run_enough(PARTS, lambda swap: swap.by != "error")  # it is another goal
             return
         self.run_enough(PARTS)
@@ -344,6 +345,8 @@ class Trial:
         if self.may_show_fault:
             self.run_needed(["network", *self.good.differing])
             self.show_faults()
+        if not evidence.enough:  # the larger changes
+            self.run_enough([LATER.part])
         if not (evidence.enough or evidence.exploded or evidence.learned):
             self.run_longer()
 
@@ -491,7 +494,7 @@ class Trial:
                 yield row
 
     def changes_of(self, part: str) -> list[tuple[Version, Callable[[Training], Any]]]:
-        """All swaps of a part, and the known good optimiser and network."""
+        """All swaps of a part, and the known good optimiser and networks."""
         makes: list[tuple[Version, Callable[[Training], Any]]] = [
             (swap, swap) for swap in SWAPS if swap.part == part and swap.by in self.race.scores
         ]
@@ -503,8 +506,8 @@ class Trial:
             )
         if part == "network":
             makes.insert(0, (NETWORK, self.good.with_network))
-            if self.good.every and self.good.causal and not self.good.forecasts:
-                makes.append((LATER, partial(self.good.with_network, causal=False)))
+        if part == LATER.part and self.good.every and self.good.causal and not self.good.forecasts:
+            makes.append((LATER, partial(self.good.with_network, causal=False)))
         return makes
 
     def next_fault(self) -> Row | None:
@@ -574,14 +577,15 @@ class Trial:
             part: str | None = told.part
         else:
             part = next((row.part for row in evidence.at_fault), None)
-        loss = base.value("loss") if "loss" in evidence.names else math.nan
+        good, has_loss = evidence.good, "loss" in evidence.names
         return Diagnosis(
             **given,
             outcome=rule.outcome,
             words=rule.words,
             error=base.error,
-            loss=loss,
-            known_good=math.nan if evidence.good is None else evidence.shown(evidence.good),
+            loss=base.value("loss") if has_loss else math.nan,
+            known_good=math.nan if good is None else good.error,
+            known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
             learnable=evidence.learnable,
             by=evidence.by,
             steps=base.steps,

@@ -69,7 +69,9 @@ class Network(NewOrTrained):
     and presets are of chorales.
     """
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m)."""
+    """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m), or (T, B, K) for
+    ids (T, B) if it has an nn.Embedding; B first with batch_first=True.
+    """
     seed: Annotated[int, NETWORK] = 0
     """Seed of new weights, and of the minibatch order."""
 
@@ -355,29 +357,35 @@ def of_next_frames(options: Options) -> dict[str, Any]:
     """The arguments of `trainability.check` for a network and sequences. Raises RhnError."""
     from gersgorin.cli.new import check_network_options
     from gersgorin.data.files import chorale_excerpts, read_numbers
+    from gersgorin.data.inputs import reads_ids
+    from gersgorin.data.layout import declared_axis
     from gersgorin.losses import mean_of_frames
 
     check_network_options(options)
     run = stored_run(options)
-    if options.input is None:
+    data = read_numbers(options.input) if options.input else None
+    if data is None:
         frames = chorale_excerpts(run.chorales(options.data) if run else options.data)
     else:
-        frames = read_numbers(options.input).frames().numpy()
+        frames = data.frames().numpy()
     if run is None:
         name, model, loss, stored = network_of(options, frames.shape[-1])
     else:
         name, model, loss, stored = run.name, run.model, "bernoulli", run.settings
+    if data is not None and reads_ids(model, ids := data.ids()):
+        frames, loss = ids.long().numpy(), "categorical"
+    axis = 0 if declared_axis(model) == 0 else 1
     settings = SETTINGS | stored
     batch_size = options.batch_size or settings["batch_size"]
     batches = options.batches or math.ceil(frames.shape[1] / batch_size)
     parts = {
         "model": model,
-        "x": frames[:-1],
-        "y": frames[1:],
+        "x": frames[:-1].swapaxes(0, 1 - axis),
+        "y": frames[1:].swapaxes(0, 1 - axis),
         "loss_fn": mean_of_frames(loss),
         "optimizer": optimizer_of_options(options, model, settings),
         "name": name,
-        "batch_axis": 1,
+        "batch_axis": axis,
         "batch_size": batch_size,
         "steps": steps_of(options, settings["epochs"] * batches, batches),
         "clip_norm": options.clip_norm,

@@ -102,6 +102,8 @@ class Diagnosis(Result):
     """The same of the loss, of classes; NaN for others."""
     known_good: float = math.nan
     """The error of the best known good training run; NaN if none was run."""
+    known_good_loss: float = math.nan
+    """The same of its loss, of classes; NaN for others."""
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
@@ -130,6 +132,13 @@ class Diagnosis(Result):
     """Versions that were not run to the end, and why."""
     not_measured: tuple[str, ...] = ()
     """Facts that could not be measured, and why."""
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """(The error of your training, that of the best known good one), like those of the rows."""
+        if self.by == "loss":
+            return self.loss, self.known_good_loss
+        return self.error, self.known_good
 
     @property
     def verdict(self) -> str:
@@ -222,11 +231,12 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         if not math.isnan(self.known_good):
-            unit = "" if self.by == "error" else "a relative loss of "
-            reached = f"reaches {unit}{shown(self.known_good)}."
+            loss = self.known_good_loss
+            beside = "" if math.isnan(loss) else f", loss {shown(loss)}"
+            reached = f"reaches {shown(self.known_good)}{beside}."
             yield (
                 f"A known good training on your data {reached}"
-                if self.learnable or self.known_good <= DEAD
+                if self.learnable or self.levels[1] <= DEAD
                 else f"No known good training learns your data: the best {reached}"
             )
         if self.by_part:
@@ -295,8 +305,8 @@ class Diagnosis(Result):
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""
-        levels = {"your training": self.error, "known good training": self.known_good}
-        for (words, error), dashes in zip(levels.items(), ("-", ":"), strict=True):
+        names = "your training", "known good training"
+        for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if LEAST <= error <= MOST:
                 ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")

@@ -247,26 +247,38 @@ class Probe(Minibatch):
         """The output of the last frame; all of one that has no frames."""
         return output.select(1 - self.axis, -1) if self.of_frames else output
 
-    @torch.no_grad()
     def moving_frames(self, example: int) -> Tensor:
         """(T,) True for each frame of an example whose small change moves the last output.
 
         By twice as much if the change is twice as large: no kink or threshold lies between.
         """
+        once, twice = (self._moved_by_frame(example, size) for size in (NUDGE, 2 * NUDGE))
+        bent = (twice - 2 * once).abs().amax(1)
+        beyond = once.abs().amax(1) > BEYOND_ROUNDING * rounding_of(self.before)
+        return beyond & (bent < BENT * twice.abs().amax(1))
+
+    @cached_property
+    def read_frames(self) -> Tensor:
+        """(T,) True for each frame with which a bit of the last output of an example changes."""
+        found = torch.zeros(self.frames or 0, dtype=torch.bool, device=self.first.device)
+        for example in range(min(self.count, EXAMPLES)):
+            for size in SCALES:
+                if not found.all():
+                    found |= self._moved_by_frame(example, size).any(1)
+        return found
+
+    @torch.no_grad()
+    def _moved_by_frame(self, example: int, size: float) -> Tensor:
+        """(T, ...) changes of the last output of an example, by the frame that is moved.
+
+        size: of the move, times the scale of the numbers.
+        """
         T, index = self.frames or 0, torch.full((self.count,), example, device=self.first.device)
         x = tree_map(lambda v: v.index_select(self.axis_of(v), index.to(v.device)), self.x)
-        before = self._rows(self.with_leaves(same, x))
-        unit = rounding_of(before)
-        found = []
+        before, found = self._rows(self.with_leaves(same, x)), []
         for start in range(0, T, self.count):
-            number = min(self.count, T - start)
-            once, twice = (
-                self._rows(self.with_leaves(partial(self._moved, start=start, size=size), x))
-                for size in (NUDGE, 2 * NUDGE)
-            )
-            one, two = (once - before).abs().amax(1), (twice - before).abs().amax(1)
-            bent = (twice - 2 * once + before).abs().amax(1)
-            found.append(((one > BEYOND_ROUNDING * unit) & (bent < BENT * two))[:number])
+            after = self._rows(self.with_leaves(partial(self._moved, start=start, size=size), x))
+            found.append((after - before)[: T - start])
         return torch.cat(found)
 
     def _moved(self, values: Tensor, start: int, size: float) -> Tensor:

@@ -30,6 +30,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
 from trainability.losses import canonical_loss, class_axis, is_binary, kind_of_loss, weighted_loss
+from trainability.probe import Probe
 from trainability.race import Version
 from trainability.scores import TINY, score_of
 from trainability.training import Training
@@ -445,20 +446,29 @@ def shuffled(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Write batch_first=True for x (examples, steps, numbers), False for (steps, ...).",
+    remedy="Give these layers the other batch_first, or leave out the transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
-    """Set batch_first of layers that read the examples for time."""
-    other = training.copy()
-    wrong = layers_along(other.model, 1 - training.axis)
-    for part in wrong:
-        part.batch_first = not training.axis
-    return runs_as(training, other) if wrong else None
+    """Give layers that take the examples for time the other batch_first: the outputs of an example
+    depend on others, and no longer do so with it.
+
+    First those whose batch_first is not that of the inputs, then, in a network that transposes
+    them, those whose batch_first is.
+    """
+    if Probe(training).mixed:
+        for axis in (1 - training.axis, training.axis):
+            other = training.copy()
+            wrong = [p for p in other.model.modules() if batch_first_of(p) is (axis == 0)]
+            for part in wrong:
+                part.batch_first = axis != 0
+            if wrong and runs_as(training, other) and not Probe(other).mixed:
+                return other
+    return None
 
 
-def layers_along(model: nn.Module, axis: int) -> list[Any]:
-    """The layers that read the examples along an axis: recurrent ones, and attention."""
-    return [part for part in model.modules() if getattr(part, "batch_first", None) == (axis == 0)]
+def batch_first_of(part: nn.Module) -> bool | None:
+    """True if a layer, recurrent or attention, has the examples first; None for any other."""
+    return getattr(part, "batch_first", None)
 
 
 @register_swap(

@@ -131,15 +131,26 @@ class Evidence:
         return score.void if score.least > -math.inf else ""
 
     def take(self, good: Row) -> None:
-        """Keep the better of two known good training runs, and the score by which it shows a gap,
-        or at least learns.
+        """Keep the better of two known good training runs, and the score by which the user's lags
+        behind it, or it shows a gap, or at least learns.
         """
         if self.good is not None and self.good.error <= good.error:
             return
         self.good = good
         learns = [name for name in self.names if self.race.beats_constant(good, name)]
         shows = [name for name in learns if replace(self, by=name).gap]
-        self.by = next(iter((*shows, *learns)), "error")
+        lags = [name for name in shows if replace(self, by=name).lags]
+        self.by = next(iter((*lags, *shows, *learns)), "error")
+
+    @property
+    def lags(self) -> bool:
+        """True if the user's training run learns by one score, but by that of the gap it lies above
+        nine tenths of the constant predictor's.
+        """
+        base = self.before
+        others = [n for n in self.names if n != self.by and self.race.beats_constant(base, n)]
+        learned = any(base.value(name) <= DEAD for name in others)
+        return learned and base.value(self.by) > DEAD and bool(self.gap)
 
     @property
     def learnable(self) -> bool:
@@ -213,12 +224,12 @@ class Evidence:
         return self.error(self.good) + NEAR * self.gap
 
     def is_enough(self, row: Row) -> bool:
-        """True if a change of the user's training run closes most of the gap; of one that learns it
-        must also halve the error.
+        """True if a change of the user's training run closes most of the gap; of one that learns by
+        the score of the gap it must also halve the error.
         """
         if not self.gap or not row.done or row.by != "error" or row in self.refused:
             return False
-        if self.learned and not self.comes_to(row, BETTER):
+        if self.learned and not (self.lags or self.comes_to(row, BETTER)):
             return False
         mean, deviation = self.race.difference(self.before, row, self.by)
         closed = self.error(self.before) - self.error(row)
@@ -290,7 +301,11 @@ RULES = (
     Rule(lambda e: e.exploded, "diverges", "diverges"),
     Rule(lambda e: not e.base.measures, "undecided", "is undecided: the time was up"),
     Rule(lambda e: bool(e.few), "undecided", "is undecided"),
-    Rule(lambda e: e.learned and e.whole and bool(e.better), "learns little", "learns little"),
+    Rule(
+        lambda e: e.learned and e.whole and bool(e.better or (e.lags and e.enough)),
+        "learns little",
+        "learns little",
+    ),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: e.dead, "does not learn", "does not learn"),

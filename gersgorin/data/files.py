@@ -121,6 +121,10 @@ class Dataset:
         """All sequences with time first, (T, S, m) or ids (T, S)."""
         return self.layout().to_time_first(self._numbers)
 
+    def ids(self) -> Tensor:
+        """All sequences with time first, the numbers as they are in the file: ids (T, S)."""
+        return self.layout(ids=True).to_time_first(self.x)
+
     def sequence(self) -> Tensor:
         """The first sequence, (T, m) or ids (T,)."""
         return self.frames()[:, 0]
@@ -142,8 +146,8 @@ class Dataset:
         """All sequences with time first, one without a batch, as ids if a module reads them."""
         if not reads_ids(module, self.x):
             return self.frames() if self.count > 1 else self.sequence()
-        layout, x = self.layout(ids=True), self.x.long()
-        return layout.to_time_first(x) if layout.sizes(x)[1] > 1 else layout.frames(x)
+        ids = self.ids().long()
+        return ids if ids.shape[1] > 1 else ids[:, 0]
 
     def cut(self, steps: int | None) -> "Dataset":
         """The first steps, or all for None. Raises InvalidInputError if there are fewer."""

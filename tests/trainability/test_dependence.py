@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainability.facts import NOTES, facts
+from trainability.facts.dependence import mixed_examples
 from trainability.probe import Probe
+from trainability.swaps import OTHER_AXIS, other_axis
 from trainability.training import Training
 
 N, T, M = 40, 8, 3
@@ -203,6 +205,49 @@ def test_batch_norm_mixes_examples_by_design_and_batch_first_by_mistake():
         assert "nn.GRU takes axis 0 of x (32, 8, 3)" in found["mixed examples"].sentence
 
 
+class Recall(nn.Module):
+    """Reads ids with the examples first, through an LSTM; turned: or after a transpose."""
+
+    def __init__(self, turned=True, batch_first=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.out = nn.Embedding(30, 8), nn.Linear(16, 30)
+        self.rnn, self.turned = nn.LSTM(8, 16, batch_first=batch_first), turned
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        if not self.turned:
+            return self.out(self.rnn(x)[0])
+        return self.out(self.rnn(x.transpose(0, 1))[0].transpose(0, 1))
+
+
+def classes(output, y):
+    return F.cross_entropy(output.transpose(1, 2), y)
+
+
+@pytest.mark.parametrize(
+    ("turned", "batch_first", "remedy"),
+    [
+        (True, True, "Write nn.LSTM(..., batch_first=False), or leave out the transposes"),
+        (False, False, "Write nn.LSTM(..., batch_first=True)"),
+        (True, False, ""),
+        (False, True, ""),
+    ],
+)
+def test_a_layer_that_takes_the_examples_for_time_is_named_whatever_the_cause(
+    turned, batch_first, remedy
+):
+    model = Recall(turned, batch_first)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    training = Training(model, IDS, IDS, classes, adam, batch_axis=0)
+    cause = mixed_examples(Probe(training))
+    assert (cause is None) is not bool(remedy)
+    assert (other_axis(training) is None) is not bool(remedy)
+    if cause is not None:
+        assert "nn.LSTM takes axis 0 of x (32, 8), the examples, for time" in cause.sentence
+        assert remedy in cause.remedy and cause.repair == OTHER_AXIS
+
+
 def test_a_norm_over_the_examples_mixes_them():
     class Norm(First):
         def forward(self, x):
@@ -383,6 +428,34 @@ def test_a_path_that_is_cut_is_no_wrong_gradient():
     assert "detached state" in found and "wrong gradient" not in found
     assert "leaves out a path" in found["partial gradient"].sentence
     assert "partial gradient" in NOTES
+
+
+class Forgetful(nn.Module):
+    """A gated cell whose state is detached between steps: early frames count little."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate, self.new, self.out = nn.Linear(M, 16), nn.Linear(M + 16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        s = x.new_zeros(len(x), 16)
+        for frame in x.unbind(1):
+            f = torch.sigmoid(self.gate(frame))
+            s = (1 - f) * s.detach() + f * torch.tanh(self.new(torch.cat((frame, s.detach()), 1)))
+        return self.out(s)
+
+
+def test_every_frame_that_changes_a_bit_of_the_output_is_counted_whatever_its_effect():
+    model, x = Forgetful(), torch.randn(N, 16, M, generator=G)
+    with torch.no_grad():
+        for t in range(16):
+            other = x.clone()
+            other[:, t] = torch.randn(N, M, generator=G)
+            assert (model(other) != model(x)).any()
+    found = found_in(model, x)["detached state"]
+    assert found.evidence == {"depends": 16, "reached": 1}
+    assert "Changes of 16 of 16 frames change the last output" in found.sentence
 
 
 # ---- losses that compare examples ---------------------------------------------------------------

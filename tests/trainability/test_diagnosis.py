@@ -81,6 +81,8 @@ def test_the_table_has_both_directions_and_marks_what_stopped():
 
 
 def test_the_table_states_that_its_numbers_are_losses():
-    lines = str(replace(found("network"), by="loss")).splitlines()
-    assert "A known good training on your data reaches a relative loss of 0.02." in lines
+    of_loss = replace(found("network"), by="loss", known_good_loss=0.3, loss=0.9)
+    lines = str(of_loss).splitlines()
+    assert "A known good training on your data reaches 0.02, loss 0.30." in lines
+    assert of_loss.levels == (0.9, 0.3)
     assert any(line.startswith("  relative loss  ") for line in lines)

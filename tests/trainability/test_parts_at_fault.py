@@ -8,7 +8,8 @@ from torch import nn
 
 from rhn.errors import InvalidInputError
 from trainability.check import check
-from trainability.race import UNCHANGED, Race, Row
+from trainability.probe import Probe
+from trainability.race import UNCHANGED, Row, race_of
 from trainability.swaps import SWAPS, register_swap
 from trainability.training import Training
 
@@ -97,7 +98,7 @@ def test_a_swap_of_ones_own_is_part_of_the_table(monkeypatch):
 
 def test_rows_of_a_race_see_the_same_minibatches():
     training = Training(Net(), X, Y, "mse", "sgd", learning_rate=0.1)
-    race = Race({}, [])
+    race = race_of(training, Probe(training))
     rows = [Row(UNCHANGED, training.copy()), Row(UNCHANGED, training.copy())]
     for row in rows:
         race.train(row, 5, float("inf"))

@@ -3,6 +3,7 @@ written, and what is refused.
 """
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -240,6 +241,38 @@ def test_a_module_is_checked_on_the_next_frames_of_a_file(capsys, own_folder, mo
     np.save("x.npy", np.sin(np.arange(720.0)).reshape(30, 12, 2))
     words = ["--module", "own_next:Next", "--input", "x.npy", "--steps", "4"]
     assert answer(capsys, "check", *words)["title"] == "own_next:Next"
+
+
+TEXT = """
+from torch import nn
+
+class Text(nn.Module):
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(12, 6), nn.Linear(8, 12)
+        self.rnn = nn.GRU(6, 8, batch_first=batch_first)
+
+    def forward(self, ids):
+        return self.output(self.rnn(self.embedding(ids))[0])
+
+def time_first():
+    return Text(batch_first=False)
+"""
+
+
+@pytest.mark.parametrize("made", ["Text", "time_first"])
+@pytest.mark.parametrize("shape", [(40, 12), (30,)])
+def test_whole_numbers_of_a_file_are_ids_for_a_module_that_embeds_them(
+    capsys, own_folder, monkeypatch, made, shape
+):
+    Path("own_text.py").write_text(TEXT)
+    monkeypatch.syspath_prepend(own_folder)
+    monkeypatch.delitem(sys.modules, "own_text", raising=False)
+    np.save("ids.npy", np.random.default_rng(0).integers(0, 12, shape))
+    words = ["--module", f"own_text:{made}", "--input", "ids.npy", "--steps", "4"]
+    found = answer(capsys, "check", *words, "--seconds", "1000")
+    assert found["steps"] == 4 and not math.isnan(found["loss"])
+    assert "mixed examples" not in [cause["name"] for cause in found["causes"]]
 
 
 def test_the_answer_is_written_and_drawn(capsys, own):

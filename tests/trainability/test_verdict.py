@@ -141,6 +141,21 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
 
 
+@pytest.mark.parametrize(("error", "tried"), [(0.12, False), (0.5, True)])
+def test_outputs_see_later_frames_only_if_no_smaller_change_is_enough(error, tried):
+    found, parts = evidence(1.0, good=0.1), []
+
+    def run_enough(some):
+        parts.extend(some)
+        found.replaced = [row("network", error)]
+
+    trial = SimpleNamespace(evidence=found, may_show_fault=False, run_enough=run_enough)
+    for name in ("find_known_good", "go_on_searching", "run_layers", "run_longer"):
+        setattr(trial, name, lambda: None)
+    Trial.run_table(trial)
+    assert ("network" in parts, "later frames" in parts) == (True, tried)
+
+
 def test_rows_are_compared_with_the_users_training_after_as_many_steps():
     found = evidence(1.0, kept={"network": 0.9}, replaced={"network": 0.12}, whole=False)
     later = row("", 0.05).measures[0]
@@ -180,6 +195,24 @@ def test_rows_are_compared_by_the_score_that_shows_something(base, good, by):
     found = of_two_scores(base, good)
     assert found.by == by
     assert found.shown(found.good) == good[by == "loss"]
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "by", "outcome"),
+    [
+        ((0.54, 0.96), (0.45, 0.5), "loss", "learns little"),
+        ((0.54, 0.96), (0.45, 0.8), "loss", "learns"),
+        ((0.54, 0.6), (0.45, 0.5), "error", "learns"),
+        ((0.96, 0.6), (0.45, 0.5), "error", "learns little"),
+    ],
+)
+def test_a_change_that_closes_the_gap_of_the_score_by_which_a_training_lags_is_enough(
+    base, change, by, outcome
+):
+    found = of_two_scores(base, (0.43, 0.48))
+    found.replaced = [row("optimizer", change[0], loss=change[1])]
+    assert (found.by, rule_of(found).outcome) == (by, outcome)
+    assert bool(found.enough) == (outcome == "learns little") and not found.at_fault
 
 
 def test_a_loss_without_a_least_value_shows_nothing_beside_an_error():

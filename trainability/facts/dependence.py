@@ -9,16 +9,15 @@ from torch import nn
 from rhn.utils.wording import counted, listed
 from trainability.diagnosis import Cause
 from trainability.minibatch import rows_of
-from trainability.probe import Probe
+from trainability.probe import EXAMPLES, Probe
 from trainability.swaps import (
     OTHER_AXIS,
+    batch_first_of,
     default_weights,
     inputs_standardised,
-    layers_along,
     other_axis,
 )
 
-EXAMPLES = 4  # whose frames are moved, at most: some may be short, and padded
 UNREPEATABLE = "unrepeatable output"
 ONE_UNIT = "Remove the softmax and use nn.BCEWithLogitsLoss(), or give each class a unit."
 
@@ -58,7 +57,10 @@ def mixed_examples(probe: Probe) -> Cause | None:
     if wrong:
         kind = f"nn.{type(wrong[0]).__name__}"
         words += f": {kind} takes axis {probe.axis} of x {shape}, the examples, for time"
-        remedy = f"Write {kind}(..., batch_first={not probe.axis})."
+        first = bool(batch_first_of(wrong[0]))
+        remedy = f"Write {kind}(..., batch_first={not first})."
+        if first is (probe.axis == 0):
+            remedy = f"{remedy[:-1]}, or leave out the transposes around it."
     if probe.training.either_axis:
         remedy = f"{remedy[:-1]}; or, if x is (time, examples, features), give batch_axis=1."
     return Cause(
@@ -72,11 +74,10 @@ def mixed_examples(probe: Probe) -> Cause | None:
 
 
 def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
-    """The layers whose other batch_first unmixes the examples, or does not run."""
-    other = other_axis(probe.training)
-    if other is not None and Probe(other).mixed:
-        return []
-    return layers_along(probe.training.model, 1 - probe.axis)
+    """The layers whose other batch_first unmixes the examples."""
+    model, other = probe.training.model, other_axis(probe.training)
+    pairs = zip(model.modules(), other.model.modules(), strict=True) if other else ()
+    return [own for own, new in pairs if batch_first_of(own) is not batch_first_of(new)]
 
 
 def unread_inputs(probe: Probe) -> Cause | None:
@@ -161,19 +162,17 @@ def detached_state(probe: Probe) -> Cause | None:
     reached, T = probe.gradient_frames, probe.frames
     if reached is None or T is None or T < 3 or not reached.any():
         return None
-    for example in range(min(probe.count, EXAMPLES)):
-        moving = probe.moving_frames(example)
-        if (moving & ~reached).any():
-            break
-    else:
+    some = range(min(probe.count, EXAMPLES))
+    if not any((probe.moving_frames(example) & ~reached).any() for example in some):
         return None
+    read, gradient = int(probe.read_frames.sum()), int(reached.sum())
     return Cause(
         "detached state",
         "network",
-        f"The last output depends on {int(moving.sum())} of {T} frames, and its gradient reaches "
-        f"{int(reached.sum())}.",
+        f"Changes of {read} of {T} frames change the last output, and its gradient reaches "
+        f"{gradient}.",
         "Remove .detach(), .data and torch.no_grad() between the steps of a sequence.",
-        evidence={"depends": int(moving.sum()), "reached": int(reached.sum())},
+        evidence={"depends": read, "reached": gradient},
     )
 
 
