@@ -530,8 +530,8 @@ def fixed_points(
     starts finds them, and their spectra.
 
     Points outside the box of the starts and of the states in which they settle (see `margin`) are
-    not found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median at
-    the starts are not slow, and not in the result.
+    not found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median
+    at the starts are not slow, and not in the result.
 
     Args:
         network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts;
