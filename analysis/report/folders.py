@@ -196,7 +196,7 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[TrialRow], about: s
 
 
 def _shares(found: Sequence[Share]) -> Section:
-    most, text = max(found, key=lambda s: s.share), list[str]()
+    text = list[str]()
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
     rows = [
@@ -208,7 +208,6 @@ def _shares(found: Sequence[Share]) -> Section:
     numbers = [
         ("finished trials", f"{sum(s.trials for s in found):,}"),
         ("trained", f"{sum(s.below for s in found):,}"),
-        (f"trained of {most.arch}, depth {most.depth}, the most", f"{100 * most.share:.0f} %"),
         ("lowest loss, nats per frame", f"{min(s.best for s in found):.4g}"),
     ]
     return Section(title="How many settings train", numbers=numbers, text=text, tables=[table])
