@@ -181,7 +181,12 @@ def share_table(
             f" The constant predictor, which ignores its input, has {constant:.2f}: it counts as "
             "trained too."
         )
-    return f"{said}\n\n{columns_table(map(_line, found), SHARE_COLUMNS)}"
+    return f"{said}\n\n{columns_table(share_rows(found), SHARE_COLUMNS)}"
+
+
+def share_rows(found: Sequence[Share]) -> list[dict]:
+    """The shares in the columns of a table, each with its own interval."""
+    return [{name: _line(s)[name] for name in SHARE_COLUMNS} for s in found]
 
 
 def _line(s: Share) -> dict:

@@ -27,7 +27,7 @@ from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, protocol_words
-from optim_study.shares import Share, training_shares
+from optim_study.shares import Share, share_rows, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
@@ -199,12 +199,8 @@ def _shares(found: Sequence[Share]) -> Section:
     text = list[str]()
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
-    rows = [
-        asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True))
-        for s in found
-    ]
-    flat = [{name: value for name, value in row.items() if name != "interval"} for row in rows]
-    table = Table(caption="Shares of the trials that trained, with exact 95 % intervals", rows=flat)
+    caption = "Shares of the trials that trained, with exact 95 % intervals"
+    table = Table(caption=caption, rows=share_rows(found))
     numbers = [
         ("finished trials", f"{sum(s.trials for s in found):,}"),
         ("trained", f"{sum(s.below for s in found):,}"),

@@ -467,6 +467,8 @@ def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
     if len({*titles}) == 1:
         return titles[0], about, [""] * len(titles) if about else abouts
     common, names = apart(titles)
+    if labelled := _labelled(titles, common, names):
+        about = "; ".join(filter(None, (labelled, about)))
     if not about and all(abouts) and len(results) <= MOST_DESCRIBED:
         about = _described(names, abouts)
     return common, about, names
@@ -479,14 +481,36 @@ def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
     ('depth 5, 64 units', ['rhn', 'rnn'])
     >>> apart(["before training: rhn, 48 units", "after training: rhn, 48 units"])
     ('rhn, 48 units', ['before training', 'after training'])
+    >>> apart(["one: rhn, depth 4, 8 units", "two: dt-rnn, depth 4, 9 units"])  # a label is enough
+    ('depth 4', ['one', 'two'])
     """
-    parts = [re.split(r"(?:, |: )(?![^(]*\))", title) for title in titles]
+    parts = [_parts(title) for title in titles]
     shared = [part for part in parts[0] if all(part in others for others in parts)]
-    left = [[part for part in each if part not in shared] for each in parts]
+    heads = [
+        _parts(title.partition(": ")[0]) if ": " in title else each[:1]
+        for title, each in zip(titles, parts, strict=True)
+    ]
+    own_heads = [tuple(part for part in head if part not in shared) for head in heads]
+    by_label = any(": " in title for title in titles) and len({*own_heads}) == len(titles)
+    left = [
+        [part for part in each if part not in shared] for each in (heads if by_label else parts)
+    ]
     names = [", ".join(own or each[:1]) for own, each in zip(left, parts, strict=True)]
     if len({*names}) < len(names):
         return "", [*titles]
     return ", ".join(shared), names
+
+
+def _parts(title: str) -> list[str]:
+    return re.split(r"(?:, |: )(?![^(]*\))", title)
+
+
+def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
+    """The networks that labels name, each once: "one: rhn, 8 units; two: dt-rnn, 9 units"."""
+    known = (*_parts(common), *(part for name in names for part in _parts(name)))
+    rest = [", ".join(part for part in _parts(title) if part not in known) for title in titles]
+    pairs = zip(names, rest, strict=True)
+    return "; ".join(dict.fromkeys(f"{_parts(name)[0]}: {own}" for name, own in pairs if own))
 
 
 def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:
