@@ -433,17 +433,19 @@ def draw_comparison(
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=half, ax=ax).set_title(drawable(name))
-        if limit is None and is_small(extent(record, step)[0], half):
+        if is_small(extent(record, step)[0], half):
             draw_inset(record, step, ax)
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     columns = min(len(records), IN_A_ROW)
-    slide = sized(WIDTH) > 1.5 * WIDTH  # which is not high enough for squares
-    spectra = Block(draws, 2.6, columns, "y", legend=True, least=1.6, square=not slide)
+    slide = sized(WIDTH) > 1.5 * WIDTH  # which has room beside the panels, not below
+    pairs = 1 + any("before training" in name for name in names)
+    least = 1.1 if slide else 1.6
+    spectra = Block(draws, 2.6, columns, "y", legend=True, least=least, square=True, together=pairs)
     runs = [of_spectra(record) for record in records]
     where = f"{common} on {records[0].along}" if common else records[0].along
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
-    below = over_time_blocks(runs, names, step=step)
+    below = over_time_blocks(runs, names, step=step, height=1.5 if slide else 2.2)
     return compose(last_longest(runs, names), about, spectra, *below)
 
 
