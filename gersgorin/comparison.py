@@ -103,7 +103,9 @@ class SideBySide(Several, kind="side by side"):
         rows = pd.DataFrame([_brief(result) for result in self.results.values()])
         over_steps = any(_over_steps(result) for result in self.results.values())
         heading = "mean of steps" if over_steps else "network"
+        share = rows.columns == "discs_inside_unit_circle"
         cells = rows.map(_shown)
+        cells.loc[:, share] = rows.loc[:, share].map(_percent)
         lines = [[name, *row] for name, row in zip(names, cells.to_numpy(), strict=True)]
         return table([heading, *rows], lines, drop=[*rows][::-1], width=COLUMNS)
 
@@ -174,6 +176,11 @@ def _brief(result: Result) -> dict[str, float]:
     rows = rows[told or [*rows]]
     found = rows.mean() if _over_steps(result) else rows.iloc[:1].squeeze(axis=0)
     return found.to_dict()
+
+
+def _percent(share: float) -> str:
+    """A share of the table, "" for one that a network lacks."""
+    return "" if np.isnan(share) else f"{100 * share:.3g} %"
 
 
 def _shown(value: float) -> str:

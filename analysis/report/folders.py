@@ -131,7 +131,7 @@ def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[t
     own = ("on the training chorales", f"{best.train[best.place]:.4g}")
     with suppress(DataError, InvalidInputError):
         constant = constant_output_nll(corpus_of(file, options.data))
-        return [own, ("there the constant predictor", f"{constant:.4g}")]
+        return [own, ("constant predictor on the training chorales", f"{constant:.4g}")]
     return [own]
 
 

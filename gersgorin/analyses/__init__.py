@@ -190,7 +190,8 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "outputs, or the loss of the next frames: bernoulli, squared, categorical.",
+                "outputs, or the loss of the next frames: bernoulli, squared (mse), categorical "
+                "(cross_entropy).",
                 str,
                 "outputs",
             ),

@@ -315,7 +315,7 @@ class Influence(Result, kind="influence"):
         ax.set_xlim(0, max(1, last))
         ax.xaxis.set_major_locator(WholeTicks(6))
         what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
-        ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (norm)")
+        ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (Frobenius norm)")
 
     def _curve(self, step: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Influence by lag and its error, of all outputs or of that of one step."""
@@ -345,7 +345,9 @@ class Influence(Result, kind="influence"):
             xlabel=time_label(self.unit, "input $t_1$"),
             ylabel=time_label(self.unit, f"{what} $t_2$"),
         )
-        ax.figure.colorbar(image, ax=ax, label=f"{self._what} (norm)", extend="min", aspect=40)
+        ax.figure.colorbar(
+            image, ax=ax, label=f"{self._what} (Frobenius norm)", extend="min", aspect=40
+        )
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

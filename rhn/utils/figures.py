@@ -175,8 +175,8 @@ def save_figure(
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
-        words = f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()
-        title = " ".join(words).replace(r"\$", "$")
+        foot = f"({drawing.get_supxlabel()})" if drawing.get_supxlabel() else ""
+        title = " ".join([*drawing.get_suptitle().split(), *foot.split()]).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
         keys = METADATA[path.suffix.lower()]
         drawing.savefig(temporary, metadata=dict(zip(keys, values, strict=False)))
