@@ -59,6 +59,8 @@ class GateActivity(Result, kind="gates_by_layer"):
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
     """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
+    coupled: bool = True
+    """True for gates t that replace the share t of a state: their sum is the effective depth."""
     shown: int = 4
     """Sequences in the figure and in the printed table, the first ones; the means are over all."""
 
@@ -104,7 +106,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the layers' mean gates at each step, (N,)."""
+        """Sum of the layers' mean gates at each step, (N,): of coupled gates a number of layers."""
         return self.activity.sum(0)
 
     @property
@@ -132,25 +134,29 @@ class GateActivity(Result, kind="gates_by_layer"):
         return f"{words}, most in layer {self.labels[most]}" if clear else words
 
     def notes(self) -> list[str]:
-        """The effective number of layers, and the amount of data."""
-        depth = f"The effective depth is {float(self.mean_by_layer.sum()):.3g} layers."
+        """The effective number of layers of coupled gates, and the amount of data."""
         where = self.names[0] if len(self.names) == 1 else counted(len(self.names), "sequence")
         words = f"Means over {where}, {counted(self.steps, self.step)}"
         if len(self.names) > self.shown:
             words += f"; the first {self.shown} are shown"
-        return [depth, f"{words}."]
+        depth = f"The effective depth is {float(self.mean_by_layer.sum()):.3g} layers."
+        return [depth, f"{words}."] if self.coupled else [f"{words}."]
 
     def lines(self) -> Iterator[str]:
-        """One row for each layer, and the effective depth (mean over time) of each sequence."""
+        """One row for each layer, and for coupled gates the effective depth (mean over time) of
+        each sequence.
+        """
         shown, whole = self.sequences[: self.shown], self.mean_by_layer
         rows = []
         for l, (label, shares) in enumerate(zip(self.labels, self.saturation, strict=True)):
             means = [*(s.mean_by_layer[l] for s in shown), whole[l]]
             rows.append((label, *map("{:.3f}".format, means), *map("{:.1%}".format, shares)))
-        depths = [*(s.effective_depth.mean() for s in shown), whole.sum()]
-        sums = ("sum", *map("{:.2f}".format, depths), "", "", "")
+        rows = rows[::-1]
+        if self.coupled:
+            depths = [*(s.effective_depth.mean() for s in shown), whole.sum()]
+            rows.append(("sum", *map("{:.2f}".format, depths), "", "", ""))
         heads = ("layer", *(s.names[0] for s in shown), "all", "below 0.1", "between", "above 0.9")
-        yield from table(heads, [*rows[::-1], sums]).split("\n")
+        yield from table(heads, rows).split("\n")
 
     def table(self) -> list[dict]:
         """A row for each sequence, layer and step: the mean gate, and the shares of units open and

@@ -73,8 +73,8 @@ class Common(TrainedOptions, ResultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class GatesCommand(Common):
-    """Draw the transform gates of each layer over time, white to red, with one panel for each
-    chorale or excerpt (figure 5b of the paper).
+    """Draw the transform gates of each layer over time, a line each, with one panel for
+    each chorale or excerpt (as figure 5b of the paper).
     """
 
     length: Count = 60

@@ -85,10 +85,7 @@ class LesionTable(Result, kind="lesions"):
 
     def by_damage(self, kind: str = "layer") -> list[dict]:
         """Rows of one kind: losses that are not finite, then the largest change, up or down."""
-        return sorted(
-            self.rows(kind),
-            key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else -math.inf,
-        )
+        return _by_size(self.rows(kind))
 
     @property
     def measured(self) -> str:
@@ -100,24 +97,30 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """Name the layer whose lesion changes the loss most, and the next one unless the intervals
-        are apart; say if its interval holds 0, or if losses are not finite.
+        """Name the layer whose lesion changes the loss most, beyond the removed input where that is
+        known, and the next one unless the intervals are apart; say if its interval holds 0, or if
+        losses are not finite.
         """
-        first, *others = self.by_damage()
+        beyond = {row["label"]: row for row in self.rows("beyond blind")}
+        whole = {row["label"]: row for row in self.rows()}
+        first, *others = _by_size([beyond.get(label, row) for label, row in whole.items()])
         loss = f"the loss on {self.split}" if self.split else "the loss"
         if lost := _not_finite(self.rows()):
             layers = listed(lost, len(lost))
             lesion = f"the lesion of {'layer' if len(lost) == 1 else 'each of layers'} {layers}"
-            word = "infinite" if first["loss"] == math.inf else "no longer finite"
+            word = "infinite" if whole[first["label"]]["loss"] == math.inf else "no longer finite"
             return f"{lesion} ({LESIONED[self.mode]}) makes {loss} {word}"
         lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
-        lesion += f" by {first['delta']:+.3g}"
+        lesion += f" by {whole[first['label']]['delta']:+.3g}"
+        if first["label"] in beyond:
+            lesion += f", {first['delta']:+.3g} of it beyond the removed input"
         if first["low"] <= 0 <= first["high"]:
             return f"{lesion}, which may be chance"
         if not others:
             return lesion
         if _sizes(first)[0] > max(_sizes(row)[1] for row in others):
-            return f"{lesion}, more than any other layer"
+            without = " beyond the removed input" if beyond and first["label"] not in beyond else ""
+            return f"{lesion}, more than any other layer{without}"
         return f"{lesion}, not clearly more than layer {others[0]['label']}"
 
     @property
@@ -206,6 +209,13 @@ class LesionTable(Result, kind="lesions"):
         about = f"{self.origin}; {self.measured}" if self.origin else self.measured
         panels = Block(draws, 3.6, len(draws), least=PANEL)
         return compose(self.finding, about, panels, width=1 + 4 * len(draws))
+
+
+def _by_size(rows: Sequence[dict]) -> list[dict]:
+    """Rows whose loss is not finite, then those with the largest change, up or down."""
+    return sorted(
+        rows, key=lambda row: -abs(row["delta"]) if math.isfinite(row["delta"]) else -math.inf
+    )
 
 
 def _not_finite(rows: Sequence[dict]) -> list[str]:

@@ -92,6 +92,7 @@ def gate_activity(
             [symbol for sequence in sequences for symbol in task.symbols(sequence)], str
         ),
         gate_name=places(network)[0].cell.gate_name,
+        coupled=all(place.cell.carry_name == "" for place in places(network)),
     )
 
 

@@ -103,7 +103,9 @@ class SideBySide(Several, kind="side by side"):
         rows = pd.DataFrame([_brief(result) for result in self.results.values()])
         over_steps = any(_over_steps(result) for result in self.results.values())
         heading = "mean of steps" if over_steps else "network"
+        share = rows.columns == "discs_inside_unit_circle"
         cells = rows.map(_shown)
+        cells.loc[:, share] = rows.loc[:, share].map(_percent)
         lines = [[name, *row] for name, row in zip(names, cells.to_numpy(), strict=True)]
         return table([heading, *rows], lines, drop=[*rows][::-1], width=COLUMNS)
 
@@ -174,6 +176,11 @@ def _brief(result: Result) -> dict[str, float]:
     rows = rows[told or [*rows]]
     found = rows.mean() if _over_steps(result) else rows.iloc[:1].squeeze(axis=0)
     return found.to_dict()
+
+
+def _percent(share: float) -> str:
+    """A share of the table, "" for one that a network lacks."""
+    return "" if np.isnan(share) else f"{100 * share:.3g} %"
 
 
 def _shown(value: float) -> str:
@@ -433,17 +440,19 @@ def draw_comparison(
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
         plot_spectrum(record, step, limit=half, ax=ax).set_title(drawable(name))
-        if limit is None and is_small(extent(record, step)[0], half):
+        if is_small(extent(record, step)[0], half):
             draw_inset(record, step, ax)
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     columns = min(len(records), IN_A_ROW)
-    slide = sized(WIDTH) > 1.5 * WIDTH  # which is not high enough for squares
-    spectra = Block(draws, 2.6, columns, "y", legend=True, least=1.6, square=not slide)
+    slide = sized(WIDTH) > 1.5 * WIDTH  # which has room beside the panels, not below
+    pairs = 1 + any("before training" in name for name in names)
+    least = 1.1 if slide else 1.6
+    spectra = Block(draws, 2.6, columns, "y", legend=True, least=least, square=True, together=pairs)
     runs = [of_spectra(record) for record in records]
     where = f"{common} on {records[0].along}" if common else records[0].along
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
-    below = over_time_blocks(runs, names, step=step)
+    below = over_time_blocks(runs, names, step=step, height=1.5 if slide else 2.2)
     return compose(last_longest(runs, names), about, spectra, *below)
 
 

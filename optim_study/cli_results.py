@@ -215,7 +215,8 @@ class Plot(Stored, Drawing):
         if self.json:
             print_json([asdict(share) | {"share": share.share} for share in found])
         else:
-            print(share_table(found, self.below), end="\n\n")
+            constant = self.constant or results.constant_of(rows, self.loss)
+            print(share_table(found, self.below, constant=constant), end="\n\n")
         print(outputs, file=sys.stderr if self.json else sys.stdout)
 
     def _rows(self) -> tuple[list[TrialRow], str]:

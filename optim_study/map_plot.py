@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES
-from optim_study.results import StudyNetwork, TrialRow, range_words, study_about, study_title
-from optim_study.shares import BELOW, STD_RANGE
+from optim_study.results import StudyNetwork, TrialRow, range_words, study_about
+from optim_study.shares import BELOW, STD_RANGE, study_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from optim_study.protocol import HIGHEST, OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
-from rhn.cells.registry import CELLS, lacking
+from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.io import atomic_path
@@ -300,19 +300,12 @@ def columns_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], **l
     return rows_table(named, [*names.values()], **layout)
 
 
-def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
-    """Make the title of a figure: the architecture that trained most often, if it did so in a tenth
-    more of its trials than any other; else how many trials trained.
+def constant_of(rows: Sequence[TrialRow], loss: Objective) -> float | None:
+    """The loss of the constant predictor, if all rows have the same one; None for another loss than
+    that of training.
     """
-    archs = dict.fromkeys(row.arch for row in rows)
-    trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
-    shares = {arch: sum(each) / len(each) for arch, each in trained.items()}
-    first, *others = sorted(archs, key=lambda arch: -shares[arch])
-    if others and shares[first] > 1.1 * shares[others[0]]:
-        name = first.upper() if first in CELLS else first
-        return f"{name} trains most often: in {100 * shares[first]:.0f} % of its random settings"
-    every = [done for each in trained.values() for done in each]
-    return f"{sum(every):,} of {counted(len(every), 'random setting')} train"
+    constants = {row.constant_nll for row in rows}
+    return constants.pop() if loss == "train" and len(constants) == 1 else None
 
 
 def study_about(rows: Sequence[TrialRow], more: str = "") -> str:

@@ -26,9 +26,12 @@ import numpy as np
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import TrialRow, by_network, columns_table
+from rhn.cells.registry import CELLS
 from rhn.training.state import Objective
+from rhn.utils.wording import counted
 
 BELOW = 9.5
+SIGNIFICANT = 0.05  # p, below which an architecture is said to train more often
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
@@ -141,13 +144,49 @@ def holm(p: Sequence[float]) -> list[float]:
     return [value for _, value in sorted(zip(order, corrected, strict=True))]
 
 
-def share_table(found: Sequence[Share], below: float = BELOW) -> str:
-    """The shares as text, each with its own interval."""
+def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
+    """Make the title of a figure: the architecture that trains most often if Fisher's test
+    separates it from every other, else how many trials trained. All depths are pooled; Holm's
+    method corrects for the number of pairs.
+    """
+    from scipy.stats import fisher_exact
+
+    archs = dict.fromkeys(row.arch for row in rows)
+    trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
+    counts = {arch: (sum(each), len(each)) for arch, each in trained.items()}
+    of_all = sum(count for count, _ in counts.values())
+    every = f"{of_all:,} of {counted(len(rows), 'random setting')} train"
+    first, *others = sorted(archs, key=lambda arch: -counts[arch][0] / counts[arch][1])
+    if not (others and of_all):
+        return every
+    tables = [[[count, n - count] for count, n in (counts[first], counts[arch])] for arch in others]
+    p = max(holm([float(fisher_exact(table).pvalue) for table in tables]))
+    if p >= SIGNIFICANT:
+        return f"{every}; no architecture is shown to train more often (p = {p:.2g})"
+    name, (count, n) = first.upper() if first in CELLS else first, counts[first]
+    pooled = ", depths pooled" if len({row.depth for row in rows}) > 1 else ""
+    return f"{name} trains most often: in {100 * count / n:.0f} % of its random settings{pooled}"
+
+
+def share_table(
+    found: Sequence[Share], below: float = BELOW, *, constant: float | None = None
+) -> str:
+    """The shares as text, each with its own interval; constant: loss of the constant predictor."""
     said = (
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
         "share has its exact interval of 95 %."
     )
-    return f"{said}\n\n{columns_table(map(_line, found), SHARE_COLUMNS)}"
+    if constant is not None and below > constant:
+        said += (
+            f" The constant predictor, which ignores its input, has {constant:.2f}: it counts as "
+            "trained too."
+        )
+    return f"{said}\n\n{columns_table(share_rows(found), SHARE_COLUMNS)}"
+
+
+def share_rows(found: Sequence[Share]) -> list[dict]:
+    """The shares in the columns of a table, each with its own interval."""
+    return [{name: _line(s)[name] for name in SHARE_COLUMNS} for s in found]
 
 
 def _line(s: Share) -> dict:

@@ -11,8 +11,15 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optim_study.results import By, StudyNetwork, TrialRow, by_network, study_about, study_title
-from optim_study.shares import BELOW
+from optim_study.results import (
+    By,
+    StudyNetwork,
+    TrialRow,
+    by_network,
+    constant_of,
+    study_about,
+)
+from optim_study.shares import BELOW, study_title
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import Block, compose
 from rhn.training.state import Objective
@@ -80,9 +87,7 @@ def plot_swarm(
     """
     columns = networks_of(rows, by)
     losses = [row.loss(loss) for row in rows]
-    constants = {row.constant_nll for row in rows}
-    if constant is None and loss == "train" and len(constants) == 1:
-        (constant,) = constants
+    constant = constant_of(rows, loss) if constant is None else constant
     if log is None:
         log = bool(max(losses) > LOG_FROM * (constant or np.median(losses)))
     levels = {"below": (below, f"counts as trained (below {below:g})")}

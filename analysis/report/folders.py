@@ -27,7 +27,7 @@ from optim_study.cli_results import Stored
 from optim_study.map_plot import plot_map
 from optim_study.protocol import StudyConfig
 from optim_study.results import TrialRow, protocol_words
-from optim_study.shares import Share, training_shares
+from optim_study.shares import Share, share_rows, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.checkpoints import BEST
 from rhn.errors import CheckpointError, DataError, InvalidInputError
@@ -131,7 +131,7 @@ def _beside_constant(best: Curves, file: Path, options: ReportOptions) -> list[t
     own = ("on the training chorales", f"{best.train[best.place]:.4g}")
     with suppress(DataError, InvalidInputError):
         constant = constant_output_nll(corpus_of(file, options.data))
-        return [own, ("there the constant predictor", f"{constant:.4g}")]
+        return [own, ("constant predictor on the training chorales", f"{constant:.4g}")]
     return [own]
 
 
@@ -196,19 +196,14 @@ def _protocol(configs: Sequence[StudyConfig], rows: Sequence[TrialRow], about: s
 
 
 def _shares(found: Sequence[Share]) -> Section:
-    most, text = max(found, key=lambda s: s.share), list[str]()
+    text = list[str]()
     if (least := min(s.trials for s in found)) < FEW:
         text.append(f"A network has only {least} trials: the intervals of these shares are wide.")
-    rows = [
-        asdict(s) | {"share": s.share} | dict(zip(("low", "high"), s.interval, strict=True))
-        for s in found
-    ]
-    flat = [{name: value for name, value in row.items() if name != "interval"} for row in rows]
-    table = Table(caption="Shares of the trials that trained, with exact 95 % intervals", rows=flat)
+    caption = "Shares of the trials that trained, with exact 95 % intervals"
+    table = Table(caption=caption, rows=share_rows(found))
     numbers = [
         ("finished trials", f"{sum(s.trials for s in found):,}"),
         ("trained", f"{sum(s.below for s in found):,}"),
-        (f"trained of {most.arch}, depth {most.depth}, the most", f"{100 * most.share:.0f} %"),
         ("lowest loss, nats per frame", f"{min(s.best for s in found):.4g}"),
     ]
     return Section(title="How many settings train", numbers=numbers, text=text, tables=[table])

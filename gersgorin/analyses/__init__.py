@@ -162,6 +162,11 @@ _ROWS = (
                 float | None,
                 None,
             ),
+            "margin": Option(
+                "The search keeps to the box of its starts, wider by this share of its side.",
+                float,
+                0.5,
+            ),
             "period": Option("Search for cycles of N steps, in place of fixed points.", Count, 1),
             "seed": Option(
                 "Seed of the initial weights, and of starts beyond the run's length.", int, 0
@@ -185,7 +190,8 @@ _ROWS = (
         "How far back the outputs, or a loss, depend on the inputs",
         {
             "of": Option(
-                "outputs, or the loss of the next frames: bernoulli, squared, categorical.",
+                "outputs, or the loss of the next frames: bernoulli, squared (mse), categorical "
+                "(cross_entropy).",
                 str,
                 "outputs",
             ),

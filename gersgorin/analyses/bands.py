@@ -393,6 +393,7 @@ def over_time_blocks(
     *,
     step: int | None = None,
     limit: float | None = None,
+    height: float = 2.2,
 ) -> list[Block]:
     """All measures over time, with one legend; below them the number of runs if they end at
     different steps.
@@ -409,7 +410,7 @@ def over_time_blocks(
             set_limit(ax, limit)
 
     draws = [partial(measures, name) for name in PANELS]
-    blocks = [Block(draws, 2.2, len(PANELS), "x", legend=True)]
+    blocks = [Block(draws, height, len(PANELS), "x", legend=True)]
     if any(len({*comparison.steps.tolist()}) > 1 for comparison in comparisons):
         blocks.append(Block([partial(_plot_counts, comparisons)], 0.9))
     return blocks

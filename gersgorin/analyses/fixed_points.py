@@ -37,6 +37,7 @@ from gersgorin.linalg.zeros import (
     kinks_at,
     least_of_each,
     meeting,
+    norm,
     search,
     slower_beside,
 )
@@ -65,8 +66,9 @@ SLOW = 0.01  # of the median speed at the starts, a minimum of the speed
 STILL = 1e-7
 # of the largest side of the starts' box, the least that sets the unit of an entry in the search
 NARROW = 1e-3
-# steps after which a search begins from each start once more, and steps in memory
-SETTLED, AT_ONCE = 200, 20
+# steps, at least and at most, after which a search begins from each start once more, and steps in
+# memory
+SETTLED, LONGEST, AT_ONCE = 200, 10_000, 20
 RUN_ON = 1000  # steps that a start whose search failed runs along the map
 FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -144,8 +146,8 @@ class FixedPoints(Result, kind="fixed_points"):
     eigenvalues: np.ndarray
     """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,); 0: only one of the states to which they come
-    in 200 steps did.
+    """Number of starts that led to each point, (P,); 0: only one of the states in which they
+    settle did.
     """
     starts: np.ndarray
     """(B, N)"""
@@ -166,9 +168,11 @@ class FixedPoints(Result, kind="fixed_points"):
     input is constant.
     """
     settled: int = 0
-    """Number of distinct states to which the starts come in 200 steps, from which the search began
-    too.
-    """
+    """Number of distinct states in which the starts settle, from which the search began too."""
+    settled_after: int = SETTLED
+    """Number of steps from the starts to these: until they rest, from 200 to 10,000."""
+    at_edge: int = 0
+    """Number of starts whose search failed at the edge of the box: a point may lie outside."""
     kinks: np.ndarray | None = None
     """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of
     one side.
@@ -198,21 +202,33 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def box(self) -> str:
         """The box of the search in words."""
-        later = f" and of the states {SETTLED} steps later" if self.settled else ""
+        later = f" and of the states {self.settled_after:,} steps later" if self.settled else ""
         wider = self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
         return f"the box of the starts{later}, wider all around by {wider:.3g}"
 
     @property
     def nothing(self) -> str:
-        """A sentence about a search that found no point."""
+        """A sentence about the least speed of a search that found no point."""
         limits = (
             f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a "
             "minimum of at most a hundredth of its median"
         )
         return (
-            "No point was found; the least |F(s) - s| that a start led to is "
+            "The least |F(s) - s| that a start led to is "
             f"{self.least_residual:.3g}: {limits} at the starts"
         )
+
+    @property
+    def region(self) -> str:
+        """A sentence about the box, and how to change it if the search found no point."""
+        advice = f": give other starts or a larger margin ({self.margin:g})"
+        return f"The search kept to {self.box}{'' if len(self.states) else advice}"
+
+    @property
+    def ended_at_edge(self) -> str:
+        """Words about the searches that failed at the edge of the box."""
+        searches = counted(len(self.starts), "search", "searches")
+        return f"{self.at_edge} of {searches} ended at the edge of the region"
 
     @property
     def lost(self) -> int:
@@ -285,6 +301,8 @@ class FixedPoints(Result, kind="fixed_points"):
             notes.append(
                 f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
             )
+            if self.at_edge and len(self.states):
+                notes.append(f"{self.ended_at_edge}: a point may lie outside.")
             if self.run_into:
                 notes.append(f"From {self.run_into} of these the state runs into a point.")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
@@ -292,10 +310,11 @@ class FixedPoints(Result, kind="fixed_points"):
             notes.append(f"Of the starts only {different} {are} distinct.")
         if self.settled and (only := int((self.found_from == 0).sum())):
             found = counted(only, "point")
-            notes.append(f"Only from states {SETTLED} steps later the search found {found}.")
+            later = f"{self.settled_after:,} steps later"
+            notes.append(f"Only from states {later} the search found {found}.")
         if self.drawn:
             notes.append("The starts are random, around the first state.")
-        notes.append(f"The search kept to {self.box}.")
+        notes.append(f"{self.region}.")
         at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
         if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
             notes.append(
@@ -361,6 +380,7 @@ class FixedPoints(Result, kind="fixed_points"):
             "title": self.title,
             "starts": len(self.starts),
             "lost": self.lost,
+            "at_edge": self.at_edge,
             "least_residual": self.least_residual,
             "tolerance": self.tolerance,
             "margin": self.margin,
@@ -454,6 +474,9 @@ class FixedPoints(Result, kind="fixed_points"):
         circle.
         """
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
+        if not len(shown):
+            note = {"ha": "center", "va": "center", "transform": ax.transAxes}
+            ax.text(0.5, 0.5, "no point was found", color=GREY, **note)
         middle, half = crowd(shown)
         complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
         for k, (values, kind, slow) in enumerate(
@@ -469,16 +492,18 @@ class FixedPoints(Result, kind="fixed_points"):
     @property
     def finding(self) -> str:
         """The number of points and their kinds, or of cycles."""
+        if not len(self.states):
+            what = "fixed point" if self.cycle is None else f"cycle of period {self.period}"
+            return f"The search found no {what}" + (
+                f": {self.ended_at_edge}" if self.at_edge else ""
+            )
         if self.cycle is not None:
-            if not len(self.states):
-                return f"The search found no cycle of period {self.period}"
             cycles = counted(len(np.unique(self.cycle)), "cycle")
             points = counted(len(self.states), "point")
             return f"The search found {cycles} of period {self.period}, of {points}"
         kinds, number = [*dict.fromkeys(self.kinds)], len(self.states)
         slow = "slow " if self.is_slow.all() else "" if self.is_slow.any() else "fixed "
-        found = counted(number, f"{slow}point") if number else "no fixed point"
-        return f"The search found {': '.join(filter(None, (found, '; '.join(kinds))))}"
+        return f"The search found {counted(number, f'{slow}point')}: {'; '.join(kinds)}"
 
     width, height = 8.0, 4.0
 
@@ -507,9 +532,9 @@ def fixed_points(
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some
     starts finds them, and their spectra.
 
-    Points outside the box of the starts and of the states after 200 steps (see `margin`) are not
-    found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median at
-    the starts are not slow, and not in the result.
+    Points outside the box of the starts and of the states in which they settle (see `margin`) are
+    not found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median
+    at the starts are not slow, and not in the result.
 
     Args:
         network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts;
@@ -520,7 +545,7 @@ def fixed_points(
             many states of the run (Sussillo and Barak 2013), evenly spread, and beyond its length
             random points between two of them. If the state never moves, or the input is constant:
             random states around the first one. The search also begins where the starts come in 200
-            steps.
+            steps, or up to 10,000 while a state still drifts.
         hold: every entry of the constant input, in place of the mean of a sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
@@ -561,20 +586,18 @@ def fixed_points(
         )
     cell.probe(inputs, starts[0])
     iterated = Iterated(cell, whole_number("period", period, 1))
-    settled = _settled(iterated, inputs, starts)
+    settled, steps = _settled(iterated, inputs, starts)
     found = FixedPoints(
         **_points_of(iterated, inputs, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
         settled=len(settled),
+        settled_after=steps,
         tolerance=float(tolerance),
         margin=float(margin),
         **names,
     )
     if at_least_one and period == 1 and not len(found.states):
-        raise InvalidInputError(
-            f"{found.nothing}; the search kept to {found.box}: give other starts or a larger "
-            f"margin ({margin:g})"
-        )
+        raise InvalidInputError(f"{found.finding}. {found.nothing}. {found.region}")
     return found
 
 
@@ -659,18 +682,29 @@ def _searched_along(
     return cell, x, starts, fields | {"input": x.cpu().numpy()}
 
 
-def _settled(cell: Iterated, x: Tensor, starts: Tensor) -> Tensor:
-    """The distinct states to which starts come in 200 steps, without those far away, which a search
-    from the starts may miss.
+def _settled(cell: Iterated, x: Tensor, starts: Tensor) -> tuple[Tensor, int]:
+    """(The distinct states to which starts come, without those far away, which a search from the
+    starts may miss; after how many steps): 200, and as long as one still drifts up to 10,000.
     """
-    s, middle = starts, starts.mean(0)
+    s, middle, steps = starts, starts.mean(0), 0
     side = (starts - middle).abs().max().clamp(min=1)
-    for _ in range(SETTLED // AT_ONCE):
-        s = cell.states(x.expand(AT_ONCE, len(s), -1), s)[-1]
+    drift = True
+    while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
+        path = cell.states(x.expand(AT_ONCE, len(s), -1), s)
+        drift, steps = _drifts(path, MET * side), steps + AT_ONCE
+        s = path[-1][((path[-1] - middle).abs() < FAR * side).all(-1)]  # False for NaN
         s = s[least_of_each(meeting(s, MET * side), torch.zeros_like(s[:, 0])).sort().values]
-    near = ((s - middle).abs() < FAR * side).all(-1)  # False for NaN
-    rows, _ = _points(s, torch.zeros_like(s[:, 0]), near, APART * side, len(s))
-    return s[rows]
+    none = torch.zeros_like(s[:, 0])
+    rows, _ = _points(s, none, none == 0, APART * side, len(s))
+    return s[rows], steps
+
+
+def _drifts(path: Tensor, still: Tensor) -> bool:
+    """True if some of the states (T, b, N) moves by more than `still`, and most of its way in one
+    direction: what turns or wanders stays in its region.
+    """
+    moved, way = norm(path[-1] - path[0]), norm(path.diff(dim=0)).sum(0)
+    return bool(((moved > still) & (moved > way / 2)).any())
 
 
 def _points_of(
@@ -727,7 +761,7 @@ def _points_of(
     jacobians = ends.new_zeros(0, N, N)
     if len(points):
         jacobians = torch.cat([slopes(part) for part in blocks(ends[points])])
-    failed = starts[~(closed | slow)[: len(starts)]]
+    failed = ~(closed | slow)[: len(starts)]
     arrays = {
         "states": ends[points],
         "residuals": speeds[points],
@@ -743,9 +777,10 @@ def _points_of(
     return {name: array.cpu().numpy() for name, array in arrays.items()} | {
         "is_slow": np.arange(len(points)) >= len(some[0]),
         "least_residual": float(speeds.min()),
-        "run_into": runs_into(cell, x, failed, ends[points], APART * width),
+        "run_into": runs_into(cell, x, starts[failed], ends[points], APART * width),
         "period": cell.period,
         "shorter": int((closed & ~fixed)[: len(starts)].sum()),
+        "at_edge": int((failed & search.at_edge(ends)[: len(starts)]).sum()),
     }
 
 
@@ -766,6 +801,10 @@ class _Search:
     side: Tensor
     """The largest side of the starts' box."""
     tolerance: float
+
+    def at_edge(self, ends: Tensor) -> Tensor:
+        """True for ends (b, N) at the edge of the box, (b,)."""
+        return (torch.minimum(ends - self.low, self.high - ends) <= MET * self.side).any(-1)
 
     def follow(self, s: Tensor, unit: Tensor, progress: Progress = silent) -> tuple[Tensor, Tensor]:
         """(Ends (b, N) of the search from states, with these units (N,) of their entries; whether
@@ -815,6 +854,7 @@ def of_run(
     *,
     starts: int = STARTS,
     hold: float | None = None,
+    margin: float = 0.5,
     period: Count = 1,
     seed: int = 0,
     progress: Progress = silent,
@@ -824,6 +864,7 @@ def of_run(
     Args:
         starts: number of states to search from, spread over the run.
         hold: every entry of the input; None: the mean of the run's.
+        margin: of the search's box, see `fixed_points`.
         period: k above 1 for cycles of k steps.
         seed: of the initial weights, and of starts beyond the run's length.
     """
@@ -831,6 +872,7 @@ def of_run(
         run,
         starts=starts,
         hold=hold,
+        margin=margin,
         period=period,
         at_least_one=False,
         seed=seed,

@@ -203,7 +203,7 @@ class Influence(Result, kind="influence"):
             notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
         if 0 < top < len(by_lag) - 1:
             notes.append(f"Further back it {self._decay()}.")
-        if top < len(by_lag) - 1:
+        if top < len(by_lag) - 1 and self.fall.law != "exponential":
             notes.append(self._law())
         if (none := vanishes_at(by_lag)) is not None:
             notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
@@ -231,20 +231,20 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Its half-life as the end of a clause."""
-        life = self.half_life
+        """Its half-life, and that of an exponential law, as the end of a clause."""
+        life, law = self.half_life, ""
+        if self.fall.law == "exponential":
+            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+            law = f"; an exponential fitted to lags {self._top} to {last} halves every "
+            law += _steps(math.log(2) / self.fall.rate)
         if math.isinf(life):
-            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
-        return f"halves within {_steps(max(1, math.ceil(life)))}"
+            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
+        return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
 
     def _law(self) -> str:
-        """The law of its fall in a sentence."""
-        match self.fall.law:
-            case "exponential":
-                half = _steps(math.log(2) / self.fall.rate)
-                return f"It falls exponentially: it halves every {half}."
-            case "power law":
-                return f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."
+        """A power law of its fall in a sentence, or that no law can be told."""
+        if self.fall.law:
+            return f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."
         lags = counted(len(self.by_lag) - self._top, "lag").capitalize()
         return f"{lags} do not tell whether it falls exponentially or as a power law."
 
@@ -315,7 +315,7 @@ class Influence(Result, kind="influence"):
         ax.set_xlim(0, max(1, last))
         ax.xaxis.set_major_locator(WholeTicks(6))
         what = "lag $t_2 - t_1$" if len(self.influence) > 1 else "steps before the last"
-        ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (norm)")
+        ax.set(xlabel=time_label(self.unit, what), ylabel=f"{self._what} (Frobenius norm)")
 
     def _curve(self, step: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Influence by lag and its error, of all outputs or of that of one step."""
@@ -345,7 +345,9 @@ class Influence(Result, kind="influence"):
             xlabel=time_label(self.unit, "input $t_1$"),
             ylabel=time_label(self.unit, f"{what} $t_2$"),
         )
-        ax.figure.colorbar(image, ax=ax, label=f"{self._what} (norm)", extend="min", aspect=40)
+        ax.figure.colorbar(
+            image, ax=ax, label=f"{self._what} (Frobenius norm)", extend="min", aspect=40
+        )
 
 
 def _by_lag(of_pairs: np.ndarray) -> list[np.ndarray]:

@@ -369,7 +369,11 @@ class Spectra(Result, kind="spectra"):
             if np.isnan(values).all():  # not measured: see `leading`
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
-            cells = ("-" if math.isnan(value) else value for value in [*values[steps], *mean])
+            share = name == "discs_inside_unit_circle"
+            cells = (
+                "-" if math.isnan(value) else f"{100 * value:.3g} %" if share else value
+                for value in [*values[steps], *mean]
+            )
             yield quantity_line(label, cells)
         if not self.leading:
             yield self._of_the_bound()

@@ -101,6 +101,8 @@ class Block:
     """
     least: float = LEAST
     """Inches of a panel with its labels, for letters of 9 points."""
+    together: int = 1
+    """Panels that stand side by side if they fit: a row has a multiple of this number."""
     square: bool = False
     """Rows as high as their panels are wide, in place of `height`."""
 
@@ -110,6 +112,10 @@ class Block:
         fitting = max(1, int(inches / (self.least * letters)))
         rows = -(-len(self.draws) // min(math.ceil(self.columns * max(1, inches / width)), fitting))
         columns = -(-len(self.draws) // rows)
+        if fitting >= self.together:
+            columns += -columns % self.together
+            columns -= self.together * (columns > fitting)
+            rows = -(-len(self.draws) // columns)
         room = inches / columns
         wider = room / (width / min(self.columns, len(self.draws)))
         high = self.height * float(np.clip(wider, 0.75, 1.1)) * max(1.0, letters)
@@ -197,7 +203,7 @@ def _arrange(figure: Figure, grid: GridSpec, drawn: Sequence[Drawn]) -> None:
     if share < SQUEEZED / max(1.0, rcParams["font.size"] / 9) ** 2:
         share = 1.0
     grid.set_height_ratios([block.texts + share * block.panels for block in drawn])
-    figure.set_figheight(texts + share * panels)
+    figure.set_figheight(round(texts + share * panels, 9))
     figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
 
 
@@ -237,8 +243,10 @@ def fix_number_of_ticks(ax: Axes) -> None:
         if isinstance(locator, LogTicks):
             locator.set_params(numticks=max(2, round(most)))
         elif isinstance(locator, ticker.MaxNLocator):
-            most = round(np.clip(most, 1, 9))
-            locator.set_params(nbins=most, min_n_ticks=min(most, 2))  # one number alone is no scale
+            # one number alone is no scale; matplotlib counts with two lines for each label
+            least = int(np.clip(most / 0.6, 1, 3)) if axis is ax.yaxis else min(round(most), 2)
+            most = max(round(np.clip(most, 1, 9)), least)
+            locator.set_params(nbins=most, min_n_ticks=max(1, least))
 
 
 def legend_of(owner: Axes | SubFigure, handles: Sequence, inches: float, place: Style) -> float:
@@ -467,6 +475,8 @@ def names_of(results: Sequence[Any]) -> tuple[str, str, list[str]]:
     if len({*titles}) == 1:
         return titles[0], about, [""] * len(titles) if about else abouts
     common, names = apart(titles)
+    if labelled := _labelled(titles, common, names):
+        about = "; ".join(filter(None, (labelled, about)))
     if not about and all(abouts) and len(results) <= MOST_DESCRIBED:
         about = _described(names, abouts)
     return common, about, names
@@ -479,14 +489,38 @@ def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
     ('depth 5, 64 units', ['rhn', 'rnn'])
     >>> apart(["before training: rhn, 48 units", "after training: rhn, 48 units"])
     ('rhn, 48 units', ['before training', 'after training'])
+    >>> apart(["one: rhn, depth 4, 8 units", "two: dt-rnn, depth 4, 9 units"])  # a label is enough
+    ('depth 4', ['one', 'two'])
+    >>> apart(["one: before training: rhn, 8 units", "one: after training: rhn, 8 units"])
+    ('one, rhn, 8 units', ['before training', 'after training'])
     """
-    parts = [re.split(r"(?:, |: )(?![^(]*\))", title) for title in titles]
+    parts = [_parts(title) for title in titles]
     shared = [part for part in parts[0] if all(part in others for others in parts)]
-    left = [[part for part in each if part not in shared] for each in parts]
+    heads = [
+        _parts(title.rpartition(": ")[0]) if ": " in title else each[:1]
+        for title, each in zip(titles, parts, strict=True)
+    ]
+    own_heads = [tuple(part for part in head if part not in shared) for head in heads]
+    by_label = any(": " in title for title in titles) and len({*own_heads}) == len(titles)
+    left = [
+        [part for part in each if part not in shared] for each in (heads if by_label else parts)
+    ]
     names = [", ".join(own or each[:1]) for own, each in zip(left, parts, strict=True)]
     if len({*names}) < len(names):
         return "", [*titles]
     return ", ".join(shared), names
+
+
+def _parts(title: str) -> list[str]:
+    return re.split(r"(?:, |: )(?![^(]*\))", title)
+
+
+def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
+    """The networks that labels name, each once: "one: rhn, 8 units; two: dt-rnn, 9 units"."""
+    known = (*_parts(common), *(part for name in names for part in _parts(name)))
+    rest = [", ".join(part for part in _parts(title) if part not in known) for title in titles]
+    pairs = zip(names, rest, strict=True)
+    return "; ".join(dict.fromkeys(f"{_parts(name)[0]}: {own}" for name, own in pairs if own))
 
 
 def _described(titles: Sequence[str], abouts: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black"), "osD^vPX*"  # of several series
 SUFFIXES, NUMBERS = (".png", ".svg", ".pdf"), (".npz", ".json", ".csv")
-SIZES = {"column": 3.25, "page": 6.75, "slide": 13.3}  # widths of figures, in inches
+SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
 FOOT = 10  # points of the foot of a figure, at most
 BOLD = 1.18  # times the width of letters: bold ones
@@ -48,7 +48,6 @@ STYLE: dict = {
     "legend.columnspacing": 1.5,
     "legend.frameon": False,
     "pdf.fonttype": 42,  # embedded, and text stays text
-    "savefig.dpi": 160,
     "svg.hashsalt": "rhn-toolkit",  # the same figure, the same bytes
 }
 _chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
@@ -68,11 +67,12 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
     inches = _chosen.get() or 10
     # 7 in a column; from the last row of a lecture hall one reads 16
     points = 16 if inches > 12 else min(9, 6 + inches / 3.25)
+    dots = 144 if inches > 12 else 160  # a slide has 1,920 by 1,080 points
     small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | small | large)
+        matplotlib.rcParams.update(STYLE | small | large | {"savefig.dpi": dots})
         try:
             yield
         finally:
@@ -175,8 +175,8 @@ def save_figure(
     """
     with our_style(figure), atomic_path(path) as temporary:
         drawing = draw()
-        words = f"{drawing.get_suptitle()} ({drawing.get_supxlabel()})".split()
-        title = " ".join(words).replace(r"\$", "$")
+        foot = f"({drawing.get_supxlabel()})" if drawing.get_supxlabel() else ""
+        title = " ".join([*drawing.get_suptitle().split(), *foot.split()]).replace(r"\$", "$")
         values = (title, command() or "drawn by the library", made_with(), None)
         keys = METADATA[path.suffix.lower()]
         drawing.savefig(temporary, metadata=dict(zip(keys, values, strict=False)))

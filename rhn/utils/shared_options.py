@@ -52,7 +52,7 @@ class Sized:
     """The size of figures."""
 
     figure: Annotated[str | None, OUTPUT_GROUP, Parameter(metavar="SIZE")] = None
-    """Width of the figure: column (3.25 inches), page (6.75), slide (13.3), or inches."""
+    """Width of the figure: column (3.25 inches), page (6.75), slide (13.33), or inches."""
 
     def __post_init__(self):
         if self.figure is not None:

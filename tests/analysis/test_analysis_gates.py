@@ -19,6 +19,8 @@ def test_the_transform_bias_holds_the_gates(bias, wanted, options):
     for sequence in activity.sequences:
         assert np.abs(sequence.activity - wanted).max() < 1e-6
         assert sequence.effective_depth == pytest.approx(3 * wanted, abs=1e-5)
+    words = activity.summary()
+    assert ("effective depth" in words) == ("\nsum " in words) == (not options)
     assert (activity.saturation == [1 - wanted, 0, wanted]).all()
 
 

@@ -123,8 +123,21 @@ def table_of(delta, low, high, sequences=3, baseline=8.5) -> LesionTable:
     return LesionTable(**about, baseline=baseline, row_kind=kinds, label=labels, **numbers, **ends)
 
 
+def beside_blind(own: float) -> LesionTable:
+    """Layers of damage 1.79 and 0.12; the first has own beyond the removed input."""
+    table = table_of([1.79, 0.12, own], [1.6, 0.1, own - 0.05], [1.9, 0.14, own + 0.05])
+    kinds = ("layer", "layer", "beyond blind")
+    return replace(table, row_kind=kinds, label=("1", "2", "1"))
+
+
 NONE = [np.nan, np.nan]
 RANKED = {
+    "of layer 1 (gates shut) changes the loss by +1.79, +0.15 of it beyond the removed input, not "
+    "clearly more than layer 2": beside_blind(0.15),
+    "of layer 1 (gates shut) changes the loss by +1.79, +0.5 of it beyond the removed input, more "
+    "than any other layer": beside_blind(0.5),
+    "of layer 2 (gates shut) changes the loss by +0.12, more than any other layer beyond the "
+    "removed input": beside_blind(0.01),
     "of layer 2 (gates shut) changes the loss by -99, more than any other layer": (
         table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0])
     ),

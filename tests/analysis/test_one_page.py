@@ -110,7 +110,7 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
     assert re.findall("<dt>(.*?)</dt>", text) == [
         "nats per frame on validation",
         "on the training chorales",
-        "there the constant predictor",
+        "constant predictor on the training chorales",
         "time steps in which the gradient halves",
     ]
     assert "on chorale bwv269, 12 time steps" in text
@@ -332,6 +332,20 @@ def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(st
         for row in rows
     )
     assert "The gradient of this" in text and "patience" in text and figures > 3
+
+
+@pytest.mark.parametrize(("media", "width"), [("screen", 1200), ("print", 703)])  # A4 less 12 mm
+def test_the_table_of_shares_fits(media, width, tmp_path, browser):
+    rows = read_csv(RESULTS / "small-study.csv")
+    sections = [s for s in study_sections(small().studies("checksum"), rows) if s.tables]
+    (shares,) = [s for s in sections if s.title == "How many settings train"]
+    (tmp_path / "page.html").write_text(page_html("t", [shares], ""), encoding="utf-8")
+    seen = opened(browser, tmp_path / "page.html", width=width)
+    seen.emulate_media(media=media)
+    table, box = seen.evaluate(
+        "['table', '.scrolls'].map(each => document.querySelector(each).clientWidth)"
+    )
+    assert table <= box
 
 
 def test_the_page_of_a_large_study_is_small():

@@ -230,12 +230,40 @@ def test_a_slide_of_16_to_9_has_spectra_and_time_course_in_large_letters():
     figure = compare(cells, *sequences(6)).plot(figure="slide").figure
     figure.canvas.draw()
     width, height = figure.get_size_inches()
-    assert width / height == pytest.approx(16 / 9, rel=0.01)
+    assert width / height == pytest.approx(16 / 9, rel=1e-9)
     panels = panels_of(figure)
     assert len(panels) == 3 and len({round(ax.get_position().y0, 9) for ax in panels}) == 1
     titles = [ax.get_title("left") for ax in figure.axes]
     assert "Gradient (log₁₀)" in titles
     assert {ax.title.get_fontsize() for ax in figure.axes} == {16.0}
+
+
+def test_pairs_before_and_after_training_stand_side_by_side_with_their_labels():
+    named = {
+        f"{name}: {when} training: rnn, {units} units": RNN(
+            5, units, init=init, dtype=torch.float64
+        )
+        for name, units in (("a", 4), ("b", 5), ("c", 6))
+        for when, init in (("before", "gaussian:1e-9"), ("after", "gaussian:0.5"))
+    }
+    found = compare(named, *sequences(6))
+    for width in ("column", "page", "slide", 9):
+        figure = found.plot(figure=width).figure
+        panels = panels_of(figure)
+        titles = [" ".join(ax.get_title("left").split()) for ax in panels]
+        assert titles == [f"{n}, {when} training" for n in "abc" for when in ("before", "after")]
+        places = [round(ax.get_position().y0, 9) for ax in panels]
+        assert places[::2] == places[1::2]
+        assert "a: 4 units; b: 5 units; c: 6 units" in " ".join(figure.get_supxlabel().split())
+    figure = found.plot(figure="slide", limit=1.2).figure
+    panels = panels_of(figure)
+    assert [len(ax.child_axes) for ax in panels] == [1, 0, 1, 0, 1, 0]
+    gradient = next(ax for ax in figure.axes if ax.get_title("left").startswith("Gradient"))
+    low, high = sorted(gradient.get_ylim())
+    assert sum(low <= tick <= high for tick in gradient.get_yticks()) >= 3
+    # of the panels' limits, at most 30 % more than the limit along either axis
+    ends = [(*ax.get_xlim(), *ax.get_ylim()) for ax in panels]
+    assert np.abs(ends).max() < 2 * 1.2 and np.abs(ends).min() > 1.19
 
 
 def test_a_comparison_draws_the_step_and_the_limit_that_are_asked():

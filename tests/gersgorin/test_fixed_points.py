@@ -121,7 +121,7 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     assert abs(ghost.states[0, 0]) < 1e-4
     assert ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
     with pytest.raises(
-        InvalidInputError, match=r"the least \|F\(s\) - s\| that a start led to is 0.5"
+        InvalidInputError, match=r"The least \|F\(s\) - s\| that a start led to is 0.5"
     ):
         fixed_points(lambda x, s: s + 0.5 + s * s, None, starts=starts)
     with pytest.raises(
@@ -244,6 +244,21 @@ def test_the_search_stays_in_the_box_of_the_starts():
         match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$",
     ):
         fixed_points(far, None, starts=starts, margin=0.9)
+    found = fixed_points(far, None, starts=starts, margin=0.9, at_least_one=False)
+    assert found.finding.endswith("no fixed point: 2 of 2 searches ended at the edge of the region")
+
+
+def test_the_search_begins_where_the_state_rests_however_late():
+    # 50 is reached after some thousand steps, and 43 after 200
+    starts = torch.linspace(-1, 1, 5, dtype=d)[:, None]
+    found = fixed_points(lambda x, s: 0.99 * s + 0.5, None, starts=starts)
+    assert found.states[0, 0] == pytest.approx(50) and found.kinds == ["stable"]
+    assert found.settled_after > 1000 and f"{found.settled_after:,} steps later" in found.summary()
+    # a cycle and a rotation stay in their region
+    for turn in (math.pi, 0.7):
+        R = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        turned = fixed_points(lambda x, s, R=R: R.to(s) @ s, None, starts=normal(5, 2))
+        assert turned.settled_after == 200
 
 
 def test_a_sequence_gives_the_mean_input_and_the_starts():
@@ -539,7 +554,7 @@ def test_a_step_that_takes_its_state_apart_may_have_no_point():
         a, b = s.unbind(-1)
         return torch.stack([a + 1, b], -1)
 
-    with pytest.raises(InvalidInputError, match="No point was found"):
+    with pytest.raises(InvalidInputError, match="found no fixed point"):
         gersgorin.fixed_points(drift, torch.zeros(1).double(), starts=torch.ones(3, 2).double())
 
 

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.legend import Legend
 from readable import WIDTHS, filled, readable
 from tables import for_each, others_slow
@@ -16,9 +17,12 @@ from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fix
 from optim_study.map_plot import plot_area, plot_map
 from optim_study.protocol import SCHEMES
 from optim_study.results import by_network
+from optim_study.shares import share_table, study_title, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import our_style
+
+NO_FIRST = "no architecture is shown to train more often"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,10 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
     assert [re.split(r" \d of", name)[0] for name in names[::2]] == [
         f"{a}, depth 1{o}" for o in (", adam", "") for a in ("rhn", "dt-rnn")
     ]
-    assert figure.get_suptitle() == "RHN trains most often: in 50 % of its random settings"
+    trained = sum(r.best_train_nll < 9.5 for r in both)
+    assert figure.get_suptitle().startswith(
+        f"{trained} of 16 random settings train; no architecture"
+    )
     assert figure.get_supxlabel().startswith("adam, sgd; 7 units")
     titles = [
         title
@@ -112,6 +119,44 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
         if "depth" in (title := " ".join(ax.get_title("left").split()))
     ]
     assert len(titles) == 8 and titles[0] == "rhn, depth 1, adam: 2 trials"
+
+
+@pytest.mark.parametrize(
+    ("counts", "title"),
+    [
+        (
+            (1, 0),
+            "1 of 32 random settings train; no architecture is shown to train more often (p = 1)",
+        ),
+        ((0, 0), "0 of 32 random settings train"),
+        ((9, 1), "RHN trains most often: in 56 % of its random settings"),
+        ((5, 0), "RHN trains most often: in 31 % of its random settings"),  # Fisher: 0.043
+        (
+            (4, 0),
+            "4 of 32 random settings train; no architecture is shown to train more often (p = 0.1)",
+        ),
+    ],
+)
+def test_a_title_names_a_first_architecture_only_if_the_test_separates_it(rows, counts, title):
+    (row,) = [r for r in rows if (r.arch, r.depth, r.trial) == ("rhn", 1, 0)]
+    some = [
+        replace(row, arch=arch, trial=trial, best_train_nll=9.0 if trial < count else 11.0)
+        for arch, count in zip(("rhn", "dt-rnn"), counts, strict=True)
+        for trial in range(16)
+    ]
+    assert study_title(some, "train", 9.5) == title
+    if "most" in title:
+        three = [*some, *(replace(r, arch="dts-rnn") for r in some if r.arch == "dt-rnn")]
+        p = scipy.stats.fisher_exact([[counts[0], 16 - counts[0]], [counts[1], 16 - counts[1]]])[1]
+        assert ("trains most often" in study_title(three, "train", 9.5)) == (2 * p < 0.05)
+        deep = [replace(r, depth=1 + r.trial % 2) for r in some]
+        assert study_title(deep, "train", 9.5) == f"{title}, depths pooled"
+
+
+def test_a_threshold_above_the_constant_predictor_gets_a_word(rows):
+    found = training_shares(rows, below=12)
+    assert "has 11.16: it counts as trained too" in share_table(found, 12, constant=11.163)
+    assert "constant" not in share_table(found, 11, constant=11.163)
 
 
 def test_diverged_trials_are_hollow_medians_are_lines_and_colours_are_the_architectures(rows):
