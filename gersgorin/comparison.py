@@ -93,7 +93,8 @@ class SideBySide(Several, kind="side by side"):
         if whole or len(self) == 1:
             return "\n\n".join(result.summary(whole=whole) for result in each)
         findings = [f"{name}: {next(iter(r.sentences()))}" for name, r in self.results.items()]
-        return "\n".join([*findings, "", self.numbers()])
+        doubts = [f"{name}: {r.doubt}" for name, r in self.results.items() if r.doubt]
+        return "\n".join([*findings, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
         """A row of numbers for each network: `brief`, the means over the steps, or the first row of

@@ -10,6 +10,7 @@ Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell, trajectory
+from gersgorin.run.slopes import gradient_note
 from rhn.cells import Gates
 from rhn.errors import InvalidInputError
 from rhn.utils.io import check_output, write_arrays
@@ -139,8 +141,16 @@ class Run:
 
     @property
     def itself(self) -> dict[str, Any]:
-        """Field `run` of a result, without stored Jacobians."""
-        return {"run": replace(self)}
+        """Fields `run`, without stored Jacobians, and `doubt` of a result."""
+        return {"run": replace(self), "doubt": self.doubt}
+
+    @cached_property
+    def doubt(self) -> str:
+        """A sentence if the gradient of the step is not its slope, else ""; see
+        `gersgorin.run.slopes`.
+        """
+        x, s = self._at([len(self) // 2, -1])
+        return gradient_note(self.cell, *(x, s) if s.dim() == 2 else (x[:, 0], s[:, 0]))
 
     @property
     def weights(self) -> dict[str, Tensor]:
