@@ -44,6 +44,7 @@ from gersgorin.network.find import as_step, is_stepwise
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State, StepCell, as_cell, cell_name, flat_state
 from gersgorin.run.run import Progress, Run, silent
+from gersgorin.run.slopes import gradient_note
 from gersgorin.validate import check_order, real_tensor, state_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
@@ -68,6 +69,7 @@ NARROW = 1e-3
 # steps after which a search begins from each start once more, and steps in memory
 SETTLED, AT_ONCE = 200, 20
 RUN_ON = 1000  # steps that a start whose search failed runs along the map
+LONGEST = 256  # period, of which a search takes minutes
 FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 # distance in an entry from which two points are two, of the largest side of the starts' box
@@ -359,6 +361,7 @@ class FixedPoints(Result, kind="fixed_points"):
         arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
         return {
             "title": self.title,
+            "doubt": self.doubt,
             "starts": len(self.starts),
             "lost": self.lost,
             "least_residual": self.least_residual,
@@ -560,15 +563,16 @@ def fixed_points(
             "expected numbers above 0"
         )
     cell.probe(inputs, starts[0])
-    iterated = Iterated(cell, whole_number("period", period, 1))
-    settled = _settled(iterated, inputs, starts)
+    why = "for each state that the search tries, the step runs that many times"
+    iterated = Iterated(cell, whole_number("period", period, 1, LONGEST, why=why))
+    settled, ends = _settled(iterated, inputs, starts), [0, -1]
     found = FixedPoints(
         **_points_of(iterated, inputs, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
         settled=len(settled),
         tolerance=float(tolerance),
         margin=float(margin),
-        **names,
+        **names | {"doubt": gradient_note(cell, inputs.expand(2, -1), starts[ends])},
     )
     if at_least_one and period == 1 and not len(found.states):
         raise InvalidInputError(
@@ -622,10 +626,11 @@ def _searched_alone(
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """The result of `_searched` for a step of this name without a run."""
     starts = real_tensor("starts", starts)
+    title = {"title": name.replace("<lambda>", "f(x, s)")}
     if x is None:
-        return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(x, s)")}
-    x, title = real_tensor("x", x), name.replace("<lambda>", "f(x, s)")
-    return cell, x, starts, {"title": title, "input": x.cpu().numpy()}
+        return cell, starts.new_zeros(1), starts, title
+    x = real_tensor("x", x)
+    return cell, x, starts, title | {"input": x.cpu().numpy()}
 
 
 def _flat_starts(starts: State) -> tuple[State, Tensor]:

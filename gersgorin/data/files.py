@@ -27,7 +27,7 @@ from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.validation import free_memory, in_words
+from rhn.utils.io import check_file
 from rhn.utils.wording import counted, first_line, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -250,10 +250,7 @@ def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tupl
     for any error of it.
     """
     try:
-        if (size := path.stat().st_size) > free_memory():
-            raise DataError(
-                f"{path} has {in_words(size)}, more than the free memory: cut it into smaller files"
-            )
+        check_file(path)
         array, about = reader(path)
     except DataError:
         raise
