@@ -142,6 +142,8 @@ def spoiled():
         b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n"
     )
     Path("header.csv").write_text("a,b\n")
+    Path("first.csv").write_text("1,x\n2,3\n4,5\n")
+    Path("hexadecimal.csv").write_text("0x10,1_000\n1,2\n")
     for name, rows in {"word": "3,no", "gap": "3,", "nan": "nan,4", "ragged": "3"}.items():
         Path(f"{name}.csv").write_text(f"a,b\n1,2\n{rows}\n")
     for name in ("text.npy", "text.npz"):
@@ -175,6 +177,8 @@ def spoiled():
         ("gap.csv", "row 3, column b is empty"),
         ("nan.csv", "row 3, column a is 'nan'"),
         ("ragged.csv", "row 3 has 1 number: expected 2"),
+        ("first.csv", "first.csv, row 1, column 2 is 'x': expected a finite number"),
+        ("hexadecimal.csv", "row 1, column 1 is '0x10'"),
         ("sine.npy --steps 13", "it has 12 steps"),
         ("sine.npy --checkpoint keys.safetensors", "expected a recurrent cell with 1 inputs"),
     ],
