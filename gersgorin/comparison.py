@@ -415,8 +415,14 @@ def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[An
 
 
 def _listed(networks: Any) -> Iterable[Any]:
-    """Several networks as they are, one in a list."""
-    return [networks] if isinstance(networks, str | Path | Run) or callable(networks) else networks
+    """Several networks as they are, one in a list. Raises InvalidInputError for none."""
+    if isinstance(networks, str | Path | Run) or callable(networks):
+        return [networks]
+    if not isinstance(networks, Iterable):
+        raise InvalidInputError(
+            f"networks is {kind_of(networks)}: expected networks by name, a list of them, or one"
+        )
+    return networks
 
 
 def draw_comparison(

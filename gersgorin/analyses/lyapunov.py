@@ -48,7 +48,7 @@ from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
-from gersgorin.run.run import Progress, Run, Tangent, silent
+from gersgorin.run.run import Progress, Run, Tangent, no_derivative, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
@@ -458,12 +458,16 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 
 def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
-    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps."""
-    for maps in steps:
+    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps. Raises
+    NotFiniteError for a step whose derivative is NaN or infinite.
+    """
+    for t, maps in enumerate(steps):
         log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
         for layer in maps:
             Q, R = torch.linalg.qr(layer(Q))
             log += R.diagonal().abs().log()
+        if log.isnan().any():
+            raise no_derivative(t)
         yield log
 
 

@@ -248,6 +248,8 @@ def _file(path: str | Path) -> Path:
     device.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OutputError(f"cannot write {str(path)!r}: a name has no null characters")
     with writing(path):
         if path.exists() and not path.is_file():
             raise OutputError(f"cannot write {path}: it is a folder or a device, expected a file")
