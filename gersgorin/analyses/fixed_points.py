@@ -50,9 +50,9 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
-from rhn.utils.ranges import Count
+from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_room, check_seed, whole_number
+from rhn.utils.validation import check_room, check_seed, number, whole_number
 from rhn.utils.wording import counted, in_short
 
 STARTS = 50
@@ -613,8 +613,13 @@ def _of_parts(starts: State | int) -> TypeGuard[State]:
 
 
 def _check_hold(hold: float | None, one: bool) -> None:
-    """Raise InvalidInputError for an input to hold in place of a sequence if there is none."""
-    if one and hold is not None:
+    """Raise InvalidInputError for an input that is no finite number, or to hold in place of a
+    sequence if there is none.
+    """
+    if hold is None:
+        return
+    number("hold", hold)
+    if one:
         raise InvalidInputError(
             f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
             "input x (m,)"
@@ -819,7 +824,7 @@ def of_run(
     run: Run,
     *,
     starts: int = STARTS,
-    hold: float | None = None,
+    hold: Finite | None = None,
     period: Count = 1,
     seed: int = 0,
     progress: Progress = silent,
@@ -830,7 +835,8 @@ def of_run(
         starts: number of states to search from, spread over the run.
         hold: every entry of the input; None: the mean of the run's.
         period: k above 1 for cycles of k steps.
-        seed: of the initial weights, and of starts beyond the run's length.
+        seed: of the initial weights, and of the starts that are drawn if there are more starts
+            than time steps.
     """
     return fixed_points(
         run,

@@ -53,8 +53,9 @@ from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
+from rhn.utils.ranges import NonNegative
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_room, check_seed, whole_number
+from rhn.utils.validation import check_room, check_seed, number, whole_number
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
@@ -415,7 +416,7 @@ def of_run(
     *,
     count: int | None = None,
     repeat: int = 10,
-    start_noise: float = 0.0,
+    start_noise: NonNegative = 0.0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> LyapunovSpectrum:
@@ -427,7 +428,7 @@ def of_run(
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: of the initial weights, of these numbers and of the first directions.
     """
-    if start_noise:
+    if number("start_noise", start_noise, least=0):
         noise = torch.randn(
             run.state_size,
             generator=torch.Generator().manual_seed(seed),

@@ -86,10 +86,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at the end it is flushed to disk and renamed to `path`,
     or removed after an error.
 
-    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError
-    if the file cannot be written.
+    The temporary keeps the suffix, because many writers choose a format by it. Within another
+    `atomic_path` its temporary path is yielded itself. Raises OutputError if the file cannot be
+    written.
     """
     path = _file(path)
+    if _MARK in path.name:
+        yield path
+        return
     temporary = _temporary(path)
     try:
         with writing(path):
