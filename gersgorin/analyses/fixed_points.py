@@ -53,7 +53,7 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_room, check_seed, number, whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, with_article
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
@@ -478,10 +478,9 @@ class FixedPoints(Result, kind="fixed_points"):
             cycles = counted(len(np.unique(self.cycle)), "cycle")
             points = counted(len(self.states), "point")
             return f"The search found {cycles} of period {self.period}, of {points}"
-        kinds, number = [*dict.fromkeys(self.kinds)], len(self.states)
-        slow = "slow " if self.is_slow.all() else "" if self.is_slow.any() else "fixed "
-        found = counted(number, f"{slow}point") if number else "no fixed point"
-        return f"The search found {': '.join(filter(None, (found, '; '.join(kinds))))}"
+        numbers = {kind: self.kinds.count(kind) for kind in self.kinds}
+        *others, last = [_in_words(*each) for each in numbers.items()] or ["no fixed point"]
+        return f"The search found {' and '.join(filter(None, (', '.join(others), last)))}"
 
     width, height = 8.0, 4.0
 
@@ -902,6 +901,17 @@ def _points(
     table = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3)
     counts, _, rows = table.T
     return rows, -counts
+
+
+def _in_words(kind: str, number: int) -> str:
+    """Some points of a kind.
+
+    >>> _in_words("stable", 1), _in_words("saddle", 4), _in_words("slow, neutral", 1)
+    ('a stable fixed point', '4 saddles', 'a slow, neutral point')
+    """
+    noun = {"saddle": "saddle", "slow, saddle": "slow saddle"}.get(kind)
+    words = noun or f"{kind.replace('kink', 'kinked')} {'' if 'slow' in kind else 'fixed '}point"
+    return with_article(words) if number == 1 else counted(number, words)
 
 
 def _dot(kind: str, slow: bool) -> dict:

@@ -191,7 +191,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     def finding(self) -> str:
         """The largest exponent, and whether it shows chaos."""
         largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
-        words = f"largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} per step"
+        number = _shown(largest, error)
+        words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
         chaotic = largest - error > self.near and not self.still and not self.diverges
         return f"Chaotic: the {words}" if chaotic else f"The {words}"
 
@@ -448,6 +449,17 @@ def of_run(
     count, warmup = min(DEFAULT_COUNT, N) if count is None else count, T if repeat > 1 else 0
     found = lyapunov(run.repeated(repeat), count=count, warmup=warmup, seed=seed, progress=progress)
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
+
+
+def _shown(exponent: float, error: float) -> str:
+    """An exponent with no more decimals than its error has in two digits, and at most four digits.
+
+    >>> _shown(0.031234, 0.11), _shown(-0.33671, 0.0042), _shown(-0.33671, 0.0)
+    ('0.03', '-0.3367', '-0.3367')
+    """
+    if 0 < error < math.inf and math.isfinite(exponent):
+        exponent = round(exponent, max(0, 1 - math.floor(math.log10(error))))
+    return f"{exponent:.4g}"
 
 
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
