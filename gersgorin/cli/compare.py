@@ -230,10 +230,7 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
     """The networks of each word."""
     files = [word for word in options.words if _names_weights(word)]
     modules = [word for word in options.words if _names_module(word)]
-    cells = [word for word in options.words if word not in (*files, *modules)]
-    for word in cells:
-        if not is_known(word) and ":" not in word:
-            raise InvalidInputError(f"there is no file of weights {word}: {unknown_cell(word)}")
+    cells = [_cell(word) for word in options.words if word not in (*files, *modules)]
     settings = [_Setting.of(word, cells) for word in options.set]
     labels = dict(zip(files, short_names([Path(file) for file in files]), strict=True))
     for word in options.words:
@@ -243,6 +240,13 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
             yield _Row(_of_module(options, word))
         else:
             yield from _trained(options, Path(word), labels[word] if files[1:] else "")
+
+
+def _cell(word: str) -> str:
+    """A word that names a cell. Raises InvalidInputError for any other one."""
+    if not is_known(word) and ":" not in word:
+        raise InvalidInputError(f"there is no file of weights {word}: {unknown_cell(word)}")
+    return word
 
 
 @dataclass(frozen=True)
