@@ -93,7 +93,8 @@ class SideBySide(Several, kind="side by side"):
         if whole or len(self) == 1:
             return "\n\n".join(result.summary(whole=whole) for result in each)
         findings = [f"{name}: {next(iter(r.sentences()))}" for name, r in self.results.items()]
-        return "\n".join([*findings, "", self.numbers()])
+        doubts = [f"{name}: {r.doubt}" for name, r in self.results.items() if r.doubt]
+        return "\n".join([*findings, *doubts, "", self.numbers()])
 
     def numbers(self) -> str:
         """A row of numbers for each network: `brief`, the means over the steps, or the first row of
@@ -421,8 +422,14 @@ def _groups(networks: Any, over: tuple[str, ...]) -> list[tuple[str, Iterable[An
 
 
 def _listed(networks: Any) -> Iterable[Any]:
-    """Several networks as they are, one in a list."""
-    return [networks] if isinstance(networks, str | Path | Run) or callable(networks) else networks
+    """Several networks as they are, one in a list. Raises InvalidInputError for none."""
+    if isinstance(networks, str | Path | Run) or callable(networks):
+        return [networks]
+    if not isinstance(networks, Iterable):
+        raise InvalidInputError(
+            f"networks is {kind_of(networks)}: expected networks by name, a list of them, or one"
+        )
+    return networks
 
 
 def draw_comparison(

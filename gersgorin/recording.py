@@ -482,8 +482,8 @@ def _draw_panel(recording: Recording, names: tuple[str, ...], ax: Axes) -> None:
 
 
 def _about(recording: Recording, further: Sequence[tuple[str, ...]] = ()) -> str:
-    """The origin of the training run, the interval of measuring, and further panels, which the
-    figure leaves out.
+    """The network, the origin of the training run, the interval of measuring, and further panels,
+    which the figure leaves out.
     """
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
@@ -494,5 +494,5 @@ def _about(recording: Recording, further: Sequence[tuple[str, ...]] = ()) -> str
         f"{recording.radius.shape[1] // 2 + 1})"
     )
     labels = ", ".join(RECORDED_MEASURES[names[0]].label for names in further)
-    more = f"further panels with --figure page: {labels}" if labels else ""
-    return "; ".join(filter(None, (recording.about, how, more)))
+    more = f"a figure as wide as a page has further panels: {labels}" if labels else ""
+    return "; ".join(filter(None, (recording.title, recording.about, how, more)))

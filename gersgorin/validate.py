@@ -179,10 +179,16 @@ def check_weights(module: nn.Module) -> None:
 
 
 def check_gradients(cell) -> None:
-    """Raise InvalidInputError if the weights of a module cannot have gradients because they were
-    made in inference mode.
+    """Raise InvalidInputError if the weights of a module have no numbers, or cannot have gradients
+    because they were made in inference mode.
     """
-    if isinstance(cell, nn.Module) and any(p.is_inference() for p in cell.parameters()):
+    weights = [*cell.parameters()] if isinstance(cell, nn.Module) else []
+    if any(p.is_meta for p in weights):
+        raise InvalidInputError(
+            f"{type(cell).__name__} is on the meta device, where weights have no numbers: build it "
+            "on another device"
+        )
+    if any(p.is_inference() for p in weights):
         raise InvalidInputError(
             f"{type(cell).__name__} was made in torch.inference_mode(), so its weights have no "
             "gradients: make it outside"

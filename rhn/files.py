@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from rhn.errors import DamagedError, DataError, OutputError
-from rhn.utils.io import atomic_path
+from rhn.utils.io import atomic_path, check_file
 from rhn.utils.wording import first_line
 
 if TYPE_CHECKING:  # help of commands needs no torch
@@ -59,6 +59,7 @@ def read_tensors(
     where it is no complete .safetensors file or its header is no JSON object.
     """
     try:
+        check_file(path)
         path.open("rb").close()  # safe_open calls a file missing that may not be read
         with safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(entry)

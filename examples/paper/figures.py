@@ -154,10 +154,10 @@ def draw_equation_14() -> Figure:
 
     titles = {"equation 14 as printed": printed, "with the transposes of H', C', T'": jacobians}
     block = Block([partial(layer, *row) for row in titles.items()], 3.8, 2, "xy", legend=True)
-    about = f"a highway layer of 4 units, standard normal weights, seed 14, {first} of"
+    about = f"a highway layer of 4 units, standard normal weights, seed 14, number {first} of"
     return compose(
         "An eigenvalue lies outside of the discs of equation 14, unless factors are transposed",
-        f"{about} {len(spectra)} random ones",
+        f"{about} {len(spectra)} random layers",
         block,
     )
 

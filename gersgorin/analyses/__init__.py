@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rhn.utils.ranges import Count
+from rhn.utils.ranges import Count, Finite, NonNegative
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ _ROWS = (
             ),
             "start_noise": Option(
                 "Standard deviation of random numbers that are added to the first state.",
-                float,
+                NonNegative,
                 0.0,
             ),
             "seed": Option("Seed of the initial weights and of the first directions.", int, 0),
@@ -159,7 +159,7 @@ _ROWS = (
             "starts": Option("Number of states to search from, spread over the run.", int, 50),
             "hold": Option(
                 "Value of every input, such as 0 (default: the mean of the sequence).",
-                float | None,
+                Finite | None,
                 None,
             ),
             "margin": Option(
@@ -167,9 +167,14 @@ _ROWS = (
                 float,
                 0.5,
             ),
-            "period": Option("Search for cycles of N steps, in place of fixed points.", Count, 1),
+            "period": Option(
+                "Search for cycles of this many steps, in place of fixed points.", Count, 1
+            ),
             "seed": Option(
-                "Seed of the initial weights, and of starts beyond the run's length.", int, 0
+                "Seed of the initial weights, and of the starts that are drawn if there are more "
+                "starts than time steps.",
+                int,
+                0,
             ),
         },
     ),

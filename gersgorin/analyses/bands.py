@@ -384,7 +384,8 @@ def draw_bands(
 def last_longest(comparisons: Sequence[Comparison], names: Sequence[str]) -> str:
     """The title of several networks: the one whose gradient shrinks least, or grows most."""
     near = max(comparison.near for comparison in comparisons)
-    return compared_words([comparison.rate for comparison in comparisons], names, near)
+    steps = max(comparison.step_count for comparison in comparisons)
+    return compared_words([comparison.rate for comparison in comparisons], names, near, steps)
 
 
 def over_time_blocks(

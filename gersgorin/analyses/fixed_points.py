@@ -45,15 +45,16 @@ from gersgorin.network.find import as_step, is_stepwise
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State, StepCell, as_cell, cell_name, flat_state
 from gersgorin.run.run import Progress, Run, silent
+from gersgorin.run.slopes import gradient_note
 from gersgorin.validate import check_order, real_tensor, state_tensor
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
-from rhn.utils.ranges import Count
+from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_room, check_seed, whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.validation import check_room, check_seed, number, whole_number
+from rhn.utils.wording import counted, in_short, with_article
 
 STARTS = 50
 SEARCHED = 8  # arrays (B, N) that a search holds
@@ -70,6 +71,7 @@ NARROW = 1e-3
 # memory
 SETTLED, LONGEST, AT_ONCE = 200, 10_000, 20
 RUN_ON = 1000  # steps that a start whose search failed runs along the map
+LONGEST_PERIOD = 256  # of which a search takes minutes
 FAR = 100.0  # times as far as the starts lie: not where a network settles
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 # distance in an entry from which two points are two, of the largest side of the starts' box
@@ -378,6 +380,7 @@ class FixedPoints(Result, kind="fixed_points"):
         arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
         return {
             "title": self.title,
+            "doubt": self.doubt,
             "starts": len(self.starts),
             "lost": self.lost,
             "at_edge": self.at_edge,
@@ -501,9 +504,9 @@ class FixedPoints(Result, kind="fixed_points"):
             cycles = counted(len(np.unique(self.cycle)), "cycle")
             points = counted(len(self.states), "point")
             return f"The search found {cycles} of period {self.period}, of {points}"
-        kinds, number = [*dict.fromkeys(self.kinds)], len(self.states)
-        slow = "slow " if self.is_slow.all() else "" if self.is_slow.any() else "fixed "
-        return f"The search found {counted(number, f'{slow}point')}: {'; '.join(kinds)}"
+        numbers = {kind: self.kinds.count(kind) for kind in self.kinds}
+        *others, last = [_in_words(*each) for each in numbers.items()]
+        return f"The search found {' and '.join(filter(None, (', '.join(others), last)))}"
 
     width, height = 8.0, 4.0
 
@@ -585,8 +588,9 @@ def fixed_points(
             "expected numbers above 0"
         )
     cell.probe(inputs, starts[0])
-    iterated = Iterated(cell, whole_number("period", period, 1))
-    settled, steps = _settled(iterated, inputs, starts)
+    why = "for each state that the search tries, the step runs that many times"
+    iterated = Iterated(cell, whole_number("period", period, 1, LONGEST_PERIOD, why=why))
+    (settled, steps), ends = _settled(iterated, inputs, starts), [0, -1]
     found = FixedPoints(
         **_points_of(iterated, inputs, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
@@ -594,7 +598,7 @@ def fixed_points(
         settled_after=steps,
         tolerance=float(tolerance),
         margin=float(margin),
-        **names,
+        **names | {"doubt": gradient_note(cell, inputs.expand(2, -1), starts[ends])},
     )
     if at_least_one and period == 1 and not len(found.states):
         raise InvalidInputError(f"{found.finding}. {found.nothing}. {found.region}")
@@ -632,8 +636,13 @@ def _of_parts(starts: State | int) -> TypeGuard[State]:
 
 
 def _check_hold(hold: float | None, one: bool) -> None:
-    """Raise InvalidInputError for an input to hold in place of a sequence if there is none."""
-    if one and hold is not None:
+    """Raise InvalidInputError for an input that is no finite number, or to hold in place of a
+    sequence if there is none.
+    """
+    if hold is None:
+        return
+    number("hold", hold)
+    if one:
         raise InvalidInputError(
             f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
             "input x (m,)"
@@ -645,10 +654,11 @@ def _searched_alone(
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """The result of `_searched` for a step of this name without a run."""
     starts = real_tensor("starts", starts)
+    title = {"title": name.replace("<lambda>", "f(x, s)")}
     if x is None:
-        return cell, starts.new_zeros(1), starts, {"title": name.replace("<lambda>", "f(x, s)")}
-    x, title = real_tensor("x", x), name.replace("<lambda>", "f(x, s)")
-    return cell, x, starts, {"title": title, "input": x.cpu().numpy()}
+        return cell, starts.new_zeros(1), starts, title
+    x = real_tensor("x", x)
+    return cell, x, starts, title | {"input": x.cpu().numpy()}
 
 
 def _flat_starts(starts: State) -> tuple[State, Tensor]:
@@ -853,7 +863,7 @@ def of_run(
     run: Run,
     *,
     starts: int = STARTS,
-    hold: float | None = None,
+    hold: Finite | None = None,
     margin: float = 0.5,
     period: Count = 1,
     seed: int = 0,
@@ -866,7 +876,8 @@ def of_run(
         hold: every entry of the input; None: the mean of the run's.
         margin: of the search's box, see `fixed_points`.
         period: k above 1 for cycles of k steps.
-        seed: of the initial weights, and of starts beyond the run's length.
+        seed: of the initial weights, and of the starts that are drawn if there are more starts
+            than time steps.
     """
     return fixed_points(
         run,
@@ -933,6 +944,17 @@ def _points(
     table = torch.tensor(sorted(found), dtype=torch.int64, device=ends.device).reshape(-1, 3)
     counts, _, rows = table.T
     return rows, -counts
+
+
+def _in_words(kind: str, number: int) -> str:
+    """Some points of a kind.
+
+    >>> _in_words("stable", 1), _in_words("saddle", 4), _in_words("slow, neutral", 1)
+    ('a stable fixed point', '4 saddles', 'a slow, neutral point')
+    """
+    noun = {"saddle": "saddle", "slow, saddle": "slow saddle"}.get(kind)
+    words = noun or f"{kind.replace('kink', 'kinked')} {'' if 'slow' in kind else 'fixed '}point"
+    return with_article(words) if number == 1 else counted(number, words)
 
 
 def _dot(kind: str, slow: bool) -> dict:

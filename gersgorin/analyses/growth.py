@@ -182,9 +182,12 @@ def _every(rate: float) -> str:
     return "every step" if (steps := _steps(rate)) == "1" else f"every {steps} steps"
 
 
-def compared_words(rates: Sequence[float], names: Sequence[str], near: float) -> str:
+def compared_words(
+    rates: Sequence[float], names: Sequence[str], near: float, steps: float = math.inf
+) -> str:
     """A title about the gradients of several networks: the one that shrinks least, or grows most,
-    if its half-life or doubling time differs by more than a tenth from those of the others.
+    if its half-life or doubling time differs by more than a tenth from those of the others. Changes
+    of less than a doubling over all steps are not ranked.
 
     >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
     The gradient lasts longer in the RHN and halves every 1.39 steps
@@ -192,17 +195,21 @@ def compared_words(rates: Sequence[float], names: Sequence[str], near: float) ->
     The gradient halves every 1.39 steps in the RHN and every 1.33 steps in the RNN
     >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
     The gradient lasts longest in the RHN and in mine and keeps its norm
+    >>> print(compared_words([0.004, -0.5], ["irnn", "rnn"], 1e-7, steps=80))
+    The gradient lasts longer in the IRNN and changes by less than a factor of 2
     """
+    even = max(near, TWICE / steps)
     known = [k for k, rate in enumerate(rates) if not math.isnan(rate)]
     if not known:
         return "No gradient of these networks is known"
-    top = _best(rates, known, near)
+    top = _best(rates, known, even)
     where = [_within(name) for name in _short(names)]
     if len(known) == len(top) > 1:
-        return f"The gradient {_alike([rates[k] for k in top], [where[k] for k in top], near)}"
+        alike = _alike([rates[k] for k in top], [where[k] for k in top], near, even)
+        return f"The gradient {alike}"
     behind = [rates[k] for k in known if k not in top]
-    most = _most(rates[top[0]], behind, near, several=len(rates) > 2)
-    words = _range_words([rates[k] for k in top], near)
+    most = _most(rates[top[0]], behind, even, several=len(rates) > 2)
+    words = _range_words([rates[k] for k in top], near, even)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks"
     return f"The gradient {most} {places} and {words}"
@@ -221,31 +228,35 @@ def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int
     than a tenth from that of another one of them.
     """
     least = max(rates[k] for k in known)
+    sign = int(direction(least, near))
     for rate in sorted((rates[k] for k in known), reverse=True):
-        sign = int(direction(least, near))
         if rate >= {1: least / ALIKE, 0: -near, -1: least * ALIKE}[sign]:
             least = rate
     return [k for k in known if rates[k] >= least]
 
 
-def _alike(rates: Sequence[float], where: Sequence[str], near: float) -> str:
+def _alike(rates: Sequence[float], where: Sequence[str], near: float, even: float) -> str:
     """The predicate of the gradients of networks that are not ranked, with the number of each of
     two.
     """
     if len(rates) > 2:
-        return f"{_range_words(rates, near)} in all {len(rates)} networks"
-    if math.isinf(rates[0]) or not direction(rates[0], near):
-        return f"{_range_words(rates, near)} {where[0]} and {where[1]}"
+        return f"{_range_words(rates, near, even)} in all {len(rates)} networks"
+    if math.isinf(rates[0]) or not direction(max(rates, key=abs), even):
+        return f"{_range_words(rates, near, even)} {where[0]} and {where[1]}"
     verb = "halves" if rates[0] < 0 else "doubles"
     each = (f"{_every(rate)} {place}" for rate, place in zip(rates, where, strict=True))
     return f"{verb} {' and '.join(each)}"
 
 
-def _range_words(rates: Sequence[float], near: float) -> str:
-    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps"."""
+def _range_words(rates: Sequence[float], near: float, even: float) -> str:
+    """The predicate of gradients with similar rates: "halves every 1.1 to 1.2 steps". even: rates
+    up to which they change by less than a doubling over all steps.
+    """
     shown = sorted(rates, key=abs, reverse=True)
     if math.isinf(shown[0]) or not direction(shown[0], near):
         return rate_words(shown[0], near)
+    if not direction(shown[0], even):
+        return "changes by less than a factor of 2"
     verb = "halves" if shown[0] < 0 else "doubles"
     ends = [_steps(shown[0]), _steps(shown[-1])]
     return (

@@ -48,13 +48,14 @@ from gersgorin.analyses.steps import subject_of
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
-from gersgorin.run.run import Progress, Run, Tangent, silent
+from gersgorin.run.run import Progress, Run, Tangent, no_derivative, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import DASHED, WIDE, Block, Style, WholeTicks, shade_style
 from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
+from rhn.utils.ranges import NonNegative
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_room, check_seed, whole_number
+from rhn.utils.validation import check_room, check_seed, number, whole_number
 from rhn.utils.wording import counted
 
 DEFAULT_COUNT = 10  # exponents of the command
@@ -190,7 +191,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     def finding(self) -> str:
         """The largest exponent, and whether it shows chaos."""
         largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
-        words = f"largest Lyapunov exponent{subject_of(self.title)} is {largest:.4g} per step"
+        number = _shown(largest, error)
+        words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
         chaotic = largest - error > self.near and not self.still and not self.diverges
         return f"Chaotic: the {words}" if chaotic else f"The {words}"
 
@@ -415,7 +417,7 @@ def of_run(
     *,
     count: int | None = None,
     repeat: int = 10,
-    start_noise: float = 0.0,
+    start_noise: NonNegative = 0.0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> LyapunovSpectrum:
@@ -427,7 +429,7 @@ def of_run(
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: of the initial weights, of these numbers and of the first directions.
     """
-    if start_noise:
+    if number("start_noise", start_noise, least=0):
         noise = torch.randn(
             run.state_size,
             generator=torch.Generator().manual_seed(seed),
@@ -449,6 +451,17 @@ def of_run(
     return replace(found, title=f"{found.title}{f', read {repeat} times' if repeat > 1 else ''}")
 
 
+def _shown(exponent: float, error: float) -> str:
+    """An exponent with no more decimals than its error has in two digits, and at most four digits.
+
+    >>> _shown(0.031234, 0.11), _shown(-0.33671, 0.0042), _shown(-0.33671, 0.0)
+    ('0.03', '-0.3367', '-0.3367')
+    """
+    if 0 < error < math.inf and math.isfinite(exponent):
+        exponent = round(exponent, max(0, 1 - math.floor(math.log10(error))))
+    return f"{exponent:.4g}"
+
+
 def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Tensor:
     """k random orthonormal directions (N, k); the first of them do not depend on k."""
     columns = [
@@ -458,12 +471,16 @@ def random_frame(N: int, k: int, generator: torch.Generator, like: Tensor) -> Te
 
 
 def growth(steps: Iterable[Sequence[Tangent]], Q: Tensor) -> Iterator[Tensor]:
-    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps."""
-    for maps in steps:
+    """log |R_ii| (k,) of each step, from QR decompositions after each of its maps. Raises
+    NotFiniteError for a step whose derivative is NaN or infinite.
+    """
+    for t, maps in enumerate(steps):
         log = torch.zeros(Q.shape[1], dtype=torch.float64, device=Q.device)
         for layer in maps:
             Q, R = torch.linalg.qr(layer(Q))
             log += R.diagonal().abs().log()
+        if log.isnan().any():
+            raise no_derivative(t)
         yield log
 
 

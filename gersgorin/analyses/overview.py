@@ -64,7 +64,8 @@ class Overview(Several, kind="overview"):
     def notes(self) -> list[str]:
         """The sentences of each analysis; the spectra have those of the products."""
         others = [result for name, result in self.results.items() if name != "products"]
-        return [words for result in others for words in result.sentences()]
+        each = (words for result in others for words in result.sentences())
+        return [words for words in each if words != self.doubt]
 
     def table(self) -> list[dict]:
         """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}

@@ -621,6 +621,7 @@ def spectra(
         bound, log_bound = run.norm_bound().cpu().numpy(), _log_bound(run)
     else:
         found, bound, log_bound = _by_operators(run, leading, progress), np.array(np.nan), math.nan
+    numbers: dict[str, Any] = found | run.itself
     return Spectra(
         cell=label.name,
         depth=run.depth,
@@ -635,8 +636,7 @@ def spectra(
         transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
         log_norm_bound=log_bound,
-        **found,
-        **run.itself,
+        **numbers,
     )
 
 

@@ -25,6 +25,7 @@ from rhn.cells.registry import (
     is_known,
     read_options,
     resolve_cell,
+    unknown_cell,
 )
 from rhn.cli.entry import own_cell, resolve_device, run_command
 from rhn.errors import InvalidInputError
@@ -141,7 +142,8 @@ def _analysis(options: CompareOptions) -> Analysis:
 def _check(options: CompareOptions) -> None:
     """Raise InvalidInputError for options that contradict each other."""
     many, trained = options.samples, [word for word in options.words if _names_weights(word)]
-    of_new = given_flags(options, ("depth", "init", "transform_bias"))
+    sizes = () if options.module else ("hidden_size",)  # of a module, too
+    of_new = given_flags(options, (*sizes, "depth", "init", "transform_bias"))
     refused = {
         f"{', '.join(of_new)} is of new cells, and {', '.join(trained)} has trained weights: give "
         "it by --set NAME=VALUE, which is for new cells": of_new and trained,
@@ -228,7 +230,7 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
     """The networks of each word."""
     files = [word for word in options.words if _names_weights(word)]
     modules = [word for word in options.words if _names_module(word)]
-    cells = [word for word in options.words if word not in (*files, *modules)]
+    cells = [_cell(word) for word in options.words if word not in (*files, *modules)]
     settings = [_Setting.of(word, cells) for word in options.set]
     labels = dict(zip(files, short_names([Path(file) for file in files]), strict=True))
     for word in options.words:
@@ -238,6 +240,13 @@ def _each(options: CompareOptions) -> Iterator[_Row]:
             yield _Row(_of_module(options, word))
         else:
             yield from _trained(options, Path(word), labels[word] if files[1:] else "")
+
+
+def _cell(word: str) -> str:
+    """A word that names a cell. Raises InvalidInputError for any other one."""
+    if not is_known(word) and ":" not in word:
+        raise InvalidInputError(f"there is no file of weights {word}: {unknown_cell(word)}")
+    return word
 
 
 @dataclass(frozen=True)

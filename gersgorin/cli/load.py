@@ -136,6 +136,8 @@ def reads_text(network: NewOrTrained) -> bool:
     try:
         return read_metadata(network.checkpoint)["class"] == "LanguageModel"
     except CheckpointError as error:
+        if "--module" in str(error):
+            raise
         raise CheckpointError(
             f"{error}; for weights of your own module add --module package.module:factory"
         ) from error

@@ -43,9 +43,14 @@ def check_network_options(options: NewOrTrained) -> None:
     check_seed(options.seed)
 
 
+def cell_of(options: NewOrTrained) -> str:
+    """The name of a new cell."""
+    return "rhn" if options.cell is None else options.cell
+
+
 def new_cell(options: NewOrTrained, input_size: int | None) -> tuple[nn.Module, Label]:
     """A new cell, an rhn of depth 1 and 64 units by default, for the keys of chorales."""
-    name = options.cell or "rhn"
+    name = cell_of(options)
     factory = resolve_cell(name)
     depth = 1 if options.depth is None else options.depth
     units = UNITS if options.hidden_size is None else options.hidden_size

@@ -29,6 +29,7 @@ from rhn.errors import DataError, InvalidInputError
 from rhn.models import LanguageModel
 from rhn.plotting.provenance import named_file, words_of_checkpoint
 from rhn.training.trained import initial_model, load_text_model
+from rhn.utils.io import check_file
 from rhn.utils.wording import first_line
 
 TEXT_STEPS = 100
@@ -137,6 +138,7 @@ def first_tokens(path: Path, vocabulary: Vocabulary, count: int) -> np.ndarray:
     a symbol outside the vocabulary.
     """
     try:
+        check_file(path)
         with path.open("rb") as file:
             symbols: Any = file.read(READ)  # text or bytes
         if vocabulary.unit != "bytes":

@@ -13,6 +13,7 @@ from torch import nn
 from gersgorin.cli.load import data_of_options, load_network
 from gersgorin.cli.new import (
     UNITS,
+    cell_of,
     check_network_options,
     settings_of_new,
     sizes_of_words,
@@ -55,7 +56,7 @@ def model_of_file(options: Any, input_size: int) -> tuple[nn.Module, Label, str 
 
 def _new_model(options: Any, width: int) -> tuple[nn.Module, Label]:
     """A model with inputs and outputs of some width around a new cell."""
-    cell, units, depth = options.cell or "rhn", options.hidden_size or UNITS, options.depth or 1
+    cell, units, depth = cell_of(options), options.hidden_size or UNITS, options.depth or 1
     given, own = settings_of_new(cell, options)
     generator = torch.Generator().manual_seed(options.seed)
     given = {"init": None, "hidden_size": units, "depth": depth, "generator": generator} | given

@@ -4,7 +4,7 @@ unpickled.
     .npy   (T,) one input, (T, m), or several sequences (S, T, m); ids (T,), or (S, T)
     .npz   such an array called `x`, or the first one; beside it, as text, `unit` of a step, `names`
            of the inputs, `name` of the data
-    .csv   a row per step, a column an input; a first row of words names them
+    .csv   a row per step, a column an input; a first row without a number names them
 
 Legend: S sequences, T steps, m inputs of a step.
 """
@@ -27,7 +27,7 @@ from gersgorin.validate import real_tensor
 from rhn.data import Piece
 from rhn.data.jsb import chorales, music21_version
 from rhn.errors import DataError, InvalidInputError
-from rhn.utils.validation import free_memory, in_words
+from rhn.utils.io import check_file
 from rhn.utils.wording import counted, first_line, kind_of
 
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -254,10 +254,7 @@ def _read(path: Path, reader: Callable[[Path], tuple[np.ndarray, dict]]) -> tupl
     for any error of it.
     """
     try:
-        if (size := path.stat().st_size) > free_memory():
-            raise DataError(
-                f"{path} has {in_words(size)}, more than the free memory: cut it into smaller files"
-            )
+        check_file(path)
         array, about = reader(path)
     except DataError:
         raise
@@ -309,12 +306,12 @@ def _npz(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def _csv(path: Path) -> tuple[np.ndarray, dict]:
-    """The numbers of the rows, and the names of the columns if the first row has words."""
+    """The numbers of the rows, and the names of the columns if no cell of the first is a number."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=mark, skipinitialspace=True) if row]
     names: list[str] = []
-    if rows and not all(map(_is_number, rows[0])):
+    if rows and not any(map(_is_number, rows[0])):
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(

@@ -178,6 +178,11 @@ class StepCell:
         )
 
     @property
+    def has_closed_form(self) -> bool:
+        """True if the cell computes its own Jacobian, without autograd."""
+        return "jacobian" in self._own
+
+    @property
     def has_layers(self) -> bool:
         """True if the Jacobian of each layer is known: of one layer, and with `layer_jacobians`."""
         return self.depth == 1 or "layer_jacobians" in self._own
@@ -323,13 +328,12 @@ class StepCell:
         """The maps Q -> J_l Q of the layers, first to last, that together are Q (N, k) -> A Q, for
         each row of x (T, m) and s (T, N); one map by autograd, without the matrix.
         """
-        closed_form = "jacobian" in self._own
-        if s.shape[-1] > SMALL and not closed_form:
+        if s.shape[-1] > SMALL and not self.has_closed_form:
             return [[functools.partial(self._pushed, *row)] for row in zip(x, s, strict=True)]
         if "layer_jacobians" in self._own:
             layers = self.layer_jacobians(x, s)
         else:
-            layers = [self.jacobian(x, s, method=None if closed_form else "jacfwd")]
+            layers = [self.jacobian(x, s, method=None if self.has_closed_form else "jacfwd")]
         return [[J.matmul for J in matrices] for matrices in zip(*layers, strict=True)]
 
     def gates(self, x: Tensor, s: Tensor) -> Gates:

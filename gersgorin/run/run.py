@@ -10,6 +10,7 @@ Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell, trajectory
+from gersgorin.run.slopes import gradient_note
 from rhn.cells import Gates
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.validation import check_room
 from rhn.utils.wording import counted
@@ -139,8 +141,16 @@ class Run:
 
     @property
     def itself(self) -> dict[str, Any]:
-        """Field `run` of a result, without stored Jacobians."""
-        return {"run": replace(self)}
+        """Fields `run`, without stored Jacobians, and `doubt` of a result."""
+        return {"run": replace(self), "doubt": self.doubt}
+
+    @cached_property
+    def doubt(self) -> str:
+        """A sentence if the gradient of the step is not its slope, else ""; see
+        `gersgorin.run.slopes`.
+        """
+        x, s = self._at([len(self) // 2, -1])
+        return gradient_note(self.cell, *(x, s) if s.dim() == 2 else (x[:, 0], s[:, 0]))
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -220,13 +230,15 @@ class Run:
 
     @torch.no_grad()
     def jacobians(self, at=slice(None)) -> Tensor:
-        """d s[t+1] / d s[t], (..., N, N)."""
-        return self.cell.jacobian(*self._at(at))
+        """d s[t+1] / d s[t], (..., N, N). Raises NotFiniteError for a step whose derivative by
+        autograd is NaN or infinite.
+        """
+        return self._finite(self.cell.jacobian(*self._at(at)), at)
 
     @torch.no_grad()
     def input_jacobians(self, at=slice(None)) -> Tensor:
-        """d s[t+1] / d x[t], (..., N, m)."""
-        return self.cell.input_jacobian(*self._at(at))
+        """d s[t+1] / d x[t], (..., N, m). Raises NotFiniteError as `jacobians`."""
+        return self._finite(self.cell.input_jacobian(*self._at(at)), at)
 
     @torch.no_grad()
     def layer_jacobians(self, at=slice(None)) -> Tensor | list[Tensor]:
@@ -272,8 +284,27 @@ class Run:
         for steps in self.slices(2 * self.depth):
             yield from self.cell.maps(*self._at(steps))
 
+    def _finite(self, A: Tensor, at) -> Tensor:
+        """Derivatives (..., N, k) at steps. Raises NotFiniteError if autograd gives NaN or
+        infinity; closed forms may be too large for a number.
+        """
+        if not self.cell.has_closed_form and not torch.isfinite(A).all():
+            steps = torch.arange(len(self), device=A.device)
+            if self.states.dim() > 2:
+                steps = steps[:, None].expand(-1, self.states.shape[1])
+            raise no_derivative(int(steps[at][(~torch.isfinite(A)).flatten(-2).any(-1)].min()))
+        return A
+
     def _at(self, at) -> tuple[Tensor, Tensor]:
         return self.inputs[at], self.states[:-1][at]
+
+
+def no_derivative(step: int) -> NotFiniteError:
+    """The error of a step without a finite derivative."""
+    return NotFiniteError(
+        f"the derivative of the step is NaN or infinite at step {step}, such as that of sqrt at 0: "
+        "give another first state, or change the step there"
+    )
 
 
 def silent(done: int, total: int) -> None:

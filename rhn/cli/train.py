@@ -57,7 +57,7 @@ class Running:
     scores.
     """
     max_minutes: NonNegative | None = None
-    """Stop after X minutes with everything saved."""
+    """Stop after this many minutes, with everything saved."""
     threads: int | None = None
     """Text: CPU threads (default: 1 below 500 hidden units, otherwise all). One thread
     repeats the same results to the last bit.

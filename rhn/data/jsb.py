@@ -56,7 +56,7 @@ from platformdirs import user_cache_path
 
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, lookup
 from rhn.errors import DataError, InvalidInputError, OutputError
-from rhn.utils.io import arrays_of, write_arrays
+from rhn.utils.io import arrays_of, check_file, write_arrays
 
 # a version of music21, and the checksum of the set rebuilt with it
 EXPECTED_MUSIC21 = "10.5.1"
@@ -166,6 +166,7 @@ def read_original(path: Path) -> Corpus:
             f"from {suffix!r}"
         )
     try:
+        check_file(path)
         with path.open("rb") as file:
             if suffix == ".json":
                 content = json.load(file)
@@ -176,6 +177,8 @@ def read_original(path: Path) -> Corpus:
         }
         if {split for split, _ in rolls} != {*SPLITS}:
             raise ValueError("a split is empty")
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged pickle raises nearly any kind

@@ -34,6 +34,7 @@ from rhn.data.corpus import SPLITS
 from rhn.data.datasets import TEXT_SETS, Unit, data_folder
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError
+from rhn.utils.io import check_file
 from rhn.utils.validation import whole_number
 
 # share of unknown words above which a warning says that the vocabulary does not suit the text
@@ -122,7 +123,10 @@ def read_text(
 def _contents(name: str, path: str | Path | None) -> list[dict[Path, bytes]]:
     """The bytes of the files of each split, or of a text without splits; see `find_files`."""
     try:
-        return [{file: _content(file, name) for file in group} for group in find_files(name, path)]
+        groups = find_files(name, path)
+        for file in chain(*groups):
+            check_file(file)
+        return [{file: _content(file, name) for file in group} for group in groups]
     except OSError as error:
         raise DataError(
             f"{error.filename or path} cannot be read: {error.strerror or error}"

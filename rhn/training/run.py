@@ -113,7 +113,7 @@ def train_in_folder(
         seeds: trained side by side as one program; default: that of the configuration.
         threads: of a CPU; language models have the same bits with one thread, and nearly so with
             more. Chorales use one.
-        max_minutes: stop after so many minutes; the same call goes on.
+        max_minutes: stop after this many minutes; the same call goes on.
         about: more entries of config.json, which may change.
 
     Raises:

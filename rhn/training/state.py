@@ -136,8 +136,8 @@ def read_state(
         return None
     except DamagedError as error:
         raise DamagedError(
-            f"{path} is damaged ({error}): put an undamaged copy in its place, or start again "
-            "without it"
+            f"{path} is damaged ({error}): put an undamaged copy in its place, or start again in "
+            "another folder"
         ) from error
 
 

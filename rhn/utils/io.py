@@ -11,13 +11,18 @@ import math
 import os
 import secrets
 import shlex
+import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rhn.errors import DataError, OutputError, RhnError
+from rhn.utils.validation import free_memory, in_words
 from rhn.utils.wording import without_password
 from rhn.version import __version__
+
+DAMAGED = zipfile.BadZipFile, NotImplementedError  # errors of archives, left to their reader
+COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
 
 def read_json(path: str | Path):
@@ -30,6 +35,24 @@ def read_json(path: str | Path):
         raise ValueError("it is nested too deeply") from None
 
 
+def check_file(path: Path) -> None:
+    """Raise DataError unless a path is a regular file whose content fits the free memory, unpacked
+    if it is an archive; OSError if it does not exist.
+    """
+    size, mode = path.stat().st_size, path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+        raise DataError(f"{path} is {kind}: expected a file")
+    unpacked, packed = size, ""
+    with contextlib.suppress(*DAMAGED), zipfile.ZipFile(path) as archive:
+        unpacked, packed = sum(part.file_size for part in archive.infolist()), ", unpacked"
+    if COPIES * unpacked > free_memory():
+        raise DataError(
+            f"{path} has {in_words(unpacked)}{packed}, too much for the free memory: cut it into "
+            "smaller files"
+        )
+
+
 @contextlib.contextmanager
 def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     """Read the arrays of an .npz file; raises DataError with the name of the `writer` if it cannot
@@ -38,6 +61,7 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
     import numpy as np
 
     try:
+        check_file(Path(path))
         with Path(path).open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ValueError("only complete .npz files can be read again")
@@ -62,10 +86,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at the end it is flushed to disk and renamed to `path`,
     or removed after an error.
 
-    The temporary keeps the suffix, because many writers choose a format by it. Raises OutputError
-    if the file cannot be written.
+    The temporary keeps the suffix, because many writers choose a format by it. Within another
+    `atomic_path` its temporary path is yielded itself. Raises OutputError if the file cannot be
+    written.
     """
     path = _file(path)
+    if _MARK in path.name:
+        yield path
+        return
     temporary = _temporary(path)
     try:
         with writing(path):
@@ -224,6 +252,8 @@ def _file(path: str | Path) -> Path:
     device.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OutputError(f"cannot write {str(path)!r}: a name has no null characters")
     with writing(path):
         if path.exists() and not path.is_file():
             raise OutputError(f"cannot write {path}: it is a folder or a device, expected a file")

@@ -74,6 +74,8 @@ class Result:
     """Network, and sequence if it matters: "rhn, depth 5, 64 units"."""
     about: str = ""
     """Initialisation, seed and data, for the second line of a figure's title."""
+    doubt: str = ""
+    """A sentence that weakens all numbers, about the run."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
     """The run that it was computed from, in this process: `result.run.states`; None after loading
     and for a result without a run.
@@ -98,10 +100,12 @@ class Result:
         return []
 
     def sentences(self) -> Iterator[str]:
-        """The finding and the notes, which a command prints first."""
+        """The finding, the notes and the doubt, which a command prints first."""
         if self.finding:
             yield f"{self.finding}."
         yield from self.notes()
+        if self.doubt:
+            yield self.doubt
 
     def lines(self) -> Iterable[str]:
         """The names of the columns and the rows of the table, as text."""

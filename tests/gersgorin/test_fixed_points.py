@@ -500,7 +500,7 @@ def test_what_the_starts_come_to_is_found_in_many_dimensions():
         lambda x, s: s + 0.1 * (-s + torch.tanh(s) @ (torch.outer(v, v) / 100)), None, starts=starts
     )
     assert Counter(found.kinds) == {"stable": 2, "saddle": 1} and found.lost == 0
-    assert next(found.sentences()) == "The search found 3 fixed points: saddle; stable."
+    assert next(found.sentences()) == "The search found a saddle and 2 stable fixed points."
 
 
 @for_each(

@@ -67,7 +67,8 @@ def test_panels_show_the_recording(recording):
 
 def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
     figure = draw_recording(replace(recording, about="seed 7; my data"))
-    assert figure.get_supxlabel().startswith("seed 7; my data; measured every 2 optimiser steps")
+    foot = "rhn, depth 2, 6 units; seed 7; my data; measured every 2 optimiser steps"
+    assert figure.get_supxlabel().startswith(foot)
     assert recording.about == "built with gaussian:0.01, transform bias -2"
     with np.load(replace(recording, about="new").save(tmp_path / "new.npz")) as arrays:
         assert arrays["about"] == "new"
@@ -115,7 +116,7 @@ def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, wi
         readable(figure)
     assert figure.get_figheight() <= most
     shown = {" ".join(ax.get_title(loc="left").split()) for ax in figure.axes}
-    further = "further panels with --figure page: " in whole_title(figure)
+    further = "a figure as wide as a page has further panels: " in whole_title(figure)
     assert further == ("Input gain ||ds'/dx||" not in shown) == (width != "page")
 
 

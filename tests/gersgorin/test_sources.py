@@ -3,6 +3,8 @@ sentence.
 """
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,16 @@ from test_modules import Bomb
 from gersgorin import spectra
 from gersgorin.analyses.spectra import Spectra
 from gersgorin.cli.analysis import main
+from gersgorin.cli.trained import first_tokens
 from gersgorin.data.files import Dataset, read_numbers
 from gersgorin.figures import draw_run
 from rhn.cells import LSTM, RHN
 from rhn.checkpoints import save_checkpoint
+from rhn.data.jsb import read_original
+from rhn.data.text import read_text
 from rhn.errors import DataError
+from rhn.files import read_tensors
+from rhn.utils.result import Result
 
 SINE = np.sin(np.arange(12) / 3)
 
@@ -135,6 +142,8 @@ def spoiled():
         b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n"
     )
     Path("header.csv").write_text("a,b\n")
+    Path("first.csv").write_text("1,x\n2,3\n4,5\n")
+    Path("hexadecimal.csv").write_text("0x10,1_000\n1,2\n")
     for name, rows in {"word": "3,no", "gap": "3,", "nan": "nan,4", "ragged": "3"}.items():
         Path(f"{name}.csv").write_text(f"a,b\n1,2\n{rows}\n")
     for name in ("text.npy", "text.npz"):
@@ -168,6 +177,8 @@ def spoiled():
         ("gap.csv", "row 3, column b is empty"),
         ("nan.csv", "row 3, column a is 'nan'"),
         ("ragged.csv", "row 3 has 1 number: expected 2"),
+        ("first.csv", "first.csv, row 1, column 2 is 'x': expected a finite number"),
+        ("hexadecimal.csv", "row 1, column 1 is '0x10'"),
         ("sine.npy --steps 13", "it has 12 steps"),
         ("sine.npy --checkpoint keys.safetensors", "expected a recurrent cell with 1 inputs"),
     ],
@@ -187,6 +198,24 @@ def test_what_cannot_be_read_is_one_sentence_and_nothing_is_unpickled(args, word
 
 def test_what_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     spoiled()
-    monkeypatch.setattr("gersgorin.data.files.free_memory", lambda: 100)
-    with pytest.raises(DataError, match="more than the free memory"):
+    monkeypatch.setattr("rhn.utils.io.free_memory", lambda: 100)
+    with pytest.raises(DataError, match="too much for the free memory"):
         read_numbers(Path("sine.npy"))
+
+
+@for_each(
+    "read",
+    [
+        lambda path: read_numbers(path.rename(path.with_suffix(".csv"))),
+        lambda path: read_text("text", path),
+        lambda path: read_original(path.rename(path.with_suffix(".json"))),
+        Result.load,
+        lambda path: read_tensors(path, "header"),
+        lambda path: first_tokens(path, None, 3),
+    ],
+)
+def test_no_reader_waits_for_a_pipe(read):
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkfifo(Path(folder, "pipe"))
+        with pytest.raises(DataError, match="a device or a pipe: expected a file"):
+            read(Path(folder, "pipe"))

@@ -1,6 +1,7 @@
 """Wrong keywords and swapped arguments are refused in terms of the function that was called."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from torch import nn
 import gersgorin
 import rhn
 import trainability
+from gersgorin.analyses import ANALYSES
 from rhn.cells import GRU, RHN
-from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.errors import InvalidInputError, NotFiniteError, OutputError
 
 X = torch.randn(8, 2, 3)
 MODEL = nn.LSTM(3, 4)
@@ -144,3 +146,37 @@ def test_a_share_of_an_eigenvalue_is_refused_by_its_own_name():
 def test_a_device_of_torch_is_a_device():
     found = gersgorin.spectra(CELL_OF_3, NUMBERS, device=torch.device("cpu"))
     assert np.array_equal(found.norm, gersgorin.spectra(CELL_OF_3, NUMBERS).norm)
+
+
+META = (
+    nn.LSTM(3, 4, device="meta"),
+    nn.Sequential(nn.GRU(3, 4, device="meta")),
+    RHN(3, 4, device="meta"),
+)
+ALL = "Recorder", "analyze", "compare", *ANALYSES
+
+
+@for_each(("module", "name"), itertools.product(META, ALL))
+def test_a_module_on_the_meta_device_is_refused_as_that(module, name):
+    with pytest.raises(InvalidInputError, match="is on the meta device"):
+        getattr(gersgorin, name)(module, NUMBERS)
+
+
+def test_no_network_and_a_name_that_no_file_can_have_are_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match="networks is None: expected networks by name"):
+        gersgorin.compare(None, NUMBERS)
+    for name in ("a\0.png", "a\0.npz"):
+        with pytest.raises(OutputError, match="a name has no null characters"):
+            gersgorin.gains(CELL, NUMBERS).save(tmp_path / name)
+
+
+INPUTS = torch.tensor([[4.0], [-2.0], [1.0], [1.0]])
+SQUARE_ROOT = gersgorin.open_run(
+    lambda x, s: torch.sqrt(s + x[0]), INPUTS, s0=torch.zeros(4)
+)  # 2, 0, 1
+
+
+@for_each("name", ["spectra", "products", "gains", "lyapunov", "pseudospectra"])
+def test_a_step_without_a_finite_derivative_is_named(name):
+    with pytest.raises(NotFiniteError, match="derivative of the step is NaN or infinite at step 1"):
+        getattr(gersgorin, name)(SQUARE_ROOT)

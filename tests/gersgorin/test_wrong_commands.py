@@ -61,6 +61,18 @@ WRONG = {
     "(84, 1, 64) and the loss 'squared'",
     "influence --cell rnn --of hinge": "the loss is 'hinge': expected 'bernoulli'",
     "influence --cell rnn --batch-axis 2": "--batch-axis is for --module",
+    "lyapunov --start-noise nan": "--start-noise is nan, expected 0 or more",
+    "fixed-points --hold nan": "--hold is nan, expected a finite number",
+    "fixed-points --period 300": "period is 300: ",
+    "plot --cell=": "unknown cell ''",
+    "influence --cell=": "unknown cell ''",
+    "compare nothere": "there is no file of weights nothere: unknown cell 'nothere'",
+    "compare nothere,rnn": "there is no file of weights nothere: unknown cell 'nothere'",
+    "compare cell.safetensors,chorales.safetensors --hidden-size 3": "--hidden-size is of new "
+    "cells",
+    "plot --checkpoint evil.pt": "evil.pt is a torch.save file, which does not name its network: "
+    "give gersgorin --module package.module:factory, or save the network with "
+    "rhn.checkpoints.save_checkpoint",
     "compare": "there is no network to compare: name at least one",
     "compare rhn": "there is nothing to compare with rhn: name another network",
     "compare rhn --set depth=1": "there is nothing to compare with rhn",
@@ -103,6 +115,7 @@ def files(own_folder) -> Path:
     save_checkpoint("cell.safetensors", RHN(88, 4))
     save_checkpoint("chorales.safetensors", PolyphonicModel(hidden_size=4, cell="rnn"))
     Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
+    torch.save({}, "evil.pt")
     Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
     Path("empty.txt").write_text("")
     recording = Recorder(RNN(3, 4), torch.rand(5, 3)).recording
@@ -123,4 +136,5 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(line, files, capsys):
     captured = capsys.readouterr()
     said = captured.err.splitlines()
     assert WRONG[line] in said[-1] and said[-1].startswith("error: ") and not captured.out
+    assert said[-1].count("--module") < 2
     assert written() == before

@@ -2,11 +2,13 @@
 a sentence.
 """
 
+import errno
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from rhn.errors import DataError, OutputError
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
+    check_file,
     check_output,
     read_json,
     remove_leftovers,
     write_arrays,
     write_json,
+    write_over,
 )
 
 
@@ -164,3 +168,37 @@ def test_arrays_come_back_by_name_and_what_is_no_such_file_is_refused(tmp_path):
     path.write_bytes(whole)
     with refused, arrays_of(path, "the writer") as arrays:
         arrays["support"]
+
+
+def test_a_file_that_is_no_regular_one_or_too_large_is_refused_before_it_is_read(
+    tmp_path, monkeypatch
+):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(10**7))
+    (tmp_path / "plain.csv").write_bytes(b"1\n" * 10**6)
+    assert (tmp_path / "bomb.npz").stat().st_size < 10**5
+    check_file(tmp_path / "bomb.npz")
+    monkeypatch.setattr("rhn.utils.io.free_memory", lambda: 10**6)
+    words = {
+        tmp_path / "pipe.csv": "a device or a pipe: expected a file",
+        Path("/dev/zero"): "a device or a pipe: expected a file",
+        tmp_path: "a folder: expected a file",
+        tmp_path / "bomb.npz": "has 10 MiB, unpacked, too much for the free memory",
+        tmp_path / "plain.csv": "has 2 MiB, too much",
+    }
+    for path, said in words.items():
+        with pytest.raises(DataError, match=said):
+            check_file(path)
+    with pytest.raises(FileNotFoundError):
+        check_file(tmp_path / "nowhere")
+
+
+def test_a_writer_within_another_names_the_file_of_the_caller(tmp_path):
+    def save(path):
+        with atomic_path(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"cannot write .*/numbers\.npz: No space"):
+        write_over(tmp_path / "numbers.npz", save)
+    assert names(tmp_path) == []

@@ -1,0 +1,176 @@
+"""A step whose gradient is not its slope gets a note in every analysis; a step that only has kinks,
+rounding or a strong curvature gets none.
+"""
+
+import re
+from itertools import product
+
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import gersgorin
+import rhn
+from examples import real_layers
+from gersgorin.analyses import ANALYSES
+from gersgorin.run.cell import as_cell
+from gersgorin.run.slopes import gradient_note
+
+NOTE = "The gradient of this step is not its slope"
+d = torch.float64
+
+
+def drawn(*shape, dtype=d):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+W = drawn(6, 6) / 2
+
+
+class Rounded(torch.autograd.Function):
+    """round with the gradient of the identity, once differentiable and without a forward mode."""
+
+    @staticmethod
+    def forward(ctx, s):
+        return s.round()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return grad
+
+
+def looked_up(x, s):
+    """An entry of the state counts steps, as the position in a cache."""
+    place = int(s[0].abs()) % 6
+    return torch.cat((s[:1].detach().floor() + 1, torch.tanh(s[1:] + x[0] + W[place, 1:])))
+
+
+def notes(step, s0, x=None, analysis="spectra"):
+    x = drawn(9, 3, dtype=s0.dtype) if x is None else x
+    run = gersgorin.open_run(step, x, s0=s0)
+    return [words for words in ANALYSES[analysis](run).sentences() if words.startswith(NOTE)]
+
+
+@for_each(
+    ("name", "step"),
+    (
+        ("a part", lambda x, s: torch.tanh(0.5 * s + s.detach() + x[0])),
+        ("a factor", lambda x, s: torch.tanh(s * float(s.abs().max()))),
+        ("one entry of six", lambda x, s: torch.tanh(W @ s + 2 * s[0].detach() + x[0])),
+        ("straight through", lambda x, s: Rounded.apply(2 * torch.tanh(W @ s))),
+        ("surrogate", lambda x, s: (s > 0) + torch.sigmoid(s) - torch.sigmoid(s).detach()),
+        ("scaled", lambda x, s: torch.tanh(W @ (0.1 * s + 0.9 * s.detach()))),
+    ),
+)
+def test_a_gradient_that_is_not_the_slope_gets_a_note(name, step):
+    assert len(notes(step, torch.full((6,), 0.7, dtype=d))) == 1
+
+
+@pytest.mark.parametrize("analysis", [n for n, row in ANALYSES.items() if row.needs == "run"])
+def test_the_note_is_in_every_analysis_of_a_run(analysis):
+    step = lambda x, s: torch.tanh(0.5 * s + s.detach() + x[0])  # noqa: E731
+    assert len(notes(step, torch.zeros(6, dtype=d), analysis=analysis)) == 1
+
+
+def test_the_note_is_in_an_overview_and_a_comparison_once_for_each_network():
+    def step(x, s):
+        return torch.tanh(0.5 * s + s.detach() + x[0])
+
+    x, s0 = drawn(9, 3), torch.zeros(6, dtype=d)
+    found = gersgorin.analyze(step, x, s0=s0)
+    assert [*found.sentences()].count(found.spectra.doubt) == 1
+    both = gersgorin.compare({"detached": (step, s0), "gru": nn.GRU(3, 6)}, x)
+    assert both.summary(whole=False).count(NOTE) == 1
+
+
+def test_a_search_for_fixed_points_names_the_two_numbers():
+    found = gersgorin.fixed_points(
+        lambda x, s: torch.tanh(0.5 * s + s.detach() + x),
+        torch.zeros(1, dtype=d),
+        starts=torch.linspace(-1, 1, 21, dtype=d)[:, None],
+    )
+    (note,) = [words for words in found.sentences() if words.startswith(NOTE)]
+    gradient, slope = map(float, re.findall(r"\(([\d.]+) against ([\d.]+) in", note)[0])
+    assert slope == pytest.approx(3 * gradient, rel=0.05)
+
+
+def test_the_note_is_in_files(tmp_path):
+    found = gersgorin.products(
+        lambda x, s: 0.5 * s + s.detach(), drawn(9, 3), s0=torch.ones(1, dtype=d)
+    )
+    path = found.save(tmp_path / "products.npz")
+    assert gersgorin.results.Products.load(path).doubt == found.doubt != ""
+
+
+def test_the_comparison_costs_few_steps():
+    calls = []
+
+    def step(x, s):
+        calls.append(1)
+        return torch.tanh(s + x[0])
+
+    run = gersgorin.open_run(step, drawn(9, 3), s0=torch.zeros(6, dtype=d))
+    calls.clear()
+    assert run.doubt == ""
+    assert len(calls) <= 5
+
+
+HEALTHY = {
+    "relu": lambda x, s: F.relu(W.to(s) @ s),
+    "relu of two sides": lambda x, s: F.relu(W.to(s) @ s) - F.relu(-(W.to(s) @ s)),
+    "largest entry": lambda x, s: s * s.abs().max() / 2,
+    "clamped": lambda x, s: (W.to(s) @ s + x[0]).clamp(-1, 1),
+    "normalised": lambda x, s: F.layer_norm(W.to(s) @ s + x[0], (6,)),
+    "of length one": lambda x, s: s / (s.norm() + 1e-8),
+    "strong": lambda x, s: torch.tanh(50 * (W.to(s) @ s) + x[0]),
+    "quick": lambda x, s: torch.sin(100 * (W.to(s) @ s)),
+    "saturated": lambda x, s: torch.tanh(1e3 * s + 1e3),
+    "constant": lambda x, s: x.sum().expand(6).clone(),
+    "large": lambda x, s: 1e6 + W.to(s) @ s,
+    "chaotic": lambda x, s: 3.9 * s * (1 - s),
+    "sorted": lambda x, s: (W.to(s) @ s).sort().values,
+    "position": looked_up,
+    "single inside": lambda x, s: torch.tanh(W.float() @ s.float() + 1.0).to(s.dtype),
+    "root": lambda x, s: s.abs().sqrt(),
+    "no number": lambda x, s: s.log(),
+    "fails elsewhere": lambda x, s: s if s[0] == s[1] else s[:3],
+    "checkpointed": lambda x, s: checkpoint(
+        lambda s: torch.tanh(W.to(s) @ s), s, use_reentrant=False
+    ),
+    "in place": lambda x, s: s.mul_(0.5).sigmoid_().add_(x[0]),
+}
+
+
+@for_each(("name", "step"), HEALTHY.items())
+def test_a_healthy_step_gets_none(name, step):
+    for dtype, size, seed in product((d, torch.float32), (0.0, 0.5, 100.0), range(4)):
+        generator = torch.Generator().manual_seed(seed)
+        x, s = torch.randn(2, 2, 6, generator=generator).to(dtype)
+        s = size * s
+        assert gradient_note(as_cell(step), x[:, :3], s) == "", (dtype, size, seed)
+
+
+@for_each(
+    "module",
+    (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, rhn.cells.RHN),
+)
+def test_cells_of_the_toolkit_and_of_torch_get_none_by_autograd_either(module):
+    run = gersgorin.open_run(module(3, 6), drawn(9, 3))
+    assert run.doubt == ""
+    step = lambda x, s: run.cell.step(x, s)  # noqa: E731 - without its closed form
+    assert notes(step, run.states[3]) == []
+
+
+@for_each("layer", real_layers.LAYERS)
+def test_layers_of_transformers_get_none(layer):
+    step, s0, x = real_layers.made(layer)
+    assert gersgorin.open_run(step, x, s0=s0).doubt == ""
+
+
+def test_a_complex_state_gets_none():
+    s0 = torch.ones(4, dtype=torch.complex128)
+    assert gersgorin.open_run(lambda x, s: s * s.conj() * 1j + x[0], drawn(9, 3), s0=s0).doubt == ""
