@@ -14,9 +14,10 @@ of any training.
 
 A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
 gives the same bits as without. Single steps are measured at a few positions spread over the probe,
-from sequence to sequence in turn, and the product of the first 32 steps of these sequences. The cost grows with the cube of the state's size, a step of
-training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
-measurement to the next. Use more steps for larger networks.
+from sequence to sequence in turn, and the product of the first 32 steps of these sequences. The
+cost grows with the cube of the state's size, a step of training with its square: about 5 % of the
+time at 64 units and the default of 100 steps from one measurement to the next. Use more steps for
+larger networks.
 
 Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (of each layer).
 """

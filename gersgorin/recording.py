@@ -169,8 +169,8 @@ class Recording(Result, kind="recording"):
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
-    """log ||d s[T]/d s[0]|| / T, (M,), for T = `exponent_steps`: the mean over the first P sequences
-    of the probe.
+    """log ||d s[T]/d s[0]|| / T, (M,), for T = `exponent_steps`: the mean over the first P
+    sequences of the probe.
     """
     eigenvalues: np.ndarray
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
