@@ -334,7 +334,21 @@ def test_a_state_of_several_tensors_is_taken_as_a_tuple_or_side_by_side():
     exact = jacrev(lambda s: torch.cat(pair(x[None], tuple(s.reshape(2, 1, N))), 1)[0])(state)
     for s in (state, parts):
         torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
-    assert input_jacobian(pair, x, parts).shape == (2 * N, M)
+    slope = input_jacobian(pair, x, parts)
+    assert slope.shape == (2 * N, M)
+    for s in (tuple(part[0] for part in parts), state):
+        torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
+        assert torch.equal(input_jacobian(pair, x, s), slope)
+
+    def function(x, s):
+        assert x.shape == (M,) and s[0].shape == s[1].shape == (N,)
+        return tuple(part[0] for part in pair(x[None], (s[0][None], s[1][None])))
+
+    torch.testing.assert_close(input_jacobian(function, x, tuple(p[0] for p in parts)), slope)
+    many = input_jacobian(function, x.expand(3, M), tuple(part.expand(3, N) for part in parts))
+    torch.testing.assert_close(many, slope.expand(3, -1, -1))
+    with pytest.raises(InvalidInputError, match="as a tuple"):
+        input_jacobian(lambda x, s: (s[0], s[1]), x, state)
     starts = torch.randn(30, 2 * N, generator=torch.Generator().manual_seed(0)).double()
     found, same = (
         fixed_points(pair, x, starts=s)
