@@ -119,7 +119,7 @@ class SideBySide(Several, kind="side by side"):
             for row in result.table()
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def _to_dict(self) -> dict[str, Any]:
         """The numbers of the first network, and as "compare" a list of those of the others."""
         numbers = [r.to_dict() for r in self.results.values()]
         numbers = (

@@ -290,7 +290,7 @@ class Recording(Result, kind="recording"):
                 label = self.named(measure.label) + self.of(name)
                 yield quantity_line(label, values[shown], width=13)
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""
         return {
             "title": self.title,

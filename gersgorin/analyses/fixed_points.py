@@ -371,7 +371,7 @@ class FixedPoints(Result, kind="fixed_points"):
             "largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)
         } | counts
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
         spectra = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
         arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
