@@ -299,12 +299,14 @@ class FixedPoints(Result, kind="fixed_points"):
         if self.shorter:
             starts = counted(self.shorter, "start")
             notes.append(f"From {starts} the search led to a point of a shorter period.")
-        if self.lost:
+        starts = counted(len(self.starts), "start")
+        if self.run_into:
             notes.append(
-                f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
+                f"From {self.run_into} of {starts} the state runs into a point by itself, although "
+                "the search stopped before."
             )
-            if self.run_into:
-                notes.append(f"From {self.run_into} of these the state runs into a point.")
+        if self.lost > self.run_into:
+            notes.append(f"The search failed from {self.lost - self.run_into} of {starts}.")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
             notes.append(f"Of the starts only {different} {are} distinct.")

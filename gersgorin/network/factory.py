@@ -59,6 +59,11 @@ def build_module(
     """
     found = import_named(name, "module")
     if is_function_of_state(found):
+        if state_size is None and not hasattr(found, "state_size"):
+            raise InvalidInputError(
+                f"{name} is a function of an input and a state: give --state-size, the entries of "
+                "its state, such as 16, or 16,16 for two tensors"
+            )
         found = module_of_step(found, state_size)
     built = isinstance(found, nn.Module)
     takes = {} if built else _arguments(found)

@@ -516,6 +516,11 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
 
     def output_and_state(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         returned = f(*arguments(x, s))
+        if any(isinstance(part, np.ndarray) for part in tree_leaves(returned)):
+            raise InvalidInputError(
+                f"{cell_name(f)} returns an array of NumPy, which has no derivative: expected "
+                "tensors, computed by torch"
+            )
         after = state_in(returned, parts)
         if after is None:
             raise InvalidInputError(

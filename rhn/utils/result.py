@@ -221,6 +221,9 @@ class Result:
             remove_legends(drawing)
         return drawing
 
+    def check_drawable(self) -> None:
+        """Raise InvalidInputError if there is nothing to draw."""
+
     width: ClassVar[float] = 6.0
     """Of its figure, in inches."""
     height: ClassVar[float] = 3.2

@@ -615,7 +615,10 @@ def test_a_search_that_fails_is_not_called_a_property_of_the_network():
     words = found.summary()
     assert "No point was reached" not in words
     lost = len(found.starts) - found.found_from.sum()
+    lost -= found.run_into
     assert (f"The search failed from {lost} of 60 starts." in words) == bool(lost)
+    run_on = replace(found, found_from=found.found_from * 0, run_into=60).summary()
+    assert "From 60 of 60 starts the state runs into a point" in run_on and "failed" not in run_on
     failed = replace(
         found, found_from=found.found_from - np.eye(1, len(found.states))[0].astype(int)
     )

@@ -184,6 +184,9 @@ REFUSED = {
     r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(
         PAIR, x, s0=ZEROS[0]
     ),
+    "<lambda> returns an array of NumPy, which has no derivative": lambda x: spectra(
+        lambda x, s: np.tanh(s.detach().numpy()), x, s0=ZEROS[0]
+    ),
     "Identity has step, but no state_size: give state_size=5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
     ),
@@ -483,6 +486,12 @@ def test_a_function_with_two_states_is_the_same_by_command_and_in_python(own_fol
     found = spectra(steps["step"], x, state_size=(3, 2), gates=steps["gate"])
     assert radii == pytest.approx(found.spectral_radius, rel=1e-9)
     assert main(["gates", *words.split()]) == 0
+    assert main(["plot", "--module", "two_states:step", "--input", "x.npy"]) == 2
+    assert "function of an input and a state: give --state-size" in capsys.readouterr().err
+    words = "gates --module two_states:step --state-size 3,2 --input x.npy"
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out and "No gates are known" in err and "--gates module:name" in err
 
 
 class Tagger(nn.Module):
