@@ -487,7 +487,9 @@ def test_a_function_with_two_states_is_the_same_by_command_and_in_python(own_fol
     assert radii == pytest.approx(found.spectral_radius, rel=1e-9)
     assert main(["gates", *words.split()]) == 0
     assert main(["plot", "--module", "two_states:step", "--input", "x.npy"]) == 2
-    assert "function of an input and a state: give --state-size" in capsys.readouterr().err
+    assert (
+        "the function step takes an input and a state: give --state-size" in capsys.readouterr().err
+    )
     words = "gates --module two_states:step --state-size 3,2 --input x.npy"
     assert main(words.split()) == 2
     out, err = capsys.readouterr()
