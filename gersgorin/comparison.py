@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, unpack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from gersgorin.analyses import ANALYSES, Analysis
 from gersgorin.analyses.bands import (
@@ -122,7 +122,7 @@ class SideBySide(Several, kind="side by side"):
             for row in result.table()
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def _to_dict(self) -> dict[str, Any]:
         """The numbers of the first network, and as "compare" a list of those of the others."""
         numbers = [r.to_dict() for r in self.results.values()]
         numbers = (
@@ -347,7 +347,7 @@ def _sequences(x: Any, over: tuple[str, ...]) -> list:
     if "sequences" not in over:
         return [x]
     if isinstance(x, PackedSequence):
-        return unpack_sequence(x)
+        return [pack_sequence([each]) for each in unpack_sequence(x)]
     if not isinstance(x, list | tuple):
         raise InvalidInputError(
             f"x is {kind_of(x)}: expected a list of sequences for over='sequences', such "

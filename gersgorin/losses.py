@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from gersgorin.validate import finite_tensor, users_code
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import in_short, kind_of
 
+IGNORED = -100  # a class without a loss, as of torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets."""
 
@@ -59,7 +61,7 @@ def name_of_loss(loss: str | Loss) -> str:
 
 def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
     """The costs (S, B) of outputs z (S, B, K) by the name of a loss. y: numbers like z, or ids
-    (S, B). Raises InvalidInputError.
+    (S, B), of which -100 costs 0. Raises InvalidInputError.
     """
     name = name_of_loss(name)
     wanted = z.shape[:2] if name == "categorical" else z.shape
@@ -70,9 +72,13 @@ def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
         )
     y = y.reshape(wanted)
     if name == "categorical":
-        if y.is_floating_point() or y.min() < 0 or y.max() >= z.shape[-1]:
-            raise InvalidInputError(f"y holds no classes 0 to {z.shape[-1] - 1}: expected those")
-        return FRAME_COSTS[name](z, y.long())
+        counts = y != IGNORED
+        classes = torch.where(counts, y, 0)
+        if y.is_floating_point() or classes.min() < 0 or classes.max() >= z.shape[-1]:
+            raise InvalidInputError(
+                f"y holds no classes 0 to {z.shape[-1] - 1}: expected those, or {IGNORED}"
+            )
+        return FRAME_COSTS[name](z, classes.long()) * counts
     if name == "bernoulli" and (y.min() < 0 or y.max() > 1):
         raise InvalidInputError(f"y reaches from {y.min():g} to {y.max():g}: expected 0 to 1")
     return FRAME_COSTS[name](z, y.to(z.dtype))

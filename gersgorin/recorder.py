@@ -14,9 +14,10 @@ of any training.
 
 A measurement uses a copy of the model in float64 and evaluation mode: training with a recorder
 gives the same bits as without. Single steps are measured at a few positions spread over the probe,
-the product of steps over its first 32. The cost grows with the cube of the state's size, a step of
-training with its square: about 5 % of the time at 64 units and the default of 100 steps from one
-measurement to the next. Use more steps for larger networks.
+from sequence to sequence in turn, and the product of the first 32 steps of these sequences. The
+cost grows with the cube of the state's size, a step of training with its square: about 5 % of the
+time at 64 units and the default of 100 steps from one measurement to the next. Use more steps for
+larger networks.
 
 Legend: T steps, B sequences, P positions, N state entries, L layers, K weights (of each layer).
 """
@@ -37,7 +38,7 @@ from gersgorin.data.inputs import as_input
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.gradients import gradient_norms, has_gradients, weights_of
 from gersgorin.network.trace import TracedCell
-from gersgorin.recording import MOMENTS, RECORDED_MEASURES, Moment, Recording
+from gersgorin.recording import EXPONENT_STEPS, MOMENTS, RECORDED_MEASURES, Moment, Recording
 from gersgorin.run.cell import GatesOf, Sizes
 from gersgorin.run.run import Run
 from gersgorin.validate import check_order
@@ -50,8 +51,8 @@ from rhn.utils.wording import in_short
 @torch.no_grad()
 @one_thread()
 def snapshot(run: Run, positions: int) -> dict[str, np.ndarray]:
-    """Spectra, discs, gains and gates of single steps, and the exponent of the product of the first
-    ones, as `Recording` names them.
+    """Spectra, discs, gains and gates of single steps, and the mean exponent of the products of the
+    first ones, as `Recording` names them.
 
     Raises InvalidInputError where states or Jacobians are not finite.
     """
@@ -112,7 +113,8 @@ class Recorder:
             `path` are kept.
         loss: the loss before the first step, where it is known.
         loss_of: "the probe" if losses and gradients are its, for figures; "": of the minibatches.
-        positions: at how many places of the probe single steps are measured.
+        positions: at how many places of the probe single steps are measured, one sequence after the
+            other; the exponent is the mean over so many sequences.
         layer: which recurrent cell, counted from 1, where the module has several; each layer of
             torch.nn's counts. None: the first, of torch.nn's with the joint state of all its
             layers.
@@ -259,6 +261,7 @@ class Recorder:
             loss_of=self._loss_of,
             gate_name=getattr(self._traced.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
+            exponent_steps=self._exponent_steps,
             measuring_seconds=self._measuring,
             training_seconds=time.perf_counter() - self._begun - self._measuring,
             **{name: np.stack([row[name] for row in self._rows]) for name in MOMENTS},
@@ -270,6 +273,7 @@ class Recorder:
         """
         self._traced.refresh()
         run = self._traced.along(self._probe, batch_axis=self._batch_axis).with_gates(self._gates)
+        self._exponent_steps = min(EXPONENT_STEPS, len(run))
         return snapshot(run, self._positions)
 
     def _look_or_nan(self) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted, quantity_line
 
-EXPONENT_STEPS = 32  # of the probe, at most, that are multiplied
+EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 
 
 class Moment:
@@ -61,6 +61,13 @@ class Moment:
         means = [gate.mean(-1) for gate in self.run.gates(self.where).t]
         return torch.stack(means, -1) if means else self.A.new_empty(len(self.A), 0)
 
+    @property
+    def exponent(self) -> Tensor:
+        """The mean finite-time exponent of the sequences with a position, 0-dim."""
+        first = slice(EXPONENT_STEPS)
+        each = [self.run.jacobians((first, b)) for b in self.where[1].unique().tolist()]
+        return torch.stack([*map(finite_time_exponent, each)]).mean()
+
 
 @dataclass(frozen=True)
 class RecordedMeasure:
@@ -69,9 +76,9 @@ class RecordedMeasure:
     """
 
     label: str
-    """Its name in tables and legends."""
+    """Its name in tables and legends, see `Recording.named`."""
     panel: str
-    """Title of the panel in which it is drawn."""
+    """Title of the panel in which it is drawn, likewise."""
     of: Callable[[Moment], Tensor] | None = None
     """Measures it; None: the recorder is told it."""
     colour: str = ""
@@ -97,9 +104,9 @@ RECORDED_MEASURES = {
         BLUE,
     ),
     "exponent": RecordedMeasure(
-        "exponent of 32 steps",
+        "exponent of {steps}",
         "Growth of the gradient per time step (log)",
-        lambda at: finite_time_exponent(at.run.jacobians((slice(EXPONENT_STEPS), 0))),
+        lambda at: at.exponent,
         PURPLE,
         level=0,
     ),
@@ -112,9 +119,7 @@ RECORDED_MEASURES = {
     "state_gain": RecordedMeasure(
         "state gain per layer", "State gain of each layer", lambda at: at.run.state_gains(at.where)
     ),
-    "gate": RecordedMeasure(
-        "transform gates", "Mean {gate_name} of each layer", lambda at: at.gates
-    ),
+    "gate": RecordedMeasure("{gate_name}s", "Mean {gate_name} of each layer", lambda at: at.gates),
     "gradient_norm": RecordedMeasure("gradient norm", "Gradient norms", of_loss=True),
     "relative_rate": RecordedMeasure(
         "relative rate", "Relative rates ||dL/dW|| / ||W||", of_loss=True
@@ -164,8 +169,8 @@ class Recording(Result, kind="recording"):
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
-    """log ||d s[T]/d s[0]|| / T along the probe's first sequence, (M,); T is 32, or its length
-    where that is less.
+    """log ||d s[T]/d s[0]|| / T, (M,), for T = `exponent_steps`: the mean over the first P
+    sequences of the probe.
     """
     eigenvalues: np.ndarray
     """Complex, (M, N): of one position, in the middle of the probe, the largest modulus first."""
@@ -189,6 +194,8 @@ class Recording(Result, kind="recording"):
     """"the probe" if loss and gradients are its; "": of the minibatches."""
     gate_name: str = "transform gate"
     """Name of the gate of `gate` in the cell's literature."""
+    exponent_steps: int = EXPONENT_STEPS
+    """Steps of `exponent`: 32, or those of the shortest sequence if they are fewer."""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -269,22 +276,27 @@ class Recording(Result, kind="recording"):
         """
         return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 
+    def named(self, words: str) -> str:
+        """The label or panel of a measure, with the name of the gate and the number of steps."""
+        return words.format(gate_name=self.gate_name, steps=counted(self.exponent_steps, "step"))
+
     def lines(self) -> Iterator[str]:
         """The first and the last measurement and two between, quantity by quantity."""
         shown = shown_steps(len(self))
         yield quantity_line("", [f"step {self.step[k]}" for k in shown], width=13)
         for name, measure in RECORDED_MEASURES.items():
             values = self.mean(name)
-            label = f"{self.gate_name}s" if name == "gate" else measure.label
             if np.isfinite(values).any():
-                yield quantity_line(label + self.of(name), values[shown], width=13)
+                label = self.named(measure.label) + self.of(name)
+                yield quantity_line(label, values[shown], width=13)
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """The title, the interval and cost of measuring, and one row a measurement."""
         return {
             "title": self.title,
             "every": self.every,
             "share": self.share,
+            "exponent_steps": self.exponent_steps,
             "steps": self.table(),
         }
 
@@ -347,7 +359,7 @@ def plot_measures(
     scale = ", logarithmic" if ax.get_yscale() == "log" else ""
     ax.set(
         xlabel=STEPS,
-        title=title.format(gate_name=recording.gate_name) + recording.of(names[0]) + scale,
+        title=recording.named(title) + recording.of(names[0]) + scale,
     )
     if len(recording) > 1:
         ax.set_xlim(recording.step[0], recording.step[-1])
@@ -368,7 +380,7 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
         RECORDED_MEASURES[name].colour,
     )
     style = _style(recording) | {"color": color, "linestyle": dashes}
-    ax.plot(recording.step, mean, label=RECORDED_MEASURES[name].label, **style)
+    ax.plot(recording.step, mean, label=recording.named(RECORDED_MEASURES[name].label), **style)
     if values.ndim > 1:
         band = values.min(1), values.max(1)
         ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
@@ -493,6 +505,6 @@ def _about(recording: Recording, further: Sequence[tuple[str, ...]] = ()) -> str
         " (lines and numbers: means, bands: least to largest; spectra: position "
         f"{recording.radius.shape[1] // 2 + 1})"
     )
-    labels = ", ".join(RECORDED_MEASURES[names[0]].label for names in further)
+    labels = ", ".join(recording.named(RECORDED_MEASURES[names[0]].label) for names in further)
     more = f"a figure as wide as a page has further panels: {labels}" if labels else ""
     return "; ".join(filter(None, (recording.title, recording.about, how, more)))

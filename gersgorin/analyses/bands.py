@@ -145,7 +145,7 @@ class Comparison(Result, kind="comparison"):
         }
         return table_rows(step=range(len(self.runs_at)), runs=self.runs_at, **quantiles)
 
-    def to_dict(self) -> dict[str, Any]:
+    def _to_dict(self) -> dict[str, Any]:
         """Names, one entry for each run, and the rows of the table."""
         runs = table_rows(
             sequence=self.sequence, seed=self.seed, steps=self.steps, exponent=self.last_exponent
@@ -237,7 +237,7 @@ def of_spectra(record: Spectra) -> Comparison:
     """One run as a comparison of one."""
     names = {name: getattr(record, name) for name in ABOUT}
     arrays = {name: getattr(record, name)[None] for name in KEPT}
-    return Comparison(sequence=np.array([record.chorale]), seed=np.array([0]), **names, **arrays)
+    return Comparison(sequence=np.array([record.sequence]), seed=np.array([0]), **names, **arrays)
 
 
 def quantiles(values: np.ndarray, share: float) -> np.ndarray:

@@ -12,17 +12,16 @@ first; m inputs.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import product
 from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from gersgorin.analyses.cycles import Iterated
 from gersgorin.data.files import is_array
@@ -41,12 +40,31 @@ from gersgorin.linalg.zeros import (
     search,
     slower_beside,
 )
-from gersgorin.network.find import as_step, is_stepwise
+from gersgorin.network.find import TORCH_CLASSES, as_step, check_state, is_stepwise
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
-from gersgorin.run.cell import State, StepCell, as_cell, cell_name, flat_state
+from gersgorin.run.cell import (
+    Sizes,
+    State,
+    Step,
+    StepCell,
+    as_cell,
+    as_taken,
+    cell_name,
+    checked_sizes,
+    first_state,
+    flat_state,
+    real_view,
+    zero_state,
+)
 from gersgorin.run.run import Progress, Run, silent
 from gersgorin.run.slopes import gradient_note
-from gersgorin.validate import check_order, real_tensor, state_tensor
+from gersgorin.validate import (
+    check_order,
+    copy_of_module,
+    real_tensor,
+    state_tensor,
+    uncompiled,
+)
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDE, Block, complex_plane
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
@@ -299,14 +317,16 @@ class FixedPoints(Result, kind="fixed_points"):
         if self.shorter:
             starts = counted(self.shorter, "start")
             notes.append(f"From {starts} the search led to a point of a shorter period.")
-        if self.lost:
+        starts = counted(len(self.starts), "start")
+        if self.run_into:
             notes.append(
-                f"The search failed from {self.lost} of {counted(len(self.starts), 'start')}."
+                f"From {self.run_into} of {starts} the state runs into a point by itself, although "
+                "the search stopped before."
             )
+        if self.lost > self.run_into:
+            notes.append(f"The search failed from {self.lost - self.run_into} of {starts}.")
             if self.at_edge and len(self.states):
                 notes.append(f"{self.ended_at_edge}: a point may lie outside.")
-            if self.run_into:
-                notes.append(f"From {self.run_into} of these the state runs into a point.")
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
             notes.append(f"Of the starts only {different} {are} distinct.")
@@ -374,7 +394,7 @@ class FixedPoints(Result, kind="fixed_points"):
             "largest spectral radius": np.abs(self.eigenvalues[:, :1]).max(initial=0.0)
         } | counts
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """JSON-ready; of each point also its state, and its eigenvalues as [real, imaginary]."""
         spectra = np.stack((self.eigenvalues.real, self.eigenvalues.imag), -1)
         arrays = zip(self.table(), self.states.tolist(), spectra.tolist(), strict=True)
@@ -522,7 +542,7 @@ def fixed_points(
     network: NetworkLike,
     x: DataLike = None,
     *,
-    starts: Tensor | int = STARTS,
+    starts: State | np.ndarray | int = STARTS,
     hold: float | None = None,
     tolerance: float | None = None,
     margin: float = 0.5,
@@ -540,15 +560,17 @@ def fixed_points(
     at the starts are not slow, and not in the result.
 
     Args:
-        network: a cell or step f(x, s) with x (m,) and starts (B, N), in the dtype of the starts;
-            or any network of `gersgorin.open_run`.
+        network: a cell or step f(x, s) with a constant x and starts, in the dtype of the starts; or
+            any network of `gersgorin.open_run`. A function gets x (m,) and its state in the shapes
+            of s0, of state_size, or of one start; a module gets batches of one.
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input. None:
             zero for a function.
-        starts: states (B, N), or a tuple of tensors (B, ...), to search from, or their number: that
-            many states of the run (Sussillo and Barak 2013), evenly spread, and beyond its length
-            random points between two of them. If the state never moves, or the input is constant:
-            random states around the first one. The search also begins where the starts come in 200
-            steps, or up to 10,000 while a state still drifts.
+        starts: states to search from, B vectors (B, N), or (B, ...) in the shape of the state, or a
+            tuple of such tensors for a state of several; or their number: that many states of the
+            run (Sussillo and Barak 2013), evenly spread, and beyond its length random points
+            between two of them. If the state never moves, or the input is constant: random states
+            around the first one. The search also begins where the starts come in 200 steps, or up
+            to 10,000 while a state still drifts.
         hold: every entry of the constant input, in place of the mean of a sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
@@ -606,33 +628,89 @@ def fixed_points(
 
 
 def _searched(
-    network, x, starts: Tensor | int, hold: float | None, seed: int, options: dict
+    network, x, starts: Any, hold: float | None, seed: int, options: dict
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
     """(cell, constant input (m,), starts, further fields of the result) of the arguments of
     `fixed_points`.
     """
     check_order("fixed_points(network, x)", network=network, x=x)
-    first, said = None, options.get("s0", options.get("state_size")) is not None
-    if _of_parts(starts):
-        first, starts = _flat_starts(starts)
-        options = {"s0": first} | options
-    said = said or not isinstance(starts, int)  # starts say that something steps
+    said, first = options.get("s0", options.get("state_size")), options.get("s0")
+    if not isinstance(starts, int):
+        parts = _parts_of(starts)
+        first = _first_state(network, parts, vectors=not isinstance(starts, tuple), **options)
+        starts = _vectors(parts, None if _has_shapes(network) else first)
+        said = starts if said is None else said  # starts say that something steps
     without = x is None and not isinstance(network, nn.Module | Run)
-    one = without or _is_constant(network, x, said=said)
+    one = without or _is_constant(network, x, said=said is not None)
     _check_hold(hold, one)
-    if isinstance(starts, int) or not (one and is_stepwise(network, said=said)):
-        sequence = x[None] if one and x is not None else x
-        if without:
-            sequence = torch.zeros(1, 1).expand(SETTLED, 1)
-        run = open_run(network, sequence, **options)
-        return _searched_along(run, starts, hold, seed, with_input=not without)
-    cell = as_cell(network if first is None else as_step(network, first))
-    return _searched_alone(cell, x, starts, cell_name(network))
+    if not isinstance(starts, int) and one and is_stepwise(network, said=True):
+        return _searched_alone(network, x, first, starts)
+    sequence = x[None] if one and x is not None else x
+    if without:
+        sequence = torch.zeros(1, 1).expand(SETTLED, 1)
+    if options.get("state_size") is None and not isinstance(network, Run):
+        options = options | {"s0": first}
+    run = open_run(network, sequence, **options)
+    return _searched_along(run, starts, hold, seed, with_input=not without)
 
 
-def _of_parts(starts: State | int) -> TypeGuard[State]:
-    """True for states of several tensors, or of complex numbers."""
-    return isinstance(starts, tuple) or (isinstance(starts, Tensor) and starts.is_complex())
+def _has_shapes(network: NetworkLike) -> bool:
+    """True for what knows the shapes of its state."""
+    return isinstance(network, (Run, *TORCH_CLASSES)) or hasattr(network, "step")
+
+
+def _parts_of(starts: Any) -> list[Tensor]:
+    """The tensors (B, ...) of starts."""
+    given = starts if isinstance(starts, tuple) else (starts,)
+    parts = [state_tensor("starts", part) for part in given]
+    if not all(part.dim() > 1 and part.numel() for part in parts):
+        raise _starts_error(parts, "a tensor (B, N), or tensors (B, ...), with at least one entry")
+    if len({len(part) for part in parts}) > 1:
+        raise _starts_error(parts, "tensors (B, ...) of the same number B of states")
+    return parts
+
+
+def _first_state(
+    network: NetworkLike,
+    parts: list[Tensor],
+    s0: State | None = None,
+    state_size: Sizes | None = None,
+    *,
+    vectors: bool,
+    **_: Any,
+) -> State | None:
+    """A state in the shapes that a step has: those of s0, of state_size, or of each start, which a
+    module has as a batch of one. None: a step of one vector, or one that says its shapes.
+
+    vectors: whether the starts are one tensor.
+    """
+    if s0 is not None:
+        return check_state(s0)
+    if state_size is not None:
+        return as_taken(network, zero_state(checked_sizes(state_size), real_view(parts[0]), 1))
+    first = tuple(part[:1] for part in parts)
+    if not vectors:
+        return as_taken(network, first)
+    if parts[0].dim() > 2 or parts[0].is_complex():
+        return as_taken(network, first[0])
+    is_step = isinstance(network, nn.Module) and not _has_shapes(network)
+    return first[0] if is_step and first_state(network) is None else None
+
+
+def _vectors(parts: list[Tensor], first: State | None) -> Tensor:
+    """Starts as vectors (B, N); first: a state in the shapes that they must have, None: any."""
+    flat = flat_state(parts, rows=len(parts[0]))
+    if first is not None:
+        wanted = [real_view(part).numel() for part in tree_leaves(first)]
+        if [real_view(part[0]).numel() for part in parts] not in (wanted, [sum(wanted)]):
+            shapes = " and ".join(str(tuple(part.shape)) for part in tree_leaves(first))
+            raise _starts_error(parts, f"(B, {sum(wanted)}), or (B, ...) for states {shapes}")
+    return flat
+
+
+def _starts_error(parts: list[Tensor], expected: str) -> InvalidInputError:
+    shapes = " and ".join(str(tuple(part.shape)) for part in parts)
+    return InvalidInputError(f"starts: expected {expected}, got {shapes}")
 
 
 def _check_hold(hold: float | None, one: bool) -> None:
@@ -650,26 +728,19 @@ def _check_hold(hold: float | None, one: bool) -> None:
 
 
 def _searched_alone(
-    cell: StepCell, x, starts: Tensor, name: str
+    network: nn.Module | Step, x, first: State | None, starts: Tensor
 ) -> tuple[StepCell, Tensor, Tensor, dict]:
-    """The result of `_searched` for a step of this name without a run."""
-    starts = real_tensor("starts", starts)
-    title = {"title": name.replace("<lambda>", "f(x, s)")}
+    """The result of `_searched` for a step without a run; first: a state in its shapes."""
+    title = {"title": cell_name(network).replace("<lambda>", "f(x, s)")}
+    like = starts[0]
+    if isinstance(network, nn.Module):
+        network = copy_of_module(uncompiled(network)).to(like).eval()
+        x = None if x is None else real_tensor("x", x).to(like)
+    cell = as_cell(network if first is None else as_step(network, first))
     if x is None:
         return cell, starts.new_zeros(1), starts, title
     x = real_tensor("x", x)
     return cell, x, starts, title | {"input": x.cpu().numpy()}
-
-
-def _flat_starts(starts: State) -> tuple[State, Tensor]:
-    """(The first state of tensors (1, ...), all states (B, N)) of a complex tensor (B, ...) or a
-    tuple of tensors.
-    """
-    starts = tree_map(partial(state_tensor, "starts"), starts)
-    if len({len(part) for part in tree_leaves(starts)}) != 1:
-        raise InvalidInputError("starts: expected tensors (B, ...) of the same number B of states")
-    rows = len(tree_leaves(starts)[0])
-    return tree_map(lambda part: part[:1], starts), flat_state(starts, rows=rows)
 
 
 def _searched_along(

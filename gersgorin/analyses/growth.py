@@ -137,6 +137,8 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
     Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.
+    >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "0.1 s"))
+    Over 3 steps of 0.1 s the 2-norm of the product of all Jacobians is 0.2231.
     >>> print(*growth_over_all(np.array([1.0, 0.5, -0.5]), "steps"), sep="\\n")
     Over 3 steps the 2-norm of the product of all Jacobians is 0.6065.
     The norm is largest after 1 step: 2.718.
@@ -148,6 +150,8 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
         return
     whole, high, low = float(log_norm[-1]), float(log_norm.max()), float(log_norm.min())
     over = counted(T, unit.removesuffix("s"))
+    if unit[:1].isdigit():  # a length of time
+        over = f"{counted(T, 'step')} of {unit}"
     yield f"Over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}."
     if high > max(0.0, whole) + TWICE:
         after = counted(int(log_norm.argmax()) + 1, "step")

@@ -78,7 +78,10 @@ class Influence(Result, kind="influence"):
 
     @cached_property
     def by_lag(self) -> np.ndarray:
-        """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,)."""
+        """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,).
+
+        Each pair counts once, however many of several sequences are long enough to have it.
+        """
         return np.array(
             [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
         )
@@ -91,6 +94,11 @@ class Influence(Result, kind="influence"):
         return int((alike if alike.any() else by_lag).argmax())
 
     @property
+    def _positive(self) -> int:
+        """Number of lags with influence, from the largest to the first without."""
+        return int((np.append(self.by_lag[self._top :], 0) > 0).argmin())
+
+    @property
     def by_lag_error(self) -> np.ndarray:
         """Standard error of `by_lag`, (T,); the errors of different outputs are independent."""
         of_sums = [
@@ -101,8 +109,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def share(self) -> np.ndarray:
-        """Share of the squared influence at each lag, (T,), of `by_lag`: they add up to 1; NaN
-        without influence.
+        """Share of each lag in the sum of the squares of `by_lag`, (T,), which are means over
+        pairs: they add up to 1; NaN without influence.
         """
         return _shares(np.square(_scaled(self.by_lag)))
 
@@ -115,8 +123,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def parts(self) -> np.ndarray:
-        """Share of the squared influence, over all outputs, from each tenth of the inputs, (10,);
-        from each input of fewer.
+        """Share of each tenth of the inputs in the sum of all squared influences, (10,), where an
+        early input counts for more outputs than a late one; of each input of fewer.
         """
         inputs = np.square(_scaled(self.influence)).sum(0)
         tenths = np.array_split(inputs, min(PARTS, len(inputs)))
@@ -203,7 +211,7 @@ class Influence(Result, kind="influence"):
             notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
         if 0 < top < len(by_lag) - 1:
             notes.append(f"Further back it {self._decay()}.")
-        if top < len(by_lag) - 1 and self.fall.law != "exponential":
+        if self._positive > 1 and self.fall.law != "exponential":
             notes.append(self._law())
         if (none := vanishes_at(by_lag)) is not None:
             notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
@@ -245,7 +253,7 @@ class Influence(Result, kind="influence"):
         """A power law of its fall in a sentence, or that no law can be told."""
         if self.fall.law:
             return f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."
-        lags = counted(len(self.by_lag) - self._top, "lag").capitalize()
+        lags = f"{self._positive} lags"
         return f"{lags} do not tell whether it falls exponentially or as a power law."
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
@@ -412,7 +420,8 @@ def influence(
             frame), "categorical" or "cross_entropy", or loss(outputs, y) -> one number for each
             frame, for each sequence, or
             one for all. The pair (t2, t1) is then the gradient of the loss of frame t2 in x[t1].
-        y: targets of a loss: a number or class for each frame or each sequence.
+        y: targets of a loss: a number or class for each frame or each sequence. A frame of class
+            -100 has no loss, as with torch's cross entropy.
         batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the
             model, else the one of length 1.
         submodule: the part whose outputs count while the model reads x, by its name in

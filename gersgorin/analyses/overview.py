@@ -112,7 +112,7 @@ class Overview(Several, kind="overview"):
         """The spectrum of one step, and a panel for each analysis."""
         return draw_overview(self, step=step, limit=limit)
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """{name of the analysis: numbers of its result}."""
         return {name: result.to_dict() for name, result in self.results.items()}
 

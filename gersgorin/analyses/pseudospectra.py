@@ -170,7 +170,7 @@ class Pseudospectra(Result, kind="pseudospectra"):
         step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 100) if wide / s < LEVELS)
         return step * np.arange(np.ceil(low / step) - 1, np.floor(high / step) + 1)
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """JSON-ready, without the grid's numbers."""
         return {"grid": self.sigma.shape[1:], "steps": self.table()}
 

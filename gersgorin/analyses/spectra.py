@@ -13,7 +13,7 @@ gate.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -109,7 +109,7 @@ class Spectra(Result, kind="spectra"):
     cell: str
     depth: int
     hidden_size: int
-    chorale: str
+    sequence: str
     """Name of the sequence: a chorale's, or a text's."""
     eigenvalues: np.ndarray
     """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those
@@ -163,7 +163,7 @@ class Spectra(Result, kind="spectra"):
     @property
     def along(self) -> str:
         """The sequence with its kind: "chorale bwv269"."""
-        return f"{self.reads} {self.chorale}"
+        return f"{self.reads} {self.sequence}"
 
     @property
     def leading(self) -> int | None:
@@ -431,14 +431,20 @@ class Spectra(Result, kind="spectra"):
         """One step."""
         return [Block([panel], self.height, legend=True)]
 
-    def to_dict(self) -> dict:
+    def _to_dict(self) -> dict:
         """Names and one row per step; `save` writes the eigenvalues and discs too."""
         about = {
             name: getattr(self, name)
-            for name in ("cell", "depth", "hidden_size", "chorale", "unit", "discs")
+            for name in ("cell", "depth", "hidden_size", "sequence", "unit", "discs")
         }
         about |= {"leading_eigenvalues": self.leading} if self.leading else {}
         return about | {"steps": self.table()}
+
+    @classmethod
+    def _of_file(cls, values: Mapping) -> "Spectra":
+        """In files of 0.5 and before, `sequence` is called `chorale`."""
+        renamed = {"sequence": values["chorale"]} if "chorale" in values else {}
+        return super()._of_file(dict(values) | renamed)
 
     def derived(self) -> dict:
         """The rows of `table`."""
@@ -626,7 +632,7 @@ def spectra(
         cell=label.name,
         depth=run.depth,
         hidden_size=run.hidden_size,
-        chorale=label.sequence,
+        sequence=label.sequence,
         reads=label.reads,
         unit=label.unit,
         title=label.title or label.name,

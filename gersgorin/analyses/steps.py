@@ -38,6 +38,8 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import kind_of
 
+GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates module:name)"
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Gains(Result, kind="gains"):
@@ -161,7 +163,7 @@ class MeanGates(Result, kind="gates"):
     def notes(self) -> list[str]:
         """The means of the layers."""
         if not self.mean.size:
-            return ["gates=, a function gates(x, s) of a step, measures those of your own."]
+            return [f"Give {GIVE_GATES}."]
         if self.names or self.mean.shape[1] == 1:
             return []
         layers = ", ".join(percent(value) for value in self.mean.mean(0))
@@ -183,12 +185,16 @@ class MeanGates(Result, kind="gates"):
 
     marks_step = False
 
+    def check_drawable(self) -> None:
+        """Raise InvalidInputError if there are no gates."""
+        if not self.mean.size:
+            raise InvalidInputError(f"{self.finding}: give {GIVE_GATES}")
+
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """One line for each layer over time, or the gates of the layers at a step. Raises
         InvalidInputError if there are no gates.
         """
-        if not self.mean.size:
-            raise InvalidInputError(f"{self.finding}: there is nothing to draw")
+        self.check_drawable()
         ax.set_ylim(0, 1)
         if step is None:
             draw_layers(self.mean, self.unit, "open (0 to 1)", ax, self.names)

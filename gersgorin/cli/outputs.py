@@ -41,8 +41,10 @@ def show_result(
     """Print the summary of a result, or one JSON object with its numbers by this name, then write
     its files: an answer is not lost with a disk that is full.
 
-    draw: makes the figure; default: `result.figure`.
+    draw: makes the figure; default: `result.figure`. Raises InvalidInputError first if there is
+    nothing to draw.
     """
+    result.check_drawable()
     if options.json:
         numbers = result.to_dict()
         values = {"title": result.title, "about": result.about, name: numbers} if name else numbers

@@ -101,7 +101,14 @@ def is_function_of_state(found: Any) -> bool:
 def module_of_step(step: Callable, state_size: Sizes | None = None) -> nn.Module:
     """A module without weights whose step is a function f(x, s), with its name; a state of several
     sizes is a tuple of tensors (n,), which lie side by side in the module's.
+
+    Raises InvalidInputError if the size is not known.
     """
+    if state_size is None and not hasattr(step, "state_size"):
+        raise InvalidInputError(
+            f"{kind_of(step)} takes an input and a state: give --state-size, the "
+            "entries of its state, such as 16, or 16,16 for two tensors"
+        )
     if isinstance(state_size, tuple):
         step = flat_step(step, zero_state(state_size, torch.zeros(1)))
     module = type(getattr(step, "__name__", "f"), (nn.Module,), {"step": staticmethod(step)})()

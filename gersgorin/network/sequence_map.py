@@ -124,6 +124,7 @@ class SequenceMap:
             raise InvalidInputError(
                 f"expected a torch module or a function of a whole sequence, got {in_short(model)}"
             )
+        x = finite_tensor("x", x) if isinstance(x, np.ndarray) else x
         self.name, self._submodule = cell_name(model), subject.submodule
         self._arguments, self._main = _arguments(x)
         first = subject.s0, subject.state_size

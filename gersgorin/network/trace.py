@@ -126,6 +126,9 @@ class TracedCell:
         InvalidInputError, see `as_input` and `one_sequence`.
         """
         x = as_input(x)
+        steps_itself = self._cell is self.module and not isinstance(self._cell, nn.RNNBase)
+        if steps_itself and isinstance(x, PackedSequence) and len(x.data) == len(x.batch_sizes):
+            x = x.data  # of one sequence
         return one_sequence(x, ids=self.reads_ids(x)) if isinstance(x, Tensor) else x
 
     @torch.no_grad()

@@ -199,9 +199,9 @@ class StepCell:
         ):
             expected = f"{self.name} expects {sizes[0]} inputs and a state of {sizes[1]}"
             raise InvalidInputError(f"x ends in {x.shape[-1]} and s in {s.shape[-1]}: {expected}")
-        shapes = getattr(self.module, "state_shapes", "")
+        shapes, rows = getattr(self.module, "state_shapes", ""), getattr(self.module, "rows", False)
         said = (
-            f"{self.name} takes no step from an input {tuple(x.shape)} and a state "
+            f"{self.name} takes no step from an input {(1,) * rows + tuple(x.shape)} and a state "
             f"{shapes or tuple(s.shape)}"
         )
         end = f"x has {counted(x.shape[-1], 'column')}"
@@ -248,10 +248,13 @@ class StepCell:
                 if isinstance(after, Tensor)
                 else kind_of(after)
             )
+            hint = ""
+            if isinstance(after, tuple):
+                hint = "; give a state of several tensors as a tuple of them"
             raise InvalidInputError(
                 f"{self.name} must return one state of {s.shape[-1]} entries, floating-point "
                 "as its argument, or (output, state), "
-                f"but returns {got}{_hint(self.module)}"
+                f"but returns {got}{_hint(self.module) or hint}"
             )
 
     def first_state(self, x: Tensor) -> Tensor:
@@ -517,6 +520,11 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
 
     def output_and_state(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         returned = f(*arguments(x, s))
+        if any(isinstance(part, np.ndarray) for part in tree_leaves(returned)):
+            raise InvalidInputError(
+                f"{cell_name(f)} returns an array of NumPy, which has no derivative: expected "
+                "tensors, computed by torch"
+            )
         after = state_in(returned, parts)
         if after is None:
             raise InvalidInputError(
@@ -536,6 +544,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
         hidden_size=size,
         initial_state=start.clone,
         state_shapes=words,
+        rows=batched,
         arguments=arguments,
         output_and_state=output_and_state,
         wrapped=f,
@@ -681,7 +690,8 @@ def _of_vectors(cell: Any, x: Any, s: Any) -> tuple[Any, Any]:
     if isinstance(s, tuple):
         return _side_by_side(cell, s, np.shape(x)[:-1])
     if isinstance(s, Tensor) and s.is_complex() and s.numel():
-        return flat_step(cell, s.reshape(-1, s.shape[-1])[0]), real_view(s).flatten(-2)
+        one = s.reshape(-1, s.shape[-1])[:1]
+        return flat_step(cell, as_taken(cell, one)), real_view(s).flatten(-2)
     return cell, s
 
 
@@ -693,10 +703,17 @@ def _side_by_side(
     """
     if any(part.shape[: len(lead)] != lead for part in state):
         return flat_step(cell, state), flat_state(state)[0]
-    first = tuple(
-        part.reshape(-1, *part.shape[len(lead) :])[:1] if lead else part for part in state
-    )
-    return flat_step(cell, first), torch.cat([part.flatten(len(lead)) for part in state], -1)
+    of_one = isinstance(cell, nn.Module) and all(part.shape[:1] == (1,) for part in state)
+    if not lead and (of_one or not isinstance(cell, nn.Module)):
+        return flat_step(cell, state), flat_state(state)[0]
+    first = tuple(part.reshape(-1, *part.shape[len(lead) :])[:1] for part in state)
+    vectors = torch.cat([part.flatten(len(lead)) for part in state], -1)
+    return flat_step(cell, as_taken(cell, first)), vectors
+
+
+def as_taken(cell: Any, first: State) -> State:
+    """A state (1, ...) as a step takes it: a module as it is, a function without that axis."""
+    return first if isinstance(cell, nn.Module) else tree_map(lambda part: part[0], first)
 
 
 def _hint(module) -> str:

@@ -38,6 +38,7 @@ from rhn.utils.figures import (
 from rhn.utils.io import (
     arrays_of,
     check_output,
+    finite_json,
     made_with,
     write_arrays,
     write_json,
@@ -224,6 +225,9 @@ class Result:
             remove_legends(drawing)
         return drawing
 
+    def check_drawable(self) -> None:
+        """Raise InvalidInputError if there is nothing to draw."""
+
     width: ClassVar[float] = 6.0
     """Of its figure, in inches."""
     height: ClassVar[float] = 3.2
@@ -262,9 +266,13 @@ class Result:
         return compose(self.finding, self.origin, *blocks, width=self.width)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers with those computed from them, ready for JSON; complex numbers as [real,
-        imaginary].
+        """All numbers with those computed from them, ready for JSON: complex numbers as [real,
+        imaginary], NaN and infinity as None.
         """
+        return finite_json(self._to_dict())
+
+    def _to_dict(self) -> dict[str, Any]:
+        """The same, NaN and infinity as they are."""
         return _plain(self._saved()) | self.derived()
 
     def save(
@@ -419,7 +427,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return value.to_dict() if isinstance(value, Result) else value
+    return value._to_dict() if isinstance(value, Result) else value
 
 
 def _parts(z: np.ndarray | np.generic) -> np.ndarray:

@@ -158,7 +158,7 @@ def test_a_result_is_the_same_after_saving_and_loading(result, tmp_path):
     )
     for one, other in zip(again.table(), result.table(), strict=True):
         np.testing.assert_equal(one, other)
-    json.dumps(result.to_dict())
+    json.dumps(result.to_dict(), allow_nan=False)
     assert again.to_dict().keys() == result.to_dict().keys()
 
 

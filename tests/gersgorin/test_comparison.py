@@ -294,7 +294,7 @@ def test_language_models_of_one_vocabulary_are_compared_along_a_text(results, ca
     language_models()
     text = ["--input", "novel.txt"]
     both = results("one.safetensors,two.safetensors", *text, small=["--steps", "7"])
-    assert len(both) == 2 and both[1]["chorale"] == "novel.txt"
+    assert len(both) == 2 and both[1]["sequence"] == "novel.txt"
     (parts,) = results("one.safetensors", *text, "--sequences", 3, small=["--steps", "7"])
     assert [run["sequence"] for run in parts["runs"]] == [f"novel.txt, part {k}" for k in (1, 2, 3)]
     assert (

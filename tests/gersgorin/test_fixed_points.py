@@ -312,10 +312,7 @@ class Bistable(torch.nn.Module):
     """tanh(2 s) for each of two units, with the sizes of the batches of its Jacobians."""
 
     state_size = input_size = 2
-
-    def __init__(self):
-        super().__init__()
-        self.batches = []
+    batches: list[int] = []  # noqa: RUF012 - of all copies
 
     def step(self, x, s):
         return torch.tanh(2 * s + x)
@@ -451,6 +448,70 @@ def test_a_tuple_of_starts_is_one_of_states():
     np.testing.assert_allclose(points.states, [[2 / 3] * 4], atol=1e-9)
 
 
+A, B = normal(4, 4, seed=3) / 4, normal(4, 3, seed=4)
+ALL, ZERO = normal(9, 4, seed=5), torch.zeros(2, dtype=d)
+SPLIT = ALL[:, :2], ALL[:, 2:]
+
+
+def of_two(x, s):
+    """Of vectors: matmul refuses rows of batches."""
+    return (A @ torch.cat(s) + B @ x).split(2)
+
+
+def of_matrix(x, S):
+    assert S.shape == (2, 2)
+    return (A @ S.flatten() + B @ x).view(2, 2)
+
+
+def of_complex(x, s):
+    return torch.view_as_complex((A @ torch.view_as_real(s).flatten() + B @ x).view(2, 2))
+
+
+@for_each("sequence", [False, True])
+@for_each(
+    ("step", "starts", "given"),
+    [
+        (of_two, SPLIT, {}),
+        (of_two, SPLIT, {"s0": (ZERO, ZERO)}),
+        (of_two, SPLIT, {"state_size": (2, 2)}),
+        (of_two, ALL, {"s0": (ZERO, ZERO)}),
+        (of_two, ALL, {"state_size": (2, 2)}),
+        (of_two, 9, {"s0": (ZERO, ZERO)}),
+        (of_matrix, ALL.view(9, 2, 2), {}),
+        (of_matrix, ALL.view(9, 2, 2), {"s0": torch.zeros(2, 2, dtype=d)}),
+        (of_matrix, ALL.numpy(), {"s0": torch.zeros(2, 2, dtype=d)}),
+        (of_complex, torch.view_as_complex(ALL.view(9, 2, 2)), {}),
+        (of_complex, ALL.numpy().view(complex), {"s0": torch.zeros(2, dtype=torch.complex128)}),
+        (of_complex, ALL, {"s0": torch.zeros(2, dtype=torch.complex128)}),
+    ],
+)
+def test_a_function_gets_x_as_a_vector_and_states_in_their_own_shape(step, starts, given, sequence):
+    x = normal(3, seed=6)
+    found = fixed_points(step, x.expand(2, 3) if sequence else x, starts=starts, **given)
+    alone = np.linalg.solve(np.eye(4) - A.numpy(), B.numpy() @ x.numpy())
+    np.testing.assert_allclose(found.states, [alone], atol=1e-9)
+
+
+@for_each(
+    ("starts", "given", "words"),
+    [
+        (ALL[:, :3], {"s0": (ZERO, ZERO)}, r"\(B, 4\), or .* \(2,\) and \(2,\), got \(9, 3\)"),
+        ((ALL[:, :1], ALL[:, 1:]), {"s0": (ZERO, ZERO)}, r"got \(9, 1\) and \(9, 3\)"),
+        (SPLIT, {"s0": ZERO[None]}, r"\(B, 2\), or \(B, ...\) for states \(1, 2\), got \(9, 2\)"),
+    ],
+)
+def test_starts_that_do_not_fit_are_refused_with_their_shapes(starts, given, words):
+    with pytest.raises(InvalidInputError, match=words):
+        fixed_points(of_two, normal(3), starts=starts, **given)
+
+
+def test_a_module_is_searched_in_the_precision_of_the_starts():
+    module = torch.nn.GRUCell(3, 2)
+    found = fixed_points(module, torch.zeros(3), starts=normal(9, 2))
+    after = module.double()(torch.zeros(1, 3, dtype=d), torch.from_numpy(found.states[:1]))
+    np.testing.assert_allclose(after.detach(), found.states[:1], atol=1e-10)
+
+
 def test_a_step_may_return_an_output_and_the_next_state():
     points = fixed_points(
         lambda x, s: (s.sum(), torch.tanh(2 * s + x)), torch.zeros(1, dtype=d), starts=normal(20, 1)
@@ -569,7 +630,10 @@ def test_a_search_that_fails_is_not_called_a_property_of_the_network():
     words = found.summary()
     assert "No point was reached" not in words
     lost = len(found.starts) - found.found_from.sum()
+    lost -= found.run_into
     assert (f"The search failed from {lost} of 60 starts." in words) == bool(lost)
+    run_on = replace(found, found_from=found.found_from * 0, run_into=60).summary()
+    assert "From 60 of 60 starts the state runs into a point" in run_on and "failed" not in run_on
     failed = replace(
         found, found_from=found.found_from - np.eye(1, len(found.states))[0].astype(int)
     )

@@ -105,7 +105,7 @@ def test_every_kind_of_cell_prints_its_numbers(cell, results):
         "cell",
         "depth",
         "hidden_size",
-        "chorale",
+        "sequence",
         "unit",
         "discs",
         "figure",
@@ -168,7 +168,7 @@ def test_the_guide_s_cell_new_and_trained(tmp_path, results, capsys):
 def test_a_language_model_runs_along_a_text_and_its_figure_says_so(results):
     model = language_model().double()
     result = results(*NOVEL, "--steps", "7", "--output", "text.png", "text.npz")
-    assert (result["cell"], result["depth"], result["chorale"]) == ("rhn", 2, "novel.txt")
+    assert (result["cell"], result["depth"], result["sequence"]) == ("rhn", 2, "novel.txt")
     assert result["figure"] == "text.png" and Path("text.png").stat().st_size > 10_000
     x = model.embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(result) == expected_radii(model.cells[0], x)

@@ -355,6 +355,38 @@ def test_shares_of_lags_and_of_parts_of_a_sequence_add_up_to_one():
     assert found.parts == pytest.approx(wanted) and found.share_beyond(9) == pytest.approx(0.5)
 
 
+def test_a_class_of_minus_100_has_no_loss():
+    model = nn.GRU(3, 4, batch_first=True).double()
+    x, y = torch.randn(2, 6, 3), torch.tensor([[0, 1, 2, 3, -100, -100], [-100, 1, 0, 3, 2, 1]])
+
+    def torchs(outputs, y):
+        return nn.functional.cross_entropy(outputs.transpose(1, 2), y, reduction="none")
+
+    found = gersgorin.influence(model, x, of="categorical", y=y)
+    np.testing.assert_allclose(
+        found.influence, gersgorin.influence(model, x, of=torchs, y=y).influence, atol=1e-12
+    )
+
+
+def test_a_step_reads_an_array_of_numpy():
+    x = np.ones((5, 3))
+    found, same = (
+        gersgorin.influence(lambda x, s: 0.5 * s + x.sum(), given, state_size=2)
+        for given in (x, torch.from_numpy(x))
+    )
+    np.testing.assert_array_equal(found.influence, same.influence)
+
+
+def test_only_lags_with_influence_count_for_the_law_of_a_fall():
+    def delayed(*gains):
+        lags = np.subtract.outer(np.arange(30), np.arange(30))
+        influence = sum(gain * (lags == 3 + k) for k, gain in enumerate(gains))
+        return Influence(influence=1.0 * influence, error=np.zeros((30, 30))).summary()
+
+    assert "whether it falls" not in delayed(1.0)
+    assert "\n4 lags do not tell whether" in delayed(1.0, 0.5, 0.3, 0.1)
+
+
 def test_several_sequences_have_the_root_mean_square_of_each():
     torch.manual_seed(0)
     module, x = nn.LSTM(M, 5, batch_first=True), torch.randn(3, T, M)

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+)
 
 import gersgorin
+from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 
 LENGTHS, T, M, N = (9, 4, 6), 9, 3, 5
@@ -157,6 +163,30 @@ def test_bands_over_packed_sequences_are_those_over_their_list(x):
     listed = gersgorin.compare({"rnn": rnn}, rows, over="sequences")
     np.testing.assert_array_equal(found["rnn"].norm, listed["rnn"].norm)
     assert found["rnn"].steps.tolist() == [*LENGTHS]
+
+
+class ReadsPacked(nn.Module):
+    """A model that is given a packed sequence and takes it apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, N)
+
+    def forward(self, packed):
+        return self.rnn(PackedSequence(2 * packed.data, *packed[1:]))[0]
+
+
+def test_packed_sequences_are_compared_by_a_model_that_reads_them_and_by_a_bare_cell(x):
+    rows = [row[:n] for row, n in zip(x, LENGTHS, strict=True)]
+    torch.manual_seed(0)
+    model, packed = ReadsPacked(), pack_sequence(rows, False)
+    doubled = gersgorin.compare({"m": model.rnn}, [2 * row for row in rows], over="sequences")
+    found = gersgorin.compare({"m": model}, packed, over="sequences")
+    np.testing.assert_array_equal(found["m"].norm, doubled["m"].norm)
+    cell = RNN(M, N)
+    found = gersgorin.compare({"cell": cell}, packed, over="sequences")
+    listed = gersgorin.compare({"cell": cell}, rows, over="sequences")
+    np.testing.assert_array_equal(found["cell"].norm, listed["cell"].norm)
 
 
 class Hides(Packs):

@@ -68,6 +68,26 @@ def test_spectra_and_exponents_of_the_loops_are_numpys(block):
     assert at_end["growth"][0] == pytest.approx(math.log(np.linalg.norm(product, 2)) / 6)
 
 
+def test_a_step_closes_over_its_tokens_and_has_a_state_of_tokens():
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    layer, tokens = layer.double().eval(), torch.randn(3, 4, dtype=torch.float64)
+
+    def loop(_, s):
+        return layer((s + tokens)[None])[0]
+
+    found = gersgorin.spectra(loop, torch.zeros(4, 1), s0=torch.zeros_like(tokens))
+    s = torch.zeros(12, dtype=torch.float64)
+    for norm in found.norm:
+        A = torch.autograd.functional.jacobian(lambda s: loop(None, s.view(3, 4)).flatten(), s)
+        assert norm == pytest.approx(np.linalg.norm(A.numpy(), 2))
+        s = loop(None, s.view(3, 4)).detach().flatten()
+    starts = torch.randn(5, 3, 4, dtype=torch.float64)
+    points = gersgorin.fixed_points(loop, starts=starts, at_least_one=False)
+    for state in torch.from_numpy(points.states[~points.is_slow]).view(-1, 3, 4):
+        torch.testing.assert_close(loop(None, state), state)
+
+
 def test_the_area_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(0)
     values, positive = rng.integers(0, 9, 40), rng.random(40) < 0.4

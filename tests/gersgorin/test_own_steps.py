@@ -184,6 +184,9 @@ REFUSED = {
     r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(
         PAIR, x, s0=ZEROS[0]
     ),
+    "<lambda> returns an array of NumPy, which has no derivative": lambda x: spectra(
+        lambda x, s: np.tanh(s.detach().numpy()), x, s0=ZEROS[0]
+    ),
     "Identity has step, but no state_size: give state_size=5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
     ),
@@ -334,7 +337,21 @@ def test_a_state_of_several_tensors_is_taken_as_a_tuple_or_side_by_side():
     exact = jacrev(lambda s: torch.cat(pair(x[None], tuple(s.reshape(2, 1, N))), 1)[0])(state)
     for s in (state, parts):
         torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
-    assert input_jacobian(pair, x, parts).shape == (2 * N, M)
+    slope = input_jacobian(pair, x, parts)
+    assert slope.shape == (2 * N, M)
+    for s in (tuple(part[0] for part in parts), state):
+        torch.testing.assert_close(temporal_jacobian(pair, x, s), exact)
+        assert torch.equal(input_jacobian(pair, x, s), slope)
+
+    def function(x, s):
+        assert x.shape == (M,) and s[0].shape == s[1].shape == (N,)
+        return tuple(part[0] for part in pair(x[None], (s[0][None], s[1][None])))
+
+    torch.testing.assert_close(input_jacobian(function, x, tuple(p[0] for p in parts)), slope)
+    many = input_jacobian(function, x.expand(3, M), tuple(part.expand(3, N) for part in parts))
+    torch.testing.assert_close(many, slope.expand(3, -1, -1))
+    with pytest.raises(InvalidInputError, match="as a tuple"):
+        input_jacobian(lambda x, s: (s[0], s[1]), x, state)
     starts = torch.randn(30, 2 * N, generator=torch.Generator().manual_seed(0)).double()
     found, same = (
         fixed_points(pair, x, starts=s)
@@ -469,6 +486,14 @@ def test_a_function_with_two_states_is_the_same_by_command_and_in_python(own_fol
     found = spectra(steps["step"], x, state_size=(3, 2), gates=steps["gate"])
     assert radii == pytest.approx(found.spectral_radius, rel=1e-9)
     assert main(["gates", *words.split()]) == 0
+    assert main(["plot", "--module", "two_states:step", "--input", "x.npy"]) == 2
+    assert (
+        "the function step takes an input and a state: give --state-size" in capsys.readouterr().err
+    )
+    words = "gates --module two_states:step --state-size 3,2 --input x.npy"
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out and "No gates are known" in err and "--gates module:name" in err
 
 
 class Tagger(nn.Module):

@@ -5,12 +5,14 @@ notice.
 import copy
 import warnings
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from tables import for_each
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from gersgorin import (
     Recorder,
@@ -98,7 +100,7 @@ def test_every_number_is_that_of_a_direct_call(case):
         "state_gain": torch.stack(
             [torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1
         ),
-        "exponent": finite_time_exponent(temporal_jacobian(cell, x[:, 0], states[:-1, 0])),
+        "exponent": finite_time_exponent(temporal_jacobian(cell, x, states[:-1])).mean(),
         "radii": gersgorin_discs(A[2]).radii,
     }
     gates = cell.gates(x[where], states[where]).t
@@ -108,12 +110,52 @@ def test_every_number_is_that_of_a_direct_call(case):
     assert np.abs(found.eigenvalues[0, 0]) == pytest.approx(found.radius[0, 2])
 
 
-def test_the_exponent_is_that_of_the_first_32_steps_of_the_first_sequence():
-    cell, x = CELLS["gru"](m, n, dtype=torch.float64), frames(40, 2).double()
-    A = temporal_jacobian(cell, x[:, 0], trajectory(cell, x)[:-1, 0])
-    assert Recorder(cell, x).recording.exponent[0] == pytest.approx(
-        finite_time_exponent(A[:32]).item()
-    )
+def exponents_by_numpy(module, ids, lengths, steps):
+    """log ||J[T-1] ... J[0]||_2 / T of each sequence through an embedding and a GRU of torch's."""
+    found = []
+    for row in ids[: len(lengths)]:
+        s, product = torch.zeros(1, n), np.eye(n)
+        for token in module.embedding.weight[row[:steps]].detach():
+            step = partial(nn.GRUCell.forward, as_cell_of(module.rnn), token[None])
+            J = torch.autograd.functional.jacobian(step, s).numpy().reshape(n, n)
+            s, product = step(s).detach(), J @ product
+        found.append(np.log(np.linalg.norm(product, 2)) / steps)
+    return found
+
+
+def as_cell_of(rnn):
+    """An nn.GRUCell with the weights of an nn.GRU of one layer."""
+    cell = nn.GRUCell(rnn.input_size, rnn.hidden_size)
+    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in rnn.state_dict().items()})
+    return cell
+
+
+class Packed(nn.Module):
+    """A model that packs its padded sequences itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.rnn = nn.Embedding(11, m), nn.GRU(m, n, batch_first=True)
+
+    def forward(self, ids, lengths):
+        packed = pack_padded_sequence(
+            self.embedding(ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        return self.rnn(packed)[0]
+
+
+@pytest.mark.parametrize("lengths", [(9, 15, 12), (40, 37, 50)])
+def test_the_exponent_is_the_mean_over_the_sequences_of_the_steps_that_all_have(lengths):
+    ids, steps = torch.randint(1, 11, (3, 50)), min(32, *lengths)
+    for row, length in zip(ids, lengths, strict=True):
+        row[length:] = 0
+    module = Packed()
+    expected = exponents_by_numpy(module, ids, lengths, steps)
+    found = Recorder(module, (ids, torch.tensor(lengths))).recording
+    assert found.exponent == pytest.approx([np.mean(expected)], rel=1e-4)
+    assert np.ptp(expected) > 1e-3 and f"exponent of {steps} steps" in repr(found)
+    two = Recorder(module, (ids, torch.tensor(lengths)), positions=2).recording
+    assert two.exponent == pytest.approx([np.mean(expected[:2])], rel=1e-4)
 
 
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():

@@ -65,6 +65,16 @@ def test_panels_show_the_recording(recording):
     assert np.array_equal(values.get_xdata() + 1j * values.get_ydata(), recording.eigenvalues[3])
 
 
+def test_tables_and_figures_name_the_gate_and_the_steps_of_a_recording():
+    torch.manual_seed(0)
+    recording = Recorder(torch.nn.LSTM(4, 6), torch.rand(9, 2, 4)).recording
+    assert "\ninput gates" in repr(recording) and "\nexponent of 9 steps" in repr(recording)
+    foot = draw_recording(recording).get_supxlabel()
+    assert "input gates" in foot and "transform" not in foot
+    (label,) = lines(alone(plot_measures, recording, names=("exponent",)))
+    assert label == "exponent of 9 steps"
+
+
 def test_titles_say_how_the_training_came_to_be(recording, tmp_path):
     figure = draw_recording(replace(recording, about="seed 7; my data"))
     foot = "rhn, depth 2, 6 units; seed 7; my data; measured every 2 optimiser steps"

@@ -54,7 +54,7 @@ def test_a_cell_runs_along_the_numbers_of_a_file_and_nothing_speaks_of_quarter_n
     ]
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["chorale"], found["unit"]) == ("sine.npy", "steps")
+    assert (found["sequence"], found["unit"]) == ("sine.npy", "steps")
     cell = LSTM(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.from_numpy(SINE.astype(np.float32)).double()[:, None]
     assert radii(found) == expected_radii(cell, x)

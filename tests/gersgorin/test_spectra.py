@@ -256,3 +256,11 @@ def test_a_gate_is_called_as_its_cell_calls_it(kind, name):
     record = spectra(new_cell(kind, 4), chorale("bwv66.6")[:3])
     labels = alone(plot_suggested, record).get_legend_handles_labels()[1]
     assert record.gate_name == name and name in labels
+
+
+def test_files_from_before_the_name_of_a_sequence_was_called_so_are_read(tmp_path):
+    found = spectra(torch.nn.GRU(3, 4), torch.zeros(5, 3))
+    with np.load(found.save(tmp_path / "new.npz")) as arrays:
+        old = {{"sequence": "chorale"}.get(name, name): arrays[name] for name in arrays}
+    np.savez(tmp_path / "old.npz", **old)
+    assert gersgorin.load(tmp_path / "old.npz").sequence == found.sequence == "of 5 x 3"
