@@ -253,6 +253,9 @@ class Recorder:
     @property
     def recording(self) -> Recording:
         """The measurements so far."""
+        moments: dict[str, Any] = {
+            name: np.stack([row[name] for row in self._rows]) for name in MOMENTS
+        }
         return Recording(
             title=self._traced.title,
             every=self._every,
@@ -264,7 +267,7 @@ class Recorder:
             exponent_steps=self._exponent_steps,
             measuring_seconds=self._measuring,
             training_seconds=time.perf_counter() - self._begun - self._measuring,
-            **{name: np.stack([row[name] for row in self._rows]) for name in MOMENTS},
+            **moments,
         )
 
     def _look(self) -> dict[str, np.ndarray]:

@@ -498,8 +498,13 @@ class FixedPoints(Result, kind="fixed_points"):
         """
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
         if not len(shown):
-            note = {"ha": "center", "va": "center", "transform": ax.transAxes}
-            ax.text(0.5, 0.5, "no point was found", color=GREY, **note)
+            ax.text(
+                *(0.5, 0.5, "no point was found"),
+                ha="center",
+                va="center",
+                transform=ax.transAxes,
+                color=GREY,
+            )
         middle, half = crowd(shown)
         complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
         for k, (values, kind, slow) in enumerate(
