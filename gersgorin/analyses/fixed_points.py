@@ -475,7 +475,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """
         shown, kinds = self.eigenvalues[:LISTED], self.kinds
         if not len(shown):
-            note = {"ha": "center", "va": "center", "transform": ax.transAxes}
+            note: dict = {"ha": "center", "va": "center", "transform": ax.transAxes}
             ax.text(0.5, 0.5, "no point was found", color=GREY, **note)
         middle, half = crowd(shown)
         complex_plane(ax, max(half, 1.05 * abs(1 - middle)), middle)
