@@ -149,8 +149,6 @@ def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     separates it from every other, else how many trials trained. All depths are pooled; Holm's
     method corrects for the number of pairs.
     """
-    from scipy.stats import fisher_exact
-
     archs = dict.fromkeys(row.arch for row in rows)
     trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
     counts = {arch: (sum(each), len(each)) for arch, each in trained.items()}
@@ -159,13 +157,19 @@ def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     first, *others = sorted(archs, key=lambda arch: -counts[arch][0] / counts[arch][1])
     if not (others and of_all):
         return every
-    tables = [[[count, n - count] for count, n in (counts[first], counts[arch])] for arch in others]
-    p = max(holm([float(fisher_exact(table).pvalue) for table in tables]))
+    p = max(holm([_fisher(counts[first], counts[arch]) for arch in others]))
     if p >= SIGNIFICANT:
         return f"{every}; no architecture is shown to train more often (p = {p:.2g})"
     name, (count, n) = first.upper() if first in CELLS else first, counts[first]
     pooled = ", depths pooled" if len({row.depth for row in rows}) > 1 else ""
     return f"{name} trains most often: in {100 * count / n:.0f} % of its random settings{pooled}"
+
+
+def _fisher(*counts: tuple[int, int]) -> float:
+    """The p-value for two counts (trained, trials)."""
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[count, n - count] for count, n in counts]).pvalue)
 
 
 def share_table(

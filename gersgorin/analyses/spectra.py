@@ -370,10 +370,7 @@ class Spectra(Result, kind="spectra"):
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
             share = name == "discs_inside_unit_circle"
-            cells = (
-                "-" if math.isnan(value) else f"{100 * value:.3g} %" if share else value
-                for value in [*values[steps], *mean]
-            )
+            cells = (_shown(value, share=share) for value in [*values[steps], *mean])
             yield quantity_line(label, cells)
         if not self.leading:
             yield self._of_the_bound()
@@ -559,6 +556,13 @@ def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:
     height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
     color = GREY if len(discs) > 1 else ax.lines[0].get_color()
     ax.fill_between(x[:, 0], -height, height, color=color, alpha=0.10, linewidth=0)
+
+
+def _shown(value: float, *, share: bool) -> float | str:
+    """A number of the lines; share: in percent."""
+    if math.isnan(value):
+        return "-"
+    return f"{100 * value:.3g} %" if share else value
 
 
 def spectrum_limit(records: Sequence[Spectra], steps: int | slice = slice(None)) -> float:

@@ -496,15 +496,10 @@ def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
     """
     parts = [_parts(title) for title in titles]
     shared = [part for part in parts[0] if all(part in others for others in parts)]
-    heads = [
-        _parts(title.rpartition(": ")[0]) if ": " in title else each[:1]
-        for title, each in zip(titles, parts, strict=True)
-    ]
-    own_heads = [tuple(part for part in head if part not in shared) for head in heads]
-    by_label = any(": " in title for title in titles) and len({*own_heads}) == len(titles)
-    left = [
-        [part for part in each if part not in shared] for each in (heads if by_label else parts)
-    ]
+    left = _without(shared, parts)
+    of_labels = _without(shared, [_head(title) for title in titles])
+    if ": " in "".join(titles) and len({*map(tuple, of_labels)}) == len(titles):
+        left = of_labels
     names = [", ".join(own or each[:1]) for own, each in zip(left, parts, strict=True)]
     if len({*names}) < len(names):
         return "", [*titles]
@@ -513,6 +508,16 @@ def apart(titles: Sequence[str]) -> tuple[str, list[str]]:
 
 def _parts(title: str) -> list[str]:
     return re.split(r"(?:, |: )(?![^(]*\))", title)
+
+
+def _without(shared: Sequence[str], names: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[part for part in name if part not in shared] for name in names]
+
+
+def _head(title: str) -> list[str]:
+    """The parts of its label; without one the first part."""
+    label, colon, _ = title.rpartition(": ")
+    return _parts(label) if colon else _parts(title)[:1]
 
 
 def _labelled(titles: Sequence[str], common: str, names: Sequence[str]) -> str:
