@@ -317,16 +317,7 @@ class FixedPoints(Result, kind="fixed_points"):
         if self.shorter:
             starts = counted(self.shorter, "start")
             notes.append(f"From {starts} the search led to a point of a shorter period.")
-        starts = counted(len(self.starts), "start")
-        if self.run_into:
-            notes.append(
-                f"From {self.run_into} of {starts} the state runs into a point by itself, although "
-                "the search stopped before."
-            )
-        if self.lost > self.run_into:
-            notes.append(f"The search failed from {self.lost - self.run_into} of {starts}.")
-            if self.at_edge and len(self.states):
-                notes.append(f"{self.ended_at_edge}: a point may lie outside.")
+        notes += self._without_a_point()
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
             notes.append(f"Of the starts only {different} {are} distinct.")
@@ -348,6 +339,20 @@ class FixedPoints(Result, kind="fixed_points"):
             )
         if self.period == 1 and not len(self.states):
             notes.append(f"{self.nothing}.")
+        return notes
+
+    def _without_a_point(self) -> list[str]:
+        """Sentences about the starts whose search failed."""
+        notes, starts = [], counted(len(self.starts), "start")
+        if self.run_into:
+            notes.append(
+                f"From {self.run_into} of {starts} the state runs into a point by itself, although "
+                "the search stopped before."
+            )
+        if self.lost > self.run_into:
+            notes.append(f"The search failed from {self.lost - self.run_into} of {starts}.")
+            if self.at_edge and len(self.states):
+                notes.append(f"{self.ended_at_edge}: a point may lie outside.")
         return notes
 
     def _axes(self) -> dict[str, tuple[str, ...]]:

@@ -211,8 +211,7 @@ class Influence(Result, kind="influence"):
             notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
         if 0 < top < len(by_lag) - 1:
             notes.append(f"Further back it {self._decay()}.")
-        if self._positive > 1 and self.fall.law != "exponential":
-            notes.append(self._law())
+        notes += self._law()
         if (none := vanishes_at(by_lag)) is not None:
             notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
         if self.ahead > 0:
@@ -249,12 +248,16 @@ class Influence(Result, kind="influence"):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
         return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
 
-    def _law(self) -> str:
-        """A power law of its fall in a sentence, or that no law can be told."""
+    def _law(self) -> list[str]:
+        """A power law of its fall in a sentence, or that no law can be told; nothing for an
+        exponential law, of which `_decay` tells.
+        """
+        if self._positive < 2 or self.fall.law == "exponential":
+            return []
         if self.fall.law:
-            return f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."
+            return [f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."]
         lags = f"{self._positive} lags"
-        return f"{lags} do not tell whether it falls exponentially or as a power law."
+        return [f"{lags} do not tell whether it falls exponentially or as a power law."]
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
