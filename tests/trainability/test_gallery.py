@@ -22,9 +22,9 @@ G = torch.Generator().manual_seed(0)
 X, Y = torch.randn(48, 32, generator=G), torch.randint(0, 10, (48,), generator=G)
 
 
-def found_in(model, x=X, y=Y, loss=F.cross_entropy, optimizer=None):
+def found_in(model, x=X, y=Y, loss=F.cross_entropy, optimizer=None, **more):
     optimizer = optimizer or torch.optim.Adam(model.parameters(), 1e-3)
-    found, _ = facts(Probe(Training(model, x, y, loss, optimizer)))
+    found, _ = facts(Probe(Training(model, x, y, loss, optimizer, **more)))
     return {cause.name: cause for cause in found}
 
 
@@ -82,7 +82,7 @@ def test_the_layer_is_named_only_if_its_axis_is_what_mixes_the_examples():
 
     x, y = torch.randint(9, (48, 6), generator=G), torch.randn(48, 6, 1, generator=G)
     for mix in (False, True):
-        cause = found_in(Tagger(mix), x, y, F.mse_loss)["mixed examples"]
+        cause = found_in(Tagger(mix), x, y, F.mse_loss, batch_axis=0)["mixed examples"]
         assert ("nn.LSTM(..., batch_first=True)" in cause.remedy) != mix
         assert (cause.repair != "") != mix
 
