@@ -500,7 +500,7 @@ class Trial:
         ]
         if part == "optimizer":
             words = f"Adam {self.rate:g}, clipping 1"
-            remedy = f"Use Adam at {self.rate:g} on all weights, with gradients clipped at norm 1."
+            remedy = f"Use Adam at {self.rate:g}, with gradients clipped at norm 1."
             makes.insert(
                 0, (Version(part, words, remedy), partial(Training.with_adam, rate=self.rate))
             )

@@ -18,7 +18,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ from trainability.reference import (
 )
 from trainability.swaps import (
     default_weights,
+    every_weight,
     inputs_standardised,
     output_of_copy,
     shuffled,
@@ -74,7 +75,7 @@ class KnownGood:
         changes: dict[str, Callable[[Training], Training | None]] = {
             "loss": usual_loss,
             "order": shuffled,
-            "optimizer": partial(Training.with_adam, rate=rate),
+            "optimizer": lambda base: (every_weight(base) or base).with_adam(rate),
         }
         if own:
             changes |= {

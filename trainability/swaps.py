@@ -207,7 +207,8 @@ def targets_standardised(training: Training) -> Training | None:
 
 
 PAIRED, USUAL_LOSS = "targets shaped as the outputs", "the usual loss"
-EVERY_WEIGHT, OTHER_AXIS = "all weights in the optimiser", "examples along the other axis"
+EVERY_WEIGHT, NOT_FROZEN = "all weights in the optimiser", "no frozen weights"
+OTHER_AXIS = "examples along the other axis"
 """The swaps that repair what a fact proves."""
 
 
@@ -401,16 +402,23 @@ def ten_times_the_rate(training: Training) -> Training:
     remedy="Make the optimiser from model.parameters(), after the model has its last form.",
 )
 def every_weight(training: Training) -> Training | None:
-    """Give the optimiser the weights that it leaves out, in its first group."""
+    """Give the optimiser the weights that it leaves out, but frozen ones, in its first group."""
     other = training.copy()
-    known = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
-    missing = [p for p in other.model.parameters() if id(p) not in known or not p.requires_grad]
-    if not missing:
-        return None
-    other.model.requires_grad_(True)
-    group = other.optimizer.param_groups[0]
-    group["params"] = [*group["params"], *(p for p in missing if id(p) not in known)]
-    return other
+    left_out = [p for p in without_optimizer(other) if p.requires_grad]
+    give(other.optimizer, left_out)
+    return other if left_out else None
+
+
+def without_optimizer(training: Training) -> list[nn.Parameter]:
+    """The parameters of the network that the optimiser does not have."""
+    known = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+    return [p for p in training.model.parameters() if id(p) not in known]
+
+
+def give(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter]) -> None:
+    """Add weights to the first group of an optimiser."""
+    group = optimizer.param_groups[0]
+    group["params"] = [*group["params"], *weights]
 
 
 @register_swap(
@@ -441,6 +449,22 @@ def shuffled(training: Training) -> Training | None:
     other = training.copy()
     other.data = training.data.shuffled()
     return other
+
+
+@register_swap(
+    "network",
+    NOT_FROZEN,
+    remedy="Set requires_grad_(True) for the frozen weights, and give them to the optimiser.",
+)
+def not_frozen(training: Training) -> Training | None:
+    """Let the optimiser train the weights that are frozen."""
+    other = training.copy()
+    frozen = [p for p in other.model.parameters() if not p.requires_grad]
+    missing = {id(p) for p in without_optimizer(other)}
+    give(other.optimizer, [p for p in frozen if id(p) in missing])
+    for p in frozen:
+        p.requires_grad_(True)
+    return other if frozen else None
 
 
 @register_swap(

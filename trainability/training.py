@@ -470,10 +470,10 @@ class Training:
         return other
 
     def with_adam(self, rate: float) -> "Training":
-        """A copy under Adam on all weights, clipped at norm 1, without a schedule."""
+        """A copy under Adam on the same weights, clipped at norm 1, without a schedule."""
         other = self.copy()
-        other.model.requires_grad_(True)
-        other.optimizer = torch.optim.Adam(other.model.parameters(), rate)
+        weights = [p for group in other.optimizer.param_groups for p in group["params"]]
+        other.optimizer = torch.optim.Adam(weights, rate)
         other.scheduler, other.clip_norm = None, 1.0
         return other
 

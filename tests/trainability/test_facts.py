@@ -149,7 +149,8 @@ def broadcast(output, y):
 MSE, CE, NLL = nn.MSELoss(), nn.CrossEntropyLoss(), nn.NLLLoss()
 DEAD = Net()
 with torch.no_grad():
-    DEAD.out.weight.zero_()
+    for parameter in DEAD.parameters():
+        parameter.zero_()
 
 # name, sure, the training with the fault, the same without it
 CASES: list[tuple[str, bool, tuple, tuple]] = [
@@ -264,6 +265,47 @@ def test_a_frozen_recurrent_layer_bounds_no_output():
     model.rnn.requires_grad_(False)
     found, _ = facts(Probe(training_of(model, X, 50 + SUM, MSE)))
     assert [cause.name for cause in found] == ["untrained weights"]
+
+
+def test_a_trained_gain_of_zero_is_no_fault():
+    class Scaled(Net):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return self.gain * super().forward(x)
+
+    found, _ = facts(Probe(training_of(Scaled(), X, SUM, MSE)))
+    assert "constant output" not in {cause.name for cause in found}
+
+
+@for_each("trained", [True, False])
+def test_a_head_of_zeros_is_a_fault_only_if_it_is_not_trained(trained):
+    """Its gradient, the sum of the states times slopes, is not 0."""
+    model = Net()
+    nn.init.zeros_(model.out.weight).requires_grad_(trained)
+    found, _ = facts(Probe(training_of(model, X, SUM, MSE)))
+    assert ("constant output" in {cause.name for cause in found}) is not trained
+
+
+def test_a_frozen_embedding_of_zeros_is_a_fault_below_a_head_of_zeros_too():
+    model = Words()
+    nn.init.zeros_(model.embedding.weight).requires_grad_(False)
+    nn.init.zeros_(model.net.out.weight)
+    found, _ = facts(Probe(training_of(model, IDS, SUM, MSE)))
+    assert "constant output" in {cause.name for cause in found}
+
+
+def test_frozen_weights_are_of_the_network_and_weights_left_out_of_the_optimiser():
+    parts = {}
+    for case in ("frozen", "left out"):
+        model = Net()
+        model.rnn.requires_grad_(case != "frozen")
+        found, _ = facts(Probe(training_of(model, X, SUM, MSE, optimizer_of_part(model))))
+        parts[case] = [(cause.part, cause.repair) for cause in found]
+    assert parts["frozen"] == [("network", "no frozen weights")]
+    assert parts["left out"] == [("optimizer", "all weights in the optimiser")]
 
 
 def test_an_input_that_no_output_reads_is_named():

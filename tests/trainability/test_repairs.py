@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from trainability import check
+from trainability.known_good import KnownGood
 from trainability.losses import canonical_loss
 from trainability.probe import Probe
 from trainability.race import race_of
-from trainability.swaps import paired_targets
+from trainability.swaps import every_weight, not_frozen, paired_targets
 from trainability.training import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")  # that is the fault
@@ -104,6 +105,27 @@ def test_errors_of_a_loss_that_pairs_wrong_targets_are_those_of_its_own_ones():
     mean = torch.cat([y for _, y in training.data.trained]).mean()
     constant = race.scores["error"].in_pairs([mean.expand(len(y), 1) for y in targets], targets)
     assert constant.relative == pytest.approx(1)
+
+
+def weights_moved(training):
+    """Names of the weights that one step moves."""
+    before = {name: p.clone() for name, p in training.model.named_parameters()}
+    training.step(*training.data.sample(8))
+    return {n for n, p in training.model.named_parameters() if not torch.equal(p, before[n])}
+
+
+def test_a_change_of_one_part_trains_the_weights_of_the_users_training_and_no_others():
+    model = Reader()
+    model.gru.weight_ih_l0.requires_grad_(False)
+    everything = {name for name, _ in model.named_parameters()}
+    head = {"head.weight", "head.bias"}
+    training = Training(model, X, MEAN, nn.MSELoss(), adam(model.head.parameters()))
+    good = KnownGood(training, Probe(training))
+    assert weights_moved(training.with_adam(0.01)) == head
+    assert weights_moved(every_weight(training)) == everything - {"gru.weight_ih_l0"}
+    assert weights_moved(not_frozen(training)) == head | {"gru.weight_ih_l0"}
+    kept = good.with_parts("network", rate=0.01)
+    assert weights_moved(kept) == everything - {"gru.weight_ih_l0"}
 
 
 def test_targets_that_the_loss_shapes_itself_are_left_alone():

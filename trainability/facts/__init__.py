@@ -14,7 +14,6 @@ from rhn.utils.wording import first_line
 from trainability.diagnosis import Cause
 from trainability.facts.dependence import (
     detached_state,
-    equal_outputs,
     mixed_examples,
     unread_inputs,
     unread_steps,
@@ -31,7 +30,13 @@ from trainability.facts.targets import (
     output_range,
     unpaired_loss,
 )
-from trainability.facts.weights import hidden_weights, lost_epsilon, no_gradient, still_weights
+from trainability.facts.weights import (
+    constant_outputs,
+    hidden_weights,
+    lost_epsilon,
+    no_gradient,
+    still_weights,
+)
 from trainability.failures import NOT_FINITE, not_finite, not_finite_examples
 from trainability.probe import Probe
 
@@ -52,7 +57,7 @@ FACTS: tuple[Callable[[Probe], Cause | None], ...] = (
     still_weights,  # as the weights of a state that is not passed on: what is read explains it
     lost_epsilon,
     wrong_gradient,
-    equal_outputs,
+    constant_outputs,
     equal_targets,
     looks_ahead,
     copied_target,

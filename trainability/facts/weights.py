@@ -12,11 +12,13 @@ from gersgorin.validate import random_numbers_kept
 from rhn.utils.wording import counted, listed
 from trainability.activation import RANGES
 from trainability.autograd import ends_of_gradient, graph, operation
+from trainability.candidates import trained_parameters
 from trainability.data import Inputs, noise_like
 from trainability.diagnosis import Cause
-from trainability.facts.dependence import ONE_UNIT
+from trainability.facts.dependence import ONE_UNIT, equal_outputs, gives_equal_outputs
 from trainability.probe import SCALES, Probe, scale
-from trainability.swaps import EVERY_WEIGHT, default_weights, inputs_standardised
+from trainability.scores import TINY
+from trainability.swaps import EVERY_WEIGHT, NOT_FROZEN, default_weights, inputs_standardised
 from trainability.training import Training
 
 STEPS = 3  # of the optimiser, after which a weight that is used has moved
@@ -38,6 +40,8 @@ STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
 DROPS = "Look where forward drops what their layer gives."
 DRIVE = "Make it from model.parameters()."
+THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
+REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
 
 
 def no_gradient(probe: Probe) -> Cause | None:
@@ -169,7 +173,7 @@ def still_weights(probe: Probe) -> Cause | None:
                 remedy,
                 sure=share == 1,
                 evidence={"names": which, "share": share},
-                repair=EVERY_WEIGHT if remedy == DRIVE else "",
+                repair=REPAIRS.get(remedy, ""),
             )
     return None
 
@@ -184,7 +188,7 @@ def kinds_of_still(probe: Probe) -> list[tuple[list[str], str, str, str]]:
         "left out": ("optimizer", words_of_left_out(probe.training), DRIVE),
         "at rest": ("optimizer", "The learning rate is 0 for", "Set lr to a rate above 0."),
         "unused": ("network", "No output depends on", DROPS),
-        "frozen": ("optimizer", "Frozen are", "Set requires_grad_(True) for them."),
+        "frozen": ("network", "Frozen are", THAW),
     }
     return [(names[kind], *words) for kind, words in kinds.items() if kind in names]
 
@@ -280,6 +284,23 @@ def is_cut(probe: Probe, name: str) -> bool:
     parameter = dict(given.model.named_parameters())[name]
     (slope,) = torch.autograd.grad((output * weights).sum(), [parameter], allow_unused=True)
     return slope is None or not slope.any()
+
+
+def constant_outputs(probe: Probe) -> Cause | None:
+    """All outputs are equal, and no step of training ends that."""
+    cause = equal_outputs(probe)
+    return None if cause is None or leaves_zero(probe) else cause
+
+
+def leaves_zero(probe: Probe) -> bool:
+    """True if outputs differ as soon as trained weights of zeros follow their gradient."""
+    other = probe.training.copy()
+    with torch.no_grad():
+        for name, p in trained_parameters(other).items():
+            slope = probe.gradients.get(name)
+            if not p.any() and slope is not None:
+                p.sub_(slope / slope.norm().clamp_min(TINY))
+    return not gives_equal_outputs(Probe(other))
 
 
 def lost_epsilon(probe: Probe) -> Cause | None:
