@@ -176,12 +176,12 @@ def test_recurrent_matrices_are_scaled_to_the_norm_of_a_rotation(given):
         assert W.norm().item() == pytest.approx(len(W) ** 0.5, rel=1e-5)
 
 
-def test_weights_that_are_left_out_enter_the_optimiser():
+@pytest.mark.parametrize("swap", [swaps.every_weight, swaps.not_frozen])
+def test_weights_that_are_left_out_or_frozen_enter_the_optimiser(swap):
     model = Net()
-    model.out.requires_grad_(False)
+    model.out.requires_grad_(swap is swaps.every_weight)
     sgd = torch.optim.SGD(model.rnn.parameters(), 0.1)
-    given = Training(model, (X, SIDE, MASK), Y, "mse", sgd)
-    other = swaps.every_weight(given)
+    other = swap(Training(model, (X, SIDE, MASK), Y, "mse", sgd))
     held = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in other.model.parameters() if p.requires_grad}
-    assert len(held) == len([*model.parameters()]) and swaps.every_weight(training()) is None
+    assert len(held) == len([*model.parameters()]) and swap(training()) is None
