@@ -39,6 +39,7 @@ from trainability.given_loss import broadcasting_unwarned
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
 from trainability.probe import Probe
 from trainability.race import (
+    CLEAR,
     DEAD,
     GOOD,
     OFTEN,
@@ -621,10 +622,10 @@ class Trial:
 
     def table_row(self, row: Row, training: str, word: str) -> TableRow:
         """A row of the table."""
-        other = self.evidence.good if training == IN_GOOD else self.base
-        deviation = 0.0
         by = self.evidence.by if row.by == "error" else row.by
-        if other is not None and row.measures and row is not other:
+        other = self.evidence.good if training == IN_GOOD else self.evidence.beside(row, by)
+        deviation = 0.0
+        if other is not None and row.measures and row not in (self.base, other):
             deviation = self.race.difference(other, row, by)[1]
         return TableRow(
             row.part,
@@ -703,8 +704,8 @@ def notes_of(trial: Trial) -> Iterator[str]:
 def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     """Yield the parts that are cleared, and why none is shown to be at fault."""
     evidence = trial.evidence
-    cleared = [part for part in evidence.kept if evidence.cleared(part)]
-    if cleared:
+    enough = {row.part for row in evidence.enough}
+    if cleared := [part for part in evidence.kept if evidence.cleared(part) and part not in enough]:
         yield f"Cleared: your {listed(cleared)}."
     if not evidence.enough and all_done and (words := not_enough(trial)):
         yield words
@@ -721,6 +722,8 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
 def not_enough(trial: Trial) -> str:
     """The sentence for rows of which none is enough; "" if nothing follows."""
     evidence, data = trial.evidence, trial.training.data
+    if evidence.came_near:
+        return ""
     broken = [part for part in evidence.kept if evidence.breaks(part)]
     if evidence.gap and len(broken) > 1:
         return f"No single part is enough: your {listed(broken)} together."
@@ -742,7 +745,13 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield f"These are errors on training examples: {trial.few}."
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
-        yield f"Overfitting: relative error {fitted:.2f} on training examples."
+        lowest = base.lowest
+        mean, deviation = trial.race.difference(base, lowest)
+        said = f"Overfitting: relative error {fitted:.2f} on training examples"
+        if mean > CLEAR * deviation:
+            reached = f"{shown(lowest.error)} at step {lowest.steps:,}"
+            said += f"; its lowest error was {reached}: stop there"
+        yield f"{said}."
     elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
         yield f"It cannot be told from {held}; on training examples the error is {fitted:.2f}."

@@ -54,6 +54,7 @@ from trainability.training import Training, as_training, name_of, times
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
 IN_SOME = "trains in some orders"
+UNDECIDED = "undecided"  # the time was up before all changes had run as far as the training
 HELPS = 0.7  # of the error of a training run that learns: a change must come to it
 LEARNS = 0.9  # error to which a change must bring a training run that learns nothing
 BEST = 3  # initial weights in the race, beside the given ones; choices that are confirmed
@@ -120,7 +121,7 @@ class Search:
         best = max(tried, key=self._share, default=given)
         if 2 * self._share(best)[0] > len(self.orders):
             return best, IN_SOME
-        return given, "none helped"
+        return given, UNDECIDED if self.ran_out else "none helped"
 
     def _outcome(self, attempt: Attempt) -> str:
         """The outcome of a choice that lasts in every order that it was tried in."""
@@ -193,10 +194,14 @@ class Search:
         """Run the attempts that were dropped, the lowest error first, until one helps."""
         dropped = [a for a in self.attempts.values() if not a.row.done]
         for attempt in sorted(dropped, key=lambda attempt: attempt.row.error):
-            if self._helping() or time.monotonic() >= self.end:
+            if self._helping():
+                break
+            if time.monotonic() >= self.end:
+                self.ran_out = True
                 break
             attempt.rows = [attempt.row.again(self.training, attempt.row.order)]
             self.race.run(attempt.row, self.steps, self.end, GOOD, points=OFTEN)
+            self.ran_out |= not attempt.row.done
             attempt.row.training, attempt.row.stream = None, None
 
     def _better_half(self, alive: list[Attempt]) -> list[Attempt]:

@@ -384,7 +384,8 @@ class Cure(Result):
     outcome: str
     """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
     of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
-    one), "none helped" or "not searched" (a proof that other initial weights do not repair).
+    one), "none helped", "undecided" (the same, but not all changes ran to the end of all steps) or
+    "not searched" (a proof that other initial weights do not repair).
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
@@ -458,6 +459,10 @@ class Cure(Result):
         tried = counted(sum(bool(trial.row.measures) for trial in self.trials[1:]), "change")
         if self.outcome == "none helped":
             return f"None of {tried} helps {self.title}: {error}."
+        if self.outcome == "undecided":
+            done = sum(trial.row.done for trial in self.trials[1:])
+            far = f" {done} of {tried} ran as far; none of them helps." if done else ""
+            return f"{self.title} is undecided: {error}.{far}"
         if self.changed:
             return f"{self.title} learns with {self.changes}: {error}. {self.lasts}"
         better = f" None of {tried} does far better." if len(self.trials) > 1 else ""

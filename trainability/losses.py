@@ -103,7 +103,7 @@ def _of_classes(output: Tensor, y: Tensor, axis: int) -> Tensor:
 
 def _of_signs(output: Tensor, y: Tensor) -> Tensor:
     z, y = output.reshape(y.shape), y.to(output.dtype)
-    if z.min() >= 0 and z.max() <= 1:
+    if lie_in_0_to_1(z):
         return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), y)
     return F.binary_cross_entropy_with_logits(z, y)
 
@@ -117,16 +117,21 @@ def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axis: int | None) 
     if axis is None:
         z, target = output.reshape(y.shape), y.to(output.dtype)
         of_each = weights.to(z)[y.long()]
-        if z.min() >= 0 and z.max() <= 1:
+        if lie_in_0_to_1(z):
             return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), target, of_each)
         return F.binary_cross_entropy_with_logits(z, target, of_each)
     logs = log_probabilities(output.movedim(axis, -1)).flatten(0, -2)
     return F.nll_loss(logs, y.flatten().long(), weights.to(logs))
 
 
+def lie_in_0_to_1(z: Tensor) -> bool:
+    """True for outputs that may be probabilities."""
+    return bool(z.min() >= 0 and z.max() <= 1)
+
+
 def log_probabilities(z: Tensor) -> Tensor:
     """Logarithms of probabilities (..., K), from these or from logits."""
-    if z.min() >= 0 and z.max() <= 1 and torch.allclose(z.sum(-1), z.new_ones(()), atol=1e-3):
+    if lie_in_0_to_1(z) and torch.allclose(z.sum(-1), z.new_ones(()), atol=1e-3):
         return z.clamp_min(1e-7).log()
     return z.log_softmax(-1)
 

@@ -133,6 +133,11 @@ class Row:
         return replace(self, measures=measures, steps=steps, exploded=exploded)
 
     @property
+    def lowest(self) -> "Row":
+        """The same row after the steps at which its error was lowest."""
+        return self.at(min(self.measures, key=lambda measure: measure.relative[self.by]).steps)
+
+    @property
     def lasting(self) -> "Row":
         """The same row at the median of its errors in the last quarter of its steps."""
         late = [measure for measure in self.measures if 4 * measure.steps >= 3 * self.steps]
@@ -277,6 +282,7 @@ def race_of(
     """
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
+    last = probe.last_activation
     usual = canonical_loss(probe.output, probe.y, training.loss) if probe.is_unpaired else None
     scores = scores_of(
         usual or training.loss,
@@ -285,6 +291,7 @@ def race_of(
         probe.target_axis,
         [y for _, y in data.trained],
         in_time=data.in_time and not few,
+        ends_at_sigmoid=last is not None and last.kind == "Sigmoid",
     )
     y = pairs[0][1]
     if all(bool((each == y.flatten()[0]).all()) for each in data.targets):

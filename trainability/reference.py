@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
 from trainability.data import SAMPLE, Inputs, with_sequence
-from trainability.losses import class_axis
+from trainability.losses import class_axis, expects_logits, lie_in_0_to_1
 from trainability.training import Training, same
 
 UNITS = 64
@@ -205,13 +205,10 @@ def last_operation(loss_fn: Loss, output: Tensor, y: Tensor) -> Callable[[Tensor
         return lambda z: z.log_softmax(axis)
     if output.dim() > 1 and output.shape[axis] > 1 and is_normalised(z, axis):
         return lambda z: z.softmax(axis)
-    if bool((z >= 0).all() and (z <= 1).all()) and y.is_floating_point() and _is_share(y):
+    is_share = y.is_floating_point() and lie_in_0_to_1(y)
+    if lie_in_0_to_1(z) and is_share and not expects_logits(loss_fn, output, y):
         return torch.sigmoid
     return lambda z: z
-
-
-def _is_share(y: Tensor) -> bool:
-    return bool((y >= 0).all() and (y <= 1).all())
 
 
 def is_normalised(z: Tensor, axis: int) -> bool:

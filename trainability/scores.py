@@ -34,6 +34,7 @@ from trainability.losses import (
     expects_logits,
     is_mean_of_examples,
     kind_of_loss,
+    lie_in_0_to_1,
     log_probabilities,
     losses_of_examples,
     scored,
@@ -133,6 +134,9 @@ class Score:
     "entropy" logarithms of the shares of the classes."""
     logits: bool = False
     """Whether outputs of signs and bits are logits: the threshold is 0, otherwise 0.5."""
+    may_be_shares: bool = False
+    """Whether the user's network ends at a sigmoid: outputs that all lie between 0 and 1 are then
+    probabilities, also for a loss of logits."""
     weights: Tensor | None = None
     """(K,) of the classes; None: all alike."""
     least: float = 0.0
@@ -172,7 +176,9 @@ class Score:
     def in_pairs(self, outputs: list[Tensor], targets: list[Tensor]) -> PairedErrors:
         """Errors of outputs for minibatches beside those of the constant."""
         pairs = list(zip(outputs, targets, strict=True))
-        errors = torch.cat([self.errors(z, y) for z, y in pairs])
+        are_shares = self.may_be_shares and all(map(lie_in_0_to_1, outputs))
+        read = replace(self, logits=self.logits and not are_shares)
+        errors = torch.cat([read.errors(z, y) for z, y in pairs])
         constant = torch.cat([self.of_constant(z, y) for z, y in pairs])
         paired = PairedErrors(errors, constant, endless=self.least == -math.inf)
         if paired.is_too_low:
@@ -250,6 +256,7 @@ def scores_of(
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
+    ends_at_sigmoid: bool = False,
 ) -> dict[str, Score]:
     """The scores of a training run by name.
 
@@ -263,8 +270,10 @@ def scores_of(
         trained: the targets that are trained on, to which the constant is fitted; None: those of
             the pairs.
         in_time: whether the pairs are a few long sequences.
+        ends_at_sigmoid: whether the user's network does.
     """
-    first = score_of(loss_fn, output, pairs, axis, trained, in_time=in_time)
+    settings = {"in_time": in_time, "ends_at_sigmoid": ends_at_sigmoid}
+    first = score_of(loss_fn, output, pairs, axis, trained, **settings)
     targets = [y for _, y in pairs]
     scores = {"error": first}
     if balanced := first.balanced(targets):
@@ -316,10 +325,11 @@ def score_of(
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
+    ends_at_sigmoid: bool = False,
 ) -> Score:
     """The score for outputs like those of the first pair (x, y).
 
-    trained, in_time: see `scores_of`.
+    trained, in_time, ends_at_sigmoid: see `scores_of`.
     """
     targets = [y for _, y in pairs]
     kind = kind_of_loss(output, targets[0])
@@ -331,6 +341,7 @@ def score_of(
     score.constant = best_constant(score.kind, trained or targets)
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
+        score.may_be_shares = ends_at_sigmoid
     if in_time:
         score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axis] for y in targets)))
     return score

@@ -11,8 +11,9 @@ counts.
 | both enough and breaks                                    | at fault |
 
 The gap lies between the user's training run, which counts as at most a constant predictor, and the
-best known good training run. If none of these learns, the best change of the user's measures it,
-and no part is at fault. What closes or takes it must do so by two standard errors.
+best known good training run. A row that stops early is compared with the user's training run at the
+same step or at its end, whichever is lower. If none of these learns, the best change of the user's
+measures it, and no part is at fault. What closes or takes it must do so by two standard errors.
 """
 
 import math
@@ -86,8 +87,15 @@ class Evidence:
 
     @property
     def before(self) -> Row:
-        """The user's training run after the steps of all rows, with which they are compared."""
+        """The user's training run after the steps of all rows."""
         return self.base.at(self.steps)
+
+    def beside(self, row: Row, by: str = "") -> Row:
+        """The user's training run with which a row is compared: after as many steps, or after the
+        steps of all rows, whichever has the lower error by a score; "": that of the row.
+        """
+        own = self.before, self.base.at(row.steps)
+        return min(own, key=lambda base: base.value(by or row.by))
 
     @property
     def exploded(self) -> bool:
@@ -176,8 +184,9 @@ class Evidence:
         """True if a row, after all steps, clearly brings the error down to a share of it."""
         if not (row.done or row.training is None) or self.void:
             return False
-        mean, deviation = self.race.difference(self.before, row)
-        most = share * min(1.0, self.before.value(row.by))
+        base = self.beside(row)
+        mean, deviation = self.race.difference(base, row)
+        most = share * min(1.0, base.value(row.by))
         return row.error <= most and mean > CLEAR * deviation
 
     def good_comes_to(self, share: float) -> bool:
@@ -211,10 +220,11 @@ class Evidence:
         best = self.best
         if best is None or self.void:
             return 0.0
-        mean, deviation = self.race.difference(self.before, best, self.by)
+        base = self.beside(best, self.by)
+        mean, deviation = self.race.difference(base, best, self.by)
         if mean <= CLEAR * deviation:
             return 0.0
-        return max(0.0, self.error(self.before) - self.error(best))
+        return max(0.0, self.error(base) - self.error(best))
 
     @property
     def goal(self) -> float:
@@ -222,6 +232,11 @@ class Evidence:
         if self.good is None or not self.learnable or not self.gap:
             return -math.inf
         return self.error(self.good) + NEAR * self.gap
+
+    @property
+    def came_near(self) -> bool:
+        """True if the user's training run was as good as the known good one after some steps."""
+        return any(measure.relative[self.by] <= self.goal for measure in self.base.measures)
 
     def is_enough(self, row: Row) -> bool:
         """True if a change of the user's training run closes most of the gap; of one that learns by
@@ -231,8 +246,9 @@ class Evidence:
             return False
         if self.learned and not (self.lags or self.comes_to(row, BETTER)):
             return False
-        mean, deviation = self.race.difference(self.before, row, self.by)
-        closed = self.error(self.before) - self.error(row)
+        base = self.beside(row, self.by)
+        mean, deviation = self.race.difference(base, row, self.by)
+        closed = self.error(base) - self.error(row)
         return closed >= ENOUGH * self.gap and mean > CLEAR * deviation
 
     def lost(self, row: Row | None) -> float:

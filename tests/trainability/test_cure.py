@@ -227,7 +227,8 @@ def test_no_cure_is_claimed_where_nothing_can_be_learned():
 
 def test_without_time_it_asks_for_more():
     found = cured(Reader(nn.RNN), x=recall(frames=40)[0], seconds=1e-6)
-    assert found.outcome == "none helped" and "To decide, give seconds=" in str(found)
+    assert found.outcome == "undecided" and "To decide, give seconds=" in str(found)
+    assert str(found).startswith("Reader is undecided: ") and "None of" not in str(found)
     assert found.needed_seconds > 0
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trainability.given_loss import target_loss
 from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss
+from trainability.reference import last_operation
 from trainability.scores import score_of, scores_of
 
 G = torch.Generator().manual_seed(0)
@@ -335,3 +336,21 @@ def test_of_as_many_classes_as_examples_the_last_axis_is_that_of_the_named_loss(
     y = torch.randint(K, (T, K), generator=G)
     score = score_of(target_loss("cross-entropy"), logits(y), [(None, y)], axis=1)
     assert score.in_pairs([logits(y)], [y]).relative == 0
+
+
+@pytest.mark.parametrize("outputs", [3, 1], ids=["bits", "signs"])
+def test_outputs_of_a_sigmoid_are_probabilities_also_for_a_loss_of_logits(outputs):
+    """Perfect ones scored 3.63: a second sigmoid leaves them 0.5 to 0.73."""
+    y = (torch.rand(N, outputs, generator=G) < 0.2).float()
+    shares, z = 0.98 * y + 0.01, 20 * y - 10
+    for at_end in (True, False):
+        score = score_of(nn.BCEWithLogitsLoss(), y, [(None, y)], axis=0, ends_at_sigmoid=at_end)
+        parts = [part.split(30) for part in (shares, z, y)]
+        of_shares, of_logits = (score.in_pairs(part, parts[2]).relative for part in parts[:2])
+        assert of_logits < 1e-6 and (of_shares < 1e-2 if at_end else of_shares > 1)
+
+
+def test_a_known_good_network_gets_no_sigmoid_for_a_loss_of_logits():
+    y, z = Y.sigmoid(), Y - 7
+    assert torch.equal(last_operation(nn.BCEWithLogitsLoss(), y, y)(z), z)
+    assert torch.equal(last_operation(nn.MSELoss(), y, y)(z), z.sigmoid())

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainability.check import Trial
+from trainability.check import Trial, not_enough, notes_on_fit, notes_on_parts
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
@@ -164,6 +164,46 @@ def test_rows_are_compared_with_the_users_training_after_as_many_steps():
     assert rule_of(found).outcome == "learns" and found.gap == pytest.approx(0.9)
     found.base.measures[1] = replace(row("", 1.02).measures[0], steps=200)
     assert rule_of(found).outcome == "does not learn" and not found.at_fault
+
+
+def overfitting(base, replaced):
+    """A training run that is at 0.75 at step 75 and gets worse, and changes that stop there."""
+    found = evidence(base, good=0.75, replaced=replaced)
+    early = replace(row("", 0.75).measures[0], steps=75)
+    found.base.measures.insert(0, early)
+    for change in found.replaced:
+        change.steps = 75
+        change.measures = [replace(change.measures[0], steps=75)]
+    return found
+
+
+def test_a_row_that_stops_early_is_compared_with_the_users_training_at_its_best_of_two_steps():
+    found = overfitting(1.0, {"inputs": 0.75, "targets": 0.2})
+    inputs = found.replaced[0]
+    assert found.beside(inputs).error == 0.75 and found.beside(found.good).error == 1.0
+    assert [row.part for row in found.enough] == ["targets"]
+    found = overfitting(0.3, {"inputs": 0.29})
+    assert found.beside(found.replaced[0]).error == 0.3 and not found.better
+
+
+def test_overfitting_is_told_with_the_step_at_which_to_stop():
+    found = overfitting(1.0, {})
+    trial = SimpleNamespace(evidence=found, base=found.base, fitted=0.24, race=found.race)
+    assert [*notes_on_fit(trial)] == [
+        "Overfitting: relative error 0.24 on training examples; its lowest error was 0.75 at step "
+        "75: stop there."
+    ]
+    trial.training = SimpleNamespace(data=None)
+    assert not not_enough(trial)
+    found.base.measures.pop(0)
+    assert not_enough(trial) == "No single part is enough: several act together."
+    assert [*notes_on_fit(trial)] == ["Overfitting: relative error 0.24 on training examples."]
+
+
+def test_a_part_that_is_enough_is_not_listed_as_cleared():
+    found = evidence(1.0, kept={"optimizer": 0.1, "network": 0.1}, replaced={"optimizer": 0.1})
+    trial = SimpleNamespace(evidence=found)
+    assert [*notes_on_parts(trial, all_done=True)] == ["Cleared: your network."]
 
 
 def test_an_explosion_diverges_and_counts_as_a_constant():
