@@ -179,6 +179,7 @@ def test_a_new_analysis_is_a_subcommand_with_its_options(a_new_analysis, capsys)
     assert json.loads(capsys.readouterr().out)["steps_taken"] == {
         "title": "rnn, 4 units",
         "about": "",
+        "doubt": "",
         "count": 7,
     }
     assert main(["--help"]) == 0

@@ -41,7 +41,7 @@ WRONG = {
     "or .csv",
     "plot --leading 0": "leading is 0: expected a whole number from 1 to 64",
     "plot --checkpoint chorales.safetensors --cell lstm": "holds a network of rnn, not of lstm",
-    "influence --module one_step:step --steps 9": "give state_size=",
+    "influence --module one_step:step --steps 9": "give --state-size",
     "plot --checkpoint cell.safetensors --depth 4": "--depth cannot be given with --checkpoint",
     "plot --data bomb.pickle": "bomb.pickle",
     "plot --checkpoint language.safetensors": "holds a language model, which reads a text",

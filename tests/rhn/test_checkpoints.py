@@ -221,7 +221,7 @@ def test_a_path_that_cannot_be_read(good, monkeypatch):
     refused(good.parent / "nothing", match="there is no checkpoint at")
     refused("a" * 300, match="cannot be read: File name too long")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr("pathlib.Path.open", refuse)

@@ -82,7 +82,7 @@ def zero_gradient(probe: Probe) -> Cause:
     one_unit = "oftmax" in kind and output.shape[-1] == 1
     words = "The gradient of the loss is exactly 0 in every weight: no weight moves."
     if kind in (*RANGES, *SATURATING, *STAIRS):
-        what = "{1} (self.{0})".format(*modules[end]) if end in modules else name_of(kind)
+        what = "{1} (self.{0})".format(*modules[end]) if end in modules else operation_name(kind)
         words += f" It ends at {what}, whose slope is 0 at each of its inputs."
     return Cause(
         "no gradient",
@@ -95,7 +95,7 @@ def zero_gradient(probe: Probe) -> Cause:
     )
 
 
-def name_of(kind: str) -> str:
+def operation_name(kind: str) -> str:
     """An operation of autograd in words: "a sigmoid"."""
     return RANGES[kind][0] if kind in RANGES else kind.lower()
 
