@@ -239,7 +239,7 @@ class Trial:
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
         line = (
-            f"your training takes about {yours * every:.0f} seconds; versions of it run for "
+            f"your training takes about {counted(round(yours * every), 'second')}; versions of it run for "
             f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
