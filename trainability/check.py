@@ -238,9 +238,10 @@ class Trial:
         self.begun, self.end = begun, begun + seconds
         self.evidence = Evidence(self.race, self.base, self.steps, every, self.few)
         of_all = "" if self.steps == every else f" of {every:,}"
+        own_time = counted(round(yours * every), "second")
         line = (
-            f"your training takes about {counted(round(yours * every), 'second')}; versions of it run for "
-            f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
+            f"your training takes about {own_time}; versions of it run for {self.steps:,}{of_all} "
+            f"steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
             print(line, file=sys.stderr, flush=True)
