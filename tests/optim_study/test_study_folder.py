@@ -101,5 +101,5 @@ def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(folder):
     for name in ("trials/0007.safetensors", "trials/0007.json"):
         (folder.path / name).mkdir()  # which root cannot read either
     for read in (lambda: folder.load_state(7), lambda: folder.load_record(7)):
-        with pytest.raises(DataError, match="is a folder|cannot be read"):
+        with pytest.raises(DataError, match=r"is a folder|cannot be read"):
             read()
