@@ -650,8 +650,7 @@ class Trial:
             if row.part not in at_fault:
                 reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
-                remedy = "" if evidence.cleared(row.part) else row.version.remedy
-                yield Cause("enough", row.part, said, remedy)
+                yield Cause("enough", row.part, said, row.version.remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
         for row in better[:1]:
             before = shown(self.base.value(row.by))
@@ -670,19 +669,15 @@ class Trial:
             f"The fault is in the {part}: with {row.what} your training reaches {shown(reached)}, "
             f"and with your {part} a known good one goes {good}to {shown(broken)}. {seen}"
         )
+        remedy = row.version.remedy or LOOK
         numbers = {"enough": reached, "needed": broken}
-        return Cause(
-            part, part, said, row.version.remedy, sure=row in self.confirmed, evidence=numbers
-        )
+        return Cause(part, part, said, remedy, sure=row in self.confirmed, evidence=numbers)
 
 
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
-NETWORK = Version(
-    "network",
-    "a GRU in place of the network",
-    "Look for the error in the network: its layers, axes, states and outputs.",
-)
+LOOK = "Look for the error in the network: its layers, axes, states and outputs."
+NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
     "later frames", "a GRU that also sees later frames", "Let outputs see later frames."
 )

@@ -61,6 +61,7 @@ class Version:
     what: str = "your training, unchanged"
     """The change in words: "inputs standardised"."""
     remedy: str = "Change this part of the training."
+    """What to do; "" if that does not follow from the change."""
     by: str = "error"
     """The score by which it is judged: "balanced" for all classes alike."""
 
