@@ -679,7 +679,10 @@ LAYER = "Look for the error in this layer: what it reads, its axes, states and o
 LOOK = "Look for the error in the network: its layers, axes, states and outputs."
 NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
-    "later frames", "a GRU that also sees later frames", "Let outputs see later frames."
+    "later frames",
+    "a GRU that also sees later frames",
+    "If these are known when the network is used, let outputs see them; if they are not, see that "
+    "each target belongs to its own frame, y[:, t] to x[:, t], and is not shifted.",
 )
 
 

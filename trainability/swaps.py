@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -236,11 +237,6 @@ def without_ones(values: Tensor) -> list[int]:
     return [size for size in values.shape if size != 1]
 
 
-@register_swap(
-    "loss",
-    USUAL_LOSS,
-    remedy="Use the loss that belongs to the outputs and targets.",
-)
 def usual_loss(training: Training) -> Training | None:
     """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
     x, y = training.data.sample(SAMPLE)
@@ -251,13 +247,56 @@ def usual_loss(training: Training) -> Training | None:
     return training.with_loss(loss_fn)
 
 
+@register_swap(
+    "loss",
+    "a mean in place of the sum",
+    remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean': the "
+    "sum makes gradients as many times larger, and so the step of SGD and what is clipped.",
+)
+def mean_for_sum(training: Training) -> Training | None:
+    """The usual loss in the place of its sum over examples, frames or units."""
+    other = usual_loss(training)
+    return other if other is not None and adds_up(training, other) else None
+
+
+@register_swap(
+    "loss",
+    USUAL_LOSS,
+    remedy="Use the loss that belongs to the outputs and targets.",
+)
+def another_loss(training: Training) -> Training | None:
+    """The usual loss in the place of one that is not its sum."""
+    other = usual_loss(training)
+    return None if other is None or adds_up(training, other) else other
+
+
+def adds_up(training: Training, mean: Training) -> bool:
+    """True if a loss adds up, over some axes of the targets, what another one averages."""
+    x, y = training.data.sample(SAMPLE)
+    found = slopes_of(training.loss, mean.loss, output_of_copy(training, x), y)
+    if found is None:
+        return False
+    given, own = found
+    times = float(given.norm() / own.norm().clamp_min(TINY))
+    sizes = [size for size in y.shape if size > 1]
+    counts = (math.prod(some) for k in range(len(sizes)) for some in combinations(sizes, k + 1))
+    alike = torch.allclose(given, times * own, rtol=1e-6, atol=1e-12)
+    return alike and any(math.isclose(times, count, rel_tol=1e-6) for count in counts)
+
+
 def is_same_loss(one: Loss, other: Loss, output: Tensor, y: Tensor) -> bool:
     """True if two losses have the same gradient in the outputs, in double precision."""
+    found = slopes_of(one, other, output, y)
+    return found is not None and torch.allclose(*found, rtol=1e-6, atol=1e-12)
+
+
+def slopes_of(one: Loss, other: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The gradients of two losses in the outputs, in double precision; None: one takes none."""
     try:
-        slopes = [slope_at(loss, output.double(), in_double(y)) for loss in (one, other)]
-    except USERS_FAULT:  # of a loss that takes no double precision
-        return False
-    return torch.allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-12)
+        first, second = (slope_at(loss, output.double(), in_double(y)) for loss in (one, other))
+    except USERS_FAULT:
+        return None
+    return first, second
 
 
 @register_swap(

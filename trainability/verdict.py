@@ -115,6 +115,13 @@ class Evidence:
         ended = self.base.steps >= self.of_steps
         return ended and not (self.exploded or self.void) and all(map(self._is_dead, self.names))
 
+    @property
+    def barely(self) -> bool:
+        """True if the user's training run learns, but ends above nine tenths of the constant
+        predictor's error and loss.
+        """
+        return self.learned and all(self.base.value(name) > DEAD for name in self.names)
+
     def _is_dead(self, name: str) -> bool:
         return self.base.measures[-1].pairs[name].above(DEAD)
 
@@ -322,6 +329,7 @@ RULES = (
         "learns little",
         "learns little",
     ),
+    Rule(lambda e: e.barely, "learns", "is hardly better than a constant predictor"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: e.dead, "does not learn", "does not learn"),

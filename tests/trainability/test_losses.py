@@ -13,6 +13,8 @@ from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss
 from trainability.reference import last_operation
 from trainability.scores import score_of, scores_of
+from trainability.swaps import SWAPS
+from trainability.training import Training
 
 G = torch.Generator().manual_seed(0)
 N, T, K = 60, 5, 4
@@ -354,3 +356,42 @@ def test_a_known_good_network_gets_no_sigmoid_for_a_loss_of_logits():
     y, z = Y.sigmoid(), Y - 7
     assert torch.equal(last_operation(nn.BCEWithLogitsLoss(), y, y)(z), z)
     assert torch.equal(last_operation(nn.MSELoss(), y, y)(z), z.sigmoid())
+
+
+SUMMED = {
+    "a sum over everything": (nn.MSELoss(reduction="sum"), "a mean in place of the sum"),
+    "a sum over frames": (
+        lambda z, y: (z - y).square().mean(2).sum(1).mean(),
+        "a mean in place of the sum",
+    ),
+    "a hundred times": (lambda z, y: 100 * F.mse_loss(z, y), "the usual loss"),
+    "absolute errors, summed": (nn.L1Loss(reduction="sum"), "the usual loss"),
+    "the mean": (nn.MSELoss(), None),
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_a_sum_is_told_apart_from_another_loss(name):
+    """B, T and K are 7, 6 and 5: no product of them is 100."""
+    loss_fn, expected = SUMMED[name]
+    model = nn.GRU(3, 5, batch_first=True)
+    training = Training(
+        model, torch.randn(7, 6, 3), torch.randn(7, 6, 5), loss_fn, batch_size=7, steps=1
+    )
+    changed = {swap.what: swap(training) for swap in SWAPS if swap.part == "loss"}
+    found = [what for what, other in changed.items() if other is not None]
+    assert found == ([] if expected is None else [expected])
+    for other in filter(None, changed.values()):
+        z, y = torch.randn(4, 6, 5), torch.randn(4, 6, 5)
+        assert torch.isclose(other.loss(z, y), F.mse_loss(z, y))
+
+
+@pytest.mark.parametrize("T", [1, 4])
+def test_summed_cross_entropies_are_sums(T):
+    """Of one class for each sequence, and of one for each frame, as torch adds them up."""
+    x, y = torch.randn(8, T, 3), torch.randint(5, (8, T))
+    model = nn.Sequential(nn.Linear(3, 5))
+    loss_fn = lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+    training = Training(model, x, y, loss_fn, batch_size=8, steps=1)
+    found = [s.what for s in SWAPS if s.part == "loss" and s(training) is not None]
+    assert found[:1] == ["a mean in place of the sum"]

@@ -113,6 +113,11 @@ def test_outcomes_need_evidence(base, noise, changes, outcome):
     assert rule_of(evidence(base, good=1.0, noise=noise, **changes)).outcome == outcome
 
 
+def test_a_gain_of_less_than_a_tenth_is_called_hardly_any():
+    words = [rule_of(evidence(base, good=1.0)).words for base in (0.94, 0.8)]
+    assert words == ["is hardly better than a constant predictor", "learns"]
+
+
 def test_the_best_change_measures_the_gap_if_no_known_good_training_learns():
     changes = {"optimizer": 0.3, "loss": 0.35, "inputs": 0.6, "order": 0.97}
     for good in (1.02, None):
