@@ -350,6 +350,7 @@ def record_trial(
     from optim_study.backend import TorchBackend, chorales_of_study
     from rhn.cli.recording import ProbeRecorder, probed
     from rhn.plotting.provenance import words_of_built
+    from rhn.training.chorales import constant_output_nll
 
     number = row.trial
     training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
@@ -359,9 +360,9 @@ def record_trial(
     def about(model) -> str:
         return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
 
-    recorder = ProbeRecorder(
-        every, number, probe, path, loss=lambda model: model.nll(probe).mean(), about=about
-    )
+    constant = constant_output_nll(corpus, corpus.valid[:1])
+    how = {"loss": lambda model: model.nll(probe).mean(), "about": about, "constant": constant}
+    recorder = ProbeRecorder(every, number, probe, path, **how)
     with closing(recorder):
         recorder.step(training)
         while training.live():

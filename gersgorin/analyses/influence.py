@@ -238,22 +238,20 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Its half-life, and that of an exponential law, as the end of a clause."""
-        life, law = self.half_life, ""
-        if self.fall.law == "exponential":
-            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
-            law = f"; an exponential fitted to lags {self._top} to {last} halves every "
-            law += _steps(math.log(2) / self.fall.rate)
+        """Its half-life as the end of a clause."""
+        life = self.half_life
         if math.isinf(life):
-            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
-        return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
+            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
+        return f"halves within {_steps(max(1, math.ceil(life)))}"
 
     def _law(self) -> list[str]:
-        """A power law of its fall in a sentence, or that no law can be told; nothing for an
-        exponential law, of which `_decay` tells.
-        """
-        if self._positive < 2 or self.fall.law == "exponential":
+        """The law of its fall in a sentence, or that no law can be recognised."""
+        if self._positive < 2:
             return []
+        if self.fall.law == "exponential":
+            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+            half = _steps(math.log(2) / self.fall.rate)
+            return [f"An exponential fitted to lags {self._top} to {last} halves every {half}."]
         if self.fall.law:
             return [f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."]
         lags = f"{self._positive} lags"
@@ -342,7 +340,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half of it at lag {top + life:.2g}"
+            label = f"halved at lag {top + life:.2g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:

@@ -37,7 +37,7 @@ from rhn.utils.figures import (
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
-DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
+DASHED: Style = {"color": "black", "linestyle": (0, (4, 3)), "zorder": 1.5}  # below data
 # 7 and 4: the first 28 lines differ from each other
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DECADES = 8  # of a heat map's scale
@@ -388,7 +388,7 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     unit circle if it runs through it.
     """
     if abs(middle) - limit <= 1 <= math.hypot(abs(middle) + limit, limit):
-        style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above a spectrum's dots
+        style = DASHED | {"color": ink(ax), "linewidth": 1}
         ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
