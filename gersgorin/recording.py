@@ -479,13 +479,14 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
 
     extents = np.abs(recording.centers) + recording.radii
     limit = 1.08 * max(1.0, float(extents.max(where=np.isfinite(extents), initial=0)))
-    complex_plane(ax, limit)
-    if np.isfinite(values).all():
+    known = bool(np.isfinite(values).all())
+    if known:
         draw(ax)
-        ends = np.concatenate((centers - radii, centers + radii, values))
-        half, middle = extent_of(ends, values.dtype)
-        if is_small(half, limit):
-            draw_inset(draw, half, middle, ax)
+    complex_plane(ax, limit)
+    ends = np.concatenate((centers - radii, centers + radii, values))
+    half, middle = extent_of(ends, values.dtype)
+    if known and is_small(half, limit):
+        draw_inset(draw, half, middle, ax)
     done = int(recording.step[moment])
     ax.set_title(f"After {counted(done, 'optimiser step')}" if done else "Before training")
     return ax

@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.markers import TICKUP
 from torch import Tensor
 
 from gersgorin.analyses.growth import (
@@ -533,9 +532,9 @@ def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> Non
     """Mark the real centres of discs by strokes at the lower edge, where they hide no eigenvalue;
     those of rows and of columns are the same.
     """
-    style: Style = {"color": BLUE, "marker": TICKUP, "markersize": 6, "alpha": 0.6}
-    style |= {"linestyle": "none", "transform": ax.get_xaxis_transform()}
-    ax.plot(centers, np.zeros_like(centers), label=label, **style)
+    style: Style = {"color": BLUE, "markersize": 12, "alpha": 0.6}
+    style |= {"transform": ax.get_xaxis_transform()}  # the lower half of a stroke is clipped
+    ax.plot(centers, np.zeros_like(centers), "|", label=label, **style)
 
 
 def draw_points(

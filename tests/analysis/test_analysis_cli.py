@@ -178,8 +178,8 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
     )
     assert run("lesion", "text.safetensors", "--data", "novel.txt", *words) == 0
     first, second = capsys.readouterr().out.split("\n")[:2]
-    layer = r"The lesion of layer \d \(gates held at their means\)"
-    assert re.match(f"{layer} changes the loss on train by .*, which may be chance", first)
+    layer = r"Holding the gates of layer \d at their means"
+    assert re.match(f"{layer} (raises|lowers) the training loss by .* nats per token, which may be chance", first)
     assert second.endswith("6 sequences, 40 predicted tokens, nats per token.")
     text = novel("train")
     parts = [text[start : min(start + 7, 40) + 1] for start in range(0, 40, 7)]
