@@ -20,7 +20,7 @@ from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, table
 
-HEIGHT = 2.2  # inches of a panel
+HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale
 
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
@@ -210,7 +210,8 @@ class GateActivity(Result, kind="gates_by_layer"):
 
         def panel(k: int, ax: Axes) -> None:
             self._draw_sequence(ax, k=k, steps=steps)
-            name_ends(ax, HEIGHT)
+            if self.layers > 1:
+                name_ends(ax, HEIGHT)
 
         count = min(len(self.names), self.shown)
         words = 0.5 if self.step == "token" else 0.0  # inches of tokens below

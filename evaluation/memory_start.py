@@ -17,7 +17,7 @@ from trainability.signal import measure_reach
 from trainability.training import Training
 
 HEIGHT = 4.2  # inches of the panels
-LEAST = 1e-60  # share of a gradient in the figure
+LEAST = 1e-20  # share of a gradient in the figure
 
 
 def figure(file: Path) -> None:
@@ -54,7 +54,7 @@ def figure(file: Path) -> None:
             ax.plot(share, label=names.get(words, words), **line_style(k))
             if share[-1] > LEAST > min(each[-1] for each in shares.values()):
                 name_ends(ax, HEIGHT)
-        ax.legend(loc="lower right")  # the others fall together
+        ax.legend(loc="lower left", bbox_to_anchor=(0.56, 0))  # the others fall together
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
     title = (

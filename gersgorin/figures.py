@@ -32,7 +32,7 @@ from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style, remove_legends
 from rhn.utils.result import checked_limit
 
 # height and side of an inset, as shares of a panel, and its place at the left or right
-ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
+ABOVE, SIDE, LEFT, RIGHT = 0.48, 0.38, 0.05, 0.57
 
 
 def plot_crowd(

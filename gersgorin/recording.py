@@ -513,10 +513,11 @@ def draw_recording(recording: Recording) -> Shown:
     """
     known, last = known_panels(recording), len(recording) - 1
     if WIDTH / 2 < sized(WIDTH) < WIDTH:
-        moments, panels = shown_steps(last + 1), known
+        moments, panels, high = shown_steps(last + 1), known, 2.2
     else:
-        moments, panels = sorted({0, last}), [names for names in known if names[0] in FEW]
-    above = Block([partial(plot_moment, recording, moment=k) for k in moments], 2.7, 2, "xy", True)
+        moments, high = sorted({0, last}), 2.7
+        panels = [names for names in known if names[0] in FEW]
+    above = Block([partial(plot_moment, recording, moment=k) for k in moments], high, 2, "xy", True)
     about = _about(recording, panels, [names for names in known if names not in panels])
     return compose(recording.finding, about, above, *_panels_below(recording, panels), width=WIDTH)
 

@@ -299,9 +299,17 @@ class Influence(Result, kind="influence"):
     width, marks_step = 8.0, False
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The curve by lag, and all pairs of several outputs."""
-        draws = [panel, self._draw_pairs][: len(self.influence)]
+        """The curve by lag, and all pairs of several outputs if they say more than the curve."""
+        draws = [panel, self._draw_pairs] if self._differ else [panel]
         return [Block(draws, self.height, 2, least=2.4)]  # with a colour bar
+
+    @property
+    def _differ(self) -> bool:
+        """True if the influences at one lag differ by a factor of 2 or more, at a lag with at least
+        a hundredth of the largest.
+        """
+        pairs = [each for each in _by_lag(self.influence) if 100 * each.max() >= self.by_lag.max()]
+        return any(each.max() >= 2 * each.min() and each.max() > 0 for each in pairs)
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """The influence by lag on a log scale, on the output of a step or the mean over pairs, with

@@ -444,10 +444,13 @@ def shade_style(k: int, count: int) -> Style:
 
 def name_ends(ax: Axes, inches: float) -> None:
     """Name curves beside their ends in place of a legend, if all names fit below each other; call
-    it when the limits of the axes are known.
+    it when the limits of the axes are known. Figures of a chosen width keep their legend, because
+    their panels may become lower.
 
     inches: height of the axes with their labels.
     """
+    if math.isfinite(highest()):
+        return
     lines = [line for line in ax.lines if not line.get_label().startswith("_")]
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = []
