@@ -150,9 +150,9 @@ def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: A
     draw(inset)
     inset.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
     inset.set(xticks=[], yticks=[])
-    inset.set_title(
-        f"{2 * half:.1g} wide", loc="center", pad=3, fontsize=rcParams["xtick.labelsize"]
-    )
+    style: Style = {"fontsize": rcParams["xtick.labelsize"], "loc": "center", "pad": 3}
+    style["bbox"] = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5}
+    inset.set_title(f"{2 * half:.1g} wide", **style)
     inset.spines[:].set(visible=True, color=GREY, linewidth=0.8)
     ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
 

@@ -368,8 +368,8 @@ def record_trial(
         return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
 
     constant = constant_output_nll(corpus, corpus.valid[:1])
-    how = {"loss": lambda model: model.nll(probe).mean(), "about": about, "constant": constant}
-    recorder = ProbeRecorder(every, number, probe, path, **how)
+    how: dict = {"loss": lambda model: model.nll(probe).mean(), "about": about}
+    recorder = ProbeRecorder(every, number, probe, path, constant=constant, **how)
     with closing(recorder):
         recorder.step(training)
         while training.live():

@@ -197,21 +197,25 @@ def _only_one(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     """The depths with several architectures of which only one, the same, trains; "" if there are
     none, or Fisher's test does not separate it over these depths from every other.
     """
-    alone: dict[str, list[int]] = {}
-    for depth in sorted({row.depth for row in rows}):
-        counts = _trained([row for row in rows if row.depth == depth], loss, below)
-        train = [arch for arch, (count, _) in counts.items() if count]
-        if len(train) == 1 and len(counts) > 1:
-            alone.setdefault(train[0], []).append(depth)
-    if len(alone) != 1:
+    depths = sorted({row.depth for row in rows})
+    counts = {d: _trained([row for row in rows if row.depth == d], loss, below) for d in depths}
+    only = {d: _first_alone(each) for d, each in counts.items()}
+    archs = {*only.values()} - {""}
+    if len(archs) != 1:
         return ""
-    ((arch, where),) = alone.items()
-    counts = _trained([row for row in rows if row.depth in where], loss, below)
-    if _p_of(arch, counts) >= SIGNIFICANT:
+    (arch,) = archs
+    where = [d for d in depths if only[d]]
+    if _p_of(arch, _trained([r for r in rows if r.depth in where], loss, below)) >= SIGNIFICANT:
         return ""
     *others, last = map(str, where)
     at = f"depths {', '.join(others)} and {last}" if others else f"depth {last}"
     return f"At {at} only {_named(arch)} trains"
+
+
+def _first_alone(counts: dict[str, tuple[int, int]]) -> str:
+    """The architecture that trains and of several is the only one; "" if there is none."""
+    train = [arch for arch, (count, _) in counts.items() if count]
+    return train[0] if len(train) == 1 < len(counts) else ""
 
 
 def _p_of(first: str, counts: dict[str, tuple[int, int]]) -> float:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -231,17 +232,16 @@ def draw_saddle_escape() -> Figure:
     """Draw the median time on the plateau by the scale of the weights, from the table of the note;
     a panel for each choice of what learns.
     """
-    with (ROOT / "docs/results/saddle-escape.csv").open() as file:
-        rows = [row | {"time": float(row["time"])} for row in csv.DictReader(file)]
-    cells = dict.fromkeys((row["cell"], row["depth"]) for row in rows)
-    scales = sorted({row["eps"] for row in rows}, key=float)
+    table = pd.read_csv(ROOT / "docs/results/saddle-escape.csv")
+    cells = table[["cell", "depth"]].drop_duplicates().itertuples(index=False)
+    medians = table.groupby(["learns", "cell", "depth", "eps"]).time.median()
+    networks = [(cell, depth) for cell, depth in cells]
 
     def panel(learns: str, title: str, ax: Axes) -> None:
-        for k, (cell, depth) in enumerate(cells):
-            own = [r for r in rows if (r["learns"], r["cell"], r["depth"]) == (learns, cell, depth)]
-            times = [np.median([r["time"] for r in own if r["eps"] == eps]) for eps in scales]
+        for k, (cell, depth) in enumerate(networks):
+            times = medians[learns, cell, depth]
             label = f"{cell}, depth {depth}"
-            ax.loglog([*map(float, scales)], times, marker=".", label=label, **line_style(k))
+            ax.loglog(times.index, times, marker=".", label=label, **line_style(k))
         ax.set(xlabel="standard deviation of the initial weights", title=title)
         ax.set(ylabel="time of gradient flow until the loss leaves the plateau")
 

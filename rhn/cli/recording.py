@@ -57,7 +57,7 @@ def recorders(
         return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
 
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
-    own = {"loss": loss, "constant": constant, "within": text}
+    own: dict = {"loss": loss, "constant": constant, "within": text}
     return [
         ProbeRecorder(every, seed, probe, paths[seed], about=about(seed), **own) for seed in seeds
     ]

@@ -451,7 +451,7 @@ def name_ends(ax: Axes, inches: float) -> None:
     """
     if math.isfinite(highest()):
         return
-    lines = [line for line in ax.lines if not line.get_label().startswith("_")]
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = []
     for line in lines:
@@ -465,7 +465,7 @@ def name_ends(ax: Axes, inches: float) -> None:
     for line, end, at, place in zip(lines, ends, places, spread(places, apart), strict=True):
         style: Style = {"xytext": (4, place - at), "textcoords": "offset points", "va": "center"}
         style["fontsize"] = rcParams["legend.fontsize"]
-        ax.annotate(line.get_label(), tuple(end), **style)
+        ax.annotate(str(line.get_label()), tuple(end), **style)
         line.set_label(f"_{line.get_label()}")
 
 
