@@ -308,7 +308,8 @@ class Diagnosis(Result):
         names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if LEAST <= error <= MOST:
-                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
+                style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
+                ax.axvline(error, label=words, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 
