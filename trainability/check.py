@@ -574,6 +574,7 @@ class Trial:
         """
         base, evidence = self.base, self.evidence
         rule = rule_of(evidence)
+        in_loop = " in a plain loop" if told is not None and told.part == "loop" else ""
         seen = [told] if told is not None else [*self.experiments()]
         if told is not None:
             part: str | None = told.part
@@ -583,7 +584,7 @@ class Trial:
         return Diagnosis(
             **given,
             outcome=rule.outcome,
-            words=rule.words,
+            words=rule.words + in_loop,
             error=base.error,
             loss=base.value("loss") if has_loss else math.nan,
             known_good=math.nan if good is None else good.error,

@@ -106,7 +106,7 @@ def test_losses_of_an_own_loop_that_does_not_learn():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
     adam = torch.optim.Adam(model.parameters(), 0.01)
     found = check(model, x, y, "mse", adam, steps=300, seconds=LONG, losses=[0.4] * 300)
-    assert found.part == "loop"
+    assert found.part == "loop" and "learns in a plain loop: " in found.verdict
     adam = torch.optim.Adam(model.parameters(), 0.01)
     found = check(model, x, y, "mse", adam, steps=300, seconds=LONG, losses=[])
     assert found.outcome == "learns" and found.part is None
