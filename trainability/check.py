@@ -728,6 +728,11 @@ def not_enough(trial: Trial) -> str:
     if evidence.gap and len(broken) > 1:
         return f"No single part is enough: your {listed(broken)} together."
     if evidence.gap:
+        if evidence.refused:
+            return ""
+        if nearest := evidence.nearest:
+            share = 100 * evidence.closed(nearest)
+            return f"Nearly enough: {nearest.what} closes {share:.0f} % of the gap, 80 % is enough."
         return "No single part is enough: several act together."
     tried = (*trial.goods, *evidence.replaced)
     if evidence.few or any(row.error < DEAD for row in tried):

@@ -391,7 +391,10 @@ def test_summed_cross_entropies_are_sums(T):
     """Of one class for each sequence, and of one for each frame, as torch adds them up."""
     x, y = torch.randn(8, T, 3), torch.randint(5, (8, T))
     model = nn.Sequential(nn.Linear(3, 5))
-    loss_fn = lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+
+    def loss_fn(z, y):
+        return F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+
     training = Training(model, x, y, loss_fn, batch_size=8, steps=1)
     found = [s.what for s in SWAPS if s.part == "loss" and s(training) is not None]
     assert found[:1] == ["a mean in place of the sum"]
