@@ -98,8 +98,8 @@ class LesionTable(Result, kind="lesions"):
     @property
     def largest(self) -> str:
         """Name the layer whose lesion changes the loss most, beyond the removed input where that is
-        known, and the next one unless the intervals are apart; say if its interval holds 0, or if
-        losses are not finite.
+        known, and the largest of those whose intervals are not apart from its own; say if its
+        interval holds 0, or if losses are not finite.
         """
         beyond = {row["label"]: row for row in self.rows("beyond blind")}
         whole = {row["label"]: row for row in self.rows()}
@@ -118,10 +118,14 @@ class LesionTable(Result, kind="lesions"):
             return f"{lesion}, which may be chance"
         if not others:
             return lesion
-        if _sizes(first)[0] > max(_sizes(row)[1] for row in others):
-            without = " beyond the removed input" if beyond and first["label"] not in beyond else ""
-            return f"{lesion}, more than any other layer{without}"
-        return f"{lesion}, not clearly more than layer {others[0]['label']}"
+        without = beyond and first["label"] not in beyond
+        rivals = [row for row in others if not _sizes(first)[0] > _sizes(row)[1]]
+        if not rivals:
+            than = "any other layer" + (" beyond the removed input" if without else "")
+            return f"{lesion}, more than {than}"
+        rival = rivals[0]["label"]
+        than = f"layer {rival}" + (" beyond its removed input" if rival in beyond else "")
+        return f"{lesion}, not clearly more than {than}"
 
     @property
     def finding(self) -> str:
