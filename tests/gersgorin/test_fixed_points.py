@@ -16,10 +16,10 @@ from tables import for_each
 
 import gersgorin
 from gersgorin import fixed_points, open_run, temporal_jacobian, trajectory
-from gersgorin.analyses import fixed_points as measure
 from gersgorin.linalg import zeros
 from gersgorin.linalg.zeros import least_of_each, meeting
 from gersgorin.run.cell import as_cell
+from gersgorin.run.iterated_map import IteratedMap
 from rhn.cells import GRU, RNN
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import GREEN, RED
@@ -642,11 +642,10 @@ def test_a_search_that_fails_is_not_called_a_property_of_the_network():
 
 def test_starts_whose_search_failed_run_along_the_map():
     points = torch.tensor([[0.0], [2.0]]).double()
-    cell, x = as_cell(lambda x, s: s / 2), torch.zeros(1).double()
+    x, apart = torch.zeros(1).double(), torch.tensor(1e-4)
     starts = torch.tensor([[1.0], [-3.0], [5.0]]).double()
-    assert measure.runs_into(cell, x, starts, points, torch.tensor(1e-4)) == 3
-    away = as_cell(lambda x, s: 1.01 * s)
-    assert measure.runs_into(away, x, starts, points, torch.tensor(1e-4)) == 0
-    turning = as_cell(lambda x, s: -s)  # passes the point 1 at every second step
+    assert IteratedMap(as_cell(lambda x, s: s / 2), x).runs_into(starts, points, apart) == 3
+    assert IteratedMap(as_cell(lambda x, s: 1.01 * s), x).runs_into(starts, points, apart) == 0
+    turning = IteratedMap(as_cell(lambda x, s: -s), x)  # passes the point 1 at every second step
     ones = torch.ones(1, 1).double()
-    assert measure.runs_into(turning, x, ones, ones, torch.tensor(1e-4)) == 0
+    assert turning.runs_into(ones, ones, apart) == 0
