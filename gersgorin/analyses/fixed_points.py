@@ -27,7 +27,7 @@ from gersgorin.linalg.zeros import (
     APART,
     NEAR,
     Ends,
-    Search,
+    ZeroSearch,
     distinct,
     jacobians_at,
     kinks_at,
@@ -605,7 +605,7 @@ def _points_of(
     """Search from the starts and where they settle: the fields of `FixedPoints` about the points,
     fixed before slow ones.
     """
-    search = Search.around(F, F.jacobian, starts, settled, margin, tolerance)
+    search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, tolerance)
     speed_at_starts = search.r.speed(starts)
     if not torch.isfinite(speed_at_starts).all():
         raise InvalidInputError(
@@ -641,7 +641,7 @@ def _points_of(
     }
 
 
-def _ends(F: IteratedMap, search: Search, s: Tensor, progress: Progress) -> Ends:
+def _ends(F: IteratedMap, search: ZeroSearch, s: Tensor, progress: Progress) -> Ends:
     """The ends of the search from states, in all digits, and the other points on their orbits."""
     ends = search.find(s, search.unit, progress)
     numbers, first = search.meeting(ends)

@@ -11,7 +11,7 @@ correct digits about doubles. A step that does not lower the speed is rejected, 
 fourfold; an accepted step divides it by eight. The same steps find minima of q above zero, where J'
 r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
 
-`Search` begins at many starts at once, and joins those that meet; `distinct` lists the points that
+`ZeroSearch` begins at many starts at once, and joins those that meet; `distinct` lists the points that
 they end at.
 
 Legend: B starts; N entries of a state; P points; r: a `Residual`, (b, N) -> (b, N), with
@@ -177,7 +177,7 @@ class Ends:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class ZeroSearch:
     """A search for zeros of r, and minima of the speed |r|, within a box; `around` makes one."""
 
     r: Residual
@@ -192,7 +192,7 @@ class Search:
     @classmethod
     def around(
         cls, F: Map, slopes: Map, starts: Tensor, more: Tensor, margin: float, tolerance: float
-    ) -> "Search":
+    ) -> "ZeroSearch":
         """A search for fixed points of F in the box of `starts` and `more` states.
 
         margin: distance of the box from these, as a share of the largest side of the starts' own
