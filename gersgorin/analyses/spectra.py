@@ -38,7 +38,7 @@ from gersgorin.analyses.steps import join_steps, measured, of_units, percent, su
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
-from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
@@ -159,18 +159,16 @@ class Spectra(Result, kind="spectra"):
     """Its name in the cell's literature: an LSTM's is the input gate."""
     log_norm_bound: float = math.nan
     """Natural logarithm of `norm_bound`, also of one too small or large for a number."""
+    leading: int | None = None
+    """Number k of leading eigenvalues that were searched; None: all. Measures of whole spectra are
+    NaN for k eigenvalues: `support`, `eigenvalue_condition`, `departure_from_normality`,
+    `norm_bound`.
+    """
 
     @property
     def along(self) -> str:
         """The sequence with its kind: "chorale bwv269"."""
         return f"{self.reads} {self.sequence}"
-
-    @property
-    def leading(self) -> int | None:
-        """Number of leading eigenvalues that were searched; None for whole spectra, without which
-        other measures are NaN.
-        """
-        return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
 
     @property
     def which_eigenvalues(self) -> str:
@@ -325,7 +323,7 @@ class Spectra(Result, kind="spectra"):
         """The distance by which rounding of the step with the worst condition may move an
         eigenvalue: to first order, but of two that nearly agree the square root of a perturbation.
         """
-        if np.isnan(self.eigenvalue_condition).all():
+        if self.leading:
             return 0.0
         step = int(np.nanargmax(self.eigenvalue_condition))
         values, condition = self.eigenvalues[step], float(self.eigenvalue_condition[step])
@@ -366,7 +364,7 @@ class Spectra(Result, kind="spectra"):
         yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{heads}"
         for name, label in sorted(MEASURES.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
-            if np.isnan(values).all():  # not measured: see `leading`
+            if np.isnan(values).all():  # not measured, or known at no step
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
             share = name == "discs_inside_unit_circle"
@@ -439,9 +437,14 @@ class Spectra(Result, kind="spectra"):
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Spectra":
-        """In files of 0.5 and before, `sequence` is called `chorale`."""
-        renamed = {"sequence": values["chorale"]} if "chorale" in values else {}
-        return super()._of_file(dict(values) | renamed)
+        """In files of 0.5 and before, `sequence` is called `chorale`, and k is the number of
+        eigenvalues if no condition is known.
+        """
+        older = {"sequence": values["chorale"]} if "chorale" in values else {}
+        conditions = values.get("eigenvalue_condition", np.zeros(1))
+        if "leading" not in values and np.isnan(conditions).all():
+            older["leading"] = np.array(values["eigenvalues"].shape[1])
+        return super()._of_file(dict(values) | older)
 
     def derived(self) -> dict:
         """The rows of `table`."""
@@ -646,6 +649,7 @@ def spectra(
         transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
         log_norm_bound=log_bound,
+        leading=leading,
         **numbers,
     )
 
@@ -691,56 +695,53 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
         StepOperator,
         is_written,
+        log_norms,
     )
 
-    parts, exponents = [], list[int]()
-    unknown = torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
-    others = {
-        "support": unknown.expand(4),
-        "eigenvalue_condition": unknown,
-        "departure_from_normality": unknown,
-    }
-
-    def operators() -> Iterator[StepOperator]:
-        for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
-            A, exponent = _scaled_operator(run, x, s)
-            exponents.append(exponent)
-            found = _of_operator(A, k, s.dtype)
-            if exponent:
-                found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
-            parts.append(
-                {name: each.cpu().numpy()[None] for name, each in (others | found).items()}
-            )
-            progress(t + 1, len(run))
-            yield A
-
-    logs = _logs_of(operators(), written=is_written(run.states[0]))
+    written = is_written(run.states[0])
+    product, operators, logs = RunningProduct(), list[StepOperator](), list[float]()
+    parts, exponents = [], []
+    for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
+        A, exponent = _scaled_operator(run, x, s)
+        parts.append(_of_operator(A, k, s.dtype, exponent))
+        exponents.append(exponent)
+        if written:
+            logs.append(float(product.multiply(A.matrix).log_norm(_norm_of_matrix)))
+        else:
+            operators.append(A)
+        progress(t + 1, len(run))
+    logs = logs if written else [*log_norms(operators)]
     whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
     return join_steps(parts) | {"log_norm_product": whole}
 
 
-def _logs_of(operators: Iterator[Any], *, written: bool) -> list[float]:
-    """log ||A[t] ... A[0]||_2 of `StepOperator`s; written: whether they have matrices."""
-    from gersgorin.run.operators import StepOperator, log_norms
+def _norm_of_matrix(P: Tensor) -> Tensor:
+    """||P||_2 from products with vectors."""
+    from gersgorin.run.operators import StepOperator
 
-    if not written:
-        return [*log_norms([*operators])]
-
-    def norm(P: Tensor) -> Tensor:
-        return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
-
-    return [float(log) for log in running_log_norms((A.matrix for A in operators), norm)]
+    return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
 
 
-def _of_operator(A: Any, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The measures of the Jacobian of a step as a `StepOperator`, NaN for what did not converge."""
+def _of_operator(A: Any, k: int, dtype: torch.dtype, exponent: int) -> dict[str, np.ndarray]:
+    """The measures (1, ...) of the Jacobian A 2^exponent of a step as a `StepOperator`; NaN for
+    measures of whole matrices, for what did not converge, and unless the exponent is 0.
+    """
     try:
         values = A.eigenvalues(k)
     except NotConvergedError as error:
         values = torch.full((k,), torch.nan, dtype=torch.promote_types(dtype, torch.complex32))
         values[: len(error.found)] = error.found[:k]
     norm = torch.tensor(A.norm(), dtype=torch.float64, device="cpu")
-    return _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
+    found = _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
+    if exponent:
+        found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
+    known = {name: each.cpu().numpy()[None] for name, each in found.items()}
+    unknown = np.full(1, np.nan)
+    return known | {
+        "support": np.full((1, 4), np.nan),
+        "eigenvalue_condition": unknown,
+        "departure_from_normality": unknown,
+    }
 
 
 def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:

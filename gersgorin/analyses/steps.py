@@ -10,7 +10,7 @@ import html
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from gersgorin.analyses.growth import gradient_words, growth_over_all, lives, rate_of, tolerance
-from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.cell import State
@@ -385,15 +385,12 @@ def products(
 
 def log_norms_back(run: Run, progress: Progress) -> np.ndarray:
     """log ||A[T-1] ... A[t]||_2, (T,)."""
-    exponents = []
-
-    def steps_back() -> Iterator[Tensor]:
-        for now, A, e in scaled_blocks(run, back=True):
-            exponents.append(e.flip(0))
-            yield from A.mT.flip(0)
-            progress(len(run) - now.start, len(run))
-
-    return _logs(running_log_norms(steps_back()), exponents)[::-1]
+    product, logs, exponents = RunningProduct(), [], []
+    for now, A, e in scaled_blocks(run, back=True):
+        logs += [product.multiply(step).log_norm() for step in A.mT.flip(0)]
+        exponents.append(e.flip(0))
+        progress(len(run) - now.start, len(run))
+    return _logs(logs, exponents)[::-1]
 
 
 def scaled_blocks(run: Run, *, back: bool = False) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -416,25 +413,16 @@ def measured(
     NaN where a Jacobian is too small or large for numbers of its type, but for those measures that
     a factor does not change, `without_scale`.
     """
-    parts, exponents = [], []
-
-    def steps() -> Iterator[Tensor]:
-        for now, A, e in scaled_blocks(run):
-            lost = e != 0
-            parts.append(
-                {
-                    name: (values if name in without_scale else _without(values, lost))
-                    .cpu()
-                    .numpy()
-                    for name, values in measure(A).items()
-                }
-            )
-            exponents.append(e)
-            progress(now.stop, len(run))
-            yield from A
-
-    log_norms = _logs(running_log_norms(steps()), exponents)
-    return join_steps(parts) | {"log_norm_product": log_norms}
+    product, logs, exponents, parts = RunningProduct(), [], [], []
+    for now, A, e in scaled_blocks(run):
+        found = measure(A)
+        for name in found.keys() - {*without_scale}:
+            found[name] = _without(found[name], e != 0)
+        parts.append({name: values.cpu().numpy() for name, values in found.items()})
+        logs += [product.multiply(step).log_norm() for step in A]
+        exponents.append(e)
+        progress(now.stop, len(run))
+    return join_steps(parts) | {"log_norm_product": _logs(logs, exponents)}
 
 
 def _without(values: Tensor, lost: Tensor) -> Tensor:
@@ -448,12 +436,11 @@ def _without(values: Tensor, lost: Tensor) -> Tensor:
     )
 
 
-def _logs(log_norms: Iterable[Tensor], exponents: list[Tensor]) -> np.ndarray:
+def _logs(log_norms: list[Tensor], exponents: list[Tensor]) -> np.ndarray:
     """Logarithms (T,) of norms of products, with the exponents of their factors."""
-    logs = torch.stack([*log_norms])
-    return (
-        (logs + torch.cat(exponents).cumsum(0).double() * math.log(2)).to(logs.dtype).cpu().numpy()
-    )
+    logs = torch.stack(log_norms)
+    lost = torch.cat(exponents).cumsum(0).double() * math.log(2)
+    return (logs + lost).to(logs.dtype).cpu().numpy()
 
 
 def join_steps(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ correct digits about doubles. A step that does not lower the speed is rejected, 
 fourfold; an accepted step divides it by eight. The same steps find minima of q above zero, where J'
 r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
 
-`ZeroSearch` begins at many starts at once, and joins those that meet; `distinct` lists the points that
-they end at.
+A `ZeroSearch` begins at many starts at once and joins those that meet; `distinct` lists the points
+at which they end.
 
 Legend: B starts; N entries of a state; P points; r: a `Residual`, (b, N) -> (b, N), with
 r.jacobian(s) (b, N, N).
