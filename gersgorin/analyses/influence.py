@@ -38,12 +38,13 @@ from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, fits, plain
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, sentence
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
 ALIKE = 1e-9  # of the largest influence, a difference by rounding
+LAW = 2  # lags, from which on the notes speak of the law of the fall
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -202,35 +203,70 @@ class Influence(Result, kind="influence"):
         return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
 
     def notes(self) -> list[str]:
-        """The decay behind its largest value, what is zero, later inputs, and its error."""
-        by_lag, what, top = self.by_lag, self._what, self._top
+        """Its rise and fall, the law of the fall, later inputs, outputs without influence, and its
+        origin and error.
+        """
+        by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
             return []
-        notes = []
-        if math.isfinite(self.doubling_time):
-            notes.append(f"Up to there it doubles every {_steps(self.doubling_time)}.")
-        if 0 < top < len(by_lag) - 1:
-            notes.append(f"Further back it {self._decay()}.")
-        notes += self._law()
-        if (none := vanishes_at(by_lag)) is not None:
-            notes.append(f"It is zero, or too small for a number, from {_steps(none)} back on.")
-        if self.ahead > 0:
-            notes.append(f"Later inputs have {100 * self.ahead:.3g} % of the squared {what}.")
-        if self.without:
-            last = "the last input" if len(self.influence) == 1 else "any input"
-            words = f"{counted(self.without, 'output')} without influence of {last}"
-            if self.sequences > 1:
-                words += ": if this is padding, give the sequences one by one, at their own lengths"
-            notes.append(f"{words}.")
-        if self.sequences > 1:
-            notes.append(f"This is the root mean square over {self.sequences} sequences.")
-        if self.probes:
-            errors = np.divide(
-                self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0
-            )
-            words = f"{100 * errors.max():.2g} % of its value"
-            notes.append(f"The standard error of a lag is at most {words}.")
-        return notes
+        sentences = [
+            sentence(self._rise(), self._further_back()),
+            sentence(self._law(), self._end()),
+            sentence(self._later_inputs()),
+            sentence(self._outputs_without()),
+            sentence(self._origin_of_mean(), self._largest_error()),
+        ]
+        return [*filter(None, sentences)]
+
+    def _rise(self) -> str:
+        """A clause, as those of the next functions; "" if there is nothing to tell."""
+        known = math.isfinite(self.doubling_time)
+        return f"up to there it doubles every {_steps(self.doubling_time)}" if known else ""
+
+    def _further_back(self) -> str:
+        between = 0 < self._top < len(self.by_lag) - 1
+        return f"further back it {self._decay()}" if between else ""
+
+    def _law(self) -> str:
+        """A power law of its fall, or that no law can be told; "" for an exponential law, of which
+        `_decay` tells.
+        """
+        if self._positive < LAW or self.fall.law == "exponential":
+            return ""
+        if self.fall.law:
+            return f"it falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps"
+        lags = f"{self._positive} lags"
+        return f"{lags} do not tell whether it falls exponentially or as a power law"
+
+    def _end(self) -> str:
+        none = vanishes_at(self.by_lag)
+        if none is None:
+            return ""
+        return f"it is zero, or too small for a number, from {_steps(none)} back on"
+
+    def _later_inputs(self) -> str:
+        share = f"{100 * self.ahead:.3g} % of the squared {self._what}"
+        return f"later inputs have {share}" if self.ahead > 0 else ""
+
+    def _outputs_without(self) -> str:
+        if not self.without:
+            return ""
+        last = "the last input" if len(self.influence) == 1 else "any input"
+        words = f"{counted(self.without, 'output')} without influence of {last}"
+        if self.sequences == 1:
+            return words
+        return f"{words}: if this is padding, give the sequences one by one, at their own lengths"
+
+    def _origin_of_mean(self) -> str:
+        several = f"this is the root mean square over {self.sequences} sequences"
+        return several if self.sequences > 1 else ""
+
+    def _largest_error(self) -> str:
+        if not self.probes:
+            return ""
+        by_lag = self.by_lag
+        errors = np.divide(self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0)
+        return f"the standard error of a lag is at most {100 * errors.max():.2g} % of its value"
 
     @property
     def _what(self) -> str:
@@ -247,17 +283,6 @@ class Influence(Result, kind="influence"):
         if math.isinf(life):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
         return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
-
-    def _law(self) -> list[str]:
-        """A power law of its fall in a sentence, or that no law can be told; nothing for an
-        exponential law, of which `_decay` tells.
-        """
-        if self._positive < 2 or self.fall.law == "exponential":
-            return []
-        if self.fall.law:
-            return [f"It falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps."]
-        lags = f"{self._positive} lags"
-        return [f"{lags} do not tell whether it falls exponentially or as a power law."]
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

@@ -142,7 +142,7 @@ def test_standard_errors_count_what_has_not_settled():
     found = lyapunov(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
     # its halves: 0.25 and 0.75
     assert (
-        found.standard_errors[0] > 0.25 and "The exponent changes by +0.5 from" in found.summary()
+        found.standard_errors[0] > 0.25 and "the exponent changes by +0.5 from" in found.summary()
     )
     W, R = (torch.rand(16, 40, dtype=d, generator=torch.Generator().manual_seed(0)) - 0.5).split(
         (8, 32), 1
@@ -272,6 +272,13 @@ def test_numbers_times_entries_of_the_state_keep_its_type():
 
     found = lyapunov(step, torch.zeros(30, 1), s0=torch.ones(2))
     np.testing.assert_allclose(found.exponents, np.log([0.5, 0.25]), atol=1e-3)
+
+
+def test_everything_that_weakens_an_exponent_takes_five_sentences():
+    A = torch.tensor([0.5, 0.25], dtype=d)
+    found = lyapunov(lambda x, s: A * s, steps(30), s0=torch.ones(2, dtype=d))
+    weak = replace(found, still=True, drift=0.1, precision=0.4)
+    assert weak.lost == 1 and len(weak.notes()) == 5
 
 
 def test_one_exponent_has_no_sum():
