@@ -248,7 +248,7 @@ class Race:
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
-        share, row.count = explained(outputs, targets, self.scores["error"].loss_fn)
+        share, row.count = explained(outputs, targets, self.scores["error"].axes)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
@@ -284,12 +284,12 @@ def race_of(
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
     last = probe.last_activation
-    usual = canonical_loss(probe.output, probe.y, training.loss) if probe.is_unpaired else None
+    usual = canonical_loss(probe.output, probe.y, probe.axes) if probe.is_unpaired else None
     scores = scores_of(
         usual or training.loss,
         probe.evaluated(pairs[0][0]),
         pairs,
-        probe.target_axis,
+        probe.axes,
         [y for _, y in data.trained],
         in_time=data.in_time and not few,
         ends_at_sigmoid=last is not None and last.kind == "Sigmoid",

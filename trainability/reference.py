@@ -24,8 +24,9 @@ from torch.utils._pytree import tree_leaves
 
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
+from trainability.axes import OutputAxes
 from trainability.data import SAMPLE, Inputs, with_sequence
-from trainability.losses import class_axis, expects_logits, lie_in_0_to_1
+from trainability.losses import expects_logits, lie_in_0_to_1
 from trainability.training import Training, same
 
 UNITS = 64
@@ -143,13 +144,13 @@ class Reference(nn.Module):
         return self.final(z.movedim(0, self.output_axis))
 
 
-def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor, loss_fn: Loss) -> bool:
+def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> bool:
     """True if outputs and targets have the examples and frames of an input."""
     leaves = tree_leaves(x)
     has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()
     alike = (leaf.shape[:2] == output.shape[:2] == y.shape[:2] for leaf in leaves)
     whole = output.dim() > 2 or y.shape == output.shape
-    whole = whole and class_axis(output, y, loss_fn) != 1  # whose frames are last
+    whole = whole and axes.classes != 1  # whose frames are last
     return has_frames and output.dim() >= 2 and whole and any(alike)
 
 
@@ -194,10 +195,11 @@ def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
     return torch.equal(later[..., :width].to(target.dtype), target[..., :width])
 
 
-def last_operation(loss_fn: Loss, output: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+def last_operation(
+    loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes
+) -> Callable[[Tensor], Tensor]:
     """The last operation that a loss needs: log_softmax, softmax, a sigmoid, or nothing."""
-    axis = class_axis(output, y, loss_fn)
-    axis = -1 if axis is None else axis
+    axis = -1 if axes.classes is None else axes.classes
     z = output.detach()
     if isinstance(loss_fn, nn.BCELoss):
         return torch.sigmoid

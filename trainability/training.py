@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, default_collate
 
-from gersgorin.data.layout import declared_axis
+from gersgorin.data.layout import Layout, declared_axis
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -36,6 +36,7 @@ from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
+from trainability.axes import OutputAxes
 from trainability.data import (
     Batches,
     Data,
@@ -290,6 +291,15 @@ class Training:
         else:
             x, y = inputs_of(x, like), numbers_like("y", y, like)
             self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
+
+    @property
+    def layout(self) -> Layout:
+        """Of x."""
+        return Layout(self.data.axis)
+
+    def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
+        """The axes of outputs for a minibatch."""
+        return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout)
 
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""

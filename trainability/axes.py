@@ -1,0 +1,114 @@
+"""Which axis of outputs and of their targets holds what, decided once for both and their loss.
+
+    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
+    axes.batch, axes.frames, axes.classes                 # 0, 1, 2
+
+The axes of x are those of its `Layout`. Shapes decide those of outputs; the loss does if shapes fit
+two. Outputs of other minibatches and of known good networks have the same axes.
+
+Legend: B examples, T frames, K classes or units of an output.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gersgorin.data.layout import Layout
+from gersgorin.losses import Loss
+from trainability.autograd import slope_at
+from trainability.data import examples_axis, noise_like
+
+
+@dataclass(frozen=True)
+class OutputAxes:
+    """The axes of outputs and of their targets.
+
+    >>> x, y = torch.zeros(8, 5, 3), torch.zeros(8, 5).long()
+    >>> loss_fn = torch.nn.functional.cross_entropy
+    >>> axes = OutputAxes.of(torch.zeros(8, 5, 9), y, loss_fn, x, Layout(0))
+    >>> axes.batch, axes.frames, axes.classes, axes.targets
+    (0, 1, 2, 0)
+    >>> axes = OutputAxes.of(torch.zeros(8, 5, 5), y, loss_fn, x, Layout(0))
+    >>> axes.batch, axes.frames, axes.classes
+    (0, 2, 1)
+    """
+
+    batch: int | None
+    """The examples in outputs; None: outputs have no such axis."""
+    frames: int | None
+    """The frames in outputs; None: outputs have no frames."""
+    classes: int | None
+    """The classes in outputs, of integer targets; None: targets are no classes."""
+    units: int | None
+    """The classes in outputs, or their last axis; None: outputs have one axis or none."""
+    targets: int
+    """The examples in targets."""
+    for_each_frame: bool
+    """Whether outputs and targets begin with the two axes of x, the examples and the frames."""
+
+    @classmethod
+    def of(
+        cls, output: Tensor, y: Tensor, loss_fn: Loss, x: Tensor, layout: Layout
+    ) -> "OutputAxes":
+        """The axes of outputs for targets y and a loss. x: the sequence, which has a layout."""
+        axis, dims = layout.batch or 0, output.dim()
+        count, T = x.shape[axis], frame_count(x, layout)
+        classes = _class_axis(output, y, loss_fn)
+        units = (dims - 1 if classes is None else classes) if dims > 1 else None
+        begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
+        for_each_frame = T is not None and begin_alike and classes != 1  # whose frames are last
+        order = (axis, 0) if for_each_frame else (0, axis, 1)
+        batch = next((a for a in order if a < dims and output.shape[a] == count), None)
+        frames = [a for a in range(dims) if output.shape[a] == T and a != batch]
+        frames = [a for a in frames if a != units] or (
+            frames if dims > 2 or output.shape == y.shape else []
+        )
+        return cls(
+            batch,
+            frames[0] if frames else None,
+            classes,
+            units,
+            examples_axis(y, x, axis) or 0,
+            for_each_frame,
+        )
+
+    def classes_last(self, output: Tensor) -> Tensor:
+        """Outputs (..., K), a view."""
+        return output if self.classes is None else output.movedim(self.classes, -1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The mean (1, ..., K) of outputs over all axes but that of the units."""
+        return output.mean([a for a in range(output.dim()) if a != self.units], keepdim=True)
+
+    def constants(self, constant: Tensor, output: Tensor, targets: list[Tensor]) -> list[Tensor]:
+        """A constant as outputs for each of some targets. output: shows their shape."""
+        shapes = [list(output.shape) for _ in targets]
+        for shape, y in zip(shapes, targets, strict=True):
+            if self.batch is not None:
+                shape[self.batch] = y.shape[self.targets]
+        return [constant.expand(shape) for shape in shapes]
+
+
+def frame_count(x: Tensor, layout: Layout) -> int | None:
+    """T of numbers (B, T, m) or ids (B, T), in either layout; None: x has no frames."""
+    return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
+
+
+def _class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
+    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+
+    It is the last one or axis 1. If the shapes fit both, the loss decides. Along the classes lie
+    the outputs of one target: if some targets change, the gradient in all other outputs does not.
+    """
+    if y.is_floating_point() or output.dim() != y.dim() + 1:
+        return None
+    both = dict.fromkeys((output.dim() - 1, 1))
+    fits = [a for a in both if (*output.shape[:a], *output.shape[a + 1 :]) == y.shape]
+    if len(fits) < 2:
+        return fits[0] if fits else None
+    some = noise_like(y.double()) > 0
+    others = torch.where(some, (y.clamp_min(0) + 1) % output.shape[1], y)
+    moved = (slope_at(loss_fn, output, y) - slope_at(loss_fn, output, others)).abs()
+    last, first = (float(moved.sum(axis)[~some].sum()) for axis in fits)
+    return 1 if first < last / 2 else fits[0]
