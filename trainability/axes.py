@@ -41,7 +41,7 @@ class OutputAxes:
     classes: int | None
     """The classes in outputs, of integer targets; None: targets are no classes."""
     units: int | None
-    """The classes in outputs, or their last axis; None: outputs have one axis or none."""
+    """The classes in outputs, or their last axis; None: that holds the examples or the frames."""
     targets: int
     """The examples in targets."""
     for_each_frame: bool
@@ -55,23 +55,18 @@ class OutputAxes:
         axis, dims = layout.batch or 0, output.dim()
         count, T = x.shape[axis], frame_count(x, layout)
         classes = _class_axis(output, y, loss_fn)
-        units = (dims - 1 if classes is None else classes) if dims > 1 else None
+        targets = examples_axis(y, x, axis) or 0
         begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
         for_each_frame = T is not None and begin_alike and classes != 1  # whose frames are last
-        order = (axis, 0) if for_each_frame else (0, axis, 1)
-        batch = next((a for a in order if a < dims and output.shape[a] == count), None)
+        units = dims - 1 if classes is None and dims > 1 + for_each_frame else classes
+        as_in_targets = targets + (classes is not None and classes <= targets)
+        places = [a for a in (as_in_targets, 0, axis, 1) if a < dims and a != classes]
+        batch = next((a for a in places if output.shape[a] == count), None)
         frames = [a for a in range(dims) if output.shape[a] == T and a != batch]
         frames = [a for a in frames if a != units] or (
             frames if dims > 2 or output.shape == y.shape else []
         )
-        return cls(
-            batch,
-            frames[0] if frames else None,
-            classes,
-            units,
-            examples_axis(y, x, axis) or 0,
-            for_each_frame,
-        )
+        return cls(batch, frames[0] if frames else None, classes, units, targets, for_each_frame)
 
     def classes_last(self, output: Tensor) -> Tensor:
         """Outputs (..., K), a view."""
@@ -81,12 +76,23 @@ class OutputAxes:
         """The mean (1, ..., K) of outputs over all axes but that of the units."""
         return output.mean([a for a in range(output.dim()) if a != self.units], keepdim=True)
 
-    def constants(self, constant: Tensor, output: Tensor, targets: list[Tensor]) -> list[Tensor]:
-        """A constant as outputs for each of some targets. output: shows their shape."""
+    def shape_of_one(self, y: Tensor) -> torch.Size:
+        """The shape of the targets of an example."""
+        return y.movedim(self.targets, 0).shape[1:]
+
+    def columns(self, y: Tensor) -> Tensor:
+        """Targets (N, K) of numbers, a row for each example, or for each frame of it."""
+        return y.flatten(0, -2) if y.dim() > 1 + self.for_each_frame else y.reshape(-1, 1)
+
+    def constants(
+        self, constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor]
+    ) -> list[Tensor]:
+        """A constant as outputs for each of some targets. output, y: show the shapes."""
+        axis, count = self.batch or 0, y.shape[self.targets] if y.dim() else 1
         shapes = [list(output.shape) for _ in targets]
-        for shape, y in zip(shapes, targets, strict=True):
-            if self.batch is not None:
-                shape[self.batch] = y.shape[self.targets]
+        for shape, other in zip(shapes, targets, strict=True):
+            if count > 1 and shape and shape[axis] % count == 0:  # also of examples and frames
+                shape[axis] = shape[axis] // count * other.shape[self.targets]
         return [constant.expand(shape) for shape in shapes]
 
 

@@ -135,6 +135,7 @@ class KnownGood:
             self.x,
             self.output,
             self.training.axis,
+            output_axis=self.axes.batch or 0,
             every=self.every,
             causal=self.every and (self.causal if causal is None else causal),
             final=final,

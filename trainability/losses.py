@@ -34,7 +34,7 @@ def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
     if output.numel() != y.numel():
         return "loss"
     if is_binary(y):
-        return "bits" if y.dim() > 1 and y.shape[-1] > 1 and y.is_floating_point() else "signs"
+        return "bits" if axes.columns(y).shape[1] > 1 and y.is_floating_point() else "signs"
     return "numbers" if y.is_floating_point() else "loss"
 
 
@@ -143,7 +143,7 @@ def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor
     counts = slope.abs().sum(axis) > 0 if axis is not None else slope != 0
     if counts.all() or not counts.any():
         return every
-    frames = 1 if counts.dim() == 2 or axis is not None else counts.dim() - 2
+    frames = 1 - axes.targets
     later = counts.flip(frames).long().cumsum(frames).flip(frames)
     return later > 0
 

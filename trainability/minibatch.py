@@ -165,7 +165,7 @@ class Minibatch:
         training, like = self.training, self.output.detach()
         some = [y for _, y in islice(training.data.stream(0), MINIBATCHES)]
         targets = [y for y in some if y.shape == self.y.shape] or [self.y]
-        best = constant_output(training.loss, like, targets, self.axes)
+        best = constant_output(training.loss, like, self.y, targets, self.axes)
         with torch.no_grad():
             losses = [training.loss(best.expand(like.shape).clone(), y) for y in targets]
         return float(torch.stack(losses).mean())

@@ -80,13 +80,13 @@ def free_loss(
 
 
 def constant_output(
-    loss_fn: Loss, output: Tensor, targets: list[Tensor], axes: OutputAxes
+    loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
 ) -> Tensor:
-    """The output (1, ..., K) that is the best one for some targets. output: shows the shape."""
+    """The output (1, ..., K) that is the best one for some targets. output, y: show the shapes."""
     start = axes.mean(output.detach())
 
     def of_all(z: Tensor) -> Tensor:
-        constants = axes.constants(z, output, targets)
+        constants = axes.constants(z, output, y, targets)
         losses = [
             loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
         ]

@@ -78,7 +78,8 @@ class Reference(nn.Module):
 
     Args:
         x: inputs of a minibatch. output: outputs that it should give, of which the shape counts.
-        axis: of the examples in x. every: whether there is an output for each frame.
+        axis, output_axis: of the examples in x and in outputs.
+        every: whether there is an output for each frame.
         causal: whether outputs of frames see no later frame.
         final: the last operation, such as a log_softmax over classes.
         standardise: whether numbers are standardised by the minibatch's means and deviations.
@@ -90,6 +91,7 @@ class Reference(nn.Module):
         output: Tensor,
         axis: int,
         *,
+        output_axis: int,
         every: bool,
         causal: bool,
         final: Callable[[Tensor], Tensor],
@@ -108,8 +110,8 @@ class Reference(nn.Module):
         width = readers[self.main].width + 2 * UNITS * len(sides)
         both = every and not causal
         self.rnn = nn.GRU(width, UNITS, batch_first=True, bidirectional=both)
-        self.output_axis = self._output_axis(output, axis, examples)
-        rest = list(output.movedim(self.output_axis, 0).shape[1 + every :])
+        self.output_axis = output_axis
+        rest = list(output.movedim(output_axis, 0).shape[1 + every :])
         self.rest = rest
         per_frame = UNITS * (2 if both else 1)
         self.head = nn.Linear(per_frame if every else 2 * UNITS, math.prod(rest))
@@ -118,12 +120,6 @@ class Reference(nn.Module):
         """The first input with the frames of the output."""
         fits = (k for k, leaf in enumerate(leaves) if leaf.shape[:2] == output.shape[:2])
         return next(fits, 0)
-
-    def _output_axis(self, output: Tensor, axis: int, examples: int) -> int:
-        if self.every:
-            return axis
-        fits = [a for a in (0, axis) if a < output.dim() and output.shape[a] == examples]
-        return fits[0] if fits else 0
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         leaves = [*inputs, *named.values()]
@@ -241,7 +237,9 @@ class StandIn(nn.Module):
             return
         read = inputs[:1] if self.recurrent else inputs
         every = first.dim() >= 3 and first.shape[:2] == read[0].shape[:2]
-        self.reader = Reference(read, first, axis, every=every, causal=True, final=same)
+        self.reader = Reference(
+            read, first, axis, output_axis=axis, every=every, causal=True, final=same
+        )
         self.used = len(read)
 
     def forward(self, *inputs: Tensor) -> Any:

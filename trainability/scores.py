@@ -341,7 +341,7 @@ def score_of(
     score = Score(kind, axes, loss_fn)
     if score.kind == "loss":
         return _by_loss(score, output, targets, trained or targets)
-    score.constant = best_constant(score.kind, trained or targets)
+    score.constant = best_constant(score.kind, trained or targets, axes)
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
         score.may_be_shares = ends_at_sigmoid
@@ -350,13 +350,12 @@ def score_of(
     return score
 
 
-def best_constant(kind: str, targets: list[Tensor]) -> Tensor:
+def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
     """The commonest class, the commoner sign of each output, or its mean."""
     if kind == "classes":
         known = torch.cat([y.flatten() for y in targets])
         return known[known >= 0].mode().values
-    rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
-    mean = torch.cat(rows).mean(0)
+    mean = torch.cat([axes.columns(y).double() for y in targets]).mean(0)
     return (mean > 0.5).double() if kind == "signs" else mean
 
 
@@ -364,10 +363,10 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     """The score by the loss, between the least free one and that of the best constant."""
     loss_fn, axes = score.loss_fn, score.axes
     score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axes)
-    few = _few(trained, targets[0], axes.targets)
-    score.constant = constant_output(loss_fn, output, few, axes)
-    alike = [y for y in targets if y.dim() and y.shape[1:] == targets[0].shape[1:]] or targets[:1]
-    outputs = axes.constants(score.constant, output, alike)
+    few = _few(trained, targets[0], axes)
+    score.constant = constant_output(loss_fn, output, targets[0], few, axes)
+    alike = _alike(targets, targets[0], axes) or targets[:1]
+    outputs = axes.constants(score.constant, output, targets[0], alike)
     pairs = list(zip(outputs, alike, strict=True))
     least = sum(settled_loss(loss_fn, z, y) for z, y in pairs) / len(pairs)
     if math.isfinite(least):
@@ -379,12 +378,13 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     return score
 
 
-def _few(trained: list[Tensor], like: Tensor, axis: int) -> list[Tensor]:
+def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
     """Some of the targets that are trained on, of one shape but for the number of examples."""
-    some = [y for y in trained if y.dim() == like.dim() and y.dim()]
-    some = [
-        y.narrow(axis, 0, min(FEW, y.shape[axis]))
-        for y in some
-        if y.movedim(axis, 0).shape[1:] == like.movedim(axis, 0).shape[1:]
-    ]
-    return some[:MINIBATCHES] or [like]
+    some = _alike(trained, like, axes)[:MINIBATCHES]
+    return [y.narrow(axes.targets, 0, min(FEW, y.shape[axes.targets])) for y in some] or [like]
+
+
+def _alike(targets: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
+    """The targets whose examples have the shape of those of others."""
+    some = [y for y in targets if y.dim() == like.dim() and y.dim()]
+    return [y for y in some if axes.shape_of_one(y) == axes.shape_of_one(like)]

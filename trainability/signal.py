@@ -161,8 +161,8 @@ def columns_of(z: Tensor, y: Tensor, axes: OutputAxes) -> tuple[Tensor, Tensor] 
         return z[known], y
     if z.numel() != y.numel():
         return None
-    units = y.shape[-1] if y.dim() > 1 else 1
-    return z.reshape(-1, units), y.reshape(-1, units)
+    columns = axes.columns(y)
+    return z.reshape(columns.shape), columns
 
 
 def forecast(points: Sequence[tuple[int, float]], count: int) -> float | None:

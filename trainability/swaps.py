@@ -196,7 +196,7 @@ def targets_standardised(training: Training) -> Training | None:
     axes = training.output_axes(output, x, y)
     if kind_of_loss(output, y, axes) != "numbers" or is_binary(y):
         return None
-    mean, spread = scale_of(y)
+    mean, spread = scale_of(axes.columns(y))
     other = training.copy()
     other.change_targets = lambda y: ((y - mean) / spread).reshape(y.shape)
     if len(mean) == 1:

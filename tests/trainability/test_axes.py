@@ -5,14 +5,20 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gersgorin.data.layout import Layout
 from trainability.axes import OutputAxes
-from trainability.losses import canonical_loss, losses_of_examples
+from trainability.losses import canonical_loss, losses_of_examples, scored
+from trainability.probe import Probe
+from trainability.race import race_of
 from trainability.scores import score_of
+from trainability.signal import explained
+from trainability.swaps import targets_standardised
+from trainability.training import Training
 
 B, T, M = 6, 5, 3
-ORDERS = ("BTK", "BKT", "TBK")
+ORDERS = ("BTK", "BKT", "TBK", "TKB")
 G = torch.Generator().manual_seed(0)
 
 
@@ -66,7 +72,7 @@ def test_outputs_of_numbers(shape, batch):
     z, places = {
         "(B,)": (torch.randn(B), (0, None, None)),
         "(B, 1)": (torch.randn(B, 1), (0, None, 1)),
-        "(B, T)": (torch.randn(B, T), (0, 1, 1)),
+        "(B, T)": (torch.randn(B, T), (0, 1, None)),
         "(B, T, 2)": (torch.randn(B, T, 2), (0, 1, 2)),
         "(1, B, 2)": (torch.randn(1, B, 2), (1, None, 2)),
     }[shape]
@@ -78,3 +84,95 @@ def test_outputs_of_numbers(shape, batch):
     axes = OutputAxes.of(z, y, F.mse_loss, x, Layout(batch))
     assert (axes.batch, axes.frames, axes.units) == places
     assert axes.classes is None and axes.for_each_frame is ("T" in shape)
+
+
+def test_padding_of_either_layout_is_not_scored():
+    y, z = torch.randn(B, T, 2, generator=G), torch.randn(B, T, 2, generator=G)
+    real = torch.arange(T) < torch.arange(B).clamp_min(1)[:, None]
+
+    def loss(z, y):  # no numbers are 9, and what is 9 has no loss
+        return ((z - y).square() * (y != 9)).mean()
+
+    y[~real] = 9
+    y[B - 1, 0] = 9  # left out by the loss, and no padding
+    expected = real.unsqueeze(-1).expand(B, T, 2)
+    axes = OutputAxes.of(z, y, loss, y, Layout(0))
+    assert torch.equal(scored(loss, z, y, axes), expected)
+    axes = OutputAxes.of(z.transpose(0, 1), y.transpose(0, 1), loss, y.transpose(0, 1), Layout(1))
+    assert torch.equal(
+        scored(loss, z.transpose(0, 1), y.transpose(0, 1), axes), expected.transpose(0, 1)
+    )
+
+
+class Net(nn.Module):
+    """A GRU with outputs (B, T), (B, T, K) or (B T, K) in either layout."""
+
+    def __init__(self, batch, K=0, flat=False):
+        super().__init__()
+        self.gru, self.out = nn.GRU(M, 4, batch_first=batch == 0), nn.Linear(4, K or 1)
+        self.K, self.flat = K, flat
+
+    def forward(self, x):
+        z = self.out(self.gru(x)[0])
+        return z.flatten(0, 1) if self.flat else z if self.K else z.squeeze(-1)
+
+
+def data_of(kind, batch):
+    """Examples of inputs with numbers for each frame: tensors, or minibatches of other lengths."""
+
+    def pair(count, frames):
+        x = torch.randn(count, frames, M, generator=G)
+        y = 3 + x.sum(-1).cumsum(1)
+        return (x, y) if batch == 0 else (x.transpose(0, 1), y.transpose(0, 1))
+
+    if kind == "minibatches":
+        return [pair(8, 5 + k % 3) for k in range(24)], None
+    return pair(*(2, 400) if kind == "long sequences" else (70, T))
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+@pytest.mark.parametrize("kind", ["sequences", "long sequences", "minibatches"])
+def test_a_number_for_each_frame_is_scored_as_in_a_loop(kind, batch):
+    """A RuntimeError: the frames, or the examples, of targets were taken for units."""
+    torch.manual_seed(0)
+    training = Training(Net(batch), *data_of(kind, batch), "mse", "sgd", batch_axis=batch)
+    race = race_of(training, Probe(training))
+    outputs = training.answers([x for x, _ in race.pairs])
+    targets = [y for _, y in race.pairs]
+    known = [v for _, y in training.data.trained for v in y.flatten().tolist()]
+    mean, own, constant = sum(known) / len(known), [], []
+    for z, y in zip(outputs, targets, strict=True):
+        for rows in zip(z, y, strict=True) if batch == 0 else zip(z.T, y.T, strict=True):
+            own.append(float((rows[0] - rows[1]).square().mean()))
+            constant.append(float((mean - rows[1]).square().mean()))
+    found = race.scores["error"].in_pairs(outputs, targets)
+    assert found.relative == pytest.approx(sum(own) / sum(constant), rel=1e-4)
+    flat = [torch.cat([v.flatten() for v in each]) for each in (outputs, targets)]
+    share = float(torch.corrcoef(torch.stack(flat))[0, 1] ** 2)
+    axes = race.scores["error"].axes
+    assert explained(outputs, targets, axes) == (pytest.approx(share, rel=1e-3), len(flat[0]))
+    standard = targets_standardised(training)
+    assert torch.cat(
+        [standard.change_targets(y).flatten() for _, y in training.data.trained]
+    ).std() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_outputs_of_all_frames_in_one_axis_have_a_score(batch):
+    """The constant predictor had the shape of the outputs of a larger minibatch."""
+    torch.manual_seed(0)
+    x, y = data_of("sequences", batch)
+    y = (y > 3).long()
+    net = Net(batch, K=2, flat=True)
+
+    def loss(z, y):
+        return F.cross_entropy(z, y.flatten())
+
+    training = Training(net, x, y, loss, "sgd", batch_axis=batch)
+    race = race_of(training, Probe(training))
+    targets = [y for _, y in race.pairs]
+    outputs = training.answers([x for x, _ in race.pairs])
+    shares = y.flatten().bincount() / y.numel()
+    expected = [float(F.nll_loss(shares.log().expand(t.numel(), 2), t.flatten())) for t in targets]
+    found = race.scores["error"].in_pairs(outputs, targets)
+    assert found.constant.tolist() == pytest.approx(expected, rel=0.02)
