@@ -53,7 +53,7 @@ class OutputAxes:
     ) -> "OutputAxes":
         """The axes of outputs for targets y and a loss. x: the sequence, which has a layout."""
         axis, dims = layout.batch or 0, output.dim()
-        count, T = x.shape[axis], frame_count(x, layout)
+        count, T = x.shape[axis], time_steps(x, layout)
         classes = _class_axis(output, y, loss_fn)
         targets = examples_axis(y, x, axis) or 0
         begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
@@ -96,7 +96,7 @@ class OutputAxes:
         return [constant.expand(shape) for shape in shapes]
 
 
-def frame_count(x: Tensor, layout: Layout) -> int | None:
+def time_steps(x: Tensor, layout: Layout) -> int | None:
     """T of numbers (B, T, m) or ids (B, T), in either layout; None: x has no frames."""
     return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
 

@@ -114,7 +114,7 @@ class KnownGood:
     @cached_property
     def forecasts(self) -> bool:
         """True if targets are later inputs."""
-        return predicts_inputs(self.x, self.y, self.training.axis)
+        return predicts_inputs(self.x, self.y, self.training.layout)
 
     def reference(
         self,

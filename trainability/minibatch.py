@@ -21,7 +21,7 @@ from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
-from trainability.axes import OutputAxes, frame_count
+from trainability.axes import OutputAxes, time_steps
 from trainability.data import Inputs, examples_axis, noise_like
 from trainability.minima import constant_output
 from trainability.scores import MINIBATCHES
@@ -146,7 +146,7 @@ class Minibatch:
     @property
     def frames(self) -> int | None:
         """T; None if the sequence has no frames."""
-        return frame_count(self.first, self.layout)
+        return time_steps(self.first, self.layout)
 
     @cached_property
     def axes(self) -> OutputAxes:

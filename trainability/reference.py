@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from gersgorin.data.layout import Layout
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
@@ -156,9 +157,7 @@ def is_causal(training: Training, x: Inputs) -> bool:
 
     Outputs have a frame each. The network has torch's own weights: those of 0 would hide it.
     """
-    axis = training.axis
-    first = tree_leaves(x)[0]
-    frames = 1 - axis
+    first, frames = tree_leaves(x)[0], training.layout.time
     half = (first.shape[frames] + 1) // 2
     late = (torch.arange(first.shape[frames]) >= half).to(first.device)
     late = late.reshape([-1 if a == frames else 1 for a in range(first.dim())])
@@ -168,25 +167,25 @@ def is_causal(training: Training, x: Inputs) -> bool:
         other.model.eval()
         return other.output(x).narrow(frames, 0, half)
 
-    changed = torch.where(late, first.roll(1, axis), first)
+    changed = torch.where(late, first.roll(1, training.axis), first)
     return torch.equal(outputs(x), outputs(with_sequence(x, changed)))
 
 
-def predicts_inputs(x: Inputs, y: Tensor, axis: int) -> bool:
+def predicts_inputs(x: Inputs, y: Tensor, layout: Layout) -> bool:
     """True if the targets of a frame are a later frame of the inputs, or part of one."""
     leaves = [leaf for leaf in tree_leaves(x) if leaf.shape[:2] == y.shape[:2]]
     return any(
-        _is_later(leaf.movedim(axis, 0), y.movedim(axis, 0), shift)
+        _is_later(layout.to_time_first(leaf), layout.to_time_first(y), shift)
         for leaf in leaves
-        for shift in range(1, min(4, y.shape[1 - axis]))
+        for shift in range(1, min(4, y.shape[layout.time]))
     )
 
 
 def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
-    """True if frames y (B, T, ...) are those of x some frames later, in the numbers of both."""
+    """True if frames y (T, B, ...) are those of x some frames later, in the numbers of both."""
     if x.dim() == y.dim() + 1:
         x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
-    later, target = x[:, shift:], y[:, :-shift]
+    later, target = x[shift:], y[:-shift]
     width = min(later.shape[-1], target.shape[-1]) if later.dim() > 2 else None
     return torch.equal(later[..., :width].to(target.dtype), target[..., :width])
 
@@ -246,7 +245,7 @@ class StandIn(nn.Module):
         output = self.reader(*inputs[: self.used])
         if not self.recurrent:
             return output
-        last = output.select(1 - self.axis, -1)
+        last = output.select(Layout(self.axis).time, -1)
         state = self.state_like
         hidden = last_state(last, state[0] if isinstance(state, tuple) else state)
         return output, ((hidden, torch.zeros_like(hidden)) if isinstance(state, tuple) else hidden)

@@ -295,7 +295,7 @@ class Training:
     @property
     def layout(self) -> Layout:
         """Of x."""
-        return Layout(self.data.axis)
+        return self.data.layout
 
     def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
         """The axes of outputs for a minibatch."""

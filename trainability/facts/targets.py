@@ -125,7 +125,7 @@ def looks_ahead(probe: Probe) -> Cause | None:
     T = probe.frames
     if not probe.axes.for_each_frame or T is None or T < 3:
         return None
-    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.axis):
+    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.layout):
         both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
         remedy = (
             "Set bidirectional=False."
