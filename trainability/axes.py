@@ -1,10 +1,11 @@
-"""Which axis of outputs and of their targets holds what, decided once for both and their loss.
+"""Which axis of inputs, outputs and targets holds what, decided once for a training run.
 
     axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
     axes.batch, axes.frames, axes.classes                 # 0, 1, 2
 
-The axes of x are those of its `Layout`. Shapes decide those of outputs; the loss does if shapes fit
-two. Outputs of other minibatches and of known good networks have the same axes.
+The axes of x are those of its `Layout`: the user's, or by `axes_of_examples`. Shapes decide those
+of outputs; the loss does if shapes fit two. Outputs of other minibatches and of known good networks
+have the same axes.
 
 Legend: B examples, T frames, K classes or units of an output.
 """
@@ -12,12 +13,13 @@ Legend: B examples, T frames, K classes or units of an output.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gersgorin.data.layout import Layout
+from gersgorin.data.layout import Layout, declared_axis
 from gersgorin.losses import Loss
+from rhn.errors import InvalidInputError
 from trainability.autograd import slope_at
-from trainability.data import examples_axis, noise_like
+from trainability.data import Inputs, examples_axis, noise_like, sequence_of
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,33 @@ class OutputAxes:
 def time_steps(x: Tensor, layout: Layout) -> int | None:
     """T of numbers (B, T, m) or ids (B, T), in either layout; None: x has no frames."""
     return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
+
+
+def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
+    """The axes of x that may be the examples: both for targets of each frame, else those with as
+    many entries as targets; the first axis if none has.
+
+    >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
+    [1]
+    """
+    shape = sequence_of(x).shape[:2]
+    if y.shape[:2] == shape and len(shape) == 2:
+        return [0, 1]
+    return [axis for axis, size in enumerate(shape) if y.shape[:1] == (size,)] or [0]
+
+
+def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
+    """Raise InvalidInputError if all recurrent layers take the first axis for time: then nobody
+    but the user knows whether that is right.
+    """
+    if declared_axis(model) != 1:
+        return
+    shapes = f"x {tuple(sequence_of(x).shape)} and y {tuple(y.shape)}"
+    raise InvalidInputError(
+        f"{shapes}: either of the first two axes may hold the examples, and the recurrent layers "
+        "of your model have batch_first=False, which takes (time, examples, ...): give "
+        "batch_axis=1 if x is so, batch_axis=0 if its first axis holds the examples"
+    )
 
 
 def _class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:

@@ -22,10 +22,11 @@ from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.axes import OutputAxes, time_steps
+from trainability.copies import attributes, state_of
 from trainability.data import Inputs, examples_axis, noise_like
 from trainability.minima import constant_output
 from trainability.scores import MINIBATCHES
-from trainability.training import Training, attributes, state_of
+from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
