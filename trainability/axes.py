@@ -64,11 +64,9 @@ class OutputAxes:
         as_in_targets = targets + (classes is not None and classes <= targets)
         places = [a for a in (as_in_targets, 0, axis, 1) if a < dims and a != classes]
         batch = next((a for a in places if output.shape[a] == count), None)
-        frames = [a for a in range(dims) if output.shape[a] == T and a != batch]
-        frames = [a for a in frames if a != units] or (
-            frames if dims > 2 or output.shape == y.shape else []
-        )
-        return cls(batch, frames[0] if frames else None, classes, units, targets, for_each_frame)
+        others = [a for a in range(dims) if output.shape[a] == T and a != batch]
+        frames = _frame_axis(others, units, alone=dims > 2 or output.shape == y.shape)
+        return cls(batch, frames, classes, units, targets, for_each_frame)
 
     def classes_last(self, output: Tensor) -> Tensor:
         """Outputs (..., K), a view."""
@@ -128,6 +126,12 @@ def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
         "of your model have batch_first=False, which takes (time, examples, ...): give "
         "batch_axis=1 if x is so, batch_axis=0 if its first axis holds the examples"
     )
+
+
+def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | None:
+    """The axis of frames among those of their length: no units, unless it is alone and may be."""
+    frames = [axis for axis in axes if axis != units] or (axes if alone else [])
+    return frames[0] if frames else None
 
 
 def _class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
