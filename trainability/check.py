@@ -314,7 +314,7 @@ class Trial:
         told = self.told_by(losses, pairs)
         evidence = self.evidence
         if base.measures:
-            evidence.naive = last_value(self.race, self.training.axis)
+            evidence.naive = last_value(self.race, self.training.layout)
         if told is None and base.measures:
             self.run_repairs()
             if not (evidence.learned and base.error <= GOOD):

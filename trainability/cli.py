@@ -418,7 +418,7 @@ def steps_of(options: Options, usual: int, batches: int) -> int:
 
 def optimizer_of_options(options: Options, model: Any, settings: Mapping[str, Any]) -> Any:
     """The optimiser: of --optimizer with torch's defaults, otherwise that of these settings."""
-    from trainability.training import TORCH_OPTIMIZERS
+    from trainability.optimizers import TORCH_OPTIMIZERS
 
     given = {"lr": options.learning_rate, "momentum": options.momentum}
     name, usual = options.optimizer or settings["optimizer"], dict[str, Any]()

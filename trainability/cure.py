@@ -37,6 +37,7 @@ from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.given_loss import broadcasting_unwarned
+from trainability.optimizers import times
 from trainability.probe import Probe
 from trainability.race import (
     CLEAR,
@@ -50,7 +51,7 @@ from trainability.race import (
     seconds_of_step,
 )
 from trainability.signal import Reach, measure_reach
-from trainability.training import Training, as_training, name_of, times
+from trainability.training import Training, as_training, name_of
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
 IN_SOME = "trains in some orders"

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 from torch.utils.data import RandomSampler
 
+from gersgorin.data.layout import Layout
 from gersgorin.losses import numbers_of
 from gersgorin.validate import random_numbers_kept, users_code
 from rhn.errors import DataError, InvalidInputError
@@ -189,6 +190,11 @@ class HeldOut:
     in_time = False
     """Whether the last frames of each sequence are held out, in place of examples."""
 
+    @property
+    def layout(self) -> Layout:
+        """Of the sequences, and of targets for each frame."""
+        return Layout(self.axis)
+
     def every(self) -> Iterator[tuple[int, Pair]]:
         """Yield (number of its first example, a minibatch) of all data in their own order."""
         raise NotImplementedError
@@ -270,7 +276,7 @@ class Examples(HeldOut):
     def _cut_in_time(self, fits: Callable[[Inputs], bool]) -> int | None:
         """The frame from which on all are held out; None if there are too few, or it cannot be."""
         first = sequence_of(self.x)
-        frames = first.shape[1 - self.axis] if first.dim() > 1 else 1
+        frames = first.shape[self.layout.time] if first.dim() > 1 else 1
         number = frames // 4
         alike = all(v.shape[:2] == first.shape[:2] for v in (*tree_leaves(self.x), self.y))
         if number < TOO_FEW or not alike:
@@ -283,7 +289,7 @@ class Examples(HeldOut):
 
     def _frames(self, pair: Pair, begin: int, end: int) -> Pair:
         """Some frames of all sequences."""
-        return tree_map(lambda v: v.narrow(1 - self.axis, begin, end - begin), pair)
+        return tree_map(lambda v: v.narrow(self.layout.time, begin, end - begin), pair)
 
     def every(self) -> Iterator[tuple[int, Pair]]:
         """Yield (number of its first example, a minibatch) of all examples in their order."""

@@ -19,9 +19,10 @@ from rhn.utils.figures import BLUE, GREY, MARKERS, ORANGE, RED
 from rhn.utils.result import Result, fitted
 from rhn.utils.wording import counted, listed, rounded_up
 from trainability.candidates import Change
+from trainability.copies import copy_of_optimizer
 from trainability.race import DEAD, Row
 from trainability.signal import Reach
-from trainability.training import NO_TIME, Training, copy_of_optimizer
+from trainability.training import NO_TIME, Training
 
 
 @dataclass(frozen=True)

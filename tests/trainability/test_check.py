@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from gersgorin.data.layout import Layout
 from rhn.errors import InvalidInputError
 from trainability import check, swaps
+from trainability.axes import OutputAxes
 from trainability.diagnosis import Diagnosis, TableRow
 from trainability.probe import Probe
 from trainability.race import UNCHANGED, Row
@@ -230,12 +232,13 @@ def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
 
 
 def test_the_share_that_outputs_explain():
-    y = torch.randn(200, 1)
-    assert explained([2 * y + 1], [y], F.mse_loss)[0] == pytest.approx(1)
-    assert explained([torch.randn(200, 1)], [y], F.mse_loss)[0] < 0.1
-    classes = torch.randint(0, 3, (200,))
+    y, classes = torch.randn(200, 1), torch.randint(0, 3, (200,))
     outputs = F.one_hot(classes, 3).float()
-    assert explained([outputs], [classes], F.cross_entropy)[0] == pytest.approx(1)
+    numbers = OutputAxes.of(y, y, F.mse_loss, y, Layout(0))
+    assert explained([2 * y + 1], [y], numbers)[0] == pytest.approx(1)
+    assert explained([torch.randn(200, 1)], [y], numbers)[0] < 0.1
+    axes = OutputAxes.of(outputs, classes, F.cross_entropy, classes, Layout(0))
+    assert explained([outputs], [classes], axes)[0] == pytest.approx(1)
 
 
 def test_the_forecast_of_a_growing_share():
