@@ -178,7 +178,7 @@ def share_table(
     """The shares as text, each with its own interval; constant: loss of the constant predictor."""
     said = (
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
-        "share has its exact interval of 95 %."
+        "share has an exact 95 % interval."
     )
     if constant is not None and below > constant:
         said += (

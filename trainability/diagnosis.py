@@ -156,7 +156,7 @@ class Diagnosis(Result):
             return f"{words}: its loss is not finite after {after}."
         loss = "" if math.isnan(self.loss) else f", loss {shown(self.loss)}"
         relative = f"relative error {shown(self.error)}{loss}"
-        return f"{words}: {relative} after {after} (1: no better than a constant)."
+        return f"{words}: {relative} after {after} (1: no better than the constant predictor)."
 
     @property
     def foreseen(self) -> str:
@@ -236,9 +236,9 @@ class Diagnosis(Result):
             beside = "" if math.isnan(loss) else f", loss {shown(loss)}"
             reached = f"reaches {shown(self.known_good)}{beside}."
             yield (
-                f"A known good training on your data {reached}"
+                f"A known good training run on your data {reached}"
                 if self.learnable or self.levels[1] <= DEAD
-                else f"No known good training learns your data: the best {reached}"
+                else f"No known good training run learns from your data: the best {reached}"
             )
         if self.by_part:
             yield from ("", *self._lines(), "")
@@ -507,7 +507,7 @@ class Cure(Result):
         elif self.outcome == "not confirmed":
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
         if self.code:
-            yield "found.code has the lines to paste behind the optimiser."
+            yield "found.code has the lines to paste after the line that creates the optimiser."
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences; whole: with the lines to paste."""

@@ -72,6 +72,6 @@ def assert_learns(
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
     words = (
         f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
-        f"{few}, expected less than {below:g} (1: no better than a constant)."
+        f"{few}, expected less than {below:g} (1: no better than the constant predictor)."
     )
     raise AssertionError("\n".join([words, *(f"{fact.sentence} {fact.remedy}" for fact in found)]))
