@@ -117,7 +117,7 @@ class SharedSettings:
     patience: Count = 100
     """A trial stops after N epochs without a lower loss."""
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
-    """Factor on the paper's parameter budgets of 150,000 per layer."""
+    """Multiply the paper's parameter budget (150,000 per layer) by this factor."""
     objective: Objective = "train"
     """The loss whose lowest value is the value of a trial and selects its best weights."""
     optimizer: OptimizerName = "sgd"

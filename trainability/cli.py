@@ -156,8 +156,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 class CureOptions(Printed, Limits, NextFrames, Network):
     """Search for initial weights and a learning rate with which a training run learns.
 
-    The training is named as for `trainability check`. The answer has the lines of Python to paste.
-    The exit code is 0 for every answer.
+    Give the training run as for `trainability check`. The output contains the lines of Python to
+    paste. The exit code is 0 for every outcome.
 
     examples:
       trainability cure train.py:training

@@ -425,7 +425,9 @@ def cure(
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:
-    """Lines to paste after the line that creates the optimiser: initial weights, learning rates, and the clipping."""
+    """Lines to paste after the line that creates the optimiser: initial weights, learning rates,
+    and the clipping.
+    """
     lines = [COMPILED] if uncompiled(model) is not model else []
     lines += change.start.code.splitlines()
     if change.adam is not None:

@@ -261,7 +261,7 @@ class Diagnosis(Result):
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The replacement that shows the part at fault; None if none does."""
+        """The replacement row of the part at fault, or None if no part is at fault."""
         shown = (r for r in self.rows if r.word == AT_FAULT and r.training == YOURS)
         return next((row for row in shown if row.part == self.part), None)
 

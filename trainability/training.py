@@ -324,10 +324,12 @@ class Training:
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
-        """A copy with another network, under an optimiser of the same kind and settings, and its
-        schedule. Of several groups the one with the largest rate counts.
+        """A copy with another network, and an optimiser of the same kind, settings and schedule.
 
-        predict: of a network that returns something else than the user's.
+        If the optimiser has several groups, the one with the largest rate counts.
+
+        predict: how to take the prediction from the output of the new network, if it differs from
+        the user's.
         """
         other = self.copy()
         other.predict = predict or self.predict

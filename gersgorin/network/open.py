@@ -66,7 +66,8 @@ def open_run(
     unit: str | None = None,
     device: str = "cpu",
 ) -> Run:
-    """The run of a network over data. A `Run` has read its own: it takes only s0 and gates.
+    """Run a network along a sequence. If `network` is already a `Run`, only s0 and gates can be
+    given.
 
     Args:
         network: a torch module, or a step f(x, s). A module with a recurrent cell (ours,

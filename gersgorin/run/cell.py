@@ -811,15 +811,16 @@ def layer_jacobians(
     Jacobians is then (2N, N), those between (2N, 2N) and that of the last layer with a shortcut (N,
     2N). Without s the chain rule would not close.
 
-    Arguments and errors as for `temporal_jacobian`. The matrices of several layers are those of the
-    cell's `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
+    Arguments as for `temporal_jacobian`. The matrices of several layers are those of the cell's
+    `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
     temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
 
     Raises:
-        InvalidInputError: also for a cell of several layers without `layer_jacobians`.
+        InvalidInputError: x or s does not fit, as for `temporal_jacobian`; or a cell of several
+            layers has no method `layer_jacobians`.
 
     >>> step = lambda x, s: 2 * s.flip(-1)
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()

@@ -45,7 +45,7 @@ def unpaired_loss(probe: Probe) -> Cause | None:
 
 
 def output_range(probe: Probe) -> Cause | None:
-    """The last activation allows no output with a lower loss than a constant, or far from free."""
+    """The last activation keeps the least possible loss far above that of free outputs."""
     last = probe.last_activation
     if last is None:
         return None
