@@ -710,7 +710,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     if not evidence.enough and all_done and (words := not_enough(trial)):
         yield words
     for row in evidence.refused:
-        yield f"In another minibatch order this is not enough: {row.what}."
+        yield f"Not enough in another minibatch order: {row.what}."
     if not evidence.whole:
         before = shown(evidence.shown(evidence.before))
         yield (
