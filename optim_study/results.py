@@ -46,7 +46,9 @@ class TrialRow:
     learning_rate: float
     init_scheme: Scheme = "gaussian"
     init_std: float
-    """Of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and `orthogonal` ones."""
+    """Standard deviation of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and
+    `orthogonal` ones.
+    """
     transform_bias: float | None
     """None for cells without such gates."""
     hidden_size: int
@@ -57,7 +59,7 @@ class TrialRow:
     best_epoch: int | None = None
     """The epoch of the best weights, by the study's objective; that before training is 0."""
     train_nll: float | None = None
-    """Of the best weights, as the next two."""
+    """Training loss of the best weights; the next two are validation and test loss."""
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None

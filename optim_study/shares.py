@@ -83,7 +83,7 @@ class Share:
     below: int
     """Trials with a loss below the threshold."""
     interval: tuple[float, float]
-    """Of the share, exact, 95 %."""
+    """Exact 95 % interval of the share."""
     p: float | None = None
     """Fisher's exact test against the RHN of this depth (and region); None without one in the
     table.

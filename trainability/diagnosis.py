@@ -32,21 +32,22 @@ class Cause:
     name: str
     """Two or three words: "mixed examples"."""
     part: str
-    """The part of the training that it concerns: "network"."""
+    """The part of the training run that the cause concerns: "network"."""
     sentence: str
-    """What was measured, with the number."""
+    """The measurement, with its number."""
     remedy: str
-    """What to do, with a line to paste if one is enough."""
+    """The repair, with a line to paste if one line is enough."""
     sure: bool = False
-    """True of a proof that nothing can be learned so, and of an experiment that was confirmed in
-    three minibatch orders.
+    """True for a proof that the training run cannot learn, and for an experiment that was confirmed
+    in three minibatch orders.
     """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
     curable: bool = False
-    """True if other initial weights may repair it: a proof that holds at the given ones only."""
+    """True if other initial weights may repair the fault: the proof holds at the given ones only.
+    """
     repair: str = ""
-    """The row of the table that repairs it, by its `what`; "" if only you can."""
+    """`what` of the row of the table that repairs the fault; "" if no row does."""
 
 
 SHOWN_TRIALS = 4  # of a search
@@ -58,10 +59,10 @@ AT_FAULT = "at fault"
 
 @dataclass(frozen=True)
 class TableRow:
-    """One version of the training, and how far it came."""
+    """One version of the training run, and its error."""
 
     part: str
-    """The part that was changed; "" of the user's training run, unchanged."""
+    """The part that was changed; "" for the user's training run, unchanged."""
     what: str
     """The change in words: "inputs standardised"."""
     error: float
@@ -69,7 +70,7 @@ class TableRow:
     steps: int
     """Fewer than all if the row was good enough before, or if it is not finished."""
     standard_error: float
-    """Of the difference to the training to which it is compared."""
+    """Standard error of the difference in error from the run with which the row is compared."""
     training: str = YOURS
     """ "yours": the part was replaced in the user's training run; "known good": the user's part was
     put into the known good one.
@@ -100,29 +101,31 @@ class Diagnosis(Result):
     error: float = math.nan
     """On held-out examples after the training: 0 perfect, 1 the constant predictor."""
     loss: float = math.nan
-    """The same of the loss, of classes; NaN for others."""
+    """The same for the loss, if targets are classes; otherwise NaN."""
     known_good: float = math.nan
     """The error of the best known good training run; NaN if none was run."""
     known_good_loss: float = math.nan
-    """The same of its loss, of classes; NaN for others."""
+    """The same for its loss, if targets are classes; otherwise NaN."""
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
     """The error of the rows: "error", or "loss" if they differ by their loss only."""
     steps: int = 0
-    """Of the user's training run that were run."""
+    """Optimiser steps of the user's training run that were run."""
     of_steps: int = 0
-    """Of the whole training run."""
+    """Optimiser steps of the whole training run."""
     seconds: float = 0.0
-    """That the whole training run takes, by those steps."""
+    """Duration of the whole training run, estimated from those steps."""
     forecast: float | None = None
-    """Step at which it explains half of the targets, if not all steps were run; None: not known."""
+    """Step at which the network is expected to explain half of the targets, if not all steps were
+    run; None: not known.
+    """
     orders: tuple[float, ...] = ()
     """Errors in each minibatch order that was tried; infinite: it exploded."""
     part: str | None = None
-    """The part at fault; None: none is shown to be."""
+    """The part at fault; None if no part is shown to be at fault."""
     causes: tuple[Cause, ...] = ()
-    """All that was found: proofs first, then what experiments show."""
+    """All findings: first proofs, then results of experiments."""
     facts: tuple[Cause, ...] = ()
     """The proofs, from one minibatch."""
     remarks: tuple[str, ...] = ()
@@ -342,7 +345,7 @@ def _word(row: TableRow | None, put: TableRow | None) -> str:
 
 @dataclass
 class Attempt:
-    """A change of initial weights and learning rate, and how far it came."""
+    """A change of initial weights and learning rate, and its error."""
 
     change: Change
     rows: list[Row]
@@ -383,40 +386,45 @@ class Cure(Result):
     """
 
     outcome: str
-    """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
-    of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
-    one), "none helped", "undecided" (the same, but not all changes ran to the end of all steps) or
-    "not searched" (a proof that other initial weights do not repair).
+    """One of:
+
+    - "without a fault": the network trains unchanged;
+    - "trains after the change";
+    - "trains in some orders" of the minibatches;
+    - "not confirmed": there was no time for all steps or orders, or there is only one order;
+    - "none helped";
+    - "undecided": no change helped, but not all changes ran to the end;
+    - "not searched": other initial weights do not repair what is proven.
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
     learning_rate: float
-    """With a scheduler its initial_lr."""
+    """The learning rate that helps; with a scheduler its initial_lr."""
     clip_norm: float | None
-    """As given."""
+    """The clipping norm that was given; None: no clipping."""
     start: str
     """The initial weights in words: "orthogonal matrices"."""
     code: str
     """Lines that change `model` as `self.model` was changed, and `optimizer`; "" for none."""
     error: float
-    """Of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor; the
-    median of the last quarter of the steps, and of the minibatch orders.
+    """Error of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor.
+    The median over the last quarter of the steps, and over the minibatch orders.
     """
     before: float
-    """Of the training unchanged, in the minibatch order in which it ends worst."""
+    """Error of the training run, unchanged, in the minibatch order in which it ends worst."""
     causes: tuple[Cause, ...]
     """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """The training unchanged, then all others, the best first."""
+    """The training run unchanged, then all others, the best first."""
     chosen: Attempt
     reach: Reach | None
-    """Of the gradient at the given weights; None: not measured."""
+    """Reach of the gradient at the given weights; None: not measured."""
     steps: int
-    """Length of the training."""
+    """Optimiser steps of the training run."""
     seconds: float
-    """That the search took."""
+    """Duration of the search."""
     needed_seconds: float | None
-    """Of a search that decides; None if this one has."""
+    """Seconds of a search that would decide; None if this search has decided."""
     training: Training
 
     @property

@@ -77,7 +77,7 @@ class Comparison(Result, kind="comparison"):
     along: str
     """The sequences: "chorale bwv269", "20 chorales"."""
     unit: str
-    """Of one step: "quarter notes"."""
+    """Length of one time step: "quarter notes"."""
     discs: str
     """Discs that `reach` is about: "row", "column" or "both"."""
     sequence: np.ndarray

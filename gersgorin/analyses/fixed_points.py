@@ -122,7 +122,7 @@ class FixedPoints(Result, kind="fixed_points"):
     of its median at the starts.
     """
     eigenvalues: np.ndarray
-    """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
+    """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
     """Number of starts that led to each point, (P,); 0: only one of the states in which they
     settle did.

@@ -70,12 +70,12 @@ class Influence(Result, kind="influence"):
     feature: int | None = None
     """The number of an input, from 0 on, that was followed; None: all, in norm."""
     sequences: int = 1
-    """Of which this is the root mean square."""
+    """Number of sequences; the influence is the root mean square over them."""
     without: int = 0
-    """Outputs, of all sequences, that depend on no input, as in padding; they count as 0. With one
-    output for each sequence: those that do not depend on the last input; lags count it."""
+    """Number of outputs of all sequences that depend on no input, as in padding; they count as 0.
+    With one output for each sequence: outputs that do not depend on the last input."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @cached_property
     def by_lag(self) -> np.ndarray:
@@ -203,8 +203,8 @@ class Influence(Result, kind="influence"):
         return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
 
     def notes(self) -> list[str]:
-        """Its rise and fall, the law of the fall, later inputs, outputs without influence, and its
-        origin and error.
+        """Sentences about the rise and fall, later inputs, outputs without influence, the origin of
+        the mean, and the standard error.
         """
         by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
@@ -219,7 +219,7 @@ class Influence(Result, kind="influence"):
         return [*filter(None, sentences)]
 
     def _rise(self) -> str:
-        """A clause, as those of the next functions; "" if there is nothing to tell."""
+        """A clause, as for the next functions; "" if there is nothing to state."""
         known = math.isfinite(self.doubling_time)
         return f"up to there it doubles every {_steps(self.doubling_time)}" if known else ""
 
@@ -228,8 +228,8 @@ class Influence(Result, kind="influence"):
         return f"further back it {self._decay()}" if between else ""
 
     def _law(self) -> str:
-        """A power law of its fall, or that no law can be told; "" for an exponential law, of which
-        `_decay` tells.
+        """A clause about a power law, or that neither law fits better; "" for an exponential law,
+        which is part of `_decay`.
         """
         if self._positive < LAW or self.fall.law == "exponential":
             return ""
@@ -430,38 +430,38 @@ def influence(
 ) -> Influence:
     """Measure the influence of each input of a model on each of its outputs, or on a loss.
 
-    It is measured on a copy in evaluation mode, in float64 if the model runs in it. Time: S k
-    backward passes, batched (S for a loss; with probes S of them for each probe); memory: the graph
-    of one run, and 4 million numbers.
+    The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
+    Time: S k backward passes, batched (S for a loss; with probes S of them for each probe). Memory:
+    the graph of one run, and 4 million numbers.
 
     Args:
-        model: any torch module, or function, with one output per step, or one of the sequence:
-            recurrent, convolutional, attention, a layer of transformers. Of several outputs (a
-            tuple, a dictionary) the first one counts. A step f(x, s) runs along x: its outputs are
-            what it returns beside the state, or else its states.
+        model: any torch module, or function, with one output per time step, or one for the
+            sequence: recurrent, convolutional, attention, a layer of transformers. If it returns
+            several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) runs along
+            x: its outputs are those that it returns beside the state, or else its states.
         x: what the model reads, as your own loop gives it: numbers (T, m), (B, T, m) or (T, B, m),
-            ids of tokens (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
-            arguments, of which the first of floating point is the sequence. Of ids the inputs are
-            the vectors of their embedding. Of several sequences the influence is the root mean
-            square; a model that mixes them is refused.
+            token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
+            arguments. The first floating-point argument is the sequence. For token ids, the inputs
+            are the vectors of their embedding. For several sequences, the result is the root mean
+            square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
-            frame), "categorical" or "cross_entropy", or loss(outputs, y) -> one number for each
-            frame, for each sequence, or
-            one for all. The pair (t2, t1) is then the gradient of the loss of frame t2 in x[t1].
+            frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
+            one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the
+            gradient of the loss of frame t2 with respect to x[t1].
         y: targets of a loss: a number or class for each frame or each sequence. A frame of class
             -100 has no loss, as with torch's cross entropy.
         batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the
             model, else the one of length 1.
-        submodule: the part whose outputs count while the model reads x, by its name in
-            `named_modules`; None: the model.
-        s0, state_size: the first state of a step f(x, s), or the entries of a state that starts at
-            zero, see `gersgorin.open_run`.
+        submodule: name, as in `named_modules`, of the part whose outputs count while the model
+            reads x; None: the model.
+        s0, state_size: the first state of a step f(x, s), or the size of a state that starts at
+            zero; see `gersgorin.open_run`.
         feature: the number of an input, 0 to m - 1, whose influence is measured; None: the norm
             over all m.
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
             outputs in all, else 16).
         seed: of the random vectors.
-        unit: of one step, for the axes of time.
+        unit: length of one time step, for the axes of figures, such as "0.1 s".
         progress: called with (outputs done, outputs in all).
 
     Raises:

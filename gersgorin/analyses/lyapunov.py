@@ -107,13 +107,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     or scatter, see `drift_of`.
     """
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
     diverges: bool = False
     """True if an entry of the state goes more than three times as far in the second half of the
     counted steps as any in the first.
     """
     layers: int = 1
-    """Of a step, after each of which the directions are made orthogonal."""
+    """Layers of a step; the directions are made orthogonal after each layer."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 

@@ -61,14 +61,14 @@ class Pseudospectra(Result, kind="pseudospectra"):
     axis: np.ndarray
     """Imaginary parts of the grid, (side,); with `middle` added its real parts."""
     sigma: np.ndarray
-    """(S, side, side): a row an imaginary part, a column a real part."""
+    """(S, side, side): one row per imaginary part, one column per real part."""
     eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
     middle: float = 0.0
-    """Of the grid, a real number: 0, or the middle of small numerical ranges, as of steps close to
-    the identity.
+    """Centre of the grid, a real number: 0, or the middle of the numerical ranges if these are
+    small, as for steps close to the identity.
     """
 
     steps_of = staticmethod(shown_steps)

@@ -150,7 +150,7 @@ class Spectra(Result, kind="spectra"):
     reads: str = "chorale"
     """Kind of the sequence: "chorale", "text" or "sequence"."""
     unit: str = "steps"
-    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
+    """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     discs: str = "row"
     """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
     both unions).

@@ -57,7 +57,7 @@ class Gains(Result, kind="gains"):
     layers: np.ndarray
     """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L)."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @property
     def finding(self) -> str:
@@ -137,12 +137,12 @@ class MeanGates(Result, kind="gates"):
     mean: np.ndarray
     """(T, L); L = 0 for a cell without known gates."""
     gate_name: str = "transform gate"
-    """Its name in the cell's literature: an LSTM's is the input gate."""
+    """Name of the gate in the cell's literature: for an LSTM the input gate."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
     names: tuple[str, ...] = ()
-    """Of the columns of `mean`, for gates(x, s) of the user's, and of cells with a carry gate of
-    its own; (): they are layers."""
+    """Names of the columns of `mean`, for the user's gates(x, s), and for cells with a separate
+    carry gate; () if the columns are layers."""
     function: str = ""
     """The step in words if it is a function: "the function f"."""
 
@@ -275,7 +275,7 @@ class Products(Result, kind="products"):
     """log ||A[T-1] ... A[t]||_2, (T,): by how much the gradient of the last state has changed when
     it arrives at the state before step t; None: not measured."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @property
     def exponent(self) -> np.ndarray:
@@ -319,7 +319,7 @@ class Products(Result, kind="products"):
         return table_rows(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
 
     def brief(self) -> dict[str, float]:
-        """Of the whole run."""
+        """Numbers about the whole run."""
         return {
             "log_norm": self.log_norm[-1],
             "exponent": self.exponent[-1],

@@ -58,9 +58,9 @@ class Dataset:
     (S, T) or (T, 1).
     """
     unit: str = "steps"
-    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
+    """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
-    """Of the m inputs, if known."""
+    """Names of the m inputs, if known."""
     part: int | None = None
     """Which of several of its name, counted from 1."""
     about: str = ""

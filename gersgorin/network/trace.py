@@ -135,7 +135,7 @@ class TracedCell:
     def along(self, x: Input, *, batch_axis: int | None = None, one: bool = False) -> Run:
         """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
 
-        x goes to the module as it is, see `with_batch`. Of packed sequences of unequal lengths
+        x goes to the module as it is, see `with_batch`. If packed sequences have unequal lengths,
         only the steps that all of them have are read. The state of torch's random generator does
         not change.
 

@@ -229,9 +229,9 @@ class Result:
         """Raise InvalidInputError if there is nothing to draw."""
 
     width: ClassVar[float] = 6.0
-    """Of its figure, in inches."""
+    """Width of the figure, in inches."""
     height: ClassVar[float] = 3.2
-    """Of a row of panels, in inches."""
+    """Height of a row of panels, in inches."""
     marks_step: ClassVar[bool] = True
     """True if a step is marked in curves over time; False if `_draw` draws it."""
 
