@@ -93,8 +93,8 @@ def lesion(
         cell: the cell of a checkpoint if it is your own, package.module:factory.
         batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
             (T, B, m); None: the one along which its cells do not step.
-        device: of the computation (default: that of the network).
-        seed: of the bootstrap that draws the intervals.
+        device: device of the computation (default: that of the network).
+        seed: seed of the bootstrap that draws the intervals.
         at_once: networks that run together (default: as many as memory holds).
         progress: called with (networks x batches done, of how many).
 

@@ -159,7 +159,7 @@ class RunConfig(SharedSettings):
 
 def paper(**changes: Any) -> RunConfig:
     """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1,
-    2, 4 and 6. Errors as of `RunConfig`.
+    2, 4 and 6. Errors as for `RunConfig`.
 
     >>> config = paper(arch=("rhn",))
     >>> config.trials, config.epochs, config.depth

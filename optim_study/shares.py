@@ -58,8 +58,8 @@ REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if sc
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one network's trials that train, of all or in a region of its settings. Losses
-    in nats per frame.
+    """The share of trials of one network that train, among all or in a region of its settings.
+    Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}

@@ -277,7 +277,7 @@ def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
         Options are added to those of the preset, unless the cell is another one. A network of
         chorales has as many units as its budget of parameters buys, unless `hidden_size` is given.
 
-    Raises InvalidInputError, with the nearest name, if there is none, or for a wrong value.
+    Raises InvalidInputError for an unknown name, with the nearest one, or for a wrong value.
 
     >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", cell="dt-rnn").hidden_size
     (262, 372)

@@ -34,10 +34,10 @@ class Recorder(recorder.Recorder):
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.
-        loss_fn: loss_fn(output, y) of the training; outputs have their units last.
+        loss_fn: loss_fn(output, y) of the training run; units are the last axis of outputs.
 
     Raises:
-        InvalidInputError, DataError, OutputError: as `gersgorin.Recorder` does.
+        InvalidInputError, DataError, OutputError: as for `gersgorin.Recorder`.
 
     >>> model, x, y = nn.RNN(2, 4), torch.rand(10, 1, 2), torch.rand(10, 1, 4)
     >>> loss_fn = nn.MSELoss()

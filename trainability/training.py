@@ -69,7 +69,7 @@ BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training run uses, copied. To change a part, change that of a `copy()`.
+    """Everything that a training run uses, copied. To change a part, change the part of a `copy()`.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
@@ -78,19 +78,19 @@ class Training:
             (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
             label or labels.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw",
-            "rmsprop".
-        learning_rate: of an optimiser given by name; None: torch's default.
-        steps: length of the training.
-        batch_size: of the minibatches drawn from tensors.
+        optimizer: an optimiser of `torch.optim`, on parameters of the model; or "sgd", "adam",
+            "adamw", "rmsprop".
+        learning_rate: learning rate of an optimiser given by name; None: torch's default.
+        steps: number of optimiser steps.
+        batch_size: size of the minibatches that are drawn from tensors.
         batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
-            1 of x has as many entries as there are targets; it must be given if both have and the
-            model's layers take (T, B, ...), unless a DataLoader puts the examples together.
+            1 of x has as many entries as there are targets. Required if both axes have and the
+            model's layers take (T, B, ...), unless a DataLoader stacks the examples.
         clip_norm: largest gradient norm; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
-        predict: takes the prediction, a tensor, from what the model returns; None: that, its
-            `logits`, or the first entry of a tuple.
-        loading_seconds: most time for reading batches of a DataLoader.
+        scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
+        predict: a function that takes the prediction, a tensor, from the output of the model. None:
+            the output itself, its `logits`, or the first entry of a tuple.
+        loading_seconds: time limit for reading batches of a DataLoader.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training run; the message says

@@ -523,9 +523,9 @@ def fixed_points(
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some
     starts finds them, and their spectra.
 
-    Points outside the box of the starts and of the states in which they settle (see `margin`) are
-    not found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median
-    at the starts are not slow, and not in the result.
+    The search box contains the starts and the states in which they settle, see `margin`. Points
+    outside the box are not found, and not necessarily all inside it. A minimum of |F(s) - s| is a
+    slow point if it is at most a hundredth of the median of |F(s) - s| at the starts.
 
     Args:
         network: a cell or step f(x, s) with a constant x and starts, in the dtype of the starts; or
@@ -534,24 +534,24 @@ def fixed_points(
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input. None:
             zero for a function.
         starts: states to search from, B vectors (B, N), or (B, ...) in the shape of the state, or a
-            tuple of such tensors for a state of several; or their number: that many states of the
-            run (Sussillo and Barak 2013), evenly spread, and beyond its length random points
-            between two of them. If the state never moves, or the input is constant: random states
-            around the first one. The search also begins where the starts come in 200 steps, or up
-            to 10,000 while a state still drifts.
-        hold: every entry of the constant input, in place of the mean of a sequence.
+            tuple of such tensors for a state of several tensors. A number selects that many states
+            of the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states, random
+            points between two of them are added. If the state never moves, or the input is
+            constant, the starts are random states around the first one. The search also begins at
+            the states that the starts reach in 200 steps, or in up to 10,000 while a state still
+            drifts.
+        hold: value of every entry of the constant input, in place of the mean of a sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
-        margin: that box is wider all around by this share of the largest side of the starts' own
-            (at least of 1).
-        at_least_one: whether to raise an error if there is none; otherwise the result may hold no
-            point.
-        period: k above 1 for points of cycles: F stands for k steps, and points of F whose period
-            is a divisor of k are left out, as slow ones are. The eigenvalues are the multipliers of
-            the cycle. The result may have no points.
-        seed: of the random points.
+        margin: the search box is wider than the box of the starts, on each side, by this share of
+            the largest side of the latter (at least by this share of 1).
+        at_least_one: whether to raise an error if no point is found.
+        period: k above 1 for points of cycles: F stands for k steps. Points whose period is a
+            divisor of k, and slow points, are left out. The eigenvalues are the multipliers of the
+            cycle. The result may have no points.
+        seed: seed of the random points.
         progress: called with (starts done, starts in all).
-        options: further ones of `open_run`.
+        options: further options of `open_run`.
 
     Raises:
         InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step

@@ -365,17 +365,17 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a
-            step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
+        network: a cell, a step f(x, s) in its own dtype, or any network of `gersgorin.open_run`. A
+            cell is copied to float64; the state of an LSTM is (h, c) as one vector.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is
             the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
-        warmup: steps at the start of the run that turn the frame and are not counted.
-        seed: of the first directions.
+        warmup: steps at the start of the run that turn the directions and are not counted.
+        seed: seed of the first directions.
         progress: called with (steps done, steps in all).
-        options: further ones of `open_run`.
+        options: further options of `open_run`.
 
     Raises:
         InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or

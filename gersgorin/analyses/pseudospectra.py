@@ -192,9 +192,10 @@ def pseudospectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        side: points along a side of the grid, an odd number (default: 101, or 51 of a state of more
-            than 64 entries). The time grows with its square and with the cube of the state's size:
-            a quarter of a minute for 64 entries, two minutes for 256, on one core.
+        side: points along a side of the grid, an odd number (default: 101, or 51 for a state of
+            more than 64 entries). The time grows with the square of side, and with the cube of the
+            size of the state: a quarter of a minute for 64 entries, two minutes for 256, on one
+            core.
         progress: called with (steps done, steps in all).
 
     Raises:

@@ -155,9 +155,10 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 class MinimalGersgorin(InclusionSet):
     """Varga's minimal Geršgorin set; a point costs one n x n linear solve.
 
-    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling
-    can reach, and the set of all eigenvalues of matrices with A's diagonal and entries at most A's
-    elsewhere, in modulus; so it lies inside Brauer's ovals. Its columns' set is the same. z is
+    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the smallest that
+    diagonal scaling can reach. It is also the set of all eigenvalues of matrices with A's diagonal
+    and other entries that are at most A's in modulus. So it lies inside Brauer's ovals. The set of
+    the columns is the same. z is
     outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a nonsingular M-matrix, that
     is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
 
