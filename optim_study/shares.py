@@ -31,7 +31,7 @@ from rhn.training.state import Objective
 from rhn.utils.wording import counted
 
 BELOW = 9.5
-SIGNIFICANT = 0.05  # p, below which an architecture is said to train more often
+SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of

@@ -684,7 +684,7 @@ NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
     "later frames",
     "a GRU that also sees later frames",
-    "If these are known when the network is used, let outputs see them; if they are not, see that "
+    "If later frames are known when the network is used, let outputs see them. If not, check that "
     "each target belongs to its own frame, y[:, t] to x[:, t], and is not shifted.",
 )
 

@@ -168,13 +168,13 @@ class Diagnosis(Result):
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
         if self.forecast is None:
-            return f"{words}; nothing grows yet by which its end can be foreseen."
+            return f"{words}; its end cannot be predicted yet."
         if math.isinf(self.forecast):
-            return f"{words}; what it explains of the targets does not grow."
+            return f"{words}; the explained share of the targets does not grow."
         if self.forecast <= self.steps:
             return f"{words}; it explains half of the targets already."
         step = counted(round(self.forecast), "step")
-        return f"{words}; by its growth it explains half of the targets after about {step}."
+        return f"{words}; at this growth it explains half of the targets after about {step}."
 
     @property
     def by_part(self) -> dict[str, tuple[TableRow | None, TableRow | None]]:

@@ -1,4 +1,4 @@
-"""How an influence falls with the lag: exponentially, or as a power law.
+"""The law by which an influence falls with the lag: exponential, or a power law.
 
 Two straight lines are fitted to its logarithm: against the lag k for r^k, and against log(k + 1)
 for (k + 1)^-b. At each lag the squared misfits p of the power law and e of the exponential are

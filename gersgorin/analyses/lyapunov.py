@@ -438,7 +438,7 @@ def of_run(
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all of a smaller state).
+        count: number of exponents (default: 10, or all for a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: of the initial weights, of these numbers and of the first directions.

@@ -604,9 +604,9 @@ def spectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: discs of the rows, of the columns, or where both unions overlap.
+        discs: discs of the rows, of the columns, or the overlap of both unions.
         leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or
-            32 of more than 4,096.
+            32 for a state of more than 4,096.
         progress: called with (steps done, steps in all).
 
     Raises:
