@@ -95,7 +95,7 @@ NO_GRADIENTS = (
 
 
 class Recorder:
-    """Measures a cell on a probe sequence at the start and after every N-th step of its training.
+    """Measure a cell on a probe batch, at the start and after every N-th optimiser step.
 
     Args:
         module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see

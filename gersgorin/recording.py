@@ -133,7 +133,7 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Recording(Result, kind="recording"):
-    """A cell on one probe sequence at M moments of its training; missing measurements are NaN.
+    """A cell on one probe batch at M moments of its training; missing measurements are NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
 

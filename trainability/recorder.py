@@ -30,7 +30,7 @@ MEMORY = 100  # steps of the running mean of the outputs
 
 
 class Recorder(recorder.Recorder):
-    """The recorder of gersgorin that also measures what the outputs explain.
+    """A `gersgorin.Recorder` that also measures which share of the loss the outputs explain.
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.

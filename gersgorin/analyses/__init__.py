@@ -27,7 +27,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One row."""
+    """One analysis: its name, function, description and options."""
 
     name: str
     """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of

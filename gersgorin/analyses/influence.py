@@ -49,8 +49,8 @@ LAW = 2  # lags, from which on the notes speak of the law of the fall
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Influence(Result, kind="influence"):
-    """The influence of each input on each output, or on the loss of each frame; of several
-    sequences their root mean square.
+    """The influence of each input on each output, or on the loss of each frame; for
+    several sequences the root mean square over them.
 
     >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
     >>> found.influence.shape, [*found.table()[0]]

@@ -98,8 +98,8 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t =
-    0..T-1.
+    """Spectra and discs of dy[t+1]/dy[t], and norms of the product of these Jacobians, at every
+    step t = 0..T-1.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape

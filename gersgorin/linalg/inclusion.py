@@ -36,7 +36,7 @@ from rhn.errors import InvalidInputError
 
 
 class InclusionSet(ABC):
-    """A set that holds every eigenvalue of each real matrix of A (..., n, n). No gradient flows
+    """A set that contains every eigenvalue of each real matrix of A (..., n, n). No gradient flows
     through.
 
     Attributes:
@@ -274,7 +274,7 @@ class NumericalRange(InclusionSet):
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
-    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner
+    """An upper bound on the largest modulus in the numerical range, (...,): the farthest corner
     of its support lines.
 
     rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (Horn and Johnson, as above): powers

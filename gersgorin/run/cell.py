@@ -836,8 +836,8 @@ def trajectory(
     *,
     state_size: Sizes | None = None,
 ) -> Tensor:
-    """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size)
-    for unbatched x (T, m).
+    """Compute the states (T + 1, B, state_size) of a run along x (T, B, m), s0 first; (T + 1,
+    state_size) for unbatched x (T, m).
 
     s0: (B, state_size), or a tuple of tensors (B, ...). None: the cell's `initial_state()`, or zero
     if it has none. A bare callable has no state_size, so it needs s0 or state_size: 5, or (5, 5)
