@@ -693,7 +693,7 @@ def notes_of(trial: Trial) -> Iterator[str]:
     """Yield sentences about the table that are no causes."""
     evidence = trial.evidence
     for row in filter(evidence.is_enough, trial.layers):
-        yield f"With {row.what} alone: {evidence.shown(row):.2f}."
+        yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
     tried = (*evidence.kept.values(), *evidence.replaced)
     unfinished = [row.what for row in tried if not row.done]
