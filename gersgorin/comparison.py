@@ -72,7 +72,7 @@ class SideBySide(Several, kind="side by side"):
     along: str
     """The sequence: "chorale bwv269"."""
     analysis: str = "spectra"
-    """Name of its row in `gersgorin.analyses.ANALYSES`."""
+    """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network by its name, or by its place."""
@@ -86,7 +86,7 @@ class SideBySide(Several, kind="side by side"):
         return len(self.results)
 
     def summary(self, *, whole: bool = True) -> str:
-        """The summary of each network; if they are several and not whole, the first sentence of
+        """The summary of each network. For several networks, unless `whole`: the first sentence of
         each, and one table.
         """
         each = self.results.values()

@@ -192,11 +192,10 @@ class Recorder:
         self.close()
 
     def step(self, loss: Tensor | float | None = None) -> None:
-        """Count an optimiser step; at every N-th one measure, with the gradients that stand in
-        `.grad`.
+        """Count an optimiser step; at every N-th one measure, with the gradients in `.grad`.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and
-        records the gradients as missing.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere a warning is
+        printed once, and the gradients are recorded as missing.
         """
         self._steps += 1
         if self._steps % self._every == 0:

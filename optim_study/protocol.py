@@ -210,7 +210,7 @@ class StudyConfig(SharedSettings):
 
     @property
     def cell(self) -> str:
-        """The architecture, by the name that other configurations have for it."""
+        """The architecture, by the name that other configurations use."""
         return self.arch
 
     @property
@@ -257,7 +257,7 @@ class StudyConfig(SharedSettings):
         return values
 
     def trial(self, number: int) -> dict[str, Any]:
-        """Everything that the first weights and the training of a trial follow from, for JSON."""
+        """Everything that determines the first weights and the training of a trial, for JSON."""
         settings = self.settings(number)
         return {"study": self.protocol(), "trial": number, "settings": asdict(settings)}
 

@@ -55,9 +55,9 @@ class TrialRow:
     best_train_nll: float
     """The least training loss of all epochs."""
     best_valid_nll: float
-    """The least validation loss of all epochs, commonly another epoch's."""
+    """The least validation loss of all epochs, usually at another epoch."""
     best_epoch: int | None = None
-    """The epoch of the best weights, by the study's objective; that before training is 0."""
+    """The epoch of the best weights, by the study's objective; 0 before training."""
     train_nll: float | None = None
     """Training loss of the best weights; the next two are validation and test loss."""
     valid_nll: float | None = None
@@ -65,10 +65,10 @@ class TrialRow:
     constant_nll: float | None = None
     """The least training loss of the constant predictor on the same data."""
     epochs: int
-    """Epochs of training done."""
+    """Epochs that were trained."""
     left_epoch: int | None = None
-    """The first epoch with a training loss below `rhn.training.state.LEFT` of the constant
-    output's; None: never, or unknown.
+    """The first epoch with a training loss below `rhn.training.state.LEFT` of that of the constant
+    predictor; None: never, or unknown.
     """
     diverged: bool
     """True if a loss or a weight overflowed; all losses are from before, or

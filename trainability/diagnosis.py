@@ -66,9 +66,10 @@ class TableRow:
     what: str
     """The change in words: "inputs standardised"."""
     error: float
-    """On held-out examples: 0 perfect, 1 the constant predictor."""
+    """Error on held-out examples: 0 perfect, 1 the constant predictor."""
     steps: int
-    """Fewer than all if the row was good enough before, or if it is not finished."""
+    """Optimiser steps; fewer than all if the row was good enough before, or if it is not finished.
+    """
     standard_error: float
     """Standard error of the difference in error from the run with which the row is compared."""
     training: str = YOURS
@@ -99,7 +100,7 @@ class Diagnosis(Result):
     words: str = ""
     """The outcome in words."""
     error: float = math.nan
-    """On held-out examples after the training: 0 perfect, 1 the constant predictor."""
+    """Error on held-out examples after the training run: 0 perfect, 1 the constant predictor."""
     loss: float = math.nan
     """The same for the loss, if targets are classes; otherwise NaN."""
     known_good: float = math.nan
@@ -121,7 +122,7 @@ class Diagnosis(Result):
     run; None: not known.
     """
     orders: tuple[float, ...] = ()
-    """Errors in each minibatch order that was tried; infinite: it exploded."""
+    """Error in each minibatch order that was tried; infinite if the loss exploded."""
     part: str | None = None
     """The part at fault; None if no part is shown to be at fault."""
     causes: tuple[Cause, ...] = ()
@@ -225,7 +226,7 @@ class Diagnosis(Result):
 
     @property
     def repairs(self) -> list[TableRow]:
-        """The changes that repair what is proven."""
+        """The replacements that repair what is proven."""
         names = {cause.repair for cause in self.facts if cause.repair}
         return [row for row in self.rows if row.training == YOURS and row.what in names]
 
@@ -258,7 +259,7 @@ class Diagnosis(Result):
         return super().summary() if whole else "\n".join(self.sentences())
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each version of the training."""
+        """One row for each version of the training run."""
         names = ("part", "what", "training", "error", "steps", "finished", "standard_error", "word")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
@@ -349,16 +350,16 @@ class Attempt:
 
     change: Change
     rows: list[Row]
-    """One for each minibatch order in which it was tried."""
+    """One row for each minibatch order in which the change was tried."""
 
     @property
     def row(self) -> Row:
-        """In the first minibatch order."""
+        """The row in the first minibatch order."""
         return self.rows[0]
 
     @property
     def errors(self) -> list[float]:
-        """In each order: the median error of the last quarter of the steps."""
+        """The median error of the last quarter of the steps, in each minibatch order."""
         return [row.lasting.error for row in self.rows]
 
     @property
@@ -479,7 +480,7 @@ class Cure(Result):
 
     @property
     def lasts(self) -> str:
-        """When the choice learned, and whether that lasts, in a sentence."""
+        """A sentence: when the choice learned, and in how many orders this lasts."""
         of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
         step = max(row.reached[0] for row in self.chosen.rows)
         return f"Half of the gain: reached at step {step:,}, stays in {self.chosen.stays} {of}."
@@ -526,7 +527,7 @@ class Cure(Result):
         return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a trial: initial weights, optimiser, steps, error in each minibatch order."""
+        """One row per trial: initial weights, optimiser, steps, error in each minibatch order."""
         given = type(self.training.optimizer).__name__
         return [
             {

@@ -66,15 +66,15 @@ class Recorder(recorder.Recorder):
     ) -> None:
         """Count an optimiser step; at every N-th one measure.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: of this step's
-        minibatch.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: those of this
+        step's minibatch.
         """
         if output is not None:
             self._explain(output, y)
         super().step(loss)
 
     def since_last(self) -> dict[str, float]:
-        """The share that the outputs explain, of the steps since the last call."""
+        """The share that the outputs explain, over the steps since the last call."""
         window, self._window = self._window, Window()
         return {"explained": window.gain}
 

@@ -211,11 +211,13 @@ class Training:
 
     @property
     def learning_rate(self) -> float:
-        """The largest of the groups; of a schedule that to which it is relative."""
+        """The largest rate of the groups; with a schedule, the rate to which the schedule is
+        relative.
+        """
         return max(self.rates())
 
     def rates(self, factor: float = 1.0) -> list[float]:
-        """The learning rates of the groups times a factor; of a schedule those of its begin."""
+        """The learning rates of the groups times a factor; with a schedule, those at its start."""
         groups = self.optimizer.param_groups
         return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 

@@ -79,7 +79,7 @@ class Comparison(Result, kind="comparison"):
     unit: str
     """Length of one time step: "quarter notes"."""
     discs: str
-    """Discs that `reach` is about: "row", "column" or "both"."""
+    """Discs of `reach`: "row", "column" or "both"."""
     sequence: np.ndarray
     """Name of the sequence of each run, (R,)."""
     seed: np.ndarray

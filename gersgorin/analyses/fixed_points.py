@@ -118,19 +118,19 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum up to a hundredth
-    of its median at the starts.
+    """(P,) bool: the point is not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum that
+    is at most a hundredth of the median at the starts.
     """
     eigenvalues: np.ndarray
     """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,); 0: only one of the states in which they
-    settle did.
+    """Number of starts that led to each point, (P,); 0 if only a state in which the starts settle
+    led to it.
     """
     starts: np.ndarray
     """(B, N)"""
     least_residual: float
-    """The least |F(s) - s|_2 of all ends of the search."""
+    """The least |F(s) - s|_2 at the ends of all searches."""
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
@@ -140,7 +140,7 @@ class FixedPoints(Result, kind="fixed_points"):
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
-    """States (T + 1, N) of the run whose cell it is."""
+    """States (T + 1, N) of the run of this cell."""
     drawn: bool = False
     """True if the starts are random, around the first state of a run that does not move, or whose
     input is constant.
@@ -148,7 +148,7 @@ class FixedPoints(Result, kind="fixed_points"):
     settled: int = 0
     """Number of distinct states in which the starts settle, from which the search began too."""
     settled_after: int = SETTLED
-    """Number of steps from the starts to these: until they rest, from 200 to 10,000."""
+    """Number of steps from the starts to the settled states, from 200 to 10,000."""
     at_edge: int = 0
     """Number of starts whose search failed at the edge of the box: a point may lie outside."""
     kinks: np.ndarray | None = None
@@ -158,7 +158,7 @@ class FixedPoints(Result, kind="fixed_points"):
     run_into: int = 0
     """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
     period: int = 1
-    """k, above 1 for points of cycles: F stands for k steps, of which the eigenvalues are."""
+    """k, above 1 for points of cycles: F and the eigenvalues then stand for k steps."""
     cycle: np.ndarray | None = None
     """The number of the cycle of each point, (P,); None for fixed points."""
     shorter: int = 0
@@ -220,8 +220,8 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on it, up to 1e-6 of the largest distance from 1, (P,): there the
-        linear part does not decide.
+        """Number of eigenvalues on the unit circle, up to 1e-6 of the largest distance from 1,
+        (P,). There the linear part does not decide.
         """
         return (self._beyond == 0).sum(-1)
 
@@ -329,7 +329,7 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def table(self) -> list[dict]:
-        """One row a point."""
+        """One row per point."""
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return table_rows(
             kind=self.kinds,

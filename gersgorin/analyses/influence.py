@@ -68,7 +68,7 @@ class Influence(Result, kind="influence"):
     probes: int = 0
     """Random vectors for each output; 0: exact."""
     feature: int | None = None
-    """The number of an input, from 0 on, that was followed; None: all, in norm."""
+    """The number of the input that was followed, counted from 0; None: the norm over all inputs."""
     sequences: int = 1
     """Number of sequences; the influence is the root mean square over them."""
     without: int = 0
@@ -81,7 +81,7 @@ class Influence(Result, kind="influence"):
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,).
 
-        Each pair counts once, however many of several sequences are long enough to have it.
+        Each pair counts once, even if several sequences are long enough to have it.
         """
         return np.array(
             [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
@@ -110,8 +110,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def share(self) -> np.ndarray:
-        """Share of each lag in the sum of the squares of `by_lag`, (T,), which are means over
-        pairs: they add up to 1; NaN without influence.
+        """Share of each lag in the sum of the squares of `by_lag`, (T,). The shares add up to 1;
+        NaN without influence.
         """
         return _shares(np.square(_scaled(self.by_lag)))
 
@@ -124,8 +124,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def parts(self) -> np.ndarray:
-        """Share of each tenth of the inputs in the sum of all squared influences, (10,), where an
-        early input counts for more outputs than a late one; of each input of fewer.
+        """Share of each tenth of the inputs in the sum of all squared influences, (10,); with fewer
+        than 10 inputs, of each input. An early input counts for more outputs than a late one.
         """
         inputs = np.square(_scaled(self.influence)).sum(0)
         tenths = np.array_split(inputs, min(PARTS, len(inputs)))
@@ -134,10 +134,9 @@ class Influence(Result, kind="influence"):
     @property
     def half_life(self) -> float:
         """Lag, in steps after the largest influence, from which on `by_lag` is below half of its
-        largest; inf if it never is.
-
-        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
-        this is log 2 / -log r; of an influence that ends at 0 it is a whole lag.
+        largest; inf if it never is, NaN if an influence is NaN. Between two lags the logarithm is
+        interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence ends at
+        0, the half-life is a whole lag.
         """
         by_lag, top = self.by_lag, self._top
         half = by_lag[top] / 2
@@ -166,7 +165,7 @@ class Influence(Result, kind="influence"):
 
     @cached_property
     def fall(self) -> Fall:
-        """The law by which `by_lag` falls from the lag of the largest influence on."""
+        """The law by which `by_lag` falls from the lag with the largest influence on."""
         return fall_of(self.by_lag[self._top :])
 
     @property
@@ -192,7 +191,7 @@ class Influence(Result, kind="influence"):
 
     @property
     def finding(self) -> str:
-        """Its half-life, or the lag of its largest value."""
+        """The half-life, or the lag with the largest influence."""
         by_lag, top, what = self.by_lag, self._top, f"The {self._what}"
         if np.isnan(by_lag).any():
             return f"{what} is not known: it has NaN"
@@ -291,8 +290,8 @@ class Influence(Result, kind="influence"):
         }
 
     def table(self) -> list[dict]:
-        """One row a lag: influence, standard error, share of the squared influence, the share from
-        longer lags, and the fit of the law by which it falls.
+        """One row per lag: influence, standard error, share of the squared influence, the share
+        from longer lags, and the fit of the law by which the influence falls.
         """
         T = len(self.by_lag)
         return table_rows(

@@ -88,14 +88,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,), half of the +- of a 95 % interval: in a short run of few independent blocks with
-    Student's factor, and so perhaps larger than the spread of the growth of single steps. Of this
-    run only; NaN for fewer than 20 steps.
+    """(k,), half of the +- of a 95 % interval, for this run only; NaN for fewer than 20 steps. In a
+    short run there are few independent blocks, and Student's factor makes the error larger, perhaps
+    larger than the spread of the growth of single steps.
     """
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
-    """(C, k), estimates from the first steps of the run only."""
+    """(C, k), running estimates, from the first steps of the run only."""
     state_size: int
     """N."""
     warmup: int
@@ -281,7 +281,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         }
 
     def table(self) -> list[dict]:
-        """One row an exponent: number, exponent, margin_95 (two standard errors)."""
+        """One row per exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return table_rows(
             number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors

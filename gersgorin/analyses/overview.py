@@ -68,7 +68,7 @@ class Overview(Several, kind="overview"):
         return [words for words in each if words != self.doubt]
 
     def table(self) -> list[dict]:
-        """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
+        """One row per quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
         over the steps.
         """
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}

@@ -279,7 +279,7 @@ class Products(Result, kind="products"):
 
     @property
     def exponent(self) -> np.ndarray:
-        """Mean growth rate of the worst perturbation a step, log_norm[t] / (t + 1), (T,)."""
+        """Mean growth rate of the worst perturbation per step, log_norm[t] / (t + 1), (T,)."""
         return self.log_norm / np.arange(1, len(self.log_norm) + 1)
 
     @property

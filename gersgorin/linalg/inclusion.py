@@ -65,8 +65,8 @@ class InclusionSet(ABC):
         """True for points in the set of some matrix whose entries differ from A's by at most `tol`
         / n.
 
-        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the
-        discs it enlarges each radius by `tol`.
+        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For discs
+        each radius is enlarged by `tol`.
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar
@@ -89,7 +89,7 @@ class InclusionSet(ABC):
         to right.
 
         By bisection, unless a class says otherwise: above each x of the axis the sets are an
-        interval that starts there, or empty. Takes `points` x-values a component, so narrower
+        interval that starts there, or empty. Takes `points` x-values per component, so narrower
         features blur, and components that near may be joined.
 
         Returns:

@@ -234,7 +234,7 @@ class LanguageModel(RecurrentModel):
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
     takes_ids = True
-    """Whether its input is ids of tokens."""
+    """Whether the input is token ids."""
 
     def __init__(
         self,
