@@ -106,7 +106,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the layers' mean gates at each step, (N,); for coupled gates, counted in layers."""
+        """Sum of the layers' mean gates at each step, (N,); if coupled, a number of layers."""
         return self.activity.sum(0)
 
     @property
