@@ -139,7 +139,8 @@ class LesionTable(Result, kind="lesions"):
             "runs may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
-        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."
+        loss = f"{self.baseline:.4g} nats per {self.step}"
+        whole = f"Without lesions the loss is {loss}: {self.measured}."
         return [whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:

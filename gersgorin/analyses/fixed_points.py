@@ -278,7 +278,7 @@ class FixedPoints(Result, kind="fixed_points"):
         notes += self._without_a_point()
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
-            notes.append(f"Of the starts only {different} {are} distinct.")
+            notes.append(f"Only {different} of the starts {are} distinct.")
         if self.settled and (only := int((self.found_from == 0).sum())):
             found = counted(only, "point")
             later = f"{self.settled_after:,} steps later"

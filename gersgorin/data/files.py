@@ -315,7 +315,7 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(
-            f"{path} holds no row of numbers: expected a row a step and a column an input"
+            f"{path} holds no row of numbers: expected a row per step and a column per input"
         )
     begin = 2 if names else 1
     numbers = [
