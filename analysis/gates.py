@@ -111,7 +111,7 @@ def unit_means(
     """Average the transform gate of each unit over all steps on which a prediction depends.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
-    count. Arguments and errors as of `gate_activity`.
+    count. Arguments and errors as for `gate_activity`.
     """
     task = task_of(model, sequences)
     network = open_network(model, task.width, batch_axis=batch_axis, device=device)

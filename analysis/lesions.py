@@ -247,7 +247,7 @@ def stacked_nll(
     order of the batches.
 
     changed: functions that give new values of some parameters or buffers of each of K networks, by
-    name; they share all others. at_once, progress: as of `lesion`.
+    name; they share all others. at_once, progress: as for `lesion`.
     """
     columns, done = [], 0
     for batch in batches:

@@ -338,7 +338,7 @@ def starting_point(
 
 
 def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
-    """The class of the configuration that a preset or a file starts from; errors as of
+    """The class of the configuration that a preset or a file starts from; errors as for
     `starting_point`.
     """
     entries = {} if file is None else read_config(file)

@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "sgd",
     "arguments": {},
 }
-"""Of a training on next frames."""
+"""For a training run on next frames."""
 EXCLUSIVE = {  # an option, and those that cannot be given with it
     "module": ("training",),
     "checkpoint": ("training",),

@@ -78,7 +78,7 @@ class Search:
     Args:
         training: of the user.
         end: moment of time by which the search ends.
-        seed: of the minibatch order; the next two confirm.
+        seed: shuffle seed of the minibatches; the next two seeds confirm.
         progress: called with a description of each part.
     """
 

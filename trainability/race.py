@@ -179,7 +179,7 @@ class Race:
     Args:
         scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        seed: of the order of the minibatches and of random numbers inside a model.
+        seed: seed of the minibatch order, and of random numbers inside a model.
         progress: called with a description of each part.
     """
 

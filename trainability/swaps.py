@@ -8,7 +8,7 @@ Each is a function of a `Training` that returns a changed copy, or None where it
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
         return other
 
-Of each part the smallest change comes first.
+For each part the smallest change comes first.
 """
 
 import copy

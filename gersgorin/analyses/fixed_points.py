@@ -666,9 +666,9 @@ def of_run(
     Args:
         starts: number of states to search from, spread over the run.
         hold: every entry of the input; None: the mean of the run's.
-        margin: of the search's box, see `fixed_points`.
+        margin: share by which the search box is wider, see `fixed_points`.
         period: k above 1 for cycles of k steps.
-        seed: of the initial weights, and of the starts that are drawn if there are more starts
+        seed: seed of the initial weights, and of the starts that are drawn if there are more starts
             than time steps.
     """
     return fixed_points(

@@ -459,7 +459,7 @@ def influence(
             over all m.
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
             outputs in all, else 16).
-        seed: of the random vectors.
+        seed: seed of the random vectors.
         unit: length of one time step, for the axes of figures, such as "0.1 s".
         progress: called with (outputs done, outputs in all).
 

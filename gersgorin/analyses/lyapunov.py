@@ -441,7 +441,7 @@ def of_run(
         count: number of exponents (default: 10, or all for a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         start_noise: standard deviation of random numbers that are added to the first state.
-        seed: of the initial weights, of these numbers and of the first directions.
+        seed: seed of the initial weights, of these numbers and of the first directions.
     """
     if number("start_noise", start_noise, least=0):
         noise = torch.randn(

@@ -222,7 +222,7 @@ def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> MeanGates:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
-    as of `gersgorin.open_run`.
+    as for `gersgorin.open_run`.
 
     A carry gate with weights of its own has its own column: the forget gate of an LSTM.
 
