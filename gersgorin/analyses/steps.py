@@ -107,7 +107,7 @@ def gains(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
     """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
-    of `gersgorin.open_run`.
+    for `gersgorin.open_run`.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), s0=torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
