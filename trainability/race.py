@@ -48,7 +48,7 @@ class Measure:
     pairs: dict[str, PairedErrors]
     """Errors of the examples beside those of the constant predictor, by the name of a score."""
     relative: dict[str, float]
-    """Their means, 1 for the best constant output."""
+    """Their means, 1 for the constant predictor."""
     explained: float = math.nan
     """Share of the targets' variance that the outputs explain."""
 
