@@ -209,7 +209,7 @@ def test_as_a_process_results_go_to_stdout_and_errors_to_stderr():
 def test_a_seed_of_new_weights_is_refused_beside_trained_ones(own_folder, capsys):
     save_checkpoint("c.safetensors", PolyphonicModel("rnn", hidden_size=4))
     assert main(["--checkpoint", "c.safetensors", "--seed", "3"]) == 2
-    assert "--seed is of new weights" in capsys.readouterr().err
+    assert "--seed is for new weights" in capsys.readouterr().err
 
 
 def keep(figure: Figure, file: Path, kept: list) -> None:

@@ -59,7 +59,7 @@ def test_the_layer_at_fault_is_named():
     model = Tagger(broken=True)
     found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=200, seconds=LONG)
     assert found.part == "network"
-    assert "With a substitute for self.attention alone" in str(found)
+    assert "With only a substitute for self.attention" in str(found)
 
 
 def test_stand_ins_take_the_place_of_each_layer():
