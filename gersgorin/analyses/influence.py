@@ -44,7 +44,7 @@ EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
 ALIKE = 1e-9  # of the largest influence, a difference by rounding
-LAW = 2  # lags, from which on the notes speak of the law of the fall
+LAW = 2  # lags, from which on the notes state the law of the fall
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
