@@ -490,39 +490,6 @@ def test_bands_are_over_what_is_named():
     assert compare(iter(cells), pieces[0], over="seeds")[0].seed.tolist() == [0, 1, 2]
 
 
-WRONG = {
-    "there is nothing to run": lambda: compare([], *sequences(3)),
-    "there is nothing to run: expected at least one network and one sequence": lambda: compare(
-        networks(1), [], over="sequences"
-    ),
-    "discs is 'rows', expected one of row, column, both": lambda: compare(
-        networks(1), *sequences(3), discs="rows"
-    ),
-    "over is 'seed', expected 'seeds', 'sequences', both or None": lambda: compare(
-        networks(1), *sequences(3), over="seed"
-    ),
-    "x is a Tensor: expected a list of sequences": lambda: compare(
-        networks(1), torch.rand(3, 2, 5), over="sequences"
-    ),
-    "analysis is 'influence': expected spectra, products": lambda: compare(
-        networks(1), *sequences(3), analysis="influence"
-    ),
-    "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
-    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\]": lambda: (
-        compare(dict(zip("ab", networks(2), strict=True)), *sequences(3)).plot(Figure().subplots())
-    ),
-    "x is given with a Run": lambda: compare(
-        [open_run(networks(1)[0], *sequences(3))], *sequences(4)
-    ),
-}
-
-
-@for_each("sentence", WRONG)
-def test_in_python_too_what_cannot_run_is_refused(sentence):
-    with pytest.raises(InvalidInputError, match=sentence):
-        WRONG[sentence]()
-
-
 def test_many_networks_print_as_one_table_that_fits_a_screen():
     cell, x = RNN(3, 4, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
     for analysis, heading in (("spectra", "mean of steps"), ("lyapunov", "network")):

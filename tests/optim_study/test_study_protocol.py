@@ -3,13 +3,11 @@ every difference.
 """
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import config
-from tables import for_each
 
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
@@ -33,26 +31,6 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
     assert config_from_protocol(stored, trials=original.trials) == original
     require_same_protocol(original, stored)
     assert config(trials=8).fingerprint == config(trials=80).fingerprint
-
-
-@for_each(
-    ("name", "value"),
-    [
-        ("depth", 0),
-        ("seed", -1),
-        ("budget_scale", 0.0),
-        ("momentum", 1.0),
-        ("objective", "test"),
-        ("optimizer", "adagrad"),
-        ("learning_rate", (0.0, 1.0)),
-        ("init_std", (1e-8, math.inf)),
-        ("transform_bias", (-1, -1.0)),
-        ("init_schemes", ("uniform",)),
-    ],
-)
-def test_values_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(InvalidInputError, match=name):
-        config(**{name: value})
 
 
 def test_a_protocol_of_another_version_is_refused_not_guessed():

@@ -248,22 +248,6 @@ def test_the_forecast_of_a_growing_share():
     assert forecast([(t, 0.2) for t in range(10)], 1000) == math.inf
 
 
-def test_wrong_arguments():
-    x, y = sums()
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-    adam = torch.optim.Adam(model.parameters(), 0.01)
-    with pytest.raises(InvalidInputError, match="seconds"):
-        check(model, x, y, "mse", adam, seconds=0)
-    with pytest.raises(InvalidInputError, match="losses"):
-        check(model, x, y, "mse", adam, losses=["a"])
-    with pytest.raises(InvalidInputError, match="validation"):
-        check(model, x, y, "mse", adam, validation=x, steps=5)
-    with pytest.raises(InvalidInputError, match="validation: the model does not run on x"):
-        check(model, x, y, "mse", adam, validation=(x[:, :5], y), steps=5)
-    with pytest.raises(InvalidInputError, match="x is an empty dict"):
-        check(model, {}, y, "mse", adam, steps=5)
-
-
 def test_layers_inside_of_a_wrapped_network_have_their_whole_names():
     class Wrapper(nn.Module):
         def __init__(self, net):
