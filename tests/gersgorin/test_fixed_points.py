@@ -12,7 +12,7 @@ import scipy.linalg
 import scipy.optimize
 import torch
 from cases import SHALLOW_CASES, inputs, randomize
-from tables import for_each
+from tables import for_each, others_slow
 
 import gersgorin
 from gersgorin import fixed_points, open_run, temporal_jacobian, trajectory
@@ -504,7 +504,7 @@ def test_a_step_that_gives_two_answers_is_refused(change):
         gersgorin.spectra(Odd(), torch.ones(5, 1))
 
 
-@for_each("unit", [1.0, 25.0])
+@pytest.mark.parametrize("unit", others_slow([1.0, 25.0], 25.0))
 def test_units_of_some_entries_do_not_hide_points(unit):
     def step(x, s):  # rates in Hz beside synapses in 0 to 1, which take a hundred times as long
         h, u, x = s[..., :3] * unit, s[..., 3:6], s[..., 6:]
