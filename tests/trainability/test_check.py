@@ -57,7 +57,7 @@ def sums(count=400, frames=6):
 def test_the_layer_at_fault_is_named():
     x, y = sums()
     model = Tagger(broken=True)
-    found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=200, seconds=LONG)
+    found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=100, seconds=LONG)
     assert found.part == "network"
     assert "With only a substitute for self.attention" in str(found)
 
@@ -198,7 +198,7 @@ def test_a_check_leaves_the_order_of_a_loader_alone():
 def test_the_default_type_of_numbers_does_not_matter():
     x, y = sums()
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False))
-    given = {"steps": 8, "seconds": LONG}
+    given = {"steps": 4, "seconds": LONG}
     torch.set_default_dtype(torch.float64)
     try:
         found = check(model, x, y, "mse", torch.optim.SGD(model.parameters(), 1e-6), **given)

@@ -64,7 +64,7 @@ FAULTS = {
     ],
 )
 def test_the_part_at_fault_is_named(part, parts):
-    found = checked(**({"model": Net(), "x": X, "y": Y} | parts))
+    found = checked(**({"model": Net(), "x": X, "y": Y, "steps": 120} | parts))
     assert found.part == part, found
     assert found.at_fault.word == "at fault" and f"The fault is in the {part}" in str(found)
     put = [row for row in found.rows if (row.training, row.part) == ("known good", part)]
