@@ -83,7 +83,7 @@ class LesionTable(Result, kind="lesions"):
     loss: np.ndarray
     """Loss of each row's network in nats per predicted step."""
     delta: np.ndarray
-    """Damage: its difference to the unlesioned network."""
+    """Damage: the difference from the loss of the unlesioned network."""
     low: np.ndarray
     """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
     sequence, or a loss that is not finite.
@@ -149,10 +149,12 @@ class LesionTable(Result, kind="lesions"):
             return "which may be chance"
         if not others:
             return ""
-        if _sizes(first)[0] > max(_sizes(row)[1] for row in others):
+        rivals = [row for row in others if not _sizes(first)[0] > _sizes(row)[1]]
+        if not rivals:
             cut = first["kind"] == "layer" and any(row["kind"] != "layer" for row in others)
             return f"most of all layers{' beyond the removed input' if cut else ''}"
-        return f"not clearly more than layer {others[0]['label']}"
+        cut = " beyond its removed input" if rivals[0]["kind"] != "layer" else ""
+        return f"not clearly more than layer {rivals[0]['label']}{cut}"
 
     def notes(self) -> list[str]:
         """The largest change beyond the removed input, the loss without lesions, and what the
@@ -168,7 +170,8 @@ class LesionTable(Result, kind="lesions"):
             "runs may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
-        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."
+        loss = f"{self.baseline:.4g} nats per {self.step}"
+        whole = f"Without lesions the loss is {loss}: {self.measured}."
         return [*notes, whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:

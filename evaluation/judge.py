@@ -115,9 +115,13 @@ def little_without_reason(answer: Answer) -> bool:
 
 
 def unfinished(answer: Answer) -> bool:
-    """True if not all steps were run, and yet it "does not learn" or has a fault."""
+    """True if not all steps were run, and yet it "does not learn" or has a fault.
+
+    A training run that diverges has no further steps.
+    """
     run, of = answer.get("steps") or (0, 0)
-    return run < of and (answer.get("outcome") == DEAD[0] or bool(answer.get("faults")))
+    stopped = run < of and answer.get("outcome") != DEAD[1]
+    return stopped and (answer.get("outcome") == DEAD[0] or bool(answer.get("faults")))
 
 
 def helps(answer: Answer, right: RightParts) -> bool:

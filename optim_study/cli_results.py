@@ -175,7 +175,7 @@ class Plot(Stored, Drawing):
     kind: Literal["swarm", "map", "area"] = "swarm"
     """swarm: one column per network; map: learning rate against initial standard deviation, one
     panel per network, coloured by loss; area: the same, but shapes show the scheme and filled
-    symbols the trials that trained, with the range searched in the paper; it counts by range and
+    symbols the trials that trained, with the range searched in the paper. Counts are by range and
     by scheme.
     """
     loss: Objective = "train"
@@ -183,8 +183,8 @@ class Plot(Stored, Drawing):
     by: By = "arch"
     """Order of the columns of the swarm plot: arch (architecture) or depth."""
     log: bool = False
-    """Log axis for the losses of the swarm plot (default: if a loss is far above the best constant
-    output).
+    """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
+    constant predictor).
     """
     below: Positive = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from trainability.data import Inputs, sequence_of
 from trainability.minima import least
+from trainability.optimizers import times
 from trainability.probe import Probe
 from trainability.race import UNCHANGED
 from trainability.starts import (
@@ -34,7 +35,7 @@ from trainability.starts import (
     orthogonal_,
     remembering_,
 )
-from trainability.training import Training, times
+from trainability.training import Training
 
 EXAMPLES = 128  # for the mean output and the best constant output
 GIVEN, OUTPUT_BIAS, CHRONO = "your weights", "output bias at the best constant", "chrono gates"

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 from torch.utils.data import RandomSampler
 
+from gersgorin.data.layout import Layout
 from gersgorin.losses import numbers_of
 from gersgorin.validate import random_numbers_kept, users_code
 from rhn.errors import DataError, InvalidInputError
@@ -189,6 +190,11 @@ class HeldOut:
     in_time = False
     """Whether the last frames of each sequence are held out, in place of examples."""
 
+    @property
+    def layout(self) -> Layout:
+        """Of the sequences, and of targets for each frame."""
+        return Layout(self.axis)
+
     def every(self) -> Iterator[tuple[int, Pair]]:
         """Yield (number of its first example, a minibatch) of all data in their own order."""
         raise NotImplementedError
@@ -219,12 +225,12 @@ def _equal(values: Tensor) -> bool:
 class Examples(HeldOut):
     """Tensors x and y of N examples each, from which minibatches are drawn.
 
-    A quarter of small sets is held out, at least 100 of 400 and more. Of a few long sequences with
-    a target for each frame it is the last quarter of the frames.
+    A quarter of small sets is held out, at least 100 of 400 examples and more. For a few long
+    sequences with a target for each frame, the last quarter of the frames is held out.
 
     Args:
         x, y: inputs and targets, with N examples along `axis` (of y along 0 if it has no frames).
-        batch_size: of a minibatch.
+        batch_size: size of a minibatch.
         axis: 0 for (N, T, ...), 1 for (T, N, ...).
         fits: returns whether the model takes inputs of another size.
 
@@ -270,7 +276,7 @@ class Examples(HeldOut):
     def _cut_in_time(self, fits: Callable[[Inputs], bool]) -> int | None:
         """The frame from which on all are held out; None if there are too few, or it cannot be."""
         first = sequence_of(self.x)
-        frames = first.shape[1 - self.axis] if first.dim() > 1 else 1
+        frames = first.shape[self.layout.time] if first.dim() > 1 else 1
         number = frames // 4
         alike = all(v.shape[:2] == first.shape[:2] for v in (*tree_leaves(self.x), self.y))
         if number < TOO_FEW or not alike:
@@ -283,7 +289,7 @@ class Examples(HeldOut):
 
     def _frames(self, pair: Pair, begin: int, end: int) -> Pair:
         """Some frames of all sequences."""
-        return tree_map(lambda v: v.narrow(1 - self.axis, begin, end - begin), pair)
+        return tree_map(lambda v: v.narrow(self.layout.time, begin, end - begin), pair)
 
     def every(self) -> Iterator[tuple[int, Pair]]:
         """Yield (number of its first example, a minibatch) of all examples in their order."""
@@ -330,7 +336,7 @@ class Batches(HeldOut):
     Of 20 batches and more whole ones are held out, of fewer some examples of each.
 
     Args:
-        loader: of (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
+        loader: yields (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
         like: a parameter of the model; its device is that of the minibatches.
         seconds: most time for reading.
         axis_of: returns the axis of the examples of a pair.

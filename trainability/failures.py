@@ -30,7 +30,7 @@ def not_finite(probe: Probe) -> Cause | None:
         return not_finite_gradient(probe)
     bad = int((~probe.output.isfinite()).sum())
     if bad:
-        failure = failure_of(probe.training, probe.x, probe.y, probe.output_axis or 0)
+        failure = failure_of(probe.training, probe.x, probe.y, probe.axes.batch or 0)
         if failure is not None and failure.part == "inputs":
             return not_finite_examples(probe)
         where = f"{bad} of {probe.output.numel()} outputs of the untrained network are"
@@ -63,7 +63,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
     return Cause(
         NOT_FINITE,
         "network",
-        f"The loss of the first minibatch is finite, the gradient of {listed(names)} is not.",
+        f"The loss of the first minibatch is finite, but the gradient of {listed(names)} is not.",
         "Look for a root or a norm of 0, or a branch of torch.where that is not finite: it has a "
         "gradient too.",
         sure=True,
@@ -74,7 +74,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
 @torch.no_grad()
 def not_finite_examples(probe: Probe) -> Cause | None:
     """Some examples give outputs or a loss that are not finite, at the first weights."""
-    training, axis = probe.training, probe.output_axis
+    training, axis = probe.training, probe.axes.batch
     training.model.eval()
     numbers, every, total, failure = list[int](), list[Pair](), 0, None
     for number, (x, y) in training.data.every():
@@ -112,9 +112,10 @@ def bad_rows(training: Training, x: Inputs, y: Tensor, failure: Failure) -> list
         return [*failure.rows]
     if failure.where != "loss":
         return []
-    axis = training.axis if y.shape[:2] == sequence_of(x).shape[:2] else 0
+    output = training.output(x)
     try:
-        losses = losses_of_examples(training.loss, training.output(x), y, axis)
+        axes = training.output_axes(output, x, y)
+        losses = losses_of_examples(training.loss, output, y, axes)
     except USERS_FAULT:  # of a loss that needs several examples
         return []
     return (~losses.isfinite()).nonzero().flatten().tolist()

@@ -63,6 +63,7 @@ class KnownGood:
         self.training, self.probe = training, probe
         self.x, self.y = training.data.sample(SAMPLE)
         self.output = output_of_copy(training, self.x)
+        self.axes = training.output_axes(self.output, self.x, self.y)
 
     def with_parts(self, *keep: str, rate: float) -> Training:
         """The known good training run with some parts of the user's."""
@@ -103,7 +104,7 @@ class KnownGood:
     @cached_property
     def every(self) -> bool:
         """True if there is an output for each frame."""
-        return has_output_for_each_frame(self.x, self.output, self.y, self.training.loss)
+        return has_output_for_each_frame(self.x, self.output, self.y, self.axes)
 
     @cached_property
     def causal(self) -> bool:
@@ -113,7 +114,7 @@ class KnownGood:
     @cached_property
     def forecasts(self) -> bool:
         """True if targets are later inputs."""
-        return predicts_inputs(self.x, self.y, self.training.axis)
+        return predicts_inputs(self.x, self.y, self.training.layout)
 
     def reference(
         self,
@@ -134,6 +135,7 @@ class KnownGood:
             self.x,
             self.output,
             self.training.axis,
+            output_axis=self.axes.batch or 0,
             every=self.every,
             causal=self.every and (self.causal if causal is None else causal),
             final=final,
@@ -144,7 +146,7 @@ class KnownGood:
     @cached_property
     def final(self) -> Callable[[Tensor], Tensor]:
         """The last operation that the user's loss needs: one of which it is finite."""
-        own = last_operation(self.training._loss, self.output, self.y)
+        own = last_operation(self.training._loss, self.output, self.y, self.axes)
         numbers = 3 * noise_like(self.output)
         for final in (own, positive, torch.sigmoid):
             with suppress(RhnError), torch.no_grad():

@@ -1,6 +1,6 @@
 """The usual loss of outputs and targets, and what a given loss does with them.
 
-    canonical_loss(output, y, loss_fn)     # (binary) cross entropy, or squared error
+    canonical_loss(output, y, axes)        # (binary) cross entropy, or squared error
     compares_numbers(loss_fn, output, y)   # is it least where outputs equal the targets?
 
 Legend: B examples, T frames, K output units.
@@ -16,45 +16,10 @@ from torch import Tensor
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
 from trainability.autograd import graph, operation, slope_at
+from trainability.axes import OutputAxes
 from trainability.data import noise_like
 
 EQUAL = 1e-3  # slope at equal outputs and targets, relative to that beside them: rounding
-
-
-def class_axes(output: Tensor, y: Tensor) -> list[int]:
-    """The axes of outputs that may be the classes, by the shapes: the last one, and axis 1.
-
-    >>> class_axes(torch.zeros(8, 20, 5), torch.zeros(8, 20).long())
-    [2]
-    >>> class_axes(torch.zeros(8, 5, 5), torch.zeros(8, 5).long())
-    [2, 1]
-    """
-    if y.is_floating_point() or output.dim() != y.dim() + 1:
-        return []
-    axes = dict.fromkeys((output.dim() - 1, 1))
-    return [axis for axis in axes if (*output.shape[:axis], *output.shape[axis + 1 :]) == y.shape]
-
-
-def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
-    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
-
-    If the shapes fit two axes, the loss decides. Along the classes lie the outputs of one target:
-    if some targets change, the gradient in all other outputs does not.
-
-    >>> output, y = torch.zeros(8, 5, 5), torch.zeros(8, 5).long()
-    >>> class_axis(output, y, F.cross_entropy)
-    1
-    >>> class_axis(output, y, lambda z, y: F.cross_entropy(z.transpose(1, 2), y))
-    2
-    """
-    axes = class_axes(output, y)
-    if len(axes) < 2:
-        return axes[0] if axes else None
-    some = noise_like(y.double()) > 0
-    others = torch.where(some, (y.clamp_min(0) + 1) % output.shape[1], y)
-    moved = (slope_at(loss_fn, output, y) - slope_at(loss_fn, output, others)).abs()
-    last, first = (float(moved.sum(axis)[~some].sum()) for axis in axes)
-    return 1 if first < last / 2 else axes[0]
 
 
 def is_binary(y: Tensor) -> bool:
@@ -62,33 +27,25 @@ def is_binary(y: Tensor) -> bool:
     return bool(((y == 0) | (y == 1)).all())
 
 
-def kind_of_loss(output: Tensor, y: Tensor) -> str:
+def kind_of_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> str:
     """The kind of a `Score`, by which outputs are compared with targets."""
-    if class_axes(output, y) and output.numel() > y.numel():
+    if axes.classes is not None and output.numel() > y.numel():
         return "classes"
     if output.numel() != y.numel():
         return "loss"
     if is_binary(y):
-        return "bits" if y.dim() > 1 and y.shape[-1] > 1 and y.is_floating_point() else "signs"
+        return "bits" if axes.columns(y).shape[1] > 1 and y.is_floating_point() else "signs"
     return "numbers" if y.is_floating_point() else "loss"
 
 
-def units_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
-    """The axis of the units in outputs; None: they have none."""
-    axis = class_axis(output, y, loss_fn)
-    return (output.dim() - 1 if axis is None else axis) if output.dim() > 1 else None
-
-
-def canonical_loss(output: Tensor, y: Tensor, loss_fn: Loss) -> Loss | None:
+def canonical_loss(output: Tensor, y: Tensor, axes: OutputAxes) -> Loss | None:
     """The usual loss for outputs and targets; None where the shapes leave it open.
 
     Outputs between 0 and 1 that sum to 1, or lie between 0 and 1, are taken for probabilities.
-    Classes lie along the axis of `loss_fn`.
     """
-    kind = kind_of_loss(output, y)
+    kind = kind_of_loss(output, y, axes)
     if kind == "classes":
-        axis = class_axis(output, y, loss_fn)
-        return partial(_of_classes, axis=-1 if axis is None else axis)
+        return partial(_of_classes, axes=axes)
     if kind in ("signs", "bits"):
         return _of_signs
     if kind == "numbers":
@@ -96,8 +53,8 @@ def canonical_loss(output: Tensor, y: Tensor, loss_fn: Loss) -> Loss | None:
     return None
 
 
-def _of_classes(output: Tensor, y: Tensor, axis: int) -> Tensor:
-    logs = log_probabilities(output.movedim(axis, -1))
+def _of_classes(output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
+    logs = log_probabilities(axes.classes_last(output))
     return F.nll_loss(logs.flatten(0, -2), y.flatten().long())
 
 
@@ -112,15 +69,15 @@ def _of_numbers(output: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(output.reshape(y.shape), y.to(output.dtype))
 
 
-def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axis: int | None) -> Tensor:
-    """The usual loss with weights (K,): of classes along an axis, or of signs (None)."""
-    if axis is None:
+def weighted_loss(output: Tensor, y: Tensor, weights: Tensor, axes: OutputAxes) -> Tensor:
+    """The usual loss of classes or signs, with weights (K,)."""
+    if axes.classes is None:
         z, target = output.reshape(y.shape), y.to(output.dtype)
         of_each = weights.to(z)[y.long()]
         if lie_in_0_to_1(z):
             return F.binary_cross_entropy(z.clamp(1e-7, 1 - 1e-7), target, of_each)
         return F.binary_cross_entropy_with_logits(z, target, of_each)
-    logs = log_probabilities(output.movedim(axis, -1)).flatten(0, -2)
+    logs = log_probabilities(axes.classes_last(output)).flatten(0, -2)
     return F.nll_loss(logs, y.flatten().long(), weights.to(logs))
 
 
@@ -173,35 +130,31 @@ def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     return counted and math.isfinite(size) and float(at.abs().max()) <= EQUAL * size
 
 
-def scored(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
+def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
     """True for each target that is scored (the shape of y): all up to the last that counts.
 
     A target counts if its outputs have a gradient in the loss.
     """
     every = torch.ones(y.shape, dtype=torch.bool, device=y.device)
-    axis = class_axis(output, y, loss_fn)
+    axis = axes.classes
     if y.dim() < 2 or (axis is None and output.shape != y.shape):
         return every
     slope = slope_at(loss_fn, output, y)
     counts = slope.abs().sum(axis) > 0 if axis is not None else slope != 0
     if counts.all() or not counts.any():
         return every
-    frames = 1 if counts.dim() == 2 or axis is not None else counts.dim() - 2
+    frames = 1 - axes.targets
     later = counts.flip(frames).long().cumsum(frames).flip(frames)
     return later > 0
 
 
-def losses_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> Tensor:
+def losses_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
     """The losses (B,) of minibatches of one example each."""
-    pairs = zip(
-        output.split(1, output_axis(output, y, axis)),
-        y.split(1, axis if axis < y.dim() else 0),
-        strict=True,
-    )
+    pairs = zip(output.split(1, axes.batch or 0), y.split(1, axes.targets), strict=True)
     return torch.stack([loss_fn(z.clone(), t).reshape(()).double() for z, t in pairs])
 
 
-def is_mean_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
+def is_mean_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> bool:
     """True if the loss of a minibatch is the mean of the losses of its examples."""
     if output.dim() == 0 or y.dim() == 0:
         return False
@@ -209,33 +162,10 @@ def is_mean_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> 
     try:
         with torch.no_grad():
             for z in (output, output + 0.1 * noise):
-                each = losses_of_examples(loss_fn, z, y, axis)
+                each = losses_of_examples(loss_fn, z, y, axes)
                 whole = loss_fn(z.clone(), y).reshape(()).double()
                 if not torch.isclose(each.mean(), whole, rtol=1e-4, atol=1e-8):
                     return False
     except USERS_FAULT:  # of a loss that needs several examples
         return False
     return True
-
-
-def output_axis(output: Tensor, y: Tensor, axis: int) -> int:
-    """The axis of the examples in outputs."""
-    fits = [a for a in (axis, 0, 1) if a < output.dim() and output.shape[a] == count_in(y, axis)]
-    return fits[0] if fits else 0
-
-
-def count_in(y: Tensor, axis: int) -> int:
-    return y.shape[axis if axis < y.dim() else 0]
-
-
-def constants_like(
-    constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor], axis: int
-) -> list[Tensor]:
-    """A constant as outputs for each of some targets; output, y: a pair that shows the shapes."""
-    place, shapes = output_axis(output, y, axis), list[list[int]]()
-    for other in targets:
-        shape = list(output.shape)
-        if shape and shape[place] == count_in(y, axis):
-            shape[place] = count_in(other, axis)
-        shapes.append(shape)
-    return [constant.expand(shape) for shape in shapes]

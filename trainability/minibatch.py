@@ -21,11 +21,12 @@ from gersgorin.validate import random_numbers_kept
 from rhn.errors import RhnError
 from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
+from trainability.axes import OutputAxes, time_steps
+from trainability.copies import attributes, state_of
 from trainability.data import Inputs, examples_axis, noise_like
-from trainability.losses import class_axis
 from trainability.minima import constant_output
 from trainability.scores import MINIBATCHES
-from trainability.training import Training, attributes, state_of
+from trainability.training import Training
 
 APART = 0.02  # of what is added to weights that torch leaves alike
 BEYOND_ROUNDING = 100.0  # times the rounding of the outputs: a change that is none
@@ -46,7 +47,7 @@ class Minibatch:
         self.training = training.copy()
         self.x, self.y = training.data.sample(training_batch(training))
         self.leaves: list[Tensor] = tree_leaves(self.x)
-        self.axis = training.axis
+        self.axis, self.layout = training.axis, training.layout
         self.first = self.leaves[0]
         self.count = self.first.shape[self.axis] if self.first.dim() > self.axis else 1
 
@@ -146,36 +147,16 @@ class Minibatch:
     @property
     def frames(self) -> int | None:
         """T; None if the sequence has no frames."""
-        has = self.first.dim() == 2 + self.first.is_floating_point()
-        return self.first.shape[1 - self.axis] if has else None
+        return time_steps(self.first, self.layout)
 
-    @property
-    def output_axis(self) -> int | None:
-        """Axis of the examples in the output; None: it has none."""
-        shape = self.before.shape
-        order = (self.axis, 0) if self.of_frames else (0, self.axis, 1)
-        return next((a for a in order if a < len(shape) and shape[a] == self.count), None)
+    @cached_property
+    def axes(self) -> OutputAxes:
+        """Of outputs and targets."""
+        return self.training.output_axes(self.before, self.x, self.y)
 
     def axis_of(self, value: Tensor) -> int:
         """The axis of the examples in one of the inputs."""
         return examples_axis(value, self.first, self.axis) or 0
-
-    @property
-    def target_axis(self) -> int:
-        """Axis of the examples in the targets."""
-        return self.axis if self.y.shape[:2] == self.first.shape[:2] else 0
-
-    @property
-    def of_frames(self) -> bool:
-        """True if there is an output for each frame."""
-        shape = self.before.shape
-        return (
-            self.frames is not None
-            and len(shape) >= 2
-            and shape[:2] == self.first.shape[:2]
-            and (self.y.dim() >= 2 and self.y.shape[:2] == shape[:2])
-            and class_axis(self.before, self.y, self.training.loss) != 1  # whose frames are last
-        )
 
     # ---- the loss ----------------------------------------------------------------------------
 
@@ -185,7 +166,7 @@ class Minibatch:
         training, like = self.training, self.output.detach()
         some = [y for _, y in islice(training.data.stream(0), MINIBATCHES)]
         targets = [y for y in some if y.shape == self.y.shape] or [self.y]
-        best = constant_output(training.loss, like, self.y, targets, self.target_axis)
+        best = constant_output(training.loss, like, self.y, targets, self.axes)
         with torch.no_grad():
             losses = [training.loss(best.expand(like.shape).clone(), y) for y in targets]
         return float(torch.stack(losses).mean())
@@ -195,8 +176,8 @@ class Minibatch:
         """(B,) changes of the loss's gradient in the outputs of each example, if the target of the
         first one becomes that of another; None if examples have no targets of their own.
         """
-        y, axis = self.y, self.target_axis
-        if self.output_axis is None or self.count < 3 or y.dim() == 0:
+        y, axis = self.y, self.axes.targets
+        if self.axes.batch is None or self.count < 3 or y.dim() == 0:
             return None
         if y.shape[axis] != self.count:
             return None
@@ -211,7 +192,7 @@ class Minibatch:
         slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
         if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
             return None
-        return rows_of((slopes[1] - slopes[2]).abs(), self.output_axis).sum(1)
+        return rows_of((slopes[1] - slopes[2]).abs(), self.axes.batch).sum(1)
 
     @property
     def is_unpaired(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
-from trainability.losses import constants_like, units_axis
+from trainability.axes import OutputAxes
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
@@ -59,16 +59,18 @@ def free_loss(
     y: Tensor,
     final: Callable[[Tensor], Tensor] | None = None,
     *,
-    constant: bool = False,
+    constant: OutputAxes | None = None,
 ) -> float:
-    """The least loss of outputs final(z), with z free or constant over examples and frames.
+    """The least loss of outputs final(z); -inf: there is no least value.
 
-    final: None for none; the search then begins at the outputs. -inf: there is no least value.
+    Args:
+        loss_fn, output, y: of a minibatch.
+        final: None for none; the search then begins at the outputs.
+        constant: axes of outputs for z that is constant over examples and frames; None: z is free.
     """
-    units = units_axis(output, y, loss_fn)
     start = output.detach() if final is None else torch.zeros_like(output)
-    if constant:
-        start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
+    if constant is not None:
+        start = constant.mean(start)
 
     def loss(z: Tensor) -> Tensor:
         whole = z.expand(output.shape).clone()
@@ -78,18 +80,13 @@ def free_loss(
 
 
 def constant_output(
-    loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axis: int
+    loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
 ) -> Tensor:
-    """The output (1, ..., K) that is the best one for some targets.
-
-    output, y: a pair that shows the shapes. axis: of the examples in y.
-    """
-    units = units_axis(output, y, loss_fn)
-    start = output.detach()
-    start = start.mean([a for a in range(output.dim()) if a != units], keepdim=True)
+    """The output (1, ..., K) that is the best one for some targets. output, y: show the shapes."""
+    start = axes.mean(output.detach())
 
     def of_all(z: Tensor) -> Tensor:
-        constants = constants_like(z, output, y, targets, axis)
+        constants = axes.constants(z, output, y, targets)
         losses = [
             loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
         ]

@@ -137,7 +137,7 @@ class Probe(Minibatch):
     @cached_property
     def mixed(self) -> int:
         """Number of other examples whose outputs change with one of them."""
-        if self.output_axis is None or self.count < 2 or not self.follows(0):
+        if self.axes.batch is None or self.count < 2 or not self.follows(0):
             return 0
         number = min(EXAMPLES, self.count // 2)
         some = torch.linspace(0, self.count - 1, number).long().unique().tolist()
@@ -151,7 +151,7 @@ class Probe(Minibatch):
         index = torch.tensor(some, device=self.first.device)
         marks = torch.zeros(self.first.shape, dtype=torch.bool, device=self.first.device)
         for change in self.changes(0, marks.index_fill_(self.axis, index, True)):
-            rows = rows_of(change, self.output_axis or 0).amax(1).index_fill(0, index, 0.0)
+            rows = rows_of(change, self.axes.batch or 0).amax(1).index_fill(0, index, 0.0)
             if (rows > BEYOND_ROUNDING).any():
                 return int((rows > 0).sum())
         return 0
@@ -161,30 +161,30 @@ class Probe(Minibatch):
     def _marks(self, frames: Tensor) -> Tensor:
         """True at some frames (T,) of the sequence."""
         shape = [1] * self.first.dim()
-        shape[1 - self.axis] = -1
+        shape[self.layout.time] = -1
         return frames.to(self.first.device).reshape(shape).expand(self.first.shape)
 
     @cached_property
     def looks_ahead(self) -> bool:
         """True if the output of a frame changes with later frames."""
         T = self.frames
-        if T is None or T < 2 or not self.of_frames or self.mixed or not self.follows(0):
+        if T is None or T < 2 or not self.axes.for_each_frame or self.mixed or not self.follows(0):
             return False
         for first in sorted({1, T // 4, T // 2, 3 * T // 4, T - 1} - {0}):
             marks = self._marks(torch.arange(T) >= first)
             for change in self.changes(0, marks):
-                if (change.narrow(1 - self.axis, 0, first) > BEYOND_ROUNDING).any():
+                if (change.narrow(self.layout.time, 0, first) > BEYOND_ROUNDING).any():
                     return True
         return False
 
     @cached_property
     def reads_own_frame(self) -> bool:
         """True if the output of the first frame changes with that frame."""
-        if self.frames is None or not self.of_frames or not self.follows(0):
+        if self.frames is None or not self.axes.for_each_frame or not self.follows(0):
             return False
         marks = self._marks(torch.arange(self.frames) == 0)
         return any(
-            bool((change.select(1 - self.axis, 0) > BEYOND_ROUNDING).any())
+            bool((change.select(self.layout.time, 0) > BEYOND_ROUNDING).any())
             for change in self.changes(0, marks)
         )
 
@@ -196,9 +196,9 @@ class Probe(Minibatch):
         half do not change with the other, and have no gradient in it.
         """
         T = self.frames
-        if T is None or T < 2 or not self.of_frames or not self.reads_own_frame:
+        if T is None or T < 2 or not self.axes.for_each_frame or not self.reads_own_frame:
             return False
-        numbers, axis = torch.arange(T), 1 - self.axis
+        numbers, axis = torch.arange(T), self.layout.time
         for bit in range((T - 1).bit_length()):
             for value in (0, 1):
                 moved = (numbers >> bit & 1) == value
@@ -227,7 +227,7 @@ class Probe(Minibatch):
 
         For any example, with random weights of the outputs.
         """
-        if self.frames is None or self.output_axis is None or self.mixed or not self.follows(0):
+        if self.frames is None or self.axes.batch is None or self.mixed or not self.follows(0):
             return None
         leaves: list[Tensor] = []
 
@@ -240,12 +240,12 @@ class Probe(Minibatch):
             return None
         total = (output * noise_like(output)).sum()
         slopes = torch.autograd.grad(total, leaves, materialize_grads=True)
-        each = [rows_of(s, 1 - self.axis).any(1) for s in slopes]
+        each = [rows_of(s, self.layout.time).any(1) for s in slopes]
         return torch.stack(each).any(0)
 
     def _last(self, output: Tensor) -> Tensor:
         """The output of the last frame; all of one that has no frames."""
-        return output.select(1 - self.axis, -1) if self.of_frames else output
+        return output.select(self.layout.time, -1) if self.axes.for_each_frame else output
 
     def moving_frames(self, example: int) -> Tensor:
         """(T,) True for each frame of an example whose small change moves the last output.
@@ -293,7 +293,7 @@ class Probe(Minibatch):
 
     def _rows(self, output: Tensor) -> Tensor:
         """The last output of each example, (B, ...)."""
-        axis = 0 if self.of_frames else self.output_axis or 0
+        axis = 0 if self.axes.for_each_frame else self.axes.batch or 0
         return rows_of(self._last(output), axis)
 
     def with_leaves(self, leaf: Callable[[Tensor], Tensor], x: Inputs | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from gersgorin.data.layout import Layout
 from gersgorin.validate import random_numbers_kept
 from rhn.errors import InvalidInputError, RhnError
 from rhn.training.ensemble import flushed
@@ -47,7 +48,7 @@ class Measure:
     pairs: dict[str, PairedErrors]
     """Errors of the examples beside those of the constant predictor, by the name of a score."""
     relative: dict[str, float]
-    """Their means, 1 for the best constant output."""
+    """Their means, 1 for the constant predictor."""
     explained: float = math.nan
     """Share of the targets' variance that the outputs explain."""
 
@@ -178,7 +179,7 @@ class Race:
     Args:
         scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        seed: of the order of the minibatches and of random numbers inside a model.
+        seed: seed of the minibatch order, and of random numbers inside a model.
         progress: called with a description of each part.
     """
 
@@ -248,7 +249,7 @@ class Race:
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
-        share, row.count = explained(outputs, targets, self.scores["error"].loss_fn)
+        share, row.count = explained(outputs, targets, self.scores["error"].axes)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:
@@ -284,12 +285,12 @@ def race_of(
     data, few = training.data, bool(training.data.too_few)
     pairs = [data.sample(WHOLE)] if few else data.held_out
     last = probe.last_activation
-    usual = canonical_loss(probe.output, probe.y, training.loss) if probe.is_unpaired else None
+    usual = canonical_loss(probe.output, probe.y, probe.axes) if probe.is_unpaired else None
     scores = scores_of(
         usual or training.loss,
         probe.evaluated(pairs[0][0]),
         pairs,
-        probe.target_axis,
+        probe.axes,
         [y for _, y in data.trained],
         in_time=data.in_time and not few,
         ends_at_sigmoid=last is not None and last.kind == "Sigmoid",
@@ -300,7 +301,7 @@ def race_of(
         if float(constant.mean()) <= TINY:
             raise InvalidInputError(
                 f"there is nothing to learn: all targets are {y.flatten()[0].item():.4g}, and a "
-                "constant output is perfect; look where the targets are made"
+                "constant output is perfect; look where the targets are computed"
             )
     return Race(scores, pairs, seed=seed, progress=progress)
 
@@ -323,7 +324,7 @@ def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> f
 
 
 def affordable(steps: int, seconds: float, needed: float) -> int:
-    """How many of all steps each row may run in some seconds, if all of them need `needed`.
+    """The number of steps that each row may run in some seconds, if all steps need `needed`.
 
     >>> affordable(1000, 30.0, 60.0), affordable(1000, 90.0, 60.0)
     (500, 1000)
@@ -346,12 +347,12 @@ LAST_VALUE = Version(
 )
 
 
-def last_value(race: Race, axis: int) -> Row | None:
+def last_value(race: Race, layout: Layout) -> Row | None:
     """The row of the numbers of the last frame that lie closest to the targets."""
     score, rows = race.scores["error"], list[Row]()
     numbers = sequence_of(race.pairs[0][0]).shape[-1] if score.kind == "numbers" else 0
     for number in range(numbers):
-        outputs = [repeated(x, y, axis, number) for x, y in race.pairs]
+        outputs = [repeated(x, y, layout, number) for x, y in race.pairs]
         if any(output is None for output in outputs):
             return None
         row = Row(LAST_VALUE, None)
@@ -362,7 +363,7 @@ def last_value(race: Race, axis: int) -> Row | None:
     return best if best is not None and best.error > 0 else None
 
 
-def repeated(x: Inputs, y: Tensor, axis: int, number: int) -> Tensor | None:
+def repeated(x: Inputs, y: Tensor, layout: Layout, number: int) -> Tensor | None:
     """Outputs (the shape of y) that repeat the last frame, or one of its numbers; None: no such.
 
     For targets of each frame the last frame is that of the target's own place.
@@ -371,7 +372,7 @@ def repeated(x: Inputs, y: Tensor, axis: int, number: int) -> Tensor | None:
     if not first.is_floating_point() or first.dim() != 3:
         return None
     each = y.shape[:2] == first.shape[:2]
-    frames = first if each else first.select(1 - axis, -1)
+    frames = first if each else first.select(layout.time, -1)
     if frames.numel() != y.numel():
         frames = frames[..., number : number + 1]
     return frames.reshape(y.shape) if frames.numel() == y.numel() else None

@@ -4,8 +4,8 @@
     for name, other in stand_ins(training):      # ("attention", a run with a GRU in its place)
         ...
 
-It standardises the numbers that it reads, and reads ids through an embedding. Of several inputs the
-first with the outputs' frames is read frame by frame, all others by their states. Examples lie
+It standardises the numbers that it reads, and reads ids through an embedding. The first of several
+inputs with the outputs' frames is read frame by frame, all others by their states. Examples lie
 along either axis. An output for each frame sees later frames only if those of the user's network
 do, and if no target is a later input. A linear layer is replaced by one with a hidden layer, that
 reads each position by itself; any other layer by a GRU that reads the same tensors.
@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from gersgorin.data.layout import Layout
 from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
+from trainability.axes import OutputAxes
 from trainability.data import SAMPLE, Inputs, with_sequence
-from trainability.losses import class_axis, expects_logits, lie_in_0_to_1
+from trainability.losses import expects_logits, lie_in_0_to_1
 from trainability.training import Training, same
 
 UNITS = 64
@@ -77,7 +79,8 @@ class Reference(nn.Module):
 
     Args:
         x: inputs of a minibatch. output: outputs that it should give, of which the shape counts.
-        axis: of the examples in x. every: whether there is an output for each frame.
+        axis, output_axis: of the examples in x and in outputs.
+        every: whether there is an output for each frame.
         causal: whether outputs of frames see no later frame.
         final: the last operation, such as a log_softmax over classes.
         standardise: whether numbers are standardised by the minibatch's means and deviations.
@@ -89,6 +92,7 @@ class Reference(nn.Module):
         output: Tensor,
         axis: int,
         *,
+        output_axis: int,
         every: bool,
         causal: bool,
         final: Callable[[Tensor], Tensor],
@@ -107,8 +111,8 @@ class Reference(nn.Module):
         width = readers[self.main].width + 2 * UNITS * len(sides)
         both = every and not causal
         self.rnn = nn.GRU(width, UNITS, batch_first=True, bidirectional=both)
-        self.output_axis = self._output_axis(output, axis, examples)
-        rest = list(output.movedim(self.output_axis, 0).shape[1 + every :])
+        self.output_axis = output_axis
+        rest = list(output.movedim(output_axis, 0).shape[1 + every :])
         self.rest = rest
         per_frame = UNITS * (2 if both else 1)
         self.head = nn.Linear(per_frame if every else 2 * UNITS, math.prod(rest))
@@ -117,12 +121,6 @@ class Reference(nn.Module):
         """The first input with the frames of the output."""
         fits = (k for k, leaf in enumerate(leaves) if leaf.shape[:2] == output.shape[:2])
         return next(fits, 0)
-
-    def _output_axis(self, output: Tensor, axis: int, examples: int) -> int:
-        if self.every:
-            return axis
-        fits = [a for a in (0, axis) if a < output.dim() and output.shape[a] == examples]
-        return fits[0] if fits else 0
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         leaves = [*inputs, *named.values()]
@@ -143,13 +141,13 @@ class Reference(nn.Module):
         return self.final(z.movedim(0, self.output_axis))
 
 
-def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor, loss_fn: Loss) -> bool:
+def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> bool:
     """True if outputs and targets have the examples and frames of an input."""
     leaves = tree_leaves(x)
     has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()
     alike = (leaf.shape[:2] == output.shape[:2] == y.shape[:2] for leaf in leaves)
     whole = output.dim() > 2 or y.shape == output.shape
-    whole = whole and class_axis(output, y, loss_fn) != 1  # whose frames are last
+    whole = whole and axes.classes != 1  # whose frames are last
     return has_frames and output.dim() >= 2 and whole and any(alike)
 
 
@@ -159,9 +157,7 @@ def is_causal(training: Training, x: Inputs) -> bool:
 
     Outputs have a frame each. The network has torch's own weights: those of 0 would hide it.
     """
-    axis = training.axis
-    first = tree_leaves(x)[0]
-    frames = 1 - axis
+    first, frames = tree_leaves(x)[0], training.layout.time
     half = (first.shape[frames] + 1) // 2
     late = (torch.arange(first.shape[frames]) >= half).to(first.device)
     late = late.reshape([-1 if a == frames else 1 for a in range(first.dim())])
@@ -171,33 +167,34 @@ def is_causal(training: Training, x: Inputs) -> bool:
         other.model.eval()
         return other.output(x).narrow(frames, 0, half)
 
-    changed = torch.where(late, first.roll(1, axis), first)
+    changed = torch.where(late, first.roll(1, training.axis), first)
     return torch.equal(outputs(x), outputs(with_sequence(x, changed)))
 
 
-def predicts_inputs(x: Inputs, y: Tensor, axis: int) -> bool:
+def predicts_inputs(x: Inputs, y: Tensor, layout: Layout) -> bool:
     """True if the targets of a frame are a later frame of the inputs, or part of one."""
     leaves = [leaf for leaf in tree_leaves(x) if leaf.shape[:2] == y.shape[:2]]
     return any(
-        _is_later(leaf.movedim(axis, 0), y.movedim(axis, 0), shift)
+        _is_later(layout.to_time_first(leaf), layout.to_time_first(y), shift)
         for leaf in leaves
-        for shift in range(1, min(4, y.shape[1 - axis]))
+        for shift in range(1, min(4, y.shape[layout.time]))
     )
 
 
 def _is_later(x: Tensor, y: Tensor, shift: int) -> bool:
-    """True if frames y (B, T, ...) are those of x some frames later, in the numbers of both."""
+    """True if frames y (T, B, ...) are those of x some frames later, in the numbers of both."""
     if x.dim() == y.dim() + 1:
         x = x[..., 0] if y.is_floating_point() else x.argmax(-1)
-    later, target = x[:, shift:], y[:, :-shift]
+    later, target = x[shift:], y[:-shift]
     width = min(later.shape[-1], target.shape[-1]) if later.dim() > 2 else None
     return torch.equal(later[..., :width].to(target.dtype), target[..., :width])
 
 
-def last_operation(loss_fn: Loss, output: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+def last_operation(
+    loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes
+) -> Callable[[Tensor], Tensor]:
     """The last operation that a loss needs: log_softmax, softmax, a sigmoid, or nothing."""
-    axis = class_axis(output, y, loss_fn)
-    axis = -1 if axis is None else axis
+    axis = -1 if axes.classes is None else axes.classes
     z = output.detach()
     if isinstance(loss_fn, nn.BCELoss):
         return torch.sigmoid
@@ -239,14 +236,16 @@ class StandIn(nn.Module):
             return
         read = inputs[:1] if self.recurrent else inputs
         every = first.dim() >= 3 and first.shape[:2] == read[0].shape[:2]
-        self.reader = Reference(read, first, axis, every=every, causal=True, final=same)
+        self.reader = Reference(
+            read, first, axis, output_axis=axis, every=every, causal=True, final=same
+        )
         self.used = len(read)
 
     def forward(self, *inputs: Tensor) -> Any:
         output = self.reader(*inputs[: self.used])
         if not self.recurrent:
             return output
-        last = output.select(1 - self.axis, -1)
+        last = output.select(Layout(self.axis).time, -1)
         state = self.state_like
         hidden = last_state(last, state[0] if isinstance(state, tuple) else state)
         return output, ((hidden, torch.zeros_like(hidden)) if isinstance(state, tuple) else hidden)

@@ -1,10 +1,10 @@
-"""One score for all losses: the error of outputs, 0 perfect, 1 the best constant.
+"""One score for all losses: the error of outputs, 0 perfect, 1 the constant predictor.
 
-    score = score_of(loss_fn, output, pairs, axis)   # how outputs are compared with targets
+    score = score_of(loss_fn, output, pairs, axes)   # how outputs are compared with targets
     score.errors(output, y)                          # (B,), of each example
-    found = score.in_pairs(outputs, targets)         # beside those of the best constant
-    found.relative                                   # their mean, relative to the constant's
-    found.below()                                    # are they below the constant's, in pairs?
+    found = score.in_pairs(outputs, targets)         # beside those of the constant predictor
+    found.relative                                   # their mean, divided by its mean
+    found.below()                                    # whether they are below its errors, in pairs
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
@@ -14,7 +14,7 @@
 | numbers, an output each         | mean squared error                 | the mean           |
 | all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
 
-Positions behind the end of a sequence, whose outputs do not change the loss, are not scored.
+Positions after the end of a sequence, whose outputs do not change the loss, are not scored.
 
 Legend: B examples, T frames, K output units.
 """
@@ -26,11 +26,10 @@ import torch
 from torch import Tensor
 
 from gersgorin.losses import Loss
+from trainability.axes import OutputAxes
 from trainability.data import noise_like
 from trainability.losses import (
-    class_axis,
     compares_numbers,
-    constants_like,
     expects_logits,
     is_mean_of_examples,
     kind_of_loss,
@@ -42,7 +41,7 @@ from trainability.losses import (
 from trainability.minima import constant_output, settled_loss
 
 DEVIATIONS = 2.0  # standard errors by which errors differ
-BELOW = 1e-3  # of the constant's loss: more below the least one is no rounding
+BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
 BLOCKS = 40  # parts of the frames of a few long sequences
 FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
@@ -51,7 +50,7 @@ TINY = 1e-12  # of a variance or a share: the constant is right
 
 @dataclass(frozen=True)
 class PairedErrors:
-    """Errors of held-out examples beside those of the best constant, pair by pair.
+    """Errors of held-out examples beside those of the constant predictor, pair by pair.
 
     >>> found = PairedErrors(torch.full((40,), 0.5), torch.ones(40))
     >>> found.relative, found.below(), found.above(0.4), found.count
@@ -61,7 +60,7 @@ class PairedErrors:
     errors: Tensor
     """(E,)"""
     constant: Tensor
-    """(E,) of the best constant on the same examples."""
+    """(E,) errors of the constant predictor on the same examples."""
     endless: bool = False
     """Whether errors are a loss less that of the constant, since there is no least one."""
 
@@ -105,13 +104,13 @@ class PairedErrors:
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
     def below(self, level: float = 1.0) -> bool:
-        """True if errors lie below a share of the constant's by two standard errors."""
+        """True if errors lie below a share of those of the constant by two standard errors."""
         mean, deviation = self.difference(level)
         return mean + DEVIATIONS * deviation < 0
 
     def above(self, level: float) -> bool:
-        """True if errors lie above a share of the constant's by two standard errors; if
-        there is no least one never.
+        """True if errors lie above a share of those of the constant by two standard errors; False
+        if there is no least loss.
         """
         if self.endless:
             return False
@@ -125,8 +124,8 @@ class Score:
 
     kind: str
     """ "classes", "signs", "bits", "numbers", "entropy" or "loss"."""
-    axis: int
-    """Of the examples in y."""
+    axes: OutputAxes
+    """Of outputs and targets."""
     loss_fn: Loss
     """Of the training, by which targets are left out and by which a "loss" is scored."""
     constant: Tensor | None = None
@@ -164,7 +163,7 @@ class Score:
         return self._means(self._wrong(self.answers(output, y), y), counts)
 
     def of_constant(self, output: Tensor, y: Tensor) -> Tensor:
-        """Errors of the best constant, for the same examples as `errors`."""
+        """Errors of the constant predictor, for the same examples as `errors`."""
         assert self.constant is not None
         if self.kind == "loss":
             return self._losses(self.constant.expand(output.shape), y) - self.level
@@ -189,20 +188,19 @@ class Score:
         """Losses (B,) of the examples; (1,) of the minibatch if it is no mean of them."""
         with torch.no_grad():
             if self.by_example:
-                return losses_of_examples(self.loss_fn, output, y, self.axis)
+                return losses_of_examples(self.loss_fn, output, y, self.axes)
             return self.loss_fn(output.clone(), y).reshape(1).double()
 
     def _logs(self, output: Tensor, y: Tensor) -> Tensor:
         """Logarithms of the probabilities of the classes y (the shape of y)."""
-        axis = class_axis(output, y, self.loss_fn)
-        logs = log_probabilities(output.movedim(-1 if axis is None else axis, -1)).double()
+        logs = log_probabilities(self.axes.classes_last(output)).double()
         return logs.gather(-1, y.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
 
     def answers(self, output: Tensor, y: Tensor) -> Tensor:
         """The classes, signs or numbers (the shape of y) that outputs stand for."""
         output = output.detach()
         if self.kind == "classes":
-            return output.argmax(class_axis(output, y, self.loss_fn))
+            return output.argmax(self.axes.classes)
         z = output.reshape(y.shape).double()
         if self.kind == "bits":
             return z.sigmoid() if self.logits else z.clamp(0, 1)
@@ -215,7 +213,7 @@ class Score:
         if self.kind == "numbers":
             counts = torch.ones_like(y, dtype=torch.bool)
         else:
-            counts = scored(self.loss_fn, output, y)
+            counts = scored(self.loss_fn, output, y, self.axes)
         return counts if self.kind in ("numbers", "bits") else counts & (y >= 0)
 
     def _wrong(self, answers: Tensor, y: Tensor) -> Tensor:
@@ -229,9 +227,10 @@ class Score:
         """(B,) means over the targets of an example that count, of those that have one."""
         if values.dim() < 2:
             return values[counts]
+        both = [values.masked_fill(~counts, 0), counts]
         totals, numbers = (
             torch.cat([part.flatten(1).sum(1) for part in rows.tensor_split(self.blocks, 1)])
-            for rows in (v.movedim(self.axis, 0) for v in (values.masked_fill(~counts, 0), counts))
+            for rows in (v.movedim(self.axes.targets, 0) for v in both)
         )
         return (totals / numbers)[numbers > 0]
 
@@ -252,7 +251,7 @@ def scores_of(
     loss_fn: Loss,
     output: Tensor,
     pairs: list,
-    axis: int,
+    axes: OutputAxes,
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
@@ -266,14 +265,14 @@ def scores_of(
 
     Args:
         loss_fn: of the training. output: for the first of the pairs (x, y), which are held out.
-        axis: of the examples in y.
+        axes: of outputs and targets.
         trained: the targets that are trained on, to which the constant is fitted; None: those of
             the pairs.
         in_time: whether the pairs are a few long sequences.
         ends_at_sigmoid: whether the user's network does.
     """
     settings = {"in_time": in_time, "ends_at_sigmoid": ends_at_sigmoid}
-    first = score_of(loss_fn, output, pairs, axis, trained, **settings)
+    first = score_of(loss_fn, output, pairs, axes, trained, **settings)
     targets = [y for _, y in pairs]
     scores = {"error": first}
     if balanced := first.balanced(targets):
@@ -281,26 +280,30 @@ def scores_of(
     if first.kind == "classes":
         scores["loss"] = _entropy(first, output, targets, trained or targets)
     elif first.kind != "loss" and not _is_error(first, output, targets[0]):
-        scores["loss"] = loss_score(loss_fn, output, pairs, axis, trained)
+        scores["loss"] = loss_score(loss_fn, output, pairs, axes, trained)
     return scores
 
 
 def loss_score(
-    loss_fn: Loss, output: Tensor, pairs: list, axis: int, trained: list[Tensor] | None = None
+    loss_fn: Loss,
+    output: Tensor,
+    pairs: list,
+    axes: OutputAxes,
+    trained: list[Tensor] | None = None,
 ) -> Score:
     """The score by the loss itself, also of outputs for which there is another one.
 
     trained: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    return _by_loss(Score("loss", axis, loss_fn), output, targets, trained or targets)
+    return _by_loss(Score("loss", axes, loss_fn), output, targets, trained or targets)
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
     """The cross entropy, relative to that of the shares of the classes."""
-    axis = class_axis(output, targets[0], first.loss_fn)
     known = torch.cat([y.flatten() for y in trained])
-    shares = torch.bincount(known[known >= 0].long(), minlength=output.shape[axis or -1]).double()
+    K = output.shape[first.axes.classes or -1]
+    shares = torch.bincount(known[known >= 0].long(), minlength=K).double()
     other = replace(first, kind="entropy", weights=None)
     other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
     return other
@@ -308,11 +311,11 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
 
 def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:
     """True if the loss of each example is its error, but for a factor."""
-    if not is_mean_of_examples(score.loss_fn, output, y, score.axis) or score.kind == "signs":
+    if not is_mean_of_examples(score.loss_fn, output, y, score.axes) or score.kind == "signs":
         return False
     noise = noise_like(output)
     errors = score.errors(output + noise, y)
-    losses = losses_of_examples(score.loss_fn, output + noise, y, score.axis)
+    losses = losses_of_examples(score.loss_fn, output + noise, y, score.axes)
     alike = errors.shape == losses.shape
     return alike and torch.allclose(losses / losses.mean(), errors / errors.mean(), rtol=1e-3)
 
@@ -321,7 +324,7 @@ def score_of(
     loss_fn: Loss,
     output: Tensor,
     pairs: list,
-    axis: int,
+    axes: OutputAxes,
     trained: list[Tensor] | None = None,
     *,
     in_time: bool = False,
@@ -332,39 +335,38 @@ def score_of(
     trained, in_time, ends_at_sigmoid: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    kind = kind_of_loss(output, targets[0])
+    kind = kind_of_loss(output, targets[0], axes)
     if kind == "numbers" and not compares_numbers(loss_fn, output, targets[0]):
         kind = "loss"
-    score = Score(kind, axis, loss_fn)
+    score = Score(kind, axes, loss_fn)
     if score.kind == "loss":
         return _by_loss(score, output, targets, trained or targets)
-    score.constant = best_constant(score.kind, trained or targets)
+    score.constant = best_constant(score.kind, trained or targets, axes)
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
         score.may_be_shares = ends_at_sigmoid
     if in_time:
-        score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axis] for y in targets)))
+        score.blocks = max(1, BLOCKS // max(1, sum(y.shape[axes.targets] for y in targets)))
     return score
 
 
-def best_constant(kind: str, targets: list[Tensor]) -> Tensor:
+def best_constant(kind: str, targets: list[Tensor], axes: OutputAxes) -> Tensor:
     """The commonest class, the commoner sign of each output, or its mean."""
     if kind == "classes":
         known = torch.cat([y.flatten() for y in targets])
         return known[known >= 0].mode().values
-    rows = [y.double().flatten(0, -2) if y.dim() > 1 else y.double() for y in targets]
-    mean = torch.cat(rows).mean(0)
+    mean = torch.cat([axes.columns(y).double() for y in targets]).mean(0)
     return (mean > 0.5).double() if kind == "signs" else mean
 
 
 def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
     """The score by the loss, between the least free one and that of the best constant."""
-    loss_fn, axis = score.loss_fn, score.axis
-    score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axis)
-    few = _few(trained, targets[0], axis)
-    score.constant = constant_output(loss_fn, output, targets[0], few, axis)
-    alike = [y for y in targets if y.dim() and y.shape[1:] == targets[0].shape[1:]] or targets[:1]
-    outputs = constants_like(score.constant, output, targets[0], alike, axis)
+    loss_fn, axes = score.loss_fn, score.axes
+    score.by_example = is_mean_of_examples(loss_fn, output, targets[0], axes)
+    few = _few(trained, targets[0], axes)
+    score.constant = constant_output(loss_fn, output, targets[0], few, axes)
+    alike = _alike(targets, targets[0], axes) or targets[:1]
+    outputs = axes.constants(score.constant, output, targets[0], alike)
     pairs = list(zip(outputs, alike, strict=True))
     least = sum(settled_loss(loss_fn, z, y) for z, y in pairs) / len(pairs)
     if math.isfinite(least):
@@ -376,13 +378,13 @@ def _by_loss(score: Score, output: Tensor, targets: list[Tensor], trained: list[
     return score
 
 
-def _few(trained: list[Tensor], like: Tensor, axis: int) -> list[Tensor]:
+def _few(trained: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
     """Some of the targets that are trained on, of one shape but for the number of examples."""
-    own = axis if axis < like.dim() else 0
-    some = [y for y in trained if y.dim() == like.dim() and y.dim()]
-    some = [
-        y.narrow(own, 0, min(FEW, y.shape[own]))
-        for y in some
-        if y.movedim(own, 0).shape[1:] == like.movedim(own, 0).shape[1:]
-    ]
-    return some[:MINIBATCHES] or [like]
+    some = _alike(trained, like, axes)[:MINIBATCHES]
+    return [y.narrow(axes.targets, 0, min(FEW, y.shape[axes.targets])) for y in some] or [like]
+
+
+def _alike(targets: list[Tensor], like: Tensor, axes: OutputAxes) -> list[Tensor]:
+    """The targets whose examples have the shape of those of others."""
+    some = [y for y in targets if y.dim() == like.dim() and y.dim()]
+    return [y for y in some if axes.shape_of_one(y) == axes.shape_of_one(like)]

@@ -3,7 +3,7 @@ explain of the targets as it goes on.
 
     reach = measure_reach(training)
     reach.seen, reach.frames                     # 18, 200: the last 18 of 200 steps
-    share = explained(outputs, targets, loss_fn) # of held-out examples, between 0 and 1
+    share = explained(outputs, targets, axes)    # of held-out examples, between 0 and 1
     forecast(points, noise)                      # the step of a half, by the growth of the share
 
 One backward pass gives the reach: the loss of the last frame that has one is differentiated with
@@ -28,10 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gersgorin.linalg.products import share_from
-from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.training.ensemble import flushed
-from trainability.losses import class_axis
+from trainability.axes import OutputAxes
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -53,7 +52,7 @@ class Reach:
 
     @property
     def share(self) -> np.ndarray:
-        """(T,) of the gradient, from each lag on, in norm; NaN for a gradient of 0."""
+        """Share of the gradient from each lag on, in norm, (T,); NaN for a gradient of 0."""
         return share_from(self.norms)
 
     @property
@@ -115,7 +114,7 @@ def measure_reach(training: Training) -> Reach | None:
             return None
         errors, last = _last_errors(probe, output)
         slopes = torch.autograd.grad(output, leaves, errors, materialize_grads=True)
-    steps = [slope.double().movedim(1 - probe.axis, 0)[:last] for slope in slopes]
+    steps = [slope.double().movedim(probe.layout.time, 0)[:last] for slope in slopes]
     squares = sum((s.flatten(1).square().sum(1).flip(0) for s in steps), torch.zeros(()))
     return Reach(squares.sqrt().numpy(force=True))
 
@@ -125,7 +124,7 @@ def _last_errors(probe: Probe, output: Tensor) -> tuple[Tensor, int]:
     z = output.detach().requires_grad_()
     loss = probe.training.loss(z.clone(), probe.y)
     (errors,) = torch.autograd.grad(loss, z, materialize_grads=True)
-    axis, frames = frame_axis(probe, output), probe.frames or 1
+    axis, frames = probe.axes.frames, probe.frames or 1
     if axis is None:
         return errors, frames
     with_loss = errors.movedim(axis, 0).flatten(1).any(1).nonzero()
@@ -135,30 +134,14 @@ def _last_errors(probe: Probe, output: Tensor) -> tuple[Tensor, int]:
     return last, at + 1
 
 
-def frame_axis(probe: Probe, output: Tensor) -> int | None:
-    """The axis of frames in an output; None if it has none."""
-    fits = [
-        a for a in range(output.dim()) if output.shape[a] == probe.frames and a != probe.output_axis
-    ]
-    units = class_axis(output, probe.y, probe.training.loss)
-    units = output.dim() - 1 if units is None else units
-    others = [a for a in fits if a != units]
-    if others or not fits:
-        return others[0] if others else None
-    return fits[0] if output.dim() > 2 or output.shape == probe.y.shape else None
-
-
 NOISE = 4.0  # times the share of random outputs: less is not told from none
 HALF = 0.5  # share that counts as learned
 POINTS = 3  # least number for a growth
 
 
-def explained(outputs: list[Tensor], targets: list[Tensor], loss_fn: Loss) -> tuple[float, int]:
-    """(Share of the variance of targets that each output explains by itself, how many of each).
-
-    loss_fn: by which classes are found in outputs.
-    """
-    columns = [columns_of(z.detach(), y, loss_fn) for z, y in zip(outputs, targets, strict=True)]
+def explained(outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes) -> tuple[float, int]:
+    """(Share of the variance of targets that each output explains by itself, how many of each)."""
+    columns = [columns_of(z.detach(), y, axes) for z, y in zip(outputs, targets, strict=True)]
     if not columns or any(pair is None for pair in columns):
         return math.nan, 0
     z, y = (torch.cat(parts).double() for parts in zip(*filter(None, columns), strict=True))
@@ -169,18 +152,17 @@ def explained(outputs: list[Tensor], targets: list[Tensor], loss_fn: Loss) -> tu
     return float(by_unit.sum() / whole) if whole > 0 else math.nan, len(z)
 
 
-def columns_of(z: Tensor, y: Tensor, loss_fn: Loss) -> tuple[Tensor, Tensor] | None:
+def columns_of(z: Tensor, y: Tensor, axes: OutputAxes) -> tuple[Tensor, Tensor] | None:
     """Outputs and targets (N, K), classes as indicators; None where the shapes do not fit."""
-    axis = class_axis(z, y, loss_fn)
-    if axis is not None and z.numel() > y.numel():
-        z = z.movedim(axis, -1).flatten(0, -2)
+    if axes.classes is not None and z.numel() > y.numel():
+        z = axes.classes_last(z).flatten(0, -2)
         known = y.flatten() >= 0
         y = F.one_hot(y.flatten()[known].long().clamp_max(z.shape[1] - 1), z.shape[1])
         return z[known], y
     if z.numel() != y.numel():
         return None
-    units = y.shape[-1] if y.dim() > 1 else 1
-    return z.reshape(-1, units), y.reshape(-1, units)
+    columns = axes.columns(y)
+    return z.reshape(columns.shape), columns
 
 
 def forecast(points: Sequence[tuple[int, float]], count: int) -> float | None:

@@ -8,7 +8,7 @@ Each is a function of a `Training` that returns a changed copy, or None where it
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
         return other
 
-Of each part the smallest change comes first.
+For each part the smallest change comes first.
 """
 
 import copy
@@ -30,7 +30,7 @@ from rhn.cells import DTRNN, RHN, Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from trainability.autograd import slope_at
 from trainability.data import SAMPLE, WHOLE, Batches, Inputs, in_double, sequence_of, with_sequence
-from trainability.losses import canonical_loss, class_axis, is_binary, kind_of_loss, weighted_loss
+from trainability.losses import canonical_loss, is_binary, kind_of_loss, weighted_loss
 from trainability.probe import Probe
 from trainability.race import Version
 from trainability.scores import TINY, score_of
@@ -193,9 +193,10 @@ def targets_standardised(training: Training) -> Training | None:
     """Train on standardised targets; outputs are scaled back before they are scored."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    if kind_of_loss(output, y) != "numbers" or is_binary(y):
+    axes = training.output_axes(output, x, y)
+    if kind_of_loss(output, y, axes) != "numbers" or is_binary(y):
         return None
-    mean, spread = scale_of(y)
+    mean, spread = scale_of(axes.columns(y))
     other = training.copy()
     other.change_targets = lambda y: ((y - mean) / spread).reshape(y.shape)
     if len(mean) == 1:
@@ -241,7 +242,7 @@ def usual_loss(training: Training) -> Training | None:
     """The loss that belongs to outputs and targets: cross entropy, binary, or squared error."""
     x, y = training.data.sample(SAMPLE)
     output = output_of_copy(training, x)
-    loss_fn = canonical_loss(output, y, training.loss)
+    loss_fn = canonical_loss(output, y, training.output_axes(output, x, y))
     if loss_fn is None or is_same_loss(loss_fn, training.loss, output, y):
         return None
     return training.with_loss(loss_fn)
@@ -251,7 +252,7 @@ def usual_loss(training: Training) -> Training | None:
     "loss",
     "a mean in place of the sum",
     remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean': the "
-    "sum makes gradients as many times larger, and so the step of SGD and what is clipped.",
+    "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
     """The usual loss in the place of its sum over examples, frames or units."""
@@ -309,17 +310,17 @@ def rare_classes_weighted(training: Training) -> Training | None:
     """The usual loss with each class in inverse proportion to its share of the targets."""
     x, y = training.data.sample(WHOLE)
     output = output_of_copy(training, x)
-    score = score_of(training.loss, output, [(x, y)], 0).balanced([y])
+    axes = training.output_axes(output, x, y)
+    score = score_of(training.loss, output, [(x, y)], axes).balanced([y])
     if score is None or score.weights is None:
         return None
-    axis = class_axis(output, y, training.loss)
-    return training.with_loss(partial(weighted_loss, weights=score.weights, axis=axis))
+    return training.with_loss(partial(weighted_loss, weights=score.weights, axes=axes))
 
 
 @register_swap(
     "initial weights",
     "torch's initial weights",
-    remedy="Leave the layers the weights that torch.nn gives them.",
+    remedy="Keep the initial weights that torch.nn gives the layers.",
 )
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
@@ -382,7 +383,7 @@ def without_decay(training: Training) -> Training | None:
 @register_swap(
     "optimizer",
     "a constant learning rate",
-    remedy="Leave out the scheduler, or let it fall later.",
+    remedy="Leave out the scheduler, or let the learning rate fall later.",
 )
 def without_schedule(training: Training) -> Training | None:
     """Leave out the schedule: the largest rate to which it comes."""

@@ -12,18 +12,16 @@ import copy
 import math
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, default_collate
 
-from gersgorin.data.layout import declared_axis
+from gersgorin.data.layout import Layout
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
     check_order,
@@ -32,10 +30,12 @@ from gersgorin.validate import (
     uncompiled,
     users_code,
 )
-from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
+from rhn.errors import InvalidInputError, RhnError
 from rhn.utils.validation import number, whole_number
 from rhn.utils.wording import kind_of, listed
 from trainability.autograd import graph
+from trainability.axes import OutputAxes, axes_of_examples, check_layers_take_axis_0
+from trainability.copies import attributes, copied, states_in
 from trainability.data import (
     Batches,
     Data,
@@ -48,129 +48,13 @@ from trainability.data import (
 )
 from trainability.given_loss import misfit, reads, target_loss
 from trainability.not_finite import Failure, failure_of, gradient_failure
+from trainability.optimizers import Schedule, optimizer_of, scheduler_of, times
 from trainability.starts import default_
-
-TORCH_OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-}
-
-
-def times(rate: float, factor: float) -> float:
-    """A learning rate multiplied by a factor, to six digits, so that printed ones are those that
-    were tried.
-    """
-    return rate if factor == 1 else float(f"{rate * factor:.6g}")
-
-
-def optimizer_of(model: nn.Module, optimizer: Any, learning_rate: float | None) -> Optimizer:
-    """The optimiser, made from its name if only that is given. Raises InvalidInputError."""
-    if isinstance(optimizer, str):
-        if optimizer.lower() not in TORCH_OPTIMIZERS:
-            raise InvalidInputError(
-                f"optimizer is {optimizer!r}, expected one of {', '.join(TORCH_OPTIMIZERS)}, or an "
-                "instance as torch.optim.Adam(model.parameters(), lr=1e-3)"
-            )
-        kind = TORCH_OPTIMIZERS[optimizer.lower()]
-        if learning_rate is None:
-            return kind(model.parameters())
-        return kind(model.parameters(), lr=number("learning_rate", learning_rate, above=0))
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidInputError(
-            f"optimizer is {kind_of(optimizer)}, expected a name, or an instance as "
-            "torch.optim.Adam(model.parameters(), lr=1e-3)"
-        )
-    if learning_rate is not None:
-        raise InvalidInputError("learning_rate is for an optimiser given by its name")
-    refuse_hooks(model, optimizer)
-    rates = [float(group.get("lr", 0.0)) for group in optimizer.param_groups]
-    if any(not 0 <= rate < math.inf for rate in rates):
-        raise InvalidInputError(f"the learning rates are {rates}, expected finite numbers")
-    return optimizer
-
-
-def refuse_hooks(model: nn.Module, optimizer: Optimizer) -> None:
-    """Raise InvalidInputError for what the copies that are trained would not have."""
-    hooked = [
-        name
-        for name, p in model.named_parameters()
-        if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None)
-    ]
-    methods = map(vars(optimizer).get, ("step", "zero_grad"))
-    replaced = any(f and not hasattr(f, "_wrapped_by_lr_sched") for f in methods)
-    own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    if hooked or replaced or own:
-        which = hooked[0] if hooked else type(optimizer).__name__
-        raise InvalidInputError(
-            f"{which} has a hook or a replaced method, which the copies that are trained do not "
-            "have: clip gradients by clip_norm, and freeze parameters by requires_grad_(False)"
-        )
-
-
-def scheduler_of(scheduler: Any, optimizer: Optimizer | None) -> Any:
-    """The scheduler, None too. Raises InvalidInputError if it is none of this optimiser, or depends
-    on the loss.
-    """
-    if scheduler is None:
-        return None
-    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
-        raise InvalidInputError(
-            f"scheduler is {kind_of(scheduler)}, expected one of "
-            "torch.optim.lr_scheduler that does not depend on the loss"
-        )
-    if scheduler.optimizer is not optimizer:
-        raise InvalidInputError("the scheduler belongs to another optimiser")
-    return scheduler
 
 
 def same(values: Any) -> Any:
     """Return values as they are."""
     return values
-
-
-class Schedule:
-    """A scheduler whose rates an optimiser takes, times a factor: for another network, or for other
-    rates. Any kind of scheduler.
-
-    Args:
-        scheduler: of the optimiser `like`.
-        optimizer: the one whose rates are set; `like` itself if only the factor differs.
-        groups: the group of `like` that each of its groups follows.
-    """
-
-    def __init__(
-        self,
-        scheduler: Any,
-        like: Optimizer,
-        optimizer: Optimizer,
-        groups: list[int],
-        factor: float = 1.0,
-    ):
-        self.scheduler, self.like, self.optimizer = scheduler, like, optimizer
-        self.groups, self.factor = groups, factor
-        self.own = [{"lr": group["lr"]} for group in like.param_groups]
-        if optimizer is not like:
-            for group in like.param_groups:
-                group["params"] = []  # only the rates are used
-
-    def step(self) -> None:
-        """Step the scheduler at its own rates, then set those of the optimiser."""
-        for group, own in zip(self.like.param_groups, self.own, strict=True):
-            group["lr"] = own["lr"]
-        self.scheduler.step()
-        self.set_rates()
-
-    def set_rates(self) -> None:
-        """Take the rates, and the momentum, that the scheduler has set."""
-        self.own = [
-            {name: group[name] for name in SCHEDULED if name in group}
-            for group in self.like.param_groups
-        ]
-        for group, k in zip(self.optimizer.param_groups, self.groups, strict=True):
-            known = {name: value for name, value in self.own[k].items() if name in group}
-            group.update(known | {"lr": known["lr"] * self.factor})
 
 
 NO_TIME = "no time was left"
@@ -180,13 +64,12 @@ class OutOfTime(Exception):
     """The time for facts is up."""
 
 
-SCHEDULED = "lr", "momentum", "betas"  # what a scheduler changes
 STEPS = 3000  # of a training run whose length is not given
 BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training run uses, copied. To change a part, change that of a `copy()`.
+    """Everything that a training run uses, copied. To change a part, change the part of a `copy()`.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
@@ -195,19 +78,19 @@ class Training:
             (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
             label or labels.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw",
-            "rmsprop".
-        learning_rate: of an optimiser given by name; None: torch's default.
-        steps: length of the training.
-        batch_size: of the minibatches drawn from tensors.
+        optimizer: an optimiser of `torch.optim`, on parameters of the model; or "sgd", "adam",
+            "adamw", "rmsprop".
+        learning_rate: learning rate of an optimiser given by name; None: torch's default.
+        steps: number of optimiser steps.
+        batch_size: size of the minibatches that are drawn from tensors.
         batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
-            1 of x has as many entries as there are targets; it must be given if both have and the
-            model's layers take (T, B, ...), unless a DataLoader puts the examples together.
+            1 of x has as many entries as there are targets. Required if both axes have and the
+            model's layers take (T, B, ...), unless a DataLoader stacks the examples.
         clip_norm: largest gradient norm; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
-        predict: takes the prediction, a tensor, from what the model returns; None: that, its
-            `logits`, or the first entry of a tuple.
-        loading_seconds: most time for reading batches of a DataLoader.
+        scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
+        predict: a function that takes the prediction, a tensor, from the output of the model. None:
+            the output itself, its `logits`, or the first entry of a tuple.
+        loading_seconds: time limit for reading batches of a DataLoader.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training run; the message says
@@ -291,6 +174,15 @@ class Training:
             x, y = inputs_of(x, like), numbers_like("y", y, like)
             self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
 
+    @property
+    def layout(self) -> Layout:
+        """Of x."""
+        return self.data.layout
+
+    def output_axes(self, output: Tensor, x: Inputs, y: Tensor) -> OutputAxes:
+        """The axes of outputs for a minibatch."""
+        return OutputAxes.of(output, y, self.loss, sequence_of(x), self.layout)
+
     def copy(self) -> "Training":
         """An independent copy: another model, optimiser and scheduler, the same data."""
         other = copy.copy(self)
@@ -319,11 +211,13 @@ class Training:
 
     @property
     def learning_rate(self) -> float:
-        """The largest of the groups; of a schedule that to which it is relative."""
+        """The largest rate of the groups; with a schedule, the rate to which the schedule is
+        relative.
+        """
         return max(self.rates())
 
     def rates(self, factor: float = 1.0) -> list[float]:
-        """The learning rates of the groups times a factor; of a schedule those of its begin."""
+        """The learning rates of the groups times a factor; with a schedule, those at its start."""
         groups = self.optimizer.param_groups
         return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
@@ -432,10 +326,12 @@ class Training:
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
-        """A copy with another network, under an optimiser of the same kind and settings, and its
-        schedule. Of several groups the one with the largest rate counts.
+        """A copy with another network, and an optimiser of the same kind, settings and schedule.
 
-        predict: of a network that returns something else than the user's.
+        If the optimiser has several groups, the one with the largest rate counts.
+
+        predict: how to take the prediction from the output of the new network, if it differs from
+        the user's.
         """
         other = self.copy()
         other.predict = predict or self.predict
@@ -564,68 +460,6 @@ def name_of(model: nn.Module | Training) -> str:
     return type(uncompiled(model.model if isinstance(model, Training) else model)).__name__
 
 
-def copied(model: nn.Module, optimizer: Optimizer, scheduler: Any) -> tuple[Any, Any, Any]:
-    """Copies of these parts that belong together, the optimiser's with an empty state."""
-    memo: dict[int, Any] = {}
-    said = f"{type(model).__name__} or its optimiser cannot be copied"
-    with users_code(said, lambda: not_copied(model)), torch.inference_mode(False):
-        other = copy.deepcopy(model, memo)
-        return other, copy_of_optimizer(optimizer, memo), copy.deepcopy(scheduler, memo)
-
-
-def state_of(value: Any) -> list[Any]:
-    """The objects that differ after a change of an attribute, also of one in place: the version of
-    a tensor, the items of a list or dictionary, the attributes of an object.
-    """
-    if isinstance(value, Tensor):
-        return [value, None if value.is_inference() else value._version]
-    if isinstance(value, list | tuple):
-        return [value, *value]
-    parts = value if isinstance(value, dict) else getattr(value, "__dict__", {})
-    return [value, *parts.values()]
-
-
-def attributes(model: nn.Module) -> dict[str, Any]:
-    """Everything but weights that a model and its parts store, by name, buffers included."""
-    return {
-        f"{name}.{key}".lstrip("."): value
-        for name, module in model.named_modules()
-        for key, value in (vars(module) | module._buffers).items()
-        if key not in ("_modules", "_parameters", "_buffers")
-    }
-
-
-def states_in(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that a model stores beside its weights, by name."""
-    return {
-        name: tuple(part.shape)
-        for name, value in attributes(model).items()
-        for part in (value if isinstance(value, list | tuple) else (value,))
-        if isinstance(part, Tensor)
-    }
-
-
-def not_copied(model: nn.Module) -> str:
-    """The remedy for the first attribute of a model that cannot be copied; "": each can."""
-    for name, value in attributes(model).items():
-        try:
-            copy.deepcopy(value)
-        except USERS_FAULT:
-            computed = isinstance(value, Tensor) and value.grad_fn is not None
-            remedy = "store it with .detach(), or set it" if computed else "set it"
-            return f"its attribute {name} is the reason: {remedy} to None before"
-    return ""
-
-
-def copy_of_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Any:
-    """A copy of an optimiser with an empty state; memo: of deepcopy, with its new parameters."""
-    memo[id(optimizer.state)] = defaultdict(dict)
-    other = copy.deepcopy(optimizer, memo)
-    for name in vars(optimizer).keys() - vars(other).keys() - {"step"}:  # as of L-BFGS
-        setattr(other, name, copy.deepcopy(getattr(optimizer, name), memo))
-    return other
-
-
 def check_model(model: Any) -> None:
     """Raise InvalidInputError unless this is a module with finite weights of known sizes."""
     if not isinstance(model, nn.Module):
@@ -651,30 +485,3 @@ def check_model(model: Any) -> None:
 def stacks_examples(batches: Any) -> bool:
     """True for a DataLoader that stacks examples along axis 0, as by default."""
     return isinstance(batches, DataLoader) and batches.collate_fn is default_collate
-
-
-def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
-    """Raise InvalidInputError if all recurrent layers take the first axis for time: then nobody
-    but the user knows whether that is right.
-    """
-    if declared_axis(model) != 1:
-        return
-    shapes = f"x {tuple(sequence_of(x).shape)} and y {tuple(y.shape)}"
-    raise InvalidInputError(
-        f"{shapes}: either of the first two axes may hold the examples, and the recurrent layers "
-        "of your model have batch_first=False, which takes (time, examples, ...): give "
-        "batch_axis=1 if x is so, batch_axis=0 if its first axis holds the examples"
-    )
-
-
-def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
-    """The axes of x that may be the examples: both for targets of each frame, else those with as
-    many entries as targets; the first axis if none has.
-
-    >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
-    [1]
-    """
-    shape = sequence_of(x).shape[:2]
-    if y.shape[:2] == shape and len(shape) == 2:
-        return [0, 1]
-    return [axis for axis, size in enumerate(shape) if y.shape[:1] == (size,)] or [0]

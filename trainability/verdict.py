@@ -249,14 +249,28 @@ class Evidence:
         """True if a change of the user's training run closes most of the gap; of one that learns by
         the score of the gap it must also halve the error.
         """
-        if not self.gap or not row.done or row.by != "error" or row in self.refused:
+        if not row.done or row.by != "error" or row in self.refused:
             return False
         if self.learned and not (self.lags or self.comes_to(row, BETTER)):
             return False
-        base = self.beside(row, self.by)
-        mean, deviation = self.race.difference(base, row, self.by)
-        closed = self.error(base) - self.error(row)
-        return closed >= ENOUGH * self.gap and mean > CLEAR * deviation
+        mean, deviation = self.race.difference(self.beside(row, self.by), row, self.by)
+        return self.closed(row) >= ENOUGH and mean > CLEAR * deviation
+
+    def closed(self, row: Row) -> float:
+        """The share that a change of the user's training run closes of the gap between the run
+        beside it and the best one, which counts as at least half of the whole gap; NaN without one.
+        """
+        best, base = self.best, self.error(self.beside(row, self.by))
+        if best is None or not self.gap:
+            return math.nan
+        return (base - self.error(row)) / max(base - self.error(best), self.gap / 2)
+
+    @property
+    def nearest(self) -> Row | None:
+        """The change that closes most of the gap, at least half of it, without being enough."""
+        rows = [row for row in self.replaced if row.done and row.by == "error"]
+        near = [row for row in rows if self.closed(row) >= BREAKS and not self.is_enough(row)]
+        return max(near, key=self.closed, default=None)
 
     def lost(self, row: Row | None) -> float:
         """The share of the gap that a part of the user's takes from the known good training run;
@@ -329,7 +343,7 @@ RULES = (
         "learns little",
         "learns little",
     ),
-    Rule(lambda e: e.barely, "learns", "is hardly better than a constant predictor"),
+    Rule(lambda e: e.barely, "learns", "is hardly better than the constant predictor"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: e.dead, "does not learn", "does not learn"),

@@ -56,22 +56,24 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import NonNegative
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_room, check_seed, number, whole_number
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, sentence
 
 DEFAULT_COUNT = 10  # exponents of the command
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
 BLOCKS = 20, 10  # numbers of blocks for standard errors
 LEAST_STEPS = 20  # of a run with standard errors
 LONG = 100  # steps from which 20 blocks are long enough
-# standard errors: an exponent that has settled changes by more in one of a hundred runs
-DRIFT = 5.0
+# least drift, in standard errors: an exponent that has settled changes by more in one of a hundred
+# runs; and as a share of the exponent
+DRIFT, DRIFT_SHARE = 5.0, 0.01
 CURVES = 8  # of one run in the convergence figure
 RATE = "exponent (1/step)"
-EPS = 2.0**-52  # of float64
-GROWS = (
-    3.0  # times as far in the second half of a run; an angle that turns evenly goes twice as far
-)
-TINY = 1e-300  # below 0 by this: an exponent that shrinks, as far as its error tells
+# times as far in the second half of a run: it diverges; an angle that turns evenly goes twice as
+# far
+DIVERGES = 3.0
+SHRINKS = -1e-300  # the largest exponent that shrinks, where its error leaves the sign open
+QUANTILE = 0.975  # of Student's distribution, for intervals of 95 %
+LEAST_FREEDOM = 1.5  # degrees of freedom of a standard error, at least
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -86,14 +88,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,), half of the +- of a 95 % interval: in a short run of few independent blocks with
-    Student's factor, and so perhaps larger than the spread of the growth of single steps. Of this
-    run only; NaN for fewer than 20 steps.
+    """(k,), half of the +- of a 95 % interval, for this run only; NaN for fewer than 20 steps. In a
+    short run there are few independent blocks, and Student's factor makes the error larger, perhaps
+    larger than the spread of the growth of single steps.
     """
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
-    """(C, k), estimates from the first steps of the run only."""
+    """(C, k), running estimates, from the first steps of the run only."""
     state_size: int
     """N."""
     warmup: int
@@ -105,15 +107,28 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     or scatter, see `drift_of`.
     """
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
     diverges: bool = False
     """True if an entry of the state goes more than three times as far in the second half of the
     counted steps as any in the first.
     """
     layers: int = 1
-    """Of a step, after each of which the directions are made orthogonal."""
-    precision: float = EPS
+    """Layers of a step; the directions are made orthogonal after each layer."""
+    precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
+
+    @property
+    def margins(self) -> np.ndarray:
+        """Half of the 95 % intervals, two standard errors, (k,); 0 if they are not known."""
+        return 2 * np.nan_to_num(self.standard_errors)
+
+    @property
+    def lost(self) -> int:
+        """Number of exponents of which rounding may be all: a direction that the QR decompositions
+        of the layers cannot tell from rounding of the largest one.
+        """
+        least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
+        return int((self.exponents[np.isfinite(self.exponents)] < least).sum())
 
     @property
     def steps(self) -> int:
@@ -152,7 +167,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         if self.diverges:
             return "the state goes further and further, to no attractor"
         # the sum of all is known better than its parts
-        error = 2 * np.nan_to_num(self.standard_errors[0]) if len(self.exponents) == 1 else 0.0
+        error = self.margins[0] if len(self.exponents) == 1 else 0.0
         if self.complete and direction(self.sum - error, self.near) >= 0:
             return "volumes of states do not shrink"
         return ""
@@ -169,10 +184,9 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         """
         if self.undefined:
             return ""
-        error = 2 * np.nan_to_num(self.standard_errors)
-        low, high = self.exponents - error, self.exponents + error
+        low, high = self.exponents - self.margins, self.exponents + self.margins
         high = np.minimum(high, high[0])  # none is larger than the first
-        ends = np.where((low <= 0) & (high >= 0), np.minimum(low, -TINY), low), high
+        ends = np.where((low <= 0) & (high >= 0), np.minimum(low, SHRINKS), low), high
         # which is known better: volumes shrink
         if self.complete and len(high) > 1 and -math.inf < self.sum < 0:
             ends[1][-1] = min(high[-1], self.sum - high[:-1].sum())
@@ -190,39 +204,29 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     @property
     def finding(self) -> str:
         """The largest exponent, and whether it shows chaos."""
-        largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
+        largest, error = float(self.exponents[0]), self.margins[0]
         number = _shown(largest, error)
         words = f"largest Lyapunov exponent{subject_of(self.title)} is {number} per step"
         chaotic = largest - error > self.near and not self.still and not self.diverges
         return f"Chaotic: the {words}" if chaotic else f"The {words}"
 
     def notes(self) -> list[str]:
-        """The error of the largest exponent, what weakens it, the sum and the dimension."""
-        notes = [self._of_the_error(), f"A small change of the state {self._change()}."]
-        if self.repels:
-            notes.append(
-                "The state rests at a fixed point that is no attractor: give another first state, "
-                "s0= in Python or --start-noise 1 of the command."
-            )
-        elif self.still:
-            notes.append("The state comes to rest: the exponents approach those of a fixed point.")
-        if self.drift:
-            notes.append(
-                f"The exponent changes by {self.drift:+.2g} from the first half of the run to the "
-                "second: run more steps."
-            )
-        notes += self._of_the_sum()
-        least = self.exponents[0] + self.layers * math.log(self.state_size * self.precision)
-        finite = self.exponents[np.isfinite(self.exponents)]
-        if lost := int((finite < least).sum()):
-            notes.append(
-                f"Rounding may be all of {counted(lost, 'exponent')}: a direction is lost."
-            )
-        return notes
+        """The error and drift of the largest exponent, the fate of a small change, whether the run
+        rests, the sum and the dimension, and lost directions.
+        """
+        lost = f"rounding may be all of {counted(self.lost, 'exponent')}: a direction is lost"
+        sentences = [
+            sentence(self._error(), self._drift()),
+            sentence(f"a small change of the state {self._change()}"),
+            sentence(self._rest()),
+            sentence(self._sum(), self._dimension()),
+            sentence(lost if self.lost else ""),
+        ]
+        return [*filter(None, sentences)]
 
     def _change(self) -> str:
         """The fate of a small change of the state, within the error of the exponent."""
-        largest, error = float(self.exponents[0]), 2 * np.nan_to_num(self.standard_errors[0])
+        largest, error = float(self.exponents[0]), self.margins[0]
         ends = direction(np.array([largest - error, largest + error]), self.near)
         if ends[0] != ends[1]:
             return "may grow or shrink"
@@ -230,33 +234,43 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             return "keeps its size"
         return rate_words(largest, self.near)
 
-    def _of_the_error(self) -> str:
-        """The sentence about the standard error of the largest exponent."""
+    def _error(self) -> str:
+        """A clause about the standard error of the largest exponent."""
         if math.isinf(self.exponents[0]):
             return (
-                "The product of the Jacobians becomes exactly 0; if only the first steps do that, "
-                "warmup= leaves them out."
+                "the product of the Jacobians becomes exactly 0; if only the first steps do that, "
+                "warmup= leaves them out"
             )
-        error = 2 * float(self.standard_errors[0])
-        if math.isnan(error):
-            return "The run is too short for standard errors."
-        return f"The 95 % interval around the exponent is +- {error:.2g}."
+        if math.isnan(self.standard_errors[0]):
+            return "the run is too short for standard errors"
+        return f"the 95 % interval around the exponent is +- {self.margins[0]:.2g}"
 
-    def _of_the_sum(self) -> list[str]:
-        """A sentence about the sum, if there are several, and the dimension; none if neither is
-        known.
-        """
-        words = []
-        if len(self.exponents) > 1:
-            those = "all" if self.complete else f"the {len(self.exponents)} largest"
-            words.append(f"the sum of {those} exponents is {self.sum:.4g}")
-        if not self.repels:
-            dimension = f"is {self.dimension}" if self.dimension else "needs more exponents"
-            if self.undefined:
-                dimension = f"is not defined: {self.undefined}"
-            words.append(f"the Kaplan-Yorke dimension {dimension}")
-        together = "; ".join(words)
-        return [f"{together[0].upper()}{together[1:]}."] if words else []
+    def _drift(self) -> str:
+        change = f"the exponent changes by {self.drift:+.2g} from the first half of the run"
+        return f"{change} to the second: run more steps" if self.drift else ""
+
+    def _rest(self) -> str:
+        if self.repels:
+            return (
+                "the state rests at a fixed point that is no attractor: give another first state, "
+                "s0= in Python or --start-noise 1 of the command"
+            )
+        rest = "the state comes to rest: the exponents approach those of a fixed point"
+        return rest if self.still else ""
+
+    def _sum(self) -> str:
+        """A clause about the sum, if there are several exponents."""
+        those = "all" if self.complete else f"the {len(self.exponents)} largest"
+        words = f"the sum of {those} exponents is {self.sum:.4g}"
+        return words if len(self.exponents) > 1 else ""
+
+    def _dimension(self) -> str:
+        if self.repels:
+            return ""
+        dimension = f"is {self.dimension}" if self.dimension else "needs more exponents"
+        if self.undefined:
+            dimension = f"is not defined: {self.undefined}"
+        return f"the Kaplan-Yorke dimension {dimension}"
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -267,7 +281,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         }
 
     def table(self) -> list[dict]:
-        """One row an exponent: number, exponent, margin_95 (two standard errors)."""
+        """One row per exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return table_rows(
             number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors
@@ -351,17 +365,17 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a
-            step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
+        network: a cell, a step f(x, s) in its own dtype, or any network of `gersgorin.open_run`. A
+            cell is copied to float64; the state of an LSTM is (h, c) as one vector.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is
             the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
-        warmup: steps at the start of the run that turn the frame and are not counted.
-        seed: of the first directions.
+        warmup: steps at the start of the run that turn the directions and are not counted.
+        seed: seed of the first directions.
         progress: called with (steps done, steps in all).
-        options: further ones of `open_run`.
+        options: further options of `open_run`.
 
     Raises:
         InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or
@@ -398,7 +412,7 @@ def lyapunov(
     return LyapunovSpectrum(
         exponents=curve[-1, order],
         standard_errors=standard_errors(np.diff(edges), sums)[order],
-        diverges=half > 0 and bool(far[half:].max() > GROWS * far[:half].max()),
+        diverges=half > 0 and bool(far[half:].max() > DIVERGES * far[:half].max()),
         layers=run.depth if run.cell.has_layers else 1,
         precision=torch.finfo(run.states.dtype).eps,
         curve_steps=edges[1:],
@@ -424,10 +438,10 @@ def of_run(
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all of a smaller state).
+        count: number of exponents (default: 10, or all for a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         start_noise: standard deviation of random numbers that are added to the first state.
-        seed: of the initial weights, of these numbers and of the first directions.
+        seed: seed of the initial weights, of these numbers and of the first directions.
     """
     if number("start_noise", start_noise, least=0):
         noise = torch.randn(
@@ -512,7 +526,7 @@ def drift_of(lengths: np.ndarray, growth: np.ndarray) -> float:
 
     scatter = _of_blocks(detrend(_means(lengths, growth, BLOCKS[0]), axis=0)).item()
     change = np.diff(_means(lengths, growth, 2), axis=0).item()
-    least = max(DRIFT * scatter, abs(growth.sum()) / lengths.sum() / 100, SAME)
+    least = max(DRIFT * scatter, DRIFT_SHARE * abs(growth.sum()) / lengths.sum(), SAME)
     return change if abs(change) > least else 0.0
 
 
@@ -531,7 +545,7 @@ def _of_blocks(means: np.ndarray) -> np.ndarray:
         r = np.where(squares > 0, (rest[1:] * rest[:-1]).sum(0) / squares, 0)
         r = np.clip(r + (1 + 3 * r) / b, 0, 1 - 2 / b)
         s = (1 + r) / (1 - r)
-        student = stdtrit(np.maximum(b / s - 1, 1.5), 0.975) / 2
+        student = stdtrit(np.maximum(b / s - 1, LEAST_FREEDOM), QUANTILE) / 2
         return np.sqrt(squares / (b - 1) * s / b) * student
 
 

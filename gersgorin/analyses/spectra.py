@@ -38,7 +38,7 @@ from gersgorin.analyses.steps import join_steps, measured, of_units, percent, su
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
-from gersgorin.linalg.products import running_log_norms
+from gersgorin.linalg.products import RunningProduct
 from gersgorin.linalg.spectrum import departure_from_normality, eigenvalue_conditions, one_thread
 from gersgorin.network.open import REMOVED, DataLike, NetworkLike, open_run
 from gersgorin.run.cell import State
@@ -98,8 +98,8 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t =
-    0..T-1.
+    """Spectra and discs of dy[t+1]/dy[t], and norms of the product of these Jacobians, at every
+    step t = 0..T-1.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape
@@ -112,12 +112,12 @@ class Spectra(Result, kind="spectra"):
     sequence: str
     """Name of the sequence: a chorale's, or a text's."""
     eigenvalues: np.ndarray
-    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those
-    that were not found NaN.
+    """Complex, (T, N), the largest modulus first. For a large state only the leading ones, (T, k);
+    NaN for those that were not found.
     """
     eigenvalue_condition: np.ndarray
-    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times
-    this; 1 at the least.
+    """The largest condition number of an eigenvalue, (T,), at least 1. Rounding moves this
+    eigenvalue by about eps * norm * condition.
     """
     row_centers: np.ndarray
     """(T, N)"""
@@ -142,7 +142,7 @@ class Spectra(Result, kind="spectra"):
     for a cell without one.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,); also of steps whose other numbers are NaN, because they are
+    """log ||dy[t+1]/dy[0]||_2, (T,); also for steps whose other numbers are NaN, because they are
     too small or large for their type.
     """
     transform_gate: np.ndarray
@@ -150,27 +150,25 @@ class Spectra(Result, kind="spectra"):
     reads: str = "chorale"
     """Kind of the sequence: "chorale", "text" or "sequence"."""
     unit: str = "steps"
-    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
+    """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     discs: str = "row"
-    """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
+    """The discs in numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
     both unions).
     """
     gate_name: str = "transform gate"
-    """Its name in the cell's literature: an LSTM's is the input gate."""
+    """Name of the gate in the cell's literature: for an LSTM the input gate."""
     log_norm_bound: float = math.nan
-    """Natural logarithm of `norm_bound`, also of one too small or large for a number."""
+    """Natural logarithm of `norm_bound`, also if the bound is too small or large for a number."""
+    leading: int | None = None
+    """Number k of leading eigenvalues that were searched; None: all. Measures of whole spectra are
+    NaN for k eigenvalues: `support`, `eigenvalue_condition`, `departure_from_normality`,
+    `norm_bound`.
+    """
 
     @property
     def along(self) -> str:
         """The sequence with its kind: "chorale bwv269"."""
         return f"{self.reads} {self.sequence}"
-
-    @property
-    def leading(self) -> int | None:
-        """Number of leading eigenvalues that were searched; None for whole spectra, without which
-        other measures are NaN.
-        """
-        return self.eigenvalues.shape[1] if np.isnan(self.eigenvalue_condition).all() else None
 
     @property
     def which_eigenvalues(self) -> str:
@@ -194,8 +192,8 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """A bound from above on the largest modulus in each step's numerical range, (T,): at most
-        0.5 % (2 % for N > 256) above.
+        """An upper bound on the largest modulus in each step's numerical range, (T,): at most 0.5 %
+        too large (2 % for N > 256).
         """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
@@ -208,7 +206,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def disc_sets(self) -> dict[str, DiscAxes]:
-        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...}
+        """Centres and radii, (T, N) each, of the chosen discs: {"row": ...}, {"column": ...}
         or both.
         """
         return {
@@ -233,15 +231,15 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions that of
+        """Right edge of the rightmost disc, max(centre + radius), (T,); for both unions, that of
         their overlap.
         """
         return self._ends[1]
 
     @property
     def reach(self) -> np.ndarray:
-        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions that of
-        their overlap.
+        """Reach of the discs from the origin, max(|centre| + radius), (T,); for both unions, that
+        of their overlap.
         """
         return self._ends[0]
 
@@ -255,7 +253,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that do not leave the unit disc, (T,); of both unions the
+        """Share (0..1) of the discs that do not leave the unit disc, (T,); for both unions, the
         larger share; NaN for discs that are not known.
         """
         ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
@@ -325,7 +323,7 @@ class Spectra(Result, kind="spectra"):
         """The distance by which rounding of the step with the worst condition may move an
         eigenvalue: to first order, but of two that nearly agree the square root of a perturbation.
         """
-        if np.isnan(self.eigenvalue_condition).all():
+        if self.leading:
             return 0.0
         step = int(np.nanargmax(self.eigenvalue_condition))
         values, condition = self.eigenvalues[step], float(self.eigenvalue_condition[step])
@@ -366,7 +364,7 @@ class Spectra(Result, kind="spectra"):
         yield f"{self.along}, {counted(T, 'step')}, {DISC_WORDS[self.discs]}{which}\n{heads}"
         for name, label in sorted(MEASURES.items(), key=lambda row: row[0] not in TELLING):
             values = getattr(self, name)
-            if np.isnan(values).all():  # not measured: see `leading`
+            if np.isnan(values).all():  # not measured, or known at no step
                 continue
             mean = [] if name == "finite_time_exponent" else [np.nanmean(values)]
             share = name == "discs_inside_unit_circle"
@@ -439,9 +437,14 @@ class Spectra(Result, kind="spectra"):
 
     @classmethod
     def _of_file(cls, values: Mapping) -> "Spectra":
-        """In files of 0.5 and before, `sequence` is called `chorale`."""
-        renamed = {"sequence": values["chorale"]} if "chorale" in values else {}
-        return super()._of_file(dict(values) | renamed)
+        """In files of 0.5 and before, `sequence` is called `chorale`, and k is the number of
+        eigenvalues if no condition is known.
+        """
+        older = {"sequence": values["chorale"]} if "chorale" in values else {}
+        conditions = values.get("eigenvalue_condition", np.zeros(1))
+        if "leading" not in values and np.isnan(conditions).all():
+            older["leading"] = np.array(values["eigenvalues"].shape[1])
+        return super()._of_file(dict(values) | older)
 
     def derived(self) -> dict:
         """The rows of `table`."""
@@ -611,9 +614,9 @@ def spectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: discs of the rows, of the columns, or where both unions overlap.
+        discs: discs of the rows, of the columns, or the overlap of both unions.
         leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or
-            32 of more than 4,096.
+            32 for a state of more than 4,096.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -656,6 +659,7 @@ def spectra(
         transform_gate=of_units(run.gates().t, run),
         norm_bound=bound,
         log_norm_bound=log_bound,
+        leading=leading,
         **numbers,
     )
 
@@ -701,56 +705,53 @@ def _by_operators(run: Run, k: int, progress: Progress) -> dict[str, np.ndarray]
     from gersgorin.run.operators import (  # SciPy's part for it loads in a fifth of a second
         StepOperator,
         is_written,
+        log_norms,
     )
 
-    parts, exponents = [], list[int]()
-    unknown = torch.tensor(torch.nan, dtype=torch.float64, device="cpu")
-    others = {
-        "support": unknown.expand(4),
-        "eigenvalue_condition": unknown,
-        "departure_from_normality": unknown,
-    }
-
-    def operators() -> Iterator[StepOperator]:
-        for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
-            A, exponent = _scaled_operator(run, x, s)
-            exponents.append(exponent)
-            found = _of_operator(A, k, s.dtype)
-            if exponent:
-                found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
-            parts.append(
-                {name: each.cpu().numpy()[None] for name, each in (others | found).items()}
-            )
-            progress(t + 1, len(run))
-            yield A
-
-    logs = _logs_of(operators(), written=is_written(run.states[0]))
+    written = is_written(run.states[0])
+    product, operators, logs = RunningProduct(), list[StepOperator](), list[float]()
+    parts, exponents = [], []
+    for t, (x, s) in enumerate(zip(run.inputs, run.states[:-1], strict=True)):
+        A, exponent = _scaled_operator(run, x, s)
+        parts.append(_of_operator(A, k, s.dtype, exponent))
+        exponents.append(exponent)
+        if written:
+            logs.append(float(product.multiply(A.matrix).log_norm(_norm_of_matrix)))
+        else:
+            operators.append(A)
+        progress(t + 1, len(run))
+    logs = logs if written else [*log_norms(operators)]
     whole = np.array(logs) + np.cumsum(exponents) * math.log(2)
     return join_steps(parts) | {"log_norm_product": whole}
 
 
-def _logs_of(operators: Iterator[Any], *, written: bool) -> list[float]:
-    """log ||A[t] ... A[0]||_2 of `StepOperator`s; written: whether they have matrices."""
-    from gersgorin.run.operators import StepOperator, log_norms
+def _norm_of_matrix(P: Tensor) -> Tensor:
+    """||P||_2 from products with vectors."""
+    from gersgorin.run.operators import StepOperator
 
-    if not written:
-        return [*log_norms([*operators])]
-
-    def norm(P: Tensor) -> Tensor:
-        return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
-
-    return [float(log) for log in running_log_norms((A.matrix for A in operators), norm)]
+    return torch.tensor(StepOperator.of_matrix(P).norm(), dtype=torch.float64, device=P.device)
 
 
-def _of_operator(A: Any, k: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The measures of the Jacobian of a step as a `StepOperator`, NaN for what did not converge."""
+def _of_operator(A: Any, k: int, dtype: torch.dtype, exponent: int) -> dict[str, np.ndarray]:
+    """The measures (1, ...) of the Jacobian A 2^exponent of a step as a `StepOperator`; NaN for
+    measures of whole matrices, for what did not converge, and unless the exponent is 0.
+    """
     try:
         values = A.eigenvalues(k)
     except NotConvergedError as error:
         values = torch.full((k,), torch.nan, dtype=torch.promote_types(dtype, torch.complex32))
         values[: len(error.found)] = error.found[:k]
     norm = torch.tensor(A.norm(), dtype=torch.float64, device="cpu")
-    return _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
+    found = _of_discs(*A.discs()) | {"eigenvalues": values, "norm": norm}
+    if exponent:
+        found = {name: torch.full_like(each, torch.nan) for name, each in found.items()}
+    known = {name: each.cpu().numpy()[None] for name, each in found.items()}
+    unknown = np.full(1, np.nan)
+    return known | {
+        "support": np.full((1, 4), np.nan),
+        "eigenvalue_condition": unknown,
+        "departure_from_normality": unknown,
+    }
 
 
 def _scaled_operator(run: Run, x: Tensor, s: Tensor) -> tuple[Any, int]:

@@ -12,7 +12,8 @@ are per step. No gradient flows through.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
@@ -42,11 +43,13 @@ def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
     (0.5, 25001)
     """
     check_square(A, steps=0)
-    half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
-    product = half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
-    for product in _prefix_products(A):  # noqa: B007 - the last one is wanted
-        pass
-    return product
+    if not len(A):
+        half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
+        return half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
+    product = RunningProduct()
+    for step in A:
+        product.multiply(step)
+    return product.P, product.log_scale
 
 
 def cumulative_log_norms(A: Tensor) -> Tensor:
@@ -59,7 +62,10 @@ def cumulative_log_norms(A: Tensor) -> Tensor:
     tensor([2., 1., 4.])
     """
     check_square(A, steps=0)
-    return torch.stack([*running_log_norms(A)]) if len(A) else A.real.new_empty(A.shape[:-2])
+    if not len(A):
+        return A.real.new_empty(A.shape[:-2])
+    product = RunningProduct()
+    return torch.stack([product.multiply(step).log_norm() for step in A])
 
 
 def spectral_norm(P: Tensor) -> Tensor:
@@ -68,20 +74,36 @@ def spectral_norm(P: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(P, 2)
 
 
-def running_log_norms(
-    steps: Iterable[Tensor], norm: Callable[[Tensor], Tensor] = spectral_norm
-) -> Iterator[Tensor]:
-    """log ||dy[t+1]/dy[0]||_2 for t = 0, 1, ..., of Jacobians (..., n, n) from an iterable; keeps
-    none of them.
+class RunningProduct:
+    """The product A[t] ... A[0] of Jacobians (..., n, n) that come one by one; keeps none of them.
 
-    norm: of a partial product.
-
+    >>> product = RunningProduct()
     >>> steps = torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1)
-    >>> [round(float(log), 4) for log in running_log_norms(steps)]
+    >>> [round(float(product.multiply(A).log_norm()), 4) for A in steps]
     [0.6931, 0.0, 1.3863]
     """
-    for P, log_scale in _prefix_products(steps):
-        yield norm(P).log() + log_scale
+
+    P: Tensor
+    """As `jacobian_product` returns it, from the first step on; so `log_scale`."""
+    log_scale: Tensor
+
+    def __init__(self) -> None:
+        self._exponent: Tensor | None = None
+
+    def multiply(self, A: Tensor) -> Self:
+        """Multiply by the Jacobian of the next step, from the left."""
+        A, exponent = scaled(A.detach())
+        if self._exponent is not None:
+            A, carried = scaled(A @ self.P)
+            exponent = self._exponent + exponent + carried
+        self.P = A
+        self._exponent = torch.where((A == 0).all(-1).all(-1), 0, exponent)
+        self.log_scale = self._exponent.to(A.real.dtype) * math.log(2)
+        return self
+
+    def log_norm(self, norm: Callable[[Tensor], Tensor] = spectral_norm) -> Tensor:
+        """log ||A[t] ... A[0]||_2, (...,); norm: of P."""
+        return norm(self.P).log() + self.log_scale
 
 
 def share_from(norms: np.ndarray) -> np.ndarray:
@@ -125,7 +147,7 @@ def half_life(exponent: Tensor | float) -> Tensor:
     """Steps in which a gradient whose norm changes by exp(exponent) per step halves: -log 2 /
     exponent, same shape.
 
-    inf for one that does not shrink, see `doubling_time`; 0 for -inf, a zero product.
+    inf if it does not shrink, see `doubling_time`; 0 for -inf, a zero product.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, inf])
@@ -136,20 +158,9 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
     """Steps in which a gradient whose norm changes by exp(exponent) per step doubles: log 2 /
-    exponent, same shape; inf for one that does not grow.
+    exponent, same shape; inf if it does not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])
     """
     return half_life(-torch.as_tensor(exponent))
-
-
-def _prefix_products(steps: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """A[t] ... A[0] for t = 0, 1, ..., as `jacobian_product` returns it."""
-    P: Tensor | None = None
-    exponent: Tensor | int = 0
-    for step in steps:
-        A, more = scaled(step.detach())
-        P, carried = (A, 0) if P is None else scaled(A @ P)
-        exponent = torch.where((P == 0).all(-1).all(-1), 0, exponent + more + carried)
-        yield P, exponent.to(P.real.dtype) * math.log(2)

@@ -11,12 +11,16 @@ correct digits about doubles. A step that does not lower the speed is rejected, 
 fourfold; an accepted step divides it by eight. The same steps find minima of q above zero, where J'
 r = 0 with r != 0. Starts are independent of each other; those that have ended leave the batch.
 
-Legend: B starts; N entries of a state; r: a `Residual`, (b, N) -> (b, N), with r.jacobian(s) (b, N,
-N).
+A `ZeroSearch` begins at many starts at once and joins those that meet; `distinct` lists the points
+at which they end.
+
+Legend: B starts; N entries of a state; P points; r: a `Residual`, (b, N) -> (b, N), with
+r.jacobian(s) (b, N, N).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +33,14 @@ SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplic
 NEAR, JUMP = 1e-6, 1e-6
 ITERATIONS = 200
 BLOCK = 1 << 19  # entries of Jacobians held at once: about what a core's cache holds
+
+# Shares of the largest side of the starts' box:
+APART = 1e-4  # distance in an entry from which two points are two
+MET = 1e-6  # the same for two searches that go on as one, and for an end at the edge of the box
+NARROW = 1e-3  # least side of an entry that sets its unit
+POLISHED = 0.01  # longest first step of Newton's at the end
+STILL = 1e-7  # speed of a slow point that is no minimum, as none is on a line of slow points
+SLOW = 0.01  # largest speed at a minimum that is a slow point, of the median at the starts
 
 Map = Callable[[Tensor], Tensor]
 
@@ -142,6 +154,135 @@ def slower_beside(r: Residual, s: Tensor, distance: Tensor) -> tuple[Tensor, Ten
     return saddles, sides[best, range(len(s))][saddles]
 
 
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """States (b, N) at which searches ended."""
+
+    states: Tensor
+    are_minima: Tensor
+    """True where the slope of the speed |r| is zero, (b,)."""
+
+    def __getitem__(self, rows: Tensor) -> "Ends":
+        return Ends(self.states[rows], self.are_minima[rows])
+
+    def with_zeros(self, zeros: Tensor) -> "Ends":
+        """These and some zeros of r (b, N)."""
+        none = torch.zeros(len(zeros), dtype=torch.bool, device=zeros.device)
+        return Ends(torch.cat((self.states, zeros)), torch.cat((self.are_minima, none)))
+
+    def replaced(self, rows: Tensor, ends: "Ends") -> "Ends":
+        """The same with other ends in some rows."""
+        states = self.states.index_copy(0, rows, ends.states)
+        return Ends(states, self.are_minima.index_copy(0, rows, ends.are_minima))
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroSearch:
+    """A search for zeros of r, and minima of the speed |r|, within a box; `around` makes one."""
+
+    r: Residual
+    starts: Tensor
+    """(B, N)"""
+    low: Tensor
+    """(N,), as `high`, the other corner of the box."""
+    high: Tensor
+    tolerance: float
+    """Largest speed at a zero."""
+
+    @classmethod
+    def around(
+        cls, F: Map, slopes: Map, starts: Tensor, more: Tensor, margin: float, tolerance: float
+    ) -> "ZeroSearch":
+        """A search for fixed points of F in the box of `starts` and `more` states.
+
+        margin: distance of the box from these, as a share of the largest side of the starts' own
+        (at least of 1).
+        """
+        r, every = Residual(F, slopes, torch.ones_like(starts[0])), torch.cat((starts, more))
+        wider = margin * (starts.amax(0) - starts.amin(0)).max().clamp(min=1)
+        return cls(r, starts, every.amin(0) - wider, every.amax(0) + wider, tolerance)
+
+    @cached_property
+    def sides(self) -> Tensor:
+        """Sides of the starts' box, (N,)."""
+        return self.starts.amax(0) - self.starts.amin(0)
+
+    @cached_property
+    def side(self) -> Tensor:
+        """The largest of them."""
+        return self.sides.max()
+
+    @cached_property
+    def width(self) -> Tensor:
+        """The same, 1 if all starts are one."""
+        return torch.where(self.side > 0, self.side, torch.ones_like(self.side))
+
+    @property
+    def unit(self) -> Tensor:
+        """Unit of each entry of a state in `find`, (N,)."""
+        if self.side > 0:
+            return (self.sides / self.side).clamp(min=NARROW)
+        return torch.ones_like(self.sides)
+
+    def at_edge(self, s: Tensor) -> Tensor:
+        """True for states (b, N) at the edge of the box, (b,)."""
+        return (torch.minimum(s - self.low, self.high - s) <= MET * self.side).any(-1)
+
+    def are_slow(self, ends: Ends, speeds: Tensor, typical: Tensor) -> Tensor:
+        """True for minima of the speed up to `SLOW`, and for states with a speed up to `STILL`,
+        (b,); typical: the median speed at the starts.
+        """
+        return (ends.are_minima & (speeds <= SLOW * typical)) | (speeds <= STILL * self.side)
+
+    def find(
+        self, s: Tensor, unit: Tensor, progress: Callable[[int, int], object] = lambda *_: None
+    ) -> Ends:
+        """The ends of searches from states (b, N), with these units (N,) of their entries.
+
+        progress: called with (searches done, searches in all).
+        """
+        r, parts = replace(self.r, unit=unit), list[tuple[Tensor, Tensor]]()
+        box = {"low": self.low / unit, "high": self.high / unit}
+        for part in blocks(s / unit):
+            parts.append(search(r, part, **box, tolerance=self.tolerance))
+            progress(sum(len(ends) for ends, _ in parts), len(s))
+        ends, minima = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Ends(ends * unit, minima)
+
+    def meeting(self, ends: Ends) -> tuple[Tensor, Tensor]:
+        """(A number for each end, the same for those that have met (b,); the row of the slowest one
+        of each number).
+        """
+        numbers = meeting(ends.states, MET * self.side)
+        return numbers, least_of_each(numbers, self.r.speed(ends.states))
+
+    def polish(self, ends: Ends) -> Ends:
+        """Ends followed on to minima of the speed with all units 1, and to zeros in all digits."""
+        if not len(ends.states):
+            return ends
+        ends = self._to_minima(ends)
+        return Ends(self.to_zeros(ends.states), ends.are_minima)
+
+    def to_zeros(self, s: Tensor) -> Tensor:
+        """States (b, N), those of a speed up to `STILL` followed to zeros in all digits."""
+        if not len(s):
+            return s
+        still, near = (self.r.speed(s) <= STILL * self.side).nonzero()[:, 0], POLISHED * self.side
+        parts = [finished(self.r, part, near) for part in blocks(s[still])]
+        return s.index_copy(0, still, torch.cat(parts)) if parts else s
+
+    def _to_minima(self, ends: Ends) -> Ends:
+        """The same; at a saddle of the speed the search continues beside it."""
+        rows = (ends.are_minima & (self.r.speed(ends.states) > self.tolerance)).nonzero()[:, 0]
+        if not len(rows):
+            return ends
+        ends = ends.replaced(rows, self.find(ends.states[rows], self.r.unit))
+        saddles, beside = slower_beside(self.r, ends.states[rows], APART * self.side)
+        if not len(beside):
+            return ends
+        return ends.replaced(rows[saddles], self.find(beside, self.r.unit))
+
+
 def meeting(s: Tensor, near: Tensor | float) -> Tensor:
     """A number for each of the states (B, N), from 0 on: the same for states that lie within `near`
     of each other in every entry, one by one along a line.
@@ -170,6 +311,38 @@ def least_of_each(numbers: Tensor, key: Tensor) -> Tensor:
     order = key.argsort(stable=True)
     order, sizes = order[numbers[order].argsort(stable=True)], numbers.bincount()
     return order[sizes.cumsum(0) - sizes]
+
+
+def distinct(
+    s: Tensor, speeds: Tensor, group: Tensor, apart: Tensor, starts: int
+) -> tuple[Tensor, Tensor]:
+    """(Rows (P,) of the distinct states (B, N) in a group (B,) bool, number of the first `starts`
+    states that lie there (P,)), those of the most first.
+
+    From the slowest state on, one is new if some entry differs by more than `apart` and half of its
+    digits from all earlier ones.
+
+    >>> s, speeds = torch.tensor([[1.0], [0.0], [1.1], [9.0]]), torch.zeros(4)
+    >>> distinct(s, speeds, s[:, 0] < 9, torch.tensor(0.2), 4)
+    (tensor([0, 1]), tensor([2, 1]))
+    """
+    left = group.nonzero()[:, 0]
+    left, found = left[speeds[left].argsort(stable=True)], []
+    while len(left):
+        distance = (s[left] - s[left[0]]).abs().amax(-1)
+        rounding = torch.finfo(s.dtype).eps ** 0.5 * s[left[0]].abs().max()
+        near = distance <= torch.maximum(apart, rounding)
+        found.append((-int((left[near] < starts).sum()), int(left[near].min()), int(left[0])))
+        left = left[~near]
+    table = torch.tensor(sorted(found), dtype=torch.int64, device=s.device).reshape(-1, 3)
+    counts, _, rows = table.T
+    return rows, -counts
+
+
+def jacobians_at(slopes: Map, s: Tensor) -> Tensor:
+    """dF/ds at states (P, N), (P, N, N), a block at a time."""
+    parts = [slopes(part) for part in blocks(s)]
+    return torch.cat(parts) if parts else s.new_zeros(0, s.shape[1], s.shape[1])
 
 
 def kinks_at(

@@ -175,6 +175,16 @@ def without_password(address: str) -> str:
     return OPTION.sub("", PASSWORD.sub(r"\1@", address)).rstrip("?&")
 
 
+def sentence(*clauses: str) -> str:
+    """One sentence of the clauses that are not empty; "" if all are.
+
+    >>> sentence("", "the sum is 2", "the mean is 1"), sentence("")
+    ('The sum is 2; the mean is 1.', '')
+    """
+    words = "; ".join(filter(None, clauses))
+    return f"{words[0].upper()}{words[1:]}." if words else ""
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """List names in one line, and count those after the first few.
 

@@ -130,6 +130,15 @@ def beside_blind(own: float) -> LesionTable:
     return replace(table, row_kind=kinds, label=("1", "2", "1"))
 
 
+def uncertain_first() -> LesionTable:
+    """Layer 2 is clearly more than layer 3, and not than the first one beyond its input."""
+    table = table_of(
+        [3.9, 0.177, 0.035, 0.012], [3.0, 0.159, 0.012, -0.26], [4.9, 0.195, 0.052, 0.28]
+    )
+    kinds = ("layer", "layer", "layer", "beyond blind")
+    return replace(table, row_kind=kinds, label=("1", "2", "3", "1"))
+
+
 NONE = [np.nan, np.nan]
 RANKED = {
     "1 raises the loss by 1.79 nats per frame, mostly by removing the input": beside_blind(0.15),
@@ -137,6 +146,8 @@ RANKED = {
     "2 raises the loss by 0.12 nats per frame, most of all layers beyond the removed input": (
         beside_blind(0.01)
     ),
+    "2 raises the loss by 0.177 nats per frame, not clearly more than layer 1 beyond its removed "
+    "input": uncertain_first(),
     "2 lowers the loss by 99 nats per frame, most of all layers": (
         table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0])
     ),

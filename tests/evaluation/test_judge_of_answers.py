@@ -96,9 +96,10 @@ def test_an_unfinished_training_has_no_fault(right):
         thread(steps=[50, 400], outcome="cannot be told", faults=["network"]),
         thread(steps=[50, 400], outcome="cannot be told"),
         thread(steps=[400, 400], faults=["network"]),
+        thread(steps=[2, 400], outcome="diverges", faults=["network"]),
         thread(),
     ]
-    assert value("unfinished", answers, right) == "2 of 5"
+    assert value("unfinished", answers, right) == "2 of 6"
 
 
 def test_faults_help_and_what_is_enough(right):

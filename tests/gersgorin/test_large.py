@@ -326,3 +326,14 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     ]
     assert "spectral radius" not in nothing.summary()
     draw_run(nothing).canvas.draw()
+
+
+@for_each("leading", [2, None])
+def test_a_file_tells_the_number_of_eigenvalues_as_files_of_05_do(leading, tmp_path):
+    A = torch.diag(torch.tensor([0.9, 0.5, 0.3], dtype=torch.float64))
+    x, s0 = torch.zeros(4, 1), torch.ones(3, dtype=torch.float64)
+    spectra(lambda x, s: A @ s, x, s0=s0, leading=leading).save(tmp_path / "new.npz")
+    assert Spectra.load(tmp_path / "new.npz").leading == leading
+    with np.load(tmp_path / "new.npz") as file:
+        np.savez(tmp_path / "old.npz", **{k: v for k, v in file.items() if k != "leading"})
+    assert Spectra.load(tmp_path / "old.npz").leading == leading

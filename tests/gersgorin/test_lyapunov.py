@@ -18,8 +18,6 @@ from gersgorin.analyses.lyapunov import (
     random_frame,
     standard_errors,
 )
-from rhn.cells import RNN
-from rhn.errors import InvalidInputError
 
 d = torch.float64
 ZERO = torch.zeros(2, dtype=d)
@@ -142,7 +140,7 @@ def test_standard_errors_count_what_has_not_settled():
     found = lyapunov(lambda x, s: x.exp() * s, trend, s0=torch.zeros(1, dtype=d))
     # its halves: 0.25 and 0.75
     assert (
-        found.standard_errors[0] > 0.25 and "The exponent changes by +0.5 from" in found.summary()
+        found.standard_errors[0] > 0.25 and "the exponent changes by +0.5 from" in found.summary()
     )
     W, R = (torch.rand(16, 40, dtype=d, generator=torch.Generator().manual_seed(0)) - 0.5).split(
         (8, 32), 1
@@ -231,24 +229,6 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     assert "needs more exponents" in replace(grows, state_size=3).summary()
 
 
-X = torch.zeros(5, 3, dtype=d)
-
-
-@for_each(
-    ("arguments", "words"),
-    [
-        ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number from 1 to 2"),
-        ({"warmup": 5}, "at least one is to be counted"),
-        ({"network": lambda s: s}, r"takes one argument: expected a step f\(x, s\)"),
-        ({"network": lambda x, s: s}, "no first state is given"),
-        ({"network": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "a state is NaN or infinite"),
-    ],
-)
-def test_bad_input_is_one_sentence(arguments, words):
-    with pytest.raises(InvalidInputError, match=words):
-        lyapunov(**{"network": RNN(3, 2, dtype=d), "x": X} | arguments)
-
-
 def test_an_exponent_of_minus_infinity_is_no_short_run():
     found = lyapunov(
         lambda x, s: 3.2 * s * (1 - s), steps(300), s0=torch.tensor([0.5], dtype=d)
@@ -272,6 +252,13 @@ def test_numbers_times_entries_of_the_state_keep_its_type():
 
     found = lyapunov(step, torch.zeros(30, 1), s0=torch.ones(2))
     np.testing.assert_allclose(found.exponents, np.log([0.5, 0.25]), atol=1e-3)
+
+
+def test_everything_that_weakens_an_exponent_takes_five_sentences():
+    A = torch.tensor([0.5, 0.25], dtype=d)
+    found = lyapunov(lambda x, s: A * s, steps(30), s0=torch.ones(2, dtype=d))
+    weak = replace(found, still=True, drift=0.1, precision=0.4)
+    assert weak.lost == 1 and len(weak.notes()) == 5
 
 
 def test_one_exponent_has_no_sum():

@@ -130,8 +130,9 @@ def test_a_loss_takes_the_outputs_or_is_refused_in_a_sentence(form, loss):
         training = training_of(form, loss, targets)
         x, y = training.data.sample(32)
         with contextlib.suppress(RhnError):
-            assert training.loss(training.output(x), y).dim() == 0
-            assert explained([training.output(x)], [y], training.loss)
+            output = training.output(x)
+            assert training.loss(output, y).dim() == 0
+            assert explained([output], [y], training.output_axes(output, x, y))
 
 
 @pytest.mark.parametrize("form", FORMS)

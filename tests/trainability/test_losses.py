@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gersgorin.data.layout import Layout
+from trainability.axes import OutputAxes
 from trainability.given_loss import target_loss
 from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss
@@ -22,6 +24,18 @@ Y = torch.randn(N, 2, generator=G) * torch.tensor([1.0, 3.0]) + 7
 CLASSES = torch.randint(K, (N,), generator=G)
 TAGS = torch.randint(K, (N, T), generator=G)
 SIGNS = (torch.rand(N, 1, generator=G) < 0.3).float()
+
+
+def axes_of(z, y, loss_fn, axis=0):
+    return OutputAxes.of(z, y, loss_fn, y, Layout(axis))
+
+
+def score_by(loss_fn, z, y, trained=None, *, axis=0, **about):
+    return score_of(loss_fn, z, [(None, y)], axes_of(z, y, loss_fn, axis), trained, **about)
+
+
+def scores_by(loss_fn, z, y):
+    return scores_of(loss_fn, z, [(None, y)], axes_of(z, y, loss_fn))
 
 
 def logits(y):
@@ -53,7 +67,7 @@ def test_perfect_outputs_score_0_and_the_best_constant_1(name):
     loss_fn, y, perfect, constant = CASES[name]
     if constant is None:
         constant = logits(y.flatten().mode().values.expand(y.shape))
-    score = score_of(loss_fn, perfect, [(None, y)], axis=0)
+    score = score_by(loss_fn, perfect, y)
     assert score.in_pairs([perfect], [y]).relative == 0
     assert score.in_pairs([constant], [y]).relative == pytest.approx(1)
     assert score.errors(perfect, y).shape == (N,)
@@ -62,7 +76,7 @@ def test_perfect_outputs_score_0_and_the_best_constant_1(name):
 def test_a_loss_of_its_own_scale_lies_between_the_least_free_one_and_the_constants():
     y = torch.randn(N, 1, generator=G)
     outputs = torch.cat([torch.zeros(N, 1), torch.zeros(N, 1)], 1)
-    score = score_of(likelihood, outputs, [(None, y)], axis=0)
+    score = score_by(likelihood, outputs, y)
     mean = y.mean().expand(N, 1)
     best = torch.cat([mean, y.std(correction=0).log().expand(N, 1)], 1)
     assert score.kind == "loss"
@@ -73,7 +87,7 @@ def test_the_error_does_not_depend_on_the_unit_of_the_targets():
     z = Y + 0.3
     errors = []
     for unit in (1.0, 1000.0):
-        score = score_of(nn.MSELoss(), unit * z, [(None, unit * Y)], axis=0)
+        score = score_by(nn.MSELoss(), unit * z, unit * Y)
         errors.append(score.in_pairs([unit * z], [unit * Y]).relative)
     assert errors[0] == pytest.approx(errors[1])
 
@@ -85,13 +99,13 @@ def test_padding_behind_the_sequences_is_not_scored():
     y = TAGS.clamp_min(1)
     y[:, 3:] = 0
     z = logits(TAGS)
-    assert scored(masked, z, y).tolist() == [[True] * 3 + [False] * 2] * N
+    assert scored(masked, z, y, axes_of(z, y, masked)).tolist() == [[True] * 3 + [False] * 2] * N
     y[:, 1] = 0  # a class that the loss leaves out, but no padding
-    assert scored(masked, z, y).tolist() == [[True] * 3 + [False] * 2] * N
+    assert scored(masked, z, y, axes_of(z, y, masked)).tolist() == [[True] * 3 + [False] * 2] * N
 
 
 def test_outputs_that_are_not_finite_have_an_infinite_error():
-    score = score_of(nn.MSELoss(), Y, [(None, Y)], axis=0)
+    score = score_by(nn.MSELoss(), Y, Y)
     assert score.in_pairs([Y * math.nan], [Y]).relative == math.inf
 
 
@@ -100,7 +114,7 @@ def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
     y[:10] = 1
     z = torch.zeros(100, 2)
     z[:, 0] = 1
-    score = score_of(nn.CrossEntropyLoss(), z, [(None, y)], axis=0)
+    score = score_by(nn.CrossEntropyLoss(), z, y)
     balanced = score.balanced([y])
     z[:20] = torch.tensor([0.0, 1.0])  # all of the rare class, and ten of the other by mistake
     assert score.in_pairs([z], [y]).relative == pytest.approx(1)
@@ -108,10 +122,10 @@ def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
 
 
 def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
-    loss = nn.MSELoss()
-    assert free_loss(loss, torch.zeros(N, 2), Y) == pytest.approx(0, abs=1e-8)
+    loss, z = nn.MSELoss(), torch.zeros(N, 2)
+    assert free_loss(loss, z, Y) == pytest.approx(0, abs=1e-8)
     variance = Y.var(0, correction=0).mean()
-    assert free_loss(loss, torch.zeros(N, 2), Y, constant=True) == pytest.approx(float(variance))
+    assert free_loss(loss, z, Y, constant=axes_of(z, Y, loss)) == pytest.approx(float(variance))
 
 
 def test_several_bits_are_scored_by_their_probabilities():
@@ -121,7 +135,7 @@ def test_several_bits_are_scored_by_their_probabilities():
         (nn.BCEWithLogitsLoss(), torch.logit(0.3 * y + 0.02)),
         (nn.BCELoss(), 0.3 * y + 0.02),
     ):
-        score = score_of(loss_fn, output, [(output, y)], 0)
+        score = score_by(loss_fn, output, y)
         assert score.kind == "bits"
         assert score.in_pairs([output], [y]).relative == pytest.approx(0.49, abs=0.05)
 
@@ -142,7 +156,7 @@ NUMBERS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     ids=["squared", "absolute", "smooth", "soft labels", "counts", "masked"],
 )
 def test_outputs_are_compared_with_numbers_only_if_the_loss_does_so(loss_fn, y, kind):
-    assert score_of(loss_fn, torch.zeros(60, 3), [(NUMBERS, y)], 0).kind == kind
+    assert score_by(loss_fn, torch.zeros(60, 3), y).kind == kind
 
 
 # ---- evidence: pairs of held-out examples, and the best constant of the training part ----------
@@ -166,7 +180,7 @@ def test_the_threshold_of_two_classes_lies_between_their_targets(loss_fn, thresh
         z[0], z[-1] = -0.2, 1.2
     elif not threshold:
         z = 4 * z - 2
-    score = score_of(loss_fn, z, [(None, SIGNS)], axis=0)
+    score = score_by(loss_fn, z, SIGNS)
     errors = score.errors(z, SIGNS)
     assert torch.equal(errors, ((z > threshold) != (SIGNS > 0.5)).double()[:, 0])
 
@@ -177,7 +191,7 @@ def test_a_linear_output_that_is_right_for_most_examples_of_two_classes():
     y = (torch.rand(400, 1, generator=g) < 0.5).float()
     z = y + 0.25 * torch.randn(400, 1, generator=g)
     right = float(((z > 0.5).float() == y).float().mean())
-    score = score_of(nn.MSELoss(), z, [(None, y)], axis=0)
+    score = score_by(nn.MSELoss(), z, y)
     rarer = float(min(y.mean(), 1 - y.mean()))
     assert score.in_pairs([z], [y]).relative == pytest.approx((1 - right) / rarer)
 
@@ -185,7 +199,7 @@ def test_a_linear_output_that_is_right_for_most_examples_of_two_classes():
 def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
     y, known = torch.randn(50, 1, generator=G) + 1, torch.randn(500, 1, generator=G)
     z = torch.zeros(50, 1)
-    score = score_of(nn.MSELoss(), z, [(None, y)], 0, [known])
+    score = score_by(nn.MSELoss(), z, y, [known])
     found = score.in_pairs([z], [y])
     assert found.constant.numpy() == pytest.approx(
         (y - known.mean()).square()[:, 0].numpy(), rel=1e-5
@@ -198,7 +212,7 @@ def test_the_constant_is_fitted_on_the_examples_that_are_trained_on():
 def test_the_interval_is_that_of_paired_differences():
     y = torch.randn(64, 1, generator=G)
     z = 0.5 * y + 0.1 * torch.randn(64, 1, generator=G)
-    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z[:30], z[30:]], [y[:30], y[30:]])
+    found = score_by(nn.MSELoss(), z, y).in_pairs([z[:30], z[30:]], [y[:30], y[30:]])
     ours, theirs = ((z - y) ** 2).numpy()[:, 0], ((y - y.mean()) ** 2).numpy()[:, 0]
     d = (ours - 0.9 * theirs) / theirs.mean()
     mean, deviation = found.difference(0.9)
@@ -210,7 +224,7 @@ def test_the_interval_is_that_of_paired_differences():
 def test_noise_is_neither_below_the_constant_nor_hidden():
     y = torch.randn(300, 1, generator=G)
     z = 0.6 * torch.randn(300, 1, generator=G)
-    found = score_of(nn.MSELoss(), z, [(None, y)], 0).in_pairs([z], [y])
+    found = score_by(nn.MSELoss(), z, y).in_pairs([z], [y])
     assert not found.below() and found.above(0.9)
 
 
@@ -221,7 +235,7 @@ def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error()
     p = torch.sigmoid(1.6 * x - 3.6)
     y = (torch.rand(3000, generator=g) < p).long()
     z = torch.stack(((1 - p).log(), p.log()), 1)
-    scores = scores_of(nn.CrossEntropyLoss(), z, [(None, y)], 0)
+    scores = scores_by(nn.CrossEntropyLoss(), z, y)
     error, loss = (scores[name].in_pairs([z], [y]) for name in ("error", "loss"))
     share = float(y.float().mean())
     entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share))
@@ -234,8 +248,8 @@ def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error()
 
 def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():
     y, z = NUMBERS[:, :1], 0.5 * NUMBERS[:, :1]
-    assert list(scores_of(nn.MSELoss(), z, [(None, y)], 0)) == ["error"]
-    score = scores_of(nn.L1Loss(), z, [(None, y)], 0)["loss"]
+    assert list(scores_by(nn.MSELoss(), z, y)) == ["error"]
+    score = scores_by(nn.L1Loss(), z, y)["loss"]
     median = y.median()
     assert score.in_pairs([z], [y]).relative == pytest.approx(
         float((z - y).abs().mean() / (y - median).abs().mean()), rel=1e-2
@@ -246,7 +260,7 @@ def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():
 def test_a_loss_without_a_least_value_has_no_relative_error_but_pairs():
     y = 2 + 3 * torch.randn(200, 1, generator=G)
     z = torch.cat([y, torch.full((200, 1), -1.0)], 1)
-    score = score_of(likelihood, z, [(None, y)], 0)
+    score = score_by(likelihood, z, y)
     assert score.void == "the loss has no least value"
     found = score.in_pairs([z], [y])
     assert found.below()
@@ -262,7 +276,7 @@ def test_a_loss_below_its_supposed_least_value_voids_the_score():
         return ((z - 0.1 * y).square() - 5000 * torch.exp(-(z - 30).square())).mean()
 
     z = torch.zeros(40, 1)
-    score = score_of(trap, z, [(None, y)], 0)
+    score = score_by(trap, z, y)
     assert score.kind == "loss" and not score.void
     assert score.in_pairs([torch.full((40, 1), 30.0)], [y]).relative == math.inf
     assert score.void == "the loss falls below what was found as its least value"
@@ -270,7 +284,7 @@ def test_a_loss_below_its_supposed_least_value_voids_the_score():
 
 def test_a_few_long_sequences_count_by_parts_of_their_frames():
     y = torch.randn(1, 400, 1, generator=G)
-    score = score_of(nn.MSELoss(), 0 * y, [(None, y)], 0, in_time=True)
+    score = score_by(nn.MSELoss(), 0 * y, y, in_time=True)
     errors = score.errors(0 * y, y)
     blocks = y[0, :, 0].square().reshape(40, 10).mean(1)
     assert errors.numpy() == pytest.approx(blocks.numpy(), rel=1e-5)
@@ -299,7 +313,7 @@ def test_outputs_of_any_shape_have_a_score_or_a_sentence(shape, target, kind):
     for loss_fn in losses:
         if not y.dim():
             continue
-        for score in scores_of(loss_fn, z, [(None, y)], 0).values():
+        for score in scores_by(loss_fn, z, y).values():
             found = score.in_pairs([z], [y])
             assert found.count >= 1 and found.relative >= 0
 
@@ -327,16 +341,16 @@ def test_of_as_many_classes_as_frames_the_loss_says_which_axis_is_which(order, n
     def loss(z, y):
         return CLASS_LOSSES[name](ORDERS[order](z), y)
 
-    scores = scores_of(loss, perfect, [(None, y)], axis=0)
+    scores = scores_by(loss, perfect, y)
     assert scores["error"].in_pairs([perfect], [y]).relative == 0
     assert scores["loss"].in_pairs([perfect], [y]).relative < 1e-3
-    usual = canonical_loss(torch.zeros_like(perfect), y, loss)
+    usual = canonical_loss(torch.zeros_like(perfect), y, axes_of(perfect, y, loss))
     assert usual(perfect, y) == pytest.approx(F.cross_entropy(logits(y).transpose(1, 2), y))
 
 
 def test_of_as_many_classes_as_examples_the_last_axis_is_that_of_the_named_loss():
     y = torch.randint(K, (T, K), generator=G)
-    score = score_of(target_loss("cross-entropy"), logits(y), [(None, y)], axis=1)
+    score = score_by(target_loss("cross-entropy"), logits(y), y, axis=1)
     assert score.in_pairs([logits(y)], [y]).relative == 0
 
 
@@ -346,7 +360,7 @@ def test_outputs_of_a_sigmoid_are_probabilities_also_for_a_loss_of_logits(output
     y = (torch.rand(N, outputs, generator=G) < 0.2).float()
     shares, z = 0.98 * y + 0.01, 20 * y - 10
     for at_end in (True, False):
-        score = score_of(nn.BCEWithLogitsLoss(), y, [(None, y)], axis=0, ends_at_sigmoid=at_end)
+        score = score_by(nn.BCEWithLogitsLoss(), y, y, ends_at_sigmoid=at_end)
         parts = [part.split(30) for part in (shares, z, y)]
         of_shares, of_logits = (score.in_pairs(part, parts[2]).relative for part in parts[:2])
         assert of_logits < 1e-6 and (of_shares < 1e-2 if at_end else of_shares > 1)
@@ -354,8 +368,9 @@ def test_outputs_of_a_sigmoid_are_probabilities_also_for_a_loss_of_logits(output
 
 def test_a_known_good_network_gets_no_sigmoid_for_a_loss_of_logits():
     y, z = Y.sigmoid(), Y - 7
-    assert torch.equal(last_operation(nn.BCEWithLogitsLoss(), y, y)(z), z)
-    assert torch.equal(last_operation(nn.MSELoss(), y, y)(z), z.sigmoid())
+    axes = axes_of(y, y, nn.MSELoss())
+    assert torch.equal(last_operation(nn.BCEWithLogitsLoss(), y, y, axes)(z), z)
+    assert torch.equal(last_operation(nn.MSELoss(), y, y, axes)(z), z.sigmoid())
 
 
 SUMMED = {
@@ -391,7 +406,10 @@ def test_summed_cross_entropies_are_sums(T):
     """Of one class for each sequence, and of one for each frame, as torch adds them up."""
     x, y = torch.randn(8, T, 3), torch.randint(5, (8, T))
     model = nn.Sequential(nn.Linear(3, 5))
-    loss_fn = lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+
+    def loss_fn(z, y):
+        return F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="sum")
+
     training = Training(model, x, y, loss_fn, batch_size=8, steps=1)
     found = [s.what for s in SWAPS if s.part == "loss" and s(training) is not None]
     assert found[:1] == ["a mean in place of the sum"]

@@ -77,7 +77,8 @@ def test_facts_and_scores_of_outputs_of_any_shape(shape, kind):
     assert not {cause.name for cause in found} - ({"unpaired loss"} if shape == "()" else set())
     pairs, data = training.data.held_out, training.data
     targets = [y for _, y in data.trained]
-    for score in scores_of(training.loss, probe.evaluated(pairs[0][0]), pairs, 0, targets).values():
+    output = probe.evaluated(pairs[0][0])
+    for score in scores_of(training.loss, output, pairs, probe.axes, targets).values():
         outputs = training.answers([x for x, _ in pairs])
         paired = score.in_pairs(outputs, [y for _, y in pairs])
         assert paired.relative >= 0 and paired.count >= 1
@@ -97,7 +98,7 @@ def test_a_loss_that_draws_random_numbers_or_needs_several_examples_has_a_score(
         training = Training(model, X, TARGETS["(B, 1)"], loss, "sgd", learning_rate=1e-3)
         probe, pairs = Probe(training), training.data.held_out
         output = probe.evaluated(pairs[0][0])
-        for score in scores_of(training.loss, output, pairs, 0).values():
+        for score in scores_of(training.loss, output, pairs, probe.axes).values():
             outputs = training.answers([x for x, _ in pairs])
             assert score.in_pairs(outputs, [y for _, y in pairs]).relative >= 0
         assert not facts(probe)[1]

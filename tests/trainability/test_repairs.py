@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from gersgorin.data.layout import Layout
 from trainability import check
+from trainability.axes import OutputAxes
 from trainability.known_good import KnownGood
 from trainability.losses import canonical_loss
 from trainability.probe import Probe
@@ -130,7 +132,9 @@ def test_a_change_of_one_part_trains_the_weights_of_the_users_training_and_no_ot
 
 def test_targets_that_the_loss_shapes_itself_are_left_alone():
     model, x, y, _, optimizer = unpaired()
-    for loss in ("mse", canonical_loss(torch.zeros(4, 1), torch.rand(4), nn.MSELoss())):
+    z, numbers = torch.zeros(4, 1), torch.rand(4)
+    axes = OutputAxes.of(z, numbers, nn.MSELoss(), numbers, Layout(0))
+    for loss in ("mse", canonical_loss(z, numbers, axes)):
         assert paired_targets(Training(model, x, y, loss, optimizer)) is None
     assert paired_targets(Training(model, x, y, nn.MSELoss(), optimizer)) is not None
 

@@ -115,7 +115,7 @@ def test_outcomes_need_evidence(base, noise, changes, outcome):
 
 def test_a_gain_of_less_than_a_tenth_is_called_hardly_any():
     words = [rule_of(evidence(base, good=1.0)).words for base in (0.94, 0.8)]
-    assert words == ["is hardly better than a constant predictor", "learns"]
+    assert words == ["is hardly better than the constant predictor", "learns"]
 
 
 def test_the_best_change_measures_the_gap_if_no_known_good_training_learns():
@@ -189,6 +189,25 @@ def test_a_row_that_stops_early_is_compared_with_the_users_training_at_its_best_
     assert [row.part for row in found.enough] == ["targets"]
     found = overfitting(0.3, {"inputs": 0.29})
     assert found.beside(found.replaced[0]).error == 0.3 and not found.better
+
+
+def test_the_share_that_a_change_closes_is_that_of_the_gap_beside_it():
+    """From 0.75 at the same step, and not from 1 at the end: (0.75 - 0.2) / (0.75 - 0.1)."""
+    found = overfitting(1.0, {"optimizer": 0.2, "inputs": 0.4})
+    found.good = row("everything", 0.1)
+    shares = [found.closed(change) for change in found.replaced]
+    assert shares == pytest.approx([0.55 / 0.65, 0.35 / 0.65])
+    assert [change.part for change in found.enough] == ["optimizer"]
+    assert found.nearest is found.replaced[1]
+
+
+def test_a_change_that_is_nearly_enough_is_told_with_its_share():
+    found = evidence(1.0, kept={"optimizer": 0.9}, replaced={"optimizer": 0.37, "inputs": 0.9})
+    trial = SimpleNamespace(evidence=found, training=SimpleNamespace(data=None))
+    said = "Nearly enough: optimizer closes 70 % of the gap, 80 % is enough."
+    assert not_enough(trial) == said
+    found.refused.append(found.replaced[1])
+    assert not not_enough(trial)
 
 
 def test_overfitting_is_told_with_the_step_at_which_to_stop():

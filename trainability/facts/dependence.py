@@ -39,7 +39,7 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
         UNREPEATABLE,
         "network",
         f"{words}: the network keeps something from call to call{kept}.",
-        "Begin each minibatch with zeros or a parameter, since its examples are others.",
+        "Start each minibatch from zeros or a parameter: its examples are different.",
     )
 
 
@@ -82,7 +82,7 @@ def layers_taking_examples_for_time(probe: Probe) -> list[nn.Module]:
 
 def unread_inputs(probe: Probe) -> Cause | None:
     """One of several inputs, or numbers of each frame, that no output depends on."""
-    if probe.mixed or probe.output_axis is None or gives_equal_outputs(probe):
+    if probe.mixed or probe.axes.batch is None or gives_equal_outputs(probe):
         return None
     unread = [k for k in range(len(probe.leaves)) if probe.follows(k) and is_unread(probe, k)]
     if unread:
@@ -117,7 +117,7 @@ def unread_features(probe: Probe) -> list[int]:
     if not probe.follows(0) or x.dim() < 2 or not x.is_floating_point():
         return []
     last = x.dim() - 1
-    if last == probe.axis or (last == 1 - probe.axis and probe.frames is not None):
+    if last == probe.axis or (last == probe.layout.time and probe.frames is not None):
         return []
     lost = probe.unread(0, last)
     return lost if len(lost) < x.shape[-1] else []
@@ -126,11 +126,11 @@ def unread_features(probe: Probe) -> list[int]:
 def unread_steps(probe: Probe) -> Cause | None:
     """Frames that no output depends on; or an output of a frame depends on that frame only."""
     T = probe.frames
-    if T is None or T < 3 or probe.mixed or probe.output_axis is None or not probe.follows(0):
+    if T is None or T < 3 or probe.mixed or probe.axes.batch is None or not probe.follows(0):
         return None
     if gives_equal_outputs(probe):
         return None
-    lost = [] if probe.only_own_frame else probe.unread(0, 1 - probe.axis)
+    lost = [] if probe.only_own_frame else probe.unread(0, probe.layout.time)
     read = sorted(set(range(T)) - set(lost))
     if probe.only_own_frame or len(read) == 1:
         which = f"frame {read[0] + 1} of {T}" if lost else "its own frame"
@@ -139,7 +139,7 @@ def unread_steps(probe: Probe) -> Cause | None:
             shape = tuple(probe.first.shape)
             words += f" The examples are taken along axis {probe.axis} of x {shape}."
         remedy = (
-            "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
+            "Pass the state from step to step. For an nn.RNN, LSTM or GRU, read the last output: "
             "out[:, -1] with batch_first=True, out[-1] without."
         )
     elif lost and not is_padding(probe, lost):
@@ -201,9 +201,9 @@ def equal_outputs(probe: Probe) -> Cause | None:
 
 def gives_equal_outputs(probe: Probe) -> bool:
     """True if the outputs of all examples of a minibatch are equal."""
-    if probe.output_axis is None:
+    if probe.axes.batch is None:
         return False
-    outputs = rows_of(probe.before, probe.output_axis)
+    outputs = rows_of(probe.before, probe.axes.batch)
     return torch.equal(outputs, outputs[:1].expand_as(outputs))
 
 

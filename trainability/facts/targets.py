@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainability.autograd import graph, operation
 from trainability.diagnosis import Cause
-from trainability.losses import class_axis, is_binary, takes_logits
+from trainability.losses import is_binary, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss
 from trainability.probe import Probe
@@ -45,12 +45,12 @@ def unpaired_loss(probe: Probe) -> Cause | None:
 
 
 def output_range(probe: Probe) -> Cause | None:
-    """The last activation allows no output with a lower loss than a constant, or far from free."""
+    """The last activation keeps the least possible loss far above that of free outputs."""
     last = probe.last_activation
     if last is None:
         return None
     loss, z, y = probe.training.loss, probe.output, probe.y
-    constant = free_loss(loss, z, y, last.of, constant=True)
+    constant = free_loss(loss, z, y, last.of, constant=probe.axes)
     least = free_loss(loss, z, y, last.of)
     free = free_loss(loss, z, y, lambda z: z)
     if not all(map(math.isfinite, (constant, least))) or free >= least - 0.1 * abs(constant):
@@ -77,7 +77,7 @@ def no_least_loss(probe: Probe) -> Cause | None:
     if probe.last_activation is not None:
         return None
     z, loss = probe.output.detach(), probe.training.loss
-    axis = class_axis(z, probe.y, loss)
+    axis = probe.axes.classes
     if z.numel() == probe.y.numel():
         right = probe.y.reshape(z.shape).to(z.dtype) * 2 - float(is_binary(probe.y))
     elif axis is not None:
@@ -116,16 +116,16 @@ def equal_targets(probe: Probe) -> Cause | None:
         "targets",
         f"All targets are {first.item():.4g}: a constant output is perfect, unless your loss does "
         "not read them.",
-        "Look where the targets are made.",
+        "Look where the targets are computed.",
     )
 
 
 def looks_ahead(probe: Probe) -> Cause | None:
     """The target of a frame is an input that its output reads, or an id that it reads."""
     T = probe.frames
-    if not probe.of_frames or T is None or T < 3:
+    if not probe.axes.for_each_frame or T is None or T < 3:
         return None
-    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.axis):
+    if probe.looks_ahead and predicts_inputs(probe.x, probe.y, probe.layout):
         both = any(getattr(p, "bidirectional", False) for p in probe.training.model.modules())
         remedy = (
             "Set bidirectional=False."
@@ -159,7 +159,8 @@ def copied_target(probe: Probe) -> Cause | None:
         COPIED,
         "targets",
         f"y{entry[0]} is x{entry[1]} in every example.",
-        "If this is not meant, look where the targets are made; a network that recalls it learns.",
+        "If this is not intended, look where the targets are computed. If it is, the network needs "
+        "to remember this entry only.",
     )
 
 

@@ -1,0 +1,153 @@
+"""The axes of inputs, outputs and targets, decided once for a training run.
+
+    axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
+    axes.batch, axes.frames, axes.classes                 # 0, 1, 2
+
+The axes of x are those of its `Layout`: the user's, or by `axes_of_examples`. Shapes decide those
+of outputs; the loss does if shapes fit two. Outputs of other minibatches and of known good networks
+have the same axes.
+
+Legend: B examples, T frames, K classes or units of an output.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gersgorin.data.layout import Layout, declared_axis
+from gersgorin.losses import Loss
+from rhn.errors import InvalidInputError
+from trainability.autograd import slope_at
+from trainability.data import Inputs, examples_axis, noise_like, sequence_of
+
+
+@dataclass(frozen=True)
+class OutputAxes:
+    """The axes of outputs and of their targets.
+
+    >>> x, y = torch.zeros(8, 5, 3), torch.zeros(8, 5).long()
+    >>> loss_fn = torch.nn.functional.cross_entropy
+    >>> axes = OutputAxes.of(torch.zeros(8, 5, 9), y, loss_fn, x, Layout(0))
+    >>> axes.batch, axes.frames, axes.classes, axes.targets
+    (0, 1, 2, 0)
+    >>> axes = OutputAxes.of(torch.zeros(8, 5, 5), y, loss_fn, x, Layout(0))
+    >>> axes.batch, axes.frames, axes.classes
+    (0, 2, 1)
+    """
+
+    batch: int | None
+    """The examples in outputs; None: outputs have no such axis."""
+    frames: int | None
+    """The frames in outputs; None: outputs have no frames."""
+    classes: int | None
+    """The classes in outputs, of integer targets; None: targets are no classes."""
+    units: int | None
+    """The classes in outputs, or their last axis; None: that holds the examples or the frames."""
+    targets: int
+    """The examples in targets."""
+    for_each_frame: bool
+    """Whether outputs and targets begin with the two axes of x, the examples and the frames."""
+
+    @classmethod
+    def of(
+        cls, output: Tensor, y: Tensor, loss_fn: Loss, x: Tensor, layout: Layout
+    ) -> "OutputAxes":
+        """The axes of outputs for targets y and a loss. x: the sequence, which has a layout."""
+        axis, dims = layout.batch or 0, output.dim()
+        count, T = x.shape[axis], time_steps(x, layout)
+        classes = _class_axis(output, y, loss_fn)
+        targets = examples_axis(y, x, axis) or 0
+        begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
+        for_each_frame = T is not None and begin_alike and classes != 1  # whose frames are last
+        units = dims - 1 if classes is None and dims > 1 + for_each_frame else classes
+        as_in_targets = targets + (classes is not None and classes <= targets)
+        places = [a for a in (as_in_targets, 0, axis, 1) if a < dims and a != classes]
+        batch = next((a for a in places if output.shape[a] == count), None)
+        others = [a for a in range(dims) if output.shape[a] == T and a != batch]
+        frames = _frame_axis(others, units, alone=dims > 2 or output.shape == y.shape)
+        return cls(batch, frames, classes, units, targets, for_each_frame)
+
+    def classes_last(self, output: Tensor) -> Tensor:
+        """Outputs (..., K), a view."""
+        return output if self.classes is None else output.movedim(self.classes, -1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The mean (1, ..., K) of outputs over all axes but that of the units."""
+        return output.mean([a for a in range(output.dim()) if a != self.units], keepdim=True)
+
+    def shape_of_one(self, y: Tensor) -> torch.Size:
+        """The shape of the targets of an example."""
+        return y.movedim(self.targets, 0).shape[1:]
+
+    def columns(self, y: Tensor) -> Tensor:
+        """Targets (N, K) of numbers, a row for each example, or for each frame of it."""
+        return y.flatten(0, -2) if y.dim() > 1 + self.for_each_frame else y.reshape(-1, 1)
+
+    def constants(
+        self, constant: Tensor, output: Tensor, y: Tensor, targets: list[Tensor]
+    ) -> list[Tensor]:
+        """A constant as outputs for each of some targets. output, y: show the shapes."""
+        axis, count = self.batch or 0, y.shape[self.targets] if y.dim() else 1
+        shapes = [list(output.shape) for _ in targets]
+        for shape, other in zip(shapes, targets, strict=True):
+            if count > 1 and shape and shape[axis] % count == 0:  # also of examples and frames
+                shape[axis] = shape[axis] // count * other.shape[self.targets]
+        return [constant.expand(shape) for shape in shapes]
+
+
+def time_steps(x: Tensor, layout: Layout) -> int | None:
+    """T of numbers (B, T, m) or ids (B, T), in either layout; None: x has no frames."""
+    return x.shape[layout.time] if x.dim() == 2 + x.is_floating_point() else None
+
+
+def axes_of_examples(x: Inputs, y: Tensor) -> list[int]:
+    """The axes of x that may be the examples: both for targets of each frame, else those with as
+    many entries as targets; the first axis if none has.
+
+    >>> axes_of_examples(torch.zeros(7, 10, 3), torch.zeros(10, 1))
+    [1]
+    """
+    shape = sequence_of(x).shape[:2]
+    if y.shape[:2] == shape and len(shape) == 2:
+        return [0, 1]
+    return [axis for axis, size in enumerate(shape) if y.shape[:1] == (size,)] or [0]
+
+
+def check_layers_take_axis_0(model: nn.Module, x: Inputs, y: Tensor) -> None:
+    """Raise InvalidInputError if all recurrent layers take the first axis for time: then nobody
+    but the user knows whether that is right.
+    """
+    if declared_axis(model) != 1:
+        return
+    shapes = f"x {tuple(sequence_of(x).shape)} and y {tuple(y.shape)}"
+    raise InvalidInputError(
+        f"{shapes}: either of the first two axes may hold the examples, and the recurrent layers "
+        "of your model have batch_first=False, which takes (time, examples, ...): give "
+        "batch_axis=1 if x is so, batch_axis=0 if its first axis holds the examples"
+    )
+
+
+def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | None:
+    """The axis of frames among those of their length: no units, unless it is alone and may be."""
+    frames = [axis for axis in axes if axis != units] or (axes if alone else [])
+    return frames[0] if frames else None
+
+
+def _class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
+    """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
+
+    It is the last one or axis 1. If the shapes fit both, the loss decides. Along the classes lie
+    the outputs of one target: if some targets change, the gradient in all other outputs does not.
+    """
+    if y.is_floating_point() or output.dim() != y.dim() + 1:
+        return None
+    both = dict.fromkeys((output.dim() - 1, 1))
+    fits = [a for a in both if (*output.shape[:a], *output.shape[a + 1 :]) == y.shape]
+    if len(fits) < 2:
+        return fits[0] if fits else None
+    some = noise_like(y.double()) > 0
+    others = torch.where(some, (y.clamp_min(0) + 1) % output.shape[1], y)
+    moved = (slope_at(loss_fn, output, y) - slope_at(loss_fn, output, others)).abs()
+    last, first = (float(moved.sum(axis)[~some].sum()) for axis in fits)
+    return 1 if first < last / 2 else fits[0]
