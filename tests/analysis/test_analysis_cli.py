@@ -172,7 +172,7 @@ def test_lesions_of_the_beginning_of_a_text_cut_into_sequences(capsys):
         f"{layer} (raises|lowers) the training loss by .* nats per token, which may be chance",
         first,
     )
-    assert second.endswith("6 sequences, 40 predicted tokens, nats per token.")
+    assert second.endswith("nats per token: 6 sequences, 40 predicted tokens.")
     text = novel("train")
     parts = [text[start : min(start + 7, 40) + 1] for start in range(0, 40, 7)]
     table = lesion(language_network(dtype=torch.float32), parts, "mean")
