@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import beta
+from scipy.stats import linregress
+from tables import for_each
 from torch import nn
 
 import gersgorin
-from gersgorin.analyses.fall import fall_of
+from gersgorin.analyses.fall import FITS, fall_of
 
 d = torch.float64
 
@@ -73,6 +75,44 @@ def test_the_interval_is_seldom_wrong(T):
         laws = [fall_of(f * np.exp(noise)).law for f in (0.9**k, 1.0 / (k + 1))]
         wrong += (laws[0] == "power law") + (laws[1] == "exponential")
     assert wrong <= 10  # of 200
+
+
+K = np.arange(40)
+NOISE = np.exp(0.2 * np.random.default_rng(0).standard_normal(40))
+
+
+@for_each(
+    ("name", "values", "law"),
+    (
+        ("an exponential", 0.9**K, "exponential"),
+        ("a power law", (K + 1.0) ** -1.5, "power law"),
+        ("an exponential with noise", 0.9**K * NOISE, "exponential"),
+        ("a power law with noise", (K + 1.0) ** -1.5 * NOISE, "power law"),
+        ("an echo with a slow tail", np.where(K < 3, 1, 1e-3 * 0.95**K), ""),
+        ("one large lag before a plateau", np.where(K < 1, 1, 0.01) * NOISE, ""),
+        ("a plateau", NOISE[NOISE.argmax() :], ""),
+        ("a plateau behind an exponential", np.maximum(0.8**K, 1e-2), ""),
+        ("an oscillation", 0.9**K * (1.2 + np.cos(K)), ""),
+    ),
+)
+def test_a_law_is_named_only_if_it_fits(name, values, law):
+    assert fall_of(values).law == law
+
+
+@for_each("law", ("exponential", "power law"))
+def test_the_fit_is_told_with_its_r_squared(law):
+    """That of SciPy's regression on the logarithm."""
+    places = K if law == "exponential" else np.log1p(K)
+    values = np.exp(-1.5 * places) * NOISE
+    wanted = linregress(places, np.log(values)).rvalue ** 2
+    assert fall_of(values).law == law
+    assert fall_of(values).r_squared == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("n", [9, 40, 400])
+def test_the_wrong_law_never_fits_an_exact_one(n):
+    k = np.arange(n)
+    assert linregress(k, np.log1p(k)).rvalue ** 2 < FITS
 
 
 def test_random_gated_networks_fall_exponentially():
