@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
-from gersgorin.validate import random_numbers_kept, users_code, with_gradients
+from gersgorin.validate import like_weights, random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
@@ -98,8 +98,8 @@ def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedC
 def _default_dtype_of(cell: nn.Module) -> Iterator[None]:
     """Tensors such as a first state torch.zeros(B, n) have the precision of the cell's weights."""
     usual = torch.get_default_dtype()
-    dtype = next((p.dtype for p in cell.parameters() if p.is_floating_point()), usual)
-    torch.set_default_dtype(dtype)
+    like = like_weights(cell)
+    torch.set_default_dtype(usual if like is None else like.dtype)
     try:
         yield
     finally:
@@ -116,7 +116,7 @@ def _leaf(part: Any) -> Any:
         return part
     with torch._C.DisableTorchFunction():  # a detach that is none of the module's
         value = part.detach().clone()
-    return value.requires_grad_() if value.is_floating_point() else value
+    return value.requires_grad_() if value.is_floating_point() or value.is_complex() else value
 
 
 def first_sequence(calls: list[TracedCall]) -> list[TracedCall]:
@@ -194,4 +194,4 @@ def _differentiable(part: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     """True for equal tensors, also with NaN at the same places, and for the same objects."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
-    return torch.equal(a.nan_to_num(), b.nan_to_num()) if both else a is b
+    return torch.equal(*(t.detach().nan_to_num() for t in (a, b))) if both else a is b

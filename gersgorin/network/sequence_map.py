@@ -37,6 +37,8 @@ from gersgorin.validate import (
     check_weights,
     copy_of_module,
     finite_tensor,
+    in_precision,
+    like_weights,
     random_numbers_kept,
     uncompiled,
     users_code,
@@ -214,7 +216,8 @@ class SequenceMap:
     def _read(self, dtype: torch.dtype | None) -> Tensor:
         """The output of the module, or of its part, for x; sets the leaf that it depends on."""
         part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
-        like = next(self.module.parameters(), of.values)
+        like = like_weights(self.module)
+        like = of.values if like is None else like
         if dtype is None and like.is_floating_point():
             dtype = like.dtype
         of.values = of.values.to(like.device)
@@ -237,7 +240,7 @@ class SequenceMap:
         self._leaf: Any = embedded.leaf if embedded else leaf
         found = [o for call in calls if (o := first_tensor(call)) is not None]
         if not found:
-            raise InvalidInputError(f"{self.name} returns no tensor of numbers")
+            raise InvalidInputError(f"{self.name} returns no tensor of real numbers")
         return found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
 
     def _call(self, main: Tensor, device: torch.device, dtype: torch.dtype | None) -> None:
@@ -441,7 +444,7 @@ def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     module = copy_of_module(uncompiled(module)).eval()
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
-    return module.to(dtype) if dtype else module
+    return in_precision(module, dtype) if dtype else module
 
 
 def first_tensor(output) -> Tensor | None:

@@ -5,7 +5,6 @@ Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N en
 
 import copy
 import hashlib
-from itertools import chain
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -42,9 +41,27 @@ from gersgorin.network.find import (
     layer_count,
     part_of,
 )
-from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
+from gersgorin.run.cell import (
+    Sizes,
+    State,
+    Step,
+    StepCell,
+    as_cell,
+    flat_state,
+    real_view,
+    state_in,
+    takes,
+)
 from gersgorin.run.run import Run
-from gersgorin.validate import check_order, check_weights, copy_of_module, uncompiled, users_code
+from gersgorin.validate import (
+    check_order,
+    check_weights,
+    copy_of_module,
+    in_precision,
+    like_weights,
+    uncompiled,
+    users_code,
+)
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
@@ -82,11 +99,8 @@ class TracedCell:
             )
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
-        self.module, self._part, self._s0 = (
-            copy_of_module(self._original).double().eval(),
-            submodule,
-            s0,
-        )
+        self.module = in_precision(copy_of_module(self._original).eval(), torch.float64)
+        self._part, self._s0 = submodule, s0
         if state_size is not None:
             declare_size(part_of(self.module, submodule), state_size)
         said = s0 is not None or state_size is not None
@@ -183,8 +197,7 @@ class TracedCell:
 
     def _like(self) -> Tensor:
         """A tensor with the device and the precision of the module."""
-        weights = chain(self.module.parameters(), self.module.buffers())
-        found = next((values for values in weights if values.is_floating_point()), None)
+        found = like_weights(self.module)
         return torch.empty(0, dtype=torch.float64) if found is None else found
 
     def _as_numbers(self, x: Tensor) -> Tensor:
@@ -290,9 +303,9 @@ class TracedCell:
         """The first state (B, L N) that the module gives the cell, else the cell's own."""
         own = self._whole.first_state(inputs)
         parts = [part.detach() for part in state if isinstance(part, Tensor)]
-        if not parts or sum(part.numel() for part in parts) != own.numel():
+        if not parts or sum(real_view(part).numel() for part in parts) != own.numel():
             return own
-        return flat_state(parts, layer_count(self._cell), inputs.shape[1])
+        return flat_state(parts, layer_count(self._cell), inputs.shape[1]).to(own)
 
     def _returns(self, calls: list[TracedCall], windows: list[Tensor], s0: Tensor) -> bool:
         """True if the cell alone returns the states that it returned to the module."""
