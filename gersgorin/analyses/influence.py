@@ -528,6 +528,7 @@ def of_model(
         feature=feature,
         sequences=map_.sequences.B,
         without=without,
+        doubt=map_.doubt(),
         **map_.label.of_result,
     )
 

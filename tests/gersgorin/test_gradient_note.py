@@ -43,6 +43,27 @@ class Rounded(torch.autograd.Function):
         return grad
 
 
+class Spike(torch.autograd.Function):
+    """A jump with the gradient of a fast sigmoid, as spiking units have."""
+
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (v,) = ctx.saved_tensors
+        return grad / (1 + 5 * v.abs()) ** 2
+
+
+def spiking(x, s):
+    """Potentials and spikes of leaky units that fire at 1."""
+    v, z = s.unflatten(-1, (2, -1)).unbind(-2)
+    v = 0.9 * v * (1 - z) + W.to(s)[:3, :3] @ z + x
+    return torch.cat((v, Spike.apply(v - 1)))
+
+
 def looked_up(x, s):
     """An entry of the state counts steps, as the position in a cache."""
     place = int(s[0].abs()) % 6
@@ -63,6 +84,7 @@ def notes(step, s0, x=None, analysis="spectra"):
         ("one entry of six", lambda x, s: torch.tanh(W @ s + 2 * s[0].detach() + x[0])),
         ("straight through", lambda x, s: Rounded.apply(2 * torch.tanh(W @ s))),
         ("surrogate", lambda x, s: (s > 0) + torch.sigmoid(s) - torch.sigmoid(s).detach()),
+        ("spikes", spiking),
         ("scaled", lambda x, s: torch.tanh(W @ (0.1 * s + 0.9 * s.detach()))),
     ),
 )
