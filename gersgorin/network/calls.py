@@ -16,7 +16,7 @@ no dependence.
 import inspect
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,12 @@ class TracedCall:
 
 
 class Undetached(TorchFunctionMode):
-    """Inside, gradients pass through `detach`, `.data` and `no_grad`."""
+    """Inside, gradients pass through `detach`, `.data` and `no_grad`; `used`: some had to."""
+
+    used = False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.used |= func in (*DETACHING, torch._C._set_grad_enabled)
         if func in DETACHING:
             return args[0]
         if func is Tensor.numpy:
@@ -61,9 +64,13 @@ class Undetached(TorchFunctionMode):
                 return func(*args, **(kwargs or {}))
 
 
-def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedCall]:
+def recorded_calls(
+    cell: nn.Module, module: nn.Module, x: Input, undetached: Undetached | None = None
+) -> list[TracedCall]:
     """The calls of a cell while the module, a copy, reads x; the state of random generators is
     restored.
+
+    undetached: the mode in which it reads; None: gradients pass only as the module lets them.
     """
     found: list[TracedCall] = []
     signature = inspect.signature(cell.forward)
@@ -84,7 +91,7 @@ def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedC
         cell.register_forward_hook(after, prepend=True),
     ]
     module.requires_grad_(False)
-    with _default_dtype_of(cell), with_gradients(), Undetached():
+    with _default_dtype_of(cell), with_gradients(), undetached or nullcontext():
         try:
             with random_numbers_kept(next(module.parameters(), torch.empty(0))):
                 call(module, x)
@@ -145,6 +152,13 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
         "complete step as a function f(x, s), or as a module with forward(x, state), and give "
         "that with its first state: gersgorin.spectra(f, x, s0=s0)"
     )
+
+
+def detaches_states(calls: list[TracedCall]) -> bool:
+    """True if the calls of a module's own loop, recorded as it runs, pass states on without their
+    gradient.
+    """
+    return not _passes_states_on(first_sequence(calls))
 
 
 def _passes_states_on(calls: list[TracedCall]) -> bool:

@@ -229,7 +229,7 @@ class SequenceMap:
             pairs = [self._different(t, seed) for seed, t in enumerate((middle, end))]
         except (RhnError, *USERS_FAULT):
             return ""
-        return note("the outputs is not their", pairs[0]) if all(pairs) else ""
+        return note("the outputs is not their", pairs)
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, t the last of them, and the outputs after

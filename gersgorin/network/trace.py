@@ -5,6 +5,7 @@ Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N en
 
 import copy
 import hashlib
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -31,7 +32,15 @@ from gersgorin.data.layout import (
     several_in_words,
     with_batch,
 )
-from gersgorin.network.calls import TracedCall, check_loop, first_sequence, own_step, recorded_calls
+from gersgorin.network.calls import (
+    TracedCall,
+    Undetached,
+    check_loop,
+    detaches_states,
+    first_sequence,
+    own_step,
+    recorded_calls,
+)
 from gersgorin.network.find import (
     TORCH_CLASSES,
     as_step,
@@ -166,10 +175,10 @@ class TracedCell:
         check_batch_axis(batch_axis)
         if self._is_bare(x):
             inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
-            s0, lengths = self._whole.first_state(inputs), [len(inputs)]
+            s0, lengths, detached = self._whole.first_state(inputs), [len(inputs)], False
         else:
             x = converted(self.module, x, self._like())
-            inputs, s0, lengths = self._read(x, batch_axis)
+            inputs, s0, lengths, detached = self._read(x, batch_axis)
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
                 f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
@@ -177,7 +186,8 @@ class TracedCell:
                 "over='sequences') takes a list of them, each (T, m)"
             )
         inputs, s0 = self._of_layer(inputs, s0)
-        return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
+        run = Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
+        return replace(run, detached=detached)
 
     def digest(self, x: Input) -> str:
         """Hash of the shapes and numbers of an input, 16 letters."""
@@ -205,11 +215,12 @@ class TracedCell:
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
-    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int]]:
-        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all) of the cell
-        while the module reads x.
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], bool]:
+        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all, whether its
+        loop detaches states) of the cell while the module reads x.
         """
-        calls, cell, module = self._calls(x, batch_axis)
+        undetached = Undetached()
+        calls, cell, module = self._calls(x, batch_axis, undetached)
         calls = first_sequence(calls)
         if not calls or not all(isinstance(each.x, Tensor | PackedSequence) for each in calls):
             raise InvalidInputError(
@@ -227,21 +238,25 @@ class TracedCell:
         s0 = self._first_state(calls[0].state, inputs)
         if len(calls) > 1 and not self._returns(calls, windows, s0):
             raise own_step(cell, module, "returns other states than it does by itself")
+        detached = undetached.used and len(calls) > 1
+        if detached:
+            detached = detaches_states(self._calls(x, batch_axis, None)[0])
         packed = calls[0].x
         known = isinstance(packed, PackedSequence)
-        return inputs, s0, pad_packed_sequence(packed)[1].tolist() if known else [steps]
+        lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
+        return inputs, s0, lengths, detached
 
     def _calls(
-        self, x: Input, batch_axis: int | None
+        self, x: Input, batch_axis: int | None, undetached: Undetached | None
     ) -> tuple[list[TracedCall], nn.Module, nn.Module]:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
-        state, reads x.
+        state, reads x; undetached: see `recorded_calls`.
         """
         x = with_batch(x, batch_axis)
         module, cell = copy.deepcopy((self.module, self._cell))
         said = f"{type(module).__name__} does not run on x {shape_of(x)}"
         with users_code(said, self._hint(x)):
-            return recorded_calls(cell, module, x), cell, module
+            return recorded_calls(cell, module, x, undetached), cell, module
 
     def _hint(self, x: Input) -> str:
         """The further inputs that a module which does not run may need."""

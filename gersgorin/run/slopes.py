@@ -10,7 +10,7 @@ of the values that do not.
 Legend: n values; j directions w.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,9 +29,15 @@ SIGNS = 4  # random directions
 MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
 
 
-def note(what: str, pair: tuple[float, float]) -> str:
-    """The sentence about a gradient that differs from a slope; what: "this step is not its"."""
-    gradient, slope = pair
+def note(what: str, pairs: Sequence[tuple[float, float] | None]) -> str:
+    """The sentence about a gradient that differs from its slope at each of some places; "" if it
+    agrees at one.
+
+    what: "this step is not its". pairs: results of `different`.
+    """
+    if None in pairs:
+        return ""
+    gradient, slope = pairs[0]  # type: ignore[misc]
     return (
         f"The gradient of {what} slope ({gradient:.2g} against {slope:.2g} in one direction): some "
         "path is detached, or has a gradient of its own. These numbers are of autograd's gradient."
@@ -87,12 +93,8 @@ def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
     """
     if cell.has_closed_form:
         return ""
-    pairs = []
-    for seed, row in enumerate(zip(x, s, strict=True)):
-        if (pair := _different_step(cell, *row, seed)) is None:
-            return ""
-        pairs.append(pair)
-    return note("this step is not its", pairs[0])
+    rows = enumerate(zip(x, s, strict=True))
+    return note("this step is not its", [_different_step(cell, *row, seed) for seed, row in rows])
 
 
 def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[float, float] | None:

@@ -196,3 +196,51 @@ def test_layers_of_transformers_get_none(layer):
 def test_a_complex_state_gets_none():
     s0 = torch.ones(4, dtype=torch.complex128)
     assert gersgorin.open_run(lambda x, s: s * s.conj() * 1j + x[0], drawn(9, 3), s0=s0).doubt == ""
+
+
+class Loop(nn.Module):
+    """A cell in a loop that hands the state on by a function."""
+
+    def __init__(self, hand_on=torch.clone, cell=nn.GRUCell):
+        super().__init__()
+        self.cell, self.hand_on = cell(3, 6), hand_on
+
+    def forward(self, x):
+        state, outputs = x.new_zeros(1, 6), []
+        if isinstance(self.cell, nn.LSTMCell):
+            state = (state, state)
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], self.hand_on(state))
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(outputs, 1)
+
+
+def without_gradient(h):
+    with torch.no_grad():
+        return h.clone()
+
+
+DETACHED = {
+    "detach": (Loop(torch.detach), True),
+    "no_grad": (Loop(without_gradient), True),
+    "one of two": (Loop(lambda s: (s[0].clone(), s[1].detach()), nn.LSTMCell), True),
+    "none": (Loop(), False),
+    "none of two": (Loop(lambda s: s, nn.LSTMCell), False),
+    "a detached copy beside it": (Loop(lambda h: h + 0 * h.detach().norm()), False),
+    "torch.nn's": (nn.GRU(3, 6, batch_first=True), False),
+}
+
+
+@for_each("name", DETACHED)
+@pytest.mark.parametrize("analysis", ["spectra", "products", "lyapunov", "fixed_points"])
+def test_a_loop_that_detaches_its_states_has_a_doubt(name, analysis):
+    """Autograd's gradient of the last output in the first inputs is 0 in these loops."""
+    loop, detached = DETACHED[name]
+    x = drawn(1, 9, 3, dtype=torch.float32).requires_grad_()
+    (slope,) = torch.autograd.grad(loop(x)[0][..., -1, :].sum(), x)
+    if name != "one of two":
+        assert (not slope[:, :-1].any()) == detached
+    run = gersgorin.open_run(loop, x.detach())
+    found = ANALYSES[analysis](run)
+    assert found.doubt.startswith("The gradient of this loop is not its slope") == detached
+    assert bool(found.doubt) == detached
