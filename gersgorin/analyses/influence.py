@@ -59,7 +59,7 @@ class Influence(Result, kind="influence"):
 
     influence: np.ndarray
     """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output or one loss of
-    the sequence, which is that of its last step.
+    the sequence, which is that of its last step. T steps are those of the longest sequence.
     """
     error: np.ndarray
     """Standard error of each influence, of the same shape; 0 if it is exact."""
@@ -499,7 +499,8 @@ def of_model(
     loss = None if isinstance(of, str) and of == OUTPUTS else of
     name = OUTPUTS if loss is None else name_of_loss(loss)
     map_ = SequenceMap(subject, loss)
-    S, _, k = map_.outputs.shape
+    longest = map_.sequences.longest
+    S, k = min(longest, len(map_.outputs)), map_.outputs.shape[2]
     probes = _number_of_probes(probes, S, k)
     seed = check_seed(seed)
     if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
@@ -515,7 +516,11 @@ def of_model(
         rows.append(row)
         without += alone
         progress(int(steps[-1]) + 1, S)
-    found, error = (torch.cat(parts).numpy(force=True) for parts in zip(*rows, strict=True))
+    # pairs that no sequence has: those behind the longest, of one output those before its begin
+    read = slice(-longest, None) if S == 1 else slice(longest)
+    found, error = (
+        torch.cat(parts)[:, read].numpy(force=True) for parts in zip(*rows, strict=True)
+    )
     if not np.isfinite(found).all():
         raise InvalidInputError(
             f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"

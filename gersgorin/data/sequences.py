@@ -58,6 +58,11 @@ class Sequences:
         return f"{said}: {for_steps}; if the model moves the axes, batch_axis={1 - axis}"
 
     @property
+    def longest(self) -> int:
+        """Steps of the longest sequence, without padding."""
+        return self.T if self.lengths is None else int(self.lengths.max())
+
+    @property
     def words(self) -> str:
         """The reading of x: "5 sequences of 9 to 20 steps"; "" for one sequence."""
         if self.B == 1:

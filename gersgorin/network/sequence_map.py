@@ -219,17 +219,16 @@ class SequenceMap:
         """A sentence if the gradient of the outputs is not their slope along a few steps of x, in
         the middle and at the end; "" if it is, or if the outputs for the same x differ.
         """
-        lengths = self.sequences.lengths
-        end = (self.sequences.T if lengths is None else int(lengths.max())) - 2
+        end = self.sequences.longest - 2
         middle = end // 2 if len(self._values) > 1 else end
         try:
             again = self._frames(self._read()[0])
             if ((again - self._values).abs() > ERROR * self._values.abs()).any():
                 return ""
-            pairs = [self._different(t, seed) for seed, t in enumerate((middle, end))]
+            pairs = (self._different(t, seed) for seed, t in enumerate((middle, end)))
+            return note("the outputs is not their", pairs)
         except (RhnError, *USERS_FAULT):
             return ""
-        return note("the outputs is not their", pairs)
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, t the last of them, and the outputs after

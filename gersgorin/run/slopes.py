@@ -10,7 +10,7 @@ of the values that do not.
 Legend: n values; j directions w.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -29,15 +29,18 @@ SIGNS = 4  # random directions
 MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
 
 
-def note(what: str, pairs: Sequence[tuple[float, float] | None]) -> str:
+def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
     """The sentence about a gradient that differs from its slope at each of some places; "" if it
     agrees at one.
 
     what: "this step is not its". pairs: results of `different`.
     """
-    if None in pairs:
-        return ""
-    gradient, slope = pairs[0]  # type: ignore[misc]
+    found = []
+    for pair in pairs:
+        if pair is None:
+            return ""
+        found.append(pair)
+    gradient, slope = found[0]
     return (
         f"The gradient of {what} slope ({gradient:.2g} against {slope:.2g} in one direction): some "
         "path is detached, or has a gradient of its own. These numbers are of autograd's gradient."
@@ -94,7 +97,7 @@ def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
     if cell.has_closed_form:
         return ""
     rows = enumerate(zip(x, s, strict=True))
-    return note("this step is not its", [_different_step(cell, *row, seed) for seed, row in rows])
+    return note("this step is not its", (_different_step(cell, *row, seed) for seed, row in rows))
 
 
 def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[float, float] | None:
