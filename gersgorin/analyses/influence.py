@@ -220,8 +220,12 @@ class Influence(Result, kind="influence"):
 
     def _rise(self) -> str:
         """A clause, as those of the next functions; "" if there is nothing to tell."""
-        known = math.isfinite(self.doubling_time)
-        return f"up to there it doubles every {_steps(self.doubling_time)}" if known else ""
+        first, most = self.by_lag[[0, self._top]]
+        if most >= 2 * first > 0:
+            return f"up to there it doubles every {_steps(self.doubling_time)}"
+        return (
+            f"up to there it grows by {100 * (most / first - 1):.2g} %" if most > first > 0 else ""
+        )
 
     def _further_back(self) -> str:
         between = 0 < self._top < len(self.by_lag) - 1
@@ -234,9 +238,14 @@ class Influence(Result, kind="influence"):
         if self._positive < LAW or self.fall.law == "exponential":
             return ""
         if self.fall.law:
-            return f"it falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps"
+            law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
+            return f"it falls as a power law: {law} ({self._fit})"
         lags = f"{self._positive} lags"
         return f"{lags} do not tell whether it falls exponentially or as a power law"
+
+    @property
+    def _fit(self) -> str:
+        return f"R^2 {self.fall.r_squared:.2g} of its logarithm"
 
     def _end(self) -> str:
         none = vanishes_at(self.by_lag)
@@ -279,7 +288,7 @@ class Influence(Result, kind="influence"):
         if self.fall.law == "exponential":
             last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
             law = f"; an exponential fitted to lags {self._top} to {last} halves every "
-            law += _steps(math.log(2) / self.fall.rate)
+            law += f"{_steps(math.log(2) / self.fall.rate)} ({self._fit})"
         if math.isinf(life):
             return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
         return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
@@ -308,7 +317,8 @@ class Influence(Result, kind="influence"):
         """Numbers computed from the influence, for .json files."""
         names = ("half_life", "doubling_time", "effective_length")
         lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
-        law = {"law": self.fall.law, "rate": self.fall.rate}
+        fall = self.fall
+        law = {"law": fall.law, "rate": fall.rate, "r_squared": fall.r_squared}
         return lists | {name: getattr(self, name) for name in names} | law
 
     @property
@@ -533,7 +543,7 @@ def of_model(
         feature=feature,
         sequences=map_.sequences.B,
         without=without,
-        doubt=map_.doubt(),
+        doubt=map_.doubt() or map_.other_axis(found),
         **map_.label.of_result,
     )
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin.data.layout import as_module_takes
+from gersgorin.data.inputs import ids_hint
+from gersgorin.data.layout import as_module_takes, declared_axis
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
@@ -141,6 +142,8 @@ class SequenceMap:
         module = module or (model if isinstance(model, nn.Module) else Function(model))
         check_weights(module)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
+        said = subject.batch_axis is not None or declared_axis(module) is not None
+        self._said = said or self.sequences.layout.batch is None
         shape = tuple(self.sequences.values.shape)
         self.sequences.lengths = self._lengths_given(module)
         errors = []
@@ -152,7 +155,7 @@ class SequenceMap:
             except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                 errors.append(error)
         else:
-            hint = step_hint(module) or LAYOUT
+            hint = step_hint(module) or ids_hint(module, self.sequences.values) or LAYOUT
             with users_code(f"{self.name} does not run on x {shape}", hint):
                 raise errors[0]
         outputs = self._frames(returned)
@@ -229,6 +232,20 @@ class SequenceMap:
             return note("the outputs is not their", pairs)
         except (RhnError, *USERS_FAULT):
             return ""
+
+    def other_axis(self, influence: np.ndarray) -> str:
+        """A sentence if no output depends on another step, (T, T), and only the length 1 of an axis
+        of x says which one is time; else "".
+        """
+        others = influence.copy()
+        np.fill_diagonal(others, 0)
+        if self._said or others.any() or len(influence) == 1:
+            return ""
+        shape, axis = tuple(self.sequences.values.shape), self.sequences.layout.time
+        return (
+            f"Axis {axis} of x {shape} counts as time. If it holds the sequences for {self.name}, "
+            "give x.transpose(0, 1)."
+        )
 
     def _different(self, t: int, seed: int) -> tuple[float, float] | None:
         """The result of `different` for a few steps of x, t the last of them, and the outputs after

@@ -19,6 +19,7 @@ from gersgorin.data.inputs import (
     Input,
     as_input,
     converted,
+    ids_hint,
     main_input,
     one_sequence,
     reads_ids,
@@ -262,6 +263,8 @@ class TracedCell:
         """The further inputs that a module which does not run may need."""
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
+        if hint := ids_hint(self.module, x):
+            return hint
         alone = isinstance(x, Tensor) and x.dim() < 3
         return "if it reads a batch, give batch_axis=0 or 1 (--batch-axis)" if alone else ""
 

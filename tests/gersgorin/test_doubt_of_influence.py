@@ -2,6 +2,7 @@
 its kinks, its rounding and its chaos, has none.
 """
 
+import pytest
 import torch
 from tables import for_each
 from test_gradient_note import Spike
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gersgorin
+from rhn.errors import InvalidInputError
 
 NOTE = "The gradient of the outputs is not their slope"
 X = torch.randn(2, 15, 3, generator=torch.Generator().manual_seed(0))
@@ -209,3 +211,22 @@ def test_packed_sequences_are_compared():
     x = pack_padded_sequence(X, torch.tensor([15, 9]), batch_first=True)
     for hand_on, wrong in ((torch.clone, False), (detached, True)):
         assert bool(gersgorin.influence(Packed(hand_on), x, batch_axis=0).doubt) == wrong
+
+
+def test_a_loop_that_takes_the_other_axis_for_time_has_a_doubt():
+    """Each output is then that of a sequence of one step."""
+    x = X[:1].transpose(0, 1)
+    found = gersgorin.influence(Loop(), x)
+    assert found.doubt == (
+        "Axis 0 of x (15, 1, 3) counts as time. If it holds the sequences for Loop, give "
+        "x.transpose(0, 1)."
+    )
+    assert gersgorin.influence(Loop(), x.transpose(0, 1)).doubt == ""
+    assert gersgorin.influence(lambda x: x.square(), x, batch_axis=1).doubt == ""
+
+
+def test_ids_that_no_embedding_has_are_named():
+    model = Loop(embed=nn.Embedding(5, 3))
+    for measure in (gersgorin.influence, gersgorin.spectra):
+        with pytest.raises(InvalidInputError, match=r"ids from 0 to 8: expected ids from 0 to 4$"):
+            measure(model, torch.arange(9)[None])

@@ -54,7 +54,8 @@ def test_rates_up_to_one_fall_as_a_power_law(b):
     np.testing.assert_allclose(result.by_lag, b * beta(np.arange(T) + 1, b), rtol=0.01)
     assert result.fall.law == "power law"
     assert result.fall.rate == pytest.approx(b, rel=0.1)
-    assert any("falls as a power law" in words for words in result.notes())
+    told = f"k steps (R^2 {result.fall.r_squared:.2g} of its logarithm)"
+    assert any("falls as a power law" in words and told in words for words in result.notes())
 
 
 def test_few_lags_and_no_fall_cannot_be_told():
@@ -120,3 +121,15 @@ def test_random_gated_networks_fall_exponentially():
     for kind in (nn.GRU, nn.LSTM, nn.RNN):
         torch.manual_seed(0)
         assert gersgorin.influence(kind(3, 16), x).fall.law == "exponential"
+
+
+@for_each(
+    ("echo", "words"), ((1.03, "it grows by 3 %"), (2.0, "it doubles every 1 step"), (1.0, ""))
+)
+def test_a_rise_is_told_as_a_doubling_from_twice_on(echo, words):
+    def echoed(x):
+        return x + echo * torch.cat((torch.zeros(1, 1), x[:-1]))
+
+    told = " ".join(gersgorin.influence(echoed, torch.ones(9, 1)).notes())
+    assert ("Up to there" in told) == bool(words)
+    assert words in told
