@@ -58,7 +58,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
-    """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
+    """The name of these gates in the literature of the cell: for an LSTM the input gate."""
     coupled: bool = True
     """True for gates t that replace the share t of a state: their sum is the effective depth."""
     shown: int = 4
@@ -106,7 +106,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the layers' mean gates at each step, (N,): of coupled gates a number of layers."""
+        """Sum of the layers' mean gates at each step, (N,); if coupled, a number of layers."""
         return self.activity.sum(0)
 
     @property

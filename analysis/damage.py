@@ -72,7 +72,7 @@ class LesionTable(Result, kind="lesions"):
     loss: np.ndarray
     """Loss of each row's network in nats per predicted step."""
     delta: np.ndarray
-    """Damage: its difference to the unlesioned network."""
+    """Damage: the difference from the loss of the unlesioned network."""
     low: np.ndarray
     """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
     sequence, or a loss that is not finite.
@@ -97,9 +97,9 @@ class LesionTable(Result, kind="lesions"):
 
     @property
     def largest(self) -> str:
-        """Name the layer whose lesion changes the loss most, beyond the removed input where that is
-        known, and the largest of those whose intervals are not apart from its own; say if its
-        interval holds 0, or if losses are not finite.
+        """Name the layer whose lesion changes the loss most, if possible beyond the removed input,
+        and the largest of those whose intervals are not apart from the interval of this layer. Also
+        state whether its interval contains 0, and whether losses are not finite.
         """
         beyond = {row["label"]: row for row in self.rows("beyond blind")}
         whole = {row["label"]: row for row in self.rows()}
@@ -133,13 +133,14 @@ class LesionTable(Result, kind="lesions"):
         return f"T{self.largest[1:]}"
 
     def notes(self) -> list[str]:
-        """The loss without lesions, and what the intervals are over."""
+        """The loss without lesions, and the amount of data of the intervals."""
         known = (
             f"Intervals are over the {self.sequences} sequences of this network: other training "
             "runs may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
-        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."
+        loss = f"{self.baseline:.4g} nats per {self.step}"
+        whole = f"Without lesions the loss is {loss}: {self.measured}."
         return [whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:

@@ -72,7 +72,7 @@ class SideBySide(Several, kind="side by side"):
     along: str
     """The sequence: "chorale bwv269"."""
     analysis: str = "spectra"
-    """Name of its row in `gersgorin.analyses.ANALYSES`."""
+    """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network by its name, or by its place."""
@@ -86,7 +86,7 @@ class SideBySide(Several, kind="side by side"):
         return len(self.results)
 
     def summary(self, *, whole: bool = True) -> str:
-        """The summary of each network; if they are several and not whole, the first sentence of
+        """The summary of each network. For several networks, unless `whole`: the first sentence of
         each, and one table.
         """
         each = self.results.values()
@@ -204,20 +204,19 @@ def compare(
     sequences or both.
 
     Args:
-        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, a pair
-            (step f(x, s), its first state), or, without x, a run. With over="seeds" it is a list or
-            a generator of draws of one network, as is `networks` itself without names.
+        networks: {name: network}, or a list. A network is a network of `gersgorin.open_run`, a pair
+            (step f(x, s), its first state), or, without x, a run. With over="seeds" each entry is a
+            list or a generator of draws of one network; without names `networks` itself is one.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
         over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
             runs of a network.
-        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with
-            the defaults of its command.
-        discs: of spectra and bands, "row", "column" or "both".
+        analysis: without `over`, the analysis of each network, by its name in
+            `gersgorin.analyses.ANALYSES`, with the defaults of its command.
+        discs: discs of spectra and bands: "row", "column" or "both".
         progress: called with (networks done, networks in all).
-        options: of `gersgorin.open_run`: layer, submodule, state_size, unit, device. As
-            {name: value} an option is only for the networks that it names:
-            state_size={"mine": 5}.
+        options: options of `gersgorin.open_run`: layer, submodule, state_size, unit, device. An
+            option {name: value} applies only to the networks that it names: state_size={"mine": 5}.
 
     Raises:
         InvalidInputError: no network or no sequence, several where one is expected, an unknown

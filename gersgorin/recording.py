@@ -133,7 +133,7 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Recording(Result, kind="recording"):
-    """A cell on one probe sequence at M moments of its training; missing measurements are NaN.
+    """A cell on one probe batch at M moments of its training; missing measurements are NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
 
@@ -191,7 +191,7 @@ class Recording(Result, kind="recording"):
     probe: str = ""
     """A digest of the probe's numbers; "" if it was not kept."""
     loss_of: str = ""
-    """"the probe" if loss and gradients are its; "": of the minibatches."""
+    """"the probe" if loss and gradients are those of the probe; "": those of the minibatches."""
     gate_name: str = "transform gate"
     """Name of the gate of `gate` in the cell's literature."""
     exponent_steps: int = EXPONENT_STEPS
@@ -206,9 +206,8 @@ class Recording(Result, kind="recording"):
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `RECORDED_MEASURES`, (M,): the mean over whatever
-        else it has, without biases, of gradient norms that of all weights together; NaN where it
-        has nothing.
+        """One number per measurement of a row of `RECORDED_MEASURES`, (M,): the mean over its other
+        axes, without biases; for gradient norms, the norm over all weights. NaN for missing values.
         """
         kept = (
             ["bias" not in weight for weight in self.parameters]
@@ -241,7 +240,7 @@ class Recording(Result, kind="recording"):
         }
 
     def table(self) -> list[dict]:
-        """One row of means a measurement, in the order of `RECORDED_MEASURES`."""
+        """One row of means per measurement, in the order of `RECORDED_MEASURES`."""
         return table_rows(step=self.step, **{name: self.mean(name) for name in RECORDED_MEASURES})
 
     @property
@@ -271,8 +270,8 @@ class Recording(Result, kind="recording"):
         ]
 
     def of(self, name: str) -> str:
-        """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
-        behind other measures.
+        """The words after a measure of the loss: " of the probe"; "" for the loss of the
+        minibatches, and for other measures.
         """
         return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 

@@ -173,15 +173,15 @@ class Plot(Stored, Drawing):
     kind: Literal["swarm", "map", "area"] = "swarm"
     """swarm: one column per network; map: learning rate against initial standard deviation, one
     panel per network, coloured by loss; area: the same, but shapes show the scheme and filled
-    symbols the trials that trained, with the paper's box; it counts by box and by scheme.
+    symbols the trials that trained, with the paper's box. Counts are by box and by scheme.
     """
     loss: Objective = "train"
     """Loss of a trial, the lowest of all epochs: train or valid."""
     by: By = "arch"
     """Order of the columns of the swarm plot: arch (architecture) or depth."""
     log: bool = False
-    """Log axis for the losses of the swarm plot (default: if a loss is far above the best constant
-    output).
+    """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
+    constant predictor).
     """
     below: Positive = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""

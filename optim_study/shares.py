@@ -31,7 +31,7 @@ from rhn.training.state import Objective
 from rhn.utils.wording import counted
 
 BELOW = 9.5
-SIGNIFICANT = 0.05  # p, below which an architecture is said to train more often
+SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
@@ -58,8 +58,8 @@ REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if sc
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one network's trials that train, of all or in a region of its settings. Losses
-    in nats per frame.
+    """The share of trials of one network that train, among all or in a region of its settings.
+    Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
@@ -83,7 +83,7 @@ class Share:
     below: int
     """Trials with a loss below the threshold."""
     interval: tuple[float, float]
-    """Of the share, exact, 95 %."""
+    """Exact 95 % interval of the share."""
     p: float | None = None
     """Fisher's exact test against the RHN of this depth (and region); None without one in the
     table.
@@ -178,7 +178,7 @@ def share_table(
     """The shares as text, each with its own interval; constant: loss of the constant predictor."""
     said = (
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
-        "share has its exact interval of 95 %."
+        "share has an exact 95 % interval."
     )
     if constant is not None and below > constant:
         said += (

@@ -30,14 +30,14 @@ MEMORY = 100  # steps of the running mean of the outputs
 
 
 class Recorder(recorder.Recorder):
-    """The recorder of gersgorin that also measures what the outputs explain.
+    """A `gersgorin.Recorder` that also measures which share of the loss the outputs explain.
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.
-        loss_fn: loss_fn(output, y) of the training; outputs have their units last.
+        loss_fn: loss_fn(output, y) of the training run; units are the last axis of outputs.
 
     Raises:
-        InvalidInputError, DataError, OutputError: as `gersgorin.Recorder` does.
+        InvalidInputError, DataError, OutputError: as for `gersgorin.Recorder`.
 
     >>> model, x, y = nn.RNN(2, 4), torch.rand(10, 1, 2), torch.rand(10, 1, 4)
     >>> loss_fn = nn.MSELoss()
@@ -66,15 +66,15 @@ class Recorder(recorder.Recorder):
     ) -> None:
         """Count an optimiser step; at every N-th one measure.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: of this step's
-        minibatch.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: those of this
+        step's minibatch.
         """
         if output is not None:
             self._explain(output, y)
         super().step(loss)
 
     def since_last(self) -> dict[str, float]:
-        """The share that the outputs explain, of the steps since the last call."""
+        """The share that the outputs explain, over the steps since the last call."""
         window, self._window = self._window, Window()
         return {"explained": window.gain}
 

@@ -77,9 +77,9 @@ class Comparison(Result, kind="comparison"):
     along: str
     """The sequences: "chorale bwv269", "20 chorales"."""
     unit: str
-    """Of one step: "quarter notes"."""
+    """Length of one time step: "quarter notes"."""
     discs: str
-    """Discs that `reach` is about: "row", "column" or "both"."""
+    """Discs of `reach`: "row", "column" or "both"."""
     sequence: np.ndarray
     """Name of the sequence of each run, (R,)."""
     seed: np.ndarray

@@ -77,12 +77,12 @@ def test_the_table_has_both_directions_and_marks_what_stopped():
     assert "0.03 (step 200)" in network and "1.03" in network
     (unfinished,) = (line for line in lines if "ten times" in line)
     assert "no time (120 steps)" in unfinished and "0.90" not in unfinished
-    assert "A known good training on your data reaches 0.02." in lines
+    assert "A known good training run on your data reaches 0.02." in lines
 
 
 def test_the_table_states_that_its_numbers_are_losses():
     of_loss = replace(found("network"), by="loss", known_good_loss=0.3, loss=0.9)
     lines = str(of_loss).splitlines()
-    assert "A known good training on your data reaches 0.02, loss 0.30." in lines
+    assert "A known good training run on your data reaches 0.02, loss 0.30." in lines
     assert of_loss.levels == (0.9, 0.3)
     assert any(line.startswith("  relative loss  ") for line in lines)
