@@ -114,6 +114,8 @@ class Recorder:
         loss: the loss before the first step, if it is known.
         loss_of: "the probe" if losses and gradients are those of the probe, for figures; "": those
             of the minibatches.
+        constant: the same loss of the constant predictor, a dashed line in figures; None: not
+            known.
         positions: number of places of the probe at which single steps are measured, one sequence
             after the other. The exponent is the mean over as many sequences.
         layer: which recurrent cell, counted from 1, if the module has several; each layer of a cell
@@ -150,6 +152,7 @@ class Recorder:
         start: int = 0,
         loss: Tensor | float | None = None,
         loss_of: str = "",
+        constant: float | None = None,
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
@@ -180,6 +183,7 @@ class Recorder:
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._begun, self._warned, self._loss_of = time.perf_counter(), False, loss_of
+        self._constant = math.nan if constant is None else float(constant)
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
         if not self._rows:
@@ -261,6 +265,7 @@ class Recorder:
             probe=self._read,
             about=self._about,
             loss_of=self._loss_of,
+            constant=self._constant,
             gate_name=getattr(self._traced.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             exponent_steps=self._exponent_steps,

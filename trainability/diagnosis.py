@@ -274,8 +274,8 @@ class Diagnosis(Result):
         """The part at fault and the error without the fault, for the title of a figure."""
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
-        error = self.at_fault.error
-        return f"The fault is in the {self.part}; mended, the relative error is {error:.2g}"
+        error = shown(self.at_fault.error)
+        return f"The fault is in the {self.part}; with it replaced, the relative error is {error}"
 
     height = 3.4
 
@@ -294,7 +294,7 @@ class Diagnosis(Result):
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw a line for each part, with a point for each direction of the exchange."""
-        kinds = ("o", BLUE, "yours, part replaced"), ("s", ORANGE, "known good, with your part")
+        kinds = ("o", BLUE, "in your training run"), ("s", ORANGE, "in the known good one")
         parts = [*self.by_part.items()][::-1]
         for place, (mark, color, words) in enumerate(kinds):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
@@ -310,10 +310,11 @@ class Diagnosis(Result):
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""
-        names = "your training", "known good training"
+        names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if LEAST <= error <= MOST:
-                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
+                style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
+                ax.axvline(error, label=words, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 

@@ -55,6 +55,7 @@ LONGEST_PERIOD = 256  # of which a search takes minutes
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
+FLAT = 0.5  # least share of the starts' variance in a plane, in which a run is no tangle
 LISTED = 8  # points in the figure of spectra
 KINDS = {
     "stable": (GREEN, "o"),
@@ -379,14 +380,16 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Project points and starts onto the two directions in which the starts vary most.
+        """Project points onto the two directions in which the starts vary most, with the starts,
+        and the run as a line, if these directions have half of their variance.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is
-        a line; strokes through, and ellipses around, the first eight points are their modes.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. Strokes
+        through, and ellipses around, the first eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
-        if self.trajectory is not None:
+        flat = share.sum() >= FLAT
+        if flat and self.trajectory is not None:
             ax.plot(
                 *((self.trajectory - middle) @ axes.T).T,
                 color="0.9",
@@ -394,8 +397,9 @@ class FixedPoints(Result, kind="fixed_points"):
                 zorder=1,
                 label="the run",
             )
-        starts = ((self.starts - middle) @ axes.T).T
-        ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
+        if flat:
+            starts = ((self.starts - middle) @ axes.T).T
+            ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
         self._draw_modes(ax, axes, middle)
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]

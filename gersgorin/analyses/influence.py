@@ -231,11 +231,14 @@ class Influence(Result, kind="influence"):
         return f"further back it {self._decay()}" if between else ""
 
     def _law(self) -> str:
-        """A clause about a power law, or that neither law fits better; "" for an exponential law,
-        which is part of `_decay`.
-        """
-        if self._positive < LAW or self.fall.law == "exponential":
+        """A clause about the law of its fall, or that neither law fits better."""
+        if self._positive < LAW:
             return ""
+        if self.fall.law == "exponential":
+            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+            half = _steps(math.log(2) / self.fall.rate)
+            lags = f"lags {self._top} to {last}"
+            return f"an exponential fitted to {lags} halves every {half} ({self._fit})"
         if self.fall.law:
             law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
             return f"it falls as a power law: {law} ({self._fit})"
@@ -282,15 +285,11 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Its half-life, and that of an exponential law, as the end of a clause."""
-        life, law = self.half_life, ""
-        if self.fall.law == "exponential":
-            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
-            law = f"; an exponential fitted to lags {self._top} to {last} halves every "
-            law += f"{_steps(math.log(2) / self.fall.rate)} ({self._fit})"
+        """Its half-life as the end of a clause."""
+        life = self.half_life
         if math.isinf(life):
-            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
-        return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
+            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
+        return f"halves within {_steps(max(1, math.ceil(life)))}"
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -335,9 +334,17 @@ class Influence(Result, kind="influence"):
     width, marks_step = 8.0, False
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The curve by lag, and all pairs of several outputs."""
-        draws = [panel, self._draw_pairs][: len(self.influence)]
+        """The curve by lag, and all pairs of several outputs if they say more than the curve."""
+        draws = [panel, self._draw_pairs] if self._differ else [panel]
         return [Block(draws, self.height, 2, least=2.4)]  # with a colour bar
+
+    @property
+    def _differ(self) -> bool:
+        """True if the influences at one lag differ by a factor of 2 or more, at a lag with at least
+        a hundredth of the largest.
+        """
+        pairs = [each for each in _by_lag(self.influence) if 100 * each.max() >= self.by_lag.max()]
+        return any(each.max() >= 2 * each.min() and each.max() > 0 for each in pairs)
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """The influence by lag on a log scale, on the output of a step or the mean over pairs, with
@@ -376,7 +383,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half of it at lag {top + life:.2g}"
+            label = f"halved at lag {top + life:.2g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:

@@ -500,12 +500,19 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
     values = np.concatenate([*ends, record.eigenvalues[step]])
     if not record.leading:
         values = np.append(values, record.range_outline(step))
+    return extent_of(values, record.eigenvalues.dtype)
+
+
+def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    """(Half the width, centre) of the square around points, as `extent`; dtype: of what they were
+    computed from.
+    """
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= tolerance(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
+    if half <= tolerance(dtype, POINT) * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -525,8 +532,11 @@ def view(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> None:
-    """Mark the centres of discs, which are real, and those of rows and of columns the same."""
-    style: Style = {"color": BLUE, "markersize": 9, "markeredgewidth": 1.2, "alpha": 0.6}
+    """Mark the real centres of discs by strokes at the lower edge, where they hide no eigenvalue;
+    those of rows and of columns are the same.
+    """
+    style: Style = {"color": BLUE, "markersize": 12, "alpha": 0.6}
+    style |= {"transform": ax.get_xaxis_transform()}  # the lower half of a stroke is clipped
     ax.plot(centers, np.zeros_like(centers), "|", label=label, **style)
 
 
@@ -538,7 +548,7 @@ def draw_points(
         around = record.range_outline(step)
         ax.plot(around.real, around.imag, **RANGE_STYLE, label=range_label)
     values = record.eigenvalues[step]
-    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=5, **style)
 
 
 def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:

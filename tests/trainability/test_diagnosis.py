@@ -49,7 +49,11 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
 @pytest.mark.parametrize(
     ("part", "error", "finding"),
     [
-        ("network", 1.02, "The fault is in the network; mended, the relative error is 0.03"),
+        (
+            "network",
+            1.02,
+            "The fault is in the network; with it replaced, the relative error is 0.03",
+        ),
         ("inputs", 1.02, "Net does not learn"),
         (None, 1.02, "Net does not learn"),
     ],
