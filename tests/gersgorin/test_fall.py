@@ -42,7 +42,7 @@ def test_one_rate_falls_exponentially(r):
     assert result.fall.law == "exponential"
     assert result.fall.rate == pytest.approx(-math.log(r))
     np.testing.assert_allclose([row["fit"] for row in result.table()], r ** np.arange(64))
-    assert f"halves every {math.log(0.5) / math.log(r):.3g} step" in result.finding
+    assert f"halves every {math.log(0.5) / math.log(r):.3g} step" in " ".join(result.notes())
 
 
 @pytest.mark.parametrize("b", [0.5, 1.0, 1.5])
