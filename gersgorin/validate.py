@@ -214,6 +214,34 @@ def copy_of_module(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def in_precision(
+    module: nn.Module, dtype: torch.dtype, device: torch.device | str | None = None
+) -> nn.Module:
+    """Convert the weights and buffers of a module, a copy, in place; complex ones stay complex.
+
+    >>> module = nn.Linear(1, 1, dtype=torch.complex64)
+    >>> in_precision(module, torch.float64).weight.dtype
+    torch.complex128
+    """
+
+    def converted(t: Tensor) -> Tensor:
+        if t.is_complex():
+            return t.to(device, dtype.to_complex())
+        return t.to(device, dtype if t.is_floating_point() else None)
+
+    return module._apply(converted)
+
+
+def like_weights(module: nn.Module) -> Tensor | None:
+    """An empty real tensor on the device and in the precision of the first weight or buffer that is
+    real or complex; None without one.
+    """
+    for t in itertools.chain(module.parameters(), module.buffers()):
+        if t.is_floating_point() or t.is_complex():
+            return t.new_empty(0, dtype=t.dtype.to_real())
+    return None
+
+
 @contextmanager
 def with_gradients() -> Iterator[None]:
     """Context manager and decorator: torch computes gradients inside; the caller's mode is restored

@@ -4,17 +4,21 @@ Two straight lines are fitted to its logarithm: against the lag k for r^k, and a
 for (k + 1)^-b. At each lag the squared misfits p of the power law and e of the exponential are
 compared by (p - e) / (p + e), from -1 to 1. The law is the nearer one, if the 95 % interval of the
 mean comparison does not contain 0. As misfits of neighbouring lags are alike, the interval is that
-of the means of sqrt(n) blocks of n lags, with Student's factor. Other laws are not considered.
+of the means of sqrt(n) blocks of n lags, with Student's factor.
+
+The nearer law is named only if it fits: its line has an R^2 of at least 0.95. The wrong law reaches
+up to 0.91 on an exact one. Other laws are not considered.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
 
 ROUNDING = 1e-9  # of a logarithm: a misfit by rounding
 FEWEST = 9  # lags, for three blocks of three
+FITS = 0.95  # R^2 of a line; that of log(k + 1) against 9 lags k, the fewest, is 0.91
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Fall:
     """-log r, or b; NaN without a law."""
     fit: np.ndarray
     """The fitted values; NaN without a law, and after the last positive value."""
+    r_squared: float = math.nan
+    """Share of the variance of the logarithm that the nearer law explains, named or not; NaN if
+    neither is nearer.
+    """
     comparison: tuple[float, float] = (math.nan, math.nan)
     """95 % interval of the mean comparison: 1 for an exponential, -1 for a power law."""
 
@@ -49,11 +57,13 @@ def fall_of(values: np.ndarray) -> Fall:
     e, p = (np.square(_rounded(y - fit)) for fit in fits.values())
     low, high = _interval(np.divide(p - e, p + e, out=np.zeros(n), where=p + e > 0))
     law = "exponential" if low > 0 else "power law" if high < 0 else ""
-    rate = -lines[law].coef[-1] if law else math.nan
-    if not rate > 0:
-        return Fall("", math.nan, unknown.fit, (low, high))
+    if not law:
+        return replace(unknown, comparison=(low, high))
+    rate, r_squared = -lines[law].coef[-1], 1 - float(np.var(y - fits[law]) / np.var(y))
+    if not (rate > 0 and r_squared >= FITS):
+        return replace(unknown, r_squared=r_squared, comparison=(low, high))
     fit = np.append(np.exp(fits[law]), unknown.fit[n:])
-    return Fall(law, float(rate), fit, (low, high))
+    return Fall(law, float(rate), fit, r_squared, (low, high))
 
 
 def _rounded(misfit: np.ndarray) -> np.ndarray:

@@ -584,6 +584,7 @@ def fixed_points(
     why = "for each state that the search tries, the step runs that many times"
     F = IteratedMap(cell, inputs, whole_number("period", period, 1, LONGEST_PERIOD, why=why))
     settled, steps = F.settled(starts)
+    doubt, ends = given.fields.get("doubt", ""), starts[[0, -1]]
     found = FixedPoints(
         **_points_of(F, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
@@ -591,7 +592,7 @@ def fixed_points(
         settled_after=steps,
         tolerance=float(tolerance),
         margin=float(margin),
-        **given.fields | {"doubt": gradient_note(cell, inputs.expand(2, -1), starts[[0, -1]])},
+        **given.fields | {"doubt": doubt or gradient_note(cell, inputs.expand(2, -1), ends)},
     )
     if at_least_one and period == 1 and not len(found.states):
         raise InvalidInputError(f"{found.finding}. {found.nothing}. {found.region}")

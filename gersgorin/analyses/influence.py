@@ -59,7 +59,7 @@ class Influence(Result, kind="influence"):
 
     influence: np.ndarray
     """influence[t2, t1] = ||d o[t2] / d x[t1]||_F, (T, T); (1, T) for one output or one loss of
-    the sequence, which is that of its last step.
+    the sequence, which is that of its last step. T steps are those of the longest sequence.
     """
     error: np.ndarray
     """Standard error of each influence, of the same shape; 0 if it is exact."""
@@ -219,8 +219,12 @@ class Influence(Result, kind="influence"):
 
     def _rise(self) -> str:
         """A clause, as for the next functions; "" if there is nothing to state."""
-        known = math.isfinite(self.doubling_time)
-        return f"up to there it doubles every {_steps(self.doubling_time)}" if known else ""
+        first, most = self.by_lag[[0, self._top]]
+        if most >= 2 * first > 0:
+            return f"up to there it doubles every {_steps(self.doubling_time)}"
+        return (
+            f"up to there it grows by {100 * (most / first - 1):.2g} %" if most > first > 0 else ""
+        )
 
     def _further_back(self) -> str:
         between = 0 < self._top < len(self.by_lag) - 1
@@ -233,11 +237,17 @@ class Influence(Result, kind="influence"):
         if self.fall.law == "exponential":
             last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
             half = _steps(math.log(2) / self.fall.rate)
-            return f"an exponential fitted to lags {self._top} to {last} halves every {half}"
+            lags = f"lags {self._top} to {last}"
+            return f"an exponential fitted to {lags} halves every {half} ({self._fit})"
         if self.fall.law:
-            return f"it falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps"
+            law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
+            return f"it falls as a power law: {law} ({self._fit})"
         lags = f"{self._positive} lags"
         return f"{lags} do not tell whether it falls exponentially or as a power law"
+
+    @property
+    def _fit(self) -> str:
+        return f"R^2 {self.fall.r_squared:.2g} of its logarithm"
 
     def _end(self) -> str:
         none = vanishes_at(self.by_lag)
@@ -305,7 +315,8 @@ class Influence(Result, kind="influence"):
         """Numbers computed from the influence, for .json files."""
         names = ("half_life", "doubling_time", "effective_length")
         lists = {"by_lag": self.by_lag.tolist(), "parts": self.parts.tolist()}
-        law = {"law": self.fall.law, "rate": self.fall.rate}
+        fall = self.fall
+        law = {"law": fall.law, "rate": fall.rate, "r_squared": fall.r_squared}
         return lists | {name: getattr(self, name) for name in names} | law
 
     @property
@@ -504,7 +515,8 @@ def of_model(
     loss = None if isinstance(of, str) and of == OUTPUTS else of
     name = OUTPUTS if loss is None else name_of_loss(loss)
     map_ = SequenceMap(subject, loss)
-    S, _, k = map_.outputs.shape
+    longest = map_.sequences.longest
+    S, k = min(longest, len(map_.outputs)), map_.outputs.shape[2]
     probes = _number_of_probes(probes, S, k)
     seed = check_seed(seed)
     if feature is not None and not (fits(feature, int) and 0 <= feature < map_.input_size):
@@ -520,7 +532,11 @@ def of_model(
         rows.append(row)
         without += alone
         progress(int(steps[-1]) + 1, S)
-    found, error = (torch.cat(parts).numpy(force=True) for parts in zip(*rows, strict=True))
+    # pairs that no sequence has: those behind the longest, of one output those before its begin
+    read = slice(-longest, None) if S == 1 else slice(longest)
+    found, error = (
+        torch.cat(parts)[:, read].numpy(force=True) for parts in zip(*rows, strict=True)
+    )
     if not np.isfinite(found).all():
         raise InvalidInputError(
             f"{map_.name} has NaN or infinite derivatives along x: expected finite ones"
@@ -533,6 +549,7 @@ def of_model(
         feature=feature,
         sequences=map_.sequences.B,
         without=without,
+        doubt=map_.doubt() or map_.other_axis(found),
         **map_.label.of_result,
     )
 

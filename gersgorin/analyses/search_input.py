@@ -29,11 +29,19 @@ from gersgorin.run.cell import (
     first_state,
     flat_state,
     real_view,
+    state_like,
     zero_state,
 )
 from gersgorin.run.iterated_map import SETTLED
 from gersgorin.run.run import Run
-from gersgorin.validate import check_order, copy_of_module, real_tensor, state_tensor, uncompiled
+from gersgorin.validate import (
+    check_order,
+    copy_of_module,
+    in_precision,
+    real_tensor,
+    state_tensor,
+    uncompiled,
+)
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import check_room, check_seed, number
 
@@ -115,7 +123,8 @@ def _first_state(
     if s0 is not None:
         return check_state(s0)
     if state_size is not None:
-        return as_taken(network, zero_state(checked_sizes(state_size), real_view(parts[0]), 1))
+        like = state_like(network) if isinstance(network, nn.Module) else real_view(parts[0])
+        return as_taken(network, zero_state(checked_sizes(state_size), like, 1))
     first = tuple(part[:1] for part in parts)
     if not vectors:
         return as_taken(network, first)
@@ -160,7 +169,8 @@ def _of_step(network: nn.Module | Step, x, first: State | None, starts: Tensor) 
     title = {"title": cell_name(network).replace("<lambda>", "f(x, s)")}
     like = starts[0]
     if isinstance(network, nn.Module):
-        network = copy_of_module(uncompiled(network)).to(like).eval()
+        network = copy_of_module(uncompiled(network)).eval()
+        network = in_precision(network, like.dtype, like.device)
         x = None if x is None else real_tensor("x", x).to(like)
     cell = as_cell(network if first is None else as_step(network, first))
     if x is None:

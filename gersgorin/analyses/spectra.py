@@ -253,11 +253,11 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that do not leave the unit disc, (T,); for both unions, the
-        larger share; NaN for discs that are not known.
+        """Share (0..1) of the discs that lie inside the unit circle and do not touch it, (T,); for
+        both unions, the larger share; NaN for discs that are not known.
         """
         ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
-        shares = [(direction(end, self.near) <= 0).mean(1) for end in ends]
+        shares = [(direction(end, self.near) < 0).mean(1) for end in ends]
         return np.where(np.isnan(ends).any((0, 2)), np.nan, np.max(shares, axis=0))
 
     @property

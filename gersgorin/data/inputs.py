@@ -55,6 +55,17 @@ def reads_ids(module: nn.Module, x: Tensor) -> bool:
     return is_ids(x) and (x.dim() == 1 or embeds)
 
 
+def ids_hint(module: nn.Module, x: Any) -> str:
+    """A hint for the error of a module that reads ids which no embedding of it has; else ""."""
+    sizes = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
+    if not sizes or not isinstance(x, Tensor) or not is_ids(x):
+        return ""
+    least, most = int(x.min()), int(x.max())
+    if least >= 0 and most < max(sizes):
+        return ""
+    return f"x has ids from {least} to {most}: expected ids from 0 to {max(sizes) - 1}"
+
+
 def converted(module: nn.Module, x: Any, like: Tensor) -> Any:
     """Numbers on the device and in the precision of `like`, ids on its device.
 

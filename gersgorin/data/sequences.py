@@ -58,6 +58,11 @@ class Sequences:
         return f"{said}: {for_steps}; if the model moves the axes, batch_axis={1 - axis}"
 
     @property
+    def longest(self) -> int:
+        """Steps of the longest sequence, without padding."""
+        return self.T if self.lengths is None else int(self.lengths.max())
+
+    @property
     def words(self) -> str:
         """The reading of x: "5 sequences of 9 to 20 steps"; "" for one sequence."""
         if self.B == 1:
@@ -110,21 +115,34 @@ class Sequences:
         fits = self.B == 1 or self.B in o.shape[:-1]
         return o.reshape(1, self.B, -1) if fits and o.numel() == self.B * numbers else None
 
-    def leaf_of(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
+    def leaf_of(
+        self, ids: Tensor, vectors: Tensor, shift: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor] | None:
         """(A leaf with the axes of x, these vectors (..., m) as its function); None for ids that
         are not those of x.
+
+        shift: added to the leaf.
         """
         x, vectors = self.values, vectors.detach()
         if torch.equal(ids, x):
             leaf = vectors.clone().requires_grad_()
-            return leaf, leaf.clone()
+            return leaf, leaf + shift
         if x.dim() == 2 and torch.equal(ids, x.T):
             leaf = vectors.transpose(0, 1).clone().requires_grad_()
-            return leaf, leaf.transpose(0, 1).clone()
+            return leaf, (leaf + shift).transpose(0, 1)
         if self.B == 1 and torch.equal(ids.flatten(), x.flatten()):
             leaf = vectors.reshape(*x.shape, -1).clone().requires_grad_()
-            return leaf, leaf.reshape(vectors.shape).clone()
+            return leaf, (leaf + shift).reshape(vectors.shape)
         return None
+
+    def steps_of(self, leaf: Tensor) -> Tensor:
+        """The time step of each entry of a leaf with the axes of x, of as many axes."""
+        if self.packed is not None:
+            steps = torch.arange(self.T, device="cpu").repeat_interleave(self.packed.batch_sizes)
+            return steps.to(leaf.device).reshape(-1, *[1] * (leaf.dim() - 1))
+        time = self.layout.time
+        shape = [self.T if axis == time else 1 for axis in range(leaf.dim())]
+        return torch.arange(self.T, device=leaf.device).reshape(shape)
 
 
 def places_in(packed: PackedSequence) -> Tensor:

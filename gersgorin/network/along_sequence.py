@@ -19,6 +19,7 @@ from gersgorin.run.cell import (
     first_state,
     flat_state,
     flat_step,
+    state_like,
     zero_state,
 )
 from rhn.cells import from_torch
@@ -75,7 +76,8 @@ def reader_of(
     InvalidInputError for a step without a first state.
     """
     if s0 is None and state_size is not None:
-        s0 = zero_state(checked_sizes(state_size), x)
+        like = state_like(model) if isinstance(model, nn.Module) else x
+        s0 = zero_state(checked_sizes(state_size), like)
     s0 = None if s0 is None else check_state(s0)
     if isinstance(model, nn.RNNCellBase):
         cell = from_torch(model)

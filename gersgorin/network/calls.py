@@ -16,7 +16,7 @@ no dependence.
 import inspect
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.data.inputs import Input, call
 from gersgorin.run.cell import state_in
-from gersgorin.validate import random_numbers_kept, users_code, with_gradients
+from gersgorin.validate import like_weights, random_numbers_kept, users_code, with_gradients
 from rhn.errors import InvalidInputError
 
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
@@ -46,9 +46,12 @@ class TracedCall:
 
 
 class Undetached(TorchFunctionMode):
-    """Inside, gradients pass through `detach`, `.data` and `no_grad`."""
+    """Inside, gradients pass through `detach`, `.data` and `no_grad`; `used`: some had to."""
+
+    used = False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.used |= func in (*DETACHING, torch._C._set_grad_enabled)
         if func in DETACHING:
             return args[0]
         if func is Tensor.numpy:
@@ -61,9 +64,13 @@ class Undetached(TorchFunctionMode):
                 return func(*args, **(kwargs or {}))
 
 
-def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedCall]:
+def recorded_calls(
+    cell: nn.Module, module: nn.Module, x: Input, undetached: Undetached | None = None
+) -> list[TracedCall]:
     """The calls of a cell while the module, a copy, reads x; the state of random generators is
     restored.
+
+    undetached: the mode in which it reads; None: gradients pass only as the module lets them.
     """
     found: list[TracedCall] = []
     signature = inspect.signature(cell.forward)
@@ -84,7 +91,7 @@ def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedC
         cell.register_forward_hook(after, prepend=True),
     ]
     module.requires_grad_(False)
-    with _default_dtype_of(cell), with_gradients(), Undetached():
+    with _default_dtype_of(cell), with_gradients(), undetached or nullcontext():
         try:
             with random_numbers_kept(next(module.parameters(), torch.empty(0))):
                 call(module, x)
@@ -98,8 +105,8 @@ def recorded_calls(cell: nn.Module, module: nn.Module, x: Input) -> list[TracedC
 def _default_dtype_of(cell: nn.Module) -> Iterator[None]:
     """Tensors such as a first state torch.zeros(B, n) have the precision of the cell's weights."""
     usual = torch.get_default_dtype()
-    dtype = next((p.dtype for p in cell.parameters() if p.is_floating_point()), usual)
-    torch.set_default_dtype(dtype)
+    like = like_weights(cell)
+    torch.set_default_dtype(usual if like is None else like.dtype)
     try:
         yield
     finally:
@@ -116,7 +123,7 @@ def _leaf(part: Any) -> Any:
         return part
     with torch._C.DisableTorchFunction():  # a detach that is none of the module's
         value = part.detach().clone()
-    return value.requires_grad_() if value.is_floating_point() else value
+    return value.requires_grad_() if value.is_floating_point() or value.is_complex() else value
 
 
 def first_sequence(calls: list[TracedCall]) -> list[TracedCall]:
@@ -145,6 +152,13 @@ def own_step(cell: nn.Module, module: nn.Module, wrong: str) -> InvalidInputErro
         "complete step as a function f(x, s), or as a module with forward(x, state), and give "
         "that with its first state: gersgorin.spectra(f, x, s0=s0)"
     )
+
+
+def detaches_states(calls: list[TracedCall]) -> bool:
+    """True if the calls of a module's own loop, recorded as it runs, pass states on without their
+    gradient.
+    """
+    return not _passes_states_on(first_sequence(calls))
 
 
 def _passes_states_on(calls: list[TracedCall]) -> bool:
@@ -194,4 +208,4 @@ def _differentiable(part: Any) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     """True for equal tensors, also with NaN at the same places, and for the same objects."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
-    return torch.equal(a.nan_to_num(), b.nan_to_num()) if both else a is b
+    return torch.equal(*(t.detach().nan_to_num() for t in (a, b))) if both else a is b

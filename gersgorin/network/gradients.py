@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gersgorin.run.cell import real_view
 from rhn.cells import Cell
 
 
@@ -57,4 +58,4 @@ def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 
 def _norm(t: Tensor) -> float:
     # squares of tiny gradients vanish in single precision
-    return torch.linalg.vector_norm(t, dtype=torch.float64).item()
+    return torch.linalg.vector_norm(real_view(t), dtype=torch.float64).item()

@@ -169,7 +169,7 @@ def _of_module(traced: TracedCell, x: DataLike, batch_axis: int | None, device: 
         passed = data.read_by(traced.module, batch_axis, ids=traced.reads_ids(data.x))
         names = names_of_data(data)
     check_memory(traced.cell, max(shape_of(passed)[:2]), device)
-    traced.module.to(device=device, dtype=torch.float64)
+    traced.module.to(device)
     run = traced.along(passed, batch_axis=batch_axis, one=True)
     network = {"name": cell_name(traced.cell), "title": traced.title, "made": traced.made}
     return run.named(Label(**network, **names))

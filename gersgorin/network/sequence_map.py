@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin.data.layout import as_module_takes
+from gersgorin.data.inputs import ids_hint
+from gersgorin.data.layout import as_module_takes, declared_axis
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
 from gersgorin.network.along_sequence import reader_of
@@ -32,11 +33,14 @@ from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import Sizes, State, cell_name
 from gersgorin.run.run import Label
+from gersgorin.run.slopes import ERROR, PLACES, different, note, random_direction
 from gersgorin.validate import (
     check_order,
     check_weights,
     copy_of_module,
     finite_tensor,
+    in_precision,
+    like_weights,
     random_numbers_kept,
     uncompiled,
     users_code,
@@ -48,6 +52,7 @@ from rhn.utils.wording import in_short
 
 OUTPUTS = "outputs"
 LENGTHS = re.compile(r"((x|seq|sequence|input|src)_?)?(lens?|lengths?)")  # names of an argument
+BESIDE = 5  # steps of x, and as many behind them, along which slopes are compared
 ROWS = 128  # products at once, at most: with more, states of many numbers leave the caches
 LAYOUT = "if it reads a batch, give x with one, x[None] or x[:, None] (--batch-axis 0 or 1)"
 
@@ -89,9 +94,9 @@ def own_loss(model: Any) -> str:
 class Embedded(TorchFunctionMode):
     """Inside, the vectors that an embedding first gives for the ids of x are a leaf."""
 
-    def __init__(self, sequences: Sequences):
+    def __init__(self, sequences: Sequences, shift: Tensor | float):
         super().__init__()
-        self._of = sequences
+        self._of, self._shift = sequences, shift
         self.leaf: Tensor | None = None
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -100,7 +105,7 @@ class Embedded(TorchFunctionMode):
             return made
         tensors = [v for v in (*args, *(kwargs or {}).values()) if isinstance(v, Tensor)]
         ids = next(v for v in tensors if not v.is_floating_point())
-        self.leaf, made = self._of.leaf_of(ids, made) or (None, made)
+        self.leaf, made = self._of.leaf_of(ids, made, self._shift) or (None, made)
         return made
 
 
@@ -137,24 +142,26 @@ class SequenceMap:
         module = module or (model if isinstance(model, nn.Module) else Function(model))
         check_weights(module)
         self.sequences = Sequences(module, self._main, subject.batch_axis)
+        said = subject.batch_axis is not None or declared_axis(module) is not None
+        self._said = said or self.sequences.layout.batch is None
         shape = tuple(self.sequences.values.shape)
         self.sequences.lengths = self._lengths_given(module)
         errors = []
         for dtype in (torch.float64, None):  # some modules only run in their own precision
-            self.module = _copy(module, dtype)
+            self.module, self._dtype = _copy(module, dtype), dtype
             try:
-                returned = self._read(dtype)
+                returned, self._leaf, packed = self._read()
                 break
             except (RhnError, *USERS_FAULT) as error:  # whatever a user's module raises
                 errors.append(error)
         else:
-            hint = step_hint(module) or LAYOUT
+            hint = step_hint(module) or ids_hint(module, self.sequences.values) or LAYOUT
             with users_code(f"{self.name} does not run on x {shape}", hint):
                 raise errors[0]
         outputs = self._frames(returned)
         self._check_apart(outputs)
-        self.sequences.lengths = self._lengths_read(outputs)
-        self.outputs = outputs
+        self.sequences.lengths = self._lengths_read(outputs, packed)
+        self.outputs = self._values = outputs
         names = {"name": self.name, "title": self.name, "data": self.sequences.words}
         self.label = subject.label or Label(sequence=self.sequences.size, **names)
         if loss is not None:
@@ -211,16 +218,75 @@ class SequenceMap:
             slopes = vjps(outputs, [self._leaf], w)[0]
         return self.sequences.by_step(slopes, len(outputs))
 
-    def _read(self, dtype: torch.dtype | None) -> Tensor:
-        """The output of the module, or of its part, for x; sets the leaf that it depends on."""
+    def doubt(self) -> str:
+        """A sentence if the gradient of the outputs is not their slope along a few steps of x, in
+        the middle and at the end; "" if it is, or if the outputs for the same x differ.
+        """
+        end = self.sequences.longest - 2
+        middle = end // 2 if len(self._values) > 1 else end
+        try:
+            again = self._frames(self._read()[0])
+            if ((again - self._values).abs() > ERROR * self._values.abs()).any():
+                return ""
+            pairs = (self._different(t, seed) for seed, t in enumerate((middle, end)))
+            return note("the outputs is not their", pairs)
+        except (RhnError, *USERS_FAULT):
+            return ""
+
+    def other_axis(self, influence: np.ndarray) -> str:
+        """A sentence if no output depends on another step, (T, T), and only the length 1 of an axis
+        of x says which one is time; else "".
+        """
+        others = influence.copy()
+        np.fill_diagonal(others, 0)
+        if self._said or others.any() or len(influence) == 1:
+            return ""
+        shape, axis = tuple(self.sequences.values.shape), self.sequences.layout.time
+        return (
+            f"Axis {axis} of x {shape} counts as time. If it holds the sequences for {self.name}, "
+            "give x.transpose(0, 1)."
+        )
+
+    def _different(self, t: int, seed: int) -> tuple[float, float] | None:
+        """The result of `different` for a few steps of x, t the last of them, and the outputs after
+        them, or else with their own.
+        """
+        leaf = self._leaf.detach()
+        steps = self.sequences.steps_of(leaf)
+        # entries of 0 may be padding, by which a model finds the ends of sequences
+        moved = (leaf != 0) & (t - BESIDE < steps) & (steps <= t)
+        v = random_direction(leaf, seed) * moved
+        values = [self._frames(self._read(place * v)[0]).detach() for place in PLACES]
+        for first in (t + 1, t + 1 - BESIDE):
+            rows = slice(max(0, first), t + 1 + BESIDE) if len(values[0]) > 1 else slice(None)
+            along = partial(self._along, v, rows)
+            if pair := different(torch.stack([o[rows].flatten() for o in values]), along, seed):
+                return pair
+        return None
+
+    def _along(self, v: Tensor, rows: slice, W: Tensor) -> Tensor:
+        """w J v for weights w (j, n) of the outputs of some steps."""
+        w = W.new_zeros(len(W), *self._values.shape)
+        w[:, rows] = W.reshape(w[:, rows].shape)
+        with torch.backends.cudnn.flags(enabled=False):
+            slopes = vjps(self._values, [self._leaf], w)[0]
+        return (slopes * v).flatten(1).sum(1)
+
+    def _read(self, shift: Tensor | float = 0.0) -> tuple[Tensor, Any, list[PackedSequence]]:
+        """(The output of the module, or of its part, for x; the leaf that it depends on; the packed
+        sequences that parts read).
+
+        shift: added to the leaf.
+        """
         part, of, calls = part_of(self.module, self._submodule), self.sequences, list[Any]()
-        like = next(self.module.parameters(), of.values)
+        dtype, like = self._dtype, like_weights(self.module)
+        like = of.values if like is None else like
         if dtype is None and like.is_floating_point():
             dtype = like.dtype
         of.values = of.values.to(like.device)
-        embedded = Embedded(of) if of.ids else None
+        embedded = Embedded(of, shift) if of.ids else None
         leaf = None if of.ids else of.values.to(dtype).detach().clone().requires_grad_()
-        main = of.values if leaf is None else leaf.clone()  # a module may change it in place
+        main = of.values if leaf is None else leaf + shift  # a module may change it in place
         packed = list[PackedSequence]()
         keep = partial(_keep_packed, packed)
         hooks = [part.register_forward_hook(lambda part, args, output: calls.append(output))]
@@ -233,12 +299,11 @@ class SequenceMap:
             self._call(main, like.device, dtype)
         for hook in hooks:
             hook.remove()
-        self._packed_inside = packed
-        self._leaf: Any = embedded.leaf if embedded else leaf
         found = [o for call in calls if (o := first_tensor(call)) is not None]
         if not found:
-            raise InvalidInputError(f"{self.name} returns no tensor of numbers")
-        return found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
+            raise InvalidInputError(f"{self.name} returns no tensor of real numbers")
+        output = found[0] if len(found) == 1 else torch.stack(found)  # of a cell, step by step
+        return output, embedded.leaf if embedded else leaf, packed
 
     def _call(self, main: Tensor, device: torch.device, dtype: torch.dtype | None) -> None:
         """Call the module with the user's arguments and `main` as the sequence."""
@@ -309,7 +374,7 @@ class SequenceMap:
                 return _checked_lengths(name, value, of.T)
         return None
 
-    def _lengths_read(self, o: Tensor) -> Tensor | None:
+    def _lengths_read(self, o: Tensor, packed: list[PackedSequence]) -> Tensor | None:
         """The lengths (B,) that are given, or up to which the outputs depend on inputs.
 
         The latter if they are those of sequences that the module packs, or if the longest ends with
@@ -321,8 +386,8 @@ class SequenceMap:
         w = random_weights(o).expand_as(o).unsqueeze(0)
         reads = self._pulled(w, o)[0].any(-1).cpu()  # (T, B)
         lengths = (torch.arange(1, of.T + 1, device="cpu").unsqueeze(1) * reads).amax(0)
-        packed = [pad_packed_sequence(each)[1] for each in self._packed_inside[:1]]
-        if packed and torch.equal(lengths.sort()[0], packed[0].sort()[0]):
+        given = [pad_packed_sequence(each)[1] for each in packed[:1]]
+        if given and torch.equal(lengths.sort()[0], given[0].sort()[0]):
             return lengths
         if int(lengths.min()) in (0, of.T) or int(lengths.max()) < of.T:
             return None
@@ -441,7 +506,7 @@ def _copy(module: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     module = copy_of_module(uncompiled(module)).eval()
     module.requires_grad_(False)
     run_by_equations(module)  # three times as fast for many derivatives
-    return module.to(dtype) if dtype else module
+    return in_precision(module, dtype) if dtype else module
 
 
 def first_tensor(output) -> Tensor | None:

@@ -5,7 +5,7 @@ Legend: T steps, B sequences, m inputs of the cell, L layers of torch.nn's, N en
 
 import copy
 import hashlib
-from itertools import chain
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -19,6 +19,7 @@ from gersgorin.data.inputs import (
     Input,
     as_input,
     converted,
+    ids_hint,
     main_input,
     one_sequence,
     reads_ids,
@@ -32,7 +33,15 @@ from gersgorin.data.layout import (
     several_in_words,
     with_batch,
 )
-from gersgorin.network.calls import TracedCall, check_loop, first_sequence, own_step, recorded_calls
+from gersgorin.network.calls import (
+    TracedCall,
+    Undetached,
+    check_loop,
+    detaches_states,
+    first_sequence,
+    own_step,
+    recorded_calls,
+)
 from gersgorin.network.find import (
     TORCH_CLASSES,
     as_step,
@@ -42,9 +51,27 @@ from gersgorin.network.find import (
     layer_count,
     part_of,
 )
-from gersgorin.run.cell import Sizes, State, Step, StepCell, as_cell, flat_state, state_in, takes
+from gersgorin.run.cell import (
+    Sizes,
+    State,
+    Step,
+    StepCell,
+    as_cell,
+    flat_state,
+    real_view,
+    state_in,
+    takes,
+)
 from gersgorin.run.run import Run
-from gersgorin.validate import check_order, check_weights, copy_of_module, uncompiled, users_code
+from gersgorin.validate import (
+    check_order,
+    check_weights,
+    copy_of_module,
+    in_precision,
+    like_weights,
+    uncompiled,
+    users_code,
+)
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.wording import counted, in_short
@@ -82,11 +109,8 @@ class TracedCell:
             )
         self._original = uncompiled(module)
         check_weights(part_of(self._original, submodule))
-        self.module, self._part, self._s0 = (
-            copy_of_module(self._original).double().eval(),
-            submodule,
-            s0,
-        )
+        self.module = in_precision(copy_of_module(self._original).eval(), torch.float64)
+        self._part, self._s0 = submodule, s0
         if state_size is not None:
             declare_size(part_of(self.module, submodule), state_size)
         said = s0 is not None or state_size is not None
@@ -152,10 +176,10 @@ class TracedCell:
         check_batch_axis(batch_axis)
         if self._is_bare(x):
             inputs = self._checked(self._window(self._as_numbers(x), batch_axis))
-            s0, lengths = self._whole.first_state(inputs), [len(inputs)]
+            s0, lengths, detached = self._whole.first_state(inputs), [len(inputs)], False
         else:
             x = converted(self.module, x, self._like())
-            inputs, s0, lengths = self._read(x, batch_axis)
+            inputs, s0, lengths, detached = self._read(x, batch_axis)
         if one and inputs.shape[1] > 1:
             raise InvalidInputError(
                 f"x is read as {several_in_words(inputs.shape[1], lengths)}: expected one, such "
@@ -163,7 +187,8 @@ class TracedCell:
                 "over='sequences') takes a list of them, each (T, m)"
             )
         inputs, s0 = self._of_layer(inputs, s0)
-        return Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
+        run = Run.of(self.cell, inputs[:, 0], s0[0]) if one else Run.of(self.cell, inputs, s0)
+        return replace(run, detached=detached)
 
     def digest(self, x: Input) -> str:
         """Hash of the shapes and numbers of an input, 16 letters."""
@@ -183,8 +208,7 @@ class TracedCell:
 
     def _like(self) -> Tensor:
         """A tensor with the device and the precision of the module."""
-        weights = chain(self.module.parameters(), self.module.buffers())
-        found = next((values for values in weights if values.is_floating_point()), None)
+        found = like_weights(self.module)
         return torch.empty(0, dtype=torch.float64) if found is None else found
 
     def _as_numbers(self, x: Tensor) -> Tensor:
@@ -192,11 +216,12 @@ class TracedCell:
         x = x.to(self._like())
         return x[:, None] if x.dim() == 1 else x
 
-    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int]]:
-        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all) of the cell
-        while the module reads x.
+    def _read(self, x: Input, batch_axis: int | None) -> tuple[Tensor, Tensor, list[int], bool]:
+        """(Inputs (T, B, m), first state (B, L N), steps of each sequence or of all, whether its
+        loop detaches states) of the cell while the module reads x.
         """
-        calls, cell, module = self._calls(x, batch_axis)
+        undetached = Undetached()
+        calls, cell, module = self._calls(x, batch_axis, undetached)
         calls = first_sequence(calls)
         if not calls or not all(isinstance(each.x, Tensor | PackedSequence) for each in calls):
             raise InvalidInputError(
@@ -214,26 +239,32 @@ class TracedCell:
         s0 = self._first_state(calls[0].state, inputs)
         if len(calls) > 1 and not self._returns(calls, windows, s0):
             raise own_step(cell, module, "returns other states than it does by itself")
+        detached = undetached.used and len(calls) > 1
+        if detached:
+            detached = detaches_states(self._calls(x, batch_axis, None)[0])
         packed = calls[0].x
         known = isinstance(packed, PackedSequence)
-        return inputs, s0, pad_packed_sequence(packed)[1].tolist() if known else [steps]
+        lengths = pad_packed_sequence(packed)[1].tolist() if known else [steps]
+        return inputs, s0, lengths, detached
 
     def _calls(
-        self, x: Input, batch_axis: int | None
+        self, x: Input, batch_axis: int | None, undetached: Undetached | None
     ) -> tuple[list[TracedCall], nn.Module, nn.Module]:
         """(Calls of the cell, the cell, the module) while a copy of the module, which may keep a
-        state, reads x.
+        state, reads x; undetached: see `recorded_calls`.
         """
         x = with_batch(x, batch_axis)
         module, cell = copy.deepcopy((self.module, self._cell))
         said = f"{type(module).__name__} does not run on x {shape_of(x)}"
         with users_code(said, self._hint(x)):
-            return recorded_calls(cell, module, x), cell, module
+            return recorded_calls(cell, module, x, undetached), cell, module
 
     def _hint(self, x: Input) -> str:
         """The further inputs that a module which does not run may need."""
         if isinstance(x, Tensor) and not takes(self.module, 1):
             return "if it is one step, give its first state as s0 or its state_size"
+        if hint := ids_hint(self.module, x):
+            return hint
         alone = isinstance(x, Tensor) and x.dim() < 3
         return "if it reads a batch, give batch_axis=0 or 1 (--batch-axis)" if alone else ""
 
@@ -290,9 +321,9 @@ class TracedCell:
         """The first state (B, L N) that the module gives the cell, else the cell's own."""
         own = self._whole.first_state(inputs)
         parts = [part.detach() for part in state if isinstance(part, Tensor)]
-        if not parts or sum(part.numel() for part in parts) != own.numel():
+        if not parts or sum(real_view(part).numel() for part in parts) != own.numel():
             return own
-        return flat_state(parts, layer_count(self._cell), inputs.shape[1])
+        return flat_state(parts, layer_count(self._cell), inputs.shape[1]).to(own)
 
     def _returns(self, calls: list[TracedCall], windows: list[Tensor], s0: Tensor) -> bool:
         """True if the cell alone returns the states that it returned to the module."""

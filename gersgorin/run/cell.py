@@ -111,8 +111,10 @@ def checked_sizes(state_size: Any) -> Sizes:
 
 
 def zero_state(state_size: Sizes, like: Tensor, *lead: int) -> State:
-    """Zeros (*lead, n), or a tuple of them, in the precision and on the device of a tensor."""
-    like = like if like.is_floating_point() else like.double()
+    """Zeros (*lead, n), or a tuple of them, in the precision and on the device of a tensor, complex
+    like it.
+    """
+    like = like if like.is_floating_point() or like.is_complex() else like.double()
     sizes = state_size if isinstance(state_size, tuple) else (state_size,)
     zeros = tuple(like.new_zeros(*lead, n) for n in sizes)
     return zeros if isinstance(state_size, tuple) else zeros[0]
@@ -531,6 +533,7 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
                 f"{cell_name(f)} must return a state like its first one, {words}, or (output, "
                 "state)"
             )
+        _check_kinds(f, after, parts)
         state = flat_state(after)[0].to(s.dtype)  # layers may compute it in single precision
         alone = len(tree_leaves(returned)) == len(parts)
         return state if alone else real_view(tree_leaves(returned)[0]), state
@@ -551,6 +554,18 @@ def flat_step(f: nn.Module | Step, s0: State) -> Step:
     )
     step.__name__ = cell_name(f)
     return step
+
+
+def _check_kinds(f: Any, after: list[Tensor], before: list[Tensor]) -> None:
+    """Raise InvalidInputError for a complex tensor of a state after a real one, or the reverse."""
+    for part, first in zip(after, before, strict=True):
+        if part.is_complex() != first.is_complex():
+            kinds = ("complex", "real") if part.is_complex() else ("real", "complex")
+            dtype = ", dtype=torch.cfloat" if part.is_complex() else ""
+            raise InvalidInputError(
+                f"{cell_name(f)} returns a {kinds[0]} state from a {kinds[1]} one: give its first "
+                f"state, such as s0=torch.zeros({', '.join(map(str, first.shape))}{dtype})"
+            )
 
 
 def flat_state(state: Any, layers: int = 1, rows: int = 1) -> Tensor:
@@ -620,9 +635,17 @@ def first_state(module: Any) -> State | None:
         return None
     own: Any = getattr(module, "initial_state", None)
     if own is None or not takes(own, 0):
-        return zero_state(size, next(module.parameters(), torch.empty(0)), 1)
+        return zero_state(size, state_like(module), 1)
     parts = tuple(part.detach().reshape(1, -1) for part in tree_leaves(own()))
     return parts if isinstance(size, tuple) else parts[0]
+
+
+def state_like(module: nn.Module) -> Tensor:
+    """A tensor of the kind of a module's state: its first complex weight or buffer, or else its
+    first one.
+    """
+    weights = [*module.parameters(), *module.buffers()]
+    return next((w for w in weights if w.is_complex()), [*weights, torch.empty(0)][0])
 
 
 def state_in(output: Any, like: list) -> list[Tensor] | None:

@@ -1,10 +1,16 @@
-"""Compare the gradient of a step with its slope: a detached path, or a gradient of its own.
+"""Compare autograd's gradient with the slopes of the values themselves: a detached path, or a
+gradient of its own.
 
-Beside a state s the step f moves along a direction v. In a direction w of the next state it has
-three slopes, those of w f between s - 10 h v, s - h v, s + h v and s + 10 h v. Curvature and kinks
-pull these apart, a detached path does not: the gradient differs if w A v lies outside of their
-interval by more than its width, and than rounding.
+Along a direction v each value of a function has three slopes, those between p - 10 h v, p - h v,
+p + h v and p + 10 h v. Kinks, jumps and chaos pull these apart, a detached path does not. If the
+slopes of most values agree, these values are compared with the gradient: w J v with w times the
+slopes, in the direction w of the change, for random signs w of the values that move, and for those
+of the values that do not.
+
+Legend: n values; j directions w.
 """
+
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -14,9 +20,73 @@ from gersgorin.run.cell import StepCell
 from rhn.errors import RhnError
 
 BESIDE = 0.1  # of 1 + |s|: the distance of the compared state, since s = 0 may be a kink
-SMALL, LARGE = 1e-4, 1e-3  # of 1 + |s|: h and 10 h
-ROUNDING = 4 * torch.finfo(torch.float32).eps / SMALL  # of |f|, even if f computes in float64
+SMALL, LARGE = 1e-4, 1e-3  # h and 10 h, of a direction of the size 1 + |p|
+PLACES = (-LARGE, -SMALL, SMALL, LARGE)
+ERROR = 4 * torch.finfo(torch.float32).eps  # of a value, even if it is computed in float64
+ROUNDING = ERROR / SMALL  # of a slope
 CLEAR = 0.05  # of the larger one of gradient and slope
+SIGNS = 4  # random directions
+MOST = 0.5  # of the values: of fewer, some slopes may agree by chance
+
+
+def note(what: str, pairs: Iterable[tuple[float, float] | None]) -> str:
+    """The sentence about a gradient that differs from its slope at each of some places; "" if it
+    agrees at one.
+
+    what: "this step is not its". pairs: results of `different`.
+    """
+    found = []
+    for pair in pairs:
+        if pair is None:
+            return ""
+        found.append(pair)
+    gradient, slope = found[0]
+    return (
+        f"The gradient of {what} slope ({gradient:.2g} against {slope:.2g} in one direction): some "
+        "path is detached, or has a gradient of its own. These numbers are of autograd's gradient."
+    )
+
+
+def random_direction(p: Tensor, seed: int) -> Tensor:
+    """Signs of the size 1 + |p|."""
+    return (1 + p.abs()) * _random(seed, *p.shape).to(p).sign()
+
+
+def different(
+    values: Tensor, along: Callable[[Tensor], Tensor], seed: int = 0
+) -> tuple[float, float] | None:
+    """(w J v, w times the slopes) that differ the most; None if they agree.
+
+    Args:
+        values: at the four `PLACES` along v, (4, n).
+        along: gives w J v, (j,), of directions w (j, n).
+
+    >>> p = torch.tensor([1.0, 2.0])
+    >>> values = torch.stack([(p + place) ** 2 for place in PLACES])
+    >>> different(values, lambda W: W @ (2 * p))
+    >>> tuple(round(number, 2) for number in different(values, lambda W: W @ p))
+    (3.0, 6.0)
+    """
+    slopes = values.diff(dim=0) / torch.tensor(PLACES).diff().to(values)[:, None]
+    largest, size = values.abs().amax(0), slopes.abs().amax(0)
+    known = slopes.amax(0) - slopes.amin(0) <= CLEAR * size + ROUNDING * largest
+    if known.double().mean() < MOST:
+        return None
+    still = size <= ROUNDING * largest
+    slope = torch.where(known, slopes[1], 0)
+    moving = torch.where(still, 0, slope)
+    change = moving / moving.norm().clamp(min=torch.finfo(slope.dtype).tiny)
+    signs = _random(seed, SIGNS, len(slope)).to(slope).sign() * known
+    W = torch.cat((change[None], signs * ~still, signs * still))
+    gradients, expected = along(W), W @ slope
+    size = (W * slope).norm(dim=1).maximum(expected.abs())
+    rounding = ROUNDING * (W * largest).norm(dim=1)
+    differ = (gradients - expected).abs() > CLEAR * gradients.abs().maximum(size) + rounding
+    if not differ.any():
+        return None
+    k = int(torch.where(differ, (gradients - expected).abs(), 0).argmax())
+    sign = -1 if expected[k] < 0 else 1
+    return sign * float(gradients[k]), sign * float(expected[k])
 
 
 def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
@@ -26,48 +96,20 @@ def gradient_note(cell: StepCell, x: Tensor, s: Tensor) -> str:
     """
     if cell.has_closed_form:
         return ""
-    pairs = []
-    for seed, row in enumerate(zip(x, s, strict=True)):
-        if (pair := _different(cell, *row, seed)) is None:
-            return ""
-        pairs.append(pair)
-    gradient, slope = pairs[0]
-    return (
-        f"The gradient of this step is not its slope ({gradient:.2g} against {slope:.2g} in one "
-        "direction): some path is detached, or has a gradient of its own. These numbers are of "
-        "autograd's gradient."
-    )
+    rows = enumerate(zip(x, s, strict=True))
+    return note("this step is not its", (_different_step(cell, *row, seed) for seed, row in rows))
 
 
-def _different(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[float, float] | None:
-    """(w A v, the slope) that differ the most, in the direction of the change or a random one; None
-    if both agree.
-    """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    beside, v, w = torch.randn(
-        3, len(s), generator=generator, dtype=torch.float64, device="cpu"
-    ).to(s)
-    size = 1 + s.abs()
-    at, v = s + BESIDE * size * beside, size * v.sign()
+def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[float, float] | None:
+    """The result of `different` beside a state (N,)."""
+    at = s + BESIDE * (1 + s.abs()) * _random(seed, len(s)).to(s)
+    v = random_direction(s, seed + 1)
     try:
         with cell.transformed(), torch.inference_mode(False), torch.no_grad():
-            places = torch.tensor([-LARGE, -SMALL, SMALL, LARGE]).to(s)
-            after = torch.stack([cell.step(x, at + place * v) for place in places])
-            slopes = after.diff(dim=0) / places.diff()[:, None]
-            change = slopes[1] / slopes[1].norm().clamp(min=torch.finfo(s.dtype).tiny)
-            W = torch.stack((change, w / w.norm()))
-            gradients = _along(cell, x, at, v, W)
+            after = torch.stack([cell.step(x, at + place * v) for place in PLACES])
+            return different(after, lambda W: _along(cell, x, at, v, W), seed)
     except RhnError:
         return None
-    along = slopes @ W.T
-    low, high = along.amin(0), along.amax(0)
-    outside = torch.maximum(low - gradients, gradients - high)
-    clear = CLEAR * torch.maximum(gradients.abs(), along[1].abs())
-    doubtful = high - low + ROUNDING * after.norm(dim=1).amax()
-    differ = (outside > torch.maximum(doubtful, clear)).tolist()
-    pairs = zip(gradients.tolist(), along[1].tolist(), strict=True)
-    found = [pair for pair, differs in zip(pairs, differ, strict=True) if differs]
-    return max(found, key=lambda pair: abs(pair[0] - pair[1]), default=None)
 
 
 def _along(cell: StepCell, x: Tensor, s: Tensor, v: Tensor, W: Tensor) -> Tensor:
@@ -76,3 +118,8 @@ def _along(cell: StepCell, x: Tensor, s: Tensor, v: Tensor, W: Tensor) -> Tensor
         return Linearized(lambda s, x: cell.step(x, s), s, x).pull(W) @ v
     except RuntimeError:
         return W @ pushed(lambda s: cell.step(x.clone(), s), s, v[:, None])[:, 0]
+
+
+def _random(seed: int, *shape: int) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import beta
+from scipy.stats import linregress
+from tables import for_each
 from torch import nn
 
 import gersgorin
-from gersgorin.analyses.fall import fall_of
+from gersgorin.analyses.fall import FITS, fall_of
 
 d = torch.float64
 
@@ -40,7 +42,7 @@ def test_one_rate_falls_exponentially(r):
     assert result.fall.law == "exponential"
     assert result.fall.rate == pytest.approx(-math.log(r))
     np.testing.assert_allclose([row["fit"] for row in result.table()], r ** np.arange(64))
-    assert f"halves every {math.log(0.5) / math.log(r):.3g} step" in result.finding
+    assert f"halves every {math.log(0.5) / math.log(r):.3g} step" in " ".join(result.notes())
 
 
 @pytest.mark.parametrize("b", [0.5, 1.0, 1.5])
@@ -52,7 +54,8 @@ def test_rates_up_to_one_fall_as_a_power_law(b):
     np.testing.assert_allclose(result.by_lag, b * beta(np.arange(T) + 1, b), rtol=0.01)
     assert result.fall.law == "power law"
     assert result.fall.rate == pytest.approx(b, rel=0.1)
-    assert any("falls as a power law" in words for words in result.notes())
+    told = f"k steps (R^2 {result.fall.r_squared:.2g} of its logarithm)"
+    assert any("falls as a power law" in words and told in words for words in result.notes())
 
 
 def test_few_lags_and_no_fall_cannot_be_told():
@@ -75,8 +78,58 @@ def test_the_interval_is_seldom_wrong(T):
     assert wrong <= 10  # of 200
 
 
+K = np.arange(40)
+NOISE = np.exp(0.2 * np.random.default_rng(0).standard_normal(40))
+
+
+@for_each(
+    ("name", "values", "law"),
+    (
+        ("an exponential", 0.9**K, "exponential"),
+        ("a power law", (K + 1.0) ** -1.5, "power law"),
+        ("an exponential with noise", 0.9**K * NOISE, "exponential"),
+        ("a power law with noise", (K + 1.0) ** -1.5 * NOISE, "power law"),
+        ("an echo with a slow tail", np.where(K < 3, 1, 1e-3 * 0.95**K), ""),
+        ("one large lag before a plateau", np.where(K < 1, 1, 0.01) * NOISE, ""),
+        ("a plateau", NOISE[NOISE.argmax() :], ""),
+        ("a plateau behind an exponential", np.maximum(0.8**K, 1e-2), ""),
+        ("an oscillation", 0.9**K * (1.2 + np.cos(K)), ""),
+    ),
+)
+def test_a_law_is_named_only_if_it_fits(name, values, law):
+    assert fall_of(values).law == law
+
+
+@for_each("law", ("exponential", "power law"))
+def test_the_fit_is_told_with_its_r_squared(law):
+    """That of SciPy's regression on the logarithm."""
+    places = K if law == "exponential" else np.log1p(K)
+    values = np.exp(-1.5 * places) * NOISE
+    wanted = linregress(places, np.log(values)).rvalue ** 2
+    assert fall_of(values).law == law
+    assert fall_of(values).r_squared == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("n", [9, 40, 400])
+def test_the_wrong_law_never_fits_an_exact_one(n):
+    k = np.arange(n)
+    assert linregress(k, np.log1p(k)).rvalue ** 2 < FITS
+
+
 def test_random_gated_networks_fall_exponentially():
     x = torch.randn(64, 1, 3, generator=torch.Generator().manual_seed(0))
     for kind in (nn.GRU, nn.LSTM, nn.RNN):
         torch.manual_seed(0)
         assert gersgorin.influence(kind(3, 16), x).fall.law == "exponential"
+
+
+@for_each(
+    ("echo", "words"), ((1.03, "it grows by 3 %"), (2.0, "it doubles every 1 step"), (1.0, ""))
+)
+def test_a_rise_is_told_as_a_doubling_from_twice_on(echo, words):
+    def echoed(x):
+        return x + echo * torch.cat((torch.zeros(1, 1), x[:-1]))
+
+    told = " ".join(gersgorin.influence(echoed, torch.ones(9, 1)).notes())
+    assert ("Up to there" in told) == bool(words)
+    assert words in told

@@ -43,6 +43,27 @@ class Rounded(torch.autograd.Function):
         return grad
 
 
+class Spike(torch.autograd.Function):
+    """A jump with the gradient of a fast sigmoid, as spiking units have."""
+
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (v,) = ctx.saved_tensors
+        return grad / (1 + 5 * v.abs()) ** 2
+
+
+def spiking(x, s):
+    """Potentials and spikes of leaky units that fire at 1."""
+    v, z = s.unflatten(-1, (2, -1)).unbind(-2)
+    v = 0.9 * v * (1 - z) + W.to(s)[:3, :3] @ z + x
+    return torch.cat((v, Spike.apply(v - 1)))
+
+
 def looked_up(x, s):
     """An entry of the state counts steps, as the position in a cache."""
     place = int(s[0].abs()) % 6
@@ -63,6 +84,7 @@ def notes(step, s0, x=None, analysis="spectra"):
         ("one entry of six", lambda x, s: torch.tanh(W @ s + 2 * s[0].detach() + x[0])),
         ("straight through", lambda x, s: Rounded.apply(2 * torch.tanh(W @ s))),
         ("surrogate", lambda x, s: (s > 0) + torch.sigmoid(s) - torch.sigmoid(s).detach()),
+        ("spikes", spiking),
         ("scaled", lambda x, s: torch.tanh(W @ (0.1 * s + 0.9 * s.detach()))),
     ),
 )
@@ -174,3 +196,51 @@ def test_layers_of_transformers_get_none(layer):
 def test_a_complex_state_gets_none():
     s0 = torch.ones(4, dtype=torch.complex128)
     assert gersgorin.open_run(lambda x, s: s * s.conj() * 1j + x[0], drawn(9, 3), s0=s0).doubt == ""
+
+
+class Loop(nn.Module):
+    """A cell in a loop that hands the state on by a function."""
+
+    def __init__(self, hand_on=torch.clone, cell=nn.GRUCell):
+        super().__init__()
+        self.cell, self.hand_on = cell(3, 6), hand_on
+
+    def forward(self, x):
+        state, outputs = x.new_zeros(1, 6), []
+        if isinstance(self.cell, nn.LSTMCell):
+            state = (state, state)
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], self.hand_on(state))
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(outputs, 1)
+
+
+def without_gradient(h):
+    with torch.no_grad():
+        return h.clone()
+
+
+DETACHED = {
+    "detach": (Loop(torch.detach), True),
+    "no_grad": (Loop(without_gradient), True),
+    "one of two": (Loop(lambda s: (s[0].clone(), s[1].detach()), nn.LSTMCell), True),
+    "none": (Loop(), False),
+    "none of two": (Loop(lambda s: s, nn.LSTMCell), False),
+    "a detached copy beside it": (Loop(lambda h: h + 0 * h.detach().norm()), False),
+    "torch.nn's": (nn.GRU(3, 6, batch_first=True), False),
+}
+
+
+@for_each("name", DETACHED)
+@pytest.mark.parametrize("analysis", ["spectra", "products", "lyapunov", "fixed_points"])
+def test_a_loop_that_detaches_its_states_has_a_doubt(name, analysis):
+    """Autograd's gradient of the last output in the first inputs is 0 in these loops."""
+    loop, detached = DETACHED[name]
+    x = drawn(1, 9, 3, dtype=torch.float32).requires_grad_()
+    (slope,) = torch.autograd.grad(loop(x)[0][..., -1, :].sum(), x)
+    if name != "one of two":
+        assert (not slope[:, :-1].any()) == detached
+    run = gersgorin.open_run(loop, x.detach())
+    found = ANALYSES[analysis](run)
+    assert found.doubt.startswith("The gradient of this loop is not its slope") == detached
+    assert bool(found.doubt) == detached

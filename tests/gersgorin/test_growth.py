@@ -156,10 +156,17 @@ def test_an_orthogonal_step_neither_grows_nor_leaves_the_circle(dtype):
     )
 
 
-def test_discs_that_touch_the_unit_circle_are_inside():
-    turn = lambda x, s: torch.stack((-s[1], s[0]))  # noqa: E731
-    found = gersgorin.spectra(turn, torch.zeros(4, 1).double(), s0=torch.ones(2).double())
-    assert found.discs_inside_unit_circle.tolist() == [1.0] * 4
+def test_discs_that_touch_the_unit_circle_lie_on_it_and_not_inside():
+    """Rectified units with the identity: the discs of units that are on touch the circle."""
+    rnn = torch.nn.RNN(3, 16, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        rnn.weight_hh_l0.copy_(torch.eye(16))
+        rnn.bias_hh_l0.zero_()
+    x = torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0))
+    found = gersgorin.spectra(rnn, x)
+    inside = (rnn(x)[0][0] == 0).double().mean(1)
+    assert found.discs_inside_unit_circle.tolist() == pytest.approx(inside.tolist())
+    assert "The row discs reach 1 from 0, on the unit circle." in found.notes()
 
 
 @for_each("seed", range(40))

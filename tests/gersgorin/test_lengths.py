@@ -1,5 +1,7 @@
 """Sequences of different lengths: padding is left out where lengths are known."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,10 @@ class Packs(nn.Module):
     def forward(self, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         outputs, last = self.rnn(packed)
-        return self.out(last[0] if self.last else pad_packed_sequence(outputs, batch_first=True)[0])
+        if self.last:
+            return self.out(last[0])
+        steps = {"batch_first": True, "total_length": x.shape[1]}
+        return self.out(pad_packed_sequence(outputs, **steps)[0])
 
 
 class KnowsLengths(Packs):
@@ -88,6 +93,35 @@ def test_padding_is_left_out(x, how):
     np.testing.assert_allclose(found.influence, by_hand(module, x), rtol=1e-9, atol=1e-15)
     assert "3 sequences of 4 to 9 steps" in found.about
     assert found.without == 0
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_padding_behind_the_longest_sequence_is_left_out(x, last):
+    torch.manual_seed(0)
+    module, lengths = Packs(last=last).double(), torch.tensor(LENGTHS)
+    found = gersgorin.influence(module, (nn.functional.pad(x, (0, 0, 0, 20)), lengths))
+    cut = gersgorin.influence(module, (x, lengths))
+    np.testing.assert_allclose(found.influence, cut.influence, rtol=1e-9)
+    assert [*found.sentences()] == [*cut.sentences()]
+    if not last:
+        of_pairs = by_hand(module, x) ** 2
+        by_lag = [np.sqrt(np.diag(of_pairs, -k).mean()) for k in range(T)]
+        np.testing.assert_allclose(found.by_lag, by_lag, rtol=1e-9)
+
+
+def test_a_running_sum_has_influence_1_at_every_lag_that_a_sequence_has():
+    class Sum(nn.Module):
+        def forward(self, x, lengths):
+            mask = (torch.arange(x.shape[1]) < lengths[:, None]).unsqueeze(2)
+            return torch.cumsum(x * mask, 1) * mask
+
+    x, lengths = torch.randn(2, 40, 1), torch.tensor([12, 10])
+    found = gersgorin.influence(Sum(), (x, lengths), batch_axis=0)
+    np.testing.assert_allclose(found.by_lag, np.ones(12), rtol=1e-6)
+    assert found.half_life == math.inf
+    assert found.effective_length == pytest.approx(12)
+    np.testing.assert_allclose(found.share, np.full(12, 1 / 12), rtol=1e-6)
+    assert "zero" not in " ".join(found.sentences())
 
 
 @pytest.mark.parametrize("made", [Packs, Masks])

@@ -139,7 +139,7 @@ def test_words_and_numbers_speak_of_the_same_discs():
     # rows reach 2.1, 1.4; columns 2.3, 1.0
     A = torch.tensor([[[0.1, 2.0], [0.2, 0.3]], [[0.1, 0.3], [0.9, 0.5]]])
     reach = {"row": [2.1, 1.4], "column": [2.3, 1.0], "both": [2.1, 1.0]}
-    inside = {"row": [0.5, 0.5], "column": [0.5, 1], "both": [0.5, 1]}
+    inside = {"row": [0.5, 0.5], "column": [0.5, 0.5], "both": [0.5, 0.5]}
     for discs, words in (
         ("row", "row discs"),
         ("column", "column discs"),

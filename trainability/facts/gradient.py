@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
+from gersgorin.validate import in_precision
 from rhn.errors import RhnError
 from trainability.autograd import graph
 from trainability.data import Inputs, in_double
@@ -60,7 +61,7 @@ def in_double_precision(probe: Probe) -> Training | None:
     None if the model or the loss takes no such numbers, or is not repeatable.
     """
     other = probe.training.copy()
-    other.model.eval().double()
+    in_precision(other.model.eval(), torch.float64)
     generator = torch.Generator().manual_seed(0)
     x, y = in_double(probe.x), in_double(probe.y)
     try:
