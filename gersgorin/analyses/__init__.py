@@ -163,7 +163,7 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "Search in the box of the starts, made wider all around by this share of its largest "
+                "Search in the box of the starts, wider all around by this share of its largest "
                 "side, and at least by this number.",
                 float,
                 0.5,
