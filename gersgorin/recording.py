@@ -248,6 +248,12 @@ class Recording(Result, kind="recording"):
         return table_rows(step=self.step, **{name: self.mean(name) for name in RECORDED_MEASURES})
 
     @property
+    def place(self) -> str:
+        """The position of the probe whose spectrum is kept, in the middle: "position 3 of 4"."""
+        positions = self.radius.shape[1]
+        return f"position {positions // 2 + 1} of {positions}"
+
+    @property
     def finding(self) -> str:
         """The change of the loss, or else of the spectral radius, in training."""
         nothing = f"{counted(self.step[-1], 'optimiser step')} were recorded"
@@ -330,12 +336,13 @@ def _change(values: np.ndarray) -> str:
     """The last of some numbers, and how it differs from the first.
 
     >>> _change(np.array([61.0, 10.1])), _change(np.array([1.0, 1.05]))
-    ('falls to 10.1 in training', 'stays near 1.05 in training')
+    ('falls to 10.1 by the last measurement', 'stays near 1.05 up to the last measurement')
     """
     first, last = float(values[0]), float(values[-1])
     near = abs(last - first) <= 0.1 * max(abs(first), abs(last))
-    word = "stays near" if near else "falls to" if last < first else "rises to"
-    return f"{word} {last:.3g} in training"
+    if near:
+        return f"stays near {last:.3g} up to the last measurement"
+    return f"{'falls' if last < first else 'rises'} to {last:.3g} by the last measurement"
 
 
 def _beside(losses: np.ndarray, constant: float) -> str:
@@ -487,7 +494,8 @@ def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     if known and is_small(half, limit):
         draw_inset(draw, half, middle, ax)
     done = int(recording.step[moment])
-    ax.set_title(f"After {counted(done, 'optimiser step')}" if done else "Before training")
+    when = f"After {counted(done, 'optimiser step')}" if done else "Before training"
+    ax.set_title(f"{when}, {recording.place}")
     return ax
 
 
@@ -548,8 +556,7 @@ def _about(
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
     every = f"{'' if exact else 'about '}every {recording.every} optimiser steps"
-    positions = recording.radius.shape[1]
-    how = f"measured {every}; spectra: position {positions // 2 + 1} of {positions} of the probe"
+    how = f"measured {every}; spectra: {recording.place} of the probe"
     if any(RECORDED_MEASURES[n].colour and vars(recording)[n].ndim > 1 for p in panels for n in p):
         how += "; lines: means over the positions, bands: least to largest"
     labels = ", ".join(recording.named(RECORDED_MEASURES[names[0]].label) for names in further)

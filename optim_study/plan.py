@@ -94,8 +94,8 @@ def plan_table(rows: Sequence[dict]) -> str:
 
 def protocol_text(rows: Sequence[dict]) -> str:
     """The protocol that the rows of a plan share as text, a line for each of its numbers."""
-    lines = ((name.replace("_", " "), rows[0][name]) for name in PROTOCOL)
-    return "\n".join(f"{name}: {value}" for name, value in lines if value is not None)
+    known = {name: [row[name] for row in rows if row[name] is not None] for name in PROTOCOL}
+    return "\n".join(f"{n.replace('_', ' ')}: {v[0]}" for n, v in known.items() if v)
 
 
 def devices(config: RunConfig) -> list[str]:

@@ -20,6 +20,7 @@ from zlib import crc32
 import numpy as np
 from cyclopts import Parameter
 
+from rhn.cells.registry import lacking
 from rhn.errors import DataError, InvalidInputError
 from rhn.presets import PARAMETERS_PER_LAYER
 from rhn.training.state import Objective
@@ -249,6 +250,11 @@ class StudyConfig(SharedSettings):
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
 
+    @property
+    def without_gates(self) -> bool:
+        """True for a cell that has no transform bias."""
+        return "transform_bias" in lacking(self.label)
+
     def parameters(self, number: int) -> dict[str, Any]:
         """The hyperparameters of one trial in a storage."""
         values = asdict(self.settings(number))
@@ -258,8 +264,10 @@ class StudyConfig(SharedSettings):
 
     def trial(self, number: int) -> dict[str, Any]:
         """Everything that determines the first weights and the training of a trial, for JSON."""
-        settings = self.settings(number)
-        return {"study": self.protocol(), "trial": number, "settings": asdict(settings)}
+        settings = asdict(self.settings(number))
+        if self.without_gates:  # drawn, but not used
+            del settings["transform_bias"]
+        return {"study": self.protocol(), "trial": number, "settings": settings}
 
     def protocol(self) -> dict[str, Any]:
         """All fields but the number of trials, ready for JSON: they must not change between

@@ -135,7 +135,7 @@ def protocol_columns(config: StudyConfig) -> dict[str, Any]:
     values = {
         "learning_rate_range": _numbers(config.learning_rate),
         "init_std_range": _numbers(config.init_std),
-        "transform_biases": _numbers(config.transform_bias),
+        "transform_biases": None if config.without_gates else _numbers(config.transform_bias),
         "batch_size": config.batch_size,
         "momentum": config.protocol().get("momentum"),
         "max_epochs": config.epochs,
@@ -328,7 +328,7 @@ def protocol_words(configs: Sequence[StudyConfig]) -> str:
     """Describe the ranges, budget, seed and data that all these studies share."""
     if not configs:
         return ""
-    gated = any("transform_bias" not in lacking(config.label) for config in configs)
+    gated = not all(config.without_gates for config in configs)
 
     def words(config: StudyConfig) -> list[str]:
         deviation = "standard deviation {:g} to {:g}".format(*config.init_std)

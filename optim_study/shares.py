@@ -18,7 +18,7 @@ test, two-sided; Holm's method corrects for all tests of a table, of which regio
 trials are one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -142,25 +142,83 @@ def holm(p: Sequence[float]) -> list[float]:
     return [value for _, value in sorted(zip(order, corrected, strict=True))]
 
 
-def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
-    """Make the title of a figure: the depths at which only one architecture trains, or else the
-    architecture that trains most often over all depths, if Fisher's test separates it from every
-    other; else how many trials trained. Holm's method corrects for the number of pairs.
+def study_title(
+    rows: Sequence[TrialRow], loss: Objective, below: float, regions: Sequence[str] = (ALL_TRIALS,)
+) -> str:
+    """Make the title of a figure from the tests of its table, whose regions these are: where the
+    RHN trains more often, or less often, than other architectures of the same depth; else how many
+    trials trained, with the least corrected p-value if there are tests.
     """
-    counts = _trained(rows, loss, below)
-    of_all = sum(count for count, _ in counts.values())
-    every = f"{of_all:,} of {counted(len(rows), 'random setting')} train"
-    if len(counts) < 2 or not of_all:
+    found = training_shares(rows, loss, below, regions)
+    found = [share for share in found if share.region == ALL_TRIALS]
+    trained, p = sum(s.below for s in found), [s.p_holm for s in found if s.p_holm is not None]
+    every = f"{trained:,} of {counted(len(rows), 'random setting')} train"
+    if not (trained and p):
         return every
-    if words := _only_one(rows, loss, below):
-        return words
-    first = max(counts, key=lambda arch: counts[arch][0] / counts[arch][1])
-    if (p := _p_of(first, counts)) >= SIGNIFICANT:
-        return f"{every}; no architecture is shown to train more often (p = {p:.2g})"
-    share = f"{100 * counts[first][0] / counts[first][1]:.0f} %"
-    pooled = ", depths pooled" if len({row.depth for row in rows}) > 1 else ""
-    words = f"{_named(first)} trains most often: in {share} of its random settings{pooled}"
+    if min(p) >= SIGNIFICANT:
+        equal = "=" if len(p) == 1 else "≥"
+        none = "no architecture is shown to train more often than the RHN, or less often"
+        return f"{every}; {none} (p {equal} {min(p):.4g})"
+    words = "; ".join(_verdicts(found))
     return words[0].upper() + words[1:]
+
+
+def _verdicts(found: Sequence[Share]) -> list[str]:
+    """Clauses about the clear tests: one for each direction, about the most depths that share
+    one.
+    """
+    places: dict[tuple[bool, str], list[str]] = {}
+    one = len({share.optimizer for share in found}) == 1
+    for rhn in (share for share in found if share.arch == COMPARED_WITH):
+        for key in _verdicts_at(rhn, found):
+            place = f"{rhn.depth}" if one else f"{rhn.depth} ({rhn.optimizer})"
+            places.setdefault(key, []).append(place)
+    longest = {
+        side: max((key for key in places if key[0] is side), key=lambda key: len(places[key]))
+        for side, _ in places
+    }
+    return [f"at {_depths(places[key])} {key[1]}" for key in longest.values()]
+
+
+def _verdicts_at(rhn: Share, found: Sequence[Share]) -> Iterator[tuple[bool, str]]:
+    """(True if others train more often than this RHN, a clause about its clear tests)."""
+    tests = [s for s in found if s.p_holm is not None and _place(s) == _place(rhn)]
+    clear = [s for s in tests if s.p_holm is not None and s.p_holm < SIGNIFICANT]
+    if more := [s for s in clear if s.share > rhn.share]:
+        verb = "trains" if len(more) == 1 else "train"
+        yield True, f"{_listed(more)} {verb} more often than {_named(COMPARED_WITH)}"
+    if less := [s for s in clear if s.share < rhn.share]:
+        yield False, _behind(less, all_others=len(less) == len(tests))
+
+
+def _behind(less: Sequence[Share], *, all_others: bool) -> str:
+    """The RHN before architectures that train less often at its depth; all_others: there are no
+    more.
+    """
+    if all_others and not any(share.below for share in less):
+        return f"only {_named(COMPARED_WITH)} trains"
+    if all_others and len(less) > 1:
+        return f"{_named(COMPARED_WITH)} trains most often"
+    return f"{_named(COMPARED_WITH)} trains more often than {_listed(less)}"
+
+
+def _listed(found: Sequence[Share]) -> str:
+    return " and ".join(_named(share.arch) for share in found)
+
+
+def _depths(places: Sequence[str]) -> str:
+    """Depths in a sentence.
+
+    >>> _depths(["2"]), _depths(["2", "4", "6"])
+    ('depth 2', 'depths 2, 4 and 6')
+    """
+    *others, last = places
+    return f"depths {', '.join(others)} and {last}" if others else f"depth {last}"
+
+
+def _place(share: Share) -> tuple[int, str, str]:
+    """The trials that are compared with each other."""
+    return share.depth, share.optimizer, share.region
 
 
 def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
@@ -171,7 +229,7 @@ def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     every = _trained(rows, loss, below)
     only = [arch for arch in every if every[arch][0] and arch in inside and not inside[arch][0]]
     if not only:
-        return study_title(rows, loss, below)
+        return study_title(rows, loss, below, REGIONS)
     count, n = (sum(every[arch][k] for arch in only) for k in (0, 1))
     verb = "trains" if len(only) == 1 else "train"
     words = f"{' and '.join(map(_named, only))} {verb} only outside the range searched in the paper"
@@ -193,46 +251,9 @@ def _trained(rows: Iterable[TrialRow], loss: Objective, below: float) -> dict[st
     return found
 
 
-def _only_one(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
-    """The depths with several architectures of which only one, the same, trains; "" if there are
-    none, or Fisher's test does not separate it over these depths from every other.
-    """
-    depths = sorted({row.depth for row in rows})
-    counts = {d: _trained([row for row in rows if row.depth == d], loss, below) for d in depths}
-    only = {d: _first_alone(each) for d, each in counts.items()}
-    archs = {*only.values()} - {""}
-    if len(archs) != 1:
-        return ""
-    (arch,) = archs
-    where = [d for d in depths if only[d]]
-    if _p_of(arch, _trained([r for r in rows if r.depth in where], loss, below)) >= SIGNIFICANT:
-        return ""
-    *others, last = map(str, where)
-    at = f"depths {', '.join(others)} and {last}" if others else f"depth {last}"
-    return f"At {at} only {_named(arch)} trains"
-
-
-def _first_alone(counts: dict[str, tuple[int, int]]) -> str:
-    """The architecture that trains and of several is the only one; "" if there is none."""
-    train = [arch for arch, (count, _) in counts.items() if count]
-    return train[0] if len(train) == 1 < len(counts) else ""
-
-
-def _p_of(first: str, counts: dict[str, tuple[int, int]]) -> float:
-    """The largest corrected p-value of an architecture beside every other."""
-    return max(holm([_fisher(counts[first], each) for a, each in counts.items() if a != first]))
-
-
 def _named(arch: str) -> str:
     """An architecture in a sentence."""
     return f"the {arch.upper()}" if arch in CELLS else arch
-
-
-def _fisher(*counts: tuple[int, int]) -> float:
-    """The p-value for two counts (trained, trials)."""
-    from scipy.stats import fisher_exact
-
-    return float(fisher_exact([[count, n - count] for count, n in counts]).pvalue)
 
 
 def share_table(
@@ -268,12 +289,10 @@ def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share
     """
     from scipy.stats import fisher_exact
 
-    places = {
-        (s.depth, s.optimizer, s.region): k for k, s in enumerate(found) if s.arch == COMPARED_WITH
-    }
+    places = {_place(s): k for k, s in enumerate(found) if s.arch == COMPARED_WITH}
     pairs, tests = {}, {}
     for k, share in enumerate(found):
-        place = places.get((share.depth, share.optimizer, share.region))
+        place = places.get(_place(share))
         if place is not None and share.arch != COMPARED_WITH:
             counts = [[s.below, s.trials - s.below] for s in (share, found[place])]
             pairs[k] = tuple(parts[k]), tuple(parts[place])

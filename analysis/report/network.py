@@ -130,7 +130,8 @@ def network_sections(options: ReportOptions, path: Path, progress: NamedProgress
         "Lesions": partial(_lesions, read, options, path),
     }
     sections = list[Section]()
-    subject = f"Measured: {read.run.label.heading}, {counted(len(read.run), 'time step')}."
+    label, steps = read.run.label, counted(len(read.run), "time step")
+    subject = f"Measured: {label.heading}, {steps}, with weights from {label.made}."
     for title, measure in parts.items():
         try:
             found = measure(progress(title))

@@ -163,7 +163,8 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "Search in the box of the starts, made wider by this share of its side.",
+                "Search in the box of the starts, wider all around by this share of its largest "
+                "side, and at least by this number.",
                 float,
                 0.5,
             ),

@@ -182,8 +182,9 @@ class FixedPoints(Result, kind="fixed_points"):
     def box(self) -> str:
         """The box of the search in words."""
         later = f" and of the states {self.settled_after:,} steps later" if self.settled else ""
-        wider = self.margin * max(1.0, float(np.ptp(self.starts, axis=0).max()))
-        return f"the box of the starts{later}, wider all around by {wider:.3g}"
+        side = max(1.0, float(np.ptp(self.starts, axis=0).max()))
+        of = f" ({self.margin:g} of the starts' largest side)" if side > 1 else ""
+        return f"the box of the starts{later}, wider all around by {self.margin * side:.3g}{of}"
 
     @property
     def nothing(self) -> str:
@@ -221,8 +222,10 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on the unit circle, up to 1e-6 of the largest distance from 1,
-        (P,). There the linear part does not decide.
+        """Number of eigenvalues on the unit circle, (P,). There the linear part does not decide.
+
+        On it are those up to 1e-6 of the largest distance of an eigenvalue from 1, and at least up
+        to 1e-7.
         """
         return (self._beyond == 0).sum(-1)
 
@@ -287,6 +290,12 @@ class FixedPoints(Result, kind="fixed_points"):
         if self.drawn:
             notes.append("The starts are random, around the first state.")
         notes.append(f"{self.region}.")
+        if neutral := self._limit[self.neutral > 0].tolist():
+            limit = max(neutral)[0]
+            notes.append(
+                f"A neutral eigenvalue lies up to {limit:.2g} from the unit circle: its mode takes "
+                f"{self.period / limit:.2g} steps or more to change by a factor of e."
+            )
         at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
         if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
             notes.append(

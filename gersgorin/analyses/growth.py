@@ -282,7 +282,7 @@ def _within(name: str) -> str:
     """A network in a sentence: "in the RHN", "at depth 5", "with identity weights"."""
     if name in CELLS:
         return f"in the {name.upper()}"
-    if name in ("before training", "after training"):
+    if name.startswith(("before ", "after ")):  # training, epoch 34
         return name
     if "weights" in name.split():
         return f"with {name}"

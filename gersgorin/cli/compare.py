@@ -352,12 +352,19 @@ def _of_module(options: CompareOptions, module: str | None) -> NewOrTrained:
 
 
 def _trained(options: CompareOptions, path: Path, label: str) -> Iterator[_Row]:
-    """Trained weights, and before them the network before its training if that is compared too."""
+    """Trained weights, labelled by their epoch, and before them the network before its training if
+    that is compared too.
+    """
+    from rhn.plotting.provenance import epoch_words
+
     network = replace(_of_module(options, options.module), checkpoint=path)
+    epoch = "" if options.module else epoch_words(path)
     if options.before_training:
         yield _Row(network, label, fresh=True)
-        label = f"{label}, after training".removeprefix(", ")
-    yield _Row(network, label)
+        after = f"after {epoch or 'training'}"
+        yield _Row(network, f"{label}, {after}".removeprefix(", "))
+    else:
+        yield _Row(network, f"{label}, {epoch}".removesuffix(", ") if label else "")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -385,13 +385,15 @@ def draw_layers(
 
 def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     """Show of the complex plane the square of half width `limit` around a real number, with the
-    unit circle if it runs through it.
+    unit circle if it runs through it. Else the label says on which side of it the square lies.
     """
-    if abs(middle) - limit <= 1 <= math.hypot(abs(middle) + limit, limit):
+    inside, outside = math.hypot(abs(middle) + limit, limit) < 1, abs(middle) - limit > 1
+    side = " (inside the unit circle)" if inside else " (outside the unit circle)"
+    if not (inside or outside):
         style = DASHED | {"color": ink(ax), "linewidth": 1}
         ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
-    ax.set(xlabel="real part", ylabel="imaginary part")
+    ax.set(xlabel=f"real part{side if inside or outside else ''}", ylabel="imaginary part")
     plain_ticks(ax)
     return ax
 

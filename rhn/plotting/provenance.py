@@ -56,14 +56,26 @@ def words_of_checkpoint(path: Path, *, fresh: bool = False) -> str:
 
     file = weights_file(path)
     header = read_metadata(file)
-    entries = [
-        header["metadata"],
-        *(header["metadata"].get(name) for name in ("study", "train", "metrics", "outcome")),
-    ]
-    found = {key: value for entry in entries for key, value in dict(entry or {}).items()}
+    found = _metadata(header)
     words = [*_start(header["config"]), *_named(found, ("seed", "trial"))]
     words += [] if fresh else [*_named(found, ("epoch",)), *_unfinished(file.parent)]
     return ": ".join(filter(None, (named_file(file), ", ".join(words))))
+
+
+def epoch_words(path: Path) -> str:
+    """The epoch of the weights in a checkpoint, "epoch 34"; "" if its header has none. Raises
+    CheckpointError.
+    """
+    from rhn.checkpoints import read_metadata
+
+    return ", ".join(_named(_metadata(read_metadata(path)), ("epoch",)))
+
+
+def _metadata(header: Mapping) -> dict:
+    """The entries about the training run in the header of a checkpoint, in one dictionary."""
+    own = header["metadata"]
+    entries = [own, *(own.get(name) for name in ("study", "train", "metrics", "outcome"))]
+    return {key: value for entry in entries for key, value in dict(entry or {}).items()}
 
 
 def _unfinished(folder: Path) -> list[str]:

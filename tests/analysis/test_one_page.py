@@ -84,6 +84,10 @@ def parts(path) -> tuple[list[str], int, str]:
     return list(map(html.unescape, re.findall("<h2>(.*?)</h2>", text))), text.count("<img"), text
 
 
+def valid_nll(row: dict) -> float:
+    return row["valid_nll"]
+
+
 DEFAULT = [row.about for row in ANALYSES.values() if row.default]
 
 
@@ -113,7 +117,9 @@ def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, 
         "constant predictor on the training chorales",
         "time steps in which the gradient halves",
     ]
-    assert "on chorale bwv269, 12 time steps" in text
+    assert "on chorale bwv269, 12 time steps, with weights from tiny/best.safetensors:" in text
+    best = min(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()), key=valid_nll)
+    assert f", epoch {best['epoch']}." in text
     sentences = re.findall("<p>(.*?)</p>", text)
     assert len({*sentences}) == len(sentences) and str(run.parent) not in text
     # lesions: all test chorales, as `rhn-analyze lesion`

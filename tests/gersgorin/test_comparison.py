@@ -113,6 +113,25 @@ def test_a_checkpoint_is_compared_with_its_network_before_training(results):
     assert exponents(before) == pytest.approx(exponents(fresh), rel=1e-5)  # in float32
 
 
+@for_each(
+    ("words", "titles"),
+    [
+        (["a,b"], ["a, epoch 3: rhn, 4 units", "b, epoch 5: rnn, 4 units"]),
+        (
+            ["a", "--before-training"],
+            ["before training: rhn, 4 units", "after epoch 3: rhn, 4 units"],
+        ),
+    ],
+)
+def test_labels_have_the_epoch_of_trained_weights(words, titles, own_folder):
+    for name, cell, epoch in (("a", RHN, 3), ("b", RNN, 5)):
+        Path(name).mkdir(exist_ok=True)
+        about = {"metrics": {"epoch": epoch}, "train": {"seed": 0, "cell": "rhn", "depth": 1}}
+        save_checkpoint(f"{name}/best.safetensors", cell(88, 4), **about)
+    assert main([*words, "--steps", "4", "--output", "ab.npz", "--force"]) == 0
+    assert [*load("ab.npz")] == titles
+
+
 @pytest.mark.slow
 def test_a_module_is_compared_with_other_weights_with_cells_and_with_its_start(results):
     Path("own_module_to_compare.py").write_text(

@@ -3,6 +3,7 @@ minima of the speed told apart.
 """
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -241,7 +242,7 @@ def test_the_search_stays_in_the_box_of_the_starts():
     assert fixed_points(far, None, starts=starts, margin=1).states[0, 0] == pytest.approx(2.9)
     with pytest.raises(
         InvalidInputError,
-        match=r"kept to the box of the starts, wider .* by 1.8: .* a larger margin \(0.9\)$",
+        match=r"kept to the box .* by 1.8 \(0.9 of the starts' .* side\): .* margin \(0.9\)$",
     ):
         fixed_points(far, None, starts=starts, margin=0.9)
     found = fixed_points(far, None, starts=starts, margin=0.9, at_least_one=False)
@@ -268,7 +269,7 @@ def test_a_sequence_gives_the_mean_input_and_the_starts():
     wider = found.margin * max(1, np.ptp(found.starts, axis=0).max())
     box = (
         "The search kept to the box of the starts and of the states 200 steps later, wider "
-        f"all around by {wider:.3g}."
+        f"all around by {wider:.3g} (0.5 of the starts' largest side)."
     )
     assert box in [*found.sentences()]
     wanted = fixed_points(cell, x.mean(0), starts=trajectory(cell, x)[torch.arange(17) * 51 // 17])
@@ -420,6 +421,22 @@ def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
         )
         assert points.kinds == ["saddle"]
         assert points.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", [3e-7, 3e-6])
+def test_a_mode_that_decays_is_neutral_only_to_a_limit_that_is_named(loss):
+    starts = normal(9, 2)
+    factors = torch.tensor([1 - loss, 0.5], dtype=d)
+    found = fixed_points(lambda x, s: factors * s, None, starts=starts)
+    (row,) = found.table()
+    named = re.search("up to (.*?) from .* takes (.*?) steps or more", found.summary())
+    limit, steps = map(float, named.groups()) if named else (0, math.inf)
+    assert (row["kind"] == "neutral") == (loss < limit)
+    if row["kind"] == "neutral":
+        left = (1 - loss) ** steps  # of the mode
+        assert row["decay_time"] == math.inf and left > 1 / math.e
+    else:
+        assert row["decay_time"] == pytest.approx(-1 / math.log(1 - loss), rel=1e-6)
 
 
 def test_a_tuple_of_starts_is_one_of_states():

@@ -135,7 +135,9 @@ def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording
     assert far.get_ylim()[1] >= ends.max() and not far.child_axes
     small = {name: getattr(recording, name) / 1e3 for name in ("eigenvalues", "centers", "radii")}
     ax = alone(plot_moment, replace(recording, **small), moment=1)
-    assert ax.get_ylim()[1] >= 1 and ax.get_title("left") == "After 2 optimiser steps"
+    assert ax.get_ylim()[1] >= 1 and ax.get_title("left") == (
+        "After 2 optimiser steps, position 3 of 4"
+    )
     (inset,) = ax.child_axes
     points = np.array([line.get_data() for line in inset.lines if line.get_marker() == "."])[0]
     assert (abs(points[0]) <= abs(np.array(inset.get_xlim())).max()).all()

@@ -23,6 +23,7 @@ from gersgorin.figures import (
 from gersgorin.run.run import Label, Run, shown_steps
 from rhn.cells import RHN, RNN
 from rhn.errors import RhnError
+from rhn.plotting.figure import complex_plane
 from tests.readable import alone, drawn_texts, readable, whole_title
 
 LABEL = Label(
@@ -152,6 +153,21 @@ def test_the_unit_circle_is_below_the_dots(records):
         for line in alone(plot_spectrum, records["usual"], 4).lines
     }
     assert order["unit circle"] < order["eigenvalues"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "middle"), [(0.5, 0.0), (2.0, 0.0), (0.1, 1.0), (0.1, 0.8), (0.2, -3.0), (0.5, -1.4)]
+)
+def test_a_panel_has_the_unit_circle_or_says_on_which_side_it_lies(limit, middle):
+    side = np.linspace(-limit, limit, 201)
+    distance = np.abs(middle + side[:, None] + 1j * side)
+    words = {(True, False): "inside", (False, True): "outside"}.get(
+        (distance.max() < 1, distance.min() > 1)
+    )
+    ax = complex_plane(Figure().subplots(), limit, middle)
+    assert bool(ax.lines) == (words is None)
+    note = f" ({words} the unit circle)" if words else ""
+    assert ax.get_xlabel() == f"real part{note}"
 
 
 def test_in_a_notebook_axes_show_their_figure(records):

@@ -3,10 +3,12 @@ one in deep transitions, and of an RHN as its gates open.
 """
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from examples.paper.plateau import BORDER, GATE_STD, measure, predicted_slope, relative_gradients
 from rhn.models import PolyphonicModel
@@ -28,6 +30,39 @@ def test_rates_and_orders_are_those_of_the_note(cell, depth):
         assert found.fastest == row["fastest"]
         assert found.rates[found.fastest] == pytest.approx(float(row["rate"]), rel=1e-3)
         assert found.order == pytest.approx(float(row["order"]), rel=1e-3, abs=1e-6)
+
+
+def plain_rates(cell: str, depth: int, std: float) -> list[float]:
+    """||dL/dM|| / ||M|| of W, V, R_1, ... R_L of a new network at the constant output, by loops."""
+    generator, n = torch.Generator().manual_seed(0), 16
+    x = (torch.rand(12, 8, generator=generator) < 0.3).double()
+    gates = cell == "rhn"
+    shapes = [(n + gates * n, 8), (8, n), *[(n + gates * n, n)] * depth]
+    M = [torch.randn(s, generator=generator).double().mul(std).requires_grad_() for s in shapes]
+    W, V, *R = M
+    s, loss = torch.zeros(n).double(), torch.tensor(0.0).double()
+    constant = x[1:].mean(0).clamp(1e-3, 1 - 1e-3).logit()
+    for t in range(len(x) - 1):
+        for k in range(depth):
+            z = R[k] @ s + (W @ x[t] if k == 0 else 0)
+            gate = torch.sigmoid(z[n:] - 1) if gates else 1.0
+            s = gate * torch.tanh(z[:n]) + (1 - gate) * s
+        loss = loss + F.binary_cross_entropy_with_logits(constant + V @ s, x[t + 1])
+    loss.backward()
+    return [(m.grad.norm() / m.norm()).item() for m in M]
+
+
+@pytest.mark.parametrize(
+    ("cell", "depth"), [("dt-rnn", 1), ("dt-rnn", 2), ("dt-rnn", 4), ("rhn", 4)]
+)
+def test_the_note_has_the_power_of_each_matrix(cell, depth):
+    L = depth
+    noted = [0, 0, *[1] * L] if cell == "rhn" else [L - 1, L - 1, 2 * L - 1, *[L - 1] * (L - 1)]
+    large, small = plain_rates(cell, depth, 1e-3), plain_rates(cell, depth, 1e-4)
+    powers = [math.log10(a / b) for a, b in zip(large, small, strict=True)]
+    assert powers == pytest.approx(noted, abs=0.02)
+    slopes = measure(cell, depth, 1e-3).slopes
+    assert sorted(slopes.values()) == pytest.approx(sorted(noted), abs=0.02)
 
 
 def test_an_rhn_whose_gates_open_becomes_a_deep_transition_at_the_predicted_bias():

@@ -80,6 +80,17 @@ def test_dry_run_prints_the_papers_networks_and_how_it_is_read_and_makes_nothing
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arch", "gated"), [("dt-rnn", False), ("rhn", True), ("dt-rnn,rhn", True)]
+)
+def test_only_cells_with_gates_have_transform_biases(arch, gated, capsys):
+    archs = arch.split(",")
+    assert run("run", "--arch", *archs, "--depth", 2, "--dry-run", "--device", "cpu") == 0
+    assert ("transform biases: 0 -1 -2 -3" in capsys.readouterr().out) == gated
+    for study in small(arch=tuple(archs), depth=(2,)).studies("data"):
+        assert ("transform_bias" in study.trial(0)["settings"]) == (study.arch == "rhn")
+
+
 def test_dry_run_as_json_contains_the_complete_trials(finished, tiny_data, capsys):
     words = [
         "--arch",

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tables import for_each
@@ -13,7 +14,7 @@ import trainability.cli
 from gersgorin.cli.main import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
-SECTIONS = dict(re.findall(r"^## (\S+ \S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 NETWORK = ["--cell", "rhn", "--depth", "2", "--hidden-size", "4", "--steps", "8"]
 OF_LISTS = "causes[].", "facts[]."
 
@@ -42,6 +43,7 @@ def printed(capsys, command, words) -> set[str]:
 def test_a_section_for_each_command():
     names = {f"gersgorin {row.command}" for row in gersgorin.analyses.ANALYSES.values()}
     others = {"gersgorin recording", "trainability check", "trainability cure"}
+    others |= {"Arrays in saved files"}
     assert {*SECTIONS} == names | others
 
 
@@ -57,6 +59,24 @@ def test_the_keys_of_a_recording(capsys, own_folder):
     x = torch.rand(10, 1, 2)
     gersgorin.Recorder(torch.nn.GRU(2, 4), x, path="run.npz").close()
     assert printed(capsys, main, ["recording", "run.npz"]) == listed("gersgorin recording")
+
+
+def test_the_arrays_of_saved_files(own_folder):
+    networks = {"a": torch.nn.RNN(3, 4), "b": torch.nn.GRU(3, 4)}
+    found = gersgorin.compare(networks, torch.rand(6, 3))
+    for path in ("one.npz", "one.json"):
+        found["a"].save(path)
+        found.save(path.replace("one", "all"))
+    one, several = (set(np.load(f"{name}.npz").files) for name in ("one", "all"))
+    assert one | {"leading"} == listed("Arrays in saved files")
+    assert {*json.loads(Path("one.json").read_text())} == one | {"leading", "steps", "made_with"}
+    whole = {"kind", "title", "about", "doubt", "along", "analysis"}
+    assert several == whole.union(*({f"{name}.{key}" for key in one} for name in networks))
+    assert {*json.loads(Path("all.json").read_text())} - several == {
+        "a.leading",
+        "b.leading",
+        "made_with",
+    }
 
 
 @for_each("question", ["check", "cure"])
