@@ -8,6 +8,7 @@ Legend: M measurements, P positions of the probe sequence, N state entries, L la
 weights (a layer's apart).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -38,7 +39,7 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import counted, quantity_line
+from rhn.utils.wording import counted, percent, quantity_line
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 
@@ -165,7 +166,9 @@ class Recording(Result, kind="recording"):
     input_gain: np.ndarray
     """2-norm of d s'/d x, (M, P)."""
     state_gain: np.ndarray
-    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L)."""
+    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L); of stacked layers that of each layer's
+    state by its own state before the step.
+    """
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
@@ -187,7 +190,7 @@ class Recording(Result, kind="recording"):
     measuring_seconds: float = 0.0
     """Time of all measurements."""
     training_seconds: float = 0.0
-    """All other time meanwhile."""
+    """All other time up to the last optimiser step."""
     probe: str = ""
     """A digest of the probe's numbers; "" if it was not kept."""
     loss_of: str = ""
@@ -202,8 +205,14 @@ class Recording(Result, kind="recording"):
 
     @property
     def share(self) -> float:
-        """Measuring's seconds / all others."""
-        return self.measuring_seconds / max(self.training_seconds, 1e-9)
+        """Measuring's seconds / all others; NaN before the first step."""
+        return self.measuring_seconds / (self.training_seconds or math.nan)
+
+    @property
+    def cost(self) -> str:
+        """The time of all measurements, and its share, in words."""
+        share = "" if math.isnan(self.share) else f", {percent(self.share)} of the time of training"
+        return f"{self.measuring_seconds:.2f} s{share}"
 
     def mean(self, name: str) -> np.ndarray:
         """One number a measurement of a row of `RECORDED_MEASURES`, (M,): the mean over whatever
@@ -253,12 +262,8 @@ class Recording(Result, kind="recording"):
     def notes(self) -> list[str]:
         """The change of the spectral radius, the number of measurements, and their time."""
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
-        took = (
-            f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between "
-            "measurements"
-        )
         further = [f"{words}." for words in self._changes()[1:]]
-        return [*further, f"{many} of the optimiser; measuring took {took}."]
+        return [*further, f"{many} of the optimiser; measuring took {self.cost}."]
 
     def _changes(self) -> list[str]:
         """A clause for the loss, and one for the spectral radius, if they are known."""
