@@ -184,7 +184,9 @@ class Recording(Result, kind="recording"):
     gradient_norm: np.ndarray
     """2-norm of the loss's gradient in each weight, (M, K)."""
     relative_rate: np.ndarray
-    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero."""
+    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero. In tables the mean
+    over the weights without biases.
+    """
     explained: np.ndarray
     """Share of the loss that the outputs explain, in the steps since the last measurement, (M,)."""
     measuring_seconds: float = 0.0
@@ -205,8 +207,10 @@ class Recording(Result, kind="recording"):
 
     @property
     def share(self) -> float:
-        """Measuring's seconds / all others; NaN before the first step."""
-        return self.measuring_seconds / (self.training_seconds or math.nan)
+        """Measuring's seconds / all others; NaN for a single measurement."""
+        if len(self) < 2:
+            return math.nan
+        return self.measuring_seconds / max(self.training_seconds, 1e-9)
 
     @property
     def cost(self) -> str:
@@ -260,20 +264,33 @@ class Recording(Result, kind="recording"):
         return next(iter(self._changes()), nothing)
 
     def notes(self) -> list[str]:
-        """The change of the spectral radius, the number of measurements, and their time."""
+        """The change of the spectral radius, what the means are over, the number of measurements,
+        and their time.
+        """
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
         further = [f"{words}." for words in self._changes()[1:]]
-        return [*further, f"{many} of the optimiser; measuring took {self.cost}."]
+        places = counted(self.radius.shape[1], "time step")
+        means = f"Spectra, gains and gates are means over {places} of the probe"
+        return [
+            *further,
+            f"{means}, relative rates over the weights without biases.",
+            f"{many} of the optimiser; measuring took {self.cost}.",
+        ]
 
     def _changes(self) -> list[str]:
         """A clause for the loss, and one for the spectral radius, if they are known."""
         means = {name: self.mean(name) for name in ("loss", "radius")}
         known = {name: values[np.isfinite(values)] for name, values in means.items()}
         return [
-            f"The {RECORDED_MEASURES[name].label}{self.of(name)} {_change(values)}"
+            f"The {'mean ' if self._is_mean(name) else ''}{RECORDED_MEASURES[name].label}"
+            f"{self.of(name)} {_change(values)}"
             for name, values in known.items()
             if len(values) > 1
         ]
+
+    def _is_mean(self, name: str) -> bool:
+        """True if a measurement has several numbers of this measure."""
+        return vars(self)[name][0].size > 1
 
     def of(self, name: str) -> str:
         """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
