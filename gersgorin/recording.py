@@ -188,7 +188,9 @@ class Recording(Result, kind="recording"):
     over the weights without biases.
     """
     explained: np.ndarray
-    """Share of the loss that the outputs explain, in the steps since the last measurement, (M,)."""
+    """1 - loss / loss of the mean output, for the targets that the loss counts, in the steps since
+    the last measurement, (M,); see `trainability.Recorder`.
+    """
     measuring_seconds: float = 0.0
     """Time of all measurements."""
     training_seconds: float = 0.0
@@ -409,7 +411,7 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
     least, largest = np.fmin.reduce(mean), np.fmax.reduce(mean)
     falls_far = name == "loss" and 0 < 3 * least < largest
     if falls_far or (name == "explained" and largest > 0):
-        ax.set_yscale("log")
+        ax.set_yscale("log", nonpositive="mask")
 
 
 def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
