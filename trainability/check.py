@@ -639,6 +639,7 @@ class Trial:
             word,
             finished=row.done or row.training is None,
             curve=tuple((measure.steps, measure.relative[by]) for measure in row.measures),
+            by=by,
         )
 
     def experiments(self) -> Iterator[Cause]:

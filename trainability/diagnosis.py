@@ -80,6 +80,8 @@ class TableRow:
     """False if there was no time for all its steps."""
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     """(steps, error) at each measurement."""
+    by: str = "error"
+    """The score that the error is: "error", "loss", or "balanced" for all classes alike."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -256,7 +258,8 @@ class Diagnosis(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training."""
-        names = ("part", "what", "training", "error", "steps", "finished", "standard_error", "word")
+        first, last = ("part", "what", "training", "by", "error"), ("standard_error", "word")
+        names = (*first, "steps", "finished", *last)
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
@@ -271,7 +274,7 @@ class Diagnosis(Result):
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = self.at_fault.error
-        return f"The fault is in the {self.part}; mended, the relative error is {error:.2g}"
+        return f"The fault is in the {self.part}; mended, the relative {self.by} is {error:.2g}"
 
     height = 3.4
 
@@ -296,13 +299,17 @@ class Diagnosis(Result):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
             points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
             ax.plot(*np.reshape(points, (-1, 2)).T, mark, color=color, label=words)
+        for k, (_, pair) in enumerate(parts):
+            if not any(row.finished for row in pair if row is not None):
+                place = {"transform": ax.get_yaxis_transform(), "va": "center"}
+                ax.text(0.02, k, "no time", size=8, color=GREY, **place)
         self._draw_levels(ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         for label, (_, (row, _)) in zip(ax.get_yticklabels(), parts, strict=True):
             if row is not None and row.word == AT_FAULT:
                 label.set(color=RED, fontweight="bold")
-        ax.set(xlabel="relative error", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+        ax.set(xlabel=f"relative {self.by}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""
