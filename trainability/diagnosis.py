@@ -84,6 +84,10 @@ class TableRow:
     """The score that the error is: "error", "loss", or "balanced" for all classes alike."""
 
 
+Pair = tuple[TableRow | None, TableRow | None]
+"""The rows of a part: replaced in the user's training run, and put into the known good one."""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Diagnosis(Result):
     """Result of `check`.
@@ -176,7 +180,7 @@ class Diagnosis(Result):
         return f"{words}; by its growth it explains half of the targets after about {step}."
 
     @property
-    def by_part(self) -> dict[str, tuple[TableRow | None, TableRow | None]]:
+    def by_part(self) -> dict[str, Pair]:
         """By part: (the best row with it replaced, the row with the user's put in)."""
         pairs: dict[str, list[TableRow | None]] = {}
         for row in self.rows:
@@ -299,17 +303,20 @@ class Diagnosis(Result):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
             points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
             ax.plot(*np.reshape(points, (-1, 2)).T, mark, color=color, label=words)
-        for k, (_, pair) in enumerate(parts):
-            if not any(row.finished for row in pair if row is not None):
-                place = {"transform": ax.get_yaxis_transform(), "va": "center"}
-                ax.text(0.02, k, "no time", size=8, color=GREY, **place)
         self._draw_levels(ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
-        for label, (_, (row, _)) in zip(ax.get_yticklabels(), parts, strict=True):
-            if row is not None and row.word == AT_FAULT:
-                label.set(color=RED, fontweight="bold")
+        self._mark(parts, ax)
         ax.set(xlabel=f"relative {self.by}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+    def _mark(self, parts: list[tuple[str, Pair]], ax: Axes) -> None:
+        """Mark the part at fault, and those without time."""
+        at_left = ax.get_yaxis_transform()
+        for k, (label, (_, pair)) in enumerate(zip(ax.get_yticklabels(), parts, strict=True)):
+            if pair[0] is not None and pair[0].word == AT_FAULT:
+                label.set(color=RED, fontweight="bold")
+            if not any(row is not None and row.finished for row in pair):
+                ax.text(0.02, k, "no time", va="center", size=8, color=GREY, transform=at_left)
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""
