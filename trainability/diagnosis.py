@@ -84,7 +84,7 @@ class TableRow:
     """The score that the error is: "error", "loss", or "balanced" for all classes alike."""
 
 
-Pair = tuple[TableRow | None, TableRow | None]
+PartRows = tuple[TableRow | None, TableRow | None]
 """The rows of a part: replaced in the user's training run, and put into the known good one."""
 
 
@@ -180,7 +180,7 @@ class Diagnosis(Result):
         return f"{words}; by its growth it explains half of the targets after about {step}."
 
     @property
-    def by_part(self) -> dict[str, Pair]:
+    def by_part(self) -> dict[str, PartRows]:
         """By part: (the best row with it replaced, the row with the user's put in)."""
         pairs: dict[str, list[TableRow | None]] = {}
         for row in self.rows:
@@ -309,7 +309,7 @@ class Diagnosis(Result):
         self._mark(parts, ax)
         ax.set(xlabel=f"relative {self.by}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
 
-    def _mark(self, parts: list[tuple[str, Pair]], ax: Axes) -> None:
+    def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
         """Mark the part at fault, and those without time."""
         at_left = ax.get_yaxis_transform()
         for k, (label, (_, pair)) in enumerate(zip(ax.get_yticklabels(), parts, strict=True)):
