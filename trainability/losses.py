@@ -130,7 +130,7 @@ def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     return counted and math.isfinite(size) and float(at.abs().max()) <= EQUAL * size
 
 
-def counted(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -> Tensor:
+def enters_loss(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -> Tensor:
     """True for each output whose target the loss counts (the shape of outputs).
 
     The loss has a slope in it, at the outputs or at their mean: that at a perfect output may be 0.
@@ -155,7 +155,7 @@ def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor
     axis = axes.classes
     if y.dim() < 2 or (axis is None and output.shape != y.shape):
         return every
-    counts = counted(loss_fn, output, y, axis)
+    counts = enters_loss(loss_fn, output, y, axis)
     counts = counts if axis is None else counts.select(axis, 0)
     if counts.all() or not counts.any():
         return every

@@ -26,7 +26,7 @@ from gersgorin.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import kind_of
 from trainability.axes import class_axis
-from trainability.losses import counted
+from trainability.losses import enters_loss
 
 
 class Recorder(recorder.Recorder):
@@ -90,7 +90,7 @@ class Recorder(recorder.Recorder):
                 f"output is {kind_of(output)}: expected the tensor that loss_fn takes"
             )
         output, classes = output.detach(), class_axis(output.detach(), y, self._loss_fn)
-        counts = counted(self._loss_fn, output, y, classes)
+        counts = enters_loss(self._loss_fn, output, y, classes)
         mean = mean_output(output, counts, classes)
         with torch.no_grad():
             losses = [float(self._loss_fn(z.clone(), y)) for z in (output, mean)]
