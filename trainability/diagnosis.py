@@ -262,8 +262,8 @@ class Diagnosis(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training."""
-        first, last = ("part", "what", "training", "by", "error"), ("standard_error", "word")
-        names = (*first, "steps", "finished", *last)
+        first = ("part", "what", "training", "error", "steps", "finished")
+        names = (*first, "standard_error", "word", "by")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
