@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from rhn.data.vocabulary import EOS
-from rhn.plotting.figure import Block, Shown, WholeTicks, compose, shade_style
+from rhn.plotting.figure import Block, Shown, WholeTicks, compose, name_ends, shade_style
 from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
 from rhn.utils.wording import counted, percent, table
 
+HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale
 
 NEAREST_BARS = 3  # points between bar lines; closer ones are left out
@@ -58,10 +59,10 @@ class GateActivity(Result, kind="gates_by_layer"):
     symbols: np.ndarray = field(default_factory=lambda: np.empty(0, str))
     """Names of the tokens of texts, (N,); for chorales (0,)."""
     gate_name: str = "transform gate"
-    """The word for these gates in the literature of the cell; an LSTM's are its input gates."""
+    """The name of these gates in the literature of the cell: for an LSTM the input gate."""
     coupled: bool = True
     """True for gates t that replace the share t of a state: their sum is the effective depth."""
-    shown: int = 4
+    shown: int = 2
     """Sequences in the figure and in the printed table, the first ones; the means are over all."""
 
     @property
@@ -106,7 +107,7 @@ class GateActivity(Result, kind="gates_by_layer"):
 
     @property
     def effective_depth(self) -> np.ndarray:
-        """Sum of the layers' mean gates at each step, (N,): of coupled gates a number of layers."""
+        """Sum of the layers' mean gates at each step, (N,); if coupled, a number of layers."""
         return self.activity.sum(0)
 
     @property
@@ -182,7 +183,7 @@ class GateActivity(Result, kind="gates_by_layer"):
         sequence = self.sequences[k]
         points = 72 * (ax.figure.figure.get_figwidth() - 2)  # without labels and colour bar
         for l, (label, gate) in enumerate(zip(self.labels, sequence.activity, strict=True)):
-            style = shade_style(l, self.layers)
+            style = shade_style(l, self.layers) | {"marker": "." if len(gate) == 1 else None}
             ax.plot(np.arange(sequence.steps) + 0.5, gate, label=f"layer {label}", **style)
         fit = len(sequence.bars) * NEAREST_BARS * steps <= points * sequence.steps
         for bar in sequence.bars if fit else ():
@@ -203,12 +204,20 @@ class GateActivity(Result, kind="gates_by_layer"):
             ax.tick_params(axis="x", length=0, pad=1)
 
     def _figure(self, step: int | None, limit: float | None) -> Shown:
-        """Draw one panel for each shown sequence, with one legend."""
+        """Draw one panel for each shown sequence, with names at the ends of the curves, or one
+        legend.
+        """
+
+        def panel(k: int, ax: Axes) -> None:
+            self._draw_sequence(ax, k=k, steps=steps)
+            if self.layers > 1:
+                name_ends(ax, HEIGHT)
+
         count = min(len(self.names), self.shown)
         words = 0.5 if self.step == "token" else 0.0  # inches of tokens below
         steps = int(self.lengths[:count].max())
-        draws = [partial(self._draw_sequence, k=k, steps=steps) for k in range(count)]
-        panels = Block(draws, 1.7 + words, legend=True)
+        draws = [partial(panel, k) for k in range(count)]
+        panels = Block(draws, HEIGHT + words, legend=True)
         shown = f"shown: the first {count}" if count < len(self.names) else ""
         about = "; ".join(filter(None, (self.title, self.about, shown)))
         return compose(self.finding, about, panels)

@@ -101,9 +101,9 @@ class LesionCommand(Common):
     """Measure the loss without each layer in turn, with all lesioned networks as one batch (figure
     6 of the paper).
 
-    Only the first layer sees the input, so lesioning it also blinds the network: the control
-    "blind" (input removed, layer kept) is always measured, and in the modes bias and carry the
-    first layer's damage beyond it reported.
+    Only the first layer reads the input, so its lesion also blinds the network. The control "blind"
+    (input removed, layer kept) is always measured. In the modes bias and carry, the damage of the
+    first layer beyond this control is reported too.
     """
 
     mode: str | None = None

@@ -36,7 +36,18 @@ LESIONED = {
     "blind": "input removed",
     "skip": "shortcut removed",
 }
-"""A lesion of each mode in words."""
+"""A lesioned layer of each mode in words."""
+LESIONS = {
+    "bias": "Switching off {}",
+    "carry": "Skipping {}",
+    "mean": "Holding the gates of {} at their means",
+    "open": "Holding open the gates of {}",
+    "blind": "Removing the input of {}",
+    "skip": "Removing the shortcut of {}",
+}
+"""The beginning of a sentence about the lesion of each mode."""
+LOSSES = {"train": "training loss", "valid": "validation loss", "test": "test loss", "": "loss"}
+"""The loss on a split of the data."""
 PANEL = 3.2  # inches with labels and colour bar, for letters of 9 points
 
 
@@ -72,7 +83,7 @@ class LesionTable(Result, kind="lesions"):
     loss: np.ndarray
     """Loss of each row's network in nats per predicted step."""
     delta: np.ndarray
-    """Damage: its difference to the unlesioned network."""
+    """Damage: the difference from the loss of the unlesioned network."""
     low: np.ndarray
     """Ends of the 95 % interval of delta, by paired bootstrap over sequences; NaN for a single
     sequence, or a loss that is not finite.
@@ -96,51 +107,72 @@ class LesionTable(Result, kind="lesions"):
         )
 
     @property
-    def largest(self) -> str:
+    def finding(self) -> str:
         """Name the layer whose lesion changes the loss most, beyond the removed input where that is
-        known, and the largest of those whose intervals are not apart from its own; say if its
-        interval holds 0, or if losses are not finite.
+        known, and its rank; say if most of the change is from the removed input, or if losses are
+        not finite.
         """
-        beyond = {row["label"]: row for row in self.rows("beyond blind")}
         whole = {row["label"]: row for row in self.rows()}
-        first, *others = _by_size([beyond.get(label, row) for label, row in whole.items()])
-        loss = f"the loss on {self.split}" if self.split else "the loss"
+        first = self._by_rank[0]
+        loss = f"the {LOSSES.get(self.split, f'loss on {self.split}')}"
         if lost := _not_finite(self.rows()):
-            layers = listed(lost, len(lost))
-            lesion = f"the lesion of {'layer' if len(lost) == 1 else 'each of layers'} {layers}"
+            each = f"{'layer' if len(lost) == 1 else 'each of layers'} {listed(lost, len(lost))}"
             word = "infinite" if whole[first["label"]]["loss"] == math.inf else "no longer finite"
-            return f"{lesion} ({LESIONED[self.mode]}) makes {loss} {word}"
-        lesion = f"the lesion of layer {first['label']} ({LESIONED[self.mode]}) changes {loss}"
-        lesion += f" by {whole[first['label']]['delta']:+.3g}"
-        if first["label"] in beyond:
-            lesion += f", {first['delta']:+.3g} of it beyond the removed input"
-        if first["low"] <= 0 <= first["high"]:
-            return f"{lesion}, which may be chance"
-        if not others:
-            return lesion
-        without = beyond and first["label"] not in beyond
-        rivals = [row for row in others if not _sizes(first)[0] > _sizes(row)[1]]
-        if not rivals:
-            than = "any other layer" + (" beyond the removed input" if without else "")
-            return f"{lesion}, more than {than}"
-        rival = rivals[0]["label"]
-        than = f"layer {rival}" + (" beyond its removed input" if rival in beyond else "")
-        return f"{lesion}, not clearly more than {than}"
+            return f"{LESIONS[self.mode].format(each)} makes {loss} {word}"
+        change = whole[first["label"]]["delta"]
+        lesion = LESIONS[self.mode].format(f"layer {first['label']}")
+        verb = "lowers" if change < 0 else "raises"
+        rank = "mostly by removing the input" if self._mostly_input else self._rank
+        by = f"by {abs(change):.3g} nats per {self.step}"
+        return ", ".join(filter(None, (f"{lesion} {verb} {loss} {by}", rank)))
 
     @property
-    def finding(self) -> str:
-        """The lesion with the largest change."""
-        return f"T{self.largest[1:]}"
+    def _by_rank(self) -> list[dict]:
+        """The rows of layers by size, those of first layers beyond the removed input."""
+        beyond = {row["label"]: row for row in self.rows("beyond blind")}
+        return _by_size([beyond.get(row["label"], row) for row in self.rows()])
+
+    @property
+    def _mostly_input(self) -> bool:
+        """True if more than half of the largest change is from the removed input."""
+        first = self._by_rank[0]
+        (whole,) = (row for row in self.rows() if row["label"] == first["label"])
+        return first["kind"] == "beyond blind" and 2 * abs(first["delta"]) < abs(whole["delta"])
+
+    @property
+    def _rank(self) -> str:
+        """The rank of the largest change: above all others if the intervals are apart; "" if there
+        is no other.
+        """
+        first, *others = self._by_rank
+        if first["low"] <= 0 <= first["high"]:
+            return "which may be chance"
+        if not others:
+            return ""
+        rivals = [row for row in others if not _sizes(first)[0] > _sizes(row)[1]]
+        if not rivals:
+            cut = first["kind"] == "layer" and any(row["kind"] != "layer" for row in others)
+            return f"most of all layers{' beyond the removed input' if cut else ''}"
+        cut = " beyond its removed input" if rivals[0]["kind"] != "layer" else ""
+        return f"not clearly more than layer {rivals[0]['label']}{cut}"
 
     def notes(self) -> list[str]:
-        """The loss without lesions, and what the intervals are over."""
+        """The largest change beyond the removed input, the loss without lesions, and what the
+        intervals are over.
+        """
+        first, notes = self._by_rank[0], []
+        if not _not_finite(self.rows()) and self._mostly_input:
+            change = f"{first['delta']:+.3g} for layer {first['label']}"
+            words = filter(None, (f"Beyond the removed input it is {change}", self._rank))
+            notes.append(f"{', '.join(words)}.")
         known = (
             f"Intervals are over the {self.sequences} sequences of this network: other training "
             "runs may differ more."
         )
         none = "There are no intervals: they need more than one sequence."
-        whole = f"Without lesions it is {self.baseline:.4g}: {self.measured}, nats per {self.step}."
-        return [whole, known if np.isfinite(self.low).any() else none]
+        loss = f"{self.baseline:.4g} nats per {self.step}"
+        whole = f"Without lesions the loss is {loss}: {self.measured}."
+        return [*notes, whole, known if np.isfinite(self.low).any() else none]
 
     def lines(self) -> Iterator[str]:
         """Layers by damage, controls and pairs."""

@@ -41,13 +41,13 @@ def gate_activity(
         model: a network with gated cells (RHN, LSTM: t = i, GRU: t = 1 - z, or a user's own with
             `gates`), torch.nn's in a module, or such a cell alone; or the path of a checkpoint or
             run folder.
-        batch: piano rolls: a list of arrays (T, keys), or one array. For a language model texts:
-            excerpts (`analysis.sequences`), arrays of ids (T,), or one. The path of a file of
-            chorales or of a text; None: the data of the training run of a checkpoint.
-        split: of data that are not given as sequences (default: test; valid for a text).
+        batch: one array or a list of arrays: piano rolls (T, keys), or token ids (T,) or excerpts
+            (`analysis.sequences`) for a language model. Also the path of a file of chorales or of a
+            text. None: the data of the training run of a checkpoint.
+        split: for a path or None, the split that is read (default: test; valid for a text).
         cell: the cell of a checkpoint if it is your own, package.module:factory.
-        batch_axis: as of `analysis.lesion`.
-        device: of the computation (default: that of the network).
+        batch_axis: as for `analysis.lesion`.
+        device: device of the computation (default: that of the network).
         progress: called with (sequences done, sequences in all).
 
     Raises:
@@ -111,7 +111,7 @@ def unit_means(
     """Average the transform gate of each unit over all steps on which a prediction depends.
 
     One (n,) a layer, float64 on the CPU. The last step of a sequence predicts nothing and does not
-    count. Arguments and errors as of `gate_activity`.
+    count. Arguments and errors as for `gate_activity`.
     """
     task = task_of(model, sequences)
     network = open_network(model, task.width, batch_axis=batch_axis, device=device)

@@ -143,8 +143,8 @@ def lesioned(
 ) -> nn.Module:
     """Copy a network with one lesion, see `changes`; the copy is in evaluation mode.
 
-    x: frames (T, m), which show the cells of a module that does not say its `input_size`.
-    batch_axis: as of `analysis.lesion`. Raises InvalidInputError for a mode or layers that the
+    x: frames (T, m), needed to find the cells of a module without the attribute `input_size`.
+    batch_axis: as for `analysis.lesion`. Raises InvalidInputError for a mode or layers that the
     network lacks.
 
     >>> from rhn import PolyphonicModel

@@ -82,19 +82,19 @@ def lesion(
         model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`,
             or a module from frames to logits of the same shape); or the path of a checkpoint or run
             folder.
-        batch: piano rolls: a list of arrays (T, keys), or one array; for a language model arrays of
-            ids (T,) or one. Sequences of one step predict nothing. The path of a file of chorales
-            or of a text; None: the data of the training run of a checkpoint.
+        batch: one array or a list of arrays: piano rolls (T, keys), or token ids (T,) for a
+            language model. A sequence of one step predicts nothing. Also the path of a file of
+            chorales or of a text. None: the data of the training run of a checkpoint.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
             gates.
         pairs: also every two layers together.
-        split: name of the data in the table; of data that are not given as sequences, their split
+        split: name of the data in the table. For a path or None, also the split that is read
             (default: test; valid for a text).
         cell: the cell of a checkpoint if it is your own, package.module:factory.
         batch_axis: the axis of the batch in the input of a module, 0 for (B, T, m), 1 for
             (T, B, m); None: the one along which its cells do not step.
-        device: of the computation (default: that of the network).
-        seed: of the bootstrap that draws the intervals.
+        device: device of the computation (default: that of the network).
+        seed: seed of the bootstrap that draws the intervals.
         at_once: networks that run together (default: as many as memory holds).
         progress: called with (networks x batches done, of how many).
 
@@ -247,7 +247,7 @@ def stacked_nll(
     order of the batches.
 
     changed: functions that give new values of some parameters or buffers of each of K networks, by
-    name; they share all others. at_once, progress: as of `lesion`.
+    name; they share all others. at_once, progress: as for `lesion`.
     """
     columns, done = [], 0
     for batch in batches:

@@ -47,7 +47,7 @@ def opened(
         run.
         split: of the corpus; "": test for chorales, valid for a text. The name of given sequences.
         cut: cuts the sequences out of a split of a text.
-        cell: as of `trained_with_data`.
+        cell: as for `trained_with_data`.
 
     Raises InvalidInputError for a network without data, and the errors of `trained_with_data`.
     """

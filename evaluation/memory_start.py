@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from evaluation import plateau_table
-from rhn.plotting.figure import Block, complex_plane, compose, line_style
+from rhn.plotting.figure import Block, complex_plane, compose, line_style, name_ends
 from rhn.utils.figures import COLOURS, save_figure
 from trainability.candidates import MEMORY, OUTPUT_BIAS, Change, starts_of
 from trainability.signal import measure_reach
 from trainability.training import Training
 
+HEIGHT = 4.2  # inches of the panels
 LEAST = 1e-20  # share of a gradient in the figure
 
 
@@ -44,17 +45,16 @@ def figure(file: Path) -> None:
         ax.set_title("Eigenvalues of the recurrent matrix")
 
     def lags(ax) -> None:
-        for k, start in enumerate(s for s in starts_of(whole) if s.words != OUTPUT_BIAS):
-            share = measure_reach(Change(start).applied(whole)).share  # the bias changes none
-            words = "units with memory" if start.words == MEMORY else start.words
-            ax.plot(share, label=words, **line_style(k))
-        ax.set(
-            ylim=(LEAST, 3),
-            xlim=(0, x.shape[1]),
-            xlabel="lag in steps",
-            yscale="log",
-        )
+        starts = [s for s in starts_of(whole) if s.words != OUTPUT_BIAS]  # the bias changes none
+        shares = {s.words: measure_reach(Change(s).applied(whole)).share for s in starts}
+        names = {MEMORY: "units with memory", "your weights": "the weights of the task"}
+        ax.set(ylim=(LEAST, 3), xlim=(0, x.shape[1]), xlabel="lag in steps", yscale="log")
         ax.set_title("Share of the gradient from this lag on")
+        for k, (words, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1][-1])):
+            ax.plot(share, label=names.get(words, words), **line_style(k))
+            if share[-1] > LEAST > min(each[-1] for each in shares.values()):
+                name_ends(ax, HEIGHT)
+        ax.legend(loc="lower left", bbox_to_anchor=(0.56, 0))  # the others fall together
 
     far = measure_reach(Change(remembering).applied(whole)).share[half]
     title = (
@@ -63,7 +63,7 @@ def figure(file: Path) -> None:
     save_figure(
         file,
         lambda: compose(
-            title, "plain RNN, adding problem of 200 steps", Block([plane, lags], 4.2, 2)
+            title, "plain RNN, adding problem of 200 steps", Block([plane, lags], HEIGHT, 2)
         ),
     )
 

@@ -124,7 +124,12 @@ def nats(ax: Axes) -> None:
 
 
 PICTURES = {
-    "jacobian": (jacobian, "One step: how each unit depends on all", 4.2, 3.2),
+    "jacobian": (
+        jacobian,
+        "The Jacobian says how each unit depends on every unit one step before",
+        4.2,
+        3.2,
+    ),
     "product": (products, "The product of many steps vanishes, stays or explodes", 6, 2.8),
     "discs": (discs, "Every eigenvalue lies in a Geršgorin disc", 5, 3.4),
     "constant": (constant, "The constant predictor ignores its input", 6, 2.8),

@@ -1,4 +1,4 @@
-"""Record a training in plain PyTorch: does an LSTM learn to repeat its input of ten steps ago?
+"""Record a training run in plain PyTorch: does an LSTM learn to repeat its input of ten steps ago?
 
 Writes run.npz; `gersgorin recording run.npz` draws it.
 """

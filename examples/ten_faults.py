@@ -1,4 +1,4 @@
-"""Ten common faults in one small training, and what `trainability.check` prints about each.
+"""Ten common faults in one small training run, and what `trainability.check` prints about each.
 
     python examples/ten_faults.py                # all of them, about three minutes on one core
     python examples/ten_faults.py two_softmax    # one

@@ -10,7 +10,7 @@ import trainability
 STEPS = 3000
 SECONDS, T = 30, 50
 HAPPENED = {"RNN": None, "LSTM": 2337, "GRU": 850}
-"""Steps to the first 50 in a row below 0.9 of the best constant output; None: not in 3,000."""
+"""Steps to the first 50 in a row below 0.9 of the constant predictor; None: not in 3,000."""
 
 
 class Adder(nn.Module):

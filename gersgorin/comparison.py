@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
@@ -42,20 +41,18 @@ from gersgorin.analyses.spectra import (
     plot_spectrum,
     spectrum_limit,
 )
+from gersgorin.figures import draw_inset
 from gersgorin.network.open import REMOVED, open_run
 from gersgorin.run.run import Progress, Run, silent
 from rhn.errors import InvalidInputError
 from rhn.plotting.figure import WIDTH, Block, Shown, apart, compose, names_of, plain_ticks, title_of
-from rhn.utils.figures import GREY, drawable, set_limit, sized
+from rhn.utils.figures import drawable, set_limit, sized
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import COLUMNS, Result, fitted
 from rhn.utils.wording import counted, in_short, kind_of, table
 
 OVER = "seeds", "sequences"
 IN_A_ROW = 4  # panels, at most
-# height and side of the inset with a spectrum that is too small, as shares of a panel, and its
-# place at the left or right
-ABOVE, SIDE, LEFT, RIGHT = 0.54, 0.38, 0.05, 0.57
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -72,7 +69,7 @@ class SideBySide(Several, kind="side by side"):
     along: str
     """The sequence: "chorale bwv269"."""
     analysis: str = "spectra"
-    """Name of its row in `gersgorin.analyses.ANALYSES`."""
+    """Name of the analysis in `gersgorin.analyses.ANALYSES`."""
 
     def __getitem__(self, name: str | int) -> Result:
         """The result of a network by its name, or by its place."""
@@ -86,7 +83,7 @@ class SideBySide(Several, kind="side by side"):
         return len(self.results)
 
     def summary(self, *, whole: bool = True) -> str:
-        """The summary of each network; if they are several and not whole, the first sentence of
+        """The summary of each network. For several networks, unless `whole`: the first sentence of
         each, and one table.
         """
         each = self.results.values()
@@ -204,20 +201,19 @@ def compare(
     sequences or both.
 
     Args:
-        networks: {name: network}, or a list. A network is what `gersgorin.open_run` opens, a pair
-            (step f(x, s), its first state), or, without x, a run. With over="seeds" it is a list or
-            a generator of draws of one network, as is `networks` itself without names.
+        networks: {name: network}, or a list. A network is a network of `gersgorin.open_run`, a pair
+            (step f(x, s), its first state), or, without x, a run. With over="seeds" each entry is a
+            list or a generator of draws of one network; without names `networks` itself is one.
         x: one sequence, see `gersgorin.open_run`; with over="sequences" a list of them, which can
             differ in length, or a packed sequence.
         over: "seeds", "sequences", or both: results are `Comparison`s, medians and bands over all
             runs of a network.
-        analysis: of each network without `over`, by its name in `gersgorin.analyses.ANALYSES`, with
-            the defaults of its command.
-        discs: of spectra and bands, "row", "column" or "both".
+        analysis: without `over`, the analysis of each network, by its name in
+            `gersgorin.analyses.ANALYSES`, with the defaults of its command.
+        discs: discs of spectra and bands: "row", "column" or "both".
         progress: called with (networks done, networks in all).
-        options: of `gersgorin.open_run`: layer, submodule, state_size, unit, device. As
-            {name: value} an option is only for the networks that it names:
-            state_size={"mine": 5}.
+        options: options of `gersgorin.open_run`: layer, submodule, state_size, unit, device. An
+            option {name: value} applies only to the networks that it names: state_size={"mine": 5}.
 
     Raises:
         InvalidInputError: no network or no sequence, several where one is expected, an unknown
@@ -446,9 +442,11 @@ def draw_comparison(
     half = limit or spectrum_limit(records, step)
 
     def spectrum(record: Spectra, name: str, ax: Axes) -> None:
-        plot_spectrum(record, step, limit=half, ax=ax).set_title(drawable(name))
+        beyond = record.reach[step] > half  # the outline of the discs is outside of the panel
+        extend = f" (discs extend to {record.reach[step]:.2g})" if beyond else ""
+        plot_spectrum(record, step, limit=half, ax=ax).set_title(drawable(name) + extend)
         if is_small(extent(record, step)[0], half):
-            draw_inset(record, step, ax)
+            draw_inset(partial(draw_set, record, step), *extent(record, step), ax)
 
     draws = [partial(spectrum, *row) for row in zip(records, names, strict=True)]
     columns = min(len(records), IN_A_ROW)
@@ -461,21 +459,6 @@ def draw_comparison(
     about = "; ".join(filter(None, (where, f"step {step} of 0 to {T - 1}", same)))
     below = over_time_blocks(runs, names, step=step, height=1.5 if slide else 2.2)
     return compose(last_longest(runs, names), about, spectra, *below)
-
-
-def draw_inset(record: Spectra, step: int, ax: Axes) -> None:
-    """Enlarge what is drawn of a step in a corner of its panel, with the scale at its axis."""
-    half, middle = extent(record, step)
-    place = LEFT if middle > half else RIGHT  # where it covers neither the set nor its lines
-    inset = ax.inset_axes((place, ABOVE, SIDE, SIDE), zorder=6)
-    draw_set(record, step, inset)
-    inset.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
-    inset.set(xticks=[], yticks=[])
-    inset.set_title(
-        f"{2 * half:.1g} wide", loc="center", pad=3, fontsize=rcParams["xtick.labelsize"]
-    )
-    inset.spines[:].set(visible=True, color=GREY, linewidth=0.8)
-    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
 
 
 def draw_results(

@@ -1,6 +1,9 @@
 """Draw the spectra of a run over time, and the default figure of a run."""
 
+from collections.abc import Callable
+
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 
 from gersgorin.analyses.growth import beside_one
@@ -27,6 +30,9 @@ from rhn.plotting.figure import (
 )
 from rhn.utils.figures import BLUE, GREEN, GREY, RED, our_style, remove_legends
 from rhn.utils.result import checked_limit
+
+# height and side of an inset, as shares of a panel, and its place at the left or right
+ABOVE, SIDE, LEFT, RIGHT = 0.48, 0.38, 0.05, 0.57
 
 
 def plot_crowd(
@@ -100,7 +106,8 @@ def plot_suggested(record: Spectra, ax: Axes) -> Axes:
     if ax.dataLim.y1 > NEAR_ONE:  # far below, the line would flatten the curves
         ax.axhline(1, **DASHED | {"color": ink(ax)}, linewidth=0.8)
     ax.set_title("What single steps suggest")
-    return over_time(ax, T, record.unit, "value")
+    what = "real part, modulus, gate" if record.transform_gate.size else "real part, modulus"
+    return over_time(ax, T, record.unit, what)
 
 
 def plot_products(record: Spectra, ax: Axes) -> Axes:
@@ -134,6 +141,22 @@ def draw_run(
     return drawing
 
 
+def draw_inset(draw: Callable[[Axes], object], half: float, middle: float, ax: Axes) -> None:
+    """Enlarge in a corner of a panel the square of half the width `half` around a real number, with
+    its width above it. draw: draws into the inset.
+    """
+    place = LEFT if middle > half else RIGHT  # where it covers neither the set nor its lines
+    inset = ax.inset_axes((place, ABOVE, SIDE, SIDE), zorder=6)
+    draw(inset)
+    inset.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
+    inset.set(xticks=[], yticks=[])
+    style: Style = {"fontsize": rcParams["xtick.labelsize"], "loc": "center", "pad": 3}
+    style["bbox"] = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5}
+    inset.set_title(f"{2 * half:.1g} wide", **style)
+    inset.spines[:].set(visible=True, color=GREY, linewidth=0.8)
+    ax.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.8, alpha=1)
+
+
 OVER_TIME = (plot_suggested, plot_products)
 
 
@@ -146,22 +169,24 @@ def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
     def whole(ax: Axes) -> None:
         panels.append(plot_spectrum(record, step, limit=limit, ax=ax))
         reach = record.reach[step]
-        reaches = f": the discs reach {beside_one(reach)}" if np.isfinite(reach) else ""
-        ax.set_title(f"Step {step}{reaches}")
+        largest = (
+            f": largest modulus in the discs {beside_one(reach)}" if np.isfinite(reach) else ""
+        )
+        ax.set_title(f"Step {step}{largest}")
 
     def enlarged(ax: Axes) -> None:
         centre = crowd(record.eigenvalues)[0]
         inside = half + abs(centre - middle) < width
         plot_crowd(record, step, ax, half, panels[0] if inside and 1.5 * half < width else None)
-        ax.set_title(f"Eigenvalues, {times_larger(width, half)}")
+        ax.set_title(f"Enlarged {times(width, half)}")
 
     return Block([whole, enlarged], 3.6, 2, legend=True)
 
 
-def times_larger(width: float, half: float) -> str:
+def times(width: float, half: float) -> str:
     """The ratio of two scales in words.
 
-    >>> times_larger(1.5, 0.0025)
-    '600 times larger'
+    >>> times(1.5, 0.0025)
+    '600 times'
     """
-    return f"{float(f'{width / half:.2g}'):,.6g} times larger"
+    return f"{float(f'{width / half:.2g}'):,.6g} times"

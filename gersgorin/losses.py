@@ -20,7 +20,7 @@ from rhn.utils.wording import in_short, kind_of
 
 IGNORED = -100  # a class without a loss, as of torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of outputs and targets."""
+"""A function of outputs and targets."""
 
 
 def _bernoulli(outputs: Tensor, targets: Tensor) -> Tensor:

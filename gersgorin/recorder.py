@@ -95,40 +95,42 @@ NO_GRADIENTS = (
 
 
 class Recorder:
-    """Measures a cell on a probe sequence at the start and after every N-th step of its training.
+    """Measure a cell on a probe batch, at the start and after every N-th optimiser step.
 
     Args:
         module: a cell of ours, torch.nn's RNN, LSTM, GRU or their *Cell forms, a user's cell (see
-            `rhn.cells.Cell`), or a module with one of them inside, as a `PolyphonicModel` or a
+            `rhn.cells.Cell`), or a module with one of them inside, such as a `PolyphonicModel` or a
             user's own.
-        probe: what the module takes: (T, m) or (T, B, m) frames ((B, T, m) where it is
-            batch_first), ids of tokens, or several inputs, see `gersgorin.open_run`.
-        every: steps from one measurement to the next, at least 1.
-        path: an .npz file that is kept up to date while the training runs, whole at every moment;
-            None: nothing is written.
+        probe: inputs as the module takes them: (T, m) or (T, B, m) frames ((B, T, m) if it is
+            batch_first), token ids, or several inputs, see `gersgorin.open_run`.
+        every: optimiser steps from one measurement to the next, at least 1.
+        path: an .npz file that is kept up to date during the training run, and is whole at every
+            moment; None: nothing is written.
         log: called with (name, value, step) for every mean of a measurement, such as
             "recorder/radius": `mlflow.log_metric`, the `add_scalar` of TensorBoard's writer, or
             lambda name, value, step: run.log({name: value}, step=step) for Weights & Biases.
-        start: steps done before, of a resumed training; measurements of these steps in the file at
-            `path` are kept.
-        loss: the loss before the first step, where it is known.
-        loss_of: "the probe" if losses and gradients are its, for figures; "": of the minibatches.
-        positions: at how many places of the probe single steps are measured, one sequence after the
-            other; the exponent is the mean over so many sequences.
-        layer: which recurrent cell, counted from 1, where the module has several; each layer of
-            torch.nn's counts. None: the first, of torch.nn's with the joint state of all its
-            layers.
-        submodule: the part of the module in which to look, by its name in `named_modules`:
+        start: optimiser steps that a resumed training run has done before. Measurements of these
+            steps in the file at `path` are kept.
+        loss: the loss before the first step, if it is known.
+        loss_of: "the probe" if losses and gradients are those of the probe, for figures; "": those
+            of the minibatches.
+        constant: the same loss of the constant predictor, a dashed line in figures; None: not
+            known.
+        positions: number of places of the probe at which single steps are measured, one sequence
+            after the other. The exponent is the mean over as many sequences.
+        layer: which recurrent cell, counted from 1, if the module has several; each layer of a cell
+            of torch.nn counts. None: the first cell, with all its layers.
+        submodule: name, as in `named_modules`, of the part of the module in which to look:
             "encoder.rnn".
         batch_axis, state_size, gates: as for `gersgorin.open_run`.
-        about: the origin of the training, for figures: "orthogonal:1, seed 0; sums of two numbers".
-            None: the one in the resumed file, or that of a cell of ours.
+        about: initial weights and data, for figures: "orthogonal:1, seed 0; sums of two numbers".
+            None: as in the resumed file, or as known for a cell of ours.
 
     Raises:
         InvalidInputError: the module has no such cell, or the probe does not fit, is not finite, or
             leads to states that are not; `every` or another number is out of range.
-        DataError: the resumed file is damaged, or of another network, probe or `every`.
-        OutputError: the file cannot be written, or exists and is none of this toolkit.
+        DataError: the resumed file is damaged, or is for another network, probe or `every`.
+        OutputError: the file cannot be written, or exists and was not written by this toolkit.
 
     >>> model, x = torch.nn.GRU(2, 4), torch.rand(10, 1, 2)
     >>> recorder = Recorder(model, x, every=2)
@@ -150,6 +152,7 @@ class Recorder:
         start: int = 0,
         loss: Tensor | float | None = None,
         loss_of: str = "",
+        constant: float | None = None,
         positions: int = POSITIONS,
         layer: int | None = None,
         submodule: str | None = None,
@@ -181,6 +184,7 @@ class Recorder:
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
         self._training, self._since = 0.0, time.perf_counter()
         self._warned, self._loss_of = False, loss_of
+        self._constant = math.nan if constant is None else float(constant)
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
         if not self._rows:
@@ -193,11 +197,10 @@ class Recorder:
         self.close()
 
     def step(self, loss: Tensor | float | None = None) -> None:
-        """Count an optimiser step; at every N-th one measure, with the gradients that stand in
-        `.grad`.
+        """Count an optimiser step; at every N-th one measure, with the gradients in `.grad`.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere it warns once, and
-        records the gradients as missing.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`; elsewhere a warning is
+        printed once, and the gradients are recorded as missing.
         """
         self._steps += 1
         self._count_training()
@@ -270,6 +273,7 @@ class Recorder:
             probe=self._read,
             about=self._about,
             loss_of=self._loss_of,
+            constant=self._constant,
             gate_name=getattr(self._traced.cell, "gate_name", "transform gate"),
             parameters=np.array(list(weights_of(self._module))),
             exponent_steps=self._exponent_steps,

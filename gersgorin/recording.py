@@ -19,8 +19,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gersgorin.analyses.spectra import draw_discs
-from gersgorin.figures import crowd
+from gersgorin.analyses.spectra import draw_discs, extent_of, is_small
+from gersgorin.figures import draw_inset
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.products import finite_time_exponent
 from gersgorin.linalg.spectrum import eigenvalues
@@ -37,6 +37,7 @@ from rhn.plotting.figure import (
     compose,
     shade_style,
 )
+from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, table_rows
 from rhn.utils.wording import counted, percent, quantity_line
@@ -134,7 +135,7 @@ OF_WEIGHTS = ("gradient_norm", "relative_rate")  # measures, whose panels have o
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Recording(Result, kind="recording"):
-    """A cell on one probe sequence at M moments of its training; missing measurements are NaN.
+    """A cell on one probe batch at M moments of its training; missing measurements are NaN.
 
     Spectra are those of the temporal Jacobian of one step, at P positions spread over the probe.
 
@@ -198,7 +199,9 @@ class Recording(Result, kind="recording"):
     probe: str = ""
     """A digest of the probe's numbers; "" if it was not kept."""
     loss_of: str = ""
-    """"the probe" if loss and gradients are its; "": of the minibatches."""
+    """"the probe" if loss and gradients are those of the probe; "": those of the minibatches."""
+    constant: float = math.nan
+    """The same loss of the constant predictor; NaN: not known."""
     gate_name: str = "transform gate"
     """Name of the gate of `gate` in the cell's literature."""
     exponent_steps: int = EXPONENT_STEPS
@@ -221,9 +224,8 @@ class Recording(Result, kind="recording"):
         return f"{self.measuring_seconds:.2f} s{share}"
 
     def mean(self, name: str) -> np.ndarray:
-        """One number a measurement of a row of `RECORDED_MEASURES`, (M,): the mean over whatever
-        else it has, without biases, of gradient norms that of all weights together; NaN where it
-        has nothing.
+        """One number per measurement of a row of `RECORDED_MEASURES`, (M,): the mean over its other
+        axes, without biases; for gradient norms, the norm over all weights. NaN for missing values.
         """
         kept = (
             ["bias" not in weight for weight in self.parameters]
@@ -256,7 +258,7 @@ class Recording(Result, kind="recording"):
         }
 
     def table(self) -> list[dict]:
-        """One row of means a measurement, in the order of `RECORDED_MEASURES`."""
+        """One row of means per measurement, in the order of `RECORDED_MEASURES`."""
         return table_rows(step=self.step, **{name: self.mean(name) for name in RECORDED_MEASURES})
 
     @property
@@ -285,7 +287,8 @@ class Recording(Result, kind="recording"):
         known = {name: values[np.isfinite(values)] for name, values in means.items()}
         return [
             f"The {'mean ' if self._is_mean(name) else ''}{RECORDED_MEASURES[name].label}"
-            f"{self.of(name)} {_change(values)}"
+            f"{self.of(name)} "
+            + (_beside(values, self.constant) if name == "loss" else _change(values))
             for name, values in known.items()
             if len(values) > 1
         ]
@@ -295,8 +298,8 @@ class Recording(Result, kind="recording"):
         return vars(self)[name][0].size > 1
 
     def of(self, name: str) -> str:
-        """The words behind a measure of the loss: " of the probe"; "" of the minibatches' loss, and
-        behind other measures.
+        """The words after a measure of the loss: " of the probe"; "" for the loss of the
+        minibatches, and for other measures.
         """
         return f" of {self.loss_of}" if self.loss_of and RECORDED_MEASURES[name].of_loss else ""
 
@@ -358,6 +361,23 @@ def _change(values: np.ndarray) -> str:
     return f"{word} {last:.3g} in training"
 
 
+def _beside(losses: np.ndarray, constant: float) -> str:
+    """The losses beside that of the constant predictor, or their change if that is not known.
+
+    >>> _beside(np.array([61.0, 9.0]), 10.0)
+    'ends 10 % below the constant predictor'
+    >>> _beside(np.array([61.0, 10.1, 9.9]), 10.0)
+    'falls no further than the constant predictor'
+    """
+    if not constant > 0:
+        return _change(losses)
+    if losses.min() >= LEFT * constant:
+        return "falls no further than the constant predictor"
+    away = 100 * (losses[-1] / constant - 1)
+    side = "below" if away < 0 else "above"
+    return f"ends {abs(away):.2g} % {side} the constant predictor"
+
+
 MOMENTS = [f.name for f in fields(Recording) if f.type is np.ndarray and f.name != "parameters"]
 MOST_LINES = 8  # of a panel
 WIDTH = 9.0  # inches, of a figure
@@ -381,6 +401,9 @@ def plot_measures(
     title = RECORDED_MEASURES[names[0]].panel
     ax.xaxis.set_major_locator(WholeTicks(6))
     scale = ", logarithmic" if ax.get_yscale() == "log" else ""
+    first = recording.mean(names[0])[0]
+    if names[0] == "loss" and not _drawn(recording, "loss")[0] and np.isfinite(first):
+        scale += f" ({first:.3g} before training)"
     ax.set(
         xlabel=STEPS,
         title=recording.named(title) + recording.of(names[0]) + scale,
@@ -403,15 +426,32 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
         recording.mean(name),
         RECORDED_MEASURES[name].colour,
     )
-    style = _style(recording) | {"color": color, "linestyle": dashes}
-    ax.plot(recording.step, mean, label=recording.named(RECORDED_MEASURES[name].label), **style)
+    style, drawn = (
+        _style(recording) | {"color": color, "linestyle": dashes},
+        _drawn(recording, name),
+    )
+    label = recording.named(RECORDED_MEASURES[name].label)
+    ax.plot(recording.step[drawn], mean[drawn], label=label, **style)
     if values.ndim > 1:
         band = values.min(1), values.max(1)
         ax.fill_between(recording.step, *band, color=color, alpha=0.2, linewidth=0)
-    least, largest = np.fmin.reduce(mean), np.fmax.reduce(mean)
+    least, largest = np.fmin.reduce(mean[drawn]), np.fmax.reduce(mean[drawn])
     falls_far = name == "loss" and 0 < 3 * least < largest
     if falls_far or (name == "explained" and largest > 0):
         ax.set_yscale("log", nonpositive="mask")
+    if name == "loss" and recording.constant > 0:
+        constant = recording.constant
+        ax.axhline(constant, **DASHED, linewidth=1, label=f"constant predictor ({constant:.3g})")
+        ax.update_datalim([(0, 0.9 * constant), (0, 1.1 * constant)], updatex=False)
+        ax.autoscale_view()
+
+
+def _drawn(recording: Recording, name: str) -> np.ndarray:
+    """True for the measurements that a panel shows, (M,): the loss before training, which would
+    take most of the axis, only if there is no other.
+    """
+    later = (recording.step > 0) & np.isfinite(recording.mean(name))
+    return recording.step > 0 if name == "loss" and later.any() else recording.step >= 0
 
 
 def _draw_lines(recording: Recording, name: str, ax: Axes) -> None:
@@ -448,25 +488,29 @@ def _of_weights(values: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
 
 def plot_moment(recording: Recording, ax: Axes, *, moment: int = -1) -> Axes:
     """Draw spectrum and row discs in the middle of the probe at one measurement, and the unit
-    circle.
+    circle. The panel has room for the discs of all measurements; what is too small for it is
+    enlarged in an inset.
     """
-    reaches = np.abs(recording.centers) + recording.radii
-    middle, spread = crowd(recording.eigenvalues)  # of all moments
-    around = np.nan_to_num(np.abs(recording.centers - middle) + recording.radii).max(1)
-    # discs not much larger
-    limit = max(1e-3, 1.08 * spread, 1.08 * min(float(around.max()), 2 * spread))
-    values, reach = recording.eigenvalues[moment], float(reaches[moment].max())
-    if np.isfinite(values).all():
-        draw_discs({"row": (recording.centers[moment], recording.radii[moment])}, ax)
-        ax.plot(
-            values.real, values.imag, ".", color=RED, markersize=4, zorder=4, label="eigenvalues"
-        )
-    complex_plane(ax, limit, middle)
+    values = recording.eigenvalues[moment]
+    centers, radii = recording.centers[moment], recording.radii[moment]
+
+    def draw(ax: Axes) -> None:
+        draw_discs({"row": (centers, radii)}, ax)
+        style: Style = {"color": RED, "markersize": 5, "zorder": 4, "label": "eigenvalues"}
+        ax.plot(values.real, values.imag, ".", **style)
+
+    extents = np.abs(recording.centers) + recording.radii
+    limit = 1.08 * max(1.0, float(extents.max(where=np.isfinite(extents), initial=0)))
+    known = bool(np.isfinite(values).all())
+    if known:
+        draw(ax)
+    complex_plane(ax, limit)
+    ends = np.concatenate((centers - radii, centers + radii, values))
+    half, middle = extent_of(ends, values.dtype)
+    if known and is_small(half, limit):
+        draw_inset(draw, half, middle, ax)
     done = int(recording.step[moment])
-    title = f"After {counted(done, 'optimiser step')}" if done else "Before training"
-    if limit < around[moment] < np.inf:
-        title += f", discs reach {reach:.3g}"
-    ax.set_title(title)
+    ax.set_title(f"After {counted(done, 'optimiser step')}" if done else "Before training")
     return ax
 
 
@@ -491,11 +535,12 @@ def draw_recording(recording: Recording) -> Shown:
     """
     known, last = known_panels(recording), len(recording) - 1
     if WIDTH / 2 < sized(WIDTH) < WIDTH:
-        moments, panels = shown_steps(last + 1), known
+        moments, panels, high = shown_steps(last + 1), known, 2.2
     else:
-        moments, panels = sorted({0, last}), [names for names in known if names[0] in FEW]
-    above = Block([partial(plot_moment, recording, moment=k) for k in moments], 2.2, 2, "xy", True)
-    about = _about(recording, [names for names in known if names not in panels])
+        moments, high = sorted({0, last}), 2.7
+        panels = [names for names in known if names[0] in FEW]
+    above = Block([partial(plot_moment, recording, moment=k) for k in moments], high, 2, "xy", True)
+    about = _about(recording, panels, [names for names in known if names not in panels])
     return compose(recording.finding, about, above, *_panels_below(recording, panels), width=WIDTH)
 
 
@@ -517,18 +562,19 @@ def _draw_panel(recording: Recording, names: tuple[str, ...], ax: Axes) -> None:
         ax.axhline(level, **DASHED, linewidth=0.8)
 
 
-def _about(recording: Recording, further: Sequence[tuple[str, ...]] = ()) -> str:
-    """The network, the origin of the training run, the interval of measuring, and further panels,
-    which the figure leaves out.
+def _about(
+    recording: Recording, panels: Sequence[tuple[str, ...]], further: Sequence[tuple[str, ...]]
+) -> str:
+    """The network, the origin of the training run, the interval of measuring, the bands of the
+    panels, and further panels, which the figure leaves out.
     """
     # else measured where epochs end
     exact = not (recording.step[:-1] % max(1, recording.every)).any()
     every = f"{'' if exact else 'about '}every {recording.every} optimiser steps"
-    how = f"measured {every}, at {counted(recording.radius.shape[1], 'position')} of the probe"
-    how += (
-        " (lines and numbers: means, bands: least to largest; spectra: position "
-        f"{recording.radius.shape[1] // 2 + 1})"
-    )
+    positions = recording.radius.shape[1]
+    how = f"measured {every}; spectra: position {positions // 2 + 1} of {positions} of the probe"
+    if any(RECORDED_MEASURES[n].colour and vars(recording)[n].ndim > 1 for p in panels for n in p):
+        how += "; lines: means over the positions, bands: least to largest"
     labels = ", ".join(recording.named(RECORDED_MEASURES[names[0]].label) for names in further)
     more = f"a figure as wide as a page has further panels: {labels}" if labels else ""
     return "; ".join(filter(None, (recording.title, recording.about, how, more)))

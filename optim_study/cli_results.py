@@ -168,20 +168,23 @@ class Plot(Stored, Drawing):
 
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
     """Folders of runs, drawn together."""
+    depth: tuple[int, ...] | None = None
+    """Only these recurrence depths."""
     csv: Path | None = None
     """A table of trials (trials.csv, or the output of export) instead of a run's folder."""
     kind: Literal["swarm", "map", "area"] = "swarm"
     """swarm: one column per network; map: learning rate against initial standard deviation, one
     panel per network, coloured by loss; area: the same, but shapes show the scheme and filled
-    symbols the trials that trained, with the paper's box; it counts by box and by scheme.
+    symbols the trials that trained, with the range searched in the paper. Counts are by range and
+    by scheme.
     """
     loss: Objective = "train"
     """Loss of a trial, the lowest of all epochs: train or valid."""
     by: By = "arch"
     """Order of the columns of the swarm plot: arch (architecture) or depth."""
     log: bool = False
-    """Log axis for the losses of the swarm plot (default: if a loss is far above the best constant
-    output).
+    """Log axis for the losses of the swarm plot (default: if a loss is far above that of the
+    constant predictor).
     """
     below: Positive = BELOW
     """Loss in nats per frame, below which a trial counts as trained."""
@@ -208,6 +211,7 @@ class Plot(Stored, Drawing):
             raise InvalidInputError("a folder is given twice: its trials would count twice")
         outputs = Outputs.of(self, self._name(), (".csv",))
         rows, about = self._rows()
+        rows = [row for row in rows if row.depth in (self.depth or [row.depth])]
         outputs.write(lambda: self._draw(rows, about), lambda path: results.write_csv(rows, path))
         found = training_shares(
             rows, self.loss, self.below, REGIONS if self.kind == "area" else (ALL_TRIALS,)
@@ -247,7 +251,10 @@ class Plot(Stored, Drawing):
         source = self.csv or [*self.runs, self.out][0].resolve()
         source = source.resolve().parent if source.name == "trials.csv" else source
         more = f"and-{len(self.runs) - 1}-more" if len(self.runs) > 1 else None
-        values = {name: getattr(self, name) for name in ("by", "loss", "log", "constant", "below")}
+        values = {
+            name: getattr(self, name)
+            for name in ("depth", "by", "loss", "log", "constant", "below")
+        }
         words = [
             f"{name.replace('_', '-')}-{value}"
             for name, value in values.items()
@@ -350,6 +357,7 @@ def record_trial(
     from optim_study.backend import TorchBackend, chorales_of_study
     from rhn.cli.recording import ProbeRecorder, probed
     from rhn.plotting.provenance import words_of_built
+    from rhn.training.chorales import constant_output_nll
 
     number = row.trial
     training = TorchBackend(data).start(config, {number: config.settings(number)}, {})
@@ -359,9 +367,9 @@ def record_trial(
     def about(model) -> str:
         return "; ".join((words_of_built(model.cells[0]), study, probed(corpus)))
 
-    recorder = ProbeRecorder(
-        every, number, probe, path, loss=lambda model: model.nll(probe).mean(), about=about
-    )
+    constant = constant_output_nll(corpus, corpus.valid[:1])
+    how: dict = {"loss": lambda model: model.nll(probe).mean(), "about": about}
+    recorder = ProbeRecorder(every, number, probe, path, constant=constant, **how)
     with closing(recorder):
         recorder.step(training)
         while training.live():

@@ -1,7 +1,8 @@
 """Maps of a study's settings: learning rate against initial standard deviation, one panel for each
 network. Without torch and Optuna.
 
-`plot_map` shows the losses as colours, `plot_area` the settings that train, with the paper's box.
+`plot_map` shows the losses as colours, `plot_area` the settings that train, with the range of
+settings of the paper.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +15,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 
 from optim_study.protocol import LEARNING_RATES, SCHEMES
 from optim_study.results import StudyNetwork, TrialRow, range_words, study_about
-from optim_study.shares import BELOW, STD_RANGE, study_title
+from optim_study.shares import BELOW, STD_RANGE, area_title
 from optim_study.swarm_plot import COLORS, LABELS, networks_of
 from rhn.plotting.figure import Block, colour_bar, compose
 from rhn.training.state import Objective
@@ -26,6 +28,7 @@ from rhn.utils.wording import counted
 
 MARKERS = "os^Dv"
 NO_GATES = "P"  # symbol of cells without transform gates
+OFFSET = {"scaled": 3, "orthogonal": -3}  # points upwards: these have one standard deviation
 Symbols = dict[str, tuple[str, Any]]
 """Label -> (marker, the values of a row's field that it shows)."""
 SHAPES: Symbols = {
@@ -82,7 +85,7 @@ def plot_area(
     rows: Sequence[TrialRow], *, loss: Objective = "train", below: float = BELOW, about: str = ""
 ) -> Figure:
     """Draw the schemes as shapes, filled if the loss of the trial is below `below`, inside and
-    outside the paper's box.
+    outside the range of settings of the paper.
 
     about: settings of the study and origin of the rows.
 
@@ -107,13 +110,14 @@ def plot_area(
         ax.set_title(f"{drawable(network.title)}: {sum(map(trained, trials))} of {len(trials)}")
 
     blocks = _grid(networks_of(rows), panel)
-    return compose(study_title(rows, loss, below), study_about(rows, about), *blocks)
+    return compose(area_title(rows, loss, below), study_about(rows, about), *blocks)
 
 
 def _draw_box(optimizer: str, ax: Axes) -> None:
-    """Draw the paper's box of settings, with the learning rates of this optimizer."""
+    """Draw the range of settings of the paper, with the learning rates of this optimizer."""
     (left, right), (bottom, top) = LEARNING_RATES[optimizer], STD_RANGE
-    label = "the paper's box" if optimizer == "sgd" else f"the paper's box, rates for {optimizer}"
+    label = "range searched in the paper"
+    label += "" if optimizer == "sgd" else f", rates for {optimizer}"
     style: dict = {"facecolor": "0.94", "edgecolor": "0.6", "linewidth": 0.8, "zorder": 0.5}
     ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, label=label, **style))
 
@@ -122,8 +126,9 @@ def _draw_schemes(
     trials: Sequence[TrialRow], trained: Callable[[TrialRow], bool], color: str, ax: Axes
 ) -> None:
     """Draw the trials by scheme; those that trained are filled in this color and lie over the
-    others.
+    others. Schemes of one standard deviation stand side by side.
     """
+    inches = ax.figure.figure.dpi_scale_trans
     for scheme, marker, own in _of_each(SHAPES, "init_scheme", sorted(trials, key=trained)):
         ax.scatter(
             *_places(own),
@@ -133,7 +138,9 @@ def _draw_schemes(
             edgecolors=[color if trained(row) else "0.45" for row in own],
             linewidths=0.7,
             gid=scheme,
+            transform=ax.transData + ScaledTranslation(0, OFFSET.get(scheme, 0) / 72, inches),
         )
+        ax.update_datalim(np.column_stack(_places(own)))  # which points with an offset do not
         _symbol(ax, marker, scheme, "none")
 
 

@@ -44,8 +44,8 @@ class RunConfig(SharedSettings):
     depth: tuple[int, ...] = (1, 2, 4, 6)
     """Recurrence depths; cells without depth run only at 1."""
     cell_options: CellOptions = field(default_factory=dict)
-    """An option of the cells, such as leak=0.5; repeatable. It holds for the architectures that
-    have it (separate studies).
+    """Option of the cell, such as leak=0.5. Can be given several times. Applies to every
+    architecture that has it. Networks with options are studies of their own.
     """
 
     data: Path | None = None
@@ -159,7 +159,7 @@ class RunConfig(SharedSettings):
 
 def paper(**changes: Any) -> RunConfig:
     """The paper's protocol (section 5.1, figure 4): 60 trials of at most 1000 epochs at depths 1,
-    2, 4 and 6. Errors as of `RunConfig`.
+    2, 4 and 6. Errors as for `RunConfig`.
 
     >>> config = paper(arch=("rhn",))
     >>> config.trials, config.epochs, config.depth

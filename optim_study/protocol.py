@@ -117,7 +117,7 @@ class SharedSettings:
     patience: Count = 100
     """A trial stops after N epochs without a lower loss."""
     budget_scale: Annotated[float, within(above=0, most=1e6)] = 1.0
-    """Factor on the paper's parameter budgets of 150,000 per layer."""
+    """Multiply the paper's parameter budget (150,000 per layer) by this factor."""
     objective: Objective = "train"
     """The loss whose lowest value is the value of a trial and selects its best weights."""
     optimizer: OptimizerName = "sgd"
@@ -210,7 +210,7 @@ class StudyConfig(SharedSettings):
 
     @property
     def cell(self) -> str:
-        """The architecture, by the name that other configurations have for it."""
+        """The architecture, by the name that other configurations use."""
         return self.arch
 
     @property
@@ -257,7 +257,7 @@ class StudyConfig(SharedSettings):
         return values
 
     def trial(self, number: int) -> dict[str, Any]:
-        """Everything that the first weights and the training of a trial follow from, for JSON."""
+        """Everything that determines the first weights and the training of a trial, for JSON."""
         settings = self.settings(number)
         return {"study": self.protocol(), "trial": number, "settings": asdict(settings)}
 

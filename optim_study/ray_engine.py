@@ -29,7 +29,7 @@ def ray_tasks(config: RunConfig) -> Iterator["RayTasks"]:
         import ray
     except ImportError:
         raise InvalidInputError(
-            "--engine ray needs Ray: install it with `pip install 'rhn-toolkit[ray]'`"
+            "--engine ray needs Ray: install it with `pip install -e '.[ray]'` in a clone"
         ) from None
     _check_reachable(config.address or os.environ.get("RAY_ADDRESS", ""))
     try:

@@ -46,27 +46,29 @@ class TrialRow:
     learning_rate: float
     init_scheme: Scheme = "gaussian"
     init_std: float
-    """Of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and `orthogonal` ones."""
+    """Standard deviation of the recurrent weights; 1 / sqrt(hidden_size) for `scaled` and
+    `orthogonal` ones.
+    """
     transform_bias: float | None
     """None for cells without such gates."""
     hidden_size: int
     best_train_nll: float
     """The least training loss of all epochs."""
     best_valid_nll: float
-    """The least validation loss of all epochs, commonly another epoch's."""
+    """The least validation loss of all epochs, usually at another epoch."""
     best_epoch: int | None = None
-    """The epoch of the best weights, by the study's objective; that before training is 0."""
+    """The epoch of the best weights, by the study's objective; 0 before training."""
     train_nll: float | None = None
-    """Of the best weights, as the next two."""
+    """Training loss of the best weights; the next two are validation and test loss."""
     valid_nll: float | None = None
     test_nll: float
     constant_nll: float | None = None
     """The least training loss of the constant predictor on the same data."""
     epochs: int
-    """Epochs of training done."""
+    """Epochs that were trained."""
     left_epoch: int | None = None
-    """The first epoch with a training loss below `rhn.training.state.LEFT` of the constant
-    output's; None: never, or unknown.
+    """The first epoch with a training loss below `rhn.training.state.LEFT` of that of the constant
+    predictor; None: never, or unknown.
     """
     diverged: bool
     """True if a loss or a weight overflowed; all losses are from before, or

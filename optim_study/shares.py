@@ -31,7 +31,7 @@ from rhn.training.state import Objective
 from rhn.utils.wording import counted
 
 BELOW = 9.5
-SIGNIFICANT = 0.05  # p, below which an architecture is said to train more often
+SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
 COMPARED_WITH = "rhn"
 STD_RANGE = SharedSettings().init_std
 """The initial standard deviations of the paper's box; its learning rates are `LEARNING_RATES` of
@@ -58,8 +58,8 @@ REGIONS = (ALL_TRIALS, PAPERS_BOX, OUTSIDE, *(scheme for scheme in SCHEMES if sc
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """The share of one network's trials that train, of all or in a region of its settings. Losses
-    in nats per frame.
+    """The share of trials of one network that train, among all or in a region of its settings.
+    Losses are in nats per frame.
 
     >>> network = {"arch": "rhn", "depth": 6, "optimizer": "sgd", "hidden_size": 8}
     >>> losses = {"best": 9.2, "best_trial": 3, "median": 11.1, "below": 11}
@@ -83,7 +83,7 @@ class Share:
     below: int
     """Trials with a loss below the threshold."""
     interval: tuple[float, float]
-    """Of the share, exact, 95 %."""
+    """Exact 95 % interval of the share."""
     p: float | None = None
     """Fisher's exact test against the RHN of this depth (and region); None without one in the
     table.
@@ -128,9 +128,7 @@ def region(row: TrialRow) -> str:
     """The region of a trial's setting, one of `REGIONS` but the first."""
     if row.init_scheme != "gaussian":
         return row.init_scheme
-    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], STD_RANGE
-    inside = slow <= row.learning_rate <= fast and small <= row.init_std <= large
-    return PAPERS_BOX if inside else OUTSIDE
+    return PAPERS_BOX if in_range(row) else OUTSIDE
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -145,24 +143,89 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def study_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
-    """Make the title of a figure: the architecture that trains most often if Fisher's test
-    separates it from every other, else how many trials trained. All depths are pooled; Holm's
-    method corrects for the number of pairs.
+    """Make the title of a figure: the depths at which only one architecture trains, or else the
+    architecture that trains most often over all depths, if Fisher's test separates it from every
+    other; else how many trials trained. Holm's method corrects for the number of pairs.
     """
-    archs = dict.fromkeys(row.arch for row in rows)
-    trained = {arch: [row.loss(loss) < below for row in rows if row.arch == arch] for arch in archs}
-    counts = {arch: (sum(each), len(each)) for arch, each in trained.items()}
+    counts = _trained(rows, loss, below)
     of_all = sum(count for count, _ in counts.values())
     every = f"{of_all:,} of {counted(len(rows), 'random setting')} train"
-    first, *others = sorted(archs, key=lambda arch: -counts[arch][0] / counts[arch][1])
-    if not (others and of_all):
+    if len(counts) < 2 or not of_all:
         return every
-    p = max(holm([_fisher(counts[first], counts[arch]) for arch in others]))
-    if p >= SIGNIFICANT:
+    if words := _only_one(rows, loss, below):
+        return words
+    first = max(counts, key=lambda arch: counts[arch][0] / counts[arch][1])
+    if (p := _p_of(first, counts)) >= SIGNIFICANT:
         return f"{every}; no architecture is shown to train more often (p = {p:.2g})"
-    name, (count, n) = first.upper() if first in CELLS else first, counts[first]
+    share = f"{100 * counts[first][0] / counts[first][1]:.0f} %"
     pooled = ", depths pooled" if len({row.depth for row in rows}) > 1 else ""
-    return f"{name} trains most often: in {100 * count / n:.0f} % of its random settings{pooled}"
+    words = f"{_named(first)} trains most often: in {share} of its random settings{pooled}"
+    return words[0].upper() + words[1:]
+
+
+def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
+    """Make the title of a map of settings: the architectures of which only settings outside the
+    range of the paper train, with their number; else `study_title`.
+    """
+    inside = _trained([row for row in rows if in_range(row)], loss, below)
+    every = _trained(rows, loss, below)
+    only = [arch for arch in every if every[arch][0] and arch in inside and not inside[arch][0]]
+    if not only:
+        return study_title(rows, loss, below)
+    count, n = (sum(every[arch][k] for arch in only) for k in (0, 1))
+    verb = "trains" if len(only) == 1 else "train"
+    words = f"{' and '.join(map(_named, only))} {verb} only outside the range searched in the paper"
+    return f"{words[0].upper()}{words[1:]} ({count} of {n:,} settings)"
+
+
+def in_range(row: TrialRow) -> bool:
+    """True for a setting in the range of learning rates and standard deviations of the paper."""
+    (slow, fast), (small, large) = LEARNING_RATES[row.optimizer], STD_RANGE
+    return slow <= row.learning_rate <= fast and small <= row.init_std <= large
+
+
+def _trained(rows: Iterable[TrialRow], loss: Objective, below: float) -> dict[str, tuple[int, int]]:
+    """{architecture: (trials that trained, trials)}."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        count, n = found.get(row.arch, (0, 0))
+        found[row.arch] = count + (row.loss(loss) < below), n + 1
+    return found
+
+
+def _only_one(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
+    """The depths with several architectures of which only one, the same, trains; "" if there are
+    none, or Fisher's test does not separate it over these depths from every other.
+    """
+    depths = sorted({row.depth for row in rows})
+    counts = {d: _trained([row for row in rows if row.depth == d], loss, below) for d in depths}
+    only = {d: _first_alone(each) for d, each in counts.items()}
+    archs = {*only.values()} - {""}
+    if len(archs) != 1:
+        return ""
+    (arch,) = archs
+    where = [d for d in depths if only[d]]
+    if _p_of(arch, _trained([r for r in rows if r.depth in where], loss, below)) >= SIGNIFICANT:
+        return ""
+    *others, last = map(str, where)
+    at = f"depths {', '.join(others)} and {last}" if others else f"depth {last}"
+    return f"At {at} only {_named(arch)} trains"
+
+
+def _first_alone(counts: dict[str, tuple[int, int]]) -> str:
+    """The architecture that trains and of several is the only one; "" if there is none."""
+    train = [arch for arch, (count, _) in counts.items() if count]
+    return train[0] if len(train) == 1 < len(counts) else ""
+
+
+def _p_of(first: str, counts: dict[str, tuple[int, int]]) -> float:
+    """The largest corrected p-value of an architecture beside every other."""
+    return max(holm([_fisher(counts[first], each) for a, each in counts.items() if a != first]))
+
+
+def _named(arch: str) -> str:
+    """An architecture in a sentence."""
+    return f"the {arch.upper()}" if arch in CELLS else arch
 
 
 def _fisher(*counts: tuple[int, int]) -> float:
@@ -178,7 +241,7 @@ def share_table(
     """The shares as text, each with its own interval; constant: loss of the constant predictor."""
     said = (
         f"below: trials with a loss below {below:g} nats per frame, which count as trained. Each "
-        "share has its exact interval of 95 %."
+        "share has an exact 95 % interval."
     )
     if constant is not None and below > constant:
         said += (

@@ -273,7 +273,7 @@ def _database(url: str) -> RDBStorage:
     except ImportError as error:
         raise InvalidInputError(
             f"the storage {without_password(url)} needs a driver ({error}); for PostgreSQL: "
-            "pip install 'rhn-toolkit[postgres]'"
+            "pip install -e '.[postgres]' in a clone"
         ) from None
 
 

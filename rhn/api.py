@@ -32,9 +32,9 @@ def load(path: str | Path, cell: str | None = None, *, before_training: bool = F
     the training.
 
     Args:
-        cell: its cell, if that is one of your own, as package.module:factory; it is imported.
-        before_training: with its first weights. A training run draws other ones from a seed than a
-            new cell does.
+        cell: the cell of the model, if it is your own, as package.module:factory; it is imported.
+        before_training: whether to load the first weights. From the same seed a training run draws
+            other weights than a new cell.
 
     Raises CheckpointError, also for a file that does not describe its training run;
     InvalidInputError for an unknown cell.
@@ -61,9 +61,9 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
     folder.
 
     Args:
-        path: of the data; None: chorales are rebuilt from music21's scores, texts are where `rhn
-            data get` puts them.
-        options: of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
+        path: path of the data; None: chorales are rebuilt from music21's scores, texts are where
+            `rhn data get` puts them.
+        options: options of a text, see `rhn.data.read_text`: unit, vocabulary_size, max_tokens.
 
     Raises DataError for data that are missing or damaged, InvalidInputError for another name.
 
@@ -129,8 +129,8 @@ def evaluate(
     """Compute the mean loss of a model on a split ("train", "valid", "test"): `.nll` is in nats per
     predicted frame or token.
 
-    options: batch_size and temperature, for texts; errors as of `rhn.training.evaluation.score`,
-    which raises DataError for a text that is too short.
+    options: batch_size and temperature, for texts; errors as for `rhn.training.evaluation.score`,
+    which raises DataError if a text is too short.
 
     >>> ones = [np.ones((4, 88))]
     >>> score = evaluate(PolyphonicModel("rhn", hidden_size=4), Corpus(ones, ones, ones, "ones"))

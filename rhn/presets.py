@@ -277,7 +277,7 @@ def preset(name: str, /, **changes: Any) -> ChoraleConfig | LanguageConfig:
         Options are added to those of the preset, unless the cell is another one. A network of
         chorales has as many units as its budget of parameters buys, unless `hidden_size` is given.
 
-    Raises InvalidInputError, with the nearest name, if there is none, or for a wrong value.
+    Raises InvalidInputError for an unknown name, with the nearest one, or for a wrong value.
 
     >>> preset("jsb-depth-6").hidden_size, preset("jsb-depth-6", cell="dt-rnn").hidden_size
     (262, 372)
@@ -338,7 +338,7 @@ def starting_point(
 
 
 def config_class(name: str | None, file: Path | None) -> type[ChoraleConfig | LanguageConfig]:
-    """The class of the configuration that a preset or a file starts from; errors as of
+    """The class of the configuration that a preset or a file starts from; errors as for
     `starting_point`.
     """
     entries = {} if file is None else read_config(file)

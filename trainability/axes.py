@@ -1,4 +1,4 @@
-"""Which axis of inputs, outputs and targets holds what, decided once for a training run.
+"""The axes of inputs, outputs and targets, decided once for a training run.
 
     axes = OutputAxes.of(output, y, loss_fn, x, layout)   # of shape (8, 20, 5), of classes (8, 20)
     axes.batch, axes.frames, axes.classes                 # 0, 1, 2

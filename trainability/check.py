@@ -97,23 +97,25 @@ def check(
 ) -> Diagnosis:
     """Find the part of a training run at fault: the one that is both enough and needed.
 
-    The training runs unchanged; then trainings of which all parts are known good; then with one
-    known good part among yours (is it enough?), and with one part of yours among known good ones
-    (is it needed?). All run on copies, on the same minibatches, and are measured by their error on
-    the same held-out examples: 0 is perfect, 1 the constant predictor.
+    First your training run runs unchanged. Then known good training runs are run, in which all
+    parts are replaced. Then one known good part is put into your training run (is it enough?), and
+    one part of yours into the known good run (is it needed?). All run on copies, on the same
+    minibatches. Their score is the error on the same held-out examples: 0 is perfect, 1 the
+    constant predictor.
 
     Args:
-        model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
-            arguments. A `Training` in place of the model has all of them.
-        steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the check. If it is too short for all steps, all versions of the
-            training run to the same smaller number. None: ten times the training, and two
-            known good ones, between 20 seconds and ten minutes.
-        losses: of your own run, one per step: compared with those of a plain loop.
+        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
+            further arguments. A `Training` in place of the model has all of them.
+        steps: number of optimiser steps; None: 3000, or that of a `Training`.
+        seconds: time limit of the check. If the time is too short for all steps, all versions of
+            the training run stop at the same smaller number of steps. None: the time of ten of
+            your training runs and two known good ones, between 20 seconds and ten minutes.
+        losses: losses of your own loop, one per optimiser step; they are compared with those of a
+            plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
             of the training.
         name: title of the network; None: its class.
-        seed: of the order of the minibatches.
+        seed: shuffle seed of the minibatches.
         progress: called with a description of each part; None: the first line goes to stderr.
 
     Returns:
@@ -686,7 +688,7 @@ NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
     "later frames",
     "a GRU that also sees later frames",
-    "If these are known when the network is used, let outputs see them; if they are not, see that "
+    "If later frames are known when the network is used, let outputs see them. If not, check that "
     "each target belongs to its own frame, y[:, t] to x[:, t], and is not shifted.",
 )
 
@@ -697,7 +699,7 @@ def notes_of(trial: Trial) -> Iterator[str]:
     if evidence.learned and trial.padding:
         yield trial.padding
     for row in filter(evidence.is_enough, trial.layers):
-        yield f"With {row.what} alone: {evidence.shown(row):.2f}."
+        yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
     tried = (*evidence.kept.values(), *evidence.replaced)
     unfinished = [row.what for row in tried if not row.done]
@@ -716,7 +718,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     if not evidence.enough and all_done and (words := not_enough(trial)):
         yield words
     for row in evidence.refused:
-        yield f"In another minibatch order this is not enough: {row.what}."
+        yield f"Not enough in another minibatch order: {row.what}."
     if not evidence.whole:
         before = shown(evidence.shown(evidence.before))
         yield (
@@ -765,7 +767,7 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield f"{said}."
     elif base.measures and rule_of(trial.evidence).outcome == "undecided":
         held = counted(trial.held_out, "held-out example")
-        yield f"It cannot be told from {held}; on training examples the error is {fitted:.2f}."
+        yield f"Undecided by {held}; on training examples the error is {fitted:.2f}."
 
 
 def place_of(part: str) -> int:

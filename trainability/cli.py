@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "sgd",
     "arguments": {},
 }
-"""Of a training on next frames."""
+"""For a training run on next frames."""
 EXCLUSIVE = {  # an option, and those that cannot be given with it
     "module": ("training",),
     "checkpoint": ("training",),
@@ -107,8 +107,8 @@ class Limits:
     steps: Annotated[Count | None, LIMITS] = None
     """Optimiser steps (default: those of FILE.py, or of all epochs, or else 3000)."""
     seconds: Annotated[Positive | None, LIMITS] = None
-    """Time limit, in seconds (default: that of FILE.py, otherwise 60 of a cure, and of a check ten
-    times the training run, at most 600).
+    """Time limit, in seconds (default: that of FILE.py; otherwise 60 for a cure, and ten times the
+    training run for a check, at most 600).
     """
 
 
@@ -126,14 +126,14 @@ class Printed(Drawing):
 class CheckOptions(Printed, Limits, NextFrames, Network):
     """Find the part of a training run that keeps it from learning.
 
-    Facts about one minibatch come first. Then the training runs, on copies, and known good ones.
-    Each part of yours is put into a known good training run (is it needed?), and each known good
-    part into yours (is it enough?). The exit code is 0 for every answer.
+    Facts about one minibatch come first. Then copies of your training run and known good training
+    runs are run. Each known good part is put into your run (is it enough?), and each part of yours
+    into a known good run (is it needed?). The exit code is 0 for every outcome.
 
     NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
-    arguments that returns one. It gives model, x, y, loss and optimizer, and if needed further
-    arguments of trainability.check, such as batch_axis or scheduler. FILE.py runs as by `python
-    FILE.py`, except for what stands below `if __name__ == "__main__":`.
+    arguments that returns one. It has model, x, y, loss and optimizer, and if needed further
+    arguments of trainability.check, such as batch_axis or scheduler. FILE.py runs as with `python
+    FILE.py`, except for the code below `if __name__ == "__main__":`.
 
     Without FILE.py:NAME the training run is that of a network that predicts the next frames of
     sequences.
@@ -156,8 +156,8 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
 class CureOptions(Printed, Limits, NextFrames, Network):
     """Search for initial weights and a learning rate with which a training run learns.
 
-    The training is named as for `trainability check`. The answer has the lines of Python to paste.
-    The exit code is 0 for every answer.
+    Give the training run as for `trainability check`. The output contains the lines of Python to
+    paste. The exit code is 0 for every outcome.
 
     examples:
       trainability cure train.py:training

@@ -78,7 +78,7 @@ class Search:
     Args:
         training: of the user.
         end: moment of time by which the search ends.
-        seed: of the minibatch order; the next two confirm.
+        seed: shuffle seed of the minibatches; the next two seeds confirm.
         progress: called with a description of each part.
     """
 
@@ -367,16 +367,16 @@ def cure(
     """Find initial weights and a learning rate with which a network learns.
 
     Args:
-        model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
-            arguments. A `Training` in place of the model has all of them.
-        steps: length of the training; None: 3000, or that of a `Training`.
-        seconds: most time of the search, which takes about ten training runs.
+        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
+            further arguments. A `Training` in place of the model has all of them.
+        steps: number of optimiser steps; None: 3000, or that of a `Training`.
+        seconds: time limit of the search, which takes about ten training runs.
         name: title of the network; None: its class.
-        seed: of the minibatch order; the next two confirm.
+        seed: shuffle seed of the minibatches; the next two seeds confirm the result.
         progress: called with a description of each part.
 
     Returns:
-        A `Cure`. What was given is not changed.
+        A `Cure`. Nothing that you give is changed.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training run; the message says
@@ -425,7 +425,9 @@ def cure(
 
 
 def code_of(training: Training, change: Change, model: nn.Module) -> str:
-    """Lines to paste behind the optimiser: initial weights, learning rates, and the clipping."""
+    """Lines to paste after the line that creates the optimiser: initial weights, learning rates,
+    and the clipping.
+    """
     lines = [COMPILED] if uncompiled(model) is not model else []
     lines += change.start.code.splitlines()
     if change.adam is not None:

@@ -225,12 +225,12 @@ def _equal(values: Tensor) -> bool:
 class Examples(HeldOut):
     """Tensors x and y of N examples each, from which minibatches are drawn.
 
-    A quarter of small sets is held out, at least 100 of 400 and more. Of a few long sequences with
-    a target for each frame it is the last quarter of the frames.
+    A quarter of small sets is held out, at least 100 of 400 examples and more. For a few long
+    sequences with a target for each frame, the last quarter of the frames is held out.
 
     Args:
         x, y: inputs and targets, with N examples along `axis` (of y along 0 if it has no frames).
-        batch_size: of a minibatch.
+        batch_size: size of a minibatch.
         axis: 0 for (N, T, ...), 1 for (T, N, ...).
         fits: returns whether the model takes inputs of another size.
 
@@ -336,7 +336,7 @@ class Batches(HeldOut):
     Of 20 batches and more whole ones are held out, of fewer some examples of each.
 
     Args:
-        loader: of (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
+        loader: yields (x, y), (x, further inputs, y), or dictionaries, see `inputs_and_targets`.
         like: a parameter of the model; its device is that of the minibatches.
         seconds: most time for reading.
         axis_of: returns the axis of the examples of a pair.

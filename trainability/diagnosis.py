@@ -32,21 +32,22 @@ class Cause:
     name: str
     """Two or three words: "mixed examples"."""
     part: str
-    """The part of the training that it concerns: "network"."""
+    """The part of the training run that the cause concerns: "network"."""
     sentence: str
-    """What was measured, with the number."""
+    """The measurement, with its number."""
     remedy: str
-    """What to do, with a line to paste if one is enough."""
+    """The repair, with a line to paste if one line is enough."""
     sure: bool = False
-    """True of a proof that nothing can be learned so, and of an experiment that was confirmed in
-    three minibatch orders.
+    """True for a proof that the training run cannot learn, and for an experiment that was confirmed
+    in three minibatch orders.
     """
     evidence: dict[str, Any] = field(default_factory=dict)
     """The numbers, by name."""
     curable: bool = False
-    """True if other initial weights may repair it: a proof that holds at the given ones only."""
+    """True if other initial weights may repair the fault: the proof holds at the given ones only.
+    """
     repair: str = ""
-    """The row of the table that repairs it, by its `what`; "" if only you can."""
+    """`what` of the row of the table that repairs the fault; "" if no row does."""
 
 
 SHOWN_TRIALS = 4  # of a search
@@ -58,18 +59,19 @@ AT_FAULT = "at fault"
 
 @dataclass(frozen=True)
 class TableRow:
-    """One version of the training, and how far it came."""
+    """One version of the training run, and its error."""
 
     part: str
-    """The part that was changed; "" of the user's training run, unchanged."""
+    """The part that was changed; "" for the user's training run, unchanged."""
     what: str
     """The change in words: "inputs standardised"."""
     error: float
-    """On held-out examples: 0 perfect, 1 the constant predictor."""
+    """Error on held-out examples: 0 perfect, 1 the constant predictor."""
     steps: int
-    """Fewer than all if the row was good enough before, or if it is not finished."""
+    """Optimiser steps; fewer than all if the row was good enough before, or if it is not finished.
+    """
     standard_error: float
-    """Of the difference to the training to which it is compared."""
+    """Standard error of the difference in error from the run with which the row is compared."""
     training: str = YOURS
     """ "yours": the part was replaced in the user's training run; "known good": the user's part was
     put into the known good one.
@@ -104,31 +106,33 @@ class Diagnosis(Result):
     words: str = ""
     """The outcome in words."""
     error: float = math.nan
-    """On held-out examples after the training: 0 perfect, 1 the constant predictor."""
+    """Error on held-out examples after the training run: 0 perfect, 1 the constant predictor."""
     loss: float = math.nan
-    """The same of the loss, of classes; NaN for others."""
+    """The same for the loss, if targets are classes; otherwise NaN."""
     known_good: float = math.nan
     """The error of the best known good training run; NaN if none was run."""
     known_good_loss: float = math.nan
-    """The same of its loss, of classes; NaN for others."""
+    """The same for its loss, if targets are classes; otherwise NaN."""
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
     """The error of the rows: "error", or "loss" if they differ by their loss only."""
     steps: int = 0
-    """Of the user's training run that were run."""
+    """Optimiser steps of the user's training run that were run."""
     of_steps: int = 0
-    """Of the whole training run."""
+    """Optimiser steps of the whole training run."""
     seconds: float = 0.0
-    """That the whole training run takes, by those steps."""
+    """Duration of the whole training run, estimated from those steps."""
     forecast: float | None = None
-    """Step at which it explains half of the targets, if not all steps were run; None: not known."""
+    """Step at which the network is expected to explain half of the targets, if not all steps were
+    run; None: not known.
+    """
     orders: tuple[float, ...] = ()
-    """Errors in each minibatch order that was tried; infinite: it exploded."""
+    """Error in each minibatch order that was tried; infinite if the loss exploded."""
     part: str | None = None
-    """The part at fault; None: none is shown to be."""
+    """The part at fault; None if no part is shown to be at fault."""
     causes: tuple[Cause, ...] = ()
-    """All that was found: proofs first, then what experiments show."""
+    """All findings: first proofs, then results of experiments."""
     facts: tuple[Cause, ...] = ()
     """The proofs, from one minibatch."""
     remarks: tuple[str, ...] = ()
@@ -162,7 +166,7 @@ class Diagnosis(Result):
             return f"{words}: its loss is not finite after {after}."
         loss = "" if math.isnan(self.loss) else f", loss {shown(self.loss)}"
         relative = f"relative error {shown(self.error)}{loss}"
-        return f"{words}: {relative} after {after} (1: no better than a constant)."
+        return f"{words}: {relative} after {after} (1: no better than the constant predictor)."
 
     @property
     def foreseen(self) -> str:
@@ -171,13 +175,13 @@ class Diagnosis(Result):
             return ""
         words = f"All its steps take about {counted(math.ceil(self.seconds), 'second')}"
         if self.forecast is None:
-            return f"{words}; nothing grows yet by which its end can be foreseen."
+            return f"{words}; its end cannot be predicted yet."
         if math.isinf(self.forecast):
-            return f"{words}; what it explains of the targets does not grow."
+            return f"{words}; the explained share of the targets does not grow."
         if self.forecast <= self.steps:
             return f"{words}; it explains half of the targets already."
         step = counted(round(self.forecast), "step")
-        return f"{words}; by its growth it explains half of the targets after about {step}."
+        return f"{words}; at this growth it explains half of the targets after about {step}."
 
     @property
     def by_part(self) -> dict[str, PartRows]:
@@ -228,7 +232,7 @@ class Diagnosis(Result):
 
     @property
     def repairs(self) -> list[TableRow]:
-        """The changes that repair what is proven."""
+        """The replacements that repair what is proven."""
         names = {cause.repair for cause in self.facts if cause.repair}
         return [row for row in self.rows if row.training == YOURS and row.what in names]
 
@@ -242,9 +246,9 @@ class Diagnosis(Result):
             beside = "" if math.isnan(loss) else f", loss {shown(loss)}"
             reached = f"reaches {shown(self.known_good)}{beside}."
             yield (
-                f"A known good training on your data {reached}"
+                f"A known good training run on your data {reached}"
                 if self.learnable or self.levels[1] <= DEAD
-                else f"No known good training learns your data: the best {reached}"
+                else f"No known good training run learns from your data: the best {reached}"
             )
         if self.by_part:
             yield from ("", *self._lines(), "")
@@ -261,14 +265,14 @@ class Diagnosis(Result):
         return super().summary() if whole else "\n".join(self.sentences())
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each version of the training."""
+        """One row for each version of the training run."""
         first = ("part", "what", "training", "error", "steps", "finished")
         names = (*first, "standard_error", "word", "by")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
     def at_fault(self) -> TableRow | None:
-        """The replacement that shows the part at fault; None if none does."""
+        """The replacement row of the part at fault, or None if no part is at fault."""
         shown = (r for r in self.rows if r.word == AT_FAULT and r.training == YOURS)
         return next((row for row in shown if row.part == self.part), None)
 
@@ -277,8 +281,9 @@ class Diagnosis(Result):
         """The part at fault and the error without the fault, for the title of a figure."""
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
-        error = self.at_fault.error
-        return f"The fault is in the {self.part}; mended, the relative {self.by} is {error:.2g}"
+        error = shown(self.at_fault.error)
+        said = f"The fault is in the {self.part}; with it replaced"
+        return f"{said}, the relative {self.by} is {error}"
 
     height = 3.4
 
@@ -297,7 +302,7 @@ class Diagnosis(Result):
 
     def _draw_parts(self, ax: Axes) -> None:
         """Draw a line for each part, with a point for each direction of the exchange."""
-        kinds = ("o", BLUE, "yours, part replaced"), ("s", ORANGE, "known good, with your part")
+        kinds = ("o", BLUE, "in your training run"), ("s", ORANGE, "in the known good one")
         parts = [*self.by_part.items()][::-1]
         for place, (mark, color, words) in enumerate(kinds):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
@@ -320,10 +325,11 @@ class Diagnosis(Result):
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""
-        names = "your training", "known good training"
+        names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
             if LEAST <= error <= MOST:
-                ax.axvline(error, color=ink(ax), linestyle=dashes, linewidth=1, label=words)
+                style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
+                ax.axvline(error, label=words, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 
@@ -356,20 +362,20 @@ def _word(row: TableRow | None, put: TableRow | None) -> str:
 
 @dataclass
 class Attempt:
-    """A change of initial weights and learning rate, and how far it came."""
+    """A change of initial weights and learning rate, and its error."""
 
     change: Change
     rows: list[Row]
-    """One for each minibatch order in which it was tried."""
+    """One row for each minibatch order in which the change was tried."""
 
     @property
     def row(self) -> Row:
-        """In the first minibatch order."""
+        """The row in the first minibatch order."""
         return self.rows[0]
 
     @property
     def errors(self) -> list[float]:
-        """In each order: the median error of the last quarter of the steps."""
+        """The median error of the last quarter of the steps, in each minibatch order."""
         return [row.lasting.error for row in self.rows]
 
     @property
@@ -397,40 +403,45 @@ class Cure(Result):
     """
 
     outcome: str
-    """ "without a fault" (it trains as it is), "trains after the change", "trains in some orders"
-    of the minibatches, "not confirmed" (there was no time for all steps or orders, or there is only
-    one), "none helped", "undecided" (the same, but not all changes ran to the end of all steps) or
-    "not searched" (a proof that other initial weights do not repair).
+    """One of:
+
+    - "without a fault": the network trains unchanged;
+    - "trains after the change";
+    - "trains in some orders" of the minibatches;
+    - "not confirmed": there was no time for all steps or orders, or there is only one order;
+    - "none helped";
+    - "undecided": no change helped, but not all changes ran to the end;
+    - "not searched": other initial weights do not repair what is proven.
     """
     model: nn.Module
     """A copy of the model that was given, with initial weights that help."""
     learning_rate: float
-    """With a scheduler its initial_lr."""
+    """The learning rate that helps; with a scheduler its initial_lr."""
     clip_norm: float | None
-    """As given."""
+    """The clipping norm that was given; None: no clipping."""
     start: str
     """The initial weights in words: "orthogonal matrices"."""
     code: str
     """Lines that change `model` as `self.model` was changed, and `optimizer`; "" for none."""
     error: float
-    """Of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor; the
-    median of the last quarter of the steps, and of the minibatch orders.
+    """Error of the chosen training run on held-out examples: 0 perfect, 1 the constant predictor.
+    The median over the last quarter of the steps, and over the minibatch orders.
     """
     before: float
-    """Of the training unchanged, in the minibatch order in which it ends worst."""
+    """Error of the training run, unchanged, in the minibatch order in which it ends worst."""
     causes: tuple[Cause, ...]
     """Facts about one minibatch, proofs first."""
     trials: tuple[Attempt, ...]
-    """The training unchanged, then all others, the best first."""
+    """The training run unchanged, then all others, the best first."""
     chosen: Attempt
     reach: Reach | None
-    """Of the gradient at the given weights; None: not measured."""
+    """Reach of the gradient at the given weights; None: not measured."""
     steps: int
-    """Length of the training."""
+    """Optimiser steps of the training run."""
     seconds: float
-    """That the search took."""
+    """Duration of the search."""
     needed_seconds: float | None
-    """Of a search that decides; None if this one has."""
+    """Seconds of a search that would decide; None if this search has decided."""
     training: Training
 
     @property
@@ -485,7 +496,7 @@ class Cure(Result):
 
     @property
     def lasts(self) -> str:
-        """When the choice learned, and whether that lasts, in a sentence."""
+        """A sentence: when the choice learned, and in how many orders this lasts."""
         of = f"of {counted(len(self.chosen.rows), 'minibatch order')}"
         step = max(row.reached[0] for row in self.chosen.rows)
         return f"Half of the gain: reached at step {step:,}, stays in {self.chosen.stays} {of}."
@@ -521,7 +532,7 @@ class Cure(Result):
         elif self.outcome == "not confirmed":
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
         if self.code:
-            yield "found.code has the lines to paste behind the optimiser."
+            yield "found.code has the lines to paste after the line that creates the optimiser."
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences; whole: with the lines to paste."""
@@ -532,7 +543,7 @@ class Cure(Result):
         return fitted(self.summary(whole=False))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a trial: initial weights, optimiser, steps, error in each minibatch order."""
+        """One row per trial: initial weights, optimiser, steps, error in each minibatch order."""
         given = type(self.training.optimizer).__name__
         return [
             {

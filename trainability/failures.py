@@ -63,7 +63,7 @@ def not_finite_gradient(probe: Probe) -> Cause | None:
     return Cause(
         NOT_FINITE,
         "network",
-        f"The loss of the first minibatch is finite, the gradient of {listed(names)} is not.",
+        f"The loss of the first minibatch is finite, but the gradient of {listed(names)} is not.",
         "Look for a root or a norm of 0, or a branch of torch.where that is not finite: it has a "
         "gradient too.",
         sure=True,

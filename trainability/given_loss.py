@@ -112,7 +112,7 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
     """The fault of an output or of targets that a loss has refused; "" if it is not known.
 
     The loss is called with zeros as targets: with numbers in the shape of the output, and with
-    classes, which lack one of its axes. Of those that it takes, the most similar are compared.
+    classes, which lack one of its axes. The most similar of those that it takes are compared.
     """
     if isinstance(loss, nn.GaussianNLLLoss):
         return GAUSSIAN

@@ -48,7 +48,7 @@ class Measure:
     pairs: dict[str, PairedErrors]
     """Errors of the examples beside those of the constant predictor, by the name of a score."""
     relative: dict[str, float]
-    """Their means, 1 for the best constant output."""
+    """Their means, 1 for the constant predictor."""
     explained: float = math.nan
     """Share of the targets' variance that the outputs explain."""
 
@@ -179,7 +179,7 @@ class Race:
     Args:
         scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
-        seed: of the order of the minibatches and of random numbers inside a model.
+        seed: seed of the minibatch order, and of random numbers inside a model.
         progress: called with a description of each part.
     """
 
@@ -302,7 +302,7 @@ def race_of(
         if float(constant.mean()) <= TINY:
             raise InvalidInputError(
                 f"there is nothing to learn: all targets are {y.flatten()[0].item():.4g}, and a "
-                "constant output is perfect; look where the targets are made"
+                "constant output is perfect; look where the targets are computed"
             )
     return Race(scores, pairs, seed=seed, progress=progress)
 
@@ -325,7 +325,7 @@ def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> f
 
 
 def affordable(steps: int, seconds: float, needed: float) -> int:
-    """How many of all steps each row may run in some seconds, if all of them need `needed`.
+    """The number of steps that each row may run in some seconds, if all steps need `needed`.
 
     >>> affordable(1000, 30.0, 60.0), affordable(1000, 90.0, 60.0)
     (500, 1000)

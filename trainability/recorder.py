@@ -30,15 +30,15 @@ from trainability.losses import enters_loss
 
 
 class Recorder(recorder.Recorder):
-    """The recorder of gersgorin that also measures what the outputs explain.
+    """A `gersgorin.Recorder` that also measures which share of the loss the outputs explain.
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.
-        loss_fn: loss_fn(output, y) of the training. Outputs have their units last, or their classes
-            where the loss takes them.
+        loss_fn: loss_fn(output, y) of the training run. Units are the last axis of outputs; classes
+            lie where the loss takes them.
 
     Raises:
-        InvalidInputError, DataError, OutputError: as `gersgorin.Recorder` does.
+        InvalidInputError, DataError, OutputError: as for `gersgorin.Recorder`.
 
     >>> model, x, y = nn.RNN(2, 4), torch.rand(10, 1, 2), torch.rand(10, 1, 4)
     >>> loss_fn = nn.MSELoss()
@@ -66,8 +66,8 @@ class Recorder(recorder.Recorder):
     ) -> None:
         """Count an optimiser step; at every N-th one measure.
 
-        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: of this step's
-        minibatch.
+        Call it between `loss.backward()` and `optimizer.zero_grad()`. output, y: those of this
+        step's minibatch.
         """
         if output is not None:
             self._explain(output, y)

@@ -4,8 +4,8 @@
     for name, other in stand_ins(training):      # ("attention", a run with a GRU in its place)
         ...
 
-It standardises the numbers that it reads, and reads ids through an embedding. Of several inputs the
-first with the outputs' frames is read frame by frame, all others by their states. Examples lie
+It standardises the numbers that it reads, and reads ids through an embedding. The first of several
+inputs with the outputs' frames is read frame by frame, all others by their states. Examples lie
 along either axis. An output for each frame sees later frames only if those of the user's network
 do, and if no target is a later input. A linear layer is replaced by one with a hidden layer, that
 reads each position by itself; any other layer by a GRU that reads the same tensors.

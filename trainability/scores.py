@@ -1,10 +1,10 @@
-"""One score for all losses: the error of outputs, 0 perfect, 1 the best constant.
+"""One score for all losses: the error of outputs, 0 perfect, 1 the constant predictor.
 
     score = score_of(loss_fn, output, pairs, axes)   # how outputs are compared with targets
     score.errors(output, y)                          # (B,), of each example
-    found = score.in_pairs(outputs, targets)         # beside those of the best constant
-    found.relative                                   # their mean, relative to the constant's
-    found.below()                                    # are they below the constant's, in pairs?
+    found = score.in_pairs(outputs, targets)         # beside those of the constant predictor
+    found.relative                                   # their mean, divided by its mean
+    found.below()                                    # whether they are below its errors, in pairs
 
 | targets                         | error of an example                | best constant      |
 |---------------------------------|------------------------------------|--------------------|
@@ -14,7 +14,7 @@
 | numbers, an output each         | mean squared error                 | the mean           |
 | all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
 
-Positions behind the end of a sequence, whose outputs do not change the loss, are not scored.
+Positions after the end of a sequence, whose outputs do not change the loss, are not scored.
 
 Legend: B examples, T frames, K output units.
 """
@@ -41,7 +41,7 @@ from trainability.losses import (
 from trainability.minima import constant_output, settled_loss
 
 DEVIATIONS = 2.0  # standard errors by which errors differ
-BELOW = 1e-3  # of the constant's loss: more below the least one is no rounding
+BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
 MOST_NATS = 700.0  # whose exponential is finite
 BLOCKS = 40  # parts of the frames of a few long sequences
 FEW, MINIBATCHES = 512, 16  # examples, and minibatches, to which a constant output is fitted
@@ -50,7 +50,7 @@ TINY = 1e-12  # of a variance or a share: the constant is right
 
 @dataclass(frozen=True)
 class PairedErrors:
-    """Errors of held-out examples beside those of the best constant, pair by pair.
+    """Errors of held-out examples beside those of the constant predictor, pair by pair.
 
     >>> found = PairedErrors(torch.full((40,), 0.5), torch.ones(40))
     >>> found.relative, found.below(), found.above(0.4), found.count
@@ -60,7 +60,7 @@ class PairedErrors:
     errors: Tensor
     """(E,)"""
     constant: Tensor
-    """(E,) of the best constant on the same examples."""
+    """(E,) errors of the constant predictor on the same examples."""
     endless: bool = False
     """Whether errors are a loss less that of the constant, since there is no least one."""
 
@@ -104,13 +104,13 @@ class PairedErrors:
         return float(d.mean()), float(d.std()) / math.sqrt(len(d)) if len(d) > 1 else math.inf
 
     def below(self, level: float = 1.0) -> bool:
-        """True if errors lie below a share of the constant's by two standard errors."""
+        """True if errors lie below a share of those of the constant by two standard errors."""
         mean, deviation = self.difference(level)
         return mean + DEVIATIONS * deviation < 0
 
     def above(self, level: float) -> bool:
-        """True if errors lie above a share of the constant's by two standard errors; if
-        there is no least one never.
+        """True if errors lie above a share of those of the constant by two standard errors; False
+        if there is no least loss.
         """
         if self.endless:
             return False
@@ -163,7 +163,7 @@ class Score:
         return self._means(self._wrong(self.answers(output, y), y), counts)
 
     def of_constant(self, output: Tensor, y: Tensor) -> Tensor:
-        """Errors of the best constant, for the same examples as `errors`."""
+        """Errors of the constant predictor, for the same examples as `errors`."""
         assert self.constant is not None
         if self.kind == "loss":
             return self._losses(self.constant.expand(output.shape), y) - self.level

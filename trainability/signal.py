@@ -54,7 +54,7 @@ class Reach:
 
     @property
     def share(self) -> np.ndarray:
-        """(T,) of the gradient, from each lag on, in norm; NaN for a gradient of 0."""
+        """Share of the gradient from each lag on, in norm, (T,); NaN for a gradient of 0."""
         return share_from(self.norms)
 
     @property

@@ -74,10 +74,11 @@ def identity_(model: nn.Module, *, norms: Norms = None, keep: Collection[str] = 
 def remembering_(
     model: nn.Module, frames: int, *, norms: Norms = None, keep: Collection[str] = ()
 ) -> None:
-    """Let half of the units of a plain recurrence read only the present frame, and half, rotations,
-    store it for T frames.
+    """Let half of the units of a plain recurrence read the present frame, and the other half store
+    it for T frames by rotations.
 
-    Recurrences of tanh or ReLU only, see `rhn.cells.init.memory_blocks`; all others as `normal_`.
+    Only for recurrences of tanh or ReLU, see `rhn.cells.init.memory_blocks`; all others are drawn
+    as by `normal_`.
     """
     generator = _draw(model, None, norms, keep)
     for module, layers in memories(model, frames, keep):
@@ -108,7 +109,7 @@ def chrono_(model: nn.Module, frames: int, *, keep: Collection[str] = ()) -> Non
 
 @torch.no_grad()
 def default_(model: nn.Module, *, seed: int = 5, keep: Collection[str] = ()) -> None:
-    """Draw the weights of each layer as torch.nn does, those without a gradient too.
+    """Draw the weights of each layer as torch.nn does, also those without a gradient.
 
     Matrices of a user's own modules are uniform within 1/sqrt(fan_in); those of the cells of `rhn`
     normal with standard deviation 1/sqrt(n).

@@ -8,7 +8,7 @@ Each is a function of a `Training` that returns a changed copy, or None where it
         other.optimizer = torch.optim.RMSprop(other.model.parameters(), 1e-3)
         return other
 
-Of each part the smallest change comes first.
+For each part the smallest change comes first.
 """
 
 import copy
@@ -252,7 +252,7 @@ def usual_loss(training: Training) -> Training | None:
     "loss",
     "a mean in place of the sum",
     remedy="Divide the loss by the number of targets that it adds up, or set reduction='mean': the "
-    "sum makes gradients as many times larger, and so the step of SGD and what is clipped.",
+    "sum makes gradients that many times larger, and with them the steps of SGD and the clipping.",
 )
 def mean_for_sum(training: Training) -> Training | None:
     """The usual loss in the place of its sum over examples, frames or units."""
@@ -320,7 +320,7 @@ def rare_classes_weighted(training: Training) -> Training | None:
 @register_swap(
     "initial weights",
     "torch's initial weights",
-    remedy="Leave the layers the weights that torch.nn gives them.",
+    remedy="Keep the initial weights that torch.nn gives the layers.",
 )
 def default_weights(training: Training) -> Training:
     """Draw the weights of each layer again as torch.nn does, and own matrices likewise."""
@@ -383,7 +383,7 @@ def without_decay(training: Training) -> Training | None:
 @register_swap(
     "optimizer",
     "a constant learning rate",
-    remedy="Leave out the scheduler, or let it fall later.",
+    remedy="Leave out the scheduler, or let the learning rate fall later.",
 )
 def without_schedule(training: Training) -> Training | None:
     """Leave out the schedule: the largest rate to which it comes."""

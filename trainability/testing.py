@@ -35,17 +35,17 @@ def assert_learns(
     predictor's.
 
     The error is that of `check`, on held-out examples: 0 is perfect, 1 the constant predictor.
-    With fewer than 20 held-out examples it is measured on those of the training.
+    With fewer than 20 held-out examples the error is measured on training examples.
 
     Args:
-        model, x, y, loss_fn, optimizer: of the training, see `Training`; parts: its further
-            arguments. A `Training` in place of the model has all of them.
-        steps: length of the training; None: 3000, or that of a `Training`.
-        below: the relative error that the training must fall below.
-        seed: of the order of the minibatches.
+        model, x, y, loss_fn, optimizer: parts of the training run, see `Training`; parts: its
+            further arguments. A `Training` in place of the model has all of them.
+        steps: number of optimiser steps; None: 3000, or that of a `Training`.
+        below: the relative error that the training run must fall below.
+        seed: shuffle seed of the minibatches.
 
     Raises:
-        AssertionError: the error is too large. The message has it beside `below`, and the facts
+        AssertionError: the error is too large. The message has the error, `below`, and the facts
             about the first minibatch.
         InvalidInputError or DataError: these parts do not make a training run; the message says
         which.
@@ -72,6 +72,6 @@ def assert_learns(
     few = f" on training examples ({training.data.too_few})" if training.data.too_few else ""
     words = (
         f"the relative error of {title} is {row.error:.3g} after {counted(row.steps, 'step')}"
-        f"{few}, expected less than {below:g} (1: no better than a constant)."
+        f"{few}, expected less than {below:g} (1: no better than the constant predictor)."
     )
     raise AssertionError("\n".join([words, *(f"{fact.sentence} {fact.remedy}" for fact in found)]))

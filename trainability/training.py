@@ -69,7 +69,7 @@ BATCH_SIZE = 32  # of minibatches drawn from tensors
 
 
 class Training:
-    """Everything that a training run uses, copied. To change a part, change that of a `copy()`.
+    """Everything that a training run uses, copied. To change a part, change the part of a `copy()`.
 
     Args:
         model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
@@ -78,19 +78,19 @@ class Training:
             (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
             label or labels.
         loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
-        optimizer: of `torch.optim`, on parameters of the model; or "sgd", "adam", "adamw",
-            "rmsprop".
-        learning_rate: of an optimiser given by name; None: torch's default.
-        steps: length of the training.
-        batch_size: of the minibatches drawn from tensors.
+        optimizer: an optimiser of `torch.optim`, on parameters of the model; or "sgd", "adam",
+            "adamw", "rmsprop".
+        learning_rate: learning rate of an optimiser given by name; None: torch's default.
+        steps: number of optimiser steps.
+        batch_size: size of the minibatches that are drawn from tensors.
         batch_axis: axis of the examples in x and y: 1 for (T, B, ...). None: 0, or 1 if only axis
-            1 of x has as many entries as there are targets; it must be given if both have and the
-            model's layers take (T, B, ...), unless a DataLoader puts the examples together.
+            1 of x has as many entries as there are targets. Required if both axes have and the
+            model's layers take (T, B, ...), unless a DataLoader stacks the examples.
         clip_norm: largest gradient norm; None: no clipping.
-        scheduler: a learning-rate scheduler of the optimiser that is stepped after each step.
-        predict: takes the prediction, a tensor, from what the model returns; None: that, its
-            `logits`, or the first entry of a tuple.
-        loading_seconds: most time for reading batches of a DataLoader.
+        scheduler: a learning-rate scheduler of the optimiser, stepped after each optimiser step.
+        predict: a function that takes the prediction, a tensor, from the output of the model. None:
+            the output itself, its `logits`, or the first entry of a tuple.
+        loading_seconds: time limit for reading batches of a DataLoader.
 
     Raises:
         InvalidInputError or DataError: these parts do not make a training run; the message says
@@ -211,11 +211,13 @@ class Training:
 
     @property
     def learning_rate(self) -> float:
-        """The largest of the groups; of a schedule that to which it is relative."""
+        """The largest rate of the groups; with a schedule, the rate to which the schedule is
+        relative.
+        """
         return max(self.rates())
 
     def rates(self, factor: float = 1.0) -> list[float]:
-        """The learning rates of the groups times a factor; of a schedule those of its begin."""
+        """The learning rates of the groups times a factor; with a schedule, those at its start."""
         groups = self.optimizer.param_groups
         return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
@@ -324,10 +326,12 @@ class Training:
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
-        """A copy with another network, under an optimiser of the same kind and settings, and its
-        schedule. Of several groups the one with the largest rate counts.
+        """A copy with another network, and an optimiser of the same kind, settings and schedule.
 
-        predict: of a network that returns something else than the user's.
+        If the optimiser has several groups, the one with the largest rate counts.
+
+        predict: how to take the prediction from the output of the new network, if it differs from
+        the user's.
         """
         other = self.copy()
         other.predict = predict or self.predict

@@ -343,7 +343,7 @@ RULES = (
         "learns little",
         "learns little",
     ),
-    Rule(lambda e: e.barely, "learns", "is hardly better than a constant predictor"),
+    Rule(lambda e: e.barely, "learns", "is hardly better than the constant predictor"),
     Rule(lambda e: e.learned, "learns", "learns"),
     Rule(lambda e: bool(e.at_fault), "does not learn", "does not learn"),
     Rule(lambda e: e.dead, "does not learn", "does not learn"),

@@ -40,7 +40,7 @@ from rhn.utils.result import Result
 from rhn.utils.shared_options import flag
 from rhn.utils.wording import counted
 
-ABOUT = "What it is and how it was made"
+ABOUT = "Origin of the network"
 LEFT_OUT = ("vocabulary",)  # thousands of words
 MOST_VALUES = 400
 QUICK = 1e11  # weights x lesioned networks x steps: about half a minute

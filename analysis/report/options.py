@@ -29,8 +29,8 @@ class ReportedNetwork:
     """Database of a study (default: the journal file in its folder)."""
 
     lesions: Annotated[bool, REPORT] = False
-    """Also lesion a large network, which takes longer than half a minute (of a text: on 20,000
-    tokens).
+    """Also lesion a large network, which takes longer than half a minute (for a text: on
+    20,000 tokens).
     """
     also: Annotated[tuple[str, ...], REPORT] = ()
     """Further analyses, such as lyapunov."""

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -49,15 +50,16 @@ SETS = {
 
 
 def draw_moving_spectra() -> Figure:
-    """Draw the eigenvalues of three steps; below, mean and radius over time at one scale."""
+    """Draw the eigenvalues of two steps; below, mean and radius over time at one scale."""
     records = claims.moving_spectra()
     T = len(records[0].eigenvalues)
 
     def plane(record: Spectra, ax: Axes) -> None:
-        for k, (t, marker) in enumerate(zip((0, T // 2, T - 1), "osD", strict=True)):
+        for k, (t, marker) in enumerate(zip((0, T - 1), "oD", strict=True)):
             values, style = record.eigenvalues[t], {"color": COLOURS[k], "linestyle": "none"}
-            label = f"time step {t}"
-            ax.plot(values.real, values.imag, marker=marker, ms=3, alpha=0.7, label=label, **style)
+            style |= {"marker": marker, "markersize": 3.5 + 1.5 * k}
+            style |= {"markerfacecolor": "none", "markeredgewidth": 0.8}
+            ax.plot(values.real, values.imag, label=f"time step {t}", **style)
         complex_plane(ax, 1.1).set_title(CELLS[record.title])
 
     def over_time(record: Spectra, ax: Axes) -> None:
@@ -78,7 +80,7 @@ def draw_moving_spectra() -> Figure:
         Block([partial(over_time, record) for record in records], 1.9, count, "xy", legend=True),
     )
     return compose(
-        "From step to step the tanh RNN moves its spectral radius, the RHN its mean eigenvalue",
+        "The tanh RNN moves its spectral radius, the IRNN and the RHN their mean eigenvalue",
         "; ".join(f"{record.title}: {record.about.partition(';')[0]}" for record in records),
         *blocks,
     )
@@ -226,9 +228,35 @@ def draw_new_layers() -> Figure:
     return compose(title, about, Block([lengths], 3.2), width=6.5)
 
 
+def draw_saddle_escape() -> Figure:
+    """Draw the median time on the plateau by the scale of the weights, from the table of the note;
+    a panel for each choice of what learns.
+    """
+    table = pd.read_csv(ROOT / "docs/results/saddle-escape.csv")
+    cells = table[["cell", "depth"]].drop_duplicates().itertuples(index=False)
+    medians = table.groupby(["learns", "cell", "depth", "eps"]).time.median()
+    networks = [(cell, depth) for cell, depth in cells]
+
+    def panel(learns: str, title: str, ax: Axes) -> None:
+        for k, (cell, depth) in enumerate(networks):
+            times = medians[learns, cell, depth]
+            label = f"{cell}, depth {depth}"
+            ax.loglog(times.index, times, marker=".", label=label, **line_style(k))
+        ax.set(xlabel="standard deviation of the initial weights", title=title)
+        ax.set(ylabel="time of gradient flow until the loss leaves the plateau")
+
+    draws = [
+        partial(panel, "matrices", "Only matrices learn"),
+        partial(panel, "all", "Matrices and biases learn"),
+    ]
+    title = "If only matrices learn, the plateau grows as a power of the weight scale"
+    return compose(title, "12 units, 16 chorales", Block(draws, 3.6, 2, "y", legend=True))
+
+
 GALLERY: dict[str, Callable[[], Figure]] = {
     "layers": draw_new_layers,
     "plateau": draw_plateau,
+    "saddle-escape": draw_saddle_escape,
     "radii-grow": draw_radii,
     "moving-spectra": draw_moving_spectra,
     "moving-spectra-over-time": lambda: draw_comparison(claims.moving_spectra(), limit=2.0),

@@ -1,6 +1,6 @@
 """Measure how the time on the plateau of the small study grows as the initial weights shrink.
 
-    python -m examples.paper.saddle docs/results/saddle-escape.csv docs/results/saddle-escape.png
+    python -m examples.paper.saddle docs/results/saddle-escape.csv
 
 The networks learn 16 beginnings of chorales by gradient flow of the full batch from Gaussian
 weights of standard deviation eps. A step of the flow changes no matrix by more than a share of its
@@ -22,8 +22,6 @@ from torch import Tensor
 
 from examples.paper.plateau import beginnings, matrices
 from rhn.models import PolyphonicModel
-from rhn.plotting.figure import Block, compose, line_style
-from rhn.utils.figures import save_figure
 from rhn.utils.io import write_rows
 
 UNITS, FRAMES = 12, 9
@@ -80,29 +78,8 @@ def exponent(times: dict[float, float]) -> float:
     return float(np.log(late / early) / np.log(large / small))
 
 
-def draw(rows: list[dict], file: Path) -> None:
-    """Median escape time by scale, a panel for each choice of what learns."""
-
-    def panel(learns: str, ax) -> None:
-        for k, (cell, depth) in enumerate(CELLS):
-            some = [
-                r for r in rows if (r["learns"], r["cell"], r["depth"]) == (learns, cell, depth)
-            ]
-            medians = [np.median([r["time"] for r in some if r["eps"] == eps]) for eps in SCALES]
-            ax.loglog(SCALES, medians, marker=".", label=f"{cell}, depth {depth}", **line_style(k))
-        ax.set(xlabel="standard deviation of the weights", ylabel="escape time")
-        ax.set_title(f"{learns.capitalize()} learn{'s' if learns == 'all' else ''}")
-
-    panels = [lambda ax: panel("matrices", ax), lambda ax: panel("all", ax)]
-    title = "The plateau lasts eps^-(depth - 1) if only matrices learn, not if biases do"
-    save_figure(
-        file,
-        lambda: compose(title, f"{UNITS} units, 16 chorales", Block(panels, 3.6, 2, legend=True)),
-    )
-
-
-def main(table: Path, figure: Path) -> None:
-    """Run all flows, print the exponents, write table and figure."""
+def main(table: Path) -> None:
+    """Run all flows, print the exponents and write the table."""
     rows: list[dict] = []
     for learns, seeds in SEEDS.items():
         for cell, depth in CELLS:
@@ -115,8 +92,7 @@ def main(table: Path, figure: Path) -> None:
                 rows += [about | {"eps": eps, "time": time} for eps, time in times.items()]
                 print(about, times, f"exponent {exponent(times):.2f}", flush=True)
     write_rows(table, list(rows[0]), [row.values() for row in rows])
-    draw(rows, figure)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -27,7 +27,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One row."""
+    """One analysis: its name, function, description and options."""
 
     name: str
     """Key in JSON and attribute of what `analyze` returns; the subcommand has dashes instead of
@@ -115,7 +115,7 @@ _ROWS = (
             ),
             "leading": Option(
                 "Only the N eigenvalues of largest modulus, for large states (default: "
-                "all; 32 of more than 4,096)."
+                "all; 32 for a state of more than 4,096)."
             ),
         },
         (
@@ -137,9 +137,9 @@ _ROWS = (
         ".lyapunov:of_run",
         "Leading Lyapunov exponents with their errors",
         {
-            "count": Option("Number of exponents (default: 10, or all of a smaller state)."),
+            "count": Option("Number of exponents (default: 10, or all for a smaller state)."),
             "repeat": Option(
-                "How often the sequence is read; of several times the first is not counted.",
+                "How often the sequence is read. If more than once, the first time is not counted.",
                 int,
                 10,
             ),
@@ -163,7 +163,7 @@ _ROWS = (
                 None,
             ),
             "margin": Option(
-                "The search keeps to the box of its starts, wider by this share of its side.",
+                "Search in the box of the starts, made wider by this share of its side.",
                 float,
                 0.5,
             ),
@@ -184,7 +184,7 @@ _ROWS = (
         "Pseudospectra of a few steps",
         {
             "side": Option(
-                "Points along a side of the grid, an odd number (default: 101, or 51 of more "
+                "Points along a side of the grid, an odd number (default: 101, or 51 for more "
                 "than 64 state entries)."
             ),
         },
@@ -201,12 +201,12 @@ _ROWS = (
                 "outputs",
             ),
             "batch_axis": Option(
-                "Axis of the batch that the model reads, 0 or 1 (default: as its parts "
-                "say by batch_first)."
+                "Axis of the batch that the model reads, 0 or 1 (default: by batch_first of its "
+                "parts)."
             ),
             "feature": Option(
-                "The number of an input, from 0 on, whose influence is measured (default: the norm "
-                "over all numbers)."
+                "Measure the influence of this number of the input, counted from 0 (default: the "
+                "norm over all numbers)."
             ),
             "probes": Option(
                 "Number of random vectors, at least 2, for an estimate; 0 for exact derivatives "

@@ -77,9 +77,9 @@ class Comparison(Result, kind="comparison"):
     along: str
     """The sequences: "chorale bwv269", "20 chorales"."""
     unit: str
-    """Of one step: "quarter notes"."""
+    """Length of one time step: "quarter notes"."""
     discs: str
-    """Discs that `reach` is about: "row", "column" or "both"."""
+    """Discs of `reach`: "row", "column" or "both"."""
     sequence: np.ndarray
     """Name of the sequence of each run, (R,)."""
     seed: np.ndarray
@@ -107,6 +107,11 @@ class Comparison(Result, kind="comparison"):
     def runs_at(self) -> np.ndarray:
         """Number of runs that have step t, (T,)."""
         return self._known.sum(0)
+
+    @property
+    def half_of_runs(self) -> int:
+        """The number of steps that at least half of the runs have."""
+        return int((2 * self.runs_at >= len(self.seed)).sum())
 
     @property
     def finite_time_exponent(self) -> np.ndarray:
@@ -333,8 +338,10 @@ def plot_bands(
     elif values.max(initial=0) > NEAR_ONE:  # far below, the line would flatten the curves
         ax.axhline(1, **DASHED, linewidth=0.8)
     log_scale(ax, values if not of_products else np.empty(0))
+    if not of_products and ax.get_yscale() == "linear":
+        ax.set_ylim(bottom=0)
     ax.set_title(PANELS[measure])
-    return over_time(ax, max(c.step_count for c in comparisons), comparisons[0].unit, "")
+    return over_time(ax, max(c.half_of_runs for c in comparisons), comparisons[0].unit, "")
 
 
 def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
@@ -343,7 +350,7 @@ def _plot_band(comparison: Comparison, measure: str, ax: Axes, **style) -> None:
     The line of a product that is zero ends with a cross, because its logarithm is minus infinity.
     """
     of_products = measure == "log_norm_product"
-    far = int((2 * comparison.runs_at >= len(comparison.seed)).sum())
+    far = comparison.half_of_runs
     shares = (BAND[0], 0.5, BAND[1])
     low, median, high = (comparison.quantile(measure, share)[:far] for share in shares)
     t = np.arange(far)
@@ -421,6 +428,8 @@ def _plot_counts(comparisons: Sequence[Comparison], ax: Axes) -> None:
     """Draw the number of runs that have each step."""
     for counts in {tuple(comparison.runs_at) for comparison in comparisons}:
         ax.step(np.arange(len(counts)), counts, where="post", color=GREY)
-    ax.set(ylim=(0, None), ylabel="runs", xlabel=time_label(comparisons[0].unit))
+    along, draws = (len({*vars(comparisons[0])[name]}) > 1 for name in ("sequence", "seed"))
+    runs = "sequences × seeds" if along and draws else "sequences" if along else "seeds"
+    ax.set(ylim=(0, None), ylabel=runs, xlabel=time_label(comparisons[0].unit))
     ax.set_xlim(0, max(comparison.step_count for comparison in comparisons))
     ax.yaxis.set_major_locator(WholeTicks(3))

@@ -1,10 +1,10 @@
-"""How an influence falls with the lag: exponentially, or as a power law.
+"""The law by which an influence falls with the lag: exponential, or a power law.
 
 Two straight lines are fitted to its logarithm: against the lag k for r^k, and against log(k + 1)
 for (k + 1)^-b. At each lag the squared misfits p of the power law and e of the exponential are
 compared by (p - e) / (p + e), from -1 to 1. The law is the nearer one, if the 95 % interval of the
-mean comparison does not hold 0. As misfits of neighbouring lags are alike, the interval is that of
-the means of sqrt(n) blocks of n lags, with Student's factor. Other laws are not considered.
+mean comparison does not contain 0. As misfits of neighbouring lags are alike, the interval is that
+of the means of sqrt(n) blocks of n lags, with Student's factor. Other laws are not considered.
 """
 
 import math
@@ -26,11 +26,11 @@ class Fall:
     """
 
     law: str
-    """ "exponential", "power law", or "" if it cannot be told, or nothing falls."""
+    """ "exponential", "power law", or "" if neither fits better, or nothing falls."""
     rate: float
-    """-log r, or b; NaN if it cannot be told."""
+    """-log r, or b; NaN without a law."""
     fit: np.ndarray
-    """The fitted values; NaN if it cannot be told, and behind the last positive value."""
+    """The fitted values; NaN without a law, and after the last positive value."""
     comparison: tuple[float, float] = (math.nan, math.nan)
     """95 % interval of the mean comparison: 1 for an exponential, -1 for a power law."""
 

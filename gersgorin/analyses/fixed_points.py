@@ -55,6 +55,7 @@ LONGEST_PERIOD = 256  # of which a search takes minutes
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 LEVEL = 1e-6  # of the width of a figure: a height that shows rounding
 STROKE = 0.08  # half the length of a mode in the figure, of the starts' range
+FLAT = 0.5  # least share of the starts' variance in a plane, in which a run is no tangle
 LISTED = 8  # points in the figure of spectra
 KINDS = {
     "stable": (GREEN, "o"),
@@ -118,19 +119,19 @@ class FixedPoints(Result, kind="fixed_points"):
     residuals: np.ndarray
     """|F(s) - s|_2, (P,)."""
     is_slow: np.ndarray
-    """(P,) bool: not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum up to a hundredth
-    of its median at the starts.
+    """(P,) bool: the point is not fixed, but |F(s) - s| is below 1e-7 of the box, or a minimum that
+    is at most a hundredth of the median at the starts.
     """
     eigenvalues: np.ndarray
-    """Of dF/ds at each point, (P, N) complex, the largest modulus first."""
+    """Eigenvalues of dF/ds at each point, (P, N) complex, the largest modulus first."""
     found_from: np.ndarray
-    """Number of starts that led to each point, (P,); 0: only one of the states in which they
-    settle did.
+    """Number of starts that led to each point, (P,); 0 if only a state in which the starts settle
+    led to it.
     """
     starts: np.ndarray
     """(B, N)"""
     least_residual: float
-    """The least |F(s) - s|_2 of all ends of the search."""
+    """The least |F(s) - s|_2 at the ends of all searches."""
     tolerance: float
     """Largest residual of a fixed point."""
     margin: float = 0.5
@@ -140,7 +141,7 @@ class FixedPoints(Result, kind="fixed_points"):
     input: np.ndarray | None = None
     """The constant input (m,)."""
     trajectory: np.ndarray | None = None
-    """States (T + 1, N) of the run whose cell it is."""
+    """States (T + 1, N) of the run of this cell."""
     drawn: bool = False
     """True if the starts are random, around the first state of a run that does not move, or whose
     input is constant.
@@ -148,7 +149,7 @@ class FixedPoints(Result, kind="fixed_points"):
     settled: int = 0
     """Number of distinct states in which the starts settle, from which the search began too."""
     settled_after: int = SETTLED
-    """Number of steps from the starts to these: until they rest, from 200 to 10,000."""
+    """Number of steps from the starts to the settled states, from 200 to 10,000."""
     at_edge: int = 0
     """Number of starts whose search failed at the edge of the box: a point may lie outside."""
     kinks: np.ndarray | None = None
@@ -158,7 +159,7 @@ class FixedPoints(Result, kind="fixed_points"):
     run_into: int = 0
     """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
     period: int = 1
-    """k, above 1 for points of cycles: F stands for k steps, of which the eigenvalues are."""
+    """k, above 1 for points of cycles: F and the eigenvalues then stand for k steps."""
     cycle: np.ndarray | None = None
     """The number of the cycle of each point, (P,); None for fixed points."""
     shorter: int = 0
@@ -220,8 +221,8 @@ class FixedPoints(Result, kind="fixed_points"):
 
     @property
     def neutral(self) -> np.ndarray:
-        """Number of eigenvalues on it, up to 1e-6 of the largest distance from 1, (P,): there the
-        linear part does not decide.
+        """Number of eigenvalues on the unit circle, up to 1e-6 of the largest distance from 1,
+        (P,). There the linear part does not decide.
         """
         return (self._beyond == 0).sum(-1)
 
@@ -278,7 +279,7 @@ class FixedPoints(Result, kind="fixed_points"):
         notes += self._without_a_point()
         if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
             are = "is" if different == 1 else "are"
-            notes.append(f"Of the starts only {different} {are} distinct.")
+            notes.append(f"Only {different} of the starts {are} distinct.")
         if self.settled and (only := int((self.found_from == 0).sum())):
             found = counted(only, "point")
             later = f"{self.settled_after:,} steps later"
@@ -329,7 +330,7 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def table(self) -> list[dict]:
-        """One row a point."""
+        """One row per point."""
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return table_rows(
             kind=self.kinds,
@@ -379,14 +380,16 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def _draw(self, ax: Axes, **_: Any) -> None:
-        """Project points and starts onto the two directions in which the starts vary most.
+        """Project points onto the two directions in which the starts vary most, with the starts,
+        and the run as a line, if these directions have half of their variance.
 
-        Slow points are hollow. The label of an axis has its share of the starts' variance. A run is
-        a line; strokes through, and ellipses around, the first eight points are their modes.
+        Slow points are hollow. The label of an axis has its share of the starts' variance. Strokes
+        through, and ellipses around, the first eight points are their modes.
         """
         axes, share = principal_axes(self.starts)
         middle, kinds = self.starts.mean(0), np.array(self._stability())
-        if self.trajectory is not None:
+        flat = share.sum() >= FLAT
+        if flat and self.trajectory is not None:
             ax.plot(
                 *((self.trajectory - middle) @ axes.T).T,
                 color="0.9",
@@ -394,8 +397,9 @@ class FixedPoints(Result, kind="fixed_points"):
                 zorder=1,
                 label="the run",
             )
-        starts = ((self.starts - middle) @ axes.T).T
-        ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
+        if flat:
+            starts = ((self.starts - middle) @ axes.T).T
+            ax.plot(*starts, ".", color=GREY, markersize=3, alpha=0.6, label="starts of the search")
         self._draw_modes(ax, axes, middle)
         for kind, slow in product(KINDS, (False, True)):
             states = self.states[(kinds == kind) & (self.is_slow == slow)]
@@ -523,9 +527,9 @@ def fixed_points(
     """The fixed points F(s) = s of one step under a constant input, as far as a search from some
     starts finds them, and their spectra.
 
-    Points outside the box of the starts and of the states in which they settle (see `margin`) are
-    not found, nor necessarily all within it. Minima of |F(s) - s| above a hundredth of its median
-    at the starts are not slow, and not in the result.
+    The search box contains the starts and the states in which they settle, see `margin`. Points
+    outside the box are not found, and not necessarily all inside it. A minimum of |F(s) - s| is a
+    slow point if it is at most a hundredth of the median of |F(s) - s| at the starts.
 
     Args:
         network: a cell or step f(x, s) with a constant x and starts, in the dtype of the starts; or
@@ -534,24 +538,24 @@ def fixed_points(
         x: the constant input (m,); or a sequence as for `open_run`, whose mean is the input. None:
             zero for a function.
         starts: states to search from, B vectors (B, N), or (B, ...) in the shape of the state, or a
-            tuple of such tensors for a state of several; or their number: that many states of the
-            run (Sussillo and Barak 2013), evenly spread, and beyond its length random points
-            between two of them. If the state never moves, or the input is constant: random states
-            around the first one. The search also begins where the starts come in 200 steps, or up
-            to 10,000 while a state still drifts.
-        hold: every entry of the constant input, in place of the mean of a sequence.
+            tuple of such tensors for a state of several tensors. A number selects that many states
+            of the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states, random
+            points between two of them are added. If the state never moves, or the input is
+            constant, the starts are random states around the first one. The search also begins at
+            the states that the starts reach in 200 steps, or in up to 10,000 while a state still
+            drifts.
+        hold: value of every entry of the constant input, in place of the mean of a sequence.
         tolerance: largest |F(s) - s|_2 of a fixed point; None: 1e-10 in float64 and 1e-5 in
             float32.
-        margin: that box is wider all around by this share of the largest side of the starts' own
-            (at least of 1).
-        at_least_one: whether to raise an error if there is none; otherwise the result may hold no
-            point.
-        period: k above 1 for points of cycles: F stands for k steps, and points of F whose period
-            is a divisor of k are left out, as slow ones are. The eigenvalues are the multipliers of
-            the cycle. The result may have no points.
-        seed: of the random points.
+        margin: the search box is wider than the box of the starts, on each side, by this share of
+            the largest side of the latter (at least by this share of 1).
+        at_least_one: whether to raise an error if no point is found.
+        period: k above 1 for points of cycles: F stands for k steps. Points whose period is a
+            divisor of k, and slow points, are left out. The eigenvalues are the multipliers of the
+            cycle. The result may have no points.
+        seed: seed of the random points.
         progress: called with (starts done, starts in all).
-        options: further ones of `open_run`.
+        options: further options of `open_run`.
 
     Raises:
         InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step
@@ -666,9 +670,9 @@ def of_run(
     Args:
         starts: number of states to search from, spread over the run.
         hold: every entry of the input; None: the mean of the run's.
-        margin: of the search's box, see `fixed_points`.
+        margin: share by which the search box is wider, see `fixed_points`.
         period: k above 1 for cycles of k steps.
-        seed: of the initial weights, and of the starts that are drawn if there are more starts
+        seed: seed of the initial weights, and of the starts that are drawn if there are more starts
             than time steps.
     """
     return fixed_points(

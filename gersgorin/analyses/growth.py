@@ -189,42 +189,56 @@ def _every(rate: float) -> str:
 def compared_words(
     rates: Sequence[float], names: Sequence[str], near: float, steps: float = math.inf
 ) -> str:
-    """A title about the gradients of several networks: the one that shrinks least, or grows most,
-    if its half-life or doubling time differs by more than a tenth from those of the others. Changes
-    of less than a doubling over all steps are not ranked.
+    """A title about the gradients of several networks: of two, what each does; of more, the one
+    that shrinks least, or grows most, if its half-life or doubling time differs by more than a
+    tenth from those of the others. Changes of less than a doubling over all steps are not ranked.
 
     >>> print(compared_words([-0.5, -1.0], ["rhn", "rnn"], 1e-7))
-    The gradient lasts longer in the RHN and halves every 1.39 steps
-    >>> print(compared_words([-0.5, -0.52], ["rhn", "rnn"], 1e-7))
-    The gradient halves every 1.39 steps in the RHN and every 1.33 steps in the RNN
+    The gradient halves every 1.39 steps in the RHN and every 0.693 steps in the RNN
+    >>> print(compared_words([0.0, -0.5], ["irnn", "rnn"], 1e-7))
+    The gradient keeps its norm in the IRNN and halves every 1.39 steps in the RNN
     >>> print(compared_words([0.0, -0.5, 1e-12], ["rhn", "rnn", "mine"], 1e-7))
-    The gradient lasts longest in the RHN and in mine and keeps its norm
-    >>> print(compared_words([0.004, -0.5], ["irnn", "rnn"], 1e-7, steps=80))
-    The gradient lasts longer in the IRNN and changes by less than a factor of 2
+    The gradient lasts longest in the RHN and in mine, where it keeps its norm
+    >>> print(compared_words([0.004, -0.5, -0.6], ["irnn", "rnn", "gru"], 1e-7, steps=80))
+    The gradient lasts longest in the IRNN, where it changes by less than a factor of 2
     """
     even = max(near, TWICE / steps)
     known = [k for k, rate in enumerate(rates) if not math.isnan(rate)]
     if not known:
         return "No gradient of these networks is known"
-    top = _best(rates, known, even)
     where = [_within(name) for name in _short(names)]
-    if len(known) == len(top) > 1:
-        alike = _alike([rates[k] for k in top], [where[k] for k in top], near, even)
-        return f"The gradient {alike}"
-    behind = [rates[k] for k in known if k not in top]
-    most = _most(rates[top[0]], behind, even, several=len(rates) > 2)
+    if len(known) < 3:
+        each = [_range_words([rates[k]], near, even) for k in known]
+        return f"The gradient {_joined(each, [where[k] for k in known])}"
+    top = _best(rates, known, even)
     words = _range_words([rates[k] for k in top], near, even)
+    if len(known) == len(top):
+        return f"The gradient {words} in all {len(top)} networks"
+    behind = [rates[k] for k in known if k not in top]
+    most = _most(rates[top[0]], behind, even)
     places = " and ".join(where[k] for k in top)
     places = places if len(top) < 3 else f"in {len(top)} of {len(names)} networks"
-    return f"The gradient {most} {places} and {words}"
+    return f"The gradient {most} {places}, where it {words}"
 
 
-def _most(best: float, behind: Sequence[float], near: float, *, several: bool) -> str:
+def _joined(predicates: Sequence[str], where: Sequence[str]) -> str:
+    """Predicates of one or two gradients, each with its network; a verb that both have stands once.
+
+    >>> _joined(["halves every step", "halves every 2 steps"], ["here", "there"])
+    'halves every step here and every 2 steps there'
+    """
+    first, *others = predicates
+    shared = f"{first.partition(' every ')[0]} "
+    rest = ["" if words == first else words.removeprefix(shared) for words in others]
+    each = [f"{words} {place}".strip() for words, place in zip([first, *rest], where, strict=True)]
+    return " and ".join(each)
+
+
+def _most(best: float, behind: Sequence[float], near: float) -> str:
     """The predicate of the gradient with the largest rate before others."""
     if direction(best, near) > 0:
-        others = bool(behind) and direction(max(behind), near) > 0
-        return "grows most" if others else "grows only"
-    return "lasts longest" if several else "lasts longer"
+        return "grows most" if direction(max(behind), near) > 0 else "grows only"
+    return "lasts longest"
 
 
 def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int]:
@@ -237,19 +251,6 @@ def _best(rates: Sequence[float], known: Sequence[int], near: float) -> list[int
         if rate >= {1: least / ALIKE, 0: -near, -1: least * ALIKE}[sign]:
             least = rate
     return [k for k in known if rates[k] >= least]
-
-
-def _alike(rates: Sequence[float], where: Sequence[str], near: float, even: float) -> str:
-    """The predicate of the gradients of networks that are not ranked, with the number of each of
-    two.
-    """
-    if len(rates) > 2:
-        return f"{_range_words(rates, near, even)} in all {len(rates)} networks"
-    if math.isinf(rates[0]) or not direction(max(rates, key=abs), even):
-        return f"{_range_words(rates, near, even)} {where[0]} and {where[1]}"
-    verb = "halves" if rates[0] < 0 else "doubles"
-    each = (f"{_every(rate)} {place}" for rate, place in zip(rates, where, strict=True))
-    return f"{verb} {' and '.join(each)}"
 
 
 def _range_words(rates: Sequence[float], near: float, even: float) -> str:

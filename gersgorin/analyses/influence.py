@@ -44,13 +44,13 @@ EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
 PARTS = 10  # of a sequence
 ALIKE = 1e-9  # of the largest influence, a difference by rounding
-LAW = 2  # lags, from which on the notes speak of the law of the fall
+LAW = 2  # lags, from which on the notes state the law of the fall
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Influence(Result, kind="influence"):
-    """The influence of each input on each output, or on the loss of each frame; of several
-    sequences their root mean square.
+    """The influence of each input on each output, or on the loss of each frame; for
+    several sequences the root mean square over them.
 
     >>> found = influence(nn.GRU(2, 4), torch.rand(12, 1, 2))
     >>> found.influence.shape, [*found.table()[0]]
@@ -68,20 +68,20 @@ class Influence(Result, kind="influence"):
     probes: int = 0
     """Random vectors for each output; 0: exact."""
     feature: int | None = None
-    """The number of an input, from 0 on, that was followed; None: all, in norm."""
+    """The number of the input that was followed, counted from 0; None: the norm over all inputs."""
     sequences: int = 1
-    """Of which this is the root mean square."""
+    """Number of sequences; the influence is the root mean square over them."""
     without: int = 0
-    """Outputs, of all sequences, that depend on no input, as in padding; they count as 0. With one
-    output for each sequence: those that do not depend on the last input; lags count it."""
+    """Number of outputs of all sequences that depend on no input, as in padding; they count as 0.
+    With one output for each sequence: outputs that do not depend on the last input."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @cached_property
     def by_lag(self) -> np.ndarray:
         """Root mean square of the influence over all pairs with t2 - t1 = 0..T-1, (T,).
 
-        Each pair counts once, however many of several sequences are long enough to have it.
+        Each pair counts once, even if several sequences are long enough to have it.
         """
         return np.array(
             [math.hypot(*pairs) / math.sqrt(len(pairs)) for pairs in _by_lag(self.influence)]
@@ -110,8 +110,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def share(self) -> np.ndarray:
-        """Share of each lag in the sum of the squares of `by_lag`, (T,), which are means over
-        pairs: they add up to 1; NaN without influence.
+        """Share of each lag in the sum of the squares of `by_lag`, (T,). The shares add up to 1;
+        NaN without influence.
         """
         return _shares(np.square(_scaled(self.by_lag)))
 
@@ -124,8 +124,8 @@ class Influence(Result, kind="influence"):
 
     @property
     def parts(self) -> np.ndarray:
-        """Share of each tenth of the inputs in the sum of all squared influences, (10,), where an
-        early input counts for more outputs than a late one; of each input of fewer.
+        """Share of each tenth of the inputs in the sum of all squared influences, (10,); with fewer
+        than 10 inputs, of each input. An early input counts for more outputs than a late one.
         """
         inputs = np.square(_scaled(self.influence)).sum(0)
         tenths = np.array_split(inputs, min(PARTS, len(inputs)))
@@ -134,10 +134,9 @@ class Influence(Result, kind="influence"):
     @property
     def half_life(self) -> float:
         """Lag, in steps after the largest influence, from which on `by_lag` is below half of its
-        largest; inf if it never is.
-
-        NaN if an influence is. Between two lags the logarithm is interpolated; for an influence r^k
-        this is log 2 / -log r; of an influence that ends at 0 it is a whole lag.
+        largest; inf if it never is, NaN if an influence is NaN. Between two lags the logarithm is
+        interpolated: for an influence r^k the half-life is log 2 / -log r. If the influence ends at
+        0, the half-life is a whole lag.
         """
         by_lag, top = self.by_lag, self._top
         half = by_lag[top] / 2
@@ -166,7 +165,7 @@ class Influence(Result, kind="influence"):
 
     @cached_property
     def fall(self) -> Fall:
-        """The law by which `by_lag` falls from the lag of the largest influence on."""
+        """The law by which `by_lag` falls from the lag with the largest influence on."""
         return fall_of(self.by_lag[self._top :])
 
     @property
@@ -192,7 +191,7 @@ class Influence(Result, kind="influence"):
 
     @property
     def finding(self) -> str:
-        """Its half-life, or the lag of its largest value."""
+        """The half-life, or the lag with the largest influence."""
         by_lag, top, what = self.by_lag, self._top, f"The {self._what}"
         if np.isnan(by_lag).any():
             return f"{what} is not known: it has NaN"
@@ -203,8 +202,8 @@ class Influence(Result, kind="influence"):
         return f"{what} is largest {_steps(top)} back" if top else f"{what} {self._decay()}"
 
     def notes(self) -> list[str]:
-        """Its rise and fall, the law of the fall, later inputs, outputs without influence, and its
-        origin and error.
+        """Sentences about the rise and fall, later inputs, outputs without influence, the origin of
+        the mean, and the standard error.
         """
         by_lag = self.by_lag
         if np.isnan(by_lag).any() or not (by_lag[1:].any() or self.ahead):
@@ -219,7 +218,7 @@ class Influence(Result, kind="influence"):
         return [*filter(None, sentences)]
 
     def _rise(self) -> str:
-        """A clause, as those of the next functions; "" if there is nothing to tell."""
+        """A clause, as for the next functions; "" if there is nothing to state."""
         known = math.isfinite(self.doubling_time)
         return f"up to there it doubles every {_steps(self.doubling_time)}" if known else ""
 
@@ -228,11 +227,13 @@ class Influence(Result, kind="influence"):
         return f"further back it {self._decay()}" if between else ""
 
     def _law(self) -> str:
-        """A power law of its fall, or that no law can be told; "" for an exponential law, of which
-        `_decay` tells.
-        """
-        if self._positive < LAW or self.fall.law == "exponential":
+        """A clause about the law of its fall, or that neither law fits better."""
+        if self._positive < LAW:
             return ""
+        if self.fall.law == "exponential":
+            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+            half = _steps(math.log(2) / self.fall.rate)
+            return f"an exponential fitted to lags {self._top} to {last} halves every {half}"
         if self.fall.law:
             return f"it falls as a power law: (k + 1)^-{self.fall.rate:.3g} for k steps"
         lags = f"{self._positive} lags"
@@ -274,15 +275,11 @@ class Influence(Result, kind="influence"):
         return what if self.feature is None else f"{what} (number {self.feature})"
 
     def _decay(self) -> str:
-        """Its half-life, and that of an exponential law, as the end of a clause."""
-        life, law = self.half_life, ""
-        if self.fall.law == "exponential":
-            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
-            law = f"; an exponential fitted to lags {self._top} to {last} halves every "
-            law += _steps(math.log(2) / self.fall.rate)
+        """Its half-life as the end of a clause."""
+        life = self.half_life
         if math.isinf(life):
-            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}{law}"
-        return f"halves within {_steps(max(1, math.ceil(life)))}{' at first' if law else ''}{law}"
+            return f"does not halve within {_steps(len(self.by_lag) - 1 - self._top)}"
+        return f"halves within {_steps(max(1, math.ceil(life)))}"
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {
@@ -291,8 +288,8 @@ class Influence(Result, kind="influence"):
         }
 
     def table(self) -> list[dict]:
-        """One row a lag: influence, standard error, share of the squared influence, the share from
-        longer lags, and the fit of the law by which it falls.
+        """One row per lag: influence, standard error, share of the squared influence, the share
+        from longer lags, and the fit of the law by which the influence falls.
         """
         T = len(self.by_lag)
         return table_rows(
@@ -326,9 +323,17 @@ class Influence(Result, kind="influence"):
     width, marks_step = 8.0, False
 
     def _blocks(self, panel: Callable[[Axes], object]) -> list[Block]:
-        """The curve by lag, and all pairs of several outputs."""
-        draws = [panel, self._draw_pairs][: len(self.influence)]
+        """The curve by lag, and all pairs of several outputs if they say more than the curve."""
+        draws = [panel, self._draw_pairs] if self._differ else [panel]
         return [Block(draws, self.height, 2, least=2.4)]  # with a colour bar
+
+    @property
+    def _differ(self) -> bool:
+        """True if the influences at one lag differ by a factor of 2 or more, at a lag with at least
+        a hundredth of the largest.
+        """
+        pairs = [each for each in _by_lag(self.influence) if 100 * each.max() >= self.by_lag.max()]
+        return any(each.max() >= 2 * each.min() and each.max() > 0 for each in pairs)
 
     def _draw(self, ax: Axes, *, step: int | None, **_: Any) -> None:
         """The influence by lag on a log scale, on the output of a step or the mean over pairs, with
@@ -367,7 +372,7 @@ class Influence(Result, kind="influence"):
         half = self.by_lag.max() / 2
         ax.axhline(half, label="half of the largest", color=GREY, linestyle=":", linewidth=1)
         if np.isfinite(life):
-            label = f"half of it at lag {top + life:.2g}"
+            label = f"halved at lag {top + life:.2g}"
             ax.axvline(top + life, label=label, color=ORANGE, linestyle="--", linewidth=1)
 
     def _draw_pairs(self, ax: Axes) -> None:
@@ -430,38 +435,38 @@ def influence(
 ) -> Influence:
     """Measure the influence of each input of a model on each of its outputs, or on a loss.
 
-    It is measured on a copy in evaluation mode, in float64 if the model runs in it. Time: S k
-    backward passes, batched (S for a loss; with probes S of them for each probe); memory: the graph
-    of one run, and 4 million numbers.
+    The influence is measured on a copy in evaluation mode, in float64 if the model runs in float64.
+    Time: S k backward passes, batched (S for a loss; with probes S of them for each probe). Memory:
+    the graph of one run, and 4 million numbers.
 
     Args:
-        model: any torch module, or function, with one output per step, or one of the sequence:
-            recurrent, convolutional, attention, a layer of transformers. Of several outputs (a
-            tuple, a dictionary) the first one counts. A step f(x, s) runs along x: its outputs are
-            what it returns beside the state, or else its states.
+        model: any torch module, or function, with one output per time step, or one for the
+            sequence: recurrent, convolutional, attention, a layer of transformers. If it returns
+            several outputs (a tuple, a dictionary), the first one counts. A step f(x, s) runs along
+            x: its outputs are those that it returns beside the state, or else its states.
         x: what the model reads, as your own loop gives it: numbers (T, m), (B, T, m) or (T, B, m),
-            ids of tokens (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
-            arguments, of which the first of floating point is the sequence. Of ids the inputs are
-            the vectors of their embedding. Of several sequences the influence is the root mean
-            square; a model that mixes them is refused.
+            token ids (T,), (B, T) or (T, B), a packed sequence, or a tuple or a dictionary of
+            arguments. The first floating-point argument is the sequence. For token ids, the inputs
+            are the vectors of their embedding. For several sequences, the result is the root mean
+            square over them; a model that mixes sequences is refused.
         of: "outputs", or a loss: "bernoulli", "squared" or "mse" (half the sum of squares of a
-            frame), "categorical" or "cross_entropy", or loss(outputs, y) -> one number for each
-            frame, for each sequence, or
-            one for all. The pair (t2, t1) is then the gradient of the loss of frame t2 in x[t1].
+            frame), "categorical" or "cross_entropy", or a function loss(outputs, y) that returns
+            one number for each frame, for each sequence, or for all. The entry (t2, t1) is then the
+            gradient of the loss of frame t2 with respect to x[t1].
         y: targets of a loss: a number or class for each frame or each sequence. A frame of class
             -100 has no loss, as with torch's cross entropy.
         batch_axis: the axis of the batch in x, 0 or 1; None: that of `batch_first` of a part of the
             model, else the one of length 1.
-        submodule: the part whose outputs count while the model reads x, by its name in
-            `named_modules`; None: the model.
-        s0, state_size: the first state of a step f(x, s), or the entries of a state that starts at
-            zero, see `gersgorin.open_run`.
+        submodule: name, as in `named_modules`, of the part whose outputs count while the model
+            reads x; None: the model.
+        s0, state_size: the first state of a step f(x, s), or the size of a state that starts at
+            zero; see `gersgorin.open_run`.
         feature: the number of an input, 0 to m - 1, whose influence is measured; None: the norm
             over all m.
         probes: random vectors for each output, at least 2; 0: exact (default: exact up to 16384
             outputs in all, else 16).
-        seed: of the random vectors.
-        unit: of one step, for the axes of time.
+        seed: seed of the random vectors.
+        unit: length of one time step, for the axes of figures, such as "0.1 s".
         progress: called with (outputs done, outputs in all).
 
     Raises:

@@ -88,14 +88,14 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     exponents: np.ndarray
     """(k,), descending; -inf for a lost direction."""
     standard_errors: np.ndarray
-    """(k,), half of the +- of a 95 % interval: in a short run of few independent blocks with
-    Student's factor, and so perhaps larger than the spread of the growth of single steps. Of this
-    run only; NaN for fewer than 20 steps.
+    """(k,), half of the +- of a 95 % interval, for this run only; NaN for fewer than 20 steps. In a
+    short run there are few independent blocks, and Student's factor makes the error larger, perhaps
+    larger than the spread of the growth of single steps.
     """
     curve_steps: np.ndarray
     """(C,) steps after which the running estimates stand; the last is T."""
     curve: np.ndarray
-    """(C, k), estimates from the first steps of the run only."""
+    """(C, k), running estimates, from the first steps of the run only."""
     state_size: int
     """N."""
     warmup: int
@@ -107,13 +107,13 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
     or scatter, see `drift_of`.
     """
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
     diverges: bool = False
     """True if an entry of the state goes more than three times as far in the second half of the
     counted steps as any in the first.
     """
     layers: int = 1
-    """Of a step, after each of which the directions are made orthogonal."""
+    """Layers of a step; the directions are made orthogonal after each layer."""
     precision: float = float(np.finfo(float).eps)
     """Relative rounding of a number of the run: 2.2e-16 in float64, 1.2e-7 in float32."""
 
@@ -281,7 +281,7 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
         }
 
     def table(self) -> list[dict]:
-        """One row an exponent: number, exponent, margin_95 (two standard errors)."""
+        """One row per exponent: number, exponent, margin_95 (two standard errors)."""
         numbers = range(1, 1 + len(self.exponents))
         return table_rows(
             number=numbers, exponent=self.exponents, margin_95=2 * self.standard_errors
@@ -365,17 +365,17 @@ def lyapunov(
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
 
     Args:
-        network: a cell, of which a copy in float64 runs (an LSTM's state is its joint (h, c)), a
-            step f(x, s) in its own dtype, or any network of `gersgorin.open_run`.
+        network: a cell, a step f(x, s) in its own dtype, or any network of `gersgorin.open_run`. A
+            cell is copied to float64; the state of an LSTM is (h, c) as one vector.
         x: inputs (T, m), or data as for `open_run`.
         count: number of exponents, at most the N entries of a state; None: all. For N the sum is
             the mean of log |det A[t]|, exactly.
         s0: the first state, a tensor or a tuple of tensors; None: zero, for a cell that has a
             state_size.
-        warmup: steps at the start of the run that turn the frame and are not counted.
-        seed: of the first directions.
+        warmup: steps at the start of the run that turn the directions and are not counted.
+        seed: seed of the first directions.
         progress: called with (steps done, steps in all).
-        options: further ones of `open_run`.
+        options: further options of `open_run`.
 
     Raises:
         InvalidInputError: an argument out of range, shapes that do not fit, a state that is NaN or
@@ -438,10 +438,10 @@ def of_run(
     """The leading Lyapunov exponents of a run whose sequence is read several times.
 
     Args:
-        count: number of exponents (default: 10, or all of a smaller state).
+        count: number of exponents (default: 10, or all for a smaller state).
         repeat: readings of the sequence; of several the first is not counted.
         start_noise: standard deviation of random numbers that are added to the first state.
-        seed: of the initial weights, of these numbers and of the first directions.
+        seed: seed of the initial weights, of these numbers and of the first directions.
     """
     if number("start_noise", start_noise, least=0):
         noise = torch.randn(

@@ -68,7 +68,7 @@ class Overview(Several, kind="overview"):
         return [words for words in each if words != self.doubt]
 
     def table(self) -> list[dict]:
-        """A row a quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
+        """One row per quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}
         over the steps.
         """
         series = {label: getattr(self.spectra, name) for name, label in MEASURES.items()}
@@ -140,9 +140,9 @@ def analyze(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`. x is one sequence; 30 to
-            100 steps are enough. A `PolyphonicModel`, a `LanguageModel`, and any module with a
-            `loss`, get its influence too, which reads all sequences of x, in the layout that the
-            model takes; the others read the first.
+            100 steps are enough. For a `PolyphonicModel`, a `LanguageModel`, and any module with a
+            `loss`, the influence is computed too. It reads all sequences of x, in the layout that
+            the model takes; the other analyses read the first sequence.
         targets: targets of a model with a loss at each frame, in the layout of x; None: the next
             frame.
         loss: see `gersgorin.influence`.

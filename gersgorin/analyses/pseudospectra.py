@@ -61,14 +61,14 @@ class Pseudospectra(Result, kind="pseudospectra"):
     axis: np.ndarray
     """Imaginary parts of the grid, (side,); with `middle` added its real parts."""
     sigma: np.ndarray
-    """(S, side, side): a row an imaginary part, a column a real part."""
+    """(S, side, side): one row per imaginary part, one column per real part."""
     eigenvalues: np.ndarray
     """Complex, (S, N), the largest modulus first."""
     to_circle: np.ndarray
     """The least eps whose pseudospectrum reaches the unit circle, (S,)."""
     middle: float = 0.0
-    """Of the grid, a real number: 0, or the middle of small numerical ranges, as of steps close to
-    the identity.
+    """Centre of the grid, a real number: 0, or the middle of the numerical ranges if these are
+    small, as for steps close to the identity.
     """
 
     steps_of = staticmethod(shown_steps)
@@ -192,9 +192,10 @@ def pseudospectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        side: points along a side of the grid, an odd number (default: 101, or 51 of a state of more
-            than 64 entries). The time grows with its square and with the cube of the state's size:
-            a quarter of a minute for 64 entries, two minutes for 256, on one core.
+        side: points along a side of the grid, an odd number (default: 101, or 51 for a state of
+            more than 64 entries). The time grows with the square of side, and with the cube of the
+            size of the state: a quarter of a minute for 64 entries, two minutes for 256, on one
+            core.
         progress: called with (steps done, steps in all).
 
     Raises:

@@ -42,7 +42,7 @@ SEARCHED = 8  # arrays (B, N) that a search holds
 
 @dataclass(frozen=True, eq=False)
 class SearchInput:
-    """What a search for fixed points begins with."""
+    """The input and the starts of a search for fixed points."""
 
     cell: StepCell
     x: Tensor

@@ -98,8 +98,8 @@ DISC_STYLES: dict[str, Style] = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Spectra(Result, kind="spectra"):
-    """One-step spectra and discs of dy[t+1]/dy[t], and what their product does, at every step t =
-    0..T-1.
+    """Spectra and discs of dy[t+1]/dy[t], and norms of the product of these Jacobians, at every
+    step t = 0..T-1.
 
     >>> found = spectra(torch.nn.RNN(3, 4), torch.rand(8, 3))
     >>> found.eigenvalues.shape, found.spectral_radius.shape
@@ -112,12 +112,12 @@ class Spectra(Result, kind="spectra"):
     sequence: str
     """Name of the sequence: a chorale's, or a text's."""
     eigenvalues: np.ndarray
-    """Complex, (T, N), the largest modulus first; of a large state the leading ones, (T, k), those
-    that were not found NaN.
+    """Complex, (T, N), the largest modulus first. For a large state only the leading ones, (T, k);
+    NaN for those that were not found.
     """
     eigenvalue_condition: np.ndarray
-    """The largest condition of an eigenvalue, (T,): rounding moves it by about eps * norm times
-    this; 1 at the least.
+    """The largest condition number of an eigenvalue, (T,), at least 1. Rounding moves this
+    eigenvalue by about eps * norm * condition.
     """
     row_centers: np.ndarray
     """(T, N)"""
@@ -142,7 +142,7 @@ class Spectra(Result, kind="spectra"):
     for a cell without one.
     """
     log_norm_product: np.ndarray
-    """log ||dy[t+1]/dy[0]||_2, (T,); also of steps whose other numbers are NaN, because they are
+    """log ||dy[t+1]/dy[0]||_2, (T,); also for steps whose other numbers are NaN, because they are
     too small or large for their type.
     """
     transform_gate: np.ndarray
@@ -150,15 +150,15 @@ class Spectra(Result, kind="spectra"):
     reads: str = "chorale"
     """Kind of the sequence: "chorale", "text" or "sequence"."""
     unit: str = "steps"
-    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
+    """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     discs: str = "row"
-    """The discs in its numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
+    """The discs in numbers, texts and figures: "row", "column", or "both" (the spectrum lies in
     both unions).
     """
     gate_name: str = "transform gate"
-    """Its name in the cell's literature: an LSTM's is the input gate."""
+    """Name of the gate in the cell's literature: for an LSTM the input gate."""
     log_norm_bound: float = math.nan
-    """Natural logarithm of `norm_bound`, also of one too small or large for a number."""
+    """Natural logarithm of `norm_bound`, also if the bound is too small or large for a number."""
     leading: int | None = None
     """Number k of leading eigenvalues that were searched; None: all. Measures of whole spectra are
     NaN for k eigenvalues: `support`, `eigenvalue_condition`, `departure_from_normality`,
@@ -192,8 +192,8 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def numerical_radius(self) -> np.ndarray:
-        """A bound from above on the largest modulus in each step's numerical range, (T,): at most
-        0.5 % (2 % for N > 256) above.
+        """An upper bound on the largest modulus in each step's numerical range, (T,): at most 0.5 %
+        too large (2 % for N > 256).
         """
         return np.minimum(np.abs(support_corners(self.support)).max(1), self.norm)
 
@@ -206,7 +206,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def disc_sets(self) -> dict[str, DiscAxes]:
-        """Centres and radii, (T, N) each, of the discs it speaks of: {"row": ...}, {"column": ...}
+        """Centres and radii, (T, N) each, of the chosen discs: {"row": ...}, {"column": ...}
         or both.
         """
         return {
@@ -231,15 +231,15 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def rightmost_disc(self) -> np.ndarray:
-        """Right edge of the rightmost disc, max(centre + radius), (T,); of both unions that of
+        """Right edge of the rightmost disc, max(centre + radius), (T,); for both unions, that of
         their overlap.
         """
         return self._ends[1]
 
     @property
     def reach(self) -> np.ndarray:
-        """Reach of the discs from the origin, max(|centre| + radius), (T,); of both unions that of
-        their overlap.
+        """Reach of the discs from the origin, max(|centre| + radius), (T,); for both unions, that
+        of their overlap.
         """
         return self._ends[0]
 
@@ -253,7 +253,7 @@ class Spectra(Result, kind="spectra"):
 
     @property
     def discs_inside_unit_circle(self) -> np.ndarray:
-        """Share (0..1) of the discs that do not leave the unit disc, (T,); of both unions the
+        """Share (0..1) of the discs that do not leave the unit disc, (T,); for both unions, the
         larger share; NaN for discs that are not known.
         """
         ends = [np.abs(c) + r - 1 for c, r in self.disc_sets.values()]
@@ -500,12 +500,19 @@ def extent(record: Spectra, step: int) -> tuple[float, float]:
     values = np.concatenate([*ends, record.eigenvalues[step]])
     if not record.leading:
         values = np.append(values, record.range_outline(step))
+    return extent_of(values, record.eigenvalues.dtype)
+
+
+def extent_of(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    """(Half the width, centre) of the square around points, as `extent`; dtype: of what they were
+    computed from.
+    """
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 0.0
     left, right = float(values.real.min()), float(values.real.max())
     half = max((right - left) / 2, float(np.abs(values.imag).max()))
-    if half <= tolerance(record.eigenvalues.dtype, POINT) * float(np.abs(values).max()):
+    if half <= tolerance(dtype, POINT) * float(np.abs(values).max()):
         half = 0.0
     return 1.08 * half, (left + right) / 2
 
@@ -525,8 +532,11 @@ def view(record: Spectra, step: int) -> tuple[float, float]:
 
 
 def draw_centres(centers: np.ndarray, ax: Axes, label: str | None = None) -> None:
-    """Mark the centres of discs, which are real, and those of rows and of columns the same."""
-    style: Style = {"color": BLUE, "markersize": 9, "markeredgewidth": 1.2, "alpha": 0.6}
+    """Mark the real centres of discs by strokes at the lower edge, where they hide no eigenvalue;
+    those of rows and of columns are the same.
+    """
+    style: Style = {"color": BLUE, "markersize": 12, "alpha": 0.6}
+    style |= {"transform": ax.get_xaxis_transform()}  # the lower half of a stroke is clipped
     ax.plot(centers, np.zeros_like(centers), "|", label=label, **style)
 
 
@@ -538,7 +548,7 @@ def draw_points(
         around = record.range_outline(step)
         ax.plot(around.real, around.imag, **RANGE_STYLE, label=range_label)
     values = record.eigenvalues[step]
-    ax.plot(values.real, values.imag, ".", color=RED, markersize=4, **style)
+    ax.plot(values.real, values.imag, ".", color=RED, markersize=5, **style)
 
 
 def draw_discs(discs: dict[str, DiscAxes], ax: Axes) -> None:
@@ -604,9 +614,9 @@ def spectra(
 
     Args:
         network, x, s0, options: as for `gersgorin.open_run`.
-        discs: discs of the rows, of the columns, or where both unions overlap.
+        discs: discs of the rows, of the columns, or the overlap of both unions.
         leading: compute only the K eigenvalues of largest modulus, for large states; None: all, or
-            32 of more than 4,096.
+            32 for a state of more than 4,096.
         progress: called with (steps done, steps in all).
 
     Raises:

@@ -59,7 +59,7 @@ class Gains(Result, kind="gains"):
     its own state before the step.
     """
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @property
     def finding(self) -> str:
@@ -109,7 +109,7 @@ def gains(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Gains:
     """The gains of the input, (T,), and of each layer, (T, L), along a run; arguments and errors as
-    of `gersgorin.open_run`.
+    for `gersgorin.open_run`.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), s0=torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()  # ||ds'/dx||, and ||ds'/ds|| a layer
@@ -139,12 +139,12 @@ class MeanGates(Result, kind="gates"):
     mean: np.ndarray
     """(T, L); L = 0 for a cell without known gates."""
     gate_name: str = "transform gate"
-    """Its name in the cell's literature: an LSTM's is the input gate."""
+    """Name of the gate in the cell's literature: for an LSTM the input gate."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
     names: tuple[str, ...] = ()
-    """Of the columns of `mean`, for gates(x, s) of the user's, and of cells with a carry gate of
-    its own; (): they are layers."""
+    """Names of the columns of `mean`, for the user's gates(x, s), and for cells with a separate
+    carry gate; () if the columns are layers."""
     function: str = ""
     """The step in words if it is a function: "the function f"."""
 
@@ -224,7 +224,7 @@ def gates(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> MeanGates:
     """The mean gate activity of each layer along a run, (T, layers), 0 to 1; arguments and errors
-    as of `gersgorin.open_run`.
+    as for `gersgorin.open_run`.
 
     A carry gate with weights of its own has its own column: the forget gate of an LSTM.
 
@@ -277,11 +277,11 @@ class Products(Result, kind="products"):
     """log ||A[T-1] ... A[t]||_2, (T,): by how much the gradient of the last state has changed when
     it arrives at the state before step t; None: not measured."""
     unit: str = "steps"
-    """Of one step."""
+    """Length of one time step."""
 
     @property
     def exponent(self) -> np.ndarray:
-        """Mean growth rate of the worst perturbation a step, log_norm[t] / (t + 1), (T,)."""
+        """Mean growth rate of the worst perturbation per step, log_norm[t] / (t + 1), (T,)."""
         return self.log_norm / np.arange(1, len(self.log_norm) + 1)
 
     @property
@@ -321,7 +321,7 @@ class Products(Result, kind="products"):
         return table_rows(step=steps, log_norm=self.log_norm, exponent=self.exponent, **back)
 
     def brief(self) -> dict[str, float]:
-        """Of the whole run."""
+        """Numbers about the whole run."""
         return {
             "log_norm": self.log_norm[-1],
             "exponent": self.exponent[-1],
@@ -364,7 +364,7 @@ def products(
     network, x=None, *, s0: State | None = None, progress: Progress = silent, **options
 ) -> Products:
     """The norms of the Jacobian products along a run, from the first state on and to the last one,
-    each (T,), as natural logarithms; arguments and errors as of `gersgorin.open_run`.
+    each (T,), as natural logarithms; arguments and errors as for `gersgorin.open_run`.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), s0=torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10

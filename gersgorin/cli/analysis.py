@@ -60,7 +60,7 @@ def run(row: Analysis, options: Any) -> None:
         and given_flags(options, ("seed",))
     ):
         raise InvalidInputError(
-            f"--seed is of new weights, and those of {options.checkpoint} are trained: leave it out"
+            f"--seed is for new weights, but {options.checkpoint} has trained ones: leave it out"
         )
     # of the question, in the figure's name and in the JSON
     name = "" if row.name == "spectra" else row.command

@@ -31,7 +31,7 @@ def load_network(
 ) -> tuple[nn.Module, Label]:
     """The network of these options, for data of `steps` frames, and its names.
 
-    A new cell is in float64. Of a checkpoint and a module the names are those of one of its cells.
+    A new cell is in float64. For a checkpoint or a module, the names are those of one of its cells.
 
     Args:
         input_size: m; None: ids of tokens.

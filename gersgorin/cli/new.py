@@ -1,4 +1,4 @@
-"""What the options of a command say about a network: checks, and new cells."""
+"""Network options of a command: checks, and new cells."""
 
 from collections.abc import Mapping
 

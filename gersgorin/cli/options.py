@@ -45,8 +45,8 @@ class NewOrTrained(NewCell):
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
-    """Your module, package.module:factory: a step f(x, s), or a module, of which the first
-    recurrent cell is taken.
+    """Your module, package.module:factory: a step f(x, s), or a module, whose first recurrent cell
+    is analysed.
     """
     submodule: Annotated[str | None, NETWORK] = None
     """Part of --module with the cell, such as encoder.rnn."""
@@ -75,7 +75,7 @@ class NetworkOptions(ModelOptions):
     """
     gates: Annotated[str | None, NETWORK, Parameter(metavar="FUNCTION")] = None  # type: ignore[assignment]
     """Gates of your cell, package.module:function: gates(x, s) returns a tensor, or tensors by
-    name; s is (h, c) of torch.nn's LSTM.
+    name. For nn.LSTM, s is the tuple (h, c).
     """
 
 

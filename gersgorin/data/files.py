@@ -58,9 +58,9 @@ class Dataset:
     (S, T) or (T, 1).
     """
     unit: str = "steps"
-    """Of one step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
+    """Length of one time step: "quarter notes", "tokens", "0.1 s"; "steps" if unknown."""
     names: tuple[str, ...] = ()
-    """Of the m inputs, if known."""
+    """Names of the m inputs, if known."""
     part: int | None = None
     """Which of several of its name, counted from 1."""
     about: str = ""
@@ -315,7 +315,7 @@ def _csv(path: Path) -> tuple[np.ndarray, dict]:
         names = [word.strip("# ") for word in rows.pop(0)]
     if not rows:
         raise DataError(
-            f"{path} holds no row of numbers: expected a row a step and a column an input"
+            f"{path} holds no row of numbers: expected a row per step and a column per input"
         )
     begin = 2 if names else 1
     numbers = [

@@ -49,8 +49,8 @@ class Discs(NamedTuple):
         return (self.centers.abs() + self.radii).amax(-1)
 
     def contains(self, z: Tensor, tol: float | Tensor | None = None) -> Tensor:
-        """True for points in the union of the discs, their radii enlarged by `tol`; arguments as of
-        `InclusionSet.contains`.
+        """True for points in the union of the discs, their radii enlarged by `tol`; arguments as
+        for `InclusionSet.contains`.
 
         >>> discs = gersgorin_discs(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         >>> discs.contains(torch.tensor([1.0, 1j, 1.01]))

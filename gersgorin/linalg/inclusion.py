@@ -36,7 +36,7 @@ from rhn.errors import InvalidInputError
 
 
 class InclusionSet(ABC):
-    """A set that holds every eigenvalue of each real matrix of A (..., n, n). No gradient flows
+    """A set that contains every eigenvalue of each real matrix of A (..., n, n). No gradient flows
     through.
 
     Attributes:
@@ -65,8 +65,8 @@ class InclusionSet(ABC):
         """True for points in the set of some matrix whose entries differ from A's by at most `tol`
         / n.
 
-        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For the
-        discs it enlarges each radius by `tol`.
+        Computed eigenvalues are those of such a matrix (see `gersgorin.linalg.discs`). For discs
+        each radius is enlarged by `tol`.
 
         Args:
             z: (..., k) real or complex, leading dimensions broadcast against the batch; a scalar
@@ -89,7 +89,7 @@ class InclusionSet(ABC):
         to right.
 
         By bisection, unless a class says otherwise: above each x of the axis the sets are an
-        interval that starts there, or empty. Takes `points` x-values a component, so narrower
+        interval that starts there, or empty. Takes `points` x-values per component, so narrower
         features blur, and components that near may be joined.
 
         Returns:
@@ -155,9 +155,10 @@ CHUNK = 2**22  # entries of the stack of M(z) held at a time: 32 MiB in float64
 class MinimalGersgorin(InclusionSet):
     """Varga's minimal Geršgorin set; a point costs one n x n linear solve.
 
-    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. It is the least that diagonal scaling
-    can reach, and the set of all eigenvalues of matrices with A's diagonal and entries at most A's
-    elsewhere, in modulus; so it lies inside Brauer's ovals. Its columns' set is the same. z is
+    R. Varga, "Geršgorin and His Circles", 2004, chapter 4. The set is the smallest that
+    diagonal scaling can reach. It is also the set of all eigenvalues of matrices with A's diagonal
+    and other entries that are at most A's in modulus. So it lies inside Brauer's ovals. The set of
+    the columns is the same. z is
     outside exactly if M(z) = diag |z - a_ii| - |A off the diagonal| is a nonsingular M-matrix, that
     is, if M(z) x = 1 has a positive solution x (then x scales z out of every disc).
 
@@ -273,7 +274,7 @@ class NumericalRange(InclusionSet):
 
 
 def numerical_radius(A: Tensor, angles: int = 128) -> Tensor:
-    """A bound from above on the largest modulus in the numerical range, (...,): the farthest corner
+    """An upper bound on the largest modulus in the numerical range, (...,): the farthest corner
     of its support lines.
 
     rho(A) <= r(A) <= ||A||_2 <= 2 r(A), and r(A^k) <= r(A)^k (Horn and Johnson, as above): powers

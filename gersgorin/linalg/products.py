@@ -147,7 +147,7 @@ def half_life(exponent: Tensor | float) -> Tensor:
     """Steps in which a gradient whose norm changes by exp(exponent) per step halves: -log 2 /
     exponent, same shape.
 
-    inf for one that does not shrink, see `doubling_time`; 0 for -inf, a zero product.
+    inf if it does not shrink, see `doubling_time`; 0 for -inf, a zero product.
 
     >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
     tensor([10., inf, inf])
@@ -158,7 +158,7 @@ def half_life(exponent: Tensor | float) -> Tensor:
 
 def doubling_time(exponent: Tensor | float) -> Tensor:
     """Steps in which a gradient whose norm changes by exp(exponent) per step doubles: log 2 /
-    exponent, same shape; inf for one that does not grow.
+    exponent, same shape; inf if it does not grow.
 
     >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
     tensor([inf, inf, 1.])

@@ -272,7 +272,7 @@ class ZeroSearch:
         return s.index_copy(0, still, torch.cat(parts)) if parts else s
 
     def _to_minima(self, ends: Ends) -> Ends:
-        """The same; from a saddle of the speed the search goes on beside it."""
+        """The same; at a saddle of the speed the search continues beside it."""
         rows = (ends.are_minima & (self.r.speed(ends.states) > self.tolerance)).nonzero()[:, 0]
         if not len(rows):
             return ends

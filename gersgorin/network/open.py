@@ -66,33 +66,35 @@ def open_run(
     unit: str | None = None,
     device: str = "cpu",
 ) -> Run:
-    """The run of a network over data. A `Run` has read its own: it takes only s0 and gates.
+    """Run a network along a sequence. If `network` is already a `Run`, only s0 and gates can be
+    given.
 
     Args:
         network: a torch module, or a step f(x, s). A module with a recurrent cell (ours,
             torch.nn's, one with `step` or forward(x, state) and a declared `state_size`) is copied,
-            and the cell measured in float64 while the module reads x. Anything else is a step if s0
-            or state_size is given: a function in its own precision, or a module with forward(x,
-            state). A step returns the next state or (output, next state), and takes each state in
-            the shapes of s0. If these are all (1, ...), x is (1, m), else (m,).
-        x: one sequence: (T, m), ids of tokens (T,), or a batch of one. A module gets it as it is;
-            also a packed sequence, a tuple of several inputs for module(*x) or a dictionary for
+            and the cell is measured in float64 while the module reads x. If s0 or state_size is
+            given, anything else is a step: a function in its own precision, or a module with
+            forward(x, state). A step returns the next state or (output, next state), and takes each
+            state in the shapes of s0. If these are all (1, ...), x is (1, m), else (m,).
+        x: one sequence: (T, m), token ids (T,), or a batch of one. A module gets x unchanged. Also
+            a packed sequence, a tuple of several inputs for module(*x), or a dictionary for
             module(**x). A string is a chorale by name ("bwv66.6", "test-0") or a file of numbers
             (.npy, .npz, .csv). None: the chorale bwv269.
         s0: the first state, a tensor or a tuple of tensors; None: the cell's own, which is zero for
             most.
-        state_size: entries of the state of a step that does not say it, 5, or (5, 5) of two
-            tensors; it starts at zero.
+        state_size: size of the state of a step without the attribute `state_size`: 5, or (5, 5) for
+            two tensors. The state starts at zero.
         layer, submodule: select a recurrent cell of a module; see `gersgorin.extract_cell`.
-        batch_axis: the axis of the batch as a module takes it, 0 for (B, T, m), 1 for (T, B, m),
-            which (T, m) then gets; None: by its `batch_first`, or the axis of length 1. Numbers of
-            a file get the axis of `batch_first`.
-        gates: gates(x, s) of the cell returns a tensor, or a dictionary of tensors by name; None:
-            those of the cell. It is called for single steps, with x and s as the step has them. Of
-            torch.nn's x is (m,) and s is h (n,), or (h, c) of an LSTM; of several layers each is
-            (L, n).
-        unit: of one step, for the axes of time, such as "0.1 s"; None: that of the data.
-        device: of states and Jacobians.
+        batch_axis: the axis of the batch that the module expects, 0 for (B, T, m), 1 for
+            (T, B, m). A sequence (T, m) gets this axis. None: by `batch_first` of the module, or
+            the axis of length 1. Numbers of a file get the axis of `batch_first`.
+        gates: a function gates(x, s) that returns a tensor, or a dictionary of tensors by name;
+            None: the gates of the cell. The function is called for single steps, with x and s as
+            the step gets them. For cells of torch.nn, x is (m,) and s is h (n,), or (h, c) for an
+            LSTM. With several layers h and c are (L, n).
+        unit: length of one time step, for the axes of figures, such as "0.1 s"; None: that of the
+            data.
+        device: device of states and Jacobians.
 
     Raises:
         InvalidInputError, DataError: network or data do not exist, cannot be read, or do not fit

@@ -135,7 +135,7 @@ class TracedCell:
     def along(self, x: Input, *, batch_axis: int | None = None, one: bool = False) -> Run:
         """The run of the cell over its inputs, (T, B, m) in float64, while the module reads x.
 
-        x goes to the module as it is, see `with_batch`. Of packed sequences of unequal lengths
+        x goes to the module as it is, see `with_batch`. If packed sequences have unequal lengths,
         only the steps that all of them have are read. The state of torch's random generator does
         not change.
 
@@ -342,15 +342,16 @@ def extract_cell(
     submodule: str | None = None,
     batch_axis: int | None = None,
 ) -> tuple[nn.Module | Step | Run, Tensor]:
-    """Return (the recurrent cell of a module, its inputs (T, B, m) while the module reads x), for
-    functions that take a cell.
+    """Return the recurrent cell of a module, and the inputs (T, B, m) that the cell receives when
+    the module reads x.
 
-    Both are float64 copies; arguments as for `TracedCell` and its `along`. Raises InvalidInputError
-    as they do: no recurrent cell or several, an x that does not fit.
+    Both are float64 copies, for functions that take a cell. Arguments as for `TracedCell` and its
+    `along`. Raises InvalidInputError if the module has no recurrent cell or several, or if x does
+    not fit.
 
-    Of a module that starts the cell from a state of its own, such as a parameter, the result is (a
-    `Run` from there, its inputs). Functions of a run accept it in place of a cell (`lyapunov`,
-    `spectra`).
+    If the module starts the cell from a state of its own, such as a parameter, the first result is
+    a `Run` from this state. Functions such as `lyapunov` and `spectra` accept the run in place of a
+    cell.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4, num_layers=2))
     >>> cell, inputs = extract_cell(model, torch.zeros(5, 1, 2))

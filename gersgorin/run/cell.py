@@ -761,9 +761,10 @@ def temporal_jacobian(
     """d s' / d s of one step, batched over any leading dimensions.
 
     Args:
-        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form (converted; an LSTM's
-            state is cat(h, c), that of several layers is joined, the lowest first), or any callable
-            f(x, s) -> s' or (output, s') of one input (m,), one state (n,).
+        cell: one of our cells, a torch.nn RNN/GRU/LSTM or its *Cell form, or any callable f(x, s)
+            that returns s' or (output, s') for one input (m,) and one state (n,). Cells of torch.nn
+            are converted: the state of an LSTM is cat(h, c), and the states of several layers are
+            joined, the lowest layer first.
         x: inputs (..., m). s: states (..., n), or one state as a tuple of tensors, side by side;
             leading dimensions broadcast. A complex state counts as (..., 2 n): real and imaginary
             part of each entry in turn.
@@ -790,8 +791,7 @@ def input_jacobian(
 ) -> Tensor:
     """d s' / d x of one step (..., N, m), batched over any leading dimensions.
 
-    Arguments and gradients as for `temporal_jacobian`; x must be floating point. Raises
-    InvalidInputError as it does.
+    Arguments, gradients and errors as for `temporal_jacobian`; x must be floating point.
 
     >>> x, s = torch.tensor([3.0, 5.0]), torch.zeros(1)
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
@@ -811,15 +811,16 @@ def layer_jacobians(
     Jacobians is then (2N, N), those between (2N, 2N) and that of the last layer with a shortcut (N,
     2N). Without s the chain rule would not close.
 
-    Arguments and errors as for `temporal_jacobian`. The matrices of several layers are those of the
-    cell's `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
+    Arguments as for `temporal_jacobian`. The matrices of several layers are those of the cell's
+    `layer_jacobians(x, s)`. A cell of one layer, or a callable without a `depth`, gives its
     temporal Jacobian.
 
     Returns:
         One tensor (L, ..., N, N), or with shortcuts a list of L matrices (..., rows, columns).
 
     Raises:
-        InvalidInputError: also for a cell of several layers without `layer_jacobians`.
+        InvalidInputError: x or s does not fit, as for `temporal_jacobian`; or a cell of several
+            layers has no method `layer_jacobians`.
 
     >>> step = lambda x, s: 2 * s.flip(-1)
     >>> layer_jacobians(step, torch.zeros(1), torch.zeros(2)).tolist()
@@ -835,13 +836,12 @@ def trajectory(
     *,
     state_size: Sizes | None = None,
 ) -> Tensor:
-    """The states (T + 1, B, state_size) of a run over x (T, B, m), s0 first; (T + 1, state_size)
-    for unbatched x (T, m).
+    """Compute the states (T + 1, B, state_size) of a run along x (T, B, m), s0 first; (T + 1,
+    state_size) for unbatched x (T, m).
 
-    s0 (B, state_size), or a tuple of tensors (B, ...): None for the cell's `initial_state()`, zero
-    if it has none. A bare callable, which has no state_size, needs s0 or state_size: 5, or (5, 5)
-    of two tensors, which start at zero.
-    Raises InvalidInputError if shapes do not fit.
+    s0: (B, state_size), or a tuple of tensors (B, ...). None: the cell's `initial_state()`, or zero
+    if it has none. A bare callable has no state_size, so it needs s0 or state_size: 5, or (5, 5)
+    for two tensors, which start at zero. Raises InvalidInputError if shapes do not fit.
 
     >>> trajectory(lambda x, s: s + x, torch.ones(3, 2), torch.zeros(2)).tolist()
     [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]

@@ -106,8 +106,8 @@ class StepOperator(LinearOperator):
         """The k eigenvalues of largest modulus, (k,) complex, in the order of
         `gersgorin.eigenvalues`.
 
-        If k separates two conjugates, it is the upper one. Of up to 2,048 state entries LAPACK
-        gives all eigenvalues in less time.
+        If k separates two conjugates, the upper one is returned. For up to 2,048 state entries
+        LAPACK computes all eigenvalues in less time.
 
         Raises:
             InvalidInputError: k is none of 1 to N, or too many for Arnoldi's method.

@@ -31,10 +31,10 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     """Our cell with the weights of a torch.nn RNN, LSTM or GRU of one direction, or of an
     RNN/LSTM/GRUCell.
 
-    layer: the one that is converted, counted from 0. None: all, as a `StackedCell` if there are
+    layer: the layer to convert, counted from 0. None: all layers, as a `StackedCell` if there are
     several.
 
-    Raises InvalidInputError for other modules, two directions or projections.
+    Raises InvalidInputError for other modules, two directions, or projections.
 
     >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
     >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)

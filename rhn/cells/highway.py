@@ -72,7 +72,7 @@ class RHN(DeclaredCell):
 
     @property
     def carry_name(self) -> str:  # type: ignore[override]  # read-only here
-        """Of carry gates that are not coupled to the transform gates."""
+        """Name of carry gates that are not coupled to the transform gates."""
         return "" if self.coupled else "carry gate"
 
     @property

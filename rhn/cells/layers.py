@@ -69,8 +69,8 @@ class Gates:
     """Gates of the layers in one step: entry l - 1 of each tuple belongs to layer l, tensors (...,
     n).
 
-    h candidate, t transform gate, c carry gate, states s_1..s_L. All empty for cells without gates;
-    len() is the number of layers.
+    h candidate, t transform gate, c carry gate, states s_1..s_L. For cells without gates all tuples
+    are empty. len() is the number of layers.
     """
 
     h: tuple[Tensor, ...] = ()

@@ -79,11 +79,11 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     """Decorate your own cell, a class or a function, to register it under a name for functions and
     commands.
 
-    Its attributes count as those of our cells: `learning_rate` is one at which it trains on the
-    chorales (0.2 without it).
+    Its attributes are used like those of our cells: `learning_rate` is a rate at which the cell
+    trains on the chorales (default 0.2).
 
-    Raises InvalidInputError for a name that is taken or holds other characters than a-z, 0-9, - and
-    _.
+    Raises InvalidInputError for a name that is taken, or that has characters other than a-z, 0-9, -
+    and _.
 
     >>> @register_cell("mine")
     ... def mine(input_size, hidden_size, depth=1, **options):
@@ -136,11 +136,11 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     """Return the registered cell of this name, our form of a cell of torch.nn, or a user's cell as
     `package.module:factory`.
 
-    The module of a user is looked for in the current folder too. Never give a name that was read
-    from a file: see `is_known`.
+    A user's module is also looked for in the current folder. Never give a name that was read from a
+    file: see `is_known`.
 
-    Raises InvalidInputError for a name without a cell, with the nearest name, or a module that
-    cannot be imported.
+    Raises InvalidInputError for an unknown name, with the nearest one, or for a module that cannot
+    be imported.
     """
     if name in CELLS:
         return CELLS[name]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rhn.data import Corpus, TextCorpus
 from rhn.plotting.provenance import words_of_new
 from rhn.presets import ChoraleConfig, LanguageConfig
+from rhn.training.chorales import constant_output_nll
 from rhn.training.run import Callback, homes
 from rhn.training.trainer import Trainer
 from rhn.utils.lazy import plugin
@@ -44,8 +45,10 @@ def recorders(
     if text := isinstance(config, LanguageConfig):
         ids = torch.from_numpy(corpus.valid[: config.window + 1]).long().unsqueeze(1)
         probe, words = ids[:-1], f"{corpus.name}, its validation text as the probe"
+        constant = None
     else:
         probe, words = torch.as_tensor(np.asarray(corpus.valid[0])).float(), probed(corpus)
+        constant = constant_output_nll(corpus, corpus.valid[:1])
 
     def loss(model: Any) -> Tensor:
         return (model(probe, targets=ids[1:]).nll if text else model.nll(probe)).mean()
@@ -54,9 +57,9 @@ def recorders(
         return lambda model: f"{words_of_new(model.cells[0], seed)}; {words}"
 
     paths = {seed: home / NAME for seed, home in homes(folder, seeds).items()}
+    own: dict = {"loss": loss, "constant": constant, "within": text}
     return [
-        ProbeRecorder(every, seed, probe, paths[seed], loss=loss, about=about(seed), within=text)
-        for seed in seeds
+        ProbeRecorder(every, seed, probe, paths[seed], about=about(seed), **own) for seed in seeds
     ]
 
 
@@ -74,6 +77,7 @@ class ProbeRecorder(Callback):
         path: the file.
         loss: of a network on the probe.
         about: origin of a network, for figures.
+        constant: loss of the constant predictor on the probe; None: not known.
         within: measure within epochs; otherwise at the end of the epoch in which the step falls.
     """
 
@@ -86,10 +90,12 @@ class ProbeRecorder(Callback):
         *,
         loss: Callable[[Any], Tensor],
         about: Callable[[Any], str],
+        constant: float | None = None,
         within: bool = False,
     ):
         self._every, self._seed, self._probe, self._path = every, seed, probe, path
         self._loss, self._about, self._within = loss, about, within
+        self._constant = constant
         self._recorder: Any = None
         self._model: Any = None
         self._steps = 0
@@ -110,7 +116,7 @@ class ProbeRecorder(Callback):
         self._model = copy.deepcopy(network)
         about, loss = self._about(network), self._load(network)
         origin = {"path": self._path, "start": trainer.steps, "about": about}
-        origin |= {"loss": loss, "loss_of": "the probe"}
+        origin |= {"loss": loss, "loss_of": "the probe", "constant": self._constant}
         self._recorder = plugin("recorder")(self._model, self._probe, self._every, **origin)
 
     def save(self) -> None:

@@ -202,7 +202,7 @@ class Resume(Running):
     epochs: Count | None = None
     """Total number of epochs (default: that of the configuration)."""
     cell: str | None = None
-    """The cell of the training if it is your own, as package.module:factory."""
+    """The cell of the training run if it is your own, as package.module:factory."""
 
     def run(self) -> None:
         path = self.out / "config.json"

@@ -71,8 +71,8 @@ def chorales(source: str | Path | None = None) -> Corpus:
 
     source: None, the set rebuilt from music21's scores (223 / 74 / 77 pieces); or the path of an
     original file, by its suffix .json (Huang) or .pickle (Boulanger-Lewandowski).
-    Raises DataError if music21 has no scores or the file is not a set of chorales,
-    InvalidInputError for another suffix.
+    Raises DataError if music21 has no scores or the file is not a set of chorales. Raises
+    InvalidInputError if the suffix is neither .json nor .pickle.
     """
     if source is not None:
         return read_original(Path(source))

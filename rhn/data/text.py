@@ -78,16 +78,16 @@ def read_text(
     path: the folder of a published set or one of its files (plain or .zip if it is one file); for
         "text", a folder with one file for each split ("train", "valid" and "test" in their names),
         or a folder of *.txt or one file, cut 90 / 5 / 5 %. None: the folder of `rhn data get`.
-    unit: of a `text`; the other sets have their own, and so has a `vocabulary`.
+    unit: "words" or "characters" of a `text`; published sets, and a `vocabulary`, have their own.
     max_tokens: keep only the first tokens of each split; the vocabulary stays that of the whole
         text.
-    vocabulary_size: of words; the most frequent ones of the training text stay, and `<unk>` stands
-        for the others.
-    vocabulary: a checkpoint's. A published set must have the same; any other text is encoded with
-        it, with a warning if more than a fifth of its words are unknown.
+    vocabulary_size: number of words. The most frequent words of the training text stay, and `<unk>`
+        stands for the others.
+    vocabulary: the vocabulary of a checkpoint. A published set must have the same; any other text
+        is encoded with it, with a warning if more than a fifth of its words are unknown.
 
     Raises DataError for files that are missing, empty, damaged or do not match the vocabulary, and
-    for a split of fewer than 2 tokens; InvalidInputError for options that do not go together.
+    for a split of fewer than 2 tokens; InvalidInputError for options that cannot be combined.
     """
     unit = _unit(name, unit, vocabulary)
     if vocabulary_size is not None and unit != "words":

@@ -129,11 +129,11 @@ class PolyphonicModel(RecurrentModel):
         hidden_size: n, at least 1.
         depth: L, the recurrence depth of each cell.
         input_size, output_size: keys of a frame.
-        layers: how many cells are stacked, each on the outputs of the one below.
-        init: how the weights start, the output layer's too; see `rhn.cells.init`. None: as the cell
-            starts by itself.
-        generator: CPU generator that they are drawn from (None: torch's default generator).
-        options: the cell's own, for example transform_bias=-2.0.
+        layers: number of stacked cells, each on the outputs of the cell below.
+        init: scheme of the initial weights, also of the output layer; see `rhn.cells.init`. None:
+            the default of the cell.
+        generator: CPU generator that draws the weights (None: torch's default generator).
+        options: options of the cell, for example transform_bias=-2.0.
 
     A cell of your own is built as factory(input_size, hidden_size, depth, device=, dtype=,
     **options) and returns (outputs (T, B, n), state) for x (T, B, input_size). It gets `init` and
@@ -221,8 +221,8 @@ class LanguageModel(RecurrentModel):
         embedding_size: E. None: the official code's rule, V if the weights are not tied and V < n,
             otherwise n.
         tied: the output uses the embedding's weights; needs E = n.
-        init: how all weights start, biases included; see `rhn.cells.init`. None: as the cell starts
-            by itself.
+        init: scheme of all initial weights, biases included; see `rhn.cells.init`. None: the
+            default of the cell.
 
     Raises:
         InvalidInputError: an unknown cell, or a size or option that it does not have.
@@ -234,7 +234,7 @@ class LanguageModel(RecurrentModel):
 
     sizes = ("vocabulary_size", "hidden_size", "depth", "layers", "embedding_size", "tied")
     takes_ids = True
-    """Whether its input is ids of tokens."""
+    """Whether the input is token ids."""
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,6 @@ from rhn.utils.io import read_json
 from rhn.utils.wording import counted, first_line
 
 PAPER = ("rhn", "rhn, tied")  # the paper's series have the same colours in every figure
-BY_DEPTH = "Best validation perplexity by recurrence depth"
 DASHED = {"linestyle": "--", "linewidth": 1}
 CURVE_LABELS = {
     "perplexity": "perplexity",
@@ -314,27 +314,35 @@ def plot_depth(table: pd.DataFrame, ax: Axes, source: str = "trained here") -> A
 
 
 def draw_depth(table: pd.DataFrame) -> Shown:
-    """Draw figure 5(a) of these training runs beside the paper's: equal heights are equal changes
-    relative to a panel's lowest perplexity.
+    """Draw figure 5(a) of these training runs beside the paper's, each panel with its own axis."""
+    here = f"here, at most {counted(table.epochs.max(), 'epoch')}"
+    tables = {here: table, "Zilly et al. (2017)": published()}
+    draws = [
+        lambda ax, source=source, found=found: plot_depth(found, ax, source)
+        for source, found in tables.items()
+    ]
+    about = "Penn Treebank; trained here: symbols are seeds, lines their means"
+    return compose(depth_title(table), about, Block(draws, 4.0, 2), width=10)
+
+
+def depth_title(table: pd.DataFrame) -> str:
+    """The depth up to which the perplexity of RHNs falls: no seed of a depth is as good as one of
+    the next depth.
+
+    table: from `read_depth`; of several series the first one counts.
     """
-    tables = {"trained here": table, "Zilly et al. (2017)": published()}
-    measured = [found.valid_perplexity for found in tables.values()]
-    span = max(values.max() / values.min() for values in measured)
-
-    def panel(source: str, found: pd.DataFrame, ax: Axes) -> None:
-        low, margin = found.valid_perplexity.min(), 0.05 * (span - 1)
-        plot_depth(found, ax, source).set_ylim(low * (1 - margin), low * (span + margin))
-
-    about = "; ".join(
-        (
-            f"Penn Treebank; at most {counted(table.epochs.max(), 'epoch')}",
-            "trained here: symbols are seeds, lines their means",
-            f"each vertical axis spans 0 to {100 * (span - 1):.0f} % above the lowest value in its "
-            "panel",
-        )
-    )
-    block = Block([partial(panel, *row) for row in tables.items()], 4.0, 2)
-    return compose(BY_DEPTH, about, block, width=10)
+    rhn = table[table.cell == "rhn"]
+    seeds = [
+        (depth, each.valid_perplexity)
+        for depth, each in rhn[_series(rhn) == np.array(_series(rhn))[:1]].groupby("depth")
+    ]
+    falls = [later.max() < before.min() for (_, before), (_, later) in pairwise(seeds)]
+    if not falls:
+        return "Best validation perplexity by recurrence depth"
+    best = falls.index(False) if False in falls else len(falls)
+    if not best:
+        return f"Perplexity does not fall from depth {seeds[0][0]} to {seeds[1][0]}"
+    return f"Perplexity falls with recurrence depth, here up to depth {seeds[best][0]}"
 
 
 def _series(table: pd.DataFrame) -> list[str]:

@@ -37,7 +37,7 @@ from rhn.utils.figures import (
 
 Style = dict[str, Any]  # of lines and areas
 CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 181))
-DASHED: Style = {"color": "black", "linestyle": (0, (4, 3))}
+DASHED: Style = {"color": "black", "linestyle": (0, (4, 3)), "zorder": 1.5}  # below data
 # 7 and 4: the first 28 lines differ from each other
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 DECADES = 8  # of a heat map's scale
@@ -388,7 +388,7 @@ def complex_plane(ax: Axes, limit: float, middle: float = 0.0) -> Axes:
     unit circle if it runs through it.
     """
     if abs(middle) - limit <= 1 <= math.hypot(abs(middle) + limit, limit):
-        style = DASHED | {"color": ink(ax), "linewidth": 1, "zorder": 5}  # above a spectrum's dots
+        style = DASHED | {"color": ink(ax), "linewidth": 1}
         ax.plot(CIRCLE.real, CIRCLE.imag, **style, label="unit circle")
     ax.set(xlim=(middle - limit, middle + limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xlabel="real part", ylabel="imaginary part")
@@ -440,6 +440,54 @@ def shade_style(k: int, count: int) -> Style:
     """
     shade = colormaps["viridis"](0.9 * k / max(1, count - 1))
     return {"color": shade, "linestyle": DASHES[k % len(DASHES)]}
+
+
+def name_ends(ax: Axes, inches: float) -> None:
+    """Name curves beside their ends in place of a legend, if all names fit below each other; call
+    it when the limits of the axes are known. Figures of a chosen width keep their legend, because
+    their panels may become lower.
+
+    inches: height of the axes with their labels.
+    """
+    if math.isfinite(highest()):
+        return
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    to_axes = ax.transData + ax.transAxes.inverted()
+    ends = []
+    for line in lines:
+        data = np.column_stack(line.get_data()).astype(float)
+        inside = (np.abs(to_axes.transform(data) - 0.5) <= 0.501).all(1)
+        ends += data[inside][-1:].tolist()
+    points, apart = 72 * (inches - ABOVE), 1.2 * rcParams["legend.fontsize"]
+    if len(lines) * apart > points or len(ends) < len(lines) or not lines:
+        return
+    places = points * to_axes.transform(ends)[:, 1]
+    for line, end, at, place in zip(lines, ends, places, spread(places, apart), strict=True):
+        style: Style = {"xytext": (4, place - at), "textcoords": "offset points", "va": "center"}
+        style["fontsize"] = rcParams["legend.fontsize"]
+        ax.annotate(str(line.get_label()), tuple(end), **style)
+        line.set_label(f"_{line.get_label()}")
+
+
+def spread(places: np.ndarray, apart: float) -> np.ndarray:
+    """Move places, as little as their order allows, until they are a distance apart.
+
+    >>> spread(np.array([5.0, 0.0, 5.5]), 2.0).tolist()
+    [4.25, 0.0, 6.25]
+    """
+    order = np.argsort(places, kind="stable")
+    groups: list[list[float]] = []  # of places that touch
+    for place in places[order].tolist():
+        groups.append([place])
+        while len(groups) > 1:
+            low, high = (np.mean(g) for g in groups[-2:])
+            if high - low >= apart * (len(groups[-2]) + len(groups[-1])) / 2:
+                break
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = [np.mean(g) + apart * (k - (len(g) - 1) / 2) for g in groups for k in range(len(g))]
+    found = np.empty(len(places))
+    found[order] = moved
+    return found
 
 
 def legend_entries(axes: Iterable[Axes]) -> list:

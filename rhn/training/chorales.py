@@ -186,17 +186,21 @@ def split_losses(ensemble: Ensemble, splits: Sequence[Sequence[ChoraleBatch]]) -
     return torch.stack([mean_nll(ensemble, batches) for batches in splits], 1)
 
 
-def constant_output_nll(corpus: Corpus) -> float:
-    """Return the lowest training loss of the constant predictor, in nats per frame.
+def constant_output_nll(corpus: Corpus, pieces: Sequence[np.ndarray] | None = None) -> float:
+    """Return the loss of the constant predictor with the lowest training loss, in nats per frame.
 
     A network that ignores its input and its state can reach it with its output biases. It is the
-    sum over keys of the entropy -p log p - (1 - p) log(1 - p), p the share of a key in all training
-    frames but the first of each piece.
+    sum over keys of the cross-entropy -q log p - (1 - q) log(1 - p), p the share of a key in all
+    training frames but the first of each piece, and q that in other pieces.
+
+    pieces: None for the training pieces. The loss is infinite if a key sounds in them that never
+    sounds in training.
     """
-    frames = np.concatenate([np.asarray(piece)[1:] for piece in corpus.train])
-    p = frames.mean(axis=0)
-    p = p[(p > 0) & (p < 1)]  # a key that never sounds, or always, costs nothing
-    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum())
+    p, q = (
+        torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))
+        for each in (corpus.train, corpus.train if pieces is None else pieces)
+    )
+    return -float((torch.xlogy(q, p) + torch.special.xlog1py(1 - q, -p)).sum())
 
 
 def _total_nll(model, batch: ChoraleBatch) -> Tensor:

@@ -70,7 +70,7 @@ class Ensemble:
     skeleton: Any
     weights: Weights
     constants: Weights
-    """What is not trained: buffers, and parameters that ask for no gradient."""
+    """Buffers, and parameters without a gradient, which are not trained."""
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":

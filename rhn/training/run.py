@@ -62,7 +62,7 @@ class TrainingResult:
 
     seed: int
     checkpoint: str
-    """Of the best epoch; a language model has none before its first epoch has ended."""
+    """File of the best epoch; a language model has none before the end of its first epoch."""
     best_epoch: int
     """0 also if no epoch of a language model has ended."""
     train_nll: float

@@ -1,7 +1,7 @@
 """Sample from trained models: a chorale frame by frame in four voices, or a text token by token.
 
 Chorales: every key is drawn from a Bernoulli distribution, its log-odds divided by a temperature.
-Of the keys drawn the four most probable ones sound, one for each voice; if none is drawn, the most
+The four most probable of the drawn keys sound, one for each voice; if none is drawn, the most
 probable of all. The first frame, which the model does not predict, is a chord of C major or A
 minor, the keys that the data set is transposed to. Frames are quarter notes (T, 88), key 0 is MIDI
 21. Frames do not distinguish held from repeated notes: equal neighbours in a voice become one note,
@@ -88,7 +88,7 @@ def generate(
     Args:
         temperature: divides the logits; below 1 more predictable, above 1 more varied.
         top_k: draw from the k most probable symbols. None: from all.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         InvalidInputError: an argument is out of range, a symbol of the prompt is not in the

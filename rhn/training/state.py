@@ -54,7 +54,7 @@ class TrialState:
 
     @property
     def epoch(self) -> int:
-        """Epochs of training done."""
+        """Epochs that are complete."""
         return len(self.curve) - 1
 
 

@@ -78,8 +78,8 @@ class Result:
     doubt: str = ""
     """A sentence that weakens all numbers, about the run."""
     run: Any = field(default=None, repr=False, compare=False, metadata={"saved": False})
-    """The run that it was computed from, in this process: `result.run.states`; None after loading
-    and for a result without a run.
+    """The run from which the result was computed, in this process: `result.run.states`. None after
+    loading, and for a result without a run.
     """
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,8 +119,8 @@ class Result:
         return None
 
     def drawn_step(self, step: int | None = None) -> int | None:
-        """The step that `plot(step=step)` draws or marks; None: none. Raises InvalidInputError for
-        a step outside the run, and for any of a result without steps.
+        """The step that `plot(step=step)` draws or marks; None if no step is drawn. Raises
+        InvalidInputError for a step outside the run, and for any step of a result without steps.
         """
         T = self.step_count
         if step is None:
@@ -133,9 +133,7 @@ class Result:
         return step
 
     def summary(self, *, whole: bool = True) -> str:
-        """The sentences, network and data, and the numbers behind them, or the first rows of
-        these.
-        """
+        """The sentences, network and data, and the rows of numbers or the first of them."""
         heading, *lines = [*self.lines()] or [""]
         shown = lines[: None if whole else FIRST]
         if hidden := len(lines) - len(shown):
@@ -229,9 +227,9 @@ class Result:
         """Raise InvalidInputError if there is nothing to draw."""
 
     width: ClassVar[float] = 6.0
-    """Of its figure, in inches."""
+    """Width of the figure, in inches."""
     height: ClassVar[float] = 3.2
-    """Of a row of panels, in inches."""
+    """Height of a row of panels, in inches."""
     marks_step: ClassVar[bool] = True
     """True if a step is marked in curves over time; False if `_draw` draws it."""
 

@@ -153,8 +153,11 @@ def whole_number(
     >>> whole_number("count", 3, 1, 5)
     3
     """
-    if not is_whole_number(value, least, LARGEST if most is None else most):
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    largest = LARGEST if most is None else most
+    if not is_whole_number(value, least, largest):
+        too_large = isinstance(value, int) and value > largest
+        above = most is None and not too_large
+        limits = f"of at least {least}" if above else f"from {least} to {largest}"
         because = f"{why}; " if why else ""
         raise InvalidInputError(
             f"{name} is {in_short(value)}: {because}expected a whole number {limits}"

@@ -141,30 +141,27 @@ def uncertain_first() -> LesionTable:
 
 NONE = [np.nan, np.nan]
 RANKED = {
-    "of layer 1 (gates shut) changes the loss by +1.79, +0.15 of it beyond the removed input, not "
-    "clearly more than layer 2": beside_blind(0.15),
-    "of layer 1 (gates shut) changes the loss by +1.79, +0.5 of it beyond the removed input, more "
-    "than any other layer": beside_blind(0.5),
-    "of layer 2 (gates shut) changes the loss by +0.12, more than any other layer beyond the "
-    "removed input": beside_blind(0.01),
-    "of layer 2 (gates shut) changes the loss by +0.177, not clearly more than layer 1 beyond its "
-    "removed input": uncertain_first(),
-    "of layer 2 (gates shut) changes the loss by -99, more than any other layer": (
+    "1 raises the loss by 1.79 nats per frame, mostly by removing the input": beside_blind(0.15),
+    "1 raises the loss by 1.79 nats per frame, most of all layers": beside_blind(0.95),
+    "2 raises the loss by 0.12 nats per frame, most of all layers beyond the removed input": (
+        beside_blind(0.01)
+    ),
+    "2 raises the loss by 0.177 nats per frame, not clearly more than layer 1 beyond its removed "
+    "input": uncertain_first(),
+    "2 lowers the loss by 99 nats per frame, most of all layers": (
         table_of([0.5, -99.0], [0.4, -101.0], [0.6, -97.0])
     ),
-    "of layer 1 (gates shut) changes the loss by +0.5, not clearly more than layer 2": (
+    "1 raises the loss by 0.5 nats per frame, not clearly more than layer 2": (
         table_of([0.5, 0.48], [0.4, 0.3], [0.6, 0.6])
     ),
-    "of layer 2 (gates shut) changes the loss by +0.6, not clearly more than layer 1": (
+    "2 raises the loss by 0.6 nats per frame, not clearly more than layer 1": (
         table_of([0.5, 0.6], NONE, NONE, sequences=1)
     ),
-    "of layer 2 (gates shut) changes the loss by +0.6, which may be chance": (
+    "2 raises the loss by 0.6 nats per frame, which may be chance": (
         table_of([0.5, 0.6], [0.4, -0.1], [0.7, 1.1])
     ),
-    "of layer 2 (gates shut) makes the loss infinite": (
-        table_of([0.5, np.inf], [0.4, np.nan], [0.6, np.nan])
-    ),
-    "of each of layers 1, 3 (gates shut) makes the loss no longer finite": (
+    "2 makes the loss infinite": (table_of([0.5, np.inf], [0.4, np.nan], [0.6, np.nan])),
+    "layers 1, 3 makes the loss no longer finite": (
         table_of([np.nan, 0.5, np.inf], [np.nan, 0.4, np.nan], [np.nan, 0.6, np.nan])
     ),
 }
@@ -172,8 +169,17 @@ RANKED = {
 
 @pytest.mark.parametrize("words", RANKED)
 def test_the_sentence_ranks_layers_only_by_intervals_that_are_apart(words):
-    assert RANKED[words].finding == f"The lesion {words}"
-    assert whole_title(RANKED[words].figure()).startswith(f"The lesion {words}")
+    begin = "Switching off each of" if words.startswith("layers") else "Switching off layer"
+    assert RANKED[words].finding == f"{begin} {words}"
+    assert whole_title(RANKED[words].figure()).startswith(f"{begin} {words}")
+
+
+@pytest.mark.parametrize(
+    ("beyond", "rank"), [(0.15, "not clearly more than layer 2"), (0.5, "most of all layers")]
+)
+def test_a_change_mostly_by_the_removed_input_is_ranked_without_it(beyond, rank):
+    first = beside_blind(beyond).notes()[0]
+    assert first == f"Beyond the removed input it is {beyond:+.3g} for layer 1, {rank}."
 
 
 def test_an_infinite_loss_is_the_worst():
@@ -192,7 +198,7 @@ def test_a_lesion_that_makes_the_loss_infinite_is_found():
         model.output.weight.fill_(3e38)
     found = lesion(model, rolls(6, 9), "open")
     assert not np.isfinite(found.delta[0]) and np.isnan(found.low[0])
-    assert found.largest.startswith("the lesion of layer 1 (gates held open) makes the loss")
+    assert found.finding.startswith("Holding open the gates of layer 1 makes the loss")
 
 
 @pytest.mark.parametrize("low", [1e-3, -2.0])
@@ -274,6 +280,6 @@ def test_a_record_can_be_read(record, width):
             else {}
         )
         readable(figure := replace(found, **names, title=TITLE, about=ABOUT).figure())
-        if record in GATES or record == "all measured":
+        if record in ("10 layers", "a long run", "all measured"):
             filled(figure)
         readable(found.plot().get_figure(root=True))

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import SUBJECTS, WORDS, language_network, rolls, tokens
+from networks import SUBJECTS, WORDS, language_network, tokens
 
 import gersgorin
 from analysis import Excerpt, GateActivity, excerpts, gate_activity, lesion, stretches
 from rhn.data.text import Vocabulary
-from rhn.errors import InvalidInputError
 
 PARTS = SUBJECTS["texts"][1]
 
@@ -107,20 +106,3 @@ def test_words_that_do_not_fit_are_left_out_and_long_ones_cut():
         assert (
             [label.get_text() for label in ax.get_xticklabels()] == ["internation…", r"\$x\$"]
         ) == shown
-
-
-@pytest.mark.parametrize(
-    ("ids", "words"),
-    [
-        (rolls(5), "expected ids of tokens"),
-        ([np.array([0.0, 1.0])], "expected ids of tokens"),
-        ([np.array([], int)], "expected ids of tokens"),
-        ([np.array([0, 11])], "whole numbers >= 0 and < 11"),
-        ([np.array([-1, 3])], "whole numbers >= 0 and < 11"),
-        ([], "no sequences"),
-    ],
-)
-def test_what_is_no_text_of_this_vocabulary_is_refused(ids, words):
-    for measure in (gate_activity, lesion):
-        with pytest.raises(InvalidInputError, match=words):
-            measure(language_network(), ids)

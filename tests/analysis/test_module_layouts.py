@@ -357,11 +357,6 @@ class Packed(Net):
         return self.above(nn.utils.rnn.pad_packed_sequence(y)[0])
 
 
-class Narrow(Net):
-    def forward(self, x):
-        return super().forward(x)[..., :5]
-
-
 REFUSED = {
     "GRU in Halved is called 1 time, for steps 3 of 3 sequences: expected one call for all 5": (
         lambda: Halved(nn.GRU(n, n))
@@ -387,14 +382,6 @@ def test_what_has_no_place_on_the_axis_of_time_is_refused(words):
     for measure in (gate_activity, lesion):
         with pytest.raises(InvalidInputError, match=words):
             measure(REFUSED[words](), PIECES, **({"mode": "carry"} if measure is lesion else {}))
-
-
-def test_outputs_that_are_no_keys_have_no_loss():
-    with pytest.raises(InvalidInputError, match=r"Narrow returns .*\(5, 3, 5\).*a logit for each"):
-        lesion(Narrow(nn.GRU(n, n)), PIECES)
-    for bare in (nn.GRU(88, n, batch_first=True), RHN(88, n)):
-        with pytest.raises(InvalidInputError, match="has no output layer"):
-            lesion(bare, PIECES)
 
 
 def test_an_axis_that_the_cells_contradict_is_refused():

@@ -90,7 +90,7 @@ DEFAULT = [row.about for row in ANALYSES.values() if row.default]
 def test_a_training_is_reported_with_its_curve_and_every_default_analysis(page, run):
     titles, figures, text = parts(page)
     assert titles == [
-        "What it is and how it was made",
+        "Origin of the network",
         "Training",
         *DEFAULT,
         "Gates by layer and step",
@@ -318,7 +318,7 @@ def study(tmp_path_factory):
 def test_a_study_is_reported_with_every_trial_its_shares_and_its_best_network(study):
     titles, figures, text = parts(study / "page.html")
     assert titles[:5] == [
-        "What it is and how it was made",
+        "Origin of the network",
         "How many settings train",
         "Swarm",
         "Map",

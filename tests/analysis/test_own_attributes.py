@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 import analysis
-from rhn.errors import InvalidInputError
 
 
 class Named(nn.Module):
@@ -33,19 +32,3 @@ def test_an_attribute_of_a_module_changes_nothing(attribute):
     wanted = analysis.gate_activity(plain, frames).activity
     np.testing.assert_array_equal(analysis.gate_activity(named, frames).activity, wanted)
     assert analysis.lesion(named, frames).table() == analysis.lesion(plain, frames).table()
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"device": "gpu"}, "device is 'gpu'"),
-        ({"seed": "a"}, "seed is"),
-        ({"seed": -1}, "seed is"),
-        ({"at_once": -3}, "at_once is"),
-        ({"at_once": 0}, "at_once is"),
-        ({"at_once": 1.5}, "at_once is"),
-    ],
-)
-def test_a_wrong_argument_is_one_sentence(given, words):
-    with pytest.raises(InvalidInputError, match=words):
-        analysis.lesion(Named(), [np.eye(5)], **given)

@@ -50,8 +50,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(command, output, capsys)
     assert error.startswith("error: ") and "cannot write" in error and error.count("\n") == 1
 
 
-@for_each("cell", ("rnn", "lstm"))
-@for_each("option", (["--depth", "5"], ["--transform-bias", "-1"]))
+@for_each(("cell", "option"), [("rnn", ["--depth", "5"]), ("lstm", ["--transform-bias", "-1"])])
 def test_an_option_that_a_cell_lacks_is_refused_by_every_command(cell, option, capsys):
     words = ["--steps", "3", *option]
     assert main(["plot", "--cell", cell, *words]) == 2
@@ -65,7 +64,7 @@ def test_an_option_that_a_cell_lacks_is_refused_by_every_command(cell, option, c
 def test_options_of_new_cells_are_refused_beside_trained_weights(capsys):
     save_checkpoint("a.safetensors", RHN(88, 4, 2))
     assert main(["compare", "rhn,a.safetensors", "--depth", "3", "--steps", "3"]) == 2
-    assert "--depth is of new cells" in capsys.readouterr().err
+    assert "--depth is for new cells" in capsys.readouterr().err
 
 
 def test_labels_tell_every_depth_if_cells_of_one_kind_differ_in_it(capsys):

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from readable import readable
-from tables import for_each
+from tables import for_each, others_slow
 
 import rhn
 from gersgorin import compare, open_run
@@ -213,7 +213,7 @@ def panels_of(figure: Figure) -> list:
     return [ax for ax in figure.axes if ax.get_aspect() == 1]
 
 
-@for_each("width", ["column", "page", 8.0])
+@pytest.mark.parametrize("width", others_slow(["column", "page", 8.0], "column"))
 def test_spectra_have_equal_limits_and_what_is_small_an_inset(width):
     inits = {"large": 0.5, "tiny": 1e-4, "small": 0.3}
     cells = {
@@ -247,7 +247,7 @@ def test_pairs_before_and_after_training_stand_side_by_side_with_their_labels():
         for when, init in (("before", "gaussian:1e-9"), ("after", "gaussian:0.5"))
     }
     found = compare(named, *sequences(6))
-    for width in ("column", "page", "slide", 9):
+    for width in ("column", "slide"):
         figure = found.plot(figure=width).figure
         panels = panels_of(figure)
         titles = [" ".join(ax.get_title("left").split()) for ax in panels]
@@ -488,39 +488,6 @@ def test_bands_are_over_what_is_named():
     assert [len(found.seed) for found in over_seeds.results.values()] == [2, 1]
     assert [len(found.seed) for found in over_both.results.values()] == [4, 2]
     assert compare(iter(cells), pieces[0], over="seeds")[0].seed.tolist() == [0, 1, 2]
-
-
-WRONG = {
-    "there is nothing to run": lambda: compare([], *sequences(3)),
-    "there is nothing to run: expected at least one network and one sequence": lambda: compare(
-        networks(1), [], over="sequences"
-    ),
-    "discs is 'rows', expected one of row, column, both": lambda: compare(
-        networks(1), *sequences(3), discs="rows"
-    ),
-    "over is 'seed', expected 'seeds', 'sequences', both or None": lambda: compare(
-        networks(1), *sequences(3), over="seed"
-    ),
-    "x is a Tensor: expected a list of sequences": lambda: compare(
-        networks(1), torch.rand(3, 2, 5), over="sequences"
-    ),
-    "analysis is 'influence': expected spectra, products": lambda: compare(
-        networks(1), *sequences(3), analysis="influence"
-    ),
-    "NaN": lambda: compare(networks(1), torch.full((3, 5), torch.nan)),
-    r"ax is given for 2 networks: expected no axes, or one network, such as found\['b'\]": lambda: (
-        compare(dict(zip("ab", networks(2), strict=True)), *sequences(3)).plot(Figure().subplots())
-    ),
-    "x is given with a Run": lambda: compare(
-        [open_run(networks(1)[0], *sequences(3))], *sequences(4)
-    ),
-}
-
-
-@for_each("sentence", WRONG)
-def test_in_python_too_what_cannot_run_is_refused(sentence):
-    with pytest.raises(InvalidInputError, match=sentence):
-        WRONG[sentence]()
 
 
 def test_many_networks_print_as_one_table_that_fits_a_screen():

@@ -14,7 +14,6 @@ import gersgorin
 from gersgorin import fixed_points
 from gersgorin.cli.main import main
 from rhn.cells import RNN
-from rhn.errors import InvalidInputError
 
 d = torch.float64
 
@@ -149,14 +148,3 @@ def test_a_search_without_cycles_speaks_of_no_fixed_point():
     found = fixed_points(lambda x, s: s / 2, starts=torch.ones(3, 1).double(), period=2)
     assert found.finding == "The search found no cycle of period 2"
     assert "fixed point" not in found.summary()
-
-
-@pytest.mark.parametrize("period", [0, 1.5, "2"])
-def test_a_period_is_a_whole_number(period):
-    with pytest.raises(InvalidInputError, match=r"period is .*expected a whole number"):
-        fixed_points(logistic(3.2), starts=torch.ones(3, 1).double(), period=period)
-
-
-def test_a_period_that_a_search_would_take_hours_for_is_refused():
-    with pytest.raises(InvalidInputError, match=r"period is 2000: .* number from 1 to 256"):
-        fixed_points(logistic(3.5), starts=torch.ones(1, 1).double(), period=2000)

@@ -20,7 +20,6 @@ from gersgorin.linalg.singular_values import distance_to_circle
 from gersgorin.network.open import open_run
 from rhn.cells import LSTM, RHN, RNN
 from rhn.data import chorale
-from rhn.errors import InvalidInputError
 
 d = torch.float64
 SMALL = ["--hidden-size", "6", "--steps", "12"]
@@ -202,21 +201,6 @@ def test_of_one_step_no_other_is_spoken_of():
     assert found.summary().startswith(
         "A change of norm 0.5 of a step of Linear puts an eigenvalue on the unit circle.\n"
     )
-
-
-def test_a_grid_that_takes_hours_is_refused_with_one_that_does_not():
-    cell, x = RNN(3, 900, dtype=d), torch.zeros(3, 3, dtype=d)
-    message = r"51 x 51 points for 3 steps of 900 state entries takes about 57 minutes"
-    with pytest.raises(InvalidInputError, match=rf"{message}.*at most 21 \(--side 21\)"):
-        pseudospectra(cell, x)
-    with pytest.raises(InvalidInputError, match="use fewer units"):
-        pseudospectra(lambda x, s: s, x, s0=torch.zeros(5000, dtype=d), side=3)
-
-
-@pytest.mark.parametrize("side", [2, 20, 7.0])
-def test_the_grid_of_pseudospectra_has_an_odd_side(side):
-    with pytest.raises(InvalidInputError, match=f"side is {side}: expected an? (odd|whole) number"):
-        pseudospectra(Linear(2), torch.zeros(3, 4, dtype=d), side=side)
 
 
 def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spectra):

@@ -43,11 +43,6 @@ def test_a_run_takes_a_first_state_and_gates(run):
     assert gates.mean.shape == (9, 1)
 
 
-def test_a_run_among_networks_takes_no_other_sequence(run):
-    with pytest.raises(InvalidInputError, match="x is given with a Run"):
-        gersgorin.compare({"a": run, "b": nn.GRU(3, 4)}, OTHER)
-
-
 @pytest.mark.parametrize(
     ("analysis", "third"),
     [(name, torch.zeros(4)) for name in ANALYSES] + [("influence", "squared"), ("open_run", None)],

@@ -269,5 +269,3 @@ def test_refused_with_a_sentence(key):
     for message, call in calls.items():
         with pytest.raises(InvalidInputError, match=message):
             call(INCLUSION_SETS[key])
-    with pytest.raises(InvalidInputError, match="axis: expected 'row' or 'column', got 'rows'"):
-        gersgorin_discs(torch.eye(2), axis="rows")

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 import gersgorin
-from rhn.errors import InvalidInputError
 
 T, M, N = 7, 3, 4
 
@@ -125,12 +124,3 @@ def test_several_sequences_lie_as_the_batch_axis_says():
     np.testing.assert_allclose(found.influence, wanted, rtol=1e-9, atol=1e-14)
     turned = gersgorin.influence(function, x.transpose(0, 1), state_size=N, batch_axis=1)
     np.testing.assert_allclose(turned.influence, wanted, rtol=1e-9, atol=1e-14)
-
-
-def test_what_is_missing_or_too_much_is_one_sentence():
-    with pytest.raises(InvalidInputError, match=r"give its first state s0, or state_size="):
-        gersgorin.influence(function, frames(T))
-    with pytest.raises(InvalidInputError, match="reads a whole sequence: leave s0"):
-        gersgorin.influence(nn.GRU(M, N), frames(T, 1), state_size=N)
-    with pytest.raises(InvalidInputError, match="two axes that may be the batch"):
-        gersgorin.influence(nn.LSTMCell(M, N), frames(5, T))

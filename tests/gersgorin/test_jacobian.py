@@ -17,7 +17,7 @@ from torch import nn
 
 from gersgorin.run.cell import input_jacobian, layer_jacobians, temporal_jacobian, trajectory
 from gersgorin.run.run import Run
-from rhn.cells import DTSRNN, RHN, Cell, from_torch
+from rhn.cells import DTSRNN, RHN, from_torch
 from rhn.errors import InvalidInputError
 
 every_case = for_each("case", CELL_CASES)
@@ -219,47 +219,6 @@ def test_a_users_closed_form_is_used():
     assert torch.equal(
         temporal_jacobian(Doubler(), torch.zeros(1), torch.zeros(2)), 7 * torch.eye(2)
     )
-
-
-class Silent(Cell):
-    def step(self, x, s):
-        return s
-
-
-@for_each(
-    ("call", "message"),
-    [
-        (lambda c, x, s: temporal_jacobian(c, x, s, method="hessian"), "method is 'hessian'"),
-        (lambda c, x, s: temporal_jacobian(c, x[:, :2], s), "RHN expects 3 inputs"),
-        (lambda c, x, s: temporal_jacobian(c, x[:3], s), "do not broadcast"),
-        (lambda c, x, s: temporal_jacobian(c, x.double(), s), "takes no step from .*type"),
-        (
-            lambda c, x, s: temporal_jacobian(lambda x, s: s[:2], x, s),
-            "must return one state of 4 entries",
-        ),
-        (
-            lambda c, x, s: temporal_jacobian(lambda x, s: (s, s[:2]), x, s),
-            r"or \(output, state\), but returns a tuple",
-        ),
-        (
-            lambda c, x, s: input_jacobian(lambda x, s: s, x.long(), s),
-            "x is torch.int64: expected floating point",
-        ),
-        (
-            lambda c, x, s: input_jacobian(torch.nn.Linear(3, 4), x, s),
-            r"Linear must take f\(x, s\)",
-        ),
-        (
-            lambda c, x, s: layer_jacobians(Silent(3, 4, 2), x, s),
-            "Silent has 2 layers without a method for them",
-        ),
-        (lambda c, x, s: trajectory(c, x.unsqueeze(1), s), "s0 has shape"),
-        (lambda c, x, s: trajectory(lambda x, s: s, x), "has no state_size"),
-    ],
-)
-def test_what_does_not_fit_is_said(call, message):
-    with pytest.raises(InvalidInputError, match=message):
-        call(RHN(3, 4), torch.randn(6, 3), torch.randn(6, 4))
 
 
 @every_case

@@ -89,18 +89,9 @@ def test_every_form_that_a_network_takes_has_one_answer(x, network, analysis):
         )
 
 
-def test_a_form_that_nothing_says_is_asked_for(x):
-    with pytest.raises(InvalidInputError, match=r"does not run on x.*give batch_axis=0 or"):
-        gersgorin.spectra(Loop(), x[0])
+def test_the_axis_of_the_batch_can_be_given(x):
     answer = gersgorin.spectra(loop := Loop(), x[:1]).norm
     assert np.array_equal(gersgorin.spectra(loop, x[0], batch_axis=0).norm, answer)
-    with pytest.raises(InvalidInputError, match="has two axes that may be the batch"):
-        gersgorin.extract_cell(nn.LSTMCell(M, N), x)
-    for module, form in ((nn.LSTM(M, N), x[:1]), (nn.GRU(M, N, batch_first=True), x[0][:, None])):
-        with pytest.raises(InvalidInputError, match="one step of 7 sequences"):
-            gersgorin.spectra(module, form)
-    with pytest.raises(InvalidInputError, match="batch_axis is 2"):
-        gersgorin.spectra(Loop(), x[0], batch_axis=2)
 
 
 @for_each(
@@ -113,12 +104,6 @@ def test_several_sequences_have_one_error(x, network, analysis):
         match=r"x of shape \(4, 7, 3\) holds several sequences: expected one, .*x\[:, :1\]",
     ):
         ANALYSES[analysis](NETWORKS[network][0](), x)
-
-
-def test_the_run_of_several_sequences_is_no_run_of_one(x):
-    loop, _ = gersgorin.extract_cell(Loop(), x)
-    with pytest.raises(InvalidInputError, match="the run has 4 sequences: expected that of one"):
-        gersgorin.lyapunov(loop)
 
 
 def test_packed_sequences_are_read_without_their_padding():

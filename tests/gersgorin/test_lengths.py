@@ -205,11 +205,6 @@ def test_padding_is_found_where_nothing_says_the_lengths(x):
     assert "3 sequences of 4 to 9 steps" in found.about
 
 
-def test_targets_without_a_loss_are_refused(x):
-    with pytest.raises(InvalidInputError, match="targets are given without a loss"):
-        gersgorin.analyze(nn.GRU(M, N, batch_first=True), x, targets=x)
-
-
 @pytest.mark.parametrize("name", ["valence", "silent", "lengthscale", "length_class"])
 def test_a_name_with_len_in_it_is_not_that_of_lengths(x, name):
     class Conditioned(nn.Module):
@@ -221,17 +216,3 @@ def test_a_name_with_len_in_it_is_not_that_of_lengths(x, name):
     Conditioned.forward = eval(function)
     found = gersgorin.influence(Conditioned().double(), (x, torch.tensor([2, 1, 3])))
     assert "3 sequences of 9 steps" in found.about
-
-
-@pytest.mark.parametrize("lengths", [[9, 10, 6], [9, 0, 6], [9, -1, 6], [9.0, 4.5, 6.0]])
-def test_lengths_that_x_does_not_have_are_refused(x, lengths):
-    with pytest.raises(InvalidInputError, match="expected whole numbers from 1 to 9"):
-        gersgorin.influence(Masks(last=True).double(), (x, torch.tensor(lengths)))
-
-
-def test_what_would_be_ignored_is_refused(x):
-    run = gersgorin.open_run(nn.GRU(x.shape[-1], 4), x[0])
-    with pytest.raises(InvalidInputError, match="targets are for a module"):
-        gersgorin.analyze(run, targets=x, loss="squared")
-    with pytest.raises(InvalidInputError, match="y is given without a loss"):
-        gersgorin.influence(nn.GRU(M, N, batch_first=True), x, y=x)

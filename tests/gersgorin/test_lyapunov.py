@@ -18,8 +18,6 @@ from gersgorin.analyses.lyapunov import (
     random_frame,
     standard_errors,
 )
-from rhn.cells import RNN
-from rhn.errors import InvalidInputError
 
 d = torch.float64
 ZERO = torch.zeros(2, dtype=d)
@@ -229,24 +227,6 @@ def test_the_dimension_of_a_limit_cycle_is_between_a_points_and_its_own():
     grows = replace(found, exponents=np.array([0.9, -1e-4]))
     assert grows.dimension == "" and "not defined: volumes" in grows.summary()
     assert "needs more exponents" in replace(grows, state_size=3).summary()
-
-
-X = torch.zeros(5, 3, dtype=d)
-
-
-@for_each(
-    ("arguments", "words"),
-    [
-        ({"count": 3}, "count is 3: the state has 2 entries; expected a whole number from 1 to 2"),
-        ({"warmup": 5}, "at least one is to be counted"),
-        ({"network": lambda s: s}, r"takes one argument: expected a step f\(x, s\)"),
-        ({"network": lambda x, s: s}, "no first state is given"),
-        ({"network": lambda x, s: (s + 3) ** 9, "s0": ZERO}, "a state is NaN or infinite"),
-    ],
-)
-def test_bad_input_is_one_sentence(arguments, words):
-    with pytest.raises(InvalidInputError, match=words):
-        lyapunov(**{"network": RNN(3, 2, dtype=d), "x": X} | arguments)
 
 
 def test_an_exponent_of_minus_infinity_is_no_short_run():

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from gersgorin.run.cell import norm_bound, temporal_jacobian
-from rhn.cells import CELLS, RHN, RNN, Cell
-from rhn.errors import InvalidInputError
+from rhn.cells import CELLS, RHN
 
 BOUNDS = (0.0, 0.3, 1.0, 7.0)
 ROUNDING = 1 + 1e-12
@@ -181,16 +180,3 @@ def test_grows_with_the_states_bound_and_differs_by_rounding_in_float32(case):
     single = norm_bound(cell.float())
     assert single.dtype == torch.float32
     assert single.item() == pytest.approx(values[BOUNDS.index(1.0)].item(), rel=1e-5)
-
-
-def test_a_negative_bound_of_the_states_and_a_cell_without_a_bound_are_refused():
-    class Own(Cell):
-        def step(self, x, s):
-            return s
-
-    for state_bound in (-1e-9, float("nan")):
-        with pytest.raises(InvalidInputError, match="state_bound must be a number of at least 0"):
-            norm_bound(RNN(3, 4), state_bound)
-    for cell in (Own(3, 4), lambda x, s: s):
-        with pytest.raises(InvalidInputError, match="has no norm_bound"):
-            norm_bound(cell)

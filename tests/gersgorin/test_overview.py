@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 from taggers import Tagger
 from torch import nn
 
@@ -16,7 +15,6 @@ from gersgorin.data.files import chorales_origin
 from gersgorin.run.run import Run
 from rhn.cells import LSTM, RHN, from_torch
 from rhn.data import chorale
-from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.result import KIND
 
@@ -153,10 +151,6 @@ def test_more_analyses_are_computed_by_name_on_the_same_jacobians(monkeypatch):
     ] and found.lyapunov is None
     assert len(computed) <= 2  # blocks are kept
     assert set(found.to_dict()) == set(found.results)
-    with pytest.raises(
-        InvalidInputError, match="there is no analysis 'lyapunow': expected one of spectra, "
-    ):
-        analyze(cell, frames(T), analyses=("lyapunow",))
     with pytest.raises(AttributeError):
         found.nothing  # noqa: B018
 
@@ -193,15 +187,3 @@ def test_the_network_is_left_as_it_was():
         and next(net.parameters()).dtype == torch.float32
         and torch.equal(state, torch.get_rng_state())
     )
-
-
-@for_each(
-    ("module", "x", "options", "words"),
-    [
-        (model(), 2 * torch.ones(T, m), {}, "y reaches from 2 to 2: expected 0 to 1"),
-        (Tagger(nn.GRU(m, 5), m), frames(T, 2), {"loss": "huber"}, "huber"),
-    ],
-)
-def test_bad_input_is_one_sentence(module, x, options, words):
-    with pytest.raises(InvalidInputError, match=words):
-        analyze(module, x, **options)

@@ -174,30 +174,9 @@ def test_commands_loops_and_recorders_take_a_module_with_a_tuple_state(
 
 
 REFUSED = {
-    "no first state is given: give s0, a tensor or a tuple of tensors": lambda x: spectra(
-        lambda x, s: s, x
-    ),
     "if it is one step, give its first state": lambda x: spectra(made(Pair, state_size=None), x),
-    r"like its first one, \(1, 5\) and \(1, 5\), or": lambda x: spectra(
-        lambda x, s: s[0], x, s0=ZEROS
-    ),
-    r"Pair takes no step from .* \(1, 5\): ValueError.*like s0": lambda x: spectra(
-        PAIR, x, s0=ZEROS[0]
-    ),
-    "<lambda> returns an array of NumPy, which has no derivative": lambda x: spectra(
-        lambda x, s: np.tanh(s.detach().numpy()), x, s0=ZEROS[0]
-    ),
     "Identity has step, but no state_size: give state_size=5": lambda x: spectra(
         made(nn.Identity, step=lambda self, x, s: s, hidden_size=5), x
-    ),
-    r"Linear.forward takes one argument: expected a step f\(x, s\)": lambda x: spectra(
-        nn.Linear(2, 5).forward, x, s0=ZEROS[0]
-    ),
-    "s0: expected a floating-point tensor": lambda x: spectra(
-        lambda x, s: s, x, s0=(ZEROS[0], ZEROS[0].long())
-    ),
-    "layer is given with a function, and is for a module: leave it out": lambda x: spectra(
-        lambda x, s: s, x, s0=ZEROS, layer=1
     ),
     r"Identity has no recurrent cell.*gersgorin\.influence\(module, x\)": lambda x: spectra(
         made(nn.Identity, forward=lambda self, x, by=0: x, hidden_size=M), x

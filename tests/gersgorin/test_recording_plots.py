@@ -10,7 +10,6 @@ from tables import others_slow
 
 from gersgorin import Recorder
 from gersgorin.cli.recorded import main
-from gersgorin.figures import crowd
 from gersgorin.recording import (
     MOMENTS,
     Recording,
@@ -130,12 +129,39 @@ def test_a_recording_fits_on_its_page_and_names_what_it_leaves_out(recording, wi
     assert further == ("Input gain ||ds'/dx||" not in shown) == (width != "page")
 
 
-def test_discs_are_whole_unless_they_are_much_larger_than_the_spectrum(recording):
-    middle, spread = crowd(recording.eigenvalues)
-    wide = replace(
-        recording, centers=recording.centers * 0 + middle, radii=recording.radii * 0 + 1.5 * spread
-    )
-    assert alone(plot_moment, wide).get_ylim()[1] > 1.5 * spread
+def test_a_panel_has_room_for_all_discs_and_an_inset_for_what_is_small(recording):
+    far = alone(plot_moment, replace(recording, radii=recording.radii + 9), moment=0)
+    ends = np.abs(recording.centers) + recording.radii + 9
+    assert far.get_ylim()[1] >= ends.max() and not far.child_axes
+    small = {name: getattr(recording, name) / 1e3 for name in ("eigenvalues", "centers", "radii")}
+    ax = alone(plot_moment, replace(recording, **small), moment=1)
+    assert ax.get_ylim()[1] >= 1 and ax.get_title("left") == "After 2 optimiser steps"
+    (inset,) = ax.child_axes
+    points = np.array([line.get_data() for line in inset.lines if line.get_marker() == "."])[0]
+    assert (abs(points[0]) <= abs(np.array(inset.get_xlim())).max()).all()
+    assert inset.get_title() == f"{np.ptp(inset.get_ylim()):.1g} wide"
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ((9.0, 5.1, 4.0), "ends 20 % below"),
+        ((9.0, 4.0, 5.5), "ends 10 % above"),
+        ((9.0, 4.95, 5.5), "falls no further than"),
+    ],
+)
+def test_a_recording_says_where_the_loss_ends_beside_the_constant_predictor(
+    recording, losses, words
+):
+    short = {name: getattr(recording, name)[:3] for name in MOMENTS}
+    found = replace(recording, **short | {"loss": np.array(losses)}, constant=5.0)
+    assert found.finding == f"The loss {words} the constant predictor"
+    ax = alone(plot_measures, found, names=("loss",))
+    shown = lines(ax)
+    assert np.array_equal(shown["loss"], losses[1:]) and "9 before training" in ax.get_title("left")
+    assert set(shown["constant predictor (5)"]) == {5.0}
+    low, high = ax.get_ylim()
+    assert low <= 4.5 and high >= 5.5
 
 
 def test_a_spectrum_that_is_not_finite_is_left_out(recording):
@@ -161,13 +187,6 @@ def test_the_command_draws_saves_and_prints(recording, tmp_path, capsys, own_fol
         recording.radius[5].mean()
     )
     assert Recording.load("again.npz").summary() == recording.summary()
-
-
-def test_how_far_discs_reach_stands_above_the_panel(recording):
-    far = alone(plot_moment, replace(recording, radii=recording.radii + 9), moment=0)
-    assert far.get_title("left").startswith("Before training, discs reach 9.") and not far.texts
-    small = replace(recording, radii=recording.radii / 1e6)
-    assert alone(plot_moment, small, moment=1).get_title("left") == "After 2 optimiser steps"
 
 
 def test_the_words_say_how_often_it_was_measured_and_what_the_commands_call_the_cell(recording):

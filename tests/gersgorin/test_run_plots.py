@@ -143,15 +143,15 @@ def test_the_upper_panel_has_the_step_and_the_reach_of_its_discs(records):
     record = records["usual"]
     step = record.drawn_step(None)
     title = " ".join(draw_run(record).axes[0].get_title("left").split())
-    assert title == f"Step {step}: the discs reach {record.reach[step]:.3g}"
+    assert title == f"Step {step}: largest modulus in the discs {record.reach[step]:.3g}"
 
 
-def test_the_unit_circle_is_above_the_dots(records):
+def test_the_unit_circle_is_below_the_dots(records):
     order = {
         line.get_label(): line.get_zorder()
         for line in alone(plot_spectrum, records["usual"], 4).lines
     }
-    assert order["unit circle"] > order["eigenvalues"]
+    assert order["unit circle"] < order["eigenvalues"]
 
 
 def test_in_a_notebook_axes_show_their_figure(records):

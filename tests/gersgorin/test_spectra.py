@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from matrices import grcar, square_matrices
 from new_cells import new_cell
-from tables import for_each
 from torch import nn
 
 import gersgorin
@@ -27,7 +26,7 @@ from gersgorin.linalg import departure_from_normality, numerical_radius
 from gersgorin.run.run import Label, Run
 from rhn.cells import GRU, RHN
 from rhn.data import chorale
-from rhn.errors import DataError, InvalidInputError, RhnError
+from rhn.errors import DataError
 from rhn.utils.io import finite_json
 from tests.readable import alone
 
@@ -86,21 +85,6 @@ def test_numbers_pieces_and_files_are_read_alike():
     assert [way.unit for way in ways] == ["quarter notes", "steps", "steps"]
     wave = spectra(GRU(1, 4), np.sin(np.arange(9.0)), unit="0.1 s")
     assert wave.eigenvalues.shape == (9, 4) and wave.unit == "0.1 s"
-
-
-@for_each(
-    ("given", "said"),
-    [
-        ({"network": 3}, "expected a cell or a callable f(x, s), got 3"),
-        ({"network": RHN(88, 4), "depth": 2}, "takes no depth: the options of a new cell"),
-        ({"network": "rhn"}, "network is the name 'rhn': expected a module or a step"),
-        ({"network": RHN(88, 4), "x": [1.0]}, "x is a list"),
-    ],
-)
-def test_what_cannot_be_measured_is_told_in_a_sentence(given, said):
-    with pytest.raises(RhnError) as raised:
-        spectra(**given)
-    assert said in str(raised.value)
 
 
 def record_of(cell, T=6, **options) -> Spectra:
@@ -189,12 +173,6 @@ def test_growth_and_eigenvalues_are_judged_with_one_tolerance():
         s0 = torch.ones(3, dtype=dtype)
         words = str(gersgorin.spectra(lambda x, s, f=factor: f * s, torch.zeros(50, 1), s0=s0))
         assert ("keeps its norm" in words) == ("on the unit circle" in words) == near
-
-
-def test_bfloat16_is_refused():
-    x, s0 = torch.zeros(5, 2).bfloat16(), torch.ones(3).bfloat16()
-    with pytest.raises(InvalidInputError, match="x is bfloat16"):
-        gersgorin.spectra(lambda x, s: 0.5 * s + x.sum(), x, s0=s0)
 
 
 def test_rounding_is_not_drawn_as_a_spectrum():

@@ -71,24 +71,6 @@ def test_conditions_are_those_of_scipys_left_and_right_eigenvectors(name):
     assert (eigenvalue_conditions(MATRICES["nilpotent"])[1] > 1e15).all()  # a Jordan block
 
 
-@for_each(
-    ("A", "message"),
-    [
-        (torch.full((3, 3), torch.nan), "9 of 9 NaN or infinite"),
-        (torch.zeros(3, 4), r"square matrices .* got shape \(3, 4\)"),
-        (torch.eye(3, dtype=torch.int64), "got torch.int64"),
-        (np.eye(3), "got ndarray"),
-    ],
-)
-def test_refused_with_a_sentence(A, message):
-    with pytest.raises(InvalidInputError, match=message):
-        eigenvalues(A)
-    with pytest.raises(
-        InvalidInputError, match="workers is 0: expected a whole number of at least 1"
-    ):
-        eigenvalues(torch.eye(2), workers=0)
-
-
 @pytest.mark.gpu
 def test_a_gpu_batch_comes_back_to_the_gpu():
     A = torch.randn(4, 6, 6, device="cuda")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import config
-from tables import for_each, not_explained
+from tables import not_explained
 
 from gersgorin.recording import Recording
 from optim_study import cli_results, plan, shares
@@ -237,39 +237,6 @@ def test_several_folders_are_plotted_as_one(finished, tiny_data, tmp_path, capsy
         "gru",
     ]
     assert [path.name for path in tmp_path.glob("swarm-*.png")] != []
-
-
-@for_each(
-    ("words", "message"),
-    [
-        (["run", "--arch", "dt-rn"], "did you mean 'dt-rnn'"),
-        (["run", "--budget-scale", "0.0001"], "too small"),
-        (["run", "--learning-rate", "1", "0.1"], "learning_rate is (1.0, 0.1)"),
-        (["run", "--skip", "last"], "options of a cell are given as --cell-option skip="),
-        (["run", "--fuse", "0"], "fuse is 0"),
-        (["run", "--address", "host:6379"], "--address is for --engine ray"),
-        (["run", "--out", "/dev/null/x", "--device", "cpu"], "cannot write"),
-        (
-            ["status", "--out", "nowhere"],
-            "there is no study in nowhere: nowhere/journal.log is missing",
-        ),
-        (["plot", "nowhere", "--csv", "trials.csv"], "--csv names the trials as nowhere does"),
-        (["plot", "twice", "./twice"], "a folder is given twice"),
-        (["plot", "--below", "-1"], "--below is -1"),
-        (["plot", "--output", "figure.txt"], "ending in .png"),
-        (["plot", "--output", "nowhere/trials.csv"], "the folder nowhere does not exist"),
-        (["plot", "--kind", "map", "--log"], "--log is for the swarm plot"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2_and_makes_no_files(
-    words, message, tmp_path, capsys
-):
-    assert run(*words) == 2
-    printed = capsys.readouterr()
-    assert (
-        message in printed.err and len(printed.err.strip().splitlines()) == 1 and printed.out == ""
-    )
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy():

@@ -5,8 +5,10 @@ setting.
 import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from matplotlib.legend import Legend
@@ -16,11 +18,13 @@ from test_trial_results import PLATEAU, area, network, row  # noqa: F401 - a fix
 
 from optim_study.map_plot import plot_area, plot_map
 from optim_study.protocol import SCHEMES
-from optim_study.results import by_network
-from optim_study.shares import share_table, study_title, training_shares
+from optim_study.results import by_network, read_csv
+from optim_study.shares import area_title, share_table, study_title, training_shares
 from optim_study.swarm_plot import plot_swarm
 from rhn.errors import InvalidInputError
 from rhn.utils.figures import our_style
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NO_FIRST = "no architecture is shown to train more often"
 
@@ -129,8 +133,8 @@ def test_several_optimizers_have_columns_of_their_own_and_are_named(rows):
             "1 of 32 random settings train; no architecture is shown to train more often (p = 1)",
         ),
         ((0, 0), "0 of 32 random settings train"),
-        ((9, 1), "RHN trains most often: in 56 % of its random settings"),
-        ((5, 0), "RHN trains most often: in 31 % of its random settings"),  # Fisher: 0.043
+        ((9, 1), "The RHN trains most often: in 56 % of its random settings"),
+        ((5, 0), "At depth 1 only the RHN trains"),  # Fisher: 0.043
         (
             (4, 0),
             "4 of 32 random settings train; no architecture is shown to train more often (p = 0.1)",
@@ -145,12 +149,38 @@ def test_a_title_names_a_first_architecture_only_if_the_test_separates_it(rows, 
         for trial in range(16)
     ]
     assert study_title(some, "train", 9.5) == title
-    if "most" in title:
+    if "rains" in title:
         three = [*some, *(replace(r, arch="dts-rnn") for r in some if r.arch == "dt-rnn")]
         p = scipy.stats.fisher_exact([[counts[0], 16 - counts[0]], [counts[1], 16 - counts[1]]])[1]
-        assert ("trains most often" in study_title(three, "train", 9.5)) == (2 * p < 0.05)
+        assert ("the rhn trains" in study_title(three, "train", 9.5).lower()) == (2 * p < 0.05)
         deep = [replace(r, depth=1 + r.trial % 2) for r in some]
-        assert study_title(deep, "train", 9.5) == f"{title}, depths pooled"
+        pooled = (
+            f"{title}, depths pooled"
+            if "most" in title
+            else "At depths 1 and 2 only the RHN trains"
+        )
+        assert study_title(deep, "train", 9.5) == pooled
+
+
+def test_titles_of_the_committed_studies_are_true():
+    """By a loop over the tables of the notes."""
+    rows = pd.read_csv(ROOT / "docs/results/small-study.csv")
+    trains = rows[rows.best_train_nll < 9.5].groupby("depth").arch.unique().map(list)
+    only = [depth for depth, archs in trains.items() if archs == ["rhn"]]
+    study = read_csv(ROOT / "docs/results/small-study.csv")
+    assert only == [4, 6]
+    assert study_title(study, "train", 9.5) == "At depths 4 and 6 only the RHN trains"
+
+    rows = pd.read_csv(ROOT / "docs/results/fair-figure4.csv")
+    inside = rows.init_std.between(1e-8, 1e-2) & rows.learning_rate.between(1e-4, 1)
+    trained = rows.best_train_nll < 9.5
+    counts = {
+        a: (trained[mine].sum(), (trained & inside)[mine].sum())
+        for a, mine in rows.groupby("arch").groups.items()
+    }
+    assert counts == {"rhn": (39, 10), "dt-rnn": (6, 0), "dts-rnn": (0, 0)}
+    words = "The DT-RNN trains only outside the range searched in the paper (6 of 120 settings)"
+    assert area_title(read_csv(ROOT / "docs/results/fair-figure4.csv"), "train", 9.5) == words
 
 
 def test_a_threshold_above_the_constant_predictor_gets_a_word(rows):

@@ -3,13 +3,12 @@ every difference.
 """
 
 import json
-import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from helpers import config
-from tables import for_each
 
 from optim_study.protocol import StudyConfig, config_from_protocol, require_same_protocol
 from rhn.errors import DataError, InvalidInputError
@@ -33,26 +32,6 @@ def test_a_configuration_survives_json_and_its_number_of_trials_is_no_part_of_th
     assert config_from_protocol(stored, trials=original.trials) == original
     require_same_protocol(original, stored)
     assert config(trials=8).fingerprint == config(trials=80).fingerprint
-
-
-@for_each(
-    ("name", "value"),
-    [
-        ("depth", 0),
-        ("seed", -1),
-        ("budget_scale", 0.0),
-        ("momentum", 1.0),
-        ("objective", "test"),
-        ("optimizer", "adagrad"),
-        ("learning_rate", (0.0, 1.0)),
-        ("init_std", (1e-8, math.inf)),
-        ("transform_bias", (-1, -1.0)),
-        ("init_schemes", ("uniform",)),
-    ],
-)
-def test_values_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(InvalidInputError, match=name):
-        config(**{name: value})
 
 
 def test_a_protocol_of_another_version_is_refused_not_guessed():
@@ -96,12 +75,18 @@ def test_other_optimizers_have_their_own_range_and_no_momentum():
     assert config_from_protocol(stored, trials=study.trials) == study
 
 
+@cache
+def settings():
+    """Those of 2000 trials."""
+    return [draw(n) for n in range(2000)]
+
+
 def test_schemes_are_drawn_last_and_equally():
     schemes = ("gaussian", "scaled", "orthogonal", "identity")
-    drawn = [draw(n, init_schemes=schemes) for n in range(2000)]
-    assert [replace(s, init_scheme="gaussian") for s in drawn] == [draw(n) for n in range(2000)]
+    drawn = [draw(n, init_schemes=schemes) for n in range(1000)]
+    assert [replace(s, init_scheme="gaussian") for s in drawn] == settings()[:1000]
     names, counts = np.unique([s.init_scheme for s in drawn], return_counts=True)
-    assert names.tolist() == sorted(schemes) and counts.min() > 440
+    assert names.tolist() == sorted(schemes) and counts.min() > 200
     assert config(init_schemes=("scaled,identity",)).init_schemes == ("scaled", "identity")
 
 
@@ -114,7 +99,7 @@ def test_a_setting_depends_only_on_seed_architecture_depth_and_number():
 
 
 def test_the_settings_fill_the_papers_ranges_evenly_in_the_logarithm():
-    drawn = [draw(n) for n in range(2000)]
+    drawn = settings()
     for name, low, high in [("learning_rate", -4, 0), ("init_std", -8, -2)]:
         logs = np.log10([getattr(setting, name) for setting in drawn])
         quantiles = np.quantile((logs - low) / (high - low), [0, 0.25, 0.5, 0.75, 1])

@@ -46,7 +46,9 @@ def test_a_section_for_each_command():
 
 
 @for_each("row", [*gersgorin.analyses.ANALYSES.values()])
-def test_the_keys_of_an_analysis(row, capsys, own_folder):
+def test_the_keys_of_an_analysis(row, capsys, own_folder, monkeypatch):
+    # pictures have tests of their own
+    monkeypatch.setattr("rhn.utils.figures.save_figure", lambda path, draw: None)
     found = printed(capsys, main, [row.command, *NETWORK])
     assert found == listed(f"gersgorin {row.command}")
 
@@ -59,7 +61,7 @@ def test_the_keys_of_a_recording(capsys, own_folder):
 
 @for_each("question", ["check", "cure"])
 def test_the_keys_of_a_question_about_a_training(question, capsys, own_folder):
-    words = [question, "--cell", "rnn", "--hidden-size", "4", "--steps", "4", "--seconds", "5"]
+    words = [question, "--cell", "rnn", "--hidden-size", "4", "--steps", "4", "--seconds", "0.01"]
     found = printed(capsys, trainability.cli.main, words)
     wanted = listed(f"trainability {question}")
     found, wanted = (

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 
 import gersgorin
-from rhn.cells import GRU, LSTM, RNN
-from rhn.errors import InvalidInputError
+from rhn.cells import RNN
 from rhn.utils.wording import kind_of
-from trainability import check
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
@@ -46,22 +44,6 @@ def halved(x, s):
 )
 def test_an_object_is_called_by_its_kind(value, words):
     assert kind_of(value) == words
-
-
-REFUSED = {
-    "optimizer is None, expected": lambda: check(
-        nn.Linear(1, 1), torch.zeros(4, 1), torch.zeros(4, 1), loss_fn="mse", optimizer=None
-    ),
-    "x is an int: expected": lambda: gersgorin.spectra(GRU(3, 4), 3),
-    "x is the function halved: expected": lambda: gersgorin.spectra(GRU(3, 4), halved),
-    "x is a list: expected": lambda: LSTM(3, 4)([1.0]),
-}
-
-
-@pytest.mark.parametrize("words", REFUSED)
-def test_a_message_names_the_kind_with_its_article(words):
-    with pytest.raises(InvalidInputError, match=f"^{re.escape(words)}"):
-        REFUSED[words]()
 
 
 def test_a_function_without_gates_is_named():

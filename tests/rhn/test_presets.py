@@ -130,8 +130,3 @@ def test_an_option_of_the_cell_reaches_the_cell_of_a_model():
     )
     with pytest.raises(InvalidInputError, match="has no option 'gate_constant'"):
         cell(cell="lstm", depth=1, transform_bias=None, cell_options={"gate_constant": -1.0})
-
-
-def test_a_mistyped_preset_is_helped():
-    with pytest.raises(InvalidInputError, match="did you mean 'ptb-depth-10-tied'"):
-        preset("ptb_depth_10_tide")

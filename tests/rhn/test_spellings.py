@@ -10,7 +10,6 @@ import pytest
 import rhn
 from rhn.cells import CELLS, cell_options
 from rhn.cli import main as cli
-from rhn.errors import InvalidInputError
 from rhn.presets import CHORALE_PRESETS, PRESETS, changed, parameters, preset
 
 OPTIONS = {
@@ -149,24 +148,7 @@ def test_another_cell_starts_without_the_options_of_the_first():
     assert there_and_back.transform_bias is None and there_and_back.cell_options == {}
 
 
-@pytest.mark.parametrize("words", ["--skip last", "--no-coupled", "--gate-constant=1"])
-@pytest.mark.parametrize("command", ["rhn train jsb-depth-2", "optim-study run"])
-def test_an_option_of_a_cell_as_an_option_of_the_command_is_told_the_right_one(
-    words, command, capsys
-):
-    from optim_study import cli as study
-
-    main = {"rhn": cli.main, "optim-study": study.main}[command.split()[0]]
-    assert main([*command.split()[1:], *words.split()]) == 2
-    sentence = capsys.readouterr().err
-    name = words.split()[0].removeprefix("--").removeprefix("no-").partition("=")[0]
-    assert f"--cell-option {name.replace('-', '_')}=" in sentence
-    assert sentence.count("\n") == 1
-
-
 def test_a_transform_bias_is_one_value_however_it_is_written():
     field = preset("jsb-depth-2", transform_bias=-3.0)
     for value in (-3.0, "-3"):
         assert preset("jsb-depth-2", cell_options={"transform_bias": value}) == field
-    with pytest.raises(InvalidInputError, match="transform_bias is given twice"):
-        preset("jsb-depth-2", transform_bias=-1.0, cell_options={"transform_bias": -3.0})

@@ -49,7 +49,11 @@ def test_the_figure_has_both_directions_of_every_part_and_marks_the_one_at_fault
 @pytest.mark.parametrize(
     ("part", "error", "finding"),
     [
-        ("network", 1.02, "The fault is in the network; mended, the relative error is 0.03"),
+        (
+            "network",
+            1.02,
+            "The fault is in the network; with it replaced, the relative error is 0.03",
+        ),
         ("inputs", 1.02, "Net does not learn"),
         (None, 1.02, "Net does not learn"),
     ],
@@ -77,17 +81,17 @@ def test_the_table_has_both_directions_and_marks_what_stopped():
     assert "0.03 (step 200)" in network and "1.03" in network
     (unfinished,) = (line for line in lines if "ten times" in line)
     assert "no time (120 steps)" in unfinished and "0.90" not in unfinished
-    assert "A known good training on your data reaches 0.02." in lines
+    assert "A known good training run on your data reaches 0.02." in lines
 
 
 def test_the_table_states_that_its_numbers_are_losses():
     of_loss = replace(found("network"), by="loss", known_good_loss=0.3, loss=0.9)
     lines = str(of_loss).splitlines()
-    assert "A known good training on your data reaches 0.02, loss 0.30." in lines
+    assert "A known good training run on your data reaches 0.02, loss 0.30." in lines
     assert of_loss.levels == (0.9, 0.3)
     assert any(line.startswith("  relative loss  ") for line in lines)
     assert of_loss.plot().get_xlabel() == "relative loss"
-    assert of_loss.finding.endswith("mended, the relative loss is 0.03")
+    assert of_loss.finding.endswith("with it replaced, the relative loss is 0.03")
 
 
 def test_a_row_of_the_table_states_its_score():

@@ -547,11 +547,6 @@ def test_an_epsilon_that_is_0_in_the_type_of_the_weights_is_named():
     assert cause.part == "optimizer" and "eps=1e-08 of Adam is 0 in torch.float16" in cause.sentence
 
 
-def test_one_example_with_one_target_is_refused():
-    with pytest.raises(InvalidInputError, match="holds one example along axis 0"):
-        check(Net(), X[:1], SUM[:1], MSE, "adam", learning_rate=1e-3, steps=4)
-
-
 def test_facts_stop_at_their_time():
     found, missing = facts(Probe(training_of(Net(), X, SUM, MSE)), -math.inf)
     assert not found and missing[0] == "not finite: no time was left"
@@ -565,12 +560,3 @@ def test_the_attribute_that_cannot_be_copied_is_named():
     model[1].guard = model(X[:2])
     with pytest.raises(UsersCodeError, match=r"1\.guard is the reason: store it with \.detach"):
         check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)
-
-
-def test_models_that_cannot_be_copied_are_refused():
-    with torch.device("meta"):
-        on_meta = nn.Linear(3, 1)
-    scripted = torch.jit.script(nn.Linear(3, 1))
-    for model, words in ((on_meta, "on the meta device"), (scripted, "scripted module")):
-        with pytest.raises(InvalidInputError, match=words):
-            check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)

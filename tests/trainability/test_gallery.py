@@ -6,13 +6,10 @@ wish and a swap.
 
 import math
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rhn.errors import InvalidInputError
-from trainability import check
 from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.probe import Probe
@@ -153,19 +150,6 @@ def test_dropout_stays_on():
             return self.fc2(F.dropout(F.relu(self.fc1(x)), p=0.2))
 
     assert "draws random numbers" in found_in(Net())["unrepeatable output"].sentence
-
-
-def test_a_loss_without_a_mean():
-    model = nn.Linear(32, 10)
-    with pytest.raises(InvalidInputError, match="expected a scalar tensor"):
-        check(
-            model,
-            X,
-            Y,
-            nn.CrossEntropyLoss(reduction="none"),
-            torch.optim.Adam(model.parameters(), 1e-3),
-            steps=4,
-        )
 
 
 def test_a_loss_that_is_not_connected_to_the_graph():

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from rhn.errors import InvalidInputError
 from trainability.check import check
 from trainability.probe import Probe
 from trainability.race import UNCHANGED, Row, race_of
@@ -17,7 +16,6 @@ N, T = 300, 6
 G = torch.Generator().manual_seed(0)
 X = torch.randn(N, T, 2, generator=G)
 Y = X[..., 0].sum(1, keepdim=True) / 2
-CLASSES = torch.full((N,), 3)  # of a network with one output
 LONG = 1e4  # seconds: a busy machine changes nothing
 
 
@@ -66,7 +64,7 @@ FAULTS = {
     ],
 )
 def test_the_part_at_fault_is_named(part, parts):
-    found = checked(**({"model": Net(), "x": X, "y": Y} | parts))
+    found = checked(**({"model": Net(), "x": X, "y": Y, "steps": 120} | parts))
     assert found.part == part, found
     assert found.at_fault.word == "at fault" and f"The fault is in the {part}" in str(found)
     put = [row for row in found.rows if (row.training, row.part) == ("known good", part)]
@@ -120,31 +118,3 @@ def test_an_optimiser_that_needs_a_closure_is_taken():
         model, X, Y, nn.MSELoss(), torch.optim.LBFGS(model.parameters()), steps=3, seconds=LONG
     )
     assert found.rows[0].error < 1
-
-
-@pytest.mark.parametrize(
-    ("parts", "said"),
-    [
-        ({"loss_fn": lambda output, y: [][0]}, "IndexError"),
-        ({"y": CLASSES, "loss_fn": nn.CrossEntropyLoss()}, "the loss fails for outputs"),
-        ({"x": X[:10]}, "expected as many"),
-        (
-            {"loss_fn": lambda z, y: z.sum() + y.zero_().sum()},
-            "the loss changes its targets in place",
-        ),
-        ({"model": X}, "expected a torch.nn.Module"),
-    ],
-    ids=[
-        "a loss that fails",
-        "a loss of classes",
-        "fewer inputs",
-        "a loss that zeroes y",
-        "no model",
-    ],
-)
-def test_what_makes_no_training_is_a_sentence(parts, said):
-    model = Net()
-    given = {"model": model, "x": X, "y": Y, "loss_fn": nn.MSELoss()}
-    given |= {"optimizer": torch.optim.Adam(model.parameters(), 1e-3)} | parts
-    with pytest.raises(InvalidInputError, match=said):
-        check(**given, steps=4)

@@ -42,19 +42,9 @@ def test_a_planted_fault_fails_with_both_numbers_and_its_proof():
     first, *facts = str(found.value).splitlines()
     assert first.startswith("the relative error of Net is 0.")
     assert float(first.split()[6]) > 0.5
-    assert "after 200 steps, expected less than 0.3 (1: no better than a constant)" in first
+    words = "after 200 steps, expected less than 0.3 (1: no better than the constant predictor)"
+    assert words in first
     assert any("nn.GRU(..., batch_first=True)" in fact for fact in facts)
-
-
-@pytest.mark.parametrize(
-    "answer", [trainability.check, trainability.cure, trainability.assert_learns]
-)
-@pytest.mark.parametrize("value", [0.0, 0.1])
-def test_equal_targets_are_the_same_sentence_everywhere(answer, value):
-    model = Net(batch_first=True)
-    said = f"there is nothing to learn: all targets are {value:g}"
-    with pytest.raises(InvalidInputError, match=said):
-        answer(model, X, 0 * Y + value, nn.MSELoss(), adam(model), steps=10)
 
 
 def test_the_optimiser_of_a_name_has_the_rate_of_torch():
@@ -111,9 +101,3 @@ def test_few_examples_are_measured_on_those_of_the_training():
         trainability.assert_learns(model, X[:40], Y[:40], nn.MSELoss(), frozen, steps=5)
     training = Training(model, X[:40], Y[:40], "mse", adam(model, 0.05), steps=300)
     trainability.assert_learns(training, below=0.1)
-
-
-def test_wrong_arguments_are_no_failure_of_the_training():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 1))
-    with pytest.raises(InvalidInputError, match="below"):
-        trainability.assert_learns(model, X, Y, nn.MSELoss(), adam(model), below=0)

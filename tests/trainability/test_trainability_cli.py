@@ -18,7 +18,7 @@ from torch import nn
 
 from rhn.checkpoints import save_checkpoint
 from rhn.errors import RhnError
-from rhn.models import LanguageModel, PolyphonicModel
+from rhn.models import PolyphonicModel
 from rhn.utils.result import Result
 from trainability.cli import CheckOptions, main, of_next_frames
 
@@ -154,40 +154,6 @@ def test_a_wrong_name_is_one_sentence(capsys, own, word, sentence):
     line, *frames = err.splitlines()
     assert (code, out) == (2, "") and sentence in line, err
     assert all(frame.startswith('  File "own/') for frame in frames), err
-
-
-@for_each(
-    ("words", "sentence"),
-    [
-        ("own/train.py:training --cell rnn", "--cell cannot be given with FILE.py:NAME"),
-        ("own/train.py:training --clip-norm 1", "--clip-norm cannot be given with FILE.py:NAME"),
-        ("jsb-depth-x", "no preset"),
-        ("jsb-depth-1 --depth 2", "--depth cannot be given with a preset or a run"),
-        ("jsb-depth-1 --checkpoint c.safetensors", "a preset or a run cannot be given with"),
-        ("ptb-sota", "ptb-sota is a language model"),
-        ("--checkpoint language.safetensors --input x.npy", "is a language model"),
-        ("--cell rnn --input x.npy --data x.json", "--data cannot be given with --input"),
-        ("--cell rnn --epochs 3 --steps 3", "--steps cannot be given with --epochs"),
-        ("--cell rnn --optimizer adam --momentum 0.5", "--momentum is for sgd and rmsprop"),
-        ("--cell rnn --input missing.npy", "missing.npy cannot be read"),
-        ("--cell rnn --input nan.npy", "NaN"),
-        ("--cell rnn --module own_next:Next", "--cell cannot be given with --module"),
-        ("--cell rnn --output nowhere/one.json", "the folder nowhere does not exist"),
-        ("--cell rnn --seed -1", "seed is -1"),
-        ("--cell rnn --submodule next", "--submodule names a part of --module"),
-        ("--cell rnn --learning-rate nan", "--learning-rate is nan"),
-        ("--init gauss", "unknown initialisation"),
-        ("--lr 1e-3", "Unknown option: --lr"),
-        ("--output x.npz", "expected a name ending in"),
-    ],
-)
-def test_wrong_options_are_one_sentence(capsys, own, words, sentence):
-    np.save("x.npy", np.zeros((9, 3)))
-    np.save("nan.npy", np.full((9, 3), np.nan))
-    language = LanguageModel("lstm", vocabulary_size=11, hidden_size=3)
-    save_checkpoint("language.safetensors", language, vocabulary=[*"abcdefghijk"])
-    code, out, err = run(capsys, "check", *words.split())
-    assert (code, out, err.count("\n")) == (2, "", 1) and sentence in err, err
 
 
 @for_each(

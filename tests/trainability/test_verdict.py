@@ -115,7 +115,7 @@ def test_outcomes_need_evidence(base, noise, changes, outcome):
 
 def test_a_gain_of_less_than_a_tenth_is_called_hardly_any():
     words = [rule_of(evidence(base, good=1.0)).words for base in (0.94, 0.8)]
-    assert words == ["is hardly better than a constant predictor", "learns"]
+    assert words == ["is hardly better than the constant predictor", "learns"]
 
 
 def test_the_best_change_measures_the_gap_if_no_known_good_training_learns():

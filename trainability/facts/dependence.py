@@ -39,7 +39,7 @@ def unrepeatable_output(probe: Probe) -> Cause | None:
         UNREPEATABLE,
         "network",
         f"{words}: the network keeps something from call to call{kept}.",
-        "Begin each minibatch with zeros or a parameter, since its examples are others.",
+        "Start each minibatch from zeros or a parameter: its examples are different.",
     )
 
 
@@ -139,7 +139,7 @@ def unread_steps(probe: Probe) -> Cause | None:
             shape = tuple(probe.first.shape)
             words += f" The examples are taken along axis {probe.axis} of x {shape}."
         remedy = (
-            "Pass the state from step to step. Of an nn.RNN, LSTM or GRU read the last output: "
+            "Pass the state from step to step. For an nn.RNN, LSTM or GRU, read the last output: "
             "out[:, -1] with batch_first=True, out[-1] without."
         )
     elif lost and not is_padding(probe, lost):

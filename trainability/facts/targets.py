@@ -45,7 +45,7 @@ def unpaired_loss(probe: Probe) -> Cause | None:
 
 
 def output_range(probe: Probe) -> Cause | None:
-    """The last activation allows no output with a lower loss than a constant, or far from free."""
+    """The last activation keeps the least possible loss far above that of free outputs."""
     last = probe.last_activation
     if last is None:
         return None
@@ -116,7 +116,7 @@ def equal_targets(probe: Probe) -> Cause | None:
         "targets",
         f"All targets are {first.item():.4g}: a constant output is perfect, unless your loss does "
         "not read them.",
-        "Look where the targets are made.",
+        "Look where the targets are computed.",
     )
 
 
@@ -159,7 +159,8 @@ def copied_target(probe: Probe) -> Cause | None:
         COPIED,
         "targets",
         f"y{entry[0]} is x{entry[1]} in every example.",
-        "If this is not meant, look where the targets are made; a network that recalls it learns.",
+        "If this is not intended, look where the targets are computed. If it is, the network needs "
+        "to remember this entry only.",
     )
 
 

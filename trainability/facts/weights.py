@@ -38,7 +38,7 @@ SATURATING = {
 """Operations besides those of `RANGES` whose slope is 0 at some inputs."""
 STAIRS = {"Round", "Floor", "Ceil", "Trunc", "Sign"}
 """Operations whose slope is 0 at all inputs."""
-DROPS = "Look where forward drops what their layer gives."
+DROPS = "Look where forward drops the outputs of their layer."
 DRIVE = "Make it from model.parameters()."
 THAW = "Set requires_grad_(True) for them, and give them to the optimiser."
 REPAIRS = {DRIVE: EVERY_WEIGHT, THAW: NOT_FROZEN}
@@ -101,7 +101,7 @@ def operation_name(kind: str) -> str:
 
 
 def remedy_of_zero(kind: str) -> str:
-    """What to do about an operation at which a gradient ends."""
+    """The remedy for an operation at which a gradient ends."""
     if kind in STAIRS:
         return "Leave it out while the network trains: its slope is 0 everywhere."
     if kind in (*RANGES, *SATURATING):
@@ -287,7 +287,7 @@ def is_cut(probe: Probe, name: str) -> bool:
 
 
 def constant_outputs(probe: Probe) -> Cause | None:
-    """All outputs are equal, and no step of training ends that."""
+    """All outputs are equal, and no optimiser step changes that."""
     cause = equal_outputs(probe)
     return None if cause is None or leaves_zero(probe) else cause
 

@@ -10,7 +10,7 @@ import torch
 from cases import SHALLOW_CASES, assert_close, inputs
 from tables import for_each
 
-from rhn.cells import CELLS, DTRNN, DTSRNN, GRU, LSTM, RHN, Cell, resolve_cell
+from rhn.cells import CELLS, GRU, LSTM, RHN, Cell
 from rhn.errors import InvalidInputError
 
 shallow = for_each("case", SHALLOW_CASES)
@@ -86,54 +86,3 @@ def test_sizes_are_whole_numbers_of_at_least_one(sizes, named):
     for cell in CELLS.values():
         with pytest.raises(InvalidInputError, match=named):
             cell(*sizes)
-
-
-@for_each(
-    ("build", "message"),
-    [
-        (lambda: RHN(3, 4, kernel="fast"), "unknown kernel 'fast'"),
-        (lambda: RHN(3, 4, init="xavier"), "unknown initialisation 'xavier'"),
-        (
-            lambda: RHN(3, 4, activation="gelu"),
-            "activation is gelu, expected one of 'tanh', 'relu'",
-        ),
-        (
-            lambda: RHN(3, 4, gate_constant=float("inf")),
-            "gate_constant is inf, expected a finite number",
-        ),
-        (lambda: DTRNN(3, 4, nonlinearity="gelu"), "nonlinearity is gelu"),
-        (lambda: DTSRNN(3, 4, 2, skip="first"), "skip is first"),
-        (lambda: resolve_cell("rnh"), "unknown cell 'rnh'; did you mean"),
-        (lambda: resolve_cell("math:nothing"), "cannot load the cell"),
-        (lambda: resolve_cell("math:pi"), "is not callable"),
-    ],
-)
-def test_unknown_names_are_refused_with_the_known_ones(build, message):
-    with pytest.raises(InvalidInputError, match=message):
-        build()
-
-
-@for_each(
-    ("call", "message"),
-    [
-        (lambda c: c(torch.zeros(3)), r"x has shape \(3,\): expected \(T, B, m\) with m = 3"),
-        (lambda c: c(torch.zeros(5, 2, 4)), r"x has shape \(5, 2, 4\): expected \(T, B, m\)"),
-        (lambda c: c(torch.zeros(0, 2, 3)), r"x has shape \(0, 2, 3\): expected"),
-        (lambda c: c(torch.zeros(5, 2, 3).double()), "convert one"),
-        (
-            lambda c: c(torch.zeros(5, 2, 3), torch.zeros(3, 4)),
-            r"s0 has shape \(3, 4\).*: expected \(B, N\) with .*B = 2",
-        ),
-        (
-            lambda c: c(torch.zeros(5, 3), torch.zeros(1, 4)),
-            r"s0 has shape \(1, 4\).*: expected \(N\) with .*N = 4",
-        ),
-        (lambda c: c(torch.zeros(5, 2, 3), torch.zeros(2, 4).double()), "s0 is torch.float64"),
-        (lambda c: c([[1.0, 2.0, 3.0]]), "x is a list"),
-        (lambda c: c(torch.zeros(5, 3).to_sparse()), "x is .*sparse"),
-        (lambda c: c(torch.zeros(5, 3), torch.zeros(4) * 1j), "s0 is torch.complex64"),
-    ],
-)
-def test_what_does_not_fit_is_said_in_the_callers_layout(call, message):
-    with pytest.raises(InvalidInputError, match=message):
-        call(RHN(3, 4, 2))

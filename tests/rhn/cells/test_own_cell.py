@@ -105,24 +105,6 @@ def test_words_become_values_of_the_type_that_an_option_has(cell, given, read):
     assert found == read and [type(v) for v in found.values()] == [type(v) for v in read.values()]
 
 
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ({"leek": "1"}, "leek"),
-        ({"leak": "much"}, "much"),
-        ({"spectral_radius": "inf"}, "inf"),
-        ({"leak": None}, "None"),
-    ],
-    ids=str,
-)
-def test_an_unknown_option_or_value_is_named_with_the_options_of_the_cell(given, named):
-    with pytest.raises(
-        InvalidInputError,
-        match=f"{named}.*options of leaky, with defaults: leak .0.3., spectral_radius",
-    ):
-        read_options("leaky", given)
-
-
 def test_the_import_of_a_users_cell_leaves_the_search_path_as_it_was(
     tmp_path, own_folder, monkeypatch
 ):

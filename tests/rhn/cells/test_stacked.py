@@ -8,8 +8,7 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import analyze, input_jacobian, temporal_jacobian, trajectory
-from rhn.cells import LSTM, RNN, StackedCell, from_torch
-from rhn.errors import InvalidInputError
+from rhn.cells import RNN, StackedCell, from_torch
 
 m, n, B, T, L = 3, 5, 2, 7, 3
 
@@ -90,25 +89,3 @@ def test_its_gates_are_those_of_all_layers():
     assert torch.allclose(torch.from_numpy(joint.spectra.transform_gate), gates)
     assert not len(StackedCell([RNN(m, n), RNN(n, n)]).gates(torch.zeros(m), torch.zeros(2 * n)))
     assert trajectory(theirs, x).shape == (T + 1, 2 * n * L)
-
-
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (
-            lambda: from_torch(built(nn.GRU, bidirectional=True)),
-            "expected one direction and no projection",
-        ),
-        (
-            lambda: from_torch(built(nn.LSTM, proj_size=2)),
-            "expected one direction and no projection",
-        ),
-        (lambda: from_torch(nn.Linear(2, 2)), "cannot convert Linear"),
-        (lambda: from_torch("lstm"), "cannot convert str"),
-        (lambda: StackedCell([LSTM(3, 4), LSTM(3, 4)]), "an LSTM of 3 inputs on one of 4 units"),
-        (lambda: StackedCell([LSTM(3, 4)]).config(), "save each of them"),
-    ],
-)
-def test_what_cannot_be_stacked_is_said(build, words):
-    with pytest.raises(InvalidInputError, match=words):
-        build()

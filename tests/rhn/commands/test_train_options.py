@@ -104,24 +104,6 @@ def test_a_configuration_file_stands_for_a_preset_or_on_top_of_one(
     assert configuration("--config", trained(task) / "config.json").items() <= kept.items()
 
 
-@for_each(
-    ("content", "message"),
-    [
-        ("[]", "is not a configuration"),
-        ('{"preset": "ptb-sota", "hidden_sise": 3}', "did you mean 'hidden_size'"),
-        (
-            '{"preset": "ptb-sota", "hidden_size": "3"}',
-            'hidden_size is "3", expected a whole number',
-        ),
-        ('{"cell": "rhn"}', "is not a complete configuration"),
-        ('{"preset": "jsb-depth-1", "cell": ["rhn"]}', 'cell is ["rhn"], expected a text'),
-    ],
-)
-def test_a_configuration_file_that_cannot_be_used_is_refused(content, message, tmp_path, refused):
-    (tmp_path / "mine.json").write_text(content)
-    refused(["train", "--config", tmp_path / "mine.json", "--print-config"], message)
-
-
 def test_help_is_printed_without_loading_torch():
     code = (
         "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\nfinally: "

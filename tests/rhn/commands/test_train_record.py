@@ -49,6 +49,11 @@ def test_loss_and_gradients_are_the_probe_s(music, tmp_path):
     loss.backward()
     found = record(tmp_path / "run")
     assert found.loss[-1] == pytest.approx(loss.item()) and "loss of the probe" in found.summary()
+    p = np.concatenate([np.asarray(piece)[1:] for piece in chorales(music.data).train]).mean(0)
+    y = probe.numpy()[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nll = np.where(y > 0, -np.log(p), -np.log(1 - p)).sum(1).mean()
+    assert found.constant == pytest.approx(nll)
     place = found.parameters.tolist().index("cells.0.weight_hh[1]")
     assert found.gradient_norm[-1, place] == pytest.approx(
         model.cells[0].weight_hh.grad[1].norm().item()

@@ -8,7 +8,7 @@ from tables import for_each
 
 import rhn.data
 from rhn.data import jsb
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError
 
 
 @pytest.fixture
@@ -58,16 +58,6 @@ def test_one_chorale_is_the_one_of_the_set(rebuilt, builds, cache_home, name):
     assert builds == [] and not cache_home.exists(), (
         "one chorale needs neither cache nor rebuilding"
     )
-
-
-def test_a_chorale_without_counterpart_is_not_mistaken_for_the_nearest_score():
-    with pytest.raises(
-        DataError, match=r"train-25 has no counterpart among music21's Bach scores.*--data FILE"
-    ):
-        rhn.data.chorale("train-25")
-    for score in ("bwv378", "bwv112.5-sc"):  # the nearest of valid-26; none of the split
-        with pytest.raises(InvalidInputError, match=f"no chorale is called '{score}'"):
-            rhn.data.chorale(score)
 
 
 def test_without_scores_both_doors_say_how_to_get_them(fake_music21, cache_home):

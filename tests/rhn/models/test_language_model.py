@@ -1,11 +1,9 @@
 """The language model: sizes, tied weights, states carried over, checkpoints."""
 
-import pytest
 import torch
 from tables import for_each
 
 from rhn.cells.registry import num_parameters
-from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel
 
 TOKENS = torch.randint(13, (12, 3), generator=torch.Generator().manual_seed(0))
@@ -58,16 +56,3 @@ def test_biases_start_at_random_or_at_a_constant_and_transform_gates_at_theirs()
     )
     assert torch.equal(constant.output_bias, torch.full((13,), 0.5))
     assert torch.equal(constant.cells[0].bias[0], torch.tensor([0.5] * 6 + [-3.0] * 6))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tied": True, "embedding_size": 5}, "tied weights need"),
-        ({"vocabulary_size": 0}, "vocabulary_size is 0"),
-        ({"coupled": "no", "nonsense": 1}, "cannot be built"),
-    ],
-)
-def test_what_cannot_be_built_is_refused(options, message):
-    with pytest.raises(InvalidInputError, match=message):
-        model(**options)

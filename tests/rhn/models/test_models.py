@@ -16,9 +16,9 @@ from torch.func import vmap
 
 from rhn.cells import CELLS
 from rhn.checkpoints import load_checkpoint, save_checkpoint
-from rhn.errors import CheckpointError, InvalidInputError
+from rhn.errors import CheckpointError
 from rhn.kernels.losses import frame_nll
-from rhn.models import MAX_LAYERS, PolyphonicModel, with_cell
+from rhn.models import PolyphonicModel, with_cell
 from rhn.training.ensemble import deterministic
 
 
@@ -139,21 +139,6 @@ def test_the_generator_alone_decides_the_initial_weights():
                 assert 0.009 < p.std().item() < 0.011, name
                 assert not torch.equal(p, r)
         assert (a.output.bias == 0).all()
-
-
-@for_each(
-    ("options", "message"),
-    [
-        ({"cell": "rnh"}, "unknown cell 'rnh'; did you mean"),
-        ({"layers": MAX_LAYERS + 1}, "at most"),
-        ({"cell": "lstm", "depth": 2}, "no recurrence depth"),
-        ({"cell": "dt-rnn", "transform_bias": -1.0}, "cannot be built: .*transform_bias"),
-        ({"cell": "gru", "batch_first": True}, r"is batch_first"),
-    ],
-)
-def test_what_cannot_be_built_is_refused(options, message):
-    with pytest.raises(InvalidInputError, match=message):
-        PolyphonicModel(**{"hidden_size": 4} | options)
 
 
 @for_each("key", CELLS)

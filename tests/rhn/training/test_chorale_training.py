@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from cases import randomize
 from safetensors.numpy import load, save
+from tables import others_slow
 
 from rhn.cells import CELLS
 from rhn.errors import DataError
@@ -99,16 +100,19 @@ def assert_same(a, b, numbers):
 # ---- the same bits -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "cell", ["rhn", "dts-rnn", "lstm", "gru", "leaky"]
-)  # one of each family of kernels
+FAMILIES = "rhn", "lstm", "gru", "leaky"  # of kernels
+
+
+@pytest.mark.parametrize("cell", others_slow([*FAMILIES, "dts-rnn"], *FAMILIES))
 def test_a_trial_is_the_same_alone_and_in_any_company(cell, corpus):
     together = run(start(range(6), corpus, cell))
     for company in ([0], [4, 0], [3, 1, 0, 4, 5]):
         assert_same(run(start(company, corpus, cell)), together, company)
 
 
-@pytest.mark.parametrize(("cell", "hidden_size"), [("rhn", 90), ("dts-rnn", 130)])
+@pytest.mark.parametrize(
+    ("cell", "hidden_size"), others_slow([("rhn", 90), ("dts-rnn", 130)], ("rhn", 90))
+)
 def test_so_it_is_where_large_products_take_another_way(cell, hidden_size, corpus):
     together = run(start(range(3), corpus, cell, hidden_size=hidden_size, epochs=1))
     assert_same(run(start([2], corpus, cell, hidden_size=hidden_size, epochs=1)), together, [2])
@@ -134,7 +138,7 @@ def test_trials_that_end_early_leave_the_others_as_they_are(corpus):
         assert_same(run(start([n], corpus, **plan)), together, [n])
 
 
-@pytest.mark.parametrize("cut", [0, 1, 4])
+@pytest.mark.parametrize("cut", others_slow([0, 1, 4], 1))
 def test_a_saved_trial_goes_on_as_if_nothing_had_happened(cut, corpus):
     plan = {"rates": RATES, "epochs": 7, "patience": 3}
     whole = run(start(RATES, corpus, **plan))
@@ -169,8 +173,7 @@ def test_weights_that_are_not_finite_end_a_trial_though_its_loss_is(corpus):
     assert training.live() == [0]
 
 
-@pytest.mark.parametrize("objective", ["train", "valid"])
-@pytest.mark.parametrize("patience", [1, 3])
+@pytest.mark.parametrize(("objective", "patience"), [("train", 1), ("valid", 3)])
 def test_a_trial_stops_after_patience_epochs_without_a_better_loss(objective, patience, corpus):
     training = run(
         start(RATES, corpus, rates=RATES, epochs=15, patience=patience, objective=objective)

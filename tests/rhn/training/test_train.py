@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tables import others_slow
 
 from rhn.checkpoints import read_metadata
 from rhn.errors import DataError, InvalidInputError, OutputError
@@ -107,7 +108,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # ---- it goes on ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("steps", others_slow([0, 1, 4], 4))
 def test_an_interrupted_training_goes_on_to_the_same_bits(steps, task, whole, tmp_path):
     with pytest.raises(Interrupted):
         task.train(tmp_path, step=interrupt_after(steps))
@@ -145,7 +146,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     "written",
-    [pytest.param(n, marks=[] if n in (1, 3, 7) else pytest.mark.slow) for n in range(1, 8)],
+    others_slow(range(1, 8), 3, 7),
 )
 def test_after_a_kill_between_two_files_the_best_weights_are_of_an_epoch_with_a_line(
     written, task, whole, tmp_path, monkeypatch

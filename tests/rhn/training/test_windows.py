@@ -1,15 +1,9 @@
 """Windows of an epoch over a text, and the configuration that asks for them."""
 
-from dataclasses import replace
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import for_each
 
-from rhn.errors import InvalidInputError
 from rhn.training.language import epoch_windows
-from tests.rhn.texts import SMALL
 
 
 @given(columns=st.integers(2, 400), window=st.integers(1, 50))
@@ -30,20 +24,3 @@ def test_varying_windows_cover_the_text_without_gaps(columns, window, epoch):
         assert 5 <= steps <= 2 * window
         end += steps
     assert 0 <= columns - 1 - end < 5
-
-
-@for_each(
-    "wrong",
-    [
-        {"gate_masks": "Separate"},
-        {"corpus": "foo"},
-        {"window": 10.5},
-        {"learning_rate": float("nan")},
-        {"gradient_norm": float("inf")},
-        {"momentum": 1.0},
-        {"seed": -1},
-    ],
-)
-def test_a_value_that_a_configuration_cannot_have_is_refused(wrong):
-    with pytest.raises(InvalidInputError, match=next(reversed(wrong))):
-        replace(SMALL, **wrong)

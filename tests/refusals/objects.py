@@ -1,0 +1,204 @@
+"""The names that the calls of the tables use, and the files that their commands read."""
+
+# ruff: noqa: F401
+
+import json
+import pickle
+from dataclasses import asdict, replace
+from math import inf, nan
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import full, nn, ones, rand, zeros
+
+import analysis
+import gersgorin
+import optim_study
+import rhn
+import trainability
+from gersgorin.recording import MOMENTS
+from optim_study.protocol import StudyConfig
+from rhn.cells import (
+    CELLS,
+    DTRNN,
+    DTSRNN,
+    GRU,
+    LSTM,
+    RHN,
+    RNN,
+    Cell,
+    StackedCell,
+    from_torch,
+    hidden_size_for_budget,
+    make_cell,
+    read_options,
+    register_cell,
+    resolve_cell,
+    to_torch,
+)
+from rhn.cells.base import CellMasks
+from rhn.cells.init import Initialization
+from rhn.checkpoints import save_checkpoint
+from rhn.data.jsb import read_score
+from rhn.data.vocabulary import Vocabulary
+from rhn.models import LanguageModel, PolyphonicModel
+from rhn.presets import preset
+from rhn.training.config import LanguageConfig
+from rhn.training.ensemble import build_model
+from rhn.training.run import train_in_folder
+
+CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
+MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)
+PROSE = LanguageModel("rhn", vocabulary_size=11, hidden_size=4, depth=3)
+TEXT = LanguageConfig(corpus="text", hidden_size=3, depth=2, batch_size=2, window=8)
+LETTERS = Vocabulary("characters", ("x", "z"))
+
+
+def halved(x, s):
+    """A step that reads no input."""
+    return s / 2
+
+
+class Minimal(nn.Module):
+    """A cell with a step, and a state size if it is not None."""
+
+    def __init__(self, state_size=4):
+        super().__init__()
+        self.gate = nn.Linear(7, 4)
+        if state_size is not None:
+            self.state_size = state_size
+
+    def step(self, x, s):
+        return torch.tanh(self.gate(torch.cat([x, s], -1)))
+
+
+class Pair(nn.Module):
+    """A step of two tensors, (h, a)."""
+
+    def forward(self, x, state):
+        h, a = state
+        return h + a, a / 2
+
+
+class OwnLoop(nn.Module):
+    """A loop over the frames of (B, T, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 4)
+
+    def forward(self, x):
+        h, c = x.new_ones(2, len(x), 4)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+        return h
+
+
+class Lengths(nn.Module):
+    """A GRU over (B, T, m); the lengths choose the last step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x, seq_len):
+        return self.rnn(x)[0][torch.arange(len(x)), seq_len - 1]
+
+
+class Silent(Cell):
+    """A cell without bounds, gates and layers."""
+
+    def step(self, x, s):
+        return s
+
+
+class Named(nn.Module):
+    """Two cells and an output."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.GRU(5, 4), nn.GRU(4, 3), nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.out(self.b(self.a(x)[0])[0])
+
+
+class Narrow(nn.Module):
+    """A network of chorales whose outputs are no keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(88, 5)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path("exploded").touch, ()
+
+
+RUN = gersgorin.open_run(nn.GRU(3, 4), rand(9, 3))
+SQUARE_ROOT = gersgorin.open_run(  # 4, 2, 0, 1: without a derivative at 0
+    lambda x, s: torch.sqrt(s + x[0]), torch.tensor([[4.0], [-2.0], [1.0], [1.0]]), s0=zeros(4)
+)
+LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+ADAM = torch.optim.Adam(LINEAR.parameters(), 0.01)
+X, Y = rand(60, 4, 3), rand(60, 1)
+CONFIGURATIONS = {
+    "list": "[]",
+    "typo": '{"preset": "ptb-sota", "hidden_sise": 3}',
+    "text": '{"preset": "ptb-sota", "hidden_size": "3"}',
+    "part": '{"cell": "rhn"}',
+    "cell": '{"preset": "jsb-depth-1", "cell": ["rhn"]}',
+}
+XML = """<score-partwise><part id="P1"><measure><attributes><divisions>4</divisions></attributes>
+{}</measure></part></score-partwise>"""
+SCORES = {
+    "chord.xml": XML.format("<note><chord/><duration>4</duration></note>"),
+    "voices.xml": XML.format("<backup><duration>4</duration></backup>"),
+    "cut.xml": XML[:60],
+    "grace.krn": "**kern\n8qc\n",
+    "split.krn": "**kern\n*^\n4c\t4e\n",
+}
+
+
+def files() -> None:
+    """Write networks, data and records, of which some cannot be used, into the current folder."""
+    words = Vocabulary("words", ("<eos>", "the", "cat", "dog", "bird", "sees"))
+    language = {"train": asdict(TEXT), "vocabulary": words.to_json()}
+    save_checkpoint("language.safetensors", build_model(TEXT, 6), **language)
+    Path("folder.png").mkdir()
+    for folder in ("words", "other"):
+        Path(folder).mkdir()
+        text = "the cat sees the dog\n" if folder == "words" else "an entirely different text\n"
+        for split in ("train", "valid", "test"):
+            Path(folder, f"{split}.txt").write_text(text * 400)
+    Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
+    Path("empty.txt").write_text("")
+    save_checkpoint("short.safetensors", build_model(TEXT, 5), **language)
+    np.save("x.npy", np.zeros((9, 3)))
+    np.save("nan.npy", np.full((9, 3), nan))
+    save_checkpoint("cell.safetensors", RHN(88, 4))
+    save_checkpoint("gated.safetensors", MUSIC)
+    save_checkpoint("ungated.safetensors", PolyphonicModel("dt-rnn", hidden_size=4, depth=3))
+    save_checkpoint("chorales.safetensors", PolyphonicModel("rnn", hidden_size=4))
+    chorale = [[60, 64], [62], [64, 67], [60]]
+    Path("chorales.json").write_text(json.dumps({s: [chorale] for s in ("train", "valid", "test")}))
+    Path("one_step.py").write_text("def step(x, s):\n    return s + x.sum()\n")
+    torch.save({}, "evil.pt")
+    Path("bomb.pickle").write_bytes(pickle.dumps(Bomb()))
+    RUN.save("states.npz")
+    recording = gersgorin.Recorder(RNN(3, 4), rand(5, 3)).recording
+    recording.save("run.npz")
+    moments = {key: value * nan for key, value in vars(recording).items() if key in MOMENTS}
+    type(recording)(**vars(recording) | moments).save("lost.npz")
+    for name, content in CONFIGURATIONS.items():
+        Path(f"{name}.json").write_text(content)
+    for name, content in SCORES.items():
+        Path(name).write_text(content)
