@@ -18,7 +18,7 @@ from rhn.data.vocabulary import EOS
 from rhn.plotting.figure import Block, Shown, WholeTicks, compose, name_ends, shade_style
 from rhn.utils.figures import GREY, drawable
 from rhn.utils.result import Result
-from rhn.utils.wording import counted, table
+from rhn.utils.wording import counted, percent, table
 
 HEIGHT = 1.7  # inches of a panel
 BAR = 4  # quarter notes between the lines of a chorale
@@ -129,7 +129,7 @@ class GateActivity(Result, kind="gates_by_layer"):
     def finding(self) -> str:
         """The mean opening of the gates, and the layer that opens most by a tenth or more."""
         means = self.mean_by_layer
-        words = f"The {self.gate_name}s are {100 * means.mean():.2g} % open on average"
+        words = f"The {self.gate_name}s are {percent(means.mean())} open on average"
         most = int(means.argmax())
         clear = self.layers > 1 and means[most] > 1.1 * np.delete(means, most).max()
         return f"{words}, most in layer {self.labels[most]}" if clear else words

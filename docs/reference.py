@@ -3,7 +3,7 @@
     python docs/reference.py            # or `make reference`; tests compare the files with the code
 
 A page of docs/api has comments <!-- names ... -->, with a line `::: module.name` for each name. The table above such a comment is written here, from the
-first sentence of each docstring. For the site (a hook of mkdocs) the lines `::: module.name` leave the comment, and mkdocstrings fills them in.
+first sentence of each docstring, with the shortest path from which each name is imported. For the site (a hook of mkdocs) the lines `::: module.name` leave the comment, and mkdocstrings fills them in.
 """
 
 import ast
@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import itertools
 import os
 import re
 from pathlib import Path
@@ -47,8 +48,16 @@ def filled(page: str) -> str:
 def names_table(lines: str) -> str:
     """A table of the names in `::: module.name` lines, with the first sentence about each."""
     paths = re.findall(r"^::: (\S+)$", lines, re.MULTILINE)
-    rows = [f"| `{path.rpartition('.')[2]}` | {summary_of(path)} |" for path in paths]
+    rows = [f"| `{shortest(path)}` | {summary_of(path)} |" for path in paths]
     return "\n".join(["| name | |", "|---|---|", *rows])
+
+
+def shortest(path: str) -> str:
+    """The shortest path from which a name is imported: "gersgorin.spectra" of gersgorin.analyses.spectra.spectra."""
+    module, _, name = path.rpartition(".")
+    packages = itertools.accumulate(module.split("."), "{}.{}".format)
+    found = (package for package in packages if hasattr(importlib.import_module(package), name))
+    return f"{next(found)}.{name}"
 
 
 def summary_of(path: str) -> str:

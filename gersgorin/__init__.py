@@ -65,5 +65,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "network.open": ("open_run",),
         "results": ("load",),
     },
-    submodules=("analyses", "linalg", "results"),
+    submodules=("analyses", "figures", "linalg", "results"),
 )

@@ -45,7 +45,7 @@ from gersgorin.validate import check_order
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import in_short
+from rhn.utils.wording import counted, in_short
 
 
 @torch.no_grad()
@@ -182,7 +182,8 @@ class Recorder:
         self._about = self._traced.made if about is None else str(about)
         self._rows: list[dict] = []
         self._steps, self._measuring, self._next_save = start, 0.0, 0.0
-        self._begun, self._warned, self._loss_of = time.perf_counter(), False, loss_of
+        self._training, self._since = 0.0, time.perf_counter()
+        self._warned, self._loss_of = False, loss_of
         self._constant = math.nan if constant is None else float(constant)
         if start and self._path is not None and self._path.exists():
             self._resume(Recording.load(self._path), about)
@@ -202,6 +203,7 @@ class Recorder:
         printed once, and the gradients are recorded as missing.
         """
         self._steps += 1
+        self._count_training()
         if self._steps % self._every == 0:
             if not self._warned and not has_gradients(self._module):
                 self._warned = True
@@ -218,7 +220,7 @@ class Recorder:
         """
         if next((p.is_cuda for p in self._module.parameters()), False):
             torch.cuda.synchronize()  # else the training's own work would count as measuring
-        begun = time.perf_counter()
+        begun = self._count_training()
         norms, rates = gradient_norms(self._module)
         numbers = {"step": step, "loss": _number(loss), **self.since_last()}
         row = {name: np.array(number) for name, number in numbers.items()}
@@ -227,9 +229,7 @@ class Recorder:
         for name in RECORDED_MEASURES:
             if self._log and (known := row[name][np.isfinite(row[name])]).size:
                 self._log(f"recorder/{name}", float(known.mean()), step)
-        now = time.perf_counter()
-        self._measuring += now - begun
-        if now >= self._next_save:
+        if self._count_measuring(begun) >= self._next_save:
             self.save()
 
     def save(self) -> None:
@@ -238,20 +238,28 @@ class Recorder:
             return
         begun = time.perf_counter()
         self.recording.save(self._path)
-        now = time.perf_counter()
-        self._measuring += now - begun
+        now = self._count_measuring(begun)
         self._next_save = now + min((now - begun) / SAVE_SHARE, LONGEST_UNSAVED)
+
+    def _count_training(self) -> float:
+        """Count the time since the last step or measurement as training; the present moment."""
+        since, self._since = self._since, time.perf_counter()
+        self._training += self._since - since
+        return self._since
+
+    def _count_measuring(self, begun: float) -> float:
+        """Count the time since a moment as measuring; the present one."""
+        self._since = time.perf_counter()
+        self._measuring += self._since - begun
+        return self._since
 
     def close(self) -> None:
         """Write the file a last time and print the cost of measuring to stderr."""
         self.save()
         recording = self.recording
+        many = counted(len(recording), "measurement")
         where = "" if self._path is None else f"; {self._path}"
-        print(
-            f"recorder: {len(recording)} measurements in {recording.measuring_seconds:.2f} s, "
-            f"{100 * recording.share:.2g} % of the time between them{where}",
-            file=sys.stderr,
-        )
+        print(f"recorder: {many} in {recording.cost}{where}", file=sys.stderr)
 
     @property
     def recording(self) -> Recording:
@@ -270,7 +278,7 @@ class Recorder:
             parameters=np.array(list(weights_of(self._module))),
             exponent_steps=self._exponent_steps,
             measuring_seconds=self._measuring,
-            training_seconds=time.perf_counter() - self._begun - self._measuring,
+            training_seconds=self._training,
             **moments,
         )
 
@@ -323,5 +331,4 @@ class Recorder:
         ]
         if self._rows:
             self._about = self._about if about is not None else found.about or self._about
-            self._measuring = found.measuring_seconds
-            self._begun -= found.measuring_seconds + found.training_seconds
+            self._measuring, self._training = found.measuring_seconds, found.training_seconds

@@ -40,7 +40,7 @@ from rhn.plotting.figure import (
 from rhn.training.state import LEFT
 from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, drawable, sized
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import counted, quantity_line
+from rhn.utils.wording import counted, percent, quantity_line
 
 EXPONENT_STEPS = 32  # of each sequence, at most, that are multiplied
 
@@ -167,7 +167,9 @@ class Recording(Result, kind="recording"):
     input_gain: np.ndarray
     """2-norm of d s'/d x, (M, P)."""
     state_gain: np.ndarray
-    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L)."""
+    """2-norm of d s_l / d s_{l-1} of each layer, (M, P, L); of stacked layers that of each layer's
+    state by its own state before the step.
+    """
     gate: np.ndarray
     """Mean over the units of each layer's transform gate, (M, P, layers with gates)."""
     exponent: np.ndarray
@@ -183,13 +185,17 @@ class Recording(Result, kind="recording"):
     gradient_norm: np.ndarray
     """2-norm of the loss's gradient in each weight, (M, K)."""
     relative_rate: np.ndarray
-    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero."""
+    """Gradient norm / norm of the weight, (M, K); NaN for a weight that is zero. In tables the mean
+    over the weights without biases.
+    """
     explained: np.ndarray
-    """Share of the loss that the outputs explain, in the steps since the last measurement, (M,)."""
+    """1 - loss / loss of the mean output, for the targets that the loss counts, in the steps since
+    the last measurement, (M,); see `trainability.Recorder`.
+    """
     measuring_seconds: float = 0.0
     """Time of all measurements."""
     training_seconds: float = 0.0
-    """All other time meanwhile."""
+    """All other time up to the last optimiser step."""
     probe: str = ""
     """A digest of the probe's numbers; "" if it was not kept."""
     loss_of: str = ""
@@ -206,8 +212,16 @@ class Recording(Result, kind="recording"):
 
     @property
     def share(self) -> float:
-        """Measuring's seconds / all others."""
+        """Measuring's seconds / all others; NaN for a single measurement."""
+        if len(self) < 2:
+            return math.nan
         return self.measuring_seconds / max(self.training_seconds, 1e-9)
+
+    @property
+    def cost(self) -> str:
+        """The time of all measurements, and its share, in words."""
+        share = "" if math.isnan(self.share) else f", {percent(self.share)} of the time of training"
+        return f"{self.measuring_seconds:.2f} s{share}"
 
     def mean(self, name: str) -> np.ndarray:
         """One number per measurement of a row of `RECORDED_MEASURES`, (M,): the mean over its other
@@ -260,25 +274,34 @@ class Recording(Result, kind="recording"):
         return next(iter(self._changes()), nothing)
 
     def notes(self) -> list[str]:
-        """The change of the spectral radius, the number of measurements, and their time."""
+        """The change of the spectral radius, what the means are over, the number of measurements,
+        and their time.
+        """
         many = f"{counted(len(self), 'measurement')} over {counted(self.step[-1], 'step')}"
-        took = (
-            f"{self.measuring_seconds:.2f} s, {100 * self.share:.2g} % of the time between "
-            "measurements"
-        )
         further = [f"{words}." for words in self._changes()[1:]]
-        return [*further, f"{many} of the optimiser; measuring took {took}."]
+        places = counted(self.radius.shape[1], "time step")
+        means = f"Spectra, gains and gates are means over {places} of the probe"
+        return [
+            *further,
+            f"{means}, relative rates over the weights without biases.",
+            f"{many} of the optimiser; measuring took {self.cost}.",
+        ]
 
     def _changes(self) -> list[str]:
         """A clause for the loss, and one for the spectral radius, if they are known."""
         means = {name: self.mean(name) for name in ("loss", "radius")}
         known = {name: values[np.isfinite(values)] for name, values in means.items()}
         return [
-            f"The {RECORDED_MEASURES[name].label}{self.of(name)} "
+            f"The {'mean ' if self._is_mean(name) else ''}{RECORDED_MEASURES[name].label}"
+            f"{self.of(name)} "
             + (_beside(values, self.constant) if name == "loss" else _change(values))
             for name, values in known.items()
             if len(values) > 1
         ]
+
+    def _is_mean(self, name: str) -> bool:
+        """True if a measurement has several numbers of this measure."""
+        return vars(self)[name][0].size > 1
 
     def of(self, name: str) -> str:
         """The words after a measure of the loss: " of the probe"; "" for the loss of the
@@ -422,7 +445,7 @@ def _draw_mean(recording: Recording, name: str, dashes: Any, ax: Axes) -> None:
     least, largest = np.fmin.reduce(mean[drawn]), np.fmax.reduce(mean[drawn])
     falls_far = name == "loss" and 0 < 3 * least < largest
     if falls_far or (name == "explained" and largest > 0):
-        ax.set_yscale("log")
+        ax.set_yscale("log", nonpositive="mask")
     if name == "loss" and recording.constant > 0:
         constant = recording.constant
         ax.axhline(constant, **DASHED, linewidth=1, label=f"constant predictor ({constant:.3g})")

@@ -32,4 +32,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "training.ensemble": ("Ensemble",),
         "version": ("__version__",),
     },
+    submodules=("cells", "data", "models"),
 )

@@ -34,6 +34,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "testing": ("assert_learns",),
         "training": ("Training",),
     },
+    submodules=("starts", "testing"),
 )
 
 

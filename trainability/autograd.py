@@ -44,7 +44,10 @@ def ends_of_gradient(tensor: Tensor, leaves: list[Tensor]) -> list[Any]:
 
 @torch.enable_grad()
 def slope_at(loss_fn: Loss, output: Tensor, y: Tensor) -> Tensor:
-    """The gradient of a loss in outputs."""
+    """The gradient of a loss in outputs; 0 of a loss without one."""
     z = output.detach().clone().requires_grad_()
-    (slope,) = torch.autograd.grad(loss_fn(z.clone(), y), z, materialize_grads=True)
+    loss = loss_fn(z.clone(), y)
+    if not loss.requires_grad:
+        return torch.zeros_like(z)
+    (slope,) = torch.autograd.grad(loss, z, materialize_grads=True)
     return slope

@@ -56,7 +56,7 @@ class OutputAxes:
         """The axes of outputs for targets y and a loss. x: the sequence, which has a layout."""
         axis, dims = layout.batch or 0, output.dim()
         count, T = x.shape[axis], time_steps(x, layout)
-        classes = _class_axis(output, y, loss_fn)
+        classes = class_axis(output, y, loss_fn)
         targets = examples_axis(y, x, axis) or 0
         begin_alike = dims > 1 and output.shape[:2] == x.shape[:2] == y.shape[:2]
         for_each_frame = T is not None and begin_alike and classes != 1  # whose frames are last
@@ -134,7 +134,7 @@ def _frame_axis(axes: list[int], units: int | None, *, alone: bool) -> int | Non
     return frames[0] if frames else None
 
 
-def _class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
+def class_axis(output: Tensor, y: Tensor, loss_fn: Loss) -> int | None:
     """The axis of classes in outputs for integer targets; None if the shapes fit no classes.
 
     It is the last one or axis 1. If the shapes fit both, the loss decides. Along the classes lie

@@ -37,6 +37,7 @@ from trainability.facts import facts
 from trainability.failures import failed_step
 from trainability.given_loss import broadcasting_unwarned
 from trainability.known_good import OF_NETWORK, RATES, KnownGood
+from trainability.padding import note_on_padding
 from trainability.probe import Probe
 from trainability.race import (
     CLEAR,
@@ -217,6 +218,7 @@ class Trial:
         self.orders, self.confirmed = list[Row](), list[Row]()
         self.others = dict[int, Row]()  # the user's training run in other orders
         self.fitted = math.nan  # error on examples of the training
+        self.padding = ""  # a sentence if it learns only to tell padding from the rest
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -313,6 +315,7 @@ class Trial:
             self.found += [failure] if failure is not None else []
         if base.training is not None and base.exploded is None and base.measures:
             self.fitted = error_on(base.training, self.race, [self.training.data.sample(SAMPLE)])
+            self.padding = note_on_padding(base.training, self.race)
         told = self.told_by(losses, pairs)
         evidence = self.evidence
         if base.measures:
@@ -641,6 +644,7 @@ class Trial:
             word,
             finished=row.done or row.training is None,
             curve=tuple((measure.steps, measure.relative[by]) for measure in row.measures),
+            by=by,
         )
 
     def experiments(self) -> Iterator[Cause]:
@@ -692,6 +696,8 @@ LATER = Version(
 def notes_of(trial: Trial) -> Iterator[str]:
     """Yield sentences about the table that are no causes."""
     evidence = trial.evidence
+    if evidence.learned and trial.padding:
+        yield trial.padding
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)

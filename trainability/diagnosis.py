@@ -82,6 +82,12 @@ class TableRow:
     """False if there was no time for all its steps."""
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     """(steps, error) at each measurement."""
+    by: str = "error"
+    """The score that the error is: "error", "loss", or "balanced" for all classes alike."""
+
+
+PartRows = tuple[TableRow | None, TableRow | None]
+"""The rows of a part: replaced in the user's training run, and put into the known good one."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -178,7 +184,7 @@ class Diagnosis(Result):
         return f"{words}; at this growth it explains half of the targets after about {step}."
 
     @property
-    def by_part(self) -> dict[str, tuple[TableRow | None, TableRow | None]]:
+    def by_part(self) -> dict[str, PartRows]:
         """By part: (the best row with it replaced, the row with the user's put in)."""
         pairs: dict[str, list[TableRow | None]] = {}
         for row in self.rows:
@@ -260,7 +266,8 @@ class Diagnosis(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each version of the training run."""
-        names = ("part", "what", "training", "error", "steps", "finished", "standard_error", "word")
+        first = ("part", "what", "training", "error", "steps", "finished")
+        names = (*first, "standard_error", "word", "by")
         return [{name: getattr(row, name) for name in names} for row in self.rows]
 
     @property
@@ -275,7 +282,8 @@ class Diagnosis(Result):
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = shown(self.at_fault.error)
-        return f"The fault is in the {self.part}; with it replaced, the relative error is {error}"
+        said = f"The fault is in the {self.part}; with it replaced"
+        return f"{said}, the relative {self.by} is {error}"
 
     height = 3.4
 
@@ -303,10 +311,17 @@ class Diagnosis(Result):
         self._draw_levels(ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
-        for label, (_, (row, _)) in zip(ax.get_yticklabels(), parts, strict=True):
-            if row is not None and row.word == AT_FAULT:
+        self._mark(parts, ax)
+        ax.set(xlabel=f"relative {self.by}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+
+    def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
+        """Mark the part at fault, and those without time."""
+        at_left = ax.get_yaxis_transform()
+        for k, (label, (_, pair)) in enumerate(zip(ax.get_yticklabels(), parts, strict=True)):
+            if pair[0] is not None and pair[0].word == AT_FAULT:
                 label.set(color=RED, fontweight="bold")
-        ax.set(xlabel="relative error", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+            if not any(row is not None and row.finished for row in pair):
+                ax.text(0.02, k, "no time", va="center", size=8, color=GREY, transform=at_left)
 
     def _draw_levels(self, ax: Axes) -> None:
         """Draw the errors of the two training runs, and that of the constant predictor."""

@@ -130,17 +130,33 @@ def compares_numbers(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     return counted and math.isfinite(size) and float(at.abs().max()) <= EQUAL * size
 
 
-def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
-    """True for each target that is scored (the shape of y): all up to the last that counts.
+def enters_loss(loss_fn: Loss, output: Tensor, y: Tensor, classes: int | None) -> Tensor:
+    """True for each output whose target the loss counts (the shape of outputs).
 
-    A target counts if its outputs have a gradient in the loss.
+    The loss has a slope in it, at the outputs or at their mean: that at a perfect output may be 0.
+    All classes of a target count alike.
+
+    classes: their axis in outputs.
     """
+
+    def has_slope(z: Tensor) -> Tensor:
+        slopes = slope_at(loss_fn, z, y) != 0
+        return slopes if classes is None else slopes.any(classes, keepdim=True)
+
+    counts = has_slope(output)
+    if not counts.all():
+        counts = counts | has_slope(output.mean().expand(output.shape))
+    return counts.expand(output.shape)
+
+
+def scored(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAxes) -> Tensor:
+    """True for each target that is scored (the shape of y): all up to the last that counts."""
     every = torch.ones(y.shape, dtype=torch.bool, device=y.device)
     axis = axes.classes
     if y.dim() < 2 or (axis is None and output.shape != y.shape):
         return every
-    slope = slope_at(loss_fn, output, y)
-    counts = slope.abs().sum(axis) > 0 if axis is not None else slope != 0
+    counts = enters_loss(loss_fn, output, y, axis)
+    counts = counts if axis is None else counts.select(axis, 0)
     if counts.all() or not counts.any():
         return every
     frames = 1 - axes.targets

@@ -249,7 +249,8 @@ class Race:
         targets = [y for _, y in self.pairs]
         pairs = {name: score.in_pairs(outputs, targets) for name, score in self.scores.items()}
         relative = {name: paired.relative for name, paired in pairs.items()}
-        share, row.count = explained(outputs, targets, self.scores["error"].axes)
+        error = self.scores["error"]
+        share, row.count = explained(outputs, targets, error.axes, error.loss_fn)
         row.measures.append(Measure(row.steps, pairs, relative, share))
 
     def beats_constant(self, row: Row, name: str = "") -> bool:

@@ -10,9 +10,9 @@
             optimizer.zero_grad()
     recorder.recording.explained    # (M,), a number for each measurement
 
-The loss as a function of the outputs is expanded to second order around their mean output. The
-share that they explain is the decrease along their deviations from it, at the best multiple of at
-most 1 of these deviations, relative to the loss of the mean output.
+The share that they explain is 1 - loss / loss of their mean. The mean is that of the outputs whose
+targets the loss counts, in each minibatch by itself: padding, or what a mask leaves out, is no part
+of it. 1 is perfect; at 0 or below the outputs are no better than their mean.
 """
 
 import math
@@ -25,8 +25,8 @@ from gersgorin import recorder
 from gersgorin.losses import Loss
 from rhn.errors import InvalidInputError
 from rhn.utils.wording import kind_of
-
-MEMORY = 100  # steps of the running mean of the outputs
+from trainability.axes import class_axis
+from trainability.losses import enters_loss
 
 
 class Recorder(recorder.Recorder):
@@ -34,7 +34,8 @@ class Recorder(recorder.Recorder):
 
     Args:
         module, probe, every, options: as for `gersgorin.Recorder`.
-        loss_fn: loss_fn(output, y) of the training run; units are the last axis of outputs.
+        loss_fn: loss_fn(output, y) of the training run. Units are the last axis of outputs; classes
+            lie where the loss takes them.
 
     Raises:
         InvalidInputError, DataError, OutputError: as for `gersgorin.Recorder`.
@@ -54,8 +55,7 @@ class Recorder(recorder.Recorder):
     def __init__(
         self, module: nn.Module, probe: Any, every: int = 100, *, loss_fn: Loss, **options: Any
     ):
-        self._loss_fn, self._window = loss_fn, Window()
-        self._mean, self._seen = torch.zeros(()), 0
+        self._loss_fn, self._losses = loss_fn, [0.0, 0.0]  # of outputs, and of their mean
         super().__init__(module, probe, every, **options)
 
     def step(
@@ -74,73 +74,38 @@ class Recorder(recorder.Recorder):
         super().step(loss)
 
     def since_last(self) -> dict[str, float]:
-        """The share that the outputs explain, over the steps since the last call."""
-        window, self._window = self._window, Window()
-        return {"explained": window.gain}
+        """The share that the outputs explain, of the steps since the last call; NaN without a step,
+        and for a loss that may be negative.
+        """
+        (loss, of_mean), self._losses = self._losses, [0.0, 0.0]
+        is_share = loss >= 0 and of_mean > 0
+        return {"explained": 1 - loss / of_mean if is_share else math.nan}
 
-    @torch.enable_grad()
     def _explain(self, output: Any, y: Any) -> None:
-        """Add a minibatch to the window. Raises InvalidInputError for outputs of another kind."""
+        """Add the losses of a minibatch. Raises InvalidInputError for outputs of another kind."""
         if y is None:
             raise InvalidInputError("y is missing: expected step(loss, output, y)")
         if not isinstance(output, Tensor):
             raise InvalidInputError(
                 f"output is {kind_of(output)}: expected the tensor that loss_fn takes"
             )
-        units = output.shape[-1] if output.dim() > 1 else 1
-        if self._seen and self._mean.numel() != units:
-            raise InvalidInputError(
-                f"output has {units} units, and had {self._mean.numel()} before: expected them last"
-            )
-        mean = output.detach().reshape(-1, units).mean(0)
-        self._seen += 1
-        self._mean = self._mean.to(mean) + (mean - self._mean.to(mean)) / min(self._seen, MEMORY)
-        constant = self._mean.expand(output.shape).requires_grad_()
-        loss = self._loss_fn(constant.clone(), y)
-        if torch.isfinite(loss):  # unlike that of a minibatch whose targets are all masked
-            self._window.add(loss, constant, output.detach() - mean)
+        output, classes = output.detach(), class_axis(output.detach(), y, self._loss_fn)
+        counts = enters_loss(self._loss_fn, output, y, classes)
+        mean = mean_output(output, counts, classes)
+        with torch.no_grad():
+            losses = [float(self._loss_fn(z.clone(), y)) for z in (output, mean)]
+        if all(map(math.isfinite, losses)):  # unlike those of targets that are all masked
+            self._losses = [sum(pair) for pair in zip(self._losses, losses, strict=True)]
 
 
-class Window:
-    """Sums over the steps since the last measurement."""
+def mean_output(output: Tensor, counts: Tensor, classes: int | None) -> Tensor:
+    """The mean of the outputs that count, in the shape of outputs: a number for each class or unit.
 
-    def __init__(self) -> None:
-        self.steps, self.loss, self.slope, self.power = 0, 0.0, 0.0, 0.0
-        self.curvature = 0.0
-
-    def add(self, loss: Tensor, constant: Tensor, d: Tensor) -> None:
-        """Add the loss of the mean output, and the deviations d of the outputs from theirs."""
-        (slope,) = torch.autograd.grad(
-            loss, constant, retain_graph=not self.steps, materialize_grads=True
-        )
-        if not self.steps:
-            self.curvature = curvature(loss, constant, d)
-        self.steps += 1
-        self.loss += loss.item()
-        self.slope -= float((slope * d).sum())
-        self.power += float(d.square().mean())
-
-    @property
-    def gain(self) -> float:
-        """The share of the loss that the outputs explain; NaN of fewer than two steps, or of a loss
-        that is singular at a constant output.
-        """
-        if self.steps < 2 or not self.loss:
-            return math.nan
-        first, second = self.slope / self.loss, self.power * self.curvature / self.loss
-        a = min(1.0, max(0.0, first / second)) if second > 0 else 1.0
-        gain = max(0.0, a * first - a * a * second / 2)
-        return gain if gain <= 1 else math.nan
-
-
-def curvature(loss: Tensor, output: Tensor, d: Tensor) -> float:
-    """Second derivative of a loss in an output along d, for a mean square of 1; 0 of a loss without
-    second derivatives.
+    >>> counts = torch.tensor([[True, True], [True, False]])
+    >>> mean_output(torch.tensor([[1.0, 2.0], [3.0, 9.0]]), counts, None).tolist()
+    [[2.0, 2.0], [2.0, 2.0]]
     """
-    try:
-        (slope,) = torch.autograd.grad(loss, output, create_graph=True)
-        (bend,) = torch.autograd.grad((slope * d).sum(), output, materialize_grads=True)
-    except RuntimeError:
-        return 0.0
-    value = float((bend * d).sum() / d.square().mean())
-    return value if math.isfinite(value) else 0.0
+    units = output.dim() - 1 if classes is None else classes
+    others = [axis for axis in range(output.dim()) if axis != units or output.dim() == 1]
+    totals = output.masked_fill(~counts, 0).sum(others, keepdim=True)
+    return (totals / counts.sum(others, keepdim=True)).expand(output.shape)

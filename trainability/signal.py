@@ -3,7 +3,7 @@ explain of the targets as it goes on.
 
     reach = measure_reach(training)
     reach.seen, reach.frames                     # 18, 200: the last 18 of 200 steps
-    share = explained(outputs, targets, axes)    # of held-out examples, between 0 and 1
+    share = explained(outputs, targets, axes, loss_fn)    # of held-out examples, between 0 and 1
     forecast(points, noise)                      # the step of a half, by the growth of the share
 
 One backward pass gives the reach: the loss of the last frame that has one is differentiated with
@@ -28,9 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gersgorin.linalg.products import share_from
+from gersgorin.losses import Loss
 from gersgorin.validate import random_numbers_kept, with_gradients
 from rhn.training.ensemble import flushed
 from trainability.axes import OutputAxes
+from trainability.losses import scored
 from trainability.probe import Probe
 from trainability.training import Training
 
@@ -139,9 +141,16 @@ HALF = 0.5  # share that counts as learned
 POINTS = 3  # least number for a growth
 
 
-def explained(outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes) -> tuple[float, int]:
-    """(Share of the variance of targets that each output explains by itself, how many of each)."""
-    columns = [columns_of(z.detach(), y, axes) for z, y in zip(outputs, targets, strict=True)]
+def explained(
+    outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes, loss_fn: Loss
+) -> tuple[float, int]:
+    """(Share of the variance of targets that each output explains by itself, how many of each).
+
+    loss_fn: by which padding is left out.
+    """
+    columns = [
+        columns_of(z.detach(), y, axes, loss_fn) for z, y in zip(outputs, targets, strict=True)
+    ]
     if not columns or any(pair is None for pair in columns):
         return math.nan, 0
     z, y = (torch.cat(parts).double() for parts in zip(*filter(None, columns), strict=True))
@@ -152,17 +161,21 @@ def explained(outputs: list[Tensor], targets: list[Tensor], axes: OutputAxes) ->
     return float(by_unit.sum() / whole) if whole > 0 else math.nan, len(z)
 
 
-def columns_of(z: Tensor, y: Tensor, axes: OutputAxes) -> tuple[Tensor, Tensor] | None:
-    """Outputs and targets (N, K), classes as indicators; None where the shapes do not fit."""
+def columns_of(
+    z: Tensor, y: Tensor, axes: OutputAxes, loss_fn: Loss
+) -> tuple[Tensor, Tensor] | None:
+    """Outputs and targets (N, K) without padding, classes as indicators; None where the shapes do
+    not fit.
+    """
+    known = scored(loss_fn, z, y, axes)
     if axes.classes is not None and z.numel() > y.numel():
-        z = axes.classes_last(z).flatten(0, -2)
-        known = y.flatten() >= 0
+        z, known = axes.classes_last(z).flatten(0, -2), (known & (y >= 0)).flatten()
         y = F.one_hot(y.flatten()[known].long().clamp_max(z.shape[1] - 1), z.shape[1])
         return z[known], y
     if z.numel() != y.numel():
         return None
-    columns = axes.columns(y)
-    return z.reshape(columns.shape), columns
+    columns, rows = axes.columns(y), axes.columns(known).all(1)
+    return z.reshape(columns.shape)[rows], columns[rows]
 
 
 def forecast(points: Sequence[tuple[int, float]], count: int) -> float | None:

@@ -38,7 +38,7 @@ from rhn.plotting.figure import Block, WholeTicks, colour_norm, heat_map
 from rhn.utils.figures import BLUE, GREY, ORANGE, time_label
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import check_seed, fits, plain
-from rhn.utils.wording import counted, in_short, sentence
+from rhn.utils.wording import counted, in_short, percent, sentence
 
 EXACT = 1 << 14  # products, S k, up to which the influence is exact by default
 PROBES = 16  # random vectors for each output otherwise
@@ -277,7 +277,7 @@ class Influence(Result, kind="influence"):
             return ""
         by_lag = self.by_lag
         errors = np.divide(self.by_lag_error, by_lag, out=np.zeros_like(by_lag), where=by_lag > 0)
-        return f"the standard error of a lag is at most {100 * errors.max():.2g} % of its value"
+        return f"the standard error of a lag is at most {percent(errors.max())} of its value"
 
     @property
     def _what(self) -> str:

@@ -34,7 +34,7 @@ from gersgorin.analyses.growth import (
     side_of_circle,
     tolerance,
 )
-from gersgorin.analyses.steps import join_steps, measured, of_units, percent, subject_of
+from gersgorin.analyses.steps import join_steps, measured, of_units, subject_of
 from gersgorin.linalg.discs import gersgorin_discs
 from gersgorin.linalg.inclusion import support_function
 from gersgorin.linalg.outlines import discs_outline, overlap_ends, support_corners
@@ -50,7 +50,7 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short, quantity_line
+from rhn.utils.wording import counted, in_short, percent, quantity_line
 
 DISC_WORDS = {
     "row": "row discs",

@@ -36,7 +36,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import kind_of
+from rhn.utils.wording import kind_of, percent
 
 GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates module:name)"
 
@@ -55,7 +55,9 @@ class Gains(Result, kind="gains"):
     input: np.ndarray
     """||ds'/dx||_2 at every step, (T,); NaN if it is too small or large for a number."""
     layers: np.ndarray
-    """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L)."""
+    """||ds_l/ds_{l-1}||_2 of each layer at every step, (T, L); of stacked layers that of each by
+    its own state before the step.
+    """
     unit: str = "steps"
     """Length of one time step."""
 
@@ -340,15 +342,6 @@ class Products(Result, kind="products"):
     def step_count(self) -> int:
         """T."""
         return len(self.log_norm)
-
-
-def percent(share: float) -> str:
-    """A share in percent, with two digits.
-
-    >>> percent(0.123), percent(0.0004)
-    ('12 %', '0.04 %')
-    """
-    return f"{float(f'{100 * share:.2g}'):g} %"
 
 
 def subject_of(title: str) -> str:

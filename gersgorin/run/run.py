@@ -11,6 +11,7 @@ Legend: T steps, B sequences, m inputs, N entries of a state, L layers of a step
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from gersgorin.run.autodiff import BLOCK
 from gersgorin.run.cell import GatesOf, Step, StepCell, as_cell, trajectory
 from gersgorin.run.slopes import gradient_note
-from rhn.cells import Gates
+from rhn.cells import Gates, StackedCell
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.validation import check_room
@@ -258,12 +259,20 @@ class Run:
 
     def state_gains(self, at=slice(None)) -> Tensor:
         """The 2-norm of each layer's Jacobian ds_l/ds_{l-1}, (..., L). If a layer also reads the
-        state before the step, that state is held fixed. If the Jacobians of the layers are not
-        known, the 2-norm of the whole step's, (..., 1).
+        state before the step, that state is held fixed. For a stack of cells the 2-norm of each
+        cell's own Jacobian, by its own state. If the Jacobians of the layers are not known, the
+        2-norm of the whole step's, (..., 1).
         """
-        N = self.state_size
-        layers = self.layer_jacobians(at) if self.cell.has_layers else [self.jacobians(at)]
-        return torch.stack([torch.linalg.matrix_norm(J[..., :N, :N], 2) for J in layers], -1)
+        N, stack = self.state_size, self.cell.module
+        if isinstance(stack, StackedCell):
+            A, ends = self.jacobians(at), accumulate(stack.sizes)
+            own = [slice(end - n, end) for n, end in zip(stack.sizes, ends, strict=True)]
+            layers = [A[..., rows, rows] for rows in own]
+        elif self.cell.has_layers:
+            layers = [J[..., :N, :N] for J in self.layer_jacobians(at)]
+        else:
+            layers = [self.jacobians(at)]
+        return torch.stack([torch.linalg.matrix_norm(J, 2) for J in layers], -1)
 
     @torch.no_grad()
     def gates(self, at=slice(None)) -> Gates:

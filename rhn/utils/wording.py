@@ -26,6 +26,15 @@ def counted(count: int, what: str, several: str | None = None) -> str:
     return f"{count:,} {what if count == 1 else several or f'{what}s'}"
 
 
+def percent(share: float) -> str:
+    """A share in percent, with two digits.
+
+    >>> percent(0.123), percent(0.0004), percent(0.997)
+    ('12 %', '0.04 %', '100 %')
+    """
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
 def rounded_up(value: float) -> str:
     """A number above 0, rounded up to two digits.
 

@@ -252,3 +252,41 @@ def test_a_layer_s_gain_holds_the_state_before_the_step_fixed():
     cell = DTSRNN(3, 5, 3, init="gaussian:0.1", dtype=torch.float64)
     found = Run.of(cell, torch.zeros(2, 3, dtype=torch.float64)).state_gains()
     assert_close(found, torch.linalg.matrix_norm(cell.weight_hh, 2).expand(2, 3), 1e-12, "gains")
+
+
+OF_TORCH = {nn.RNN: nn.RNNCell, nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell}
+
+
+def run_of_torchs_cell(cell, x):
+    """(The outputs, the 2-norm of d(state)/d(state before) by autograd) of a cell of torch.nn's
+    along x (T, m), from zero.
+    """
+
+    def step(s, x_t):
+        after = cell(x_t, s.chunk(2) if isinstance(cell, nn.LSTMCell) else s)
+        return torch.cat(after) if isinstance(after, tuple) else after
+
+    n = cell.hidden_size
+    s, outputs, norms = x.new_zeros(n * (1 + isinstance(cell, nn.LSTMCell))), [], []
+    for x_t in x:
+        A = torch.autograd.functional.jacobian(functools.partial(step, x_t=x_t), s)
+        norms.append(torch.linalg.svdvals(A)[0])
+        s = step(s, x_t).detach()
+        outputs.append(s[:n])
+    return torch.stack(outputs), torch.stack(norms)
+
+
+@for_each("kind", OF_TORCH)
+def test_the_gains_of_a_stack_of_torchs_are_those_of_each_layer_by_itself(kind):
+    stack, x = kind(3, 5, num_layers=3).double(), torch.randn(4, 3, dtype=torch.float64)
+    with torch.no_grad():
+        stack.weight_hh_l1.mul_(4)
+    run, expected = Run.of(stack, x.unsqueeze(1)), []
+    for layer in range(3):
+        cell = OF_TORCH[kind](x.shape[1], 5).double()
+        cell.load_state_dict(
+            {name: getattr(stack, f"{name}_l{layer}") for name in cell.state_dict()}
+        )
+        x, norms = run_of_torchs_cell(cell, x)
+        expected.append(norms)
+    assert_close(run.state_gains()[:, 0], torch.stack(expected, 1), 1e-9, "gains")

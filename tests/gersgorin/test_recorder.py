@@ -6,6 +6,7 @@ import copy
 import warnings
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -370,10 +371,33 @@ def test_what_measuring_cost_is_said_at_the_end(capsys, tmp_path):
     said = capsys.readouterr().err
     assert (
         said.startswith("recorder: 2 measurements in ")
-        and "% of the time between them" in said
+        and "% of the time of training" in said
         and "r.npz" in said
     )
     assert Recording.load(tmp_path / "r.npz").measuring_seconds > 0
+
+
+def test_the_share_of_the_time_is_that_up_to_the_last_step(monkeypatch, tmp_path):
+    """By a clock on which a step takes 2 seconds and each logged number a half."""
+    now, logged = [0.0], []
+
+    def log(*_):
+        logged.append(1)
+        now[0] += 0.5
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("gersgorin.recorder.time", clock)
+    path = tmp_path / "r.npz"
+    with Recorder(nn.RNN(m, n), frames(T), every=3, path=path, log=log) as recorder:
+        assert "%" not in recorder.recording.cost
+        for _ in range(7):
+            now[0] += 2.0
+            recorder.step()
+        now[0] += 100.0
+    now[0] += 1000.0
+    for found in (recorder.recording, Recording.load(path)):
+        assert (found.training_seconds, found.measuring_seconds) == (14.0, len(logged) / 2)
+        assert f"{round(100 * len(logged) / 28)} %" in str(found)
 
 
 def lost() -> nn.Module:
@@ -418,3 +442,9 @@ def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
     with warnings.catch_warnings(action="error"):
         assert (trained(late=False).gradient_norm[1:] > 0).all()
+
+
+def test_a_stack_of_torchs_has_a_state_gain_and_a_gate_for_each_layer():
+    with Recorder(nn.LSTM(m, n, 2), frames(T), positions=3) as recorder:
+        found = recorder.recording
+    assert found.state_gain.shape == found.gate.shape == (1, 3, 2)

@@ -131,6 +131,15 @@ print([path.name for path, text in files().items() if path.read_text() != text])
     assert old == "[]\n", "run make reference"
 
 
+def test_the_names_of_the_reference_are_imported_from_where_it_says():
+    pages = "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md"))
+    shown = re.findall(r"^\| `([\w.]+)` \|", pages, re.MULTILINE)
+    assert len(shown) > 100
+    for path in shown:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+
+
 def test_every_public_name_is_in_the_reference():
     shown = re.findall(
         r"^::: \S+\.(\w+)$",

@@ -132,7 +132,8 @@ def test_a_loss_takes_the_outputs_or_is_refused_in_a_sentence(form, loss):
         with contextlib.suppress(RhnError):
             output = training.output(x)
             assert training.loss(output, y).dim() == 0
-            assert explained([output], [y], training.output_axes(output, x, y))
+            axes = training.output_axes(output, x, y)
+            assert explained([output], [y], axes, training.loss)
 
 
 @pytest.mark.parametrize("form", FORMS)

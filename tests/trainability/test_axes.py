@@ -150,7 +150,8 @@ def test_a_number_for_each_frame_is_scored_as_in_a_loop(kind, batch):
     flat = [torch.cat([v.flatten() for v in each]) for each in (outputs, targets)]
     share = float(torch.corrcoef(torch.stack(flat))[0, 1] ** 2)
     axes = race.scores["error"].axes
-    assert explained(outputs, targets, axes) == (pytest.approx(share, rel=1e-3), len(flat[0]))
+    measured = explained(outputs, targets, axes, training.loss)
+    assert measured == (pytest.approx(share, rel=1e-3), len(flat[0]))
     standard = targets_standardised(training)
     assert torch.cat(
         [standard.change_targets(y).flatten() for _, y in training.data.trained]

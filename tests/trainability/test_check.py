@@ -1,7 +1,9 @@
 """`trainability.check`: outcomes, orders, layers at fault, own losses and validation sets."""
 
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -234,11 +236,24 @@ def test_a_swap_that_returns_no_training_is_left_out_with_a_reason():
 def test_the_share_that_outputs_explain():
     y, classes = torch.randn(200, 1), torch.randint(0, 3, (200,))
     outputs = F.one_hot(classes, 3).float()
-    numbers = OutputAxes.of(y, y, F.mse_loss, y, Layout(0))
-    assert explained([2 * y + 1], [y], numbers)[0] == pytest.approx(1)
-    assert explained([torch.randn(200, 1)], [y], numbers)[0] < 0.1
+    numbers = OutputAxes.of(y, y, F.mse_loss, y, Layout(0)), F.mse_loss
+    assert explained([2 * y + 1], [y], *numbers)[0] == pytest.approx(1)
+    assert explained([torch.randn(200, 1)], [y], *numbers)[0] < 0.1
     axes = OutputAxes.of(outputs, classes, F.cross_entropy, classes, Layout(0))
-    assert explained([outputs], [classes], axes)[0] == pytest.approx(1)
+    assert explained([outputs], [classes], axes, F.cross_entropy)[0] == pytest.approx(1)
+
+
+def test_padding_has_no_part_in_the_share_that_outputs_explain():
+    y = torch.randint(1, 4, (20, 6), generator=torch.Generator().manual_seed(0))
+    y[:, 4:] = 0
+    loss_fn = partial(F.cross_entropy, ignore_index=0)
+    z = torch.randn(20, 4, 6, generator=torch.Generator().manual_seed(1))
+    z[:, :, 4:] = 100.0
+    axes = OutputAxes.of(z, y, loss_fn, y, Layout(0))
+    of_class = [(y[:, :4] == k).flatten().numpy() for k in (1, 2, 3)]
+    r = [np.corrcoef(z[:, k, :4].flatten(), own)[0, 1] for k, own in enumerate(of_class, 1)]
+    share = np.average(np.square(r), weights=[np.var(own) for own in of_class])
+    assert explained([z], [y], axes, loss_fn) == (pytest.approx(share, rel=1e-5), 80)
 
 
 def test_the_forecast_of_a_growing_share():

@@ -90,3 +90,19 @@ def test_the_table_states_that_its_numbers_are_losses():
     assert "A known good training run on your data reaches 0.02, loss 0.30." in lines
     assert of_loss.levels == (0.9, 0.3)
     assert any(line.startswith("  relative loss  ") for line in lines)
+    assert of_loss.plot().get_xlabel() == "relative loss"
+    assert of_loss.finding.endswith("with it replaced, the relative loss is 0.03")
+
+
+def test_a_row_of_the_table_states_its_score():
+    own = replace(found("network").rows[0], by="loss")
+    assert replace(found("network"), rows=(own,)).table()[0]["by"] == "loss"
+    assert found("network").table()[0]["by"] == "error"
+
+
+def test_the_figure_states_which_parts_had_no_time():
+    ax = found("network").plot()
+    words = {round(text.get_position()[1]): text.get_text() for text in ax.texts}
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert words[names.index("ten times the learning rate")] == "no time"
+    assert len(words) == 1
