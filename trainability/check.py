@@ -509,7 +509,7 @@ class Trial:
                 0, (Version(part, words, remedy), partial(Training.with_adam, rate=self.rate))
             )
         if part == "network":
-            makes.insert(0, (NETWORK, self.good.with_network))
+            makes.insert(0, (self.good.network, self.good.with_network))
         if part == LATER.part and self.good.every and self.good.causal and not self.good.forecasts:
             makes.append((LATER, partial(self.good.with_network, causal=False)))
         return makes
@@ -672,7 +672,9 @@ class Trial:
             f"The fault is in the {part}: with {row.what} your training reaches {shown(reached)}, "
             f"and with your {part} a known good one goes {good}to {shown(broken)}. {seen}"
         )
-        remedy = row.version.remedy or LOOK
+        remedy = row.version.remedy
+        if row.version == self.good.network:
+            remedy = f"{LOOK} {remedy}"
         numbers = {"enough": reached, "needed": broken}
         return Cause(part, part, said, remedy, sure=row in self.confirmed, evidence=numbers)
 
@@ -680,7 +682,6 @@ class Trial:
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
 LOOK = "Look for the error in the network: its layers, axes, states and outputs."
-NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
     "later frames",
     "a GRU that also sees later frames",
