@@ -112,7 +112,7 @@ def check(
         losses: losses of your own loop, one per optimiser step; they are compared with those of a
             plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
-            of the training.
+            of the training. If none are held out, it shows overfitting.
         name: title of the network; None: its class.
         seed: shuffle seed of the minibatches.
         progress: called with a description of each part; None: the first line goes to stderr.
@@ -217,6 +217,7 @@ class Trial:
         self.orders, self.confirmed = list[Row](), list[Row]()
         self.others = dict[int, Row]()  # the user's training run in other orders
         self.fitted = math.nan  # error on examples of the training
+        self.validated = math.nan  # error on the user's validation set
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -327,7 +328,14 @@ class Trial:
         """The cause that losses of the user's own loop show, or a validation set; None: no such."""
         if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
             return cause
-        return of_validation(pairs, self.base, self.race) if pairs else None
+        base = self.base
+        if not pairs or base.training is None or not base.measures:
+            return None
+        try:
+            self.validated = error_on(base.training, self.race, pairs)
+        except RhnError as problem:
+            raise InvalidInputError(f"validation: {problem}") from problem
+        return of_validation(pairs, self.validated, base, self.race, self.few)
 
     def run_repairs(self) -> None:
         """Run the changes that repair what is proven."""
@@ -751,6 +759,8 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
         yield f"Errors are not compared: {words}."
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
+        if fitted <= BETTER * trial.validated and trial.validated > GOOD:
+            yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
         lowest = base.lowest
