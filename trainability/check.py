@@ -704,12 +704,43 @@ def notes_of(trial: Trial) -> Iterator[str]:
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
-    tried = (*evidence.kept.values(), *evidence.replaced)
-    unfinished = [row.what for row in tried if not row.done]
-    if tried and not evidence.learned:
+    unfinished = [row.what for row in evidence.tried if not row.done]
+    if evidence.tried and not evidence.learned:
         yield from notes_on_parts(trial, all_done=not unfinished)
-    if unfinished:
-        yield f"No time was left for {listed(unfinished)}: give more seconds."
+    yield from notes_on_time(trial, unfinished)
+
+
+def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
+    """Yield how the verdict could change with more time; nothing if it is not known to change.
+
+    unfinished: the rows for which there was no time, in words.
+    """
+    evidence = trial.evidence
+    if trial.next_fault() is not None:
+        if not trial.confirmed:
+            yield "More seconds could confirm this in two further minibatch orders."
+        return
+    gain = gain_of_time(trial)
+    if gain and unfinished:
+        yield f"More seconds could {gain}: no time was left for {listed(unfinished)}."
+    elif gain and not evidence.whole:
+        yield f"More seconds could {gain}: the changes ran to step {evidence.steps:,}."
+
+
+def gain_of_time(trial: Trial) -> str:
+    """What rows that end could show beside the verdict; "" for nothing, and if other sentences
+    tell it.
+    """
+    evidence = trial.evidence
+    if evidence.at_fault or evidence.few or not evidence.tried:
+        return ""
+    if not evidence.learned:
+        named = "a part at fault" if trial.may_show_fault else "a change that is enough"
+        return f"show {named}" if evidence.whole else ""
+    if rule_of(evidence).outcome == "learns little":
+        return "show a part at fault" if trial.may_show_fault else ""
+    may_halve = evidence.base.error > GOOD or evidence.lags
+    return "show a change that halves the error" if may_halve else ""
 
 
 def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
@@ -722,7 +753,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
         yield words
     for row in evidence.refused:
         yield f"Not enough in another minibatch order: {row.what}."
-    if not evidence.whole:
+    if not (evidence.whole or evidence.few):
         before = shown(evidence.shown(evidence.before))
         yield (
             f"The changes ran to step {evidence.steps:,}, where the error of your training is "

@@ -251,8 +251,9 @@ class Diagnosis(Result):
             yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
         yield from self.remarks
         facts = [words.partition(": ") for words in self.not_measured]
-        if late := [name for name, _, reason in facts if reason == NO_TIME]:
-            yield f"No time was left to look for {listed(late)}: give more seconds."
+        late = [name for name, _, reason in facts if reason == NO_TIME]
+        if late and not any(cause.sure for cause in self.causes):
+            yield f"More seconds could prove a cause: no time was left for {listed(late)}."
 
     def summary(self, *, whole: bool = False) -> str:
         """The sentences; whole: and the table."""

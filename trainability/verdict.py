@@ -83,6 +83,11 @@ class Evidence:
         """True if all rows run to the end of the training."""
         return self.steps == self.of_steps
 
+    @property
+    def tried(self) -> list[Row]:
+        """The user's parts in the known good training run, and the changes of the user's."""
+        return [*self.kept.values(), *self.replaced]
+
     # ---- the user's training run ---------------------------------------------------------------
 
     @property
