@@ -597,6 +597,8 @@ class Trial:
             words=rule.words + in_loop,
             error=base.error,
             loss=base.value("loss") if has_loss else math.nan,
+            loss_name=self.race.scores["loss"].name if has_loss else "loss",
+            few=self.race.few,
             known_good=math.nan if good is None else good.error,
             known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
             learnable=evidence.learnable,
@@ -659,7 +661,8 @@ class Trial:
         yield from at_fault.values()
         for row in enough:
             if row.part not in at_fault:
-                reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
+                by = evidence.race.scores[evidence.by].name
+                reached = f"relative {by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
@@ -687,6 +690,7 @@ class Trial:
         return Cause(part, part, said, remedy, sure=row in self.confirmed, evidence=numbers)
 
 
+NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
 LOOK = "Look for the error in the network: its layers, axes, states and outputs."
@@ -788,6 +792,8 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     base, fitted = trial.base, trial.fitted
     if words := trial.evidence.void:
         yield f"Errors are not compared: {words}."
+    if "loss" in trial.evidence.names and trial.race.scores["loss"].name != "loss":
+        yield f"The {trial.race.scores['loss'].name} {NOT_YOUR_LOSS}."
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
         if fitted <= BETTER * trial.validated and trial.validated > GOOD:

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 from trainability.data import (
     Batches,
@@ -419,9 +419,7 @@ def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: s
         return None
     x = sequence_of(race.pairs[0][0])
     place = "training examples" if few else "held-out examples of the training"
-    words = (
-        f"The relative error on your validation set is {error:.2g}, on {place} {base.error:.2g}"
-    )
+    words = f"The relative error on your validation set is {error:.2g}, on {place} {base.error:.2g}"
     numbers = {"validation": error, "training" if few else "held_out": base.error}
     if x.is_floating_point() and x.dim() >= 2:
         moved = [(like_training(inputs, race.pairs[0][0], pairs), y) for inputs, y in pairs]

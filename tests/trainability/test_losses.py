@@ -246,6 +246,59 @@ def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error()
     assert loss.below() and loss.relative < error.relative
 
 
+WEIGHTED = nn.CrossEntropyLoss(torch.arange(1.0, K + 1))
+LOGITS = torch.randn(N, K, generator=G)
+PADDED = torch.where(torch.arange(T) < 3, TAGS, -100)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "z", "y", "name"),
+    [
+        (nn.CrossEntropyLoss(), LOGITS, CLASSES, "loss"),
+        (nn.CrossEntropyLoss(reduction="sum"), LOGITS, CLASSES, "loss"),
+        (CASES["frames"][0], torch.randn(N, T, K, generator=G), PADDED, "loss"),
+        (nn.NLLLoss(), LOGITS.log_softmax(1), CLASSES, "loss"),
+        (lambda z, y: F.nll_loss(z.log(), y), LOGITS.softmax(1), CLASSES, "loss"),
+        (nn.NLLLoss(), LOGITS.log_softmax(0), CLASSES, "cross entropy"),  # along the examples
+        (nn.NLLLoss(), LOGITS.softmax(1), CLASSES, "cross entropy"),
+        (nn.CrossEntropyLoss(), LOGITS.softmax(1), CLASSES, "cross entropy"),
+        (WEIGHTED, LOGITS, CLASSES, "cross entropy"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), LOGITS, CLASSES, "cross entropy"),
+    ],
+)
+def test_the_loss_of_classes_is_named_cross_entropy_unless_it_is_the_own_one(loss_fn, z, y, name):
+    """The number is that of torch's cross entropy, relative to the shares of the classes."""
+    score = scores_by(loss_fn, z, y)["loss"]
+    known = y[y >= 0]
+    shares = torch.bincount(known, minlength=K) / len(known)
+    logs = z.log() if (z > 0).all() else z.log_softmax(-1)
+    expected = F.nll_loss(logs.flatten(0, -2), y.flatten()) / -(shares * shares.log()).sum()
+    assert score.name == name
+    assert score.in_pairs([z], [y]).relative == pytest.approx(float(expected), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "z", "y", "words"),
+    [
+        (
+            nn.BCEWithLogitsLoss(),
+            torch.zeros(60, 1),
+            torch.arange(60.0)[:, None] < 5,
+            "5 positives",
+        ),
+        (nn.BCEWithLogitsLoss(), torch.zeros(60, 1), torch.arange(60.0)[:, None] > 0, "1 negative"),
+        (nn.BCEWithLogitsLoss(), torch.zeros(60, 1), torch.arange(60.0)[:, None] < 20, ""),
+        (nn.CrossEntropyLoss(), torch.zeros(60, 3), torch.arange(60) // 55, "5 targets of rarer"),
+        (nn.MSELoss(), torch.zeros(60, 2), Y, ""),
+    ],
+)
+def test_an_error_is_measured_by_the_targets_that_the_constant_gets_wrong(loss_fn, z, y, words):
+    y = y.float() if z.shape[1] == 1 else y
+    score = scores_by(loss_fn, z, y)["error"]
+    few = score.few([z[:30], z[30:]], [y[:30], y[30:]])
+    assert few.startswith(words) and bool(few) == bool(words)
+
+
 def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():
     y, z = NUMBERS[:, :1], 0.5 * NUMBERS[:, :1]
     assert list(scores_by(nn.MSELoss(), z, y)) == ["error"]

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from trainability.autograd import graph, operation
 from trainability.diagnosis import Cause
-from trainability.losses import is_binary, takes_logits
+from trainability.losses import is_binary, is_normalised, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss
 from trainability.probe import Probe
-from trainability.reference import is_normalised, predicts_inputs
+from trainability.reference import predicts_inputs
 from trainability.swaps import PAIRED, USUAL_LOSS
 
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
