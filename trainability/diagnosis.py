@@ -526,7 +526,8 @@ class Cure(Result):
         if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
         if self.needed_seconds is not None:
-            yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
+            aim = "confirm this" if self.outcome == "not confirmed" else "decide"
+            yield f"To {aim}, give seconds={rounded_up(self.needed_seconds)}."
         elif self.outcome == "not confirmed":
             yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
         if self.code:
