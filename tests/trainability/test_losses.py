@@ -16,7 +16,7 @@ from trainability.minima import free_loss
 from trainability.reference import last_operation
 from trainability.scores import score_of, scores_of
 from trainability.swaps import SWAPS
-from trainability.training import Training
+from trainability.training import Training, same
 
 G = torch.Generator().manual_seed(0)
 N, T, K = 60, 5, 4
@@ -123,9 +123,10 @@ def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
 
 def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
     loss, z = nn.MSELoss(), torch.zeros(N, 2)
-    assert free_loss(loss, z, Y) == pytest.approx(0, abs=1e-8)
-    variance = Y.var(0, correction=0).mean()
-    assert free_loss(loss, z, Y, constant=axes_of(z, Y, loss)) == pytest.approx(float(variance))
+    halves, z = [Y[: N // 2], Y[N // 2 :]], z[: N // 2]
+    assert free_loss(loss, z, halves, same) == pytest.approx(0, abs=1e-8)
+    variance, axes = Y.var(0, correction=0).mean(), axes_of(z, halves[0], loss)
+    assert free_loss(loss, z, halves, same, constant=axes) == pytest.approx(float(variance))
 
 
 def test_several_bits_are_scored_by_their_probabilities():
