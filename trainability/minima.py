@@ -19,7 +19,8 @@ SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
     """(The least loss that L-BFGS finds from a start, its last point).
 
-    The loss is -inf, and the end not finite, if there is no least value.
+    The loss is -inf, and the end not finite, if there is no least value. What is searched is the
+    loss times the numbers of z: of a mean over many its gradient would look like that of an end.
     """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
@@ -28,8 +29,9 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
     def closure() -> Tensor:
         search.zero_grad()
         value = loss(z).reshape(())
-        value.backward()
         found.append(value.item())
+        value = value * z.numel()
+        value.backward()
         return value
 
     try:

@@ -129,6 +129,14 @@ def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
     assert free_loss(loss, z, halves, same, constant=axes) == pytest.approx(float(variance))
 
 
+@pytest.mark.parametrize("count", [32, 3000])
+def test_the_least_loss_of_probabilities_taken_as_logits_is_that_of_sure_ones(count):
+    """By arithmetic: a probability of 1 for the class, and of 0 for 49 others."""
+    y = torch.randint(50, (count,), generator=G)
+    found = free_loss(F.cross_entropy, torch.zeros(count, 50), [y], lambda z: z.softmax(1))
+    assert found == pytest.approx(math.log(math.e + 49) - 1, rel=1e-4)
+
+
 def test_several_bits_are_scored_by_their_probabilities():
     """Sparse outputs are on the wrong side of no threshold long before they are learned."""
     y = (torch.rand(200, 6, 20, generator=torch.Generator().manual_seed(0)) < 0.05).float()
