@@ -525,13 +525,18 @@ class Cure(Result):
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
-        if self.needed_seconds is not None:
-            aim = "confirm this" if self.outcome == "not confirmed" else "decide"
-            yield f"To {aim}, give seconds={rounded_up(self.needed_seconds)}."
-        elif self.outcome == "not confirmed":
-            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
+        yield from self._to_decide()
         if self.code:
             yield "found.code has the lines to paste after the line that creates the optimiser."
+
+    def _to_decide(self) -> Iterator[str]:
+        """How to come to a decision, if there is none."""
+        unconfirmed = self.outcome == "not confirmed"
+        if self.needed_seconds is not None:
+            aim = "confirm this" if unconfirmed else "decide"
+            yield f"To {aim}, give seconds={rounded_up(self.needed_seconds)}."
+        elif unconfirmed:
+            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences; whole: with the lines to paste."""
