@@ -143,6 +143,11 @@ class Diagnosis(Result):
     """Facts that could not be measured, and why."""
 
     @property
+    def measured(self) -> str:
+        """In words, what the rows are compared by: "error", "loss" or "cross entropy"."""
+        return "error" if self.by == "error" else self.loss_name
+
+    @property
     def levels(self) -> tuple[float, float]:
         """(The error of your training, that of the best known good one), like those of the rows."""
         if self.by == "loss":
@@ -220,7 +225,7 @@ class Diagnosis(Result):
 
     def _lines(self) -> Iterator[str]:
         """The table: a line for each part, and for each change that repairs what is proven."""
-        unit = "" if self.by == "error" else f"relative {self.loss_name}"
+        unit = "" if self.by == "error" else f"relative {self.measured}"
         yield f"  {unit:<35}{'in your training':>20}{'in the known good one':>23}"
         for part, (best, put) in self.by_part.items():
             yield self._line(part, best, put)
