@@ -291,7 +291,7 @@ class Diagnosis(Result):
         error = shown(self.at_fault.error)
         few = f" ({self.few} held out)" if self.few and self.by == "error" else ""
         words = f"The fault is in the {self.part}; with it replaced"
-        return f"{words}, the relative error is {error}{few}"
+        return f"{words}, the relative {self.measured} is {error}{few}"
 
     height = 3.4
 
