@@ -54,6 +54,8 @@ SHAPING = {  # operations that move, copy or average values
     "UnsafeView",
     "View",
 }
+LINEAR = {"Add", "Addmm", "Baddbmm", "Bmm", "Convolution", "Linear", "Mm", "Mul", "Mv", "Sub"}
+"""Operations whose values have no range, if they read a parameter."""
 States = list[tuple[Any, "Activation"]]
 
 
@@ -139,6 +141,22 @@ def last_activation(output: Tensor, states: States) -> Activation | None:
     if name == "Exp" and _sign(node.next_functions[0][0]) < 0:
         words, high = "exp(-distance)", 1.0
     return Activation(name, words, low, high, axis if axis < output.dim() else -1)
+
+
+def is_free(output: Tensor) -> bool:
+    """True if a parameter is added or multiplied last: outputs may then be of any size."""
+    node = _unshaped(output.grad_fn)
+    if node is None or operation(node) not in LINEAR:
+        return False
+    read = [_unshaped(following) for following, _ in node.next_functions]
+    return any(node is not None and operation(node) == "AccumulateGrad" for node in read)
+
+
+def _unshaped(node: Any) -> Any:
+    """The first node of autograd that does not only move, copy or average values."""
+    while node is not None and operation(node) in SHAPING:
+        node = node.next_functions[0][0]
+    return node
 
 
 def _sign(node: Any) -> int:

@@ -113,7 +113,7 @@ def check(
         losses: losses of your own loop, one per optimiser step; they are compared with those of a
             plain loop.
         validation: (x, y) or a DataLoader of your validation set, compared with held-out examples
-            of the training.
+            of the training. If none are held out, it shows overfitting.
         name: title of the network; None: its class.
         seed: shuffle seed of the minibatches.
         progress: called with a description of each part; None: the first line goes to stderr.
@@ -219,6 +219,7 @@ class Trial:
         self.others = dict[int, Row]()  # the user's training run in other orders
         self.fitted = math.nan  # error on examples of the training
         self.padding = ""  # a sentence if it learns only to tell padding from the rest
+        self.validated = math.nan  # error on the user's validation set
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -330,7 +331,14 @@ class Trial:
         """The cause that losses of the user's own loop show, or a validation set; None: no such."""
         if losses and (cause := of_losses(losses, self.base, self.probe.constant_loss)):
             return cause
-        return of_validation(pairs, self.base, self.race) if pairs else None
+        base = self.base
+        if not pairs or base.training is None or not base.measures:
+            return None
+        try:
+            self.validated = error_on(base.training, self.race, pairs)
+        except RhnError as problem:
+            raise InvalidInputError(f"validation: {problem}") from problem
+        return of_validation(pairs, self.validated, base, self.race, self.few)
 
     def run_repairs(self) -> None:
         """Run the changes that repair what is proven."""
@@ -512,7 +520,7 @@ class Trial:
                 0, (Version(part, words, remedy), partial(Training.with_adam, rate=self.rate))
             )
         if part == "network":
-            makes.insert(0, (NETWORK, self.good.with_network))
+            makes.insert(0, (self.good.network, self.good.with_network))
         if part == LATER.part and self.good.every and self.good.causal and not self.good.forecasts:
             makes.append((LATER, partial(self.good.with_network, causal=False)))
         return makes
@@ -592,6 +600,8 @@ class Trial:
             words=rule.words + in_loop,
             error=base.error,
             loss=base.value("loss") if has_loss else math.nan,
+            loss_name=self.race.scores["loss"].name if has_loss else "loss",
+            few=self.race.few,
             known_good=math.nan if good is None else good.error,
             known_good_loss=math.nan if good is None or not has_loss else good.value("loss"),
             learnable=evidence.learnable,
@@ -655,7 +665,8 @@ class Trial:
         yield from at_fault.values()
         for row in enough:
             if row.part not in at_fault:
-                reached = f"relative {evidence.by} {shown(evidence.shown(row))}"
+                by = evidence.race.scores[evidence.by].name
+                reached = f"relative {by} {shown(evidence.shown(row))}"
                 said = f"Enough by itself: {row.what}, {reached}."
                 yield Cause("enough", row.part, said, row.version.remedy)
         better = [row for row in evidence.better if not enough or row is evidence.naive]
@@ -676,15 +687,17 @@ class Trial:
             f"The fault is in the {part}: with {row.what} your training reaches {shown(reached)}, "
             f"and with your {part} a known good one goes {good}to {shown(broken)}. {seen}"
         )
-        remedy = row.version.remedy or LOOK
+        remedy = row.version.remedy
+        if row.version == self.good.network:
+            remedy = f"{LOOK} {remedy}"
         numbers = {"enough": reached, "needed": broken}
         return Cause(part, part, said, remedy, sure=row in self.confirmed, evidence=numbers)
 
 
+NOT_YOUR_LOSS = "takes outputs as logits or probabilities of classes: your loss is another one"
 ONE_ORDER = "Seen in one minibatch order."
 LAYER = "Look for the error in this layer: what it reads, its axes, states and outputs."
 LOOK = "Look for the error in the network: its layers, axes, states and outputs."
-NETWORK = Version("network", "a GRU in place of the network", remedy="")
 LATER = Version(
     "later frames",
     "a GRU that also sees later frames",
@@ -701,12 +714,43 @@ def notes_of(trial: Trial) -> Iterator[str]:
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
-    tried = (*evidence.kept.values(), *evidence.replaced)
-    unfinished = [row.what for row in tried if not row.done]
-    if tried and not evidence.learned:
+    unfinished = [row.what for row in evidence.tried if not row.done]
+    if evidence.tried and not evidence.learned:
         yield from notes_on_parts(trial, all_done=not unfinished)
-    if unfinished:
-        yield f"No time was left for {listed(unfinished)}: give more seconds."
+    yield from notes_on_time(trial, unfinished)
+
+
+def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
+    """Yield how the verdict could change with more time; nothing if it is not known to change.
+
+    unfinished: the rows for which there was no time, in words.
+    """
+    evidence = trial.evidence
+    if trial.next_fault() is not None:
+        if not trial.confirmed:
+            yield "More seconds could confirm this in two further minibatch orders."
+        return
+    gain = gain_of_time(trial)
+    if gain and unfinished:
+        yield f"More seconds could {gain}: no time was left for {listed(unfinished)}."
+    elif gain and not evidence.whole:
+        yield f"More seconds could {gain}: the changes ran to step {evidence.steps:,}."
+
+
+def gain_of_time(trial: Trial) -> str:
+    """What rows that end could show beside the verdict; "" for nothing, and if other sentences
+    tell it.
+    """
+    evidence = trial.evidence
+    if evidence.at_fault or evidence.few or not evidence.tried:
+        return ""
+    if not evidence.learned:
+        named = "a part at fault" if trial.may_show_fault else "a change that is enough"
+        return f"show {named}" if evidence.whole else ""
+    if rule_of(evidence).outcome == "learns little":
+        return "show a part at fault" if trial.may_show_fault else ""
+    may_halve = evidence.base.error > GOOD or evidence.lags
+    return "show a change that halves the error" if may_halve else ""
 
 
 def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
@@ -719,7 +763,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
         yield words
     for row in evidence.refused:
         yield f"Not enough in another minibatch order: {row.what}."
-    if not evidence.whole:
+    if not (evidence.whole or evidence.few):
         before = shown(evidence.shown(evidence.before))
         yield (
             f"The changes ran to step {evidence.steps:,}, where the error of your training is "
@@ -754,8 +798,12 @@ def notes_on_fit(trial: Trial) -> Iterator[str]:
     base, fitted = trial.base, trial.fitted
     if words := trial.evidence.void:
         yield f"Errors are not compared: {words}."
+    if "loss" in trial.evidence.names and trial.race.scores["loss"].name != "loss":
+        yield f"The {trial.race.scores['loss'].name} {NOT_YOUR_LOSS}."
     if trial.evidence.few:
         yield f"These are errors on training examples: {trial.few}."
+        if fitted <= BETTER * trial.validated and trial.validated > GOOD:
+            yield f"Overfitting: relative error {shown(trial.validated)} on your validation set."
         return
     if fitted <= BETTER * base.error and base.error > GOOD:
         lowest = base.lowest

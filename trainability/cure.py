@@ -54,6 +54,7 @@ from trainability.signal import Reach, measure_reach
 from trainability.training import Training, as_training, name_of
 
 CHANGED = "trains after the change"  # the outcome of a search that succeeds
+SOUND = "without a fault"
 IN_SOME = "trains in some orders"
 UNDECIDED = "undecided"  # the time was up before all changes had run as far as the training
 HELPS = 0.7  # of the error of a training run that learns: a change must come to it
@@ -86,7 +87,7 @@ class Search:
         self.training, self.end, self.steps = training, end, training.steps
         self.seed, self.progress = seed, progress
         self.reach: Reach | None = None
-        self.ran_out, self.needed_seconds = False, 0.0
+        self.ran_out, self.needed_trainings = False, 0.0
         self.probe = Probe(training)
         _ = self.probe.loss  # whatever a model or a loss raises at once names that call
         now = time.monotonic()
@@ -128,7 +129,18 @@ class Search:
         """The outcome of a choice that lasts in every order that it was tried in."""
         if self.steps < self.training.steps or len(attempt.rows) < len(ORDERS):
             return "not confirmed"
-        return "without a fault" if attempt is self.given else CHANGED
+        return SOUND if attempt is self.given else CHANGED
+
+    def needed_seconds(self, given: float, outcome: str) -> float | None:
+        """The time of a search that decides, at the speed of this one: longer than the time that
+        was given by three whole training runs at least. None if this one has decided.
+        """
+        if not self.ran_out or outcome in (SOUND, CHANGED):
+            return None
+        rows = [row for attempt in self.attempts.values() for row in attempt.rows]
+        taken, steps = sum(row.seconds for row in rows), sum(row.steps for row in rows)
+        whole = max(self.step_seconds, taken / max(steps, 1)) * self.training.steps
+        return max(self.needed_trainings * whole, given + len(ORDERS) * whole)
 
     def _attempt(self, change: Change) -> Attempt:
         """The attempt of a change, with its row in the first minibatch order."""
@@ -148,7 +160,7 @@ class Search:
         step, every = seconds_of_step(self.training.copy(), self.steps, left / 8), self.steps
         share = share_of(rungs(every))
         needed = step * every * (1 + share * FEWEST + CONFIRM)
-        self.needed_seconds = step * every * (1 + share * len(self.rates) * (1 + BEST) + CONFIRM)
+        self.needed_trainings = 1 + share * len(self.rates) * (1 + BEST) + CONFIRM
         self.steps = affordable(every, self.end - time.monotonic(), needed)
         self.step_seconds, self.ran_out = step, self.steps < every
 
@@ -419,7 +431,7 @@ def cure(
         reach=search.reach,
         steps=training.steps,
         seconds=time.monotonic() - begun,
-        needed_seconds=search.needed_seconds if search.ran_out else None,
+        needed_seconds=search.needed_seconds(seconds, outcome),
         training=training,
     )
 

@@ -108,11 +108,15 @@ class Diagnosis(Result):
     error: float = math.nan
     """Error on held-out examples after the training run: 0 perfect, 1 the constant predictor."""
     loss: float = math.nan
-    """The same for the loss, if targets are classes; otherwise NaN."""
+    """The same for the loss; NaN if that is the error."""
+    loss_name: str = "loss"
+    """In sentences; "cross entropy" of classes if your own loss is another one."""
+    few: str = ""
+    """How few held-out targets the error is measured by: "5 positives"; "" if they are enough."""
     known_good: float = math.nan
     """The error of the best known good training run; NaN if none was run."""
     known_good_loss: float = math.nan
-    """The same for its loss, if targets are classes; otherwise NaN."""
+    """The same for its loss; NaN if that is the error."""
     learnable: bool = True
     """False if no known good training run is clearly below the constant predictor."""
     by: str = "error"
@@ -145,6 +149,11 @@ class Diagnosis(Result):
     """Facts that could not be measured, and why."""
 
     @property
+    def measured(self) -> str:
+        """In words, what the rows are compared by: "error", "loss" or "cross entropy"."""
+        return "error" if self.by == "error" else self.loss_name
+
+    @property
     def levels(self) -> tuple[float, float]:
         """(The error of your training, that of the best known good one), like those of the rows."""
         if self.by == "loss":
@@ -164,9 +173,15 @@ class Diagnosis(Result):
             after = f"{self.steps:,} of {counted(self.of_steps, 'step')}"
         if self.outcome == "diverges":
             return f"{words}: its loss is not finite after {after}."
-        loss = "" if math.isnan(self.loss) else f", loss {shown(self.loss)}"
-        relative = f"relative error {shown(self.error)}{loss}"
-        return f"{words}: {relative} after {after} (1: no better than the constant predictor)."
+        reached = self._reached(self.error, self.loss)
+        scale = "1: no better than the constant predictor"
+        return f"{words}: relative error {reached} after {after} ({scale})."
+
+    def _reached(self, error: float, loss: float) -> str:
+        """An error with what it is measured by, and the loss beside it."""
+        few = f" ({self.few} held out)" if self.few else ""
+        beside = "" if math.isnan(loss) else f", {self.loss_name} {shown(loss)}"
+        return f"{shown(error)}{few}{beside}"
 
     @property
     def foreseen(self) -> str:
@@ -216,7 +231,7 @@ class Diagnosis(Result):
 
     def _lines(self) -> Iterator[str]:
         """The table: a line for each part, and for each change that repairs what is proven."""
-        unit = "" if self.by == "error" else "relative loss"
+        unit = "" if self.by == "error" else f"relative {self.measured}"
         yield f"  {unit:<35}{'in your training':>20}{'in the known good one':>23}"
         for part, (best, put) in self.by_part.items():
             yield self._line(part, best, put)
@@ -242,9 +257,7 @@ class Diagnosis(Result):
         if self.foreseen:
             yield self.foreseen
         if not math.isnan(self.known_good):
-            loss = self.known_good_loss
-            beside = "" if math.isnan(loss) else f", loss {shown(loss)}"
-            reached = f"reaches {shown(self.known_good)}{beside}."
+            reached = f"reaches {self._reached(self.known_good, self.known_good_loss)}."
             yield (
                 f"A known good training run on your data {reached}"
                 if self.learnable or self.levels[1] <= DEAD
@@ -257,8 +270,9 @@ class Diagnosis(Result):
             yield f"{proof}{cause.sentence} {cause.remedy}".rstrip()
         yield from self.remarks
         facts = [words.partition(": ") for words in self.not_measured]
-        if late := [name for name, _, reason in facts if reason == NO_TIME]:
-            yield f"No time was left to look for {listed(late)}: give more seconds."
+        late = [name for name, _, reason in facts if reason == NO_TIME]
+        if late and not any(cause.sure for cause in self.causes):
+            yield f"More seconds could prove a cause: no time was left for {listed(late)}."
 
     def summary(self, *, whole: bool = False) -> str:
         """The sentences; whole: and the table."""
@@ -282,8 +296,9 @@ class Diagnosis(Result):
         if self.at_fault is None:
             return f"{self.title} {self.words or self.outcome}"
         error = shown(self.at_fault.error)
-        said = f"The fault is in the {self.part}; with it replaced"
-        return f"{said}, the relative {self.by} is {error}"
+        few = f" ({self.few} held out)" if self.few and self.by == "error" else ""
+        words = f"The fault is in the {self.part}; with it replaced"
+        return f"{words}, the relative {self.measured} is {error}{few}"
 
     height = 3.4
 
@@ -312,7 +327,7 @@ class Diagnosis(Result):
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)
         self._mark(parts, ax)
-        ax.set(xlabel=f"relative {self.by}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
+        ax.set(xlabel=f"relative {self.measured}", xscale="log", ylim=(-0.6, len(parts) - 0.4))
 
     def _mark(self, parts: list[tuple[str, PartRows]], ax: Axes) -> None:
         """Mark the part at fault, and those without time."""
@@ -327,9 +342,11 @@ class Diagnosis(Result):
         """Draw the errors of the two training runs, and that of the constant predictor."""
         names = "your training run, unchanged", "known good training run"
         for words, error, dashes in zip(names, self.levels, ("-", ":"), strict=True):
-            if LEAST <= error <= MOST:
+            if not math.isnan(error):
+                beyond = f", below {LEAST:g}" if error < LEAST else ""
+                beyond = f", above {MOST:g}" if error > MOST else beyond
                 style = {"color": ink(ax), "linestyle": dashes, "linewidth": 1, "zorder": 1.5}
-                ax.axvline(error, label=words, **style)
+                ax.axvline(_drawn(error), label=words + beyond, **style)
         ax.axvline(1, **DASHED | {"color": GREY}, linewidth=1, label="constant predictor")
 
 
@@ -527,12 +544,18 @@ class Cure(Result):
             yield f"{cause.sentence} {cause.remedy}"
         if self.reach and self.reach.warning and self.outcome != "without a fault":
             yield self.reach.warning
-        if self.needed_seconds is not None:
-            yield f"To decide, give seconds={rounded_up(self.needed_seconds)}."
-        elif self.outcome == "not confirmed":
-            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
+        yield from self._to_decide()
         if self.code:
             yield "found.code has the lines to paste after the line that creates the optimiser."
+
+    def _to_decide(self) -> Iterator[str]:
+        """How to come to a decision, if there is none."""
+        unconfirmed = self.outcome == "not confirmed"
+        if self.needed_seconds is not None:
+            aim = "confirm this" if unconfirmed else "decide"
+            yield f"To {aim}, give seconds={rounded_up(self.needed_seconds)}."
+        elif unconfirmed:
+            yield "The DataLoader gives one order of minibatches: shuffle it to confirm."
 
     def summary(self, *, whole: bool = True) -> str:
         """The sentences; whole: with the lines to paste."""

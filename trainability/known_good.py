@@ -13,7 +13,7 @@
 | optimizer       | Adam on all weights, at the best of three rates, clipped at norm 1    |
 | regularization  | no dropout                                                            |
 | order           | shuffled                                                              |
-| network         | a GRU of 64 units                                                     |
+| network         | a GRU of 64 units; of one output it also reads the mean of its states |
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ from gersgorin.losses import output_of
 from rhn.errors import RhnError
 from trainability.data import SAMPLE, noise_like
 from trainability.probe import Probe
+from trainability.race import Version
 from trainability.reference import (
     Reference,
     has_output_for_each_frame,
@@ -49,6 +50,19 @@ from trainability.training import Training, same
 
 RATES = 3e-3, 1e-3, 1e-2  # of Adam, the likeliest first
 OF_NETWORK = "initial weights", "regularization"  # parts of the user's network
+BUILD = "Build it with x standardised, ids embedded:"
+OF_FRAMES = Version("network", "a GRU in place of the network", f"{BUILD} y = linear(gru(x)[0]).")
+BOTH_WAYS = Version(
+    "network",
+    "a GRU that reads both ways",
+    f"{BUILD} y = linear(gru(x)[0]), gru of bidirectional=True.",
+)
+OF_ONE_OUTPUT = Version(
+    "network",
+    "a GRU that also reads mean states",
+    f"{BUILD} h = gru(x)[0]; y = linear(torch.cat((h[:, -1], h.mean(1)), 1)).",
+)
+"""Known good networks in the place of the user's: their names, and how to build them."""
 
 
 class KnownGood:
@@ -90,6 +104,13 @@ class KnownGood:
             if part not in keep:
                 base = change(base) or base
         return base
+
+    @property
+    def network(self) -> Version:
+        """The change to `with_network`, under a name that says what the network reads."""
+        if not self.every:
+            return OF_ONE_OUTPUT
+        return OF_FRAMES if self.causal else BOTH_WAYS
 
     def with_network(self, training: Training, causal: bool | None = None) -> Training:
         """The user's training run with a known good network; see `reference`."""

@@ -23,7 +23,7 @@ from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
-from trainability.data import Inputs, examples_axis, noise_like
+from trainability.data import Inputs, count_of, examples_axis, noise_like
 from trainability.minima import constant_output
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
@@ -161,14 +161,21 @@ class Minibatch:
     # ---- the loss ----------------------------------------------------------------------------
 
     @cached_property
+    def targets(self) -> list[Tensor]:
+        """Those of some minibatches of an epoch, of the shape of y: no example is there twice."""
+        data = self.training.data
+        count = sum(count_of(pair, self.axis) for pair in data.trained)
+        number = min(MINIBATCHES, max(1, count // self.count))
+        some = [y for _, y in islice(data.stream(0), number)]
+        return [y for y in some if y.shape == self.y.shape] or [self.y]
+
+    @cached_property
     def constant_loss(self) -> float:
         """The mean loss of the best constant output over some minibatches."""
         training, like = self.training, self.output.detach()
-        some = [y for _, y in islice(training.data.stream(0), MINIBATCHES)]
-        targets = [y for y in some if y.shape == self.y.shape] or [self.y]
-        best = constant_output(training.loss, like, self.y, targets, self.axes)
+        best = constant_output(training.loss, like, self.y, self.targets, self.axes)
         with torch.no_grad():
-            losses = [training.loss(best.expand(like.shape).clone(), y) for y in targets]
+            losses = [training.loss(best.expand(like.shape).clone(), y) for y in self.targets]
         return float(torch.stack(losses).mean())
 
     @cached_property

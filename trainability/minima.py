@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
     """(The least loss that L-BFGS finds from a start, its last point).
 
-    The loss is -inf, and the end not finite, if there is no least value.
+    The loss is -inf, and the end not finite, if there is no least value. What is searched is the
+    loss times the numbers of z: of a mean over many its gradient would look like that of an end.
     """
     z = start.detach().clone().requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=SEARCH_STEPS, line_search_fn="strong_wolfe")
@@ -27,8 +29,9 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
     def closure() -> Tensor:
         search.zero_grad()
         value = loss(z).reshape(())
-        value.backward()
         found.append(value.item())
+        value = value * z.numel()
+        value.backward()
         return value
 
     try:
@@ -56,27 +59,27 @@ def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
 def free_loss(
     loss_fn: Loss,
     output: Tensor,
-    y: Tensor,
-    final: Callable[[Tensor], Tensor] | None = None,
+    targets: list[Tensor],
+    final: Callable[[Tensor], Tensor],
     *,
     constant: OutputAxes | None = None,
 ) -> float:
-    """The least loss of outputs final(z); -inf: there is no least value.
+    """The least mean loss of outputs final(z) of minibatches; -inf: there is no least value.
 
     Args:
-        loss_fn, output, y: of a minibatch.
-        final: None for none; the search then begins at the outputs.
-        constant: axes of outputs for z that is constant over examples and frames; None: z is free.
+        loss_fn, targets: of minibatches. output: shows the shape of their outputs.
+        constant: axes of outputs for a z that is constant over examples and frames, and the same
+            for all minibatches; None: z is free.
     """
-    start = output.detach() if final is None else torch.zeros_like(output)
-    if constant is not None:
-        start = constant.mean(start)
+    start = torch.zeros_like(output)
 
-    def loss(z: Tensor) -> Tensor:
-        whole = z.expand(output.shape).clone()
-        return loss_fn(whole if final is None else final(whole), y)
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        return loss_fn(final(z.expand(output.shape).clone()), y).reshape(())
 
-    return least(loss, start)[0]
+    if constant is None:
+        return sum(least(partial(loss, y=y), start)[0] for y in targets) / len(targets)
+    start = constant.mean(start)
+    return least(lambda z: torch.stack([loss(z, y) for y in targets]).mean(), start)[0]
 
 
 def constant_output(

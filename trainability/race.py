@@ -179,6 +179,7 @@ class Race:
     Args:
         scores: the errors of outputs by name: "error", "loss", and "balanced" if it differs.
         pairs: minibatches of held-out examples.
+        few: how few of them the error is measured by, in words; "" if they are enough.
         seed: seed of the minibatch order, and of random numbers inside a model.
         progress: called with a description of each part.
     """
@@ -188,10 +189,12 @@ class Race:
         scores: dict[str, Score],
         pairs: list[Pair],
         *,
+        few: str = "",
         seed: int = 0,
         progress: Callable[[str], None] = lambda doing: None,
     ):
-        self.scores, self.pairs, self.seed, self.progress = scores, pairs, seed, progress
+        self.scores, self.pairs, self.few = scores, pairs, few
+        self.seed, self.progress = seed, progress
 
     def run(
         self,
@@ -304,7 +307,11 @@ def race_of(
                 f"there is nothing to learn: all targets are {y.flatten()[0].item():.4g}, and a "
                 "constant output is perfect; look where the targets are computed"
             )
-    return Race(scores, pairs, seed=seed, progress=progress)
+    targets = [] if few else [y for _, y in pairs]
+    outputs = [probe.evaluated(x) for x, _ in pairs[: len(targets)]]
+    return Race(
+        scores, pairs, few=scores["error"].few(outputs, targets), seed=seed, progress=progress
+    )
 
 
 def seconds_of_step(training: Training, steps: int, most: float = math.inf) -> float:

@@ -27,7 +27,7 @@ from gersgorin.losses import Loss
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
 from trainability.data import SAMPLE, Inputs, with_sequence
-from trainability.losses import expects_logits, lie_in_0_to_1
+from trainability.losses import expects_logits, is_normalised, lie_in_0_to_1
 from trainability.training import Training, same
 
 UNITS = 64
@@ -206,11 +206,6 @@ def last_operation(
     if lie_in_0_to_1(z) and is_share and not expects_logits(loss_fn, output, y):
         return torch.sigmoid
     return lambda z: z
-
-
-def is_normalised(z: Tensor, axis: int) -> bool:
-    """True for probabilities that sum to 1 along an axis."""
-    return bool((z >= 0).all()) and torch.allclose(z.sum(axis), z.new_ones(()), atol=1e-4)
 
 
 class StandIn(nn.Module):

@@ -26,12 +26,14 @@ import torch
 from torch import Tensor
 
 from gersgorin.losses import Loss
+from rhn.utils.wording import counted
 from trainability.axes import OutputAxes
 from trainability.data import noise_like
 from trainability.losses import (
     compares_numbers,
     expects_logits,
     is_mean_of_examples,
+    is_normalised,
     kind_of_loss,
     lie_in_0_to_1,
     log_probabilities,
@@ -39,6 +41,7 @@ from trainability.losses import (
     scored,
 )
 from trainability.minima import constant_output, settled_loss
+from trainability.splits import TOO_FEW
 
 DEVIATIONS = 2.0  # standard errors by which errors differ
 BELOW = 1e-3  # of the loss of the constant: more below the least one is no rounding
@@ -146,6 +149,9 @@ class Score:
     """Whether the loss of a minibatch is the mean of those of its examples."""
     blocks: int = 1
     """Parts of the frames of an example that count as an example each: of a few long sequences."""
+    name: str = "error"
+    """In a sentence; of a score by a loss "loss", or "cross entropy" if the training has another
+    one."""
     void: str = ""
     """Why relative errors of this score are no errors between 0 and 1; "" if they are."""
 
@@ -234,6 +240,20 @@ class Score:
         )
         return (totals / numbers)[numbers > 0]
 
+    def few(self, outputs: list[Tensor], targets: list[Tensor]) -> str:
+        """How few targets the constant gets wrong, by whose number the error is divided:
+        "5 positives"; "" if they are enough, or if errors are no such shares.
+        """
+        if self.kind not in ("classes", "signs") or self.constant is None:
+            return ""
+        constant, pairs = self.constant, zip(outputs, targets, strict=True)
+        wrong = [((constant.to(y.device) != y) & self._counts(y, z)).sum() for z, y in pairs]
+        if (number := int(sum(wrong))) >= TOO_FEW:
+            return ""
+        if self.kind == "classes" or len(constant.unique()) > 1:
+            return counted(number, "target of a rarer class", "targets of rarer classes")
+        return counted(number, "negative" if constant.flatten()[0] else "positive")
+
     def balanced(self, targets: list[Tensor]) -> "Score | None":
         """The score with all classes alike, if one class has more than half of the targets."""
         if self.kind not in ("classes", "signs"):
@@ -260,8 +280,8 @@ def scores_of(
     """The scores of a training run by name.
 
     "error" is that of `score_of`. "balanced" counts all classes alike, if one has more than half of
-    the targets. "loss" is the cross entropy of classes; of all else the loss of the training, if
-    it is not the error itself.
+    the targets. "loss" is the cross entropy of classes, which is the same for all versions of a
+    training run; of all else the loss of the training, if it is not the error itself.
 
     Args:
         loss_fn: of the training. output: for the first of the pairs (x, y), which are held out.
@@ -296,7 +316,8 @@ def loss_score(
     trained: see `scores_of`.
     """
     targets = [y for _, y in pairs]
-    return _by_loss(Score("loss", axes, loss_fn), output, targets, trained or targets)
+    score = Score("loss", axes, loss_fn, name="loss")
+    return _by_loss(score, output, targets, trained or targets)
 
 
 def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[Tensor]) -> Score:
@@ -304,9 +325,34 @@ def _entropy(first: Score, output: Tensor, targets: list[Tensor], trained: list[
     known = torch.cat([y.flatten() for y in trained])
     K = output.shape[first.axes.classes or -1]
     shares = torch.bincount(known[known >= 0].long(), minlength=K).double()
-    other = replace(first, kind="entropy", weights=None)
+    other = replace(first, kind="entropy", name="loss", weights=None)
     other.constant = ((shares + 0.5) / (shares + 0.5).sum()).log()
+    if not _is_loss(other, output, targets[0]):
+        other.name = "cross entropy"
     return other
+
+
+@torch.no_grad()
+def _is_loss(entropy: Score, output: Tensor, y: Tensor) -> bool:
+    """True if the loss is a cross entropy, but for a factor: at the outputs that are given, and at
+    others of their kind beside them.
+    """
+    ratios = list[float]()
+    for z in (output, *(_classes_beside(output, entropy.axes, seed) for seed in (0, 1))):
+        mean = -entropy._logs(z, y)[entropy._counts(y, z)].mean()
+        ratios.append(float(entropy.loss_fn(z.clone(), y) / mean))
+    return all(math.isclose(ratio, ratios[0], rel_tol=1e-3) for ratio in ratios)
+
+
+def _classes_beside(output: Tensor, axes: OutputAxes, seed: int) -> Tensor:
+    """Other probabilities of classes, their logarithms, or logits, as the outputs are."""
+    axis = -1 if axes.classes is None else axes.classes
+    noise = noise_like(output, seed)
+    if is_normalised(output, axis):
+        return (output.clamp_min(TINY).log() + noise).softmax(axis)
+    if is_normalised(output.exp(), axis):
+        return (output + noise).log_softmax(axis)
+    return output + noise
 
 
 def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:

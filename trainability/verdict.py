@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rhn.errors import InvalidInputError, RhnError
+from rhn.errors import InvalidInputError
 from rhn.utils.wording import counted
 from trainability.data import (
     Batches,
@@ -82,6 +82,11 @@ class Evidence:
     def whole(self) -> bool:
         """True if all rows run to the end of the training."""
         return self.steps == self.of_steps
+
+    @property
+    def tried(self) -> list[Row]:
+        """The user's parts in the known good training run, and the changes of the user's."""
+        return [*self.kept.values(), *self.replaced]
 
     # ---- the user's training run ---------------------------------------------------------------
 
@@ -403,40 +408,39 @@ def validation_pairs(validation: Any, like: Tensor, axis: int) -> list[Pair]:
     return Batches(validation, like, seconds=5.0).all()[:MEASURED]
 
 
-def of_validation(pairs: list[Pair], base: Row, race: Race) -> Cause | None:
-    """The difference between a validation set and the examples of the training."""
-    if base.training is None or not base.measures:
-        return None
-    training = base.training
-    try:
-        error = error_on(training, race, pairs)
-    except RhnError as problem:
-        raise InvalidInputError(f"validation: {problem}") from problem
-    if not base.error <= FAR * error:
+def of_validation(pairs: list[Pair], error: float, base: Row, race: Race, few: str) -> Cause | None:
+    """The difference between a validation set and the examples of the training, if its relative
+    error is far above that of the examples on which the race measures.
+
+    few: why these are the examples that are trained on, and not held out: then a higher error is
+    overfitting, and only another scale is a difference; "" if they are held out.
+    """
+    if base.training is None or not base.error <= FAR * error:
         return None
     x = sequence_of(race.pairs[0][0])
-    words = (
-        f"The relative error on your validation set is {error:.2g}, on held-out examples of the "
-        f"training {base.error:.2g}"
-    )
+    place = "training examples" if few else "held-out examples of the training"
+    words = f"The relative error on your validation set is {error:.2g}, on {place} {base.error:.2g}"
+    numbers = {"validation": error, "training" if few else "held_out": base.error}
     if x.is_floating_point() and x.dim() >= 2:
         moved = [(like_training(inputs, race.pairs[0][0], pairs), y) for inputs, y in pairs]
-        other = error_on(training, race, moved)
+        other = error_on(base.training, race, moved)
         if other <= FAR * error:
             return Cause(
                 "validation on another scale",
                 "inputs",
                 f"{words}; with its inputs on the scale of the training's, {other:.2g}.",
                 "Scale the validation set by the mean and deviation of the training set.",
-                evidence={"validation": error, "held_out": base.error, "rescaled": other},
+                evidence=numbers | {"rescaled": other},
             )
+    if few:
+        return None
     return Cause(
         "other validation set",
         "data",
         f"{words}.",
         "Make both sets by the same code: the same ids, order of frames, scale and targets, and "
         "examples drawn at random from the same data.",
-        evidence={"validation": error, "held_out": base.error},
+        evidence=numbers,
     )
 
 

@@ -174,6 +174,30 @@ def test_a_validation_set_on_another_scale():
     assert found.causes[0].name == "other validation set"
 
 
+def test_a_validation_set_shows_overfitting_if_nothing_is_held_out():
+    """The errors of a plain loop on both sets: 0 on the 40 examples, about 1 on the others."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(60, 64), nn.Tanh(), nn.Linear(64, 1))
+    (x, y), (others, targets) = (
+        (torch.randn(number, 30, 2), torch.randn(number, 1)) for number in (40, 200)
+    )
+    adam = torch.optim.Adam(model.parameters(), 0.01)
+    given = {"steps": 400, "seconds": LONG}
+    found = check(model, x, y, "mse", adam, validation=(others, targets), **given)
+    for _ in range(400):
+        adam.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        adam.step()
+    errors = [F.mse_loss(model(a), b).item() / b.var() for a, b in ((x, y), (others, targets))]
+    assert errors[0] < 1e-3 and errors[1] > 0.9
+    words = " ".join(found.remarks)
+    assert "These are errors on training examples: 0 examples are held out" in words
+    assert "Overfitting: relative error" in words and "on your validation set" in words
+    assert found.part is None and not found.causes and "held-out examples" not in str(found)
+    found = check(model, x, y, "mse", adam, validation=(255 * x + 20, y), **given)
+    assert found.causes[0].name == "validation on another scale"
+    assert "on training examples" in found.causes[0].sentence
+
+
 def test_a_training_that_has_no_time_is_undecided():
     x, y = sums()
     model = nn.GRU(2, 256, num_layers=3, batch_first=True)

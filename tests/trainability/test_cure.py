@@ -232,6 +232,33 @@ def test_without_time_it_asks_for_more():
     assert found.needed_seconds > 0
 
 
+@pytest.mark.parametrize(
+    ("outcome", "aim"),
+    [
+        ("undecided", "To decide"),
+        ("not confirmed", "To confirm this"),
+        ("trains in some orders", "To decide"),
+        ("trains after the change", ""),
+        ("without a fault", ""),
+    ],
+)
+def test_more_seconds_than_were_given_are_asked_of_a_search_that_has_not_decided(
+    monkeypatch, outcome, aim
+):
+    """By its rows a step takes 0.4 seconds, ten times as long as was foreseen: 32 steps 12.8."""
+
+    def run(search):
+        search.ran_out, search.step_seconds, search.needed_trainings = True, 0.04, 10
+        search.given.row.seconds, search.given.row.steps = 40.0, 100
+        return search.given, outcome
+
+    monkeypatch.setattr(Search, "run", run)
+    for seconds, expected in ((20.0, 10 * 12.8), (300.0, 300 + 3 * 12.8)):
+        found = cured(Reader(), 1e-3, steps=32, seconds=seconds)
+        assert (f"{aim}, give seconds=" in str(found)) == bool(aim)
+        assert found.needed_seconds == (pytest.approx(expected) if aim else None)
+
+
 @pytest.mark.parametrize(("rate", "changed"), [(1e-5, True), (1e-2, False)])
 def test_a_loader_of_one_order_gives_no_cure_and_no_health(rate, changed):
     loader = DataLoader(TensorDataset(*recall(examples=800)), 32)

@@ -6,7 +6,7 @@ import pytest
 from readable import WIDTHS, readable
 
 from rhn.utils.figures import RED
-from trainability.diagnosis import AT_FAULT, IN_GOOD, Cause, Diagnosis, TableRow
+from trainability.diagnosis import AT_FAULT, IN_GOOD, LEAST, Cause, Diagnosis, TableRow
 
 
 def row(part, what, error, steps=400, **about):
@@ -106,3 +106,25 @@ def test_the_figure_states_which_parts_had_no_time():
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert words[names.index("ten times the learning rate")] == "no time"
     assert len(words) == 1
+
+
+def test_sentences_and_title_have_the_few_targets_that_the_error_is_measured_by():
+    few = replace(found("network"), few="5 positives", loss=0.27, known_good_loss=0.23)
+    lines = str(few).splitlines()
+    assert (
+        "A known good training run on your data reaches 0.02 (5 positives held out), loss 0.23."
+        in lines
+    )
+    assert lines[0].startswith(
+        "Net does not learn: relative error 1.02 (5 positives held out), loss"
+    )
+    assert few.finding.endswith("is 0.03 (5 positives held out)")
+    named = replace(few, loss_name="cross entropy", by="loss")
+    assert "cross entropy 0.27 after" in str(named) and "relative cross entropy  " in str(named)
+
+
+def test_an_error_of_0_is_a_line_at_the_edge_of_the_figure():
+    ax = replace(found("network"), known_good=0.0).plot()
+    lines = {line.get_label(): line.get_xdata()[0] for line in ax.lines}
+    assert lines["known good training run, below 0.0001"] == LEAST
+    assert lines["your training run, unchanged"] == 1.02

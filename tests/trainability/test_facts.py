@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tables import for_each
@@ -560,3 +561,69 @@ def test_the_attribute_that_cannot_be_copied_is_named():
     model[1].guard = model(X[:2])
     with pytest.raises(UsersCodeError, match=r"1\.guard is the reason: store it with \.detach"):
         check(model, X, SUM, "mse", "adam", learning_rate=1e-3, steps=4)
+
+
+@pytest.mark.parametrize("size", [3.0, 6.0])
+def test_the_least_loss_in_a_range_is_that_of_many_examples(size):
+    """By NumPy, over the 63 of 84 examples that are trained on."""
+    x, y = torch.randn(84, T, 3, generator=G), size * torch.randn(84, 1, generator=G)
+    model = Net(end=torch.tanh)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    training = Training(model, x, y, MSE, adam, batch_size=7)
+    seen = training.data.trained[0][1].numpy()
+    (cause,) = (c for c in facts(Probe(training))[0] if c.name == "output range")
+    least = np.square(seen - seen.clip(-1, 1)).mean()
+    constant = np.square(seen - seen.mean().clip(-1, 1)).mean()
+    assert "over 63 examples the least loss" in cause.sentence
+    assert cause.evidence["least"] == pytest.approx(least, rel=1e-3)
+    assert cause.evidence["constant"] == pytest.approx(constant, rel=1e-3)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_minibatch_with_all_targets_on_one_side_of_a_range_is_no_proof(alike):
+    y = 5 + 0.1 * SUM if alike else 5 * (2 * CLASS[:, None] - 1.0) + 0.1 * SUM
+    model = Net(end=torch.tanh)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    found, _ = facts(Probe(Training(model, X, y, MSE, adam, batch_size=1)))
+    (cause,) = (cause for cause in found if cause.name == "output range")
+    assert cause.sure == alike
+
+
+class Logs(Net):
+    """Logarithms of a softmax over some axis, made by hand."""
+
+    def __init__(self, axis, small=0.0):
+        super().__init__(2)
+        self.axis, self.small = axis, small
+
+    def forward(self, x):
+        z = super().forward(x)
+        if self.axis is None:
+            return z
+        return (
+            z.log_softmax(self.axis)
+            if not self.small
+            else (z.softmax(self.axis) + self.small).log()
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "sure"),
+    [
+        (Logs(None), "The loss has no least value: outputs of size 100 take it to -100,", True),
+        (Logs(0, 1e-9), "The loss by itself has no least value: any outputs of size 100", False),
+        (Logs(0), "", False),
+    ],
+    ids=["no softmax", "a softmax over examples", "a log_softmax over examples"],
+)
+def test_a_loss_without_a_least_value_speaks_of_outputs_that_the_network_can_give(
+    model, words, sure
+):
+    """The outputs of both kinds of a softmax lie below 0, at any weights; those of none do not."""
+    with torch.no_grad():
+        model.out.bias[0] += 1e3
+        assert (model(X).max() > 100) == sure
+    found, _ = facts(Probe(training_of(model, X, CLASS, NLL)))
+    causes = [cause for cause in found if cause.name == "no least loss"]
+    assert [cause.sure for cause in causes] == ([sure] if words else [])
+    assert all(cause.sentence.startswith(words) for cause in causes)

@@ -7,8 +7,10 @@ from torch.optim.lr_scheduler import LinearLR, OneCycleLR, SequentialLR, StepLR
 
 from rhn.models import PolyphonicModel
 from trainability import swaps
+from trainability.diagnosis import WIDTH
 from trainability.known_good import KnownGood
 from trainability.probe import Probe
+from trainability.reference import UNITS
 from trainability.training import Training
 
 G = torch.Generator().manual_seed(0)
@@ -185,3 +187,49 @@ def test_weights_that_are_left_out_or_frozen_enter_the_optimiser(swap):
     held = {id(p) for group in other.optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in other.model.parameters() if p.requires_grad}
     assert len(held) == len([*model.parameters()]) and swap(training()) is None
+
+
+class OfAllFrames(nn.Module):
+    """The mean of all frames, at each of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(x.mean(1, keepdim=True) + x)
+
+
+class LastState(nn.Module):
+    """An output of the last state of a recurrent layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.RNN(2, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "name"),
+    [
+        (LastState(), Y[:, -1], "a GRU that also reads mean states"),
+        (nn.Sequential(nn.Linear(2, 1)), Y, "a GRU in place of the network"),
+        (nn.Sequential(nn.Linear(2, 4), OfAllFrames()), Y, "a GRU that reads both ways"),
+    ],
+)
+def test_the_name_of_the_known_good_network_is_what_its_remedy_builds(model, y, name):
+    """Its outputs are those of the lines of the remedy, run with torch.nn of the same weights."""
+    adam = torch.optim.Adam(model.parameters(), 0.1)
+    good = KnownGood(given := Training(model, X, y, "mse", adam), Probe(given))
+    version, x = good.network, good.x
+    assert version.what == name and len(name) < WIDTH
+    network = good.with_network(given).model
+    gru = nn.GRU(2, UNITS, batch_first=True, bidirectional="bidirectional=True" in version.remedy)
+    gru.load_state_dict(network.rnn.state_dict())
+    scaled = (x - x.mean((0, 1))) / x.std((0, 1), correction=0)
+    names = {"gru": gru, "linear": network.head, "x": scaled, "torch": torch}
+    lines = version.remedy.partition(": ")[2].partition(", gru of")[0].rstrip(".")
+    exec(lines, names)
+    assert torch.allclose(names["y"], network(x), atol=1e-5)

@@ -16,7 +16,7 @@ from trainability.minima import free_loss
 from trainability.reference import last_operation
 from trainability.scores import score_of, scores_of
 from trainability.swaps import SWAPS
-from trainability.training import Training
+from trainability.training import Training, same
 
 G = torch.Generator().manual_seed(0)
 N, T, K = 60, 5, 4
@@ -123,9 +123,18 @@ def test_a_rare_class_counts_as_much_as_the_common_one_in_a_balanced_score():
 
 def test_the_least_losses_of_a_squared_error_are_0_and_the_variance():
     loss, z = nn.MSELoss(), torch.zeros(N, 2)
-    assert free_loss(loss, z, Y) == pytest.approx(0, abs=1e-8)
-    variance = Y.var(0, correction=0).mean()
-    assert free_loss(loss, z, Y, constant=axes_of(z, Y, loss)) == pytest.approx(float(variance))
+    halves, z = [Y[: N // 2], Y[N // 2 :]], z[: N // 2]
+    assert free_loss(loss, z, halves, same) == pytest.approx(0, abs=1e-8)
+    variance, axes = Y.var(0, correction=0).mean(), axes_of(z, halves[0], loss)
+    assert free_loss(loss, z, halves, same, constant=axes) == pytest.approx(float(variance))
+
+
+@pytest.mark.parametrize("count", [32, 3000])
+def test_the_least_loss_of_probabilities_taken_as_logits_is_that_of_sure_ones(count):
+    """By arithmetic: a probability of 1 for the class, and of 0 for 49 others."""
+    y = torch.randint(50, (count,), generator=G)
+    found = free_loss(F.cross_entropy, torch.zeros(count, 50), [y], lambda z: z.softmax(1))
+    assert found == pytest.approx(math.log(math.e + 49) - 1, rel=1e-4)
 
 
 def test_several_bits_are_scored_by_their_probabilities():
@@ -244,6 +253,59 @@ def test_rare_classes_are_learned_by_the_cross_entropy_though_not_by_the_error()
         float((z.argmax(1) != y).float().mean()) / share, rel=1e-3
     )
     assert loss.below() and loss.relative < error.relative
+
+
+WEIGHTED = nn.CrossEntropyLoss(torch.arange(1.0, K + 1))
+LOGITS = torch.randn(N, K, generator=G)
+PADDED = torch.where(torch.arange(T) < 3, TAGS, -100)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "z", "y", "name"),
+    [
+        (nn.CrossEntropyLoss(), LOGITS, CLASSES, "loss"),
+        (nn.CrossEntropyLoss(reduction="sum"), LOGITS, CLASSES, "loss"),
+        (CASES["frames"][0], torch.randn(N, T, K, generator=G), PADDED, "loss"),
+        (nn.NLLLoss(), LOGITS.log_softmax(1), CLASSES, "loss"),
+        (lambda z, y: F.nll_loss(z.log(), y), LOGITS.softmax(1), CLASSES, "loss"),
+        (nn.NLLLoss(), LOGITS.log_softmax(0), CLASSES, "cross entropy"),  # along the examples
+        (nn.NLLLoss(), LOGITS.softmax(1), CLASSES, "cross entropy"),
+        (nn.CrossEntropyLoss(), LOGITS.softmax(1), CLASSES, "cross entropy"),
+        (WEIGHTED, LOGITS, CLASSES, "cross entropy"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), LOGITS, CLASSES, "cross entropy"),
+    ],
+)
+def test_the_loss_of_classes_is_named_cross_entropy_unless_it_is_the_own_one(loss_fn, z, y, name):
+    """The number is that of torch's cross entropy, relative to the shares of the classes."""
+    score = scores_by(loss_fn, z, y)["loss"]
+    known = y[y >= 0]
+    shares = torch.bincount(known, minlength=K) / len(known)
+    logs = z.log() if (z > 0).all() else z.log_softmax(-1)
+    expected = F.nll_loss(logs.flatten(0, -2), y.flatten()) / -(shares * shares.log()).sum()
+    assert score.name == name
+    assert score.in_pairs([z], [y]).relative == pytest.approx(float(expected), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "z", "y", "words"),
+    [
+        (
+            nn.BCEWithLogitsLoss(),
+            torch.zeros(60, 1),
+            torch.arange(60.0)[:, None] < 5,
+            "5 positives",
+        ),
+        (nn.BCEWithLogitsLoss(), torch.zeros(60, 1), torch.arange(60.0)[:, None] > 0, "1 negative"),
+        (nn.BCEWithLogitsLoss(), torch.zeros(60, 1), torch.arange(60.0)[:, None] < 20, ""),
+        (nn.CrossEntropyLoss(), torch.zeros(60, 3), torch.arange(60) // 55, "5 targets of rarer"),
+        (nn.MSELoss(), torch.zeros(60, 2), Y, ""),
+    ],
+)
+def test_an_error_is_measured_by_the_targets_that_the_constant_gets_wrong(loss_fn, z, y, words):
+    y = y.float() if z.shape[1] == 1 else y
+    score = scores_by(loss_fn, z, y)["error"]
+    few = score.few([z[:30], z[30:]], [y[:30], y[30:]])
+    assert few.startswith(words) and bool(few) == bool(words)
 
 
 def test_the_own_loss_stands_beside_the_error_unless_it_is_the_error():

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from trainability.check import check
-from trainability.diagnosis import Diagnosis
+from trainability.diagnosis import Cause, Diagnosis
 from trainability.facts import facts
 from trainability.probe import Probe
 from trainability.race import POINTS
@@ -101,5 +102,7 @@ def test_facts_end_with_their_time_and_what_was_not_looked_at_is_said():
     assert not calls and not found and "mixed examples: no time was left" in missing
     diagnosis = Diagnosis(title="Net", outcome="undecided", not_measured=tuple(missing))
     shown = " ".join(str(diagnosis).split())
-    assert "No time was left to look for" in shown and "give more seconds" in shown
+    assert "More seconds could prove a cause: no time was left for" in shown
+    proof = Cause("no gradient", "network", "No weight moves.", "Remove detach().", sure=True)
+    assert "More seconds" not in str(replace(diagnosis, causes=(proof,)))
     assert facts(probe)[1] == []

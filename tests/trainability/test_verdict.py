@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainability.check import Trial, not_enough, notes_on_fit, notes_on_parts
+from trainability.check import Trial, not_enough, notes_on_fit, notes_on_parts, notes_on_time
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
@@ -30,7 +30,7 @@ def row(part, error, noise=0.2, done=True, loss=None):
 
 
 def score(void="", least=0.0):
-    return SimpleNamespace(size=1.0, void=void, least=least)
+    return SimpleNamespace(size=1.0, void=void, least=least, name="error")
 
 
 def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise=0.2):
@@ -46,6 +46,9 @@ def evidence(base, good=0.1, kept=None, replaced=None, whole=True, few="", noise
         kept={part: row(part, error) for part, error in (kept or {}).items()},
         replaced=[row(part, error) for part, error in (replaced or {}).items()],
     )
+
+
+KNOWN = SimpleNamespace(network=Version("network", "a GRU in place of the network"))
 
 
 def faults(found):
@@ -140,7 +143,7 @@ def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     changes = {"optimizer": 0.03, "loss": 0.5, "network": 0.02}
     found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
     found.naive = row("data", 0.01)
-    trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[])
+    trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
     named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
     assert named == [("network", "network"), ("enough", "optimizer"), ("better", "data")]
@@ -228,6 +231,42 @@ def test_a_part_that_is_enough_is_not_listed_as_cleared():
     found = evidence(1.0, kept={"optimizer": 0.1, "network": 0.1}, replaced={"optimizer": 0.1})
     trial = SimpleNamespace(evidence=found)
     assert [*notes_on_parts(trial, all_done=True)] == ["Cleared: your network."]
+
+
+FAULT = {"kept": {"network": 0.9}, "replaced": {"network": 0.12}}
+TRIED = {"kept": {"network": 0.9}, "replaced": {"network": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("given", "confirmed", "words"),
+    [
+        ({"base": 1.0, **FAULT}, True, ""),
+        ({"base": 1.0, **FAULT}, False, "confirm this in two further minibatch orders."),
+        ({"base": 1.0, **TRIED}, False, "show a part at fault: no time was left for loss."),
+        ({"base": 1.0, **TRIED, "good": 1.0}, False, "show a change that is enough: no time"),
+        ({"base": 1.0, **TRIED, "few": "4 examples are held out"}, False, ""),
+        ({"base": 1.0, **TRIED, "whole": False}, False, ""),  # said by another sentence
+        ({"base": 0.7, **TRIED}, False, "show a change that halves the error: no time"),
+        ({"base": 0.7, **TRIED, "whole": False}, False, "show a change that halves the error"),
+        ({"base": 0.7, "good": 0.5, **FAULT}, False, ""),  # it learns little, and no part could be
+        ({"base": 0.05, **TRIED, "good": 0.04}, False, ""),
+    ],
+)
+def test_more_seconds_are_asked_only_if_they_could_change_the_verdict(given, confirmed, words):
+    """Each case by the table of rules: what a row that is not finished could show."""
+    found = evidence(**given)
+    trial = SimpleNamespace(evidence=found, confirmed=found.at_fault if confirmed else [])
+    trial.next_fault = partial(Trial.next_fault, trial)
+    trial.may_show_fault = Trial.may_show_fault.fget(trial)
+    said = [*notes_on_time(trial, ["loss"])]
+    assert len(said) == bool(words) and all(f"More seconds could {words}" in s for s in said)
+
+
+def test_a_training_that_learns_is_no_better_known_at_fewer_steps():
+    found = evidence(0.7, **TRIED, whole=False)
+    trial = SimpleNamespace(evidence=found, confirmed=[], next_fault=lambda: None)
+    said = "More seconds could show a change that halves the error: the changes ran to step 100."
+    assert [*notes_on_time(trial, [])] == [said]
 
 
 def test_an_explosion_diverges_and_counts_as_a_constant():

@@ -8,14 +8,17 @@ import math
 import torch
 from torch import Tensor
 
+from rhn.utils.wording import counted
+from trainability.activation import is_free
 from trainability.autograd import graph, operation
 from trainability.diagnosis import Cause
-from trainability.losses import is_binary, takes_logits
+from trainability.losses import is_binary, is_normalised, takes_logits
 from trainability.minibatch import rows_of
 from trainability.minima import free_loss
 from trainability.probe import Probe
-from trainability.reference import is_normalised, predicts_inputs
+from trainability.reference import predicts_inputs
 from trainability.swaps import PAIRED, USUAL_LOSS
+from trainability.training import same
 
 ROUNDING = 1e-6  # relative change of a sum of numbers in single precision
 COLUMNS = 64  # of the targets that are compared with inputs
@@ -49,10 +52,10 @@ def output_range(probe: Probe) -> Cause | None:
     last = probe.last_activation
     if last is None:
         return None
-    loss, z, y = probe.training.loss, probe.output, probe.y
-    constant = free_loss(loss, z, y, last.of, constant=probe.axes)
-    least = free_loss(loss, z, y, last.of)
-    free = free_loss(loss, z, y, lambda z: z)
+    loss, z, y, targets = probe.training.loss, probe.output, probe.y, probe.targets
+    constant = free_loss(loss, z, targets, last.of, constant=probe.axes)
+    least = free_loss(loss, z, targets, last.of)
+    free = free_loss(loss, z, targets[:1], same)  # whose search is long
     if not all(map(math.isfinite, (constant, least))) or free >= least - 0.1 * abs(constant):
         return None
     if least <= 0.1 * abs(constant):
@@ -62,8 +65,9 @@ def output_range(probe: Probe) -> Cause | None:
     return Cause(
         "softmax twice" if twice else "output range",
         "loss" if twice else "targets" if scaled else "network",
-        f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: the least loss in "
-        f"this range is {least:.3g}, that of the best constant output {constant:.3g}.",
+        f"The outputs are {last.words}, between {last.low:g} and {last.high:g}: over "
+        f"{counted(len(targets) * probe.count, 'example')} the least loss in this range is "
+        f"{least:.3g}, that of the best constant output {constant:.3g}.",
         f"Remove {last.words} from the end of the model"
         + (": this loss expects logits." if twice else ", or scale the targets to its range."),
         sure=least >= constant * (1 - ROUNDING),
@@ -89,14 +93,18 @@ def no_least_loss(probe: Probe) -> Cause | None:
     if not (losses[1] < 0 and losses[1] < 10 * losses[0] < 0) or are_log_probabilities(z, axis):
         return None
     nodes = {operation(node) for node in graph(probe.loss)}
+    free = is_free(probe.output)
+    numbers = f"of size 100 take it to {losses[0]:.3g}, of 10,000 to {losses[1]:.3g}"
     return Cause(
         "no least loss",
         "loss",
-        f"The loss has no least value: outputs of size 100 take it to {losses[0]:.3g}, of 10,000 "
-        f"to {losses[1]:.3g}.",
+        f"The loss has no least value: outputs {numbers}."
+        if free
+        else f"The loss by itself has no least value: any outputs {numbers}; the range of your "
+        "network's outputs is not known.",
         "Use nn.CrossEntropyLoss() on outputs without a softmax in place of NLLLoss; targets of a "
         "binary loss lie between 0 and 1.",
-        sure=bool(nodes & WITH_LEAST),
+        sure=free and bool(nodes & WITH_LEAST),
     )
 
 
