@@ -79,8 +79,12 @@ def frame_costs(name: str, z: Tensor, y: Tensor) -> Tensor:
                 f"y holds no classes 0 to {z.shape[-1] - 1}: expected those, or {IGNORED}"
             )
         return FRAME_COSTS[name](z, classes.long()) * counts
-    if name == "bernoulli" and (y.min() < 0 or y.max() > 1):
-        raise InvalidInputError(f"y reaches from {y.min():g} to {y.max():g}: expected 0 to 1")
+    outside = (y < 0) | (y > 1)
+    if name == "bernoulli" and outside.any():
+        raise InvalidInputError(
+            f"a target is {y[outside][0]:g}, and the loss 'bernoulli' takes 0 to 1: give such "
+            "targets (by default the next frames of x), or another loss, such as 'squared'"
+        )
     return FRAME_COSTS[name](z, y.to(z.dtype))
 
 

@@ -226,7 +226,10 @@ def _read(path: str | Path, weights: bool = True) -> tuple[dict, dict[str, Tenso
     try:
         header, tensors = read_tensors(path, ENTRY, whole=weights)
     except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint at {path}") from None
+        raise CheckpointError(
+            f"there is no checkpoint at {path}: expected a .safetensors file, or the folder of a "
+            f"training run, which holds {BEST}"
+        ) from None
     except DamagedError as error:
         with path.open("rb") as file:
             if file.read(20).startswith(TORCH_SAVE):

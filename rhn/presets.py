@@ -11,7 +11,6 @@ uses later methods and is no part of the reproduction.
 """
 
 import contextlib
-import difflib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -34,7 +33,7 @@ from rhn.training.config import LanguageConfig as LanguageConfig
 from rhn.training.config import read_config
 from rhn.utils.keywords import check_keywords
 from rhn.utils.validation import convert, expected, fits
-from rhn.utils.wording import in_short
+from rhn.utils.wording import in_short, nearest
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -358,7 +357,7 @@ def _row(name: str) -> tuple[type[ChoraleConfig | LanguageConfig], dict]:
     if name in CHORALE_PRESETS:
         values = {"cell": "rhn", **PRESETS[name].values}
         return ChoraleConfig, values | _of_cell(ChoraleConfig, "rhn")
-    near = difflib.get_close_matches(str(name).lower().replace("_", "-"), PRESETS, 1)
+    near = nearest(str(name), PRESETS)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidInputError(f"there is no preset {name!r}{hint} (`rhn presets` lists them)")
 
@@ -458,7 +457,7 @@ def _check(given: dict, kind: type, file: Path | None) -> None:
     hints = get_type_hints(kind)
     for name, value in given.items():
         if name not in hints:
-            near = difflib.get_close_matches(name, [f.name for f in fields(kind)], 1)
+            near = nearest(name, [f.name for f in fields(kind)])
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidInputError(f"{file}: a {kind.__name__} has no field {name!r}{hint}")
         if not fits(value, hints[name]):

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +28,7 @@ from rhn.utils.progress import progress_bars
 from rhn.utils.ranges import Count, Fraction, Positive
 from rhn.utils.result import fitted
 from rhn.utils.shared_options import OUTPUT_GROUP, Drawing, flag, given_flags
-from rhn.utils.wording import first_line, kind_of
+from rhn.utils.wording import first_line, kind_of, nearest
 
 FRAMES = Parameter(group=Group("training on next frames", sort_key=3))
 LIMITS = Parameter(group=Group("limits", sort_key=4))
@@ -266,7 +265,7 @@ def own_training(options: Options, file: str, name: str) -> dict[str, Any]:
     """The arguments of `trainability.check` that a name in a file gives. Raises RhnError."""
     module = module_of(Path(file))
     if not hasattr(module, name):
-        near = get_close_matches(name, vars(module), 1)
+        near = nearest(name, vars(module))
         hint = f"did you mean {near[0]}?" if near else "expected the name of a training in it"
         raise InvalidInputError(f"the file has no such name: {hint}")
     given = arguments_of(getattr(module, name))
@@ -317,7 +316,7 @@ def entries_of(value: Mapping[Any, Any]) -> dict[str, Any]:
     known = known_arguments()
     for name in value:
         if name not in known:
-            near = get_close_matches(str(name), known, 1)
+            near = nearest(str(name), known)
             hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(sorted(known))}"
             raise InvalidInputError(f"{name!r} is no part of a training run: {hint}")
     return dict(value)

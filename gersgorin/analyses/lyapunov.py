@@ -55,7 +55,7 @@ from rhn.utils.figures import COLOURS, MARKERS, drawable, time_label
 from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import NonNegative
 from rhn.utils.result import Result, table_rows
-from rhn.utils.validation import check_room, check_seed, number, whole_number
+from rhn.utils.validation import LARGEST_FLOAT, check_room, check_seed, number, whole_number
 from rhn.utils.wording import counted, sentence
 
 DEFAULT_COUNT = 10  # exponents of the command
@@ -443,7 +443,7 @@ def of_run(
         start_noise: standard deviation of random numbers that are added to the first state.
         seed: seed of the initial weights, of these numbers and of the first directions.
     """
-    if number("start_noise", start_noise, least=0):
+    if number("start_noise", start_noise, least=0, most=LARGEST_FLOAT):
         noise = torch.randn(
             run.state_size,
             generator=torch.Generator().manual_seed(seed),

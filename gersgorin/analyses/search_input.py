@@ -159,8 +159,8 @@ def _check_hold(hold: float | None, one: bool) -> None:
     number("hold", hold)
     if one:
         raise InvalidInputError(
-            f"hold is {hold:g}, in place of the mean of a sequence: give it or a constant "
-            "input x (m,)"
+            f"hold is {hold:g} and x is one constant input (m,): leave one out; hold is for a "
+            "sequence x (T, m), in place of its mean"
         )
 
 

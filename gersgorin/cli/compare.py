@@ -145,8 +145,10 @@ def _check(options: CompareOptions) -> None:
     sizes = () if options.module else ("hidden_size",)  # of a module, too
     of_new = given_flags(options, (*sizes, "depth", "init", "transform_bias"))
     refused = {
-        f"{', '.join(of_new)} is for new cells, and {', '.join(trained)} has trained weights: give "
-        "it by --set NAME=VALUE, which is for new cells": of_new and trained,
+        f"the weights of {', '.join(trained)} are trained, and options of new cells are given, "
+        f"{', '.join(of_new)}: leave them out, or give them to a new cell by --set NAME=VALUE": (
+            of_new and trained
+        ),
         **_without_option(options),
         "there is no network to compare: name at least one, such as gersgorin compare "
         "rnn,lstm": not options.words,

@@ -2,12 +2,12 @@
 
 import importlib
 import sys
-from difflib import get_close_matches
 
 from gersgorin.analyses import ANALYSES
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError
 from rhn.utils.lazy import plugin
+from rhn.utils.wording import nearest
 from rhn.version import __version__
 
 COMMANDS = {  # name: (module with main(args, prog), one line)
@@ -73,6 +73,6 @@ def _print_commands(lines: dict[str, str]) -> None:
 def _no_command(name: str | None, lines: dict[str, str]) -> InvalidInputError:
     """The error for a word that is no command, with the nearest one or all of them."""
     said = "a command is missing" if name is None else f"{name!r} is not a command"
-    near = [SYNONYMS[name]] if name in SYNONYMS else get_close_matches(name or "", lines, 1)
+    near = [SYNONYMS[name]] if name in SYNONYMS else nearest(name or "", lines)
     hint = f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(lines)}"
     return InvalidInputError(f"{said}{hint} (see gersgorin --help)")

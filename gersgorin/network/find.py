@@ -5,7 +5,6 @@ A module is a cell of ours, one of torch.nn's recurrent modules, a user's cell (
 inside. The run of the cell in a module is `gersgorin.network.trace`'s.
 """
 
-import difflib
 import functools
 from collections import Counter
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from rhn.cells import Cell, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.plotting.provenance import words_of_built
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short
+from rhn.utils.wording import counted, in_short, nearest
 
 TORCH_CLASSES = (nn.RNNBase, nn.RNNCellBase)
 KNOWN = (Cell, *TORCH_CLASSES)  # cells that need no state_size
@@ -109,7 +108,7 @@ def find_cell(
     if layer is None:
         return cells[0], None
     places = [(cell, k) for cell in cells for k in range(layer_count(cell))]
-    has = f"the module has {counted(len(places), 'recurrent cell')}, counted from 1"
+    has = f"the module has {counted(len(places), 'recurrent cell')}"
     cell, k = places[whole_number("layer", layer, 1, len(places), has) - 1]
     return cell, k
 
@@ -195,7 +194,7 @@ def part_of(module: nn.Module, name: str | None) -> nn.Module:
     parts = dict(module.named_modules())
     if (name or "") in parts:
         return parts[name or ""]
-    if near := difflib.get_close_matches(str(name), parts, 3, cutoff=0.6):
+    if near := nearest(str(name), parts, 3):
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
         names = [k for k, part in parts.items() if k and recurrent_cells(part)] or [*parts][1:]

@@ -137,7 +137,7 @@ def open_run(
         if x is not None:
             raise
         raise InvalidInputError(
-            f"{error}; x was not given, so it read chorale {CHORALE}"
+            f"{error}; x is not given, so the input is the chorale {CHORALE}"
         ) from error
     return run.named(replace(run.label, unit=unit or run.label.unit)).with_gates(gates)
 

@@ -338,7 +338,8 @@ class SequenceMap:
             )
         if self._leaf is None or not o.requires_grad:
             raise InvalidInputError(
-                f"the outputs of {self.name} have no gradient in its inputs: expected some"
+                f"the outputs of {self.name} have no gradient in its inputs: compute them from x "
+                "by operations of torch, without detach(), no_grad() or NumPy"
             )
         return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 

@@ -205,8 +205,8 @@ class Run:
         if not torch.isfinite(self.states).all():
             raise InvalidInputError(
                 f"{self.label.name or 'the cell'}: a state is NaN or infinite along "
-                f"{self.label.along}: its weights are too large "
-                "to run, or its step(x, s) computes something that is not finite"
+                f"{self.label.along}: give smaller inputs or weights, or change what the step "
+                "computes"
             )
         return self
 

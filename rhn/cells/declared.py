@@ -9,6 +9,8 @@ name "state" in its `masks`.
 """
 
 import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_origin
 
 import torch
@@ -20,9 +22,10 @@ from rhn.cells.base import Cell, CellMasks
 from rhn.cells.init import OWN
 from rhn.cells.layers import GateBlocks, Layer, Part
 from rhn.cells.registry import CellOption
-from rhn.utils.validation import LARGEST_FLOAT, expected, fits, kinds_of, plain, require
+from rhn.utils.validation import LARGEST_FLOAT, Range, expected, fits, kinds_of, plain, require
 
 Shapes = dict[str, tuple[int, ...]]
+FLOATS = Range(least=-LARGEST_FLOAT, most=LARGEST_FLOAT)
 
 
 class DeclaredCell(Cell):
@@ -40,6 +43,7 @@ class DeclaredCell(Cell):
     gate: GateBlocks | None = None  # of its layer
     # the option with the first bias of a gate, or None, and the gate's block
     gate_bias: tuple[str, int] | None = None
+    ranges: Mapping[str, Range] = MappingProxyType({})  # of numbers among the options
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -65,7 +69,6 @@ class DeclaredCell(Cell):
     ):
         for name, kind, default in self.declared.values():
             self._set_option(name, kind, keywords.pop(name, default))
-        self.check_options()
         super().__init__(
             input_size,
             hidden_size,
@@ -82,15 +85,10 @@ class DeclaredCell(Cell):
     def _set_option(self, name: str, kind, value) -> None:
         words, value = get_origin(kind) is Literal, plain(value)
         setattr(self, name, value if words or value is None else kinds_of(kind)[0](value))
-        value = getattr(self, name)
-        in_range = words or abs(value or 0) <= LARGEST_FLOAT
-        allowed = expected(kind) if words else f"a finite number of at most {LARGEST_FLOAT:g}"
+        value, range_ = getattr(self, name), self.ranges.get(name, FLOATS)
+        in_range = words or value in range_
+        allowed = expected(kind) if words else str(range_)
         require(self, name, fits(value, kind) and in_range, allowed)
-
-    def check_options(self) -> None:
-        """Raise InvalidInputError for options of the right type with which the equation makes no
-        sense.
-        """
 
     def shapes(self) -> Shapes:
         """The shapes of the weights by name, in the order in which they are drawn."""

@@ -13,6 +13,8 @@ as echo state networks start. All weights are parameters: set `weight_ih.require
 so on to train the output alone.
 """
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from rhn.cells.base import largest_singular_value, scaled_rows
 from rhn.cells.declared import LoopedCell
 from rhn.kernels.activations import tanh_derivative
 from rhn.kernels.loop import product
-from rhn.utils.validation import require
+from rhn.utils.validation import LARGEST_FLOAT, Range
 
 
 class LeakyRNN(LoopedCell):
@@ -32,12 +34,11 @@ class LeakyRNN(LoopedCell):
 
     leak: float = 0.3
     spectral_radius: float | None = None
+    ranges = MappingProxyType(
+        {"leak": Range(above=0, most=1), "spectral_radius": Range(least=0, most=LARGEST_FLOAT)}
+    )
     masks = ("state",)
     candidate = 0
-
-    def check_options(self) -> None:
-        require(self, "leak", 0 < self.leak <= 1, "a number above 0 and at most 1")
-        require(self, "spectral_radius", (self.spectral_radius or 0) >= 0, "a number of at least 0")
 
     @property
     def carries(self) -> bool:  # type: ignore[override]  # read-only here

@@ -7,14 +7,13 @@ use, and its facts are attributes of its class. A user registers a cell with the
 
 import bisect
 import contextlib
-import difflib
 import importlib
 import inspect
 import math
 import re
 import sys
 from collections import UserDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter
 from pathlib import Path
 from types import NoneType
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError
 from rhn.utils.validation import convert, expected, fits, plain, whole_number
+from rhn.utils.wording import nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -159,7 +159,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
 
 def unknown_cell(name: str) -> str:
     """The message for a name without a cell: the nearest names, and all cells."""
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), CELLS, 2, cutoff=0.5)
+    near = nearest(name, CELLS, 2)
     hint = ""
     if name in REMOVED:
         hint = ", removed in version 0.5; examples/cells.py has it as a module"
@@ -302,23 +302,37 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     >>> read_options("leaky", {"leak": "0.5"})
     {'leak': 0.5}
     """
-    options = option_table(resolve_cell(cell)) if given else {}
-    known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
-    listed = f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
+    options = check_options(cell, given)
     read = {}
     for name, value in plain(dict(given)).items():
-        if name not in options:
-            raise InvalidInputError(f"the cell {cell} has no option {name!r} ({listed})")
         kind = options[name].kind
         with contextlib.suppress(ValueError):
             value = convert(value, kind) if isinstance(value, str) else value
-        if not fits(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if infinite or not fits(value, kind):
+            wanted = "a finite number" if infinite else expected(kind)
             raise InvalidInputError(
-                f"the option {name} of {cell} is {value!r:.60}, expected {expected(kind)} "
-                f"({listed})"
+                f"the option {name} of {cell} is {value!r:.60}, expected {wanted} "
+                f"({_listed(cell, options)})"
             )
         read[name] = value
     return read
+
+
+def check_options(cell: str, names: Collection[str]) -> dict[str, CellOption]:
+    """The options of a cell. Raises InvalidInputError for a name that is none of them."""
+    options = option_table(resolve_cell(cell)) if names else {}
+    if unknown := [name for name in names if name not in options]:
+        raise InvalidInputError(
+            f"the cell {cell} has no option {unknown[0]!r} ({_listed(cell, options)})"
+        )
+    return options
+
+
+def _listed(cell: str, options: Mapping[str, CellOption]) -> str:
+    """The options of a cell for a message."""
+    known = ", ".join(f"{option.name} ({option.default})" for option in options.values())
+    return f"options of {cell}, with defaults: {known}" if known else f"{cell} has no options"
 
 
 def _kind_of(default) -> Any:

@@ -5,13 +5,13 @@ is MIDI 21, column 87 is MIDI 108). A corpus is the training, validation and tes
 data set, in the order of its split.
 """
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import nearest
 
 SPLITS = ("train", "valid", "test")
 KEYS = 88
@@ -111,7 +111,7 @@ def lookup(entries, name: str):
         if wanted in (entry.name, entry.label):
             return entry
     known = dict.fromkeys(key for entry in entries for key in (entry.name, entry.label))
-    near = difflib.get_close_matches(wanted, known, n=3)
+    near = nearest(wanted, known, 3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise InvalidInputError(
         f"no chorale is called {name!r:.60}; names are like 'bwv66.6' or 'train-14'{hint}"

@@ -90,9 +90,13 @@ class Vocabulary:
         Raises InvalidInputError for an id outside 0 to V - 1.
         """
         ids = np.asarray(ids, dtype=np.int64).ravel()
-        if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
+        outside = (ids < 0) | (ids >= len(self))
+        if outside.any():
+            place = int(np.argmax(outside))
             raise InvalidInputError(
-                f"ids {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}"
+                f"{ids[place]} (number {place} of the ids) is not in the vocabulary of {len(self)} "
+                f"{self.unit}: expected 0 to {len(self) - 1}; give the vocabulary that encoded the "
+                "ids"
             )
         symbols: list = [self.symbols[id_] for id_ in ids.tolist()]
         if self.unit == "bytes":

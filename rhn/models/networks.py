@@ -36,7 +36,7 @@ from rhn.cells import CELLS, Cell, Initialization, from_torch, resolve_cell
 from rhn.cells.declared import DeclaredCell
 from rhn.cells.init import OWN, draw, remember
 from rhn.cells.layers import recurrent_parts
-from rhn.cells.registry import accepts, is_ours
+from rhn.cells.registry import COMMON, accepts, check_options, is_ours
 from rhn.errors import USERS_FAULT, InvalidInputError, RhnError, UsersCodeError
 from rhn.kernels import OUTPUT, SOFTMAX
 from rhn.kernels.losses import frame_nll
@@ -84,6 +84,8 @@ class RecurrentModel(nn.Module):
             # a functools.partial has no __qualname__
             named = cell if hasattr(cell, "__qualname__") else type(cell)
             cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
+        if is_ours(cell):
+            check_options(cell, [name for name in options if name not in COMMON])
         self.cell = cell
         self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
         own = init is None

@@ -15,7 +15,7 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import read_json
 from rhn.utils.ranges import Count, Fraction, Natural, NonNegative, Positive, within
 from rhn.utils.shared_options import CellOptions, OnOff
-from rhn.utils.validation import check_fields, require
+from rhn.utils.validation import LARGEST_FLOAT, check_fields, require
 
 if TYPE_CHECKING:
     from rhn.models.dropout import Dropout
@@ -72,7 +72,7 @@ class TrainingConfig:
     """Decay of the mean of squared gradients (adam, adamw)."""
     alpha: Fraction = 0.99
     """Decay of the mean of squared gradients (rmsprop)."""
-    epsilon: Annotated[float, within(least=SMALLEST_EPSILON)] = 1e-8
+    epsilon: Annotated[float, within(least=SMALLEST_EPSILON, most=LARGEST_FLOAT)] = 1e-8
     """Added to the root of the mean of squared gradients (adam, adamw, rmsprop)."""
     weight_decay: NonNegative = 0.0
     """Factor of half the sum of all squared parameters in the loss; adamw: share of the weights
@@ -175,7 +175,7 @@ class LanguageConfig(TrainingConfig):
     """
     learning_rate: Positive = 0.2
     """Step size of the optimizer, for a loss in nats summed over a window."""
-    lr_decay: Annotated[float, within(least=1)] = 1.02
+    lr_decay: Annotated[float, within(least=1, most=LARGEST_FLOAT)] = 1.02
     """Divisor of the learning rate, applied each epoch after the first `decay_after`."""
     decay_after: Natural = 20
     """Epochs at the full learning rate."""

@@ -47,7 +47,7 @@ from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.training.config import ChoraleConfig, LanguageConfig
-from rhn.utils.validation import check_room
+from rhn.utils.validation import check_room, check_seed
 
 Weights = dict[str, Tensor]
 COPIES = 5  # measured on our cells: 2.4 to 5.6; compiled kernels need less
@@ -348,15 +348,16 @@ def build_models(
     """Build the models of several seeds on the CPU, for a joint training on a device.
 
     Raises InvalidInputError if the free memory of the device does not hold them all, if there are
-    no seeds, or if a seed occurs twice.
+    no seeds, or if one is not valid or occurs twice.
     """
-    if not seeds:
+    if len(seeds) == 0:
         raise InvalidInputError("there are no seeds: expected at least one")
-    first = build(abs(seeds[0]))  # a negative seed is refused below
-    require_memory(first, len(seeds), device)  # before the seeds are compared one by one
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    first = build(check_seed(seeds[0]))
+    require_memory(first, len(seeds), device)  # before the seeds are read one by one
+    seeds = list(map(check_seed, seeds))
+    if len(set(seeds)) < len(seeds):
         raise InvalidInputError(
-            f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones of 0 or more"
+            f"the seeds are {', '.join(map(str, seeds))}, expected distinct ones"
         )
     return {seeds[0]: first} | {seed: build(seed) for seed in seeds[1:]}
 

@@ -47,7 +47,7 @@ from rhn.training.state import (
 from rhn.training.trainer import Trainer
 from rhn.utils.io import atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.shared_options import default_of
-from rhn.utils.validation import check_device, check_seed, plain
+from rhn.utils.validation import check_device, plain
 from rhn.utils.wording import in_short
 
 # share of the time for saving: a kill costs as much as is trained between two saves
@@ -128,7 +128,7 @@ def train_in_folder(
     device = check_device(device)
     if not plain(max_minutes) >= 0:
         raise InvalidInputError(f"max_minutes is {max_minutes}: expected a number of at least 0")
-    seeds = [config.seed] if seeds is None else list(map(check_seed, seeds))
+    seeds = [config.seed] if seeds is None else seeds
     # first: a model that cannot be built leaves no folder behind
     run = _Run(config, corpus, Path(out), seeds, device, callbacks)
     with (
@@ -144,7 +144,7 @@ def train_in_folder(
         run.train(interrupt, deadline)
         if interrupt.pending:
             raise run.interrupted()
-        results = [run.result(seed) for seed in seeds]
+        results = [run.result(seed) for seed in run.seeds]
         if all(result.diverged for result in results):
             raise run.diverged(results[0])
         return results
@@ -182,11 +182,12 @@ class _Run:
         self.text = isinstance(config, LanguageConfig)
         self._task = (LanguageTask if self.text else ChoraleTask)(config, corpus, device)
         self._models = build_models(self._task.model, seeds, device)
-        check_own_cell(self._models[seeds[0]])
-        self._homes = homes(folder, seeds)
+        self.seeds = list(self._models)
+        check_own_cell(self._models[self.seeds[0]])
+        self._homes = homes(folder, self.seeds)
         self._training = asdict(config)
         if self.text:
-            self._training |= {"seeds": list(seeds), "text": corpus.checksum}
+            self._training |= {"seeds": self.seeds, "text": corpus.checksum}
         else:
             self._training |= {"data": corpus.checksum}
 

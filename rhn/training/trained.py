@@ -110,7 +110,7 @@ def load_text_model(path: Path, cell: str | None = None) -> TrainedText:
         ) from error
     if len(vocabulary) != model.vocabulary_size:
         raise CheckpointError(
-            f"{path} holds a vocabulary of {len(vocabulary)} symbols, its model has "
-            f"{model.vocabulary_size}"
+            f"{path} holds a vocabulary of {len(vocabulary)} symbols and a model of "
+            f"{model.vocabulary_size}: expected as many; save the model with its own vocabulary"
         )
     return TrainedText(path, model, config, vocabulary)

@@ -27,6 +27,7 @@ from cyclopts.help import DefaultFormatter, PanelSpec
 from rhn.errors import InvalidInputError
 from rhn.utils.io import remember_command
 from rhn.utils.validation import expected
+from rhn.utils.wording import nearest
 from rhn.version import __version__
 
 FRACTION = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?|[+-]?\d+e-\d+", re.IGNORECASE)
@@ -108,8 +109,8 @@ def read(app: App, args: Sequence[str] | None) -> Any:
 def _sentence(error: CycloptsError) -> str:
     """The message of an error as one sentence."""
     option = error.argument
-    if isinstance(error, UnknownOptionError) and (hint := _cells_option(error)):
-        return hint
+    if isinstance(error, UnknownOptionError):
+        return _cells_option(error) or _unknown_option(error)
     if isinstance(error, UnusedCliTokensError):
         words = " ".join(error.unused_tokens or ())
         return f"{words}: expected nothing here, or the name of an option before it"
@@ -123,9 +124,22 @@ def _sentence(error: CycloptsError) -> str:
     return re.sub(r"\. (\w)", lambda found: f"; {found[1].lower()}", str(error)).rstrip(".")
 
 
+def _unknown_option(error: UnknownOptionError) -> str:
+    """The sentence for an unknown option, with the nearest one."""
+    word = _word(error)[0]
+    near = nearest(word, (name for a in error.argument_collection if a.parse for name in a.names))
+    return f"Unknown option: {word}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _word(error: UnknownOptionError) -> tuple[str, str]:
+    """An unknown option, and its value if it has one."""
+    word, _, value = (error.token.keyword or error.token.value).partition("=")
+    return word, value
+
+
 def _cells_option(error: UnknownOptionError) -> str | None:
     """The sentence for an option of cells that was given as one of the command: --skip last."""
-    word, _, value = (error.token.keyword or error.token.value).partition("=")
+    word, value = _word(error)
     if not any("--cell-option" in argument.names for argument in error.argument_collection):
         return None
     from rhn.cells.registry import CELLS, cell_options  # here, because it loads torch

@@ -5,19 +5,12 @@ the nearest right one.
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from rhn.errors import InvalidInputError
+from rhn.utils.wording import nearest
 
-OTHER_WORDS = {  # of other libraries
-    "criterion": "loss_fn",
-    "epochs": "steps",
-    "iterations": "steps",
-    "lr": "learning_rate",
-    "units": "hidden_size",
-}
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
@@ -41,8 +34,7 @@ def check_keywords(
         return
     if unknown in removed:
         raise InvalidInputError(f"{name}() takes no {unknown}: {removed[unknown]}")
-    word = OTHER_WORDS.get(unknown)
-    near = [word] if word in known else get_close_matches(unknown, known, 1)
+    near = nearest(unknown, known)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
     raise InvalidInputError(f"{name}() has no argument {unknown!r}: {hint}")
 

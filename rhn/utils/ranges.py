@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rhn.utils.validation import Range
+from rhn.utils.validation import LARGEST_FLOAT, Range
 
 
 def within(**bounds: float) -> Parameter:
@@ -17,6 +17,6 @@ def within(**bounds: float) -> Parameter:
 Count = Annotated[int, within(least=1)]
 Natural = Annotated[int, within(least=0)]
 Positive = Annotated[float, within(above=0)]
-NonNegative = Annotated[float, within(least=0)]
+NonNegative = Annotated[float, within(least=0, most=LARGEST_FLOAT)]
 Finite = Annotated[float, within()]
 Fraction = Annotated[float, within(least=0, below=1)]

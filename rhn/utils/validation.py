@@ -47,8 +47,10 @@ def plain(value: Any) -> Any:
 class Range:
     """Bounds of a finite number.
 
-    >>> str(Range(least=0, below=1)), str(Range(above=0, most=9))
-    ('0 or more, less than 1', 'a number above 0, at most 9')
+    >>> str(Range(least=0, below=1)), str(Range(above=0, most=9)), str(Range(least=1, most=9))
+    ('0 or more, less than 1', 'a number above 0, at most 9', 'a number from 1 to 9')
+    >>> str(Range(above=0))
+    'a finite number above 0'
     """
 
     least: float = -inf
@@ -57,9 +59,12 @@ class Range:
     most: float = inf
 
     def __str__(self) -> str:
+        if max(-self.least, self.most) < inf:
+            return f"a number from {self.least:g} to {self.most:g}"
+        number = "a finite number" if min(self.below, self.most) == inf else "a number"
         words = {
             "{:g} or more": self.least,
-            "a number above {:g}": self.above,
+            f"{number} above {{:g}}": self.above,
             "less than {:g}": self.below,
             "at most {:g}": self.most,
         }
@@ -158,10 +163,9 @@ def whole_number(
         too_large = isinstance(value, int) and value > largest
         above = most is None and not too_large
         limits = f"of at least {least}" if above else f"from {least} to {largest}"
+        wanted = f"{least}" if least == largest else f"a whole number {limits}"
         because = f"{why}; " if why else ""
-        raise InvalidInputError(
-            f"{name} is {in_short(value)}: {because}expected a whole number {limits}"
-        )
+        raise InvalidInputError(f"{name} is {in_short(value)}: {because}expected {wanted}")
     return plain(value)
 
 
@@ -271,6 +275,8 @@ def expected(hint) -> str:
 
     >>> expected(int | None), expected(Literal["words", "characters"])
     ('a whole number or None', "'words' or 'characters'")
+    >>> expected(tuple[int, ...]), expected(tuple[float, float])
+    ('whole numbers', '2 numbers')
     """
     if get_origin(hint) is Literal:
         names = list(map(repr, get_args(hint)))
@@ -281,13 +287,13 @@ def expected(hint) -> str:
         bool: "True or False",
         str: "a text",
         NoneType: "None",
-        dict: "an object",
+        dict: "a dictionary",
         Path: "a path",
     }
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
-        several = "several, each " if kinds[-1] is ... else f"{len(kinds)}, each "
-        return f"{several}{expected(kinds[0])}"
+        several = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}[kinds[0]]
+        return several if kinds[-1] is ... else f"{len(kinds)} {several}"
     kinds = kinds_of(hint)
     return " or ".join(map(expected, kinds)) if len(kinds) > 1 else words.get(hint, str(hint))
 

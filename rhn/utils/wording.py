@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,12 @@ from typing import Any
 PASSWORD = re.compile(r"(?<=://)([^:/@?\s]*):(?:[^?\s]*|[^@\s]*)@")
 NAMES = 26  # columns of a terminal for the name of a quantity
 SHORT = 60  # characters of a value in a message
+OTHER_WORDS = {  # of other libraries
+    "criterion": "loss_fn",
+    "epochs": "steps",
+    "iterations": "steps",
+    "units": "hidden_size",
+}
 OPTION = re.compile(r"(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 
@@ -33,6 +40,35 @@ def percent(share: float) -> str:
     ('12 %', '0.04 %', '100 %')
     """
     return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:
+    """The names that a word probably means: another library's word for one, those that it
+    abbreviates by their initials or their beginning, or those of similar letters.
+
+    >>> nearest("lr", ["--cell", "--learning-rate"]), nearest("epohcs", ["cell", "epochs"])
+    (['--learning-rate'], ['epochs'])
+    >>> nearest("lx", ["--cell", "--learning-rate"])
+    []
+    """
+    by_words = {"-".join(_words_in(name)): name for name in names}
+    words = _words_in(word)
+    key, letters = "-".join(words), "".join(words)
+    other = "-".join(_words_in(OTHER_WORDS.get(letters, "")))
+    found = [other] if other in by_words else [k for k in by_words if _abbreviates(letters, k)]
+    return [by_words[k] for k in (found or get_close_matches(key, by_words, most))[:most]]
+
+
+def _words_in(name: str) -> list[str]:
+    """The words of a name of Python or of an option, in small letters."""
+    return re.findall(r"[^\s_-]+", name.lower())
+
+
+def _abbreviates(letters: str, words: str) -> bool:
+    """True if letters are the initials or the beginning of words with hyphens between them."""
+    initials = "".join(word[0] for word in words.split("-") if word)
+    starts = words.replace("-", "").startswith(letters)
+    return bool(letters) and (starts or letters == initials)
 
 
 def rounded_up(value: float) -> str:

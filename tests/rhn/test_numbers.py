@@ -104,7 +104,7 @@ def test_what_is_no_size_is_refused(value):
 
 @pytest.mark.parametrize("value", [np.float32(0), -1, True, "1", None, math.inf, math.nan, [1.0]])
 def test_what_is_no_finite_number_above_0_is_refused(value):
-    with pytest.raises(InvalidInputError, match=r"^rate is .*: expected a number above 0$"):
+    with pytest.raises(InvalidInputError, match=r"^rate is .*: expected a finite number above 0$"):
         number("rate", value, above=0)
 
 
