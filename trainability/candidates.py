@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from trainability.data import Inputs, sequence_of
 from trainability.minima import least
-from trainability.optimizers import times
+from trainability.optimizers import scaled_rate
 from trainability.probe import Probe
 from trainability.race import UNCHANGED
 from trainability.starts import (
@@ -251,7 +251,7 @@ class Change:
 
     def rate(self, training: Training) -> float:
         """The learning rate; with a scheduler that to which it is relative."""
-        return self.adam or times(training.learning_rate, self.factor)
+        return self.adam or scaled_rate(training.learning_rate, self.factor)
 
     def words(self, training: Training) -> str:
         """In words: "orthogonal matrices, learning rate 0.01"."""
@@ -265,7 +265,7 @@ class Change:
     def slower(self, factor: float) -> "Change":
         """The same initial weights at a fraction of the learning rate."""
         if self.adam is not None:
-            return replace(self, adam=times(self.adam, factor))
+            return replace(self, adam=scaled_rate(self.adam, factor))
         return replace(self, factor=self.factor * factor)
 
     @property

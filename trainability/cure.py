@@ -37,7 +37,7 @@ from trainability.data import Batches
 from trainability.diagnosis import Attempt, Cure
 from trainability.facts import facts
 from trainability.given_loss import broadcasting_unwarned
-from trainability.optimizers import times
+from trainability.optimizers import scaled_rate
 from trainability.probe import Probe
 from trainability.race import (
     CLEAR,
@@ -350,7 +350,7 @@ def changes_of_rate(training: Training) -> Iterator[tuple[float, float | None]]:
         yield from ((1.0, rate) for rate in ADAM[::2])
         return
     rates = list[float]()
-    for rate in (given, *ADAM, *(times(given, factor) for factor in AROUND)):
+    for rate in (given, *ADAM, *(scaled_rate(given, factor) for factor in AROUND)):
         if all(max(rate / known, known / rate) >= APART for known in rates):
             rates.append(rate)
     yield from ((rate / given, None) for rate in rates)

@@ -21,7 +21,7 @@ TORCH_OPTIMIZERS = {
 }
 
 
-def times(rate: float, factor: float) -> float:
+def scaled_rate(rate: float, factor: float) -> float:
     """A learning rate multiplied by a factor, to six digits, so that printed ones are those that
     were tried.
     """

@@ -48,7 +48,7 @@ from trainability.data import (
 )
 from trainability.given_loss import misfit, reads, target_loss
 from trainability.not_finite import Failure, failure_of, gradient_failure
-from trainability.optimizers import Schedule, optimizer_of, scheduler_of, times
+from trainability.optimizers import Schedule, optimizer_of, scaled_rate, scheduler_of
 from trainability.starts import default_
 
 
@@ -219,7 +219,7 @@ class Training:
     def rates(self, factor: float = 1.0) -> list[float]:
         """The learning rates of the groups times a factor; with a schedule, those at its start."""
         groups = self.optimizer.param_groups
-        return [times(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
+        return [scaled_rate(float(g.get("initial_lr") or g.get("lr", 0.0)), factor) for g in groups]
 
     def output(self, x: Inputs) -> Tensor:
         """The prediction for a copy of inputs, since forward may change them in place.
@@ -362,7 +362,7 @@ class Training:
             other.scheduler.set_rates()
             return other
         for group in other.optimizer.param_groups:
-            group["lr"] = times(group["lr"], factor)
+            group["lr"] = scaled_rate(group["lr"], factor)
         return other
 
     def with_adam(self, rate: float) -> "Training":
