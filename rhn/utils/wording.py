@@ -51,7 +51,7 @@ def nearest(word: str, names: Iterable[str], most: int = 1) -> list[str]:
     >>> nearest("lx", ["--cell", "--learning-rate"])
     []
     """
-    by_words = {"-".join(_words_in(name)): name for name in names}
+    by_words = {"-".join(words): name for name in names if (words := _words_in(name))}
     words = _words_in(word)
     key, letters = "-".join(words), "".join(words)
     other = "-".join(_words_in(OTHER_WORDS.get(letters, "")))
@@ -66,7 +66,7 @@ def _words_in(name: str) -> list[str]:
 
 def _abbreviates(letters: str, words: str) -> bool:
     """True if letters are the initials or the beginning of words with hyphens between them."""
-    initials = "".join(word[0] for word in words.split("-") if word)
+    initials = "".join(word[0] for word in words.split("-"))
     starts = words.replace("-", "").startswith(letters)
     return bool(letters) and (starts or letters == initials)
 
