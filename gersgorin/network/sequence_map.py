@@ -33,7 +33,7 @@ from gersgorin.network.find import part_of, run_by_equations, step_hint
 from gersgorin.run.autodiff import BLOCK, vjps
 from gersgorin.run.cell import Sizes, State, cell_name
 from gersgorin.run.run import Label
-from gersgorin.run.slopes import ERROR, PLACES, different, note, random_direction
+from gersgorin.run.slopes import ERROR, OFFSETS, different, note, random_direction
 from gersgorin.validate import (
     check_order,
     check_weights,
@@ -256,7 +256,7 @@ class SequenceMap:
         # entries of 0 may be padding, by which a model finds the ends of sequences
         moved = (leaf != 0) & (t - BESIDE < steps) & (steps <= t)
         v = random_direction(leaf, seed) * moved
-        values = [self._frames(self._read(place * v)[0]).detach() for place in PLACES]
+        values = [self._frames(self._read(place * v)[0]).detach() for place in OFFSETS]
         for first in (t + 1, t + 1 - BESIDE):
             rows = slice(max(0, first), t + 1 + BESIDE) if len(values[0]) > 1 else slice(None)
             along = partial(self._along, v, rows)

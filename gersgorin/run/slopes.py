@@ -21,7 +21,7 @@ from rhn.errors import RhnError
 
 BESIDE = 0.1  # of 1 + |s|: the distance of the compared state, since s = 0 may be a kink
 SMALL, LARGE = 1e-4, 1e-3  # h and 10 h, of a direction of the size 1 + |p|
-PLACES = (-LARGE, -SMALL, SMALL, LARGE)
+OFFSETS = (-LARGE, -SMALL, SMALL, LARGE)
 ERROR = 4 * torch.finfo(torch.float32).eps  # of a value, even if it is computed in float64
 ROUNDING = ERROR / SMALL  # of a slope
 CLEAR = 0.05  # of the larger one of gradient and slope
@@ -58,16 +58,16 @@ def different(
     """(w J v, w times the slopes) that differ the most; None if they agree.
 
     Args:
-        values: at the four `PLACES` along v, (4, n).
+        values: at the four `OFFSETS` along v, (4, n).
         along: gives w J v, (j,), of directions w (j, n).
 
     >>> p = torch.tensor([1.0, 2.0])
-    >>> values = torch.stack([(p + place) ** 2 for place in PLACES])
+    >>> values = torch.stack([(p + place) ** 2 for place in OFFSETS])
     >>> different(values, lambda W: W @ (2 * p))
     >>> tuple(round(number, 2) for number in different(values, lambda W: W @ p))
     (3.0, 6.0)
     """
-    slopes = values.diff(dim=0) / torch.tensor(PLACES).diff().to(values)[:, None]
+    slopes = values.diff(dim=0) / torch.tensor(OFFSETS).diff().to(values)[:, None]
     largest, size = values.abs().amax(0), slopes.abs().amax(0)
     known = slopes.amax(0) - slopes.amin(0) <= CLEAR * size + ROUNDING * largest
     if known.double().mean() < MOST:
@@ -106,7 +106,7 @@ def _different_step(cell: StepCell, x: Tensor, s: Tensor, seed: int) -> tuple[fl
     v = random_direction(s, seed + 1)
     try:
         with cell.transformed(), torch.inference_mode(False), torch.no_grad():
-            after = torch.stack([cell.step(x, at + place * v) for place in PLACES])
+            after = torch.stack([cell.step(x, at + place * v) for place in OFFSETS])
             return different(after, lambda W: _along(cell, x, at, v, W), seed)
     except RhnError:
         return None
