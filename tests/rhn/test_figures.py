@@ -164,7 +164,7 @@ def test_a_log_axis_has_several_round_numbers_also_where_its_scale_is_wide(ends,
 def test_folded_lines_fit_whatever_the_resolution_is(dots):
     text = (
         "uniform:0.04, transform bias -2, seed 0; chorale bwv269 of the chorales of music21 "
-        "10.5.1; rhn-toolkit 0.5.0; " * 9
+        "10.5.1; rhn-toolkit 0.6.0; " * 9
     )
     renderer, font = RendererAgg(9, 9, dots), FontProperties()
     for size in (6, 7, 8, 9, 12):
