@@ -286,8 +286,8 @@ def scores_of(
     Args:
         loss_fn: of the training. output: for the first of the pairs (x, y), which are held out.
         axes: of outputs and targets.
-        trained: the targets that are trained on, to which the constant is fitted; None: those of
-            the pairs.
+        trained: the targets that are trained on, to which the constant is fitted, but a class;
+            None: those of the pairs.
         in_time: whether the pairs are a few long sequences.
         ends_at_sigmoid: whether the user's network does.
     """
@@ -387,7 +387,9 @@ def score_of(
     score = Score(kind, axes, loss_fn)
     if score.kind == "loss":
         return _by_loss(score, output, targets, trained or targets)
-    score.constant = best_constant(score.kind, trained or targets, axes)
+    # of classes no answer that ignores its input may be better, by which class is rarer by chance
+    known = targets if kind in ("classes", "signs") else trained or targets
+    score.constant = best_constant(kind, known, axes)
     if score.kind in ("signs", "bits"):
         score.logits = expects_logits(loss_fn, output, targets[0])
         score.may_be_shares = ends_at_sigmoid

@@ -475,3 +475,18 @@ def test_summed_cross_entropies_are_sums(T):
     training = Training(model, x, y, loss_fn, batch_size=8, steps=1)
     found = [s.what for s in SWAPS if s.part == "loss" and s(training) is not None]
     assert found[:1] == ["a mean in place of the sum"]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_no_answer_that_ignores_its_input_has_a_lower_share_of_wrong_classes(classes):
+    """Of coin flips: the class that is rarer in training may be the commoner one of those held
+    out."""
+    for seed in range(40):
+        G = torch.Generator().manual_seed(seed)
+        y = torch.randint(classes, (80,), generator=G)
+        trained, held_out = y[:60], y[60:]
+        z = torch.zeros(20, classes)
+        score = score_by(F.cross_entropy, z, held_out, [trained])
+        for answer in range(classes):
+            z = F.one_hot(torch.full((20,), answer), classes).double()
+            assert score.in_pairs([z], [held_out]).relative >= 1
