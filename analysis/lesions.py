@@ -82,9 +82,9 @@ def lesion(
         model: a network with an output (`rhn.models.PolyphonicModel`, `rhn.models.LanguageModel`,
             or a module from frames to logits of the same shape); or the path of a checkpoint or run
             folder.
-        batch: one array or a list of arrays: piano rolls (T, keys), or token ids (T,) for a
-            language model. A sequence of one step predicts nothing. Also the path of a file of
-            chorales or of a text. None: the data of the training run of a checkpoint.
+        batch: one array or a list of arrays: piano rolls (T, keys) of 0 and 1, or token ids (T,)
+            for a language model. A sequence of one step predicts nothing. Also the path of a file
+            of chorales or of a text. None: the data of the training run of a checkpoint.
         mode: one of `analysis.lesion_modes.MODES`; by default "bias", or "carry" for cells without
             gates.
         pairs: also every two layers together.
@@ -99,8 +99,8 @@ def lesion(
         progress: called with (networks x batches done, of how many).
 
     Raises:
-        InvalidInputError: an unknown mode, one that the cells lack, a network without output, or
-            wrong shapes.
+        InvalidInputError: an unknown mode, one that the cells lack, a network without output,
+            wrong shapes, or frames with numbers other than 0 and 1.
         DataError: nothing to predict.
 
     >>> from rhn import PolyphonicModel
@@ -117,6 +117,8 @@ def lesion(
     mode = check_mode(network, mode)
     _check_output(network, task.width)
     sequences = task.sequences(data)
+    if isinstance(task, Music):
+        _check_keys(sequences)
     if all(len(s) < 2 for s in sequences):
         raise DataError(
             f"there is nothing to predict: expected sequences of at least 2 {task.step}s"
@@ -232,6 +234,16 @@ def _check_output(network: nn.Module, width: int) -> None:
             f"{type(module).__name__} returns outputs (T, B, ...) of shape {returned} for frames "
             f"{(STEPS, ROWS, width)}: expected the same shape, a logit for each key of each frame"
         )
+
+
+def _check_keys(sequences: Sequence[np.ndarray]) -> None:
+    """Raise InvalidInputError for frames with numbers other than 0 and 1: they have no loss."""
+    for i, frames in enumerate(sequences):
+        if not np.isin(frames, (0, 1)).all():
+            raise InvalidInputError(
+                f"sequence {i} has numbers other than 0 and 1: a lesion is measured by the loss of "
+                "predicted frames of keys, each 0 or 1"
+            )
 
 
 def stacked_nll(

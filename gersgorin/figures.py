@@ -178,15 +178,15 @@ def step_block(record: Spectra, step: int, limit: float | None = None) -> Block:
         centre = crowd(record.eigenvalues)[0]
         inside = half + abs(centre - middle) < width
         plot_crowd(record, step, ax, half, panels[0] if inside and 1.5 * half < width else None)
-        ax.set_title(f"Enlarged {times(width, half)}")
+        ax.set_title(f"Enlarged {magnification(width, half)}")
 
     return Block([whole, enlarged], 3.6, 2, legend=True)
 
 
-def times(width: float, half: float) -> str:
+def magnification(width: float, half: float) -> str:
     """The ratio of two scales in words.
 
-    >>> times(1.5, 0.0025)
+    >>> magnification(1.5, 0.0025)
     '600 times'
     """
     return f"{float(f'{width / half:.2g}'):,.6g} times"

@@ -163,7 +163,7 @@ class Recording(Result, kind="recording"):
     bulk: np.ndarray
     """Mean eigenvalue, trace / N, (M, P)."""
     reach: np.ndarray
-    """How far the row discs reach from 0, (M, P)."""
+    """The largest modulus in the row discs, (M, P)."""
     input_gain: np.ndarray
     """2-norm of d s'/d x, (M, P)."""
     state_gain: np.ndarray

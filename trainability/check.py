@@ -245,8 +245,8 @@ class Trial:
         of_all = "" if self.steps == every else f" of {every:,}"
         own_time = counted(round(yours * every), "second")
         line = (
-            f"your training takes about {own_time}; versions of it run for {self.steps:,}{of_all} "
-            f"steps each, together at most {seconds:.0f} seconds"
+            f"your training run takes about {own_time}; versions of it run for "
+            f"{self.steps:,}{of_all} steps each, together at most {seconds:.0f} seconds"
         )
         if self.say is None:
             print(line, file=sys.stderr, flush=True)
@@ -562,9 +562,7 @@ class Trial:
     def run_layers(self) -> None:
         """Replace single layers of the network."""
         for name, other in stand_ins(self.training):
-            self.layers.append(
-                Row(Version("network", f"a substitute for self.{name}", LAYER), other)
-            )
+            self.layers.append(Row(Version("network", f"self.{name} replaced", LAYER), other))
         self.run_together(self.layers)
 
     def run_longer(self) -> None:
@@ -684,8 +682,9 @@ class Trial:
         reached, broken = evidence.shown(row), evidence.shown(kept)
         seen = "Confirmed in three minibatch orders." if row in self.confirmed else ONE_ORDER
         said = (
-            f"The fault is in the {part}: with {row.what} your training reaches {shown(reached)}, "
-            f"and with your {part} a known good one goes {good}to {shown(broken)}. {seen}"
+            f"The fault is in the {part}: with {row.what} your training run reaches "
+            f"{shown(reached)}, and with your {part} the known good run goes {good}to "
+            f"{shown(broken)}. {seen}"
         )
         remedy = row.version.remedy
         if row.version == self.good.network:
@@ -766,7 +765,7 @@ def notes_on_parts(trial: Trial, *, all_done: bool) -> Iterator[str]:
     if not (evidence.whole or evidence.few):
         before = shown(evidence.shown(evidence.before))
         yield (
-            f"The changes ran to step {evidence.steps:,}, where the error of your training is "
+            f"The changes ran to step {evidence.steps:,}, where the error of your training run is "
             f"{before}. No part is called at fault before they run to the end: give more seconds."
         )
 

@@ -65,7 +65,7 @@ class Network(NewOrTrained):
     training: Annotated[str | None, NETWORK] = field(default=None, kw_only=False)
     """FILE.py:NAME, your training run; the folder of a run, or the record of a trial of a study
     (trials/NUMBER.json): this training run from its first weights; or a preset of `rhn train`. Runs
-    and presets are of chorales.
+    and presets use chorales.
     """
     module: Annotated[str | None, NETWORK] = None
     """Your module, package.module:factory: outputs (T, B, m) for inputs (T, B, m), or (T, B, K) for
@@ -129,10 +129,11 @@ class CheckOptions(Printed, Limits, NextFrames, Network):
     runs are run. Each known good part is put into your run (is it enough?), and each part of yours
     into a known good run (is it needed?). The exit code is 0 for every outcome.
 
-    NAME in FILE.py is a trainability.Training, or a dictionary, an object, or a function without
-    arguments that returns one. It has model, x, y, loss and optimizer, and if needed further
-    arguments of trainability.check, such as batch_axis or scheduler. FILE.py runs as with `python
-    FILE.py`, except for the code below `if __name__ == "__main__":`.
+    NAME in FILE.py is a trainability.Training, a dictionary or an object, or a function without
+    arguments that returns one of these. The dictionary or object has model, x, y, loss and
+    optimizer, and if needed further arguments of trainability.check, such as batch_axis or
+    scheduler. FILE.py runs as with `python FILE.py`, except for the code below `if __name__ ==
+    "__main__":`.
 
     Without FILE.py:NAME the training run is that of a network that predicts the next frames of
     sequences.

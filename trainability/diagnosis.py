@@ -94,7 +94,7 @@ PartRows = tuple[TableRow | None, TableRow | None]
 class Diagnosis(Result):
     """Result of `check`.
 
-    >>> own = TableRow("", "your training, unchanged", 1.0, 50, 0.0)
+    >>> own = TableRow("", "your training run, unchanged", 1.0, 50, 0.0)
     >>> scaled = TableRow("inputs", "inputs standardised", 0.1, 50, 0.02, word="at fault")
     >>> found = Diagnosis(outcome="does not learn", error=1.0, part="inputs", rows=(own, scaled))
     >>> found.at_fault.what
@@ -155,7 +155,7 @@ class Diagnosis(Result):
 
     @property
     def levels(self) -> tuple[float, float]:
-        """(The error of your training, that of the best known good one), like those of the rows."""
+        """(The error of your training run, that of the best known good one), as in the rows."""
         if self.by == "loss":
             return self.loss, self.known_good_loss
         return self.error, self.known_good
@@ -232,7 +232,7 @@ class Diagnosis(Result):
     def _lines(self) -> Iterator[str]:
         """The table: a line for each part, and for each change that repairs what is proven."""
         unit = "" if self.by == "error" else f"relative {self.measured}"
-        yield f"  {unit:<35}{'in your training':>20}{'in the known good one':>23}"
+        yield f"  {unit:<35}{'in your training run':>20}{'in the known good one':>23}"
         for part, (best, put) in self.by_part.items():
             yield self._line(part, best, put)
             for row in self.repairs:

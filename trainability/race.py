@@ -59,7 +59,7 @@ class Version:
 
     part: str = ""
     """The part that was changed; "" of the user's training run, unchanged."""
-    what: str = "your training, unchanged"
+    what: str = "your training run, unchanged"
     """The change in words: "inputs standardised"."""
     remedy: str = "Change this part of the training."
     """What to do; "" if that does not follow from the change."""

@@ -510,7 +510,8 @@ def not_frozen(training: Training) -> Training | None:
 @register_swap(
     "network",
     OTHER_AXIS,
-    remedy="Give these layers the other batch_first, or leave out the transposes around them.",
+    remedy="Change batch_first of the layers that take the examples for time, or leave out the "
+    "transposes around them.",
 )
 def other_axis(training: Training) -> Training | None:
     """Give layers that take the examples for time the other batch_first: the outputs of an example

@@ -148,7 +148,9 @@ _ROWS = (
                 NonNegative,
                 0.0,
             ),
-            "seed": Option("Seed of the initial weights and of the first directions.", int, 0),
+            "seed": Option(
+                "Seed of the initial weights and of the initial tangent vectors.", int, 0
+            ),
         },
     ),
     Analysis(
@@ -172,8 +174,8 @@ _ROWS = (
                 "Search for cycles of this many steps, in place of fixed points.", Count, 1
             ),
             "seed": Option(
-                "Seed of the initial weights, and of the starts that are drawn if there are more "
-                "starts than time steps.",
+                "Seed of the initial weights. Also seeds the additional starting states if "
+                "--starts exceeds the number of time steps.",
                 int,
                 0,
             ),

@@ -349,11 +349,11 @@ class Spectra(Result, kind="spectra"):
     def _of_discs(self) -> str:
         """The sentence about the discs."""
         reach = float(np.fmax.reduce(self.reach))
-        which = f"The {DISC_WORDS[self.discs]}"
+        discs = DISC_WORDS[self.discs]
         if not math.isfinite(reach):
-            return f"{which} are not known."
+            return f"The {discs} are not known."
         side = side_of_circle(reach, self.near)
-        return f"{which} reach {beside_one(reach)} from 0, {side}."
+        return f"The largest modulus in the {discs} is {beside_one(reach)}, {side}."
 
     def lines(self) -> Iterator[str]:
         """A few steps and the mean over all, quantity by quantity."""

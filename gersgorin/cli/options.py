@@ -111,7 +111,7 @@ class OutputOptions(ResultOptions):
 
     step: Annotated[Natural | None, OUTPUT_GROUP, Parameter(name="--draw-step")] = None
     """Time step that the figure draws, counted from 0 (default: the one with the median spectral
-    radius, or the middle one in a comparison). It changes no numbers.
+    radius, or the middle one in a comparison). The numbers stay the same.
     """
     limit: Annotated[Positive | None, OUTPUT_GROUP] = None
     """Crop the complex plane at this distance from 0, or end the value axis at this value."""

@@ -38,8 +38,8 @@ class Evaluate(TrainedOptions):
     max_tokens: Annotated[int, within(least=2)] | None = None
     """Text: only the first N tokens of the split."""
     batch_size: Count | None = None
-    """Text: cut it into N pieces that are read in parallel, each from a zero state: faster,
-    slightly worse than one piece.
+    """Text: cut the text into N pieces that are read in parallel, each from a zero state. Faster
+    than one piece, with a slightly higher loss.
     """
     temperature: float | None = None
     """Text: number by which the logits are divided."""
@@ -138,7 +138,7 @@ class Sample(TrainedOptions, Writing):
     output: Path | None = None
     """The file to write, .mid or .musicxml (required)."""
     temperature: float = 1.0
-    """Below 1 more predictable, above 1 wilder."""
+    """Number by which the logits are divided: below 1 more predictable, above 1 more varied."""
     bars: Annotated[int, within(least=1, most=MOST_BARS)] = 16
     """Length in bars of four quarter notes."""
     seed: Natural = 0
@@ -167,9 +167,9 @@ class Generate(TrainedOptions):
     length: Annotated[int, within(least=1, most=MOST_TOKENS)] = 200
     """Number of words or characters."""
     temperature: float = 1.0
-    """Below 1 more predictable, above 1 wilder."""
+    """Number by which the logits are divided: below 1 more predictable, above 1 more varied."""
     top_k: Count | None = None
-    """Choose only among the N most probable ones."""
+    """Choose only among the N most probable words or characters."""
     seed: Natural = 0
     """Seed of the choices."""
 

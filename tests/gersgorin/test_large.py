@@ -322,7 +322,7 @@ def test_a_step_at_which_no_eigenvalue_is_found_does_not_end_the_run(dtype, monk
     assert np.isnan(nothing.eigenvalues).all()
     assert [*nothing.sentences()][2:4] == [
         "No eigenvalue is known.",
-        "The row discs reach 1 from 0, on the unit circle.",
+        "The largest modulus in the row discs is 1, on the unit circle.",
     ]
     assert "spectral radius" not in nothing.summary()
     draw_run(nothing).canvas.draw()

@@ -150,7 +150,8 @@ def test_words_and_numbers_speak_of_the_same_discs():
         assert record.rightmost_disc == pytest.approx(reach[discs])
         assert record.discs_inside_unit_circle.tolist() == inside[discs]
         assert record.looseness == pytest.approx(reach[discs] / record.spectral_radius)
-        assert f"The {words} reach {max(reach[discs]):.3g} from 0" in record.summary()
+        largest = f"The largest modulus in the {words} is {max(reach[discs]):.3g}, outside"
+        assert largest in record.summary()
         assert record.to_dict()["discs"] == discs
         assert record.table()[1]["reach"] == pytest.approx(reach[discs][1])
 

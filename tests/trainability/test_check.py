@@ -61,7 +61,7 @@ def test_the_layer_at_fault_is_named():
     model = Tagger(broken=True)
     found = check(model, x, y, "mse", "adam", learning_rate=0.01, steps=100, seconds=LONG)
     assert found.part == "network"
-    assert "With only a substitute for self.attention" in str(found)
+    assert "With only self.attention replaced" in str(found)
 
 
 def test_stand_ins_take_the_place_of_each_layer():
@@ -154,7 +154,7 @@ def test_one_sequence_of_which_nothing_is_held_out_and_a_loop_without_zero_grad(
 
 
 def test_half_of_the_targets_that_is_explained_is_no_forecast():
-    row = TableRow("", "your training, unchanged", 0.0, 50, 0.0)
+    row = TableRow("", "your training run, unchanged", 0.0, 50, 0.0)
     run = {"outcome": "undecided", "error": 0.0, "rows": (row,), "steps": 50, "of_steps": 100}
     assert "half of the targets already" in Diagnosis(**run, forecast=50.0).foreseen
     assert "after about 80 steps" in Diagnosis(**run, forecast=80.0).foreseen

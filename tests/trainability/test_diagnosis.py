@@ -19,7 +19,7 @@ GRU = "a GRU in place of the network"
 
 def rows(word):
     return (
-        row("", "your training, unchanged", 1.02),
+        row("", "your training run, unchanged", 1.02),
         row("network", "your network", 1.03, training=IN_GOOD, word="breaks"),
         row("inputs", "inputs standardised", 1.03),
         row("optimizer", "ten times the learning rate", 0.9, steps=120, finished=False),

@@ -42,7 +42,7 @@ def test_a_sound_training_learns_and_nothing_is_swapped():
     found = checked(Net(), X, Y)
     assert (found.outcome, found.part, found.causes) == ("learns", None, ())
     assert {row.what for row in found.rows} == {
-        "your training, unchanged",
+        "your training run, unchanged",
         "the last value repeated",
     }
 

@@ -28,7 +28,7 @@ def made(seed: int) -> Diagnosis:
 
     steps, outcome = draw.choice([1, 40, 3000]), draw.choice(OUTCOMES)
     run = steps if outcome != "undecided" else max(1, steps // 3)
-    rows = [TableRow("", "your training, unchanged", number(), run, 0.0, curve=CURVE)]
+    rows = [TableRow("", "your training run, unchanged", number(), run, 0.0, curve=CURVE)]
     for swap in SWAPS:
         for training, word in ((YOURS, draw.choice(WORDS)), (IN_GOOD, draw.choice(KEPT))):
             if draw.random() < 0.5:
