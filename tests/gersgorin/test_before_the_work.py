@@ -64,7 +64,7 @@ def test_an_option_that_a_cell_lacks_is_refused_by_every_command(cell, option, c
 def test_options_of_new_cells_are_refused_beside_trained_weights(capsys):
     save_checkpoint("a.safetensors", RHN(88, 4, 2))
     assert main(["compare", "rhn,a.safetensors", "--depth", "3", "--steps", "3"]) == 2
-    assert "--depth is for new cells" in capsys.readouterr().err
+    assert "options of new cells are given, --depth: leave them out" in capsys.readouterr().err
 
 
 def test_labels_tell_every_depth_if_cells_of_one_kind_differ_in_it(capsys):

@@ -55,7 +55,10 @@ CASES = {
         with_method("step", lambda self, x, s: s + x.add_(1).sum()),
         "in place: expected a new tensor",
     ),
-    "NaN": (with_method("step", lambda self, x, s: s * torch.nan), "or its step.* not finite"),
+    "NaN": (
+        with_method("step", lambda self, x, s: s * torch.nan),
+        "a state is NaN or infinite.* change what the step computes",
+    ),
     "exits at once": (with_method("__init__", leave), "cannot build .*SystemExit: 0"),
 }
 

@@ -61,7 +61,7 @@ def test_a_worker_each_on_a_gpu_or_a_cpu_of_the_cluster(nodes, asked, expected, 
 
 def test_without_ray_the_sentence_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InvalidInputError, match=r"rhn-toolkit\[ray\]"):
+    with pytest.raises(InvalidInputError, match=r"pip install -e .\.\[ray\]"):
         run(smoke(out=tmp_path / "out", engine="ray"), quiet=True)
     assert not (tmp_path / "out").exists()
 
