@@ -440,14 +440,14 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
         """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of
-        a complex pair an ellipse.
+        a complex pair an ellipse. Points at a kink have none.
 
         The ellipse is the real part of the eigenvector in all phases, through which a deviation
         turns.
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
-        for k in range(len(self.states[:LISTED]) if known else 0):
+        for k in np.flatnonzero(~self._at_kink[:LISTED]) if known else ():
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = (

@@ -577,6 +577,7 @@ def test_at_a_kink_nothing_is_said_of_the_fate_of_a_small_change():
     assert math.isnan(row["growth_time"]) and math.isnan(row["decay_time"])
     assert "those of one side of a kink: a small change of the state may grow" in found.summary()
     assert found.to_dict()["points"][0]["growth_time"] is None
+    assert not any("mode" in line.get_label() for line in found.plot().lines)
 
 
 def test_a_pitchfork_is_one_point_although_the_speed_is_tiny_along_a_curve_through_it():
