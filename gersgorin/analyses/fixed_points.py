@@ -447,7 +447,7 @@ class FixedPoints(Result, kind="fixed_points"):
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
-        for k in np.flatnonzero(~self._at_kink[:LISTED]) if known else ():
+        for k in np.flatnonzero(~self._at_kink[:LISTED]).tolist() if known else ():
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = (
