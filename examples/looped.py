@@ -96,7 +96,7 @@ def stable_cycles(block: Block, order: Tensor, period: int) -> list[list[int]]:
     """
     x, s = inputs(block, order.expand(PLACES, -1), torch.arange(PLACES))
     starts = states(block, x, s, 20)[-2:].flatten(0, 1)
-    found = gersgorin.fixed_points(block, x[0], starts=starts, period=period, at_least_one=False)
+    found = gersgorin.fixed_points(block, x[0], starts=starts, period=period)
     answers = block.head(torch.as_tensor(found.states)).argmax(-1).tolist()
     numbers = range(len(answers)) if found.cycle is None else found.cycle.tolist()
     cycles: dict[int, list[int]] = {}

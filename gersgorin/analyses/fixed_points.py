@@ -153,8 +153,8 @@ class FixedPoints(Result, kind="fixed_points"):
     at_edge: int = 0
     """Number of starts whose search failed at the edge of the box: a point may lie outside."""
     kinks: np.ndarray | None = None
-    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0, and its eigenvalues are those of
-    one side.
+    """(P,) bool: the Jacobian jumps there, as that of a ReLU at 0. Its eigenvalues, and all that
+    follows from them, are those of one side: a small change may grow on another side.
     """
     run_into: int = 0
     """Number of starts whose search failed, and whose states run into a point in 1,000 steps."""
@@ -264,14 +264,18 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _stability(self) -> list[str]:
         """A key of `KINDS` for each point."""
-        kinks = np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
         tests = [
-            kinks,
+            self._at_kink,
             self.unstable == self.eigenvalues.shape[-1],
             self.unstable > 0,
             self.neutral > 0,
         ]
         return np.select(tests, ["kink", "unstable", "saddle", "neutral"], "stable").tolist()
+
+    @property
+    def _at_kink(self) -> np.ndarray:
+        """(P,) bool, `kinks`, of which files of earlier versions have none."""
+        return np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
 
     def notes(self) -> list[str]:
         """The starts that led to no point, the box, and doubts."""
@@ -303,7 +307,8 @@ class FixedPoints(Result, kind="fixed_points"):
             )
         if number := self.kinds.count("kink"):
             notes.append(
-                f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink."
+                f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink: a "
+                "small change of the state may grow on another side."
             )
         if self.period == 1 and not len(self.states):
             notes.append(f"{self.nothing}.")
@@ -339,7 +344,8 @@ class FixedPoints(Result, kind="fixed_points"):
         }
 
     def table(self) -> list[dict]:
-        """One row per point."""
+        """One row per point; the times of growth and decay are NaN at a kink."""
+        growth = np.where(self.unstable > 0, -self.time_constants[:, 0], np.inf)
         cycles = {} if self.cycle is None else {"cycle": self.cycle}
         return table_rows(
             kind=self.kinds,
@@ -350,8 +356,8 @@ class FixedPoints(Result, kind="fixed_points"):
             unstable=self.unstable,
             neutral=self.neutral,
             spectral_radius=np.abs(self.eigenvalues[:, 0]),
-            growth_time=np.where(self.unstable > 0, -self.time_constants[:, 0], np.inf),
-            decay_time=self._slowest,
+            growth_time=np.where(self._at_kink, np.nan, growth),
+            decay_time=np.where(self._at_kink, np.nan, self._slowest),
         )
 
     @property
@@ -434,14 +440,14 @@ class FixedPoints(Result, kind="fixed_points"):
 
     def _draw_modes(self, ax: Axes, axes: np.ndarray, middle: np.ndarray) -> None:
         """Draw each growing mode of the first eight points, and the slowest other one: a stroke, of
-        a complex pair an ellipse.
+        a complex pair an ellipse. Points at a kink have none.
 
         The ellipse is the real part of the eigenvector in all phases, through which a deviation
         turns.
         """
         half, shown = STROKE * np.ptp((self.starts - middle) @ axes.T, axis=0).max(), set()
         known = np.isfinite(np.array(self.jacobians, float)).all()  # which None is not
-        for k in range(len(self.states[:LISTED]) if known else 0):
+        for k in np.flatnonzero(~self._at_kink[:LISTED]).tolist() if known else ():
             modes = self.modes(k)
             for j in range(min(self.unstable[k] + 1, len(modes.eigenvalues))):
                 kind, color = (
@@ -516,7 +522,7 @@ class FixedPoints(Result, kind="fixed_points"):
         return [Block([panel, self._draw_spectra], self.height, 2, least=WIDE, legend=True)]
 
 
-@keywords_of(open_run, removed=REMOVED)
+@keywords_of(open_run, removed=REMOVED | {"at_least_one": "a result may have no points"})
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -527,7 +533,6 @@ def fixed_points(
     hold: float | None = None,
     tolerance: float | None = None,
     margin: float = 0.5,
-    at_least_one: bool = True,
     period: int = 1,
     seed: int = 0,
     progress: Progress = silent,
@@ -538,7 +543,8 @@ def fixed_points(
 
     The search box contains the starts and the states in which they settle, see `margin`. Points
     outside the box are not found, and not necessarily all inside it. A minimum of |F(s) - s| is a
-    slow point if it is at most a hundredth of the median of |F(s) - s| at the starts.
+    slow point if it is at most a hundredth of the median of |F(s) - s| at the starts. If no point
+    is found, the result has no points, and its sentences describe the search.
 
     Args:
         network: a cell or step f(x, s) with a constant x and starts, in the dtype of the starts; or
@@ -558,17 +564,16 @@ def fixed_points(
             float32.
         margin: the search box is wider than the box of the starts, on each side, by this share of
             the largest side of the latter (at least by this share of 1).
-        at_least_one: whether to raise an error if no point is found.
         period: k above 1 for points of cycles: F stands for k steps. Points whose period is a
             divisor of k, and slow points, are left out. The eigenvalues are the multipliers of the
-            cycle. The result may have no points.
+            cycle.
         seed: seed of the random points.
         progress: called with (starts done, starts in all).
         options: further options of `open_run`.
 
     Raises:
-        InvalidInputError: no start led to a fixed or slow point; shapes that do not fit, a step
-            whose state is not one tensor, NaN or infinity, a module's own loop.
+        InvalidInputError: shapes that do not fit, a step whose state is not one tensor, NaN or
+            infinity, a module's own loop.
 
     >>> starts = torch.tensor([[-3.0], [0.1], [2.0]]).double()
     >>> points = fixed_points(lambda x, s: torch.tanh(2 * s), starts=starts)
@@ -594,7 +599,7 @@ def fixed_points(
     F = IteratedMap(cell, inputs, whole_number("period", period, 1, LONGEST_PERIOD, why=why))
     settled, steps = F.settled(starts)
     doubt, ends = given.fields.get("doubt", ""), starts[[0, -1]]
-    found = FixedPoints(
+    return FixedPoints(
         **_points_of(F, starts, settled, tolerance, margin, progress),
         starts=starts.cpu().numpy(),
         settled=len(settled),
@@ -603,9 +608,6 @@ def fixed_points(
         margin=float(margin),
         **given.fields | {"doubt": doubt or gradient_note(cell, inputs.expand(2, -1), ends)},
     )
-    if at_least_one and period == 1 and not len(found.states):
-        raise InvalidInputError(f"{found.finding}. {found.nothing}. {found.region}")
-    return found
 
 
 def _points_of(
@@ -691,7 +693,6 @@ def of_run(
         hold=hold,
         margin=margin,
         period=period,
-        at_least_one=False,
         seed=seed,
         progress=progress,
     )

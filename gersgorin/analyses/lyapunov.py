@@ -232,7 +232,8 @@ class LyapunovSpectrum(Result, kind="lyapunov"):
             return "may grow or shrink"
         if not ends[0]:
             return "keeps its size"
-        return rate_words(largest, self.near)
+        near = ": states near this run come together" if ends[0] < 0 else ""
+        return f"{rate_words(largest, self.near)}{near}"
 
     def _error(self) -> str:
         """A clause about the standard error of the largest exponent."""
@@ -363,6 +364,10 @@ def lyapunov(
     **options,
 ) -> LyapunovSpectrum:
     """The Lyapunov exponents of one pass over a run: natural logarithms per step.
+
+    A negative largest exponent means that states near those of this run come together, with this
+    input. States that are far apart may stay apart, if there are several attractors: compare runs
+    from several s0, or search with `gersgorin.fixed_points`.
 
     Args:
         network: a cell, a step f(x, s) in its own dtype, or any network of `gersgorin.open_run`. A
@@ -553,8 +558,8 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     """j + (l_1 + ... + l_j) / |l_{j+1}|, with the largest j whose sum is not negative (J. Kaplan,
     J. Yorke 1979).
 
-    0 if the first is negative: everything ends on one orbit. NaN without a negative partial sum: of
-    all exponents it is not defined, of some it needs more. NaN also if one of them is NaN. Their
+    0 if the first is negative: nearby states end on one orbit. NaN without a negative partial sum:
+    of all exponents it is not defined, of some it needs more. NaN also if one of them is NaN. Their
     order does not matter.
 
     >>> round(kaplan_yorke_dimension(np.array([0.906, 0.0, -14.572])), 3)  # Lorenz's attractor

@@ -83,7 +83,7 @@ def test_a_step_closes_over_its_tokens_and_has_a_state_of_tokens():
         assert norm == pytest.approx(np.linalg.norm(A.numpy(), 2))
         s = loop(None, s.view(3, 4)).detach().flatten()
     starts = torch.randn(5, 3, 4, dtype=torch.float64)
-    points = gersgorin.fixed_points(loop, starts=starts, at_least_one=False)
+    points = gersgorin.fixed_points(loop, starts=starts)
     for state in torch.from_numpy(points.states[~points.is_slow]).view(-1, 3, 4):
         torch.testing.assert_close(loop(None, state), state)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import SHALLOW_CASES, inputs
+from scipy.optimize import brentq
 from tables import for_each
 
 from gersgorin import lyapunov, open_run, temporal_jacobian, trajectory
@@ -194,6 +195,23 @@ def test_the_exponents_of_a_run_at_rest_are_called_those_of_a_fixed_point():
     assert "no attractor" not in words(moved)
     s0, rates = torch.tensor([0.0, 1.0], dtype=d), torch.tensor([2.0, 0.5], dtype=d)
     assert "no attractor" in words(lyapunov(lambda x, s: s * rates, steps(99), s0=s0))
+
+
+def test_a_negative_exponent_is_about_states_near_the_run():
+    """Of s' = tanh(2 s), from both sides of 0: one exponent, two ends."""
+    end, ends = brentq(lambda s: np.tanh(2 * s) - s, 0.5, 1), np.array([-0.1, 0.1, 0.2])
+    for _ in range(500):
+        ends = np.tanh(2 * ends)
+    np.testing.assert_allclose(ends, [-end, end, end])
+    for start in (-0.1, 0.1):
+        found = lyapunov(
+            lambda x, s: torch.tanh(2 * s),
+            torch.zeros(500, 1),
+            s0=torch.tensor([start]).double(),
+            warmup=100,
+        )
+        assert found.exponents[0] == pytest.approx(math.log(2 * (1 - end**2)))
+        assert ": states near this run come together." in found.summary()
 
 
 def test_kaplan_and_yorkes_dimension():

@@ -123,9 +123,7 @@ def runs(size, x, networks):
         ],
         "points": [
             replace(
-                fixed_points(
-                    c, x.mean(0), starts=torch.zeros(3, c.state_size).double(), at_least_one=False
-                ),
+                fixed_points(c, x.mean(0), starts=torch.zeros(3, c.state_size).double()),
                 **about(k),
             )
             for k, c in enumerate(networks[:1])
