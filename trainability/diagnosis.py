@@ -230,14 +230,19 @@ class Diagnosis(Result):
         return shown(row.error) + stopped
 
     def _lines(self) -> Iterator[str]:
-        """The table: a line for each part, and for each change that repairs what is proven."""
+        """The table in words."""
         unit = "" if self.by == "error" else f"relative {self.measured}"
         yield f"  {unit:<35}{'in your training run':>20}{'in the known good one':>23}"
+        for part, (row, put) in self._compared():
+            yield self._line(part, row, put)
+
+    def _compared(self) -> Iterator[tuple[str, PartRows]]:
+        """Yield (a part, its rows), then a pair for each of its other repairs of what is proven."""
         for part, (best, put) in self.by_part.items():
-            yield self._line(part, best, put)
+            yield part, (best, put)
             for row in self.repairs:
                 if row.part == part and row is not best:
-                    yield self._line(part, row, None)
+                    yield part, (row, None)
 
     def _line(self, part: str, row: TableRow | None, put: TableRow | None) -> str:
         """A line of the table."""
@@ -316,13 +321,14 @@ class Diagnosis(Result):
             ax.set_axis_off()
 
     def _draw_parts(self, ax: Axes) -> None:
-        """Draw a line for each part, with a point for each direction of the exchange."""
+        """Draw the lines of the table, with a point for each direction of the exchange."""
         kinds = ("o", BLUE, "in your training run"), ("s", ORANGE, "in the known good one")
-        parts = [*self.by_part.items()][::-1]
+        parts = [*self._compared()][::-1]
         for place, (mark, color, words) in enumerate(kinds):
             rows = [(k, pair[place]) for k, (_, pair) in enumerate(parts)]
             points = [(_drawn(row.error), k) for k, row in rows if row is not None and row.finished]
-            ax.plot(*np.reshape(points, (-1, 2)).T, mark, color=color, label=words)
+            if points:
+                ax.plot(*np.transpose(points), mark, color=color, label=words)
         self._draw_levels(ax)
         names = [row.what if row else part for part, (row, _) in parts]
         ax.set_yticks(range(len(parts)), names)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from matplotlib.legend import Legend
 from readable import WIDTHS, readable
 
 from rhn.utils.figures import RED
@@ -98,6 +99,25 @@ def test_a_row_of_the_table_states_its_score():
     own = replace(found("network").rows[0], by="loss")
     assert replace(found("network"), rows=(own,)).table()[0]["by"] == "loss"
     assert found("network").table()[0]["by"] == "error"
+
+
+def test_the_figure_has_the_lines_of_the_table_and_names_only_what_it_draws():
+    """A repair that had finished was missing, and a kind of row without a point was named."""
+    repair = row("network", "examples along the other axis", 0.55)
+    enough = row("network", GRU, 0.06, word="enough")
+    late = row("regularization", "no dropout", 0.9, steps=120, finished=False)
+    proven = Cause("wrong axis", "network", "It mixes examples.", "", repair=repair.what)
+    fields = {"rows": (rows("")[0], repair, enough, late), "facts": (proven,)}
+    diagnosis = replace(found("network"), **fields)
+    ax = diagnosis.plot()
+    names = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()][::-1]
+    assert names == [GRU, repair.what, late.what]
+    lines = [line for line in str(diagnosis).splitlines() if line.startswith("  ")][1:]
+    assert [line.split("  ")[1] for line in lines] == names
+    assert ax.lines[0].get_xydata().tolist() == [[0.55, 1], [0.06, 2]]
+    drawn = {line.get_label() for line in ax.lines if len(line.get_xdata())}
+    legend = {text.get_text() for text in ax.get_figure(root=True).findobj(Legend)[0].texts}
+    assert legend == drawn and "in the known good one" not in legend
 
 
 def test_the_figure_states_which_parts_had_no_time():
