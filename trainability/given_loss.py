@@ -23,10 +23,7 @@ GAUSSIAN = (  # what to do with the loss that takes three arguments
     "it also needs a variance: let the model give the mean and its log, loss_fn=lambda output, y: "
     "loss(output[..., :1], y, output[..., 1:].exp())"
 )
-POSITIVE = (
-    "it takes outputs between 0 and 1, and constant outputs of any value are tried: use a loss of "
-    "logits"
-)
+SHARES = "it takes outputs between 0 and 1: end the network at a sigmoid, or use a loss of logits"
 
 
 def _shaped(y: Tensor, shape: torch.Size) -> Tensor:
@@ -122,7 +119,7 @@ def misfit(loss: Loss, output: Tensor, y: Tensor) -> str:
     tried += [output.select(axis, 0).long() * 0 for axis in axes]
     taken = [zeros for zeros in tried if _takes(loss, output, zeros)]
     if not taken:
-        return POSITIVE if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
+        return SHARES if _takes(loss, output.nan_to_num().sigmoid(), y) else ""
     like = max(taken, key=lambda zeros: _similarity(zeros, y))
     if like.shape != y.shape and len(shape) > 2 and shape[:-1] == y.shape:
         return (

@@ -106,6 +106,30 @@ def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     return bool(names & {"LogSoftmax", "BinaryCrossEntropyWithLogits", "LogSigmoid", "Sigmoid"})
 
 
+def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
+    """True if a loss takes only outputs between 0 and 1: it fails, or is not finite, above."""
+    noise = noise_like(output)
+
+    def takes(z: Tensor) -> bool:
+        try:
+            with torch.no_grad():
+                return bool(torch.as_tensor(loss_fn(z, y)).isfinite().all())
+        except USERS_FAULT:
+            return False
+
+    return takes(noise.sigmoid()) and not takes(1 + noise.abs())
+
+
+def outputs_beside(loss_fn: Loss, output: Tensor, y: Tensor, size: float = 1.0) -> Tensor:
+    """Other outputs that a loss takes: with noise of a size, which is that of logits for a loss
+    that takes only outputs between 0 and 1.
+    """
+    noise = size * noise_like(output)
+    if takes_only_shares(loss_fn, output, y):
+        return (output.logit(EQUAL) + noise).sigmoid()
+    return output + noise
+
+
 def expects_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
     """True if a target of 1 has a lower loss at an output of 3 than at 1: so of logits."""
     ones = torch.ones_like(y)
@@ -179,10 +203,9 @@ def is_mean_of_examples(loss_fn: Loss, output: Tensor, y: Tensor, axes: OutputAx
     """True if the loss of a minibatch is the mean of the losses of its examples."""
     if output.dim() == 0 or y.dim() == 0:
         return False
-    noise = noise_like(output)
     try:
         with torch.no_grad():
-            for z in (output, output + 0.1 * noise):
+            for z in (output, outputs_beside(loss_fn, output, y, 0.1)):
                 each = losses_of_examples(loss_fn, z, y, axes)
                 whole = loss_fn(z.clone(), y).reshape(()).double()
                 if not torch.isclose(each.mean(), whole, rtol=1e-4, atol=1e-8):

@@ -23,7 +23,8 @@ from trainability.activation import Activation, last_activation, states_of
 from trainability.autograd import slope_at
 from trainability.axes import OutputAxes, time_steps
 from trainability.copies import attributes, state_of
-from trainability.data import Inputs, count_of, examples_axis, noise_like
+from trainability.data import Inputs, count_of, examples_axis
+from trainability.losses import outputs_beside
 from trainability.minima import constant_output
 from trainability.scores import MINIBATCHES
 from trainability.training import Training
@@ -194,8 +195,7 @@ class Minibatch:
             return None
         changed = y.clone()
         changed.select(axis, 0).copy_(y.select(axis, other))
-        z = self.output.detach()
-        z = z + 0.1 * noise_like(z)
+        z = outputs_beside(self.training.loss, self.output.detach(), y, 0.1)
         slopes = [slope_at(self.training.loss, z, targets) for targets in (y, y, changed)]
         if not torch.equal(slopes[0], slopes[1]):  # it is random, or counts its calls
             return None

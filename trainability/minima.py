@@ -11,9 +11,12 @@ from gersgorin.losses import Loss
 from gersgorin.validate import with_gradients
 from rhn.errors import USERS_FAULT
 from trainability.axes import OutputAxes
+from trainability.losses import takes_only_shares
 
 SETTLED = 1e-3  # of a loss below 0: if a second search gains more, it falls without end
 SEARCH_STEPS = 200  # of L-BFGS, for the best constant output
+EDGE = 1e-3  # of the start of a search between 0 and 1
+LEAST_SHARE = 1e-7  # whose logarithm is finite, also that of 1 less it in single precision
 
 
 def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
@@ -42,14 +45,31 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tenso
     return (min(finite) if finite else math.nan), z.detach()
 
 
+def free_numbers(
+    loss_fn: Loss, output: Tensor, y: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """(Numbers without bounds, the function that makes outputs of them): a sigmoid for a loss that
+    takes only outputs between 0 and 1.
+    """
+
+    def share(z: Tensor) -> Tensor:
+        return z.sigmoid().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+
+    output = output.detach()
+    if takes_only_shares(loss_fn, output, y):
+        return output.logit(EDGE), share
+    return output, torch.clone
+
+
 @with_gradients()
 def settled_loss(loss_fn: Loss, output: Tensor, y: Tensor) -> float:
     """The least loss of free outputs; -inf if it is below 0, and a longer search falls further."""
+    start, final = free_numbers(loss_fn, output, y)
 
     def loss(z: Tensor) -> Tensor:
-        return loss_fn(z.clone(), y)
+        return loss_fn(final(z), y)
 
-    first, z = least(loss, output)
+    first, z = least(loss, start)
     further = least(loss, z)[0] if z.isfinite().all() else -math.inf
     falls = further < 0 and first - further > SETTLED * abs(first)
     return -math.inf if falls else min(first, further)
@@ -86,10 +106,11 @@ def constant_output(
     loss_fn: Loss, output: Tensor, y: Tensor, targets: list[Tensor], axes: OutputAxes
 ) -> Tensor:
     """The output (1, ..., K) that is the best one for some targets. output, y: show the shapes."""
-    start = axes.mean(output.detach())
+    numbers, final = free_numbers(loss_fn, output, y)
+    start = axes.mean(numbers)
 
     def of_all(z: Tensor) -> Tensor:
-        constants = axes.constants(z, output, y, targets)
+        constants = axes.constants(final(z), output, y, targets)
         losses = [
             loss_fn(c.clone(), y).reshape(()) for c, y in zip(constants, targets, strict=True)
         ]
@@ -97,4 +118,4 @@ def constant_output(
 
     with torch.inference_mode(False), torch.enable_grad():
         value, found = least(of_all, start)
-    return found if math.isfinite(value) and found.isfinite().all() else start
+    return final(found if math.isfinite(value) and found.isfinite().all() else start)

@@ -38,6 +38,7 @@ from trainability.losses import (
     lie_in_0_to_1,
     log_probabilities,
     losses_of_examples,
+    outputs_beside,
     scored,
 )
 from trainability.minima import constant_output, settled_loss
@@ -359,9 +360,9 @@ def _is_error(score: Score, output: Tensor, y: Tensor) -> bool:
     """True if the loss of each example is its error, but for a factor."""
     if not is_mean_of_examples(score.loss_fn, output, y, score.axes) or score.kind == "signs":
         return False
-    noise = noise_like(output)
-    errors = score.errors(output + noise, y)
-    losses = losses_of_examples(score.loss_fn, output + noise, y, score.axes)
+    other = outputs_beside(score.loss_fn, output, y)
+    errors = score.errors(other, y)
+    losses = losses_of_examples(score.loss_fn, other, y, score.axes)
     alike = errors.shape == losses.shape
     return alike and torch.allclose(losses / losses.mean(), errors / errors.mean(), rtol=1e-3)
 

@@ -10,9 +10,12 @@ from torch.nn import functional as F
 
 from gersgorin.data.layout import Layout
 from trainability.axes import OutputAxes
+from trainability.check import check
 from trainability.given_loss import target_loss
 from trainability.losses import canonical_loss, scored
 from trainability.minima import free_loss
+from trainability.probe import Probe
+from trainability.race import race_of
 from trainability.reference import last_operation
 from trainability.scores import score_of, scores_of
 from trainability.swaps import SWAPS
@@ -490,3 +493,59 @@ def test_no_answer_that_ignores_its_input_has_a_lower_share_of_wrong_classes(cla
         for answer in range(classes):
             z = F.one_hot(torch.full((20,), answer), classes).double()
             assert score.in_pairs([z], [held_out]).relative >= 1
+
+
+# ---- losses that take only outputs between 0 and 1 -------------------------------------------
+
+
+def own_entropy(z, y):
+    return -(y * z.log() + (1 - y) * (1 - z).log()).mean()
+
+
+class Shares(nn.Module):
+    """A GRU whose outputs end at a sigmoid, at the last frame or at all."""
+
+    def __init__(self, k, every):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out, self.every = nn.GRU(4, 8, batch_first=True), nn.Linear(8, k), every
+
+    def forward(self, x):
+        z = self.out(self.rnn(x)[0]).sigmoid()
+        return z if self.every else z[:, -1]
+
+
+@pytest.mark.parametrize("loss_fn", [nn.BCELoss(), own_entropy], ids=["BCELoss", "own"])
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_losses_of_shares_are_relative_to_that_of_the_best_share(k, every, loss_fn):
+    x = torch.randn(300, 8, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[..., :k].cumsum(1) > 1).float()
+    y = y if every else y[:, -1]
+    model = Shares(k, every)
+    training = Training(model, x, y, loss_fn, torch.optim.Adam(model.parameters(), 1e-2))
+    scores = race_of(training, Probe(training)).scores
+    pairs, targets = training.data.held_out, [y for _, y in training.data.held_out]
+    with torch.no_grad():
+        outputs = [model(x) for x, _ in pairs]
+    z, held = torch.cat(outputs), torch.cat(targets)
+    mean = torch.cat([y for _, y in training.data.trained]).flatten(0, -2).mean(0)
+    entropy = F.binary_cross_entropy(z, held) / F.binary_cross_entropy(mean.expand(z.shape), held)
+    squares = (z - held).square().mean() / (mean - held).square().mean()
+    wrong = ((z > 0.5) != (held > 0.5)).double().mean() / min(held.mean(), 1 - held.mean())
+    found = {name: score.in_pairs(outputs, targets) for name, score in scores.items()}
+    assert found["error"].relative == pytest.approx(float(wrong if k == 1 else squares), rel=1e-4)
+    assert found["loss"].relative == pytest.approx(float(entropy), rel=1e-2)
+    assert found["loss"].count == len(held), "a loss for each example"
+
+
+@pytest.mark.parametrize(("k", "every"), [(3, False), (2, True)])
+def test_a_check_takes_several_sigmoid_outputs(k, every):
+    x = torch.randn(120, 5, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[..., :k].cumsum(1) > 1).float()
+    model = Shares(k, every)
+    adam = torch.optim.Adam(model.parameters(), 1e-2)
+    limits = {"steps": 8, "seconds": 600, "progress": lambda doing: None}
+    found = check(model, x, y if every else y[:, -1], nn.BCELoss(), adam, **limits)
+    assert found.steps == 8 and 0 < found.loss < 2
+    assert not found.left_out
