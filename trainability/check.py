@@ -163,6 +163,7 @@ def check(
             return Diagnosis(**given, **dead, causes=causes, facts=causes)
         like = next(training.model.parameters())
         pairs = [] if validation is None else validation_pairs(validation, like, training.axis)
+        pairs = training.with_classes(pairs)
         trial = Trial(training, probe, found, seed, progress)
         trial.plan(begun, seconds)
         return trial.diagnosis(given, own, pairs)

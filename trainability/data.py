@@ -341,6 +341,7 @@ class Batches(HeldOut):
         seconds: most time for reading.
         axis_of: returns the axis of the examples of a pair.
         fits: returns whether the model takes inputs of another size.
+        change: changes the pairs that are read.
 
     Raises:
         DataError: the loader is empty.
@@ -354,6 +355,7 @@ class Batches(HeldOut):
         seconds: float,
         axis_of: Callable[[Inputs, Tensor], int] = lambda x, y: 0,
         fits: Callable[[Inputs], bool] = lambda x: False,
+        change: Callable[[list[Pair]], list[Pair]] = list,
     ):
         if isinstance(loader, Tensor | np.ndarray) or not isinstance(loader, Iterable):
             raise InvalidInputError(
@@ -368,6 +370,7 @@ class Batches(HeldOut):
                     break
         if not every:
             raise DataError("the DataLoader is empty: expected at least one batch")
+        every = change(every)
         self.shuffles = isinstance(getattr(loader, "sampler", None), RandomSampler)
         self.axis = axis_of(*every[0])
         count = count_of(every[0], self.axis)

@@ -2,6 +2,7 @@
 
     canonical_loss(output, y, axes)        # (binary) cross entropy, or squared error
     compares_numbers(loss_fn, output, y)   # is it least where outputs equal the targets?
+    one_hot_axis(output, y, axes, loss_fn) # do one-hot targets stand for classes?
 
 Legend: B examples, T frames, K output units.
 """
@@ -104,6 +105,55 @@ def takes_logits(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:
         z = output.detach().clone().requires_grad_()
         names = {operation(node) for node in graph(loss_fn(z.clone(), y))}
     return bool(names & {"LogSoftmax", "BinaryCrossEntropyWithLogits", "LogSigmoid", "Sigmoid"})
+
+
+def one_hot_axis(output: Tensor, y: Tensor, axes: list[int], loss_fn: Loss) -> int | None:
+    """The one of some axes that holds the classes of one-hot targets; None: these are no classes.
+
+    They are if outputs are a distribution over the classes: the loss takes a softmax of outputs, or
+    the outputs are probabilities of sum 1, or logarithms of these.
+
+    axes: of `one_hot_axes`.
+    """
+    if output.shape != y.shape:
+        return None
+    for axis in axes:
+        given = is_normalised(output, axis) or is_normalised(output.exp(), axis)
+        if given or takes_softmax(loss_fn, output, y, axis):
+            return axis
+    return None
+
+
+def one_hot_axes(targets: list[Tensor]) -> list[int]:
+    """The axes (the last one, axis 1) along which all targets are 1.0 once, and 0.0 otherwise."""
+    dims = {y.dim() for y in targets}
+    if len(dims) > 1 or max(dims) < 2:
+        return []
+    if not all(y.is_floating_point() and is_binary(y) for y in targets):
+        return []
+    axes = dict.fromkeys((max(dims) - 1, 1))
+    return [a for a in axes if all(y.shape[a] > 1 and (y.sum(a) == 1).all() for y in targets)]
+
+
+def takes_softmax(loss_fn: Loss, output: Tensor, y: Tensor, axis: int) -> bool:
+    """True if a loss takes a softmax of outputs along an axis: it stays the same if a number is
+    added to all outputs of a target, so that its slopes in them sum to 0.
+    """
+    try:
+        slopes = slope_at(loss_fn, output + noise_like(output), y)
+    except USERS_FAULT:  # of a loss that takes outputs of some range only
+        return False
+    sizes = slopes.abs().sum(axis)
+    return bool(sizes.any()) and bool((slopes.sum(axis).abs() <= EQUAL * sizes).all())
+
+
+def one_hot(classes: Tensor, output: Tensor, axis: int) -> Tensor:
+    """Classes as the one-hot targets of outputs.
+
+    >>> one_hot(torch.tensor([2, 0]), torch.zeros(2, 3), 1).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    return torch.zeros_like(output).scatter_(axis, classes.unsqueeze(axis), 1.0)
 
 
 def takes_only_shares(loss_fn: Loss, output: Tensor, y: Tensor) -> bool:

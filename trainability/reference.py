@@ -196,7 +196,7 @@ def last_operation(
     """The last operation that a loss needs: log_softmax, softmax, a sigmoid, or nothing."""
     axis = -1 if axes.classes is None else axes.classes
     z = output.detach()
-    if isinstance(loss_fn, nn.BCELoss):
+    if isinstance(loss_fn, nn.BCELoss) and axes.classes is None:
         return torch.sigmoid
     if isinstance(loss_fn, nn.NLLLoss) or (output.dim() > 1 and is_normalised(z.exp(), axis)):
         return lambda z: z.log_softmax(axis)

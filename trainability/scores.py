@@ -14,6 +14,7 @@
 | numbers, an output each         | mean squared error                 | the mean           |
 | all else (CTC, own likelihoods) | the loss, above the least free one | found by L-BFGS    |
 
+One-hot targets of a loss that takes a softmax are classes here, see `losses.one_hot_axis`.
 Positions after the end of a sequence, whose outputs do not change the loss, are not scored.
 
 Legend: B examples, T frames, K output units.

@@ -42,11 +42,15 @@ from trainability.data import (
     Examples,
     Inputs,
     InputsChange,
+    Pair,
+    count_of,
     inputs_of,
     numbers_like,
     sequence_of,
+    take,
 )
 from trainability.given_loss import misfit, reads, target_loss
+from trainability.losses import one_hot, one_hot_axes, one_hot_axis
 from trainability.not_finite import Failure, failure_of, gradient_failure
 from trainability.optimizers import Schedule, optimizer_of, scaled_rate, scheduler_of
 from trainability.starts import default_
@@ -77,7 +81,8 @@ class Training:
             the sequence first; or as x a DataLoader or a list of batches, and no y. Batches are
             (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
             label or labels.
-        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli".
+        loss_fn: loss_fn(output, y) -> a scalar; or "mse", "cross-entropy", "bernoulli". If it takes
+            a softmax of outputs, one-hot targets are classes in `data`; the loss gets those of y.
         optimizer: an optimiser of `torch.optim`, on parameters of the model; or "sgd", "adam",
             "adamw", "rmsprop".
         learning_rate: learning rate of an optimiser given by name; None: torch's default.
@@ -147,6 +152,10 @@ class Training:
             model, given, scheduler_of(scheduler, given)
         )
         self.failure: tuple[Failure, Inputs] | None = None
+        self.one_hot: int | None = None
+        """The axis of classes in the one-hot targets of the loss, which are classes in `data`; None
+        if the loss takes the targets of `data`.
+        """
         self.change_inputs: InputsChange = same
         self.change_targets: InputsChange = same
         self.restore_outputs: InputsChange = same
@@ -161,17 +170,25 @@ class Training:
         if batch_axis not in (0, 1, None):
             raise InvalidInputError(f"batch_axis is {batch_axis!r}, expected 0, 1 or None")
 
+        def possible_axes(x: Inputs, y: Tensor) -> list[int]:
+            return axes_of_examples(x, y) if batch_axis is None else [batch_axis]
+
         def axis_of(x: Inputs, y: Tensor) -> int:
-            axes = axes_of_examples(x, y) if batch_axis is None else [batch_axis]
+            axes = possible_axes(x, y)
             self.either_axis = len(axes) > 1 and not stacked
             if self.either_axis:
                 check_layers_take_axis_0(self.model, x, y)
             return axes[0]
 
         if y is None:
-            self.data: Data = Batches(x, like, loading_seconds, axis_of, self._fits)
+            self.data: Data = Batches(
+                x, like, loading_seconds, axis_of, self._fits, self._find_classes
+            )
         else:
             x, y = inputs_of(x, like), numbers_like("y", y, like)
+            axis = possible_axes(x, y)[0]
+            first = torch.arange(min(batch_size, count_of((x, y), axis)))
+            ((x, y),) = self._find_classes([(x, y)], lambda pair: take(pair, first, axis))
             self.data = Examples(x, y, batch_size, axis_of(x, y), self._fits)
 
     @property
@@ -192,17 +209,41 @@ class Training:
         )
         return other
 
-    @torch.no_grad()
     def _fits(self, x: Inputs) -> bool:
         """True if the model takes inputs of another size than those that were given."""
+        return self._tried(x) is not None
+
+    @torch.no_grad()
+    def _tried(self, x: Inputs) -> Tensor | None:
+        """The output of a copy of the model in evaluation mode; None if it does not take x."""
         other = copy.copy(self)
         other.model = copied(self.model, self.optimizer, None)[0].eval()
         try:
             with random_numbers_kept(other.model):
-                other.output(x)
+                return other.output(x)
         except RhnError:
-            return False
-        return True
+            return None
+
+    def _find_classes(self, every: list[Pair], part: Callable[[Pair], Pair] = same) -> list[Pair]:
+        """All pairs; with classes in the place of one-hot targets, see `one_hot_axis`.
+
+        part: returns the minibatch of the first pair for which the model is run.
+        """
+        axes = one_hot_axes([y for _, y in every])
+        if axes:
+            x, y = part(every[0])
+            output = self._tried(x)
+            self.one_hot = None if output is None else one_hot_axis(output, y, axes, self._loss)
+        return self.with_classes(every)
+
+    def with_classes(self, pairs: list[Pair]) -> list[Pair]:
+        """Pairs with classes in the place of one-hot targets, if the loss takes these."""
+        axis = self.one_hot
+        return pairs if axis is None else [(x, y.argmax(axis)) for x, y in pairs]
+
+    def _as_given(self, y: Tensor, output: Tensor) -> Tensor:
+        """Targets as the loss takes them."""
+        return y if self.one_hot is None else one_hot(y, output, self.one_hot)
 
     @property
     def axis(self) -> int:
@@ -261,6 +302,7 @@ class Training:
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """The loss of an output. Raises InvalidInputError with what the loss raised."""
+        y = self._as_given(y, output)
         said = f"the loss fails for outputs {tuple(output.shape)} and y {tuple(y.shape)}, {y.dtype}"
         version = None if y.is_inference() else y._version
         with users_code(said, lambda: misfit(self._loss, output, y) or self._never_run()):
@@ -322,7 +364,7 @@ class Training:
     def with_loss(self, loss_fn: Loss) -> "Training":
         """A copy with another loss."""
         other = self.copy()
-        other._loss = loss_fn
+        other._loss, other.one_hot = loss_fn, None
         return other
 
     def with_model(self, model: nn.Module, predict: Callable | None = None) -> "Training":
@@ -376,7 +418,8 @@ class Training:
     def loss_in_double(self) -> Loss:
         """The loss with its buffers in double precision, such as weights of classes."""
         loss = self._loss
-        return copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+        loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+        return lambda output, y: loss(output, self._as_given(y, output))
 
     def step(self, x: Inputs, y: Tensor) -> float:
         """Take one step on a minibatch; returns the loss before it."""
