@@ -539,7 +539,9 @@ def test_losses_of_shares_are_relative_to_that_of_the_best_share(k, every, loss_
     assert found["loss"].count == len(held), "a loss for each example"
 
 
-@pytest.mark.parametrize(("k", "every"), [(3, False), (2, True)])
+@pytest.mark.parametrize(
+    ("k", "every"), [(3, False), pytest.param(2, True, marks=pytest.mark.slow)]
+)
 def test_a_check_takes_several_sigmoid_outputs(k, every):
     x = torch.randn(120, 5, 4, generator=torch.Generator().manual_seed(0))
     y = (x[..., :k].cumsum(1) > 1).float()

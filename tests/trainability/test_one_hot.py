@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tables import others_slow
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -53,7 +54,7 @@ FORMS = {  # order of axes, last operation, loss, classes, the same one-hot
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", others_slow(FORMS, "BK", "softmax"))
 def test_a_check_of_one_hot_targets_is_that_of_their_classes(form):
     order, last, loss, *targets = FORMS[form]
     every = []
