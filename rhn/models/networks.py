@@ -79,14 +79,9 @@ class RecurrentModel(nn.Module):
         if whole_number("layers", layers) > MAX_LAYERS:
             raise InvalidInputError(f"layers must be at most {MAX_LAYERS}, got {layers}")
         factory = resolve_cell(cell) if isinstance(cell, str) else cell
-        if not isinstance(cell, str):
-            ours = (name for name, known in CELLS.items() if known is cell)
-            # a functools.partial has no __qualname__
-            named = cell if hasattr(cell, "__qualname__") else type(cell)
-            cell = next(ours, None) or f"{named.__module__}:{named.__qualname__}"
-        if is_ours(cell):
-            check_options(cell, [name for name in options if name not in COMMON])
-        self.cell = cell
+        self.cell = cell if isinstance(cell, str) else _name_of(cell)
+        if is_ours(self.cell):
+            check_options(self.cell, [name for name in options if name not in COMMON])
         self.hidden_size, self.depth, self.layers = hidden_size, depth, layers
         own = init is None
         self.init = Initialization.parse(own_init(factory, hidden_size) if own else init)
@@ -112,6 +107,14 @@ class RecurrentModel(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+
+
+def _name_of(factory: Callable) -> str:
+    """The name of a cell in `CELLS`, or "module:factory"."""
+    ours = (name for name, known in CELLS.items() if known is factory)
+    # a functools.partial has no __qualname__
+    named = factory if hasattr(factory, "__qualname__") else type(factory)
+    return next(ours, None) or f"{named.__module__}:{named.__qualname__}"
 
 
 class _Drawn(nn.Linear):
