@@ -28,7 +28,7 @@ from optim_study.protocol import LEARNING_RATES, SCHEMES, SharedSettings
 from optim_study.results import TrialRow, by_network, columns_table
 from rhn.cells.registry import CELLS
 from rhn.training.state import Objective
-from rhn.utils.wording import counted
+from rhn.utils.wording import capitalised, counted
 
 BELOW = 9.5
 SIGNIFICANT = 0.05  # p below which one architecture trains more often than another
@@ -160,7 +160,7 @@ def study_title(
         none = "no architecture is shown to train more often than the RHN, or less often"
         return f"{every}; {none} (p {equal} {min(p):.4g})"
     words = "; ".join(_verdicts(found))
-    return words[0].upper() + words[1:]
+    return capitalised(words)
 
 
 def _verdicts(found: Sequence[Share]) -> list[str]:
@@ -233,7 +233,7 @@ def area_title(rows: Sequence[TrialRow], loss: Objective, below: float) -> str:
     count, n = (sum(every[arch][k] for arch in only) for k in (0, 1))
     verb = "trains" if len(only) == 1 else "train"
     words = f"{' and '.join(map(_named, only))} {verb} only outside the range searched in the paper"
-    return f"{words[0].upper()}{words[1:]} ({count} of {n:,} settings)"
+    return f"{capitalised(words)} ({count} of {n:,} settings)"
 
 
 def in_range(row: TrialRow) -> bool:

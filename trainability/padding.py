@@ -26,7 +26,7 @@ LEFT_OUT = -1  # class of a target that is not scored
 
 def note_on_padding(training: Training, race: Race) -> str:
     """A sentence if targets of padding count, and the answers for all others are not clearly better
-    than a constant.
+    than the constant predictor.
     """
     if race.scores["error"].kind != "classes" or training.data.in_time:
         return ""
@@ -53,7 +53,7 @@ def note_on_padding(training: Training, race: Race) -> str:
         f"{100 * share:.0f} % of the targets are class {label} where the input {value} to the end "
         f"of a sequence, as padding does. On all other targets the relative error is "
         f"{shown(errors['error'].relative)}, loss {shown(errors['loss'].relative)}: not clearly "
-        "better than a constant. If it is padding, let the loss leave it out (ignore_index=)."
+        "better than the constant predictor. If it is padding, let the loss leave it out (ignore_index=)."
     )
 
 

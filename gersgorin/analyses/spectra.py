@@ -50,7 +50,7 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short, percent, quantity_line
+from rhn.utils.wording import capitalised, counted, in_short, percent, quantity_line
 
 DISC_WORDS = {
     "row": "row discs",
@@ -300,7 +300,7 @@ class Spectra(Result, kind="spectra"):
     def finding(self) -> str:
         """The half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm_product, subject_of(self.title))
-        return words[0].upper() + words[1:]
+        return capitalised(words)
 
     def notes(self) -> list[str]:
         """The growth over the run, where eigenvalues and discs lie, and doubts about them."""

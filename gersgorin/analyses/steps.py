@@ -36,7 +36,7 @@ from rhn.plotting.figure import (
 from rhn.utils.figures import GREEN
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
-from rhn.utils.wording import kind_of, percent
+from rhn.utils.wording import capitalised, kind_of, percent
 
 GIVE_GATES = "the gates of your step, a function gates=f of x and s (--gates module:name)"
 
@@ -302,7 +302,7 @@ class Products(Result, kind="products"):
     def finding(self) -> str:
         """The half-life or doubling time of the gradient."""
         words = gradient_words(self.log_norm, subject_of(self.title))
-        return words[0].upper() + words[1:]
+        return capitalised(words)
 
     def notes(self) -> list[str]:
         """The norm over the whole run."""

@@ -220,6 +220,15 @@ def without_password(address: str) -> str:
     return OPTION.sub("", PASSWORD.sub(r"\1@", address)).rstrip("?&")
 
 
+def capitalised(words: str) -> str:
+    """Words with a capital letter at their start; the other letters stay.
+
+    >>> capitalised("the RHN trains")
+    'The RHN trains'
+    """
+    return words[:1].upper() + words[1:]
+
+
 def sentence(*clauses: str) -> str:
     """One sentence of the clauses that are not empty; "" if all are.
 
@@ -227,7 +236,7 @@ def sentence(*clauses: str) -> str:
     ('The sum is 2; the mean is 1.', '')
     """
     words = "; ".join(filter(None, clauses))
-    return f"{words[0].upper()}{words[1:]}." if words else ""
+    return f"{capitalised(words)}." if words else ""
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
