@@ -53,7 +53,8 @@ def note_on_padding(training: Training, race: Race) -> str:
         f"{100 * share:.0f} % of the targets are class {label} where the input {value} to the end "
         f"of a sequence, as padding does. On all other targets the relative error is "
         f"{shown(errors['error'].relative)}, loss {shown(errors['loss'].relative)}: not clearly "
-        "better than the constant predictor. If it is padding, let the loss leave it out (ignore_index=)."
+        "better than the constant predictor. If it is padding, let the loss leave it out "
+        "(ignore_index=)."
     )
 
 
