@@ -380,6 +380,8 @@ class Trial:
         if not self.may_show_fault:
             return
         self.run_needed([*dict.fromkeys(row.part for row in self.evidence.enough)])
+        if self.evidence.learned and self.evidence.breaking:
+            self.run_longer()
         while (row := self.next_fault()) is not None and self.has_time_for_orders(row):
             self.confirm(row)
 
@@ -568,14 +570,16 @@ class Trial:
 
     def run_longer(self) -> None:
         """Go on with the user's training run, if there is time for it."""
-        base, left = self.base, self.end - time.monotonic()
-        if not self.evidence.whole or (LONGER - 1) * base.seconds > left or base.training is None:
+        base, evidence = self.base, self.evidence
+        has_time = time.monotonic() + (LONGER - 1) * base.seconds <= self.end
+        if base.training is None or evidence.longer or not (evidence.whole and has_time):
             return
         version = Version("length", f"{LONGER} times the steps", "Train longer.")
         longer = Row(version, base.training, steps=base.steps, stream=base.stream)
         longer.measures, longer.losses = [*base.measures], [*base.losses]
-        self.race.run(longer, LONGER * self.steps, self.end, self.evidence.goal)
-        self.evidence.replaced.append(longer)
+        self.race.run(longer, LONGER * self.steps, self.end, evidence.goal, by=evidence.by)
+        evidence.replaced.append(longer)
+        evidence.longer = longer
 
     # ---- what it shows ---------------------------------------------------------------------------
 
@@ -714,10 +718,22 @@ def notes_of(trial: Trial) -> Iterator[str]:
     for row in filter(evidence.is_enough, trial.layers):
         yield f"With only {row.what}: {evidence.shown(row):.2f}."
     yield from notes_on_fit(trial)
+    if evidence.breaking and not evidence.at_fault:
+        yield note_on_steps(evidence)
     unfinished = [row.what for row in evidence.tried if not row.done]
     if evidence.tried and not evidence.learned:
         yield from notes_on_parts(trial, all_done=not unfinished)
     yield from notes_on_time(trial, unfinished)
+
+
+def note_on_steps(evidence: Evidence) -> str:
+    """The sentence for a training run that learns, and may only need more steps."""
+    longer, no_part = evidence.longer, "No part is called at fault"
+    if longer is None or not longer.done:
+        steps = LONGER * evidence.steps
+        return f"{no_part} before your training run has run to step {steps:,}: give more seconds."
+    reached = f"reaches {shown(evidence.shown(longer))} at step {longer.steps:,}"
+    return f"{no_part}: your training run {reached}."
 
 
 def notes_on_time(trial: Trial, unfinished: list[str]) -> Iterator[str]:
@@ -742,7 +758,7 @@ def gain_of_time(trial: Trial) -> str:
     tell it.
     """
     evidence = trial.evidence
-    if evidence.at_fault or evidence.few or not evidence.tried:
+    if evidence.breaking or evidence.few or not evidence.tried:
         return ""
     if not evidence.learned:
         named = "a part at fault" if trial.may_show_fault else "a change that is enough"

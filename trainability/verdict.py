@@ -10,6 +10,7 @@ counts.
 | the user's part takes less than a fifth                   | cleared  |
 | both enough and breaks                                    | at fault |
 
+No part of a training run that learns is at fault if more steps alone halve its error.
 The gap lies between the user's training run, which counts as at most a constant predictor, and the
 best known good training run. A row that stops early is compared with the user's training run at the
 same step or at its end, whichever is lower. If none of these learns, the best change of the user's
@@ -77,6 +78,8 @@ class Evidence:
     """A forecast without weights."""
     refused: list[Row] = field(default_factory=list)
     """Changes that were not enough in another order of the minibatches."""
+    longer: Row | None = None
+    """The user's training run after more steps."""
 
     @property
     def whole(self) -> bool:
@@ -307,6 +310,20 @@ class Evidence:
     @property
     def at_fault(self) -> list[Row]:
         """The smallest change of each part that is both enough and needed.
+
+        None of a training run that learns if more steps alone halve its error, or were not run.
+        """
+        return [] if self.learned and not self.is_stuck else self.breaking
+
+    @property
+    def is_stuck(self) -> bool:
+        """True if the user's training run took more steps, and they do not halve its error."""
+        longer = self.longer
+        return longer is not None and longer.done and not self.comes_to(longer, BETTER)
+
+    @property
+    def breaking(self) -> list[Row]:
+        """The smallest change of each part that is both enough and needed, after these steps.
 
         None if not all steps were run, if too few examples are held out, or if a training run that
         learns does not come to a tenth of its error.

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainability.check import Trial, not_enough, notes_on_fit, notes_on_parts, notes_on_time
+from trainability.check import (
+    Trial,
+    not_enough,
+    note_on_steps,
+    notes_on_fit,
+    notes_on_parts,
+    notes_on_time,
+)
 from trainability.race import Measure, Race, Row, Version
 from trainability.scores import PairedErrors
 from trainability.verdict import Evidence, rule_of
@@ -96,7 +103,20 @@ def test_a_row_that_is_not_finished_is_no_evidence():
 
 def test_a_training_that_learns_is_at_fault_if_a_change_comes_to_a_tenth():
     found = evidence(0.6, good=0.02, kept={"network": 0.5}, replaced={"network": 0.03})
+    assert [row.part for row in found.breaking] == ["network"] and not found.at_fault
+    found.longer = row("length", 0.4)
     assert faults(found) == ["network"]
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_what_only_needs_more_steps_has_no_fault(done):
+    found = evidence(0.6, good=0.02, kept={"optimizer": 0.5}, replaced={"optimizer": 0.03})
+    found.longer = row("length", 0.2 if done else 0.5)
+    found.longer.done, found.longer.steps = done, 400
+    assert not found.at_fault and rule_of(found).outcome == "learns little"
+    reached = ": your training run reaches 0.20 at step 400."
+    unknown = " before your training run has run to step 400: give more seconds."
+    assert note_on_steps(found) == f"No part is called at fault{reached if done else unknown}"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +162,7 @@ def test_what_is_enough_halves_the_error_of_a_training_that_learns():
 def test_all_changes_that_are_enough_are_named_beside_a_fault_and_a_forecast():
     changes = {"optimizer": 0.03, "loss": 0.5, "network": 0.02}
     found = evidence(0.4, good=0.02, kept={"network": 0.4}, replaced=changes)
-    found.naive = row("data", 0.01)
+    found.naive, found.longer = row("data", 0.01), row("length", 0.35)
     trial = SimpleNamespace(evidence=found, base=found.base, confirmed=[], good=KNOWN)
     trial.cause_of_fault = partial(Trial.cause_of_fault, trial)
     named = [(cause.name, cause.part) for cause in Trial.experiments(trial)]
