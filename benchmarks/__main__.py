@@ -44,13 +44,19 @@ def environment(device: str) -> str:
     where = (
         torch.cuda.get_device_name()
         if device == "cuda"
-        else f"{cores} cores, {counted(torch.get_num_threads(), 'torch thread')}"
+        else f"{counted(cores, 'core')}, {counted(torch.get_num_threads(), 'torch thread')}"
     )
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return (
         f"{datetime.date.today().isoformat()}, {platform.system()} {platform.machine()}, "
         f"{where}, {versions}"
     )
+
+
+def stay_on_one_core() -> None:
+    """Keep this process on one core, where the system can: JAX has a pool of threads of its own."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def measure(b: Benchmark, device: str) -> tuple[Ratio, bool]:
@@ -87,6 +93,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.device == "cpu":
+        stay_on_one_core()
     # else a large tensor is kept memory or new pages by turns, at 1 or 3 times the cost
     tune_malloc()
     print(environment(options.device))
