@@ -234,14 +234,14 @@ class Influence(Result, kind="influence"):
         """A clause about the law of its fall, or that neither law fits better."""
         if self._positive < LAW:
             return ""
+        last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
+        fitted = f"fitted to lags {self._top} to {last}"
         if self.fall.law == "exponential":
-            last = self._top + int(np.isfinite(self.fall.fit).sum()) - 1
             half = _steps(math.log(2) / self.fall.rate)
-            lags = f"lags {self._top} to {last}"
-            return f"an exponential fitted to {lags} halves every {half} ({self._fit})"
+            return f"an exponential {fitted} halves every {half} ({self._fit})"
         if self.fall.law:
             law = f"(k + 1)^-{self.fall.rate:.3g} for k steps"
-            return f"it falls as a power law: {law} ({self._fit})"
+            return f"a power law {fitted} is nearer than an exponential: {law} ({self._fit})"
         lags = f"{self._positive} lags"
         return f"{lags} do not tell whether it falls exponentially or as a power law"
 

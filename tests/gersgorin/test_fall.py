@@ -55,7 +55,7 @@ def test_rates_up_to_one_fall_as_a_power_law(b):
     assert result.fall.law == "power law"
     assert result.fall.rate == pytest.approx(b, rel=0.1)
     told = f"k steps (R^2 {result.fall.r_squared:.2g} of its logarithm)"
-    assert any("falls as a power law" in words and told in words for words in result.notes())
+    assert any("nearer than an exponential" in words and told in words for words in result.notes())
 
 
 def test_few_lags_and_no_fall_cannot_be_told():
