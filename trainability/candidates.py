@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gersgorin.data.layout import Layout, has_batch
 from trainability.data import Inputs, sequence_of
 from trainability.minima import least
 from trainability.optimizers import scaled_rate
@@ -116,7 +117,7 @@ def _redrawn(
     blocks = [b for b in blocks_of(model, keep=names) if b.name != bias]
     if all(b.is_bias for b in blocks):
         return
-    norms, frames = data_norms(training, x), frame_count(sequence_of(x), training.axis)
+    norms, frames = data_norms(training, x), frame_count(sequence_of(x), training.layout)
     drawn: dict[str, Any] = {"norms": norms, "keep": names}
     chrono = (chrono_, {"frames": frames, "keep": names})
     has_gates = any(b.memory for b in blocks)
@@ -171,10 +172,9 @@ def constant_of_least_loss(training: Training, outputs: Tensor, y: Tensor) -> Te
     return z if torch.isfinite(z).all() else None
 
 
-def frame_count(x: Tensor, axis: int) -> int:
-    """The number of frames of sequences of numbers or ids; 1 of inputs without frames."""
-    has_frames = x.dim() >= 2 + x.is_floating_point()
-    return x.shape[1 - axis] if has_frames else 1
+def frame_count(x: Tensor, layout: Layout) -> int:
+    """The number of frames of sequences of numbers, also of images, or ids; 1 without frames."""
+    return layout.sizes(x)[0] if has_batch(x, ids=not x.is_floating_point()) else 1
 
 
 def trained_parameters(training: Training) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from trainability.probe import Probe
 from trainability.race import Version
 from trainability.reference import (
     Reference,
-    has_output_for_each_frame,
+    input_of_frames,
     is_causal,
     last_operation,
     predicts_inputs,
@@ -123,9 +123,14 @@ class KnownGood:
         return self.probe.last_activation is not None
 
     @cached_property
+    def main(self) -> int | None:
+        """The place of the input whose frames outputs have; None: outputs are not of frames."""
+        return input_of_frames(self.x, self.output, self.y, self.axes)
+
+    @property
     def every(self) -> bool:
         """True if there is an output for each frame."""
-        return has_output_for_each_frame(self.x, self.output, self.y, self.axes)
+        return self.main is not None
 
     @cached_property
     def causal(self) -> bool:
@@ -157,7 +162,7 @@ class KnownGood:
             self.output,
             self.training.axis,
             output_axis=self.axes.batch or 0,
-            every=self.every,
+            main=self.main,
             causal=self.every and (self.causal if causal is None else causal),
             final=final,
             standardise=standardise,

@@ -80,7 +80,7 @@ class Reference(nn.Module):
     Args:
         x: inputs of a minibatch. output: outputs that it should give, of which the shape counts.
         axis, output_axis: of the examples in x and in outputs.
-        every: whether there is an output for each frame.
+        main: place of the input whose frames outputs have, see `input_of_frames`; None: one output.
         causal: whether outputs of frames see no later frame.
         final: the last operation, such as a log_softmax over classes.
         standardise: whether numbers are standardised by the minibatch's means and deviations.
@@ -93,7 +93,7 @@ class Reference(nn.Module):
         axis: int,
         *,
         output_axis: int,
-        every: bool,
+        main: int | None,
         causal: bool,
         final: Callable[[Tensor], Tensor],
         standardise: bool = True,
@@ -101,10 +101,11 @@ class Reference(nn.Module):
         super().__init__()
         leaves = tree_leaves(x)
         examples = leaves[0].shape[axis]
+        every = main is not None
         self.every, self.final, self.axis = every, final, axis
         readers = [_Reader(leaf, axis, examples, standardise=standardise) for leaf in leaves]
         self.readers = nn.ModuleList(readers)
-        self.main = self._main(leaves, output) if every else 0
+        self.main = main or 0
         sides = [k for k in range(len(leaves)) if k != self.main]
         self.sides = nn.ModuleList(nn.GRU(readers[k].width, UNITS, batch_first=True) for k in sides)
         self.side_places = sides
@@ -116,11 +117,6 @@ class Reference(nn.Module):
         self.rest = rest
         per_frame = UNITS * (2 if both else 1)
         self.head = nn.Linear(per_frame if every else 2 * UNITS, math.prod(rest))
-
-    def _main(self, leaves: list[Tensor], output: Tensor) -> int:
-        """The first input with the frames of the output."""
-        fits = (k for k, leaf in enumerate(leaves) if leaf.shape[:2] == output.shape[:2])
-        return next(fits, 0)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         leaves = [*inputs, *named.values()]
@@ -141,14 +137,17 @@ class Reference(nn.Module):
         return self.final(z.movedim(0, self.output_axis))
 
 
-def has_output_for_each_frame(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> bool:
-    """True if outputs and targets have the examples and frames of an input."""
+def input_of_frames(x: Inputs, output: Tensor, y: Tensor, axes: OutputAxes) -> int | None:
+    """The place of the first input whose examples and frames outputs and targets have, as the
+    second one of an encoder and decoder; None: outputs are not of frames.
+    """
     leaves = tree_leaves(x)
     has_frames = leaves[0].dim() >= 3 or not leaves[0].is_floating_point()
+    whole = output.dim() > 2 or (output.dim() == 2 and y.shape == output.shape)
+    if not has_frames or not whole or axes.classes == 1:  # then frames are last
+        return None
     alike = (leaf.shape[:2] == output.shape[:2] == y.shape[:2] for leaf in leaves)
-    whole = output.dim() > 2 or y.shape == output.shape
-    whole = whole and axes.classes != 1  # whose frames are last
-    return has_frames and output.dim() >= 2 and whole and any(alike)
+    return next((k for k, same in enumerate(alike) if same), None)
 
 
 @torch.no_grad()
@@ -230,9 +229,9 @@ class StandIn(nn.Module):
             self.used = 1
             return
         read = inputs[:1] if self.recurrent else inputs
-        every = first.dim() >= 3 and first.shape[:2] == read[0].shape[:2]
+        main = 0 if first.dim() >= 3 and first.shape[:2] == read[0].shape[:2] else None
         self.reader = Reference(
-            read, first, axis, output_axis=axis, every=every, causal=True, final=same
+            read, first, axis, output_axis=axis, main=main, causal=True, final=same
         )
         self.used = len(read)
 

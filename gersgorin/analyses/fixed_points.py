@@ -44,7 +44,7 @@ from rhn.utils.keywords import keywords_of
 from rhn.utils.ranges import Count, Finite
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import counted, in_short, with_article
+from rhn.utils.wording import counted, in_short, sentence, with_article
 
 STARTS = 50
 # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
@@ -187,24 +187,6 @@ class FixedPoints(Result, kind="fixed_points"):
         return f"the box of the starts{later}, wider all around by {self.margin * side:.3g}{of}"
 
     @property
-    def nothing(self) -> str:
-        """A sentence about the least speed of a search that found no point."""
-        limits = (
-            f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a "
-            "minimum of at most a hundredth of its median"
-        )
-        return (
-            "The least |F(s) - s| that a start led to is "
-            f"{self.least_residual:.3g}: {limits} at the starts"
-        )
-
-    @property
-    def region(self) -> str:
-        """A sentence about the box, and how to change it if the search found no point."""
-        advice = f": give other starts or a larger margin ({self.margin:g})"
-        return f"The search kept to {self.box}{'' if len(self.states) else advice}"
-
-    @property
     def ended_at_edge(self) -> str:
         """Words about the searches that failed at the edge of the box."""
         searches = counted(len(self.starts), "search", "searches")
@@ -278,55 +260,88 @@ class FixedPoints(Result, kind="fixed_points"):
         return np.zeros(len(self.states), bool) if self.kinks is None else self.kinks
 
     def notes(self) -> list[str]:
-        """The starts that led to no point, the box, and doubts."""
-        notes = []
-        if self.shorter:
-            starts = counted(self.shorter, "start")
-            notes.append(f"From {starts} the search led to a point of a shorter period.")
-        notes += self._without_a_point()
-        if (different := len(np.unique(self.starts, axis=0))) < len(self.starts):
-            are = "is" if different == 1 else "are"
-            notes.append(f"Only {different} of the starts {are} distinct.")
-        if self.settled and (only := int((self.found_from == 0).sum())):
-            found = counted(only, "point")
-            later = f"{self.settled_after:,} steps later"
-            notes.append(f"Only from states {later} the search found {found}.")
-        if self.drawn:
-            notes.append("The starts are random, around the first state.")
-        notes.append(f"{self.region}.")
-        if neutral := self._limit[self.neutral > 0].tolist():
-            limit = max(neutral)[0]
-            notes.append(
-                f"A neutral eigenvalue lies up to {limit:.2g} from the unit circle: its mode takes "
-                f"{self.period / limit:.2g} steps or more to change by a factor of e."
-            )
-        at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
-        if (number := int((at_one & (np.array(self._stability()) == "neutral")).sum())) >= CURVE:
-            notes.append(
-                f"With an eigenvalue 1, {number} points may lie on one curve of fixed points."
-            )
-        if number := self.kinds.count("kink"):
-            notes.append(
-                f"At {counted(number, 'point')} the eigenvalues are those of one side of a kink: a "
-                "small change of the state may grow on another side."
-            )
-        if self.period == 1 and not len(self.states):
-            notes.append(f"{self.nothing}.")
-        return notes
+        """The starts that led to no point, the starts, the box, and doubts about the points, or how
+        near the search came to one.
+        """
+        sentences = [
+            sentence(self._failed(), self._run_into(), self._shorter()),
+            sentence(self._drawn(), self._distinct()),
+            sentence(self._region(), self._edge()),
+            sentence(self._neutral(), self._curve()),
+            sentence(self._kinks()),
+            sentence(self._nothing()),
+        ]
+        return [*filter(None, sentences)]
 
-    def _without_a_point(self) -> list[str]:
-        """Sentences about the starts whose search failed."""
-        notes, starts = [], counted(len(self.starts), "start")
-        if self.run_into:
-            notes.append(
-                f"From {self.run_into} of {starts} the state runs into a point by itself, although "
-                "the search stopped before."
-            )
-        if self.lost > self.run_into:
-            notes.append(f"The search failed from {self.lost - self.run_into} of {starts}.")
-            if self.at_edge and len(self.states):
-                notes.append(f"{self.ended_at_edge}: a point may lie outside.")
-        return notes
+    def _failed(self) -> str:
+        """A clause, as for the next functions; "" if there is nothing to state."""
+        failed, starts = self.lost - self.run_into, counted(len(self.starts), "start")
+        return f"the search failed from {failed} of {starts}" if failed > 0 else ""
+
+    def _run_into(self) -> str:
+        starts = f"{self.run_into} of {counted(len(self.starts), 'start')}"
+        into = f"from {starts} the state runs into a point by itself, although the search stopped"
+        return f"{into} before" if self.run_into else ""
+
+    def _shorter(self) -> str:
+        starts = counted(self.shorter, "start")
+        led = f"from {starts} the search led to a point of a shorter period"
+        return led if self.shorter else ""
+
+    def _drawn(self) -> str:
+        return "the starts are random, around the first state" if self.drawn else ""
+
+    def _distinct(self) -> str:
+        different = len(np.unique(self.starts, axis=0))
+        are = "is" if different == 1 else "are"
+        only = f"only {different} of the starts {are} distinct"
+        return only if different < len(self.starts) else ""
+
+    def _region(self) -> str:
+        """A clause about the box, and how to change it if the search found no point."""
+        advice = f": give other starts or a larger margin ({self.margin:g})"
+        return f"the search kept to {self.box}{'' if len(self.states) else advice}"
+
+    def _edge(self) -> str:
+        lost = self.at_edge and self.lost > self.run_into and len(self.states)
+        return f"{self.ended_at_edge}: a point may lie outside" if lost else ""
+
+    def _neutral(self) -> str:
+        """A clause about the distance of neutral eigenvalues from the unit circle."""
+        if not (neutral := self._limit[self.neutral > 0].tolist()):
+            return ""
+        limit = max(neutral)[0]
+        return (
+            f"a neutral eigenvalue lies up to {limit:.2g} from the unit circle: its mode takes "
+            f"{self.period / limit:.2g} steps or more to change by a factor of e"
+        )
+
+    def _curve(self) -> str:
+        at_one = np.abs(self.eigenvalues - 1).min(-1, initial=np.inf) <= self._limit[:, 0]
+        number = int((at_one & (np.array(self._stability()) == "neutral")).sum())
+        curve = f"with an eigenvalue 1, {number} points may lie on one curve of fixed points"
+        return curve if number >= CURVE else ""
+
+    def _kinks(self) -> str:
+        points = counted(number := self.kinds.count("kink"), "point")
+        kinks = (
+            f"at {points} the eigenvalues are those of one side of a kink: a small change of the "
+            "state may grow on another side"
+        )
+        return kinks if number else ""
+
+    def _nothing(self) -> str:
+        """A clause about the least speed of a search that found no fixed point."""
+        if len(self.states) or self.period > 1:
+            return ""
+        limits = (
+            f"at a fixed point it is {self.tolerance:.3g} at most, at a slow one a "
+            "minimum of at most a hundredth of its median"
+        )
+        return (
+            "the least |F(s) - s| that a start led to is "
+            f"{self.least_residual:.3g}: {limits} at the starts"
+        )
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

@@ -7,14 +7,14 @@ first 1, 2, ..., T steps.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from gersgorin.linalg.products import doubling_time, half_life
 from rhn.cells.registry import CELLS
-from rhn.utils.wording import counted
+from rhn.utils.wording import counted, sentence
 
 # Rounding moves a double eigenvalue by the square root of the precision, 1.5e-8 in float64. A rate
 # of 1e-7 changes a gradient by a thousandth in 10,000 steps.
@@ -131,9 +131,9 @@ def is_steady(log_norm: np.ndarray, near: float) -> bool:
     return not direction(rates, near).any()
 
 
-def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
-    """Sentences about the norm after all steps, its extremes on the way, and an uneven change; none
-    if it is 0 or not known.
+def growth_over_all(log_norm: np.ndarray, unit: str) -> list[str]:
+    """A sentence about the norm after all steps and an uneven change, and one about its extremes on
+    the way; none if it is 0 or not known.
 
     >>> print(*growth_over_all(np.array([-0.5, -1.0, -1.5]), "steps"))
     Over 3 steps the 2-norm of the product of all Jacobians is 0.2231.
@@ -142,30 +142,32 @@ def growth_over_all(log_norm: np.ndarray, unit: str) -> Iterator[str]:
     >>> print(*growth_over_all(np.array([1.0, 0.5, -0.5]), "steps"), sep="\\n")
     Over 3 steps the 2-norm of the product of all Jacobians is 0.6065.
     The norm is largest after 1 step: 2.718.
-    >>> print([*growth_over_all(np.full(20, 2.5), "steps")][1])
-    Half of this change falls on the first 1 of 20 steps.
+    >>> print(growth_over_all(np.full(20, 2.5), "steps")[0].rpartition("; ")[2])
+    half of this change falls on the first 1 of 20 steps.
     """
     T = len(log_norm)
     if not T or not np.isfinite(log_norm).all():
-        return
+        return []
     whole, high, low = float(log_norm[-1]), float(log_norm.max()), float(log_norm.min())
     over = counted(T, unit.removesuffix("s"))
     if unit[:1].isdigit():  # a length of time
         over = f"{counted(T, 'step')} of {unit}"
-    yield f"Over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}."
-    if high > max(0.0, whole) + TWICE:
-        after = counted(int(log_norm.argmax()) + 1, "step")
-        yield f"The norm is largest after {after}: {number_of_log(high)}."
-    if low < min(0.0, whole) - TWICE:
-        after = counted(int(log_norm.argmin()) + 1, "step")
-        yield f"The norm is smallest after {after}: {number_of_log(low)}."
-    if part := _uneven(log_norm):
-        yield f"Half of this change falls on {part}."
+    end = f"over {over} the 2-norm of the product of all Jacobians is {number_of_log(whole)}"
+    extremes = {
+        "largest": (high > max(0.0, whole) + TWICE, log_norm.argmax()),
+        "smallest": (low < min(0.0, whole) - TWICE, log_norm.argmin()),
+    }
+    on_the_way = [
+        f"the norm is {word} after {counted(int(t) + 1, 'step')}: {number_of_log(log_norm[t])}"
+        for word, (shown, t) in extremes.items()
+        if shown
+    ]
+    return [*filter(None, (sentence(end, _uneven(log_norm)), sentence(*on_the_way)))]
 
 
 def _uneven(log_norm: np.ndarray) -> str:
-    """The few steps with half of the logarithm's change, "the first 2 of 50 steps"; "" if it is
-    less than one doubling, or even.
+    """A clause about the few steps with half of the logarithm's change; "" if it is less than one
+    doubling, or even.
     """
     T, whole = len(log_norm), float(log_norm[-1])
     if abs(whole) <= TWICE:
@@ -173,7 +175,8 @@ def _uneven(log_norm: np.ndarray) -> str:
     # steps from which on half of the change is there for good, and those without which it is not
     first = int(np.flatnonzero(log_norm / whole < 0.5).max(initial=-1)) + 2
     few, where = min((first, "first"), (T - first + 1, "last"))
-    return f"the {where} {few} of {T} steps" if EVEN * few <= T else ""
+    steps = f"the {where} {few} of {T} steps"
+    return f"half of this change falls on {steps}" if EVEN * few <= T else ""
 
 
 def _steps(rate: float) -> str:

@@ -13,7 +13,7 @@ The analyses are the rows of `gersgorin.analyses.ANALYSES`: the default ones and
 Legend: T steps, L layers of a step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -61,11 +61,14 @@ class Overview(Several, kind="overview"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return self.results.get(name)
 
-    def notes(self) -> list[str]:
-        """The sentences of each analysis; the spectra have those of the products."""
+    def sentences(self) -> Iterator[str]:
+        """Those of each analysis, and once the doubt about the run; the spectra have those of the
+        products.
+        """
         others = [result for name, result in self.results.items() if name != "products"]
         each = (words for result in others for words in result.sentences())
-        return [words for words in each if words != self.doubt]
+        yield from (words for words in each if words != self.doubt)
+        yield from filter(None, [self.doubt])
 
     def table(self) -> list[dict]:
         """One row per quantity: {"quantity", "first", "middle", "last", "mean", "least", "largest"}

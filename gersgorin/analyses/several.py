@@ -2,7 +2,7 @@
 `Overview` and `SideBySide`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +19,9 @@ class Several(Result):
 
     results: dict[str, Result]
 
-    def notes(self) -> list[str]:
-        """The sentences of each result."""
-        return [words for result in self.results.values() for words in result.sentences()]
+    def sentences(self) -> Iterator[str]:
+        """Those of each result."""
+        return (words for result in self.results.values() for words in result.sentences())
 
     def to_xarray(self) -> "xr.DataTree":
         """A tree with a node for each result; see `Result.to_xarray`."""

@@ -50,7 +50,7 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED
 from rhn.utils.keywords import keywords_of
 from rhn.utils.result import Result, table_rows
 from rhn.utils.validation import whole_number
-from rhn.utils.wording import capitalised, counted, in_short, percent, quantity_line
+from rhn.utils.wording import capitalised, counted, in_short, percent, quantity_line, sentence
 
 DISC_WORDS = {
     "row": "row discs",
@@ -303,21 +303,40 @@ class Spectra(Result, kind="spectra"):
         return capitalised(words)
 
     def notes(self) -> list[str]:
-        """The growth over the run, where eigenvalues and discs lie, and doubts about them."""
-        notes = [*growth_over_all(self.log_norm_product, self.unit)]
-        notes += [self._of_eigenvalues(), self._of_discs()]
-        if lost := int(np.isnan(self.norm).sum()):
-            notes.append(
-                f"The Jacobians of {counted(lost, 'step')} are too small or large for a number: "
-                "only their products are known."
-            )
-        missing = int(np.isnan(self.eigenvalues).any(1).sum()) - lost
-        if missing:
-            at = counted(missing, "step")
-            notes.append(f"Some of {self.which_eigenvalues} did not converge at {at}.")
-        if self._moved_by_rounding() > ROUNDING_SHOWN:
-            notes.append(f"Rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}.")
-        return notes
+        """Steps without numbers, the growth over the run, and where eigenvalues and discs lie, each
+        with doubts about it.
+        """
+        return [
+            *filter(None, [sentence(self._lost())]),
+            *growth_over_all(self.log_norm_product, self.unit),
+            sentence(self._of_eigenvalues(), self._not_converged(), self._moved()),
+            sentence(self._of_discs()),
+        ]
+
+    @property
+    def _lost_steps(self) -> int:
+        return int(np.isnan(self.norm).sum())
+
+    def _lost(self) -> str:
+        """A clause, as for the next functions; "" if there is nothing to state."""
+        if not self._lost_steps:
+            return ""
+        steps = counted(self._lost_steps, "step")
+        return (
+            f"the Jacobians of {steps} are too small or large for a number: only their products "
+            "are known"
+        )
+
+    def _not_converged(self) -> str:
+        missing = int(np.isnan(self.eigenvalues).any(1).sum()) - self._lost_steps
+        if not missing:
+            return ""
+        return f"some of {self.which_eigenvalues} did not converge at {counted(missing, 'step')}"
+
+    def _moved(self) -> str:
+        if self._moved_by_rounding() <= ROUNDING_SHOWN:
+            return ""
+        return f"rounding alone may move an eigenvalue by more than {ROUNDING_SHOWN:g}"
 
     def _moved_by_rounding(self) -> float:
         """The distance by which rounding of the step with the worst condition may move an
@@ -335,25 +354,25 @@ class Spectra(Result, kind="spectra"):
         return min(condition * perturbation, math.sqrt(condition * gap * perturbation))
 
     def _of_eigenvalues(self) -> str:
-        """The sentence about the unit circle."""
+        """A clause about the unit circle."""
         radius = float(np.fmax.reduce(self.spectral_radius))
         if math.isnan(radius):
-            return "No eigenvalue is known."
+            return "no eigenvalue is known"
         outside = np.count_nonzero(direction(np.abs(self.eigenvalues) - 1, self.near) > 0)
         if outside:
             share = outside / np.count_nonzero(np.isfinite(self.eigenvalues))
-            return f"{percent(share)} of the eigenvalues lie outside the unit circle."
+            return f"{percent(share)} of the eigenvalues lie outside the unit circle"
         side = side_of_circle(radius, self.near)
-        return f"The largest eigenvalue lies {beside_one(radius)} from 0, {side}."
+        return f"the largest eigenvalue lies {beside_one(radius)} from 0, {side}"
 
     def _of_discs(self) -> str:
-        """The sentence about the discs."""
+        """A clause about the discs."""
         reach = float(np.fmax.reduce(self.reach))
         discs = DISC_WORDS[self.discs]
         if not math.isfinite(reach):
-            return f"The {discs} are not known."
+            return f"the {discs} are not known"
         side = side_of_circle(reach, self.near)
-        return f"The largest modulus in the {discs} is {beside_one(reach)}, {side}."
+        return f"the largest modulus in the {discs} is {beside_one(reach)}, {side}"
 
     def lines(self) -> Iterator[str]:
         """A few steps and the mean over all, quantity by quantity."""

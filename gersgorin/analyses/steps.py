@@ -306,7 +306,7 @@ class Products(Result, kind="products"):
 
     def notes(self) -> list[str]:
         """The norm over the whole run."""
-        return [*growth_over_all(self.log_norm, self.unit)]
+        return growth_over_all(self.log_norm, self.unit)
 
     def _axes(self) -> dict[str, tuple[str, ...]]:
         return {

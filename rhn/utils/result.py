@@ -7,7 +7,7 @@ A result is a frozen dataclass of NumPy arrays, numbers, texts, dictionaries of 
     class Gains(Result, kind="gains"):
         input: np.ndarray
         finding: str                    # one clause, for a title
-        def notes(self): ...            # further sentences
+        def notes(self): ...            # at most five further sentences
         def table(self): ...            # rows of numbers
         def _draw(self, ax, ...): ...   # into axes of matplotlib, for `plot`
 """
@@ -97,7 +97,7 @@ class Result:
         return ""
 
     def notes(self) -> list[str]:
-        """Further sentences: the main numbers, and doubts about them."""
+        """At most five further sentences: the main numbers, and all doubts about them."""
         return []
 
     def sentences(self) -> Iterator[str]:

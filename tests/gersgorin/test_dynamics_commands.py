@@ -219,6 +219,6 @@ def test_a_summary_begins_with_its_sentence_and_names_as_many_rows_as_asked(spec
     assert "The Kaplan-Yorke dimension needs more exponents." in growing.summary()
     many = fixed_points(lambda x, s: s, None, starts=torch.arange(20.0, dtype=d).unsqueeze(1))
     assert many.summary().count("neutral") == 23 and "inf" in many.summary()
-    assert "With an eigenvalue 1, 20 points may lie on one curve" in many.summary()
+    assert "; with an eigenvalue 1, 20 points may lie on one curve" in many.summary()
     centres = replace(many, eigenvalues=np.array([[0.6 + 0.8j, 0.6 - 0.8j]] * 20))  # each alone
     assert centres.kinds == ["neutral"] * 20 and "curve" not in centres.summary()

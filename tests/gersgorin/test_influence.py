@@ -340,19 +340,6 @@ def test_a_step_reads_an_array_of_numpy():
     np.testing.assert_array_equal(found.influence, same.influence)
 
 
-def test_all_that_an_influence_shows_takes_five_sentences():
-    influence = np.diag(np.full(29, 2.0), -1) + np.diag(np.full(29, 0.5), 1) + np.eye(30)
-    influence += np.diag(np.ones(28), -2)
-    found = Influence(
-        influence=influence, error=np.ones((30, 30)) / 8, probes=3, sequences=4, without=1
-    )
-    first, second, third, fourth, fifth = found.notes()
-    assert first == "Up to there it doubles every 1 step; further back it halves within 1 step."
-    assert second.startswith("2 lags do not tell") and second.endswith("from 3 steps back on.")
-    assert third.startswith("Later inputs have") and fourth.startswith("1 output without")
-    assert fifth.startswith("This is the root mean square over 4 sequences; the standard error")
-
-
 def test_only_lags_with_influence_count_for_the_law_of_a_fall():
     def delayed(*gains):
         lags = np.subtract.outer(np.arange(30), np.arange(30))

@@ -272,13 +272,6 @@ def test_numbers_times_entries_of_the_state_keep_its_type():
     np.testing.assert_allclose(found.exponents, np.log([0.5, 0.25]), atol=1e-3)
 
 
-def test_everything_that_weakens_an_exponent_takes_five_sentences():
-    A = torch.tensor([0.5, 0.25], dtype=d)
-    found = lyapunov(lambda x, s: A * s, steps(30), s0=torch.ones(2, dtype=d))
-    weak = replace(found, still=True, drift=0.1, precision=0.4)
-    assert weak.lost == 1 and len(weak.notes()) == 5
-
-
 def test_one_exponent_has_no_sum():
     found = lyapunov(lambda x, s: 0.5 * s, torch.zeros(30, 1), s0=torch.ones(2), count=1)
     assert not any("sum" in note for note in found.notes())

@@ -184,8 +184,8 @@ def test_rounding_is_not_drawn_as_a_spectrum():
 
 def test_rounding_is_spoken_of_where_it_shows():
     large, small = (torch.from_numpy(grcar(n))[None] for n in (100, 20))
-    assert "Rounding alone" in of_matrices(large, "grcar").summary()
-    assert "Rounding" not in of_matrices(small, "small").summary()
+    assert "rounding alone" in of_matrices(large, "grcar").summary()
+    assert "rounding" not in of_matrices(small, "small").summary()
 
 
 def test_files_need_no_pickle_keep_complex_eigenvalues_and_are_strict_json(tmp_path):
