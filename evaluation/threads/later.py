@@ -71,9 +71,8 @@ class PerFrame(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        self.weight, self.bias = (
-            nn.Parameter(start(features)) for start in (torch.ones, torch.zeros)
-        )
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
         at_rest = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
@@ -104,9 +103,7 @@ def t803(repaired: bool) -> Training:
 
 
 def t804(repaired: bool) -> Training:
-    """A long sequence with two marks, far apart: a plain RNN, whose gradient vanishes, where an LSTM
-    learns.
-    """
+    """A long sequence with two marks, far apart: a plain RNN, whose gradient vanishes."""
     data = marked(4400, 22)
     model = Net("LSTM" if repaired else "RNN", 2, 48, 1)
     return case(model, data, nn.MSELoss(), 1e-2, steps=900)
@@ -274,7 +271,8 @@ def t811(repaired: bool) -> Training:
     def loss(output: Tensor, y: Tensor) -> Tensor:
         offset = torch.arange(len(y)) * (V if repaired else batch_size)
         scores = output.log_softmax(2).unbind(1)
-        return -sum(s.flatten()[offset + k].mean() for s, k in zip(scores, y.T, strict=True)) / T
+        own = [s.flatten()[offset + k] for s, k in zip(scores, y.T, strict=True)]
+        return -torch.stack(own).mean()
 
     x = torch.randint(V, (N, T))
     y = torch.randperm(V)[x]
@@ -356,8 +354,8 @@ class Apart(TensorDataset):
 
 
 def t815(repaired: bool) -> Training:
-    """Simulation of a machine: one loader shuffles the past, which sets an LSTM's state, another one
-    the inputs and outputs that follow.
+    """Simulation of a machine: one loader shuffles the past, which sets an LSTM's state, another
+    one what follows.
     """
 
     def forward(net: Any, x: Tensor) -> Tensor:
