@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation.threads.trainings import Training
 
-SETS = ("development", "set_aside", "fresh", "healthy", "fresh_healthy")
+SETS = ("development", "set_aside", "fresh", "healthy", "fresh_healthy", "later", "later_healthy")
 THREADS = Path(__file__).with_name("threads.csv")
 
 

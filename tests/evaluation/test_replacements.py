@@ -66,7 +66,7 @@ def test_data_and_weights_depend_on_the_seed_only():
 
 def test_every_thread_has_its_address_and_part():
     rows = [*csv.DictReader(THREADS.open())]
-    for name in ("development", "set_aside", "fresh"):
+    for name in ("development", "set_aside", "fresh", "later"):
         own = {row["number"] for row in rows if row["set"] == name}
         assert own == {number for number, _ in trainings(name)}
     for row in rows:
