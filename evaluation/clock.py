@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import torch
+
 from evaluation.threads.trainings import Training, fit
 
 SHORT = 2.0  # processor seconds after which the length of a training is extrapolated
@@ -27,7 +29,8 @@ def until_cut_off(train: Callable[[], object], seconds: float) -> bool:
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        train()
+        with torch.enable_grad():  # restored if a cut comes within no_grad
+            train()
     except CutOffError:
         return True
     finally:

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, default_collate
 
+from gersgorin.data.inputs import call
 from gersgorin.data.layout import Layout
 from gersgorin.losses import Loss, output_of
 from gersgorin.validate import (
@@ -76,7 +77,8 @@ class Training:
     """Everything that a training run uses, copied. To change a part, change the part of a `copy()`.
 
     Args:
-        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs.
+        model: any module, called as model(x), or as model(*x) or model(**x) for several inputs; a
+            dictionary is passed whole to a module that reads it whole.
         x, y: inputs and targets, tensors of all examples, or a tuple or dictionary of such inputs,
             the sequence first; or as x a DataLoader or a list of batches, and no y. Batches are
             (x, y), (x, further inputs, y), or dictionaries with targets named y, target, targets,
@@ -270,12 +272,9 @@ class Training:
         if time.monotonic() > self.until:
             raise OutOfTime(NO_TIME)
         x = self.change_inputs(tree_map(Tensor.clone, x))
-        in_order, by_name = (
-            ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
-        )
-        shapes = ", ".join(str(tuple(v.shape)) for v in (*in_order, *by_name.values()))
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves(x))
         with users_code(f"the model does not run on x of shape {shapes}", self._keeps):
-            output = self.predict(self.model(*in_order, **by_name))
+            output = self.predict(call(self.model, x))
         if not isinstance(output, Tensor):
             raise InvalidInputError(
                 f"predict returned {kind_of(output)}, expected the prediction as a tensor"

@@ -1,9 +1,10 @@
 """Pass the input of a module on as it was given: an array, a packed sequence, a tuple of several
-inputs, model(*x), or a dictionary of them, model(**x).
+inputs, model(*x), or a dictionary of them, model(**x), or model(x) if the module reads it whole.
 
 Legend: T steps, B sequences, m numbers of a step.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,33 @@ def _holds_floats(part: Any) -> bool:
 
 
 def call(module: Callable, x: Input) -> Any:
-    """The output of a module for its input."""
-    if isinstance(x, dict):
+    """The output of a module for its input; see `reads_whole` for a dictionary.
+
+    >>> call(lambda values, mask: values * mask, {"values": 2, "mask": 3})
+    6
+    >>> call(lambda batch: batch["values"] * batch["mask"], {"values": 2, "mask": 3})
+    6
+    """
+    if isinstance(x, dict) and not reads_whole(module, x):
         return module(**x)
-    return module(*x) if is_several(x) else module(x)
+    return module(*x) if isinstance(x, tuple) and is_several(x) else module(x)
+
+
+def reads_whole(module: Callable, x: dict) -> bool:
+    """True if a module takes a dictionary as its one argument, and its entries not by name."""
+    try:
+        signature = inspect.signature(module.forward if isinstance(module, nn.Module) else module)
+    except (TypeError, ValueError):  # of a compiled function
+        return False
+    return not _binds(signature, **x) and _binds(signature, x)
+
+
+def _binds(signature: inspect.Signature, *arguments: Any, **named: Any) -> bool:
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def main_input(x: Input) -> Tensor | PackedSequence:

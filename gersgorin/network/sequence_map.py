@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
-from gersgorin.data.inputs import ids_hint
+from gersgorin.data.inputs import call, ids_hint
 from gersgorin.data.layout import as_module_takes, declared_axis
 from gersgorin.data.sequences import Sequences
 from gersgorin.losses import Loss, frame_costs, name_of_loss
@@ -316,10 +316,11 @@ class SequenceMap:
                 return value  # lengths stay on the CPU
             return value.to(device, dtype if value.is_floating_point() else None)
 
-        if isinstance(self._arguments, dict):
-            self.module(**{name: moved(value) for name, value in self._arguments.items()})
+        given = self._arguments
+        if isinstance(given, dict):
+            call(self.module, {name: moved(value) for name, value in given.items()})
         else:
-            self.module(*map(moved, self._arguments))
+            call(self.module, tuple(map(moved, given)))
 
     def _frames(self, o: Tensor) -> Tensor:
         """The outputs as (S, B, k). Raises InvalidInputError."""
